@@ -1,0 +1,41 @@
+# Two commands: `make study` runs the quickstart, `make test` checks everything. Both set up .venv first, once.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Data sets that do not travel with a package; tests that need them are skipped where it is absent.
+export ASSAY_DATA ?= $(wildcard ../shared/data)
+
+.PHONY: study test lint types evidence report-check clean help
+
+help:
+	@echo "make study     run the quickstart study (about two minutes on 2 cores) and print the path of its report"
+	@echo "make test      lint, types and tests (under ten minutes on 2 cores)"
+	@echo "make evidence  the longer evidence: the full WDBC study and the benchmarks (about 20 minutes)"
+	@echo "make clean     remove .venv and caches; results stay"
+
+study: $(STAMP)
+	$(BIN)/python -m jobs.study quickstart
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+evidence: $(STAMP)
+	@echo "the full WDBC study (5 folds x 5 repeats) and the benchmarks: about 20 minutes on 2 cores"
+	$(BIN)/python -m jobs.study wdbc_full
+	$(BIN)/python -m jobs.benchmark study
+
+# Reinstalls when pyproject.toml has changed, and only then.
+$(STAMP): pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Assay needs Python 3.11: install it, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar on --editable '.[dev]'
+	@# torchattacks pins an old requests that flwr cannot live with, and imports none of what it declares.
+	$(BIN)/python -m pip install --no-deps torchattacks==3.5.1
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

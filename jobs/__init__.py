@@ -1,0 +1,1 @@
+"""Entry points: ``python -m jobs.NAME`` here, and the same under ``ray job submit``."""

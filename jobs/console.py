@@ -1,0 +1,68 @@
+"""What every job says on a terminal, and how it fails."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from assay.study.spec import Study
+    from assay.study.store import Store
+
+# Logs and pipes have no width of their own; rich would assume 80 columns and fold every table.
+console = Console(width=None if sys.stdout.isatty() else 140)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """A user's mistake ends the job with its message and exit code 2; a fault of ours keeps its traceback."""
+    from assay.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        console.print("error:", style="bold red", end=" ")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """A plain table; columns fold rather than lose text."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for place, head in enumerate(heads):
+        made.add_column(head, overflow="fold", no_wrap=place == 0)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def print_scorecards(study: "Study", store: "Store") -> None:
+    """The scorecard of each cohort, as the report shows it."""
+    from assay.report.page import cell_text, interval_text
+    from assay.report.scorecard import scorecard
+
+    frame = store.frame()
+    shown = ("accuracy", "auroc", "robust", "epsilon", "membership", "insertion", "seconds")
+    for name in study.cohorts:
+        card = scorecard(study, name, frame)
+        columns = [column for column in card.evidence if column.key in shown]
+        rows = [
+            (
+                recipe,
+                *(
+                    f"{cell_text(card.cells[recipe, c.key], c)} {'▲' if card.cells[recipe, c.key].warnings else ''}\n"
+                    f"[dim]{interval_text(card.cells[recipe, c.key], c)}[/dim]"
+                    for c in columns
+                ),
+            )
+            for recipe in card.recipes
+        ]
+        console.print(table([name, *(column.title for column in columns)], rows))
+    console.print(
+        "mean over folds, corrected 95 % interval below; ▲ a warning stands beside the figure in the report",
+        style="dim",
+    )

@@ -1,0 +1,45 @@
+"""Give your own checkpoint the same evidence and report, without training.
+
+python -m jobs.evaluate --model package.module:factory --weights model.safetensors --data file.npz
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def main(
+    model: Annotated[str, typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="Callable that returns the torch module, importable from here.")],
+    weights: Annotated[str, typer.Option(help="Weights as .safetensors; pickled checkpoints are refused.")],
+    data: Annotated[str, typer.Option(help=".npz or .parquet with x, y and optionally groups, feature_names, class_names.")],
+    threat: Annotated[str, typer.Option(help="linf or l2, with radii in units of the data: linf:0.05,0.1")] = "linf",
+    low: Annotated[float | None, typer.Option(help="Least valid input; taken from the data by default.")] = None,
+    high: Annotated[float | None, typer.Option(help="Greatest valid input; taken from the data by default.")] = None,
+    results: Annotated[str | None, typer.Option(help="Folder or URI; results/evaluate-WEIGHTS by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random starts and bootstrap draws.")] = 0,
+) -> None:  # fmt: skip
+    """Measure a given model on every record of a file: accuracy, robustness with its checks, explanations."""
+    from jobs.console import console, print_scorecards, user_errors
+
+    with user_errors():
+        console.print("loading model and data …", style="dim")
+        from assay.cluster.session import environment
+        from assay.report.page import Publisher
+        from assay.study.given import evaluate_given, given_study
+        from assay.study.store import Store
+
+        settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high}
+        name = f"evaluate-{Path(weights).stem}"
+        study = given_study(name, model=model, data=settings, threat=threat, seed=seed)
+        store = Store(results or f"results/{name}")
+        record = evaluate_given(study, store, weights, environment=environment())
+        publisher = Publisher(study, store)
+        publisher.publish()
+        print_scorecards(study, store)
+        console.print(f"{len(record.measurements)} measurements in {record.seconds:.1f} s")
+        console.print(f"report: {publisher.path}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

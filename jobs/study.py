@@ -1,0 +1,98 @@
+"""Run a study: every recipe of every cohort, over all folds, to a report.
+
+python -m jobs.study quickstart
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STARTED = time.perf_counter()
+STUDIES = Path(__file__).parent / "studies"
+
+
+def main(
+    study: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A study in jobs/studies, or the path of a YAML file.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and the ε each would spend; run nothing.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per CPU by default.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,
+    results: Annotated[str | None, typer.Option(help="Folder or URI for the results; results/NAME by default.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run finished trials again.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Mirror trials to Weights & Biases (offline unless WANDB_MODE says otherwise).")] = False,
+) -> None:  # fmt: skip
+    """Run a study. Finished trials are never run again; kill the job at any moment and start it again."""
+    from jobs.console import console, user_errors
+
+    with user_errors():
+        console.print("reading the study …", style="dim")
+        from assay.study.spec import read_study
+
+        asked = read_study(study, tuple(set_ or ()), folder=STUDIES)
+        if dry_run:
+            _print_plan(asked)
+            return
+        failures = _run(asked, results or f"results/{asked.name}", workers, address, force=force, wandb=wandb)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _print_plan(study) -> None:  # type: ignore[no-untyped-def]
+    from assay.study.plan import forecast
+    from jobs.console import console, table
+
+    rows = [
+        (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", f.spends)
+        for f in forecast(study)
+    ]
+    console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
+    console.print(f"{sum(int(row[2]) for row in rows)} trials; nothing was run")
+
+
+def _run(study, location: str, workers: int | None, address: str | None, *, force: bool, wandb: bool) -> int:  # type: ignore[no-untyped-def]
+    from assay.cluster.executor import RayExecutor
+    from assay.cluster.session import environment, ray_session
+    from assay.report.page import Publisher
+    from assay.study.progress import ConsoleWatcher
+    from assay.study.run import run_study
+    from assay.study.store import Store
+    from assay.tracking import mirror
+    from jobs.console import console, print_scorecards
+
+    store = Store(location)
+    with (
+        ray_session(address, workers=workers) as found,
+        mirror(study, enabled=wandb, warn=console.print) as show,
+    ):
+        executor = RayExecutor(found, cpus=study.threads)
+        try:
+            publisher = Publisher(study, store)
+            summary = run_study(
+                study,
+                store,
+                executor,
+                watcher=ConsoleWatcher(console),
+                publish=publisher.publish,
+                mirror=show,
+                force=force,
+                environment=environment(),
+                started=STARTED,
+            )
+        finally:
+            executor.close()
+    print_scorecards(study, store)
+    console.print(
+        f"{summary.ran} of {summary.planned} trials run in {summary.seconds:.0f} s "
+        f"({summary.planned - summary.ran} were finished before); the driver's own time was {summary.own_seconds:.1f} s "
+        f"(limit {summary.own_limit:.1f} s: 20 % of trial time a worker, plus 15 s)"
+    )
+    for label, error in summary.failures.items():
+        console.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
+    verdict = f"{len(summary.failures)} trials failed; run again to retry them. " if summary.failures else ""
+    console.print(f"{verdict}report: {publisher.path}", highlight=False, soft_wrap=True)
+    return len(summary.failures)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,73 @@
+"""Train one recipe of a study over several Ray Train workers, and measure it.
+
+python -m jobs.train quickstart --recipe pgd --workers 2
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STUDIES = Path(__file__).parent / "studies"
+
+
+def main(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")],
+    recipe: Annotated[str, typer.Option(help="Name of the recipe.")],
+    cohort: Annotated[str | None, typer.Option(help="Name of the cohort, if the study has several.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Ray Train workers that share every batch.")] = 2,
+    fold: Annotated[int, typer.Option(min=1, help="Fold to hold out, from 1.")] = 1,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,
+    results: Annotated[str | None, typer.Option(help="Folder or URI; results/STUDY-train by default.")] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="One GPU a worker, NCCL between them.")] = False,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study. Repeatable.")] = None,
+) -> None:  # fmt: skip
+    """Train with the same loop as a study, its batches spread over workers. Survives killed workers; resumes."""
+    from jobs.console import console, print_scorecards, user_errors
+
+    with user_errors():
+        console.print("reading the study …", style="dim")
+        from assay.cluster.session import environment, ray_session
+        from assay.cluster.train import train_distributed
+        from assay.executors import LocalExecutor
+        from assay.report.page import Publisher
+        from assay.study.plan import load_datasets, plan
+        from assay.study.run import write_study
+        from assay.study.spec import only, read_study
+        from assay.study.store import Store
+        from assay.study.trial import run_trial
+
+        asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
+        datasets = load_datasets(asked)
+        trial = next(trial for trial in plan(asked, datasets) if trial.fold == fold - 1 and trial.repeat == 0)
+        location = results or str(Path("results", f"{asked.name}-train").resolve())
+        store = Store(location)
+        with ray_session(address, workers=workers):
+            console.print(f"{trial.label}: {workers} workers", highlight=False)
+            dataset = datasets[trial.cohort]
+            trained = train_distributed(
+                trial,
+                dataset,
+                workers=workers,
+                storage=f"{location}/ray_train",
+                watch=lambda epoch, epochs, loss: console.print(f"epoch {epoch} of {epochs}, loss {loss:.4f}"),
+                gpu=gpu,
+                checkpoint_every=checkpoint_every,
+            )
+        record = run_trial(trial, LocalExecutor(), dataset, trained=trained)
+        with store.locked():
+            store.keep_only([trial.id])
+            write_study(asked, store, {trial.id: trial.label}, {**environment(), "ray_train_workers": workers})
+            store.write(record)
+        publisher = Publisher(asked, store)
+        publisher.publish()
+        print_scorecards(asked, store)
+        if record.failed:
+            console.print(record.error, style="red", markup=False)
+        console.print(f"report: {publisher.path}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if record.failed else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,92 @@
+"""The verifying wrapper: an attack proposes records, and this judges them. No attack reports its own success."""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.registry import Method
+from assay.seeds import Draw
+from assay.threats import Threat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked:
+    """What an attack achieved, record by record."""
+
+    x: Tensor
+    """(n, ...) the perturbed records, inside the threat model."""
+    fooled: Tensor
+    """(n,) bool: the model answers wrongly, or not with finite numbers."""
+    distance: Tensor
+    """(n,) size of the change in the norm of the threat; infinite where the attack failed."""
+    invalid: int
+    """Records on which the model answered NaN or infinity; counted as fooled, never as robust."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of records that withstood the attack."""
+        return float((~self.fooled).double().mean())
+
+
+class Attack(Method):
+    """Register with ``@register("attack")`` and write ``perturb``."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        """Propose perturbed records, (n, ...). What lies outside the threat model is projected back."""
+        raise NotImplementedError
+
+    @final
+    def run(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, seed: int) -> Attacked:
+        """Attack every record and judge the result with the model in evaluation mode.
+
+        Args:
+            model: from records to logits; left in the mode in which it came.
+            x: (n, ...) valid records.
+            y: (n,) their labels.
+            threat: what is allowed; at ε = 0 the result is the record itself.
+            seed: of random starts and samples.
+
+        Raises:
+            ValueError: the model's output is not (n, classes), a label has no logit, or a record breaks the bounds.
+        """
+        _check_records(x, threat)
+        was_training = model.training
+        model.eval()
+        try:
+            draw = Draw(seeds.stream(seed, "attack", self.name), total=len(x))
+            proposed = self.perturb(model, x, y, threat, draw).detach() if threat.epsilon > 0 else x
+            return judge(model, x, y, proposed, threat)
+        finally:
+            model.train(was_training)
+
+
+@torch.no_grad()
+def judge(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, threat: Threat) -> Attacked:
+    """Project what was proposed into the threat model, and let the model answer."""
+    if proposed.shape != x.shape:
+        raise ValueError(f"perturb returned shape {tuple(proposed.shape)}; it must keep {tuple(x.shape)}")
+    finite = torch.isfinite(proposed).flatten(1).all(1)
+    kept = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), proposed, x)
+    perturbed = threat.project(kept, x)
+    logits = model(perturbed)
+    _check_logits(logits, y)
+    answered = torch.isfinite(logits).all(1)
+    fooled = (logits.argmax(1) != y) | ~answered
+    distance = threat.distance(perturbed, x).masked_fill(~fooled, torch.inf)
+    return Attacked(x=perturbed, fooled=fooled, distance=distance, invalid=int((~answered).sum()))
+
+
+def _check_records(x: Tensor, threat: Threat) -> None:
+    excess = (x - threat.bounds.clip(x)).abs().max()
+    if float(excess) > 1e-5:
+        raise ValueError(f"a record lies outside the bounds of a valid input by {float(excess):g}; widen the bounds")
+
+
+def _check_logits(logits: Tensor, y: Tensor) -> None:
+    if logits.dim() != 2 or len(logits) != len(y):
+        raise ValueError(f"the model returned shape {tuple(logits.shape)}; logits must be ({len(y)}, classes)")
+    if int(y.max()) >= logits.shape[1]:
+        raise ValueError(f"label {int(y.max())} has no logit: the model has {logits.shape[1]} classes")

@@ -1,0 +1,99 @@
+"""Projected gradient descent (Madry et al. 2018, arXiv:1706.06083), L∞ and L2."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from assay.attacks.base import Attack
+from assay.attacks.losses import LOSSES, LossName
+from assay.registry import register
+from assay.seeds import Draw
+from assay.threats import Threat, flat_norm
+
+
+@register("attack")
+class PGD(Attack):
+    """Signed (L∞) or normalised (L2) gradient steps, each projected back. A record stays where it was first fooled."""
+
+    name: Literal["pgd"] = "pgd"
+    steps: int = Field(default=20, ge=1)
+    loss: LossName = "cross_entropy"
+    relative_step: float = Field(default=2.5, gt=0)
+    """Step size is ``relative_step * epsilon / steps``."""
+    restarts: int = Field(default=1, ge=1)
+    """The first start is the record itself, later ones are random."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        found, open_ = x, torch.ones(len(x), dtype=torch.bool, device=x.device)
+        for restart in range(self.restarts):
+            start = x if restart == 0 else random_start(x, threat, draw)
+            tried, fooled = ascend(
+                model,
+                x,
+                y,
+                threat,
+                start=start,
+                steps=self.steps,
+                step_size=self.relative_step * threat.epsilon / self.steps,
+                loss=self.loss,
+                keep_fooled=True,
+            )
+            found = torch.where(_wide(open_, x), tried, found)
+            open_ = open_ & ~fooled
+        return found
+
+
+def ascend(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    *,
+    start: Tensor,
+    steps: int,
+    step_size: float,
+    loss: LossName = "cross_entropy",
+    keep_fooled: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Climb the loss inside the threat model, from ``start``.
+
+    Returns:
+        The last iterate of each record, or with ``keep_fooled`` the first that was misclassified, (n, ...); and
+        which records were seen misclassified on the way, (n,).
+    """
+    current = start.detach()
+    kept, fooled = current, torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for _ in range(steps):
+        current.requires_grad_(True)
+        with torch.enable_grad():
+            logits = model(current)
+            (gradient,) = torch.autograd.grad(LOSSES[loss](logits, y).sum(), current)
+        current = current.detach()
+        fresh = (logits.detach().argmax(1) != y) & ~fooled
+        kept = torch.where(_wide(fresh, x), current, kept)
+        fooled = fooled | fresh
+        current = threat.project(current + step_size * direction(gradient, threat), x)
+    return (torch.where(_wide(fooled, x), kept, current) if keep_fooled else current), fooled
+
+
+def direction(gradient: Tensor, threat: Threat) -> Tensor:
+    """The steepest step of length 1 in the norm of the threat."""
+    if threat.norm == "linf":
+        return gradient.sign()
+    return gradient / _wide(flat_norm(gradient).clamp_min(1e-12), gradient)
+
+
+def random_start(x: Tensor, threat: Threat, draw: Draw) -> Tensor:
+    """A random record inside the threat model: uniform in L∞; in L2 a random direction at a uniform share of ε."""
+    if threat.norm == "linf":
+        return threat.project(x + threat.epsilon * draw.uniform(x), x)
+    way = draw.normal(x)
+    share = draw.uniform(x[:, :1].flatten(1)[:, :1]).abs()
+    return threat.project(x + threat.epsilon * _wide(share[:, 0], x) * way / _wide(flat_norm(way), x), x)
+
+
+def _wide(values: Tensor, like: Tensor) -> Tensor:
+    """One value a record, broadcastable to the records."""
+    return values.view(-1, *[1] * (like.dim() - 1))

@@ -1,0 +1,31 @@
+"""Random perturbations: what a gradient attack must beat to be believed."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from assay.attacks.base import Attack
+from assay.registry import register
+from assay.seeds import Draw
+from assay.threats import Threat
+
+
+@register("attack")
+class RandomNoise(Attack):
+    """The corners of the ball (L∞: every input moved by ±ε; L2: a random direction of length ε), many times."""
+
+    name: Literal["random_noise"] = "random_noise"
+    samples: int = Field(default=20, ge=1)
+
+    @torch.no_grad()
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        found = x
+        for _ in range(self.samples):
+            way = draw.normal(x)
+            step = way.sign() if threat.norm == "linf" else torch.nn.functional.normalize(way.flatten(1)).view_as(x)
+            tried = threat.project(x + threat.epsilon * step, x)
+            wrong = model(tried).argmax(1) != y
+            found = torch.where(wrong.view(-1, *[1] * (x.dim() - 1)), tried, found)
+        return found

@@ -1,0 +1,1 @@
+"""The only part of Assay that knows Ray."""

@@ -1,0 +1,104 @@
+"""Starts Ray on this machine, or joins a cluster."""
+
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from assay.errors import UserError
+
+# What Assay wants of Ray and its neighbours, unless the user said otherwise.
+DEFAULTS = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "WANDB_MODE": "offline",
+    # Torch's threads follow each trial's own setting; OpenMP must not start a pool of its own before that.
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def set_defaults() -> None:
+    """Environment variables for this process and the workers it starts."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def ray_session(address: str | None, *, workers: int | None) -> Iterator[int]:
+    """Ray for the duration of a block; yields the number of workers to use.
+
+    A job submitted to a cluster, or ``address``, joins that cluster. Otherwise Ray starts here, on the loopback
+    interface only, and stops with the block.
+
+    Args:
+        address: ``auto``, ``host:port`` or ``ray://…``; None follows ``RAY_ADDRESS``, as submitted jobs do.
+        workers: one per CPU by default.
+
+    Raises:
+        UserError: the cluster does not answer or does not know us.
+    """
+    import ray
+
+    set_defaults()
+    joined = address or os.environ.get("RAY_ADDRESS")
+    if joined:
+        _join(joined)
+    else:
+        ray.init(
+            num_cpus=max(workers or 0, os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _node_ip_address="127.0.0.1",
+        )
+    try:
+        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        ray.shutdown()
+
+
+def environment() -> dict[str, Any]:
+    """Where this runs: for the record of a study."""
+    import torch
+
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "gpus": gpus,
+        "git_commit": _git_commit(),
+    }
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"cannot join the Ray cluster at {address!r}: {error}. Is it up? If it demands tokens, set "
+            "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) here too"
+        ) from None
+
+
+def _git_commit() -> str:
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return said.stdout.strip()

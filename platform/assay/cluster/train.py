@@ -1,0 +1,135 @@
+"""One trial over several Ray Train workers: the very same loop, every batch shared among them."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+import ray.train
+import torch
+from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.queue import Queue
+
+from assay.data.base import Dataset
+from assay.data.splits import split
+from assay.errors import IncompatibleRecipeError
+from assay.study.trial import Trained, Trial, log_of, trainer_of
+from assay.training.checkpoints import restore_trainer, trainer_state
+from assay.training.collective import Distributed
+from assay.training.loop import Trainer
+
+_STATE = "state.safetensors"
+
+Watch = Callable[[int, int, float], None]
+"""Told epoch, epochs and loss."""
+
+
+def train_distributed(
+    trial: Trial,
+    dataset: Dataset,
+    *,
+    workers: int,
+    storage: str,
+    watch: Watch,
+    gpu: bool = False,
+    checkpoint_every: int = 5,
+    tries: int = 3,
+) -> Trained:
+    """Train a recipe with its batches spread over Ray Train workers.
+
+    The workers sum their gradients explicitly (gloo on CPU, NCCL on GPU), so the result is that of one worker up to
+    the order of floating-point sums. A killed worker costs the epochs since the last checkpoint; a killed job goes
+    on from there when it is called again with the same ``storage``.
+
+    Args:
+        storage: absolute folder or URI, reachable from every node.
+        watch: told epoch, epochs and mean loss of the first worker's records after each epoch.
+        checkpoint_every: epochs between checkpoints; each costs a second or two, since all workers meet.
+        tries: worker failures that are survived.
+
+    Raises:
+        IncompatibleRecipeError: the recipe is federated: its data may not be spread over workers.
+    """
+    if trial.recipe.federation is not None:
+        raise IncompatibleRecipeError(
+            f"recipe {trial.recipe_name!r} is federated: its clients keep their records, so Ray Train cannot spread "
+            "them over workers; run it with jobs.study, which places the clients on the pool"
+        )
+    with _watched(watch) as queue:
+        result = TorchTrainer(
+            _work,
+            train_loop_config={
+                "trial": trial,
+                "data": ray.put(dataset),
+                "checkpoint_every": checkpoint_every,
+                "progress": queue,
+            },
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
+            ),
+            run_config=RunConfig(
+                name=f"{trial.id}-{workers}", storage_path=storage, failure_config=FailureConfig(max_failures=tries)
+            ),
+        ).fit()
+    with result.checkpoint.as_directory() as folder:
+        rows = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed).train
+        trainer = trainer_of(trial, dataset, rows, device=torch.device("cpu"))
+        restore_trainer(trainer, (Path(folder) / _STATE).read_bytes())
+    trainer.close()
+    return Trained.of(trainer.model, log_of(trainer, workers=workers))
+
+
+def _work(config: dict) -> None:
+    """What each worker does."""
+    trial: Trial = config["trial"]
+    dataset: Dataset = ray.get(config["data"])
+    torch.set_num_threads(trial.threads)
+    rows = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed).train
+    trainer = trainer_of(trial, dataset, rows, device=get_device(), collective=Distributed(get_device()))
+    found = ray.train.get_checkpoint()
+    if found is not None:
+        with found.as_directory() as folder:
+            restore_trainer(trainer, (Path(folder) / _STATE).read_bytes())
+    first = ray.train.get_context().get_world_rank() == 0
+
+    def after_epoch(trainer: Trainer) -> None:
+        if first:
+            config["progress"].put((trainer.epoch, trainer.total_steps // trainer.steps_per_epoch, trainer.losses[-1]))
+        if trainer.step == trainer.total_steps or trainer.epoch % config["checkpoint_every"] == 0:
+            _report(trainer, first=first)
+
+    trainer.run(after_epoch=after_epoch)
+
+
+def _report(trainer: Trainer, *, first: bool) -> None:
+    """A barrier of all workers; the first hands over the state, which is the same on all of them."""
+    metrics = {"epoch": trainer.epoch, "loss": trainer.losses[-1]}
+    if not first:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / _STATE).write_bytes(trainer_state(trainer))
+        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+
+
+@contextmanager
+def _watched(watch: Watch) -> Iterator[Queue]:
+    """A queue that the first worker fills epoch by epoch, read aloud here while ``fit`` blocks."""
+    queue = Queue()
+
+    def read() -> None:
+        while (said := queue.get()) is not None:
+            watch(*said)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        yield queue
+    finally:
+        queue.put(None)
+        reader.join(timeout=10)
+        queue.shutdown()

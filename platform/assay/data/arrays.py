@@ -1,0 +1,142 @@
+"""The user's own arrays: one ``.npz`` or ``.parquet`` file."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from assay.data.base import Dataset, Source
+from assay.errors import DataError
+from assay.registry import register
+
+_WANTED = "give x (records, ...) and y (records,), and if you like groups, feature_names and class_names"
+
+
+@register("dataset")
+class Arrays(Source):
+    """A file with ``x``, ``y`` and optionally ``groups``, ``feature_names`` and ``class_names``.
+
+    In a ``.parquet`` file ``x`` is a list column, or every numeric column other than ``y`` and ``groups`` is a
+    feature. Bounds and radii are yours to give; without them they are taken from the data, with a warning.
+    """
+
+    name: Literal["arrays"] = "arrays"
+    path: str
+    low: float | None = None
+    high: float | None = None
+    epsilons: tuple[float, ...] = ()
+    units: str = "units of the file"
+    licence: str = "unknown"
+    citation: str = ""
+    public_preprocessing: bool = False
+    """True if whatever scaling the file carries used public figures only; otherwise no ε is claimed on it."""
+
+    def load(self) -> Dataset:
+        path = Path(self.path).expanduser()
+        if not path.is_file():
+            raise DataError(f"data file {self.path!r} does not exist; {_WANTED}")
+        readers = {".npz": _read_npz, ".parquet": _read_parquet}
+        if path.suffix not in readers:
+            raise DataError(f"data file {self.path!r} ends in {path.suffix!r}; allowed: .npz, .parquet")
+        held = readers[path.suffix](path)
+        for key in ("x", "y"):
+            if key not in held:
+                raise DataError(
+                    f"data file {self.path!r} has no {key!r} (it holds: {', '.join(sorted(held))}); {_WANTED}"
+                )
+        x, y = _numbers(held["x"], self.path), _labels(held["y"], self.path)
+        low, high, warnings = self._bounds(x)
+        features = held.get("feature_names", [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))])
+        classes = held.get("class_names", [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))])
+        span = float(np.median(high - low))
+        return Dataset(
+            name=path.stem,
+            x=x,
+            y=y,
+            class_names=tuple(str(name) for name in classes),
+            feature_names=tuple(str(name) for name in features),
+            low=low,
+            high=high,
+            units=self.units,
+            epsilons=self.epsilons or tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05)),
+            groups=None if held.get("groups") is None else np.asarray(held["groups"]),
+            licence=self.licence,
+            citation=self.citation,
+            preprocessing="as in the file",
+            unpaid_preprocessing=not self.public_preprocessing,
+            warnings=warnings,
+        )
+
+    def _bounds(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        finite = np.where(np.isfinite(x), x, 0.0)
+        low = np.full(x.shape[1:], self.low, np.float32) if self.low is not None else finite.min(0)
+        high = np.full(x.shape[1:], self.high, np.float32) if self.high is not None else finite.max(0)
+        if self.low is not None and self.high is not None:
+            if ((x < self.low) | (x > self.high)).any():
+                raise DataError(
+                    f"{self.path!r} holds values from {x.min():g} to {x.max():g}, outside the bounds "
+                    f"{self.low:g} to {self.high:g} that you gave: widen them"
+                )
+            return low, high, ()
+        high = np.where(high > low, high, low + 1)
+        return (
+            low,
+            high,
+            ("bounds of a valid input were taken from the data; give low and high if you know them",),
+        )
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"data file {str(path)!r} cannot be read as .npz: {error}") from None
+    except ValueError as error:
+        raise DataError(
+            f"data file {str(path)!r} holds Python objects or ragged rows ({error}); Assay unpickles nothing: "
+            "save plain arrays of equal-length records"
+        ) from None
+
+
+def _read_parquet(path: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowException
+
+    try:
+        frame = pq.read_table(path).to_pandas()
+    except (OSError, ArrowException) as error:
+        raise DataError(f"data file {str(path)!r} cannot be read as Parquet: {error}") from None
+    held: dict[str, Any] = {key: frame[key].to_numpy() for key in ("y", "groups") if key in frame}
+    if "x" in frame:
+        rows = [np.asarray(row) for row in frame["x"]]
+        if len({row.shape for row in rows}) > 1:
+            lengths = sorted({len(row) for row in rows})
+            raise DataError(
+                f"data file {str(path)!r} is ragged: x has rows of {lengths} values; all must be of one length"
+            )
+        held["x"] = np.stack(rows)
+        return held
+    features = [column for column in frame.columns if column not in ("y", "groups")]
+    text = [column for column in features if frame[column].dtype.kind not in "fiub"]
+    if text:
+        raise DataError(f"data file {str(path)!r}: column {text[0]!r} is not numeric; encode or drop it")
+    if features:
+        held["x"], held["feature_names"] = frame[features].to_numpy(), features
+    return held
+
+
+def _numbers(x: np.ndarray, path: str) -> np.ndarray:
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"data file {path!r}: x is of type {x.dtype}; it must be numeric")
+    return x.astype(np.float32)
+
+
+def _labels(y: np.ndarray, path: str) -> np.ndarray:
+    whole = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool((np.mod(y, 1) == 0).all()))
+    if not whole:
+        raise DataError(
+            f"data file {path!r}: labels must be integers 0, 1, …; y is of type {y.dtype}, first value {y.flat[0]!r}"
+        )
+    return y.astype(np.int64)

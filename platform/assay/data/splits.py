@@ -1,0 +1,96 @@
+"""Who is trained on and who is tested: stratified, and never one patient on both sides."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from assay import seeds
+from assay.data.base import Dataset
+from assay.errors import DataError
+from assay.registry import Settings
+
+
+class Splitting(Settings):
+    """How records become folds."""
+
+    folds: int = Field(default=5, ge=1)
+    """1 trains nothing and tests a given model on every record."""
+    repeats: int = Field(default=1, ge=1)
+    """Times that the whole cross-validation is repeated with other folds and seeds."""
+    validation: float = Field(default=0.15, gt=0, lt=0.5)
+    """Share of the records outside the test fold on which operating points are chosen."""
+    calibration: float = Field(default=0.0, ge=0, lt=0.5)
+    """Share of the records outside the test fold that is kept for calibration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Disjoint positions in the data set."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    calibration: np.ndarray
+    test: np.ndarray
+
+
+def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed: int) -> Split:
+    """One fold of one repeat; equal for every recipe, so that recipes can be compared in pairs.
+
+    Raises:
+        DataError: too few records of a class, or too few groups, for that many folds.
+    """
+    everyone = np.arange(len(dataset))
+    if settings.folds == 1:
+        return Split(train=everyone[:0], validation=everyone[:0], calibration=everyone[:0], test=everyone)
+    _check(dataset, settings.folds)
+    parts = list(_parts(dataset, everyone, settings.folds, seeds.torch_seed(seed, "folds", repeat)))
+    test = parts[fold]
+    rest = np.setdiff1d(everyone, test)
+    shares = {"validation": settings.validation, "calibration": settings.calibration}
+    taken: dict[str, np.ndarray] = {}
+    for purpose, share in shares.items():
+        wanted = share * (len(dataset) - len(test))
+        taken[purpose] = _take(dataset, rest, wanted, seeds.torch_seed(seed, purpose, repeat, fold))
+        rest = np.setdiff1d(rest, taken[purpose])
+    return Split(train=rest, test=test, **taken)
+
+
+def _parts(dataset: Dataset, rows: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    kind = StratifiedKFold if dataset.groups is None else StratifiedGroupKFold
+    folds = kind(n_splits=parts, shuffle=True, random_state=seed % 2**32)
+    groups = None if dataset.groups is None else dataset.groups[rows]
+    for _, part in folds.split(rows, dataset.y[rows], groups):
+        yield rows[part]
+
+
+def _take(dataset: Dataset, rows: np.ndarray, wanted: float, seed: int) -> np.ndarray:
+    """About ``wanted`` of the rows, stratified and by group: whole parts of a finer split."""
+    if wanted < 1:
+        return rows[:0]
+    parts = max(2, round(len(rows) / wanted))
+    _, smallest = np.unique(dataset.y[rows], return_counts=True)
+    parts = min(parts, int(smallest.min()))
+    if parts < 2:
+        raise DataError(
+            f"{dataset.name}: a class has {int(smallest.min())} record left for training and validation; "
+            "give more records or fewer folds"
+        )
+    return next(_parts(dataset, rows, parts, seed))
+
+
+def _check(dataset: Dataset, folds: int) -> None:
+    classes, counts = np.unique(dataset.y, return_counts=True)
+    if counts.min() < folds:
+        rare = dataset.class_names[classes[counts.argmin()]]
+        raise DataError(
+            f"{dataset.name}: {folds} folds need at least {folds} records of every class, but {rare!r} has "
+            f"{counts.min()}; give more records or --set split.folds={max(2, int(counts.min()))}"
+        )
+    if dataset.groups is not None and len(np.unique(dataset.groups)) < folds:
+        raise DataError(
+            f"{dataset.name}: {folds} folds need at least {folds} groups, there are {len(np.unique(dataset.groups))}"
+        )

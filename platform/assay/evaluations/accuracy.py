@@ -1,0 +1,182 @@
+"""How often, and how well calibrated, is the model right?"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from assay import seeds, statistics
+from assay.evaluations.base import Evaluation, Subject, share
+from assay.registry import register
+from assay.results import Measurement, not_applicable
+
+Statistic = Callable[[np.ndarray], float]
+
+
+@register("evaluation")
+class Accuracy(Evaluation):
+    """Accuracy, precision, recall, F1, AUROC, AUPRC and calibration; of two classes also sensitivity and specificity.
+
+    The operating point is the highest threshold that reaches ``sensitivity`` on the *validation* split.
+    """
+
+    name: Literal["accuracy"] = "accuracy"
+    sensitivity: float = Field(default=0.95, gt=0, lt=1)
+    """Sensitivity that the operating point must reach on the validation split."""
+    bins: int = Field(default=10, ge=2)
+    """Of the calibration error."""
+    draws: int = Field(default=200, ge=50)
+    """Bootstrap draws behind the intervals of AUROC and its like."""
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        rows = subject.split.test
+        y, probability = subject.dataset.y[rows], _softmax(subject.logits(rows))
+        groups = subject.groups(rows)
+        correct = probability.argmax(1) == y
+        found = [share("accuracy", correct, groups, seed=subject.seed)]
+        found += self._bootstrapped(y, probability, groups, subject.seed)
+        found += self._operating_point(subject, y, probability)
+        found += _by_group(correct, groups)
+        return found
+
+    def _bootstrapped(
+        self, y: np.ndarray, probability: np.ndarray, groups: np.ndarray | None, seed: int
+    ) -> list[Measurement]:
+        classes = probability.shape[1]
+        averaging = {"average": "binary (class 1)" if classes == 2 else "macro"}
+        predicted = probability.argmax(1)
+        statistics_of: dict[str, tuple[Statistic, dict[str, Any]]] = {
+            "precision": (lambda i: _per_class(y[i], predicted[i], classes)[0], averaging),
+            "recall": (lambda i: _per_class(y[i], predicted[i], classes)[1], averaging),
+            "f1": (lambda i: _per_class(y[i], predicted[i], classes)[2], averaging),
+            "auroc": (lambda i: _over_classes(statistics.auroc, y[i], probability[i]), averaging),
+            "auprc": (lambda i: _over_classes(_auprc, y[i], probability[i]), averaging),
+            "calibration_error": (
+                lambda i: calibration_error(y[i], probability[i], self.bins),
+                {"bins": self.bins},
+            ),
+        }
+        found = []
+        for name, (statistic, conditions) in statistics_of.items():
+            interval = statistics.bootstrap(
+                statistic,
+                len(y),
+                generator=seeds.stream(seed, "bootstrap", name),
+                draws=self.draws,
+                groups=groups,
+            )
+            if np.isnan(interval.value):
+                found.append(not_applicable(name, "the test records do not hold every class", **conditions))
+                continue
+            found.append(
+                Measurement(
+                    name=name,
+                    value=interval.value,
+                    low=interval.low,
+                    high=interval.high,
+                    n=len(y),
+                    conditions=conditions,
+                )
+            )
+        return found
+
+    def _operating_point(self, subject: Subject, y: np.ndarray, probability: np.ndarray) -> list[Measurement]:
+        if subject.dataset.classes != 2:
+            why = f"an operating point needs two classes, there are {subject.dataset.classes}"
+            return [not_applicable("sensitivity", why), not_applicable("specificity", why)]
+        held = subject.split.validation
+        chosen_on, warnings = "validation split", ()
+        if len(held) == 0 or not (subject.dataset.y[held] == 1).any():
+            threshold, chosen_on = 0.5, "fixed"
+            warnings = ("no validation records: the threshold is 0.5, not an operating point",)  # type: ignore[assignment]
+        else:
+            scores = _softmax(subject.logits(held))[:, 1]
+            threshold = operating_threshold(subject.dataset.y[held], scores, self.sensitivity)
+        positive = probability[:, 1] >= threshold
+        conditions = {"threshold": threshold, "chosen_on": chosen_on, "target_sensitivity": self.sensitivity}
+        found = []
+        for name, hits in (("sensitivity", positive[y == 1]), ("specificity", ~positive[y == 0])):
+            if len(hits) == 0:
+                found.append(not_applicable(name, "the test records hold no such class", **conditions))
+                continue
+            share = statistics.proportion(int(hits.sum()), len(hits))
+            found.append(
+                Measurement(
+                    name=name,
+                    value=share.value,
+                    low=share.low,
+                    high=share.high,
+                    n=len(hits),
+                    conditions=conditions,
+                    warnings=warnings,
+                )
+            )
+        return found
+
+
+def operating_threshold(y: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
+    """The highest threshold at which at least this share of the positives scores as high or higher."""
+    positives = np.sort(scores[y == 1])[::-1]
+    return float(positives[int(np.ceil(sensitivity * len(positives))) - 1])
+
+
+def calibration_error(y: np.ndarray, probability: np.ndarray, bins: int) -> float:
+    """Expected calibration error over equal-width bins of confidence (Guo et al. 2017, arXiv:1706.04599)."""
+    confidence, correct = probability.max(1), probability.argmax(1) == y
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, correct - confidence, bins)
+    return float(np.abs(gaps).sum() / len(y))
+
+
+def _by_group(correct: np.ndarray, groups: np.ndarray | None) -> list[Measurement]:
+    if groups is None:
+        return [not_applicable("subgroup_accuracy", "the data have no groups")]
+    found = []
+    for group in np.unique(groups):
+        hits = correct[groups == group]
+        share = statistics.proportion(int(hits.sum()), len(hits))
+        found.append(
+            Measurement(
+                name="subgroup_accuracy",
+                value=share.value,
+                low=share.low,
+                high=share.high,
+                n=len(hits),
+                conditions={"group": str(group)},
+            )
+        )
+    return found
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    return raised / raised.sum(1, keepdims=True)
+
+
+def _per_class(y: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[float, float, float]:
+    """Precision, recall and F1: of class 1 where there are two, averaged over classes where there are more."""
+    asked = np.array([1]) if classes == 2 else np.arange(classes)
+    true = np.array([((y == k) & (predicted == k)).sum() for k in asked], float)
+    said = np.array([(predicted == k).sum() for k in asked], float)
+    held = np.array([(y == k).sum() for k in asked], float)
+    precision, recall = true / np.maximum(said, 1), true / np.maximum(held, 1)
+    f1 = 2 * true / np.maximum(said + held, 1)
+    return float(precision.mean()), float(recall.mean()), float(f1.mean())
+
+
+def _over_classes(score: Callable[[np.ndarray, np.ndarray], float], y: np.ndarray, probability: np.ndarray) -> float:
+    """One against the rest: class 1 where there are two, averaged over classes where there are more."""
+    asked = [1] if probability.shape[1] == 2 else range(probability.shape[1])
+    return float(np.mean([score(y == k, probability[:, k]) for k in asked]))
+
+
+def _auprc(positive: np.ndarray, score: np.ndarray) -> float:
+    """Average precision, ties taken together; NaN without positives."""
+    if not positive.any():
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(positive[order])
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
+    return float((np.diff(recall, prepend=0) * precision).sum())

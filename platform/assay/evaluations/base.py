@@ -1,0 +1,91 @@
+"""What an evaluation is given, and what it gives back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds, statistics
+from assay.data.base import Dataset
+from assay.data.splits import Split
+from assay.privacy.accounting import Mechanism
+from assay.recipes import Recipe
+from assay.registry import Method
+from assay.results import Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingLog:
+    """What training left behind beside the weights; JSON-able, kept in the checkpoint."""
+
+    seconds: float
+    """Wall time of training."""
+    worker_seconds: float
+    """Training time summed over workers or clients."""
+    workers: int
+    losses: list[float] = field(default_factory=list)
+    """Mean training loss of each epoch or round."""
+    mechanisms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the privacy accountants must know, by who spent it: ``central``, or a client's number."""
+
+    def mechanism(self, name: str) -> Mechanism:
+        return Mechanism(**self.mechanisms[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One trained model with everything that may be asked about it."""
+
+    model: nn.Module
+    """From records to logits; in evaluation mode, on ``device``."""
+    dataset: Dataset
+    split: Split
+    recipe: Recipe | None
+    """None for a checkpoint that Assay did not train."""
+    log: TrainingLog | None
+    seed: int
+    device: torch.device = torch.device("cpu")
+    train: Callable[[np.ndarray, str], nn.Module] | None = None
+    """Trains the recipe, without its federation, on given rows under a name; None where that is impossible."""
+
+    def groups(self, rows: np.ndarray) -> np.ndarray | None:
+        """The patient of each record, None where each record is its own."""
+        return None if self.dataset.groups is None else self.dataset.groups[rows]
+
+    def records(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Records and labels at the given positions, on the device."""
+        x, y = torch.from_numpy(self.dataset.x[rows]), torch.from_numpy(self.dataset.y[rows])
+        return x.to(self.device), y.to(self.device)
+
+    @torch.no_grad()
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """(n, classes) float64."""
+        return self.model(self.records(rows)[0]).double().cpu().numpy()
+
+
+class Evaluation(Method):
+    """Register with ``@register("evaluation")`` and write ``measure``."""
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""
+        raise NotImplementedError
+
+
+def share(name: str, hits: np.ndarray, groups: np.ndarray | None, *, seed: int, **conditions: Any) -> Measurement:
+    """A share of records with its interval; patients are drawn whole where several records are one patient's."""
+    if groups is None:
+        interval = statistics.proportion(int(hits.sum()), len(hits))
+    else:
+        generator = seeds.stream(seed, "bootstrap", name)
+        interval = statistics.bootstrap(lambda i: float(hits[i].mean()), len(hits), generator=generator, groups=groups)
+    return Measurement(
+        name=name,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        n=len(hits),
+        conditions=conditions,
+    )

@@ -1,0 +1,70 @@
+"""Is a federated model fair to each hospital, and was it worth joining?"""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from torch import nn
+
+from assay.evaluations.base import Evaluation, Subject, share
+from assay.federated.client import client_seed
+from assay.federated.partition import partition
+from assay.registry import register
+from assay.results import Measurement, not_applicable
+
+
+@register("evaluation")
+class Clients(Evaluation):
+    """Accuracy at each client and the worst, between the two ends: every client alone, and all data in one place.
+
+    A client's test records are its share of the test split, dealt out like the training records. The two ends are
+    trained anew with the same objective, privacy and number of passes over the data.
+    """
+
+    name: Literal["clients"] = "clients"
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        names = ("client_accuracy", "worst_client_accuracy", "local_only_accuracy", "centralised_accuracy")
+        if subject.recipe is None or subject.recipe.federation is None:
+            return [not_applicable(name, "the recipe is not federated") for name in names]
+        if subject.train is None:
+            return [not_applicable(name, "nothing can be trained here") for name in names]
+        federation, test = subject.recipe.federation, subject.split.test
+        if len(test) < federation.clients:
+            why = f"{len(test)} test records cannot be dealt to {federation.clients} clients"
+            return [not_applicable(name, why) for name in names]
+        correct = dict(zip(test.tolist(), _correct(subject, subject.model, test), strict=True))
+        found = []
+        for number, rows in enumerate(partition(test, federation, seed=subject.seed), start=1):
+            hits = np.array([correct[row] for row in rows.tolist()])
+            found.append(
+                share(
+                    "client_accuracy",
+                    hits,
+                    subject.groups(rows),
+                    seed=subject.seed,
+                    client=number,
+                    arrangement="federated",
+                )
+            )
+        worst = min(found, key=lambda measurement: measurement.value)
+        found.append(
+            Measurement(
+                name="worst_client_accuracy",
+                value=worst.value,
+                low=worst.low,
+                high=worst.high,
+                n=worst.n,
+                conditions={"client": worst.conditions["client"]},
+                warnings=("the least of several small samples: lower than a client's true accuracy on average",),
+            )
+        )
+        for number, rows in enumerate(partition(subject.split.train, federation, seed=subject.seed), start=1):
+            hits = _correct(subject, subject.train(rows, f"local only/{client_seed(subject.seed, number)}"), test)
+            found.append(share("local_only_accuracy", hits, subject.groups(test), seed=subject.seed, client=number))
+        everyone = _correct(subject, subject.train(subject.split.train, "centralised"), test)
+        return [*found, share("centralised_accuracy", everyone, subject.groups(test), seed=subject.seed)]
+
+
+def _correct(subject: Subject, model: nn.Module, rows: np.ndarray) -> np.ndarray:
+    return replace(subject, model=model).logits(rows).argmax(1) == subject.dataset.y[rows]

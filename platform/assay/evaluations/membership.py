@@ -1,0 +1,88 @@
+"""Does the model tell who was in its training data?"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from assay import seeds, statistics
+from assay.evaluations.base import Evaluation, Subject
+from assay.registry import register
+from assay.results import Measurement, not_applicable
+
+
+@register("evaluation")
+class Membership(Evaluation):
+    """The loss-threshold attack (Yeom et al. 2018, arXiv:1709.01604): members have smaller losses.
+
+    Members are the training records, non-members the test records, both drawn from one pool by the same split.
+    Reported as in Carlini et al. 2022 (arXiv:2112.03570): the true-positive rate at a low false-positive rate.
+    """
+
+    name: Literal["membership"] = "membership"
+    false_positive_rates: tuple[float, ...] = Field(default=(0.1, 0.01))
+    draws: int = Field(default=200, ge=50)
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        names = ["membership_auc", *("membership_tpr" for _ in self.false_positive_rates)]
+        if subject.log is None:
+            return [not_applicable(name, "the training records of this model are not known") for name in names]
+        members = _scores(subject, subject.split.train)
+        others = _scores(subject, subject.split.test)
+        about = {"attack": "loss threshold", "members": len(members), "non_members": len(others)}
+        is_member = np.arange(len(members) + len(others)) < len(members)
+        score = np.concatenate([members, others])
+        groups = subject.groups(np.concatenate([subject.split.train, subject.split.test]))
+        auc = statistics.bootstrap(
+            lambda i: statistics.auroc(is_member[i], score[i]),
+            len(score),
+            generator=seeds.stream(subject.seed, "bootstrap", self.name),
+            draws=self.draws,
+            groups=groups,
+        )
+        found = [
+            Measurement(
+                name="membership_auc",
+                value=auc.value,
+                low=auc.low,
+                high=auc.high,
+                n=len(score),
+                conditions=about,
+            )
+        ]
+        for rate in self.false_positive_rates:
+            needed = round(10 / rate)
+            if len(others) < needed:
+                why = f"TPR at {rate:.1%} FPR needs at least {needed} non-members, there are {len(others)}"
+                found.append(not_applicable("membership_tpr", why, false_positive_rate=rate, **about))
+                continue
+            hits = int((members > true_threshold(others, rate)).sum())
+            tpr = statistics.proportion(hits, len(members))
+            found.append(
+                Measurement(
+                    name="membership_tpr",
+                    value=tpr.value,
+                    low=tpr.low,
+                    high=tpr.high,
+                    n=len(members),
+                    conditions={"false_positive_rate": rate, **about},
+                )
+            )
+        return found
+
+
+def true_threshold(non_members: np.ndarray, rate: float) -> float:
+    """The least score above which at most this share of the non-members lies."""
+    allowed = int(np.floor(rate * len(non_members)))
+    return float(np.sort(non_members)[::-1][allowed])
+
+
+def _scores(subject: Subject, rows: np.ndarray) -> np.ndarray:
+    """Logit of the true class minus the log-sum-exp of the others, (n,): minus the loss, on a scale without a ceiling.
+
+    The loss itself rounds to 0 on confident records, and ties hide whom it could tell apart.
+    """
+    logits, y = subject.logits(rows), subject.dataset.y[rows]
+    true = logits[np.arange(len(y)), y]
+    logits[np.arange(len(y)), y] = -np.inf
+    return true - np.logaddexp.reduce(logits, axis=1)

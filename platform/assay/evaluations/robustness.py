@@ -1,0 +1,199 @@
+"""How does the model stand up to attack, and can that figure be believed?"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from assay.attacks.base import Attack, Attacked
+from assay.attacks.carlini_wagner import CarliniWagner
+from assay.attacks.fgsm import FGSM
+from assay.attacks.pgd import PGD
+from assay.attacks.random_noise import RandomNoise
+from assay.evaluations import checks
+from assay.evaluations.base import Evaluation, Subject, share
+from assay.registry import register
+from assay.results import Check, Measurement, beside, not_applicable
+from assay.threats import Norm, Threat
+
+
+@register("evaluation")
+class Robustness(Evaluation):
+    """Accuracy under FGSM and PGD (cross-entropy and margin) at every ε, the per-record worst case, and C&W distances.
+
+    A record that is fooled at ε counts as fooled at every larger ε in the worst case; the curve of each attack
+    stands as it was measured, so that its checks see what really happened. Distances of C&W are L2, a threat model
+    of their own: they enter no L∞ figure.
+    """
+
+    name: Literal["robustness"] = "robustness"
+    norm: Norm = "linf"
+    epsilons: tuple[float, ...] = ()
+    """Radii in the units of the data; those the data set proposes by default. 0 is always measured."""
+    steps: int = Field(default=20, ge=1)
+    """Of PGD."""
+    carlini_wagner: CarliniWagner = CarliniWagner()
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        arena = _Arena.of(subject, self)
+        attacks = {
+            "fgsm": FGSM(),
+            "pgd_cross_entropy": PGD(steps=self.steps),
+            "pgd_margin": PGD(steps=self.steps, loss="margin"),
+        }
+        curves = {name: arena.curve(attack) for name, attack in attacks.items()}
+        probe = self._probe(arena, curves["pgd_cross_entropy"])
+        worst = worst_case([*curves.values(), *probe.curves])
+        about = {"norm": self.norm, "units": subject.dataset.units}
+        groups = subject.groups(subject.split.test)
+
+        def row(name: str, fooled: Tensor, **conditions: Any) -> Measurement:
+            return share(name, ~fooled.cpu().numpy(), groups, seed=subject.seed, **conditions, **about)
+
+        found = [
+            row("robust_accuracy", curve[epsilon].fooled, attack=name, epsilon=epsilon, **_settings(attacks[name]))
+            for name, curve in curves.items()
+            for epsilon in arena.radii
+        ]
+        over = [*attacks, "pgd_doubled", "random_noise"]
+        found += [
+            row("worst_case_accuracy", fooled, epsilon=epsilon, attacks=over, probed=epsilon == probe.epsilon)
+            for epsilon, fooled in worst.items()
+        ]
+        return beside(found, self._checks(arena, curves, probe)) + self._distances(arena)
+
+    def _probe(self, arena: "_Arena", curve: "Curve") -> "Probe":
+        """The stronger and the random attack that the checks compare with, at the radius where most is undecided."""
+        epsilon = min((e for e in arena.radii if e > 0), key=lambda e: abs(curve[e].accuracy - 0.5), default=0.0)
+        doubled = arena.attack(PGD(steps=2 * self.steps, restarts=2), epsilon)
+        return Probe(epsilon=epsilon, doubled=doubled, random=arena.attack(RandomNoise(), epsilon))
+
+    def _checks(self, arena: "_Arena", curves: "Curves", probe: "Probe") -> list[Check]:
+        pgd = [curves["pgd_cross_entropy"], curves["pgd_margin"]]
+        white_box = torch.stack([curve[probe.epsilon].fooled for curve in pgd]).any(0)
+        unbounded = arena.attack(PGD(steps=self.steps, loss="margin"), arena.reach)
+        return [
+            checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()]),
+            *(checks.monotone(name, [curve[e].accuracy for e in arena.radii]) for name, curve in curves.items()),
+            checks.unbounded_attack_wins(unbounded.accuracy),
+            checks.step_doubling(white_box, probe.doubled.fooled, probe.epsilon),
+            checks.noise_loses(white_box, probe.random.fooled, probe.epsilon),
+            checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
+            *checks.model_behaviour(arena.subject.model, arena.x, arena.y),
+        ]
+
+    def _distances(self, arena: "_Arena") -> list[Measurement]:
+        """Shortest L2 changes that C&W found, over the records that were right to begin with."""
+        subject, attack = arena.subject, self.carlini_wagner
+        threat = Threat(norm="l2", epsilon=float("inf"), bounds=subject.dataset.bounds)
+        outcome = attack.run(subject.model, arena.x, arena.y, threat, seed=subject.seed)
+        right = arena.right
+        if not bool(right.any()):
+            return [not_applicable("carlini_wagner_success", "the model classifies no record correctly to begin with")]
+        fooled, distance = outcome.fooled[right].cpu().numpy(), outcome.distance[right].cpu().double().numpy()
+        about = {"attack": attack.name, "norm": "l2", "units": subject.dataset.units, **_settings(attack)}
+        groups = subject.groups(subject.split.test)
+        own = None if groups is None else groups[right.cpu().numpy()]
+        found = [share("carlini_wagner_success", fooled, own, seed=subject.seed, **about)]
+        quantiles = {"carlini_wagner_median_distance": 0.5, "carlini_wagner_tenth_percentile_distance": 0.1}
+        for name, q in quantiles.items():
+            value = float(np.quantile(distance, q, method="inverted_cdf"))
+            found.append(
+                Measurement(name=name, value=value, unit=subject.dataset.units, n=len(distance), conditions=about)
+                if np.isfinite(value)
+                else Measurement(
+                    name=name,
+                    status="abstained",
+                    unit=subject.dataset.units,
+                    n=len(distance),
+                    conditions=about,
+                    warnings=(
+                        f"the attack failed on {1 - fooled.mean():.0%} of the records, so the quantile is unknown",
+                    ),
+                )
+            )
+        return found
+
+
+Curve = dict[float, Attacked]
+Curves = dict[str, Curve]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What the checks compare the white-box attack with, at one radius."""
+
+    epsilon: float
+    doubled: Attacked
+    """PGD with twice the steps and a second, random start."""
+    random: Attacked
+
+    @property
+    def curves(self) -> list[Curve]:
+        """Both as curves of a single point, to enter the worst case."""
+        return [{self.epsilon: self.doubled}, {self.epsilon: self.random}]
+
+
+def worst_case(curves: list[Curve]) -> dict[float, Tensor]:
+    """Which records any attack of one threat model fooled at each ε or at a smaller one."""
+    radii = sorted({epsilon for curve in curves for epsilon in curve})
+    worst: dict[float, Tensor] = {}
+    so_far: Tensor | None = None
+    for epsilon in radii:
+        for curve in curves:
+            if epsilon in curve:
+                so_far = curve[epsilon].fooled if so_far is None else so_far | curve[epsilon].fooled
+        assert so_far is not None
+        worst[epsilon] = so_far
+    return worst
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arena:
+    """One model, its test records, and the radii at which they are attacked."""
+
+    subject: Subject
+    x: Tensor
+    y: Tensor
+    base: Threat
+    radii: tuple[float, ...]
+
+    @classmethod
+    def of(cls, subject: Subject, settings: Robustness) -> "_Arena":
+        x, y = subject.records(subject.split.test)
+        return cls(
+            subject=subject,
+            x=x,
+            y=y,
+            base=Threat(norm=settings.norm, epsilon=0.0, bounds=subject.dataset.bounds),
+            radii=tuple(sorted({0.0, *(settings.epsilons or subject.dataset.epsilons)})),
+        )
+
+    @property
+    def right(self) -> Tensor:
+        """Which records the model classifies correctly as they are, (n,)."""
+        with torch.no_grad():
+            return self.subject.model(self.x).argmax(1) == self.y
+
+    @property
+    def clean(self) -> float:
+        return float(self.right.double().mean())
+
+    @property
+    def reach(self) -> float:
+        """A radius that allows every valid record."""
+        span = (self.subject.dataset.bounds.high - self.subject.dataset.bounds.low).expand_as(self.x[0])
+        return float(span.max() if self.base.norm == "linf" else span.norm())
+
+    def attack(self, attack: Attack, epsilon: float) -> Attacked:
+        return attack.run(self.subject.model, self.x, self.y, self.base.at(epsilon), seed=self.subject.seed)
+
+    def curve(self, attack: Attack) -> Curve:
+        return {epsilon: self.attack(attack, epsilon) for epsilon in self.radii}
+
+
+def _settings(attack: Attack) -> dict[str, Any]:
+    return attack.model_dump(exclude={"name"})

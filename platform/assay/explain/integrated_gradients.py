@@ -1,0 +1,47 @@
+"""Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) by Gauss-Legendre quadrature.
+
+Sixteen Gauss points are as exact as fifty to a hundred equal steps, at a third of the cost.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution:
+    """How much each input moved the explained logit, and how far the sum misses the truth."""
+
+    values: Tensor
+    """(n, ...) signed, in logits."""
+    completeness_error: Tensor
+    """(n,) |sum of values − (logit at the record − logit at the baseline)|, in logits."""
+
+
+def integrated_gradients(
+    model: nn.Module, x: Tensor, target: Tensor, *, baseline: Tensor, points: int = 16
+) -> Attribution:
+    """Attribute each record's target logit to its inputs, along the straight line from the baseline.
+
+    Args:
+        model: from records to logits, in evaluation mode.
+        x: (n, ...) records.
+        target: (n,) class whose logit is explained.
+        baseline: broadcasts to ``x``; what counts as "nothing".
+        points: quadrature points.
+    """
+    places, weights = np.polynomial.legendre.leggauss(points)
+    start = baseline.to(x).expand_as(x)
+    total = torch.zeros_like(x)
+    for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
+        point = (start + float(place) * (x - start)).detach().requires_grad_(True)
+        with torch.enable_grad():
+            logit = model(point).gather(1, target[:, None]).sum()
+            (gradient,) = torch.autograd.grad(logit, point)
+        total += float(weight) * gradient
+    values = total * (x - start)
+    with torch.no_grad():
+        rise = (model(x) - model(start)).gather(1, target[:, None]).squeeze(1)
+    return Attribution(values=values, completeness_error=(values.flatten(1).sum(1) - rise).abs())

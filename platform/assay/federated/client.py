@@ -1,0 +1,99 @@
+"""A client: one trainer on records that never leave it, spoken to through Flower's messages."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import nn
+
+from assay import seeds
+from assay.recipes import Recipe
+from assay.threats import Bounds
+from assay.training.loop import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientPlan:
+    """All that a worker needs to make a client, its records included. Travels once."""
+
+    number: int
+    """From 1; Flower's node id."""
+    network: Callable[[], nn.Module]
+    recipe: Recipe
+    x: np.ndarray
+    y: np.ndarray
+    bounds: Bounds
+    seed: int
+    threads: int
+
+    def make(self) -> "FederatedClient":
+        return FederatedClient(self)
+
+
+class FederatedClient:
+    """Answers Flower's train messages with the one training loop.
+
+    Its optimizer, its step count (hence its randomness) and its privacy account live on between rounds: one client
+    alone does, to the last bit, what central training does.
+    """
+
+    def __init__(self, plan: ClientPlan) -> None:
+        federation = plan.recipe.federation
+        assert federation is not None
+        torch.set_num_threads(plan.threads)
+        self._plan = plan
+        self._local_epochs = federation.local_epochs
+        self._trainer = Trainer(
+            plan.network(),
+            plan.recipe,
+            torch.from_numpy(np.array(plan.x)),
+            torch.from_numpy(np.array(plan.y)),
+            bounds=plan.bounds,
+            seed=client_seed(plan.seed, plan.number),
+            epochs=federation.rounds * federation.local_epochs,
+        )
+        self._context = Context(run_id=0, node_id=plan.number, node_config={}, state=RecordDict(), run_config={})
+        self._app = ClientApp()
+        self._app.train()(self._train)
+
+    def __call__(self, request: Message) -> Message:
+        return self._app(request, self._context)
+
+    def _train(self, message: Message, context: Context) -> Message:
+        arrays: ArrayRecord = message.content["arrays"]
+        self._trainer.model.load_state_dict(arrays.to_torch_state_dict())
+        self._trainer.run(self._local_epochs)
+        mechanism = self._trainer.mechanism
+        if mechanism is not None:
+            # What the client has spent so far, over all rounds; the account is the client's, not the round's.
+            context.state["privacy"] = ConfigRecord(
+                {
+                    "noise-multiplier": mechanism.noise_multiplier,
+                    "sample-rate": mechanism.sample_rate,
+                    "steps": mechanism.steps,
+                    "delta": mechanism.delta,
+                }
+            )
+        report = RecordDict(
+            {
+                "arrays": ArrayRecord(self._trainer.model.state_dict()),
+                "metrics": MetricRecord(
+                    {
+                        "num-examples": len(self._plan.x),
+                        "train-loss": float(np.nan_to_num(self._trainer.losses[-1])),
+                        "train-seconds": self._trainer.seconds,
+                    }
+                ),
+            }
+        )
+        if mechanism is not None:
+            report["privacy"] = context.state["privacy"]
+        return Message(report, reply_to=message)
+
+
+def client_seed(seed: int, number: int) -> int:
+    """By client, never by worker: where a client lives changes nothing."""
+    return seeds.derive(seed, "client", number)

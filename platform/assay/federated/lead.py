@@ -1,0 +1,123 @@
+"""Leads a federated training: Flower's own strategy, round by round, over an executor's workers."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.serverapp.strategy import FedAvg
+from torch import Tensor, nn
+
+from assay.executors import Executor
+from assay.federated.client import ClientPlan
+from assay.federated.grid import ExecutorGrid
+from assay.privacy.accounting import Mechanism
+from assay.recipes import Recipe
+from assay.threats import Bounds
+
+# Flower narrates every round, and warns that evaluation at the clients is off; Assay has its own progress.
+logging.getLogger("flwr").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Federated:
+    """What a federated training ends in."""
+
+    weights: Mapping[str, Tensor]
+    seconds: float
+    """Wall time of all rounds, making the clients included."""
+    losses: list[float]
+    """Mean training loss of each round, weighted by records."""
+    client_seconds: float
+    """Training time summed over clients: what one worker would have needed."""
+    mechanisms: Mapping[int, Mechanism]
+    """What each client's accountants must know; empty if nothing is private."""
+
+
+def train_federated(
+    network: Callable[[], nn.Module],
+    recipe: Recipe,
+    x: np.ndarray,
+    y: np.ndarray,
+    parts: list[np.ndarray],
+    *,
+    bounds: Bounds,
+    seed: int,
+    threads: int,
+    executor: Executor,
+    after_round: Callable[[int], None] | None = None,
+) -> Federated:
+    """Train one model over clients that keep their records.
+
+    Args:
+        network: makes the first network, the same for all.
+        x: (n, ...) records; each client is given its own rows of it and no others.
+        parts: positions of each client's records.
+        after_round: told the number of each finished round.
+
+    Raises:
+        FederationError: a client failed or a round passed its deadline.
+    """
+    settings = recipe.federation
+    assert settings is not None
+    started = time.perf_counter()
+    plans = {
+        number: ClientPlan(
+            number=number,
+            network=network,
+            recipe=recipe,
+            x=x[rows],
+            y=y[rows],
+            bounds=bounds,
+            seed=seed,
+            threads=threads,
+        )
+        for number, rows in enumerate(parts, start=1)
+    }
+    host = executor.host({number: plan.make for number, plan in plans.items()})
+    try:
+        strategy = _Recorded(settings.clients)
+        result = strategy.start(
+            ExecutorGrid(host, list(plans)),
+            ArrayRecord(network().state_dict()),
+            num_rounds=settings.rounds,
+            timeout=settings.deadline_seconds,
+            evaluate_fn=lambda done, _: after_round(done) if after_round and done else None,
+        )
+    finally:
+        host.close()
+    rounds = result.train_metrics_clientapp
+    return Federated(
+        weights=result.arrays.to_torch_state_dict(),
+        seconds=time.perf_counter() - started,
+        losses=[float(rounds[number]["train-loss"]) for number in sorted(rounds)],
+        client_seconds=strategy.client_seconds,
+        mechanisms=strategy.mechanisms,
+    )
+
+
+class _Recorded(FedAvg):
+    """Flower's FedAvg over all clients in every round, which also reads what the clients report of themselves."""
+
+    def __init__(self, clients: int) -> None:
+        super().__init__(
+            fraction_evaluate=0.0, min_train_nodes=clients, min_evaluate_nodes=0, min_available_nodes=clients
+        )
+        self.client_seconds = 0.0
+        self.mechanisms: dict[int, Mechanism] = {}
+
+    def aggregate_train(
+        self, server_round: int, replies: list[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        self.client_seconds = sum(float(reply.content["metrics"]["train-seconds"]) for reply in replies)
+        for reply in replies:
+            if (account := reply.content.get("privacy")) is not None:
+                self.mechanisms[reply.metadata.src_node_id] = Mechanism(
+                    noise_multiplier=float(account["noise-multiplier"]),
+                    sample_rate=float(account["sample-rate"]),
+                    steps=int(account["steps"]),
+                    delta=float(account["delta"]),
+                )
+        return super().aggregate_train(server_round, replies)

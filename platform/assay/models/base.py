@@ -1,0 +1,21 @@
+"""What a model is to Assay: a description that builds a fresh network."""
+
+import torch
+from torch import nn
+
+from assay import seeds
+from assay.registry import Method
+
+
+class Architecture(Method):
+    """Register with ``@register("model")`` and write ``network``."""
+
+    def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """A new network from records (n, *shape) to logits (n, classes)."""
+        raise NotImplementedError
+
+    def build(self, shape: tuple[int, ...], classes: int, *, seed: int) -> nn.Module:
+        """A new network whose first weights depend on ``seed`` alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.torch_seed(seed, "initial weights"))
+            return self.network(shape, classes)

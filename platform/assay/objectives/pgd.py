@@ -1,0 +1,41 @@
+"""Adversarial training (Madry et al. 2018, arXiv:1706.06083)."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.attacks.pgd import ascend, random_start
+from assay.objectives.base import Objective
+from assay.registry import register
+from assay.seeds import Draw
+from assay.threats import Bounds, Norm, Threat
+
+
+@register("objective")
+class AdversarialPGD(Objective):
+    """Cross-entropy on the records that PGD, from a random start, finds worst for the current weights."""
+
+    name: Literal["pgd"] = "pgd"
+    epsilon: float = Field(gt=0)
+    """Radius of the examples, in the units of the data."""
+    steps: int = Field(default=7, ge=1)
+    relative_step: float = Field(default=2.5, gt=0)
+    norm: Norm = "linf"
+
+    def craft(self, model: nn.Module, x: Tensor, y: Tensor, *, bounds: Bounds, draw: Draw) -> Tensor:
+        threat = Threat(norm=self.norm, epsilon=self.epsilon, bounds=bounds)
+        worst, _ = ascend(
+            model,
+            x,
+            y,
+            threat,
+            start=random_start(x, threat, draw),
+            steps=self.steps,
+            step_size=self.relative_step * self.epsilon / self.steps,
+        )
+        return worst
+
+    def losses(self, model: nn.Module, x: Tensor, crafted: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(model(crafted), y, reduction="none")

@@ -1,0 +1,1 @@
+"""Private training: per-record gradients, the private update, and what it spends."""

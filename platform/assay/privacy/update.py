@@ -1,0 +1,70 @@
+"""The private update: Poisson sampling, clipping, noise, and an account of what it spends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.privacy.accounting import Mechanism, calibrate
+from assay.privacy.clipping import PerRecordGradients
+from assay.recipes import Privacy
+
+
+class PrivateUpdate:
+    """How the training loop turns losses into a private gradient; see ``training.loop.Update``.
+
+    Every step samples each record independently with the same probability, divides by the *expected* batch size,
+    and adds noise even when the batch is empty, as the accountants assume.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: Privacy, *, records: int, batch_size: int, steps: int, seed: int
+    ) -> None:
+        self._settings = settings
+        self._records = records
+        self._sample_rate = min(1.0, batch_size / records)
+        self._seed = seed
+        self._gradients = PerRecordGradients(model)
+        self.noise_multiplier = calibrate(
+            epsilon=settings.epsilon, delta=settings.delta, sample_rate=self._sample_rate, steps=steps
+        )
+
+    def batch(self, step: int) -> np.ndarray:
+        """Positions of the records of this step; possibly none."""
+        return np.flatnonzero(seeds.stream(self._seed, "sample", step).random(self._records) < self._sample_rate)
+
+    @contextmanager
+    def crafting(self) -> Iterator[None]:
+        with self._gradients.paused():
+            yield
+
+    def gradients(self, losses: Tensor) -> list[Tensor]:
+        """Clipped sum over the given records."""
+        return self._gradients.clipped_sum(losses, self._settings.max_grad_norm)
+
+    def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
+        """Noise added once to the sum over all workers, divided by the expected batch size."""
+        noise = seeds.stream(self._seed, "noise", step)
+        scale = self.noise_multiplier * self._settings.max_grad_norm
+        expected = self._sample_rate * self._records
+        return [(g + scale * _normal(noise, g)) / expected for g in total]
+
+    def mechanism(self, steps: int) -> Mechanism:
+        """What the accountants are told after ``steps`` updates."""
+        return Mechanism(
+            noise_multiplier=self.noise_multiplier,
+            sample_rate=self._sample_rate,
+            steps=steps,
+            delta=self._settings.delta,
+        )
+
+    def close(self) -> None:
+        self._gradients.remove()
+
+
+def _normal(generator: np.random.Generator, like: Tensor) -> Tensor:
+    values = np.asarray(generator.standard_normal(like.shape, np.float32))
+    return torch.from_numpy(values).to(device=like.device, dtype=like.dtype)

@@ -1,0 +1,112 @@
+"""Names that a study file may use, and what they stand for.
+
+A method (an attack, an objective, a model, a data set, an evaluation) is one frozen pydantic class in one file:
+its fields are its settings, its methods what it does. ``@register("attack")`` makes its ``name`` known.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
+
+from assay.errors import SpecError
+
+
+class Settings(BaseModel):
+    """Frozen, keyword-only, validated; an unknown key is an error that lists the known ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_known_keys(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            for key in values:
+                if key not in cls.model_fields:
+                    raise ValueError(unknown("key", str(key), list(cls.model_fields)))
+        return values
+
+
+class Method(Settings):
+    """Settings with a name that a study file can use."""
+
+    name: str
+
+
+_METHODS: dict[tuple[str, str], type[Method]] = {}
+_M = TypeVar("_M", bound=type[Method])
+
+
+def register(kind: str) -> Callable[[_M], _M]:
+    """Class decorator: makes the class known under its default ``name`` among its ``kind``."""
+
+    def add(method: _M) -> _M:
+        name = dict(method.__pydantic_fields__)["name"].default
+        other = _METHODS.setdefault((kind, name), method)
+        if other is not method:
+            raise AssertionError(f"{kind} {name!r} is registered twice: {other} and {method}")
+        return method
+
+    return add
+
+
+def build(kind: str, choice: Any) -> Method:
+    """The method that a study file names: ``"pgd"``, ``{"name": "pgd", "steps": 7}`` or a method itself.
+
+    Raises:
+        SpecError: the name is unknown (the message lists the known ones) or a setting is impossible.
+    """
+    if isinstance(choice, Method):
+        return choice
+    settings = {"name": choice} if isinstance(choice, str) else choice
+    if not isinstance(settings, Mapping) or "name" not in settings:
+        raise SpecError(f"{choice!r} is no {kind}: give a name, or a mapping with a name; {_known(kind)}")
+    method = _METHODS.get((kind, str(settings["name"])))
+    if method is None:
+        raise SpecError(unknown(kind, str(settings["name"]), names(kind)))
+    try:
+        return method.model_validate(dict(settings))
+    except ValidationError as error:
+        raise SpecError(f"{kind} {settings['name']!r}: {'; '.join(explain(error))}") from None
+
+
+def names(kind: str) -> list[str]:
+    """The known names of a kind, sorted."""
+    return sorted(name for known, name in _METHODS if known == kind)
+
+
+def choice_of(kind: str) -> Any:
+    """The type of a field that holds one method of ``kind``, written out in full when it is stored."""
+    return Annotated[SerializeAsAny[Method], BeforeValidator(lambda value: build(kind, value))]
+
+
+def load_siblings(package: str, path: list[str]) -> None:
+    """Import every module of a package, so that what they register is known: a method is one file, no list."""
+    for module in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+def unknown(kind: str, given: str, known: list[str]) -> str:
+    """The message for a name that nobody knows."""
+    close = get_close_matches(given, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"unknown {kind} {given!r}; allowed: {', '.join(known)}.{hint}"
+
+
+def explain(error: ValidationError) -> list[str]:
+    """One line an error: where, what was given, what is allowed."""
+    lines = []
+    for detail in error.errors():
+        where = ".".join(str(part) for part in detail["loc"])
+        said = detail["msg"].removeprefix("Value error, ")
+        simple = isinstance(detail["input"], str | int | float | bool) and "unknown" not in said
+        given = f" (given: {detail['input']!r})" if simple else ""
+        lines.append(f"{where}: {said}{given}" if where else said)
+    return lines
+
+
+def _known(kind: str) -> str:
+    return f"allowed: {', '.join(names(kind))}"

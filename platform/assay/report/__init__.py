@@ -1,0 +1,1 @@
+"""Evidence a person can look at: tables, figures, one page."""

@@ -1,0 +1,186 @@
+"""The report: one self-contained HTML page. It needs no network, no server and no JavaScript of anyone else."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+from plotly.offline import get_plotlyjs
+
+from assay import statistics
+from assay.data.base import Dataset
+from assay.report import figures
+from assay.report.scorecard import Cell, Evidence, Scorecard, scorecard, share_tested
+from assay.statistics import Comparison
+from assay.study.plan import load_datasets
+from assay.study.spec import Study
+from assay.study.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One cohort, ready for the template."""
+
+    card: Scorecard
+    dataset: Dataset
+    figures: Mapping[str, str]
+    raised: list[dict[str, Any]]
+    """Checks that did not pass."""
+    passed: int
+    """Checks that did."""
+    recipes: Mapping[str, str]
+    """What each recipe is, in words."""
+
+
+class Publisher:
+    """Writes the report of a study again and again while it grows."""
+
+    def __init__(self, study: Study, store: Store) -> None:
+        self._study, self._store = study, store
+        self._datasets: dict[str, Dataset] = {}
+        self.path = ""
+
+    def publish(self) -> None:
+        """Write ``report.html`` from what is stored now."""
+        self._datasets = self._datasets or load_datasets(self._study)
+        self.path = publish(self._study, self._datasets, self._store)
+
+
+def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
+    """Write ``report.html`` from what is stored now; its path."""
+    settings = store.read_text("study.yaml")
+    frame = store.frame()
+    sections = [
+        _section(study, name, frame[frame["dataset"] == datasets[name].name], datasets[name]) for name in study.cohorts
+    ]
+    failures = store.failures()
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            study=study,
+            sections=sections,
+            failures={trial: error.splitlines()[0] for trial, error in failures.items()},
+            planned=len(yaml.safe_load(settings)["trials"]),
+            finished=frame["trial"].nunique() - len(failures),
+            settings=settings,
+            about=yaml.safe_load(settings),
+            signed_rank_floor=statistics.signed_rank_floor(study.split.folds * study.split.repeats),
+            plotly=get_plotlyjs(),
+        )
+    )
+    return store.write_text("report.html", page)
+
+
+def _section(study: Study, name: str, frame: pd.DataFrame, dataset: Dataset) -> Section:
+    card = scorecard(study, name, frame)
+    drawn = {
+        "robustness": figures.robustness(card, frame, dataset.units, share_tested(study)),
+        "attacks": figures.attacks(card, frame),
+        "privacy": figures.privacy(card),
+        "clients": figures.clients(frame, card.recipes),
+        "faithfulness": figures.faithfulness(card, frame),
+        "cost": figures.cost(card, frame, study.baseline),
+        "accuracy_differences": figures.differences(card, "accuracy", study.baseline),
+        "robust_differences": figures.differences(card, "robust", study.baseline),
+    }
+    raised = card.checks[card.checks["verdict"] != "pass"]
+    return Section(
+        card=card,
+        dataset=dataset,
+        figures={
+            key: figures.html(figure, described=key.replace("_", " "))
+            for key, figure in drawn.items()
+            if figure is not None
+        },
+        raised=raised.sort_values("verdict").to_dict("records"),  # type: ignore[arg-type]
+        passed=int((card.checks["verdict"] == "pass").sum()),
+        recipes={recipe: described(study, name, recipe) for recipe in card.recipes},
+    )
+
+
+def described(study: Study, cohort: str, recipe: str) -> str:
+    """A recipe in words."""
+    asked = study.cohorts[cohort].recipes[recipe]
+    settings = asked.objective.model_dump(exclude={"name"})
+    words = [f"objective {asked.objective.name}" + (f" ({_listed(settings)})" if settings else "")]
+    if asked.privacy is not None:
+        words.append(
+            f"DP-SGD to ε = {asked.privacy.epsilon:g}, δ = {asked.privacy.delta:g}, "
+            f"clipping {asked.privacy.max_grad_norm:g}"
+        )
+    if asked.federation is not None:
+        f = asked.federation
+        words.append(
+            f"{f.strategy} over {f.clients} clients ({f.partition}), {f.rounds} rounds of {f.local_epochs} epochs"
+        )
+    else:
+        words.append(f"{asked.training.epochs} epochs")
+    words.append(
+        f"batches of {asked.training.batch_size}, {asked.training.optimizer} at {asked.training.learning_rate:g}"
+    )
+    return "; ".join(words)
+
+
+def shown(value: float, unit: str) -> str:
+    """A figure with as many digits as a reader can use."""
+    if math.isnan(value):
+        return "–"
+    if unit == "percent":
+        return f"{value:.1%}"
+    if unit == "seconds":
+        return f"{value:.2f} s"
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def cell_text(cell: Cell, column: Evidence) -> str:
+    """The value of a cell, or what stands in its place."""
+    if cell.summary is not None:
+        return shown(cell.summary.mean, column.unit)
+    if cell.failed:
+        return "failed"
+    return "∞" if column.name.startswith("epsilon") and "not private" in cell.why else "–"
+
+
+def interval_text(cell: Cell, column: Evidence) -> str:
+    """The 95 % interval of a cell, empty where there is none."""
+    if cell.summary is None or math.isnan(cell.summary.low) or column.better == "neither":
+        return ""
+    low, high = (min(max(end, column.least), column.most) for end in (cell.summary.low, cell.summary.high))
+    if column.unit == "percent":
+        return f"{100 * low:.1f} – {100 * high:.1f}"
+    return f"{low:.2f} – {high:.2f}"
+
+
+def comparison_text(comparison: Comparison, column: Evidence) -> str:
+    """A difference with its interval."""
+    scale, digits, sign = (100, 1, " points") if column.unit == "percent" else (1, 3, "")
+    return (
+        f"{scale * comparison.difference:+.{digits}f}{sign} "
+        f"({scale * comparison.low:+.{digits}f} to {scale * comparison.high:+.{digits}f})"
+    )
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("assay.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"shown": shown}
+    environment.globals |= {
+        "cell_text": cell_text,
+        "interval_text": interval_text,
+        "comparison_text": comparison_text,
+        "colours": figures.colours,
+    }
+    return environment

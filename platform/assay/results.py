@@ -1,0 +1,128 @@
+"""What a measurement is: a value that cannot be separated from how, and how surely, it was measured."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+Status = Literal["measured", "abstained", "not_applicable", "failed"]
+Verdict = Literal["pass", "warn", "fail"]
+NAN = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One answer to one question about one trained model.
+
+    "Not measured" is a status with a reason in ``warnings``: never a 0, never a missing row.
+    """
+
+    name: str
+    """What was measured, in the field's own words: ``robust_accuracy``."""
+    value: float = NAN
+    """The figure; NaN unless ``status`` is ``measured``."""
+    unit: str = "fraction"
+    """``fraction``, ``seconds``, ``epsilon``, …"""
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    """Everything that the value depends on: attack, epsilon, steps, threshold."""
+    n: int = 0
+    """Number of records behind the value."""
+    low: float = NAN
+    """Lower end of the 95 % interval."""
+    high: float = NAN
+    """Upper end of the 95 % interval."""
+    status: Status = "measured"
+    warnings: tuple[str, ...] = ()
+    """Why this value may be an illusion, or why there is none."""
+
+    def __post_init__(self) -> None:
+        if self.status == "measured" and math.isnan(self.value):
+            raise ValueError(f"{self.name}: a measured value cannot be NaN; give it a status and a reason")
+        if self.status != "measured" and not self.warnings:
+            raise ValueError(f"{self.name} is {self.status}: the reason must stand in its warnings")
+
+    def warn(self, *warnings: str) -> "Measurement":
+        """The same measurement with more warnings beside it."""
+        return replace(self, warnings=(*self.warnings, *warnings))
+
+
+def not_applicable(name: str, why: str, **conditions: Any) -> Measurement:
+    """A question that cannot be asked of this model or these data."""
+    return Measurement(name=name, status="not_applicable", conditions=conditions, warnings=(why,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """The verdict of one rule of evidence, with the figure it rests on."""
+
+    rule: str
+    """Name of the rule: ``step_doubling``."""
+    concerns: str
+    """Name of the measurement it judges."""
+    verdict: Verdict
+    figure: float
+    """What the rule looked at; its meaning and limit stand in ``message``."""
+    message: str
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+
+    def measurement(self) -> Measurement:
+        """The check as a row of the results."""
+        return Measurement(
+            name=f"check.{self.rule}",
+            value=self.figure,
+            unit="",
+            conditions={"concerns": self.concerns, "verdict": self.verdict, **self.conditions},
+            warnings=(self.message,),
+        )
+
+
+def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measurement]:
+    """Put the warning of every check that did not pass on what it concerns, and add the checks themselves."""
+    said: dict[str, list[str]] = {}
+    for check in checks:
+        if check.verdict != "pass":
+            said.setdefault(check.concerns, []).append(f"{check.verdict}: {check.message}")
+    warned = [m.warn(*said.get(m.name, ())) if m.status == "measured" else m for m in measurements]
+    return warned + [check.measurement() for check in checks]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """All that one trial found out; the unit that is stored, whole or not at all."""
+
+    trial: str
+    """Content hash of what was asked."""
+    dataset: str
+    model: str
+    recipe: str
+    fold: int
+    repeat: int
+    measurements: tuple[Measurement, ...] = ()
+    error: str = ""
+    """Why the trial failed; empty if it finished."""
+    seconds: float = NAN
+    """Wall time of the whole trial."""
+    weights: bytes = b""
+    """The trained model as safetensors."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """What was asked and where it ran: trial, versions, hardware, seeds."""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row a measurement; a failed trial is one row that says why."""
+        measurements = self.measurements or (
+            Measurement(name="trial", status="failed", warnings=(self.error or "no evaluation was asked for",)),
+        )
+        for measurement in measurements:
+            yield {
+                "trial": self.trial,
+                "dataset": self.dataset,
+                "model": self.model,
+                "recipe": self.recipe,
+                "fold": self.fold,
+                "repeat": self.repeat,
+                **{key: getattr(measurement, key) for key in measurement.__dataclass_fields__},
+            }

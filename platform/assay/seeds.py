@@ -1,0 +1,66 @@
+"""Randomness without state: every draw is a function of the seed and of what the draw is for.
+
+A generator is made afresh for each purpose (``stream(seed, "noise", step)``), so a resumed run needs no
+generator state, clients and folds never share a stream, and the number of workers changes nothing.
+
+NumPy's Philox takes a 128-bit key. PyTorch's CPU generator keeps 32 bits of any seed it is given, which is too
+few to hide the noise of a private update: whoever tries all of them can subtract it.
+"""
+
+import hashlib
+import secrets
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Name = str | int
+
+
+def derive(seed: int, *names: Name) -> int:
+    """A 128-bit seed for one purpose, the same on every machine."""
+    text = "/".join([str(seed), *(str(name) for name in names)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
+
+
+def stream(seed: int, *names: Name) -> np.random.Generator:
+    """The generator of one purpose. Equal arguments give equal draws."""
+    return np.random.Generator(np.random.Philox(key=derive(seed, *names)))
+
+
+def entropy() -> int:
+    """A 128-bit seed from the operating system, for draws that nobody may repeat."""
+    return secrets.randbits(128)
+
+
+def torch_seed(seed: int, *names: Name) -> int:
+    """A seed for ``torch.manual_seed``: layer initialisation and dropout, never privacy."""
+    return derive(seed, *names) % 2**63
+
+
+class Draw:
+    """The random numbers of one batch, the same however the batch is spread over workers.
+
+    Args:
+        generator: where the numbers come from.
+        total: number of records of the whole batch.
+        rows: positions of this worker's records within the whole batch; all of them by default.
+    """
+
+    def __init__(self, generator: np.random.Generator, total: int, rows: np.ndarray | None = None) -> None:
+        self._generator = generator
+        self._total = total
+        self._rows = rows
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """Uniform in [-1, 1), one value an element of ``like`` (n, ...)."""
+        values = self._generator.random((self._total, *like.shape[1:]), dtype=np.float32)
+        return self._own(values * 2 - 1, like)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal, one value an element of ``like`` (n, ...)."""
+        return self._own(self._generator.standard_normal((self._total, *like.shape[1:]), np.float32), like)
+
+    def _own(self, values: np.ndarray, like: Tensor) -> Tensor:
+        own = values if self._rows is None else values[self._rows]
+        return torch.from_numpy(own).to(device=like.device, dtype=like.dtype)

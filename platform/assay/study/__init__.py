@@ -1,0 +1,1 @@
+"""A study: what is asked (``spec``), one unit of work (``trial``), where it lies (``store``), the whole (``run``)."""

@@ -1,0 +1,128 @@
+"""Evidence for a checkpoint that Assay did not train."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from assay import seeds
+from assay.data.base import Dataset
+from assay.data.splits import split
+from assay.errors import CheckpointError, SpecError
+from assay.evaluations.base import Subject
+from assay.results import TrialRecord
+from assay.study.run import write_study
+from assay.study.spec import Study, build_study
+from assay.study.store import Store
+from assay.study.trial import ask, device, source_digest, versions
+from assay.training.checkpoints import load_weights, read_weights, to_bytes
+
+RECIPE = "given"
+
+
+def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, seed: int) -> Study:
+    """The study that asks everything of one given model.
+
+    Args:
+        model: ``package.module:factory``.
+        data: settings of the ``arrays`` data set.
+        threat: ``linf``, ``l2``, or with radii: ``linf:0.05,0.1,0.2``.
+
+    Raises:
+        SpecError: the threat is not of that form, or a setting is impossible.
+    """
+    norm, _, radii = threat.partition(":")
+    try:
+        epsilons = [float(radius) for radius in radii.split(",")] if radii else []
+    except ValueError:
+        raise SpecError(f"--threat {threat!r}: write linf or l2, and if you like radii: linf:0.05,0.1,0.2") from None
+    if any(not 0 <= radius < float("inf") for radius in epsilons):
+        raise SpecError(f"--threat {threat!r}: every radius must be a number of at least 0")
+    cohort = {
+        "dataset": {"name": "arrays", **data},
+        "model": {"name": "imported", "factory": model},
+        "recipes": {RECIPE: {}},
+        "evaluations": [
+            "accuracy",
+            {"name": "robustness", "norm": norm, "epsilons": epsilons},
+            "privacy",
+            "membership",
+            "explanations",
+            "cost",
+        ],
+    }
+    raw = {
+        "name": name,
+        "title": f"Evidence for {model}",
+        "seed": seed,
+        "split": {"folds": 1},
+        "baseline": RECIPE,
+        "cohorts": {"given": cohort},
+    }
+    return build_study(raw, "evaluate")
+
+
+def evaluate_given(study: Study, store: Store, weights: str, *, environment: Mapping[str, Any]) -> TrialRecord:
+    """Ask everything of the given model on all records, and store the answers.
+
+    Raises:
+        DataError: the data cannot be used.
+        CheckpointError: the weights cannot be read, or the model cannot take the records.
+    """
+    started = time.perf_counter()
+    cohort = study.cohorts["given"]
+    dataset = cohort.dataset.load()
+    model = cohort.model.build(dataset.shape, dataset.classes, seed=study.seed)
+    tensors = read_weights(weights)
+    load_weights(model, tensors, weights)
+    model = model.to(device()).eval()
+    _try(model, dataset)
+    subject = Subject(
+        model=model,
+        dataset=dataset,
+        split=split(dataset, study.split, fold=0, repeat=0, seed=study.seed),
+        recipe=None,
+        log=None,
+        seed=seeds.derive(study.seed, "given"),
+        device=device(),
+    )
+    trial = f"{seeds.derive(0, dataset.digest, *(f'{k}{v.sum()}' for k, v in tensors.items())):032x}"[:20]
+    with store.locked():
+        store.keep_only([trial])
+        write_study(study, store, {trial: RECIPE}, environment)
+        record = TrialRecord(
+            trial=trial,
+            dataset=dataset.name,
+            model=cohort.model.name,
+            recipe=RECIPE,
+            fold=0,
+            repeat=0,
+            measurements=tuple(ask(cohort.evaluations, subject)),
+            seconds=time.perf_counter() - started,
+            weights=to_bytes(tensors, {}),
+            provenance={
+                "asked": study.model_dump(mode="json"),
+                "versions": versions(),
+                "source": source_digest(),
+            },
+        )
+        store.write(record)
+    return record
+
+
+def _try(model: nn.Module, dataset: Dataset) -> None:
+    """Let the model answer two records before anything long begins."""
+    x = torch.from_numpy(dataset.x[:2]).to(device())
+    try:
+        with torch.no_grad():
+            logits = model(x)
+    except RuntimeError as error:
+        raise CheckpointError(f"the model cannot take records of shape {dataset.shape}: {error}") from None
+    if logits.dim() != 2 or len(logits) != len(x):
+        raise CheckpointError(
+            f"the model returned shape {tuple(logits.shape)} for {len(x)} records; logits must be ({len(x)}, classes)"
+        )
+    if logits.shape[1] < dataset.classes:
+        raise CheckpointError(f"the model has {logits.shape[1]} classes, the data {dataset.classes}")

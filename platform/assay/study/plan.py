@@ -1,0 +1,109 @@
+"""Which trials a study means, and what each private one would spend, without running anything."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from assay.data.base import Dataset
+from assay.errors import DataError, SpecError
+from assay.privacy.accounting import calibrate
+from assay.recipes import Recipe
+from assay.study.spec import Cohort, Study
+from assay.study.trial import Trial
+from assay.training.update import steps_per_epoch
+
+
+def load_datasets(study: Study) -> dict[str, Dataset]:
+    """The data of every cohort.
+
+    Raises:
+        DataError: a data set is absent or unusable.
+    """
+    return {name: cohort.dataset.load() for name, cohort in study.cohorts.items()}
+
+
+def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
+    """Every trial, fold by fold, so that the report can show all recipes of a fold early.
+
+    Raises:
+        SpecError: there is nothing to train on.
+    """
+    splitting = study.split
+    if splitting.folds < 2:
+        raise SpecError(f"split.folds is {splitting.folds}: training needs at least 2 folds")
+    return [
+        Trial(
+            cohort=name,
+            recipe_name=recipe_name,
+            fold=fold,
+            repeat=repeat,
+            seed=study.seed,
+            threads=study.threads,
+            splitting=splitting,
+            model=cohort.model,
+            recipe=recipe,
+            evaluations=cohort.evaluations,
+            data_digest=datasets[name].digest,
+            dataset_name=datasets[name].name,
+        )
+        for repeat in range(splitting.repeats)
+        for fold in range(splitting.folds)
+        for name, cohort in study.cohorts.items()
+        for recipe_name, recipe in cohort.recipes.items()
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What one recipe of one cohort would do."""
+
+    cohort: str
+    recipe: str
+    trials: int
+    records: int | None
+    """Training records a fold, None where the data are absent and their number unknown."""
+    spends: str
+    """The ε of each trial, in words."""
+
+
+def forecast(study: Study) -> Iterator[Forecast]:
+    """What would run and what it would spend. Works where the data are absent."""
+    for name, cohort in study.cohorts.items():
+        total = _count(cohort)
+        records = None if total is None else _training_records(study, total)
+        for recipe_name, recipe in cohort.recipes.items():
+            yield Forecast(
+                cohort=name,
+                recipe=recipe_name,
+                trials=study.split.folds * study.split.repeats,
+                records=records,
+                spends=_spends(recipe, records),
+            )
+
+
+def _count(cohort: Cohort) -> int | None:
+    if cohort.dataset.records is not None:
+        return cohort.dataset.records
+    try:
+        return len(cohort.dataset.load())
+    except DataError:
+        return None
+
+
+def _training_records(study: Study, total: int) -> int:
+    outside = total - total // study.split.folds
+    return round(outside * (1 - study.split.validation - study.split.calibration))
+
+
+def _spends(recipe: Recipe, records: int | None) -> str:
+    if recipe.privacy is None:
+        return "not private (ε = ∞)"
+    privacy, federation = recipe.privacy, recipe.federation
+    budget = f"ε ≤ {privacy.epsilon:g} at δ = {privacy.delta:g}" + (" at each client" if federation else "")
+    if records is None:
+        return f"{budget}; the noise depends on the number of records, which is unknown here"
+    own = records // federation.clients if federation else records
+    passes = federation.rounds * federation.local_epochs if federation else recipe.training.epochs
+    rate = min(1.0, recipe.training.batch_size / own)
+    steps = passes * steps_per_epoch(own, recipe.training.batch_size)
+    sigma = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=steps)
+    return f"{budget}; noise multiplier ≈ {sigma:.2f}, sample rate ≈ {rate:.3f}, {steps} steps"

@@ -1,0 +1,62 @@
+"""What a person sees while a study runs: a line for every finished trial, and on a terminal a live bar below."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from assay.results import TrialRecord
+from assay.study.trial import Trial
+
+
+class ConsoleWatcher:
+    """A ``Watcher`` that prints."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._done = self._total = 0
+        self._bar = Progress(
+            TextColumn("[bold]{task.fields[doing]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, doing="starting", left="")
+
+    def begin(self, *, total: int, finished: int, workers: int) -> None:
+        self._total, self._done = total, finished
+        already = f", {finished} finished before" if finished else ""
+        self._console.print(f"{total} trials on {workers} worker{'s' if workers > 1 else ''}{already}")
+        self._bar.update(self._task, total=total, completed=finished)
+        self._bar.start()
+
+    def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
+        self._bar.update(self._task, doing=f"{trial.label} · round {round_number} of {rounds}")
+        if not self._console.is_terminal and round_number in (1, rounds):
+            self._console.print(f"  leading {trial.label} · round {round_number} of {rounds}")
+
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+        self._done += 1
+        mark = "[red]failed[/red]" if record.failed else "[green]done[/green]"
+        left = (
+            f"{self._total - self._done} left, about {_duration(seconds_left)}"
+            if self._done < self._total
+            else "all done"
+        )
+        self._console.print(
+            f"[{self._done:>3}/{self._total}] {mark} {label} · {record.seconds:.1f} s · {left}",
+            highlight=False,
+        )
+        if record.failed:
+            self._console.print(f"      {record.error.splitlines()[0]}", style="red", markup=False)
+        self._bar.update(self._task, completed=self._done, doing=label, left=left)
+
+    def end(self) -> None:
+        self._bar.stop()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,210 @@
+"""Runs a study: what is finished is never run again, what failed is retried, what is found is stored at once."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import yaml
+
+from assay.data.base import Dataset
+from assay.executors import Executor, LocalExecutor, Outcome
+from assay.results import TrialRecord
+from assay.study.plan import load_datasets, plan
+from assay.study.spec import Study
+from assay.study.store import Store
+from assay.study.trial import Trained, Trial, run_trial, source_digest, train_trial, versions
+
+PUBLISH_EVERY = 15.0
+"""Seconds between two versions of the report while trials finish."""
+
+
+class Watcher(Protocol):
+    """Someone who looks on."""
+
+    def begin(self, *, total: int, finished: int, workers: int) -> None: ...
+
+    def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
+        """A round of a federated trial is over."""
+        ...
+
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None: ...
+
+    def end(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """How a run of a study ended."""
+
+    planned: int
+    ran: int
+    failures: Mapping[str, str]
+    """Errors of the trials that failed, by label."""
+    trial_seconds: float
+    """Summed over the trials that ran; a federated training counts once for each worker of its pool."""
+    workers: int
+    seconds: float
+    """Wall time of the whole run, the start of Ray included."""
+
+    @property
+    def own_seconds(self) -> float:
+        """Wall time that was no trial's: start of Ray, scheduling, storing, report."""
+        return self.seconds - self.trial_seconds / self.workers
+
+    @property
+    def own_limit(self) -> float:
+        """What the design allows: 20 % of the trials' time a worker, plus 15 s."""
+        return 0.2 * self.trial_seconds / self.workers + 15.0
+
+
+def run_study(
+    study: Study,
+    store: Store,
+    executor: Executor,
+    *,
+    watcher: Watcher,
+    publish: Callable[[], object],
+    mirror: Callable[[TrialRecord], None] = lambda record: None,
+    force: bool = False,
+    environment: Mapping[str, Any] | None = None,
+    started: float | None = None,
+) -> Summary:
+    """Run what is missing of a study.
+
+    Args:
+        publish: writes the report from the store; called after the first fold, now and then, and at the end.
+        mirror: shown every finished trial.
+        force: run finished trials again too.
+        environment: where this ran, for ``study.yaml``.
+        started: ``time.perf_counter()`` of the beginning, if it was before this call.
+    """
+    started = time.perf_counter() if started is None else started
+    with store.locked():
+        datasets = load_datasets(study)
+        trials = plan(study, datasets)
+        by_id = {trial.id: trial for trial in trials}
+        store.keep_only(by_id)
+        finished = set() if force else store.finished() & set(by_id)
+        todo = [trial for name, trial in by_id.items() if name not in finished]
+        write_study(study, store, {name: trial.label for name, trial in by_id.items()}, environment or {})
+        watcher.begin(total=len(by_id), finished=len(finished), workers=executor.workers)
+        spent, failures, last = 0.0, {}, None
+        try:
+            for number, record in enumerate(_records(todo, datasets, store, executor, watcher, force=force), start=1):
+                store.write(record)
+                mirror(record)
+                spent += record.seconds
+                label = by_id[record.trial].label
+                if record.failed:
+                    failures[label] = record.error
+                left = (len(todo) - number) * (spent / number) / executor.workers
+                watcher.done(record, label, seconds_left=left)
+                if _is_due(last, number, len(todo), trials):
+                    publish()
+                    last = time.perf_counter()
+        finally:
+            watcher.end()
+        publish()
+    return Summary(
+        planned=len(by_id),
+        ran=len(todo),
+        failures=failures,
+        trial_seconds=spent,
+        workers=executor.workers,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _records(
+    todo: list[Trial],
+    datasets: Mapping[str, Dataset],
+    store: Store,
+    executor: Executor,
+    watcher: Watcher,
+    *,
+    force: bool,
+) -> Iterator[TrialRecord]:
+    """Every trial's record, in order of completion.
+
+    Federated trainings come first and one at a time: each is led from here and has the whole pool to itself.
+    What they trained is then evaluated like every other trial, by one worker of the pool.
+    """
+    led: dict[str, Trained] = {}
+    extra: dict[str, float] = {}
+    for trial in [trial for trial in todo if trial.recipe.federation is not None]:
+        stored = None if force else store.checkpoint(trial.id)
+        if stored is not None:
+            led[trial.id] = Trained(checkpoint=stored)
+            continue
+        began = time.perf_counter()
+        try:
+            led[trial.id] = _lead(trial, datasets[trial.cohort], executor, watcher)
+        except Exception as error:
+            yield _failed(trial, error, time.perf_counter() - began)
+            continue
+        extra[trial.id] = (time.perf_counter() - began) * executor.workers
+        store.write_checkpoint(trial.id, led[trial.id].checkpoint)
+    items = [(trial, led.get(trial.id)) for trial in todo if trial.recipe.federation is None or trial.id in led]
+    for outcome in executor.map(_evaluate_item, items, datasets):
+        record = _record_of(outcome, items)
+        yield replace(record, seconds=record.seconds + extra.get(record.trial, 0.0))
+
+
+def _lead(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) -> Trained:
+    assert trial.recipe.federation is not None
+    rounds = trial.recipe.federation.rounds
+    return train_trial(trial, executor, dataset, after_round=lambda number: watcher.leading(trial, number, rounds))
+
+
+def _evaluate_item(item: tuple[Trial, Trained | None], datasets: Mapping[str, Dataset]) -> TrialRecord:
+    trial, trained = item
+    return run_trial(trial, LocalExecutor(), datasets[trial.cohort], trained=trained)
+
+
+def _record_of(outcome: Outcome, items: list[tuple[Trial, Trained | None]]) -> TrialRecord:
+    if outcome.value is not None:
+        return outcome.value
+    return _failed(items[outcome.index][0], RuntimeError(outcome.error), 0.0)
+
+
+def _failed(trial: Trial, error: Exception, seconds: float) -> TrialRecord:
+    return TrialRecord(
+        trial=trial.id,
+        dataset=trial.dataset_name,
+        model=trial.model.name,
+        recipe=trial.recipe_name,
+        fold=trial.fold,
+        repeat=trial.repeat,
+        error=f"{type(error).__name__}: {error}",
+        seconds=seconds,
+        provenance={"asked": trial.description(), "versions": versions(), "source": source_digest()},
+    )
+
+
+def _is_due(last: float | None, number: int, todo: int, trials: list[Trial]) -> bool:
+    """Whether the report is worth writing again: after the first fold's worth of trials, then every so often."""
+    if number == todo:
+        return False
+    first_fold = len({(trial.cohort, trial.recipe_name) for trial in trials})
+    if last is None:
+        return number >= first_fold
+    return time.perf_counter() - last > PUBLISH_EVERY
+
+
+def write_study(study: Study, store: Store, labels: Mapping[str, str], environment: Mapping[str, Any]) -> None:
+    """Keep what is asked, by whom and where it runs, beside the results.
+
+    Args:
+        labels: what each planned trial is, by id.
+    """
+    about = {
+        "study": study.model_dump(mode="json"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "source": source_digest(),
+        "environment": dict(environment),
+        "trials": dict(labels),
+    }
+    store.write_text("study.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))

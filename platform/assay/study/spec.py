@@ -1,0 +1,166 @@
+"""What a study file may say."""
+
+import copy
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+# What these packages register is what a study file may name.
+import assay.attacks
+import assay.data
+import assay.evaluations
+import assay.models
+import assay.objectives  # noqa: F401
+from assay.data.splits import Splitting
+from assay.errors import SpecError
+from assay.recipes import Recipe
+from assay.registry import Settings, choice_of, explain, names, unknown
+
+_DEFAULT_EVALUATIONS = ("accuracy", "robustness", "privacy", "membership", "explanations", "clients", "cost")
+
+
+class Cohort(Settings):
+    """One data set with one model, the recipes that train it and what is asked of the results."""
+
+    dataset: choice_of("dataset")  # type: ignore[valid-type]
+    model: choice_of("model") = Field(default="mlp")  # type: ignore[valid-type]
+    recipes: dict[str, Recipe] = Field(min_length=1)
+    """By name; the others are compared with the study's ``baseline``."""
+    reference_epsilon: float | None = Field(default=None, gt=0)
+    """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
+    evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
+
+
+class Study(Settings):
+    """A whole study: every recipe of every cohort over the same folds and seeds."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    title: str = ""
+    question: str = ""
+    """What the study is to answer, in a sentence; shown on the report."""
+    seed: int = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1)
+    """Torch threads of each trial: part of the result, since they order floating-point sums."""
+    split: Splitting = Splitting()
+    baseline: str = "standard"
+    cohorts: dict[str, Cohort] = Field(min_length=1)
+
+
+def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: Path) -> Study:
+    """A study by the name of a file in ``folder``, or by path, with ``--set`` assignments applied.
+
+    Args:
+        name_or_file: ``quickstart``, or a path to a YAML file.
+        assignments: ``key.subkey=value``; the value is YAML. ``preset=NAME`` applies one of the file's presets.
+        folder: where named studies lie.
+
+    Raises:
+        SpecError: names the file, the key, the value and what is allowed.
+    """
+    path = _find(name_or_file, folder)
+    raw = _parse(path)
+    presets = raw.pop("presets", {})
+    if not isinstance(presets, dict):
+        raise SpecError(f"{path}: presets must be a mapping from names to settings")
+    pairs = [_pair(assignment) for assignment in assignments]
+    for preset in [value for key, value in pairs if key == "preset"]:
+        if preset not in presets:
+            raise SpecError(
+                f"{path}: {unknown('preset', str(preset), sorted(presets)) if presets else 'it has no presets'}"
+            )
+        raw = _merge(raw, presets[preset])
+    for key, value in pairs:
+        if key != "preset":
+            _assign(raw, key.split("."), value)
+    return build_study(raw, str(path))
+
+
+def build_study(raw: Mapping[str, Any], source: str) -> Study:
+    """A study from plain values; ``source`` names them in errors.
+
+    Raises:
+        SpecError: every mistake on its own line.
+    """
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError("\n".join(f"{source}: {line}" for line in explain(error))) from None
+
+
+def _find(name_or_file: str, folder: Path) -> Path:
+    given = Path(name_or_file)
+    if given.suffix in (".yaml", ".yml") or len(given.parts) > 1:
+        if given.is_file():
+            return given
+        raise SpecError(f"study file {name_or_file!r} does not exist")
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name_or_file not in known:
+        raise SpecError(unknown("study", name_or_file, known) + " Or give the path of a .yaml file.")
+    return folder / f"{name_or_file}.yaml"
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise SpecError(f"{path}: a study is a mapping; its keys: {', '.join(Study.model_fields)}")
+    return raw
+
+
+def _pair(assignment: str) -> tuple[str, Any]:
+    match = re.fullmatch(r"([\w.-]+)=(.*)", assignment, re.DOTALL)
+    if match is None:
+        raise SpecError(f"--set {assignment!r}: write key=value, such as split.folds=3 or preset=smoke")
+    try:
+        return match[1], yaml.safe_load(match[2])
+    except yaml.YAMLError:
+        raise SpecError(f"--set {assignment!r}: {match[2]!r} is not readable as YAML") from None
+
+
+def _merge(base: Any, change: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(change, dict)):
+        return copy.deepcopy(change)
+    return {
+        key: _merge(base[key], change[key]) if key in base and key in change else copy.deepcopy({**base, **change}[key])
+        for key in [*base, *(key for key in change if key not in base)]
+    }
+
+
+def _assign(raw: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        deeper = raw.setdefault(key, {})
+        if not isinstance(deeper, dict):
+            raise SpecError(f"--set {'.'.join(keys)}: {key!r} is {deeper!r} here, which has no keys of its own")
+        raw = deeper
+    raw[keys[-1]] = value
+
+
+def only(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
+    """The same study with one recipe of one cohort.
+
+    Raises:
+        SpecError: there is no such cohort, recipe or fold.
+    """
+    if cohort is None and len(study.cohorts) > 1:
+        raise SpecError(f"the study has several cohorts, name one with --cohort: {', '.join(study.cohorts)}")
+    name = cohort or next(iter(study.cohorts))
+    if name not in study.cohorts:
+        raise SpecError(unknown("cohort", name, list(study.cohorts)))
+    asked = study.cohorts[name]
+    if recipe not in asked.recipes:
+        raise SpecError(unknown("recipe", recipe, list(asked.recipes)))
+    if fold > study.split.folds:
+        raise SpecError(f"fold {fold} does not exist; the study has {study.split.folds}")
+    chosen = asked.model_copy(update={"recipes": {recipe: asked.recipes[recipe]}})
+    return study.model_copy(update={"cohorts": {name: chosen}})
+
+
+def known_names() -> dict[str, list[str]]:
+    """Every name a study file may use, by kind."""
+    return {kind: names(kind) for kind in ("dataset", "model", "objective", "attack", "evaluation")}

@@ -1,0 +1,185 @@
+"""Where results live: one Parquet file a trial, whole or absent, on any file system that pyarrow knows."""
+
+import json
+import os
+import posixpath
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from assay.errors import UserError
+from assay.results import TrialRecord
+
+SCHEMA = pa.schema(
+    [
+        pa.field("trial", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("recipe", pa.string(), nullable=False),
+        pa.field("fold", pa.int32(), nullable=False),
+        pa.field("repeat", pa.int32(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("unit", pa.string()),
+        pa.field("conditions", pa.string()),
+        pa.field("n", pa.int64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("warnings", pa.list_(pa.string())),
+    ]
+)
+"""One row a measurement; ``conditions`` is JSON."""
+
+_ABOUT = b"assay"
+
+
+class Store:
+    """The results of one study: ``trials/ID.parquet``, ``checkpoints/ID.safetensors``, ``study.yaml``, ``report.html``.
+
+    A trial is committed by the rename of its Parquet file, the last thing written; before that nobody sees it.
+
+    Args:
+        location: a folder, or a URI such as ``s3://bucket/folder``.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        if "://" in location:
+            self._files, self._root = fs.FileSystem.from_uri(location)
+        else:
+            self._files, self._root = fs.LocalFileSystem(), str(Path(location).expanduser().resolve())
+        self._local = isinstance(self._files, fs.LocalFileSystem)
+
+    def finished(self) -> set[str]:
+        """Ids of the trials that are stored and did not fail."""
+        return {trial for trial, about in self._abouts() if not about["error"]}
+
+    def failures(self) -> dict[str, str]:
+        """Errors of the stored trials that failed, by id."""
+        return {trial: about["error"] for trial, about in self._abouts() if about["error"]}
+
+    def seconds(self) -> dict[str, float]:
+        """Wall seconds of every stored trial."""
+        return {trial: float(about["seconds"]) for trial, about in self._abouts()}
+
+    def write(self, record: TrialRecord) -> None:
+        """Store a trial: its checkpoint first, then, in one step, everything measured on it."""
+        if record.weights:
+            self.write_checkpoint(record.trial, record.weights)
+        rows = [
+            {**row, "conditions": json.dumps(row["conditions"]), "warnings": list(row["warnings"])}
+            for row in record.rows()
+        ]
+        about = {"error": record.error, "seconds": record.seconds, **record.provenance}
+        table = pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        self._commit(f"trials/{record.trial}.parquet", sink.getvalue().to_pybytes())
+
+    def write_checkpoint(self, trial: str, content: bytes) -> None:
+        """Keep a trained model, before its trial is finished too, so that a resumed study need not train it again."""
+        self._commit(f"checkpoints/{trial}.safetensors", content)
+
+    def checkpoint(self, trial: str) -> bytes | None:
+        """The weights of a trial, None if there are none."""
+        path = self._path(f"checkpoints/{trial}.safetensors")
+        if self._files.get_file_info(path).type != fs.FileType.File:
+            return None
+        with self._files.open_input_file(path) as file:
+            return bytes(file.read())
+
+    def write_text(self, name: str, text: str) -> str:
+        """Replace one file of the study; its full path or URI."""
+        return self._commit(name, text.encode())
+
+    def read_text(self, name: str) -> str:
+        """One text file of the study."""
+        with self._files.open_input_file(self._path(name)) as file:
+            return file.read().decode()
+
+    def keep_only(self, planned: Iterable[str]) -> None:
+        """Make ``trials`` the current plan: others go to ``superseded``, and come back when they are planned again."""
+        wanted = set(planned)
+        for trial in self._names("trials") - wanted:
+            self._move(trial, "trials", "superseded")
+        for trial in (self._names("superseded") & wanted) - self._names("trials"):
+            self._move(trial, "superseded", "trials")
+
+    def frame(self) -> pd.DataFrame:
+        """Every row of every stored trial, ``conditions`` as mappings."""
+        tables = [self._read(trial) for trial in sorted(self._names("trials"))]
+        frame = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
+        frame["conditions"] = [json.loads(text) for text in frame["conditions"]]
+        frame["warnings"] = [list(warnings) for warnings in frame["warnings"]]
+        return frame
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one job writes a study at a time. The lock dies with its process, however it dies.
+
+        Raises:
+            UserError: another job holds it.
+        """
+        if not self._local:
+            yield
+            return
+        import fcntl
+
+        Path(self._root).mkdir(parents=True, exist_ok=True)
+        with (Path(self._root) / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another job is writing {self._root}; wait for it, or give --results elsewhere"
+                ) from None
+            yield
+
+    def _abouts(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for trial in sorted(self._names("trials")):
+            with self._files.open_input_file(self._path(f"trials/{trial}.parquet")) as file:
+                yield trial, json.loads(pq.read_schema(file).metadata[_ABOUT])
+
+    def _read(self, trial: str) -> pa.Table:
+        with self._files.open_input_file(self._path(f"trials/{trial}.parquet")) as file:
+            return pq.read_table(file).replace_schema_metadata(None)
+
+    def _names(self, folder: str) -> set[str]:
+        selector = fs.FileSelector(self._path(folder), allow_not_found=True)
+        return {
+            posixpath.basename(info.path).removesuffix(".parquet")
+            for info in self._files.get_file_info(selector)
+            if info.path.endswith(".parquet")
+        }
+
+    def _move(self, trial: str, source: str, target: str) -> None:
+        self._files.create_dir(self._path(target))
+        self._files.move(self._path(f"{source}/{trial}.parquet"), self._path(f"{target}/{trial}.parquet"))
+
+    def _commit(self, name: str, content: bytes) -> str:
+        """Write under another name, sync, rename: a reader sees all of it or nothing."""
+        path = self._path(name)
+        self._files.create_dir(posixpath.dirname(path))
+        if not self._local:
+            # Object stores show an object only when it is complete.
+            with self._files.open_output_stream(path) as sink:
+                sink.write(content)
+            return path
+        # A leading dot: pyarrow, pandas and DuckDB pass over what a killed job may leave behind.
+        temporary = Path(path).with_name(f".{posixpath.basename(path)}.tmp")
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        return path
+
+    def _path(self, name: str) -> str:
+        return posixpath.join(self._root, name)

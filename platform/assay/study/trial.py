@@ -1,0 +1,256 @@
+"""One unit of work: data set × split × model × recipe × evaluations, named by the hash of its content."""
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import assay
+from assay import seeds
+from assay.data.base import Dataset
+from assay.data.splits import Splitting, split
+from assay.evaluations.base import Evaluation, Subject, TrainingLog
+from assay.executors import Executor
+from assay.federated.lead import train_federated
+from assay.federated.partition import partition
+from assay.models.base import Architecture
+from assay.recipes import Recipe
+from assay.results import Measurement, TrialRecord
+from assay.training.checkpoints import from_bytes, load_weights, to_bytes
+from assay.training.loop import Trainer
+
+_DEPENDENCIES = ("torch", "numpy", "scipy", "scikit-learn", "opacus", "dp-accounting", "flwr")
+_NOT_HASHED = ("report", "cluster", "tracking.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What one trial asks. Frozen and picklable; its ``id`` changes whenever its result could."""
+
+    cohort: str
+    recipe_name: str
+    fold: int
+    repeat: int
+    seed: int
+    """Of the study."""
+    threads: int
+    splitting: Splitting
+    model: Architecture
+    recipe: Recipe
+    evaluations: tuple[Evaluation, ...]
+    data_digest: str
+    dataset_name: str
+
+    @property
+    def id(self) -> str:
+        content = {**self.description(), "versions": versions(), "source": source_digest()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+    @property
+    def label(self) -> str:
+        return f"{self.cohort} · {self.recipe_name} · fold {self.fold + 1}" + (
+            f" · repeat {self.repeat + 1}" if self.repeat else ""
+        )
+
+    @property
+    def trial_seed(self) -> int:
+        """The same for every recipe of a fold: recipes are compared in pairs."""
+        return seeds.derive(self.seed, self.dataset_name, "repeat", self.repeat, "fold", self.fold)
+
+    def description(self) -> dict[str, Any]:
+        """All that is asked, as plain values."""
+        return {
+            "dataset": self.dataset_name,
+            "data": self.data_digest,
+            "split": self.splitting.model_dump(mode="json", exclude={"repeats"}),
+            "fold": self.fold,
+            "repeat": self.repeat,
+            "seed": self.seed,
+            "threads": self.threads,
+            "model": self.model.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe_name": self.recipe_name,
+            "cohort": self.cohort,
+            "evaluations": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Weights and what training left behind, as they are stored."""
+
+    checkpoint: bytes
+
+    @classmethod
+    def of(cls, model: nn.Module, log: TrainingLog) -> "Trained":
+        return cls(checkpoint=to_bytes(model.state_dict(), asdict(log)))
+
+    def open(self, network: Callable[[], nn.Module]) -> tuple[nn.Module, TrainingLog]:
+        """The model in evaluation mode, and its log."""
+        tensors, about = from_bytes(self.checkpoint, "checkpoint of the trial")
+        model = network()
+        load_weights(model, tensors, "checkpoint of the trial")
+        return model.eval(), TrainingLog(**about)
+
+
+def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Trained | None = None) -> TrialRecord:
+    """Train, unless it was trained already, and evaluate. A failure is a record that says why, not an exception.
+
+    Args:
+        executor: hosts the clients of a federated recipe.
+        trained: the result of ``train_trial``, if it was called before.
+    """
+    torch.set_num_threads(trial.threads)
+    started = time.perf_counter()
+    record = partial(
+        TrialRecord,
+        trial=trial.id,
+        dataset=trial.dataset_name,
+        model=trial.model.name,
+        recipe=trial.recipe_name,
+        fold=trial.fold,
+        repeat=trial.repeat,
+        provenance={"asked": trial.description(), "versions": versions(), "source": source_digest()},
+    )
+    try:
+        trained = trained or train_trial(trial, executor, dataset)
+        measurements = evaluate(trial, dataset, trained)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
+        return record(error=why, seconds=time.perf_counter() - started)
+    return record(measurements=tuple(measurements), weights=trained.checkpoint, seconds=time.perf_counter() - started)
+
+
+def train_trial(
+    trial: Trial, executor: Executor, dataset: Dataset, *, after_round: Callable[[int], None] | None = None
+) -> Trained:
+    """Train the recipe: in this process, or where the executor hosts the clients of a federated one."""
+    torch.set_num_threads(trial.threads)
+    parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
+    network = network_of(trial, dataset)
+    if trial.recipe.federation is None:
+        trainer = trainer_of(trial, dataset, parts.train, device=device())
+        trainer.run()
+        trainer.close()
+        return Trained.of(trainer.model, log_of(trainer))
+    finished = train_federated(
+        network,
+        trial.recipe,
+        dataset.x,
+        dataset.y,
+        partition(parts.train, trial.recipe.federation, seed=trial.trial_seed),
+        bounds=dataset.bounds,
+        seed=trial.trial_seed,
+        threads=trial.threads,
+        executor=executor,
+        after_round=after_round,
+    )
+    model = network()
+    model.load_state_dict(dict(finished.weights))
+    log = TrainingLog(
+        seconds=finished.seconds,
+        worker_seconds=finished.client_seconds,
+        workers=executor.workers,
+        losses=finished.losses,
+        mechanisms={str(number): asdict(mechanism) for number, mechanism in finished.mechanisms.items()},
+    )
+    return Trained.of(model, log)
+
+
+def evaluate(trial: Trial, dataset: Dataset, trained: Trained) -> list[Measurement]:
+    """Ask every question of a trained model."""
+    parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
+    model, log = trained.open(network_of(trial, dataset))
+    return ask(
+        trial.evaluations,
+        Subject(
+            model=model.to(device()),
+            dataset=dataset,
+            split=parts,
+            recipe=trial.recipe,
+            log=log,
+            seed=trial.trial_seed,
+            device=device(),
+            train=partial(_train_alone, trial, dataset),
+        ),
+    )
+
+
+def ask(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
+    """All answers, with the warnings of the data set on the accuracy that everything else is read against."""
+    found = [measurement for evaluation in evaluations for measurement in evaluation.measure(subject)]
+    return [m.warn(*subject.dataset.warnings) if m.name == "accuracy" else m for m in found]
+
+
+def network_of(trial: Trial, dataset: Dataset) -> Callable[[], nn.Module]:
+    """Makes the first network of the trial; picklable, so that a client can make it where it lives."""
+    return partial(trial.model.build, dataset.shape, dataset.classes, seed=trial.trial_seed)
+
+
+def trainer_of(trial: Trial, dataset: Dataset, rows: np.ndarray, *, device: torch.device, **settings: Any) -> Trainer:
+    """A trainer of the trial's recipe on some of its records."""
+    return Trainer(
+        network_of(trial, dataset)().to(device),
+        trial.recipe,
+        torch.from_numpy(dataset.x[rows]).to(device),
+        torch.from_numpy(dataset.y[rows]).to(device),
+        bounds=dataset.bounds,
+        **{"seed": trial.trial_seed, **settings},
+    )
+
+
+def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
+    """What a finished central training leaves behind."""
+    mechanism = trainer.mechanism
+    return TrainingLog(
+        seconds=trainer.seconds,
+        worker_seconds=trainer.seconds * workers,
+        workers=workers,
+        losses=trainer.losses,
+        mechanisms={} if mechanism is None else {"central": asdict(mechanism)},
+    )
+
+
+def device() -> torch.device:
+    """The GPU that this process was given, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of everything a result could depend on."""
+    return {"assay": assay.__version__, **{name: metadata.version(name) for name in _DEPENDENCIES}}
+
+
+@lru_cache(maxsize=1)
+def source_digest() -> str:
+    """Hash of the code that makes results: a changed line makes new trials."""
+    root = Path(assay.__file__).parent
+    sha = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        relative = path.relative_to(root)
+        if relative.parts[0] not in _NOT_HASHED:
+            sha.update(str(relative).encode())
+            sha.update(path.read_bytes())
+    return sha.hexdigest()[:20]
+
+
+def _train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, name: str) -> nn.Module:
+    """The recipe without its federation, for as many passes, on the given rows."""
+    federation = trial.recipe.federation
+    passes = trial.recipe.training.epochs if federation is None else federation.rounds * federation.local_epochs
+    seed = seeds.derive(trial.trial_seed, name)
+    trainer = trainer_of(trial, dataset, rows, device=device(), epochs=passes, seed=seed)
+    trainer.run()
+    trainer.close()
+    return trainer.model

@@ -1,0 +1,70 @@
+"""What an attacker may do: a norm, a radius, and the bounds of a valid input."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Norm = Literal["linf", "l2"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """The least and the greatest value of each input, in the units of the data; both broadcast to one record."""
+
+    low: Tensor
+    high: Tensor
+
+    def __post_init__(self) -> None:
+        if not bool((self.low < self.high).all()):
+            raise ValueError("bounds: every lower bound must lie below its upper bound")
+
+    def clip(self, x: Tensor) -> Tensor:
+        return torch.clamp(x, self.low.to(x), self.high.to(x))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threat:
+    """Every record within ``epsilon`` of the original, in ``norm``, and within the bounds.
+
+    Attributes:
+        norm: ``linf`` (greatest change of one input) or ``l2`` (Euclidean length of the change).
+        epsilon: radius, in the units of the data; 0 allows no change.
+        bounds: what a valid input is.
+    """
+
+    norm: Norm
+    epsilon: float
+    bounds: Bounds
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2"):
+            raise ValueError(f"norm {self.norm!r} is unknown; allowed: linf, l2")
+        if not self.epsilon >= 0:
+            raise ValueError(f"epsilon must be a number of at least 0, given: {self.epsilon}")
+
+    def at(self, epsilon: float) -> "Threat":
+        """The same threat with another radius."""
+        return replace(self, epsilon=epsilon)
+
+    def project(self, perturbed: Tensor, original: Tensor) -> Tensor:
+        """The nearest allowed records, (n, ...). Clipping to bounds never leaves the ball: the original is valid."""
+        change = perturbed - original
+        if self.norm == "linf":
+            change = change.clamp(-self.epsilon, self.epsilon)
+        else:
+            length = flat_norm(change)
+            factor = torch.where(length > self.epsilon, self.epsilon / length.clamp_min(1e-12), 1.0)
+            change = change * factor.view(-1, *[1] * (change.dim() - 1))
+        return self.bounds.clip(original + change)
+
+    def distance(self, perturbed: Tensor, original: Tensor) -> Tensor:
+        """Size of each record's change in the norm of this threat, (n,)."""
+        change = perturbed - original
+        return change.flatten(1).abs().amax(1) if self.norm == "linf" else flat_norm(change)
+
+
+def flat_norm(x: Tensor) -> Tensor:
+    """Euclidean norm of each record, (n,)."""
+    return x.flatten(1).norm(dim=1)

@@ -1,0 +1,103 @@
+"""Weights and training state as safetensors: nothing here, or anywhere in Assay, unpickles a file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from assay.errors import CheckpointError
+from assay.training.loop import Trainer
+
+_STATE = "assay"
+
+
+def to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    """Tensors by name, with a JSON-able description of them."""
+    # A clone for each: safetensors refuses tensors that share memory.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return save_tensors(plain, metadata={_STATE: json.dumps(about)})
+
+
+def from_bytes(content: bytes, source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description; ``source`` names the file in errors.
+
+    Raises:
+        CheckpointError: the content is not safetensors.
+    """
+    try:
+        tensors = load_tensors(content)
+    except (SafetensorError, ValueError) as error:
+        looks_pickled = content[:2] in (b"PK", b"\x80\x02") or content[:1] == b"\x80"
+        hint = (
+            "it is a pickled checkpoint (torch.save), and Assay never unpickles: load it yourself where you trust it "
+            "and save model.state_dict() with safetensors.torch.save_file"
+            if looks_pickled
+            else f"{error}; save model.state_dict() with safetensors.torch.save_file"
+        )
+        raise CheckpointError(f"weights {source!r} are not safetensors: {hint}") from None
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return tensors, json.loads(header.get("__metadata__", {}).get(_STATE, "{}"))
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Put weights into a model of the same names and shapes.
+
+    Raises:
+        CheckpointError: names or shapes differ; the message lists them.
+    """
+    expected = model.state_dict()
+    problems = [f"missing {name}" for name in expected if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(tensors[name].shape)}, the model wants {tuple(expected[name].shape)}"
+        for name in expected
+        if name in tensors and tensors[name].shape != expected[name].shape
+    ]
+    if problems:
+        raise CheckpointError(f"weights {source!r} do not fit the model: {'; '.join(problems[:6])}")
+    model.load_state_dict(dict(tensors))
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Weights from a safetensors file.
+
+    Raises:
+        CheckpointError: there is no such file, or it is something else.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"weights file {path!r} does not exist")
+    return from_bytes(Path(path).read_bytes(), path)[0]
+
+
+def trainer_state(trainer: Trainer) -> bytes:
+    """All that a trainer needs to go on where it stopped. Randomness needs nothing: it depends on the step."""
+    tensors = {f"model.{name}": tensor for name, tensor in trainer.model.state_dict().items()}
+    moments = trainer.optimizer.state_dict()["state"]
+    tensors |= {
+        f"optimizer.{index}.{key}": value
+        for index, values in moments.items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    about = {"step": trainer.step, "seconds": trainer.seconds, "losses": trainer.losses}
+    return to_bytes(tensors, about)
+
+
+def restore_trainer(trainer: Trainer, content: bytes) -> None:
+    """Bring a fresh trainer of the same recipe to the stored state."""
+    tensors, about = from_bytes(content, "training state")
+    weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    load_weights(trainer.model, weights, "training state")
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = tensor
+    groups = trainer.optimizer.state_dict()["param_groups"]
+    trainer.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    trainer.step, trainer.seconds, trainer.losses = about["step"], about["seconds"], list(about["losses"])

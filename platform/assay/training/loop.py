@@ -1,0 +1,161 @@
+"""The one training loop. Objective, update and collective compose in it; nothing else trains."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.errors import TrainingError
+from assay.privacy.accounting import Mechanism
+from assay.privacy.update import PrivateUpdate
+from assay.recipes import Recipe, Training
+from assay.seeds import Draw
+from assay.threats import Bounds
+from assay.training.collective import Alone, Collective
+from assay.training.update import PlainUpdate, Update, steps_per_epoch
+
+
+class Trainer:
+    """A model, its optimizer and how far they have come.
+
+    Randomness is a function of ``seed`` and the step, so a trainer that is resumed from its state, or called for a
+    few steps at a time, does what one uninterrupted run does.
+
+    Args:
+        model: trained in place.
+        recipe: its ``federation`` is not looked at; a federated client owns one trainer.
+        x: (n, ...) records to learn from, on any device.
+        y: (n,) labels.
+        bounds: valid inputs, for objectives that perturb them.
+        seed: of batches, crafted inputs, dropout and (unless the recipe says ``entropy``) noise.
+        epochs: total number of passes for which a private recipe's noise is calibrated.
+        collective: the workers that share every batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        x: Tensor,
+        y: Tensor,
+        *,
+        bounds: Bounds,
+        seed: int,
+        epochs: int | None = None,
+        collective: Collective | None = None,
+    ) -> None:
+        training = recipe.training
+        self.model = model
+        self.step = 0
+        self.seconds = 0.0
+        self.losses: list[float] = []
+        self.steps_per_epoch = steps_per_epoch(len(x), training.batch_size)
+        self.total_steps = (epochs or training.epochs) * self.steps_per_epoch
+        self.optimizer = _optimizer(model, training)
+        self._objective = recipe.objective
+        self._training = training
+        self._x, self._y, self._bounds, self._seed = x, y, bounds, seed
+        self._collective = collective or Alone()
+        if recipe.privacy is not None and recipe.privacy.noise == "entropy":
+            seed = self._collective.agree(seeds.entropy())
+        self._update = _update(model, recipe, records=len(x), steps=self.total_steps, seed=seed)
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def mechanism(self) -> Mechanism | None:
+        """What the privacy accountants must know about the steps taken so far."""
+        return self._update.mechanism(self.step)
+
+    def run(self, epochs: int | None = None, *, after_epoch: Callable[["Trainer"], None] | None = None) -> None:
+        """Train for some more epochs, by default to the end; ``after_epoch`` may report or store.
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+        """
+        until = self.total_steps if epochs is None else min(self.total_steps, self.step + epochs * self.steps_per_epoch)
+        self.model.train()
+        with torch.random.fork_rng():
+            while self.step < until:
+                started = time.perf_counter()
+                self.losses.append(self._run_epoch())
+                self.seconds += time.perf_counter() - started
+                if after_epoch is not None:
+                    after_epoch(self)
+        self.model.eval()
+
+    def close(self) -> None:
+        """Take every hook off the model."""
+        self._update.close()
+        self.model.zero_grad(set_to_none=True)
+
+    def _run_epoch(self) -> float:
+        """One epoch; the mean loss of this worker's records, NaN if Poisson sampling gave it none."""
+        seen = [loss for _ in range(self.steps_per_epoch) if (loss := self._take_step()) is not None]
+        if not seen:
+            return float("nan")
+        mean = float(torch.stack(seen).mean())
+        if not np.isfinite(mean):
+            raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
+        return mean
+
+    def _take_step(self) -> Tensor | None:
+        """One update; the mean loss of this worker's records, None if it had none."""
+        batch = self._update.batch(self.step)
+        positions = np.arange(self._collective.rank, len(batch), self._collective.size)
+        loss = None
+        gradients = [torch.zeros_like(p) for p in self._parameters]
+        if len(positions):
+            gradients, loss = self._own_gradients(batch, positions)
+        total = self._collective.sum(gradients)
+        for parameter, gradient in zip(self._parameters, self._update.finish(total, batch, self.step), strict=True):
+            parameter.grad = gradient
+        for group in self.optimizer.param_groups:
+            group["lr"] = _learning_rate(self._training, self.step, self.total_steps)
+        self.optimizer.step()
+        self.step += 1
+        return loss
+
+    def _own_gradients(self, batch: np.ndarray, positions: np.ndarray) -> tuple[list[Tensor], Tensor]:
+        """Sum of the gradients of this worker's share of the batch, and its mean loss."""
+        torch.manual_seed(seeds.torch_seed(self._seed, "layers", self.step, self._collective.rank))
+        rows = torch.from_numpy(batch[positions]).to(self._x.device)
+        x, y = self._x[rows], self._y[rows]
+        draw = Draw(seeds.stream(self._seed, "craft", self.step), total=len(batch), rows=positions)
+        with self._update.crafting():
+            crafted = self._objective.craft(self.model, x, y, bounds=self._bounds, draw=draw)
+        losses = self._objective.losses(self.model, x, crafted, y)
+        return self._update.gradients(losses), losses.detach().mean()
+
+    @property
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+
+def _update(model: nn.Module, recipe: Recipe, *, records: int, steps: int, seed: int) -> Update:
+    if recipe.privacy is None:
+        return PlainUpdate(model, records=records, batch_size=recipe.training.batch_size, seed=seed)
+    return PrivateUpdate(
+        model, recipe.privacy, records=records, batch_size=recipe.training.batch_size, steps=steps, seed=seed
+    )
+
+
+def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=training.learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
+    )
+
+
+def _learning_rate(training: Training, step: int, steps: int) -> float:
+    if training.schedule == "constant":
+        return training.learning_rate
+    return training.learning_rate * 0.5 * (1 + float(np.cos(np.pi * step / steps)))

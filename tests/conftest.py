@@ -1,0 +1,87 @@
+"""What many tests share: small data, one small trained model, and repeatable property tests."""
+
+import copy
+from collections.abc import Callable
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import assay.attacks
+import assay.data
+import assay.models
+import assay.objectives
+from assay.data.base import Dataset
+from assay.models.mlp import MLP
+from assay.recipes import Recipe, Training
+from assay.registry import build
+from assay.threats import Bounds
+from assay.training.loop import Trainer
+
+hypothesis.settings.register_profile(
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=60,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("repeatable")
+
+Blobs = Callable[..., tuple[Tensor, Tensor]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def wdbc() -> Dataset:
+    return build("dataset", "wdbc").load()
+
+
+@pytest.fixture(scope="session")
+def records(wdbc: Dataset) -> tuple[Tensor, Tensor]:
+    """Every ninth record of wdbc."""
+    return torch.from_numpy(wdbc.x[::9]), torch.from_numpy(wdbc.y[::9])
+
+
+@pytest.fixture(scope="session")
+def _trained(wdbc: Dataset) -> nn.Module:
+    model = MLP(hidden=(16,)).build(wdbc.shape, wdbc.classes, seed=1)
+    recipe = Recipe(training=Training(epochs=6, learning_rate=0.01))
+    Trainer(model, recipe, torch.from_numpy(wdbc.x), torch.from_numpy(wdbc.y), bounds=wdbc.bounds, seed=1).run()
+    return model
+
+
+@pytest.fixture
+def trained(_trained: nn.Module) -> nn.Module:
+    """A small network trained on wdbc; each test has its own copy."""
+    return copy.deepcopy(_trained)
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Blobs:
+    """Two overlapping clouds of points: ``blobs(n, dtype=...)``, 5 features."""
+
+    def make(n: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        generator = np.random.default_rng(n)
+        y = np.arange(n) % 2
+        x = generator.normal(size=(n, 5)) + y[:, None]
+        return torch.from_numpy(x).to(dtype).clamp(-4, 5), torch.from_numpy(y)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def blob_bounds() -> Bounds:
+    return Bounds(low=torch.full((5,), -4.0), high=torch.full((5,), 5.0))
+
+
+@pytest.fixture(scope="session")
+def network() -> Callable[..., nn.Module]:
+    """The same small network for blobs, made afresh: ``network(dtype=...)``."""
+    return lambda dtype=torch.float32: MLP(hidden=(8,)).build((5,), 2, seed=3).to(dtype)

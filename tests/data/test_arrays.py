@@ -1,0 +1,252 @@
+"""The user's own file: what it may hold, and one clear message for each way in which it cannot be used."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assay.data.arrays import Arrays
+from assay.data.base import Dataset
+from assay.errors import DataError
+
+X = np.arange(24, dtype=np.float64).reshape(8, 3)
+Y = np.array([0, 1] * 4)
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Callable[..., str]:
+    """Writes arrays to a ``.npz`` file and returns its path."""
+
+    def write(**arrays: Any) -> str:
+        np.savez(tmp_path / "data.npz", **arrays)
+        return str(tmp_path / "data.npz")
+
+    return write
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Callable[..., str]:
+    """Writes columns to a ``.parquet`` file and returns its path."""
+
+    def write(columns: dict[str, Any], name: str = "data.parquet") -> str:
+        pd.DataFrame(columns).to_parquet(tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
+
+
+def refusal(path: str, **settings: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        Arrays(path=path, **settings).load()
+    return str(caught.value)
+
+
+def changed(array: np.ndarray, value: Any) -> np.ndarray:
+    """The array with another value in its sixth place."""
+    other = array.astype(np.result_type(array, np.asarray(value)))
+    other.flat[5] = value
+    return other
+
+
+def test_an_npz_file_is_read(npz: Callable[..., str]) -> None:
+    path = npz(x=X, y=Y, groups=np.arange(8) // 2, feature_names=["a", "b", "c"], class_names=["well", "ill"])
+    data = Arrays(path=path, low=0, high=23, epsilons=(0, 1)).load()
+    assert np.array_equal(data.x, X.astype(np.float32))
+    assert np.array_equal(data.y, Y)
+    assert data.groups is not None
+    assert data.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert (data.name, data.feature_names, data.class_names) == ("data", ("a", "b", "c"), ("well", "ill"))
+    assert (data.low.tolist(), data.high.tolist(), data.epsilons) == ([0] * 3, [23] * 3, (0, 1))
+    assert data.warnings == ()
+
+
+def test_a_parquet_file_with_feature_columns_is_read(parquet: Callable[..., str]) -> None:
+    path = parquet({"age": X[:, 0], "y": Y, "sex": Y == 1, "groups": list("aabbccdd")})
+    data = Arrays(path=path).load()
+    assert data.feature_names == ("age", "sex")
+    assert np.array_equal(data.x, np.stack([X[:, 0], Y], 1).astype(np.float32))
+    assert data.groups is not None
+    assert data.groups.tolist() == list("aabbccdd")
+
+
+def test_a_parquet_file_with_a_list_column_is_read(parquet: Callable[..., str]) -> None:
+    data = Arrays(path=parquet({"x": list(X), "y": Y.astype(float)})).load()
+    assert np.array_equal(data.x, X.astype(np.float32))
+    assert data.feature_names == ("feature 0", "feature 1", "feature 2")
+    assert data.y.dtype == np.int64
+
+
+def test_records_may_have_any_shape(npz: Callable[..., str]) -> None:
+    data = Arrays(path=npz(x=np.arange(64, dtype=np.uint8).reshape(8, 2, 4), y=Y), low=0, high=255).load()
+    assert data.shape == (2, 4)
+    assert data.x.dtype == np.float32
+
+
+def test_bounds_taken_from_the_data_carry_a_warning(npz: Callable[..., str]) -> None:
+    data = Arrays(path=npz(x=X, y=Y)).load()
+    assert (data.low.tolist(), data.high.tolist()) == ([0, 1, 2], [21, 22, 23])
+    assert "bounds of a valid input were taken from the data" in data.warnings[0]
+
+
+def test_a_constant_feature_has_room_to_move(npz: Callable[..., str]) -> None:
+    x = X.copy()
+    x[:, 1] = 7
+    data = Arrays(path=npz(x=x, y=Y)).load()
+    assert (data.low[1], data.high[1]) == (7, 8)
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_the_files_own_scaling_is_unpaid_unless_public(npz: Callable[..., str], public: bool) -> None:
+    assert Arrays(path=npz(x=X, y=Y), public_preprocessing=public).load().unpaid_preprocessing is not public
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        pytest.param({"y": Y}, "has no 'x' (it holds: y); give x (records, ...) and y", id="no x"),
+        pytest.param({"x": X}, "has no 'y' (it holds: x); give x (records, ...) and y", id="no y"),
+        pytest.param({"x": changed(X, np.nan), "y": Y}, "1 of 8 records hold NaN or infinity, the first is record 1", id="NaN"),
+        pytest.param({"x": changed(X, -np.inf), "y": Y}, "1 of 8 records hold NaN or infinity", id="infinity"),
+        pytest.param({"x": X, "y": Y[:5]}, "x holds 8 records but y has shape (5,)", id="too few labels"),
+        pytest.param({"x": X, "y": Y[:, None]}, "y has shape (8, 1); give one label a record", id="labels in a column"),
+        pytest.param({"x": X, "y": np.array(1)}, "y has shape ()", id="one label for all"),
+        pytest.param({"x": X, "y": np.ones(8, int)}, "every record has the label 1; classification needs", id="one class"),
+        pytest.param({"x": X, "y": Y + 0.5}, "labels must be integers", id="fractional labels"),
+        pytest.param({"x": X, "y": changed(Y, np.nan)}, "labels must be integers", id="NaN label"),
+        pytest.param({"x": X, "y": changed(Y, np.inf)}, "labels must be integers", id="infinite label"),
+        pytest.param({"x": X, "y": np.where(Y, "ill", "well")}, "labels must be integers", id="labels in words"),
+        pytest.param({"x": X, "y": Y - 1}, "labels run from -1 to 0", id="negative label"),
+        pytest.param({"x": X, "y": Y, "class_names": ["one"]}, "labels run from 0 to 1, but there are 1 classes", id="too few names"),
+        pytest.param({"x": X.astype(str), "y": Y}, "it must be numeric", id="records in words"),
+        pytest.param({"x": X[:, 0], "y": Y}, "x has shape (8,); it must be (records, ...)", id="flat records"),
+        pytest.param({"x": np.array(1.0), "y": Y}, "x has shape (); it must be (records, ...)", id="one number"),
+        pytest.param({"x": X[:0], "y": Y[:0]}, "with at least one record", id="no records"),
+        pytest.param({"x": X, "y": Y, "groups": Y[:5]}, "groups has shape (5,); give one a record, (8,)", id="groups too short"),
+        pytest.param({"x": X, "y": Y, "groups": X}, "groups has shape (8, 3); give one a record", id="groups too wide"),
+    ],
+)  # fmt: skip
+def test_arrays_that_cannot_be_evaluated_are_refused(
+    npz: Callable[..., str], arrays: dict[str, np.ndarray], message: str
+) -> None:
+    assert message in refusal(npz(**arrays))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        pytest.param({"y": Y}, "has no 'x' (it holds: y)", id="no x"),
+        pytest.param({"age": X[:, 0]}, "has no 'y' (it holds: feature_names, x)", id="no y"),
+        pytest.param({"x": [[1.0, 2.0]] * 7 + [[1.0]], "y": Y}, "is ragged: x has rows of [1, 2] values", id="ragged"),
+        pytest.param({"x": [[1.0, 2.0]] * 7 + [None], "y": Y}, "data.parquet", id="missing row"),
+        pytest.param({"x": [["a", "b"]] * 8, "y": Y}, "it must be numeric", id="lists of words"),
+        pytest.param({"age": X[:, 0], "ward": list("abcdefgh"), "y": Y}, "column 'ward' is not numeric; encode or drop", id="words"),
+        pytest.param({"age": [1.0] * 7 + [None], "y": Y}, "1 of 8 records hold NaN", id="missing value"),
+        pytest.param({"age": X[:, 0], "y": [0, 1] * 3 + [0, None]}, "labels must be integers", id="missing label"),
+        pytest.param({"age": X[:, 0], "y": list("abababab")}, "labels must be integers", id="labels in words"),
+        pytest.param({"x": [], "y": []}, "data.parquet", id="no records"),
+    ],
+)  # fmt: skip
+def test_tables_that_cannot_be_evaluated_are_refused(
+    parquet: Callable[..., str], columns: dict[str, Any], message: str
+) -> None:
+    assert message in refusal(parquet(columns))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param({"low": 0, "high": 10}, "holds values from 0 to 23, outside the bounds 0 to 10", id="too narrow"),
+        pytest.param({"low": 30, "high": -1}, "lower bound must lie below its upper bound", id="reversed"),
+        pytest.param({"low": 5}, "outside the bound", id="low above a record"),
+        pytest.param({"high": 5}, "outside the bound", id="high below a record"),
+        pytest.param({"high": -5}, "outside the bound", id="high below every record"),
+    ],
+)
+def test_bounds_that_the_records_break_are_refused(
+    npz: Callable[..., str], settings: dict[str, float], message: str
+) -> None:
+    assert message in refusal(npz(x=X, y=Y), **settings)
+
+
+def test_a_file_that_does_not_exist_is_named() -> None:
+    assert "'nowhere.npz' does not exist" in refusal("nowhere.npz")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert "does not exist" in refusal(str(tmp_path))
+
+
+def test_a_wrong_suffix_lists_the_allowed_ones(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x,y")
+    assert "ends in '.csv'; allowed: .npz, .parquet" in refusal(str(tmp_path / "data.csv"))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+@pytest.mark.parametrize("content", [b"", b"age,y\n1,0\n", b"PK\x03\x04 cut short"], ids=["empty", "text", "cut short"])
+def test_an_unreadable_file_is_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"data.{suffix}"
+    path.write_bytes(content)
+    assert "cannot be read as ." in refusal(str(path)).replace("Parquet", ".parquet")
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(200, 3)), y=np.arange(200) % 2)
+    content = bytearray((tmp_path / "data.npz").read_bytes())
+    content[1000:1100] = bytes(100)
+    (tmp_path / "data.npz").write_bytes(content)
+    assert "cannot be read as .npz" in refusal(str(tmp_path / "data.npz"))
+
+
+def test_a_bare_array_under_the_name_of_an_archive_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "data.npz").open("wb") as file:
+        np.save(file, X)
+    assert "data.npz" in refusal(str(tmp_path / "data.npz"))
+
+
+class Trap:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_objects_are_never_unpickled(npz: Callable[..., str], tmp_path: Path) -> None:
+    path = npz(x=np.array([Trap(tmp_path / "mark")] * 8, dtype=object), y=Y)
+    assert "Assay unpickles nothing" in refusal(path)
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_bare_pickle_is_never_unpickled(tmp_path: Path) -> None:
+    (tmp_path / "data.npz").write_bytes(pickle.dumps(Trap(tmp_path / "mark")))
+    refusal(str(tmp_path / "data.npz"))
+    assert not (tmp_path / "mark").exists()
+
+
+def test_ragged_rows_in_an_npz_are_refused(npz: Callable[..., str]) -> None:
+    ragged = np.array([np.ones(2), np.ones(3)] * 4, dtype=object)
+    assert "ragged rows" in refusal(npz(x=ragged, y=Y))
+
+
+def test_equal_content_has_an_equal_digest_from_any_path(parquet: Callable[..., str]) -> None:
+    columns = {"age": X[:, 0], "y": Y, "groups": [f"patient {i}" for i in range(8)]}
+    one, other = (Arrays(path=parquet(columns, name)).load() for name in ("a.parquet", "b.parquet"))
+    assert one.groups is not None
+    assert one.groups.tolist() == other.groups.tolist()  # type: ignore[union-attr]
+    assert one.digest == other.digest
+
+
+@pytest.mark.parametrize("what", ["x", "y", "groups", "low"])
+def test_different_content_has_a_different_digest(npz: Callable[..., str], what: str) -> None:
+    def load(**given: Any) -> Dataset:
+        settings = {"low": given.pop("low", -1.0), "high": 99.0}
+        return Arrays(path=npz(**{"x": X, "y": Y, "groups": np.arange(8)} | given), **settings).load()
+
+    other = {"x": X + 1, "y": 1 - Y, "groups": np.arange(8) // 2, "low": -2.0}
+    assert load().digest != load(**{what: other[what]}).digest

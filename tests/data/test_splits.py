@@ -1,0 +1,174 @@
+"""Splits are disjoint, complete and stratified, and no patient is on both sides."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from assay.data.base import Dataset
+from assay.data.splits import Split, Splitting, split
+from assay.errors import DataError
+
+
+def dataset(y: np.ndarray, groups: np.ndarray | None = None) -> Dataset:
+    return Dataset(
+        name="made",
+        x=np.arange(len(y), dtype=np.float32)[:, None],
+        y=np.asarray(y, np.int64),
+        class_names=("well", "ill"),
+        feature_names=("number",),
+        low=np.array([0.0], np.float32),
+        high=np.array([1e6], np.float32),
+        units="records",
+        epsilons=(0.0,),
+        groups=groups,
+    )
+
+
+def parts(one: Split) -> list[np.ndarray]:
+    return [one.train, one.validation, one.calibration, one.test]
+
+
+@st.composite
+def labels(draw: st.DrawFn) -> np.ndarray:
+    y = np.array([0] * draw(st.integers(8, 40)) + [1] * draw(st.integers(8, 40)))
+    return np.random.default_rng(draw(st.integers(0, 999))).permutation(y)
+
+
+@st.composite
+def grouped(draw: st.DrawFn) -> Dataset:
+    """Twelve to twenty patients, six of each class at least, one to four records each."""
+    patients = draw(st.integers(12, 20))
+    sizes = draw(st.lists(st.integers(1, 4), min_size=patients, max_size=patients))
+    groups = np.repeat(np.arange(patients), sizes)
+    return dataset(groups % 2, groups)
+
+
+@given(labels(), st.integers(2, 5), st.integers(0, 9), st.sampled_from([0.0, 0.2]))
+def test_parts_are_disjoint_and_complete(y: np.ndarray, folds: int, seed: int, calibration: float) -> None:
+    asked = Splitting(folds=folds, calibration=calibration)
+    for fold in range(folds):
+        taken = np.concatenate(parts(split(dataset(y), asked, fold=fold, repeat=0, seed=seed)))
+        assert np.array_equal(np.sort(taken), np.arange(len(y)))
+
+
+@given(labels(), st.integers(2, 5), st.integers(0, 9))
+def test_every_record_is_tested_once_a_repeat(y: np.ndarray, folds: int, seed: int) -> None:
+    tests = [split(dataset(y), Splitting(folds=folds), fold=fold, repeat=1, seed=seed).test for fold in range(folds)]
+    assert np.array_equal(np.sort(np.concatenate(tests)), np.arange(len(y)))
+
+
+@given(labels(), st.integers(2, 5), st.integers(0, 9))
+def test_folds_are_stratified(y: np.ndarray, folds: int, seed: int) -> None:
+    for fold in range(folds):
+        test = split(dataset(y), Splitting(folds=folds), fold=fold, repeat=0, seed=seed).test
+        for label in (0, 1):
+            assert abs((y[test] == label).sum() - (y == label).sum() / folds) < 1
+
+
+@settings(max_examples=30)
+@given(grouped(), st.integers(2, 4), st.integers(0, 9), st.sampled_from([0.0, 0.2]))
+def test_no_group_straddles_two_parts(data: Dataset, folds: int, seed: int, calibration: float) -> None:
+    assert data.groups is not None
+    for fold in range(folds):
+        found = parts(split(data, Splitting(folds=folds, calibration=calibration), fold=fold, repeat=0, seed=seed))
+        assert np.array_equal(np.sort(np.concatenate(found)), np.arange(len(data)))
+        groups = [group for part in found for group in np.unique(data.groups[part])]
+        assert len(groups) == len(set(groups))
+
+
+@settings(max_examples=30)
+@given(grouped(), st.integers(2, 4), st.integers(0, 9))
+def test_parts_by_group_are_not_empty(data: Dataset, folds: int, seed: int) -> None:
+    for fold in range(folds):
+        one = split(data, Splitting(folds=folds, calibration=0.2), fold=fold, repeat=0, seed=seed)
+        assert min(len(part) for part in parts(one)) > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_few_large_groups_still_leave_something_for_validation(seed: int) -> None:
+    data = dataset(np.arange(100) % 2, np.arange(100) // 20)
+    assert len(split(data, Splitting(folds=5), fold=0, repeat=0, seed=seed).validation) > 0
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(60) // 3])
+def test_equal_seeds_give_equal_splits(groups: np.ndarray | None) -> None:
+    data = dataset(np.arange(60) // 3 % 2, groups)
+    one, other = (split(data, Splitting(calibration=0.2), fold=1, repeat=2, seed=4) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(parts(one), parts(other), strict=True))
+
+
+@pytest.mark.parametrize("given", [{"seed": 5}, {"repeat": 3}, {"fold": 2}])
+def test_another_seed_repeat_or_fold_gives_another_split(given: dict[str, int]) -> None:
+    data, usual = dataset(np.arange(60) % 2), {"seed": 4, "repeat": 2, "fold": 1}
+    one, other = split(data, Splitting(), **usual), split(data, Splitting(), **usual | given)
+    assert not np.array_equal(one.test, other.test)
+    assert not np.array_equal(one.validation, other.validation)
+
+
+def test_the_test_fold_does_not_depend_on_the_shares_inside() -> None:
+    data = dataset(np.arange(60) % 2)
+    one, other = (
+        split(data, Splitting(validation=share, calibration=calibration), fold=1, repeat=0, seed=4)
+        for share, calibration in ((0.1, 0.0), (0.3, 0.2))
+    )
+    assert np.array_equal(one.test, other.test)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.15, 0.2, 0.25])
+def test_validation_takes_its_share_of_what_is_outside_the_test_fold(share: float) -> None:
+    one = split(dataset(np.arange(1000) % 2), Splitting(validation=share), fold=0, repeat=0, seed=0)
+    assert len(one.validation) / 800 == pytest.approx(share, abs=0.01)
+    assert len(one.calibration) == 0
+
+
+def test_calibration_takes_its_share_too() -> None:
+    one = split(dataset(np.arange(1000) % 2), Splitting(validation=0.2, calibration=0.2), fold=0, repeat=0, seed=0)
+    assert len(one.calibration) / 800 == pytest.approx(0.2, abs=0.01)
+
+
+def test_too_few_records_of_a_class_name_the_class_and_the_way_out() -> None:
+    with pytest.raises(DataError, match=r"5 folds need at least 5 records of every class, but 'ill' has 3; .*split.folds=3"):
+        split(dataset(np.array([0] * 20 + [1] * 3)), Splitting(), fold=0, repeat=0, seed=0)
+
+
+def test_too_few_groups_say_how_many_there_are() -> None:
+    with pytest.raises(DataError, match="5 folds need at least 5 groups, there are 4"):
+        split(dataset(np.arange(40) % 2, np.arange(40) % 4), Splitting(), fold=0, repeat=0, seed=0)
+
+
+def test_a_class_too_rare_for_validation_is_refused() -> None:
+    with pytest.raises(DataError, match="a class has 1 record left for training and validation"):
+        split(dataset(np.array([0] * 20 + [1] * 2)), Splitting(folds=2), fold=0, repeat=0, seed=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Splitting(folds=1),
+        lambda: Splitting(repeats=0),
+        lambda: Splitting(validation=0.0),
+        lambda: Splitting(validation=0.5),
+        lambda: Splitting(calibration=-0.1),
+    ],
+)
+def test_impossible_splittings_are_refused(make: Callable[[], Splitting]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        make()
+
+
+def test_bounds_of_a_data_set_are_in_order() -> None:
+    with pytest.raises(DataError, match="every lower bound must lie below its upper bound"):
+        Dataset(
+            name="made",
+            x=np.zeros((2, 1), np.float32),
+            y=np.array([0, 1]),
+            class_names=("well", "ill"),
+            feature_names=("number",),
+            low=np.array([1.0]),
+            high=np.array([0.0]),
+            units="",
+            epsilons=(),
+        )

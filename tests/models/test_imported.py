@@ -1,0 +1,82 @@
+"""The user's own network is found by its import path, or the message says why not."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from assay.errors import SpecError, UserError
+from assay.models.imported import Imported
+from assay.registry import build
+
+NETWORKS = """
+import torch
+
+class Holder:
+    net = torch.nn.Linear
+
+def net(outputs=2):
+    return torch.nn.Linear(3, outputs)
+
+def number():
+    return 3
+
+constant = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_networks.py").write_text(NETWORKS)
+    (tmp_path / "broken_networks.py").write_text("import a_module_that_is_nowhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_networks", raising=False)
+
+
+def test_a_factory_in_the_current_folder_is_found() -> None:
+    network = Imported(factory="own_networks:net", arguments={"outputs": 4}).build((3,), 2, seed=0)
+    assert network(torch.zeros(2, 3)).shape == (2, 4)
+
+
+def test_a_factory_may_be_an_attribute_of_a_class() -> None:
+    made = Imported(factory="own_networks:Holder.net", arguments={"in_features": 3, "out_features": 2})
+    assert isinstance(made.build((3,), 2, seed=0), torch.nn.Linear)
+
+
+def test_first_weights_depend_on_the_seed_alone() -> None:
+    one, again, other = (Imported(factory="own_networks:net").build((3,), 2, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one.weight, again.weight)  # type: ignore[arg-type]
+    assert not torch.equal(one.weight, other.weight)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("nowhere_at_all:net", "No module named 'nowhere_at_all'"),
+        ("own_networks:absent", "no attribute 'absent'"),
+        ("broken_networks:net", "a_module_that_is_nowhere"),
+        (".own_networks:net", "give package.module:factory"),
+    ],
+)
+def test_a_factory_that_cannot_be_imported_says_why(factory: str, said: str) -> None:
+    with pytest.raises(UserError, match="cannot be imported: .*give package.module:factory") as caught:
+        Imported(factory=factory).build((3,), 2, seed=0)
+    assert said in str(caught.value)
+
+
+def test_a_factory_must_return_a_module() -> None:
+    with pytest.raises(UserError, match=r"'own_networks:number' returned int; it must return a torch.nn.Module"):
+        Imported(factory="own_networks:number").build((3,), 2, seed=0)
+
+
+def test_a_factory_must_be_callable() -> None:
+    with pytest.raises(UserError, match="own_networks:constant"):
+        Imported(factory="own_networks:constant").build((3,), 2, seed=0)
+
+
+@pytest.mark.parametrize("factory", ["own_networks", "own_networks.net", "own networks:net", "a:b:c", "os:system('x')"])
+def test_what_is_no_import_path_is_refused(factory: str) -> None:
+    with pytest.raises(SpecError, match="factory: "):
+        build("model", {"name": "imported", "factory": factory})

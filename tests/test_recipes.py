@@ -1,0 +1,117 @@
+"""A recipe is four independent choices; what cannot be combined is refused with a reason."""
+
+import pickle
+from typing import Literal
+
+import pytest
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from assay import errors
+from assay.objectives.base import Objective
+from assay.objectives.pgd import AdversarialPGD
+from assay.objectives.standard import Standard
+from assay.recipes import Federation, Privacy, Recipe, Training
+
+
+class Mixing(Objective):
+    """Looks at the whole batch."""
+
+    name: Literal["mixing"] = "mixing"
+
+    @property
+    def per_record(self) -> bool:
+        return False
+
+    def losses(self, model: nn.Module, x: Tensor, crafted: Tensor, y: Tensor) -> Tensor:
+        return (model(crafted) - model(crafted).mean(0)).square().sum(1)
+
+
+def test_an_objective_that_mixes_records_excludes_privacy() -> None:
+    with pytest.raises(ValueError, match="mixes records × privacy: .*clips the gradient of one record.*drop privacy"):
+        Recipe(objective=Mixing(), privacy=Privacy(epsilon=1.0))
+
+
+def test_an_objective_that_mixes_records_is_free_otherwise() -> None:
+    assert Recipe(objective=Mixing(), federation=Federation()).objective == Mixing()
+
+
+def test_every_choice_combines_with_every_other() -> None:
+    recipe = Recipe(
+        objective={"name": "pgd", "epsilon": 0.1}, privacy=Privacy(epsilon=1.0), federation=Federation(clients=2)
+    )
+    assert recipe.objective == AdversarialPGD(epsilon=0.1)
+
+
+def test_a_recipe_survives_json_and_pickle() -> None:
+    recipe = Recipe(objective={"name": "pgd", "epsilon": 0.1, "steps": 3}, privacy=Privacy(epsilon=1.0))
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+def test_the_default_recipe_is_plain() -> None:
+    assert Recipe().objective == Standard()
+    assert Recipe().privacy is None
+    assert Recipe().federation is None
+
+
+@pytest.mark.parametrize("settings", [Recipe, Training, Federation, lambda **given: Privacy(epsilon=1.0, **given)])
+def test_an_unknown_key_lists_the_allowed_ones(settings: type) -> None:
+    with pytest.raises(ValidationError, match=r"unknown key 'epochz'; allowed: \w+, "):
+        settings(epochz=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "value"),
+    [
+        (Training(), "epochs", 3),
+        (Privacy(epsilon=1.0), "epsilon", 9.0),
+        (Federation(), "rounds", 3),
+        (Recipe(), "privacy", None),
+    ],
+)
+def test_recipes_are_frozen(settings: object, field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(settings, field, value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "given"),
+    [
+        (Training, {"epochs": 0}),
+        (Training, {"batch_size": 0}),
+        (Training, {"learning_rate": 0.0}),
+        (Training, {"learning_rate": float("nan")}),
+        (Training, {"optimizer": "lion"}),
+        (Training, {"momentum": 1.0}),
+        (Training, {"weight_decay": -1e-3}),
+        (Privacy, {}),
+        (Privacy, {"epsilon": 0.0}),
+        (Privacy, {"epsilon": float("inf")}),
+        (Privacy, {"epsilon": 1.0, "delta": 0.0}),
+        (Privacy, {"epsilon": 1.0, "delta": 1.0}),
+        (Privacy, {"epsilon": 1.0, "max_grad_norm": 0.0}),
+        (Privacy, {"epsilon": 1.0, "noise": "none"}),
+        (Federation, {"clients": 0}),
+        (Federation, {"rounds": 0}),
+        (Federation, {"local_epochs": 0}),
+        (Federation, {"deadline_seconds": 0.0}),
+    ],
+)
+def test_impossible_settings_are_refused(settings: type, given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**given)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+def test_errors_survive_pickling(kind: type[Exception]) -> None:
+    error = pickle.loads(pickle.dumps(kind("value 3 is above the limit 2")))
+    assert type(error) is kind
+    assert str(error) == "value 3 is above the limit 2"
+
+
+def test_a_users_mistake_is_a_value_error() -> None:
+    assert all(
+        issubclass(kind, ValueError)
+        for kind in (errors.SpecError, errors.DataError, errors.CheckpointError, errors.IncompatibleRecipeError)
+    )
