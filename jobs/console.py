@@ -1,7 +1,7 @@
 """What every job says on a terminal, and how it fails."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 # Logs and pipes have no width of their own; rich would assume 80 columns and fold every table.
 console = Console(width=None if sys.stdout.isatty() else 140)
+
+
+def run(main: Callable[..., None]) -> None:
+    """Parse the command line and call ``main``. Tracebacks stay plain: rich ones print local values, secrets too."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
 
 
 @contextmanager

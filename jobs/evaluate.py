@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from jobs.console import console, print_scorecards, run, user_errors
+
 
 def main(
     model: Annotated[str, typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="Callable that returns the torch module, importable from here.")],
@@ -20,8 +22,6 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Of random starts and bootstrap draws.")] = 0,
 ) -> None:  # fmt: skip
     """Measure a given model on every record of a file: accuracy, robustness with its checks, explanations."""
-    from jobs.console import console, print_scorecards, user_errors
-
     with user_errors():
         console.print("loading model and data …", style="dim")
         from assay.cluster.session import environment
@@ -42,4 +42,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -5,9 +5,14 @@ python -m jobs.study quickstart
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from jobs.console import console, print_scorecards, run, table, user_errors
+
+if TYPE_CHECKING:
+    from assay.study.spec import Study
 
 STARTED = time.perf_counter()
 STUDIES = Path(__file__).parent / "studies"
@@ -24,8 +29,6 @@ def main(
     wandb: Annotated[bool, typer.Option("--wandb", help="Mirror trials to Weights & Biases (offline unless WANDB_MODE says otherwise).")] = False,
 ) -> None:  # fmt: skip
     """Run a study. Finished trials are never run again; kill the job at any moment and start it again."""
-    from jobs.console import console, user_errors
-
     with user_errors():
         console.print("reading the study …", style="dim")
         from assay.study.spec import read_study
@@ -34,13 +37,16 @@ def main(
         if dry_run:
             _print_plan(asked)
             return
-        failures = _run(asked, results or f"results/{asked.name}", workers, address, force=force, wandb=wandb)
+        from assay.cluster.session import lasting
+
+        failures = _run(
+            asked, lasting(results, default=f"results/{asked.name}"), workers, address, force=force, wandb=wandb
+        )
     raise typer.Exit(1 if failures else 0)
 
 
-def _print_plan(study) -> None:  # type: ignore[no-untyped-def]
+def _print_plan(study: "Study") -> None:
     from assay.study.plan import forecast
-    from jobs.console import console, table
 
     rows = [
         (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", f.spends)
@@ -50,42 +56,37 @@ def _print_plan(study) -> None:  # type: ignore[no-untyped-def]
     console.print(f"{sum(int(row[2]) for row in rows)} trials; nothing was run")
 
 
-def _run(study, location: str, workers: int | None, address: str | None, *, force: bool, wandb: bool) -> int:  # type: ignore[no-untyped-def]
+def _run(study: "Study", location: str, workers: int | None, address: str | None, *, force: bool, wandb: bool) -> int:
     from assay.cluster.executor import RayExecutor
-    from assay.cluster.session import environment, ray_session
+    from assay.cluster.session import environment
     from assay.report.page import Publisher
     from assay.study.progress import ConsoleWatcher
     from assay.study.run import run_study
     from assay.study.store import Store
     from assay.tracking import mirror
-    from jobs.console import console, print_scorecards
 
     store = Store(location)
+    publisher = Publisher(study, store)
     with (
-        ray_session(address, workers=workers) as found,
+        RayExecutor(address=address, workers=workers, cpus=study.threads) as executor,
         mirror(study, enabled=wandb, warn=console.print) as show,
     ):
-        executor = RayExecutor(found, cpus=study.threads)
-        try:
-            publisher = Publisher(study, store)
-            summary = run_study(
-                study,
-                store,
-                executor,
-                watcher=ConsoleWatcher(console),
-                publish=publisher.publish,
-                mirror=show,
-                force=force,
-                environment=environment(),
-                started=STARTED,
-            )
-        finally:
-            executor.close()
+        summary = run_study(
+            study,
+            store,
+            executor,
+            watcher=ConsoleWatcher(console),
+            publish=publisher.publish,
+            mirror=show,
+            force=force,
+            environment=environment(),
+            started=STARTED,
+        )
     print_scorecards(study, store)
     console.print(
-        f"{summary.ran} of {summary.planned} trials run in {summary.seconds:.0f} s "
-        f"({summary.planned - summary.ran} were finished before); the driver's own time was {summary.own_seconds:.1f} s "
-        f"(limit {summary.own_limit:.1f} s: 20 % of trial time a worker, plus 15 s)"
+        f"{summary.ran} of {summary.planned} trials run in {summary.seconds:.0f} s, "
+        f"{summary.planned - summary.ran} finished before; driver's own time {summary.own_seconds:.1f} s "
+        f"(limit {summary.own_limit:.1f} s: 15 s, and 20 % of trial time a worker)"
     )
     for label, error in summary.failures.items():
         console.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
@@ -95,4 +96,4 @@ def _run(study, location: str, workers: int | None, address: str | None, *, forc
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

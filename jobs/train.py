@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from jobs.console import console, print_scorecards, run, user_errors
+
 STUDIES = Path(__file__).parent / "studies"
 
 
@@ -24,11 +26,9 @@ def main(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study. Repeatable.")] = None,
 ) -> None:  # fmt: skip
     """Train with the same loop as a study, its batches spread over workers. Survives killed workers; resumes."""
-    from jobs.console import console, print_scorecards, user_errors
-
     with user_errors():
         console.print("reading the study …", style="dim")
-        from assay.cluster.session import environment, ray_session
+        from assay.cluster.session import environment, lasting, ray_session
         from assay.cluster.train import train_distributed
         from assay.executors import LocalExecutor
         from assay.report.page import Publisher
@@ -41,7 +41,7 @@ def main(
         asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)
         trial = next(trial for trial in plan(asked, datasets) if trial.fold == fold - 1 and trial.repeat == 0)
-        location = results or str(Path("results", f"{asked.name}-train").resolve())
+        location = lasting(results, default=str(Path("results", f"{asked.name}-train").resolve()))
         store = Store(location)
         with ray_session(address, workers=workers):
             console.print(f"{trial.label}: {workers} workers", highlight=False)
@@ -70,4 +70,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import assay.attacks
 import assay.data
 import assay.models
-import assay.objectives
+import assay.objectives  # noqa: F401
 from assay.data.base import Dataset
 from assay.models.mlp import MLP
 from assay.recipes import Recipe, Training
@@ -25,7 +25,7 @@ hypothesis.settings.register_profile(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=60,
+    max_examples=40,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("repeatable")
@@ -85,3 +85,10 @@ def blob_bounds() -> Bounds:
 def network() -> Callable[..., nn.Module]:
     """The same small network for blobs, made afresh: ``network(dtype=...)``."""
     return lambda dtype=torch.float32: MLP(hidden=(8,)).build((5,), 2, seed=3).to(dtype)
+
+
+@pytest.fixture
+def given_noise(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A noise multiplier that is given, not calibrated, for tests that are not about the budget."""
+    monkeypatch.setattr("assay.privacy.update.calibrate", lambda **asked: 1.3)
+    return 1.3

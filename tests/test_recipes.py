@@ -28,7 +28,7 @@ class Mixing(Objective):
 
 
 def test_an_objective_that_mixes_records_excludes_privacy() -> None:
-    with pytest.raises(ValueError, match="mixes records × privacy: .*clips the gradient of one record.*drop privacy"):
+    with pytest.raises(ValueError, match=r"mixes records × privacy: .*clips the gradient of one record.*drop privacy"):
         Recipe(objective=Mixing(), privacy=Privacy(epsilon=1.0))
 
 

@@ -33,7 +33,7 @@ def test_a_name_like_no_other_suggests_nothing() -> None:
 
 
 def test_an_unknown_setting_lists_the_known_ones() -> None:
-    with pytest.raises(SpecError, match="attack 'pgd': unknown key 'step'; allowed: name, steps, .*'steps'"):
+    with pytest.raises(SpecError, match=r"attack 'pgd': unknown key 'step'; allowed: name, steps, .*'steps'"):
         build("attack", {"name": "pgd", "step": 3})
 
 
@@ -50,7 +50,7 @@ def test_settings_are_finite(value: float) -> None:
 
 @pytest.mark.parametrize("choice", [3, None, ["pgd"], {"steps": 3}])
 def test_what_names_no_method_is_refused(choice: object) -> None:
-    with pytest.raises(SpecError, match="is no attack: give a name, or a mapping with a name; allowed: .*pgd"):
+    with pytest.raises(SpecError, match=r"is no attack: give a name, or a mapping with a name; allowed: .*pgd"):
         build("attack", choice)
 
 

@@ -35,7 +35,10 @@ class Host(Protocol):
 class Executor(Protocol):
     """Runs functions over items, and hosts clients."""
 
-    workers: int
+    @property
+    def workers(self) -> int:
+        """How many do so at once."""
+        ...
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
         """``fn(item, shared)`` for each item, in order of completion. ``shared`` travels to a worker once."""

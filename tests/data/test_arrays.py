@@ -1,5 +1,6 @@
 """The user's own file: what it may hold, and one clear message for each way in which it cannot be used."""
 
+import gc
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -109,26 +110,36 @@ def test_the_files_own_scaling_is_unpaid_unless_public(npz: Callable[..., str], 
     [
         pytest.param({"y": Y}, "has no 'x' (it holds: y); give x (records, ...) and y", id="no x"),
         pytest.param({"x": X}, "has no 'y' (it holds: x); give x (records, ...) and y", id="no y"),
-        pytest.param({"x": changed(X, np.nan), "y": Y}, "1 of 8 records hold NaN or infinity, the first is record 1", id="NaN"),
+        pytest.param(
+            {"x": changed(X, np.nan), "y": Y}, "1 of 8 records hold NaN or infinity, the first is record 1", id="NaN"
+        ),
         pytest.param({"x": changed(X, -np.inf), "y": Y}, "1 of 8 records hold NaN or infinity", id="infinity"),
         pytest.param({"x": X, "y": Y[:5]}, "x holds 8 records but y has shape (5,)", id="too few labels"),
         pytest.param({"x": X, "y": Y[:, None]}, "y has shape (8, 1); give one label a record", id="labels in a column"),
         pytest.param({"x": X, "y": np.array(1)}, "y has shape ()", id="one label for all"),
-        pytest.param({"x": X, "y": np.ones(8, int)}, "every record has the label 1; classification needs", id="one class"),
+        pytest.param(
+            {"x": X, "y": np.ones(8, int)}, "every record has the label 1; classification needs", id="one class"
+        ),
         pytest.param({"x": X, "y": Y + 0.5}, "labels must be integers", id="fractional labels"),
         pytest.param({"x": X, "y": changed(Y, np.nan)}, "labels must be integers", id="NaN label"),
         pytest.param({"x": X, "y": changed(Y, np.inf)}, "labels must be integers", id="infinite label"),
         pytest.param({"x": X, "y": np.where(Y, "ill", "well")}, "labels must be integers", id="labels in words"),
         pytest.param({"x": X, "y": Y - 1}, "labels run from -1 to 0", id="negative label"),
-        pytest.param({"x": X, "y": Y, "class_names": ["one"]}, "labels run from 0 to 1, but there are 1 classes", id="too few names"),
+        pytest.param(
+            {"x": X, "y": Y, "class_names": ["one"]},
+            "labels run from 0 to 1, but there are 1 classes",
+            id="too few names",
+        ),
         pytest.param({"x": X.astype(str), "y": Y}, "it must be numeric", id="records in words"),
         pytest.param({"x": X[:, 0], "y": Y}, "x has shape (8,); it must be (records, ...)", id="flat records"),
         pytest.param({"x": np.array(1.0), "y": Y}, "x has shape (); it must be (records, ...)", id="one number"),
         pytest.param({"x": X[:0], "y": Y[:0]}, "with at least one record", id="no records"),
-        pytest.param({"x": X, "y": Y, "groups": Y[:5]}, "groups has shape (5,); give one a record, (8,)", id="groups too short"),
+        pytest.param(
+            {"x": X, "y": Y, "groups": Y[:5]}, "groups has shape (5,); give one a record, (8,)", id="groups too short"
+        ),
         pytest.param({"x": X, "y": Y, "groups": X}, "groups has shape (8, 3); give one a record", id="groups too wide"),
     ],
-)  # fmt: skip
+)
 def test_arrays_that_cannot_be_evaluated_are_refused(
     npz: Callable[..., str], arrays: dict[str, np.ndarray], message: str
 ) -> None:
@@ -143,13 +154,17 @@ def test_arrays_that_cannot_be_evaluated_are_refused(
         pytest.param({"x": [[1.0, 2.0]] * 7 + [[1.0]], "y": Y}, "is ragged: x has rows of [1, 2] values", id="ragged"),
         pytest.param({"x": [[1.0, 2.0]] * 7 + [None], "y": Y}, "data.parquet", id="missing row"),
         pytest.param({"x": [["a", "b"]] * 8, "y": Y}, "it must be numeric", id="lists of words"),
-        pytest.param({"age": X[:, 0], "ward": list("abcdefgh"), "y": Y}, "column 'ward' is not numeric; encode or drop", id="words"),
+        pytest.param(
+            {"age": X[:, 0], "ward": list("abcdefgh"), "y": Y},
+            "column 'ward' is not numeric; encode or drop",
+            id="words",
+        ),
         pytest.param({"age": [1.0] * 7 + [None], "y": Y}, "1 of 8 records hold NaN", id="missing value"),
         pytest.param({"age": X[:, 0], "y": [0, 1] * 3 + [0, None]}, "labels must be integers", id="missing label"),
         pytest.param({"age": X[:, 0], "y": list("abababab")}, "labels must be integers", id="labels in words"),
         pytest.param({"x": [], "y": []}, "data.parquet", id="no records"),
     ],
-)  # fmt: skip
+)
 def test_tables_that_cannot_be_evaluated_are_refused(
     parquet: Callable[..., str], columns: dict[str, Any], message: str
 ) -> None:
@@ -187,10 +202,14 @@ def test_a_wrong_suffix_lists_the_allowed_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
 @pytest.mark.parametrize("content", [b"", b"age,y\n1,0\n", b"PK\x03\x04 cut short"], ids=["empty", "text", "cut short"])
-def test_an_unreadable_file_is_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_an_unreadable_file_is_refused_and_closed(
+    tmp_path: Path, suffix: str, content: bytes, recwarn: pytest.WarningsRecorder
+) -> None:
     path = tmp_path / f"data.{suffix}"
     path.write_bytes(content)
     assert "cannot be read as ." in refusal(str(path)).replace("Parquet", ".parquet")
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:

@@ -39,9 +39,9 @@ def labels(draw: st.DrawFn) -> np.ndarray:
 
 @st.composite
 def grouped(draw: st.DrawFn) -> Dataset:
-    """Twelve to twenty patients, six of each class at least, one to four records each."""
-    patients = draw(st.integers(12, 20))
-    sizes = draw(st.lists(st.integers(1, 4), min_size=patients, max_size=patients))
+    """Sixteen to twenty-four patients, every other one ill, two to four records each."""
+    patients = draw(st.integers(16, 24))
+    sizes = draw(st.lists(st.integers(2, 4), min_size=patients, max_size=patients))
     groups = np.repeat(np.arange(patients), sizes)
     return dataset(groups % 2, groups)
 
@@ -72,8 +72,9 @@ def test_folds_are_stratified(y: np.ndarray, folds: int, seed: int) -> None:
 @given(grouped(), st.integers(2, 4), st.integers(0, 9), st.sampled_from([0.0, 0.2]))
 def test_no_group_straddles_two_parts(data: Dataset, folds: int, seed: int, calibration: float) -> None:
     assert data.groups is not None
+    asked = Splitting(folds=folds, validation=0.3, calibration=calibration)
     for fold in range(folds):
-        found = parts(split(data, Splitting(folds=folds, calibration=calibration), fold=fold, repeat=0, seed=seed))
+        found = parts(split(data, asked, fold=fold, repeat=0, seed=seed))
         assert np.array_equal(np.sort(np.concatenate(found)), np.arange(len(data)))
         groups = [group for part in found for group in np.unique(data.groups[part])]
         assert len(groups) == len(set(groups))
@@ -130,7 +131,7 @@ def test_calibration_takes_its_share_too() -> None:
 
 
 def test_too_few_records_of_a_class_name_the_class_and_the_way_out() -> None:
-    with pytest.raises(DataError, match=r"5 folds need at least 5 records of every class, but 'ill' has 3; .*split.folds=3"):
+    with pytest.raises(DataError, match=r"at least 5 records of every class, but 'ill' has 3; .*split.folds=3"):
         split(dataset(np.array([0] * 20 + [1] * 3)), Splitting(), fold=0, repeat=0, seed=0)
 
 
@@ -147,7 +148,7 @@ def test_a_class_too_rare_for_validation_is_refused() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Splitting(folds=1),
+        lambda: Splitting(folds=0),
         lambda: Splitting(repeats=0),
         lambda: Splitting(validation=0.0),
         lambda: Splitting(validation=0.5),
@@ -157,6 +158,11 @@ def test_a_class_too_rare_for_validation_is_refused() -> None:
 def test_impossible_splittings_are_refused(make: Callable[[], Splitting]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         make()
+
+
+def test_one_fold_tests_everyone_and_trains_nobody() -> None:
+    one = split(dataset(np.arange(3) % 2), Splitting(folds=1), fold=0, repeat=0, seed=0)
+    assert [len(part) for part in parts(one)] == [0, 0, 0, 3]
 
 
 def test_bounds_of_a_data_set_are_in_order() -> None:

@@ -61,7 +61,7 @@ def test_first_weights_depend_on_the_seed_alone() -> None:
     ],
 )
 def test_a_factory_that_cannot_be_imported_says_why(factory: str, said: str) -> None:
-    with pytest.raises(UserError, match="cannot be imported: .*give package.module:factory") as caught:
+    with pytest.raises(UserError, match=r"cannot be imported: .*give package\.module:factory") as caught:
         Imported(factory=factory).build((3,), 2, seed=0)
     assert said in str(caught.value)
 

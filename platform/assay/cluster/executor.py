@@ -7,9 +7,9 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from assay.cluster.session import ray_session
 from assay.executors import Client, Outcome, answer
 
-Item = tuple[int, Any]
 _TRIES = 2
 """How often an item is given to a worker before its death is blamed on the item."""
 
@@ -31,28 +31,55 @@ class Worker:
 
 
 class RayExecutor:
-    """An ``Executor`` over actors that live as long as it does.
+    """An ``Executor`` over actors that live until ``close``. Ray starts with the first work: none, no Ray.
 
     Args:
-        workers: number of actors.
+        address: cluster to join; see ``session.ray_session``.
+        workers: number of actors; one per CPU of the cluster by default.
         cpus: CPUs that each reserves; match the threads of a trial.
         gpus: GPUs that each reserves.
     """
 
-    def __init__(self, workers: int, *, cpus: int = 1, gpus: float = 0.0) -> None:
-        self.workers = workers
-        self._make = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(Worker).remote
-        self._actors = [self._make() for _ in range(workers)]
+    def __init__(
+        self, *, address: str | None = None, workers: int | None = None, cpus: int = 1, gpus: float = 0.0
+    ) -> None:
+        self._address, self._wanted = address, workers
+        self._cpus, self._gpus = cpus, gpus
+        self._session = contextlib.ExitStack()
+        self._actors: list[Any] = []
+
+    def __enter__(self) -> "RayExecutor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def workers(self) -> int:
+        self._start()
+        return len(self._actors)
 
     def close(self) -> None:
-        """Stop the actors."""
+        """Stop the actors, and Ray if it was started here."""
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
+        self._session.close()
+
+    def _start(self) -> None:
+        if not self._actors:
+            found = self._session.enter_context(ray_session(self._address, workers=self._wanted))
+            self._actors = [self._make() for _ in range(found)]
+
+    def _make(self) -> Any:
+        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0)(Worker).remote()
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
-        kept = ray.put(shared)
         waiting: list[tuple[int, Any, int]] = [(index, item, 1) for index, item in enumerate(items)]
+        if not waiting:
+            return
+        self._start()
+        kept = ray.put(shared)
         waiting.reverse()
         idle = list(range(len(self._actors)))
         running: dict[ray.ObjectRef, tuple[int, tuple[int, Any, int]]] = {}
@@ -73,6 +100,7 @@ class RayExecutor:
             idle.append(place)
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> "RayHost":
+        self._start()
         self._replace_dead()
         return RayHost(self._actors, clients)
 

@@ -6,6 +6,7 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from assay.errors import UserError
@@ -50,6 +51,8 @@ def ray_session(address: str | None, *, workers: int | None) -> Iterator[int]:
         _join(joined)
     else:
         ray.init(
+            # Never None: Ray would join whatever cluster a file in its temporary folder names.
+            address="local",
             num_cpus=max(workers or 0, os.cpu_count() or 1),
             include_dashboard=False,
             log_to_driver=False,
@@ -60,6 +63,21 @@ def ray_session(address: str | None, *, workers: int | None) -> Iterator[int]:
         yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         ray.shutdown()
+
+
+def lasting(location: str | None, *, default: str) -> str:
+    """Where results are kept: as given, or ``default`` below the folder in which we run.
+
+    Raises:
+        UserError: this is a submitted job, whose folder is temporary, and the location is not absolute.
+    """
+    chosen = location or default
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and "://" not in chosen and not Path(chosen).is_absolute():
+        raise UserError(
+            f"results would go to {chosen!r} below the temporary folder of this submitted job and be lost with it; "
+            "give --results an absolute path or a URI such as s3://bucket/folder"
+        )
+    return chosen
 
 
 def environment() -> dict[str, Any]:

@@ -41,7 +41,7 @@ def train_distributed(
     """Train a recipe with its batches spread over Ray Train workers.
 
     The workers sum their gradients explicitly (gloo on CPU, NCCL on GPU), so the result is that of one worker up to
-    the order of floating-point sums. A killed worker costs the epochs since the last checkpoint; a killed job goes
+    the order of floating-point sums. A killed worker costs the epochs since the last checkpoint that Ray has registered; a killed job goes
     on from there when it is called again with the same ``storage``.
 
     Args:

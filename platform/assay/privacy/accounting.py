@@ -12,12 +12,16 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
+from scipy.optimize import brentq
+
 from assay.errors import UserError
 
 # Opacus' own orders stop at 63 and give up at small ε; the optimal order grows as ε falls.
 ORDERS = [1 + x / 10 for x in range(1, 110)] + [*range(12, 64), *range(64, 257, 8), *range(288, 1025, 32)]
 PRV_ERROR = 0.01
 """Stated error of the PRV accountant, in ε."""
+_TOLERANCE = 1e-3
+"""Relative tolerance of calibrated noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,19 +105,22 @@ def calibrate(*, epsilon: float, delta: float, sample_rate: float, steps: int) -
         UserError: no noise multiplier up to a million suffices.
     """
 
-    def enough(noise_multiplier: float) -> bool:
-        mechanism = Mechanism(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta)
-        return rdp_epsilon(mechanism) <= epsilon
+    def excess(log_noise: float) -> float:
+        """How far log ε lies above its target: falls, nearly linearly, with the logarithm of the noise."""
+        mechanism = Mechanism(noise_multiplier=math.exp(log_noise), sample_rate=sample_rate, steps=steps, delta=delta)
+        return math.log(max(rdp_epsilon(mechanism), 1e-12) / epsilon)
 
-    low, high = 0.05, 1.0
-    while not enough(high):
-        low, high = high, high * 2
-        if high > 1e6:
+    low, high = math.log(0.05), 0.0
+    while excess(high) > 0:
+        low, high = high, high + math.log(4)
+        if high > math.log(1e6):
             raise UserError(
-                f"no noise reaches ε = {epsilon} at δ = {delta} in {steps} steps at sample rate "
-                f"{sample_rate:.4g}: raise ε, or take fewer steps"
+                f"no noise reaches ε = {epsilon} at δ = {delta} in {steps} steps at sample rate {sample_rate:.4g}: "
+                "raise ε, or take fewer steps"
             )
-    while high / low > 1.001:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    if excess(low) <= 0:
+        return math.exp(low)
+    found = brentq(excess, low, high, xtol=_TOLERANCE / 4)
+    while excess(found) > 0:
+        found += _TOLERANCE / 2
+    return math.exp(found)

@@ -1,7 +1,7 @@
 """From the long table of measurements to what is shown: recipes × evidence, comparisons, verdicts of checks."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,8 +212,13 @@ def select(frame: pd.DataFrame, name: str, **where: Any) -> pd.DataFrame:
     rows = frame[frame["name"] == name]
     for key, wanted in where.items():
         # A measurement that did not apply has no conditions: it answers for all of them.
-        rows = rows[[key not in c or c[key] == wanted for c in rows["conditions"]]]
+        rows = _holding(rows, lambda c, key=key, wanted=wanted: key not in c or c[key] == wanted)  # type: ignore[misc]
     return rows
+
+
+def _holding(frame: pd.DataFrame, rule: Callable[[Mapping[str, Any]], bool]) -> pd.DataFrame:
+    """Rows whose conditions obey a rule; none of none."""
+    return frame[np.array([rule(conditions) for conditions in frame["conditions"]], dtype=bool)]
 
 
 def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, values: pd.DataFrame, share: float) -> Cell:
@@ -239,7 +244,7 @@ def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, values: pd.DataFra
 def _said(own: pd.DataFrame, rows: pd.DataFrame, name: str) -> tuple[tuple[str, ...], bool]:
     """What stands beside a value: its own warnings once, and each check that did not pass with its worst figure."""
     notes = [w for warnings in rows["warnings"] for w in warnings if not w.startswith(("warn: ", "fail: "))]
-    checks = _checks(own[[c.get("concerns") == name for c in own["conditions"]]])
+    checks = _checks(_holding(own, lambda conditions: conditions.get("concerns") == name))
     raised = checks[checks["verdict"] != "pass"]
     lines = [f"{check.message} [{check.raised} of {check.count} folds]" for check in raised.itertuples()]
     return (*lines, *dict.fromkeys(notes)), bool((raised["verdict"] == "fail").any())

@@ -27,8 +27,11 @@ class ConsoleWatcher:
 
     def begin(self, *, total: int, finished: int, workers: int) -> None:
         self._total, self._done = total, finished
-        already = f", {finished} finished before" if finished else ""
-        self._console.print(f"{total} trials on {workers} worker{'s' if workers > 1 else ''}{already}")
+        if finished == total:
+            self._console.print(f"all {total} trials were finished before")
+        else:
+            already = f", {finished} finished before" if finished else ""
+            self._console.print(f"{total} trials on {workers} worker{'s' if workers > 1 else ''}{already}")
         self._bar.update(self._task, total=total, completed=finished)
         self._bar.start()
 

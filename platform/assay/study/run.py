@@ -89,7 +89,8 @@ def run_study(
         finished = set() if force else store.finished() & set(by_id)
         todo = [trial for name, trial in by_id.items() if name not in finished]
         write_study(study, store, {name: trial.label for name, trial in by_id.items()}, environment or {})
-        watcher.begin(total=len(by_id), finished=len(finished), workers=executor.workers)
+        workers = executor.workers if todo else 1
+        watcher.begin(total=len(by_id), finished=len(finished), workers=workers)
         spent, failures, last = 0.0, {}, None
         try:
             for number, record in enumerate(_records(todo, datasets, store, executor, watcher, force=force), start=1):
@@ -99,7 +100,7 @@ def run_study(
                 label = by_id[record.trial].label
                 if record.failed:
                     failures[label] = record.error
-                left = (len(todo) - number) * (spent / number) / executor.workers
+                left = (len(todo) - number) * (spent / number) / workers
                 watcher.done(record, label, seconds_left=left)
                 if _is_due(last, number, len(todo), trials):
                     publish()
@@ -112,7 +113,7 @@ def run_study(
         ran=len(todo),
         failures=failures,
         trial_seconds=spent,
-        workers=executor.workers,
+        workers=workers,
         seconds=time.perf_counter() - started,
     )
 

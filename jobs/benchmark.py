@@ -1,0 +1,33 @@
+"""Run a benchmark against its peer in one process and print the ratio as JSON; exit 1 below the bar.
+
+python -m jobs.benchmark study
+"""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.console import run
+
+FOLDER = Path(__file__).parents[1] / "tests" / "benchmarks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+def main(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(NAMES)}.")],
+) -> None:
+    """Measure us and the peer alternately in the same run. Timings are benchmarks, never tests."""
+    if name not in NAMES:
+        typer.echo(f"error: unknown benchmark {name!r}; allowed: {', '.join(NAMES)}", err=True)
+        raise typer.Exit(2)
+    found = importlib.import_module(f"tests.benchmarks.{name}").measure()
+    print(json.dumps({"benchmark": name, **found}, indent=2))
+    below = [key for key, bar in found["bar"].items() if found["ratio"][key] < bar]
+    raise typer.Exit(1 if below else 0)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,72 @@
+"""What every evaluation is given, and the interval of a share."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from assay import statistics
+from assay.evaluations.base import Subject, TrainingLog, share
+from assay.privacy.accounting import Mechanism
+
+
+def test_logits_are_float64_and_carry_no_gradient(make: Callable[..., Subject]) -> None:
+    model = nn.Linear(2, 3)
+    subject = make(model, [[0, 1], [2, 3], [4, 5]], [0, 1, 0])
+    found = subject.logits(np.array([2, 0]))
+    assert found.dtype == np.float64
+    expected = model(torch.tensor([[4.0, 5.0], [0.0, 1.0]])).detach().numpy()
+    assert np.array_equal(found, expected.astype(np.float64))
+
+
+def test_records_are_those_asked_for_in_that_order(make: Callable[..., Subject]) -> None:
+    x, y = make(nn.Identity(), [[0, 1], [2, 3], [4, 5]], [0, 1, 0]).records(np.array([1, 0]))
+    assert torch.equal(x, torch.tensor([[2.0, 3.0], [0.0, 1.0]]))
+    assert torch.equal(y, torch.tensor([1, 0]))
+
+
+def test_groups_follow_their_records_and_may_be_absent(make: Callable[..., Subject]) -> None:
+    x, y, rows = [[0, 1], [2, 3], [4, 5]], [0, 1, 0], np.array([2, 1])
+    assert make(nn.Identity(), x, y, groups=["a", "b", "c"]).groups(rows).tolist() == ["c", "b"]
+    assert make(nn.Identity(), x, y).groups(rows) is None
+
+
+def test_changing_what_was_handed_out_changes_no_data(make: Callable[..., Subject]) -> None:
+    subject = make(nn.Identity(), [[0, 1], [2, 3]], [0, 1])
+    before = subject.dataset.x.copy()
+    subject.logits(np.arange(2))[:] = 9
+    subject.records(np.arange(2))[0].fill_(9)
+    assert np.array_equal(subject.dataset.x, before)
+
+
+def test_the_log_names_who_spent_what() -> None:
+    told = {"noise_multiplier": 1.5, "sample_rate": 0.1, "steps": 7, "delta": 1e-5}
+    log = TrainingLog(seconds=1, worker_seconds=1, workers=1, mechanisms={"central": told})
+    assert log.mechanism("central") == Mechanism(**told)
+
+
+def test_a_share_of_independent_records_has_wilsons_interval() -> None:
+    found = share("accuracy", np.array([True, True, False, True]), None, seed=0, epsilon=0.1)
+    wilson = statistics.proportion(3, 4)
+    assert (found.value, found.low, found.high, found.n) == (wilson.value, wilson.low, wilson.high, 4)
+    assert found.conditions == {"epsilon": 0.1}
+
+
+@pytest.mark.parametrize("copies", [4, 16])
+def test_the_interval_of_repeated_records_is_that_of_their_patients(copies: int) -> None:
+    hits = np.random.default_rng(0).random(60) < 0.7
+    repeated, patients = np.repeat(hits, copies), np.repeat(np.arange(60), copies)
+    clustered = share("accuracy", repeated, patients, seed=0)
+    wilson = share("accuracy", repeated, None, seed=0)
+    independent = share("accuracy", hits, None, seed=0)
+    assert clustered.value == pytest.approx(wilson.value)
+    width = clustered.high - clustered.low
+    assert width > 1.5 * (wilson.high - wilson.low)
+    assert width == pytest.approx(independent.high - independent.low, rel=0.15)
+
+
+def test_a_share_is_the_same_at_every_call() -> None:
+    hits, groups = np.arange(40) % 3 == 0, np.arange(40) // 4
+    assert share("accuracy", hits, groups, seed=3) == share("accuracy", hits, groups, seed=3)

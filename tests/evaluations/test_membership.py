@@ -1,0 +1,160 @@
+"""A network that learned its records by heart betrays them; a fresh one knows nobody."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score, roc_curve
+from torch import Tensor, nn
+
+from assay.errors import SpecError
+from assay.evaluations.base import Subject
+from assay.evaluations.membership import Membership, true_threshold
+from assay.registry import build
+from assay.results import Measurement
+
+Make = Callable[..., Subject]
+One = Callable[..., Measurement]
+
+MEMBERS, OTHERS = 100, 1000
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 2))
+
+
+@pytest.fixture(scope="module")
+def records() -> tuple[np.ndarray, np.ndarray]:
+    """Records whose labels are chance: only memory can tell them."""
+    generator = np.random.default_rng(0)
+    n = MEMBERS + OTHERS
+    return generator.normal(size=(n, 20)).astype(np.float32), generator.integers(2, size=n)
+
+
+@pytest.fixture(scope="module")
+def overfitted(records: tuple[np.ndarray, np.ndarray]) -> nn.Module:
+    model = network()
+    x, y = (torch.from_numpy(column[:MEMBERS]) for column in records)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    assert bool((model(x).argmax(1) == y).all())
+    return model.requires_grad_(False)
+
+
+@pytest.fixture
+def measure(make: Make, records: tuple[np.ndarray, np.ndarray], log: Callable[..., Any]) -> Callable[..., Any]:
+    def run(model: nn.Module, others: int = OTHERS, **settings: Any) -> list[Measurement]:
+        x, y = (column[: MEMBERS + others] for column in records)
+        return Membership(draws=50).measure(make(model, x, y, train=np.arange(MEMBERS), log=log(), **settings))
+
+    return run
+
+
+def losses(model: nn.Module, records: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    with torch.no_grad():
+        logits = model(torch.from_numpy(records[0])).double()
+        return nn.functional.cross_entropy(logits, torch.from_numpy(records[1]), reduction="none").numpy()
+
+
+IS_MEMBER = np.arange(MEMBERS + OTHERS) < MEMBERS
+
+
+def test_a_network_that_learned_by_heart_leaks(
+    measure: Callable[..., Any], overfitted: nn.Module, records: tuple[np.ndarray, np.ndarray], one: One
+) -> None:
+    found = measure(overfitted)
+    auc = one(found, "membership_auc")
+    assert auc.value > 0.8
+    assert auc.low > 0.5
+    assert auc.value == pytest.approx(roc_auc_score(IS_MEMBER, -losses(overfitted, records)), abs=1e-9)
+
+
+def test_a_fresh_network_knows_nobody(measure: Callable[..., Any], one: One) -> None:
+    found = measure(network())
+    auc = one(found, "membership_auc")
+    assert auc.low < 0.5 < auc.high
+    assert one(found, "membership_tpr", false_positive_rate=0.1).low < 0.1
+
+
+def test_the_rate_is_the_best_point_of_the_curve(
+    measure: Callable[..., Any], overfitted: nn.Module, records: tuple[np.ndarray, np.ndarray], one: One
+) -> None:
+    found = measure(overfitted)
+    false_positives, true_positives, _ = roc_curve(
+        IS_MEMBER, -losses(overfitted, records), drop_intermediate=False
+    )
+    for rate in (0.1, 0.01):
+        best = true_positives[false_positives <= rate].max()
+        tpr = one(found, "membership_tpr", false_positive_rate=rate)
+        assert tpr.value == pytest.approx(best)
+        assert (tpr.n, tpr.conditions["non_members"]) == (MEMBERS, OTHERS)
+
+
+@pytest.mark.parametrize(("others", "status"), [(1000, "measured"), (999, "not_applicable")])
+def test_a_rate_of_one_per_cent_needs_a_thousand_others(
+    measure: Callable[..., Any], overfitted: nn.Module, one: One, others: int, status: str
+) -> None:
+    found = measure(overfitted, others)
+    assert one(found, "membership_tpr", false_positive_rate=0.1).status == "measured"
+    rare = one(found, "membership_tpr", false_positive_rate=0.01)
+    assert rare.status == status
+    if status == "not_applicable":
+        assert rare.warnings == ("TPR at 1.0% FPR needs at least 1000 non-members, there are 999",)
+
+
+def test_confidence_without_bound_hides_nobody(
+    measure: Callable[..., Any], overfitted: nn.Module, one: One
+) -> None:
+    class Shouting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return overfitted(x) * 2.0**20
+
+    honest, saturated = measure(overfitted), measure(Shouting())
+    assert one(saturated, "membership_auc").value == one(honest, "membership_auc").value
+    for rate in (0.1, 0.01):
+        same = [one(found, "membership_tpr", false_positive_rate=rate).value for found in (honest, saturated)]
+        assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.1, 0.5])
+def test_no_more_non_members_lie_above_the_threshold_than_allowed(rate: float) -> None:
+    scores = np.random.default_rng(0).integers(0, 30, size=200).astype(float)
+    threshold = true_threshold(scores, rate)
+    assert (scores > threshold).mean() <= rate
+    lower = [score for score in scores if score < threshold]
+    assert all((scores > score).mean() > rate for score in lower)
+
+
+def test_unknown_training_records_are_not_guessed(make: Make, one: One) -> None:
+    found = Membership().measure(make(network(), np.zeros((4, 20)), [0, 1, 0, 1]))
+    assert [m.name for m in found] == ["membership_auc", "membership_tpr", "membership_tpr"]
+    assert all(m.status == "not_applicable" for m in found)
+
+
+@pytest.mark.parametrize("name", ["membership_auc", "membership_tpr"])
+def test_repeated_records_of_a_patient_widen_the_interval(
+    make: Make, log: Callable[..., Any], one: One, name: str
+) -> None:
+    generator = np.random.default_rng(0)
+    y = generator.integers(2, size=240)
+    x = generator.normal(size=(240, 2)) + 0.5 * np.eye(2)[y] * (np.arange(240) < 120)[:, None]
+    x, y, patients = (np.repeat(column, 9, axis=0) for column in (x, y, np.arange(240)))
+    where = {} if name == "membership_auc" else {"false_positive_rate": 0.1}
+    widths = []
+    for groups in (patients, None):
+        subject = make(nn.Identity(), x, y, groups=groups, train=np.arange(120 * 9), log=log())
+        found = one(Membership().measure(subject), name, **where)
+        widths.append(found.high - found.low)
+    assert widths[0] > 2 * widths[1]
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 2.0])
+def test_an_impossible_rate_is_refused(rate: float) -> None:
+    with pytest.raises(SpecError, match="false_positive_rates"):
+        build("evaluation", {"name": "membership", "false_positive_rates": [rate]})

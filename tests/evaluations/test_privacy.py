@@ -1,0 +1,158 @@
+"""The claimed ε never stands without its evidence, and not at all where it does not hold."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from assay.evaluations import privacy
+from assay.evaluations.base import Subject
+from assay.evaluations.privacy import PrivacySpent
+from assay.privacy.accounting import PRV_ERROR, Mechanism, Spent, spent
+from assay.recipes import Federation, Privacy, Recipe
+from assay.results import Measurement
+
+Make = Callable[..., Subject]
+One = Callable[..., Measurement]
+
+NAMES = {"epsilon": "rdp", "epsilon_prv": "prv", "epsilon_pld": "pld"}
+MECHANISM = Mechanism(noise_multiplier=1.5, sample_rate=0.1, steps=50, delta=1e-5)
+
+
+@pytest.fixture
+def subject(make: Make, log: Callable[..., Any]) -> Callable[..., Subject]:
+    """Two hundred records trained on privately."""
+
+    def build(
+        *mechanisms: Mechanism, noise: str = "seeded", clients: int = 0, about: dict[str, Any] | None = None
+    ) -> Subject:
+        spenders = [str(i) for i in range(1, clients + 1)] if clients else ["central"]
+        recipe = Recipe(
+            privacy=Privacy(epsilon=8, noise=noise, max_grad_norm=0.7),
+            federation=Federation(clients=clients) if clients else None,
+        )
+        told = {
+            name: asdict(mechanism) for name, mechanism in zip(spenders, mechanisms or [MECHANISM], strict=True)
+        }
+        x, y = np.arange(250.0)[:, None], np.arange(250) % 2
+        return make(
+            nn.Identity(), x, y, train=np.arange(200), recipe=recipe, log=log(mechanisms=told), about=about or {}
+        )
+
+    return build
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accountants that agree at once; ε grows with the steps."""
+    monkeypatch.setattr(privacy, "spent", lambda m: Spent(rdp=m.steps / 10, prv=m.steps / 11, pld=m.steps / 11))
+
+
+def test_three_accountants_count_what_was_spent(subject: Callable[..., Subject], one: One) -> None:
+    found, figures = PrivacySpent().measure(subject()), spent(MECHANISM)
+    assert [m.name for m in found] == list(NAMES)
+    for name, accountant in NAMES.items():
+        assert one(found, name).value == getattr(figures, accountant)
+        assert one(found, name).conditions["accountant"] == accountant
+        assert one(found, name).unit == "epsilon"
+    assert figures.pld <= figures.rdp
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_claim_stands_with_everything_it_depends_on(subject: Callable[..., Subject]) -> None:
+    for measurement in PrivacySpent().measure(subject()):
+        expected = {
+            "delta": 1e-5,
+            "target_epsilon": 8.0,
+            "neighbours": "add or remove one record",
+            "unit": "record",
+            "sampling": "Poisson",
+            "sample_rate": 0.1,
+            "noise_multiplier": 1.5,
+            "max_grad_norm": 0.7,
+            "steps": 50,
+            "prv_error": PRV_ERROR,
+            "spent_by": "central",
+            "records": 200,
+            "noise": "seeded",
+            "preprocessing": "none",
+        }
+        assert expected.items() <= dict(measurement.conditions).items()
+        assert "not a cryptographic" in measurement.conditions["rng"]
+        assert "training split" in measurement.conditions["covers"]
+        assert measurement.n == 200
+
+
+@pytest.mark.usefixtures("quick")
+def test_seeded_noise_warns_and_entropy_does_not(subject: Callable[..., Subject]) -> None:
+    for measurement in PrivacySpent().measure(subject(noise="seeded")):
+        assert "not releasable" in measurement.warnings[0]
+    assert all(m.warnings == () for m in PrivacySpent().measure(subject(noise="entropy")))
+
+
+def test_a_recipe_that_is_not_private_says_so(make: Make, log: Callable[..., Any]) -> None:
+    found = PrivacySpent().measure(make(nn.Identity(), [[0], [1]], [0, 1], recipe=Recipe(), log=log()))
+    assert [m.name for m in found] == list(NAMES)
+    assert all(m.status == "not_applicable" and "the recipe is not private" in m.warnings[0] for m in found)
+
+
+def test_a_model_trained_elsewhere_makes_no_claim(make: Make) -> None:
+    found = PrivacySpent().measure(make(nn.Identity(), [[0], [1]], [0, 1]))
+    assert [m.name for m in found] == list(NAMES)
+    assert all(m.status == "not_applicable" and "Assay did not train this model" in m.warnings[0] for m in found)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("delta", "status"), [(1 / 200, "measured"), (1 / 199, "failed"), (0.5, "failed")])
+def test_delta_may_not_exceed_one_in_the_number_of_records(
+    subject: Callable[..., Subject], delta: float, status: str
+) -> None:
+    told = Mechanism(noise_multiplier=1.5, sample_rate=0.1, steps=50, delta=delta)
+    found = PrivacySpent().measure(subject(told))
+    assert {m.status for m in found} == {status}
+    assert all("above 1/n = 0.005" in m.warnings[0] for m in found if status == "failed")
+
+
+@pytest.mark.usefixtures("quick")
+def test_preprocessing_that_nobody_paid_for_breaks_the_claim(subject: Callable[..., Subject]) -> None:
+    for measurement in PrivacySpent().measure(subject(about={"unpaid_preprocessing": True})):
+        assert measurement.status == "failed"
+        assert np.isnan(measurement.value)
+        assert "public_preprocessing: true" in measurement.warnings[0]
+        assert measurement.conditions["noise_multiplier"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (Spent(rdp=1.0, prv=1.1, pld=1.1), "above RDP's upper bound"),
+        (Spent(rdp=2.0, prv=1.5, pld=1.0), "further apart than PRV's stated error"),
+        (Spent(rdp=2.0, prv=0.9, pld=1.0), "further apart than PRV's stated error"),
+    ],
+)
+def test_accountants_that_contradict_each_other_break_the_claim(
+    subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, figures: Spent, said: str
+) -> None:
+    monkeypatch.setattr(privacy, "spent", lambda _: figures)
+    found = PrivacySpent().measure(subject(noise="entropy"))
+    assert {m.status for m in found} == {"failed"}
+    assert all(said in m.warnings[0] for m in found)
+
+
+@pytest.mark.usefixtures("quick")
+def test_every_reason_is_given(subject: Callable[..., Subject]) -> None:
+    told = Mechanism(noise_multiplier=1.5, sample_rate=0.1, steps=50, delta=0.1)
+    (first, *_) = PrivacySpent().measure(subject(told, about={"unpaid_preprocessing": True}))
+    assert len(first.warnings) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_several_clients_the_one_that_spent_most_counts(subject: Callable[..., Subject]) -> None:
+    mechanisms = [Mechanism(noise_multiplier=1.5, sample_rate=0.1, steps=n, delta=1e-5) for n in (30, 70, 50, 10)]
+    (claimed, *_) = PrivacySpent().measure(subject(*mechanisms, clients=4))
+    assert claimed.value == 7.0
+    assert claimed.conditions["spent_by"] == "2"
+    assert (claimed.conditions["steps"], claimed.conditions["records"]) == (70, 50)

@@ -1,0 +1,197 @@
+"""The worst case is the worst case, and where it has a closed form it is found."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.data.base import Dataset
+from assay.evaluations.base import Subject
+from assay.evaluations.robustness import Robustness, worst_case
+from assay.errors import SpecError
+from assay.registry import build
+from assay.results import Measurement
+
+Make = Callable[..., Subject]
+One = Callable[..., Measurement]
+
+QUICK = {"steps": 3, "search_steps": 1}
+ATTACKS = ("fgsm", "pgd_cross_entropy", "pgd_margin")
+RADII = (0.0, 0.1, 0.3, 0.5)
+
+
+@pytest.fixture
+def patients(make: Make, trained: nn.Module, wdbc: Dataset) -> Subject:
+    """A trained network on every sixth patient."""
+    about = {"low": wdbc.low, "high": wdbc.high, "epsilons": RADII}
+    return make(trained, wdbc.x[::6], wdbc.y[::6], about=about)
+
+
+@pytest.fixture
+def found(patients: Subject) -> list[Measurement]:
+    return Robustness(steps=5, carlini_wagner=QUICK).measure(patients)
+
+
+def threshold_model() -> tuple[nn.Module, np.ndarray, np.ndarray]:
+    """The sum of two inputs against zero: a record at distance d from zero falls to L∞ changes above d/2."""
+    model = nn.Linear(2, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))
+        model.bias.zero_()
+    x = np.linspace(-1, 1, 20)[:, None] * np.array([[0.75, 0.25]])
+    return model, x.astype(np.float32), (x.sum(1) > 0).astype(np.int64)
+
+
+def test_no_attack_beats_the_worst_case(found: list[Measurement], one: One) -> None:
+    for epsilon in RADII:
+        worst = one(found, "worst_case_accuracy", epsilon=epsilon)
+        single = [one(found, "robust_accuracy", attack=name, epsilon=epsilon) for name in ATTACKS]
+        assert worst.value <= min(m.value for m in single)
+
+
+def test_the_worst_case_never_rises_with_epsilon(found: list[Measurement], one: One) -> None:
+    values = [one(found, "worst_case_accuracy", epsilon=epsilon).value for epsilon in RADII]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < values[0]
+
+
+def test_nothing_changes_at_epsilon_zero(found: list[Measurement], patients: Subject, one: One) -> None:
+    rows = patients.split.test
+    clean = (patients.logits(rows).argmax(1) == patients.dataset.y[rows]).mean()
+    for name in ATTACKS:
+        assert one(found, "robust_accuracy", attack=name, epsilon=0.0).value == clean
+    assert one(found, "worst_case_accuracy", epsilon=0.0).value == clean
+    assert one(found, "check.clean_at_zero").conditions["verdict"] == "pass"
+
+
+def test_zero_is_measured_even_where_it_was_not_asked_for(make: Make, one: One) -> None:
+    found = Robustness(epsilons=(0.2,), carlini_wagner=QUICK).measure(make(*threshold_model()))
+    assert {m.conditions["epsilon"] for m in found if m.name == "worst_case_accuracy"} == {0.0, 0.2}
+
+
+def test_a_linear_model_is_as_robust_as_its_margins(make: Make, one: One) -> None:
+    model, x, y = threshold_model()
+    subject = make(model, x, y, about={"epsilons": (0.1, 0.2, 0.4)})
+    found = Robustness(carlini_wagner=QUICK).measure(subject)
+    for epsilon in (0.1, 0.2, 0.4):
+        withstanding = (np.abs(x.sum(1)) / 2 > epsilon).mean()
+        assert one(found, "worst_case_accuracy", epsilon=epsilon).value == pytest.approx(withstanding)
+        assert one(found, "robust_accuracy", attack="fgsm", epsilon=epsilon).value == pytest.approx(withstanding)
+
+
+def test_the_l2_radius_of_a_linear_model_is_its_distance_to_the_boundary(make: Make, one: One) -> None:
+    model, x, y = threshold_model()
+    distances = np.abs(x.sum(1)) / np.sqrt(2)
+    found = Robustness(norm="l2", epsilons=(0.2, 0.4)).measure(make(model, x, y))
+    for epsilon in (0.2, 0.4):
+        assert one(found, "worst_case_accuracy", epsilon=epsilon).value == pytest.approx((distances > epsilon).mean())
+    assert one(found, "carlini_wagner_success").value == 1
+    median = one(found, "carlini_wagner_median_distance")
+    assert median.value == pytest.approx(np.quantile(distances, 0.5, method="inverted_cdf"), rel=0.02)
+    tenth = one(found, "carlini_wagner_tenth_percentile_distance")
+    assert tenth.value == pytest.approx(np.quantile(distances, 0.1, method="inverted_cdf"), abs=0.02)
+
+
+def test_every_figure_says_how_it_was_found(found: list[Measurement], patients: Subject, one: One) -> None:
+    pgd = one(found, "robust_accuracy", attack="pgd_margin", epsilon=0.3)
+    wanted = {"norm": "linf", "units": "units", "steps": 5, "loss": "margin", "relative_step": 2.5, "restarts": 1}
+    assert wanted.items() <= dict(pgd.conditions).items()
+    assert pgd.n == len(patients.split.test)
+    assert pgd.low < pgd.value < pgd.high
+    worst = one(found, "worst_case_accuracy", epsilon=0.3)
+    assert worst.conditions["attacks"] == [*ATTACKS, "pgd_doubled", "random_noise"]
+    assert {m.conditions["norm"] for m in found if m.name.startswith("carlini_wagner")} == {"l2"}
+
+
+def test_one_radius_is_probed_by_stronger_and_by_blind_attacks(found: list[Measurement], one: One) -> None:
+    probed = [m for m in found if m.name == "worst_case_accuracy" and m.conditions["probed"]]
+    assert len(probed) == 1
+    assert one(found, "check.step_doubling").conditions["epsilon"] == probed[0].conditions["epsilon"] > 0
+
+
+def test_the_same_subject_is_attacked_the_same_twice(patients: Subject) -> None:
+    asked = Robustness(epsilons=(0.3,), steps=3, carlini_wagner=QUICK)
+    assert asked.measure(patients) == asked.measure(patients)
+
+
+def test_the_model_is_left_as_it_was(patients: Subject) -> None:
+    before = {name: tensor.clone() for name, tensor in patients.model.state_dict().items()}
+    Robustness(epsilons=(0.3,), steps=3, carlini_wagner=QUICK).measure(patients)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in patients.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in patients.model.parameters())
+
+
+def test_what_is_fooled_at_one_radius_is_fooled_at_every_greater_one() -> None:
+    def curve(**fooled: list[bool]) -> dict[float, object]:
+        class Outcome:
+            def __init__(self, fooled: list[bool]) -> None:
+                self.fooled = torch.tensor(fooled)
+
+        return {float(radius.removeprefix("at_")) / 10: Outcome(records) for radius, records in fooled.items()}
+
+    one = curve(at_0=[False, False, False], at_1=[True, False, False], at_2=[False, False, True])
+    probe = curve(at_1=[False, True, False])
+    found = worst_case([one, probe])  # type: ignore[list-item]
+    assert {radius: fooled.tolist() for radius, fooled in found.items()} == {
+        0.0: [False, False, False],
+        0.1: [True, True, False],
+        0.2: [True, True, True],
+    }
+
+
+def test_a_model_that_is_right_about_nothing_is_no_crash(make: Make, one: One) -> None:
+    model, x, y = threshold_model()
+    found = Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(model, x, 1 - y))
+    assert {m.value for m in found if m.name in ("worst_case_accuracy", "robust_accuracy")} == {0.0}
+    assert one(found, "carlini_wagner_success").status == "not_applicable"
+
+
+def test_a_distance_that_cannot_be_found_is_no_missing_row(make: Make, one: One) -> None:
+    model, x, y = threshold_model()
+    found = Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(model, x, 1 - y))
+    for name in ("carlini_wagner_median_distance", "carlini_wagner_tenth_percentile_distance"):
+        assert one(found, name).status == "not_applicable"
+
+
+def test_a_distance_that_the_attack_did_not_reach_abstains(make: Make, one: One) -> None:
+    class Deaf(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.nn.functional.one_hot((x.sum(1) > 0).long(), 2).float() + 0 * x
+
+    _, x, y = threshold_model()
+    found = Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(Deaf(), x, y))
+    median = one(found, "carlini_wagner_median_distance")
+    assert median.status == "abstained"
+    assert "the attack failed on 100% of the records" in median.warnings[0]
+
+
+def test_a_model_that_answers_nan_is_never_robust(make: Make, one: One) -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.nan
+
+    _, x, y = threshold_model()
+    found = Robustness(epsilons=(0.1,), steps=3, carlini_wagner=QUICK).measure(make(Broken(), x, y))
+    assert {m.value for m in found if m.name in ("worst_case_accuracy", "robust_accuracy")} == {0.0}
+    assert one(found, "check.finite_outputs").conditions["verdict"] == "fail"
+
+
+def test_patients_are_drawn_whole(make: Make, one: One) -> None:
+    model, x, y = threshold_model()
+    asked = Robustness(epsilons=(0.2,), steps=3, carlini_wagner=QUICK)
+    x, y = np.repeat(x, 8, axis=0), np.repeat(y, 8)
+    for name, where in (("worst_case_accuracy", {"epsilon": 0.2}), ("carlini_wagner_success", {})):
+        clustered = one(asked.measure(make(model, x, y, groups=np.arange(160) // 8)), name, **where)
+        unaware = one(asked.measure(make(model, x, y)), name, **where)
+        assert clustered.high - clustered.low >= unaware.high - unaware.low or clustered.value in (0, 1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 0}, {"norm": "l1"}, {"epsilons": [-0.1]}, {"epsilons": [float("inf")]}, {"epsilons": ["much"]}],
+)
+def test_impossible_settings_are_refused_before_anything_runs(settings: dict[str, object]) -> None:
+    with pytest.raises(SpecError, match="robustness"):
+        build("evaluation", {"name": "robustness", **settings})

@@ -1,0 +1,88 @@
+"""Deletion and insertion curves against a loop over single features of single records."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.explain.fidelity import deletion, insertion
+
+REPLACEMENT = torch.tensor([[0.5, -0.5, 0.0, 1.0]])
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+
+
+TARGET = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def by_hand(model: nn.Module, record: Tensor, target: int, scores: Tensor, begin: Tensor, end: Tensor) -> float:
+    """Area under the probability while one input after the other changes from ``begin`` to ``end``."""
+    current, probabilities = begin.clone(), []
+    for place in [None, *sorted(range(len(record)), key=lambda i: -float(scores[i]))]:
+        if place is not None:
+            current[place] = end[place]
+        probabilities.append(float(model(current[None]).softmax(1)[0, target].detach()))
+    pairs = zip(probabilities, probabilities[1:], strict=False)
+    return sum((one + other) / 2 for one, other in pairs) / len(record)
+
+
+@pytest.mark.parametrize("curve", [deletion, insertion])
+def test_curves_are_those_of_a_loop(curve: object, model: nn.Module, x: Tensor) -> None:
+    scores = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
+    found = curve(model, x, TARGET, scores, replacement=REPLACEMENT)  # type: ignore[operator]
+    for i in range(6):
+        ends = (x[i], REPLACEMENT[0]) if curve is deletion else (REPLACEMENT[0], x[i])
+        assert float(found[i]) == pytest.approx(by_hand(model, x[i], int(TARGET[i]), scores[i], *ends), abs=1e-6)
+
+
+def linear_in_order(inputs: int, values: list[float]) -> tuple[nn.Module, Tensor, Tensor]:
+    """A model whose logit of class 1 is the weighted sum of its inputs; a record of ones; its attributions."""
+    model = nn.Linear(inputs, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([torch.zeros(inputs), torch.tensor(values)]))
+    return model, torch.ones(1, inputs), torch.tensor([values])
+
+
+def test_the_true_order_beats_every_other_one() -> None:
+    model, x, truth = linear_in_order(6, [3.0, 2.0, 1.0, -1.0, -2.0, -3.0])
+    target, nothing = torch.tensor([1]), torch.zeros(1, 6)
+    generator = torch.Generator().manual_seed(0)
+    best = [float(curve(model, x, target, truth, replacement=nothing)) for curve in (deletion, insertion)]
+    for _ in range(50):
+        other = torch.randn(1, 6, generator=generator)
+        assert float(deletion(model, x, target, other, replacement=nothing)) >= best[0] - 1e-6
+        assert float(insertion(model, x, target, other, replacement=nothing)) <= best[1] + 1e-6
+
+
+def test_many_inputs_are_taken_fifty_times_at_a_stretch() -> None:
+    inputs = 200
+    model, x, truth = linear_in_order(inputs, torch.linspace(0.1, -0.1, inputs).tolist())
+    calls: list[Tensor] = []
+    model.register_forward_hook(lambda _, given, __: calls.append(given[0]))
+    insertion(model, x, torch.tensor([1]), truth, replacement=torch.zeros(1, inputs))
+    assert [int(given.sum()) for given in calls] == list(range(0, 201, 4))
+    assert all(bool((given[0].diff() <= 0).all()) for given in calls)
+
+
+def test_the_area_of_a_constant_model_is_its_probability() -> None:
+    model, x, _ = linear_in_order(4, [0.0] * 4)
+    for curve in (deletion, insertion):
+        assert float(curve(model, x, torch.tensor([1]), x, replacement=torch.zeros(1, 4))) == pytest.approx(0.5)
+
+
+def test_images_are_scored_pixel_by_pixel() -> None:
+    model, x, truth = linear_in_order(4, [2.0, 1.0, -1.0, -2.0])
+    flat = insertion(model, x, torch.tensor([1]), truth, replacement=torch.zeros(1, 4))
+    image = nn.Sequential(nn.Flatten(), model)
+    square = (tensor.view(1, 1, 2, 2) for tensor in (x, truth))
+    pixels, scores = square
+    found = insertion(image, pixels, torch.tensor([1]), scores, replacement=torch.zeros(1, 1, 2, 2))
+    assert torch.equal(found, flat)

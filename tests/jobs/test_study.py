@@ -1,0 +1,166 @@
+"""The main job, from the command line to the report, disturbed and undisturbed."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.dataset
+import pytest
+import yaml
+from processes import ROOT, Job, maps_torch, wait_for
+
+from assay.study.store import SCHEMA, Store
+
+TINY = """
+name: tiny
+split: {folds: 3}
+cohorts:
+  wdbc:
+    dataset: wdbc
+    model: {name: mlp, hidden: [8]}
+    recipes:
+      standard: {training: {epochs: 10, learning_rate: 0.01}}
+      pgd: {training: {epochs: 10, learning_rate: 0.01}, objective: {name: pgd, epsilon: 0.3}}
+      federated_iid: {training: {learning_rate: 0.01}, federation: {clients: 4, rounds: 5, local_epochs: 2}}
+"""
+TIMED = ("training_seconds", "training_worker_seconds")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def figures(folder: Path) -> pd.DataFrame:
+    """Everything measured but durations, in one order."""
+    frame = Store(str(folder)).frame()
+    kept = frame[~frame["name"].isin(TIMED)].assign(conditions=frame["conditions"].map(str))
+    keys = ["recipe", "repeat", "fold", "name", "conditions"]
+    return kept.sort_values(keys)[[*keys, "value", "low", "high", "status"]].reset_index(drop=True)
+
+
+def trials(folder: Path) -> int:
+    return len(list((folder / "trials").glob("*.parquet"))) if (folder / "trials").exists() else 0
+
+
+def test_a_killed_study_finishes_later_with_nothing_lost_and_nothing_twice(
+    start: Callable[..., Job], tiny: Path, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    code, said = start("jobs.study", str(tiny), "--results", str(whole), "--workers", "2").finish()
+    assert code == 0, said
+
+    kept: dict[Path, int] = {}
+    for finished in (0, 1, 5):
+        job = start("jobs.study", str(tiny), "--results", str(killed), "--workers", "2")
+        if finished == 0:
+            wait_for((killed / "study.yaml").exists, seconds=60, what="the beginning of the study")
+            time.sleep(1.5)
+        else:
+            wait_for(lambda n=finished: trials(killed) >= n, seconds=90, what=f"trial {finished}")  # type: ignore[misc]
+        job.kill()
+        assert all(path.stat().st_mtime_ns == written for path, written in kept.items()), "a finished trial ran again"
+        kept = {path: path.stat().st_mtime_ns for path in (killed / "trials").glob("*.parquet")}
+        # Ray's own agents, small processes, take up to a minute and a half longer than the workers.
+        wait_for(lambda j=job: not any(map(maps_torch, j.family())), seconds=30, what="the end of the workers")  # type: ignore[misc]
+
+    code, said = start("jobs.study", str(tiny), "--results", str(killed), "--workers", "1").finish()
+    assert code == 0, said
+    assert trials(killed) == 9
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
+    pd.testing.assert_frame_equal(figures(whole), figures(killed), check_exact=True)
+
+
+def test_a_study_keeps_everything_a_reader_needs(start: Callable[..., Job], tiny: Path, tmp_path: Path) -> None:
+    job = start("jobs.study", str(tiny), "--results", str(tmp_path / "out"), "--workers", "2", "--wandb")
+    most_with_torch = 0
+    while job.process.poll() is None:
+        most_with_torch = max(most_with_torch, sum(maps_torch(pid) for pid in job.family()))
+        time.sleep(0.1)
+    code, said = job.finish()
+    assert code == 0, said
+    assert 2 <= most_with_torch <= 3, "only the driver and the two workers may import torch"
+    assert "9 of 9 trials run" in said
+    assert "driver's own time" in said
+    assert said.rstrip().endswith(f"report: {tmp_path / 'out' / 'report.html'}")
+
+    table = pyarrow.dataset.dataset(tmp_path / "out" / "trials").to_table()
+    assert table.schema.remove_metadata() == SCHEMA
+    assert len(list((tmp_path / "out" / "checkpoints").glob("*.safetensors"))) == 9
+    about = yaml.safe_load((tmp_path / "out" / "study.yaml").read_text())
+    assert about["study"]["seed"] == 0
+    assert about["versions"]["torch"]
+    assert about["environment"]["git_commit"]
+    assert len(about["trials"]) == 9
+
+    code, said = start("jobs.study", str(tiny), "--results", str(tmp_path / "out")).finish()
+    assert code == 0
+    assert "0 of 9 trials run" in said
+
+
+def test_a_failing_trial_is_recorded_and_decides_the_exit_code(start: Callable[..., Job], tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(TINY.replace("learning_rate: 0.01}, objective", "learning_rate: 1.0e+30}, objective"))
+    code, said = start("jobs.study", str(path), "--results", str(tmp_path / "out"), "--workers", "2").finish()
+    assert code == 1
+    assert "3 trials failed; run again to retry them" in said.splitlines()[-1]
+    assert "lower the learning rate" in said
+    rows = Store(str(tmp_path / "out")).frame()
+    assert set(rows[rows["status"] == "failed"]["recipe"]) == {"pgd"}
+    assert len(Store(str(tmp_path / "out")).finished()) == 6
+    assert "3 trials failed" in (tmp_path / "out" / "report.html").read_text()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("job", ["study", "evaluate", "train", "benchmark"])
+def test_help_answers_without_importing_torch(job: str) -> None:
+    probe = (
+        "import sys, runpy; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('jobs.{job}', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'ray', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_a_dry_run_tells_what_each_trial_would_spend() -> None:
+    done = run("jobs.study", "quickstart", "--dry-run")
+    assert done.returncode == 0, done.stdout
+    said = " ".join(done.stdout.split())
+    assert "30 trials; nothing was run" in said
+    assert "ε ≤ 8 at δ = 1e-05" in said
+    assert "not private (ε = ∞)" in said
+
+
+def test_a_dry_run_needs_no_data(tmp_path: Path) -> None:
+    path = tmp_path / "absent.yaml"
+    path.write_text(
+        "name: absent\ncohorts:\n  mine:\n    dataset: {name: arrays, path: /nowhere/x.npz}\n"
+        "    recipes: {private: {privacy: {epsilon: 3}}}\n"
+    )
+    done = run("jobs.study", str(path), "--dry-run")
+    assert done.returncode == 0, done.stdout
+    assert "ε ≤ 3" in done.stdout
+    done = run("jobs.study", str(path), "--results", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "does not exist" in done.stdout
+
+
+def test_a_mistake_in_a_study_file_is_told_with_key_value_and_file(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(TINY.replace("epsilon: 0.3", "epsilon: -0.3").replace("folds: 3", "fold: 3"))
+    done = run("jobs.study", str(path))
+    assert done.returncode == 2
+    for words in (str(path), "epsilon", "-0.3", "greater than 0", "unknown key 'fold'", "Did you mean 'folds'?"):
+        assert words in done.stdout, words

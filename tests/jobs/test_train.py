@@ -1,0 +1,67 @@
+"""One recipe over two Ray Train workers, one of them killed on the way."""
+
+import os
+import signal
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from processes import ROOT, Job, command_line, wait_for
+
+from assay.cluster.session import set_defaults
+from assay.executors import LocalExecutor
+from assay.study.plan import load_datasets, plan
+from assay.study.spec import only, read_study
+from assay.study.store import Store
+from assay.study.trial import train_trial
+from assay.training.checkpoints import from_bytes
+
+CHANGES = (
+    "cohorts.wdbc.recipes.pgd_dp_eps_8.training.epochs=15",
+    "cohorts.wdbc.evaluations=[accuracy, privacy, cost]",
+)
+
+
+def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(start: Callable[..., Job], tmp_path: Path) -> None:
+    set_defaults()
+    log = tmp_path / "ray_train"
+    changes = [part for change in CHANGES for part in ("--set", change)]
+    job = start(
+        "jobs.train", "quickstart", "--recipe", "pgd_dp_eps_8", "--workers", "2", "--results", str(tmp_path),
+        "--checkpoint-every", "3", *changes,
+    )  # fmt: skip
+    # Ray Train registers a report when it next polls its workers, so the third on disk shows that the first counts.
+    wait_for(lambda: len(list(log.glob("*/checkpoint_*"))) >= 3, seconds=120, what="the third checkpoint")
+    victims = [pid for pid in job.family() if "RayTrainWorker" in command_line(pid)]
+    assert len(victims) == 2
+    os.kill(victims[1], signal.SIGKILL)
+    code, said = job.finish()
+    assert code == 0, said
+
+    epochs = [int(line.split()[1]) for line in said.splitlines() if line.startswith("epoch ")]
+    assert epochs[-1] == 15
+    restarts = [after for before, after in pairwise(epochs) if after <= before]
+    assert len(restarts) == 1, f"one restart was forced: {epochs}"
+    assert restarts[0] > 3, f"training went on from the beginning: {epochs}"
+
+    study = only(
+        read_study("quickstart", CHANGES, folder=ROOT / "jobs" / "studies"), cohort=None, recipe="pgd_dp_eps_8", fold=1
+    )
+    datasets = load_datasets(study)
+    trial = plan(study, datasets)[0]
+    stored = Store(str(tmp_path)).checkpoint(trial.id)
+    assert stored is not None
+    found, about = from_bytes(stored, "found")
+    expected, central = from_bytes(train_trial(trial, LocalExecutor(), datasets["wdbc"]).checkpoint, "expected")
+    assert about["mechanisms"] == central["mechanisms"], "the account of a resumed run equals the undisturbed one"
+    for name, weights in expected.items():
+        torch.testing.assert_close(found[name], weights, atol=2e-4, rtol=0)
+
+
+def test_a_federated_recipe_is_refused_with_the_way_out(start: Callable[..., Job], tmp_path: Path) -> None:
+    code, said = start(
+        "jobs.train", "quickstart", "--recipe", "federated_iid", "--results", str(tmp_path)
+    ).finish()  # fmt: skip
+    assert code == 2
+    assert "run it with jobs.study" in said

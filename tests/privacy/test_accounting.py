@@ -1,0 +1,118 @@
+"""Three accountants against known figures, against each other, and against the analytic Gaussian mechanism."""
+
+import math
+
+import pytest
+from scipy.optimize import brentq
+from scipy.stats import norm
+
+from assay.errors import UserError
+from assay.privacy.accounting import (
+    PRV_ERROR,
+    Mechanism,
+    Spent,
+    calibrate,
+    pld_epsilon,
+    prv_epsilon,
+    rdp_epsilon,
+    spent,
+)
+
+
+def mechanism(
+    noise_multiplier: float = 1.5, sample_rate: float = 0.04, steps: int = 2250, delta: float = 1e-5
+) -> Mechanism:
+    return Mechanism(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta)
+
+
+def analytic_epsilon(noise_multiplier: float, delta: float, steps: int = 1) -> float:
+    """Balle & Wang 2018, theorem 8: the exact ε of the Gaussian mechanism; steps compose as one with σ/√steps."""
+    sigma = noise_multiplier / math.sqrt(steps)
+
+    def excess(epsilon: float) -> float:
+        within = norm.cdf(0.5 / sigma - epsilon * sigma)
+        beyond = math.exp(epsilon + norm.logcdf(-0.5 / sigma - epsilon * sigma))
+        return float(within - beyond - delta)
+
+    return float(brentq(excess, 0, 500, xtol=1e-12))
+
+
+def test_epsilon_of_a_known_mechanism() -> None:
+    assert rdp_epsilon(mechanism()) == pytest.approx(7.329, abs=5e-4)
+    assert pld_epsilon(mechanism()) == pytest.approx(6.769, abs=5e-4)
+
+
+@pytest.mark.parametrize("noise_multiplier", [0.8, 1.5, 3.0])
+def test_accountants_agree_as_they_should(noise_multiplier: float) -> None:
+    found = spent(mechanism(noise_multiplier, steps=500))
+    assert found.pld <= found.rdp
+    assert abs(found.prv - found.pld) <= 2 * PRV_ERROR
+    assert found.disagreement == ""
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 1.0])
+def test_accountants_are_silent_at_small_budgets(epsilon: float) -> None:
+    noise_multiplier = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=0.04, steps=2250)
+    found = spent(mechanism(noise_multiplier))
+    assert found.pld <= found.rdp <= epsilon
+    assert found.disagreement == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (Spent(rdp=1.0, prv=1.1, pld=1.1), "PLD says ε = 1.1000, above RDP's upper bound 1.0000"),
+        (Spent(rdp=2.0, prv=1.2, pld=1.0), "PRV says ε = 1.2000 and PLD 1.0000"),
+        (Spent(rdp=2.0, prv=0.8, pld=1.0), "PRV says ε = 0.8000 and PLD 1.0000"),
+        (Spent(rdp=2.0, prv=float("nan"), pld=1.0), "nan"),
+        (Spent(rdp=2.0, prv=1.0, pld=float("nan")), "nan"),
+        (Spent(rdp=float("nan"), prv=1.0, pld=1.0), "nan"),
+    ],
+)
+def test_contradicting_accountants_are_told_on(found: Spent, said: str) -> None:
+    assert said in found.disagreement
+
+
+@pytest.mark.parametrize("found", [Spent(rdp=1.1, prv=1.015, pld=1.0), Spent(rdp=1.0, prv=1.0, pld=1.0)])
+def test_accountants_that_agree_are_left_in_peace(found: Spent) -> None:
+    assert found.disagreement == ""
+
+
+@pytest.mark.parametrize(("noise_multiplier", "steps"), [(0.8, 1), (2.0, 1), (4.0, 30)])
+def test_without_sampling_the_exact_epsilon_is_met_from_above(noise_multiplier: float, steps: int) -> None:
+    exact = analytic_epsilon(noise_multiplier, 1e-5, steps)
+    every_record = mechanism(noise_multiplier, sample_rate=1.0, steps=steps)
+    assert exact <= pld_epsilon(every_record) + 1e-9
+    assert pld_epsilon(every_record) == pytest.approx(exact, abs=1e-3)
+    assert exact < rdp_epsilon(every_record) < 1.1 * exact + 0.1
+
+
+@pytest.mark.parametrize("noise_multiplier", [1.0, 4.0])
+def test_without_sampling_prv_is_within_its_stated_error(noise_multiplier: float) -> None:
+    found = prv_epsilon(mechanism(noise_multiplier, sample_rate=1.0, steps=1))
+    exact = analytic_epsilon(noise_multiplier, 1e-5)
+    assert exact - 1e-9 <= found <= exact + 2 * PRV_ERROR
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.2, 1.0, 8.0, 50.0])
+def test_calibration_meets_the_target_from_below_within_one_per_cent(epsilon: float) -> None:
+    noise_multiplier = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=0.04, steps=2250)
+    reached = rdp_epsilon(mechanism(noise_multiplier))
+    assert 0.99 * epsilon <= reached <= epsilon
+
+
+def test_epsilon_grows_with_steps_and_sampling_and_falls_with_noise_and_delta() -> None:
+    usual = rdp_epsilon(mechanism(steps=100))
+    assert rdp_epsilon(mechanism(steps=200)) > usual
+    assert rdp_epsilon(mechanism(steps=100, sample_rate=0.08)) > usual
+    assert rdp_epsilon(mechanism(steps=100, noise_multiplier=2.0)) < usual
+    assert rdp_epsilon(mechanism(steps=100, delta=1e-3)) < usual
+
+
+def test_nothing_done_is_nothing_spent() -> None:
+    assert spent(mechanism(steps=0)) == Spent(rdp=0.0, prv=0.0, pld=0.0)
+
+
+def test_a_budget_that_no_noise_reaches_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no noise reaches ε = 1e-07 at δ = 1e-05 in 2250 steps.*raise ε"):
+        calibrate(epsilon=1e-7, delta=1e-5, sample_rate=0.04, steps=2250)

@@ -1,0 +1,200 @@
+"""The private update does what its accountants assume."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay import seeds
+from assay.objectives.pgd import AdversarialPGD
+from assay.privacy.accounting import rdp_epsilon
+from assay.privacy.update import PrivateUpdate
+from assay.recipes import Privacy, Recipe, Training
+from assay.seeds import Draw
+from assay.threats import Bounds
+from assay.training.loop import Trainer
+
+Blobs = Callable[..., tuple[Tensor, Tensor]]
+Network = Callable[..., nn.Module]
+SETTINGS = Privacy(epsilon=2.0, max_grad_norm=0.5)
+RECORDS, BATCH, STEPS = 200, 20, 100
+
+
+def update(seed: int = 0, records: int = RECORDS, batch_size: int = BATCH, steps: int = STEPS) -> PrivateUpdate:
+    return PrivateUpdate(nn.Linear(1, 2), SETTINGS, records=records, batch_size=batch_size, steps=steps, seed=seed)
+
+
+def test_batch_sizes_are_binomial() -> None:
+    private, steps = update(), 3000
+    sizes = np.array([len(private.batch(step)) for step in range(steps)])
+    variance = RECORDS * 0.1 * 0.9
+    assert sizes.mean() == pytest.approx(BATCH, abs=4 * np.sqrt(variance / steps))
+    assert sizes.var() == pytest.approx(variance, rel=4 * np.sqrt(2 / steps))
+    expected = steps * np.diff(stats.binom.cdf([-1, 13, 16, 18, 20, 22, 24, 27, RECORDS], RECORDS, 0.1))
+    observed = np.histogram(sizes, [-0.5, 13.5, 16.5, 18.5, 20.5, 22.5, 24.5, 27.5, RECORDS])[0]
+    assert stats.chisquare(observed, expected, sum_check=False).pvalue > 0.001
+
+
+def test_every_record_is_as_likely_as_every_other() -> None:
+    private, steps = update(), 3000
+    seen = np.bincount(np.concatenate([private.batch(step) for step in range(steps)]), minlength=RECORDS)
+    assert stats.chisquare(seen, np.full(RECORDS, steps * 0.1), sum_check=False).pvalue > 0.001
+
+
+def test_steps_are_sampled_independently() -> None:
+    private = update()
+    drawn = np.zeros((1000, RECORDS))
+    for step in range(1000):
+        drawn[step, private.batch(step)] = 1
+    correlation = np.corrcoef(drawn[:-1].ravel(), drawn[1:].ravel())[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(drawn[1:].size)
+
+
+def test_a_batch_holds_each_record_once_in_order() -> None:
+    batch = update().batch(0)
+    assert np.array_equal(batch, np.unique(batch))
+    assert np.array_equal(batch, update().batch(0))
+    assert not np.array_equal(batch, update(seed=1).batch(0))
+
+
+def test_a_batch_as_large_as_the_data_takes_everyone(given_noise: float) -> None:
+    everyone = update(records=5, batch_size=8, steps=10)
+    assert np.array_equal(everyone.batch(0), np.arange(5))
+    assert everyone.mechanism(1).sample_rate == 1.0
+    ones = everyone.finish([torch.ones(1_000_000)], np.arange(5), 0)[0]
+    assert float(ones.mean()) == pytest.approx(1 / 5, abs=1e-3)
+
+
+def test_the_noise_is_normal_with_the_promised_deviation() -> None:
+    private = update()
+    (noise,) = private.finish([torch.zeros(200_000)], np.arange(3), 7)
+    deviation = private.noise_multiplier * SETTINGS.max_grad_norm / BATCH
+    assert float(noise.mean()) == pytest.approx(0, abs=4 * deviation / np.sqrt(200_000))
+    assert float(noise.var()) == pytest.approx(deviation**2, rel=4 * np.sqrt(2 / 200_000))
+    assert stats.kstest(noise.numpy() / deviation, "norm").pvalue > 0.001
+
+
+def test_the_gradient_is_divided_by_the_expected_batch_size() -> None:
+    private, total = update(), [torch.linspace(-1, 1, 50)]
+    for batch in (np.arange(0), np.arange(3), np.arange(150)):
+        signal = private.finish(total, batch, 4)[0] - private.finish([torch.zeros(50)], batch, 4)[0]
+        torch.testing.assert_close(signal, total[0] / BATCH, rtol=0, atol=1e-6)
+
+
+def test_the_expected_batch_size_is_exact_however_few_records_there_are(given_noise: float) -> None:
+    private = update(records=7, batch_size=3, steps=10)
+    (signal,) = private.finish([torch.full((1,), 1e6)], np.arange(2), 0)
+    assert float(signal) == pytest.approx(1e6 / 3, rel=1e-4)
+    assert private.mechanism(10).sample_rate == 3 / 7
+
+
+def test_equal_seeds_give_equal_noise() -> None:
+    zeros = [torch.zeros(50), torch.zeros(3, 4)]
+    one, same, other = (update(seed=seed).finish(zeros, np.arange(3), 5) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_no_two_steps_and_no_two_parameters_share_noise() -> None:
+    private = update()
+    drawn = [g for step in range(6) for g in private.finish([torch.zeros(5000), torch.zeros(5000)], np.arange(3), step)]
+    values = torch.stack(drawn)
+    assert len(values.unique()) > 0.99 * values.numel()
+    between = torch.corrcoef(values) - torch.eye(12)
+    assert between.abs().max() < 4.5 / np.sqrt(5000)
+
+
+def test_noise_and_sampling_do_not_share_a_stream() -> None:
+    private = update()
+    uniform = seeds.stream(0, "sample", 3).random(5000)
+    (noise,) = private.finish([torch.zeros(5000)], np.arange(3), 3)
+    assert abs(np.corrcoef(uniform, noise.numpy())[0, 1]) < 4.5 / np.sqrt(5000)
+
+
+def test_the_noise_is_calibrated_to_the_budget() -> None:
+    private = update()
+    planned = private.mechanism(STEPS)
+    assert (planned.sample_rate, planned.steps, planned.delta) == (0.1, STEPS, SETTINGS.delta)
+    assert planned.noise_multiplier == private.noise_multiplier
+    assert 0.99 * SETTINGS.epsilon <= rdp_epsilon(planned) <= SETTINGS.epsilon
+    assert rdp_epsilon(private.mechanism(STEPS // 2)) < rdp_epsilon(planned)
+
+
+def test_the_sum_is_clipped_to_the_settings(blobs: Blobs) -> None:
+    x, y = blobs(1)
+    model = nn.Linear(5, 2)
+    private = PrivateUpdate(model, SETTINGS, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)
+    total = private.gradients(100 * F.cross_entropy(model(x), y, reduction="none"))
+    assert float(torch.cat([g.flatten() for g in total]).norm()) == pytest.approx(0.5, rel=1e-5)
+
+
+def trainer(network: Network, blobs: Blobs, bounds: Bounds, objective: object = "standard") -> Trainer:
+    recipe = Recipe(
+        objective=objective,
+        privacy=SETTINGS,
+        training=Training(epochs=1, batch_size=20, optimizer="sgd", learning_rate=0.1, momentum=0.0),
+    )
+    return Trainer(network(torch.float64), recipe, *blobs(40, torch.float64), bounds=bounds, seed=9)
+
+
+def noise(step: int, parameters: list[Tensor], noise_multiplier: float) -> list[Tensor]:
+    """The noise of one step, drawn again from its seed."""
+    generator = seeds.stream(9, "noise", step)
+    scale = noise_multiplier * SETTINGS.max_grad_norm
+    return [scale * torch.from_numpy(generator.standard_normal(p.shape, np.float32)).double() for p in parameters]
+
+
+def test_an_empty_batch_still_makes_a_noisy_step(
+    network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrivateUpdate, "batch", lambda self, step: np.empty(0, int))
+    private = trainer(network, blobs, blob_bounds)
+    before = [p.detach().clone() for p in private.model.parameters()]
+    private.run()
+    assert np.isnan(private.losses).all()
+    expected = before
+    for step in range(2):
+        expected = [w - 0.1 * n / 20 for w, n in zip(expected, noise(step, before, given_noise), strict=True)]
+    for ours, old, theirs in zip(private.model.parameters(), before, expected, strict=True):
+        assert not torch.equal(ours, old)
+        torch.testing.assert_close(ours.detach(), theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["standard", {"name": "pgd", "epsilon": 0.3, "steps": 3}])
+def test_a_private_epoch_equals_a_loop_over_records(
+    network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float, objective: object
+) -> None:
+    x, y = blobs(40, torch.float64)
+    private = trainer(network, blobs, blob_bounds, objective)
+    plain = copy.deepcopy(network(torch.float64))
+    for step in range(2):
+        batch = np.flatnonzero(seeds.stream(9, "sample", step).random(40) < 0.5)
+        chosen, labels = x[batch], y[batch]
+        if objective != "standard":
+            draw = Draw(seeds.stream(9, "craft", step), len(batch))
+            attack = AdversarialPGD(epsilon=0.3, steps=3)
+            chosen = attack.craft(plain, chosen, labels, bounds=blob_bounds, draw=draw)
+        parameters = list(plain.parameters())
+        total = noise(step, [p.detach() for p in parameters], given_noise)
+        for record, label in zip(chosen, labels, strict=True):
+            gradient = torch.autograd.grad(F.cross_entropy(plain(record[None]), label[None]), parameters)
+            factor = min(1.0, 0.5 / float(torch.cat([g.flatten() for g in gradient]).norm()))
+            total = [t + factor * g for t, g in zip(total, gradient, strict=True)]
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, total, strict=True):
+                parameter.sub_(0.1 * gradient / 20)
+    private.run()
+    for ours, theirs in zip(private.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_closing_takes_every_hook_off(network: Network) -> None:
+    model = network()
+    private = PrivateUpdate(model, SETTINGS, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)
+    private.close()
+    assert not any(layer._forward_hooks or layer._backward_hooks for layer in model.modules())

@@ -1,0 +1,170 @@
+"""Results made up to order: what a page shows of them is then known."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assay.report.scorecard import Scorecard, scorecard
+from assay.results import Measurement, TrialRecord
+from assay.study.run import write_study
+from assay.study.spec import Study, build_study
+from assay.study.store import Store
+
+RADII = (0.0, 0.1, 0.3, 0.5)
+RECIPES: dict[str, Any] = {
+    "standard": {},
+    "private": {"privacy": {"epsilon": 8}},
+    "fed": {"federation": {"clients": 3}},
+}
+# Accuracy of each recipe in its first fold; every further fold adds a hundredth.
+ACCURACY = {"standard": 0.90, "private": 0.80, "fed": 0.85}
+
+
+MakeStudy = Callable[..., Study]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "patients.npz"
+    generator = np.random.default_rng(0)
+    np.savez(path, x=generator.uniform(0, 1, size=(60, 4)).astype(np.float32), y=np.arange(60) % 2)
+    return path
+
+
+@pytest.fixture(scope="session")
+def study(data: Path) -> MakeStudy:
+    """A study of three recipes over three folds; recipes, the cohort's settings and the study's may be given."""
+
+    def build(
+        recipes: Mapping[str, Any] | None = None, cohort: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Study:
+        made = {
+            "dataset": {"name": "arrays", "path": str(data), "low": 0, "high": 1, "epsilons": RADII},
+            "recipes": dict(recipes or RECIPES),
+            "reference_epsilon": 0.3,
+            **(cohort or {}),
+        }
+        defaults = {"name": "made", "title": "Made up", "split": {"folds": 3}, "cohorts": {"made": made}}
+        return build_study({**defaults, **settings}, "made.yaml")
+
+    return build
+
+
+def check(rule: str, concerns: str, verdict: str, figure: float) -> Measurement:
+    return Measurement(
+        name=f"check.{rule}",
+        value=figure,
+        conditions={"concerns": concerns, "verdict": verdict},
+        warnings=(f"{rule} found {figure:g}",),
+    )
+
+
+def measurements(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
+    """What one trial of that recipe found; ``base`` is its accuracy."""
+    accuracy = base + fold / 100
+
+    def measured(name: str, value: float, unit: str = "fraction", **conditions: Any) -> Measurement:
+        return Measurement(
+            name=name, value=value, unit=unit, n=20, low=value - 0.1, high=value + 0.1, conditions=conditions
+        )
+
+    yield measured("accuracy", accuracy)
+    for name in ("auroc", "sensitivity", "specificity"):
+        yield measured(name, min(1.0, accuracy + 0.05))
+    yield measured("calibration_error", 0.02 + fold / 50)
+    for epsilon in RADII:
+        for attack in ("fgsm", "pgd_cross_entropy", "pgd_margin"):
+            yield measured("robust_accuracy", max(0.0, accuracy - epsilon), attack=attack, epsilon=epsilon)
+        yield measured("worst_case_accuracy", max(0.0, accuracy - 1.5 * epsilon), epsilon=epsilon)
+    yield measured("carlini_wagner_median_distance", 0.5 + fold / 10)
+    private = recipe.startswith("private")
+    for name in ("epsilon", "epsilon_pld"):
+        yield (
+            measured(name, 7.9, "epsilon").warn("experiment, not releasable: the noise is seeded")
+            if private
+            else Measurement(name=name, status="not_applicable", warnings=("the recipe is not private (ε = ∞)",))
+        )
+    yield measured("membership_tpr", 0.12, false_positive_rate=0.1)
+    yield Measurement(
+        name="membership_tpr",
+        status="not_applicable",
+        conditions={"false_positive_rate": 0.01},
+        warnings=("too few non-members",),
+    )
+    yield measured("insertion", 0.8, map="integrated_gradients")
+    yield measured("insertion", 0.6, map="random")
+    yield measured("insertion_gain", 0.2)
+    yield measured("training_seconds", 1.0 if recipe == "standard" else 2.0 + fold / 10, "seconds")
+    if recipe == "fed":
+        for client in (1, 2, 3):
+            yield measured("client_accuracy", accuracy - client / 50, client=client)
+            yield measured("local_only_accuracy", accuracy - client / 20, client=client)
+        yield measured("centralised_accuracy", accuracy + 0.02)
+    yield check("clean_at_zero", "worst_case_accuracy", "pass", 0.0)
+    yield check("step_doubling", "worst_case_accuracy", "warn" if private and fold else "pass", 0.02 * fold)
+    yield check("zero_gradients", "worst_case_accuracy", "fail" if recipe == "fed" and fold == 1 else "pass", 0.2)
+
+
+@pytest.fixture(scope="session")
+def trial() -> Callable[..., TrialRecord]:
+    """``trial("private", 2)``, with ``only`` some of its measurements, or an ``error`` instead of any."""
+
+    def make(
+        recipe: str, fold: int, *, base: float | None = None, error: str = "", only: Any = None, **settings: Any
+    ) -> TrialRecord:
+        accuracy = ACCURACY.get(recipe, 0.7) if base is None else base
+        found = tuple(m for m in measurements(recipe, fold, accuracy) if only is None or m.name in only)
+        defaults: dict[str, Any] = {
+            "trial": f"{recipe}-{fold}".encode().hex(),
+            "dataset": "patients",
+            "model": "mlp",
+            "repeat": 0,
+            "seconds": 1.0,
+            "measurements": () if error else found,
+        }
+        return TrialRecord(recipe=recipe, fold=fold, error=error, **{**defaults, **settings})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fill(trial: Callable[..., TrialRecord]) -> Callable[..., Store]:
+    """Stores the given trials of a study in a folder, by default all of them; planned are all."""
+
+    def write(study: Study, folder: Path, records: list[TrialRecord] | None = None) -> Store:
+        everything = [
+            trial(recipe, fold)
+            for cohort in study.cohorts.values()
+            for fold in range(study.split.folds)
+            for recipe in cohort.recipes
+        ]
+        store = Store(str(folder))
+        labels = {record.trial: f"{record.recipe} · fold {record.fold + 1}" for record in everything}
+        write_study(study, store, labels, {"git_commit": "abc123", "gpus": 0})
+        for record in everything if records is None else records:
+            store.write(record)
+        return store
+
+    return write
+
+
+@pytest.fixture
+def frame(fill: Callable[..., Store], tmp_path: Path) -> Callable[..., pd.DataFrame]:
+    """Rows of the given trials of a study."""
+    return lambda study, records=None: fill(study, tmp_path / "results", records).frame()
+
+
+@pytest.fixture(scope="session")
+def whole(study: MakeStudy, fill: Callable[..., Store], tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The store of the finished default study."""
+    return fill(study(), tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="session")
+def card(study: MakeStudy, whole: Store) -> Scorecard:
+    """Its scorecard."""
+    return scorecard(study(), "made", whole.frame())

@@ -1,0 +1,262 @@
+"""Evidence for a checkpoint that was trained elsewhere, or an error that says why there is none."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load, save_file
+from torch import nn
+
+from assay.errors import CheckpointError, DataError, SpecError
+from assay.results import TrialRecord
+from assay.study import given
+from assay.study.given import evaluate_given, given_study
+from assay.study.spec import Study
+from assay.study.store import Store
+from assay.training.checkpoints import read_weights
+
+FACTORIES = """
+import torch
+from torch import nn
+
+def net(inputs=4, outputs=2):
+    return nn.Linear(inputs, outputs)
+
+def wide():
+    return net(inputs=5)
+
+def three():
+    return net(outputs=3)
+
+def one():
+    return net(outputs=1)
+
+class Pair(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+    def forward(self, x):
+        return super().forward(x), None
+
+class Flat(Pair):
+    def forward(self, x):
+        return nn.Linear.forward(self, x)[:, 0]
+
+class Picky(Pair):
+    def forward(self, x):
+        raise TypeError("give me a dictionary")
+"""
+
+
+@pytest.fixture(autouse=True)
+def _factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "given_networks.py").write_text(FACTORIES)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Callable[..., str]:
+    """Writes the weights of a linear model that sums its inputs."""
+
+    def write(inputs: int = 4, outputs: int = 2, name: str = "weights.safetensors", **changed: Any) -> str:
+        tensors = {"weight": torch.ones(outputs, inputs) * torch.arange(outputs)[:, None], "bias": torch.zeros(outputs)}
+        tensors["bias"][-1] = -2.0
+        save_file({**tensors, **changed}, tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "results"))
+
+
+@pytest.fixture
+def study(patients: Callable[..., Path]) -> Callable[..., Study]:
+    def build(factory: str = "net", threat: str = "linf:0.1,0.5", seed: int = 0, **data: Any) -> Study:
+        data = {"path": str(patients()), "low": -4, "high": 5, **data}
+        return given_study("mine", model=f"given_networks:{factory}", data=data, threat=threat, seed=seed)
+
+    return build
+
+
+@pytest.fixture
+def evaluate(study: Callable[..., Study], store: Store) -> Callable[..., TrialRecord]:
+    def run(path: str, **settings: Any) -> TrialRecord:
+        return evaluate_given(study(**settings), store, path, environment={"gpus": 0})
+
+    return run
+
+
+def test_a_checkpoint_is_asked_everything(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], store: Store
+) -> None:
+    record = evaluate(weights())
+    frame = store.frame()
+    assert not record.failed
+    assert set(frame["trial"]) == store.finished() == {record.trial}
+    by_name = {name: set(rows["status"]) for name, rows in frame.groupby("name")}
+    for name in ("accuracy", "auroc", "robust_accuracy", "worst_case_accuracy", "insertion_gain", "parameters"):
+        assert by_name[name] == {"measured"}
+    for name in ("epsilon", "epsilon_pld", "membership_auc", "membership_tpr", "training_seconds"):
+        assert by_name[name] == {"not_applicable"}
+    radii = {c["epsilon"] for c in frame[frame["name"] == "worst_case_accuracy"]["conditions"]}
+    assert radii == {0.0, 0.1, 0.5}
+    assert set(frame[frame["name"] == "accuracy"]["n"]) == {60}
+
+
+def test_the_accuracy_is_that_of_the_given_weights(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], study: Callable[..., Study]
+) -> None:
+    record = evaluate(weights())
+    dataset = study().cohorts["given"].dataset.load()
+    expected = ((dataset.x.sum(1) > 2) == dataset.y).mean()
+    assert next(m for m in record.measurements if m.name == "accuracy").value == pytest.approx(expected)
+
+
+def test_the_study_and_the_weights_are_kept(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], store: Store, study: Callable[..., Study]
+) -> None:
+    record = evaluate(weights())
+    about = yaml.safe_load(store.read_text("study.yaml"))
+    assert Study.model_validate(about["study"]) == study()
+    assert (about["trials"], about["environment"]) == ({record.trial: "given"}, {"gpus": 0})
+    kept = nn.Linear(4, 2)
+    kept.load_state_dict(load(store.checkpoint(record.trial) or b""))
+    assert kept.bias.tolist() == [0.0, -2.0]
+
+
+def test_the_same_checkpoint_has_the_same_evidence(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str]
+) -> None:
+    one, again = evaluate(weights()), evaluate(weights())
+    assert repr(one.measurements) == repr(again.measurements)
+
+
+@pytest.fixture
+def read_in_order(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """safetensors returns tensors in whatever order; this fixes it."""
+
+    def fix(backwards: bool) -> None:
+        read = lambda path: dict(sorted(read_weights(path).items(), reverse=backwards))
+        monkeypatch.setattr(given, "read_weights", read)
+
+    return fix
+
+
+def test_the_order_in_which_tensors_are_read_changes_nothing(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], read_in_order: Callable[[bool], None]
+) -> None:
+    ids = set()
+    for backwards in (False, True):
+        read_in_order(backwards)
+        ids.add(evaluate(weights()).trial)
+    assert len(ids) == 1
+
+
+def test_another_checkpoint_of_the_same_sums_is_another_trial(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], read_in_order: Callable[[bool], None]
+) -> None:
+    read_in_order(False)
+    exchanged = torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]])
+    assert evaluate(weights()).trial != evaluate(weights(name="other.safetensors", weight=exchanged)).trial
+
+
+def test_more_classes_than_the_data_have_are_no_error(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str]
+) -> None:
+    record = evaluate(weights(outputs=3), factory="three")
+    assert next(m for m in record.measurements if m.name == "accuracy").status == "measured"
+
+
+@pytest.mark.parametrize(
+    ("factory", "shape", "said"),
+    [
+        ("wide", {"inputs": 5}, r"the model cannot take records of shape \(4,\)"),
+        ("one", {"outputs": 1}, "the model has 1 classes, the data 2"),
+        ("net", {"inputs": 5}, r"weight has shape \(2, 5\), the model wants \(2, 4\)"),
+        ("net", {"extra": torch.zeros(1)}, "do not fit the model: unexpected extra"),
+        ("Flat", {}, r"returned shape \(2,\) for 2 records; logits must be \(2, classes\)"),
+        ("Pair", {}, "the model"),
+        ("Picky", {}, r"the model cannot take records of shape \(4,\): .*give me a dictionary"),
+    ],
+    ids=["wrong inputs", "too few classes", "wrong shape", "unexpected", "no classes", "a tuple", "a type error"],
+)
+def test_a_model_that_does_not_fit_says_why(
+    evaluate: Callable[..., TrialRecord],
+    weights: Callable[..., str],
+    store: Store,
+    factory: str,
+    shape: dict[str, Any],
+    said: str,
+) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        evaluate(weights(**shape), factory=factory)
+    assert store.finished() == set()
+
+
+def test_weights_that_are_absent_or_pickled_are_refused(
+    evaluate: Callable[..., TrialRecord], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="'nowhere.safetensors' does not exist"):
+        evaluate("nowhere.safetensors")
+    torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "pickled.pt")
+    with pytest.raises(CheckpointError, match="Assay never unpickles"):
+        evaluate(str(tmp_path / "pickled.pt"))
+
+
+def test_weights_that_are_no_numbers_are_never_fit(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], store: Store
+) -> None:
+    try:
+        record = evaluate(weights(bias=torch.tensor([0.0, torch.nan])))
+    except CheckpointError:
+        assert store.finished() == set()
+    else:
+        accuracies = [m.value for m in record.measurements if m.name in ("accuracy", "worst_case_accuracy")]
+        assert max(accuracies) == 0
+
+
+def test_data_outside_the_given_bounds_are_refused(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str]
+) -> None:
+    with pytest.raises(DataError, match="outside the bounds"):
+        evaluate(weights(), low=-0.5, high=0.5)
+
+
+@pytest.mark.parametrize(
+    ("threat", "norm", "radii"),
+    [("linf", "linf", ()), ("l2", "l2", ()), ("linf:0.1", "linf", (0.1,)), ("l2:0,1e-1,2", "l2", (0.0, 0.1, 2.0))],
+)
+def test_a_threat_is_a_norm_and_if_you_like_radii(
+    study: Callable[..., Study], threat: str, norm: str, radii: tuple[float, ...]
+) -> None:
+    asked = next(e for e in study(threat=threat).cohorts["given"].evaluations if e.name == "robustness")
+    assert (asked.norm, asked.epsilons) == (norm, radii)
+
+
+@pytest.mark.parametrize(
+    ("threat", "said"),
+    [
+        ("l1", "'linf' or 'l2'.*'l1'"),
+        ("", "'linf' or 'l2'"),
+        ("0.1", "'linf' or 'l2'.*'0.1'"),
+        ("linf:a", "--threat 'linf:a': write linf or l2"),
+        ("linf:0.1,", "write linf or l2, and if you like radii: linf:0.05,0.1,0.2"),
+        ("linf:0.1;0.2", "write linf or l2"),
+        ("linf:-0.1", "every radius must be a number of at least 0"),
+        ("linf:nan", "every radius must be a number of at least 0"),
+        ("l2:inf", "every radius must be a number of at least 0"),
+    ],
+)
+def test_a_bad_threat_says_how_to_write_it(study: Callable[..., Study], threat: str, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        study(threat=threat)
+
+
+def test_a_bad_setting_of_the_data_is_named(study: Callable[..., Study]) -> None:
+    with pytest.raises(SpecError, match="unknown key 'lows'; allowed: .*low"):
+        study(lows=3)

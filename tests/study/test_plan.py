@@ -1,0 +1,254 @@
+"""Which trials a study means, what they would spend, and when two of them are the same."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import assay
+from assay.errors import DataError, SpecError
+from assay.privacy.accounting import Mechanism, rdp_epsilon
+from assay.study import trial as trials
+from assay.study.plan import forecast, load_datasets, plan
+from assay.study.spec import Study
+from assay.study.trial import train_trial
+from assay.executors import LocalExecutor
+
+Tiny = Callable[..., Study]
+
+
+def planned(study: Study) -> list[trials.Trial]:
+    return plan(study, load_datasets(study))
+
+
+def ids(study: Study) -> list[str]:
+    return [trial.id for trial in planned(study)]
+
+
+def test_every_recipe_of_a_fold_comes_before_the_next_fold(tiny: Tiny) -> None:
+    found = planned(tiny(split={"folds": 2, "repeats": 2}))
+    assert [(trial.repeat, trial.fold, trial.recipe_name) for trial in found] == [
+        (repeat, fold, recipe) for repeat in (0, 1) for fold in (0, 1) for recipe in ("standard", "slow")
+    ]
+    assert [trial.label for trial in found][:2] == ["made · standard · fold 1", "made · slow · fold 1"]
+    assert found[-1].label == "made · slow · fold 2 · repeat 2"
+
+
+def test_every_trial_of_a_study_has_an_id_of_its_own(tiny: Tiny) -> None:
+    found = ids(tiny(split={"folds": 3, "repeats": 2}))
+    assert len(set(found)) == len(found) == 12
+
+
+def test_recipes_are_compared_on_the_same_seeds(tiny: Tiny) -> None:
+    found = planned(tiny())
+    by_fold = {fold: {trial.trial_seed for trial in found if trial.fold == fold} for fold in (0, 1)}
+    assert [len(seeds) for seeds in by_fold.values()] == [1, 1]
+    assert by_fold[0] != by_fold[1]
+
+
+def test_one_fold_trains_nothing_and_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(SpecError, match=r"split.folds is 1: training needs at least 2 folds"):
+        planned(tiny(split={"folds": 1}))
+
+
+def test_absent_data_are_an_error_of_the_plan(raw: Callable[..., Any], tiny: Tiny) -> None:
+    study = tiny(cohort={"dataset": {"name": "arrays", "path": "nowhere.npz"}})
+    with pytest.raises(DataError, match="'nowhere.npz' does not exist"):
+        load_datasets(study)
+
+
+# When two trials are the same.
+
+
+def test_equal_content_has_equal_ids(tiny: Tiny) -> None:
+    assert ids(tiny()) == ids(tiny())
+
+
+def test_what_the_question_is_called_changes_no_trial(tiny: Tiny) -> None:
+    assert ids(tiny()) == ids(tiny(title="Another title", question="Why?", baseline="slow"))
+
+
+def test_more_folds_repeats_or_recipes_leave_the_trials_there_are(tiny: Tiny) -> None:
+    assert set(ids(tiny())) < set(ids(tiny(split={"folds": 2, "repeats": 3})))
+    three = {"standard": {}, "slow": {"training": {"learning_rate": 0.001}}, "third": {}}
+    assert set(ids(tiny())) < set(ids(tiny(three)))
+
+
+def test_moving_the_data_changes_no_trial(tiny: Tiny, patients: Callable[..., Path]) -> None:
+    def at(path: Path) -> Study:
+        return tiny(cohort={"dataset": {"name": "arrays", "path": str(path), "low": -4, "high": 5}})
+
+    assert ids(at(patients("here/patients.npz"))) == ids(at(patients("there/deep/patients.npz")))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 1},
+        {"threads": 2},
+        {"split": {"folds": 3}},
+        {"split": {"folds": 2, "validation": 0.3}},
+        {"recipes": {"standard": {"training": {"epochs": 3}}}},
+        {"recipes": {"standard": {"privacy": {"epsilon": 8}}}},
+        {"recipes": {"standard": {"federation": {"clients": 2}}}},
+        {"recipes": {"standard": {"objective": {"name": "pgd", "epsilon": 0.1}}}},
+        {"cohort": {"model": {"name": "mlp", "hidden": [5]}}},
+        {"cohort": {"evaluations": [{"name": "accuracy", "draws": 60}, "privacy", "cost"]}},
+    ],
+    ids=str,
+)
+def test_whatever_could_change_the_result_changes_the_id(tiny: Tiny, settings: dict[str, Any]) -> None:
+    assert not set(ids(tiny())) & set(ids(tiny(**settings)))
+
+
+def test_other_records_are_other_trials(tiny: Tiny, patients: Callable[..., Path]) -> None:
+    before = ids(tiny())
+    study = tiny()
+    patients(seed=1)
+    assert not set(before) & set(ids(study))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"epsilons": [0.1]}, {"public_preprocessing": False}, {"units": "mmol/l"}, {"low": -5}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_what_the_data_are_said_to_be_changes_the_id(
+    raw: Callable[..., Any], tiny: Tiny, settings: dict[str, Any]
+) -> None:
+    dataset = raw()["cohorts"]["made"]["dataset"]
+    assert not set(ids(tiny())) & set(ids(tiny(cohort={"dataset": {**dataset, **settings}})))
+
+
+def test_one_more_class_changes_the_id(tiny: Tiny, patients: Callable[..., Path]) -> None:
+    study, before = tiny(), ids(tiny())
+    with np.load(patients()) as file:
+        np.savez(patients(), **file, class_names=["well", "ill", "unknown"])
+    assert not set(before) & set(ids(study))
+
+
+def test_an_edited_network_of_the_users_own_changes_the_id(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    study = tiny(cohort={"model": {"name": "imported", "factory": "edited_networks:net"}})
+    found = []
+    for width in (8, 16):
+        text = f"from torch import nn\ndef net():\n    return nn.Sequential(nn.Linear(4, {width}), nn.Linear({width}, 2))"
+        (tmp_path / "edited_networks.py").write_text(text)
+        found.append(set(ids(study)))
+    assert not found[0] & found[1]
+
+
+def test_another_version_of_a_dependency_makes_other_trials(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, before = tiny(), ids(tiny())
+    monkeypatch.setattr(trials, "versions", lambda: {"torch": "0.1"})
+    assert not set(before) & set(ids(study))
+
+
+def test_other_source_makes_other_trials(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, before = tiny(), ids(tiny())
+    monkeypatch.setattr(trials, "source_digest", lambda: "another")
+    assert not set(before) & set(ids(study))
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of assay's source, which the digest is taken of."""
+    copy = tmp_path / "assay"
+    shutil.copytree(Path(assay.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(assay, "__file__", str(copy / "__init__.py"))
+    trials.source_digest.cache_clear()
+    yield copy
+    trials.source_digest.cache_clear()
+
+
+def digest() -> str:
+    trials.source_digest.cache_clear()
+    return trials.source_digest()
+
+
+@pytest.mark.parametrize("name", ["statistics.py", "study/trial.py", "attacks/pgd.py", "privacy/update.py"])
+def test_a_changed_line_of_source_changes_its_digest(source: Path, name: str) -> None:
+    before = digest()
+    (source / name).write_text((source / name).read_text() + "\n")
+    assert digest() != before
+
+
+@pytest.mark.parametrize("name", ["report/page.py", "cluster/executor.py", "tracking.py", "report/fresh.py"])
+def test_what_only_shows_or_places_a_trial_leaves_the_digest_alone(source: Path, name: str) -> None:
+    before = digest()
+    (source / name).write_text("changed = True\n")
+    assert digest() == before
+
+
+def test_a_new_module_changes_the_digest(source: Path) -> None:
+    before = digest()
+    (source / "attacks" / "fresh.py").write_text("")
+    assert digest() != before
+
+
+# What a study would spend.
+
+
+def test_the_forecast_counts_trials_and_records_and_names_the_budget(tiny: Tiny) -> None:
+    recipes = {
+        "standard": {},
+        "private": {"privacy": {"epsilon": 8}},
+        "both": {"privacy": {"epsilon": 2, "delta": 1e-4}, "federation": {"clients": 3, "rounds": 2}},
+    }
+    found = list(forecast(tiny(recipes, split={"folds": 2, "repeats": 3})))
+    assert [(f.cohort, f.recipe, f.trials, f.records) for f in found] == [
+        ("made", "standard", 6, 26),
+        ("made", "private", 6, 26),
+        ("made", "both", 6, 26),
+    ]
+    assert found[0].spends == "not private (ε = ∞)"
+    assert found[1].spends.startswith("ε ≤ 8 at δ = 1e-05; noise multiplier ≈ ")
+    assert found[2].spends.startswith("ε ≤ 2 at δ = 0.0001 at each client; noise multiplier ≈ ")
+
+
+def test_the_forecast_is_close_to_what_training_does(tiny: Tiny) -> None:
+    study = tiny({"private": {"privacy": {"epsilon": 8}}})
+    (told,) = forecast(study)
+    (one, _), datasets = planned(study), load_datasets(study)
+    _, log = train_trial(one, LocalExecutor(), datasets["made"]).open(trials.network_of(one, datasets["made"]))
+    mechanism = log.mechanism("central")
+    assert f"{mechanism.steps} steps" in told.spends
+    sigma = float(told.spends.split("multiplier ≈ ")[1].split(",")[0])
+    assert sigma == pytest.approx(mechanism.noise_multiplier, rel=0.1)
+    assert rdp_epsilon(Mechanism(**log.mechanisms["central"])) <= 8
+
+
+def test_the_forecast_works_where_the_data_are_absent(tiny: Tiny) -> None:
+    absent = {"dataset": {"name": "arrays", "path": "nowhere.npz"}}
+    (plain, private) = forecast(tiny({"standard": {}, "private": {"privacy": {"epsilon": 3}}}, absent))
+    assert (plain.records, private.records) == (None, None)
+    assert plain.spends == "not private (ε = ∞)"
+    assert private.spends == (
+        "ε ≤ 3 at δ = 1e-05; the noise depends on the number of records, which is unknown here"
+    )
+
+
+def test_the_forecast_reads_no_data_whose_size_is_known(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    from assay.data.tabular import WisconsinBreastCancer
+
+    monkeypatch.setattr(WisconsinBreastCancer, "load", lambda _: pytest.fail("the data were read"))
+    (told, _) = forecast(tiny(cohort={"dataset": "wdbc"}, split={"folds": 5}))
+    assert told.records == 388
+
+
+@pytest.mark.parametrize(
+    ("recipe", "split"),
+    [
+        ({"privacy": {"epsilon": 8}}, {"folds": 1}),
+        ({"privacy": {"epsilon": 8}, "federation": {"clients": 40}}, {"folds": 2}),
+    ],
+    ids=["one fold", "more clients than records"],
+)
+def test_the_forecast_of_what_cannot_be_trained_says_why(tiny: Tiny, recipe: dict, split: dict) -> None:
+    with pytest.raises((SpecError, DataError), match="folds|clients"):
+        list(forecast(tiny({"private": recipe}, split=split)))

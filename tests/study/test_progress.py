@@ -1,0 +1,75 @@
+"""What a person reads while a study runs."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from assay.results import TrialRecord
+from assay.study.plan import load_datasets, plan
+from assay.study.progress import ConsoleWatcher
+from assay.study.spec import Study
+
+Record = Callable[..., TrialRecord]
+
+
+@pytest.fixture
+def seen() -> tuple[ConsoleWatcher, Callable[[], str]]:
+    text = io.StringIO()
+    return ConsoleWatcher(Console(file=text, width=140)), text.getvalue
+
+
+def test_every_finished_trial_is_a_line(seen: tuple[ConsoleWatcher, Any], record: Record) -> None:
+    watcher, text = seen
+    watcher.begin(total=3, finished=1, workers=2)
+    watcher.done(record(), "made · standard · fold 1", seconds_left=75.2)
+    watcher.done(record(), "made · standard · fold 2", seconds_left=0)
+    watcher.end()
+    assert text().splitlines() == [
+        "3 trials on 2 workers, 1 finished before",
+        "[  2/3] done made · standard · fold 1 · 1.5 s · 1 left, about 1 min 15 s",
+        "[  3/3] done made · standard · fold 2 · 1.5 s · all done",
+    ]
+
+
+def test_a_failure_says_why_on_one_line(seen: tuple[ConsoleWatcher, Any], record: Record) -> None:
+    watcher, text = seen
+    watcher.begin(total=2, finished=0, workers=1)
+    watcher.done(record(error="ValueError: [bold]odd[/bold] shape\nTraceback …"), "made · standard · fold 1", seconds_left=4)
+    watcher.end()
+    lines = text().splitlines()
+    assert lines[0] == "2 trials on 1 worker"
+    assert lines[1].startswith("[  1/2] failed made · standard · fold 1")
+    assert lines[1].endswith("1 left, about 4 s")
+    assert lines[2].strip() == "ValueError: [bold]odd[/bold] shape"
+    assert len(lines) == 3
+
+
+def test_the_first_and_the_last_round_are_told(seen: tuple[ConsoleWatcher, Any], tiny: Callable[..., Study]) -> None:
+    watcher, text = seen
+    study = tiny({"fed": {"federation": {"clients": 2}}})
+    trial = plan(study, load_datasets(study))[0]
+    for number in (1, 2, 3):
+        watcher.leading(trial, number, 3)
+    assert [line.strip() for line in text().splitlines()] == [
+        "leading made · fed · fold 1 · round 1 of 3",
+        "leading made · fed · fold 1 · round 3 of 3",
+    ]
+
+
+@pytest.mark.parametrize("name", ["dp[eps=8]", "[red]", "a[/b]"])
+def test_names_are_printed_as_they_are(seen: tuple[ConsoleWatcher, Any], record: Record, name: str) -> None:
+    watcher, text = seen
+    watcher.begin(total=1, finished=0, workers=1)
+    watcher.done(record(), f"made · {name} · fold 1", seconds_left=0)
+    watcher.end()
+    assert f"made · {name} · fold 1" in text()
+
+
+def test_a_study_without_trials_to_run_is_no_error(seen: tuple[ConsoleWatcher, Any]) -> None:
+    watcher, text = seen
+    watcher.begin(total=4, finished=4, workers=1)
+    watcher.end()
+    assert text().splitlines() == ["all 4 trials were finished before"]

@@ -1,0 +1,313 @@
+"""What is finished is never run again, what failed is retried, and an interrupt loses nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from assay.errors import UserError
+from assay.executors import LocalExecutor
+from assay.study import run as runs
+from assay.study.run import Summary, run_study
+from assay.study.spec import Study
+from assay.study.store import Store
+from assay.study.trial import source_digest, versions
+
+Tiny = Callable[..., Study]
+FEDERATED = {"fed": {"federation": {"clients": 3, "rounds": 2, "local_epochs": 1}}, "standard": {}}
+
+NETWORKS = """
+from pathlib import Path
+from torch import nn
+
+def net():
+    if Path({flag!r}).exists():
+        raise RuntimeError("the factory is on strike")
+    return nn.Linear(4, 2)
+"""
+
+
+class Counting(LocalExecutor):
+    """Counts the items it is given, and those of which the result was asked for."""
+
+    def __init__(self) -> None:
+        self.given = self.run = self.hosted = 0
+
+    def map(self, fn: Any, items: Any, shared: Any) -> Any:
+        items = list(items)
+        self.given += len(items)
+        for outcome in super().map(fn, items, shared):
+            self.run += 1
+            yield outcome
+
+    def host(self, clients: Any) -> Any:
+        self.hosted += 1
+        return super().host(clients)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "results"))
+
+
+@pytest.fixture
+def go(store: Store, watcher: Callable[[], Any]) -> Callable[..., Summary]:
+    def run(study: Study, **settings: Any) -> Summary:
+        defaults: dict[str, Any] = {"watcher": watcher(), "publish": lambda: None}
+        target = settings.pop("store", store)
+        return run_study(study, target, settings.pop("executor", LocalExecutor()), **{**defaults, **settings})
+
+    return run
+
+
+def figures(store: Store) -> pd.DataFrame:
+    """Everything that was found but how long it took."""
+    frame = store.frame()
+    frame = frame[frame["unit"] != "seconds"]
+    return frame.sort_values(["trial", "name"], kind="stable").reset_index(drop=True)
+
+
+def test_every_trial_is_run_stored_and_shown(
+    tiny: Tiny, go: Callable[..., Summary], store: Store, watcher: Callable[[], Any]
+) -> None:
+    memory, mirrored = watcher(), []
+    summary = go(tiny(), watcher=memory, mirror=mirrored.append)
+    assert (summary.planned, summary.ran, dict(summary.failures), summary.workers) == (4, 4, {}, 1)
+    assert len(store.finished()) == 4
+    assert memory.began == {"total": 4, "finished": 0, "workers": 1}
+    assert {record.trial for record in memory.records} == store.finished()
+    assert [record.trial for record in mirrored] == [record.trial for record in memory.records]
+    assert memory.ended == 1
+    assert memory.left[-1] == 0
+    assert all(store.checkpoint(trial) for trial in store.finished())
+
+
+def test_the_time_of_trials_is_told_apart_from_our_own(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+    summary = go(tiny())
+    assert summary.trial_seconds == pytest.approx(sum(store.seconds().values()))
+    assert summary.own_seconds == pytest.approx(summary.seconds - summary.trial_seconds)
+    assert 0 < summary.own_seconds < summary.own_limit == pytest.approx(0.2 * summary.trial_seconds + 15)
+
+
+def test_a_second_run_runs_nothing(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+    go(tiny())
+    before, executor = store.frame(), Counting()
+    summary = go(tiny(), executor=executor)
+    assert (summary.planned, summary.ran, executor.given) == (4, 0, 0)
+    assert store.frame().equals(before)
+
+
+def test_force_runs_everything_again(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+    go(tiny(FEDERATED))
+    before, executor = figures(store), Counting()
+    summary = go(tiny(FEDERATED), executor=executor, force=True)
+    assert (summary.ran, executor.run, executor.hosted) == (4, 4, 2)
+    assert figures(store).equals(before)
+
+
+def test_only_what_is_missing_is_run(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+    go(tiny({"standard": {}}))
+    summary = go(tiny({"standard": {}, "third": {"training": {"epochs": 1}}}))
+    assert (summary.planned, summary.ran) == (4, 2)
+
+
+def test_a_changed_plan_sets_old_trials_aside_and_takes_them_back(
+    tiny: Tiny, go: Callable[..., Summary], store: Store
+) -> None:
+    go(tiny({"standard": {}}))
+    before = store.finished()
+    go(tiny({"standard": {"training": {"epochs": 1}}}))
+    assert not before & store.finished()
+    executor = Counting()
+    go(tiny({"standard": {}}), executor=executor)
+    assert executor.run == 0
+    assert store.finished() == before
+
+
+def test_a_failing_trial_is_recorded_and_alone_retried(
+    tiny: Tiny, go: Callable[..., Summary], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag = tmp_path / "strike"
+    flag.touch()
+    (tmp_path / "striking_networks.py").write_text(NETWORKS.format(flag=str(flag)))
+    monkeypatch.syspath_prepend(tmp_path)
+    raw = tiny().model_dump(mode="json")
+    raw["cohorts"]["own"] = {
+        **raw["cohorts"]["made"],
+        "model": {"name": "imported", "factory": "striking_networks:net"},
+        "recipes": {"standard": raw["cohorts"]["made"]["recipes"]["standard"]},
+    }
+    study = Study.model_validate(raw)
+
+    summary = go(study)
+    assert (summary.planned, summary.ran) == (6, 6)
+    assert set(summary.failures) == {"own · standard · fold 1", "own · standard · fold 2"}
+    assert all("RuntimeError: the factory is on strike" in error for error in summary.failures.values())
+    assert len(store.finished()) == 4
+    assert len(store.failures()) == 2
+
+    flag.unlink()
+    executor = Counting()
+    summary = go(study, executor=executor)
+    assert (summary.ran, executor.run, dict(summary.failures)) == (2, 2, {})
+    assert len(store.finished()) == 6
+
+
+def test_a_worker_that_dies_is_a_failed_trial(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+    from assay.executors import Outcome
+
+    class Deadly(LocalExecutor):
+        def map(self, fn: Any, items: Any, shared: Any) -> Any:
+            for outcome in super().map(fn, items, shared):
+                yield Outcome(index=1, error="the worker died") if outcome.index == 1 else outcome
+
+    summary = go(tiny(), executor=Deadly())
+    assert list(summary.failures.values()) == ["RuntimeError: the worker died"]
+    assert len(store.finished()) == 3
+    assert go(tiny()).ran == 1
+
+
+def test_a_federated_trial_that_fails_stops_no_other(
+    tiny: Tiny, go: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hostless(LocalExecutor):
+        def host(self, clients: Any) -> Any:
+            raise ConnectionError("no client answered")
+
+    summary = go(tiny(FEDERATED), executor=Hostless())
+    assert set(summary.failures.values()) == {"ConnectionError: no client answered"}
+    assert len(store.finished()) == 2
+    assert go(tiny(FEDERATED)).ran == 2
+    assert len(store.finished()) == 4
+
+
+def test_what_a_federation_trained_is_not_trained_again(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+    go(tiny(FEDERATED))
+    before = figures(store)
+    federated = set(store.frame().query("recipe == 'fed'")["trial"])
+    for trial in federated:
+        Path(store.location, "trials", f"{trial}.parquet").unlink()
+    executor = Counting()
+    summary = go(tiny(FEDERATED), executor=executor)
+    assert (summary.ran, executor.run, executor.hosted) == (2, 2, 0)
+    assert figures(store).equals(before)
+
+
+def test_rounds_of_a_federation_are_shown(
+    tiny: Tiny, go: Callable[..., Summary], watcher: Callable[[], Any]
+) -> None:
+    memory = watcher()
+    go(tiny(FEDERATED), watcher=memory)
+    assert memory.rounds == [("fed", 1, 2), ("fed", 2, 2)] * 2
+
+
+def test_what_was_asked_lies_beside_the_results(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+    study = tiny(question="Is it fit?")
+    go(study, environment={"git_commit": "abc", "gpus": 0})
+    about = yaml.safe_load(store.read_text("study.yaml"))
+    assert Study.model_validate(about["study"]) == study
+    assert about["environment"] == {"git_commit": "abc", "gpus": 0}
+    assert (about["versions"], about["source"]) == (versions(), source_digest())
+    assert set(about["trials"]) == store.finished()
+    assert "made · slow · fold 2" in about["trials"].values()
+    assert about["started"].endswith("+00:00")
+
+
+def test_the_report_is_published_after_the_first_fold_and_at_the_end(
+    tiny: Tiny, go: Callable[..., Summary], store: Store
+) -> None:
+    finished: list[int] = []
+    go(tiny(split={"folds": 3}), publish=lambda: finished.append(len(store.finished())))
+    assert finished == [2, 6]
+
+
+def test_the_report_is_published_now_and_then(
+    tiny: Tiny, go: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "PUBLISH_EVERY", 0.0)
+    finished: list[int] = []
+    go(tiny(split={"folds": 3}), publish=lambda: finished.append(len(store.finished())))
+    assert finished == [2, 3, 4, 5, 6]
+
+
+def test_the_report_is_published_even_if_nothing_was_run(tiny: Tiny, go: Callable[..., Summary]) -> None:
+    go(tiny())
+    published: list[int] = []
+    go(tiny(), publish=lambda: published.append(1))
+    assert published == [1]
+
+
+def test_a_study_that_is_being_written_is_left_alone(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+    with store.locked(), pytest.raises(UserError, match="another job is writing"):
+        go(tiny())
+    assert store.finished() == set()
+
+
+def interrupt_after(number: int) -> Callable[..., None]:
+    calls: list[object] = []
+
+    def call(*given: object) -> None:
+        calls.append(given)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    return call
+
+
+# The first report comes after one trial of each of the three recipes.
+@pytest.mark.parametrize(("where", "number", "kept"), [("mirror", 1, 1), ("mirror", 5, 5), ("publish", 1, 3)])
+def test_an_interrupt_loses_nothing_and_changes_nothing(
+    tiny: Tiny,
+    go: Callable[..., Summary],
+    store: Store,
+    tmp_path: Path,
+    watcher: Callable[[], Any],
+    where: str,
+    number: int,
+    kept: int,
+) -> None:
+    recipes = {**FEDERATED, "private": {"privacy": {"epsilon": 8}}}
+    undisturbed = Store(str(tmp_path / "undisturbed"))
+    go(tiny(recipes), store=undisturbed)
+
+    memory = watcher()
+    with pytest.raises(KeyboardInterrupt):
+        go(tiny(recipes), watcher=memory, **{where: interrupt_after(number)})
+    assert memory.ended == 1
+    assert len(store.finished()) == kept
+    executor = Counting()
+    summary = go(tiny(recipes), executor=executor)
+    assert (summary.ran, executor.run, executor.hosted) == (6 - kept, 6 - kept, 0)
+    assert figures(store).equals(figures(undisturbed))
+
+
+def test_an_interrupt_while_a_federation_is_led_repeats_that_training_alone(
+    tiny: Tiny, go: Callable[..., Summary], store: Store, tmp_path: Path, watcher: Callable[[], Any]
+) -> None:
+    undisturbed = Store(str(tmp_path / "undisturbed"))
+    go(tiny(FEDERATED), store=undisturbed)
+    memory = watcher()
+    memory.leading = interrupt_after(3)
+    with pytest.raises(KeyboardInterrupt):
+        go(tiny(FEDERATED), watcher=memory)
+    assert store.finished() == set()
+    executor = Counting()
+    go(tiny(FEDERATED), executor=executor)
+    assert executor.hosted == 1
+    assert figures(store).equals(figures(undisturbed))
+
+
+def test_the_order_of_completion_changes_nothing(
+    tiny: Tiny, go: Callable[..., Summary], store: Store, tmp_path: Path
+) -> None:
+    class Backwards(LocalExecutor):
+        def map(self, fn: Any, items: Any, shared: Any) -> Any:
+            yield from reversed(list(super().map(fn, items, shared)))
+
+    other = Store(str(tmp_path / "other"))
+    go(tiny())
+    go(tiny(), store=other, executor=Backwards())
+    assert figures(store).equals(figures(other))

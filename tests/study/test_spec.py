@@ -1,0 +1,301 @@
+"""A study file says what it means, or the error names the file, the key, the value and what is allowed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from assay.errors import SpecError
+from assay.study.spec import Study, build_study, known_names, only, read_study
+
+STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
+FILES = sorted(STUDIES.glob("*.yaml"))
+
+
+@pytest.fixture
+def file(tmp_path: Path, raw: Callable[..., dict[str, Any]]) -> Callable[..., Path]:
+    """Writes a study, changed at one place, as YAML."""
+
+    def write(change: Callable[[dict[str, Any]], object] = lambda study: None, **settings: Any) -> Path:
+        study = raw(**settings)
+        change(study)
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(study, allow_unicode=True, sort_keys=False), encoding="utf-8")
+        return path
+
+    return write
+
+
+def read(path: Path | str, *assignments: str) -> Study:
+    return read_study(str(path), assignments, folder=STUDIES)
+
+
+def message(path: Path | str, *assignments: str) -> str:
+    with pytest.raises(SpecError) as caught:
+        read(path, *assignments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_study_of_ours_can_be_read_by_name_and_by_path(path: Path) -> None:
+    assert read(path.stem) == read(path)
+    assert read(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("path", "preset"),
+    [(path, preset) for path in FILES for preset in yaml.safe_load(path.read_text()).get("presets", {})],
+    ids=str,
+)
+def test_every_preset_of_ours_can_be_read(path: Path, preset: str) -> None:
+    assert read(path, f"preset={preset}") != read(path)
+
+
+def test_a_study_survives_being_written_down(tiny: Callable[..., Study]) -> None:
+    study = tiny({"standard": {}, "private": {"privacy": {"epsilon": 8}, "objective": {"name": "pgd", "epsilon": 0.1}}})
+    assert build_study(yaml.safe_load(yaml.safe_dump(study.model_dump(mode="json"))), "again") == study
+
+
+def at(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Puts a value at a place of a study."""
+
+    def change(study: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            study = study.setdefault(key, {})
+        study[keys[-1]] = value
+
+    return change
+
+
+MADE = ("cohorts", "made")
+STANDARD = (*MADE, "recipes", "standard")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (at("sed", value=1), ["unknown key 'sed'", "seed", "Did you mean 'seed'?"]),
+        (at("split", "fold", value=3), ["split: unknown key 'fold'", "folds", "repeats"]),
+        (at("split", "folds", value=0), ["split.folds", "greater than or equal to 1", "0"]),
+        (at("split", "folds", value="many"), ["split.folds", "integer", "'many'"]),
+        (at("split", "validation", value=0.5), ["split.validation", "less than 0.5", "0.5"]),
+        (at("name", value="../escape"), ["name", "'../escape'"]),
+        (at("threads", value=0), ["threads", "greater than or equal to 1"]),
+        (at(*MADE, "recipes", value={}), ["cohorts.made.recipes", "at least 1"]),
+        (at(*MADE, "dataset", value="wdcb"), ["cohorts.made.dataset", "'wdcb'", "arrays, wdbc", "'wdbc'?"]),
+        (at(*MADE, "dataset", value={"name": "arrays"}), ["cohorts.made.dataset", "path", "required"]),
+        (at(*MADE, "model", value="perceptron"), ["cohorts.made.model", "'perceptron'", "imported, mlp"]),
+        (at(*MADE, "model", value={"name": "mlp", "hiden": [3]}), ["'hiden'", "hidden"]),
+        (at(*MADE, "model", value=3), ["cohorts.made.model", "3 is no model", "imported, mlp"]),
+        (at(*MADE, "evaluations", value=["accuracy", "speed"]), ["evaluations.1", "'speed'", "accuracy"]),
+        (at(*MADE, "reference_epsilon", value=-1), ["reference_epsilon", "greater than 0", "-1"]),
+        (at(*STANDARD, "objective", value="trades_"), ["objective", "'trades_'", "pgd, standard"]),
+        (at(*STANDARD, "objective", value="pgd"), ["objective", "epsilon", "required"]),
+        (at(*STANDARD, "training", "epochs", value=0), ["standard.training.epochs", "greater than or equal to 1", "0"]),
+        (at(*STANDARD, "training", "optimizer", value="lion"), ["training.optimizer", "'sgd' or 'adam'", "'lion'"]),
+        (at(*STANDARD, "training", "learning_rate", value=float("nan")), ["training.learning_rate", "nan"]),
+        (at(*STANDARD, "privacy", value={"epsilon": 0}), ["privacy.epsilon", "greater than 0", "0"]),
+        (at(*STANDARD, "privacy", value={"epsilon": 1, "delta": 1}), ["privacy.delta", "less than 1"]),
+        (at(*STANDARD, "privacy", value={"epsilon": 1, "noise": "none"}), ["privacy.noise", "'seeded' or 'entropy'"]),
+        (at(*STANDARD, "federation", value={"clients": 0}), ["federation.clients", "greater than or equal to 1"]),
+        (at(*STANDARD, "federation", value={"strategy": "fedprox"}), ["federation.strategy", "'fedavg'", "'fedprox'"]),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_the_value_and_what_is_allowed(
+    file: Callable[..., Path], change: Callable[[dict[str, Any]], None], said: list[str]
+) -> None:
+    path = file(change)
+    told = message(path)
+    assert told.startswith(f"{path}: ")
+    for words in said:
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        at(*MADE, "evaluations", value=[{"name": "robustness", "epsilons": [-0.1]}]),
+        at(*MADE, "evaluations", value=[{"name": "membership", "false_positive_rates": [0]}]),
+        at(*MADE, "model", value={"name": "mlp", "hidden": [-4]}),
+        at("baseline", value="standrad"),
+    ],
+    ids=["negative radius", "rate of zero", "negative width", "unknown baseline"],
+)
+def test_what_no_study_can_mean_is_refused_before_it_runs(
+    file: Callable[..., Path], change: Callable[[dict[str, Any]], None]
+) -> None:
+    message(file(change))
+
+
+def test_a_reference_radius_must_be_one_that_is_measured(file: Callable[..., Path]) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["cohorts"]["made"]["reference_epsilon"] = 0.25
+        study["cohorts"]["made"]["evaluations"] = [{"name": "robustness", "epsilons": [0.1, 0.3]}]
+
+    assert "0.25" in message(file(change))
+
+
+def test_every_mistake_has_a_line_of_its_own(file: Callable[..., Path]) -> None:
+    path = file(lambda study: (at("threads", value=0)(study), at("split", "folds", value=0)(study)))
+    lines = message(path).splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"{path}: ") for line in lines)
+
+
+def test_an_impossible_combination_says_why(file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from assay.objectives.standard import Standard
+
+    monkeypatch.setattr(Standard, "per_record", False)
+    assert "mixes records" in message(file(at(*STANDARD, "privacy", value={"epsilon": 8})))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"- a\n- list\n", "a study is a mapping; its keys: name, title"),
+        (b"just words", "a study is a mapping"),
+        (b"", "a study is a mapping"),
+        (b"name: [1, 2", "not readable as YAML"),
+        (b"\xff\xfe\x00name: \x80", "not readable as YAML"),
+        (b"a: !!python/object:os.system [x]", "not readable as YAML"),
+    ],
+)
+def test_what_is_no_study_at_all_is_said_to_be_none(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    assert message(path).startswith(f"{path}: {said}")
+
+
+def test_a_path_that_does_not_exist_is_named() -> None:
+    assert message("nowhere/at_all.yaml") == "study file 'nowhere/at_all.yaml' does not exist"
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    told = message("quikstart")
+    for words in ("'quikstart'", *(path.stem for path in FILES), "Did you mean 'quickstart'?", ".yaml"):
+        assert words in told
+
+
+def test_presets_merge_deeply(file: Callable[..., Path]) -> None:
+    presets = {"smoke": {"split": {"repeats": 2}, "cohorts": {"made": {"recipes": {"slow": {"training": {"epochs": 9}}}}}}}
+    found, plain = read(file(presets=presets), "preset=smoke"), read(file(presets=presets))
+    assert (found.split.folds, found.split.repeats) == (2, 2)
+    recipes = found.cohorts["made"].recipes
+    assert (recipes["slow"].training.epochs, recipes["slow"].training.learning_rate) == (9, 0.001)
+    assert recipes["standard"] == plain.cohorts["made"].recipes["standard"]
+    assert plain.split.repeats == 1
+
+
+def test_a_preset_may_add_a_recipe_and_replace_a_list(file: Callable[..., Path]) -> None:
+    presets = {"more": {"cohorts": {"made": {"recipes": {"third": {}}, "evaluations": ["cost"]}}}}
+    cohort = read(file(presets=presets), "preset=more").cohorts["made"]
+    assert list(cohort.recipes) == ["standard", "slow", "third"]
+    assert [evaluation.name for evaluation in cohort.evaluations] == ["cost"]
+
+
+def test_what_is_set_outdoes_the_preset_in_whatever_order(file: Callable[..., Path]) -> None:
+    path = file(presets={"smoke": {"split": {"folds": 4}}})
+    for order in (("preset=smoke", "split.folds=3"), ("split.folds=3", "preset=smoke")):
+        assert read(path, *order).split.folds == 3
+
+
+def test_an_unknown_preset_lists_the_presets(file: Callable[..., Path]) -> None:
+    path = file(presets={"smoke": {}, "full": {}})
+    assert message(path, "preset=smok") == (
+        f"{path}: unknown preset 'smok'; allowed: full, smoke. Did you mean 'smoke'?"
+    )
+    assert "it has no presets" in message(file(), "preset=smoke")
+
+
+@pytest.mark.parametrize("presets", [["smoke"], "smoke", {"smoke": 3}, {"smoke": None}, {"smoke": ["seed"]}])
+def test_presets_must_be_mappings(file: Callable[..., Path], presets: Any) -> None:
+    for assignments in (["preset=smoke"], ["preset=smoke", "seed=3"]):
+        assert "preset" in message(file(presets=presets), *assignments)
+
+
+@pytest.mark.parametrize("assignment", ["preset=[smoke]", "preset={smoke: 1}"])
+def test_a_preset_is_a_name(file: Callable[..., Path], assignment: str) -> None:
+    assert "preset" in message(file(presets={"smoke": {}}), assignment)
+
+
+def test_values_are_set_at_any_depth_and_read_as_yaml(file: Callable[..., Path]) -> None:
+    found = read(
+        file(),
+        "split.folds=3",
+        "cohorts.made.recipes.slow.training.epochs=7",
+        "cohorts.made.recipes.slow.privacy={epsilon: 2}",
+        "cohorts.made.model.hidden=[5, 6]",
+        "title=a = b",
+    )
+    assert (found.split.folds, found.title) == (3, "a = b")
+    slow = found.cohorts["made"].recipes["slow"]
+    assert (slow.training.epochs, slow.privacy.epsilon) == (7, 2)
+    assert found.cohorts["made"].model.hidden == (5, 6)
+
+
+def test_setting_one_recipe_leaves_those_that_share_its_anchor_alone(file: Callable[..., Path]) -> None:
+    training = {"epochs": 2, "batch_size": 16}
+
+    def share(study: dict[str, Any]) -> None:
+        for recipe in study["cohorts"]["made"]["recipes"].values():
+            recipe["training"] = training
+
+    path = file(share)
+    assert "*id" in path.read_text()
+    recipes = read(path, "cohorts.made.recipes.slow.training.epochs=7").cohorts["made"].recipes
+    assert recipes["slow"].training.epochs == 7
+    assert recipes["standard"].training.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("split.folds", "--set 'split.folds': write key=value"),
+        ("=3", "--set '=3': write key=value"),
+        ("split folds=3", "write key=value, such as split.folds=3 or preset=smoke"),
+        ("seed=[1", "'[1' is not readable as YAML"),
+        ("seed.deep=1", "'seed' is 0 here, which has no keys of its own"),
+        ("split.fold=3", "unknown key 'fold'"),
+        ("cohorts.made.recipes.slow.training.epochs=none", "'none'"),
+    ],
+)
+def test_a_bad_assignment_says_how_to_write_it(file: Callable[..., Path], assignment: str, said: str) -> None:
+    assert said in message(file(seed=0), assignment)
+
+
+def test_one_recipe_of_one_cohort_can_be_singled_out(tiny: Callable[..., Study]) -> None:
+    study = tiny()
+    found = only(study, cohort=None, recipe="slow", fold=2)
+    assert list(found.cohorts["made"].recipes) == ["slow"]
+    assert found.cohorts["made"].recipes["slow"] == study.cohorts["made"].recipes["slow"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"cohort": "mad", "recipe": "slow", "fold": 1}, "unknown cohort 'mad'; allowed: made"),
+        ({"cohort": None, "recipe": "fast", "fold": 1}, "unknown recipe 'fast'; allowed: standard, slow"),
+        ({"cohort": "made", "recipe": "slow", "fold": 3}, "fold 3 does not exist; the study has 2"),
+    ],
+)
+def test_what_cannot_be_singled_out_says_what_there_is(
+    tiny: Callable[..., Study], asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SpecError, match=said):
+        only(tiny(), **asked)
+
+
+def test_several_cohorts_must_be_told_apart(raw: Callable[..., dict[str, Any]]) -> None:
+    study = raw()
+    study["cohorts"]["other"] = study["cohorts"]["made"]
+    with pytest.raises(SpecError, match="several cohorts, name one with --cohort: made, other"):
+        only(build_study(study, "two"), cohort=None, recipe="slow", fold=1)
+
+
+def test_known_names_are_those_that_a_file_may_use() -> None:
+    found = known_names()
+    assert set(found) == {"dataset", "model", "objective", "attack", "evaluation"}
+    assert "wdbc" in found["dataset"]
+    assert "robustness" in found["evaluation"]

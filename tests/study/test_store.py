@@ -1,0 +1,288 @@
+"""A reader sees whole trials or none, as one table; a plan changes and nothing is lost; one job writes at a time."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from assay.errors import UserError
+from assay.results import Measurement, TrialRecord
+from assay.study.store import Store
+
+Record = Callable[..., TrialRecord]
+
+# As the design has it.
+COLUMNS = {
+    "trial": "string",
+    "dataset": "string",
+    "model": "string",
+    "recipe": "string",
+    "fold": "int32",
+    "repeat": "int32",
+    "name": "string",
+    "value": "double",
+    "unit": "string",
+    "conditions": "string",
+    "n": "int64",
+    "low": "double",
+    "high": "double",
+    "status": "string",
+    "warnings": "list<element: string>",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def store(folder: Path) -> Store:
+    return Store(str(folder))
+
+
+def test_a_trial_is_one_file_of_the_published_columns(store: Store, folder: Path, record: Record) -> None:
+    store.write(record("t1"))
+    schema = pq.read_schema(folder / "trials" / "t1.parquet")
+    assert {field.name: str(field.type) for field in schema} == COLUMNS
+    assert not schema.field("status").nullable
+
+
+def test_every_measurement_is_a_row(store: Store, record: Record) -> None:
+    store.write(record("t1", recipe="private", fold=3, repeat=2))
+    found = store.frame().to_dict("records")
+    assert [row["name"] for row in found] == ["accuracy", "epsilon"]
+    measured, missing = found
+    assert (measured["recipe"], measured["fold"], measured["repeat"]) == ("private", 3, 2)
+    assert (measured["value"], measured["low"], measured["high"], measured["n"]) == (0.9, 0.8, 0.95, 60)
+    assert measured["conditions"] == {"ε": 0.1, "on": ["a", 1]}
+    assert (missing["status"], missing["warnings"]) == ("not_applicable", ["not private", "ε = ∞"])
+
+
+def test_what_is_not_measured_is_nan_and_neither_zero_nor_null(store: Store, folder: Path, record: Record) -> None:
+    store.write(record("t1"))
+    column = pq.read_table(folder / "trials" / "t1.parquet")["value"]
+    assert column.null_count == 0
+    assert math.isnan(column[1].as_py())
+
+
+def test_conditions_are_json_in_the_file(store: Store, folder: Path, record: Record) -> None:
+    store.write(record("t1"))
+    (text, _) = pq.read_table(folder / "trials" / "t1.parquet")["conditions"].to_pylist()
+    assert json.loads(text) == {"ε": 0.1, "on": ["a", 1]}
+
+
+def test_a_failed_trial_is_one_row_with_its_error(store: Store, record: Record) -> None:
+    store.write(record("t1", error="ValueError: odd\ntraceback"))
+    (row,) = store.frame().to_dict("records")
+    assert (row["name"], row["status"], row["warnings"]) == ("trial", "failed", ["ValueError: odd\ntraceback"])
+    assert store.failures() == {"t1": "ValueError: odd\ntraceback"}
+
+
+def test_failures_are_not_finished(store: Store, record: Record) -> None:
+    store.write(record("t1"))
+    store.write(record("t2", error="ValueError"))
+    assert store.finished() == {"t1"}
+    assert store.seconds() == {"t1": 1.5, "t2": 1.5}
+    store.write(record("t2"))
+    assert store.finished() == {"t1", "t2"}
+    assert store.failures() == {}
+
+
+def test_all_trials_are_one_table_whatever_a_killed_job_left_behind(
+    store: Store, folder: Path, record: Record
+) -> None:
+    store.write(record("t1"))
+    store.write(record("t2", error="ValueError", provenance={"source": "other"}))
+    (folder / "trials" / ".t3.parquet.tmp").write_bytes(b"half a")
+    assert ds.dataset(folder / "trials").to_table().num_rows == 3
+    assert sorted(pd.read_parquet(folder / "trials")["trial"]) == ["t1", "t1", "t2"]
+    assert sorted(store.frame()["trial"]) == ["t1", "t1", "t2"]
+    assert store.finished() == {"t1"}
+
+
+def test_an_empty_store_has_an_empty_table(store: Store) -> None:
+    assert list(store.frame().columns) == list(COLUMNS)
+    assert len(store.frame()) == 0
+    assert store.finished() == set()
+    assert store.failures() == store.seconds() == {}
+
+
+@pytest.mark.parametrize("target", ["os.fsync", "pathlib.Path.replace"])
+def test_a_crash_before_the_rename_leaves_no_trial(
+    store: Store, folder: Path, record: Record, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    def crash(*_: object) -> None:
+        raise SystemExit("killed")
+
+    store.write(record("t1", value=0.5))
+    with monkeypatch.context() as patched:
+        patched.setattr(target, crash)
+        for trial in ("t1", "t2"):
+            with pytest.raises(SystemExit):
+                store.write(record(trial, value=0.7, weights=b""))
+    assert store.frame()["value"].dropna().tolist() == [0.5]
+    assert ds.dataset(folder / "trials").to_table().num_rows == 2
+    store.write(record("t2"))
+    assert store.finished() == {"t1", "t2"}
+    assert sorted(path.name for path in (folder / "trials").iterdir() if "t2" in path.name) == ["t2.parquet"]
+
+
+def test_the_checkpoint_is_there_before_the_trial_is(
+    store: Store, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: (order.append(Path(target).name), replace(self, target)))
+    store.write(record("t1"))
+    assert order == ["t1.safetensors", "t1.parquet"]
+
+
+def test_content_is_synced_before_the_rename(store: Store, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), sync(file)))
+    monkeypatch.setattr(Path, "replace", lambda self, to: (order.append("rename"), replace(self, to)))
+    store.write(record("t1", weights=b""))
+    assert order == ["sync", "rename"]
+
+
+def test_checkpoints_come_back_byte_for_byte(store: Store, record: Record) -> None:
+    assert store.checkpoint("t1") is None
+    store.write_checkpoint("t1", b"\x00early")
+    assert store.checkpoint("t1") == b"\x00early"
+    store.write(record("t1"))
+    assert store.checkpoint("t1") == b"weights"
+
+
+def test_a_failure_keeps_the_checkpoint_there_was(store: Store, record: Record) -> None:
+    store.write_checkpoint("t1", b"trained")
+    store.write(record("t1", error="ValueError"))
+    assert store.checkpoint("t1") == b"trained"
+
+
+def test_superseded_trials_move_out_and_come_back(store: Store, folder: Path, record: Record) -> None:
+    for trial in ("t1", "t2"):
+        store.write(record(trial))
+    before = store.frame()
+    store.keep_only(["t2", "t3"])
+    assert store.finished() == set(store.frame()["trial"]) == {"t2"}
+    assert (folder / "superseded" / "t1.parquet").is_file()
+    assert store.checkpoint("t1") == b"weights"
+    store.keep_only(["t1", "t2"])
+    assert store.frame().equals(before)
+    assert not list((folder / "superseded").iterdir())
+
+
+def test_a_trial_that_was_run_anew_is_not_overwritten_by_its_past(store: Store, record: Record) -> None:
+    store.write(record("t1", value=0.5))
+    store.keep_only([])
+    store.write(record("t1", value=0.7))
+    store.keep_only(["t1"])
+    assert store.frame()["value"].dropna().tolist() == [0.7]
+
+
+def test_texts_are_replaced_whole(store: Store, folder: Path) -> None:
+    assert store.write_text("study.yaml", "name: ε") == str(folder / "study.yaml")
+    store.write_text("study.yaml", "short")
+    assert store.read_text("study.yaml") == "short"
+    assert [path.name for path in folder.iterdir()] == ["study.yaml"]
+
+
+def test_a_uri_is_a_location_too(folder: Path, record: Record) -> None:
+    remote = Store(folder.as_uri())
+    with remote.locked():
+        remote.write(record("t1"))
+    assert remote.finished() == Store(str(folder)).finished() == {"t1"}
+    assert remote.checkpoint("t1") == b"weights"
+
+
+def test_a_store_without_rename_or_locks_holds_the_same(folder: Path, record: Record) -> None:
+    objects = Store(folder.as_uri())
+    objects._local = False
+    with objects.locked():
+        objects.write(record("t1"))
+        objects.write(record("t2"))
+    objects.keep_only(["t2"])
+    assert objects.finished() == Store(str(folder)).finished() == {"t2"}
+    assert objects.read_text(Path(objects.write_text("study.yaml", "a: 1")).name) == "a: 1"
+
+
+def test_a_relative_folder_stays_where_it_was(
+    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store("results/tiny")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    store.write(record("t1"))
+    assert (tmp_path / "results" / "tiny" / "trials" / "t1.parquet").is_file()
+
+
+HOLD = """
+import sys
+from assay.study.store import Store
+
+with Store(sys.argv[1]).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_job_is_refused_until_the_first_is_killed(
+    store: Store, folder: Path, holder: subprocess.Popen[str], record: Record
+) -> None:
+    with pytest.raises(UserError, match=f"another job is writing {folder}; wait for it, or give --results"):
+        with store.locked():
+            pytest.fail("two jobs hold one lock")
+    store.write(record("t1"))
+    assert store.finished() == {"t1"}
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with store.locked():
+        pass
+
+
+def test_the_lock_is_given_back(store: Store) -> None:
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="trouble"):
+            with store.locked():
+                raise RuntimeError("trouble")
+
+
+def test_provenance_travels_with_the_trial(store: Store, folder: Path, record: Record) -> None:
+    store.write(record("t1", provenance={"asked": {"seed": 7}, "source": "abc"}))
+    about = json.loads(pq.read_schema(folder / "trials" / "t1.parquet").metadata[b"assay"])
+    assert (about["asked"], about["source"], about["error"], about["seconds"]) == ({"seed": 7}, "abc", "", 1.5)
+
+
+def test_a_trial_without_a_duration_can_be_stored(store: Store, record: Record) -> None:
+    store.write(record("t1", seconds=math.nan, measurements=(Measurement(name="accuracy", value=1.0),)))
+    assert math.isnan(store.seconds()["t1"])

@@ -1,0 +1,193 @@
+"""One trial: trained, asked and recorded; what goes wrong is a record too."""
+
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from assay.data.base import Dataset
+from assay.data.splits import split
+from assay.errors import CheckpointError
+from assay.evaluations.cost import Cost
+from assay.executors import LocalExecutor
+from assay.results import Measurement, TrialRecord
+from assay.study.plan import load_datasets, plan
+from assay.study.spec import Study
+from assay.study.trial import Trained, Trial, ask, network_of, run_trial, source_digest, train_trial, versions
+from assay.training.checkpoints import from_bytes
+
+Tiny = Callable[..., Study]
+PRIVATE = {"private": {"privacy": {"epsilon": 8}}}
+FEDERATED = {"fed": {"federation": {"clients": 3, "rounds": 2, "local_epochs": 1}}}
+TIMES = {"training_seconds", "training_worker_seconds"}
+
+
+@pytest.fixture
+def first(tiny: Tiny) -> Callable[..., tuple[Trial, Dataset]]:
+    """The first trial of a tiny study, with its data."""
+
+    def build(*args: Any, **settings: Any) -> tuple[Trial, Dataset]:
+        study = tiny(*args, **settings)
+        datasets = load_datasets(study)
+        return plan(study, datasets)[0], datasets["made"]
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(trial: Trial, dataset: Dataset, **settings: Any) -> TrialRecord:
+    return run_trial(trial, LocalExecutor(), dataset, **settings)
+
+
+def figures(record: TrialRecord) -> list[Measurement]:
+    return [m for m in record.measurements if m.name not in TIMES]
+
+
+@pytest.mark.parametrize("recipes", [None, PRIVATE, FEDERATED], ids=["plain", "private", "federated"])
+def test_a_trial_repeats_exactly(first: Callable[..., Any], recipes: Any) -> None:
+    one, again = run(*first(recipes)), run(*first(recipes))
+    assert not one.failed
+    assert repr(figures(one)) == repr(figures(again))
+    tensors, others = (from_bytes(record.weights, "")[0] for record in (one, again))
+    assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+
+
+def test_the_record_says_what_was_asked_and_with_what(first: Callable[..., Any]) -> None:
+    trial, dataset = first()
+    record = run(trial, dataset)
+    assert (record.trial, record.dataset, record.model, record.recipe) == (trial.id, "patients", "mlp", "standard")
+    assert record.provenance == {"asked": trial.description(), "versions": versions(), "source": source_digest()}
+    assert {m.name for m in record.measurements} >= {"accuracy", "epsilon", "training_seconds"}
+    assert record.seconds > 0
+
+
+def test_the_checkpoint_is_the_model_that_was_measured(first: Callable[..., Any]) -> None:
+    trial, dataset = first()
+    record = run(trial, dataset)
+    model, log = Trained(checkpoint=record.weights).open(network_of(trial, dataset))
+    rows = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed).test
+    with torch.no_grad():
+        said = model(torch.from_numpy(dataset.x[rows])).argmax(1).numpy()
+    accuracy = next(m for m in record.measurements if m.name == "accuracy")
+    assert accuracy.value == (said == dataset.y[rows]).mean()
+    assert not model.training
+    assert len(log.losses) == 2
+
+
+def test_what_is_trained_already_is_not_trained_again(first: Callable[..., Any], monkeypatch: Any) -> None:
+    trial, dataset = first()
+    trained = train_trial(trial, LocalExecutor(), dataset)
+    expected = run(trial, dataset)
+    monkeypatch.setattr("assay.study.trial.train_trial", lambda *_, **__: pytest.fail("it was trained again"))
+    found = run(trial, dataset, trained=trained)
+    assert found.weights == trained.checkpoint
+    assert repr(figures(found)) == repr(figures(expected))
+
+
+def test_a_failure_is_a_record_that_says_why(first: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(Cost, "measure", fail)
+    record = run(*first())
+    assert record.failed
+    assert record.error.splitlines()[0] == "RuntimeError: no such luck"
+    assert "in fail" in record.error
+    assert (record.measurements, record.weights) == ((), b"")
+
+
+def test_an_interrupt_is_no_failure_of_the_trial(first: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Cost, "measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(*first())
+
+
+def test_a_federated_trial_tells_every_round_and_every_account(first: Callable[..., Any]) -> None:
+    recipes = {"fed": {**FEDERATED["fed"], "privacy": {"epsilon": 8}}}
+    trial, dataset = first(recipes)
+    rounds: list[int] = []
+    trained = train_trial(trial, LocalExecutor(), dataset, after_round=rounds.append)
+    _, log = trained.open(network_of(trial, dataset))
+    assert rounds == [1, 2]
+    assert set(log.mechanisms) == {"1", "2", "3"}
+    assert len(log.losses) == 2
+    assert log.worker_seconds > 0
+
+
+def test_a_central_trial_has_one_account_and_a_plain_one_none(first: Callable[..., Any]) -> None:
+    for recipes, spenders in ((PRIVATE, {"central"}), (None, set())):
+        trial, dataset = first(recipes)
+        _, log = train_trial(trial, LocalExecutor(), dataset).open(network_of(trial, dataset))
+        assert set(log.mechanisms) == spenders
+        assert (log.workers, log.worker_seconds) == (1, log.seconds)
+
+
+def test_both_ends_of_a_federation_are_measured(first: Callable[..., Any]) -> None:
+    record = run(*first(FEDERATED, {"evaluations": ["clients"]}))
+    names = [m.name for m in record.measurements]
+    assert names.count("client_accuracy") == names.count("local_only_accuracy") == 3
+    assert all(m.status == "measured" for m in record.measurements)
+
+
+@pytest.mark.parametrize("recipes", [None, FEDERATED], ids=["plain", "federated"])
+def test_only_training_records_are_learned_from(first: Callable[..., Any], recipes: Any) -> None:
+    trial, dataset = first(recipes)
+    parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
+
+    def weights_without(rows: np.ndarray) -> dict[str, torch.Tensor]:
+        x = dataset.x.copy()
+        x[rows] = 0
+        return from_bytes(train_trial(trial, LocalExecutor(), replace(dataset, x=x)).checkpoint, "")[0]
+
+    honest, held_out = weights_without(parts.test[:0]), weights_without(np.concatenate([parts.test, parts.validation]))
+    assert all(torch.equal(tensor, held_out[name]) for name, tensor in honest.items())
+    trained_on = weights_without(parts.train[:1])
+    assert not all(torch.equal(tensor, trained_on[name]) for name, tensor in honest.items())
+
+
+def test_threads_are_those_of_the_trial(first: Callable[..., Any]) -> None:
+    run(*first(threads=2))
+    assert torch.get_num_threads() == 2
+
+
+def test_trials_travel_between_processes(first: Callable[..., Any]) -> None:
+    trial, _ = first(PRIVATE)
+    copy = pickle.loads(pickle.dumps(trial))
+    assert (copy, copy.id) == (trial, trial.id)
+
+
+def test_warnings_of_the_data_stand_beside_accuracy(first: Callable[..., Any]) -> None:
+    trial, dataset = first()
+    record = run(trial, replace(dataset, warnings=("few records",)))
+    assert [m.name for m in record.measurements if "few records" in m.warnings] == ["accuracy"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(first: Callable[..., Any]) -> None:
+    trial, dataset = first()
+    other, _ = first(cohort={"model": {"name": "mlp", "hidden": [5]}})
+    trained = train_trial(other, LocalExecutor(), dataset)
+    with pytest.raises(CheckpointError, match="do not fit the model"):
+        trained.open(network_of(trial, dataset))
+
+
+def test_every_evaluation_is_asked_in_order() -> None:
+    def asked(name: str) -> SimpleNamespace:
+        return SimpleNamespace(measure=lambda subject: [Measurement(name=name, value=1.0)])
+
+    subject = SimpleNamespace(dataset=SimpleNamespace(warnings=("small",)))
+    found = ask((asked("loss"), asked("accuracy")), subject)  # type: ignore[arg-type]
+    assert [(m.name, m.warnings) for m in found] == [("loss", ()), ("accuracy", ("small",))]

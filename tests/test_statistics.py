@@ -1,0 +1,198 @@
+"""Statistics against worked examples, closed forms and the implementations of others."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from assay.statistics import (
+    Comparison,
+    auroc,
+    blocked_anova,
+    bootstrap,
+    compare,
+    holm,
+    proportion,
+    signed_rank_floor,
+    summarise,
+)
+
+BASELINE = np.array([0.90, 0.91, 0.92, 0.93, 0.94])
+# Differences of mean 0.03 and variance 0.00025. Five folds: n_test/n_train = 1/4, so the variance factor is 0.45,
+# the error is sqrt(0.0001125), and t = 0.03 / error = sqrt(8) on 4 degrees of freedom.
+BETTER = BASELINE + np.array([0.02, 0.04, 0.03, 0.05, 0.01])
+ERROR = math.sqrt(0.0001125)
+T_975, T_80 = 2.7764451052, 0.9409645736  # quantiles of t on 4 degrees of freedom, from tables
+
+fractions = st.floats(0, 1, allow_nan=False)
+
+
+def test_corrected_t_test_gives_the_worked_example() -> None:
+    found = compare(BETTER, BASELINE, test_share=1 / 4)
+    assert found.difference == pytest.approx(0.03)
+    # Student's distribution on 4 degrees of freedom has a closed form: P(|T| > sqrt(8)) = 1 - 7/12 sqrt(8/3).
+    assert found.p == pytest.approx(1 - 7 / 12 * math.sqrt(8 / 3), rel=1e-9)
+    assert found.effect == pytest.approx(0.03 / math.sqrt(0.00025))
+    assert (found.low, found.high) == pytest.approx((0.03 - T_975 * ERROR, 0.03 + T_975 * ERROR))
+    assert found.count == 5
+
+
+@given(st.lists(st.tuples(fractions, fractions), min_size=3, max_size=25), st.floats(0, 1))
+def test_corrected_t_test_is_the_naive_one_with_another_variance(pairs: list, share: float) -> None:
+    values, baseline = np.array(pairs).T
+    if np.ptp(values - baseline) < 1e-6:
+        return
+    naive = stats.ttest_rel(values, baseline)
+    t = naive.statistic * math.sqrt((1 / len(pairs)) / (1 / len(pairs) + share))
+    assert compare(values, baseline, test_share=share).p == pytest.approx(2 * stats.t.sf(abs(t), naive.df), abs=1e-9)
+
+
+def test_detectable_difference_is_the_sum_of_both_quantiles() -> None:
+    assert compare(BETTER, BASELINE, test_share=1 / 4).detectable == pytest.approx((T_975 + T_80) * ERROR)
+
+
+def test_equal_values_have_a_p_of_one() -> None:
+    found = compare(BASELINE, BASELINE, test_share=1 / 4)
+    assert (found.p, found.effect, found.verdict) == (1.0, 0.0, "inconclusive")
+
+
+def test_a_constant_difference_is_beyond_doubt() -> None:
+    found = compare(np.array([2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0]), test_share=1 / 4)
+    assert (found.p, found.effect, found.low, found.high) == (0.0, math.inf, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("values", "baseline"), [([0.9], [0.8]), ([], [])])
+def test_a_single_pair_allows_no_test(values: list[float], baseline: list[float]) -> None:
+    with pytest.raises(ValueError, match="pair allows no test; use at least 2 folds"):
+        compare(values, baseline, test_share=1 / 4)
+
+
+def test_unequal_numbers_of_values_are_no_pairs() -> None:
+    with pytest.raises(ValueError, match="broadcast"):
+        compare([1.0, 2.0, 3.0], [1.0, 2.0], test_share=1 / 4)
+
+
+@pytest.mark.parametrize(
+    ("difference", "p_holm", "verdict"),
+    [(0.1, 0.049, "higher"), (-0.1, 0.049, "lower"), (0.1, 0.051, "inconclusive"), (0.1, math.nan, "inconclusive")],
+)
+def test_the_verdict_follows_p_after_holm(difference: float, p_holm: float, verdict: str) -> None:
+    found = Comparison(
+        difference=difference, low=0, high=0, p=0.001, p_holm=p_holm, effect=1, detectable=1, count=5
+    )
+    assert found.verdict == verdict
+
+
+# Newcombe (1998), Statistics in Medicine 17, table I, method 3.
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_intervals_are_those_that_newcombe_published(successes: int, n: int, low: float, high: float) -> None:
+    found = proportion(successes, n)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_intervals_are_those_of_statsmodels(counts: tuple[int, int]) -> None:
+    found = proportion(*counts)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(*counts, method="wilson"), abs=1e-12)
+    assert found.low <= found.value == counts[0] / counts[1] <= found.high
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
+def test_an_impossible_share_is_refused(successes: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"{successes} successes of {n} records"):
+        proportion(successes, n)
+
+
+# Few examples: statsmodels collects garbage at every call.
+@settings(max_examples=8)
+@given(st.lists(fractions, min_size=1, max_size=12))
+def test_holm_is_that_of_statsmodels(ps: list[float]) -> None:
+    assert holm(ps) == pytest.approx(multipletests(ps, method="holm")[1].tolist())
+
+
+def test_holm_gives_the_worked_example() -> None:
+    # Of 0.01, 0.04, 0.03 the smallest is taken three times, the next twice, the last once but not below the one before.
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_interval_of_a_mean_has_its_closed_form() -> None:
+    found = summarise(BETTER - BASELINE, test_share=1 / 4)
+    assert (found.mean, found.deviation, found.count) == pytest.approx((0.03, math.sqrt(0.00025), 5))
+    assert (found.low, found.high) == pytest.approx((0.03 - T_975 * ERROR, 0.03 + T_975 * ERROR))
+
+
+def test_one_fold_has_a_mean_and_no_interval() -> None:
+    found = summarise([0.9], test_share=1 / 4)
+    assert (found.mean, found.count) == (0.9, 1)
+    assert all(math.isnan(value) for value in (found.deviation, found.low, found.high))
+    assert math.isnan(summarise([], test_share=1 / 4).mean)
+
+
+def test_blocked_anova_gives_the_worked_example() -> None:
+    # Recipe means 3, 5, 7 and fold means 6, 5, 4 around 5: 24 = 3·(4 + 0 + 4) between recipes on 2 degrees of freedom,
+    # 6 = 3·(1 + 0 + 1) between folds, 34 in all, so 4 left on 4 degrees of freedom. F = 12, P(F > 12) = (1 + 6)^-2.
+    found = blocked_anova(np.array([[4.0, 5.0, 9.0], [3.0, 5.0, 7.0], [2.0, 5.0, 5.0]]))
+    assert (found.f, found.p, found.share) == pytest.approx((12.0, 1 / 49, 6 / 7))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=40))
+def test_auroc_is_that_of_scikit_learn_with_ties(records: list[tuple[bool, int]]) -> None:
+    positive, score = (np.array(column) for column in zip(*records, strict=True))
+    found = auroc(positive, score)
+    if positive.all() or not positive.any():
+        assert math.isnan(found)
+    else:
+        assert found == pytest.approx(roc_auc_score(positive, score))
+
+
+def test_bootstrap_draws_whole_groups() -> None:
+    groups = np.array(["a", "b", "b", "c", "c", "c"])
+    seen: list[np.ndarray] = []
+
+    def statistic(rows: np.ndarray) -> float:
+        seen.append(np.bincount(rows, minlength=6))
+        return 0.0
+
+    bootstrap(statistic, 6, generator=np.random.default_rng(0), draws=50, groups=groups)
+    assert all(len(set(counts[groups == group])) == 1 for counts in seen for group in "abc")
+    assert all(counts[[0, 1, 3]].sum() == 3 for counts in seen)
+    assert len({tuple(counts) for counts in seen}) > 5
+
+
+def test_bootstrap_gives_the_statistic_of_all_records_and_the_quantiles_of_its_draws() -> None:
+    values, seen = np.arange(20.0), []
+
+    def statistic(rows: np.ndarray) -> float:
+        assert len(rows) == 20
+        seen.append(values[rows].mean())
+        return seen[-1]
+
+    found = bootstrap(statistic, 20, generator=np.random.default_rng(0), draws=99)
+    assert found.value == 9.5
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(seen[:99], [0.025, 0.975])))
+
+
+def test_bootstrap_counts_no_draw_without_a_value() -> None:
+    found = bootstrap(
+        lambda rows: 1.0 if 0 in rows else math.nan, 3, generator=np.random.default_rng(0), draws=50
+    )
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    nothing = bootstrap(lambda rows: math.nan, 3, generator=np.random.default_rng(0), draws=50)
+    assert all(math.isnan(value) for value in (nothing.value, nothing.low, nothing.high))
+
+
+@pytest.mark.parametrize("pairs", [5, 6, 10])
+def test_no_exact_signed_rank_test_goes_below_its_floor(pairs: int) -> None:
+    assert signed_rank_floor(pairs) == stats.wilcoxon(np.arange(1.0, pairs + 1), method="exact").pvalue
+    assert signed_rank_floor(5) == 0.0625

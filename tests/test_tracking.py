@@ -1,0 +1,86 @@
+"""The mirror shows what is stored, and its failure is one warning."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import wandb
+
+from assay.results import Measurement, TrialRecord, not_applicable
+from assay.tracking import mirror
+
+STUDY = SimpleNamespace(name="made")
+
+
+def record(trial: str) -> TrialRecord:
+    return TrialRecord(
+        trial=trial,
+        dataset="made",
+        model="mlp",
+        recipe="standard",
+        fold=0,
+        repeat=0,
+        seconds=1.5,
+        measurements=(
+            Measurement(name="accuracy", value=0.75),
+            Measurement(name="robust_accuracy", value=0.5, conditions={"attack": "pgd", "epsilon": 0.1, "steps": 20}),
+            not_applicable("epsilon", "not private"),
+        ),
+        provenance={"asked": {"seed": 7}},
+    )
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    yield tmp_path
+    wandb.teardown()
+
+
+def test_each_record_becomes_one_offline_run(offline: Path) -> None:
+    warnings: list[str] = []
+    with mirror(STUDY, enabled=True, warn=warnings.append) as show:
+        show(record("first"))
+        show(record("second"))
+    assert warnings == []
+    for trial in ("first", "second"):
+        (kept,) = offline.glob(f"wandb/offline-run-*-{trial}/*.wandb")
+        content = kept.read_bytes()
+        for said in (b"accuracy", b"robust_accuracy/attack=pgd/epsilon=0.1", b"0.75", b"seconds"):
+            assert said in content
+        assert b"epsilon/" not in content
+
+
+def test_a_failing_mirror_warns_once_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, warnings = [], []
+
+    def fail(**_: object) -> None:
+        calls.append(1)
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    with mirror(STUDY, enabled=True, warn=warnings.append) as show:
+        show(record("first"))
+        show(record("second"))
+    assert len(calls) == len(warnings) == 1
+    assert "ConnectionError: no route to host" in warnings[0]
+
+
+def test_a_mirror_that_is_off_touches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wandb, "init", lambda **_: pytest.fail("W&B was called"))
+    with mirror(STUDY, enabled=False, warn=pytest.fail) as show:
+        show(record("first"))
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "offline"), ("online", "online"), ("disabled", "disabled")])
+def test_it_is_offline_unless_the_user_says_otherwise(
+    given: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", given or "")
+    if given is None:
+        monkeypatch.delenv("WANDB_MODE")
+    with mirror(STUDY, enabled=True, warn=pytest.fail):
+        assert os.environ["WANDB_MODE"] == kept

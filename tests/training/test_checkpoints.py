@@ -1,0 +1,199 @@
+"""Weights and training state are safetensors; nothing is ever unpickled."""
+
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from assay.errors import CheckpointError
+from assay.recipes import Privacy, Recipe, Training
+from assay.threats import Bounds
+from assay.training.checkpoints import (
+    from_bytes,
+    load_weights,
+    read_weights,
+    restore_trainer,
+    to_bytes,
+    trainer_state,
+)
+from assay.training.loop import Trainer
+
+Blobs = Callable[..., tuple[Tensor, Tensor]]
+Network = Callable[..., nn.Module]
+
+RECIPES = {
+    "sgd": Recipe(training=Training(epochs=6, batch_size=16, optimizer="sgd", learning_rate=0.05, schedule="cosine")),
+    "sgd without momentum": Recipe(
+        training=Training(epochs=6, batch_size=16, optimizer="sgd", learning_rate=0.05, momentum=0.0)
+    ),
+    "adam": Recipe(training=Training(epochs=6, batch_size=16, learning_rate=0.01, weight_decay=1e-3)),
+    "private": Recipe(privacy=Privacy(epsilon=8.0), training=Training(epochs=6, batch_size=16)),
+    "adversarial": Recipe(
+        objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=Training(epochs=6, batch_size=16)
+    ),
+}
+
+
+def equal(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_tensors_and_their_description_come_back() -> None:
+    shared = torch.arange(6.0).view(2, 3)
+    tensors = {"a": shared, "b": shared.T, "c": torch.tensor(3, dtype=torch.int64), "d": torch.zeros(0)}
+    about = {"step": 3, "losses": [0.5, float("nan")], "name": "ε"}
+    back, told = from_bytes(to_bytes(tensors, about), "here")
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[name], tensors[name]) and back[name].dtype == tensors[name].dtype for name in tensors)
+    assert (told["step"], told["name"]) == (3, "ε")
+    assert str(told["losses"]) == "[0.5, nan]"
+
+
+def test_equal_content_gives_equal_bytes(network: Network) -> None:
+    assert to_bytes(network().state_dict(), {"a": 1}) == to_bytes(network().state_dict(), {"a": 1})
+
+
+def test_weights_come_back_into_a_model(network: Network, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(to_bytes(network().state_dict(), {}))
+    model = network()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    load_weights(model, read_weights(str(path)), str(path))
+    assert equal(model, network())
+
+
+def test_other_peoples_safetensors_are_read(network: Network, tmp_path: Path) -> None:
+    for metadata in (None, {"format": "pt"}):
+        save_file(network().state_dict(), tmp_path / "w.safetensors", metadata=metadata)
+        tensors, about = from_bytes((tmp_path / "w.safetensors").read_bytes(), "w")
+        assert tensors.keys() == network().state_dict().keys()
+        assert about == {}
+
+
+class Trap:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def saved_by_torch(content: Any, *, zipped: bool = True) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        lambda trap: saved_by_torch({"weights": torch.zeros(3), "trap": trap}),
+        lambda trap: saved_by_torch({"weights": torch.zeros(3), "trap": trap}, zipped=False),
+        *(lambda trap, protocol=protocol: pickle.dumps(trap, protocol) for protocol in range(2, 6)),
+    ],
+)
+def test_a_pickle_is_refused_as_one_and_never_executed(
+    pickled: Callable[[Trap], bytes], tmp_path: Path, network: Network, blobs: Blobs, blob_bounds: Bounds
+) -> None:
+    path, mark = tmp_path / "model.pt", tmp_path / "mark"
+    path.write_bytes(pickled(Trap(mark)))
+    with pytest.raises(CheckpointError, match=r"model.pt' are .*: it is a pickled checkpoint.*never unpickles"):
+        read_weights(str(path))
+    trainer = Trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0)
+    with pytest.raises(CheckpointError, match="it is a pickled checkpoint"):
+        restore_trainer(trainer, path.read_bytes())
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"weights, weights, weights", bytes(64), b"\xff" * 64])
+def test_what_is_something_else_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"are not safetensors: .*save model.state_dict\(\) with"):
+        read_weights(str(tmp_path / "w"))
+
+
+def test_a_cut_off_file_is_refused(network: Network) -> None:
+    whole = to_bytes(network().state_dict(), {})
+    for end in (4, 20, len(whole) // 2, len(whole) - 1):
+        with pytest.raises(CheckpointError, match="'cut' are not safetensors"):
+            from_bytes(whole[:end], "cut")
+
+
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_weights(str(tmp_path / (name or "nowhere")))
+
+
+def test_what_does_not_fit_is_listed(network: Network) -> None:
+    tensors = network().state_dict()
+    tensors["extra"] = tensors.pop("3.bias")
+    tensors["1.weight"] = torch.zeros(8, 6)
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(network(), tensors, "w.safetensors")
+    said = str(caught.value)
+    assert "weights 'w.safetensors' do not fit the model" in said
+    assert "missing 3.bias" in said
+    assert "unexpected extra" in said
+    assert "1.weight has shape (8, 6), the model wants (8, 5)" in said
+
+
+def test_weights_that_do_not_fit_change_nothing(network: Network) -> None:
+    model, tensors = network(), {name: value + 1 for name, value in network().state_dict().items()}
+    del tensors["3.bias"]
+    with pytest.raises(CheckpointError):
+        load_weights(model, tensors, "w")
+    assert equal(model, network())
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_restored_trainer_goes_on_bit_for_bit(
+    recipe: Recipe, network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float
+) -> None:
+    whole, first, second = (Trainer(network(), recipe, *blobs(50), bounds=blob_bounds, seed=4) for _ in range(3))
+    whole.run()
+    first.run(2)
+    state = trainer_state(first)
+    with torch.no_grad():
+        for parameter in second.model.parameters():
+            parameter.fill_(9.0)
+    restore_trainer(second, state)
+    assert (second.step, second.losses, second.seconds) == (first.step, first.losses, first.seconds)
+    second.run()
+    assert equal(second.model, whole.model)
+    assert second.losses == whole.losses
+    assert second.mechanism == whole.mechanism
+
+
+def test_the_state_of_a_trainer_that_has_not_begun_comes_back(
+    network: Network, blobs: Blobs, blob_bounds: Bounds
+) -> None:
+    one, other = (Trainer(network(), RECIPES["sgd"], *blobs(50), bounds=blob_bounds, seed=4) for _ in range(2))
+    restore_trainer(other, trainer_state(one))
+    one.run()
+    other.run()
+    assert equal(one.model, other.model)
+
+
+def test_the_state_of_another_model_is_refused(network: Network, blobs: Blobs, blob_bounds: Bounds) -> None:
+    state = trainer_state(Trainer(nn.Linear(5, 2), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0))
+    with pytest.raises(CheckpointError, match=r"'training state' do not fit the model: missing 1\.weight"):
+        restore_trainer(Trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0), state)
+
+
+def test_bare_weights_are_no_training_state(network: Network, blobs: Blobs, blob_bounds: Bounds) -> None:
+    with pytest.raises(CheckpointError, match="training state"):
+        restore_trainer(
+            Trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0),
+            to_bytes({f"model.{name}": value for name, value in network().state_dict().items()}, {}),
+        )

@@ -1,0 +1,199 @@
+"""However a batch is spread over workers, training is the same."""
+
+import copy
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import assay
+import assay.objectives
+from assay.models.mlp import MLP
+from assay.recipes import Privacy, Recipe, Training
+from assay.threats import Bounds
+from assay.training.checkpoints import from_bytes, to_bytes
+from assay.training.collective import Alone, Distributed
+from assay.training.loop import Trainer
+
+Blobs = Callable[..., tuple[Tensor, Tensor]]
+Network = Callable[..., nn.Module]
+
+SGD = Training(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.05)
+RECIPES = {
+    "standard": Recipe(training=SGD),
+    "adam": Recipe(training=Training(epochs=3, batch_size=16)),
+    "adversarial": Recipe(objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=SGD),
+    "private": Recipe(privacy=Privacy(epsilon=8.0), training=SGD),
+    "private adversarial": Recipe(
+        objective={"name": "pgd", "epsilon": 0.3, "steps": 3, "norm": "l2"}, privacy=Privacy(epsilon=8.0), training=SGD
+    ),
+}
+
+
+class Group:
+    """Workers that are threads of this process."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.barrier = threading.Barrier(size, timeout=20)
+        self.given: list[list[Tensor]] = [[] for _ in range(size)]
+        self.seeds = [0] * size
+
+
+class Member:
+    """One of a group, as a ``Collective``."""
+
+    def __init__(self, group: Group, rank: int) -> None:
+        self._group, self.rank, self.size = group, rank, group.size
+
+    def sum(self, tensors: list[Tensor]) -> list[Tensor]:
+        self._group.given[self.rank] = tensors
+        self._group.barrier.wait()
+        total = [torch.stack(each).sum(0) for each in zip(*self._group.given, strict=True)]
+        self._group.barrier.wait()
+        return total
+
+    def agree(self, seed: int) -> int:
+        self._group.seeds[self.rank] = seed
+        self._group.barrier.wait()
+        return self._group.seeds[0]
+
+
+def together(size: int, make: Callable[[Member], Trainer]) -> list[Trainer]:
+    """Every worker's trainer, after all have trained."""
+    group = Group(size)
+
+    def work(rank: int) -> Trainer:
+        trainer = make(Member(group, rank))
+        trainer.run()
+        return trainer
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(work, range(size)))
+
+
+def apart(one: Trainer, other: Trainer) -> float:
+    """Greatest difference of any weight."""
+    pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
+    return max(float((a - b).detach().abs().max()) for a, b in pairs)
+
+
+@pytest.fixture
+def make(blobs: Blobs, network: Network, blob_bounds: Bounds, given_noise: float) -> Callable[..., Trainer]:
+    # Threads share the global generator, so first weights are drawn before there are any.
+    first = network(torch.float64)
+
+    def fresh(recipe: Recipe, member: Member | None = None, n: int = 50) -> Trainer:
+        x, y = blobs(n, torch.float64)
+        return Trainer(copy.deepcopy(first), recipe, x, y, bounds=blob_bounds, seed=4, collective=member)
+
+    return fresh
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_together_equal_one_alone(make: Callable[..., Trainer], recipe: Recipe, workers: int) -> None:
+    alone = make(recipe)
+    alone.run()
+    for trainer in together(workers, lambda member: make(recipe, member)):
+        assert apart(trainer, alone) <= 1e-10
+        assert trainer.step == alone.step
+
+
+@pytest.mark.parametrize("name", ["standard", "private", "private adversarial"])
+def test_a_batch_smaller_than_the_group_leaves_some_without_records(make: Callable[..., Trainer], name: str) -> None:
+    """Batches of one record, and in the private recipes often of none."""
+    recipe = RECIPES[name].model_copy(update={"training": SGD.model_copy(update={"batch_size": 1, "epochs": 2})})
+    alone = make(recipe, n=8)
+    alone.run()
+    for trainer in together(3, lambda member: make(recipe, member, n=8)):
+        assert apart(trainer, alone) <= 1e-10
+
+
+@pytest.mark.parametrize("name", ["standard", "private"])
+def test_all_workers_hold_the_very_same_weights(make: Callable[..., Trainer], name: str) -> None:
+    one, other = together(2, lambda member: make(RECIPES[name], member))
+    assert apart(one, other) == 0
+
+
+def test_entropy_gives_other_weights_each_run_but_the_same_noise_on_all_workers(make: Callable[..., Trainer]) -> None:
+    recipe = Recipe(privacy=Privacy(epsilon=8.0, noise="entropy"), training=SGD)
+    first, second = (together(2, lambda member: make(recipe, member)) for _ in range(2))
+    assert apart(*first) == 0
+    assert apart(*second) == 0
+    assert apart(first[0], second[0]) > 1e-3
+
+
+def test_one_worker_is_its_own_sum() -> None:
+    tensors = [torch.ones(2)]
+    assert (Alone().rank, Alone().size, Alone().sum(tensors), Alone().agree(5)) == (0, 1, tensors, 5)
+
+
+def processes(tmp_path: Path, size: int) -> list[dict[str, Tensor]]:
+    """Runs this file as every rank of a gloo group; what each wrote."""
+    path = str(Path(assay.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(size), str(tmp_path)], env=environment, stderr=subprocess.PIPE
+        )
+        for rank in range(size)
+    ]
+    said = [process.communicate(timeout=60)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0] * size, said
+    return [from_bytes((tmp_path / f"{rank}").read_bytes(), "worker")[0] for rank in range(size)]
+
+
+def test_processes_over_gloo_equal_one_alone(tmp_path: Path) -> None:
+    one, other = processes(tmp_path, 2)
+    for name, trainer in (("adversarial", by_itself("adversarial")), ("private", by_itself("private"))):
+        for key, value in trainer.model.state_dict().items():
+            assert (one[f"{name}.{key}"] - value).abs().max() <= 1e-10
+            assert torch.equal(one[f"{name}.{key}"], other[f"{name}.{key}"])
+    assert one["ranks"].tolist() == other["ranks"].tolist() == [0, 1]
+    assert torch.equal(one["agreed"], other["agreed"])
+    assert int.from_bytes(bytes(one["agreed"].tolist()), "big") == 2**128 - 1
+    assert one["sums"].tolist() == other["sums"].tolist() == [3.0] * 6 + [30.0]
+
+
+def by_itself(name: str, collective: Distributed | None = None) -> Trainer:
+    """Trains a recipe on 25 fixed records in batches of 8, the last of which holds one."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(25, 5, generator=generator, dtype=torch.float64), torch.arange(25) % 2
+    bounds = Bounds(low=torch.tensor(-9.0), high=torch.tensor(9.0))
+    recipe = RECIPES[name].model_copy(update={"training": SGD.model_copy(update={"batch_size": 8})})
+    model = MLP(hidden=(8,)).build((5,), 2, seed=3).double()
+    with mock.patch("assay.privacy.update.calibrate", return_value=1.3):
+        trainer = Trainer(model, recipe, x, y, bounds=bounds, seed=4, collective=collective)
+    trainer.run()
+    return trainer
+
+
+def main(rank: int, size: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+    collective = Distributed(torch.device("cpu"))
+    found: dict[str, Tensor] = {}
+    for name in ("adversarial", "private"):
+        state = by_itself(name, collective).model.state_dict()
+        found |= {f"{name}.{key}": value for key, value in state.items()}
+    given = [torch.full((2, 3), rank + 1.0), torch.tensor(10.0 * (rank + 1))]
+    found["sums"] = torch.cat([value.reshape(-1) for value in collective.sum(given)])
+    mine = torch.tensor([float(r == collective.rank) * r for r in range(collective.size)])
+    found["ranks"] = collective.sum([mine])[0].long()
+    agreed = collective.agree(2**128 - 1 if rank == 0 else 7)
+    found["agreed"] = torch.tensor(list(agreed.to_bytes(16, "big")))
+    (folder / f"{rank}").write_bytes(to_bytes(found, {}))
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
