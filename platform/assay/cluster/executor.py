@@ -1,7 +1,9 @@
 """One pool of warm Ray actors a study: it runs trials and hosts federated clients, and nobody else imports torch."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -10,6 +12,8 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from assay.cluster.session import ray_session
 from assay.executors import Client, Outcome, answer
 
+_PATIENCE = 30.0
+"""Seconds that a federated training waits for workers beyond the first."""
 _TRIES = 2
 """How often an item is given to a worker before its death is blamed on the item."""
 
@@ -19,6 +23,9 @@ class Worker:
 
     def __init__(self) -> None:
         self._clients: dict[int, Client] = {}
+
+    def ready(self) -> None:
+        """Answers once the process has started."""
 
     def run(self, fn: Callable[..., Any], item: Any, shared: Any) -> Any:
         return fn(item, shared)
@@ -35,18 +42,15 @@ class RayExecutor:
 
     Args:
         address: cluster to join; see ``session.ray_session``.
-        workers: number of actors; one per CPU of the cluster by default.
+        workers: number of actors; as many as the cluster's CPUs carry by default.
         cpus: CPUs that each reserves; match the threads of a trial.
-        gpus: GPUs that each reserves.
     """
 
-    def __init__(
-        self, *, address: str | None = None, workers: int | None = None, cpus: int = 1, gpus: float = 0.0
-    ) -> None:
-        self._address, self._wanted = address, workers
-        self._cpus, self._gpus = cpus, gpus
+    def __init__(self, *, address: str | None = None, workers: int | None = None, cpus: int = 1) -> None:
+        self._address, self._wanted, self._cpus = address, workers, cpus
         self._session = contextlib.ExitStack()
         self._actors: list[Any] = []
+        self._gpus = 0.0
 
     def __enter__(self) -> "RayExecutor":
         return self
@@ -66,50 +70,81 @@ class RayExecutor:
         self._actors = []
         self._session.close()
 
-    def _start(self) -> None:
-        if not self._actors:
-            found = self._session.enter_context(ray_session(self._address, workers=self._wanted))
-            self._actors = [self._make() for _ in range(found)]
-
-    def _make(self) -> Any:
-        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0)(Worker).remote()
-
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
-        waiting: list[tuple[int, Any, int]] = [(index, item, 1) for index, item in enumerate(items)]
+        waiting = [_Work(index=index, item=item, attempt=1) for index, item in enumerate(items)][::-1]
         if not waiting:
             return
         self._start()
         kept = ray.put(shared)
-        waiting.reverse()
-        idle = list(range(len(self._actors)))
-        running: dict[ray.ObjectRef, tuple[int, tuple[int, Any, int]]] = {}
+        # A worker takes work once it has answered: on a busy or growing cluster some come late, and nobody waits.
+        coming = {actor.ready.remote(): place for place, actor in enumerate(self._actors)}
+        running: dict[ray.ObjectRef, tuple[int, _Work]] = {}
+        idle: list[int] = []
         while waiting or running:
             while waiting and idle:
                 place, work = idle.pop(), waiting.pop()
-                running[self._actors[place].run.remote(fn, work[1], kept)] = (place, work)
-            (ready,), _ = ray.wait(list(running), num_returns=1)
-            place, (index, item, attempt) = running.pop(ready)
+                running[self._actors[place].run.remote(fn, work.item, kept)] = (place, work)
+            (done,), _ = ray.wait([*running, *coming], num_returns=1)
+            if done in coming:
+                idle.append(coming.pop(done))
+                continue
+            place, work = running.pop(done)
             try:
-                yield Outcome(index=index, value=ray.get(ready))
+                outcome = Outcome(index=work.index, value=ray.get(done))
             except RayActorError as error:
                 self._actors[place] = self._make()
-                if attempt < _TRIES:
-                    waiting.append((index, item, attempt + 1))
-                else:
-                    yield Outcome(index=index, error=f"its worker died {attempt} times: {error}")
+                coming[self._actors[place].ready.remote()] = place
+                if work.attempt < _TRIES:
+                    waiting.append(replace(work, attempt=work.attempt + 1))
+                    continue
+                yield Outcome(index=work.index, error=f"its worker died {work.attempt} times: {error}")
+                continue
             idle.append(place)
+            yield outcome
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> "RayHost":
         self._start()
         self._replace_dead()
-        return RayHost(self._actors, clients)
+        return RayHost(self._ready(), clients)
+
+    def _start(self) -> None:
+        if self._actors:
+            return
+        found = self._session.enter_context(ray_session(self._address, workers=self._wanted, cpus=self._cpus))
+        self._gpus = gpu_share(ray.cluster_resources().get("GPU", 0.0), found)
+        self._actors = [self._make() for _ in range(found)]
+
+    def _make(self) -> Any:
+        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0)(Worker).remote()
+
+    def _ready(self) -> list[Any]:
+        """The actors that have started; waits for the first."""
+        answers = {actor.ready.remote(): actor for actor in self._actors}
+        ray.wait(list(answers), num_returns=1)
+        started, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PATIENCE)
+        return [answers[answer] for answer in answers if answer in set(started)]
 
     def _replace_dead(self) -> None:
         for place, actor in enumerate(self._actors):
+            answered, _ = ray.wait([answer := actor.ready.remote()], timeout=_PATIENCE)
             try:
-                ray.get(actor.host.remote({}))
+                ray.get(answer if answered else [])
             except RayActorError:
                 self._actors[place] = self._make()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """An item on its way."""
+
+    index: int
+    item: Any
+    attempt: int
+
+
+def gpu_share(gpus: float, workers: int) -> float:
+    """GPUs a worker: one each while they last, else a fraction such that every worker fits on one device."""
+    return 0.0 if gpus < 1 else 1.0 / math.ceil(workers / gpus)
 
 
 class RayHost:

@@ -30,7 +30,7 @@ def set_defaults() -> None:
 
 
 @contextmanager
-def ray_session(address: str | None, *, workers: int | None) -> Iterator[int]:
+def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> Iterator[int]:
     """Ray for the duration of a block; yields the number of workers to use.
 
     A job submitted to a cluster, or ``address``, joins that cluster. Otherwise Ray starts here, on the loopback
@@ -38,7 +38,8 @@ def ray_session(address: str | None, *, workers: int | None) -> Iterator[int]:
 
     Args:
         address: ``auto``, ``host:port`` or ``ray://…``; None follows ``RAY_ADDRESS``, as submitted jobs do.
-        workers: one per CPU by default.
+        workers: by default as many as fit.
+        cpus: CPUs of each worker.
 
     Raises:
         UserError: the cluster does not answer or does not know us.
@@ -53,14 +54,14 @@ def ray_session(address: str | None, *, workers: int | None) -> Iterator[int]:
         ray.init(
             # Never None: Ray would join whatever cluster a file in its temporary folder names.
             address="local",
-            num_cpus=max(workers or 0, os.cpu_count() or 1),
+            num_cpus=max((workers or 1) * cpus, os.cpu_count() or 1),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
         )
     try:
-        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
     finally:
         ray.shutdown()
 

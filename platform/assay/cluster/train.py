@@ -41,8 +41,8 @@ def train_distributed(
     """Train a recipe with its batches spread over Ray Train workers.
 
     The workers sum their gradients explicitly (gloo on CPU, NCCL on GPU), so the result is that of one worker up to
-    the order of floating-point sums. A killed worker costs the epochs since the last checkpoint that Ray has registered; a killed job goes
-    on from there when it is called again with the same ``storage``.
+    the order of floating-point sums. A killed worker costs the epochs since the last checkpoint that Ray has
+    registered; a killed job goes on from there when it is called again with the same ``storage``.
 
     Args:
         storage: absolute folder or URI, reachable from every node.

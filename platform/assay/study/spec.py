@@ -4,10 +4,10 @@ import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 # What these packages register is what a study file may name.
 import assay.attacks
@@ -23,12 +23,16 @@ from assay.registry import Settings, choice_of, explain, names, unknown
 _DEFAULT_EVALUATIONS = ("accuracy", "robustness", "privacy", "membership", "explanations", "clients", "cost")
 
 
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""A name that can stand in a path."""
+
+
 class Cohort(Settings):
     """One data set with one model, the recipes that train it and what is asked of the results."""
 
     dataset: choice_of("dataset")  # type: ignore[valid-type]
     model: choice_of("model") = Field(default="mlp")  # type: ignore[valid-type]
-    recipes: dict[str, Recipe] = Field(min_length=1)
+    recipes: dict[Name, Recipe] = Field(min_length=1)
     """By name; the others are compared with the study's ``baseline``."""
     reference_epsilon: float | None = Field(default=None, gt=0)
     """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
@@ -38,7 +42,7 @@ class Cohort(Settings):
 class Study(Settings):
     """A whole study: every recipe of every cohort over the same folds and seeds."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: Name
     title: str = ""
     question: str = ""
     """What the study is to answer, in a sentence; shown on the report."""
@@ -47,7 +51,7 @@ class Study(Settings):
     """Torch threads of each trial: part of the result, since they order floating-point sums."""
     split: Splitting = Splitting()
     baseline: str = "standard"
-    cohorts: dict[str, Cohort] = Field(min_length=1)
+    cohorts: dict[Name, Cohort] = Field(min_length=1)
 
 
 def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: Path) -> Study:

@@ -1,0 +1,110 @@
+"""Both executors keep one contract; Ray's also survives its workers."""
+
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from assay.cluster.executor import RayExecutor, gpu_share
+from assay.executors import Executor, LocalExecutor
+
+
+class Counter:
+    """A client that remembers what it was told."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.total, self.process = number, 0, os.getpid()
+
+    def __call__(self, request: int) -> tuple[int, int, int]:
+        if request < 0:
+            raise ValueError(f"client {self.number} refuses {request}")
+        if request > 100:
+            time.sleep(request)
+        self.total += request
+        return self.number, self.total, self.process
+
+
+def scaled(item: int, shared: int) -> int:
+    return item * shared
+
+
+def fatal(item: int, shared: str) -> int:
+    """Ends its process at item 1, once or always."""
+    if item == 1 and (shared == "always" or not Path(shared).exists()):
+        if shared != "always":
+            Path(shared).touch()
+        os._exit(1)
+    return item
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[RayExecutor]:
+    with RayExecutor(workers=2) as executor:
+        yield executor
+
+
+@pytest.fixture(params=["local", "ray"])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    return LocalExecutor() if request.param == "local" else request.getfixturevalue("pool")
+
+
+def test_every_item_has_one_outcome(executor: Executor) -> None:
+    outcomes = list(executor.map(scaled, range(7), 3))
+    assert sorted((o.index, o.value) for o in outcomes) == [(i, 3 * i) for i in range(7)]
+
+
+def test_clients_keep_their_state_between_calls(executor: Executor) -> None:
+    host = executor.host({number: partial(Counter, number) for number in (3, 1, 2)})
+    first = host.call({1: 10, 2: 20, 3: 30}, timeout=60)
+    second = host.call({2: 1, 3: 1}, timeout=60)
+    host.close()
+    assert [first[number][1] for number in (1, 2, 3)] == [10, 20, 30]
+    assert {number: reply[1] for number, reply in second.items()} == {2: 21, 3: 31}
+    assert all(second[number][2] == first[number][2] for number in second), "a client never moves"
+
+
+def test_a_failing_client_hides_no_other_reply(executor: Executor) -> None:
+    host = executor.host({number: partial(Counter, number) for number in (1, 2)})
+    replies = host.call({1: -1, 2: 5}, timeout=60)
+    host.close()
+    assert isinstance(replies[1], ValueError)
+    assert replies[2][1] == 5
+
+
+def test_clients_spread_over_all_workers(pool: RayExecutor) -> None:
+    host = pool.host({number: partial(Counter, number) for number in range(1, 5)})
+    replies = host.call(dict.fromkeys(range(1, 5), 1), timeout=60)
+    host.close()
+    assert len({process for _, _, process in replies.values()}) == 2
+
+
+def test_a_late_client_is_an_exception_not_a_wait(pool: RayExecutor) -> None:
+    host = pool.host({number: partial(Counter, number) for number in (1, 2)})
+    began = time.monotonic()
+    replies = host.call({1: 1, 2: 101}, timeout=2)
+    assert time.monotonic() - began < 20
+    assert replies[1][1] == 1
+    assert isinstance(replies[2], TimeoutError)
+
+
+def test_work_of_a_dead_worker_is_done_by_another(pool: RayExecutor, tmp_path: Path) -> None:
+    outcomes = list(pool.map(fatal, range(4), str(tmp_path / "once")))
+    assert sorted((o.index, o.value) for o in outcomes) == [(i, i) for i in range(4)]
+    hopeless = {o.index: o for o in pool.map(fatal, range(4), "always")}
+    assert "died 2 times" in hopeless[1].error
+    assert [hopeless[i].value for i in (0, 2, 3)] == [0, 2, 3]
+    assert len(list(pool.map(scaled, range(4), 1))) == 4, "the pool is whole again"
+
+
+def test_no_work_starts_no_ray() -> None:
+    executor = RayExecutor(workers=2)
+    assert list(executor.map(scaled, [], 1)) == []
+    assert executor._actors == []
+
+
+@pytest.mark.parametrize(("gpus", "workers", "share"), [(0, 4, 0), (4, 4, 1), (8, 4, 1), (2, 3, 0.5), (1, 5, 0.2)])
+def test_every_worker_fits_on_one_gpu(gpus: float, workers: int, share: float) -> None:
+    assert gpu_share(gpus, workers) == share

@@ -1,0 +1,389 @@
+"""One page that needs nothing else, says everything that the results say, and trusts no name."""
+
+import html
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from plotly.offline import get_plotlyjs
+
+from assay.data.arrays import Arrays
+from assay.report.page import Publisher, cell_text, comparison_text, described, interval_text, publish, shown
+from assay.report.scorecard import Cell, Scorecard, columns
+from assay.results import Measurement, TrialRecord
+from assay.statistics import Comparison, Summary
+from assay.study.plan import load_datasets
+from assay.study.spec import Study
+from assay.study.store import Store
+
+MakeStudy = Callable[..., Study]
+Fill = Callable[..., Store]
+Trial = Callable[..., TrialRecord]
+
+COLUMNS = {column.key: column for column in columns(0.3)}
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes, and the text between."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(page.replace(get_plotlyjs(), "/* plotly */"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+
+def write(study: Study, store: Store) -> str:
+    publish(study, load_datasets(study), store)
+    return store.read_text("report.html")
+
+
+@pytest.fixture(scope="session")
+def page(study: MakeStudy, whole: Store) -> str:
+    """The page of the finished default study."""
+    return write(study(), whole)
+
+
+@pytest.fixture
+def render(fill: Fill, tmp_path: Path) -> Callable[..., str]:
+    """The page of a study of which the given records are stored."""
+    return lambda study, records=None: write(study, fill(study, tmp_path / "results", records))
+
+
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    tags = Tags(page)
+    assert not tags.all("link")
+    assert not tags.all("iframe")
+    assert not tags.all("img")
+    assert not [attributes for _, attributes in tags.tags if {"src", "srcset", "action", "formaction"} & set(attributes)]
+    assert all(attributes["href"].startswith("#") for attributes in tags.all("a"))
+    own = page.replace(get_plotlyjs(), "")
+    for reaching_out in ("@import", "url(", "fetch(", "XMLHttpRequest", "WebSocket", "import(", "sendBeacon"):
+        assert reaching_out not in own
+    assert not re.search(r"https?://", own)
+
+
+def test_every_link_leads_somewhere(page: str) -> None:
+    tags = Tags(page)
+    places = {attributes["id"] for _, attributes in tags.tags if "id" in attributes}
+    assert {attributes["href"].removeprefix("#") for attributes in tags.all("a")} <= places
+
+
+def test_every_recipe_warning_and_verdict_is_there(page: str, card: Scorecard) -> None:
+    text = Tags(page).text
+    for recipe in card.recipes:
+        assert recipe in text
+    for cell in card.cells.values():
+        for warning in cell.warnings:
+            assert warning in text
+    for check in card.checks.itertuples():
+        assert check.rule.replace("_", " ") in text
+    for column in card.evidence:
+        assert column.meaning in text
+
+
+def test_every_figure_of_the_scorecard_is_there(page: str, card: Scorecard) -> None:
+    text = Tags(page).text
+    for (_, key), cell in card.cells.items():
+        assert cell_text(cell, COLUMNS[key]) in text
+        assert interval_text(cell, COLUMNS[key]) in text
+    for (_, key), comparison in card.comparisons.items():
+        assert comparison_text(comparison, COLUMNS[key]) in text
+
+
+def test_a_finished_study_says_so(page: str) -> None:
+    text = Tags(page).text
+    assert "9 of 9 trials finished" in text
+    assert "not complete" not in text
+    assert "failed and are missing" not in text
+    assert "3 -fold cross-validation" in text
+
+
+def test_how_it_was_run_stands_below(page: str) -> None:
+    text = Tags(page).text
+    for words in ("abc123", "torch", "seed 0", "recipes:", "Licence: unknown", "bounds"[:6]):
+        assert words in text
+
+
+def test_an_unfinished_study_says_what_is_missing(render: Callable[..., str], study: MakeStudy, trial: Trial) -> None:
+    records = [trial("standard", 0, only={"accuracy"}), trial("private", 0, only={"accuracy"})]
+    text = Tags(render(study(), records)).text
+    assert "2 of 9 trials finished" in text
+    assert "This study is not complete: 7 trials are still to come" in text
+
+
+def test_a_study_that_has_only_begun_has_a_page(render: Callable[..., str], study: MakeStudy) -> None:
+    text = Tags(render(study(cohort={"reference_epsilon": None}), [])).text
+    assert "0 of 9 trials finished" in text
+    assert "9 trials are still to come" in text
+
+
+def test_failures_are_named_with_their_reason(render: Callable[..., str], study: MakeStudy, trial: Trial) -> None:
+    records = [trial("standard", fold, only={"accuracy"}) for fold in range(2)]
+    failed = trial("standard", 2, error=f"ValueError: {EVIL}\n  File trial.py, line 3")
+    text = Tags(render(study({"standard": {}}), [*records, failed])).text
+    assert "1 trials failed and are missing from every figure" in text
+    assert f"standard · fold 3: ValueError: {EVIL}" in text
+    assert "line 3" not in text
+    assert "2 of 3 trials finished" in text
+
+
+def test_what_has_failed_is_not_still_to_come(render: Callable[..., str], study: MakeStudy, trial: Trial) -> None:
+    records = [trial("standard", fold, only={"accuracy"}) for fold in range(2)]
+    page = render(study({"standard": {}}), [*records, trial("standard", 2, error="ValueError: odd")])
+    assert "still to come" not in Tags(page).text
+
+
+def test_a_study_of_failures_has_a_page(render: Callable[..., str], study: MakeStudy, trial: Trial) -> None:
+    records = [trial("standard", fold, error="ValueError: odd") for fold in range(3)]
+    assert "3 trials failed" in Tags(render(study({"standard": {}}), records)).text
+
+
+def test_names_are_shown_and_never_run(render: Callable[..., str], study: MakeStudy, trial: Trial) -> None:
+    asked = study(
+        {EVIL: {}},
+        title=f"title {EVIL}",
+        question=f"question {EVIL}",
+        baseline=EVIL,
+    )
+    raw = asked.model_dump(mode="json")
+    raw["cohorts"]["made"]["dataset"] |= {"units": f"units {EVIL}", "licence": EVIL, "citation": EVIL}
+    asked = Study.model_validate(raw)
+    warned = Measurement(name="accuracy", value=0.9, warnings=(f"warning {EVIL}",))
+    records = [trial(EVIL, fold, trial=f"t{fold}", measurements=(warned,)) for fold in range(3)]
+    tags, harmless = Tags(render(asked, records)), Tags(render(study({"standard": {}}), []))
+    assert not tags.all("img")
+    assert not [attributes for _, attributes in tags.tags if any(key.startswith("on") for key in attributes)]
+    assert all("alert(1)" not in attributes.get("src", "") for attributes in tags.all("script"))
+    for words in ("title", "question", "units", "warning"):
+        assert f"{words} {EVIL}" in tags.text
+    # A script more for the clients' figure would be one too many: no recipe is federated here.
+    assert len(tags.all("script")) == len(harmless.all("script"))
+
+
+def test_two_cohorts_on_the_same_data_are_kept_apart(
+    render: Callable[..., str], study: MakeStudy, trial: Trial
+) -> None:
+    raw = study({"standard": {}}).model_dump(mode="json")
+    small = {**raw["cohorts"]["made"], "model": {"name": "mlp", "hidden": [2]}}
+    asked = Study.model_validate({**raw, "cohorts": {"large": raw["cohorts"]["made"], "small": small}})
+
+    def record(cohort: str, fold: int, base: float) -> TrialRecord:
+        about = {"asked": {"cohort": cohort}}
+        return trial("standard", fold, base=base, only={"accuracy"}, trial=f"{cohort}{fold}", provenance=about)
+
+    records = [record(name, fold, base) for name, base in (("large", 0.9), ("small", 0.5)) for fold in range(3)]
+    text = Tags(render(asked, records)).text
+    assert "91.0%" in text
+    assert "51.0%" in text
+
+
+def test_a_given_model_is_not_said_to_be_cross_validated(
+    render: Callable[..., str], study: MakeStudy, trial: Trial
+) -> None:
+    text = Tags(render(study({"given": {}}, split={"folds": 1}, baseline="given"), [trial("given", 0)])).text
+    assert "a given model, tested on every record" in text
+    assert "its 95 % interval over records" in text
+    for words in ("cross-validation", "Significance", "Every comparison"):
+        assert words not in text
+
+
+def test_a_page_is_replaced_as_the_study_grows(study: MakeStudy, fill: Fill, trial: Trial, tmp_path: Path) -> None:
+    asked = study({"standard": {}})
+    store = fill(asked, tmp_path, [])
+    publisher = Publisher(asked, store)
+    publisher.publish()
+    assert publisher.path == str(tmp_path / "report.html")
+    store.write(trial("standard", 0, only={"accuracy"}))
+    publisher.publish()
+    assert "1 of 3 trials finished" in Tags(store.read_text("report.html")).text
+
+
+def test_the_data_are_read_once(
+    study: MakeStudy, fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = study({"standard": {}})
+    publisher, reads, load = Publisher(asked, fill(asked, tmp_path, [])), [], Arrays.load
+    monkeypatch.setattr(Arrays, "load", lambda self: (reads.append(1), load(self))[1])
+    publisher.publish()
+    publisher.publish()
+    assert reads == [1]
+
+
+@pytest.mark.parametrize("key", [key for key, column in COLUMNS.items() if column.better != "neither"])
+def test_intervals_stay_within_what_is_possible(key: str) -> None:
+    column = COLUMNS[key]
+    text = interval_text(Cell(summary=Summary(mean=0.5, deviation=1, low=-7.0, high=8.0, count=3)), column)
+    low, high = (float(end) for end in text.split(" – "))
+    scale = 100 if column.unit == "percent" else 1
+    assert low == scale * column.least
+    assert high == scale * min(column.most, 8.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.1234, "percent", "12.3%"),
+        (1.0, "percent", "100.0%"),
+        (0.1234, "number", "0.12"),
+        (12345.6, "number", "1.23e+04"),
+        (-0.5, "number", "-0.50"),
+        (1.234, "seconds", "1.23 s"),
+        (float("nan"), "percent", "–"),
+    ],
+)
+def test_figures_have_as_many_digits_as_a_reader_can_use(value: float, unit: str, text: str) -> None:
+    assert shown(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "key", "text"),
+    [
+        (Cell(summary=None, why="the recipe is not private (ε = ∞)"), "epsilon", "∞"),
+        (Cell(summary=None, why="no trial has finished"), "epsilon", "–"),
+        (Cell(summary=None, why="not private"), "accuracy", "–"),
+        (Cell(summary=None, why="δ above 1/n", failed=True), "epsilon", "failed"),
+        (Cell(summary=Summary(mean=0.5, deviation=0, low=0, high=1, count=2)), "accuracy", "50.0%"),
+    ],
+)
+def test_what_is_missing_is_never_zero(cell: Cell, key: str, text: str) -> None:
+    assert cell_text(cell, COLUMNS[key]) == text
+
+
+def test_differences_are_in_points_with_their_interval() -> None:
+    found = Comparison(
+        difference=-0.0312, low=-0.05, high=0.0123, p=0.1, p_holm=0.2, effect=-1, detectable=0.02, count=5
+    )
+    assert comparison_text(found, COLUMNS["accuracy"]) == "-3.1 points (-5.0 to +1.2)"
+    assert comparison_text(found, COLUMNS["auroc"]) == "-0.031 (-0.050 to +0.012)"
+
+
+def test_recipes_are_told_in_words(study: MakeStudy) -> None:
+    asked = study(
+        {
+            "both": {
+                "objective": {"name": "pgd", "epsilon": 0.3},
+                "privacy": {"epsilon": 8},
+                "federation": {"clients": 3, "rounds": 7},
+                "training": {"batch_size": 32},
+            }
+        }
+    )
+    assert described(asked, "made", "both") == (
+        "objective pgd (epsilon 0.3, steps 7, relative step 2.5, norm linf); DP-SGD to ε = 8, δ = 1e-05, clipping 1; "
+        "fedavg over 3 clients (iid), 7 rounds of 2 epochs; batches of 32, adam at 0.001"
+    )
+
+
+# What a browser makes of it.
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="the headless test needs playwright")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("the headless test needs chromium on the PATH")
+    with api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield found
+        found.close()
+
+
+class Visit:
+    """A page as a browser at 1280 × 900 opened it, with everything that it complained of or asked for."""
+
+    def __init__(self, browser: Any, folder: Path, content: str) -> None:
+        (folder / "report.html").write_text(content, encoding="utf-8")
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self.page = browser.new_page(viewport={"width": 1280, "height": 900})
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("dialog", lambda dialog: (self.errors.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        self.address = (folder / "report.html").as_uri()
+        self.page.goto(self.address)
+        self.page.wait_for_function("document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
+        self.page.wait_for_load_state("networkidle")
+
+
+def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, page)
+    assert visit.errors == []
+    assert visit.requests == [visit.address]
+    plots = visit.page.locator(".js-plotly-plot")
+    assert plots.count() == 8
+    assert visit.page.locator(".plotly-graph-div").count() == 8
+    for number in range(8):
+        assert plots.nth(number).locator(".main-svg").count() >= 1
+        box = plots.nth(number).bounding_box()
+        assert box["width"] > 300
+        assert box["height"] > 100
+    headings = [text.strip() for text in visit.page.locator("h1, h2").all_inner_texts()]
+    assert headings == [
+        "Made up",
+        "Scorecard: patients",
+        "Robustness against attack",
+        "Privacy against utility",
+        "Accuracy at each client",
+        "Faithfulness of explanations",
+        "Cost",
+        "Significance",
+        "Checks",
+        "How it was run",
+    ]
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    visit.page.close()
+
+
+def test_a_browser_runs_no_name(
+    browser: Any, render: Callable[..., str], study: MakeStudy, trial: Trial, tmp_path: Path
+) -> None:
+    asked = study({EVIL: {}}, title=EVIL, baseline=EVIL)
+    records = [trial(EVIL, fold, base=0.8, trial=f"t{fold}") for fold in range(3)]
+    visit = Visit(browser, tmp_path, render(asked, records))
+    assert visit.errors == []
+    assert visit.requests == [visit.address]
+    assert visit.page.title() == f"{EVIL} · Assay"
+    visit.page.close()
+
+
+def test_a_browser_shows_an_unfinished_study(
+    browser: Any, render: Callable[..., str], study: MakeStudy, trial: Trial, tmp_path: Path
+) -> None:
+    visit = Visit(browser, tmp_path, render(study(), [trial("standard", 0)]))
+    assert visit.errors == []
+    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 7
+    assert visit.page.locator(".notice").is_visible()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    visit.page.close()
