@@ -83,9 +83,7 @@ def test_unequal_numbers_of_values_are_no_pairs() -> None:
     [(0.1, 0.049, "higher"), (-0.1, 0.049, "lower"), (0.1, 0.051, "inconclusive"), (0.1, math.nan, "inconclusive")],
 )
 def test_the_verdict_follows_p_after_holm(difference: float, p_holm: float, verdict: str) -> None:
-    found = Comparison(
-        difference=difference, low=0, high=0, p=0.001, p_holm=p_holm, effect=1, detectable=1, count=5
-    )
+    found = Comparison(difference=difference, low=0, high=0, p=0.001, p_holm=p_holm, effect=1, detectable=1, count=5)
     assert found.verdict == verdict
 
 
@@ -113,7 +111,7 @@ def test_an_impossible_share_is_refused(successes: int, n: int) -> None:
 
 
 # Few examples: statsmodels collects garbage at every call.
-@settings(max_examples=8)
+@settings(max_examples=3)
 @given(st.lists(fractions, min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(ps: list[float]) -> None:
     assert holm(ps) == pytest.approx(multipletests(ps, method="holm")[1].tolist())
@@ -184,9 +182,7 @@ def test_bootstrap_gives_the_statistic_of_all_records_and_the_quantiles_of_its_d
 
 
 def test_bootstrap_counts_no_draw_without_a_value() -> None:
-    found = bootstrap(
-        lambda rows: 1.0 if 0 in rows else math.nan, 3, generator=np.random.default_rng(0), draws=50
-    )
+    found = bootstrap(lambda rows: 1.0 if 0 in rows else math.nan, 3, generator=np.random.default_rng(0), draws=50)
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
     nothing = bootstrap(lambda rows: math.nan, 3, generator=np.random.default_rng(0), draws=50)
     assert all(math.isnan(value) for value in (nothing.value, nothing.low, nothing.high))

@@ -48,6 +48,16 @@ class Threat:
         """The same threat with another radius."""
         return replace(self, epsilon=epsilon)
 
+    def capped(self, x: Tensor) -> "Threat":
+        """The same set of records with a finite radius: no change within the bounds is longer than the box of valid ones.
+
+        Args:
+            x: (n, ...) records, for their shape.
+        """
+        box = (self.bounds.high - self.bounds.low).to(x).expand_as(x[0])
+        size = float(box.max() if self.norm == "linf" else box.norm())
+        return self if self.epsilon <= size else self.at(size)
+
     def project(self, perturbed: Tensor, original: Tensor) -> Tensor:
         """The nearest allowed records, (n, ...). Clipping to bounds never leaves the ball: the original is valid."""
         change = perturbed - original

@@ -49,9 +49,7 @@ def subject(make: Make) -> Callable[..., Subject]:
     def build(**settings: Any) -> Subject:
         y = np.arange(100) % 3 == 0
         logits = np.eye(2)[np.where(np.arange(100) < 57, y, ~y).astype(int)]
-        return make(
-            nn.Identity(), logits, y, **{"train": TRAIN, "recipe": Recipe(federation=FEDERATION), **settings}
-        )
+        return make(nn.Identity(), logits, y, **{"train": TRAIN, "recipe": Recipe(federation=FEDERATION), **settings})
 
     return build
 

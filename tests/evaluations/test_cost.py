@@ -15,9 +15,7 @@ One = Callable[..., Measurement]
 RECORDS = np.zeros((5, 4)), [0, 1, 0, 1, 0]
 
 
-def test_times_come_from_the_log_and_parameters_from_the_model(
-    make: Make, log: Callable[..., Any], one: One
-) -> None:
+def test_times_come_from_the_log_and_parameters_from_the_model(make: Make, log: Callable[..., Any], one: One) -> None:
     found = Cost().measure(make(nn.Linear(4, 2), *RECORDS, train=[0, 1, 2], log=log()))
     assert one(found, "parameters").value == 4 * 2 + 2
     seconds, summed = one(found, "training_seconds"), one(found, "training_worker_seconds")

@@ -86,9 +86,7 @@ def test_the_rate_is_the_best_point_of_the_curve(
     measure: Callable[..., Any], overfitted: nn.Module, records: tuple[np.ndarray, np.ndarray], one: One
 ) -> None:
     found = measure(overfitted)
-    false_positives, true_positives, _ = roc_curve(
-        IS_MEMBER, -losses(overfitted, records), drop_intermediate=False
-    )
+    false_positives, true_positives, _ = roc_curve(IS_MEMBER, -losses(overfitted, records), drop_intermediate=False)
     for rate in (0.1, 0.01):
         best = true_positives[false_positives <= rate].max()
         tpr = one(found, "membership_tpr", false_positive_rate=rate)
@@ -108,9 +106,7 @@ def test_a_rate_of_one_per_cent_needs_a_thousand_others(
         assert rare.warnings == ("TPR at 1.0% FPR needs at least 1000 non-members, there are 999",)
 
 
-def test_confidence_without_bound_hides_nobody(
-    measure: Callable[..., Any], overfitted: nn.Module, one: One
-) -> None:
+def test_confidence_without_bound_hides_nobody(measure: Callable[..., Any], overfitted: nn.Module, one: One) -> None:
     class Shouting(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return overfitted(x) * 2.0**20

@@ -34,9 +34,7 @@ def subject(make: Make, log: Callable[..., Any]) -> Callable[..., Subject]:
             privacy=Privacy(epsilon=8, noise=noise, max_grad_norm=0.7),
             federation=Federation(clients=clients) if clients else None,
         )
-        told = {
-            name: asdict(mechanism) for name, mechanism in zip(spenders, mechanisms or [MECHANISM], strict=True)
-        }
+        told = {name: asdict(mechanism) for name, mechanism in zip(spenders, mechanisms or [MECHANISM], strict=True)}
         x, y = np.arange(250.0)[:, None], np.arange(250) % 2
         return make(
             nn.Identity(), x, y, train=np.arange(200), recipe=recipe, log=log(mechanisms=told), about=about or {}

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from assay.data.base import Dataset
+from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness, worst_case
-from assay.errors import SpecError
 from assay.registry import build
 from assay.results import Measurement
 

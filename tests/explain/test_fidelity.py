@@ -1,5 +1,7 @@
 """Deletion and insertion curves against a loop over single features of single records."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -23,15 +25,14 @@ def x() -> Tensor:
 TARGET = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
-def by_hand(model: nn.Module, record: Tensor, target: int, scores: Tensor, begin: Tensor, end: Tensor) -> float:
+def by_hand(model: nn.Module, record: Tensor, target: int, scores: Tensor, *, begin: Tensor, end: Tensor) -> float:
     """Area under the probability while one input after the other changes from ``begin`` to ``end``."""
     current, probabilities = begin.clone(), []
     for place in [None, *sorted(range(len(record)), key=lambda i: -float(scores[i]))]:
         if place is not None:
             current[place] = end[place]
         probabilities.append(float(model(current[None]).softmax(1)[0, target].detach()))
-    pairs = zip(probabilities, probabilities[1:], strict=False)
-    return sum((one + other) / 2 for one, other in pairs) / len(record)
+    return sum((one + other) / 2 for one, other in pairwise(probabilities)) / len(record)
 
 
 @pytest.mark.parametrize("curve", [deletion, insertion])
@@ -39,8 +40,9 @@ def test_curves_are_those_of_a_loop(curve: object, model: nn.Module, x: Tensor) 
     scores = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
     found = curve(model, x, TARGET, scores, replacement=REPLACEMENT)  # type: ignore[operator]
     for i in range(6):
-        ends = (x[i], REPLACEMENT[0]) if curve is deletion else (REPLACEMENT[0], x[i])
-        assert float(found[i]) == pytest.approx(by_hand(model, x[i], int(TARGET[i]), scores[i], *ends), abs=1e-6)
+        begin, end = (x[i], REPLACEMENT[0]) if curve is deletion else (REPLACEMENT[0], x[i])
+        expected = by_hand(model, x[i], int(TARGET[i]), scores[i], begin=begin, end=end)
+        assert float(found[i]) == pytest.approx(expected, abs=1e-6)
 
 
 def linear_in_order(inputs: int, values: list[float]) -> tuple[nn.Module, Tensor, Tensor]:

@@ -23,8 +23,14 @@ SOME = {"accuracy", "worst_case_accuracy"}
 SHARE = (1 / 3) / (2 / 3 * 0.85)
 
 
+def trials(trial: Trial, bases: dict[str, tuple[float, ...]]) -> list[TrialRecord]:
+    """Trials of the given accuracies, fold by fold."""
+    return [trial(recipe, i, base=base, only=SOME) for recipe, row in bases.items() for i, base in enumerate(row)]
+
+
 def test_each_cell_is_the_mean_over_folds_with_its_corrected_interval(card: Scorecard) -> None:
-    cell, expected = card.cells["private", "accuracy"].summary, statistics.summarise([0.8, 0.81, 0.82], test_share=SHARE)
+    cell = card.cells["private", "accuracy"].summary
+    expected = statistics.summarise([0.8, 0.81, 0.82], test_share=SHARE)
     assert (cell.mean, cell.low, cell.high) == pytest.approx((expected.mean, expected.low, expected.high))
     assert cell.count == 3
     assert card.cells["standard", "robust"].summary.mean == pytest.approx(0.91 - 0.45)
@@ -77,7 +83,7 @@ def test_only_folds_that_both_recipes_have_are_compared(study: MakeStudy, frame:
 
 def test_holm_is_taken_over_the_recipes_of_each_figure(study: MakeStudy, frame: Frame, trial: Trial) -> None:
     bases = {"standard": (0.9, 0.88, 0.91), "private": (0.8, 0.85, 0.78), "fed": (0.88, 0.86, 0.9)}
-    records = [trial(recipe, fold, base=base, only=SOME) for recipe, row in bases.items() for fold, base in enumerate(row)]
+    records = trials(trial, bases)
     card = scorecard(study(), "made", frame(study(), records))
     for key in ("accuracy", "robust"):
         ps = [card.comparisons[recipe, key].p for recipe in ("private", "fed")]
@@ -91,7 +97,7 @@ def test_what_cannot_be_better_or_worse_is_not_compared(card: Scorecard) -> None
 
 def test_the_analysis_of_variance_takes_complete_folds(study: MakeStudy, frame: Frame, trial: Trial) -> None:
     bases = {"standard": (0.9, 0.88, 0.91), "private": (0.8, 0.85, 0.78), "fed": (0.88, 0.86)}
-    records = [trial(recipe, fold, base=base, only=SOME) for recipe, row in bases.items() for fold, base in enumerate(row)]
+    records = trials(trial, bases)
     card = scorecard(study(), "made", frame(study(), records))
     values = np.array([[0.9, 0.8, 0.88], [0.89, 0.86, 0.87]])
     assert card.anova["accuracy"].f == pytest.approx(statistics.blocked_anova(values).f)
@@ -126,12 +132,8 @@ def test_what_is_missing_says_why(study: MakeStudy, frame: Frame, trial: Trial) 
     assert card.cells["fed", "accuracy"].why == "no trial has finished"
 
 
-def test_a_figure_that_was_never_asked_for_is_no_unfinished_trial(
-    study: MakeStudy, frame: Frame, trial: Trial
-) -> None:
-    records = [
-        trial("standard", fold, measurements=(Measurement(name="accuracy", value=0.9),)) for fold in range(3)
-    ]
+def test_a_figure_that_was_never_asked_for_is_no_unfinished_trial(study: MakeStudy, frame: Frame, trial: Trial) -> None:
+    records = [trial("standard", fold, measurements=(Measurement(name="accuracy", value=0.9),)) for fold in range(3)]
     card = scorecard(study(), "made", frame(study(), records))
     assert card.cells["standard", "insertion"].why != "no trial has finished"
 

@@ -48,17 +48,25 @@ class Counting(LocalExecutor):
         return super().host(clients)
 
 
+Go = Callable[..., Summary]
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "results"))
 
 
 @pytest.fixture
-def go(store: Store, watcher: Callable[[], Any]) -> Callable[..., Summary]:
+def undisturbed(tmp_path: Path) -> Store:
+    """Where a run that nothing interrupts keeps its results."""
+    return Store(str(tmp_path / "undisturbed"))
+
+
+@pytest.fixture
+def go(store: Store, watcher: Callable[[], Any]) -> Go:
     def run(study: Study, **settings: Any) -> Summary:
-        defaults: dict[str, Any] = {"watcher": watcher(), "publish": lambda: None}
-        target = settings.pop("store", store)
-        return run_study(study, target, settings.pop("executor", LocalExecutor()), **{**defaults, **settings})
+        defaults = {"store": store, "executor": LocalExecutor(), "watcher": watcher(), "publish": lambda: None}
+        return run_study(study, **{**defaults, **settings})
 
     return run
 
@@ -70,9 +78,7 @@ def figures(store: Store) -> pd.DataFrame:
     return frame.sort_values(["trial", "name"], kind="stable").reset_index(drop=True)
 
 
-def test_every_trial_is_run_stored_and_shown(
-    tiny: Tiny, go: Callable[..., Summary], store: Store, watcher: Callable[[], Any]
-) -> None:
+def test_every_trial_is_run_stored_and_shown(tiny: Tiny, go: Go, store: Store, watcher: Callable[[], Any]) -> None:
     memory, mirrored = watcher(), []
     summary = go(tiny(), watcher=memory, mirror=mirrored.append)
     assert (summary.planned, summary.ran, dict(summary.failures), summary.workers) == (4, 4, {}, 1)
@@ -85,14 +91,14 @@ def test_every_trial_is_run_stored_and_shown(
     assert all(store.checkpoint(trial) for trial in store.finished())
 
 
-def test_the_time_of_trials_is_told_apart_from_our_own(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+def test_the_time_of_trials_is_told_apart_from_our_own(tiny: Tiny, go: Go, store: Store) -> None:
     summary = go(tiny())
     assert summary.trial_seconds == pytest.approx(sum(store.seconds().values()))
     assert summary.own_seconds == pytest.approx(summary.seconds - summary.trial_seconds)
     assert 0 < summary.own_seconds < summary.own_limit == pytest.approx(0.2 * summary.trial_seconds + 15)
 
 
-def test_a_second_run_runs_nothing(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+def test_a_second_run_runs_nothing(tiny: Tiny, go: Go, store: Store) -> None:
     go(tiny())
     before, executor = store.frame(), Counting()
     summary = go(tiny(), executor=executor)
@@ -100,7 +106,7 @@ def test_a_second_run_runs_nothing(tiny: Tiny, go: Callable[..., Summary], store
     assert store.frame().equals(before)
 
 
-def test_force_runs_everything_again(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+def test_force_runs_everything_again(tiny: Tiny, go: Go, store: Store) -> None:
     go(tiny(FEDERATED))
     before, executor = figures(store), Counting()
     summary = go(tiny(FEDERATED), executor=executor, force=True)
@@ -108,15 +114,13 @@ def test_force_runs_everything_again(tiny: Tiny, go: Callable[..., Summary], sto
     assert figures(store).equals(before)
 
 
-def test_only_what_is_missing_is_run(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+def test_only_what_is_missing_is_run(tiny: Tiny, go: Go, store: Store) -> None:
     go(tiny({"standard": {}}))
     summary = go(tiny({"standard": {}, "third": {"training": {"epochs": 1}}}))
     assert (summary.planned, summary.ran) == (4, 2)
 
 
-def test_a_changed_plan_sets_old_trials_aside_and_takes_them_back(
-    tiny: Tiny, go: Callable[..., Summary], store: Store
-) -> None:
+def test_a_changed_plan_sets_old_trials_aside_and_takes_them_back(tiny: Tiny, go: Go, store: Store) -> None:
     go(tiny({"standard": {}}))
     before = store.finished()
     go(tiny({"standard": {"training": {"epochs": 1}}}))
@@ -128,7 +132,7 @@ def test_a_changed_plan_sets_old_trials_aside_and_takes_them_back(
 
 
 def test_a_failing_trial_is_recorded_and_alone_retried(
-    tiny: Tiny, go: Callable[..., Summary], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, go: Go, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flag = tmp_path / "strike"
     flag.touch()
@@ -156,7 +160,7 @@ def test_a_failing_trial_is_recorded_and_alone_retried(
     assert len(store.finished()) == 6
 
 
-def test_a_worker_that_dies_is_a_failed_trial(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+def test_a_worker_that_dies_is_a_failed_trial(tiny: Tiny, go: Go, store: Store) -> None:
     from assay.executors import Outcome
 
     class Deadly(LocalExecutor):
@@ -171,7 +175,7 @@ def test_a_worker_that_dies_is_a_failed_trial(tiny: Tiny, go: Callable[..., Summ
 
 
 def test_a_federated_trial_that_fails_stops_no_other(
-    tiny: Tiny, go: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, go: Go, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Hostless(LocalExecutor):
         def host(self, clients: Any) -> Any:
@@ -184,7 +188,7 @@ def test_a_federated_trial_that_fails_stops_no_other(
     assert len(store.finished()) == 4
 
 
-def test_what_a_federation_trained_is_not_trained_again(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+def test_what_a_federation_trained_is_not_trained_again(tiny: Tiny, go: Go, store: Store) -> None:
     go(tiny(FEDERATED))
     before = figures(store)
     federated = set(store.frame().query("recipe == 'fed'")["trial"])
@@ -196,15 +200,13 @@ def test_what_a_federation_trained_is_not_trained_again(tiny: Tiny, go: Callable
     assert figures(store).equals(before)
 
 
-def test_rounds_of_a_federation_are_shown(
-    tiny: Tiny, go: Callable[..., Summary], watcher: Callable[[], Any]
-) -> None:
+def test_rounds_of_a_federation_are_shown(tiny: Tiny, go: Go, watcher: Callable[[], Any]) -> None:
     memory = watcher()
     go(tiny(FEDERATED), watcher=memory)
     assert memory.rounds == [("fed", 1, 2), ("fed", 2, 2)] * 2
 
 
-def test_what_was_asked_lies_beside_the_results(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+def test_what_was_asked_lies_beside_the_results(tiny: Tiny, go: Go, store: Store) -> None:
     study = tiny(question="Is it fit?")
     go(study, environment={"git_commit": "abc", "gpus": 0})
     about = yaml.safe_load(store.read_text("study.yaml"))
@@ -216,16 +218,14 @@ def test_what_was_asked_lies_beside_the_results(tiny: Tiny, go: Callable[..., Su
     assert about["started"].endswith("+00:00")
 
 
-def test_the_report_is_published_after_the_first_fold_and_at_the_end(
-    tiny: Tiny, go: Callable[..., Summary], store: Store
-) -> None:
+def test_the_report_is_published_after_the_first_fold_and_at_the_end(tiny: Tiny, go: Go, store: Store) -> None:
     finished: list[int] = []
     go(tiny(split={"folds": 3}), publish=lambda: finished.append(len(store.finished())))
     assert finished == [2, 6]
 
 
 def test_the_report_is_published_now_and_then(
-    tiny: Tiny, go: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, go: Go, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "PUBLISH_EVERY", 0.0)
     finished: list[int] = []
@@ -233,14 +233,14 @@ def test_the_report_is_published_now_and_then(
     assert finished == [2, 3, 4, 5, 6]
 
 
-def test_the_report_is_published_even_if_nothing_was_run(tiny: Tiny, go: Callable[..., Summary]) -> None:
+def test_the_report_is_published_even_if_nothing_was_run(tiny: Tiny, go: Go) -> None:
     go(tiny())
     published: list[int] = []
     go(tiny(), publish=lambda: published.append(1))
     assert published == [1]
 
 
-def test_a_study_that_is_being_written_is_left_alone(tiny: Tiny, go: Callable[..., Summary], store: Store) -> None:
+def test_a_study_that_is_being_written_is_left_alone(tiny: Tiny, go: Go, store: Store) -> None:
     with store.locked(), pytest.raises(UserError, match="another job is writing"):
         go(tiny())
     assert store.finished() == set()
@@ -258,25 +258,16 @@ def interrupt_after(number: int) -> Callable[..., None]:
 
 
 # The first report comes after one trial of each of the three recipes.
-@pytest.mark.parametrize(("where", "number", "kept"), [("mirror", 1, 1), ("mirror", 5, 5), ("publish", 1, 3)])
+@pytest.mark.parametrize("interrupted", [("mirror", 1, 1), ("mirror", 5, 5), ("publish", 1, 3)], ids=str)
 def test_an_interrupt_loses_nothing_and_changes_nothing(
-    tiny: Tiny,
-    go: Callable[..., Summary],
-    store: Store,
-    tmp_path: Path,
-    watcher: Callable[[], Any],
-    where: str,
-    number: int,
-    kept: int,
+    tiny: Tiny, go: Go, store: Store, undisturbed: Store, interrupted: tuple[str, int, int]
 ) -> None:
     recipes = {**FEDERATED, "private": {"privacy": {"epsilon": 8}}}
-    undisturbed = Store(str(tmp_path / "undisturbed"))
     go(tiny(recipes), store=undisturbed)
 
-    memory = watcher()
+    where, number, kept = interrupted
     with pytest.raises(KeyboardInterrupt):
-        go(tiny(recipes), watcher=memory, **{where: interrupt_after(number)})
-    assert memory.ended == 1
+        go(tiny(recipes), **{where: interrupt_after(number)})
     assert len(store.finished()) == kept
     executor = Counting()
     summary = go(tiny(recipes), executor=executor)
@@ -285,14 +276,14 @@ def test_an_interrupt_loses_nothing_and_changes_nothing(
 
 
 def test_an_interrupt_while_a_federation_is_led_repeats_that_training_alone(
-    tiny: Tiny, go: Callable[..., Summary], store: Store, tmp_path: Path, watcher: Callable[[], Any]
+    tiny: Tiny, go: Go, store: Store, undisturbed: Store, watcher: Callable[[], Any]
 ) -> None:
-    undisturbed = Store(str(tmp_path / "undisturbed"))
     go(tiny(FEDERATED), store=undisturbed)
     memory = watcher()
     memory.leading = interrupt_after(3)
     with pytest.raises(KeyboardInterrupt):
         go(tiny(FEDERATED), watcher=memory)
+    assert memory.ended == 1
     assert store.finished() == set()
     executor = Counting()
     go(tiny(FEDERATED), executor=executor)
@@ -300,14 +291,11 @@ def test_an_interrupt_while_a_federation_is_led_repeats_that_training_alone(
     assert figures(store).equals(figures(undisturbed))
 
 
-def test_the_order_of_completion_changes_nothing(
-    tiny: Tiny, go: Callable[..., Summary], store: Store, tmp_path: Path
-) -> None:
+def test_the_order_of_completion_changes_nothing(tiny: Tiny, go: Go, store: Store, undisturbed: Store) -> None:
     class Backwards(LocalExecutor):
         def map(self, fn: Any, items: Any, shared: Any) -> Any:
             yield from reversed(list(super().map(fn, items, shared)))
 
-    other = Store(str(tmp_path / "other"))
-    go(tiny())
-    go(tiny(), store=other, executor=Backwards())
-    assert figures(store).equals(figures(other))
+    go(tiny(), store=undisturbed)
+    go(tiny(), executor=Backwards())
+    assert figures(store).equals(figures(undisturbed))

@@ -82,6 +82,8 @@ STANDARD = (*MADE, "recipes", "standard")
         (at("split", "folds", value="many"), ["split.folds", "integer", "'many'"]),
         (at("split", "validation", value=0.5), ["split.validation", "less than 0.5", "0.5"]),
         (at("name", value="../escape"), ["name", "'../escape'"]),
+        (at(*MADE, "recipes", "a[/b]", value={}), ["cohorts.made.recipes", "'a[/b]'"]),
+        (at("cohorts", "a b", value={}), ["cohorts", "'a b'"]),
         (at("threads", value=0), ["threads", "greater than or equal to 1"]),
         (at(*MADE, "recipes", value={}), ["cohorts.made.recipes", "at least 1"]),
         (at(*MADE, "dataset", value="wdcb"), ["cohorts.made.dataset", "'wdcb'", "arrays, wdbc", "'wdbc'?"]),
@@ -179,7 +181,8 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_presets_merge_deeply(file: Callable[..., Path]) -> None:
-    presets = {"smoke": {"split": {"repeats": 2}, "cohorts": {"made": {"recipes": {"slow": {"training": {"epochs": 9}}}}}}}
+    slow = {"training": {"epochs": 9}}
+    presets = {"smoke": {"split": {"repeats": 2}, "cohorts": {"made": {"recipes": {"slow": slow}}}}}
     found, plain = read(file(presets=presets), "preset=smoke"), read(file(presets=presets))
     assert (found.split.folds, found.split.repeats) == (2, 2)
     recipes = found.cohorts["made"].recipes

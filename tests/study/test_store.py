@@ -98,9 +98,7 @@ def test_failures_are_not_finished(store: Store, record: Record) -> None:
     assert store.failures() == {}
 
 
-def test_all_trials_are_one_table_whatever_a_killed_job_left_behind(
-    store: Store, folder: Path, record: Record
-) -> None:
+def test_all_trials_are_one_table_whatever_a_killed_job_left_behind(store: Store, folder: Path, record: Record) -> None:
     store.write(record("t1"))
     store.write(record("t2", error="ValueError", provenance={"source": "other"}))
     (folder / "trials" / ".t3.parquet.tmp").write_bytes(b"half a")
@@ -217,9 +215,7 @@ def test_a_store_without_rename_or_locks_holds_the_same(folder: Path, record: Re
     assert objects.read_text(Path(objects.write_text("study.yaml", "a: 1")).name) == "a: 1"
 
 
-def test_a_relative_folder_stays_where_it_was(
-    tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_folder_stays_where_it_was(tmp_path: Path, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store("results/tiny")
     (tmp_path / "elsewhere").mkdir()
@@ -259,9 +255,9 @@ def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_job_is_refused_until_the_first_is_killed(
     store: Store, folder: Path, holder: subprocess.Popen[str], record: Record
 ) -> None:
-    with pytest.raises(UserError, match=f"another job is writing {folder}; wait for it, or give --results"):
-        with store.locked():
-            pytest.fail("two jobs hold one lock")
+    said = f"another job is writing {folder}; wait for it, or give --results"
+    with pytest.raises(UserError, match=said), store.locked():
+        pytest.fail("two jobs hold one lock")
     store.write(record("t1"))
     assert store.finished() == {"t1"}
     os.kill(holder.pid, signal.SIGKILL)
@@ -272,9 +268,8 @@ def test_a_second_job_is_refused_until_the_first_is_killed(
 
 def test_the_lock_is_given_back(store: Store) -> None:
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="trouble"):
-            with store.locked():
-                raise RuntimeError("trouble")
+        with pytest.raises(RuntimeError, match="trouble"), store.locked():
+            raise RuntimeError("trouble")
 
 
 def test_provenance_travels_with_the_trial(store: Store, folder: Path, record: Record) -> None:

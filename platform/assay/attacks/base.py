@@ -46,13 +46,14 @@ class Attack(Method):
             model: from records to logits; left in the mode in which it came.
             x: (n, ...) valid records.
             y: (n,) their labels.
-            threat: what is allowed; at ε = 0 the result is the record itself.
+            threat: what is allowed; at ε = 0 the result is the record itself, at ε = ∞ any valid record may be.
             seed: of random starts and samples.
 
         Raises:
             ValueError: the model's output is not (n, classes), a label has no logit, or a record breaks the bounds.
         """
         _check_records(x, threat)
+        threat = threat.capped(x)
         was_training = model.training
         model.eval()
         try:

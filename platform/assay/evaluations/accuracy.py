@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from assay import seeds, statistics
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.registry import register
 from assay.results import Measurement, not_applicable
 
@@ -70,11 +70,9 @@ class Accuracy(Evaluation):
                 found.append(not_applicable(name, "the test records do not hold every class", **conditions))
                 continue
             found.append(
-                Measurement(
-                    name=name,
-                    value=interval.value,
-                    low=interval.low,
-                    high=interval.high,
+                estimated(
+                    name,
+                    interval,
                     n=len(y),
                     conditions=conditions,
                 )
@@ -100,13 +98,11 @@ class Accuracy(Evaluation):
             if len(hits) == 0:
                 found.append(not_applicable(name, "the test records hold no such class", **conditions))
                 continue
-            share = statistics.proportion(int(hits.sum()), len(hits))
+            interval = statistics.proportion(int(hits.sum()), len(hits))
             found.append(
-                Measurement(
-                    name=name,
-                    value=share.value,
-                    low=share.low,
-                    high=share.high,
+                estimated(
+                    name,
+                    interval,
                     n=len(hits),
                     conditions=conditions,
                     warnings=warnings,
@@ -135,13 +131,11 @@ def _by_group(correct: np.ndarray, groups: np.ndarray | None) -> list[Measuremen
     found = []
     for group in np.unique(groups):
         hits = correct[groups == group]
-        share = statistics.proportion(int(hits.sum()), len(hits))
+        interval = statistics.proportion(int(hits.sum()), len(hits))
         found.append(
-            Measurement(
-                name="subgroup_accuracy",
-                value=share.value,
-                low=share.low,
-                high=share.high,
+            estimated(
+                "subgroup_accuracy",
+                interval,
                 n=len(hits),
                 conditions={"group": str(group)},
             )

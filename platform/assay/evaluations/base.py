@@ -1,6 +1,6 @@
 """What an evaluation is given, and what it gives back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from assay.privacy.accounting import Mechanism
 from assay.recipes import Recipe
 from assay.registry import Method
 from assay.results import Measurement
+from assay.statistics import Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +82,26 @@ def share(name: str, hits: np.ndarray, groups: np.ndarray | None, *, seed: int, 
     else:
         generator = seeds.stream(seed, "bootstrap", name)
         interval = statistics.bootstrap(lambda i: float(hits[i].mean()), len(hits), generator=generator, groups=groups)
+    return estimated(name, interval, n=len(hits), conditions=conditions)
+
+
+def estimated(
+    name: str,
+    interval: Interval,
+    *,
+    n: int,
+    unit: str = "fraction",
+    conditions: Mapping[str, Any],
+    warnings: tuple[str, ...] = (),
+) -> Measurement:
+    """A measured value with the interval around it."""
     return Measurement(
         name=name,
         value=interval.value,
         low=interval.low,
         high=interval.high,
-        n=len(hits),
+        n=n,
+        unit=unit,
         conditions=conditions,
+        warnings=warnings,
     )

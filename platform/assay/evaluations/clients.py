@@ -49,12 +49,9 @@ class Clients(Evaluation):
             )
         worst = min(found, key=lambda measurement: measurement.value)
         found.append(
-            Measurement(
+            replace(
+                worst,
                 name="worst_client_accuracy",
-                value=worst.value,
-                low=worst.low,
-                high=worst.high,
-                n=worst.n,
                 conditions={"client": worst.conditions["client"]},
                 warnings=("the least of several small samples: lower than a client's true accuracy on average",),
             )

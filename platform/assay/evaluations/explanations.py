@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from assay import seeds, statistics
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.explain.fidelity import deletion, insertion
 from assay.explain.integrated_gradients import integrated_gradients
 from assay.registry import register
@@ -73,11 +73,9 @@ class Explanations(Evaluation):
             draws=self.draws,
             groups=subject.groups(subject.split.test),
         )
-        return Measurement(
-            name=name,
-            value=interval.value,
-            low=interval.low,
-            high=interval.high,
+        return estimated(
+            name,
+            interval,
             unit=unit,
             n=len(known),
             conditions=conditions,

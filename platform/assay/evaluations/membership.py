@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from assay import seeds, statistics
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.registry import register
 from assay.results import Measurement, not_applicable
 
@@ -41,11 +41,9 @@ class Membership(Evaluation):
             groups=groups,
         )
         found = [
-            Measurement(
-                name="membership_auc",
-                value=auc.value,
-                low=auc.low,
-                high=auc.high,
+            estimated(
+                "membership_auc",
+                auc,
                 n=len(score),
                 conditions=about,
             )
@@ -59,11 +57,9 @@ class Membership(Evaluation):
             hits = int((members > true_threshold(others, rate)).sum())
             tpr = statistics.proportion(hits, len(members))
             found.append(
-                Measurement(
-                    name="membership_tpr",
-                    value=tpr.value,
-                    low=tpr.low,
-                    high=tpr.high,
+                estimated(
+                    "membership_tpr",
+                    tpr,
                     n=len(members),
                     conditions={"false_positive_rate": rate, **about},
                 )

@@ -74,7 +74,7 @@ class Robustness(Evaluation):
     def _checks(self, arena: "_Arena", curves: "Curves", probe: "Probe") -> list[Check]:
         pgd = [curves["pgd_cross_entropy"], curves["pgd_margin"]]
         white_box = torch.stack([curve[probe.epsilon].fooled for curve in pgd]).any(0)
-        unbounded = arena.attack(PGD(steps=self.steps, loss="margin"), arena.reach)
+        unbounded = arena.attack(PGD(steps=self.steps, loss="margin"), float("inf"))
         return [
             checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()]),
             *(checks.monotone(name, [curve[e].accuracy for e in arena.radii]) for name, curve in curves.items()),
@@ -181,12 +181,6 @@ class _Arena:
     @property
     def clean(self) -> float:
         return float(self.right.double().mean())
-
-    @property
-    def reach(self) -> float:
-        """A radius that allows every valid record."""
-        span = (self.subject.dataset.bounds.high - self.subject.dataset.bounds.low).expand_as(self.x[0])
-        return float(span.max() if self.base.norm == "linf" else span.norm())
 
     def attack(self, attack: Attack, epsilon: float) -> Attacked:
         return attack.run(self.subject.model, self.x, self.y, self.base.at(epsilon), seed=self.subject.seed)

@@ -60,6 +60,7 @@ def robustness(card: Scorecard, frame: pd.DataFrame, units: str, share: float) -
             x=[*x, *x[::-1]],
             y=[*high, *low[::-1]],
             fill="toself",
+            mode="lines",
             fillcolor=_faint(colour),
             line={"width": 0},
             hoverinfo="skip",

@@ -171,17 +171,7 @@ def _record_of(outcome: Outcome, items: list[tuple[Trial, Trained | None]]) -> T
 
 
 def _failed(trial: Trial, error: Exception, seconds: float) -> TrialRecord:
-    return TrialRecord(
-        trial=trial.id,
-        dataset=trial.dataset_name,
-        model=trial.model.name,
-        recipe=trial.recipe_name,
-        fold=trial.fold,
-        repeat=trial.repeat,
-        error=f"{type(error).__name__}: {error}",
-        seconds=seconds,
-        provenance={"asked": trial.description(), "versions": versions(), "source": source_digest()},
-    )
+    return trial.record(error=f"{type(error).__name__}: {error}", seconds=seconds)
 
 
 def _is_due(last: float | None, number: int, todo: int, trials: list[Trial]) -> bool:

@@ -67,6 +67,19 @@ class Trial:
         """The same for every recipe of a fold: recipes are compared in pairs."""
         return seeds.derive(self.seed, self.dataset_name, "repeat", self.repeat, "fold", self.fold)
 
+    def record(self, **found: Any) -> TrialRecord:
+        """What became of this trial: measurements and weights, or an error."""
+        return TrialRecord(
+            trial=self.id,
+            dataset=self.dataset_name,
+            model=self.model.name,
+            recipe=self.recipe_name,
+            fold=self.fold,
+            repeat=self.repeat,
+            provenance={"asked": self.description(), "versions": versions(), "source": source_digest()},
+            **found,
+        )
+
     def description(self) -> dict[str, Any]:
         """All that is asked, as plain values."""
         return {
@@ -112,23 +125,15 @@ def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Tr
     """
     torch.set_num_threads(trial.threads)
     started = time.perf_counter()
-    record = partial(
-        TrialRecord,
-        trial=trial.id,
-        dataset=trial.dataset_name,
-        model=trial.model.name,
-        recipe=trial.recipe_name,
-        fold=trial.fold,
-        repeat=trial.repeat,
-        provenance={"asked": trial.description(), "versions": versions(), "source": source_digest()},
-    )
     try:
         trained = trained or train_trial(trial, executor, dataset)
         measurements = evaluate(trial, dataset, trained)
     except Exception as error:
         why = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
-        return record(error=why, seconds=time.perf_counter() - started)
-    return record(measurements=tuple(measurements), weights=trained.checkpoint, seconds=time.perf_counter() - started)
+        return trial.record(error=why, seconds=time.perf_counter() - started)
+    return trial.record(
+        measurements=tuple(measurements), weights=trained.checkpoint, seconds=time.perf_counter() - started
+    )
 
 
 def train_trial(
