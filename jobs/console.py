@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from assay.report.scorecard import Cell
     from assay.study.spec import Study
     from assay.study.store import Store
 
@@ -47,6 +48,10 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     return made
 
 
+def _mark(cell: "Cell") -> str:
+    return "✖" if cell.failed else "▲" if cell.warnings else ""
+
+
 def print_scorecards(study: "Study", store: "Store") -> None:
     """The scorecard of each cohort, as the report shows it."""
     from assay.report.page import cell_text, interval_text
@@ -61,7 +66,7 @@ def print_scorecards(study: "Study", store: "Store") -> None:
             (
                 recipe,
                 *(
-                    f"{cell_text(card.cells[recipe, c.key], c)} {'▲' if card.cells[recipe, c.key].warnings else ''}\n"
+                    f"{cell_text(card.cells[recipe, c.key], c)} {_mark(card.cells[recipe, c.key])}\n"
                     f"[dim]{interval_text(card.cells[recipe, c.key], c)}[/dim]"
                     for c in columns
                 ),
@@ -70,6 +75,6 @@ def print_scorecards(study: "Study", store: "Store") -> None:
         ]
         console.print(table([name, *(column.title for column in columns)], rows))
     console.print(
-        "mean over folds, corrected 95 % interval below; ▲ a warning stands beside the figure in the report",
+        "mean over folds, corrected 95 % interval below; ▲ a warning, ✖ a failed check stands beside the figure in the report",
         style="dim",
     )

@@ -24,7 +24,7 @@ def main(
     """Measure a given model on every record of a file: accuracy, robustness with its checks, explanations."""
     with user_errors():
         console.print("loading model and data …", style="dim")
-        from assay.cluster.session import environment
+        from assay.cluster.session import environment, lasting
         from assay.report.page import Publisher
         from assay.study.given import evaluate_given, given_study
         from assay.study.store import Store
@@ -32,7 +32,7 @@ def main(
         settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high}
         name = f"evaluate-{Path(weights).stem}"
         study = given_study(name, model=model, data=settings, threat=threat, seed=seed)
-        store = Store(results or f"results/{name}")
+        store = Store(lasting(results, default=f"results/{name}"))
         record = evaluate_given(study, store, weights, environment=environment())
         publisher = Publisher(study, store)
         publisher.publish()

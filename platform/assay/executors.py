@@ -1,5 +1,6 @@
 """Who does the work: this process, or (in ``assay.cluster``) a pool of Ray actors. Same contract, same results."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -69,7 +70,13 @@ class LocalHost:
         self._clients = clients
 
     def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
-        return {number: answer(self._clients[number], request) for number, request in requests.items()}
+        deadline = time.monotonic() + timeout
+        replies = {}
+        for number, request in requests.items():
+            reply = answer(self._clients[number], request)
+            late = time.monotonic() > deadline
+            replies[number] = TimeoutError(f"no reply within {timeout:g} s") if late else reply
+        return replies
 
     def close(self) -> None:
         self._clients.clear()

@@ -60,6 +60,9 @@ def build(kind: str, choice: Any) -> Method:
         SpecError: the name is unknown (the message lists the known ones) or a setting is impossible.
     """
     if isinstance(choice, Method):
+        kinds = {known for (known, _), method in _METHODS.items() if method is type(choice)}
+        if kinds and kind not in kinds:
+            raise SpecError(f"{choice!r} is no {kind}; {_known(kind)}")
         return choice
     settings = {"name": choice} if isinstance(choice, str) else choice
     if not isinstance(settings, Mapping) or "name" not in settings:

@@ -38,6 +38,8 @@ class Measurement:
     def __post_init__(self) -> None:
         if self.status == "measured" and math.isnan(self.value):
             raise ValueError(f"{self.name}: a measured value cannot be NaN; give it a status and a reason")
+        if self.status != "measured" and not math.isnan(self.value):
+            raise ValueError(f"{self.name} is {self.status}, so it has no value; it was given {self.value}")
         if self.status != "measured" and not self.warnings:
             raise ValueError(f"{self.name} is {self.status}: the reason must stand in its warnings")
 
@@ -65,6 +67,11 @@ class Check:
     message: str
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
+    def judges(self, measurement: Measurement) -> bool:
+        """Whether a measurement is what this check looked at; the check of one attack judges that attack alone."""
+        attack = self.conditions.get("attack")
+        return measurement.name == self.concerns and attack in (None, measurement.conditions.get("attack"))
+
     def measurement(self) -> Measurement:
         """The check as a row of the results."""
         return Measurement(
@@ -78,11 +85,13 @@ class Check:
 
 def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measurement]:
     """Put the warning of every check that did not pass on what it concerns, and add the checks themselves."""
-    said: dict[str, list[str]] = {}
-    for check in checks:
-        if check.verdict != "pass":
-            said.setdefault(check.concerns, []).append(f"{check.verdict}: {check.message}")
-    warned = [m.warn(*said.get(m.name, ())) if m.status == "measured" else m for m in measurements]
+    raised = [check for check in checks if check.verdict != "pass"]
+    warned = [
+        m.warn(*(f"{check.verdict}: {check.message}" for check in raised if check.judges(m)))
+        if m.status == "measured"
+        else m
+        for m in measurements
+    ]
     return warned + [check.measurement() for check in checks]
 
 

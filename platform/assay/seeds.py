@@ -8,6 +8,7 @@ few to hide the noise of a private update: whoever tries all of them can subtrac
 """
 
 import hashlib
+import json
 import secrets
 
 import numpy as np
@@ -19,7 +20,7 @@ Name = str | int
 
 def derive(seed: int, *names: Name) -> int:
     """A 128-bit seed for one purpose, the same on every machine."""
-    text = "/".join([str(seed), *(str(name) for name in names)])
+    text = json.dumps([str(seed), *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
 
 

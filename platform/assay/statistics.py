@@ -93,7 +93,7 @@ def bootstrap(
         else [np.flatnonzero(groups == g) for g in np.unique(groups)]
     )
     values = []
-    for _ in range(draws):
+    for _ in range(draws if len(members) > 1 else 0):
         chosen = generator.integers(len(members), size=len(members))
         values.append(statistic(chosen if groups is None else np.concatenate([members[i] for i in chosen])))
     known = np.array(values)[np.isfinite(values)]
@@ -144,8 +144,9 @@ def compare(
     mean, error = float(differences.mean()), _corrected_error(differences, test_share)
     degrees = count - 1
     critical = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
-    if error == 0.0:
-        p, effect = (1.0, 0.0) if mean == 0 else (0.0, math.copysign(math.inf, mean))
+    if error <= 1e-12 * max(1.0, abs(mean)):
+        # Every pair differs by the same amount: no spread to test against, so nothing may be concluded.
+        p, effect = (1.0, 0.0) if mean == 0 else (math.nan, math.nan)
     else:
         p = float(2 * stats.t.sf(abs(mean) / error, degrees))
         effect = mean / float(differences.std(ddof=1))
@@ -167,9 +168,10 @@ def holm(ps: Sequence[float]) -> list[float]:
     Four lines of our own: statsmodels' collects garbage at every call, which costs a page a second or two.
     """
     given = np.asarray(ps, float)
-    order = np.argsort(given)
-    corrected = np.empty_like(given)
-    corrected[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)), 1.0)
+    tested = np.flatnonzero(~np.isnan(given))
+    order = tested[np.argsort(given[tested])]
+    corrected = np.full_like(given, math.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(len(order), 0, -1)), 1.0)
     return corrected.tolist()
 
 

@@ -49,7 +49,7 @@ class Threat:
         return replace(self, epsilon=epsilon)
 
     def capped(self, x: Tensor) -> "Threat":
-        """The same set of records with a finite radius: no change within the bounds is longer than the box of valid ones.
+        """The same set of records with a finite radius: no allowed change is longer than the box of valid records.
 
         Args:
             x: (n, ...) records, for their shape.

@@ -87,7 +87,11 @@ def test_both_ends_are_trained_anew_and_tested_on_every_record(subject: Callable
         (Recipe(), Trainings(), "the recipe is not federated"),
         (None, Trainings(), "the recipe is not federated"),
         (Recipe(federation=FEDERATION), None, "nothing can be trained here"),
-        (Recipe(federation=Federation(clients=61)), Trainings(), "60 test records cannot be dealt to 61 clients"),
+        (
+            Recipe(federation=Federation(clients=61)),
+            Trainings(),
+            "test records: 60 records cannot be shared among 61 clients; use fewer clients",
+        ),
     ],
 )
 def test_what_cannot_be_asked_says_why(

@@ -105,10 +105,12 @@ def test_every_figure_says_how_it_was_found(found: list[Measurement], patients: 
     assert {m.conditions["norm"] for m in found if m.name.startswith("carlini_wagner")} == {"l2"}
 
 
-def test_one_radius_is_probed_by_stronger_and_by_blind_attacks(found: list[Measurement], one: One) -> None:
-    probed = [m for m in found if m.name == "worst_case_accuracy" and m.conditions["probed"]]
-    assert len(probed) == 1
-    assert one(found, "check.step_doubling").conditions["epsilon"] == probed[0].conditions["epsilon"] > 0
+def test_every_radius_is_attacked_by_everything(found: list[Measurement]) -> None:
+    rows = [m.conditions for m in found if m.name == "robust_accuracy"]
+    radii = {row["epsilon"] for row in rows}
+    attacks = {row["attack"] for row in rows}
+    assert {"pgd_doubled", "random_noise"} <= attacks
+    assert {(row["attack"], row["epsilon"]) for row in rows} == {(a, e) for a in attacks for e in radii}
 
 
 def test_the_same_subject_is_attacked_the_same_twice(patients: Subject) -> None:

@@ -222,7 +222,7 @@ def test_data_outside_the_given_bounds_are_refused(
 
 @pytest.mark.parametrize(
     ("threat", "norm", "radii"),
-    [("linf", "linf", ()), ("l2", "l2", ()), ("linf:0.1", "linf", (0.1,)), ("l2:0,1e-1,2", "l2", (0.0, 0.1, 2.0))],
+    [("linf", "linf", ()), ("linf:0.1", "linf", (0.1,)), ("l2:0,1e-1,2", "l2", (0.0, 0.1, 2.0))],
 )
 def test_a_threat_is_a_norm_and_if_you_like_radii(
     study: Callable[..., Study], threat: str, norm: str, radii: tuple[float, ...]

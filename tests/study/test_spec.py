@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from assay.errors import SpecError
-from assay.study.spec import Study, build_study, known_names, only, read_study
+from assay.study.spec import Study, build_study, only, read_study
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 FILES = sorted(STUDIES.glob("*.yaml"))
@@ -295,10 +295,3 @@ def test_several_cohorts_must_be_told_apart(raw: Callable[..., dict[str, Any]]) 
     study["cohorts"]["other"] = study["cohorts"]["made"]
     with pytest.raises(SpecError, match="several cohorts, name one with --cohort: made, other"):
         only(build_study(study, "two"), cohort=None, recipe="slow", fold=1)
-
-
-def test_known_names_are_those_that_a_file_may_use() -> None:
-    found = known_names()
-    assert set(found) == {"dataset", "model", "objective", "attack", "evaluation"}
-    assert "wdbc" in found["dataset"]
-    assert "robustness" in found["evaluation"]

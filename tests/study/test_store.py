@@ -109,7 +109,7 @@ def test_all_trials_are_one_table_whatever_a_killed_job_left_behind(store: Store
 
 
 def test_an_empty_store_has_an_empty_table(store: Store) -> None:
-    assert list(store.frame().columns) == list(COLUMNS)
+    assert list(store.frame().columns) == [*COLUMNS, "cohort"]
     assert len(store.frame()) == 0
     assert store.finished() == set()
     assert store.failures() == store.seconds() == {}

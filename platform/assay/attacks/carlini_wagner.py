@@ -7,18 +7,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.attacks.base import Attack
-from assay.attacks.losses import margin
+from assay.attacks.losses import margin, misclassified
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
 
-# tanh is flat at ±1: records on a bound start this far inside it, or no gradient would ever move them.
-_INSIDE = 1 - 1e-4
-
 
 @register("attack")
 class CarliniWagner(Attack):
-    """Minimises ``|change|² + c · max(margin deficit, 0)`` in tanh space; each record keeps its smallest success.
+    """Minimises ``|change|² + c · max(margin deficit, 0)`` within the bounds; each record keeps its smallest success.
 
     A minimal-norm attack: run it at an infinite radius in L2 and read the distances.
     """
@@ -35,7 +32,9 @@ class CarliniWagner(Attack):
             raise ValueError("C&W minimises the L2 norm; under L∞ run PGD with its margin loss instead")
         constant = torch.full((len(x),), self.initial_constant, device=x.device, dtype=x.dtype)
         low, high = torch.zeros_like(constant), torch.full_like(constant, torch.inf)
-        best, best_distance = x.clone(), torch.full_like(constant, torch.inf)
+        with torch.no_grad():
+            already = misclassified(model(x), y)
+        best, best_distance = x.clone(), torch.where(already, 0.0, torch.inf).to(constant)
         for _ in range(self.search_steps):
             found, distance = self._minimise(model, x, y, threat, constant)
             success = distance.isfinite()
@@ -50,19 +49,25 @@ class CarliniWagner(Attack):
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, constant: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The smallest success at this constant and its length, infinite where there was none."""
-        centre = (threat.bounds.high + threat.bounds.low).to(x) / 2
-        half = (threat.bounds.high - threat.bounds.low).to(x) / 2
-        free = torch.atanh(((x - centre) / half).clamp(-1, 1) * _INSIDE).detach()
-        optimizer = torch.optim.Adam([free.requires_grad_(True)], lr=self.learning_rate)
+        half = ((threat.bounds.high - threat.bounds.low) / 2).to(x)
+        tried = x.clone()
+        # Adam steps in units of the box, each put back into it: tanh space, the paper's other way to keep to the
+        # bounds, has no gradient where a record lies on one.
+        scaled = torch.zeros_like(x).requires_grad_(True)
+        optimizer = torch.optim.Adam([scaled], lr=self.learning_rate)
         best, best_distance = x.clone(), torch.full_like(constant, torch.inf)
-        for _ in range(self.steps):
+        for step in range(self.steps):
+            optimizer.param_groups[0]["lr"] = self.learning_rate * (1 - step / self.steps)
             with torch.enable_grad():
-                tried = centre + half * torch.tanh(free)
+                tried = x + half * scaled
                 distance = flat_norm(tried - x)
                 advantage = margin(model(tried), y)
                 deficit = (self.confidence - advantage).clamp_min(0)
-                (free.grad,) = torch.autograd.grad((distance.square() + constant * deficit).sum(), free)
-            hit = (advantage > self.confidence) & (distance < best_distance)
+                (gradient,) = torch.autograd.grad((distance.square() + constant * deficit).sum(), scaled)
+            scaled.grad = gradient.nan_to_num()
+            hit = ((advantage > self.confidence) | ~advantage.isfinite()) & (distance < best_distance)
             best[hit], best_distance[hit] = tried.detach()[hit], distance.detach()[hit]
             optimizer.step()
+            with torch.no_grad():
+                scaled.copy_((threat.bounds.clip(x + half * scaled) - x) / half)
         return best, best_distance

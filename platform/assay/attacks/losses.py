@@ -24,4 +24,9 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return others - true
 
 
+def misclassified(logits: Tensor, y: Tensor) -> Tensor:
+    """Which records are answered wrongly, or not with finite numbers, (n,) bool."""
+    return (logits.argmax(1) != y) | ~logits.isfinite().all(1)
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin}

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.attacks.base import Attack
-from assay.attacks.losses import LOSSES, LossName
+from assay.attacks.losses import LOSSES, LossName, misclassified
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
@@ -41,7 +41,9 @@ class PGD(Attack):
                 keep_fooled=True,
             )
             found = torch.where(_wide(open_, x), tried, found)
-            open_ = open_ & ~fooled
+            if restart + 1 < self.restarts:
+                with torch.no_grad():
+                    open_ = open_ & ~(fooled | misclassified(model(tried), y))
         return found
 
 
@@ -71,10 +73,10 @@ def ascend(
             logits = model(current)
             (gradient,) = torch.autograd.grad(LOSSES[loss](logits, y).sum(), current)
         current = current.detach()
-        fresh = (logits.detach().argmax(1) != y) & ~fooled
+        fresh = misclassified(logits.detach(), y) & ~fooled
         kept = torch.where(_wide(fresh, x), current, kept)
         fooled = fooled | fresh
-        current = threat.project(current + step_size * direction(gradient, threat), x)
+        current = threat.project(current + step_size * direction(gradient.nan_to_num(), threat), x)
     return (torch.where(_wide(fooled, x), kept, current) if keep_fooled else current), fooled
 
 
@@ -82,7 +84,9 @@ def direction(gradient: Tensor, threat: Threat) -> Tensor:
     """The steepest step of length 1 in the norm of the threat."""
     if threat.norm == "linf":
         return gradient.sign()
-    return gradient / _wide(flat_norm(gradient).clamp_min(1e-12), gradient)
+    # First by the largest entry: the squares of a confident model's gradient would vanish in float32.
+    scaled = gradient / _wide(gradient.flatten(1).abs().amax(1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
+    return scaled / _wide(flat_norm(scaled).clamp_min(1e-12), gradient)
 
 
 def random_start(x: Tensor, threat: Threat, draw: Draw) -> Tensor:

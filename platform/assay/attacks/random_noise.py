@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.attacks.base import Attack
+from assay.attacks.losses import misclassified
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Threat
@@ -26,6 +27,6 @@ class RandomNoise(Attack):
             way = draw.normal(x)
             step = way.sign() if threat.norm == "linf" else torch.nn.functional.normalize(way.flatten(1)).view_as(x)
             tried = threat.project(x + threat.epsilon * step, x)
-            wrong = model(tried).argmax(1) != y
+            wrong = misclassified(model(tried), y)
             found = torch.where(wrong.view(-1, *[1] * (x.dim() - 1)), tried, found)
         return found

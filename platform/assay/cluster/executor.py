@@ -10,10 +10,13 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from assay.cluster.session import ray_session
+from assay.errors import UserError
 from assay.executors import Client, Outcome, answer
 
 _PATIENCE = 30.0
 """Seconds that a federated training waits for workers beyond the first."""
+_PLACING = 300.0
+"""Seconds in which every worker must have made its clients."""
 _TRIES = 2
 """How often an item is given to a worker before its death is blamed on the item."""
 
@@ -86,6 +89,7 @@ class RayExecutor:
                 running[self._actors[place].run.remote(fn, work.item, kept)] = (place, work)
             (done,), _ = ray.wait([*running, *coming], num_returns=1)
             if done in coming:
+                _started(done)
                 idle.append(coming.pop(done))
                 continue
             place, work = running.pop(done)
@@ -111,6 +115,12 @@ class RayExecutor:
         if self._actors:
             return
         found = self._session.enter_context(ray_session(self._address, workers=self._wanted, cpus=self._cpus))
+        most = max(node["Resources"].get("CPU", 0) for node in ray.nodes())
+        if most < self._cpus:
+            raise UserError(
+                f"a trial wants {self._cpus} threads, but no machine of the cluster has more than {most:g} CPUs; "
+                "lower `threads` in the study"
+            )
         self._gpus = gpu_share(ray.cluster_resources().get("GPU", 0.0), found)
         self._actors = [self._make() for _ in range(found)]
 
@@ -122,15 +132,18 @@ class RayExecutor:
         answers = {actor.ready.remote(): actor for actor in self._actors}
         ray.wait(list(answers), num_returns=1)
         started, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PATIENCE)
-        return [answers[answer] for answer in answers if answer in set(started)]
+        for reference in started:
+            _started(reference)
+        return [answers[reference] for reference in answers if reference in set(started)]
 
     def _replace_dead(self) -> None:
-        for place, actor in enumerate(self._actors):
-            answered, _ = ray.wait([answer := actor.ready.remote()], timeout=_PATIENCE)
+        answers = {actor.ready.remote(): place for place, actor in enumerate(self._actors)}
+        known, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PATIENCE)
+        for answer_ in known:
             try:
-                ray.get(answer if answered else [])
+                ray.get(answer_)
             except RayActorError:
-                self._actors[place] = self._make()
+                self._actors[answers[answer_]] = self._make()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +153,17 @@ class _Work:
     index: int
     item: Any
     attempt: int
+
+
+def _started(reference: Any) -> None:
+    """Raise if a worker did not come up."""
+    try:
+        ray.get(reference)
+    except RayActorError as error:
+        raise UserError(
+            "a worker could not start. Is assay installed on the cluster? If not, submit with "
+            f'--runtime-env-json \'{{"py_modules": ["platform/assay"]}}\'. Ray says: {error}'
+        ) from None
 
 
 def gpu_share(gpus: float, workers: int) -> float:
@@ -156,7 +180,7 @@ class RayHost:
         by_actor: dict[Any, dict[int, Callable[[], Client]]] = {}
         for number, actor in self._home.items():
             by_actor.setdefault(actor, {})[number] = clients[number]
-        ray.get([actor.host.remote(own) for actor, own in by_actor.items()])
+        ray.get([actor.host.remote(own) for actor, own in by_actor.items()], timeout=_PLACING)
 
     def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
         sent = {number: self._home[number].call.remote(number, request) for number, request in requests.items()}

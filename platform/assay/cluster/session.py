@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import assay
 from assay.errors import UserError
 
 # What Assay wants of Ray and its neighbours, unless the user said otherwise.
@@ -78,7 +79,7 @@ def lasting(location: str | None, *, default: str) -> str:
             f"results would go to {chosen!r} below the temporary folder of this submitted job and be lost with it; "
             "give --results an absolute path or a URI such as s3://bucket/folder"
         )
-    return chosen
+    return chosen if "://" in chosen else str(Path(chosen).expanduser().resolve())
 
 
 def environment() -> dict[str, Any]:
@@ -113,6 +114,7 @@ def _git_commit() -> str:
     try:
         said = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(assay.__file__).parent,
             capture_output=True,
             text=True,
             timeout=10,

@@ -46,8 +46,21 @@ class Arrays(Source):
                     f"data file {self.path!r} has no {key!r} (it holds: {', '.join(sorted(held))}); {_WANTED}"
                 )
         x, y = _numbers(held["x"], self.path), _labels(held["y"], self.path)
+        if x.ndim < 2 or len(x) == 0:
+            raise DataError(
+                f"data file {self.path!r}: x has shape {x.shape}; it must be (records, ...) with at least one record"
+            )
         low, high, warnings = self._bounds(x)
         features = held.get("feature_names", [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))])
+        if (
+            "class_names" not in held
+            and not np.array_equal(np.unique(y), np.arange(len(np.unique(y))))
+            and y.min() >= 0
+        ):
+            raise DataError(
+                f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
+                "renumber them, or give class_names"
+            )
         classes = held.get("class_names", [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))])
         span = float(np.median(high - low))
         return Dataset(
@@ -60,7 +73,7 @@ class Arrays(Source):
             high=high,
             units=self.units,
             epsilons=self.epsilons or tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05)),
-            groups=None if held.get("groups") is None else np.asarray(held["groups"]),
+            groups=None if held.get("groups") is None else _plain(np.asarray(held["groups"])),
             licence=self.licence,
             citation=self.citation,
             preprocessing="as in the file",
@@ -69,27 +82,29 @@ class Arrays(Source):
         )
 
     def _bounds(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        least, most = (-np.inf if self.low is None else self.low), (np.inf if self.high is None else self.high)
+        if not least < most:
+            raise DataError(f"low is {least:g} and high {most:g}: every lower bound must lie below its upper bound")
+        if (x < least).any() or (x > most).any():
+            raise DataError(
+                f"{self.path!r} holds values from {x.min():g} to {x.max():g}, outside the bounds "
+                f"{least:g} to {most:g} that you gave: widen them"
+            )
         finite = np.where(np.isfinite(x), x, 0.0)
-        low = np.full(x.shape[1:], self.low, np.float32) if self.low is not None else finite.min(0)
-        high = np.full(x.shape[1:], self.high, np.float32) if self.high is not None else finite.max(0)
+        low = finite.min(0) if self.low is None else np.full(x.shape[1:], self.low, np.float32)
+        high = finite.max(0) if self.high is None else np.full(x.shape[1:], self.high, np.float32)
         if self.low is not None and self.high is not None:
-            if ((x < self.low) | (x > self.high)).any():
-                raise DataError(
-                    f"{self.path!r} holds values from {x.min():g} to {x.max():g}, outside the bounds "
-                    f"{self.low:g} to {self.high:g} that you gave: widen them"
-                )
             return low, high, ()
-        high = np.where(high > low, high, low + 1)
-        return (
-            low,
-            high,
-            ("bounds of a valid input were taken from the data; give low and high if you know them",),
-        )
+        # A feature that never varies still needs room between its bounds.
+        high = np.where(high > low, high, low + 1).astype(np.float32)
+        return low, high, ("bounds of a valid input were taken from the data; give low and high if you know them",)
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"data file {str(path)!r} cannot be read as .npz: it is no archive of arrays; {_WANTED}")
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"data file {str(path)!r} cannot be read as .npz: {error}") from None
@@ -111,6 +126,10 @@ def _read_parquet(path: Path) -> dict[str, Any]:
     held: dict[str, Any] = {key: frame[key].to_numpy() for key in ("y", "groups") if key in frame}
     if "x" in frame:
         rows = [np.asarray(row) for row in frame["x"]]
+        absent = [number for number, row in enumerate(rows) if row.ndim == 0]
+        if absent or not rows:
+            lacking = f"row {absent[0]} of x is missing" if absent else "x holds no records"
+            raise DataError(f"data file {str(path)!r}: {lacking}; {_WANTED}")
         if len({row.shape for row in rows}) > 1:
             lengths = sorted({len(row) for row in rows})
             raise DataError(
@@ -123,8 +142,13 @@ def _read_parquet(path: Path) -> dict[str, Any]:
     if text:
         raise DataError(f"data file {str(path)!r}: column {text[0]!r} is not numeric; encode or drop it")
     if features:
-        held["x"], held["feature_names"] = frame[features].to_numpy(), features
+        held["x"], held["feature_names"] = frame[features].to_numpy(np.float64), features
     return held
+
+
+def _plain(groups: np.ndarray) -> np.ndarray:
+    """Names as text: objects have no content that could be hashed."""
+    return groups.astype(str) if groups.dtype == object else groups
 
 
 def _numbers(x: np.ndarray, path: str) -> np.ndarray:
@@ -134,7 +158,7 @@ def _numbers(x: np.ndarray, path: str) -> np.ndarray:
 
 
 def _labels(y: np.ndarray, path: str) -> np.ndarray:
-    whole = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool((np.mod(y, 1) == 0).all()))
+    whole = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool((np.isfinite(y) & (np.trunc(y) == y)).all()))
     if not whole:
         raise DataError(
             f"data file {path!r}: labels must be integers 0, 1, …; y is of type {y.dtype}, first value {y.flat[0]!r}"

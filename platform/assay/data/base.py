@@ -48,7 +48,7 @@ class Dataset:
     warnings: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        n = len(self.x)
+        n = len(self.x) if self.x.ndim else 0
         if self.x.ndim < 2 or n == 0:
             raise DataError(
                 f"{self.name}: x has shape {self.x.shape}; it must be (records, ...) with at least one record"
@@ -63,6 +63,11 @@ class Dataset:
             raise DataError(
                 f"{self.name}: {int(bad.sum())} of {n} records hold NaN or infinity, the first is record {first}; "
                 "impute or drop them before the evaluation"
+            )
+        inputs = int(np.prod(self.x.shape[1:]))
+        if self.feature_names and len(self.feature_names) != inputs:
+            raise DataError(
+                f"{self.name}: {len(self.feature_names)} feature names for {inputs} inputs; give one an input"
             )
         present = np.unique(self.y)
         if present.min() < 0 or present.max() >= len(self.class_names):
@@ -95,8 +100,10 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content: the same records give the same digest from any path."""
+        """SHA-256 of the content and of what is said of it: the same from any path."""
         sha = hashlib.sha256()
+        said = (self.class_names, self.feature_names, self.units, self.epsilons, self.unpaid_preprocessing)
+        sha.update(repr((*said, self.preprocessing, self.warnings)).encode())
         arrays: Sequence[np.ndarray] = [self.x, self.y, self.low, self.high]
         for array in [*arrays, *([] if self.groups is None else [self.groups])]:
             sha.update(f"{array.dtype}{array.shape}".encode())

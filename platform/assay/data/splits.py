@@ -68,12 +68,19 @@ def _parts(dataset: Dataset, rows: np.ndarray, parts: int, seed: int) -> Iterato
 
 
 def _take(dataset: Dataset, rows: np.ndarray, wanted: float, seed: int) -> np.ndarray:
-    """About ``wanted`` of the rows, stratified and by group: whole parts of a finer split."""
+    """``wanted`` of the rows, stratified; of grouped data about as many, in whole parts of a finer split."""
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     if wanted < 1:
         return rows[:0]
     parts = max(2, round(len(rows) / wanted))
     _, smallest = np.unique(dataset.y[rows], return_counts=True)
+    if dataset.groups is None and wanted >= dataset.classes and smallest.min() >= 2:
+        exact = StratifiedShuffleSplit(n_splits=1, test_size=round(wanted), random_state=seed % 2**32)
+        return rows[np.sort(next(exact.split(rows, dataset.y[rows]))[1])]
     parts = min(parts, int(smallest.min()))
+    if dataset.groups is not None:
+        parts = min(parts, len(np.unique(dataset.groups[rows])))
     if parts < 2:
         raise DataError(
             f"{dataset.name}: a class has {int(smallest.min())} record left for training and validation; "

@@ -12,6 +12,7 @@ from assay.registry import register
 from assay.results import Measurement, not_applicable
 
 Statistic = Callable[[np.ndarray], float]
+_CURVES = ("precision", "recall", "f1", "auroc", "auprc", "calibration_error")
 
 
 @register("evaluation")
@@ -31,14 +32,22 @@ class Accuracy(Evaluation):
 
     def measure(self, subject: Subject) -> list[Measurement]:
         rows = subject.split.test
-        y, probability = subject.dataset.y[rows], _softmax(subject.logits(rows))
+        y, logits = subject.dataset.y[rows], subject.logits(rows)
         groups = subject.groups(rows)
-        correct = probability.argmax(1) == y
+        finite = np.isfinite(logits).all(1)
+        correct = (logits.argmax(1) == y) & finite
         found = [share("accuracy", correct, groups, seed=subject.seed)]
-        found += self._bootstrapped(y, probability, groups, subject.seed)
-        found += self._operating_point(subject, y, probability)
-        found += _by_group(correct, groups)
-        return found
+        if not finite.all():
+            why = (
+                f"the model answers NaN or infinity to {int((~finite).sum())} of {len(y)} records, which count as wrong"
+            )
+            found[0] = found[0].warn(f"fail: {why}")
+            found += [not_applicable(name, why) for name in (*_CURVES, "sensitivity", "specificity")]
+        else:
+            probability = _softmax(logits)
+            found += self._bootstrapped(y, probability, groups, subject.seed)
+            found += self._operating_point(subject, y, probability)
+        return found + _by_group(correct, groups)
 
     def _bootstrapped(
         self, y: np.ndarray, probability: np.ndarray, groups: np.ndarray | None, seed: int
@@ -94,27 +103,21 @@ class Accuracy(Evaluation):
         positive = probability[:, 1] >= threshold
         conditions = {"threshold": threshold, "chosen_on": chosen_on, "target_sensitivity": self.sensitivity}
         found = []
-        for name, hits in (("sensitivity", positive[y == 1]), ("specificity", ~positive[y == 0])):
-            if len(hits) == 0:
+        groups = subject.groups(subject.split.test)
+        for name, asked, hit in (("sensitivity", y == 1, positive), ("specificity", y == 0, ~positive)):
+            if not asked.any():
                 found.append(not_applicable(name, "the test records hold no such class", **conditions))
                 continue
-            interval = statistics.proportion(int(hits.sum()), len(hits))
-            found.append(
-                estimated(
-                    name,
-                    interval,
-                    n=len(hits),
-                    conditions=conditions,
-                    warnings=warnings,
-                )
-            )
+            own = None if groups is None else groups[asked]
+            found.append(share(name, hit[asked], own, seed=subject.seed, **conditions).warn(*warnings))
         return found
 
 
 def operating_threshold(y: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
     """The highest threshold at which at least this share of the positives scores as high or higher."""
     positives = np.sort(scores[y == 1])[::-1]
-    return float(positives[int(np.ceil(sensitivity * len(positives))) - 1])
+    # Rounded first: 0.55 · 100 is a hair above 55 in floating point.
+    return float(positives[int(np.ceil(round(sensitivity * len(positives), 9))) - 1])
 
 
 def calibration_error(y: np.ndarray, probability: np.ndarray, bins: int) -> float:
@@ -154,7 +157,8 @@ def _per_class(y: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[floa
     true = np.array([((y == k) & (predicted == k)).sum() for k in asked], float)
     said = np.array([(predicted == k).sum() for k in asked], float)
     held = np.array([(y == k).sum() for k in asked], float)
-    precision, recall = true / np.maximum(said, 1), true / np.maximum(held, 1)
+    precision = true / np.maximum(said, 1)
+    recall = np.where(held > 0, true / np.maximum(held, 1), np.nan)
     f1 = 2 * true / np.maximum(said + held, 1)
     return float(precision.mean()), float(recall.mean()), float(f1.mean())
 

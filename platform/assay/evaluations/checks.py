@@ -93,6 +93,7 @@ def invalid_outputs(count: int) -> Check:
 
 def model_behaviour(model: nn.Module, x: Tensor, y: Tensor) -> list[Check]:
     """Zero gradients, probability outputs, randomised passes and train mode."""
+    trained = any(layer.training for layer in model.modules())
     with torch.enable_grad():
         point = x.detach().clone().requires_grad_(True)
         logits = model(point)
@@ -101,9 +102,10 @@ def model_behaviour(model: nn.Module, x: Tensor, y: Tensor) -> list[Check]:
     with torch.no_grad():
         again = model(x)
     dead = float((gradient.flatten(1) == 0).all(1).double().mean())
-    sums = logits.sum(1)
+    sums = logits.nan_to_num().sum(1)
     probabilities = bool((logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4))
-    drift = float((again - logits).abs().max())
+    same = (again == logits) | (again.isnan() & logits.isnan())
+    drift = float(torch.where(same, 0.0, (again - logits).abs().nan_to_num(torch.inf)).max())
     return [
         _check(
             "zero_gradients",
@@ -129,8 +131,8 @@ def model_behaviour(model: nn.Module, x: Tensor, y: Tensor) -> list[Check]:
         _check(
             "train_mode",
             WORST,
-            "fail" if model.training else "pass",
-            float(model.training),
+            "fail" if trained else "pass",
+            float(trained),
             "the model is in training mode",
         ),
     ]

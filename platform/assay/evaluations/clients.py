@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
+from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.federated.client import client_seed
 from assay.federated.partition import partition
@@ -29,13 +30,14 @@ class Clients(Evaluation):
             return [not_applicable(name, "the recipe is not federated") for name in names]
         if subject.train is None:
             return [not_applicable(name, "nothing can be trained here") for name in names]
-        federation, test = subject.recipe.federation, subject.split.test
-        if len(test) < federation.clients:
-            why = f"{len(test)} test records cannot be dealt to {federation.clients} clients"
-            return [not_applicable(name, why) for name in names]
+        test = subject.split.test
+        try:
+            dealt = _dealt(subject, test)
+        except DataError as error:
+            return [not_applicable(name, f"test records: {error}") for name in names]
         correct = dict(zip(test.tolist(), _correct(subject, subject.model, test), strict=True))
         found = []
-        for number, rows in enumerate(partition(test, federation, seed=subject.seed), start=1):
+        for number, rows in enumerate(dealt, start=1):
             hits = np.array([correct[row] for row in rows.tolist()])
             found.append(
                 share(
@@ -56,11 +58,17 @@ class Clients(Evaluation):
                 warnings=("the least of several small samples: lower than a client's true accuracy on average",),
             )
         )
-        for number, rows in enumerate(partition(subject.split.train, federation, seed=subject.seed), start=1):
+        for number, rows in enumerate(_dealt(subject, subject.split.train), start=1):
             hits = _correct(subject, subject.train(rows, f"local only/{client_seed(subject.seed, number)}"), test)
             found.append(share("local_only_accuracy", hits, subject.groups(test), seed=subject.seed, client=number))
         everyone = _correct(subject, subject.train(subject.split.train, "centralised"), test)
         return [*found, share("centralised_accuracy", everyone, subject.groups(test), seed=subject.seed)]
+
+
+def _dealt(subject: Subject, rows: np.ndarray) -> list[np.ndarray]:
+    """The rows of each client, dealt as the training records were."""
+    assert subject.recipe is not None and subject.recipe.federation is not None
+    return partition(rows, subject.recipe.federation, seed=subject.seed, groups=subject.groups(rows))
 
 
 def _correct(subject: Subject, model: nn.Module, rows: np.ndarray) -> np.ndarray:

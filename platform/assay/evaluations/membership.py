@@ -1,14 +1,16 @@
 """Does the model tell who was in its training data?"""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from assay import seeds, statistics
-from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.registry import register
 from assay.results import Measurement, not_applicable
+
+Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
 @register("evaluation")
@@ -20,7 +22,7 @@ class Membership(Evaluation):
     """
 
     name: Literal["membership"] = "membership"
-    false_positive_rates: tuple[float, ...] = Field(default=(0.1, 0.01))
+    false_positive_rates: tuple[Rate, ...] = Field(default=(0.1, 0.01))
     draws: int = Field(default=200, ge=50)
 
     def measure(self, subject: Subject) -> list[Measurement]:
@@ -54,16 +56,9 @@ class Membership(Evaluation):
                 why = f"TPR at {rate:.1%} FPR needs at least {needed} non-members, there are {len(others)}"
                 found.append(not_applicable("membership_tpr", why, false_positive_rate=rate, **about))
                 continue
-            hits = int((members > true_threshold(others, rate)).sum())
-            tpr = statistics.proportion(hits, len(members))
-            found.append(
-                estimated(
-                    "membership_tpr",
-                    tpr,
-                    n=len(members),
-                    conditions={"false_positive_rate": rate, **about},
-                )
-            )
+            hits = members > true_threshold(others, rate)
+            own = subject.groups(subject.split.train)
+            found.append(share("membership_tpr", hits, own, seed=subject.seed, false_positive_rate=rate, **about))
         return found
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+import numpy as np
+
 from assay.evaluations.base import Evaluation, Subject
 from assay.privacy.accounting import PRV_ERROR, Mechanism, spent
 from assay.recipes import Privacy
@@ -35,7 +37,7 @@ class PrivacySpent(Evaluation):
         figures = spent(mechanism)
         conditions = _conditions(subject, subject.recipe.privacy, mechanism, spender)
         broken = _broken(subject, mechanism) + ([figures.disagreement] if figures.disagreement else [])
-        notes = _notes(subject.recipe.privacy)
+        notes = _notes(subject.recipe.privacy, subject)
         found = []
         for name, accountant in _ACCOUNTANTS.items():
             about = {**conditions, "accountant": accountant}
@@ -94,7 +96,15 @@ def _broken(subject: Subject, mechanism: Mechanism) -> list[str]:
     return found
 
 
-def _notes(privacy: Privacy) -> tuple[str, ...]:
+def _notes(privacy: Privacy, subject: Subject) -> tuple[str, ...]:
+    notes = []
     if privacy.noise == "seeded":
-        return ("experiment, not releasable: the noise comes from a recorded seed, so anyone can subtract it",)
-    return ()
+        notes.append("experiment, not releasable: the noise comes from a recorded seed, so anyone can subtract it")
+    groups = subject.groups(subject.split.train)
+    most = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max(initial=1))
+    if most > 1:
+        notes.append(
+            f"ε protects one record; a patient with {most} records is protected {most} times less at best, "
+            f"and δ grows faster still"
+        )
+    return tuple(notes)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor
 
 from assay.attacks.base import Attack, Attacked
@@ -19,6 +19,8 @@ from assay.registry import register
 from assay.results import Check, Measurement, beside, not_applicable
 from assay.threats import Norm, Threat
 
+_QUANTILES = {"carlini_wagner_median_distance": 0.5, "carlini_wagner_tenth_percentile_distance": 0.1}
+
 
 @register("evaluation")
 class Robustness(Evaluation):
@@ -31,11 +33,17 @@ class Robustness(Evaluation):
 
     name: Literal["robustness"] = "robustness"
     norm: Norm = "linf"
-    epsilons: tuple[float, ...] = ()
+    epsilons: tuple[NonNegativeFloat, ...] = ()
     """Radii in the units of the data; those the data set proposes by default. 0 is always measured."""
     steps: int = Field(default=20, ge=1)
     """Of PGD."""
     carlini_wagner: CarliniWagner = CarliniWagner()
+
+    @model_validator(mode="after")
+    def _radii_fit_the_norm(self) -> "Robustness":
+        if self.norm == "l2" and not self.epsilons:
+            raise ValueError("norm l2 needs its own epsilons: those that a data set proposes are L∞ radii")
+        return self
 
     def measure(self, subject: Subject) -> list[Measurement]:
         arena = _Arena.of(subject, self)
@@ -43,10 +51,10 @@ class Robustness(Evaluation):
             "fgsm": FGSM(),
             "pgd_cross_entropy": PGD(steps=self.steps),
             "pgd_margin": PGD(steps=self.steps, loss="margin"),
+            "pgd_doubled": PGD(steps=2 * self.steps, restarts=2),
+            "random_noise": RandomNoise(),
         }
         curves = {name: arena.curve(attack) for name, attack in attacks.items()}
-        probe = self._probe(arena, curves["pgd_cross_entropy"])
-        worst = worst_case([*curves.values(), *probe.curves])
         about = {"norm": self.norm, "units": subject.dataset.units}
         groups = subject.groups(subject.split.test)
 
@@ -58,29 +66,27 @@ class Robustness(Evaluation):
             for name, curve in curves.items()
             for epsilon in arena.radii
         ]
-        over = [*attacks, "pgd_doubled", "random_noise"]
         found += [
-            row("worst_case_accuracy", fooled, epsilon=epsilon, attacks=over, probed=epsilon == probe.epsilon)
-            for epsilon, fooled in worst.items()
+            row("worst_case_accuracy", fooled, epsilon=epsilon, attacks=list(attacks))
+            for epsilon, fooled in worst_case(list(curves.values())).items()
         ]
-        return beside(found, self._checks(arena, curves, probe)) + self._distances(arena)
+        return beside(found, self._checks(arena, curves)) + self._distances(arena)
 
-    def _probe(self, arena: "_Arena", curve: "Curve") -> "Probe":
-        """The stronger and the random attack that the checks compare with, at the radius where most is undecided."""
-        epsilon = min((e for e in arena.radii if e > 0), key=lambda e: abs(curve[e].accuracy - 0.5), default=0.0)
-        doubled = arena.attack(PGD(steps=2 * self.steps, restarts=2), epsilon)
-        return Probe(epsilon=epsilon, doubled=doubled, random=arena.attack(RandomNoise(), epsilon))
-
-    def _checks(self, arena: "_Arena", curves: "Curves", probe: "Probe") -> list[Check]:
-        pgd = [curves["pgd_cross_entropy"], curves["pgd_margin"]]
-        white_box = torch.stack([curve[probe.epsilon].fooled for curve in pgd]).any(0)
+    def _checks(self, arena: "_Arena", curves: "Curves") -> list[Check]:
+        white_box = {
+            epsilon: curves["pgd_cross_entropy"][epsilon].fooled | curves["pgd_margin"][epsilon].fooled
+            for epsilon in arena.radii
+        }
+        doubled = [checks.step_doubling(white_box[e], curves["pgd_doubled"][e].fooled, e) for e in arena.radii]
+        noise = [checks.noise_loses(white_box[e], curves["random_noise"][e].fooled, e) for e in arena.radii]
         unbounded = arena.attack(PGD(steps=self.steps, loss="margin"), float("inf"))
+        gradient = [name for name in curves if name != "random_noise"]
         return [
             checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()]),
-            *(checks.monotone(name, [curve[e].accuracy for e in arena.radii]) for name, curve in curves.items()),
+            *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in gradient),
             checks.unbounded_attack_wins(unbounded.accuracy),
-            checks.step_doubling(white_box, probe.doubled.fooled, probe.epsilon),
-            checks.noise_loses(white_box, probe.random.fooled, probe.epsilon),
+            max(doubled, key=lambda check: check.figure),
+            max(noise, key=lambda check: check.figure),
             checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
             *checks.model_behaviour(arena.subject.model, arena.x, arena.y),
         ]
@@ -92,14 +98,14 @@ class Robustness(Evaluation):
         outcome = attack.run(subject.model, arena.x, arena.y, threat, seed=subject.seed)
         right = arena.right
         if not bool(right.any()):
-            return [not_applicable("carlini_wagner_success", "the model classifies no record correctly to begin with")]
+            why = "the model classifies no record correctly to begin with"
+            return [not_applicable(name, why) for name in ("carlini_wagner_success", *_QUANTILES)]
         fooled, distance = outcome.fooled[right].cpu().numpy(), outcome.distance[right].cpu().double().numpy()
         about = {"attack": attack.name, "norm": "l2", "units": subject.dataset.units, **_settings(attack)}
         groups = subject.groups(subject.split.test)
         own = None if groups is None else groups[right.cpu().numpy()]
         found = [share("carlini_wagner_success", fooled, own, seed=subject.seed, **about)]
-        quantiles = {"carlini_wagner_median_distance": 0.5, "carlini_wagner_tenth_percentile_distance": 0.1}
-        for name, q in quantiles.items():
+        for name, q in _QUANTILES.items():
             value = float(np.quantile(distance, q, method="inverted_cdf"))
             found.append(
                 Measurement(name=name, value=value, unit=subject.dataset.units, n=len(distance), conditions=about)
@@ -120,21 +126,6 @@ class Robustness(Evaluation):
 
 Curve = dict[float, Attacked]
 Curves = dict[str, Curve]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """What the checks compare the white-box attack with, at one radius."""
-
-    epsilon: float
-    doubled: Attacked
-    """PGD with twice the steps and a second, random start."""
-    random: Attacked
-
-    @property
-    def curves(self) -> list[Curve]:
-        """Both as curves of a single point, to enter the worst case."""
-        return [{self.epsilon: self.doubled}, {self.epsilon: self.random}]
 
 
 def worst_case(curves: list[Curve]) -> dict[float, Tensor]:

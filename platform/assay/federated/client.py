@@ -83,7 +83,7 @@ class FederatedClient:
                 "metrics": MetricRecord(
                     {
                         "num-examples": len(self._plan.x),
-                        "train-loss": float(np.nan_to_num(self._trainer.losses[-1])),
+                        "train-loss": self._trainer.losses[-1],
                         "train-seconds": self._trainer.seconds,
                     }
                 ),

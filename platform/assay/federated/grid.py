@@ -35,9 +35,11 @@ class ExecutorGrid(Grid):
         """
         requests = {message.metadata.dst_node_id: message for message in messages}
         replies = self._host.call(dict(sorted(requests.items())), timeout=timeout or 3600.0)
-        for number, reply in replies.items():
-            if isinstance(reply, BaseException):
-                raise FederationError(f"client {number} did not complete its round: {reply!r}") from reply
+        for number in requests:
+            reply = replies.get(number)
+            if not isinstance(reply, Message):
+                cause = reply if isinstance(reply, BaseException) else None
+                raise FederationError(f"client {number} did not complete its round: {reply!r}") from cause
         return [replies[number] for number in sorted(replies)]
 
     def set_run(self, run: Run) -> None:

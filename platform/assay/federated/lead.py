@@ -62,6 +62,8 @@ def train_federated(
     """
     settings = recipe.federation
     assert settings is not None
+    if len(parts) != settings.clients:
+        raise ValueError(f"records are dealt to {len(parts)} clients, the recipe has {settings.clients}")
     started = time.perf_counter()
     plans = {
         number: ClientPlan(

@@ -14,6 +14,10 @@ class Architecture(Method):
         """A new network from records (n, *shape) to logits (n, classes)."""
         raise NotImplementedError
 
+    def fingerprint(self) -> str:
+        """Hash of code outside Assay that the network depends on; part of what names a trial."""
+        return ""
+
     def build(self, shape: tuple[int, ...], classes: int, *, seed: int) -> nn.Module:
         """A new network whose first weights depend on ``seed`` alone."""
         with torch.random.fork_rng(devices=[]):

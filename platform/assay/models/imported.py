@@ -1,6 +1,8 @@
 """The user's own network, by import path."""
 
+import hashlib
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -22,23 +24,44 @@ class Imported(Architecture):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        made = self._find()(**self.arguments)
+        factory = self._find()
+        if not callable(factory):
+            raise UserError(f"model factory {self.factory!r} is {type(factory).__name__}, which cannot be called")
+        try:
+            made = factory(**self.arguments)
+        except TypeError as error:
+            raise UserError(f"model factory {self.factory!r} cannot be called with {self.arguments}: {error}") from None
         if not isinstance(made, nn.Module):
             raise UserError(
                 f"model factory {self.factory!r} returned {type(made).__name__}; it must return a torch.nn.Module"
             )
         return made
 
-    def _find(self) -> Any:
-        module, _, attribute = self.factory.partition(":")
+    def fingerprint(self) -> str:
+        """Hash of the file that holds the factory: an edited network is another network."""
+        self._reach()
+        try:
+            spec = importlib.util.find_spec(self.factory.partition(":")[0])
+        except (ImportError, ValueError):
+            return ""
+        origin = None if spec is None else spec.origin
+        found = Path(origin) if origin else None
+        return hashlib.sha256(found.read_bytes()).hexdigest() if found and found.is_file() else ""
+
+    def _reach(self) -> None:
+        """Make the folder in which we run importable, as it is for the user."""
         here = str(Path.cwd())
         if here not in sys.path:
             sys.path.insert(0, here)
+
+    def _find(self) -> Any:
+        module, _, attribute = self.factory.partition(":")
+        self._reach()
         try:
             found: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError) as error:
             raise UserError(
                 f"model factory {self.factory!r} cannot be imported: {error}; give package.module:factory, importable "
                 "from the folder in which you run"

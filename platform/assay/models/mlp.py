@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from assay.models.base import Architecture
@@ -16,7 +16,7 @@ class MLP(Architecture):
     """Fully connected layers with ReLU between them; no hidden layer makes it logistic regression."""
 
     name: Literal["mlp"] = "mlp"
-    hidden: tuple[int, ...] = Field(default=(64, 32))
+    hidden: tuple[PositiveInt, ...] = Field(default=(64, 32))
     """Width of each hidden layer."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:

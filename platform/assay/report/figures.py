@@ -47,7 +47,11 @@ def colours(recipes: tuple[str, ...]) -> dict[str, str]:
 
 def robustness(card: Scorecard, frame: pd.DataFrame, units: str, share: float) -> go.Figure:
     """Worst-case accuracy against ε, mean and corrected 95 % interval over folds."""
-    figure = _figure(f"ε, largest change of an input ({units})", "accuracy in the worst case")
+    norms = {"linf": "L∞", "l2": "L2"}
+    asked = {norms.get(c.get("norm", "linf"), "") for c in select(frame, "worst_case_accuracy")["conditions"]}
+    figure = _figure(
+        f"ε, size of the change in {' or '.join(sorted(asked)) or 'L∞'} ({units})", "accuracy in the worst case"
+    )
     for i, recipe in enumerate(card.recipes):
         points = _curve(frame, "worst_case_accuracy", recipe, share)
         if not points:
@@ -96,7 +100,7 @@ def attacks(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
     series["worst case"] = [
         _mean(frame, "worst_case_accuracy", recipe, epsilon=card.reference_epsilon) for recipe in card.recipes
     ]
-    shades = ("#cfd8e0", "#a9b8c6", "#7d92a6", "#52708c", "#1f4a6e", "#0b2a44")
+    shades = ("#cfd8e0", "#b4c2ce", "#96a8b9", "#7d92a6", "#52708c", "#1f4a6e", "#0b2a44")
     for shade, (name, values) in zip(shades, series.items(), strict=False):
         figure.add_bar(
             x=list(card.recipes),

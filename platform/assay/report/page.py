@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from assay import statistics
 from assay.data.base import Dataset
 from assay.report import figures
-from assay.report.scorecard import Cell, Evidence, Scorecard, scorecard, share_tested
+from assay.report.scorecard import Cell, Evidence, Line, Scorecard, everything, of_cohort, scorecard, share_tested
 from assay.statistics import Comparison
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
@@ -31,6 +31,8 @@ class Section:
     """Checks that did not pass."""
     passed: int
     """Checks that did."""
+    lines: list[Line]
+    """Everything measured, for the table of all."""
     recipes: Mapping[str, str]
     """What each recipe is, in words."""
 
@@ -53,9 +55,7 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     """Write ``report.html`` from what is stored now; its path."""
     settings = store.read_text("study.yaml")
     frame = store.frame()
-    sections = [
-        _section(study, name, frame[frame["dataset"] == datasets[name].name], datasets[name]) for name in study.cohorts
-    ]
+    sections = [_section(study, name, of_cohort(frame, name), datasets[name]) for name in study.cohorts]
     failures = store.failures()
     page = (
         _environment()
@@ -98,6 +98,7 @@ def _section(study: Study, name: str, frame: pd.DataFrame, dataset: Dataset) -> 
         },
         raised=raised.sort_values("verdict").to_dict("records"),  # type: ignore[arg-type]
         passed=int((card.checks["verdict"] == "pass").sum()),
+        lines=everything(frame, card.recipes, share_tested(study)),
         recipes={recipe: described(study, name, recipe) for recipe in card.recipes},
     )
 
@@ -182,5 +183,6 @@ def _environment() -> jinja2.Environment:
         "interval_text": interval_text,
         "comparison_text": comparison_text,
         "colours": figures.colours,
+        "isnan": math.isnan,
     }
     return environment

@@ -66,12 +66,13 @@ class Scorecard:
 
 
 def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
-    """The scorecard of one cohort from its rows of the results.
+    """The scorecard of one cohort.
 
     Args:
-        frame: rows of this cohort's trials, ``conditions`` as mappings.
+        frame: rows of the results, as the store gives them.
     """
     cohort = study.cohorts[name]
+    frame = of_cohort(frame, name)
     recipes = tuple(cohort.recipes)
     epsilon = _reference_epsilon(cohort, frame)
     evidence = columns(epsilon)
@@ -101,6 +102,11 @@ def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
         checks=_checks(frame),
         reference_epsilon=epsilon,
     )
+
+
+def of_cohort(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows that were asked for one cohort; rows that name none belong to all."""
+    return frame[frame["cohort"].isin([name, ""])]
 
 
 def columns(epsilon: float) -> tuple[Evidence, ...]:
@@ -141,7 +147,7 @@ def columns(epsilon: float) -> tuple[Evidence, ...]:
         ),
         Evidence(
             key="robust",
-            title=f"Worst case, ε = {epsilon:g}",
+            title="Worst case" if math.isnan(epsilon) else f"Worst case, ε = {epsilon:g}",
             name="worst_case_accuracy",
             where={"epsilon": epsilon},
             meaning="Share of patients classified correctly whatever attack of this threat model is tried on them.",
@@ -160,7 +166,7 @@ def columns(epsilon: float) -> tuple[Evidence, ...]:
             name="epsilon",
             unit="number",
             better="neither",
-            meaning="Differential privacy of a training patient by the RDP accountant; ∞ if training is not private.",
+            meaning="Differential privacy of one training record by the RDP accountant; ∞ if training is not private.",
         ),
         Evidence(
             key="epsilon_pld",
@@ -176,7 +182,7 @@ def columns(epsilon: float) -> tuple[Evidence, ...]:
             name="membership_tpr",
             where={"false_positive_rate": 0.1},
             better="lower",
-            meaning="Share of training patients that an attacker recognises while wrongly accusing 10 % of the others.",
+            meaning="Share of training records that an attacker recognises while wrongly accusing 10 % of the others.",
         ),
         Evidence(
             key="insertion",
@@ -225,13 +231,15 @@ def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, values: pd.DataFra
     rows = select(frame, column.name, **column.where)
     rows = rows[rows["recipe"] == recipe]
     if not len(rows):
-        return Cell(summary=None, why="no trial has finished")
+        begun = len(frame[(frame["recipe"] == recipe) & (frame["status"] != "failed")])
+        return Cell(summary=None, why="this was not asked of the model" if begun else "no trial has finished")
     missing = rows[rows["status"] != "measured"]
     said, failed = _said(frame[frame["recipe"] == recipe], rows, column.name)
     failed = failed or bool((missing["status"] == "failed").any())
     known = values[recipe].dropna().to_numpy()
     if not len(known):
-        return Cell(summary=None, why="; ".join(missing.iloc[0]["warnings"]), failed=failed)
+        why = "; ".join(missing.iloc[0]["warnings"])
+        return Cell(summary=None, why=why, warnings=(why,) if failed else (), failed=failed)
     if len(known) == 1:
         # One model has no spread over folds: its own interval over records stands instead.
         only = rows[rows["status"] == "measured"].iloc[0]
@@ -264,6 +272,36 @@ def _comparisons(values: pd.DataFrame, key: str, baseline: str, share: float) ->
         (recipe, key): Comparison(**{**comparison.__dict__, "p_holm": p})
         for (recipe, comparison), p in zip(found.items(), corrected, strict=True)
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One measurement at one set of conditions, for every recipe."""
+
+    name: str
+    conditions: str
+    unit: str
+    by_recipe: Mapping[str, Summary]
+
+
+def everything(frame: pd.DataFrame, recipes: tuple[str, ...], share: float) -> list[Line]:
+    """Mean, deviation and interval of whatever was measured, by recipe."""
+    rows = frame[(frame["status"] == "measured") & ~frame["name"].str.startswith("check.")]
+    told = rows.assign(told=[_told(conditions) for conditions in rows["conditions"]])
+    lines = []
+    for (name, conditions, unit), group in told.groupby(["name", "told", "unit"], sort=False):
+        values = {recipe: group[group["recipe"] == recipe]["value"].to_numpy() for recipe in recipes}
+        summaries = {r: statistics.summarise(v, test_share=share) for r, v in values.items() if len(v)}
+        lines.append(Line(name=str(name), conditions=str(conditions), unit=str(unit), by_recipe=summaries))
+    return lines
+
+
+_TELLING = ("attack", "epsilon", "map", "false_positive_rate", "client", "group")
+
+
+def _told(conditions: Mapping[str, Any]) -> str:
+    """The conditions that tell one row from another, in words."""
+    return ", ".join(f"{key.replace('_', ' ')} {conditions[key]}" for key in _TELLING if key in conditions)
 
 
 def _checks(frame: pd.DataFrame) -> pd.DataFrame:

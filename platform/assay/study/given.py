@@ -1,17 +1,19 @@
 """Evidence for a checkpoint that Assay did not train."""
 
+import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from assay import seeds
 from assay.data.base import Dataset
 from assay.data.splits import split
 from assay.errors import CheckpointError, SpecError
 from assay.evaluations.base import Subject
+from assay.models.base import Architecture
 from assay.results import TrialRecord
 from assay.study.run import write_study
 from assay.study.spec import Study, build_study
@@ -38,6 +40,8 @@ def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, 
         epsilons = [float(radius) for radius in radii.split(",")] if radii else []
     except ValueError:
         raise SpecError(f"--threat {threat!r}: write linf or l2, and if you like radii: linf:0.05,0.1,0.2") from None
+    if norm == "l2" and not epsilons:
+        raise SpecError(f"--threat {threat!r}: give L2 radii in units of the data, such as l2:0.5,1,2")
     if any(not 0 <= radius < float("inf") for radius in epsilons):
         raise SpecError(f"--threat {threat!r}: every radius must be a number of at least 0")
     cohort = {
@@ -77,6 +81,9 @@ def evaluate_given(study: Study, store: Store, weights: str, *, environment: Map
     model = cohort.model.build(dataset.shape, dataset.classes, seed=study.seed)
     tensors = read_weights(weights)
     load_weights(model, tensors, weights)
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"weights {weights!r} hold NaN or infinity in {', '.join(broken[:6])}")
     model = model.to(device()).eval()
     _try(model, dataset)
     subject = Subject(
@@ -88,7 +95,7 @@ def evaluate_given(study: Study, store: Store, weights: str, *, environment: Map
         seed=seeds.derive(study.seed, "given"),
         device=device(),
     )
-    trial = f"{seeds.derive(0, dataset.digest, *(f'{k}{v.sum()}' for k, v in tensors.items())):032x}"[:20]
+    trial = _name(study, dataset, cohort.model, tensors)
     with store.locked():
         store.keep_only([trial])
         write_study(study, store, {trial: RECIPE}, environment)
@@ -112,14 +119,29 @@ def evaluate_given(study: Study, store: Store, weights: str, *, environment: Map
     return record
 
 
+def _name(study: Study, dataset: Dataset, model: Architecture, tensors: Mapping[str, Tensor]) -> str:
+    """Hash of all that the answers depend on."""
+    asked = study.cohorts["given"].evaluations
+    said = [dataset.digest, model.model_dump_json(), model.fingerprint(), study.seed, versions(), source_digest()]
+    said += [evaluation.model_dump_json() for evaluation in asked]
+    sha = hashlib.sha256(repr(said).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        sha.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.dim() else repr(tensor.item()).encode())
+    return sha.hexdigest()[:20]
+
+
 def _try(model: nn.Module, dataset: Dataset) -> None:
     """Let the model answer two records before anything long begins."""
     x = torch.from_numpy(dataset.x[:2]).to(device())
     try:
         with torch.no_grad():
             logits = model(x)
-    except RuntimeError as error:
+    except Exception as error:  # whatever the user's network raises
         raise CheckpointError(f"the model cannot take records of shape {dataset.shape}: {error}") from None
+    if not isinstance(logits, Tensor):
+        raise CheckpointError(f"the model returned {type(logits).__name__}; it must return one tensor of logits")
     if logits.dim() != 2 or len(logits) != len(x):
         raise CheckpointError(
             f"the model returned shape {tuple(logits.shape)} for {len(x)} records; logits must be ({len(x)}, classes)"

@@ -28,8 +28,7 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
         SpecError: there is nothing to train on.
     """
     splitting = study.split
-    if splitting.folds < 2:
-        raise SpecError(f"split.folds is {splitting.folds}: training needs at least 2 folds")
+    _needs_folds(study)
     return [
         Trial(
             cohort=name,
@@ -66,7 +65,12 @@ class Forecast:
 
 
 def forecast(study: Study) -> Iterator[Forecast]:
-    """What would run and what it would spend. Works where the data are absent."""
+    """What would run and what it would spend. Works where the data are absent.
+
+    Raises:
+        SpecError: there is nothing to train on, or there are more clients than records.
+    """
+    _needs_folds(study)
     for name, cohort in study.cohorts.items():
         total = _count(cohort)
         records = None if total is None else _training_records(study, total)
@@ -78,6 +82,11 @@ def forecast(study: Study) -> Iterator[Forecast]:
                 records=records,
                 spends=_spends(recipe, records),
             )
+
+
+def _needs_folds(study: Study) -> None:
+    if study.split.folds < 2:
+        raise SpecError(f"split.folds is {study.split.folds}: training needs at least 2 folds")
 
 
 def _count(cohort: Cohort) -> int | None:
@@ -101,6 +110,10 @@ def _spends(recipe: Recipe, records: int | None) -> str:
     budget = f"ε ≤ {privacy.epsilon:g} at δ = {privacy.delta:g}" + (" at each client" if federation else "")
     if records is None:
         return f"{budget}; the noise depends on the number of records, which is unknown here"
+    if federation and federation.clients > records:
+        raise SpecError(
+            f"{records} training records cannot be shared among {federation.clients} clients; use fewer clients"
+        )
     own = records // federation.clients if federation else records
     passes = federation.rounds * federation.local_epochs if federation else recipe.training.epochs
     rate = min(1.0, recipe.training.batch_size / own)

@@ -88,12 +88,14 @@ def run_study(
         store.keep_only(by_id)
         finished = set() if force else store.finished() & set(by_id)
         todo = [trial for name, trial in by_id.items() if name not in finished]
-        write_study(study, store, {name: trial.label for name, trial in by_id.items()}, environment or {})
+        write_study(study, store, {i: t.label for i, t in by_id.items()}, environment or {}, fresh=bool(todo))
         workers = executor.workers if todo else 1
         watcher.begin(total=len(by_id), finished=len(finished), workers=workers)
         spent, failures, last = 0.0, {}, None
         try:
-            for number, record in enumerate(_records(todo, datasets, store, executor, watcher, force=force), start=1):
+            found = _records(todo, datasets, store, executor, watcher, force=force)
+            for number, bare in enumerate(found, start=1):
+                record = replace(bare, provenance={**bare.provenance, "environment": dict(environment or {})})
                 store.write(record)
                 mirror(record)
                 spent += record.seconds
@@ -127,30 +129,33 @@ def _records(
     *,
     force: bool,
 ) -> Iterator[TrialRecord]:
-    """Every trial's record, in order of completion.
+    """Every trial's record, in order of completion; the first fold first, so that there is soon something to look at.
 
-    Federated trainings come first and one at a time: each is led from here and has the whole pool to itself.
-    What they trained is then evaluated like every other trial, by one worker of the pool.
+    The federated trainings of a stage come first and one at a time: each is led from here and has the whole pool to
+    itself. What they trained is then evaluated like every other trial, by one worker of the pool.
     """
-    led: dict[str, Trained] = {}
-    extra: dict[str, float] = {}
-    for trial in [trial for trial in todo if trial.recipe.federation is not None]:
-        stored = None if force else store.checkpoint(trial.id)
-        if stored is not None:
-            led[trial.id] = Trained(checkpoint=stored)
-            continue
-        began = time.perf_counter()
-        try:
-            led[trial.id] = _lead(trial, datasets[trial.cohort], executor, watcher)
-        except Exception as error:
-            yield _failed(trial, error, time.perf_counter() - began)
-            continue
-        extra[trial.id] = (time.perf_counter() - began) * executor.workers
-        store.write_checkpoint(trial.id, led[trial.id].checkpoint)
-    items = [(trial, led.get(trial.id)) for trial in todo if trial.recipe.federation is None or trial.id in led]
-    for outcome in executor.map(_evaluate_item, items, datasets):
-        record = _record_of(outcome, items)
-        yield replace(record, seconds=record.seconds + extra.get(record.trial, 0.0))
+    first = [trial for trial in todo if (trial.repeat, trial.fold) == (0, 0)]
+    rest = [trial for trial in todo if (trial.repeat, trial.fold) != (0, 0)]
+    for stage in (first, rest):
+        led: dict[str, Trained] = {}
+        extra: dict[str, float] = {}
+        for trial in [trial for trial in stage if trial.recipe.federation is not None]:
+            stored = None if force else store.checkpoint(trial.id)
+            if stored is not None:
+                led[trial.id] = Trained(checkpoint=stored)
+                continue
+            began = time.perf_counter()
+            try:
+                led[trial.id] = _lead(trial, datasets[trial.cohort], executor, watcher)
+            except Exception as error:
+                yield _failed(trial, error, time.perf_counter() - began)
+                continue
+            extra[trial.id] = (time.perf_counter() - began) * executor.workers
+            store.write_checkpoint(trial.id, led[trial.id].checkpoint)
+        items = [(trial, led.get(trial.id)) for trial in stage if trial.recipe.federation is None or trial.id in led]
+        for outcome in executor.map(_evaluate_item, items, datasets):
+            record = _record_of(outcome, items)
+            yield replace(record, seconds=record.seconds + extra.get(record.trial, 0.0))
 
 
 def _lead(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) -> Trained:
@@ -184,18 +189,25 @@ def _is_due(last: float | None, number: int, todo: int, trials: list[Trial]) -> 
     return time.perf_counter() - last > PUBLISH_EVERY
 
 
-def write_study(study: Study, store: Store, labels: Mapping[str, str], environment: Mapping[str, Any]) -> None:
+def write_study(
+    study: Study, store: Store, labels: Mapping[str, str], environment: Mapping[str, Any], *, fresh: bool = True
+) -> None:
     """Keep what is asked, by whom and where it runs, beside the results.
 
     Args:
         labels: what each planned trial is, by id.
+        fresh: whether anything is run now; if not, when and where it ran before stays as it was written.
     """
-    about = {
-        "study": study.model_dump(mode="json"),
+    ran = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "source": source_digest(),
         "environment": dict(environment),
+    }
+    before = {} if fresh else yaml.safe_load(store.read_text("study.yaml")) or {}
+    about = {
+        "study": study.model_dump(mode="json"),
+        **{key: before.get(key, value) for key, value in ran.items()},
         "trials": dict(labels),
     }
     store.write_text("study.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 # What these packages register is what a study file may name.
 import assay.attacks
@@ -18,7 +18,7 @@ import assay.objectives  # noqa: F401
 from assay.data.splits import Splitting
 from assay.errors import SpecError
 from assay.recipes import Recipe
-from assay.registry import Settings, choice_of, explain, names, unknown
+from assay.registry import Settings, choice_of, explain, unknown
 
 _DEFAULT_EVALUATIONS = ("accuracy", "robustness", "privacy", "membership", "explanations", "clients", "cost")
 
@@ -38,6 +38,13 @@ class Cohort(Settings):
     """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
     evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
 
+    @model_validator(mode="after")
+    def _reference_is_measured(self) -> "Cohort":
+        asked = [radius for e in self.evaluations if e.name == "robustness" for radius in e.epsilons]
+        if self.reference_epsilon is not None and asked and self.reference_epsilon not in asked:
+            raise ValueError(f"reference_epsilon: {self.reference_epsilon} is none of the radii measured: {asked}")
+        return self
+
 
 class Study(Settings):
     """A whole study: every recipe of every cohort over the same folds and seeds."""
@@ -53,6 +60,13 @@ class Study(Settings):
     baseline: str = "standard"
     cohorts: dict[Name, Cohort] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _baseline_exists(self) -> "Study":
+        for name, cohort in self.cohorts.items():
+            if "baseline" in self.model_fields_set and self.baseline not in cohort.recipes:
+                raise ValueError(f"baseline: cohort {name!r}: {unknown('recipe', self.baseline, list(cohort.recipes))}")
+        return self
+
 
 def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: Path) -> Study:
     """A study by the name of a file in ``folder``, or by path, with ``--set`` assignments applied.
@@ -66,13 +80,13 @@ def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: 
         SpecError: names the file, the key, the value and what is allowed.
     """
     path = _find(name_or_file, folder)
-    raw = _parse(path)
+    raw = _unshared(_parse(path))
     presets = raw.pop("presets", {})
-    if not isinstance(presets, dict):
-        raise SpecError(f"{path}: presets must be a mapping from names to settings")
+    if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
+        raise SpecError(f"{path}: presets must be a mapping from names to mappings of settings")
     pairs = [_pair(assignment) for assignment in assignments]
     for preset in [value for key, value in pairs if key == "preset"]:
-        if preset not in presets:
+        if not isinstance(preset, str) or preset not in presets:
             raise SpecError(
                 f"{path}: {unknown('preset', str(preset), sorted(presets)) if presets else 'it has no presets'}"
             )
@@ -115,6 +129,13 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise SpecError(f"{path}: a study is a mapping; its keys: {', '.join(Study.model_fields)}")
     return raw
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which YAML anchors no longer share: setting one recipe must not set another."""
+    if isinstance(value, dict):
+        return {key: _unshared(inner) for key, inner in value.items()}
+    return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _pair(assignment: str) -> tuple[str, Any]:
@@ -163,8 +184,3 @@ def only(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
         raise SpecError(f"fold {fold} does not exist; the study has {study.split.folds}")
     chosen = asked.model_copy(update={"recipes": {recipe: asked.recipes[recipe]}})
     return study.model_copy(update={"cohorts": {name: chosen}})
-
-
-def known_names() -> dict[str, list[str]]:
-    """Every name a study file may use, by kind."""
-    return {kind: names(kind) for kind in ("dataset", "model", "objective", "attack", "evaluation")}

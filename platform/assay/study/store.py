@@ -100,7 +100,9 @@ class Store:
         return self._commit(name, text.encode())
 
     def read_text(self, name: str) -> str:
-        """One text file of the study."""
+        """One text file of the study; empty if there is none."""
+        if self._files.get_file_info(self._path(name)).type != fs.FileType.File:
+            return ""
         with self._files.open_input_file(self._path(name)) as file:
             return file.read().decode()
 
@@ -113,9 +115,11 @@ class Store:
             self._move(trial, "superseded", "trials")
 
     def frame(self) -> pd.DataFrame:
-        """Every row of every stored trial, ``conditions`` as mappings."""
-        tables = [self._read(trial) for trial in sorted(self._names("trials"))]
+        """Every row of every stored trial, ``conditions`` as mappings, and the ``cohort`` it was asked for."""
+        cohorts = {trial: about.get("asked", {}).get("cohort", "") for trial, about in self._abouts()}
+        tables = [self._read(trial) for trial in sorted(cohorts)]
         frame = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
+        frame["cohort"] = frame["trial"].map(cohorts).astype(object)
         frame["conditions"] = [json.loads(text) for text in frame["conditions"]]
         frame["warnings"] = [list(warnings) for warnings in frame["warnings"]]
         return frame

@@ -65,7 +65,7 @@ class Trial:
     @property
     def trial_seed(self) -> int:
         """The same for every recipe of a fold: recipes are compared in pairs."""
-        return seeds.derive(self.seed, self.dataset_name, "repeat", self.repeat, "fold", self.fold)
+        return seeds.derive(self.seed, "repeat", self.repeat, "fold", self.fold)
 
     def record(self, **found: Any) -> TrialRecord:
         """What became of this trial: measurements and weights, or an error."""
@@ -83,7 +83,6 @@ class Trial:
     def description(self) -> dict[str, Any]:
         """All that is asked, as plain values."""
         return {
-            "dataset": self.dataset_name,
             "data": self.data_digest,
             "split": self.splitting.model_dump(mode="json", exclude={"repeats"}),
             "fold": self.fold,
@@ -91,6 +90,7 @@ class Trial:
             "seed": self.seed,
             "threads": self.threads,
             "model": self.model.model_dump(mode="json"),
+            "model_code": self.model.fingerprint(),
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_name": self.recipe_name,
             "cohort": self.cohort,
@@ -153,7 +153,12 @@ def train_trial(
         trial.recipe,
         dataset.x,
         dataset.y,
-        partition(parts.train, trial.recipe.federation, seed=trial.trial_seed),
+        partition(
+            parts.train,
+            trial.recipe.federation,
+            seed=trial.trial_seed,
+            groups=None if dataset.groups is None else dataset.groups[parts.train],
+        ),
         bounds=dataset.bounds,
         seed=trial.trial_seed,
         threads=trial.threads,

@@ -91,6 +91,8 @@ def trainer_state(trainer: Trainer) -> bytes:
 def restore_trainer(trainer: Trainer, content: bytes) -> None:
     """Bring a fresh trainer of the same recipe to the stored state."""
     tensors, about = from_bytes(content, "training state")
+    if "step" not in about:
+        raise CheckpointError("the training state holds weights only: it is no checkpoint of a training run")
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     load_weights(trainer.model, weights, "training state")
     moments: dict[int, dict[str, Tensor]] = {}

@@ -80,9 +80,9 @@ class Trainer:
             TrainingError: the loss is no longer finite.
         """
         until = self.total_steps if epochs is None else min(self.total_steps, self.step + epochs * self.steps_per_epoch)
-        self.model.train()
         with torch.random.fork_rng():
             while self.step < until:
+                self.model.train()
                 started = time.perf_counter()
                 self.losses.append(self._run_epoch())
                 self.seconds += time.perf_counter() - started
@@ -98,10 +98,8 @@ class Trainer:
     def _run_epoch(self) -> float:
         """One epoch; the mean loss of this worker's records, NaN if Poisson sampling gave it none."""
         seen = [loss for _ in range(self.steps_per_epoch) if (loss := self._take_step()) is not None]
-        if not seen:
-            return float("nan")
-        mean = float(torch.stack(seen).mean())
-        if not np.isfinite(mean):
+        mean = float(torch.stack(seen).mean()) if seen else float("nan")
+        if (seen and not np.isfinite(mean)) or not all(bool(p.isfinite().all()) for p in self._parameters):
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
 
