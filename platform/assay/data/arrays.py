@@ -52,11 +52,8 @@ class Arrays(Source):
             )
         low, high, warnings = self._bounds(x)
         features = held.get("feature_names", [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))])
-        if (
-            "class_names" not in held
-            and not np.array_equal(np.unique(y), np.arange(len(np.unique(y))))
-            and y.min() >= 0
-        ):
+        found = np.unique(y)
+        if "class_names" not in held and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
             raise DataError(
                 f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
                 "renumber them, or give class_names"
