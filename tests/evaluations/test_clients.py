@@ -81,6 +81,13 @@ def test_both_ends_are_trained_anew_and_tested_on_every_record(subject: Callable
     assert len({name for _, name in trainings}) == 5
 
 
+def test_patients_are_dealt_whole(subject: Callable[..., Subject]) -> None:
+    trainings, patients = Trainings(), np.arange(100) // 4
+    Clients().measure(replace(subject(groups=patients), train=trainings))
+    held = [set(patients[rows].tolist()) for rows, _ in trainings[:4]]
+    assert sum(len(own) for own in held) == len(set.union(*held)) == 10
+
+
 @pytest.mark.parametrize(
     ("recipe", "train", "why"),
     [

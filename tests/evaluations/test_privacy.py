@@ -1,7 +1,7 @@
 """The claimed ε never stands without its evidence, and not at all where it does not hold."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -145,6 +145,17 @@ def test_every_reason_is_given(subject: Callable[..., Subject]) -> None:
     told = Mechanism(noise_multiplier=1.5, sample_rate=0.1, steps=50, delta=0.1)
     (first, *_) = PrivacySpent().measure(subject(told, about={"unpaid_preprocessing": True}))
     assert len(first.warnings) == 2
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("records", "said"), [(1, False), (3, True)])
+def test_patients_of_several_records_are_told_that_they_are_less_protected(
+    subject: Callable[..., Subject], records: int, said: bool
+) -> None:
+    asked = subject(noise="entropy")
+    asked = replace(asked, dataset=replace(asked.dataset, groups=np.arange(250) // records))
+    for measurement in PrivacySpent().measure(asked):
+        assert any("a patient with 3 records" in warning for warning in measurement.warnings) == said
 
 
 @pytest.mark.usefixtures("quick")

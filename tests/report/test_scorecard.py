@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from assay import statistics
-from assay.report.scorecard import Scorecard, columns, scorecard, select, share_tested, table
+from assay.report.scorecard import Scorecard, columns, everything, scorecard, select, share_tested, table
 from assay.results import Measurement, TrialRecord
 from assay.study.spec import Study
 from assay.study.store import Store
@@ -175,6 +175,17 @@ def test_values_stand_by_fold_and_repeat(study: MakeStudy, frame: Frame, trial: 
     assert found.index.tolist() == [(repeat, fold) for repeat in range(2) for fold in range(3)]
     assert found["standard"].tolist() == pytest.approx([0.90, 0.91, 0.92] * 2)
     assert found[["private", "fed"]].isna().all(axis=None)
+
+
+def test_everything_measured_is_a_line_for_each_condition(whole: Store) -> None:
+    lines = {(line.name, line.conditions): line for line in everything(whole.frame(), ALL, SHARE)}
+    worst = lines["worst_case_accuracy", "epsilon 0.3"].by_recipe
+    assert {recipe: summary.mean for recipe, summary in worst.items()} == pytest.approx(
+        {"standard": 0.46, "private": 0.36, "fed": 0.41}
+    )
+    assert set(lines["epsilon", ""].by_recipe) == {"private"}
+    assert ("robust_accuracy", "attack fgsm, epsilon 0.1") in lines
+    assert not [name for name, _ in lines if name.startswith("check.")]
 
 
 def test_rows_are_selected_by_their_conditions(whole: Store) -> None:

@@ -166,13 +166,14 @@ def test_a_worker_that_dies_is_a_failed_trial(tiny: Tiny, go: Go, store: Store) 
     class Deadly(LocalExecutor):
         def map(self, fn: Any, items: Any, shared: Any) -> Any:
             for outcome in super().map(fn, items, shared):
-                yield Outcome(index=1, error="the worker died") if outcome.index == 1 else outcome
+                trial, _ = items[outcome.index]
+                dies = (trial.recipe_name, trial.fold) == ("slow", 0)
+                yield Outcome(index=outcome.index, error="the worker died") if dies else outcome
 
     summary = go(tiny(), executor=Deadly())
-    # One in each stage: the first fold, and the rest.
-    assert list(summary.failures.values()) == ["RuntimeError: the worker died"] * 2
-    assert len(store.finished()) == 2
-    assert go(tiny()).ran == 2
+    assert dict(summary.failures) == {"made · slow · fold 1": "RuntimeError: the worker died"}
+    assert len(store.finished()) == 3
+    assert go(tiny()).ran == 1
 
 
 def test_a_federated_trial_that_fails_stops_no_other(
@@ -217,6 +218,15 @@ def test_what_was_asked_lies_beside_the_results(tiny: Tiny, go: Go, store: Store
     assert set(about["trials"]) == store.finished()
     assert "made · slow · fold 2" in about["trials"].values()
     assert about["started"].endswith("+00:00")
+
+
+def test_a_run_of_nothing_leaves_where_and_when_it_ran(tiny: Tiny, go: Go, store: Store) -> None:
+    go(tiny(), environment={"git_commit": "abc"})
+    before = yaml.safe_load(store.read_text("study.yaml"))
+    go(tiny(title="Another title"), environment={"git_commit": "def"})
+    after = yaml.safe_load(store.read_text("study.yaml"))
+    assert after == {**before, "study": after["study"]}
+    assert after["study"]["title"] == "Another title"
 
 
 def test_the_report_is_published_after_the_first_fold_and_at_the_end(tiny: Tiny, go: Go, store: Store) -> None:

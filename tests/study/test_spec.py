@@ -58,6 +58,13 @@ def test_a_study_survives_being_written_down(tiny: Callable[..., Study]) -> None
     assert build_study(yaml.safe_load(yaml.safe_dump(study.model_dump(mode="json"))), "again") == study
 
 
+def test_a_study_without_the_usual_baseline_survives_too(tiny: Callable[..., Study]) -> None:
+    study = tiny({"slow": {}})
+    assert build_study(study.model_dump(mode="json"), "again") == study
+    one = only(tiny(), cohort=None, recipe="slow", fold=1)
+    assert build_study(one.model_dump(mode="json"), "again") == one
+
+
 def at(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
     """Puts a value at a place of a study."""
 

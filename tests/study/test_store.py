@@ -68,6 +68,12 @@ def test_every_measurement_is_a_row(store: Store, record: Record) -> None:
     assert (missing["status"], missing["warnings"]) == ("not_applicable", ["not private", "ε = ∞"])
 
 
+def test_rows_know_the_cohort_that_asked_for_them(store: Store, record: Record) -> None:
+    store.write(record("t1", provenance={"asked": {"cohort": "large"}}))
+    store.write(record("t2"))
+    assert store.frame().groupby("trial")["cohort"].unique().map(list).to_dict() == {"t1": ["large"], "t2": [""]}
+
+
 def test_what_is_not_measured_is_nan_and_neither_zero_nor_null(store: Store, folder: Path, record: Record) -> None:
     store.write(record("t1"))
     column = pq.read_table(folder / "trials" / "t1.parquet")["value"]
@@ -193,6 +199,7 @@ def test_texts_are_replaced_whole(store: Store, folder: Path) -> None:
     assert store.write_text("study.yaml", "name: ε") == str(folder / "study.yaml")
     store.write_text("study.yaml", "short")
     assert store.read_text("study.yaml") == "short"
+    assert store.read_text("absent.yaml") == ""
     assert [path.name for path in folder.iterdir()] == ["study.yaml"]
 
 
