@@ -63,7 +63,8 @@ class Study(Settings):
     @model_validator(mode="after")
     def _baseline_exists(self) -> "Study":
         for name, cohort in self.cohorts.items():
-            if "baseline" in self.model_fields_set and self.baseline not in cohort.recipes:
+            # The default may name nothing: then nothing is compared.
+            if self.baseline != "standard" and self.baseline not in cohort.recipes:
                 raise ValueError(f"baseline: cohort {name!r}: {unknown('recipe', self.baseline, list(cohort.recipes))}")
         return self
 
