@@ -159,6 +159,8 @@ def test_each_group_has_its_own_accuracy(make: Make, one: One) -> None:
         row = one(found, "subgroup_accuracy", group=group)
         correct = (logits.argmax(1) == y)[groups == group]
         assert (row.value, row.n) == (correct.mean(), 30)
+        alone = one(measure(make, logits[groups == group], y[groups == group]), "auroc")
+        assert one(found, "subgroup_auroc", group=group).value == alone.value
     missing = one(measure(make, logits, y), "subgroup_accuracy")
     assert (missing.status, missing.warnings) == ("not_applicable", ("the data have no groups",))
 

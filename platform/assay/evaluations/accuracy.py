@@ -1,6 +1,7 @@
 """How often, and how well calibrated, is the model right?"""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -29,6 +30,8 @@ class Accuracy(Evaluation):
     """Of the calibration error."""
     draws: int = Field(default=200, ge=50)
     """Bootstrap draws behind the intervals of AUROC and its like."""
+    smallest_group: int = Field(default=20, ge=2)
+    """Records of a group below which only its accuracy is told."""
 
     def measure(self, subject: Subject) -> list[Measurement]:
         rows = subject.split.test
@@ -47,7 +50,23 @@ class Accuracy(Evaluation):
             probability = _softmax(logits)
             found += self._bootstrapped(y, probability, groups, subject.seed)
             found += self._operating_point(subject, y, probability)
-        return found + _by_group(correct, groups)
+        return found + self._by_group(y, logits, correct, groups, subject.seed)
+
+    def _by_group(
+        self, y: np.ndarray, logits: np.ndarray, correct: np.ndarray, groups: np.ndarray | None, seed: int
+    ) -> list[Measurement]:
+        """The same figures for each group, so that a mean cannot hide whom the model fails."""
+        if groups is None:
+            return [not_applicable("subgroup_accuracy", "the data have no groups")]
+        found = []
+        for group in np.unique(groups):
+            own = groups == group
+            about = {"group": str(group)}
+            rows = [share("accuracy", correct[own], None, seed=seed)]
+            if own.sum() >= self.smallest_group and np.isfinite(logits[own]).all():
+                rows += self._bootstrapped(y[own], _softmax(logits[own]), None, seed)
+            found += [replace(row, name=f"subgroup_{row.name}", conditions={**row.conditions, **about}) for row in rows]
+        return found
 
     def _bootstrapped(
         self, y: np.ndarray, probability: np.ndarray, groups: np.ndarray | None, seed: int
@@ -126,24 +145,6 @@ def calibration_error(y: np.ndarray, probability: np.ndarray, bins: int) -> floa
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(place, correct - confidence, bins)
     return float(np.abs(gaps).sum() / len(y))
-
-
-def _by_group(correct: np.ndarray, groups: np.ndarray | None) -> list[Measurement]:
-    if groups is None:
-        return [not_applicable("subgroup_accuracy", "the data have no groups")]
-    found = []
-    for group in np.unique(groups):
-        hits = correct[groups == group]
-        interval = statistics.proportion(int(hits.sum()), len(hits))
-        found.append(
-            estimated(
-                "subgroup_accuracy",
-                interval,
-                n=len(hits),
-                conditions={"group": str(group)},
-            )
-        )
-    return found
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
