@@ -105,7 +105,8 @@ def test_a_study_keeps_everything_a_reader_needs(start: Callable[..., Job], tiny
 
 def test_a_failing_trial_is_recorded_and_decides_the_exit_code(start: Callable[..., Job], tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
-    path.write_text(TINY.replace("learning_rate: 0.01}, objective", "learning_rate: 1.0e+30}, objective"))
+    broken = TINY.replace("learning_rate: 0.01}, objective", "learning_rate: 1.0e+30}, objective")
+    path.write_text(broken.replace("    recipes:", "    evaluations: [accuracy, cost]\n    recipes:"))
     code, said = start("jobs.study", str(path), "--results", str(tmp_path / "out"), "--workers", "2").finish()
     assert code == 1
     assert "3 trials failed; run again to retry them" in said.splitlines()[-1]
