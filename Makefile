@@ -11,7 +11,7 @@ export ASSAY_DATA ?= $(wildcard ../shared/data)
 help:
 	@echo "make study     run the quickstart study (about two minutes on 2 cores) and print the path of its report"
 	@echo "make test      lint, types and tests (under ten minutes on 2 cores)"
-	@echo "make evidence  the longer evidence: the full WDBC study and the benchmarks (about 20 minutes)"
+	@echo "make evidence  the longer evidence: the full WDBC study and the benchmarks (about ten minutes)"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -24,7 +24,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 evidence: $(STAMP)
-	@echo "the full WDBC study (5 folds x 5 repeats) and the benchmarks: about 20 minutes on 2 cores"
+	@echo "the full WDBC study (5 folds x 5 repeats: 150 trials at the quickstart's pace) and the benchmarks: about ten minutes on 2 cores"
 	$(BIN)/python -m jobs.study wdbc_full
 	$(BIN)/python -m jobs.benchmark study
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from assay.cluster.executor import RayExecutor
 from assay.cluster.session import set_defaults
+from assay.data.splits import Splitting
 from assay.executors import Executor, LocalExecutor
 from assay.results import TrialRecord
 from assay.study.run import run_study
@@ -73,7 +74,8 @@ def _study() -> Study:
     quickstart = read_study("quickstart", folder=folder)
     cohort = quickstart.cohorts["wdbc"]
     recipes = {name: cohort.recipes[name] for name in ("standard", "pgd")}
-    return quickstart.model_copy(update={"cohorts": {"wdbc": cohort.model_copy(update={"recipes": recipes})}})
+    cohorts = {"wdbc": cohort.model_copy(update={"recipes": recipes})}
+    return quickstart.model_copy(update={"cohorts": cohorts, "split": Splitting(folds=3)})
 
 
 def _rate(study: Study, executor: Executor) -> float:
