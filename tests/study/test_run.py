@@ -312,3 +312,13 @@ def test_the_order_of_completion_changes_nothing(tiny: Tiny, go: Go, store: Stor
     go(tiny(), store=undisturbed)
     go(tiny(), executor=Backwards())
     assert figures(store).equals(figures(undisturbed))
+
+
+def test_a_run_that_only_reads_leaves_when_and_where_it_ran_alone(tiny: Tiny, go: Go, store: Store) -> None:
+    go(tiny(), environment={"machine": "first"})
+    before = yaml.safe_load(store.read_text("study.yaml"))
+    go(tiny(), environment={"machine": "second"})
+    after = yaml.safe_load(store.read_text("study.yaml"))
+    assert (after["started"], after["environment"]) == (before["started"], {"machine": "first"})
+    go(tiny(), environment={"machine": "third"}, force=True)
+    assert yaml.safe_load(store.read_text("study.yaml"))["environment"] == {"machine": "third"}
