@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from assay.study.spec import Study
     from assay.study.store import Store
 
+STUDIES = Path(__file__).parent / "studies"
 # Logs and pipes have no width of their own; rich would assume 80 columns and fold every table.
 console = Console(width=None if sys.stdout.isatty() else 140)
 

@@ -4,18 +4,16 @@ python -m jobs.study quickstart
 """
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import console, print_scorecards, run, table, user_errors
+from jobs.console import STUDIES, console, print_scorecards, run, table, user_errors
 
 if TYPE_CHECKING:
     from assay.study.spec import Study
 
 STARTED = time.perf_counter()
-STUDIES = Path(__file__).parent / "studies"
 
 
 def main(

@@ -8,9 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import console, print_scorecards, run, user_errors
-
-STUDIES = Path(__file__).parent / "studies"
+from jobs.console import STUDIES, console, print_scorecards, run, user_errors
 
 
 def main(

@@ -1,7 +1,8 @@
 """A recipe: independent choices that the one training loop composes.
 
-``objective`` says how a batch becomes a loss, ``privacy`` how gradients become an update, ``federation`` where the
-data lives, ``training`` how long and how fast. What cannot be combined stands in ``INCOMPATIBLE``.
+``data`` says what happens to the training records first, ``objective`` how a batch becomes a loss, ``privacy`` how
+gradients become an update, ``federation`` where the data lives, ``training`` how long and how fast. What cannot be
+combined stands in ``INCOMPATIBLE``.
 """
 
 from collections.abc import Callable
@@ -35,6 +36,8 @@ class Privacy(Settings):
 
     epsilon: float = Field(gt=0)
     """Target ε, as the RDP accountant counts it; the noise is calibrated to it."""
+    trainings: int = Field(default=1, ge=1)
+    """Trainings on the same records for which the budget must last; a recipe counts its teachers by itself."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Clipping norm of one record's gradient."""
@@ -45,11 +48,19 @@ class Privacy(Settings):
 class Federation(Settings):
     """Clients that keep their records, led in synchronous rounds (McMahan et al. 2017)."""
 
-    strategy: Literal["fedavg"] = "fedavg"
+    strategy: Literal["fedavg", "fedprox"] = "fedavg"
+    """``fedprox`` pulls each client's weights towards those it was sent (Li et al. 2020, arXiv:1812.06127)."""
+    proximal_mu: float = Field(default=0.1, ge=0)
+    """Strength of the pull of ``fedprox``: a client's loss grows by μ/2 times the squared distance."""
     clients: int = Field(default=10, ge=1)
     rounds: int = Field(default=20, ge=1)
     local_epochs: int = Field(default=2, ge=1)
-    partition: Literal["iid"] = "iid"
+    partition: Literal["iid", "dirichlet"] = "iid"
+    """``iid`` deals records at random; ``dirichlet`` gives each client a mixture of labels of its own."""
+    alpha: float = Field(default=0.5, gt=0)
+    """Concentration of ``dirichlet``: the smaller, the less alike the clients (Hsu et al. 2019, arXiv:1909.06335)."""
+    smallest_client: int = Field(default=10, ge=1)
+    """Records, or patients where records have them, that every client of ``dirichlet`` holds at least."""
     deadline_seconds: float = Field(default=600.0, gt=0)
     """A round that takes longer fails; it never waits for ever."""
 
@@ -57,6 +68,8 @@ class Federation(Settings):
 class Recipe(Settings):
     """How a model is trained."""
 
+    data: tuple[choice_of("treatment"), ...] = ()  # type: ignore[valid-type]
+    """What is done to the training records, in this order, before anything is learnt; at a client, to its own."""
     objective: choice_of("objective") = Field(default="standard")  # type: ignore[valid-type]
     privacy: Privacy | None = None
     federation: Federation | None = None
@@ -68,6 +81,14 @@ class Recipe(Settings):
             if rule.applies(self):
                 raise IncompatibleRecipeError(f"{rule.what}: {rule.why}")
         return self
+
+    def stages(self) -> list["Recipe"]:
+        """The trainings that this recipe takes, teachers first. All see the same records and share one budget."""
+        objectives = [*self.objective.teachers, self.objective]
+        privacy = self.privacy and self.privacy.model_copy(
+            update={"trainings": self.privacy.trainings * len(objectives)}
+        )
+        return [self.model_copy(update={"objective": one, "privacy": privacy}) for one in objectives]
 
 
 class Incompatibility(NamedTuple):
@@ -84,5 +105,17 @@ INCOMPATIBLE: list[Incompatibility] = [
         lambda recipe: recipe.privacy is not None and not recipe.objective.per_record,
         "record-level privacy clips the gradient of one record, so its loss may look at no other record; "
         "choose an objective whose per_record is true, or drop privacy",
+    ),
+    Incompatibility(
+        "an objective that reads weights past the layers (interval_bounds) × privacy",
+        lambda recipe: recipe.privacy is not None and not recipe.objective.through_layers,
+        "one record's gradient is taken at the layers' own forward passes, and bounds are computed from the weights "
+        "beside them, so clipping would miss what they contribute; train privately with pgd or fast, or drop privacy",
+    ),
+    Incompatibility(
+        "a treatment that compares records (knn_sanitation) × privacy",
+        lambda recipe: recipe.privacy is not None and not all(step.per_record for step in recipe.data),
+        "whether one record is kept then depends on others, which no ε of the training pays for; "
+        "sanitize by public figures before, or drop privacy",
     ),
 ]

@@ -1,7 +1,7 @@
 """What a measurement is: a value that cannot be separated from how, and how surely, it was measured."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -68,9 +68,10 @@ class Check:
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def judges(self, measurement: Measurement) -> bool:
-        """Whether a measurement is what this check looked at; the check of one attack judges that attack alone."""
-        attack = self.conditions.get("attack")
-        return measurement.name == self.concerns and attack in (None, measurement.conditions.get("attack"))
+        """Whether a measurement is what this check looked at; one of an attack or a method judges that one alone."""
+        return measurement.name == self.concerns and all(
+            self.conditions.get(key) in (None, measurement.conditions.get(key)) for key in ("attack", "method")
+        )
 
     def measurement(self) -> Measurement:
         """The check as a row of the results."""
@@ -81,6 +82,18 @@ class Check:
             conditions={"concerns": self.concerns, "verdict": self.verdict, **self.conditions},
             warnings=(self.message,),
         )
+
+
+Finding = Measurement | Check
+"""What an evaluation gives back."""
+
+
+def judged(findings: Sequence[Finding]) -> list[Measurement]:
+    """All findings as measurements; what a check says stands beside whatever it concerns, whoever measured it."""
+    return beside(
+        [finding for finding in findings if isinstance(finding, Measurement)],
+        [finding for finding in findings if isinstance(finding, Check)],
+    )
 
 
 def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measurement]:

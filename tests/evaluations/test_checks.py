@@ -12,7 +12,7 @@ from assay.data.base import Dataset
 from assay.evaluations import checks
 from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
-from assay.results import Check, Measurement
+from assay.results import Check, Measurement, judged
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
@@ -24,6 +24,8 @@ RULES = (
     "step_doubling",
     "noise_against_white_box",
     "finite_outputs",
+    "gradient_masking",
+    "certified_is_never_fooled",
     "zero_gradients",
     "probability_outputs",
     "randomised_forward",
@@ -34,7 +36,8 @@ RULES = (
 def measure(subject: Subject, *, training: bool = False, **settings: object) -> list[Measurement]:
     quick = {"steps": 2, "search_steps": 1}
     subject.model.train(training)
-    return Robustness(**{"epsilons": (0.1, 0.3), "carlini_wagner": quick, **settings}).measure(subject)
+    asked = Robustness(**{"epsilons": (0.1, 0.3), "carlini_wagner": quick, **settings})
+    return judged(asked.measure(subject))
 
 
 def quantised(x: Tensor) -> Tensor:

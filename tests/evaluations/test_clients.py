@@ -21,6 +21,7 @@ One = Callable[..., Measurement]
 NAMES = ("client_accuracy", "worst_client_accuracy", "local_only_accuracy", "centralised_accuracy")
 FEDERATION = Federation(clients=4)
 TRAIN, TEST = np.arange(40), np.arange(40, 100)
+LABELS = (np.arange(100) % 3 == 0).astype(int)
 
 
 class Always(nn.Module):
@@ -57,7 +58,7 @@ def subject(make: Make) -> Callable[..., Subject]:
 def test_each_client_is_measured_on_its_own_test_records(subject: Callable[..., Subject], one: One) -> None:
     found = Clients().measure(replace(subject(), train=Trainings()))
     values = []
-    for number, rows in enumerate(partition(TEST, FEDERATION, seed=0), start=1):
+    for number, rows in enumerate(partition(TEST, LABELS[TEST], FEDERATION, seed=0), start=1):
         row = one(found, "client_accuracy", client=number)
         assert (row.value, row.n) == ((rows < 57).mean(), len(rows))
         values.append(row.value)
@@ -76,7 +77,9 @@ def test_both_ends_are_trained_anew_and_tested_on_every_record(subject: Callable
         assert (row.value, row.n) == (pytest.approx((~ill).mean()), len(TEST))
     assert one(found, "centralised_accuracy").value == pytest.approx(ill.mean())
     *alone, together = trainings
-    assert [rows for rows, _ in alone] == [rows.tolist() for rows in partition(TRAIN, FEDERATION, seed=0)]
+    assert [rows for rows, _ in alone] == [
+        rows.tolist() for rows in partition(TRAIN, LABELS[TRAIN], FEDERATION, seed=0)
+    ]
     assert together[0] == TRAIN.tolist()
     assert len({name for _, name in trainings}) == 5
 
@@ -95,15 +98,15 @@ def test_patients_are_dealt_whole(subject: Callable[..., Subject]) -> None:
         (None, Trainings(), "the recipe is not federated"),
         (Recipe(federation=FEDERATION), None, "nothing can be trained here"),
         (
-            Recipe(federation=Federation(clients=61)),
+            Recipe(federation=Federation(clients=31)),
             Trainings(),
-            "test records: 60 records cannot be shared among 61 clients; use fewer clients",
+            "test records: 30 records cannot be shared among 31 clients; use fewer clients",
         ),
     ],
 )
 def test_what_cannot_be_asked_says_why(
     subject: Callable[..., Subject], recipe: Recipe | None, train: Any, why: str
 ) -> None:
-    found = Clients().measure(replace(subject(recipe=recipe), train=train))
+    found = Clients().measure(replace(subject(recipe=recipe, train=np.arange(70)), train=train))
     assert tuple(m.name for m in found) == NAMES
     assert {(m.status, m.warnings) for m in found} == {("not_applicable", (why,))}

@@ -1,5 +1,6 @@
 """Explanations are judged against a random map, their own completeness and random weights."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -12,12 +13,13 @@ from assay.evaluations.base import Subject
 from assay.evaluations.explanations import Explanations
 from assay.explain.fidelity import insertion
 from assay.explain.integrated_gradients import integrated_gradients
-from assay.results import Measurement
+from assay.results import Measurement, judged
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
 
 QUICK = Explanations(draws=50)
+METHOD = "integrated_gradients"
 
 
 @pytest.fixture
@@ -27,18 +29,18 @@ def patients(make: Make, trained: nn.Module, wdbc: Dataset) -> Subject:
 
 
 def test_a_trained_network_is_explained_better_than_by_chance(patients: Subject, one: One) -> None:
-    found = QUICK.measure(patients)
-    assert one(found, "insertion_gain").low > 0
-    assert one(found, "deletion_gain").low > 0
+    found = judged(QUICK.measure(patients))
+    assert one(found, "insertion_gain", method=METHOD).low > 0
+    assert one(found, "deletion_gain", method=METHOD).low > 0
     assert one(found, "completeness_error").value < 0.05
     assert one(found, "check.completeness").conditions["verdict"] == "pass"
 
 
 def test_gains_are_the_differences_to_the_random_map(patients: Subject, one: One) -> None:
-    found = QUICK.measure(patients)
-    for name, sign in (("insertion", 1), ("deletion", -1)):
-        maps = [one(found, name, map=key).value for key in ("integrated_gradients", "random")]
-        assert one(found, f"{name}_gain").value == pytest.approx(sign * (maps[0] - maps[1]), abs=1e-7)
+    found = judged(QUICK.measure(patients))
+    for method, (name, sign) in itertools.product((METHOD, "shap"), (("insertion", 1), ("deletion", -1))):
+        maps = [one(found, name, method=method, map=key).value for key in (method, "random")]
+        assert one(found, f"{name}_gain", method=method).value == pytest.approx(sign * (maps[0] - maps[1]), abs=1e-7)
 
 
 def test_areas_are_those_of_the_curves_from_the_mean_of_the_training_split(patients: Subject, one: One) -> None:
@@ -47,14 +49,14 @@ def test_areas_are_those_of_the_curves_from_the_mean_of_the_training_split(patie
     target = patients.model(x).argmax(1)
     values = integrated_gradients(patients.model, x, target, baseline=baseline, points=64).values
     expected = insertion(patients.model, x, target, values, replacement=baseline).mean()
-    row = one(QUICK.measure(patients), "insertion", map="integrated_gradients")
+    row = one(judged(QUICK.measure(patients)), "insertion", map="integrated_gradients")
     assert row.value == pytest.approx(float(expected), abs=1e-6)
-    assert row.conditions["replacement"] == "mean of the training split"
+    assert row.conditions["replacement"] == "mean of the training records"
     assert (row.conditions["method"], row.conditions["points"]) == ("integrated_gradients", 64)
 
 
 def test_without_training_records_the_baseline_is_named(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
-    found = QUICK.measure(make(trained.eval(), wdbc.x[::30], wdbc.y[::30]))
+    found = judged(QUICK.measure(make(trained.eval(), wdbc.x[::30], wdbc.y[::30])))
     said = {m.conditions["replacement"] for m in found if not m.name.startswith("check.")}
     assert said == {"mean of the given records"}
 
@@ -71,10 +73,10 @@ def test_a_map_that_survives_random_weights_is_caught(make: Make, one: One) -> N
     # Inputs of such different sizes that the weights hardly matter to their ranking.
     generator = np.random.default_rng(0)
     x = generator.normal(size=(40, 6)) * 10.0 ** np.arange(6)
-    found = QUICK.measure(make(linear([1.0] * 6), x, np.arange(40) % 2))
+    found = judged(QUICK.measure(make(linear([1.0] * 6), x, np.arange(40) % 2)))
     check = one(found, "check.randomised_weights")
     assert (check.conditions["verdict"], check.value > 0.5) == ("warn", True)
-    assert any("random weights" in warning for warning in one(found, "insertion_gain").warnings)
+    assert any("random weights" in warning for warning in one(found, "insertion_gain", method=METHOD).warnings)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -82,7 +84,7 @@ def test_a_map_of_learned_weights_passes_the_random_weights_test(make: Make, one
     # Weights and inputs of one scale: nothing but the weights ranks the inputs.
     generator = np.random.default_rng(seed)
     x, weights = generator.normal(size=(40, 30)), generator.normal(size=30).tolist()
-    found = QUICK.measure(make(linear(weights), x, np.arange(40) % 2, seed=seed))
+    found = judged(QUICK.measure(make(linear(weights), x, np.arange(40) % 2, seed=seed)))
     assert one(found, "check.randomised_weights").conditions["verdict"] == "pass"
 
 
@@ -98,16 +100,17 @@ def test_attributions_that_miss_the_change_are_caught(make: Make, one: One) -> N
     torch.manual_seed(0)
     x = np.random.default_rng(0).normal(size=(40, 3))
     subject = make(Steep().eval(), x, np.arange(40) % 2)
-    coarse = Explanations(points=2, draws=50).measure(subject)
+    coarse = judged(Explanations(points=2, draws=50).measure(subject))
     assert one(coarse, "check.completeness").conditions["verdict"] == "warn"
-    assert any("raise points" in warning for warning in one(coarse, "insertion_gain").warnings)
-    fine = Explanations(points=256, draws=50).measure(subject)
+    assert any("raise points" in warning for warning in one(coarse, "insertion_gain", method=METHOD).warnings)
+    fine = judged(Explanations(points=256, draws=50).measure(subject))
     assert one(fine, "completeness_error").value < 0.01 * one(coarse, "completeness_error").value
 
 
 def test_the_model_is_left_as_it_was(patients: Subject) -> None:
     before = {name: tensor.clone() for name, tensor in patients.model.state_dict().items()}
-    assert QUICK.measure(patients) == QUICK.measure(patients)
+    one, again = ([m for m in judged(QUICK.measure(patients)) if m.unit != "seconds"] for _ in range(2))
+    assert one == again
     assert all(torch.equal(tensor, before[name]) for name, tensor in patients.model.state_dict().items())
 
 
@@ -115,6 +118,6 @@ def test_patients_are_drawn_whole(make: Make, trained: nn.Module, wdbc: Dataset,
     x, y = np.repeat(wdbc.x[::20], 6, axis=0), np.repeat(wdbc.y[::20], 6)
     widths = []
     for groups in (np.arange(len(y)) // 6, None):
-        row = one(QUICK.measure(make(trained.eval(), x, y, groups=groups)), "completeness_error")
+        row = one(judged(QUICK.measure(make(trained.eval(), x, y, groups=groups))), "completeness_error")
         widths.append(row.high - row.low)
     assert widths[0] > 1.5 * widths[1]

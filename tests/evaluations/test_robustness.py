@@ -12,7 +12,7 @@ from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness, worst_case
 from assay.registry import build
-from assay.results import Measurement
+from assay.results import Measurement, judged
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
@@ -31,7 +31,7 @@ def patients(make: Make, trained: nn.Module, wdbc: Dataset) -> Subject:
 
 @pytest.fixture
 def found(patients: Subject) -> list[Measurement]:
-    return Robustness(steps=5, carlini_wagner=QUICK).measure(patients)
+    return judged(Robustness(steps=5, carlini_wagner=QUICK).measure(patients))
 
 
 def threshold_model() -> tuple[nn.Module, np.ndarray, np.ndarray]:
@@ -67,14 +67,14 @@ def test_nothing_changes_at_epsilon_zero(found: list[Measurement], patients: Sub
 
 
 def test_zero_is_measured_even_where_it_was_not_asked_for(make: Make, one: One) -> None:
-    found = Robustness(epsilons=(0.2,), carlini_wagner=QUICK).measure(make(*threshold_model()))
+    found = judged(Robustness(epsilons=(0.2,), carlini_wagner=QUICK).measure(make(*threshold_model())))
     assert {m.conditions["epsilon"] for m in found if m.name == "worst_case_accuracy"} == {0.0, 0.2}
 
 
 def test_a_linear_model_is_as_robust_as_its_margins(make: Make, one: One) -> None:
     model, x, y = threshold_model()
     subject = make(model, x, y, about={"epsilons": (0.1, 0.2, 0.4)})
-    found = Robustness(carlini_wagner=QUICK).measure(subject)
+    found = judged(Robustness(carlini_wagner=QUICK).measure(subject))
     for epsilon in (0.1, 0.2, 0.4):
         withstanding = (np.abs(x.sum(1)) / 2 > epsilon).mean()
         assert one(found, "worst_case_accuracy", epsilon=epsilon).value == pytest.approx(withstanding)
@@ -84,7 +84,7 @@ def test_a_linear_model_is_as_robust_as_its_margins(make: Make, one: One) -> Non
 def test_the_l2_radius_of_a_linear_model_is_its_distance_to_the_boundary(make: Make, one: One) -> None:
     model, x, y = threshold_model()
     distances = np.abs(x.sum(1)) / np.sqrt(2)
-    found = Robustness(norm="l2", epsilons=(0.2, 0.4)).measure(make(model, x, y))
+    found = judged(Robustness(norm="l2", epsilons=(0.2, 0.4)).measure(make(model, x, y)))
     for epsilon in (0.2, 0.4):
         assert one(found, "worst_case_accuracy", epsilon=epsilon).value == pytest.approx((distances > epsilon).mean())
     assert one(found, "carlini_wagner_success").value == 1
@@ -120,7 +120,7 @@ def test_the_same_subject_is_attacked_the_same_twice(patients: Subject) -> None:
 
 def test_the_model_is_left_as_it_was(patients: Subject) -> None:
     before = {name: tensor.clone() for name, tensor in patients.model.state_dict().items()}
-    Robustness(epsilons=(0.3,), steps=3, carlini_wagner=QUICK).measure(patients)
+    judged(Robustness(epsilons=(0.3,), steps=3, carlini_wagner=QUICK).measure(patients))
     assert all(torch.equal(tensor, before[name]) for name, tensor in patients.model.state_dict().items())
     assert all(parameter.grad is None for parameter in patients.model.parameters())
 
@@ -145,14 +145,14 @@ def test_what_is_fooled_at_one_radius_is_fooled_at_every_greater_one() -> None:
 
 def test_a_model_that_is_right_about_nothing_is_no_crash(make: Make, one: One) -> None:
     model, x, y = threshold_model()
-    found = Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(model, x, 1 - y))
+    found = judged(Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(model, x, 1 - y)))
     assert {m.value for m in found if m.name in ("worst_case_accuracy", "robust_accuracy")} == {0.0}
     assert one(found, "carlini_wagner_success").status == "not_applicable"
 
 
 def test_a_distance_that_cannot_be_found_is_no_missing_row(make: Make, one: One) -> None:
     model, x, y = threshold_model()
-    found = Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(model, x, 1 - y))
+    found = judged(Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(model, x, 1 - y)))
     for name in ("carlini_wagner_median_distance", "carlini_wagner_tenth_percentile_distance"):
         assert one(found, name).status == "not_applicable"
 
@@ -163,7 +163,7 @@ def test_a_distance_that_the_attack_did_not_reach_abstains(make: Make, one: One)
             return torch.nn.functional.one_hot((x.sum(1) > 0).long(), 2).float() + 0 * x
 
     _, x, y = threshold_model()
-    found = Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(Deaf(), x, y))
+    found = judged(Robustness(epsilons=(0.1,), carlini_wagner=QUICK).measure(make(Deaf(), x, y)))
     median = one(found, "carlini_wagner_median_distance")
     assert median.status == "abstained"
     assert "the attack failed on 100% of the records" in median.warnings[0]
@@ -175,7 +175,7 @@ def test_a_model_that_answers_nan_is_never_robust(make: Make, one: One) -> None:
             return x * torch.nan
 
     _, x, y = threshold_model()
-    found = Robustness(epsilons=(0.1,), steps=3, carlini_wagner=QUICK).measure(make(Broken(), x, y))
+    found = judged(Robustness(epsilons=(0.1,), steps=3, carlini_wagner=QUICK).measure(make(Broken(), x, y)))
     assert {m.value for m in found if m.name in ("worst_case_accuracy", "robust_accuracy")} == {0.0}
     assert one(found, "check.finite_outputs").conditions["verdict"] == "fail"
 
@@ -185,8 +185,8 @@ def test_patients_are_drawn_whole(make: Make, one: One) -> None:
     asked = Robustness(epsilons=(0.2,), steps=3, carlini_wagner=QUICK)
     x, y = np.repeat(x, 8, axis=0), np.repeat(y, 8)
     for name, where in (("worst_case_accuracy", {"epsilon": 0.2}), ("carlini_wagner_success", {})):
-        clustered = one(asked.measure(make(model, x, y, groups=np.arange(160) // 8)), name, **where)
-        unaware = one(asked.measure(make(model, x, y)), name, **where)
+        clustered = one(judged(asked.measure(make(model, x, y, groups=np.arange(160) // 8))), name, **where)
+        unaware = one(judged(asked.measure(make(model, x, y))), name, **where)
         assert clustered.high - clustered.low >= unaware.high - unaware.low or clustered.value in (0, 1)
 
 

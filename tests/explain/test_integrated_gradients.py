@@ -47,17 +47,17 @@ def test_a_smooth_network_is_explained_as_captum_explains_it(smooth: nn.Module, 
 def test_a_linear_model_is_explained_in_closed_form(linear: nn.Linear, x: Tensor, target: Tensor) -> None:
     found = integrated_gradients(linear, x, target, baseline=BASELINE, points=1)
     assert torch.allclose(found.values, linear.weight[target] * (x - BASELINE), rtol=0, atol=1e-12)
-    assert found.completeness_error.max() < 1e-12
+    assert found.error.max() < 1e-12
 
 
 def test_attributions_sum_to_the_change_of_the_logit(smooth: nn.Module, x: Tensor, target: Tensor) -> None:
     found = integrated_gradients(smooth, x, target, baseline=BASELINE)
     rise = (smooth(x) - smooth(BASELINE)).gather(1, target[:, None]).squeeze(1)
     assert torch.allclose(found.values.sum(1), rise, rtol=0, atol=1e-6)
-    assert found.completeness_error.max() < 1e-6
+    assert found.error.max() < 1e-6
 
 
-def test_the_completeness_error_is_what_is_missing(x: Tensor, target: Tensor) -> None:
+def test_the_error_is_what_is_missing(x: Tensor, target: Tensor) -> None:
     class Cubic(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x[:, :3] ** 3
@@ -65,9 +65,9 @@ def test_the_completeness_error_is_what_is_missing(x: Tensor, target: Tensor) ->
     # One Gauss point is the midpoint rule: it sees 3/4 of the rise of a cubic that starts at nothing.
     found = integrated_gradients(Cubic(), x, target, baseline=torch.zeros(1, 6, dtype=DOUBLE), points=1)
     chosen = x.gather(1, target[:, None]).squeeze(1)
-    assert torch.allclose(found.completeness_error, chosen.abs() ** 3 / 4)
+    assert torch.allclose(found.error, chosen.abs() ** 3 / 4)
     exact = integrated_gradients(Cubic(), x, target, baseline=torch.zeros(1, 6, dtype=DOUBLE), points=2)
-    assert exact.completeness_error.max() < 1e-12
+    assert exact.error.max() < 1e-12
 
 
 def test_a_record_at_the_baseline_has_no_attribution(smooth: nn.Module, target: Tensor) -> None:
@@ -81,7 +81,7 @@ def test_attributions_keep_the_shape_of_images(target: Tensor) -> None:
     images = torch.randn(5, 1, 4, 4, dtype=DOUBLE)
     found = integrated_gradients(model, images, target, baseline=torch.zeros(1, dtype=DOUBLE))
     assert found.values.shape == images.shape
-    assert found.completeness_error.max() < 1e-6
+    assert found.error.max() < 1e-6
 
 
 def test_the_weights_receive_no_gradient(smooth: nn.Module, x: Tensor, target: Tensor) -> None:

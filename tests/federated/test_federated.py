@@ -52,8 +52,9 @@ def lead(blobs: Blobs, network: Network, blob_bounds: Bounds, given_noise: float
         x, y = (tensor.numpy() for tensor in blobs(60))
         assert recipe.federation is not None
         settings: dict[str, Any] = {
-            "parts": partition(np.arange(60), recipe.federation, seed=7),
+            "parts": partition(np.arange(60), y, recipe.federation, seed=7),
             "bounds": blob_bounds,
+            "classes": 2,
             "seed": 7,
             "threads": 1,
             "executor": LocalExecutor(),
@@ -144,9 +145,9 @@ def test_one_round_is_the_average_weighted_by_records(
 
 def test_clients_are_given_their_own_rows_and_no_others(lead: Lead, blobs: Blobs) -> None:
     executor, recipe = Recorded(), federated("standard")
-    parts = partition(np.arange(60), recipe.federation, seed=7)  # type: ignore[arg-type]
-    lead(recipe, executor=executor)
     x, y = (tensor.numpy() for tensor in blobs(60))
+    parts = partition(np.arange(60), y, recipe.federation, seed=7)  # type: ignore[arg-type]
+    lead(recipe, executor=executor)
     for rows, plan in zip(parts, executor.plans.values(), strict=True):
         assert np.array_equal(plan.x, x[rows])
         assert np.array_equal(plan.y, y[rows])
@@ -302,18 +303,18 @@ def test_a_partition_is_disjoint_complete_and_balanced(records: int, clients: in
     settings = Federation(clients=clients)
     if records < clients:
         with pytest.raises(DataError, match=f"{records} records cannot be shared among {clients} clients; use fewer"):
-            partition(rows, settings, seed=seed)
+            partition(rows, rows % 2, settings, seed=seed)
         return
-    parts = partition(rows, settings, seed=seed)
+    parts = partition(rows, rows % 2, settings, seed=seed)
     assert len(parts) == clients
     assert np.array_equal(np.sort(np.concatenate(parts)), rows)
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
-    assert all(np.array_equal(a, b) for a, b in zip(parts, partition(rows, settings, seed=seed), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(parts, partition(rows, rows % 2, settings, seed=seed), strict=True))
 
 
 def test_a_partition_is_shuffled_by_its_seed() -> None:
     rows, settings = np.arange(60), Federation(clients=3)
-    one, other = partition(rows, settings, seed=1), partition(rows, settings, seed=2)
+    one, other = (partition(rows, rows % 2, settings, seed=seed) for seed in (1, 2))
     assert not np.array_equal(one[0], other[0])
     assert not np.array_equal(one[0], np.arange(20))

@@ -3,26 +3,28 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
-from assay import seeds
+from assay.objectives.base import Batch
 from assay.objectives.standard import Standard
-from assay.seeds import Draw
-from assay.threats import Bounds
+
+Blobs = Callable[..., tuple[Tensor, Tensor]]
+Network = Callable[..., nn.Module]
 
 
-def test_one_loss_a_record(blobs: Callable[..., tuple[Tensor, Tensor]], network: Callable[..., nn.Module]) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_one_loss_a_record(temperature: float, blobs: Blobs, network: Network, batch_of: Callable[..., Batch]) -> None:
     x, y = blobs(9)
-    logits = network()(x).detach().numpy()
+    logits = network()(x).detach().numpy() / temperature
     expected = np.log(np.exp(logits).sum(1)) - logits[np.arange(9), y]
-    np.testing.assert_allclose(Standard().losses(network(), x, x, y).detach(), expected, rtol=1e-5)
+    found = Standard(temperature=temperature).losses(network(), batch_of(x, y), x)
+    np.testing.assert_allclose(found.detach(), expected, rtol=1e-5)
 
 
-def test_nothing_is_crafted(
-    blobs: Callable[..., tuple[Tensor, Tensor]], network: Callable[..., nn.Module], blob_bounds: Bounds
-) -> None:
+def test_nothing_is_crafted(blobs: Blobs, network: Network, batch_of: Callable[..., Batch]) -> None:
     x, y = blobs(9)
-    assert Standard().craft(network(), x, y, bounds=blob_bounds, draw=Draw(seeds.stream(0), 9)) is x
+    assert Standard().craft(network(), batch_of(x, y)) is x
     assert Standard().per_record
     assert torch.equal(x, blobs(9)[0])

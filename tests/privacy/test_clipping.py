@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from assay import seeds
 from assay.errors import IncompatibleRecipeError
+from assay.objectives.base import Batch
 from assay.objectives.pgd import AdversarialPGD
 from assay.privacy.clipping import PerRecordGradients
 from assay.seeds import Draw
@@ -182,14 +183,17 @@ def test_a_private_adversarial_step_equals_the_loop(blobs: Blobs, blob_bounds: B
     model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2))
     plain, objective = copy.deepcopy(model), AdversarialPGD(epsilon=0.3, steps=4)
 
+    def batch() -> Batch:
+        return Batch(x=x, y=y, bounds=blob_bounds, draw=Draw(seeds.stream(0), 12))
+
     def crafted(network: nn.Module) -> Tensor:
-        return objective.craft(network, x, y, bounds=blob_bounds, draw=Draw(seeds.stream(0), 12))
+        return objective.craft(network, batch())
 
     gradients = PerRecordGradients(model)
     with gradients.paused():
         hooked = crafted(model)
     assert torch.equal(hooked, crafted(plain))
-    total = gradients.clipped_sum(objective.losses(model, x, hooked, y), 0.2)
+    total = gradients.clipped_sum(objective.losses(model, batch(), hooked), 0.2)
     assert apart(total, loop(plain, hooked, y, 0.2)) <= 1e-5
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay import seeds
+from assay.objectives.base import Batch
 from assay.objectives.pgd import AdversarialPGD
 from assay.privacy.accounting import rdp_epsilon
 from assay.privacy.update import PrivateUpdate
@@ -178,7 +179,7 @@ def test_a_private_epoch_equals_a_loop_over_records(
         if objective != "standard":
             draw = Draw(seeds.stream(9, "craft", step), len(batch))
             attack = AdversarialPGD(epsilon=0.3, steps=3)
-            chosen = attack.craft(plain, chosen, labels, bounds=blob_bounds, draw=draw)
+            chosen = attack.craft(plain, Batch(x=chosen, y=labels, bounds=blob_bounds, draw=draw))
         parameters = list(plain.parameters())
         total = noise(step, [p.detach() for p in parameters], given_noise)
         for record, label in zip(chosen, labels, strict=True):

@@ -114,11 +114,13 @@ def test_without_a_federation_there_are_no_clients(rows: pd.DataFrame) -> None:
     assert figures.clients(rows, ("standard", "private")) is None
 
 
-def test_explanations_stand_beside_a_random_order(card: Scorecard, rows: pd.DataFrame) -> None:
+def test_each_kind_of_explanation_is_drawn_by_what_it_gains_over_a_random_order(
+    card: Scorecard, rows: pd.DataFrame
+) -> None:
     figure = figures.faithfulness(card, rows)
     assert {bar.name: list(bar.y) for bar in figure.data} == {
-        "random order": pytest.approx([0.6] * 3),
-        "integrated gradients": pytest.approx([0.8] * 3),
+        "integrated gradients": pytest.approx([0.2] * 3),
+        "SHAP": pytest.approx([0.1] * 3),
     }
     assert all(list(bar.x) == list(ALL) for bar in figure.data)
 

@@ -26,24 +26,26 @@ class PGD(Attack):
     """The first start is the record itself, later ones are random."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        found, open_ = x, torch.ones(len(x), dtype=torch.bool, device=x.device)
+        found, rows = x.clone(), torch.arange(len(x), device=x.device)
         for restart in range(self.restarts):
             start = x if restart == 0 else random_start(x, threat, draw)
             tried, fooled = ascend(
                 model,
-                x,
-                y,
+                x[rows],
+                y[rows],
                 threat,
-                start=start,
+                start=start[rows],
                 steps=self.steps,
                 step_size=self.relative_step * threat.epsilon / self.steps,
                 loss=self.loss,
                 keep_fooled=True,
             )
-            found = torch.where(_wide(open_, x), tried, found)
+            found[rows] = tried
             if restart + 1 < self.restarts:
                 with torch.no_grad():
-                    open_ = open_ & ~(fooled | misclassified(model(tried), y))
+                    rows = rows[~(fooled | misclassified(model(tried), y[rows]))]
+                if not len(rows):
+                    break
         return found
 
 
@@ -61,23 +63,31 @@ def ascend(
 ) -> tuple[Tensor, Tensor]:
     """Climb the loss inside the threat model, from ``start``.
 
+    With ``keep_fooled`` a record that is seen misclassified stays there, and costs nothing from then on.
+
     Returns:
         The last iterate of each record, or with ``keep_fooled`` the first that was misclassified, (n, ...); and
         which records were seen misclassified on the way, (n,).
     """
-    current = start.detach()
-    kept, fooled = current, torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    reached, fooled = start.detach().clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    rows = torch.arange(len(x), device=x.device)
+    current = reached.clone()
     for _ in range(steps):
-        current.requires_grad_(True)
+        point = current.detach().requires_grad_(True)
         with torch.enable_grad():
-            logits = model(current)
-            (gradient,) = torch.autograd.grad(LOSSES[loss](logits, y).sum(), current)
-        current = current.detach()
-        fresh = misclassified(logits.detach(), y) & ~fooled
-        kept = torch.where(_wide(fresh, x), current, kept)
-        fooled = fooled | fresh
+            logits = model(point)
+            (gradient,) = torch.autograd.grad(LOSSES[loss](logits, y).sum(), point)
+        fresh = misclassified(logits.detach(), y)
+        fooled[rows[fresh]] = True
+        if keep_fooled and bool(fresh.any()):
+            reached[rows[fresh]] = current[fresh]
+            open_ = ~fresh
+            rows, current, x, y, gradient = (kept[open_] for kept in (rows, current, x, y, gradient))
+            if not len(rows):
+                return reached, fooled
         current = threat.project(current + step_size * direction(gradient.nan_to_num(), threat), x)
-    return (torch.where(_wide(fooled, x), kept, current) if keep_fooled else current), fooled
+    reached[rows] = current
+    return reached, fooled
 
 
 def direction(gradient: Tensor, threat: Threat) -> Tensor:

@@ -1,9 +1,7 @@
 """One trial over several Ray Train workers: the very same loop, every batch shared among them."""
 
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import ray
@@ -11,12 +9,15 @@ import ray.train
 import torch
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.util.queue import Queue
+from torch import nn
 
+from assay.cluster.messages import watched
 from assay.data.base import Dataset
 from assay.data.splits import split
 from assay.errors import IncompatibleRecipeError
-from assay.study.trial import Trained, Trial, log_of, trainer_of
+from assay.evaluations.base import TrainingLog
+from assay.recipes import Recipe
+from assay.study.trial import Trained, Trial, in_stages, log_of, trainer_of
 from assay.training.checkpoints import restore_trainer, trainer_state
 from assay.training.collective import Distributed
 from assay.training.loop import Trainer
@@ -58,38 +59,53 @@ def train_distributed(
             f"recipe {trial.recipe_name!r} is federated: its clients keep their records, so Ray Train cannot spread "
             "them over workers; run it with jobs.study, which places the clients on the pool"
         )
-    with _watched(watch) as queue:
-        result = TorchTrainer(
-            _work,
-            train_loop_config={
-                "trial": trial,
-                "data": ray.put(dataset),
-                "checkpoint_every": checkpoint_every,
-                "progress": queue,
-            },
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
-            ),
-            run_config=RunConfig(
-                name=f"{trial.id}-{workers}", storage_path=storage, failure_config=FailureConfig(max_failures=tries)
-            ),
-        ).fit()
-    with result.checkpoint.as_directory() as folder:
-        rows = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed).train
-        trainer = trainer_of(trial, dataset, rows, device=torch.device("cpu"))
-        restore_trainer(trainer, (Path(folder) / _STATE).read_bytes())
-    trainer.close()
-    return Trained.of(trainer.model, log_of(trainer, workers=workers))
+    rows = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed).train
+    data = ray.put(dataset)
+
+    def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
+        with watched(watch) as queue:
+            result = TorchTrainer(
+                _work,
+                train_loop_config={
+                    "trial": trial,
+                    "data": data,
+                    "rows": rows,
+                    "stage": {"recipe": recipe, "stage": stage, "teacher": teacher},
+                    "checkpoint_every": checkpoint_every,
+                    "progress": queue,
+                },
+                torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+                scaling_config=ScalingConfig(
+                    num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
+                ),
+                run_config=RunConfig(
+                    name=f"{trial.id}-{workers}" + (f"-{stage.replace(' ', '-')}" if stage else ""),
+                    storage_path=storage,
+                    failure_config=FailureConfig(max_failures=tries),
+                ),
+            ).fit()
+        trainer = trainer_of(trial, dataset, rows, recipe=recipe, device=torch.device("cpu"), stage=stage)
+        with result.checkpoint.as_directory() as folder:
+            restore_trainer(trainer, (Path(folder) / _STATE).read_bytes())
+        trainer.close()
+        return trainer.model, log_of(trainer, workers=workers)
+
+    return Trained.of(*in_stages(trial.recipe, train))
 
 
 def _work(config: dict) -> None:
     """What each worker does."""
     trial: Trial = config["trial"]
-    dataset: Dataset = ray.get(config["data"])
     torch.set_num_threads(trial.threads)
-    rows = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed).train
-    trainer = trainer_of(trial, dataset, rows, device=get_device(), collective=Distributed(get_device()))
+    device = get_device()
+    trainer = trainer_of(
+        trial,
+        ray.get(config["data"]),
+        config["rows"],
+        device=device,
+        collective=Distributed(device),
+        **config["stage"],
+    )
     found = ray.train.get_checkpoint()
     if found is not None:
         with found.as_directory() as folder:
@@ -114,22 +130,3 @@ def _report(trainer: Trainer, *, first: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / _STATE).write_bytes(trainer_state(trainer))
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
-
-
-@contextmanager
-def _watched(watch: Watch) -> Iterator[Queue]:
-    """A queue that the first worker fills epoch by epoch, read aloud here while ``fit`` blocks."""
-    queue = Queue()
-
-    def read() -> None:
-        while (said := queue.get()) is not None:
-            watch(*said)
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
-        yield queue
-    finally:
-        queue.put(None)
-        reader.join(timeout=10)
-        queue.shutdown()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +24,8 @@ class Splitting(Settings):
     """Share of the records outside the test fold on which operating points are chosen."""
     calibration: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of the records outside the test fold that is kept for calibration."""
+    tested: Literal["test", "validation"] = "test"
+    """The records that evaluations are asked of. A search for settings looks at ``validation`` and leaves ``test``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,8 @@ def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed
         wanted = share * (len(dataset) - len(test))
         taken[purpose] = _take(dataset, rest, wanted, seeds.torch_seed(seed, purpose, repeat, fold))
         rest = np.setdiff1d(rest, taken[purpose])
+    if settings.tested == "validation":
+        return Split(train=rest, validation=everyone[:0], calibration=taken["calibration"], test=taken["validation"])
     return Split(train=rest, test=test, **taken)
 
 

@@ -1,6 +1,6 @@
 """How often, and how well calibrated, is the model right?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from assay import seeds, statistics
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.registry import register
-from assay.results import Measurement, not_applicable
+from assay.results import Finding, Measurement, not_applicable
 
 Statistic = Callable[[np.ndarray], float]
 _CURVES = ("precision", "recall", "f1", "auroc", "auprc", "calibration_error")
@@ -33,7 +33,7 @@ class Accuracy(Evaluation):
     smallest_group: int = Field(default=20, ge=2)
     """Records of a group below which only its accuracy is told."""
 
-    def measure(self, subject: Subject) -> list[Measurement]:
+    def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = subject.split.test
         y, logits = subject.dataset.y[rows], subject.logits(rows)
         groups = subject.groups(rows)

@@ -1,7 +1,7 @@
 """What an evaluation is given, and what it gives back."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from assay.data.splits import Split
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Recipe
 from assay.registry import Method
-from assay.results import Measurement
+from assay.results import Finding, Measurement
 from assay.statistics import Interval
 
 
@@ -31,6 +31,19 @@ class TrainingLog:
     """Mean training loss of each epoch or round."""
     mechanisms: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the privacy accountants must know, by who spent it: ``central``, or a client's number."""
+    treatment: dict[str, int] = field(default_factory=dict)
+    """What the recipe's treatments did to the training records; see ``data.treatment.Treated``."""
+
+    def then(self, other: "TrainingLog") -> "TrainingLog":
+        """The log of both trainings, one after the other on the same records: times and steps add up."""
+        return TrainingLog(
+            seconds=self.seconds + other.seconds,
+            worker_seconds=self.worker_seconds + other.worker_seconds,
+            workers=max(self.workers, other.workers),
+            losses=self.losses + other.losses,
+            mechanisms={name: asdict(self.mechanism(name).then(other.mechanism(name))) for name in self.mechanisms},
+            treatment=other.treatment,
+        )
 
     def mechanism(self, name: str) -> Mechanism:
         return Mechanism(**self.mechanisms[name])
@@ -70,7 +83,7 @@ class Subject:
 class Evaluation(Method):
     """Register with ``@register("evaluation")`` and write ``measure``."""
 
-    def measure(self, subject: Subject) -> list[Measurement]:
+    def measure(self, subject: Subject) -> Sequence[Finding]:
         """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""
         raise NotImplementedError
 

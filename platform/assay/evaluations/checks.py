@@ -80,6 +80,48 @@ def noise_loses(white_box: Tensor, noise: Tensor, epsilon: float) -> Check:
     )
 
 
+def losses_agree(attack: str, said: float, cross_entropy: float, margin: float, epsilon: float) -> Check:
+    """The same attack must not find much more through a margin loss than through cross-entropy, which can vanish.
+
+    Args:
+        attack: an attack that climbs cross-entropy.
+        said: accuracy under it.
+        cross_entropy: accuracy under PGD with cross-entropy.
+        margin: accuracy under PGD with a margin loss.
+    """
+    gap = cross_entropy - margin
+    return _check(
+        "gradient_masking",
+        CURVE,
+        "warn" if gap > 0.05 else "pass",
+        max(gap, 0.0),
+        f"{attack} leaves {said:.1%} at ε = {epsilon:g}; PGD leaves {cross_entropy:.1%} through cross-entropy and "
+        f"{margin:.1%} through a margin loss: more than 5 points apart, gradients are masked and {attack} shows no "
+        "robustness",
+        attack=attack,
+        epsilon=epsilon,
+    )
+
+
+def certified_is_never_fooled(proven: Tensor, fooled: Tensor, epsilon: float) -> Check:
+    """A proof that an attack refutes is no proof: one of the two is broken.
+
+    Args:
+        proven: (n,) bool, records whose answer is proven right within ε.
+        fooled: (n,) bool, records that any attack fooled within ε.
+    """
+    refuted = int((proven & fooled).sum())
+    return _check(
+        "certified_is_never_fooled",
+        "certified_accuracy",
+        "fail" if refuted else "pass",
+        float(refuted),
+        f"{refuted} of {int(proven.sum())} certified records were fooled at ε = {epsilon:g}: "
+        "the certificate or the attack is wrong",
+        epsilon=epsilon,
+    )
+
+
 def invalid_outputs(count: int) -> Check:
     """NaN is no robustness."""
     return _check(

@@ -1,5 +1,6 @@
 """Is a federated model fair to each hospital, and was it worth joining?"""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -9,36 +10,42 @@ from torch import nn
 from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.federated.client import client_seed
-from assay.federated.partition import partition
+from assay.federated.partition import deal_alike, partition
 from assay.registry import register
-from assay.results import Measurement, not_applicable
+from assay.results import Finding, not_applicable
 
 
 @register("evaluation")
 class Clients(Evaluation):
     """Accuracy at each client and the worst, between the two ends: every client alone, and all data in one place.
 
-    A client's test records are its share of the test split, dealt out like the training records. The two ends are
-    trained anew with the same objective, privacy and number of passes over the data.
+    A client's test records are its share of the test split, dealt out like the training records; where clients differ
+    in their labels, each is tested on the labels it knows. The two ends are trained anew with the same objective,
+    privacy and number of passes over the data.
     """
 
     name: Literal["clients"] = "clients"
 
-    def measure(self, subject: Subject) -> list[Measurement]:
+    def measure(self, subject: Subject) -> Sequence[Finding]:
         names = ("client_accuracy", "worst_client_accuracy", "local_only_accuracy", "centralised_accuracy")
         if subject.recipe is None or subject.recipe.federation is None:
             return [not_applicable(name, "the recipe is not federated") for name in names]
         if subject.train is None:
             return [not_applicable(name, "nothing can be trained here") for name in names]
         test = subject.split.test
+        mine = _training_parts(subject)
         try:
-            dealt = _dealt(subject, test)
+            dealt = _test_parts(subject, mine)
         except DataError as error:
             return [not_applicable(name, f"test records: {error}") for name in names]
         correct = dict(zip(test.tolist(), _correct(subject, subject.model, test), strict=True))
         found = []
         for number, rows in enumerate(dealt, start=1):
             hits = np.array([correct[row] for row in rows.tolist()])
+            if not len(hits):
+                why = "no test record is like this client's training records"
+                found.append(not_applicable("client_accuracy", why, client=number, arrangement="federated"))
+                continue
             found.append(
                 share(
                     "client_accuracy",
@@ -49,7 +56,7 @@ class Clients(Evaluation):
                     arrangement="federated",
                 )
             )
-        worst = min(found, key=lambda measurement: measurement.value)
+        worst = min((m for m in found if m.status == "measured"), key=lambda measurement: measurement.value)
         found.append(
             replace(
                 worst,
@@ -58,17 +65,29 @@ class Clients(Evaluation):
                 warnings=("the least of several small samples: lower than a client's true accuracy on average",),
             )
         )
-        for number, rows in enumerate(_dealt(subject, subject.split.train), start=1):
+        for number, rows in enumerate(mine, start=1):
             hits = _correct(subject, subject.train(rows, f"local only/{client_seed(subject.seed, number)}"), test)
             found.append(share("local_only_accuracy", hits, subject.groups(test), seed=subject.seed, client=number))
         everyone = _correct(subject, subject.train(subject.split.train, "centralised"), test)
         return [*found, share("centralised_accuracy", everyone, subject.groups(test), seed=subject.seed)]
 
 
-def _dealt(subject: Subject, rows: np.ndarray) -> list[np.ndarray]:
-    """The rows of each client, dealt as the training records were."""
+def _training_parts(subject: Subject) -> list[np.ndarray]:
+    """The training records of each client, as they were dealt for training."""
     assert subject.recipe is not None and subject.recipe.federation is not None
-    return partition(rows, subject.recipe.federation, seed=subject.seed, groups=subject.groups(rows))
+    rows = subject.split.train
+    labels, groups = subject.dataset.y[rows], subject.groups(rows)
+    return partition(rows, labels, subject.recipe.federation, seed=subject.seed, groups=groups)
+
+
+def _test_parts(subject: Subject, mine: list[np.ndarray]) -> list[np.ndarray]:
+    """The test records of each client: dealt like the training records, or of the labels that those have."""
+    assert subject.recipe is not None and subject.recipe.federation is not None
+    rows, y = subject.split.test, subject.dataset.y
+    if subject.recipe.federation.partition == "iid":
+        return partition(rows, y[rows], subject.recipe.federation, seed=subject.seed, groups=subject.groups(rows))
+    shares = [y[own] for own in mine]
+    return deal_alike(rows, y[rows], shares, classes=subject.dataset.classes, seed=subject.seed)
 
 
 def _correct(subject: Subject, model: nn.Module, rows: np.ndarray) -> np.ndarray:

@@ -1,10 +1,11 @@
 """What the recipe costs in time and memory of weights."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from assay.evaluations.base import Evaluation, Subject
 from assay.registry import register
-from assay.results import Measurement, not_applicable
+from assay.results import Finding, Measurement, not_applicable
 
 
 @register("evaluation")
@@ -16,7 +17,7 @@ class Cost(Evaluation):
 
     name: Literal["cost"] = "cost"
 
-    def measure(self, subject: Subject) -> list[Measurement]:
+    def measure(self, subject: Subject) -> Sequence[Finding]:
         parameters = sum(parameter.numel() for parameter in subject.model.parameters())
         found = [Measurement(name="parameters", value=float(parameters), unit="count", n=1)]
         if subject.log is None:

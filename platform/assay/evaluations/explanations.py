@@ -1,6 +1,9 @@
 """Can the model's explanations be trusted?"""
 
 import copy
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,10 +14,12 @@ from torch import Tensor, nn
 
 from assay import seeds, statistics
 from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.explain.base import Attribution
+from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.fidelity import deletion, insertion
 from assay.explain.integrated_gradients import integrated_gradients
 from assay.registry import register
-from assay.results import Check, Measurement, beside, not_applicable
+from assay.results import Check, Finding, Measurement, not_applicable
 from assay.seeds import Draw
 
 # Both maps are a gradient times the same (record − baseline): that factor alone makes their rankings agree by about
@@ -24,94 +29,177 @@ _MOST_SIMILAR = 0.7
 
 @register("evaluation")
 class Explanations(Evaluation):
-    """Integrated gradients: completeness, deletion and insertion against a random map, and the randomised-weights test.
+    """Integrated gradients beside SHAP: additivity, deletion and insertion against a random map, agreement, and time.
 
-    A pixel or feature is "removed" by setting it to the mean of the training split, which is the baseline too.
+    A feature is "removed" by setting it to the mean of the training split, which is the baseline of integrated
+    gradients too; SHAP's background is a sample of that split. Without one, the given records stand in for it.
+    Integrated gradients also face the randomised-weights test.
     """
 
     name: Literal["explanations"] = "explanations"
     points: int = Field(default=64, ge=2)
     """Quadrature points of integrated gradients."""
+    shap_records: int = Field(default=50, ge=1)
+    """Test records that SHAP explains, the first ones; it costs as much as its background is large."""
+    shap_background: int = Field(default=50, ge=2)
+    """Training records that stand for "nothing known" in SHAP."""
     draws: int = Field(default=200, ge=50)
 
-    def measure(self, subject: Subject) -> list[Measurement]:
+    def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = subject.split.test
-        x, _ = subject.records(rows)
-        baseline = self._baseline(subject, x)
-        with torch.no_grad():
-            target = subject.model(x).argmax(1)
-        map_ = integrated_gradients(subject.model, x, target, baseline=baseline, points=self.points)
-        noise = Draw(seeds.stream(subject.seed, "random map"), total=len(x)).uniform(x)
-        about = {
-            "method": "integrated_gradients",
-            "points": self.points,
-            "replacement": "mean of the training split" if len(subject.split.train) else "mean of the given records",
-        }
-        if not bool(map_.completeness_error.isfinite().all()):
-            why = "the model answers NaN or infinity, which nothing explains"
-            return [not_applicable(name, why) for name in ("completeness_error", "deletion_gain", "insertion_gain")]
-        scores = {"integrated_gradients": map_.values, "random": noise}
-        found = [self._mean("completeness_error", map_.completeness_error, subject, "logits", about)]
-        for name, curve in (("deletion", deletion), ("insertion", insertion)):
-            areas = {key: curve(subject.model, x, target, score, replacement=baseline) for key, score in scores.items()}
-            found += [
-                self._mean(name, area, subject, "probability", {**about, "map": key}) for key, area in areas.items()
-            ]
-            sign = 1 if name == "insertion" else -1
-            gain = sign * (areas["integrated_gradients"] - areas["random"])
-            found.append(self._mean(f"{name}_gain", gain, subject, "probability", {**about, "against": "random map"}))
-        return beside(
-            found,
-            [self._complete(map_.completeness_error), self._sane(subject, x, target, baseline, map_.values)],
+        scene = _Scene.of(subject, rows)
+        about = {"method": "integrated_gradients", "points": self.points, "replacement": scene.replacement}
+        started = time.perf_counter()
+        gradients = integrated_gradients(
+            subject.model, scene.x, scene.target, baseline=scene.baseline, points=self.points
         )
+        seconds = time.perf_counter() - started
+        if not bool(gradients.error.isfinite().all()):
+            why = "the model answers NaN or infinity, which nothing explains"
+            names = ("completeness_error", "deletion_gain", "insertion_gain", "additivity_error")
+            return [not_applicable(name, why) for name in names]
+        found: list[Finding] = [
+            self._mean("completeness_error", gradients.error, scene, "logits", about),
+            *self._faithful(scene, gradients.values, about),
+            _seconds(seconds, scene, about),
+        ]
+        found += [_complete(gradients.error), _sane(scene, gradients.values)]
+        return found + self._shap(_Scene.of(subject, rows[: self.shap_records]), gradients)
 
-    def _baseline(self, subject: Subject, x: Tensor) -> Tensor:
-        rows = subject.split.train
-        return subject.records(rows)[0].mean(0, keepdim=True) if len(rows) else x.mean(0, keepdim=True)
+    def _shap(self, scene: "_Scene", gradients: Attribution) -> list[Finding]:
+        """The same questions asked of SHAP, on fewer records, and how far the two maps agree."""
+        names = ("additivity_error", "insertion_gain", "explanation_agreement")
+        about = {"method": "shap", "replacement": scene.replacement}
+        held, whose = _background(scene.subject)
+        chosen = seeds.stream(scene.subject.seed, "background").permutation(held)[: self.shap_background]
+        about["background"] = f"{len(chosen)} of the {whose}"
+        started = time.perf_counter()
+        try:
+            shap = deep_shap(
+                scene.subject.model, scene.x, scene.target, background=scene.subject.records(np.sort(chosen))[0]
+            )
+        except ExplanationError as error:
+            return [not_applicable(name, str(error), **about) for name in names]
+        seconds = time.perf_counter() - started
+        agreement = _rank_agreement(shap.values, gradients.values[: len(scene.x)])
+        worst = float(shap.error.max())
+        return [
+            self._mean("additivity_error", shap.error, scene, "logits", about),
+            *self._faithful(scene, shap.values, about),
+            self._mean(
+                "explanation_agreement",
+                torch.from_numpy(agreement),
+                scene,
+                "Spearman correlation",
+                {**about, "against": "integrated_gradients"},
+            ),
+            _seconds(seconds, scene, about),
+            Check(
+                rule="additivity",
+                concerns="insertion_gain",
+                verdict="warn" if worst > 0.1 else "pass",
+                figure=worst,
+                message=f"SHAP values miss the change of a record's logit by up to {worst:.3g} (limit 0.1)",
+                conditions={"method": "shap"},
+            ),
+        ]
+
+    def _faithful(self, scene: "_Scene", values: Tensor, about: Mapping[str, object]) -> list[Finding]:
+        """Deletion and insertion in the order of a map and in a random one, and what the map gains."""
+        noise = Draw(seeds.stream(scene.subject.seed, "random map"), total=len(scene.x)).uniform(scene.x)
+        maps = {str(about["method"]): values, "random": noise}
+        found: list[Finding] = []
+        for name, curve, sign in (("deletion", deletion, -1), ("insertion", insertion, 1)):
+            areas = {
+                key: curve(scene.subject.model, scene.x, scene.target, map_, replacement=scene.baseline)
+                for key, map_ in maps.items()
+            }
+            found += [
+                self._mean(name, area, scene, "probability", {**about, "map": key}) for key, area in areas.items()
+            ]
+            gain = sign * (areas[str(about["method"])] - areas["random"])
+            found.append(self._mean(f"{name}_gain", gain, scene, "probability", {**about, "against": "random map"}))
+        return found
 
     def _mean(
-        self, name: str, values: Tensor, subject: Subject, unit: str, conditions: dict[str, object]
+        self, name: str, values: Tensor, scene: "_Scene", unit: str, conditions: Mapping[str, object]
     ) -> Measurement:
         known = values.double().cpu().numpy()
         interval = statistics.bootstrap(
             lambda i: float(known[i].mean()),
             len(known),
-            generator=seeds.stream(subject.seed, "bootstrap", name),
+            generator=seeds.stream(scene.subject.seed, "bootstrap", name),
             draws=self.draws,
-            groups=subject.groups(subject.split.test),
+            groups=scene.subject.groups(scene.rows),
         )
-        return estimated(
-            name,
-            interval,
-            unit=unit,
-            n=len(known),
-            conditions=conditions,
+        return estimated(name, interval, unit=unit, n=len(known), conditions=conditions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """Some test records, what the model says of them, and what stands for a missing feature."""
+
+    subject: Subject
+    rows: np.ndarray
+    x: Tensor
+    target: Tensor
+    """(n,) the predicted class, whose logit is explained."""
+    baseline: Tensor
+    replacement: str
+
+    @classmethod
+    def of(cls, subject: Subject, rows: np.ndarray) -> "_Scene":
+        x, _ = subject.records(rows)
+        held, whose = _background(subject)
+        with torch.no_grad():
+            target = subject.model(x).argmax(1)
+        return cls(
+            subject=subject,
+            rows=rows,
+            x=x,
+            target=target,
+            baseline=subject.records(held)[0].mean(0, keepdim=True),
+            replacement=f"mean of the {whose}",
         )
 
-    @staticmethod
-    def _complete(error: Tensor) -> Check:
-        worst = float(error.max())
-        return Check(
-            rule="completeness",
-            concerns="insertion_gain",
-            verdict="warn" if worst > 0.1 else "pass",
-            figure=worst,
-            message=f"attributions miss the change of a record's logit by up to {worst:.3g} (limit 0.1): raise points",
-        )
 
-    def _sane(self, subject: Subject, x: Tensor, target: Tensor, baseline: Tensor, values: Tensor) -> Check:
-        """A map that survives random weights explains the data, not the model (Adebayo et al. 2018)."""
-        other = _randomised(subject.model, seeds.torch_seed(subject.seed, "random weights"))
-        random = integrated_gradients(other, x, target, baseline=baseline, points=self.points).values
-        similarity = _rank_similarity(values, random)
-        return Check(
-            rule="randomised_weights",
-            concerns="insertion_gain",
-            verdict="warn" if similarity > _MOST_SIMILAR else "pass",
-            figure=similarity,
-            message=f"with random weights the ranking of inputs keeps a correlation of {similarity:.2f} "
-            f"(limit {_MOST_SIMILAR})",
-        )
+def _background(subject: Subject) -> tuple[np.ndarray, str]:
+    """Records that stand for "nothing known", and whose they are."""
+    rows = subject.split
+    return (rows.train, "training records") if len(rows.train) else (rows.test, "given records")
+
+
+def _seconds(seconds: float, scene: _Scene, about: Mapping[str, object]) -> Measurement:
+    n = len(scene.x)
+    return Measurement(name="explanation_seconds", value=seconds / n, unit="seconds", n=n, conditions=about)
+
+
+def _complete(error: Tensor) -> Check:
+    worst = float(error.max())
+    return Check(
+        rule="completeness",
+        concerns="insertion_gain",
+        verdict="warn" if worst > 0.1 else "pass",
+        figure=worst,
+        message=f"attributions miss the change of a record's logit by up to {worst:.3g} (limit 0.1): raise points",
+        conditions={"method": "integrated_gradients"},
+    )
+
+
+def _sane(scene: _Scene, values: Tensor) -> Check:
+    """A map that survives random weights explains the data, not the model (Adebayo et al. 2018)."""
+    other = _randomised(scene.subject.model, seeds.torch_seed(scene.subject.seed, "random weights"))
+    random = integrated_gradients(other, scene.x, scene.target, baseline=scene.baseline).values
+    similarity = float(_rank_agreement(values, random).mean())
+    return Check(
+        rule="randomised_weights",
+        concerns="insertion_gain",
+        verdict="warn" if similarity > _MOST_SIMILAR else "pass",
+        figure=similarity,
+        message=f"with random weights the ranking of inputs keeps a correlation of {similarity:.2f} "
+        f"(limit {_MOST_SIMILAR})",
+        conditions={"method": "integrated_gradients"},
+    )
 
 
 def _randomised(model: nn.Module, seed: int) -> nn.Module:
@@ -125,9 +213,9 @@ def _randomised(model: nn.Module, seed: int) -> nn.Module:
     return other
 
 
-def _rank_similarity(one: Tensor, other: Tensor) -> float:
-    """Mean over records of Spearman's correlation of the absolute attributions."""
+def _rank_agreement(one: Tensor, other: Tensor) -> np.ndarray:
+    """Spearman's correlation of the absolute attributions of each record, (n,)."""
     ranks = [rankdata(values.detach().flatten(1).abs().cpu().numpy(), axis=1) for values in (one, other)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
-    return float(((centred[0] * centred[1]).sum(1) / np.maximum(scale, 1e-12)).mean())
+    return (centred[0] * centred[1]).sum(1) / np.maximum(scale, 1e-12)

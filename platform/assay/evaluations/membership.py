@@ -1,5 +1,6 @@
 """Does the model tell who was in its training data?"""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ from pydantic import Field
 from assay import seeds, statistics
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.registry import register
-from assay.results import Measurement, not_applicable
+from assay.results import Finding, not_applicable
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
@@ -25,7 +26,7 @@ class Membership(Evaluation):
     false_positive_rates: tuple[Rate, ...] = Field(default=(0.1, 0.01))
     draws: int = Field(default=200, ge=50)
 
-    def measure(self, subject: Subject) -> list[Measurement]:
+    def measure(self, subject: Subject) -> Sequence[Finding]:
         names = ["membership_auc", *("membership_tpr" for _ in self.false_positive_rates)]
         if subject.log is None:
             return [not_applicable(name, "the training records of this model are not known") for name in names]

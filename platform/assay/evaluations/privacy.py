@@ -1,5 +1,6 @@
 """What was spent on the patients' privacy: the claimed ε with the evidence behind it."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ from assay.evaluations.base import Evaluation, Subject
 from assay.privacy.accounting import PRV_ERROR, Mechanism, spent
 from assay.recipes import Privacy
 from assay.registry import register
-from assay.results import Measurement, not_applicable
+from assay.results import Finding, Measurement, not_applicable
 
 _ACCOUNTANTS = {"epsilon": "rdp", "epsilon_prv": "prv", "epsilon_pld": "pld"}
 
@@ -22,7 +23,7 @@ class PrivacySpent(Evaluation):
 
     name: Literal["privacy"] = "privacy"
 
-    def measure(self, subject: Subject) -> list[Measurement]:
+    def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.recipe is None or subject.log is None:
             why = "Assay did not train this model, so it cannot say what training spent"
             return [not_applicable(name, why) for name in _ACCOUNTANTS]

@@ -1,5 +1,6 @@
 """How does the model stand up to attack, and can that figure be believed?"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +14,11 @@ from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
 from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
+from assay.bounds.interval import UnboundableError, certified
 from assay.evaluations import checks
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.registry import register
-from assay.results import Check, Measurement, beside, not_applicable
+from assay.results import Check, Finding, Measurement, not_applicable
 from assay.threats import Norm, Threat
 
 _QUANTILES = {"carlini_wagner_median_distance": 0.5, "carlini_wagner_tenth_percentile_distance": 0.1}
@@ -45,7 +47,7 @@ class Robustness(Evaluation):
             raise ValueError("norm l2 needs its own epsilons: those that a data set proposes are L∞ radii")
         return self
 
-    def measure(self, subject: Subject) -> list[Measurement]:
+    def measure(self, subject: Subject) -> Sequence[Finding]:
         arena = _Arena.of(subject, self)
         attacks = {
             "fgsm": FGSM(),
@@ -70,9 +72,11 @@ class Robustness(Evaluation):
             row("worst_case_accuracy", fooled, epsilon=epsilon, attacks=list(attacks))
             for epsilon, fooled in worst_case(list(curves.values())).items()
         ]
-        return beside(found, self._checks(arena, curves)) + self._distances(arena)
+        unlimited = Threat(norm="l2", epsilon=float("inf"), bounds=subject.dataset.bounds)
+        nearest = self.carlini_wagner.run(subject.model, arena.x, arena.y, unlimited, seed=subject.seed)
+        return [*found, *self._checks(arena, curves, nearest), *self._distances(arena, nearest)]
 
-    def _checks(self, arena: "_Arena", curves: "Curves") -> list[Check]:
+    def _checks(self, arena: "_Arena", curves: "Curves", nearest: Attacked) -> list[Check]:
         white_box = {
             epsilon: curves["pgd_cross_entropy"][epsilon].fooled | curves["pgd_margin"][epsilon].fooled
             for epsilon in arena.radii
@@ -85,22 +89,52 @@ class Robustness(Evaluation):
             checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()]),
             *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in gradient),
             checks.unbounded_attack_wins(unbounded.accuracy),
+            *self._masking(arena, curves),
+            *self._certificates(arena, curves, nearest),
             max(doubled, key=lambda check: check.figure),
             max(noise, key=lambda check: check.figure),
             checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
             *checks.model_behaviour(arena.subject.model, arena.x, arena.y),
         ]
 
-    def _distances(self, arena: "_Arena") -> list[Measurement]:
+    def _masking(self, arena: "_Arena", curves: "Curves") -> list[Check]:
+        """Of each attack that climbs cross-entropy, the radius at which a margin loss sees most that it does not."""
+        seen, hidden = curves["pgd_margin"], curves["pgd_cross_entropy"]
+        return [
+            max(
+                (
+                    checks.losses_agree(name, curves[name][e].accuracy, hidden[e].accuracy, seen[e].accuracy, e)
+                    for e in arena.radii
+                ),
+                key=lambda check: check.figure,
+            )
+            for name in ("fgsm", "pgd_cross_entropy")
+        ]
+
+    def _certificates(self, arena: "_Arena", curves: "Curves", nearest: Attacked) -> list[Check]:
+        """What interval bounds prove and what the attacks did, record by record, at every radius.
+
+        A change that is shorter than ε in L2 is so in L∞: what C&W fooled within ε counts in either norm.
+        """
+        try:
+            proven = {e: certified(arena.subject.model, arena.x, arena.y, arena.base.at(e)) for e in arena.radii}
+        except UnboundableError:
+            return []
+        worst = worst_case(list(curves.values()))
+        found = [
+            checks.certified_is_never_fooled(proven[e], worst[e] | (nearest.fooled & (nearest.distance <= e)), e)
+            for e in arena.radii
+        ]
+        return [max(found, key=lambda check: check.figure)]
+
+    def _distances(self, arena: "_Arena", nearest: Attacked) -> list[Measurement]:
         """Shortest L2 changes that C&W found, over the records that were right to begin with."""
         subject, attack = arena.subject, self.carlini_wagner
-        threat = Threat(norm="l2", epsilon=float("inf"), bounds=subject.dataset.bounds)
-        outcome = attack.run(subject.model, arena.x, arena.y, threat, seed=subject.seed)
         right = arena.right
         if not bool(right.any()):
             why = "the model classifies no record correctly to begin with"
             return [not_applicable(name, why) for name in ("carlini_wagner_success", *_QUANTILES)]
-        fooled, distance = outcome.fooled[right].cpu().numpy(), outcome.distance[right].cpu().double().numpy()
+        fooled, distance = nearest.fooled[right].cpu().numpy(), nearest.distance[right].cpu().double().numpy()
         about = {"attack": attack.name, "norm": "l2", "units": subject.dataset.units, **_settings(attack)}
         groups = subject.groups(subject.split.test)
         own = None if groups is None else groups[right.cpu().numpy()]

@@ -1,13 +1,13 @@
 """A client: one trainer on records that never leave it, spoken to through Flower's messages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from torch import nn
+from torch import Tensor, nn
 
 from assay import seeds
 from assay.recipes import Recipe
@@ -26,8 +26,12 @@ class ClientPlan:
     x: np.ndarray
     y: np.ndarray
     bounds: Bounds
+    classes: int
     seed: int
     threads: int
+    stage: str = ""
+    teacher: Mapping[str, Tensor] | None = None
+    """Weights of the network that the stage before trained."""
 
     def make(self) -> "FederatedClient":
         return FederatedClient(self)
@@ -46,6 +50,10 @@ class FederatedClient:
         torch.set_num_threads(plan.threads)
         self._plan = plan
         self._local_epochs = federation.local_epochs
+        teacher = None
+        if plan.teacher is not None:
+            teacher = plan.network()
+            teacher.load_state_dict(dict(plan.teacher))
         self._trainer = Trainer(
             plan.network(),
             plan.recipe,
@@ -53,6 +61,9 @@ class FederatedClient:
             torch.from_numpy(np.array(plan.y)),
             bounds=plan.bounds,
             seed=client_seed(plan.seed, plan.number),
+            stage=plan.stage,
+            classes=plan.classes,
+            teacher=teacher,
             epochs=federation.rounds * federation.local_epochs,
         )
         self._context = Context(run_id=0, node_id=plan.number, node_config={}, state=RecordDict(), run_config={})
@@ -65,6 +76,7 @@ class FederatedClient:
     def _train(self, message: Message, context: Context) -> Message:
         arrays: ArrayRecord = message.content["arrays"]
         self._trainer.model.load_state_dict(arrays.to_torch_state_dict())
+        self._trainer.anchor(float(message.content["config"].get("proximal-mu", 0.0)))
         self._trainer.run(self._local_epochs)
         mechanism = self._trainer.mechanism
         if mechanism is not None:
@@ -82,9 +94,10 @@ class FederatedClient:
                 "arrays": ArrayRecord(self._trainer.model.state_dict()),
                 "metrics": MetricRecord(
                     {
-                        "num-examples": len(self._plan.x),
+                        "num-examples": self._trainer.records,
                         "train-loss": self._trainer.losses[-1],
                         "train-seconds": self._trainer.seconds,
+                        **{f"treated-{name}": count for name, count in self._trainer.treatment.items()},
                     }
                 ),
             }

@@ -4,17 +4,18 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, FedProx
 from torch import Tensor, nn
 
 from assay.executors import Executor
 from assay.federated.client import ClientPlan
 from assay.federated.grid import ExecutorGrid
 from assay.privacy.accounting import Mechanism
-from assay.recipes import Recipe
+from assay.recipes import Federation, Recipe
 from assay.threats import Bounds
 
 # Flower narrates every round, and warns that evaluation at the clients is off; Assay has its own progress.
@@ -34,6 +35,8 @@ class Federated:
     """Training time summed over clients: what one worker would have needed."""
     mechanisms: Mapping[int, Mechanism]
     """What each client's accountants must know; empty if nothing is private."""
+    treatment: Mapping[str, int]
+    """What the recipe's treatments did, summed over clients; empty if there are none."""
 
 
 def train_federated(
@@ -44,9 +47,12 @@ def train_federated(
     parts: list[np.ndarray],
     *,
     bounds: Bounds,
+    classes: int,
     seed: int,
     threads: int,
     executor: Executor,
+    stage: str = "",
+    teacher: nn.Module | None = None,
     after_round: Callable[[int], None] | None = None,
 ) -> Federated:
     """Train one model over clients that keep their records.
@@ -55,6 +61,8 @@ def train_federated(
         network: makes the first network, the same for all.
         x: (n, ...) records; each client is given its own rows of it and no others.
         parts: positions of each client's records.
+        stage: name of a stage before the last; see ``training.loop.Trainer``.
+        teacher: the network that the stage before trained.
         after_round: told the number of each finished round.
 
     Raises:
@@ -73,14 +81,17 @@ def train_federated(
             x=x[rows],
             y=y[rows],
             bounds=bounds,
+            classes=classes,
             seed=seed,
             threads=threads,
+            stage=stage,
+            teacher=None if teacher is None else teacher.state_dict(),
         )
         for number, rows in enumerate(parts, start=1)
     }
     host = executor.host({number: plan.make for number, plan in plans.items()})
     try:
-        strategy = _Recorded(settings.clients)
+        strategy = _strategy(settings)
         result = strategy.start(
             ExecutorGrid(host, list(plans)),
             ArrayRecord(network().state_dict()),
@@ -97,23 +108,39 @@ def train_federated(
         losses=[float(rounds[number]["train-loss"]) for number in sorted(rounds)],
         client_seconds=strategy.client_seconds,
         mechanisms=strategy.mechanisms,
+        treatment=strategy.treatment,
     )
 
 
-class _Recorded(FedAvg):
-    """Flower's FedAvg over all clients in every round, which also reads what the clients report of themselves."""
+def _strategy(settings: Federation) -> "_Recorded":
+    """Flower's strategy over all clients in every round."""
+    everyone: dict[str, Any] = {
+        "fraction_evaluate": 0.0,
+        "min_train_nodes": settings.clients,
+        "min_evaluate_nodes": 0,
+        "min_available_nodes": settings.clients,
+    }
+    if settings.strategy == "fedprox":
+        return _RecordedFedProx(**everyone, proximal_mu=settings.proximal_mu)
+    return _Recorded(**everyone)
 
-    def __init__(self, clients: int) -> None:
-        super().__init__(
-            fraction_evaluate=0.0, min_train_nodes=clients, min_evaluate_nodes=0, min_available_nodes=clients
-        )
+
+class _Recorded(FedAvg):
+    """Also reads what the clients report of themselves."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         self.client_seconds = 0.0
         self.mechanisms: dict[int, Mechanism] = {}
+        self.treatment: dict[str, int] = {}
 
     def aggregate_train(
         self, server_round: int, replies: list[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        self.client_seconds = sum(float(reply.content["metrics"]["train-seconds"]) for reply in replies)
+        reports = [reply.content["metrics"] for reply in replies]
+        self.client_seconds = sum(float(report["train-seconds"]) for report in reports)
+        for key in [key for key in reports[0] if key.startswith("treated-")]:
+            self.treatment[key.removeprefix("treated-")] = sum(int(report[key]) for report in reports)
         for reply in replies:
             if (account := reply.content.get("privacy")) is not None:
                 self.mechanisms[reply.metadata.src_node_id] = Mechanism(
@@ -123,3 +150,7 @@ class _Recorded(FedAvg):
                     delta=float(account["delta"]),
                 )
         return super().aggregate_train(server_round, replies)
+
+
+class _RecordedFedProx(_Recorded, FedProx):
+    """The same, its clients pulled towards the weights that they were sent."""

@@ -1,10 +1,30 @@
 """What an objective promises to the training loop."""
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 from assay.registry import Method
 from assay.seeds import Draw
 from assay.threats import Bounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Some records at one moment of training: all that an objective may look at beside the model."""
+
+    x: Tensor
+    """(n, ...) records."""
+    y: Tensor
+    """(n,) labels."""
+    bounds: Bounds
+    """Of a valid input."""
+    draw: Draw
+    """Random numbers of this batch."""
+    progress: float = 0.0
+    """Share of all steps that are done, 0 at the first."""
+    teacher: nn.Module | None = None
+    """The network that the stage before this one trained, in evaluation mode."""
 
 
 class Objective(Method):
@@ -19,10 +39,20 @@ class Objective(Method):
         """Whether the loss of a record depends on that record alone, as record-level privacy demands."""
         return True
 
-    def craft(self, model: nn.Module, x: Tensor, y: Tensor, *, bounds: Bounds, draw: Draw) -> Tensor:
-        """The inputs to learn from, (n, ...)."""
-        return x
+    @property
+    def through_layers(self) -> bool:
+        """Whether the loss sees weights through forward passes only, where per-record gradients are taken."""
+        return True
 
-    def losses(self, model: nn.Module, x: Tensor, crafted: Tensor, y: Tensor) -> Tensor:
+    @property
+    def teachers(self) -> tuple["Objective", ...]:
+        """Objectives that are trained first, each on the same records; the last network is the teacher of this one."""
+        return ()
+
+    def craft(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The inputs to learn from, (n, ...)."""
+        return batch.x
+
+    def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         """One loss a record, (n,)."""
         raise NotImplementedError

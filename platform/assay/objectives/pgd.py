@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.attacks.pgd import ascend, random_start
-from assay.objectives.base import Objective
+from assay.objectives.base import Batch, Objective
 from assay.registry import register
-from assay.seeds import Draw
-from assay.threats import Bounds, Norm, Threat
+from assay.threats import Norm, Threat
 
 
 @register("objective")
@@ -24,18 +23,18 @@ class AdversarialPGD(Objective):
     relative_step: float = Field(default=2.5, gt=0)
     norm: Norm = "linf"
 
-    def craft(self, model: nn.Module, x: Tensor, y: Tensor, *, bounds: Bounds, draw: Draw) -> Tensor:
-        threat = Threat(norm=self.norm, epsilon=self.epsilon, bounds=bounds)
+    def craft(self, model: nn.Module, batch: Batch) -> Tensor:
+        threat = Threat(norm=self.norm, epsilon=self.epsilon, bounds=batch.bounds)
         worst, _ = ascend(
             model,
-            x,
-            y,
+            batch.x,
+            batch.y,
             threat,
-            start=random_start(x, threat, draw),
+            start=random_start(batch.x, threat, batch.draw),
             steps=self.steps,
             step_size=self.relative_step * self.epsilon / self.steps,
         )
         return worst
 
-    def losses(self, model: nn.Module, x: Tensor, crafted: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(model(crafted), y, reduction="none")
+    def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
+        return F.cross_entropy(model(crafted), batch.y, reduction="none")

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.objectives.base import Objective
+from assay.objectives.base import Batch, Objective
 from assay.registry import register
 
 
@@ -14,6 +15,8 @@ class Standard(Objective):
     """Empirical risk minimisation."""
 
     name: Literal["standard"] = "standard"
+    temperature: float = Field(default=1.0, gt=0)
+    """Divides the logits while training; above 1 it makes a teacher's probabilities softer."""
 
-    def losses(self, model: nn.Module, x: Tensor, crafted: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(model(crafted), y, reduction="none")
+    def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
+        return F.cross_entropy(model(crafted) / self.temperature, batch.y, reduction="none")

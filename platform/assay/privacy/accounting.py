@@ -9,7 +9,7 @@ The mechanism is the Poisson-subsampled Gaussian; neighbours differ by adding or
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from scipy.optimize import brentq
@@ -34,6 +34,16 @@ class Mechanism:
     """Probability with which each record enters a step."""
     steps: int
     delta: float
+
+    def then(self, other: "Mechanism") -> "Mechanism":
+        """Both runs on the same records, one after the other: the account of both together.
+
+        Raises:
+            ValueError: they differ in more than their number of steps.
+        """
+        if replace(other, steps=self.steps) != self:
+            raise ValueError(f"{self} and {other} are no runs of one mechanism")
+        return replace(self, steps=self.steps + other.steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,10 @@ class PrivateUpdate:
         self._seed = seed
         self._gradients = PerRecordGradients(model)
         self.noise_multiplier = calibrate(
-            epsilon=settings.epsilon, delta=settings.delta, sample_rate=self._sample_rate, steps=steps
+            epsilon=settings.epsilon,
+            delta=settings.delta,
+            sample_rate=self._sample_rate,
+            steps=steps * settings.trainings,
         )
 
     def batch(self, step: int) -> np.ndarray:

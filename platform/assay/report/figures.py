@@ -14,7 +14,7 @@ from assay.report.scorecard import Scorecard, select
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
-_TEMPLATE = go.layout.Template(
+TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2733"},
         "paper_bgcolor": "white",
@@ -49,7 +49,7 @@ def robustness(card: Scorecard, frame: pd.DataFrame, units: str, share: float) -
     """Worst-case accuracy against ε, mean and corrected 95 % interval over folds."""
     norms = {"linf": "L∞", "l2": "L2"}
     asked = {norms.get(c.get("norm", "linf"), "") for c in select(frame, "worst_case_accuracy")["conditions"]}
-    figure = _figure(
+    figure = blank(
         f"ε, size of the change in {' or '.join(sorted(asked)) or 'L∞'} ({units})", "accuracy in the worst case"
     )
     for i, recipe in enumerate(card.recipes):
@@ -88,7 +88,7 @@ def robustness(card: Scorecard, frame: pd.DataFrame, units: str, share: float) -
 
 def attacks(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
     """Accuracy of each recipe under each attack at the reference radius: how much a weak attack flatters."""
-    figure = _figure("", f"accuracy at ε = {card.reference_epsilon:g}")
+    figure = blank("", f"accuracy at ε = {card.reference_epsilon:g}")
     rows = select(frame, "robust_accuracy", epsilon=card.reference_epsilon)
     names = list(dict.fromkeys(c["attack"] for c in rows["conditions"]))
     series = {"no attack": [_mean(frame, "accuracy", recipe) for recipe in card.recipes]}
@@ -116,7 +116,7 @@ def attacks(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
 
 def privacy(card: Scorecard) -> go.Figure:
     """Accuracy against ε; what is not private stands at the right edge, at ∞."""
-    figure = _figure("ε claimed (smaller is more private)", "accuracy")
+    figure = blank("ε claimed (smaller is more private)", "accuracy")
     spent = {r: card.cells[r, "epsilon"].summary for r in card.recipes}
     known = [s.mean for s in spent.values() if s is not None]
     edge = 10 ** (math.ceil(math.log10(max(known, default=1.0)) + 1e-9) + 1)
@@ -155,7 +155,7 @@ def clients(frame: pd.DataFrame, recipes: tuple[str, ...]) -> go.Figure | None:
     federated = [r for r in recipes if len(_measured(select(frame, "client_accuracy"), r))]
     if not federated:
         return None
-    figure = _figure("", "accuracy")
+    figure = blank("", "accuracy")
     for recipe in federated:
         colour = colours(recipes)[recipe]
         shown = {
@@ -188,28 +188,28 @@ def clients(frame: pd.DataFrame, recipes: tuple[str, ...]) -> go.Figure | None:
 
 
 def faithfulness(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
-    """Insertion area of the explanation beside that of a random order."""
-    figure = _figure("", "mean probability while features are restored")
-    for key, name, shade in (
-        ("random", "random order", "#cfd8e0"),
+    """What each kind of explanation gains over a random order, and 0 where it tells nothing."""
+    figure = blank("", "insertion area above a random order")
+    for method, name, shade in (
         ("integrated_gradients", "integrated gradients", "#1f4a6e"),
+        ("shap", "SHAP", "#7d92a6"),
     ):
-        values = [_mean(frame, "insertion", recipe, map=key) for recipe in card.recipes]
-        figure.add_bar(
-            x=list(card.recipes),
-            y=values,
-            name=name,
-            marker_color=shade,
-            hovertemplate="%{y:.3f}<extra>" + name + "</extra>",
-        )
+        values = [_mean(frame, "insertion_gain", recipe, method=method) for recipe in card.recipes]
+        if any(value is not None for value in values):
+            figure.add_bar(
+                x=list(card.recipes),
+                y=values,
+                name=name,
+                marker_color=shade,
+                hovertemplate="%{y:.3f}<extra>" + name + "</extra>",
+            )
     figure.update_layout(barmode="group", bargap=0.35)
-    figure.update_yaxes(range=[0, 1.02])
     return figure
 
 
 def cost(card: Scorecard, frame: pd.DataFrame, baseline: str) -> go.Figure:
     """Training time of each recipe in multiples of the baseline's, fold by fold."""
-    figure = _figure(f"training time, multiples of {baseline}", "")
+    figure = blank(f"training time, multiples of {baseline}", "")
     times = select(frame, "training_seconds").pivot_table(index=["repeat", "fold"], columns="recipe", values="value")
     if baseline in times:
         for recipe in reversed(card.recipes):
@@ -232,7 +232,7 @@ def cost(card: Scorecard, frame: pd.DataFrame, baseline: str) -> go.Figure:
 def differences(card: Scorecard, key: str, baseline: str) -> go.Figure:
     """Each recipe's difference to the baseline with its corrected 95 % interval."""
     unit = next(column.unit for column in card.evidence if column.key == key)
-    figure = _figure(f"difference to {baseline}", "")
+    figure = blank(f"difference to {baseline}", "")
     figure.add_vline(x=0, line={"color": "#52606d", "width": 1.5})
     for recipe in reversed(card.recipes):
         comparison = card.comparisons.get((recipe, key))
@@ -266,8 +266,9 @@ def html(figure: go.Figure, *, described: str) -> str:
     return f'<div role="img" aria-label="{described}">{fragment}</div>'
 
 
-def _figure(x: str, y: str) -> go.Figure:
-    figure = go.Figure(layout={"template": _TEMPLATE, "height": 400})
+def blank(x: str, y: str) -> go.Figure:
+    """An empty figure in the style of the page, with the titles of its axes."""
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 400})
     figure.update_xaxes(title=x)
     figure.update_yaxes(title=y)
     return figure

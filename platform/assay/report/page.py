@@ -13,6 +13,8 @@ from plotly.offline import get_plotlyjs
 from assay import statistics
 from assay.data.base import Dataset
 from assay.report import figures
+from assay.report.claims import Judged, claimed_text, judge, read_claims
+from assay.report.claims import shown as shown_claim
 from assay.report.scorecard import Cell, Evidence, Line, Scorecard, everything, of_cohort, scorecard, share_tested
 from assay.statistics import Comparison
 from assay.study.plan import load_datasets
@@ -35,6 +37,8 @@ class Section:
     """Everything measured, for the table of all."""
     recipes: Mapping[str, str]
     """What each recipe is, in words."""
+    claims: list[Judged]
+    """The claims of the reproduced study; empty where none of them could be tested."""
 
 
 class Publisher:
@@ -58,7 +62,7 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     sections = [_section(study, name, of_cohort(frame, name), datasets[name]) for name in study.cohorts]
     failures = store.failures()
     page = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             study=study,
@@ -100,14 +104,21 @@ def _section(study: Study, name: str, frame: pd.DataFrame, dataset: Dataset) -> 
         passed=int((card.checks["verdict"] == "pass").sum()),
         lines=everything(frame, card.recipes, share_tested(study)),
         recipes={recipe: described(study, name, recipe) for recipe in card.recipes},
+        claims=_claims(card, frame, share_tested(study)),
     )
+
+
+def _claims(card: Scorecard, frame: pd.DataFrame, share: float) -> list[Judged]:
+    judged = [judge(claim, frame, reference_epsilon=card.reference_epsilon, share=share) for claim in read_claims()]
+    return judged if any(one.measured is not None for one in judged) else []
 
 
 def described(study: Study, cohort: str, recipe: str) -> str:
     """A recipe in words."""
     asked = study.cohorts[cohort].recipes[recipe]
     settings = asked.objective.model_dump(exclude={"name"})
-    words = [f"objective {asked.objective.name}" + (f" ({_listed(settings)})" if settings else "")]
+    words = [f"{treatment.name} ({_listed(treatment.model_dump(exclude={'name'}))})" for treatment in asked.data]
+    words += [f"objective {asked.objective.name}" + (f" ({_listed(settings)})" if settings else "")]
     if asked.privacy is not None:
         words.append(
             f"DP-SGD to ε = {asked.privacy.epsilon:g}, δ = {asked.privacy.delta:g}, "
@@ -115,9 +126,9 @@ def described(study: Study, cohort: str, recipe: str) -> str:
         )
     if asked.federation is not None:
         f = asked.federation
-        words.append(
-            f"{f.strategy} over {f.clients} clients ({f.partition}), {f.rounds} rounds of {f.local_epochs} epochs"
-        )
+        led = f"{f.strategy} (μ = {f.proximal_mu:g})" if f.strategy == "fedprox" else f.strategy
+        dealt = f"{f.partition}, α = {f.alpha:g}" if f.partition == "dirichlet" else f.partition
+        words.append(f"{led} over {f.clients} clients ({dealt}), {f.rounds} rounds of {f.local_epochs} epochs")
     else:
         words.append(f"{asked.training.epochs} epochs")
     words.append(
@@ -169,20 +180,23 @@ def _listed(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Templates of the reports, with the filters they use."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("assay.report", "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"shown": shown}
-    environment.globals |= {
+    made.filters |= {"shown": shown}
+    made.globals |= {
         "cell_text": cell_text,
         "interval_text": interval_text,
         "comparison_text": comparison_text,
+        "claimed_text": claimed_text,
+        "shown_claim": shown_claim,
         "colours": figures.colours,
         "isnan": math.isnan,
     }
-    return environment
+    return made

@@ -153,6 +153,20 @@ def columns(epsilon: float) -> tuple[Evidence, ...]:
             meaning="Share of patients classified correctly whatever attack of this threat model is tried on them.",
         ),
         Evidence(
+            key="fgsm",
+            title="FGSM" if math.isnan(epsilon) else f"FGSM, ε = {epsilon:g}",
+            name="robust_accuracy",
+            where={"attack": "fgsm", "epsilon": epsilon},
+            meaning="The same under one gradient step alone: what a weak attack flatters, and where masking shows.",
+        ),
+        Evidence(
+            key="certified",
+            title="Certified" if math.isnan(epsilon) else f"Certified, ε = {epsilon:g}",
+            name="certified_accuracy",
+            where={"epsilon": epsilon},
+            meaning="Share of patients proven to be classified correctly within ε, whatever attack is ever invented.",
+        ),
+        Evidence(
             key="cw",
             title="C&W distance",
             name="carlini_wagner_median_distance",
@@ -188,6 +202,7 @@ def columns(epsilon: float) -> tuple[Evidence, ...]:
             key="insertion",
             title="Fidelity gain",
             name="insertion_gain",
+            where={"method": "integrated_gradients"},
             unit="number",
             least=-1.0,
             meaning="How much faster the prediction returns when features are restored in the explanation's order, not "
@@ -234,7 +249,7 @@ def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, values: pd.DataFra
         begun = len(frame[(frame["recipe"] == recipe) & (frame["status"] != "failed")])
         return Cell(summary=None, why="this was not asked of the model" if begun else "no trial has finished")
     missing = rows[rows["status"] != "measured"]
-    said, failed = _said(frame[frame["recipe"] == recipe], rows, column.name)
+    said, failed = _said(frame[frame["recipe"] == recipe], rows, column)
     failed = failed or bool((missing["status"] == "failed").any())
     known = values[recipe].dropna().to_numpy()
     if not len(known):
@@ -249,13 +264,21 @@ def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, values: pd.DataFra
     return Cell(summary=summary, warnings=said, failed=failed)
 
 
-def _said(own: pd.DataFrame, rows: pd.DataFrame, name: str) -> tuple[tuple[str, ...], bool]:
+def _said(own: pd.DataFrame, rows: pd.DataFrame, column: Evidence) -> tuple[tuple[str, ...], bool]:
     """What stands beside a value: its own warnings once, and each check that did not pass with its worst figure."""
     notes = [w for warnings in rows["warnings"] for w in warnings if not w.startswith(("warn: ", "fail: "))]
-    checks = _checks(_holding(own, lambda conditions: conditions.get("concerns") == name))
+    checks = _checks(_holding(own, lambda conditions: _concerns(conditions, column)))
     raised = checks[checks["verdict"] != "pass"]
     lines = [f"{check.message} [{check.raised} of {check.count} folds]" for check in raised.itertuples()]
     return (*lines, *dict.fromkeys(notes)), bool((raised["verdict"] == "fail").any())
+
+
+def _concerns(conditions: Mapping[str, Any], column: Evidence) -> bool:
+    """Whether a check looked at this column: of one attack or method, at that one alone."""
+    asked = {key: column.where.get(key) for key in ("attack", "method")}
+    return conditions.get("concerns") == column.name and all(
+        conditions.get(key) in (None, wanted) for key, wanted in asked.items()
+    )
 
 
 def _comparisons(values: pd.DataFrame, key: str, baseline: str, share: float) -> dict[tuple[str, str], Comparison]:
@@ -296,7 +319,7 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], share: float) -> l
     return lines
 
 
-_TELLING = ("attack", "epsilon", "map", "false_positive_rate", "client", "group")
+_TELLING = ("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group")
 
 
 def _told(conditions: Mapping[str, Any]) -> str:
@@ -339,4 +362,6 @@ def share_tested(study: Study) -> float:
     if study.split.folds < 2:
         return 0.0
     test = 1 / study.split.folds
-    return test / ((1 - test) * (1 - study.split.validation - study.split.calibration))
+    trained = (1 - test) * (1 - study.split.validation - study.split.calibration)
+    tested = test if study.split.tested == "test" else (1 - test) * study.split.validation
+    return tested / trained

@@ -51,6 +51,7 @@ def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, 
         "evaluations": [
             "accuracy",
             {"name": "robustness", "norm": norm, "epsilons": epsilons},
+            *([{"name": "certificates", "epsilons": epsilons}] if norm == "linf" else []),
             "privacy",
             "membership",
             "explanations",

@@ -118,5 +118,8 @@ def _spends(recipe: Recipe, records: int | None) -> str:
     passes = federation.rounds * federation.local_epochs if federation else recipe.training.epochs
     rate = min(1.0, recipe.training.batch_size / own)
     steps = passes * steps_per_epoch(own, recipe.training.batch_size)
-    sigma = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=steps)
+    trainings = recipe.stages()[-1].privacy.trainings  # type: ignore[union-attr]
+    sigma = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=steps * trainings)
+    if trainings > 1:
+        budget += f" for {trainings} trainings together"
     return f"{budget}; noise multiplier ≈ {sigma:.2f}, sample rate ≈ {rate:.3f}, {steps} steps"

@@ -20,7 +20,17 @@ from assay.errors import SpecError
 from assay.recipes import Recipe
 from assay.registry import Settings, choice_of, explain, unknown
 
-_DEFAULT_EVALUATIONS = ("accuracy", "robustness", "privacy", "membership", "explanations", "clients", "cost")
+_DEFAULT_EVALUATIONS = (
+    "accuracy",
+    "robustness",
+    "certificates",
+    "privacy",
+    "membership",
+    "explanations",
+    "clients",
+    "training_data",
+    "cost",
+)
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -72,6 +82,8 @@ class Study(Settings):
 def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: Path) -> Study:
     """A study by the name of a file in ``folder``, or by path, with ``--set`` assignments applied.
 
+    A file that ``extends`` another says only what it changes or adds.
+
     Args:
         name_or_file: ``quickstart``, or a path to a YAML file.
         assignments: ``key.subkey=value``; the value is YAML. ``preset=NAME`` applies one of the file's presets.
@@ -81,7 +93,7 @@ def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: 
         SpecError: names the file, the key, the value and what is allowed.
     """
     path = _find(name_or_file, folder)
-    raw = _unshared(_parse(path))
+    raw = _extended(path, folder, ())
     presets = raw.pop("presets", {})
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
         raise SpecError(f"{path}: presets must be a mapping from names to mappings of settings")
@@ -130,6 +142,19 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise SpecError(f"{path}: a study is a mapping; its keys: {', '.join(Study.model_fields)}")
     return raw
+
+
+def _extended(path: Path, folder: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    """What a file says on top of the one that it ``extends``, if it does."""
+    if path in below:
+        raise SpecError(f"{path}: extends itself, by way of {', '.join(str(one) for one in below)}")
+    raw = _unshared(_parse(path))
+    base = raw.pop("extends", None)
+    if base is None:
+        return raw
+    if not isinstance(base, str):
+        raise SpecError(f"{path}: extends: {base!r} is no study; give the name of one, or the path of a file")
+    return _merge(_extended(_find(base, folder), folder, (*below, path)), raw)
 
 
 def _unshared(value: Any) -> Any:

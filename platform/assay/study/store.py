@@ -69,6 +69,10 @@ class Store:
         """Wall seconds of every stored trial."""
         return {trial: float(about["seconds"]) for trial, about in self._abouts()}
 
+    def asked(self) -> dict[str, dict[str, Any]]:
+        """What each stored trial asked, by id: its recipe, model, split and evaluations as plain values."""
+        return {trial: about["asked"] for trial, about in self._abouts() if "asked" in about}
+
     def write(self, record: TrialRecord) -> None:
         """Store a trial: its checkpoint first, then, in one step, everything measured on it."""
         if record.weights:

@@ -25,7 +25,7 @@ from assay.federated.lead import train_federated
 from assay.federated.partition import partition
 from assay.models.base import Architecture
 from assay.recipes import Recipe
-from assay.results import Measurement, TrialRecord
+from assay.results import Measurement, TrialRecord, judged
 from assay.training.checkpoints import from_bytes, load_weights, to_bytes
 from assay.training.loop import Trainer
 
@@ -141,40 +141,74 @@ def train_trial(
 ) -> Trained:
     """Train the recipe: in this process, or where the executor hosts the clients of a federated one."""
     torch.set_num_threads(trial.threads)
-    parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
-    network = network_of(trial, dataset)
+    rows = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed).train
     if trial.recipe.federation is None:
-        trainer = trainer_of(trial, dataset, parts.train, device=device())
+        return Trained.of(*train_alone(trial, dataset, rows))
+    parts = partition(
+        rows,
+        dataset.y[rows],
+        trial.recipe.federation,
+        seed=trial.trial_seed,
+        groups=None if dataset.groups is None else dataset.groups[rows],
+    )
+
+    def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
+        finished = train_federated(
+            network_of(trial, dataset),
+            recipe,
+            dataset.x,
+            dataset.y,
+            parts,
+            bounds=dataset.bounds,
+            classes=dataset.classes,
+            seed=trial.trial_seed,
+            threads=trial.threads,
+            executor=executor,
+            stage=stage,
+            teacher=teacher,
+            after_round=after_round,
+        )
+        model = network_of(trial, dataset)()
+        model.load_state_dict(dict(finished.weights))
+        return model, TrainingLog(
+            seconds=finished.seconds,
+            worker_seconds=finished.client_seconds,
+            workers=executor.workers,
+            losses=finished.losses,
+            mechanisms={str(number): asdict(mechanism) for number, mechanism in finished.mechanisms.items()},
+            treatment=dict(finished.treatment),
+        )
+
+    return Trained.of(*in_stages(trial.recipe, train))
+
+
+Stage = Callable[[Recipe, str, nn.Module | None], tuple[nn.Module, TrainingLog]]
+"""Trains one stage of a recipe: told the stage, its name (empty for the last) and the network of the one before."""
+
+
+def in_stages(recipe: Recipe, train: Stage) -> tuple[nn.Module, TrainingLog]:
+    """Train a recipe's teachers and then what it asks for; the last network, and the log of all."""
+    *teachers, last = recipe.stages()
+    model: nn.Module | None = None
+    log: TrainingLog | None = None
+    for number, stage in enumerate(teachers, start=1):
+        model, own = train(stage, f"teacher {number}", model)
+        log = own if log is None else log.then(own)
+    model, own = train(last, "", model)
+    return model, own if log is None else log.then(own)
+
+
+def train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, **settings: Any) -> tuple[nn.Module, TrainingLog]:
+    """Train the recipe in this process, without its federation, on the given rows."""
+
+    def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
+        about = {"stage": stage, "teacher": teacher, **settings}
+        trainer = trainer_of(trial, dataset, rows, recipe=recipe, device=device(), **about)
         trainer.run()
         trainer.close()
-        return Trained.of(trainer.model, log_of(trainer))
-    finished = train_federated(
-        network,
-        trial.recipe,
-        dataset.x,
-        dataset.y,
-        partition(
-            parts.train,
-            trial.recipe.federation,
-            seed=trial.trial_seed,
-            groups=None if dataset.groups is None else dataset.groups[parts.train],
-        ),
-        bounds=dataset.bounds,
-        seed=trial.trial_seed,
-        threads=trial.threads,
-        executor=executor,
-        after_round=after_round,
-    )
-    model = network()
-    model.load_state_dict(dict(finished.weights))
-    log = TrainingLog(
-        seconds=finished.seconds,
-        worker_seconds=finished.client_seconds,
-        workers=executor.workers,
-        losses=finished.losses,
-        mechanisms={str(number): asdict(mechanism) for number, mechanism in finished.mechanisms.items()},
-    )
-    return Trained.of(model, log)
+        return trainer.model, log_of(trainer)
+
+    return in_stages(trial.recipe, train)
 
 
 def evaluate(trial: Trial, dataset: Dataset, trained: Trained) -> list[Measurement]:
@@ -191,14 +225,14 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained) -> list[Measureme
             log=log,
             seed=trial.trial_seed,
             device=device(),
-            train=partial(_train_alone, trial, dataset),
+            train=partial(_train_again, trial, dataset),
         ),
     )
 
 
 def ask(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
     """All answers, with the warnings of the data set on the accuracy that everything else is read against."""
-    found = [measurement for evaluation in evaluations for measurement in evaluation.measure(subject)]
+    found = judged([finding for evaluation in evaluations for finding in evaluation.measure(subject)])
     return [m.warn(*subject.dataset.warnings) if m.name == "accuracy" else m for m in found]
 
 
@@ -207,14 +241,17 @@ def network_of(trial: Trial, dataset: Dataset) -> Callable[[], nn.Module]:
     return partial(trial.model.build, dataset.shape, dataset.classes, seed=trial.trial_seed)
 
 
-def trainer_of(trial: Trial, dataset: Dataset, rows: np.ndarray, *, device: torch.device, **settings: Any) -> Trainer:
-    """A trainer of the trial's recipe on some of its records."""
+def trainer_of(
+    trial: Trial, dataset: Dataset, rows: np.ndarray, *, recipe: Recipe, device: torch.device, **settings: Any
+) -> Trainer:
+    """A trainer of one stage of the trial's recipe on some of its records."""
     return Trainer(
         network_of(trial, dataset)().to(device),
-        trial.recipe,
+        recipe,
         torch.from_numpy(dataset.x[rows]).to(device),
         torch.from_numpy(dataset.y[rows]).to(device),
         bounds=dataset.bounds,
+        classes=dataset.classes,
         **{"seed": trial.trial_seed, **settings},
     )
 
@@ -228,6 +265,7 @@ def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
         workers=workers,
         losses=trainer.losses,
         mechanisms={} if mechanism is None else {"central": asdict(mechanism)},
+        treatment=trainer.treatment,
     )
 
 
@@ -255,12 +293,8 @@ def source_digest() -> str:
     return sha.hexdigest()[:20]
 
 
-def _train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, name: str) -> nn.Module:
+def _train_again(trial: Trial, dataset: Dataset, rows: np.ndarray, name: str) -> nn.Module:
     """The recipe without its federation, for as many passes, on the given rows."""
     federation = trial.recipe.federation
     passes = trial.recipe.training.epochs if federation is None else federation.rounds * federation.local_epochs
-    seed = seeds.derive(trial.trial_seed, name)
-    trainer = trainer_of(trial, dataset, rows, device=device(), epochs=passes, seed=seed)
-    trainer.run()
-    trainer.close()
-    return trainer.model
+    return train_alone(trial, dataset, rows, epochs=passes, seed=seeds.derive(trial.trial_seed, name))[0]

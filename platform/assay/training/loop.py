@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
+from assay.data.treatment import Treated, treat
 from assay.errors import TrainingError
+from assay.objectives.base import Batch
 from assay.privacy.accounting import Mechanism
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
@@ -26,13 +28,16 @@ class Trainer:
 
     Args:
         model: trained in place.
-        recipe: its ``federation`` is not looked at; a federated client owns one trainer.
-        x: (n, ...) records to learn from, on any device.
+        recipe: one stage of it; its ``federation`` is not looked at; a federated client owns one trainer.
+        x: (n, ...) records to learn from, on any device, before the recipe's treatments.
         y: (n,) labels.
+        classes: number of classes; one above the greatest label by default.
         bounds: valid inputs, for objectives that perturb them.
-        seed: of batches, crafted inputs, dropout and (unless the recipe says ``entropy``) noise.
+        seed: of treatments, batches, crafted inputs, dropout and (unless the recipe says ``entropy``) noise.
+        stage: name of a stage before the last: it draws batches and noise of its own, from records treated alike.
         epochs: total number of passes for which a private recipe's noise is calibrated.
         collective: the workers that share every batch.
+        teacher: the network that the stage before trained.
     """
 
     def __init__(
@@ -44,11 +49,27 @@ class Trainer:
         *,
         bounds: Bounds,
         seed: int,
+        stage: str = "",
+        classes: int | None = None,
         epochs: int | None = None,
         collective: Collective | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         training = recipe.training
         self.model = model
+        self.treated: Treated | None = None
+        if recipe.data:
+            self.treated = treat(
+                recipe.data,
+                x.cpu().numpy(),
+                y.cpu().numpy(),
+                classes=int(y.max()) + 1 if classes is None else classes,
+                seed=seed,
+            )
+            x, y = (torch.from_numpy(kept).to(x.device) for kept in (self.treated.x, self.treated.y))
+        if stage:
+            seed = seeds.derive(seed, "stage", stage)
+        self.records = len(x)
         self.step = 0
         self.seconds = 0.0
         self.losses: list[float] = []
@@ -59,6 +80,9 @@ class Trainer:
         self._training = training
         self._x, self._y, self._bounds, self._seed = x, y, bounds, seed
         self._collective = collective or Alone()
+        self._teacher = None if teacher is None else teacher.to(x.device).eval().requires_grad_(False)
+        self._anchor: list[Tensor] = []
+        self._pull = 0.0
         if recipe.privacy is not None and recipe.privacy.noise == "entropy":
             seed = self._collective.agree(seeds.entropy())
         self._update = _update(model, recipe, records=len(x), steps=self.total_steps, seed=seed)
@@ -72,6 +96,19 @@ class Trainer:
     def mechanism(self) -> Mechanism | None:
         """What the privacy accountants must know about the steps taken so far."""
         return self._update.mechanism(self.step)
+
+    @property
+    def treatment(self) -> dict[str, int]:
+        """What the recipe's treatments did, in numbers of records; empty if there are none."""
+        return {} if self.treated is None else self.treated.counts
+
+    def anchor(self, strength: float) -> None:
+        """From now on pull the weights towards what they are now: FedProx's μ/2 times the squared distance.
+
+        The pull depends on weights alone, so it comes after clipping and noise and costs no privacy.
+        """
+        self._pull = strength
+        self._anchor = [parameter.detach().clone() for parameter in self._parameters]
 
     def run(self, epochs: int | None = None, *, after_epoch: Callable[["Trainer"], None] | None = None) -> None:
         """Train for some more epochs, by default to the end; ``after_epoch`` may report or store.
@@ -112,7 +149,13 @@ class Trainer:
         if len(positions):
             gradients, loss = self._own_gradients(batch, positions)
         total = self._collective.sum(gradients)
-        for parameter, gradient in zip(self._parameters, self._update.finish(total, batch, self.step), strict=True):
+        descended = self._update.finish(total, batch, self.step)
+        if self._pull:
+            descended = [
+                gradient + self._pull * (parameter.detach() - home)
+                for gradient, parameter, home in zip(descended, self._parameters, self._anchor, strict=True)
+            ]
+        for parameter, gradient in zip(self._parameters, descended, strict=True):
             parameter.grad = gradient
         for group in self.optimizer.param_groups:
             group["lr"] = _learning_rate(self._training, self.step, self.total_steps)
@@ -124,11 +167,17 @@ class Trainer:
         """Sum of the gradients of this worker's share of the batch, and its mean loss."""
         torch.manual_seed(seeds.torch_seed(self._seed, "layers", self.step, self._collective.rank))
         rows = torch.from_numpy(batch[positions]).to(self._x.device)
-        x, y = self._x[rows], self._y[rows]
-        draw = Draw(seeds.stream(self._seed, "craft", self.step), total=len(batch), rows=positions)
+        seen = Batch(
+            x=self._x[rows],
+            y=self._y[rows],
+            bounds=self._bounds,
+            draw=Draw(seeds.stream(self._seed, "craft", self.step), total=len(batch), rows=positions),
+            progress=self.step / self.total_steps,
+            teacher=self._teacher,
+        )
         with self._update.crafting():
-            crafted = self._objective.craft(self.model, x, y, bounds=self._bounds, draw=draw)
-        losses = self._objective.losses(self.model, x, crafted, y)
+            crafted = self._objective.craft(self.model, seen)
+        losses = self._objective.losses(self.model, seen, crafted)
         return self._update.gradients(losses), losses.detach().mean()
 
     @property

@@ -1,0 +1,231 @@
+"""Submit one of the jobs to a Ray cluster, follow its log, and end with its exit code.
+
+python -m jobs.submit study quickstart --results /shared/results/quickstart
+"""
+
+import asyncio
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.console import console, user_errors
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+JOBS = sorted({path.stem for path in HERE.glob("[!_]*.py")} - {"console", "submit"})
+# Ray takes the address of its job server from here even where it is given as an argument.
+VARIABLE = "RAY_API_SERVER_ADDRESS"
+# Seconds without any answer from the cluster after which the log is given up.
+PATIENCE = 60.0
+INTERRUPTED = 130
+
+
+def main(
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help=f"One of: {', '.join(JOBS)}.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENTS]...", help="Of the job, passed on unchanged. Options of submit itself stand before the job.")] = None,
+    address: Annotated[str, typer.Option(envvar=VARIABLE, help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
+    ship_assay: Annotated[bool, typer.Option("--ship-assay", help="Send assay along, to a cluster that has its dependencies but not itself.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the submission's ID and do not wait.")] = False,
+    follow: Annotated[str | None, typer.Option(metavar="ID", help="Follow a job that was submitted before.")] = None,
+) -> None:  # fmt: skip
+    """Submit a job to a Ray cluster with this checkout as its folder, and follow it to its end.
+
+    The exit code is the job's own; 1 if the job was stopped or never began.
+    """
+    with user_errors():
+        from assay.errors import UserError
+
+        if (job is None) == (follow is None):
+            raise UserError(f"give either a job ({', '.join(JOBS)}) or --follow and the ID of a submission")
+        if follow is not None and detach:
+            raise UserError("--follow and --detach exclude each other")
+        if job is not None:
+            check(job, arguments or ())
+        server = url(address)
+        client = connect(server)
+        if job is not None:
+            submission = submit(client, server, job, arguments or (), ship_assay=ship_assay)
+            if detach:
+                print(submission)
+                return
+            _say(f"submitted to {server} as {submission}")
+        else:
+            submission = str(follow)
+            known(client, server, submission)
+        try:
+            ended = asyncio.run(watch(client, server, submission))
+        except KeyboardInterrupt:
+            _say(f"\nno longer following; the job still runs. {ways(server, submission)}")
+            raise typer.Exit(INTERRUPTED) from None
+        code, words = verdict(ended)
+        _say(f"{submission} {words}")
+    raise typer.Exit(code)
+
+
+def check(job: str, arguments: Sequence[str]) -> None:
+    """Refuse at once what the cluster would refuse in half a minute.
+
+    Raises:
+        UserError: there is no such job, or its results would be lost with the temporary folder that it runs in.
+    """
+    from assay.errors import UserError
+    from assay.registry import unknown
+
+    if job not in JOBS:
+        raise UserError(unknown("job", job, JOBS))
+    for place, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        location = value if equals else "".join(arguments[place + 1 : place + 2])
+        if name == "--results" and location and "://" not in location and not Path(location).is_absolute():
+            raise UserError(
+                f"--results {location}: a submitted job runs in a temporary folder of the cluster, and results below "
+                "it are lost with it; give an absolute path that the cluster keeps, or a URI such as s3://bucket/folder"
+            )
+
+
+def url(address: str) -> str:
+    """The address as a URL; ``host:port`` means HTTP.
+
+    Raises:
+        UserError: the scheme is not one that the job server speaks.
+    """
+    from assay.errors import UserError
+
+    scheme, given, _ = address.partition("://")
+    if given and scheme not in ("http", "https"):
+        raise UserError(
+            f"--address {address}: jobs are submitted to the cluster's dashboard, http://HOST:8265 or https://HOST"
+        )
+    return (address if given else f"http://{address}").rstrip("/")
+
+
+def connect(server: str) -> "JobSubmissionClient":
+    """A client of the job server.
+
+    Raises:
+        UserError: no cluster answers there, or it does not accept our token.
+    """
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    from assay.errors import UserError
+
+    os.environ[VARIABLE] = server
+    try:
+        return JobSubmissionClient(server)
+    except AuthenticationError:
+        raise UserError(
+            f"the Ray cluster at {server} demands a token, and ours is missing or wrong; set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the token with which the cluster was started"
+        ) from None
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {server} ({error}); start one with `ray start --head`, or give --address or "
+            f"{VARIABLE} the address of a cluster's dashboard, which on Kubernetes may need a port forwarded"
+        ) from None
+
+
+def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequence[str], *, ship_assay: bool) -> str:
+    """Send the checkout, without what ``.rayignore`` and ``.gitignore`` name, and start the job in it; returns its ID.
+
+    Raises:
+        UserError: the checkout cannot be sent, or the cluster does not take the job.
+    """
+    from assay.errors import UserError
+
+    environment: dict[str, object] = {"working_dir": str(ROOT)}
+    if ship_assay:
+        environment["py_modules"] = [str(ROOT / "platform" / "assay")]
+    entrypoint = shlex.join(["python", "-m", f"jobs.{job}", *arguments])
+    try:
+        return str(client.submit_job(entrypoint=entrypoint, runtime_env=environment))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"the Ray cluster at {server} did not take the job: {error}") from None
+
+
+def known(client: "JobSubmissionClient", server: str, submission: str) -> None:
+    """Check that a submission exists.
+
+    Raises:
+        UserError: the cluster has no such submission.
+    """
+    from assay.errors import UserError
+
+    try:
+        found = client.get_job_info(submission).submission_id
+    except RuntimeError:
+        found = None
+    if found != submission:
+        raise UserError(
+            f"the Ray cluster at {server} has no submission {submission!r}; `ray job list --address {server}` lists them"
+        )
+
+
+async def watch(client: "JobSubmissionClient", server: str, submission: str) -> "JobDetails":
+    """Print the log as it grows; returns the job once it has ended.
+
+    The job server sends a log from its beginning, so after a broken connection what was printed before is left out.
+
+    Raises:
+        UserError: the cluster has not answered for a minute.
+    """
+    from aiohttp import ClientError
+
+    from assay.errors import UserError
+
+    printed, answered = 0, time.monotonic()
+    while True:
+        received = 0
+        try:
+            async for text in client.tail_job_logs(submission):
+                print(text[max(0, printed - received) :], end="", flush=True)
+                received += len(text)
+                printed = max(printed, received)
+                answered = time.monotonic()
+            job = client.get_job_info(submission)
+            if job.status.is_terminal():
+                return job
+            answered = time.monotonic()
+        except (OSError, RuntimeError, ClientError) as error:
+            if time.monotonic() - answered > PATIENCE:
+                raise UserError(
+                    f"the Ray cluster at {server} no longer answers ({error}); the job may still run. "
+                    f"{ways(server, submission)}"
+                ) from None
+        await asyncio.sleep(1)
+
+
+def verdict(job: "JobDetails") -> tuple[int, str]:
+    """Exit code and last words for a job that has ended."""
+    if job.status == "SUCCEEDED":
+        return 0, "succeeded"
+    code = job.driver_exit_code
+    if job.status == "FAILED" and code:
+        # A process that a signal ended has a negative code; a shell says 128 and the signal.
+        return (code, f"failed with exit code {code}") if code > 0 else (128 - code, f"was ended by signal {-code}")
+    return 1, f"{job.status.value.lower()}: {job.message or 'the cluster does not say why'}"
+
+
+def ways(server: str, submission: str) -> str:
+    """How to follow or stop a job from now on."""
+    here = f"--address {server}"
+    return f"Follow: python -m jobs.submit {here} --follow {submission}; stop: ray job stop {here} {submission}"
+
+
+def _say(words: str) -> None:
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    # The first word that is no option of ours ends our options: the rest belongs to the job.
+    app.command(context_settings={"allow_interspersed_args": False})(main)
+    app()

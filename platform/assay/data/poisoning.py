@@ -1,0 +1,26 @@
+"""An attacker who can write into the training data."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from assay.data.treatment import Records, Treatment
+from assay.registry import register
+
+
+@register("treatment")
+class LabelFlips(Treatment):
+    """Gives a share of the records, drawn without regard to what they hold, another label (Biggio et al. 2011)."""
+
+    name: Literal["label_flips"] = "label_flips"
+    share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training records that is flipped."""
+
+    def apply(self, records: Records, *, classes: int, generator: np.random.Generator) -> Records:
+        chosen = generator.permutation(len(records.y))[: round(self.share * len(records.y))]
+        y, tampered = records.y.copy(), records.tampered.copy()
+        y[chosen] = (y[chosen] + generator.integers(1, classes, size=len(chosen))) % classes
+        tampered[chosen] = True
+        return replace(records, y=y, tampered=tampered)

@@ -1,0 +1,40 @@
+"""Defences that clean the training data before anything is learnt."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from assay.data.treatment import Records, Treatment
+from assay.errors import DataError
+from assay.registry import register
+
+
+@register("treatment")
+class KNNSanitation(Treatment):
+    """Drops every record whose label most of its nearest neighbours contradict (Wilson 1972's edited neighbours).
+
+    Distances are Euclidean, in the units of the data. Honest records in the overlap of two classes are dropped too.
+    """
+
+    name: Literal["knn_sanitation"] = "knn_sanitation"
+    neighbours: int = Field(default=10, ge=1)
+    agreement: float = Field(default=0.5, gt=0, le=1)
+    """Share of the neighbours that must bear a record's label for it to stay."""
+
+    @property
+    def per_record(self) -> bool:
+        return False
+
+    def apply(self, records: Records, *, classes: int, generator: np.random.Generator) -> Records:
+        from sklearn.neighbors import NearestNeighbors
+
+        if len(records.y) <= self.neighbours:
+            raise DataError(
+                f"knn_sanitation: {len(records.y)} records have no {self.neighbours} neighbours; lower neighbours"
+            )
+        flat = records.x.reshape(len(records.y), -1)
+        # Without an argument sklearn leaves each record out of its own neighbours.
+        near = NearestNeighbors(n_neighbors=self.neighbours).fit(flat).kneighbors(return_distance=False)
+        kept = (records.y[near] == records.y[:, None]).mean(1) >= self.agreement
+        return Records(x=records.x[kept], y=records.y[kept], tampered=records.tampered[kept])

@@ -1,0 +1,50 @@
+"""Which answers are proven to withstand every change within ε, whatever attack is ever invented?"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import NonNegativeFloat
+
+from assay.bounds.interval import UnboundableError, certified
+from assay.evaluations.base import Evaluation, Subject, share
+from assay.registry import register
+from assay.results import Finding, not_applicable
+from assay.threats import Threat
+
+
+@register("evaluation")
+class Certificates(Evaluation):
+    """Certified accuracy by interval bounds: the share of records proven to be answered rightly within ε (L∞).
+
+    A lower bound of what the model withstands, often a loose one where it was not trained for certificates. The
+    robustness evaluation holds every certificate against every attack.
+    """
+
+    name: Literal["certificates"] = "certificates"
+    epsilons: tuple[NonNegativeFloat, ...] = ()
+    """Radii in the units of the data; those the data set proposes by default."""
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        x, y = subject.records(subject.split.test)
+        groups = subject.groups(subject.split.test)
+        radii = sorted({*(self.epsilons or subject.dataset.epsilons)} - {0.0})
+        about = {"norm": "linf", "units": subject.dataset.units, "method": "interval bounds"}
+        found: list[Finding] = []
+        for epsilon in radii:
+            threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.dataset.bounds)
+            try:
+                proven = certified(subject.model, x, y, threat)
+            except UnboundableError as error:
+                return [not_applicable("certified_accuracy", str(error), epsilon=radius, **about) for radius in radii]
+            found.append(
+                share(
+                    "certified_accuracy",
+                    proven.cpu().numpy(),
+                    groups,
+                    seed=subject.seed,
+                    epsilon=epsilon,
+                    holds_for="this model, answering without randomness",
+                    **about,
+                )
+            )
+        return found

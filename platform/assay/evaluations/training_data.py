@@ -1,0 +1,43 @@
+"""What became of the training records before the model saw them?"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from assay import statistics
+from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.registry import register
+from assay.results import Finding, not_applicable
+
+_NAMES = ("tampered_share", "removed_share", "sanitation_precision", "sanitation_recall")
+
+
+@register("evaluation")
+class TrainingData(Evaluation):
+    """Shares of the training records that an attacker changed and that a defence removed, and how well it chose.
+
+    Precision: how many of the removed were tampered with. Recall: how many of the tampered were removed.
+    """
+
+    name: Literal["training_data"] = "training_data"
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        if subject.log is None or subject.recipe is None:
+            return [not_applicable(name, "Assay did not train this model") for name in _NAMES]
+        if not subject.recipe.data:
+            return [not_applicable(name, "the recipe leaves its training records as they are") for name in _NAMES]
+        counts = subject.log.treatment
+        given, tampered, removed = counts["given"], counts["tampered"], counts["removed"]
+        caught = counts["removed_tampered"]
+        about = {"treatments": [treatment.model_dump(mode="json") for treatment in subject.recipe.data]}
+        return [
+            _share("tampered_share", tampered, given, "there are no records", about),
+            _share("removed_share", removed, given, "there are no records", about),
+            _share("sanitation_precision", caught, removed, "nothing was removed", about),
+            _share("sanitation_recall", caught, tampered, "nothing was tampered with", about),
+        ]
+
+
+def _share(name: str, part: int, whole: int, why: str, about: dict[str, Any]) -> Finding:
+    if whole == 0:
+        return not_applicable(name, why, **about)
+    return estimated(name, statistics.proportion(part, whole), n=whole, conditions=about)

@@ -1,0 +1,52 @@
+"""Certified training by interval bounds (Gowal et al. 2018, arXiv:1810.12715)."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.bounds.interval import worst_logits
+from assay.objectives.base import Batch, Objective
+from assay.registry import register
+
+
+@register("objective")
+class IntervalBounds(Objective):
+    """Cross-entropy of the worst logits that interval bounds allow, mixed with that of the records themselves.
+
+    Training begins plainly; then ε grows linearly to its target while the weight of the plain loss falls to
+    ``final_kappa``, and both stay there for the rest.
+    """
+
+    name: Literal["interval_bounds"] = "interval_bounds"
+    epsilon: float = Field(gt=0)
+    """Radius (L∞) for which certificates are trained, in the units of the data."""
+    final_kappa: float = Field(default=0.5, ge=0, le=1)
+    """Weight of the plain loss at the end; 1 at the beginning."""
+    warm_up: float = Field(default=0.1, ge=0, lt=1)
+    """Share of training before ε leaves 0."""
+    ramp: float = Field(default=0.5, gt=0, le=1)
+    """Share of training in which ε grows."""
+
+    @model_validator(mode="after")
+    def _reaches_its_radius(self) -> "IntervalBounds":
+        if self.warm_up + self.ramp > 1:
+            raise ValueError(
+                f"warm_up {self.warm_up} and ramp {self.ramp} add up to more than 1: ε would never reach its target"
+            )
+        return self
+
+    @property
+    def through_layers(self) -> bool:
+        return False
+
+    def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
+        plain = F.cross_entropy(model(crafted), batch.y, reduction="none")
+        grown = min(max((batch.progress - self.warm_up) / self.ramp, 0.0), 1.0)
+        if grown == 0:
+            return plain
+        kappa, radius = 1 - grown * (1 - self.final_kappa), grown * self.epsilon
+        low, high = (batch.bounds.clip(crafted + change) for change in (-radius, radius))
+        worst = F.cross_entropy(worst_logits(model, low, high, batch.y), batch.y, reduction="none")
+        return kappa * plain + (1 - kappa) * worst

@@ -1,0 +1,158 @@
+"""What the reproduced study reports, held against what was measured here."""
+
+import math
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import yaml
+from pydantic import Field, model_validator
+
+from assay import statistics
+from assay.registry import Settings
+from assay.report.scorecard import select
+from assay.statistics import Summary
+
+Verdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
+_TERMS = {"value": 1, "difference": 2, "excess": 4, "ratio": 2}
+
+
+class Term(Settings):
+    """One measurement of one recipe."""
+
+    recipe: str
+    name: str
+    where: dict[str, Any] = Field(default_factory=dict)
+    """Conditions; ``epsilon: reference`` is the reference radius of the cohort."""
+
+
+class Claim(Settings):
+    """A sentence of the study and the quantity of ours that it speaks of."""
+
+    id: str
+    says: str
+    quantity: Literal["value", "difference", "excess", "ratio"] = "value"
+    unit: Literal["percent", "times"] = "percent"
+    terms: tuple[Term, ...] = ()
+    claimed: tuple[float | None, float | None] = (None, None)
+    """The range that the study gives; None is an open end."""
+    stronger: Literal["higher", "lower"] = "higher"
+    """The side of the range on which there is more of what is claimed."""
+    not_tested: str = ""
+    """Why nothing here can tell."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Claim":
+        if not self.not_tested and len(self.terms) != _TERMS[self.quantity]:
+            raise ValueError(f"{self.id}: a {self.quantity} takes {_TERMS[self.quantity]} terms, not {len(self.terms)}")
+        if not self.not_tested and self.claimed == (None, None):
+            raise ValueError(f"{self.id}: claimed says nothing")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A claim beside what was measured."""
+
+    claim: Claim
+    measured: Summary | None
+    """Of the claim's quantity over folds, with its corrected 95 % interval; None where it was not tested."""
+    verdict: Verdict
+    why: str = ""
+    """What the verdict rests on, or why there is none."""
+    warnings: tuple[str, ...] = ()
+    """What the checks say of the figures behind the quantity."""
+
+
+@lru_cache(maxsize=1)
+def read_claims() -> tuple[Claim, ...]:
+    """Every claim of ``claims.yaml``, in its order."""
+    text = resources.files("assay.report").joinpath("claims.yaml").read_text(encoding="utf-8")
+    return tuple(Claim.model_validate(raw) for raw in yaml.safe_load(text))
+
+
+def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, share: float) -> Judged:
+    """Hold one claim against the results of one cohort.
+
+    ``holds`` where the whole interval lies in the claimed range, ``stronger`` or ``weaker`` where all of it lies
+    outside on one side, ``inconclusive`` where it crosses an end.
+
+    Args:
+        frame: rows of the cohort.
+        reference_epsilon: radius that ``epsilon: reference`` means.
+        share: n_test / n_train of a fold.
+    """
+    if claim.not_tested:
+        return Judged(claim=claim, measured=None, verdict="not tested here", why=claim.not_tested)
+    rows = [_rows(frame, term, reference_epsilon) for term in claim.terms]
+    for term, own in zip(claim.terms, rows, strict=True):
+        if not len(own):
+            known = term.recipe in set(frame["recipe"])
+            why = f"no {term.name} of {term.recipe}" if known else f"no recipe {term.recipe} in this cohort"
+            return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
+    by_fold = pd.concat([own.set_index(["repeat", "fold"])["value"] for own in rows], axis=1, join="inner").dropna()
+    if not len(by_fold):
+        return Judged(claim=claim, measured=None, verdict="not tested here", why="its recipes share no finished fold")
+    measured = _summary(claim, by_fold.to_numpy(), share)
+    verdict, why = _verdict(claim, measured)
+    warned = [
+        warning for own in rows for found in own["warnings"] for warning in found if warning[:4] in ("warn", "fail")
+    ]
+    return Judged(claim=claim, measured=measured, verdict=verdict, why=why, warnings=_once(warned))
+
+
+def shown(value: float, claim: Claim) -> str:
+    """A figure of a claim in its own unit."""
+    if claim.unit == "times":
+        return f"{value:.2f}×"
+    return f"{value:.1%}" if claim.quantity == "value" else f"{100 * value:+.1f} points"
+
+
+def claimed_text(claim: Claim) -> str:
+    """The claimed range in words."""
+    low, high = claim.claimed
+    if low is None:
+        return "" if high is None else f"at most {shown(high, claim)}"
+    return f"at least {shown(low, claim)}" if high is None else f"{shown(low, claim)} to {shown(high, claim)}"
+
+
+def _rows(frame: pd.DataFrame, term: Term, reference_epsilon: float) -> pd.DataFrame:
+    where = {key: reference_epsilon if wanted == "reference" else wanted for key, wanted in term.where.items()}
+    rows = select(frame[frame["recipe"] == term.recipe], term.name, **where)
+    return rows[rows["status"] == "measured"]
+
+
+def _summary(claim: Claim, values: np.ndarray, share: float) -> Summary:
+    if claim.quantity == "ratio":
+        logs = statistics.summarise(np.log(values[:, 0] / values[:, 1]), test_share=share)
+        return Summary(
+            mean=math.exp(logs.mean),
+            deviation=logs.deviation,
+            low=math.exp(logs.low),
+            high=math.exp(logs.high),
+            count=logs.count,
+        )
+    signs = {"value": [1], "difference": [1, -1], "excess": [1, -1, -1, 1]}[claim.quantity]
+    return statistics.summarise(values @ np.array(signs), test_share=share)
+
+
+def _verdict(claim: Claim, measured: Summary) -> tuple[Verdict, str]:
+    if math.isnan(measured.low):
+        return "inconclusive", "one fold has no interval"
+    low, high = (math.inf * sign if end is None else end for end, sign in zip(claim.claimed, (-1, 1), strict=True))
+    if measured.low > high:
+        return ("stronger" if claim.stronger == "higher" else "weaker"), "all of the interval lies above the range"
+    if measured.high < low:
+        return ("stronger" if claim.stronger == "lower" else "weaker"), "all of the interval lies below the range"
+    if measured.low >= low and measured.high <= high:
+        return "holds", "all of the interval lies in the range"
+    return "inconclusive", "the interval crosses an end of the range"
+
+
+def _once(warnings: list[str]) -> tuple[str, ...]:
+    """The first warning of each rule: figures differ from fold to fold, words do not."""
+    return tuple({re.sub(r"[\d.]+", "", warning): warning for warning in reversed(warnings)}.values())

@@ -1,0 +1,231 @@
+"""The report of a sweep: every point in parallel coordinates, the Pareto front, and the ε-matrix."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import yaml
+from plotly.offline import get_plotlyjs
+
+from assay.data.base import Dataset
+from assay.report import figures
+from assay.report.page import environment
+from assay.report.scorecard import select
+from assay.study.store import Store
+from assay.study.sweep import Sweep
+
+_TRAINED = "objective.epsilon"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """One thing that a sweep wants much or little of."""
+
+    key: str
+    title: str
+    better: str
+    """``higher`` or ``lower``."""
+    percent: bool = True
+
+
+ACCURACY = Goal(key="accuracy", title="accuracy", better="higher")
+ROBUST = Goal(key="robust", title="worst case", better="higher")
+EPSILON = Goal(key="epsilon", title="ε claimed", better="lower", percent=False)
+
+
+def results(sweep: Sweep, store: Store, reference_epsilon: float) -> pd.DataFrame:
+    """One row a point: its settings, and the mean over its folds of everything that a sweep is judged by.
+
+    Columns: ``recipe``, one a varied setting, ``accuracy``, ``robust``, ``epsilon`` (NaN where training is not
+    private), ``seconds``, ``pareto``.
+    """
+    frame = store.frame()
+    asked = store.asked()
+    points = {about["recipe_name"]: _settings(about["recipe"], sweep.keys) for about in asked.values()}
+    rows = []
+    for recipe, settings in points.items():
+        own = frame[(frame["recipe"] == recipe) & (frame["status"] == "measured")]
+        rows.append(
+            {
+                "recipe": recipe,
+                **settings,
+                "accuracy": select(own, "accuracy")["value"].mean(),
+                "robust": select(own, "worst_case_accuracy", epsilon=reference_epsilon)["value"].mean(),
+                "epsilon": select(own, "epsilon")["value"].mean(),
+                "seconds": select(own, "training_seconds")["value"].mean(),
+            }
+        )
+    columns = ["recipe", *sweep.keys, "accuracy", "robust", "epsilon", "seconds"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["pareto"] = pareto(table, goals(table))
+    return table.sort_values(list(sweep.keys), ignore_index=True)
+
+
+def goals(table: pd.DataFrame) -> list[Goal]:
+    """What can be weighed: accuracy × robust accuracy, and × ε where training is private."""
+    return [goal for goal in (ACCURACY, ROBUST, EPSILON) if table[goal.key].notna().any()]
+
+
+def pareto(table: pd.DataFrame, wanted: Sequence[Goal]) -> np.ndarray:
+    """Which rows no other row beats in one goal without losing in another, (n,) bool; never one that lacks a goal."""
+    signs = np.array([1 if goal.better == "higher" else -1 for goal in wanted])
+    values = table[[goal.key for goal in wanted]].to_numpy(float) * signs
+    known = ~np.isnan(values).any(1)
+    at_least = (values[:, None] >= values[None]).all(2)
+    above = (values[:, None] > values[None]).any(2)
+    return known & ~(at_least & above).any(0)
+
+
+def parallel(table: pd.DataFrame, keys: Sequence[str]) -> go.Figure:
+    """Every point as one line through its settings and its results; drag along an axis to select."""
+    shown = goals(table)
+    dimensions = [_axis(table[key], key.split(".")[-1].replace("_", " ")) for key in keys]
+    dimensions += [
+        {"label": goal.title, "values": table[goal.key], "tickformat": ".0%" if goal.percent else ""} for goal in shown
+    ]
+    dimensions.append({"label": "training, s", "values": table["seconds"]})
+    colour = table[(ROBUST if ROBUST in shown else ACCURACY).key]
+    figure = go.Figure(
+        go.Parcoords(
+            dimensions=dimensions,
+            line={
+                "color": colour,
+                "colorscale": "Cividis",
+                "showscale": True,
+                "colorbar": {"title": "worst case" if ROBUST in shown else "accuracy", "tickformat": ".0%"},
+            },
+        )
+    )
+    figure.update_layout(template=figures.TEMPLATE, height=430, margin={"l": 70, "r": 40, "t": 60, "b": 30})
+    return figure
+
+
+def front(table: pd.DataFrame, reference_epsilon: float) -> go.Figure:
+    """Accuracy against worst-case accuracy; the points that nothing beats are ringed."""
+    private = table["epsilon"].notna().any()
+    figure = figures.blank(f"accuracy in the worst case, ε = {reference_epsilon:g}", "accuracy")
+    best = table[table["pareto"]].sort_values("robust")
+    if not private:
+        figure.add_scatter(
+            x=best["robust"],
+            y=best["accuracy"],
+            mode="lines",
+            line={"color": "#9aa7b4", "dash": "dot"},
+            showlegend=False,
+        )
+    figure.add_scatter(
+        x=table["robust"],
+        y=table["accuracy"],
+        mode="markers",
+        showlegend=False,
+        text=table["recipe"],
+        marker={
+            "size": 13,
+            "color": np.log10(table["epsilon"]) if private else "#56B4E9",
+            "colorscale": "Cividis",
+            "showscale": bool(private),
+            "colorbar": {"title": "log10 ε"},
+            "line": {
+                "width": np.where(table["pareto"], 3, 0).tolist(),
+                "color": "#D55E00",
+            },
+        },
+        hovertemplate="%{text}<br>worst case %{x:.1%}<br>accuracy %{y:.1%}<extra></extra>",
+    )
+    figure.update_xaxes(tickformat=".0%")
+    figure.update_yaxes(tickformat=".0%")
+    return figure
+
+
+def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
+    """Worst-case accuracy by the ε of training × the ε of the attack, mean over the other settings."""
+    if _TRAINED not in sweep.keys:
+        return None
+    frame = store.frame()
+    trained = {about["recipe_name"]: about["recipe"]["objective"]["epsilon"] for about in store.asked().values()}
+    rows = select(frame, "worst_case_accuracy")
+    rows = rows[rows["status"] == "measured"]
+    table = rows.assign(
+        trained=rows["recipe"].map(trained), tested=[float(c["epsilon"]) for c in rows["conditions"]]
+    ).pivot_table(index="trained", columns="tested", values="value", aggfunc="mean")
+    figure = figures.blank(f"ε of the attack ({units})", f"ε of training ({units})")
+    figure.add_heatmap(
+        z=table.to_numpy(),
+        x=[f"{e:g}" for e in table.columns],
+        y=[f"{e:g}" for e in table.index],
+        colorscale="Cividis",
+        zmin=0,
+        zmax=1,
+        texttemplate="%{z:.0%}",
+        colorbar={"tickformat": ".0%", "title": "worst case"},
+        hovertemplate="trained at %{y}, attacked at %{x}: %{z:.1%}<extra></extra>",
+    )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category")
+    return figure
+
+
+def publish(sweep: Sweep, store: Store, dataset: Dataset, reference_epsilon: float) -> str:
+    """Write ``sweep.html`` from what is stored; its path."""
+    table = results(sweep, store, reference_epsilon)
+    known = table.dropna(subset=["accuracy"])
+    drawn = {
+        "parallel": parallel(known, sweep.keys),
+        "front": front(known, reference_epsilon) if known["robust"].notna().any() else None,
+        "matrix": matrix(sweep, store, dataset.units),
+    }
+    page = (
+        environment()
+        .get_template("sweep.html.j2")
+        .render(
+            sweep=sweep,
+            dataset=dataset,
+            rows=table.to_dict("records"),
+            keys=sweep.keys,
+            wanted=goals(known),
+            failures=store.failures(),
+            private=bool(known["epsilon"].notna().any()),
+            composed=float(known["epsilon"].sum()),
+            about=yaml.safe_load(store.read_text("study.yaml")),
+            figures={key: figures.html(figure, described=key) for key, figure in drawn.items() if figure is not None},
+            reference_epsilon=reference_epsilon,
+            plotly=get_plotlyjs(),
+        )
+    )
+    return store.write_text("sweep.html", page)
+
+
+def _settings(recipe: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for key in keys:
+        value: Any = recipe
+        for part in key.split("."):
+            value = value[part]
+        found[key] = value
+    return found
+
+
+def _axis(values: pd.Series, label: str) -> dict[str, Any]:
+    """An axis of a setting: logarithmic where it spans more than a decade, named where it is no number."""
+    if values.dtype == object:
+        codes, names = pd.factorize(values)
+        return {
+            "label": label,
+            "values": codes,
+            "tickvals": list(range(len(names))),
+            "ticktext": [str(n) for n in names],
+        }
+    positive = bool((values > 0).all())
+    if positive and values.max() / values.min() >= 10:
+        ticks = np.unique(values.to_numpy()) if values.nunique() <= 6 else np.geomspace(values.min(), values.max(), 5)
+        return {
+            "label": label,
+            "values": np.log10(values),
+            "tickvals": np.log10(ticks),
+            "ticktext": [f"{tick:.2g}" for tick in ticks],
+        }
+    distinct = {"tickvals": sorted(values.unique())} if values.nunique() <= 8 else {}
+    return {"label": label, "values": values, **distinct}

@@ -1,0 +1,127 @@
+"""A sweep: one recipe of a study with some of its settings varied. Each point is an ordinary trial."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from assay.data.base import Dataset
+from assay.errors import SpecError
+from assay.recipes import Recipe
+from assay.registry import explain, unknown
+from assay.study.plan import plan
+from assay.study.spec import Cohort, Study
+from assay.study.trial import Trial
+
+Point = Mapping[str, Any]
+"""A value for each varied setting, keys dotted: ``objective.epsilon``; and perhaps ``fold``, from 0."""
+FOLD = "fold"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What is varied, and what is asked of every point."""
+
+    space: str
+    """Name of the search space."""
+    study: Study
+    """One cohort with one recipe: the base."""
+    keys: tuple[str, ...]
+    """The varied settings."""
+
+    @property
+    def cohort_name(self) -> str:
+        return next(iter(self.study.cohorts))
+
+    @property
+    def cohort(self) -> Cohort:
+        return self.study.cohorts[self.cohort_name]
+
+    def recipe_at(self, point: Point) -> Recipe:
+        """The base recipe with the settings of a point.
+
+        Raises:
+            SpecError: the recipe has no such setting, or cannot have this value.
+        """
+        (base,) = self.cohort.recipes.values()
+        raw = base.model_dump(mode="json")
+        for key in self.keys:
+            *path, last = key.split(".")
+            inner = raw
+            for part in path:
+                inner = inner[part] if isinstance(inner.get(part), dict) else {}
+            if last not in inner:
+                raise SpecError(f"space {self.space!r} varies {key!r}, which the base recipe does not have")
+            inner[last] = point[key]
+        try:
+            return Recipe.model_validate(raw)
+        except ValueError as error:
+            said = explain(error) if hasattr(error, "errors") else [str(error)]  # type: ignore[arg-type]
+            raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(said)}") from None
+
+    def at(self, point: Point) -> tuple[str, Study]:
+        """The name of a point, and the study of that one recipe."""
+        name = point_name({key: point[key] for key in self.keys})
+        cohort = self.cohort.model_copy(update={"recipes": {name: self.recipe_at(point)}})
+        return name, self.study.model_copy(update={"cohorts": {self.cohort_name: cohort}})
+
+    def trial(self, point: Point, dataset: Dataset) -> Trial:
+        """The trial of a point: the one that a study of its recipe would plan."""
+        _, study = self.at(point)
+        fold = point.get(FOLD, 0)
+        return next(t for t in plan(study, {self.cohort_name: dataset}) if (t.fold, t.repeat) == (fold, 0))
+
+
+def point_name(settings: Mapping[str, Any]) -> str:
+    """``epsilon-0.1_steps-7``: what tells a point from its neighbours, fit for a path."""
+    return "_".join(
+        f"{key.split('.')[-1]}-{value:.6g}" if isinstance(value, float) else f"{key.split('.')[-1]}-{value}"
+        for key, value in settings.items()
+    )
+
+
+def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, ...], tested: str) -> Study:
+    """The study of which a sweep varies one recipe.
+
+    Args:
+        cohort: may be left out where only one has the recipe, or for the first that has it.
+        asked: evaluations that are kept.
+        tested: ``test`` or ``validation``.
+
+    Raises:
+        SpecError: there is no such cohort or recipe.
+    """
+    holders = [name for name, one in study.cohorts.items() if recipe in one.recipes]
+    if cohort is not None and cohort not in study.cohorts:
+        raise SpecError(unknown("cohort", cohort, list(study.cohorts)))
+    if cohort is None and not holders:
+        every = sorted({name for one in study.cohorts.values() for name in one.recipes})
+        raise SpecError(unknown("recipe", recipe, every) + " Name the recipe to vary with --recipe.")
+    chosen = cohort or holders[0]
+    base = study.cohorts[chosen]
+    if recipe not in base.recipes:
+        raise SpecError(unknown("recipe", recipe, list(base.recipes)))
+    kept = tuple(evaluation for evaluation in base.evaluations if evaluation.name in asked)
+    cohort_of_one = base.model_copy(update={"recipes": {recipe: base.recipes[recipe]}, "evaluations": kept})
+    return study.model_copy(
+        update={
+            "cohorts": {chosen: cohort_of_one},
+            "baseline": "standard",
+            "split": study.split.model_copy(update={"tested": tested}),
+        }
+    )
+
+
+def reference_epsilon(cohort: Cohort, dataset: Dataset) -> float:
+    """The radius at which robustness is read: the one that the study names, or the middle one of the data set."""
+    radii = sorted({*dataset.epsilons} - {0.0})
+    if cohort.reference_epsilon is not None:
+        return cohort.reference_epsilon
+    return radii[len(radii) // 2]
+
+
+def study_of(sweep: Sweep, points: list[Point]) -> Study:
+    """The study whose recipes are the points, as it is kept beside the results."""
+    recipes = {name: study.cohorts[sweep.cohort_name].recipes[name] for name, study in map(sweep.at, points)}
+    return sweep.study.model_copy(
+        update={"cohorts": {sweep.cohort_name: sweep.cohort.model_copy(update={"recipes": recipes})}}
+    )

@@ -1,0 +1,1 @@
+"""The online model: prediction, explanation, certificate and evidence, on Ray Serve."""
