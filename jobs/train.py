@@ -14,7 +14,7 @@ from jobs.console import STUDIES, console, print_scorecards, run, user_errors
 def main(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")],
     recipe: Annotated[str, typer.Option(help="Name of the recipe.")],
-    cohort: Annotated[str | None, typer.Option(help="Name of the cohort, if the study has several.")] = None,
+    cohort: Annotated[str | None, typer.Option(help="Cohort; the first that has the recipe by default.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers that share every batch.")] = 2,
     fold: Annotated[int, typer.Option(min=1, help="Fold to hold out, from 1.")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,

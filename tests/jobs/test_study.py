@@ -26,7 +26,7 @@ cohorts:
       pgd: {training: {epochs: 10, learning_rate: 0.01}, objective: {name: pgd, epsilon: 0.3}}
       federated_iid: {training: {learning_rate: 0.01}, federation: {clients: 4, rounds: 5, local_epochs: 2}}
 """
-TIMED = ("training_seconds", "training_worker_seconds")
+TIMED = ("training_seconds", "training_worker_seconds", "explanation_seconds")
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_dry_run_tells_what_each_trial_would_spend() -> None:
     done = run("jobs.study", "quickstart", "--dry-run")
     assert done.returncode == 0, done.stdout
     said = " ".join(done.stdout.split())
-    assert "30 trials; nothing was run" in said
+    assert "90 trials; nothing was run" in said
     assert "ε ≤ 8 at δ = 1e-05" in said
     assert "not private (ε = ∞)" in said
 

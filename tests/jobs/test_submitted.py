@@ -67,26 +67,85 @@ def cluster() -> Iterator[dict[str, str]]:
                 os.killpg(with_group, signal.SIGKILL)
 
 
+# One cohort of two recipes on two folds: what is tested is the way there and back.
+SMALL = (
+    "cohorts={wdbc: {dataset: wdbc, evaluations: [accuracy, cost], "
+    "recipes: {standard: {training: {epochs: 2}}, private: {training: {epochs: 2}, privacy: {epsilon: 3}}}}}"
+)
+STUDY = ("study", "quickstart", "--set", "split.folds=2", "--set", SMALL)
+
+
 def submit(client: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [BIN / "ray", "job", "submit", "--working-dir", ".", "--", "python", "-m", "jobs.study", *arguments]
+    command = [sys.executable, "-m", "jobs.submit", *arguments]
     return subprocess.run(command, cwd=ROOT, env=client, capture_output=True, text=True, timeout=240, check=False)
 
 
-def test_a_submitted_study_keeps_its_results_at_an_absolute_path(cluster: dict[str, str], tmp_path: Path) -> None:
-    changes = ("--set", "preset=smoke", "--set", "cohorts.wdbc.evaluations=[accuracy, cost]")
-    done = submit(cluster, "quickstart", *changes, "--results", str(tmp_path))
+def test_a_submitted_study_is_followed_to_its_results_at_an_absolute_path(
+    cluster: dict[str, str], tmp_path: Path
+) -> None:
+    done = submit(cluster, *STUDY, "--results", str(tmp_path))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert len(Store(str(tmp_path)).finished()) == 12
+    assert "4 of 4 trials run" in done.stdout
+    assert done.stdout.rstrip().endswith("succeeded")
+    assert len(Store(str(tmp_path)).finished()) == 4
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_submitted_study_refuses_to_lose_its_results(cluster: dict[str, str]) -> None:
-    done = submit(cluster, "quickstart", "--set", "preset=smoke")
-    assert done.returncode != 0
+def test_the_exit_code_is_that_of_the_job(cluster: dict[str, str], tmp_path: Path) -> None:
+    done = submit(cluster, "study", "quickstart", "--set", "split.folds=0", "--results", str(tmp_path))
+    assert done.returncode == 2
+    assert "split.folds" in done.stdout
+    assert done.stdout.rstrip().endswith("failed with exit code 2")
+
+
+def test_a_detached_job_is_followed_later(cluster: dict[str, str], tmp_path: Path) -> None:
+    begun = submit(cluster, "--detach", *STUDY, "--results", str(tmp_path))
+    assert begun.returncode == 0, begun.stdout
+    name = begun.stdout.strip()
+    done = submit(cluster, "--follow", name)
+    assert done.returncode == 0, done.stdout
+    assert f"{name} succeeded" in done.stdout
+
+
+def test_results_that_would_be_lost_are_refused_by_the_job_itself(cluster: dict[str, str]) -> None:
+    done = submit(cluster, *STUDY)
+    assert done.returncode == 2
     assert "--results an absolute path" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("study", "quickstart", "--results", "results/here"),
+            "--results results/here: a submitted job",
+        ),
+        (("study", "quickstart", "--results=here"), "--results here: a submitted job runs in a temporary folder"),
+        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: benchmark, evaluate, study, sweep, train."),
+        ((), "give either a job"),
+        (("--follow", "raysubmit_x", "study"), "give either a job"),
+        (("--follow", "raysubmit_x", "--detach"), "exclude each other"),
+        (("--address", "ftp://head:8265", "study"), "ftp://head:8265: jobs are submitted to the cluster's dashboard"),
+        (("--address", "http://127.0.0.1:1", "study"), "no Ray cluster answers at http://127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(arguments: tuple[str, ...], said: str) -> None:
+    done = submit({**os.environ}, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in " ".join(done.stdout.split())
+
+
+def test_an_unknown_submission_is_named(cluster: dict[str, str]) -> None:
+    done = submit(cluster, "--follow", "raysubmit_nobody")
+    assert done.returncode == 2
+    assert "has no submission 'raysubmit_nobody'" in done.stdout
 
 
 def test_a_client_without_the_token_is_turned_away(cluster: dict[str, str]) -> None:
     stranger = {**cluster, "RAY_AUTH_TOKEN": secrets.token_hex(16)}
     listed = subprocess.run([BIN / "ray", "job", "list"], env=stranger, capture_output=True, text=True, check=False)
     assert listed.returncode != 0
+    refused = submit(stranger, *STUDY)
+    assert refused.returncode == 2
+    assert "demands a token" in refused.stdout
+    assert stranger["RAY_AUTH_TOKEN"] not in refused.stdout + refused.stderr

@@ -300,8 +300,12 @@ def test_what_cannot_be_singled_out_says_what_there_is(
         only(tiny(), **asked)
 
 
-def test_several_cohorts_must_be_told_apart(raw: Callable[..., dict[str, Any]]) -> None:
+def test_the_first_cohort_that_has_the_recipe_is_taken(raw: Callable[..., dict[str, Any]]) -> None:
     study = raw()
-    study["cohorts"]["other"] = study["cohorts"]["made"]
-    with pytest.raises(SpecError, match="several cohorts, name one with --cohort: made, other"):
-        only(build_study(study, "two"), cohort=None, recipe="slow", fold=1)
+    study["cohorts"]["other"] = {**study["cohorts"]["made"], "recipes": {"slow": {}, "rare": {}}}
+    two = build_study(study, "two")
+    assert list(only(two, cohort=None, recipe="slow", fold=1).cohorts) == ["made"]
+    assert list(only(two, cohort="other", recipe="slow", fold=1).cohorts) == ["other"]
+    assert list(only(two, cohort=None, recipe="rare", fold=1).cohorts) == ["other"]
+    with pytest.raises(SpecError, match="unknown recipe 'standard'; allowed: slow, rare"):
+        only(two, cohort="other", recipe="standard", fold=1)

@@ -52,19 +52,24 @@ def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> I
     if joined:
         _join(joined)
     else:
-        ray.init(
-            # Never None: Ray would join whatever cluster a file in its temporary folder names.
-            address="local",
-            num_cpus=max((workers or 1) * cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _node_ip_address="127.0.0.1",
-        )
+        start_ray_here(num_cpus=max((workers or 1) * cpus, os.cpu_count() or 1))
     try:
         yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
     finally:
         ray.shutdown()
+
+
+def start_ray_here(**settings: Any) -> None:
+    """Start Ray on this machine, on the loopback interface only; it stops with this process."""
+    import ray
+
+    set_defaults()
+    ray.init(
+        # Never None: Ray would join whatever cluster a file in its temporary folder names.
+        address="local",
+        **{"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR, **settings},
+        _node_ip_address="127.0.0.1",
+    )
 
 
 def lasting(location: str | None, *, default: str) -> str:

@@ -192,20 +192,29 @@ def _assign(raw: dict[str, Any], keys: list[str], value: Any) -> None:
     raw[keys[-1]] = value
 
 
+def cohort_with(study: Study, recipe: str, *, cohort: str | None = None) -> str:
+    """The cohort that is named, or the first that has the recipe.
+
+    Raises:
+        SpecError: there is no such cohort, or it does not have the recipe.
+    """
+    if cohort is not None and cohort not in study.cohorts:
+        raise SpecError(unknown("cohort", cohort, list(study.cohorts)))
+    for name, one in study.cohorts.items():
+        if cohort in (None, name) and recipe in one.recipes:
+            return name
+    asked = [one for name, one in study.cohorts.items() if cohort in (None, name)]
+    raise SpecError(unknown("recipe", recipe, list(dict.fromkeys(name for one in asked for name in one.recipes))))
+
+
 def only(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
     """The same study with one recipe of one cohort.
 
     Raises:
         SpecError: there is no such cohort, recipe or fold.
     """
-    if cohort is None and len(study.cohorts) > 1:
-        raise SpecError(f"the study has several cohorts, name one with --cohort: {', '.join(study.cohorts)}")
-    name = cohort or next(iter(study.cohorts))
-    if name not in study.cohorts:
-        raise SpecError(unknown("cohort", name, list(study.cohorts)))
+    name = cohort_with(study, recipe, cohort=cohort)
     asked = study.cohorts[name]
-    if recipe not in asked.recipes:
-        raise SpecError(unknown("recipe", recipe, list(asked.recipes)))
     if fold > study.split.folds:
         raise SpecError(f"fold {fold} does not exist; the study has {study.split.folds}")
     chosen = asked.model_copy(update={"recipes": {recipe: asked.recipes[recipe]}})

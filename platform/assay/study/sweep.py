@@ -7,9 +7,9 @@ from typing import Any
 from assay.data.base import Dataset
 from assay.errors import SpecError
 from assay.recipes import Recipe
-from assay.registry import explain, unknown
+from assay.registry import explain
 from assay.study.plan import plan
-from assay.study.spec import Cohort, Study
+from assay.study.spec import Cohort, Study, cohort_with
 from assay.study.trial import Trial
 
 Point = Mapping[str, Any]
@@ -90,16 +90,8 @@ def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, 
     Raises:
         SpecError: there is no such cohort or recipe.
     """
-    holders = [name for name, one in study.cohorts.items() if recipe in one.recipes]
-    if cohort is not None and cohort not in study.cohorts:
-        raise SpecError(unknown("cohort", cohort, list(study.cohorts)))
-    if cohort is None and not holders:
-        every = sorted({name for one in study.cohorts.values() for name in one.recipes})
-        raise SpecError(unknown("recipe", recipe, every) + " Name the recipe to vary with --recipe.")
-    chosen = cohort or holders[0]
+    chosen = cohort_with(study, recipe, cohort=cohort)
     base = study.cohorts[chosen]
-    if recipe not in base.recipes:
-        raise SpecError(unknown("recipe", recipe, list(base.recipes)))
     kept = tuple(evaluation for evaluation in base.evaluations if evaluation.name in asked)
     cohort_of_one = base.model_copy(update={"recipes": {recipe: base.recipes[recipe]}, "evaluations": kept})
     return study.model_copy(

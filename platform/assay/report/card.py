@@ -1,0 +1,145 @@
+"""The card of a model that is served: which artefact it is, what it was shown to do, and what speaks against it."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from assay.report.page import described, environment
+from assay.report.scorecard import Scorecard, scorecard, select
+from assay.study.finished import Finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One piece of evidence, for the model that is served and for its recipe."""
+
+    title: str
+    meaning: str
+    unit: str
+    """``percent``, ``number`` or ``seconds``."""
+    value: float | None
+    """Of this model on the test records of its fold; None where it was not measured."""
+    low: float | None
+    high: float | None
+    n: int
+    """Records behind the value."""
+    recipe_mean: float | None
+    """Over all folds and repeats of the recipe."""
+    recipe_low: float | None
+    recipe_high: float | None
+    why: str
+    """Why there is no value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """All that a caller of the model should know; JSON-able."""
+
+    name: str
+    trial: str
+    artefact: str
+    recipe: str
+    data: str
+    records: str
+    """What a record is, and in which units."""
+    classes: tuple[str, ...]
+    licence: str
+    citation: str
+    privacy: str
+    intended_use: str
+    evidence: tuple[Figure, ...]
+    warnings: tuple[str, ...]
+    """Every check of this model that did not pass."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_html(self) -> str:
+        """A page without scripts."""
+        return environment().get_template("card.html.j2").render(card=self, plotly="")
+
+
+def card_of(finished: Finished, name: str) -> Card:
+    """The card of one finished trial, served under a name."""
+    dataset, study = finished.dataset, finished.study
+    split = study.split
+    where = f"fold {finished.fold + 1} of {split.folds}, repeat {finished.repeat + 1} of {split.repeats}"
+    return Card(
+        name=name,
+        trial=finished.trial,
+        artefact=f"{finished.recipe_name} of study {study.name}, cohort {finished.cohort}, {where}; "
+        f"{_counts(finished)}",
+        recipe=described(study, finished.cohort, finished.recipe_name),
+        data=dataset.name,
+        records=f"shape {dataset.shape}, in {dataset.units}; preprocessing: {dataset.preprocessing}",
+        classes=dataset.class_names,
+        licence=dataset.licence,
+        citation=dataset.citation,
+        privacy=_privacy(finished),
+        intended_use="Research. The evidence is about records like those it was tested on; it is not a medical device "
+        "and no licence to treat patients.",
+        evidence=tuple(_evidence(finished, scorecard(study, finished.cohort, finished.frame))),
+        warnings=_warnings(finished),
+    )
+
+
+def _counts(finished: Finished) -> str:
+    parts = (("trained on", finished.split.train), ("tested on", finished.split.test))
+    return ", ".join(f"{what} {len(rows)} records" for what, rows in parts if len(rows))
+
+
+def _privacy(finished: Finished) -> str:
+    privacy = None if finished.recipe is None else finished.recipe.privacy
+    if privacy is None:
+        return "not private: training records may be recognised in its answers (ε = ∞)"
+    if finished.objections:
+        return f"no privacy claim, and served on loopback only: {'; '.join(finished.objections)}"
+    return (
+        f"({privacy.epsilon:g}, {privacy.delta:g})-differential privacy of one training record, adding or removing it; "
+        "noise drawn from entropy that is not stored, not from a cryptographic generator"
+    )
+
+
+def _evidence(finished: Finished, card: Scorecard) -> list[Figure]:
+    found = []
+    for column in card.evidence:
+        rows = select(finished.own, column.name, **column.where)
+        if not len(rows):
+            continue
+        row = rows.iloc[0]
+        measured = row["status"] == "measured"
+        summary = card.cells[finished.recipe_name, column.key].summary
+        found.append(
+            Figure(
+                title=column.title,
+                meaning=column.meaning,
+                unit=column.unit,
+                value=_number(row["value"]) if measured else None,
+                low=_number(row["low"]) if measured else None,
+                high=_number(row["high"]) if measured else None,
+                n=int(row["n"]),
+                recipe_mean=None if summary is None else _number(summary.mean),
+                recipe_low=None if summary is None else _number(summary.low),
+                recipe_high=None if summary is None else _number(summary.high),
+                why="" if measured else "; ".join(row["warnings"]),
+            )
+        )
+    return found
+
+
+def _warnings(finished: Finished) -> tuple[str, ...]:
+    """Checks first, then whatever else stands beside a figure of this model."""
+    own = finished.own
+    checks = own[own["name"].str.startswith("check.")]
+    raised = [
+        f"{c['verdict']}: {w}"
+        for c, said in zip(checks["conditions"], checks["warnings"], strict=True)
+        for w in said
+        if c["verdict"] != "pass"
+    ]
+    return tuple(dict.fromkeys([*raised, *finished.dataset.warnings]))
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,143 @@
+"""A finished trial, opened again: the one artefact that is served, and all that was measured on it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import yaml
+from torch import nn
+
+from assay.data.base import Dataset
+from assay.data.splits import Split, Splitting, split
+from assay.errors import CheckpointError, DataError, SpecError
+from assay.models.base import Architecture
+from assay.recipes import Recipe
+from assay.registry import build
+from assay.study.given import RECIPE as GIVEN
+from assay.study.spec import Cohort, Study, cohort_with
+from assay.study.store import Store
+from assay.training.checkpoints import from_bytes, load_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """One trained model with its data and its evidence."""
+
+    trial: str
+    study: Study
+    cohort: str
+    recipe_name: str
+    fold: int
+    """From 0, like ``repeat``."""
+    repeat: int
+    recipe: Recipe | None
+    """None for a checkpoint that Assay did not train."""
+    model: nn.Module
+    """From records to logits, in evaluation mode, on the CPU."""
+    dataset: Dataset
+    split: Split
+    frame: pd.DataFrame
+    """Every row of the study's results."""
+
+    @property
+    def own(self) -> pd.DataFrame:
+        """The rows of this trial."""
+        return self.frame[self.frame["trial"] == self.trial]
+
+    @property
+    def private(self) -> bool:
+        return self.recipe is not None and self.recipe.privacy is not None
+
+    @property
+    def objections(self) -> tuple[str, ...]:
+        """Why a model that was trained privately may not leave; nothing speaks against one that claims no privacy."""
+        if self.recipe is None or self.recipe.privacy is None:
+            return ()
+        found = []
+        if self.recipe.privacy.noise != "entropy":
+            found.append("its noise is seeded, so whoever knows the seed can subtract it; train with noise: entropy")
+        spent = self.own[self.own["name"] == "epsilon"]
+        if not (spent["status"] == "measured").any():
+            found += [warning for said in spent["warnings"] for warning in said] or ["its ε was not accounted for"]
+        return tuple(found)
+
+
+def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold: int = 1, repeat: int = 1) -> Finished:
+    """Open a trial of a study by what it was.
+
+    Args:
+        recipe: its name in the study.
+        cohort: may be left out where only one has the recipe, or for the first that has it.
+        fold: from 1.
+        repeat: from 1.
+
+    Raises:
+        SpecError: the study has no such trial, or it has not finished.
+        DataError: the data are no longer those of the trial.
+        CheckpointError: the weights are gone or do not fit.
+    """
+    text = store.read_text("study.yaml")
+    if not text:
+        raise SpecError(
+            f"there is no study in {store.location!r}; run one first, such as python -m jobs.study quickstart"
+        )
+    study = Study.model_validate(yaml.safe_load(text)["study"])
+    name = cohort_with(study, recipe, cohort=cohort)
+    trial, asked = _asked(store, study, (name, recipe, fold - 1, repeat - 1))
+    dataset = study.cohorts[name].dataset.load()
+    if asked.get("data", dataset.digest) != dataset.digest:
+        raise DataError(
+            f"{dataset.name}: the data have changed since {recipe!r} was trained on them; run the study again"
+        )
+    given = recipe == GIVEN and "recipe" not in asked
+    splitting = study.split if given else Splitting.model_validate(asked["split"])
+    return Finished(
+        trial=trial,
+        study=study,
+        cohort=name,
+        recipe_name=recipe,
+        fold=fold - 1,
+        repeat=repeat - 1,
+        recipe=None if given else Recipe.model_validate(asked["recipe"]),
+        model=_model(store, trial, _architecture(study.cohorts[name], asked), dataset),
+        dataset=dataset,
+        split=split(dataset, splitting, fold=fold - 1, repeat=repeat - 1, seed=study.seed),
+        frame=store.frame(),
+    )
+
+
+def _asked(store: Store, study: Study, place: tuple[str, str, int, int]) -> tuple[str, dict[str, Any]]:
+    """Id of the trial at a cohort, recipe, fold and repeat, and what it asked."""
+    cohort, recipe, fold, repeat = place
+    for what, number, most in (("fold", fold, study.split.folds), ("repeat", repeat, study.split.repeats)):
+        if not 0 <= number < most:
+            raise SpecError(f"{what} {number + 1} does not exist; the study has {most}")
+    finished = store.finished()
+    for trial, asked in store.asked().items():
+        keys = {"cohort": "given", "recipe_name": GIVEN, "fold": 0, "repeat": 0}
+        if trial in finished and tuple(asked.get(key, default) for key, default in keys.items()) == place:
+            return trial, asked
+    raise SpecError(
+        f"{recipe!r} of cohort {cohort!r}, fold {fold + 1}, repeat {repeat + 1} has not finished; "
+        "run the study to its end"
+    )
+
+
+def _architecture(cohort: Cohort, asked: dict[str, Any]) -> Architecture:
+    made = build("model", asked.get("model", cohort.model))
+    assert isinstance(made, Architecture)
+    if asked.get("model_code", made.fingerprint()) != made.fingerprint():
+        raise CheckpointError(f"the code of model {made.name!r} has changed since it was trained; run the study again")
+    return made
+
+
+def _model(store: Store, trial: str, architecture: Architecture, dataset: Dataset) -> nn.Module:
+    content = store.checkpoint(trial)
+    if content is None:
+        raise CheckpointError(
+            f"the weights of trial {trial} are not in {store.location!r}; run the study again with --force"
+        )
+    tensors, _ = from_bytes(content, f"checkpoint of trial {trial}")
+    model = architecture.build(dataset.shape, dataset.classes, seed=0)
+    load_weights(model, tensors, f"checkpoint of trial {trial}")
+    return model.eval()

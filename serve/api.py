@@ -1,0 +1,246 @@
+"""The HTTP interface of a served model. Knows nothing of Ray."""
+
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+import assay
+from assay.report.card import Card
+from serve import messages as m
+from serve.limits import BodyLimit, LoopbackOnly
+from serve.model import MOST_EXPLAINED, RefusedError, ServedModel
+
+MOST_BYTES = 1 << 20
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": m.Refusal} for status in (400, 403, 404, 413, 422, 500, 503)
+}
+
+
+def create_api(model: ServedModel, card: Card, *, public: bool) -> FastAPI:
+    """All calls of one model.
+
+    Args:
+        public: whether callers from other machines are answered.
+    """
+    api = FastAPI(
+        title=f"Assay: {card.name}",
+        version=assay.__version__,
+        description=f"{card.artefact}. {card.intended_use} [Card](v1/models/{card.name}/card)",
+        responses=_REFUSALS,
+    )
+    api.add_middleware(BodyLimit, most=MOST_BYTES)
+    if not public:
+        api.add_middleware(LoopbackOnly)
+    _answer_errors(api)
+    _health(api, card)
+    _inference(api, model, card)
+    _kserve(api, model, card)
+    return api
+
+
+def _health(api: FastAPI, card: Card) -> None:
+    @api.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse(f"v1/models/{card.name}/card?html=true")
+
+    @api.get("/v2", tags=["health"])
+    def server_metadata() -> m.ServerMetadata:
+        return m.ServerMetadata(version=assay.__version__)
+
+    @api.get("/v2/health/live", tags=["health"], response_model_exclude_none=True)
+    def live() -> m.Health:
+        return m.Health(live=True)
+
+    @api.get("/v2/health/ready", tags=["health"], response_model_exclude_none=True)
+    def ready() -> m.Health:
+        return m.Health(ready=True)
+
+    @api.get("/v2/models/{name}/ready", tags=["health"])
+    def model_ready(name: str) -> m.ModelStatus:
+        _known(card, name)
+        return m.ModelStatus(name=card.name, ready=True)
+
+    @api.get("/v1/models", tags=["health"])
+    def models() -> m.ModelList:
+        return m.ModelList(models=[card.name])
+
+
+def _inference(api: FastAPI, model: ServedModel, card: Card) -> None:
+    dataset = model.dataset
+
+    @api.get("/v2/models/{name}", tags=["model"])
+    def metadata(name: str) -> m.ModelMetadata:
+        _known(card, name)
+        return m.ModelMetadata(
+            name=card.name,
+            versions=[card.trial],
+            inputs=[m.TensorInfo(name="records", datatype="FP32", shape=[-1, *dataset.shape])],
+            outputs=[
+                m.TensorInfo(name="probabilities", datatype="FP32", shape=[-1, dataset.classes]),
+                m.TensorInfo(name="class_index", datatype="INT64", shape=[-1]),
+            ],
+            class_names=list(dataset.class_names),
+            feature_names=list(dataset.feature_names),
+            units=dataset.units,
+            preprocessing=dataset.preprocessing,
+            low=np.broadcast_to(dataset.low, dataset.shape).tolist(),
+            high=np.broadcast_to(dataset.high, dataset.shape).tolist(),
+            epsilons=list(dataset.epsilons),
+            explanations=["integrated_gradients"] + ([] if model.unexplained else ["shap"]),
+            certificates=not model.unbounded,
+        )
+
+    @api.post("/v2/models/{name}/infer", tags=["model"], response_model_exclude_none=True)
+    def infer(name: str, request: m.InferRequest) -> m.InferResponse:
+        _known(card, name)
+        (tensor,) = request.inputs
+        probabilities = model.probabilities(model.records(_nested(tensor, dataset.shape)))
+        outputs = [
+            m.OutputTensor(
+                name="probabilities",
+                datatype="FP32",
+                shape=list(probabilities.shape),
+                data=probabilities.flatten().tolist(),
+            ),
+            m.OutputTensor(
+                name="class_index",
+                datatype="INT64",
+                shape=[len(probabilities)],
+                data=probabilities.argmax(1).tolist(),
+            ),
+        ]
+        wanted: set[str] = {output.name for output in request.outputs}
+        return m.InferResponse(
+            model_name=card.name,
+            model_version=card.trial,
+            id=request.id,
+            outputs=[output for output in outputs if not wanted or output.name in wanted],
+        )
+
+
+def _kserve(api: FastAPI, model: ServedModel, card: Card) -> None:
+    names = model.dataset.class_names
+
+    @api.get("/v1/models/{name}", tags=["health"])
+    def status(name: str) -> m.ModelStatus:
+        _known(card, name)
+        return m.ModelStatus(name=card.name, ready=True)
+
+    @api.get("/v1/models/{name}/card", tags=["model"], response_model=None)
+    def the_card(name: str, html: bool = False) -> HTMLResponse | JSONResponse:
+        """What the model is, what it was shown to do and what speaks against it."""
+        _known(card, name)
+        return HTMLResponse(card.to_html()) if html else JSONResponse(card.to_json())
+
+    @api.post("/v1/models/{name}:predict", tags=["model"])
+    def predict(name: str, request: m.PredictRequest) -> m.PredictResponse:
+        _known(card, name)
+        found = model.probabilities(model.records(request.instances))
+        return m.PredictResponse(
+            predictions=[
+                m.Prediction(
+                    class_name=names[int(row.argmax())],
+                    class_index=int(row.argmax()),
+                    probabilities=dict(zip(names, row.tolist(), strict=True)),
+                )
+                for row in found
+            ]
+        )
+
+    @api.post("/v1/models/{name}:explain", tags=["model"])
+    def explain(name: str, request: m.ExplainRequest) -> m.ExplainResponse:
+        """What each input adds to the logit of the predicted class, by integrated gradients or SHAP."""
+        _known(card, name)
+        shap = request.method == "shap"
+        x = model.records(request.instances, **({"most": MOST_EXPLAINED} if shap else {}))
+        target, found = model.explain(x, request.method)
+        return m.ExplainResponse(
+            method=request.method,
+            compared_with=model.compared_with,
+            error_is="additivity error, in logits" if shap else "completeness error, in logits",
+            explanations=[
+                m.Explanation(class_name=names[k], attributions=values, error=error)
+                for k, values, error in zip(target.tolist(), found.values.tolist(), found.error.tolist(), strict=True)
+            ],
+        )
+
+    @api.post("/v1/models/{name}:certify", tags=["model"])
+    def certify(name: str, request: m.CertifyRequest) -> m.CertifyResponse:
+        """Whether the predicted class is proven to stay whatever changes each input by at most ε."""
+        _known(card, name)
+        epsilons = request.epsilons or list(model.dataset.epsilons)
+        target, proven = model.certify(model.records(request.instances), epsilons)
+        return m.CertifyResponse(
+            units=model.dataset.units,
+            epsilons=epsilons,
+            certificates=[
+                m.Certificate(class_name=names[k], certified=row)
+                for k, row in zip(target.tolist(), proven.tolist(), strict=True)
+            ],
+        )
+
+
+def _known(card: Card, name: str) -> None:
+    if name != card.name:
+        raise HTTPException(404, f"no such model; this server has {card.name!r}")
+
+
+def _nested(tensor: m.InputTensor, shape: tuple[int, ...]) -> list[Any]:
+    """The data of a tensor as records, whether they were sent flat or nested."""
+    if tuple(tensor.shape[1:]) != shape:
+        raise RefusedError(f"shape must be [records, {', '.join(map(str, shape))}]")
+    flat = not isinstance(tensor.data[0] if tensor.data else None, list)
+    count = len(tensor.data) // int(np.prod(shape)) if flat else len(tensor.data)
+    if count != tensor.shape[0] or (flat and len(tensor.data) % int(np.prod(shape))):
+        raise RefusedError("the data do not hold as many numbers as shape says")
+    if not flat:
+        return tensor.data
+    size = int(np.prod(shape))
+    rows = [tensor.data[place * size : (place + 1) * size] for place in range(count)]
+    return rows if len(shape) == 1 else [_fold(row, shape) for row in rows]
+
+
+def _fold(flat: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    """A flat list in row-major order, nested."""
+    if len(shape) == 1:
+        return flat
+    size = len(flat) // shape[0]
+    return [_fold(flat[place * size : (place + 1) * size], shape[1:]) for place in range(shape[0])]
+
+
+def _answer_errors(api: FastAPI) -> None:
+    """Every error in one form, ``{"error": …}``, and none with anything that was sent: it may be a patient's."""
+
+    @api.exception_handler(RefusedError)
+    def refused(_: Request, error: RefusedError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 422)
+
+    @api.exception_handler(RequestValidationError)
+    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()
+        if any(detail["type"] == "json_invalid" for detail in found):
+            return JSONResponse({"error": "the body is no JSON"}, 400)
+        return JSONResponse({"error": "; ".join(dict.fromkeys(map(_told, found)))}, 422)
+
+    @api.exception_handler(StarletteHTTPException)
+    def failed(_: Request, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    @api.exception_handler(Exception)
+    def broken(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": "the server failed on this call; its log says where"}, 500)
+
+
+_OURS = {name for kind in vars(m).values() if hasattr(kind, "model_fields") for name in kind.model_fields}
+
+
+def _told(detail: dict[str, Any]) -> str:
+    """Where and what is wrong. A key that we do not know is the caller's own text, and so is the value."""
+    where = [str(part) for part in detail["loc"] if isinstance(part, int) or part in _OURS]
+    if detail["type"] == "extra_forbidden":
+        return f"{'.'.join(where) or 'the body'} holds a key that is not allowed"
+    return f"{'.'.join(where) or 'the body'}: {detail['msg']}"

@@ -1,0 +1,128 @@
+"""The Ray Serve application: one finished model, with its explanations, certificates and card.
+
+serve run serve.app:build_app results=results/quickstart recipe=interval_bounds
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import ray
+import torch
+from click import ClickException
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ray import serve
+from ray.serve import Application
+
+from assay.cluster.session import start_ray_here
+from assay.errors import SpecError, UserError
+from assay.registry import explain
+from assay.report.card import card_of
+from assay.study.finished import Finished, open_finished
+from assay.study.spec import Name
+from assay.study.store import Store
+from serve.api import create_api
+from serve.model import ServedModel
+
+TIMEOUT = 60.0
+"""Seconds after which a call is given up."""
+
+
+class Serving(BaseModel):
+    """What is served, and to whom; each may be given as ``key=value`` to ``serve run``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    results: str
+    """Folder or URI of a study."""
+    recipe: str
+    cohort: str | None = None
+    """The first that has the recipe by default."""
+    fold: int = Field(default=1, ge=1)
+    repeat: int = Field(default=1, ge=1)
+    name: Name | None = None
+    """In the paths of all calls; the recipe's by default."""
+    public: bool = False
+    """Whether other machines are answered; refused for a model whose privacy claim does not hold."""
+    port: int = Field(default=8000, ge=1, le=65535)
+    """Where Serve is started here; on a cluster the cluster's configuration says it."""
+    replicas: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+    """Torch threads of a replica."""
+    ongoing: int = Field(default=8, ge=1)
+    """Calls that a replica works on at once."""
+    queued: int = Field(default=32, ge=0)
+    """Calls that wait; the next is answered 503 at once."""
+
+    @property
+    def known_as(self) -> str:
+        return self.name or self.recipe
+
+
+def build_app(args: Mapping[str, str]) -> Application:
+    """The application for ``serve run`` and for a Serve configuration file.
+
+    Where no cluster is running or named, Ray and Serve are started here, on the loopback interface only.
+
+    Raises:
+        ClickException: what is to be served does not exist or may not be.
+    """
+    try:
+        serving = _read(args)
+        _open(serving)
+    except UserError as error:
+        # Not a traceback: ``serve run`` prints it as one line.
+        raise ClickException(str(error)) from None
+    if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
+        _start_here(serving.port)
+
+    def replica() -> FastAPI:
+        torch.set_num_threads(serving.threads)
+        finished = _open(serving)
+        return create_api(ServedModel(finished), card_of(finished, serving.known_as), public=serving.public)
+
+    return (
+        serve.deployment(serve.ingress(replica)())
+        .options(
+            name=serving.known_as,
+            num_replicas=serving.replicas,
+            max_ongoing_requests=serving.ongoing,
+            max_queued_requests=serving.queued,
+            ray_actor_options={"num_cpus": serving.threads},
+        )
+        .bind()
+    )
+
+
+def _read(args: Mapping[str, str]) -> Serving:
+    try:
+        given = Serving.model_validate(dict(args))
+    except ValidationError as error:
+        raise SpecError(f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}") from None
+    if "://" in given.results:
+        return given
+    return given.model_copy(update={"results": str(Path(given.results).expanduser().resolve())})
+
+
+def _open(serving: Serving) -> Finished:
+    finished = open_finished(
+        Store(serving.results),
+        recipe=serving.recipe,
+        cohort=serving.cohort,
+        fold=serving.fold,
+        repeat=serving.repeat,
+    )
+    if serving.public and finished.objections:
+        raise SpecError(
+            f"public=true: {serving.recipe!r} may not leave this machine: {'; '.join(finished.objections)}; "
+            "serve it with public=false"
+        )
+    return finished
+
+
+def _start_here(port: int) -> None:
+    start_ray_here(namespace="serve", log_to_driver=True)
+    serve.start(
+        proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port, "request_timeout_s": TIMEOUT}
+    )

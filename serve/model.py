@@ -1,0 +1,144 @@
+"""The model that answers: predictions, explanations and certificates of records that have been checked."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay import seeds
+from assay.bounds.interval import UnboundableError, certified
+from assay.explain.base import Attribution
+from assay.explain.deep_shap import ExplanationError, deep_shap
+from assay.explain.integrated_gradients import integrated_gradients
+from assay.study.finished import Finished
+from assay.threats import Threat
+
+MOST_RECORDS = 256
+"""Of one call: an explanation of more would hold up everyone else."""
+MOST_EXPLAINED = 32
+"""Of one call that explains by SHAP, which costs as much as its background is large."""
+_BACKGROUND = 50
+_POINTS = 64
+
+
+class RefusedError(Exception):
+    """A call that cannot be answered. The message says what is allowed and repeats nothing that was sent."""
+
+
+class ServedModel:
+    """One finished trial, ready to answer. Safe to call from several threads."""
+
+    def __init__(self, finished: Finished) -> None:
+        self.finished = finished
+        self.dataset = finished.dataset
+        self._model = finished.model.requires_grad_(False)
+        self._bounds = finished.dataset.bounds
+        self._low, self._high = (
+            np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
+        )
+        self._background, self.compared_with = _background(finished)
+        # SHAP switches warnings of the whole process off while it works.
+        self._one_at_a_time = threading.Lock()
+        self.unexplained = self._try_shap()
+        self.unbounded = self._try_bounds()
+
+    def records(self, given: list[Any], *, most: int = MOST_RECORDS) -> Tensor:
+        """Records as the model takes them, (n, ...) float32.
+
+        Raises:
+            RefusedError: too many, no numbers, of another shape, or out of bounds; names the record and the input.
+        """
+        if len(given) > most:
+            raise RefusedError(f"at most {most} records a call; {len(given)} were sent")
+        try:
+            array = np.asarray(given)
+        except ValueError:
+            raise RefusedError(f"the records are not all of shape {self.dataset.shape}") from None
+        if array.dtype.kind not in "iuf":
+            raise RefusedError(f"a record holds something else than numbers, or is not of shape {self.dataset.shape}")
+        if array.shape[1:] != self.dataset.shape:
+            raise RefusedError(f"each record must have shape {self.dataset.shape}, not {array.shape[1:]}")
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+        # NaN is neither above nor below: what is not within is outside.
+        outside = ~((array >= self._low) & (array <= self._high))
+        if outside.any():
+            record, *place = (int(i) for i in np.argwhere(outside)[0])
+            raise RefusedError(f"record {record}: {self._named(place)} is not a number {self._range(place)}")
+        return torch.from_numpy(array)
+
+    @torch.no_grad()
+    def probabilities(self, x: Tensor) -> np.ndarray:
+        """(n, classes) float32."""
+        return self._model(x).softmax(1).numpy()
+
+    def explain(self, x: Tensor, method: str) -> tuple[np.ndarray, Attribution]:
+        """The predicted class of each record, (n,), and what each input adds to its logit.
+
+        Raises:
+            RefusedError: SHAP cannot follow this model.
+        """
+        with torch.no_grad():
+            target = self._model(x).argmax(1)
+        if method == "shap":
+            if self.unexplained:
+                raise RefusedError(self.unexplained)
+            with self._one_at_a_time:
+                return target.numpy(), deep_shap(self._model, x, target, background=self._background)
+        baseline = self._background.mean(0, keepdim=True)
+        return target.numpy(), integrated_gradients(self._model, x, target, baseline=baseline, points=_POINTS)
+
+    def certify(self, x: Tensor, epsilons: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        """The predicted class of each record, (n,), and for each radius whether it is proven to stay, (n, radii).
+
+        Raises:
+            RefusedError: interval bounds cannot follow this model.
+        """
+        if self.unbounded:
+            raise RefusedError(self.unbounded)
+        with torch.no_grad():
+            target = self._model(x).argmax(1)
+        threats = [Threat(norm="linf", epsilon=epsilon, bounds=self._bounds) for epsilon in epsilons]
+        proven = torch.stack([certified(self._model, x, target, threat) for threat in threats], dim=1)
+        return target.numpy(), proven.numpy()
+
+    def _named(self, place: list[int]) -> str:
+        if not self.dataset.feature_names:
+            return f"input {place}"
+        return repr(self.dataset.feature_names[int(np.ravel_multi_index(place, self.dataset.shape))])
+
+    def _range(self, place: list[int]) -> str:
+        low, high = (float(end[tuple(place)]) for end in (self._low, self._high))
+        return f"from {low:g} to {high:g} ({self.dataset.units})"
+
+    def _try_shap(self) -> str:
+        try:
+            deep_shap(self._model, self._background[:1], torch.zeros(1, dtype=torch.long), background=self._background)
+        except ExplanationError as error:
+            return str(error)
+        return ""
+
+    def _try_bounds(self) -> str:
+        x = self._bounds.clip(torch.zeros(1, *self.dataset.shape))
+        threat = Threat(norm="linf", epsilon=0.1, bounds=self._bounds)
+        try:
+            certified(self._model, x, torch.zeros(1, dtype=torch.long), threat)
+        except UnboundableError as error:
+            return str(error)
+        return ""
+
+
+def _background(finished: Finished) -> tuple[Tensor, str]:
+    """Records that stand for "nothing known", and what they are.
+
+    Of a private model none of the training records: its ε does not pay for what an explanation tells of them.
+    """
+    dataset = finished.dataset
+    if finished.private:
+        return dataset.bounds.clip(torch.zeros(1, *dataset.shape)), "a record of zeros: training records stay private"
+    rows = finished.split.train if len(finished.split.train) else finished.split.test
+    chosen = seeds.stream(finished.study.seed, "background").permutation(rows)[:_BACKGROUND]
+    whose = "training" if len(finished.split.train) else "given"
+    return torch.from_numpy(dataset.x[np.sort(chosen)]), f"{len(chosen)} {whose} records (SHAP), or their mean"
