@@ -12,12 +12,18 @@ export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 
 help:
 	@echo "make study     run the quickstart study (under four minutes on 2 cores) and print the path of its report"
+	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
 	@echo "make test      lint, types and tests (under ten minutes on 2 cores)"
 	@echo "make evidence  the longer evidence: the whole study and the benchmarks (about an hour)"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
 	$(BIN)/python -m jobs.study quickstart
+
+# What is served: settings of serve/app.py, key=value.
+MODEL ?= results=results/quickstart recipe=interval_bounds
+serve: $(STAMP)
+	$(BIN)/serve run serve.app:build_app $(MODEL)
 
 test: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,45 @@
+"""A small finished study to serve from."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.executors import LocalExecutor
+from assay.study.plan import load_datasets, plan
+from assay.study.run import write_study
+from assay.study.spec import build_study
+from assay.study.store import Store
+from assay.study.trial import run_trial
+
+RECIPES: dict[str, Any] = {
+    "standard": {"training": {"epochs": 4, "learning_rate": 0.01}},
+    "private": {"training": {"epochs": 2, "batch_size": 512}, "privacy": {"epsilon": 3}},
+    "released": {"training": {"epochs": 2, "batch_size": 512}, "privacy": {"epsilon": 3, "noise": "entropy"}},
+    "late": {},
+}
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recipes on the first of two folds; ``late`` has not finished."""
+    folder = tmp_path_factory.mktemp("results")
+    cohort = {
+        "dataset": "wdbc",
+        "model": {"name": "mlp", "hidden": [8]},
+        "evaluations": ["accuracy", "certificates", "privacy"],
+        "recipes": RECIPES,
+    }
+    study = build_study({"name": "small", "split": {"folds": 2}, "cohorts": {"wdbc": cohort}}, "test")
+    store, datasets = Store(str(folder)), load_datasets(study)
+    trials = plan(study, datasets)
+    write_study(study, store, {trial.id: trial.label for trial in trials}, {})
+    for trial in trials:
+        if trial.fold == 0 and trial.recipe_name != "late":
+            store.write(run_trial(trial, LocalExecutor(), datasets["wdbc"]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(results: Path) -> Store:
+    return Store(str(results))
