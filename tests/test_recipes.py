@@ -1,17 +1,18 @@
 """A recipe is four independent choices; what cannot be combined is refused with a reason."""
 
 import pickle
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from assay import errors
-from assay.objectives.base import Objective
+from assay.objectives.base import Batch, Objective
 from assay.objectives.pgd import AdversarialPGD
 from assay.objectives.standard import Standard
-from assay.recipes import Federation, Privacy, Recipe, Training
+from assay.recipes import INCOMPATIBLE, Federation, Privacy, Recipe, Training
 
 
 class Mixing(Objective):
@@ -23,13 +24,39 @@ class Mixing(Objective):
     def per_record(self) -> bool:
         return False
 
-    def losses(self, model: nn.Module, x: Tensor, crafted: Tensor, y: Tensor) -> Tensor:
+    def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         return (model(crafted) - model(crafted).mean(0)).square().sum(1)
 
 
 def test_an_objective_that_mixes_records_excludes_privacy() -> None:
     with pytest.raises(ValueError, match=r"mixes records × privacy: .*clips the gradient of one record.*drop privacy"):
         Recipe(objective=Mixing(), privacy=Privacy(epsilon=1.0))
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"objective": Mixing()}, "clips the gradient of one record"),
+    ({"objective": {"name": "interval_bounds", "epsilon": 0.1}}, "clipping would miss what they contribute"),
+    ({"data": ["knn_sanitation"]}, "which no ε of the training pays for"),
+]
+
+
+@pytest.mark.parametrize(("choice", "why"), REFUSED)
+def test_every_refusal_says_why(choice: dict[str, Any], why: str) -> None:
+    assert Recipe(**choice).privacy is None
+    with pytest.raises(ValueError, match=why):
+        Recipe(**choice, privacy=Privacy(epsilon=1.0))
+
+
+def test_every_rule_has_an_example_that_it_alone_refuses() -> None:
+    for rule, (choice, _) in zip(INCOMPATIBLE, REFUSED, strict=True):
+        asked = Recipe(**choice).model_copy(update={"privacy": Privacy(epsilon=1.0)})
+        assert [other.what for other in INCOMPATIBLE if other.applies(asked)] == [rule.what]
+
+
+def test_readme_shows_every_rule_with_its_reason() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text().replace("`", "")
+    for rule in INCOMPATIBLE:
+        assert f"| {rule.what} | {rule.why.split(';')[0]} |" in text
 
 
 def test_an_objective_that_mixes_records_is_free_otherwise() -> None:

@@ -178,3 +178,13 @@ def test_bounds_of_a_data_set_are_in_order() -> None:
             units="",
             epsilons=(),
         )
+
+
+def test_a_search_looks_at_validation_records_and_never_at_test_records() -> None:
+    made = dataset(np.arange(200) % 2)
+    usual = split(made, Splitting(folds=4), fold=1, repeat=0, seed=5)
+    searched = split(made, Splitting(folds=4, tested="validation"), fold=1, repeat=0, seed=5)
+    assert np.array_equal(searched.train, usual.train)
+    assert np.array_equal(searched.test, usual.validation)
+    assert len(searched.validation) == 0
+    assert not set(usual.test) & {*searched.train, *searched.test}

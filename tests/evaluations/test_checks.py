@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from assay.data.base import Dataset
-from assay.evaluations import checks
+from assay.evaluations import checks, robustness
 from assay.evaluations.base import Subject
+from assay.evaluations.certificates import Certificates
 from assay.evaluations.robustness import Robustness
 from assay.results import Check, Measurement, judged
 
@@ -131,6 +132,41 @@ def test_numbers_that_are_none_are_caught(make: Make) -> None:
     assert "finite_outputs" in raised(found)
 
 
+def test_saturated_logits_hide_gradients_from_cross_entropy_alone(
+    subject: Callable[..., Subject], trained: nn.Module, one: One
+) -> None:
+    # What distillation does: the same answers, with logits so large that the softmax has no gradient left.
+    found = measure(subject(After(lambda logits: 1000 * logits, trained)), epsilons=(0.5,), steps=20)
+    for attack in ("fgsm", "pgd_cross_entropy"):
+        assert one(found, "check.gradient_masking", attack=attack).conditions["verdict"] == "warn"
+        hidden = one(found, "robust_accuracy", attack=attack, epsilon=0.5)
+        assert any("gradients are masked" in warning for warning in hidden.warnings)
+    assert one(found, "robust_accuracy", attack="pgd_margin", epsilon=0.5).warnings == ()
+
+
+def test_a_broken_certificate_is_caught_and_stands_on_certified_accuracy(
+    subject: Callable[..., Subject], trained: nn.Module, one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robustness, "certified", lambda model, x, y, threat: torch.ones(len(x), dtype=torch.bool))
+    given = subject(trained.eval())
+    asked = Robustness(epsilons=(0.5,), carlini_wagner={"steps": 2, "search_steps": 1})
+    found = judged([*asked.measure(given), *Certificates(epsilons=(0.5,)).measure(given)])
+    check = one(found, "check.certified_is_never_fooled")
+    assert (check.conditions["verdict"], check.value > 0) == ("fail", True)
+    assert any("certified records were fooled" in w for w in one(found, "certified_accuracy").warnings)
+
+
+def test_what_a_euclidean_attack_fools_within_the_radius_counts_against_a_certificate(
+    subject: Callable[..., Subject], trained: nn.Module, one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = subject(trained.eval())
+    clean = given.model(given.records(given.split.test)[0]).argmax(1) == given.records(given.split.test)[1]
+    monkeypatch.setattr(robustness, "certified", lambda model, x, y, threat: clean)
+    monkeypatch.setattr(robustness, "worst_case", lambda curves: dict.fromkeys((0.0, 3.0), ~clean))
+    asked = Robustness(epsilons=(3.0,), carlini_wagner={"steps": 30, "search_steps": 3})
+    assert one(judged(asked.measure(given)), "check.certified_is_never_fooled").conditions["verdict"] == "fail"
+
+
 def test_a_curve_that_rises_again_is_caught(waves: Subject, one: One) -> None:
     # One step of 0.8 ends in the trough, one of 1.6 on the next crest.
     found = measure(waves, epsilons=(0.8, 1.6), steps=20)
@@ -176,6 +212,11 @@ T, F = True, False
         (checks.step_doubling(torch.tensor([T, F]), torch.tensor([F, T]), 0.1), "warn", 0.5),
         (checks.noise_loses(torch.tensor([T, F]), torch.tensor([T, F]), 0.1), "pass", 0.0),
         (checks.noise_loses(torch.tensor([T, F]), torch.tensor([F, T]), 0.1), "fail", 0.5),
+        (checks.losses_agree("fgsm", 0.9, 0.80, 0.76, 0.1), "pass", 0.04),
+        (checks.losses_agree("fgsm", 0.9, 0.80, 0.70, 0.1), "warn", 0.1),
+        (checks.losses_agree("fgsm", 0.9, 0.70, 0.80, 0.1), "pass", 0.0),
+        (checks.certified_is_never_fooled(torch.tensor([T, F]), torch.tensor([F, T]), 0.1), "pass", 0.0),
+        (checks.certified_is_never_fooled(torch.tensor([T, T]), torch.tensor([F, T]), 0.1), "fail", 1.0),
         (checks.invalid_outputs(0), "pass", 0.0),
         (checks.invalid_outputs(3), "fail", 3.0),
     ],

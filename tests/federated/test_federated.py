@@ -318,3 +318,52 @@ def test_a_partition_is_shuffled_by_its_seed() -> None:
     one, other = (partition(rows, rows % 2, settings, seed=seed) for seed in (1, 2))
     assert not np.array_equal(one[0], other[0])
     assert not np.array_equal(one[0], np.arange(20))
+
+
+SKEWED = {"clients": 5, "partition": "dirichlet", "alpha": 0.3, "smallest_client": 5}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_dirichlet_partition_is_disjoint_complete_and_skewed(seed: int) -> None:
+    rows = np.arange(100, 700, 2)
+    labels = np.arange(300) % 3
+    parts = partition(rows, labels, Federation(**SKEWED), seed=seed)
+    assert np.array_equal(np.sort(np.concatenate(parts)), rows)
+    assert min(len(part) for part in parts) >= 5
+    held = np.array([np.bincount(labels[(part - 100) // 2], minlength=3) / len(part) for part in parts])
+    even = partition(rows, labels, Federation(clients=5), seed=seed)
+    alike = np.array([np.bincount(labels[(part - 100) // 2], minlength=3) / len(part) for part in even])
+    assert held.std(0).mean() > 3 * alike.std(0).mean()
+    again = partition(rows, labels, Federation(**SKEWED), seed=seed)
+    assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
+
+
+def test_patients_of_a_dirichlet_partition_stay_whole() -> None:
+    rows, patients = np.arange(400), np.arange(400) // 4
+    parts = partition(rows, patients % 2, Federation(**SKEWED), seed=0, groups=patients)
+    held = [set(patients[part].tolist()) for part in parts]
+    assert sum(len(own) for own in held) == len(set.union(*held)) == 100
+
+
+def test_an_impossible_mixture_says_what_to_change() -> None:
+    settings = Federation(clients=10, partition="dirichlet", alpha=0.01, smallest_client=30)
+    with pytest.raises(DataError, match="raise alpha, or lower smallest_client or clients"):
+        partition(np.arange(310), np.arange(310) % 2, settings, seed=0)
+
+
+def test_fedprox_without_a_pull_is_fedavg_and_with_one_stays_nearer(lead: Lead, network: Network) -> None:
+    average = lead(federated("standard"))
+    free = lead(federated("standard", strategy="fedprox", proximal_mu=0.0))
+    held = lead(federated("standard", strategy="fedprox", proximal_mu=5.0))
+    assert same(average.weights, free.weights)
+    start = network().state_dict()
+
+    def moved(found: Federated) -> float:
+        return sum(float((found.weights[name] - start[name]).square().sum()) for name in start)
+
+    assert moved(held) < 0.7 * moved(average)
+
+
+def test_treatments_are_counted_over_all_clients(lead: Lead) -> None:
+    poisoned = federated("standard").model_copy(update={"data": Recipe(data=[{"name": "label_flips"}]).data})
+    assert lead(poisoned).treatment == {"given": 60, "tampered": 12, "removed": 0, "removed_tampered": 0}

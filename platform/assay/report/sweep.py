@@ -148,6 +148,8 @@ def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
     trained = {about["recipe_name"]: about["recipe"]["objective"]["epsilon"] for about in store.asked().values()}
     rows = select(frame, "worst_case_accuracy")
     rows = rows[rows["status"] == "measured"]
+    if not len(rows):
+        return None
     table = rows.assign(
         trained=rows["recipe"].map(trained), tested=[float(c["epsilon"]) for c in rows["conditions"]]
     ).pivot_table(index="trained", columns="tested", values="value", aggfunc="mean")
@@ -190,7 +192,9 @@ def publish(sweep: Sweep, store: Store, dataset: Dataset, reference_epsilon: flo
             private=bool(known["epsilon"].notna().any()),
             composed=float(known["epsilon"].sum()),
             about=yaml.safe_load(store.read_text("study.yaml")),
-            figures={key: figures.html(figure, described=key) for key, figure in drawn.items() if figure is not None},
+            figures={
+                key: None if figure is None else figures.html(figure, described=key) for key, figure in drawn.items()
+            },
             reference_epsilon=reference_epsilon,
             plotly=get_plotlyjs(),
         )

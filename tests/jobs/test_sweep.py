@@ -1,0 +1,48 @@
+"""A sweep as a user starts it: every point once, the report, and nothing run twice."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from processes import ROOT, Job
+
+from assay.study.store import Store
+
+QUICK = ("--set", "cohorts.wdbc.recipes.pgd.training.epochs=1", "--set", "cohorts.wdbc.evaluations=[accuracy, cost]")
+SPACES = sorted(path.stem for path in (ROOT / "tune_spaces").glob("[!_]*.py"))
+
+
+def test_a_sweep_runs_every_point_once_and_reports(start: Callable[..., Job], tmp_path: Path) -> None:
+    arguments = ("jobs.sweep", "adversarial", "--results", str(tmp_path), "--workers", "2", *QUICK)
+    code, said = start(*arguments).finish()
+    assert code == 0, said
+    assert "24 of 24 trials run" in said
+    store = Store(str(tmp_path))
+    assert len(store.finished()) == 24
+    tried = {(a["recipe"]["objective"]["epsilon"], a["recipe"]["objective"]["steps"]) for a in store.asked().values()}
+    assert len(tried) == 24
+    page = (tmp_path / "sweep.html").read_text()
+    assert "Pareto front" in page and "epsilon-0.05_steps-14" in page
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+    code, said = start(*arguments).finish()
+    assert code == 0, said
+    assert "0 of 24 trials run" in said
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_says_what_it_varies(name: str) -> None:
+    space = importlib.import_module(f"tune_spaces.{name}")
+    assert space.TESTED in ("test", "validation")
+    grids = [value["grid_search"] for value in space.space(0.3).values() if isinstance(value, dict)]
+    points = space.SAMPLES
+    for grid in grids:
+        points *= len(grid)
+    assert points == 24
+
+
+def test_an_unknown_space_lists_the_known_ones(start: Callable[..., Job]) -> None:
+    code, said = start("jobs.sweep", "adversary").finish()
+    assert code == 2
+    assert "unknown space 'adversary'; allowed: adversarial, optimizer, privacy" in said

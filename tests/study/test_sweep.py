@@ -1,0 +1,74 @@
+"""A point of a sweep is the trial that a study of its recipe would run."""
+
+import pytest
+
+from assay.errors import SpecError
+from assay.study.plan import load_datasets, plan
+from assay.study.spec import Study, build_study
+from assay.study.sweep import Sweep, base_of, point_name, reference_epsilon, study_of
+
+PGD = {"objective": {"name": "pgd", "epsilon": 0.3, "steps": 7}}
+KEYS = ("objective.epsilon", "objective.steps")
+POINT = {"objective.epsilon": 0.1, "objective.steps": 3, "fold": 1}
+
+
+def study(**recipes: object) -> Study:
+    cohort = {"dataset": "wdbc", "recipes": {"standard": {}, "pgd": PGD, **recipes}}
+    return build_study({"name": "two", "seed": 3, "split": {"folds": 2}, "cohorts": {"wdbc": cohort}}, "test")
+
+
+@pytest.fixture
+def sweep() -> Sweep:
+    base = base_of(study(), cohort=None, recipe="pgd", asked=("accuracy", "cost"), tested="test")
+    return Sweep(space="adversarial", study=base, keys=KEYS)
+
+
+def test_a_point_is_the_trial_of_an_ordinary_study(sweep: Sweep) -> None:
+    cohort = {
+        "dataset": "wdbc",
+        "evaluations": ["accuracy", "cost"],
+        "recipes": {"epsilon-0.1_steps-3": {"objective": {"name": "pgd", "epsilon": 0.1, "steps": 3}}},
+    }
+    raw = {"name": "plain", "seed": 3, "split": {"folds": 2}, "cohorts": {"wdbc": cohort}}
+    ordinary = build_study(raw, "test")
+    datasets = load_datasets(ordinary)
+    assert sweep.trial(POINT, datasets["wdbc"]).id == plan(ordinary, datasets)[1].id
+    points = [{**POINT, "fold": fold} for fold in (0, 1)]
+    kept = study_of(sweep, points)
+    assert [t.id for t in plan(kept, datasets)] == [sweep.trial(point, datasets["wdbc"]).id for point in points]
+
+
+def test_names_tell_points_apart_and_fit_a_path() -> None:
+    assert point_name({"training.learning_rate": 0.000123456789, "training.batch_size": 64}) == (
+        "learning_rate-0.000123457_batch_size-64"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "point", "said"),
+    [
+        (
+            ("objective.radius",),
+            {"objective.radius": 1},
+            "varies 'objective.radius', which the base",
+        ),
+        (("privacy.epsilon",), {"privacy.epsilon": 1}, "varies 'privacy.epsilon', which the base recipe does not have"),
+        (KEYS, {"objective.epsilon": -1.0, "objective.steps": 3}, "greater than 0"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_refused(
+    sweep: Sweep, keys: tuple[str, ...], point: dict[str, float], said: str
+) -> None:
+    with pytest.raises(SpecError, match=said):
+        Sweep(space="mine", study=sweep.study, keys=keys).recipe_at(point)
+
+
+def test_only_what_is_asked_is_kept_and_the_tested_records_are_chosen() -> None:
+    base = base_of(study(), cohort=None, recipe="pgd", asked=("accuracy",), tested="validation")
+    (cohort,) = base.cohorts.values()
+    assert list(cohort.recipes) == ["pgd"]
+    assert [evaluation.name for evaluation in cohort.evaluations] == ["accuracy"]
+    assert base.split.tested == "validation"
+    assert reference_epsilon(cohort, cohort.dataset.load()) == 0.2
+    with pytest.raises(SpecError, match="unknown recipe 'pgdd'; allowed: standard, pgd"):
+        base_of(study(), cohort=None, recipe="pgdd", asked=("accuracy",), tested="test")
