@@ -52,7 +52,7 @@ class Serving(BaseModel):
     """Torch threads of a replica."""
     ongoing: int = Field(default=8, ge=1)
     """Calls that a replica works on at once."""
-    queued: int = Field(default=32, ge=0)
+    queued: int = Field(default=32, ge=1)
     """Calls that wait; the next is answered 503 at once."""
 
     @property

@@ -36,7 +36,7 @@ def test_an_objective_that_mixes_records_excludes_privacy() -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"objective": Mixing()}, "clips the gradient of one record"),
     ({"objective": {"name": "interval_bounds", "epsilon": 0.1}}, "clipping would miss what they contribute"),
-    ({"data": ["knn_sanitation"]}, "which no ε of the training pays for"),
+    ({"data": ["knn_sanitation"]}, "no ε of the training pays for that"),
 ]
 
 
@@ -51,6 +51,11 @@ def test_every_rule_has_an_example_that_it_alone_refuses() -> None:
     for rule, (choice, _) in zip(INCOMPATIBLE, REFUSED, strict=True):
         asked = Recipe(**choice).model_copy(update={"privacy": Privacy(epsilon=1.0)})
         assert [other.what for other in INCOMPATIBLE if other.applies(asked)] == [rule.what]
+
+
+def test_flipped_labels_exclude_privacy_too() -> None:
+    with pytest.raises(ValueError, match="depends on which others there are"):
+        Recipe(data=["label_flips"], privacy=Privacy(epsilon=1.0))
 
 
 def test_readme_shows_every_rule_with_its_reason() -> None:

@@ -113,9 +113,9 @@ INCOMPATIBLE: list[Incompatibility] = [
         "beside them, so clipping would miss what they contribute; train privately with pgd or fast, or drop privacy",
     ),
     Incompatibility(
-        "a treatment that compares records (knn_sanitation) × privacy",
+        "a treatment of one record that depends on others (label_flips, knn_sanitation) × privacy",
         lambda recipe: recipe.privacy is not None and not all(step.per_record for step in recipe.data),
-        "whether one record is kept then depends on others, which no ε of the training pays for; "
-        "sanitize by public figures before, or drop privacy",
+        "whether one record is kept or changed then depends on which others there are, and no ε of the training pays "
+        "for that; treat the data by public figures before, or drop privacy",
     ),
 ]

@@ -140,8 +140,9 @@ def test_the_service_serves_our_application() -> None:
 
 def test_only_clients_reach_the_model_and_nobody_the_rest() -> None:
     policy = manifest("networkpolicy")
-    within, clients, operator = policy["spec"]["ingress"]
+    within, clients, submitter, operator = policy["spec"]["ingress"]
     assert policy["spec"]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "assay"}
     assert within["from"] == [{"podSelector": policy["spec"]["podSelector"]}]
     assert [port["port"] for port in clients["ports"]] == [8000]
-    assert all("ipBlock" not in source for rule in (within, clients, operator) for source in rule["from"])
+    assert [port["port"] for port in submitter["ports"]] == [8265]
+    assert all("ipBlock" not in source for rule in (within, clients, submitter, operator) for source in rule["from"])

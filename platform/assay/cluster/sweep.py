@@ -103,7 +103,13 @@ def run_sweep(
                     max_concurrent_trials=workers,
                     search_alg=BasicVariantGenerator(random_state=np.random.RandomState(sweep.study.seed % 2**32)),
                 ),
-                run_config=tune.RunConfig(storage_path=folder, name="sweep", verbose=0),
+                run_config=tune.RunConfig(
+                    storage_path=folder,
+                    name="sweep",
+                    verbose=0,
+                    # Nothing is saved by the workers: on a cluster they do not see the driver's folder.
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+                ),
             )
             results = tuner.fit()
     finally:

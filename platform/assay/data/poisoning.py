@@ -18,6 +18,11 @@ class LabelFlips(Treatment):
     share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the training records that is flipped."""
 
+    @property
+    def per_record(self) -> bool:
+        # An exact share is drawn among all records: one more of them changes which others are flipped.
+        return False
+
     def apply(self, records: Records, *, classes: int, generator: np.random.Generator) -> Records:
         chosen = generator.permutation(len(records.y))[: round(self.share * len(records.y))]
         y, tampered = records.y.copy(), records.tampered.copy()
