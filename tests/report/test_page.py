@@ -357,6 +357,7 @@ def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str
         "Faithfulness of explanations",
         "Cost",
         "Significance",
+        "The claims of the reproduced study",
         "Checks",
         "How it was run",
     ]
