@@ -75,12 +75,13 @@ def main(
                 watcher=ConsoleWatcher(console),
                 environment=where,
             )
-            store.keep_only(swept.trials)
+            # An interrupted sweep hides nothing of what was found before.
+            store.keep_only(swept.trials if swept.complete else {*swept.trials, *store.finished()})
             write_study(study_of(sweep, swept.points), store, swept.trials, where, fresh=swept.ran > 0)
         page = publish(sweep, store, dataset, radius)
         _print(sweep, table_of(sweep, store, radius), swept, radius)
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
-    raise typer.Exit(1 if swept.failures else 0)
+    raise typer.Exit(1 if swept.failures or not swept.complete else 0)
 
 
 def _print(sweep: "Sweep", found: "pd.DataFrame", swept: "Swept", radius: float) -> None:

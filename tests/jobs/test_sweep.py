@@ -29,6 +29,12 @@ def test_a_sweep_runs_every_point_once_and_reports(start: Callable[..., Job], tm
     assert code == 0, said
     assert "0 of 24 trials run" in said
     assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+    # What an earlier plan found and a later one wants again is brought back, not run again.
+    store.keep_only([])
+    code, said = start(*arguments).finish()
+    assert code == 0, said
+    assert "0 of 24 trials run" in said
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -34,6 +34,8 @@ class Swept:
     """Labels by trial id."""
     ran: int
     failures: Mapping[str, str]
+    complete: bool
+    """Whether every point was visited; not if the sweep was interrupted."""
     trial_seconds: float
     """Summed over the trials that ran."""
     workers: int
@@ -68,14 +70,16 @@ def run_sweep(
     """
     started = time.perf_counter()
     os.environ.update({name: os.environ.get(name, value) for name, value in _TUNE.items()})
-    known = store.finished()
+    known = store.finished() | store.superseded()
     total = _points(space) * samples
     found: dict[str, tuple[Point, str]] = {}
     failures: dict[str, str] = {}
     spent = [0.0]
+    visited = [0]
 
     def keep(record: TrialRecord | None, trial: str, label: str, point: Point) -> None:
         found[trial] = (point, label)
+        visited[0] += 1
         if record is None:
             return
         store.write(record)
@@ -122,6 +126,7 @@ def run_sweep(
         trials={trial: label for trial, (_, label) in found.items()},
         ran=len(found) - len(known & set(found)),
         failures=failures,
+        complete=visited[0] == total,
         trial_seconds=spent[0],
         workers=workers,
         seconds=time.perf_counter() - started,

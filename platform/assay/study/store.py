@@ -61,6 +61,10 @@ class Store:
         """Ids of the trials that are stored and did not fail."""
         return {trial for trial, about in self._abouts() if not about["error"]}
 
+    def superseded(self) -> set[str]:
+        """Ids of trials of an earlier plan that did not fail; ``keep_only`` brings them back if they are wanted."""
+        return {trial for trial, about in self._abouts("superseded") if not about["error"]}
+
     def failures(self) -> dict[str, str]:
         """Errors of the stored trials that failed, by id."""
         return {trial: about["error"] for trial, about in self._abouts() if about["error"]}
@@ -150,9 +154,9 @@ class Store:
                 ) from None
             yield
 
-    def _abouts(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for trial in sorted(self._names("trials")):
-            with self._files.open_input_file(self._path(f"trials/{trial}.parquet")) as file:
+    def _abouts(self, folder: str = "trials") -> Iterator[tuple[str, dict[str, Any]]]:
+        for trial in sorted(self._names(folder)):
+            with self._files.open_input_file(self._path(f"{folder}/{trial}.parquet")) as file:
                 yield trial, json.loads(pq.read_schema(file).metadata[_ABOUT])
 
     def _read(self, trial: str) -> pa.Table:
