@@ -15,6 +15,8 @@ class Bounds:
 
     low: Tensor
     high: Tensor
+    padding: bool = False
+    """Whether a position (the last axis) whose every entry is 0 holds nothing, and must go on holding nothing."""
 
     def __post_init__(self) -> None:
         if not bool((self.low < self.high).all()):
@@ -22,6 +24,11 @@ class Bounds:
 
     def clip(self, x: Tensor) -> Tensor:
         return torch.clamp(x, self.low.to(x), self.high.to(x))
+
+    def confine(self, perturbed: Tensor, original: Tensor) -> Tensor:
+        """The nearest valid records, (n, ...): within the bounds, and nothing where the original holds nothing."""
+        clipped = self.clip(perturbed)
+        return torch.where((original != 0).any(-1, keepdim=True), clipped, original) if self.padding else clipped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +66,7 @@ class Threat:
         return self if self.epsilon <= size else self.at(size)
 
     def project(self, perturbed: Tensor, original: Tensor) -> Tensor:
-        """The nearest allowed records, (n, ...). Clipping to bounds never leaves the ball: the original is valid."""
+        """The nearest allowed records, (n, ...). Keeping to what is valid leaves no ball: the original is valid."""
         change = perturbed - original
         if self.norm == "linf":
             change = change.clamp(-self.epsilon, self.epsilon)
@@ -67,7 +74,7 @@ class Threat:
             length = flat_norm(change)
             factor = torch.where(length > self.epsilon, self.epsilon / length.clamp_min(1e-12), 1.0)
             change = change * factor.view(-1, *[1] * (change.dim() - 1))
-        return self.bounds.clip(original + change)
+        return self.bounds.confine(original + change, original)
 
     def distance(self, perturbed: Tensor, original: Tensor) -> Tensor:
         """Size of each record's change in the norm of this threat, (n,)."""

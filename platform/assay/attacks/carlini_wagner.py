@@ -69,5 +69,5 @@ class CarliniWagner(Attack):
             best[hit], best_distance[hit] = tried.detach()[hit], distance.detach()[hit]
             optimizer.step()
             with torch.no_grad():
-                scaled.copy_((threat.bounds.clip(x + half * scaled) - x) / half)
+                scaled.copy_((threat.bounds.confine(x + half * scaled, x) - x) / half)
         return best, best_distance

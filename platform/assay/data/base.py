@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,86 @@ import torch
 from assay.errors import DataError
 from assay.registry import Method
 from assay.threats import Bounds
+
+Modality = Literal["tabular", "image", "signal", "text"]
+PARTS = ("train", "validation", "test")
+"""What a record of an official split may be for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """Published mean and standard deviation of each channel: the first layer of every network on these data."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+class Lazy(Protocol):
+    """Records that are decoded when they are asked for. Float32 arrays come out, as from an array in memory."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    ndim: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """(len(rows), ...) records at integer positions or a slice."""
+        ...
+
+    def fingerprint(self) -> str:
+        """What tells these records from others without decoding them: names and sizes of files."""
+        ...
+
+
+class Preparation(Protocol):
+    """What is learnt from the training split before the network sees a record: a vocabulary, word vectors."""
+
+    def fit(self, dataset: "Dataset", train: np.ndarray, *, seed: int) -> "Dataset":
+        """The same records in the same order, as the network takes them; learns from ``train`` alone."""
+        ...
+
+    def describe(self) -> str:
+        """All settings, for the hash that names a trial."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Records are positions in a vocabulary, and the network's first layer turns each into a vector.
+
+    Position 0 is padding, whose vector is 0; position 1 stands for every word that is not in the vocabulary.
+    """
+
+    words: tuple[str, ...]
+    vectors: np.ndarray
+    """(words, dimension) float32: where the first layer starts."""
+    trainable: bool
+    """Whether training moves the vectors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """All that a network must know of the records that it is to take."""
+
+    shape: tuple[int, ...]
+    """Of one record, as it is stored."""
+    classes: int
+    normalisation: Normalisation | None = None
+    tokens: Tokens | None = None
+
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """Shape of one record behind the first layer: of text, one vector a word."""
+        return self.shape if self.tokens is None else (*self.shape, self.tokens.vectors.shape[1])
+
+
+class Language(Protocol):
+    """How sentences become records of a prepared text data set."""
+
+    def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        """(n, ...) records of sentences, each a list of words."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +103,8 @@ class Dataset:
     """
 
     name: str
-    x: np.ndarray
-    """(n, ...) float32, in ``units``."""
+    x: np.ndarray | Lazy
+    """(n, ...) float32, in ``units``; of text (n, length) int32, positions in ``words`` or in ``tokens``."""
     y: np.ndarray
     """(n,) int64 in 0 … classes - 1; of two classes, 1 is the one to detect."""
     class_names: tuple[str, ...]
@@ -46,10 +126,25 @@ class Dataset:
     unpaid_preprocessing: bool = False
     """True if a figure used in preprocessing was learned from these records and no ε was charged for it."""
     warnings: tuple[str, ...] = field(default=())
+    modality: Modality = "tabular"
+    """What kind of thing a record is: (features,), (channels, height, width), (channels, samples) or (words,)."""
+    official: np.ndarray | None = None
+    """(n,) one of ``PARTS`` a record, where the data set comes with a split of its own."""
+    normalisation: Normalisation | None = None
+    words: tuple[str, ...] = ()
+    """Of text: every word that occurs, in any split; position 0 is padding. Naming words learns nothing from them."""
+    preparation: Preparation | None = None
+    """What must still be learnt from a training split before a network can take the records."""
+    tokens: Tokens | None = None
+    """Set by a preparation after which records are positions in a vocabulary."""
+    language: Language | None = None
+    """Set by a preparation of text: how other sentences become records."""
+    written: np.ndarray | None = None
+    """(n, length) int32, positions in ``words``: the text itself, kept where a preparation has replaced ``x``."""
 
     def __post_init__(self) -> None:
         n = len(self.x) if self.x.ndim else 0
-        if self.x.ndim < 2 or n == 0:
+        if self.x.ndim < 2 or n == 0 or (self.modality == "text" and self.x.shape[1] == 0):
             raise DataError(
                 f"{self.name}: x has shape {self.x.shape}; it must be (records, ...) with at least one record"
             )
@@ -57,13 +152,10 @@ class Dataset:
             raise DataError(f"{self.name}: x holds {n} records but y has shape {self.y.shape}; give one label a record")
         if self.groups is not None and self.groups.shape != (n,):
             raise DataError(f"{self.name}: groups has shape {self.groups.shape}; give one a record, ({n},)")
-        bad = ~np.isfinite(self.x).reshape(n, -1).all(1)
-        if bad.any():
-            first = int(bad.argmax())
-            raise DataError(
-                f"{self.name}: {int(bad.sum())} of {n} records hold NaN or infinity, the first is record {first}; "
-                "impute or drop them before the evaluation"
-            )
+        if isinstance(self.x, np.ndarray):
+            _check_finite(self.name, self.x)
+        if self.official is not None:
+            self._check_official(self.official)
         inputs = int(np.prod(self.x.shape[1:]))
         if self.feature_names and len(self.feature_names) != inputs:
             raise DataError(
@@ -82,13 +174,43 @@ class Dataset:
         if not (self.low < self.high).all():
             raise DataError(f"{self.name}: every lower bound must lie below its upper bound; give --low below --high")
 
+    def _check_official(self, official: np.ndarray) -> None:
+        strange = sorted(set(np.unique(official).tolist()) - set(PARTS))
+        if official.shape != (len(self.x),) or strange:
+            raise DataError(
+                f"{self.name}: an official split names one of {', '.join(PARTS)} for each of {len(self.x)} records; "
+                f"it has shape {official.shape} and names {strange}"
+            )
+        for part in ("train", "test"):
+            if part not in official:
+                raise DataError(f"{self.name}: the official split has no {part} records")
+        if self.groups is None:
+            return
+        of_group: dict[Any, set[str]] = {}
+        for group, part in set(zip(self.groups.tolist(), official.tolist(), strict=True)):
+            of_group.setdefault(group, set()).add(part)
+        torn = sorted(str(group) for group, parts in of_group.items() if len(parts) > 1)
+        if torn:
+            raise DataError(
+                f"{self.name}: group {torn[0]!r} straddles the official split ({len(torn)} such groups): a patient "
+                "must be in one part only; move or drop its records, or split by groups: --set split.official=ignore"
+            )
+
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one record."""
-        return self.x.shape[1:]
+        return tuple(self.x.shape[1:])
+
+    @property
+    def form(self) -> Form:
+        return Form(shape=self.shape, classes=self.classes, normalisation=self.normalisation, tokens=self.tokens)
+
+    def prepared(self, train: np.ndarray, *, seed: int) -> "Dataset":
+        """As a network takes it; what must be learnt for that is learnt from the given training records alone."""
+        return self if self.preparation is None else self.preparation.fit(self, train, seed=seed)
 
     @property
     def classes(self) -> int:
@@ -96,19 +218,44 @@ class Dataset:
 
     @property
     def bounds(self) -> Bounds:
-        return Bounds(low=torch.from_numpy(self.low), high=torch.from_numpy(self.high))
+        padding = self.modality == "text"
+        return Bounds(low=torch.from_numpy(self.low), high=torch.from_numpy(self.high), padding=padding)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content and of what is said of it: the same from any path."""
         sha = hashlib.sha256()
         said = (self.class_names, self.feature_names, self.units, self.epsilons, self.unpaid_preprocessing)
-        sha.update(repr((*said, self.preprocessing, self.warnings)).encode())
-        arrays: Sequence[np.ndarray] = [self.x, self.y, self.low, self.high]
-        for array in [*arrays, *([] if self.groups is None else [self.groups])]:
-            sha.update(f"{array.dtype}{array.shape}".encode())
-            sha.update(np.ascontiguousarray(array).tobytes())
+        made = (self.modality, self.normalisation, "" if self.preparation is None else self.preparation.describe())
+        sha.update(repr((*said, self.preprocessing, self.warnings, *made)).encode())
+        sha.update("\n".join(self.words).encode())
+        arrays = [self.y, self.low, self.high, self.groups, self.official]
+        if isinstance(self.x, np.ndarray):
+            arrays.append(self.x)
+        else:
+            sha.update(self.x.fingerprint().encode())
+        for array in arrays:
+            if array is not None:
+                sha.update(f"{array.dtype}{array.shape}".encode())
+                sha.update(np.ascontiguousarray(array).tobytes())
         return sha.hexdigest()
+
+
+def _check_finite(name: str, x: np.ndarray) -> None:
+    if x.dtype.kind in "iu":
+        return
+    # In pieces: a mask of all records at once is as large as a quarter of the records.
+    finite = np.concatenate(
+        [
+            np.isfinite(x[start : start + 4096]).reshape(len(x[start : start + 4096]), -1).all(1)
+            for start in range(0, len(x), 4096)
+        ]
+    )
+    if not finite.all():
+        raise DataError(
+            f"{name}: {int((~finite).sum())} of {len(x)} records hold NaN or infinity, the first is record "
+            f"{int(finite.argmin())}; impute or drop them before the evaluation"
+        )
 
 
 class Source(Method):
@@ -116,6 +263,8 @@ class Source(Method):
 
     records: ClassVar[int | None] = None
     """Number of records where it is known without loading, so that a dry run can calibrate noise."""
+    official_train: ClassVar[int | None] = None
+    """Training records of the data set's own split, where it has one and they are known without loading."""
 
     def load(self) -> Dataset:
         """Read the data.

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from assay import seeds
-from assay.data.base import Dataset
+from assay.data.base import PARTS, Dataset
 from assay.errors import DataError
 from assay.registry import Settings
 
@@ -24,6 +24,8 @@ class Splitting(Settings):
     """Share of the records outside the test fold on which operating points are chosen."""
     calibration: float = Field(default=0.0, ge=0, lt=0.5)
     """Share of the records outside the test fold that is kept for calibration."""
+    official: Literal["keep", "ignore"] = "keep"
+    """Where a data set comes with a split of its own, it is kept, and repeats vary the seed; ``ignore`` makes folds."""
     tested: Literal["test", "validation"] = "test"
     """The records that evaluations are asked of. A search for settings looks at ``validation`` and leaves ``test``."""
 
@@ -38,28 +40,55 @@ class Split:
     test: np.ndarray
 
 
+def keeps_official(dataset: Dataset, settings: Splitting) -> bool:
+    """Whether the data set's own split is used instead of folds."""
+    return dataset.official is not None and settings.official == "keep"
+
+
 def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed: int) -> Split:
-    """One fold of one repeat; equal for every recipe, so that recipes can be compared in pairs.
+    """One fold of one repeat, or the official split; equal for every recipe, so that recipes can be compared in pairs.
+
+    An official split that names no validation records has them drawn from its training records.
 
     Raises:
         DataError: too few records of a class, or too few groups, for that many folds.
     """
     everyone = np.arange(len(dataset))
-    if settings.folds == 1:
-        return Split(train=everyone[:0], validation=everyone[:0], calibration=everyone[:0], test=everyone)
-    _check(dataset, settings.folds)
-    parts = list(_parts(dataset, everyone, settings.folds, seeds.torch_seed(seed, "folds", repeat)))
-    test = parts[fold]
-    rest = np.setdiff1d(everyone, test)
-    shares = {"validation": settings.validation, "calibration": settings.calibration}
     taken: dict[str, np.ndarray] = {}
-    for purpose, share in shares.items():
-        wanted = share * (len(dataset) - len(test))
-        taken[purpose] = _take(dataset, rest, wanted, seeds.torch_seed(seed, purpose, repeat, fold))
-        rest = np.setdiff1d(rest, taken[purpose])
+    if keeps_official(dataset, settings):
+        named = {part: np.flatnonzero(dataset.official == part) for part in PARTS}
+        test, rest = named["test"], named["train"]
+        if len(named["validation"]):
+            taken["validation"] = named["validation"]
+    elif settings.folds == 1:
+        return Split(train=everyone[:0], validation=everyone[:0], calibration=everyone[:0], test=everyone)
+    else:
+        _check(dataset, settings.folds)
+        parts = list(_parts(dataset, everyone, settings.folds, seeds.torch_seed(seed, "folds", repeat)))
+        test = parts[fold]
+        rest = np.setdiff1d(everyone, test)
+    outside = len(rest)
+    for purpose, share in (("validation", settings.validation), ("calibration", settings.calibration)):
+        if purpose not in taken:
+            taken[purpose] = _take(dataset, rest, share * outside, seeds.torch_seed(seed, purpose, repeat, fold))
+            rest = np.setdiff1d(rest, taken[purpose])
     if settings.tested == "validation":
         return Split(train=rest, validation=everyone[:0], calibration=taken["calibration"], test=taken["validation"])
     return Split(train=rest, test=test, **taken)
+
+
+def stratified(y: np.ndarray, rows: np.ndarray, most: int | None, *, seed: int) -> np.ndarray:
+    """At most so many of the rows, each class with its share of them, in order; all of them without a limit."""
+    if most is None or most >= len(rows):
+        return rows
+    generator = seeds.stream(seed, "stratified", most)
+    order = generator.permutation(len(rows))
+    # By class, then dealt out evenly: any prefix of the ranking holds each class with its share.
+    rank = np.empty(len(rows))
+    for label in np.unique(y[rows]):
+        own = order[y[rows][order] == label]
+        rank[own] = (np.arange(len(own)) + 0.5) / len(own)
+    return np.sort(rows[np.argsort(rank, kind="stable")[:most]])
 
 
 def _parts(dataset: Dataset, rows: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:

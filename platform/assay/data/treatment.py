@@ -1,13 +1,15 @@
-"""What happens to the training records before anything is learnt: poisoning, sanitation."""
+"""What happens to the training records: poisoning and sanitation before anything is learnt, augmentation while."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from assay import seeds
 from assay.errors import DataError
 from assay.registry import Method
+from assay.seeds import Draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class Records:
 
 
 class Treatment(Method):
-    """Register with ``@register("treatment")`` and write ``apply``."""
+    """Register with ``@register("treatment")`` and write ``apply``, or ``augment``."""
 
     @property
     def per_record(self) -> bool:
@@ -31,8 +33,17 @@ class Treatment(Method):
         return True
 
     def apply(self, records: Records, *, classes: int, generator: np.random.Generator) -> Records:
-        """The records as this treatment leaves them."""
-        raise NotImplementedError
+        """The records as this treatment leaves them, once and before anything is learnt."""
+        return records
+
+    def augment(self, x: Tensor, draw: Draw) -> Tensor:
+        """Each record of a batch, (n, ...), as training sees it this time; a record must not depend on another."""
+        return x
+
+    @property
+    def augments(self) -> bool:
+        """Whether this changes batches as they are drawn, and leaves the records themselves alone."""
+        return type(self).augment is not Treatment.augment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +80,8 @@ def treat(treatments: Sequence[Treatment], x: np.ndarray, y: np.ndarray, *, clas
     records = Records(x=x, y=y, tampered=np.zeros(len(y), bool))
     tampered = removed = removed_tampered = 0
     for place, treatment in enumerate(treatments):
+        if treatment.augments:
+            continue
         generator = seeds.stream(seed, "treatment", place, treatment.name)
         after = treatment.apply(records, classes=classes, generator=generator)
         gone = len(records.y) - len(after.y)

@@ -1,6 +1,6 @@
 """What an evaluation is given, and what it gives back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from assay import seeds, statistics
 from assay.data.base import Dataset
-from assay.data.splits import Split
+from assay.data.splits import Split, stratified
+from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Recipe
 from assay.registry import Method
 from assay.results import Finding, Measurement
 from assay.statistics import Interval
+from assay.threats import Bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +72,45 @@ class Subject:
         return None if self.dataset.groups is None else self.dataset.groups[rows]
 
     def records(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Records and labels at the given positions, on the device."""
+        """Records and labels at the given positions, on the device, where records can be moved: words as vectors."""
         x, y = torch.from_numpy(self.dataset.x[rows]), torch.from_numpy(self.dataset.y[rows])
-        return x.to(self.device), y.to(self.device)
+        with torch.no_grad():
+            return continuous(self.model, x.to(self.device)), y.to(self.device)
 
-    @torch.no_grad()
+    def chosen(self, rows: np.ndarray, most: int | None) -> np.ndarray:
+        """At most so many of the rows, stratified, the same for every recipe; all of them without a limit."""
+        return stratified(self.dataset.y, rows, most, seed=self.seed)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of a valid record, where it can be moved: of words, of their vectors in this model."""
+        vectors = word_vectors(self.model)
+        return self.dataset.bounds if vectors is None else vector_bounds(vectors)
+
+    @property
+    def space(self) -> str:
+        """What a change of ε means."""
+        return self.dataset.units if self.dataset.modality != "text" else f"{self.dataset.units}, not words"
+
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """(n, classes) float64."""
-        return self.model(self.records(rows)[0]).double().cpu().numpy()
+        return self.answers(self.dataset.x[part] for part in pieces(rows))
+
+    @torch.no_grad()
+    def answers(self, batches: Iterable[np.ndarray]) -> np.ndarray:
+        """(n, classes) float64: what the model says of records that come in batches, as the data set stores them."""
+        found = [self.model(torch.from_numpy(x).to(self.device)).double().cpu().numpy() for x in batches]
+        return np.concatenate(found) if found else np.empty((0, self.dataset.classes))
+
+
+AT_ONCE = 256
+"""Records that a model is asked at once: enough to keep it busy, few enough for a deep one's activations."""
+
+
+def pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows, so many at once that a model can take them."""
+    for start in range(0, len(rows), AT_ONCE):
+        yield rows[start : start + AT_ONCE]
 
 
 class Evaluation(Method):

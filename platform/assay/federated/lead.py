@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord
 from flwr.serverapp.strategy import FedAvg, FedProx
 from torch import Tensor, nn
 
+from assay.data.base import Lazy
 from assay.executors import Executor
 from assay.federated.client import ClientPlan
 from assay.federated.grid import ExecutorGrid
@@ -42,7 +43,7 @@ class Federated:
 def train_federated(
     network: Callable[[], nn.Module],
     recipe: Recipe,
-    x: np.ndarray,
+    x: np.ndarray | Lazy,
     y: np.ndarray,
     parts: list[np.ndarray],
     *,

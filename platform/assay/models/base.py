@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 from assay import seeds
+from assay.data.base import Form
+from assay.models.front import behind, front_of
 from assay.registry import Method
 
 
@@ -23,3 +25,11 @@ class Architecture(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.torch_seed(seed, "initial weights"))
             return self.network(shape, classes)
+
+    def build_for(self, form: Form, *, seed: int) -> nn.Module:
+        """The same for records of a prepared data set, behind the first layer that they ask for.
+
+        Raises:
+            SpecError: this kind of network cannot take such records.
+        """
+        return behind(front_of(form), self.build(form.network_shape, form.classes, seed=seed))

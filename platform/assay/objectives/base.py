@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.registry import Method
 from assay.seeds import Draw
 from assay.threats import Bounds
@@ -25,6 +26,20 @@ class Batch:
     """Share of all steps that are done, 0 at the first."""
     teacher: nn.Module | None = None
     """The network that the stage before this one trained, in evaluation mode."""
+
+    def movable(self, model: nn.Module) -> tuple[Tensor, Bounds]:
+        """The records where an attack can move them, (n, ...), and what is valid there: of words, their vectors."""
+        vectors = word_vectors(model)
+        if vectors is None or self.x.is_floating_point():
+            return self.x, self.bounds
+        return continuous(model, self.x).detach(), vector_bounds(vectors)
+
+    def moved(self, model: nn.Module, crafted: Tensor) -> Tensor:
+        """What was crafted from ``movable``, with the gradient of the vectors that it was crafted from."""
+        if self.x.is_floating_point() or not crafted.is_floating_point():
+            return crafted
+        start = continuous(model, self.x)
+        return start + (crafted - start).detach()
 
 
 class Objective(Method):

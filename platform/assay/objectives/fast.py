@@ -26,11 +26,12 @@ class FastAdversarial(Objective):
     """Size of the step, in ε."""
 
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:
-        threat = Threat(norm="linf", epsilon=self.epsilon, bounds=batch.bounds)
-        start = random_start(batch.x, threat, batch.draw)
+        x, bounds = batch.movable(model)
+        threat = Threat(norm="linf", epsilon=self.epsilon, bounds=bounds)
+        start = random_start(x, threat, batch.draw)
         size = self.relative_step * self.epsilon
-        stepped, _ = ascend(model, batch.x, batch.y, threat, start=start, steps=1, step_size=size)
+        stepped, _ = ascend(model, x, batch.y, threat, start=start, steps=1, step_size=size)
         return stepped
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
-        return F.cross_entropy(model(crafted), batch.y, reduction="none")
+        return F.cross_entropy(model(batch.moved(model, crafted)), batch.y, reduction="none")

@@ -24,17 +24,18 @@ class AdversarialPGD(Objective):
     norm: Norm = "linf"
 
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:
-        threat = Threat(norm=self.norm, epsilon=self.epsilon, bounds=batch.bounds)
+        x, bounds = batch.movable(model)
+        threat = Threat(norm=self.norm, epsilon=self.epsilon, bounds=bounds)
         worst, _ = ascend(
             model,
-            batch.x,
+            x,
             batch.y,
             threat,
-            start=random_start(batch.x, threat, batch.draw),
+            start=random_start(x, threat, batch.draw),
             steps=self.steps,
             step_size=self.relative_step * self.epsilon / self.steps,
         )
         return worst
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
-        return F.cross_entropy(model(crafted), batch.y, reduction="none")
+        return F.cross_entropy(model(batch.moved(model, crafted)), batch.y, reduction="none")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from assay.data.base import Dataset
+from assay.data.splits import keeps_official
 from assay.errors import DataError, SpecError
 from assay.privacy.accounting import calibrate
 from assay.recipes import Recipe
@@ -28,7 +29,8 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
         SpecError: there is nothing to train on.
     """
     splitting = study.split
-    _needs_folds(study)
+    if not all(keeps_official(dataset, splitting) for dataset in datasets.values()):
+        _needs_folds(study)
     return [
         Trial(
             cohort=name,
@@ -43,10 +45,12 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
             evaluations=cohort.evaluations,
             data_digest=datasets[name].digest,
             dataset_name=datasets[name].name,
+            official=keeps_official(datasets[name], splitting),
         )
         for repeat in range(splitting.repeats)
         for fold in range(splitting.folds)
         for name, cohort in study.cohorts.items()
+        if fold == 0 or not keeps_official(datasets[name], splitting)
         for recipe_name, recipe in cohort.recipes.items()
     ]
 
@@ -70,15 +74,13 @@ def forecast(study: Study) -> Iterator[Forecast]:
     Raises:
         SpecError: there is nothing to train on, or there are more clients than records.
     """
-    _needs_folds(study)
     for name, cohort in study.cohorts.items():
-        total = _count(cohort)
-        records = None if total is None else _training_records(study, total)
+        runs, records = _extent(study, cohort)
         for recipe_name, recipe in cohort.recipes.items():
             yield Forecast(
                 cohort=name,
                 recipe=recipe_name,
-                trials=study.split.folds * study.split.repeats,
+                trials=runs * study.split.repeats,
                 records=records,
                 spends=_spends(recipe, records),
             )
@@ -89,18 +91,25 @@ def _needs_folds(study: Study) -> None:
         raise SpecError(f"split.folds is {study.split.folds}: training needs at least 2 folds")
 
 
-def _count(cohort: Cohort) -> int | None:
-    if cohort.dataset.records is not None:
-        return cohort.dataset.records
-    try:
-        return len(cohort.dataset.load())
-    except DataError:
-        return None
-
-
-def _training_records(study: Study, total: int) -> int:
-    outside = total - total // study.split.folds
-    return round(outside * (1 - study.split.validation - study.split.calibration))
+def _extent(study: Study, cohort: Cohort) -> tuple[int, int | None]:
+    """Trials of one repeat, and training records of each; None where the data are absent and their number unknown."""
+    source, settings = cohort.dataset, study.split
+    train, total, official = source.official_train, source.records, source.official_train is not None
+    if train is None and total is None:
+        try:
+            dataset = source.load()
+        except DataError:
+            dataset = None
+        total = None if dataset is None else len(dataset)
+        if dataset is not None and dataset.official is not None:
+            train, official = int((dataset.official == "train").sum()), True
+    if official and settings.official == "keep":
+        return 1, None if train is None else round(train * (1 - settings.calibration))
+    _needs_folds(study)
+    if total is None:
+        return settings.folds, None
+    outside = total - total // settings.folds
+    return settings.folds, round(outside * (1 - settings.validation - settings.calibration))
 
 
 def _spends(recipe: Recipe, records: int | None) -> str:

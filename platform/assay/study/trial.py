@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import assay
 from assay import seeds
 from assay.data.base import Dataset
-from assay.data.splits import Splitting, split
+from assay.data.splits import Split, Splitting, split
 from assay.evaluations.base import Evaluation, Subject, TrainingLog
 from assay.executors import Executor
 from assay.federated.lead import train_federated
@@ -27,9 +27,21 @@ from assay.models.base import Architecture
 from assay.recipes import Recipe
 from assay.results import Measurement, TrialRecord, judged
 from assay.training.checkpoints import from_bytes, load_weights, to_bytes
+from assay.training.feed import Decoded, Feed
 from assay.training.loop import Trainer
 
-_DEPENDENCIES = ("torch", "numpy", "scipy", "scikit-learn", "opacus", "dp-accounting", "flwr")
+_DEPENDENCIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "opacus",
+    "dp-accounting",
+    "flwr",
+    "gensim",
+    "pillow",
+    "wfdb",
+)
 _NOT_HASHED = ("report", "cluster", "tracking.py")
 
 
@@ -50,6 +62,8 @@ class Trial:
     evaluations: tuple[Evaluation, ...]
     data_digest: str
     dataset_name: str
+    official: bool = False
+    """Whether the data set's own split is used: then repeats vary the seed alone."""
 
     @property
     def id(self) -> str:
@@ -58,6 +72,8 @@ class Trial:
 
     @property
     def label(self) -> str:
+        if self.official:
+            return f"{self.cohort} · {self.recipe_name} · repeat {self.repeat + 1}"
         return f"{self.cohort} · {self.recipe_name} · fold {self.fold + 1}" + (
             f" · repeat {self.repeat + 1}" if self.repeat else ""
         )
@@ -84,7 +100,10 @@ class Trial:
         """All that is asked, as plain values."""
         return {
             "data": self.data_digest,
-            "split": self.splitting.model_dump(mode="json", exclude={"repeats"}),
+            "split": self.splitting.model_dump(
+                mode="json", exclude={"repeats", "folds"} if self.official else {"repeats"}
+            ),
+            "official": self.official,
             "fold": self.fold,
             "repeat": self.repeat,
             "seed": self.seed,
@@ -141,7 +160,8 @@ def train_trial(
 ) -> Trained:
     """Train the recipe: in this process, or where the executor hosts the clients of a federated one."""
     torch.set_num_threads(trial.threads)
-    rows = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed).train
+    dataset, parts_of_data = prepared(trial, dataset)
+    rows = parts_of_data.train
     if trial.recipe.federation is None:
         return Trained.of(*train_alone(trial, dataset, rows))
     parts = partition(
@@ -198,6 +218,22 @@ def in_stages(recipe: Recipe, train: Stage) -> tuple[nn.Module, TrainingLog]:
     return model, own if log is None else log.then(own)
 
 
+def prepared(trial: Trial, dataset: Dataset) -> tuple[Dataset, Split]:
+    """The records as the network takes them, and who is trained on and tested; learns from the training split alone."""
+    parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
+    if dataset.preparation is None:
+        return dataset, parts
+    key = (trial.data_digest, parts.train.tobytes(), trial.trial_seed)
+    if key not in _PREPARED:
+        _PREPARED.clear()
+        _PREPARED[key] = dataset.prepared(parts.train, seed=trial.trial_seed)
+    return _PREPARED[key], parts
+
+
+_PREPARED: dict[tuple[str, bytes, int], Dataset] = {}
+"""The last one: training and evaluation, and all recipes of a fold that follow each other, share it."""
+
+
 def train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, **settings: Any) -> tuple[nn.Module, TrainingLog]:
     """Train the recipe in this process, without its federation, on the given rows."""
 
@@ -213,7 +249,7 @@ def train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, **settings: An
 
 def evaluate(trial: Trial, dataset: Dataset, trained: Trained) -> list[Measurement]:
     """Ask every question of a trained model."""
-    parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
+    dataset, parts = prepared(trial, dataset)
     model, log = trained.open(network_of(trial, dataset))
     return ask(
         trial.evaluations,
@@ -238,7 +274,7 @@ def ask(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measureme
 
 def network_of(trial: Trial, dataset: Dataset) -> Callable[[], nn.Module]:
     """Makes the first network of the trial; picklable, so that a client can make it where it lives."""
-    return partial(trial.model.build, dataset.shape, dataset.classes, seed=trial.trial_seed)
+    return partial(trial.model.build_for, dataset.form, seed=trial.trial_seed)
 
 
 def trainer_of(
@@ -248,12 +284,19 @@ def trainer_of(
     return Trainer(
         network_of(trial, dataset)().to(device),
         recipe,
-        torch.from_numpy(dataset.x[rows]).to(device),
+        feed_of(dataset, rows, device),
         torch.from_numpy(dataset.y[rows]).to(device),
         bounds=dataset.bounds,
         classes=dataset.classes,
         **{"seed": trial.trial_seed, **settings},
     )
+
+
+def feed_of(dataset: Dataset, rows: np.ndarray, device: torch.device) -> Tensor | Feed:
+    """Records to learn from: in memory, unless they are of a kind that is decoded as it is needed."""
+    if isinstance(dataset.x, np.ndarray):
+        return torch.from_numpy(dataset.x[rows]).to(device)
+    return Decoded(dataset.x, dataset.y, rows, device=device)
 
 
 def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:

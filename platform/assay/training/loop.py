@@ -1,7 +1,7 @@
 """The one training loop. Objective, update and collective compose in it; nothing else trains."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.data.treatment import Treated, treat
-from assay.errors import TrainingError
+from assay.errors import IncompatibleRecipeError, TrainingError
 from assay.objectives.base import Batch
 from assay.privacy.accounting import Mechanism
 from assay.privacy.update import PrivateUpdate
@@ -17,6 +17,7 @@ from assay.recipes import Recipe, Training
 from assay.seeds import Draw
 from assay.threats import Bounds
 from assay.training.collective import Alone, Collective
+from assay.training.feed import Feed, InMemory
 from assay.training.update import PlainUpdate, Update, steps_per_epoch
 
 
@@ -29,7 +30,7 @@ class Trainer:
     Args:
         model: trained in place.
         recipe: one stage of it; its ``federation`` is not looked at; a federated client owns one trainer.
-        x: (n, ...) records to learn from, on any device, before the recipe's treatments.
+        x: (n, ...) records to learn from, on any device, before the recipe's treatments; or a ``Feed`` of them.
         y: (n,) labels.
         classes: number of classes; one above the greatest label by default.
         bounds: valid inputs, for objectives that perturb them.
@@ -44,7 +45,7 @@ class Trainer:
         self,
         model: nn.Module,
         recipe: Recipe,
-        x: Tensor,
+        x: Tensor | Feed,
         y: Tensor,
         *,
         bounds: Bounds,
@@ -58,7 +59,12 @@ class Trainer:
         training = recipe.training
         self.model = model
         self.treated: Treated | None = None
-        if recipe.data:
+        if any(not treatment.augments for treatment in recipe.data):
+            if not isinstance(x, Tensor):
+                raise IncompatibleRecipeError(
+                    "treatments of all records at once need them in memory, and these are streamed: "
+                    "treat them before, or use a data set that fits"
+                )
             self.treated = treat(
                 recipe.data,
                 x.cpu().numpy(),
@@ -78,9 +84,11 @@ class Trainer:
         self.optimizer = _optimizer(model, training)
         self._objective = recipe.objective
         self._training = training
-        self._x, self._y, self._bounds, self._seed = x, y, bounds, seed
+        self._feed = InMemory(x, y) if isinstance(x, Tensor) else x
+        self._augmentations = [treatment for treatment in recipe.data if treatment.augments]
+        self._bounds, self._seed = bounds, seed
         self._collective = collective or Alone()
-        self._teacher = None if teacher is None else teacher.to(x.device).eval().requires_grad_(False)
+        self._teacher = None if teacher is None else teacher.to(self._feed.device).eval().requires_grad_(False)
         self._anchor: list[Tensor] = []
         self._pull = 0.0
         if recipe.privacy is not None and recipe.privacy.noise == "entropy":
@@ -134,20 +142,32 @@ class Trainer:
 
     def _run_epoch(self) -> float:
         """One epoch; the mean loss of this worker's records, NaN if Poisson sampling gave it none."""
-        seen = [loss for _ in range(self.steps_per_epoch) if (loss := self._take_step()) is not None]
+        ahead = self.steps_per_epoch - self.step % self.steps_per_epoch
+        batches = [self._update.batch(self.step + place) for place in range(ahead)]
+        shares = [np.arange(self._collective.rank, len(batch), self._collective.size) for batch in batches]
+        fed = self._feed.follow([batch[own] for batch, own in zip(batches, shares, strict=True) if len(own)])
+        seen = [
+            loss
+            for batch, own in zip(batches, shares, strict=True)
+            if (loss := self._take_step(batch, own, fed)) is not None
+        ]
         mean = float(torch.stack(seen).mean()) if seen else float("nan")
         if (seen and not np.isfinite(mean)) or not all(bool(p.isfinite().all()) for p in self._parameters):
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
 
-    def _take_step(self) -> Tensor | None:
-        """One update; the mean loss of this worker's records, None if it had none."""
-        batch = self._update.batch(self.step)
-        positions = np.arange(self._collective.rank, len(batch), self._collective.size)
+    def _take_step(self, batch: np.ndarray, own: np.ndarray, fed: Iterator[tuple[Tensor, Tensor]]) -> Tensor | None:
+        """One update; the mean loss of this worker's records, None if it had none.
+
+        Args:
+            batch: positions of the records of all workers.
+            own: which of them are this worker's.
+            fed: gives this worker's records of one step after the other.
+        """
         loss = None
         gradients = [torch.zeros_like(p) for p in self._parameters]
-        if len(positions):
-            gradients, loss = self._own_gradients(batch, positions)
+        if len(own):
+            gradients, loss = self._own_gradients(*next(fed), own, total=len(batch))
         total = self._collective.sum(gradients)
         descended = self._update.finish(total, batch, self.step)
         if self._pull:
@@ -163,15 +183,16 @@ class Trainer:
         self.step += 1
         return loss
 
-    def _own_gradients(self, batch: np.ndarray, positions: np.ndarray) -> tuple[list[Tensor], Tensor]:
+    def _own_gradients(self, x: Tensor, y: Tensor, own: np.ndarray, *, total: int) -> tuple[list[Tensor], Tensor]:
         """Sum of the gradients of this worker's share of the batch, and its mean loss."""
         torch.manual_seed(seeds.torch_seed(self._seed, "layers", self.step, self._collective.rank))
-        rows = torch.from_numpy(batch[positions]).to(self._x.device)
+        for place, augmentation in enumerate(self._augmentations):
+            x = augmentation.augment(x, self._draw("augment", place, total=total, own=own))
         seen = Batch(
-            x=self._x[rows],
-            y=self._y[rows],
+            x=x,
+            y=y,
             bounds=self._bounds,
-            draw=Draw(seeds.stream(self._seed, "craft", self.step), total=len(batch), rows=positions),
+            draw=self._draw("craft", total=total, own=own),
             progress=self.step / self.total_steps,
             teacher=self._teacher,
         )
@@ -179,6 +200,9 @@ class Trainer:
             crafted = self._objective.craft(self.model, seen)
         losses = self._objective.losses(self.model, seen, crafted)
         return self._update.gradients(losses), losses.detach().mean()
+
+    def _draw(self, *purpose: str | int, total: int, own: np.ndarray) -> Draw:
+        return Draw(seeds.stream(self._seed, *purpose, self.step), total=total, rows=own)
 
     @property
     def _parameters(self) -> list[nn.Parameter]:
