@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from assay import seeds
 from assay.attacks.losses import misclassified
+from assay.models.batches import places
 from assay.registry import Method
 from assay.seeds import Draw
 from assay.threats import Threat
@@ -41,7 +43,7 @@ class Attack(Method):
 
     @final
     def run(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, seed: int) -> Attacked:
-        """Attack every record and judge the result with the model in evaluation mode.
+        """Attack every record, batch by batch, and judge the result with the model in evaluation mode.
 
         Args:
             model: from records to logits; left in the mode in which it came.
@@ -58,15 +60,24 @@ class Attack(Method):
         modes = {layer: layer.training for layer in model.modules()}
         model.eval()
         try:
-            proposed = self._propose(model, x, y, threat, seed) if threat.epsilon > 0 else x
-            return judge(model.eval(), x, y, proposed, threat)
+            return _joined(
+                [
+                    self._run_batch(model, x[place], y[place], threat, seeds.stream(seed, "attack", self.name, number))
+                    for number, place in enumerate(places(len(x), tuple(x.shape[1:])))
+                ]
+            )
         finally:
             for layer, training in modes.items():
                 layer.training = training
 
-    def _propose(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, seed: int) -> Tensor:
+    def _run_batch(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: np.random.Generator
+    ) -> Attacked:
+        proposed = self._propose(model, x, y, threat, Draw(generator, total=len(x))) if threat.epsilon > 0 else x
+        return judge(model.eval(), x, y, proposed, threat)
+
+    def _propose(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         """What the author's code makes of copies: the records and labels that it is judged by stay out of its reach."""
-        draw = Draw(seeds.stream(seed, "attack", self.name), total=len(x))
         try:
             return self.perturb(model, x.clone(), y.clone(), threat, draw).detach()
         except (RuntimeError, IndexError, ValueError):
@@ -90,6 +101,15 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, threat: Thre
     fooled = misclassified(logits, y)
     distance = threat.distance(perturbed, x).masked_fill(~fooled, torch.inf)
     return Attacked(x=perturbed, fooled=fooled, distance=distance, invalid=int((~answered).sum()))
+
+
+def _joined(parts: list[Attacked]) -> Attacked:
+    return Attacked(
+        x=torch.cat([part.x for part in parts]),
+        fooled=torch.cat([part.fooled for part in parts]),
+        distance=torch.cat([part.distance for part in parts]),
+        invalid=sum(part.invalid for part in parts),
+    )
 
 
 def _check_records(x: Tensor, threat: Threat) -> None:

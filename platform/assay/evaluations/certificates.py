@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import NonNegativeFloat
+import torch
+from pydantic import Field, NonNegativeFloat
+from torch import Tensor, nn
 
 from assay.bounds.interval import UnboundableError, certified
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.models.batches import places
 from assay.registry import register
 from assay.results import Finding, not_applicable
 from assay.threats import Threat
@@ -23,17 +26,20 @@ class Certificates(Evaluation):
     name: Literal["certificates"] = "certificates"
     epsilons: tuple[NonNegativeFloat, ...] = ()
     """Radii in the units of the data; those the data set proposes by default."""
+    records: int | None = Field(default=None, ge=10)
+    """Test records that are bounded, stratified; all by default."""
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
-        x, y = subject.records(subject.split.test)
-        groups = subject.groups(subject.split.test)
+        rows = subject.chosen(subject.split.test, self.records)
+        x, y = subject.records(rows)
+        groups = subject.groups(rows)
         radii = sorted({*(self.epsilons or subject.dataset.epsilons)} - {0.0})
-        about = {"norm": "linf", "units": subject.dataset.units, "method": "interval bounds"}
+        about = {"norm": "linf", "units": subject.space, "method": "interval bounds"}
         found: list[Finding] = []
         for epsilon in radii:
-            threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.dataset.bounds)
+            threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.bounds)
             try:
-                proven = certified(subject.model, x, y, threat)
+                proven = proven_right(subject.model, x, y, threat)
             except UnboundableError as error:
                 return [not_applicable("certified_accuracy", str(error), epsilon=radius, **about) for radius in radii]
             found.append(
@@ -48,3 +54,12 @@ class Certificates(Evaluation):
                 )
             )
         return found
+
+
+def proven_right(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+    """Which records interval bounds prove to be answered rightly, (n,) bool, batch by batch.
+
+    Raises:
+        UnboundableError: the network holds a layer through which no bound is known.
+    """
+    return torch.cat([certified(model, x[p], y[p], threat) for p in places(len(x), tuple(x.shape[1:]))])

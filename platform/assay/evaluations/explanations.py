@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from assay import seeds, statistics
 from assay.evaluations.base import Evaluation, Subject, estimated
-from assay.explain.base import Attribution
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.fidelity import deletion, insertion
 from assay.explain.integrated_gradients import integrated_gradients
+from assay.models.batches import respond
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.seeds import Draw
@@ -25,6 +25,10 @@ from assay.seeds import Draw
 # Both maps are a gradient times the same (record − baseline): that factor alone makes their rankings agree by about
 # one half where nothing of the weights is shared, so only what clearly exceeds it tells.
 _MOST_SIMILAR = 0.7
+_MOST_AVERAGED = 2000
+"""Records whose mean stands for a missing feature."""
+_ENTRIES_OF_A_FEATURE = {"text": -1, "image": 1}
+"""The axis along which entries make up one feature: of a word's vector, the channels of a pixel."""
 
 
 @register("evaluation")
@@ -32,21 +36,24 @@ class Explanations(Evaluation):
     """Integrated gradients beside SHAP: additivity, deletion and insertion against a random map, agreement, and time.
 
     A feature is "removed" by setting it to the mean of the training split, which is the baseline of integrated
-    gradients too; SHAP's background is a sample of that split. Without one, the given records stand in for it.
-    Integrated gradients also face the randomised-weights test.
+    gradients too; SHAP's background is a sample of that split. Without one, the given records stand in for it. Of text
+    a feature is a word, whose whole vector is removed as if nothing stood there; of an image, a pixel with all its
+    channels. Integrated gradients also face the randomised-weights test.
     """
 
     name: Literal["explanations"] = "explanations"
     points: int = Field(default=64, ge=2)
     """Quadrature points of integrated gradients."""
     shap_records: int = Field(default=50, ge=1)
-    """Test records that SHAP explains, the first ones; it costs as much as its background is large."""
+    """Of the explained records, how many SHAP explains too; it costs as much as its background is large."""
     shap_background: int = Field(default=50, ge=2)
     """Training records that stand for "nothing known" in SHAP."""
     draws: int = Field(default=200, ge=50)
+    records: int | None = Field(default=None, ge=2)
+    """Test records that are explained, stratified; all by default."""
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
-        rows = subject.split.test
+        rows = subject.chosen(subject.split.test, self.records)
         scene = _Scene.of(subject, rows)
         about = {"method": "integrated_gradients", "points": self.points, "replacement": scene.replacement}
         started = time.perf_counter()
@@ -64,9 +71,11 @@ class Explanations(Evaluation):
             _seconds(seconds, scene, about),
         ]
         found += [_complete(gradients.error), _sane(scene, gradients.values)]
-        return found + self._shap(_Scene.of(subject, rows[: self.shap_records]), gradients)
+        fewer = subject.chosen(rows, self.shap_records)
+        same = torch.from_numpy(np.searchsorted(rows, fewer)).to(subject.device)
+        return found + self._shap(_Scene.of(subject, fewer), gradients.values[same])
 
-    def _shap(self, scene: "_Scene", gradients: Attribution) -> list[Finding]:
+    def _shap(self, scene: "_Scene", gradients: Tensor) -> list[Finding]:
         """The same questions asked of SHAP, on fewer records, and how far the two maps agree."""
         names = ("additivity_error", "insertion_gain", "explanation_agreement")
         about = {"method": "shap", "replacement": scene.replacement}
@@ -81,7 +90,7 @@ class Explanations(Evaluation):
         except ExplanationError as error:
             return [not_applicable(name, str(error), **about) for name in names]
         seconds = time.perf_counter() - started
-        agreement = _rank_agreement(shap.values, gradients.values[: len(scene.x)])
+        agreement = _rank_agreement(scene.whole(shap.values), scene.whole(gradients))
         worst = float(shap.error.max())
         return [
             self._mean("additivity_error", shap.error, scene, "logits", about),
@@ -106,8 +115,9 @@ class Explanations(Evaluation):
 
     def _faithful(self, scene: "_Scene", values: Tensor, about: Mapping[str, object]) -> list[Finding]:
         """Deletion and insertion in the order of a map and in a random one, and what the map gains."""
-        noise = Draw(seeds.stream(scene.subject.seed, "random map"), total=len(scene.x)).uniform(scene.x)
-        maps = {str(about["method"]): values, "random": noise}
+        scores = scene.whole(values)
+        noise = Draw(seeds.stream(scene.subject.seed, "random map"), total=len(scene.x)).uniform(scores)
+        maps = {str(about["method"]): scores, "random": noise}
         found: list[Finding] = []
         for name, curve, sign in (("deletion", deletion, -1), ("insertion", insertion, 1)):
             areas = {
@@ -150,17 +160,30 @@ class _Scene:
     @classmethod
     def of(cls, subject: Subject, rows: np.ndarray) -> "_Scene":
         x, _ = subject.records(rows)
-        held, whose = _background(subject)
-        with torch.no_grad():
-            target = subject.model(x).argmax(1)
+        baseline, replacement = _nothing(subject, x)
         return cls(
             subject=subject,
             rows=rows,
             x=x,
-            target=target,
-            baseline=subject.records(held)[0].mean(0, keepdim=True),
-            replacement=f"mean of the {whose}",
+            target=respond(subject.model, x).argmax(1),
+            baseline=baseline,
+            replacement=replacement,
         )
+
+    def whole(self, values: Tensor) -> Tensor:
+        """One score a feature, broadcastable to the records: entries that make up one feature are added."""
+        axis = _ENTRIES_OF_A_FEATURE.get(self.subject.dataset.modality)
+        return values if axis is None else values.sum(axis, keepdim=True)
+
+
+def _nothing(subject: Subject, x: Tensor) -> tuple[Tensor, str]:
+    """What stands where a feature is missing, and what that is in words."""
+    if subject.dataset.modality == "text":
+        return torch.zeros_like(x[:1]), "padding, as if no word stood there"
+    held, whose = _background(subject)
+    some = subject.chosen(held, _MOST_AVERAGED)
+    told = f"mean of the {whose}" if len(some) == len(held) else f"mean of {len(some)} of the {whose}"
+    return subject.records(some)[0].mean(0, keepdim=True), told
 
 
 def _background(subject: Subject) -> tuple[np.ndarray, str]:
@@ -190,7 +213,7 @@ def _sane(scene: _Scene, values: Tensor) -> Check:
     """A map that survives random weights explains the data, not the model (Adebayo et al. 2018)."""
     other = _randomised(scene.subject.model, seeds.torch_seed(scene.subject.seed, "random weights"))
     random = integrated_gradients(other, scene.x, scene.target, baseline=scene.baseline).values
-    similarity = float(_rank_agreement(values, random).mean())
+    similarity = float(_rank_agreement(scene.whole(values), scene.whole(random)).mean())
     return Check(
         rule="randomised_weights",
         concerns="insertion_gain",

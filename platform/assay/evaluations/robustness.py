@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor
 
@@ -14,9 +13,11 @@ from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
 from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
-from assay.bounds.interval import UnboundableError, certified
+from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.certificates import proven_right
+from assay.models.batches import at_once, respond
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.threats import Norm, Threat
@@ -40,6 +41,8 @@ class Robustness(Evaluation):
     steps: int = Field(default=20, ge=1)
     """Of PGD."""
     carlini_wagner: CarliniWagner = CarliniWagner()
+    records: int | None = Field(default=None, ge=10)
+    """Test records that are attacked, stratified; all by default. Every figure says how many there were."""
 
     @model_validator(mode="after")
     def _radii_fit_the_norm(self) -> "Robustness":
@@ -57,8 +60,8 @@ class Robustness(Evaluation):
             "random_noise": RandomNoise(),
         }
         curves = {name: arena.curve(attack) for name, attack in attacks.items()}
-        about = {"norm": self.norm, "units": subject.dataset.units}
-        groups = subject.groups(subject.split.test)
+        about = {"norm": self.norm, "units": subject.space}
+        groups = subject.groups(arena.rows)
 
         def row(name: str, fooled: Tensor, **conditions: Any) -> Measurement:
             return share(name, ~fooled.cpu().numpy(), groups, seed=subject.seed, **conditions, **about)
@@ -72,7 +75,7 @@ class Robustness(Evaluation):
             row("worst_case_accuracy", fooled, epsilon=epsilon, attacks=list(attacks))
             for epsilon, fooled in worst_case(list(curves.values())).items()
         ]
-        unlimited = Threat(norm="l2", epsilon=float("inf"), bounds=subject.dataset.bounds)
+        unlimited = Threat(norm="l2", epsilon=float("inf"), bounds=subject.bounds)
         nearest = self.carlini_wagner.run(subject.model, arena.x, arena.y, unlimited, seed=subject.seed)
         return [*found, *self._checks(arena, curves, nearest), *self._distances(arena, nearest)]
 
@@ -94,7 +97,7 @@ class Robustness(Evaluation):
             max(doubled, key=lambda check: check.figure),
             max(noise, key=lambda check: check.figure),
             checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
-            *checks.model_behaviour(arena.subject.model, arena.x, arena.y),
+            *checks.model_behaviour(arena.subject.model, *arena.first),
         ]
 
     def _masking(self, arena: "_Arena", curves: "Curves") -> list[Check]:
@@ -117,7 +120,7 @@ class Robustness(Evaluation):
         A change that is shorter than ε in L2 is so in L∞: what C&W fooled within ε counts in either norm.
         """
         try:
-            proven = {e: certified(arena.subject.model, arena.x, arena.y, arena.base.at(e)) for e in arena.radii}
+            proven = {e: proven_right(arena.subject.model, arena.x, arena.y, arena.base.at(e)) for e in arena.radii}
         except UnboundableError:
             return []
         worst = worst_case(list(curves.values()))
@@ -135,8 +138,8 @@ class Robustness(Evaluation):
             why = "the model classifies no record correctly to begin with"
             return [not_applicable(name, why) for name in ("carlini_wagner_success", *_QUANTILES)]
         fooled, distance = nearest.fooled[right].cpu().numpy(), nearest.distance[right].cpu().double().numpy()
-        about = {"attack": attack.name, "norm": "l2", "units": subject.dataset.units, **_settings(attack)}
-        groups = subject.groups(subject.split.test)
+        about = {"attack": attack.name, "norm": "l2", "units": subject.space, **_settings(attack)}
+        groups = subject.groups(arena.rows)
         own = None if groups is None else groups[right.cpu().numpy()]
         found = [share("carlini_wagner_success", fooled, own, seed=subject.seed, **about)]
         for name, q in _QUANTILES.items():
@@ -181,6 +184,8 @@ class _Arena:
     """One model, its test records, and the radii at which they are attacked."""
 
     subject: Subject
+    rows: np.ndarray
+    """Their positions in the data set."""
     x: Tensor
     y: Tensor
     base: Threat
@@ -188,20 +193,27 @@ class _Arena:
 
     @classmethod
     def of(cls, subject: Subject, settings: Robustness) -> "_Arena":
-        x, y = subject.records(subject.split.test)
+        rows = subject.chosen(subject.split.test, settings.records)
+        x, y = subject.records(rows)
         return cls(
             subject=subject,
+            rows=rows,
             x=x,
             y=y,
-            base=Threat(norm=settings.norm, epsilon=0.0, bounds=subject.dataset.bounds),
+            base=Threat(norm=settings.norm, epsilon=0.0, bounds=subject.bounds),
             radii=tuple(sorted({0.0, *(settings.epsilons or subject.dataset.epsilons)})),
         )
 
     @property
     def right(self) -> Tensor:
         """Which records the model classifies correctly as they are, (n,)."""
-        with torch.no_grad():
-            return self.subject.model(self.x).argmax(1) == self.y
+        return respond(self.subject.model, self.x).argmax(1) == self.y
+
+    @property
+    def first(self) -> tuple[Tensor, Tensor]:
+        """As many records, and their labels, as the model can take at once."""
+        most = at_once(tuple(self.x.shape[1:]))
+        return self.x[:most], self.y[:most]
 
     @property
     def clean(self) -> float:

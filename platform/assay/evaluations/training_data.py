@@ -23,7 +23,7 @@ class TrainingData(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.log is None or subject.recipe is None:
             return [not_applicable(name, "Assay did not train this model") for name in _NAMES]
-        if not subject.recipe.data:
+        if not subject.log.treatment:
             return [not_applicable(name, "the recipe leaves its training records as they are") for name in _NAMES]
         counts = subject.log.treatment
         given, tampered, removed = counts["given"], counts["tampered"], counts["removed"]

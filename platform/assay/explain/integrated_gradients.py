@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.explain.base import Attribution
+from assay.models.batches import places
 
 
 def integrated_gradients(
@@ -22,11 +23,19 @@ def integrated_gradients(
         baseline: broadcasts to ``x``; what counts as "nothing".
         points: quadrature points.
     """
-    places, weights = np.polynomial.legendre.leggauss(points)
     start = baseline.to(x).expand_as(x)
+    parts = [
+        _attribute(model, x[place], target[place], start[place], points) for place in places(len(x), tuple(x.shape[1:]))
+    ]
+    return Attribution(values=torch.cat([p.values for p in parts]), error=torch.cat([p.error for p in parts]))
+
+
+def _attribute(model: nn.Module, x: Tensor, target: Tensor, start: Tensor, points: int) -> Attribution:
+    """One batch of them."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
     total = torch.zeros_like(x)
-    for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
-        point = (start + float(place) * (x - start)).detach().requires_grad_(True)
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        point = (start + float(node) * (x - start)).detach().requires_grad_(True)
         with torch.enable_grad():
             logit = model(point).gather(1, target[:, None]).sum()
             (gradient,) = torch.autograd.grad(logit, point)

