@@ -164,7 +164,8 @@ def fingerprint(model: str) -> str:
     sha = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".safetensors")):
         sha.update(path.name.encode())
-        sha.update(hashlib.file_digest(path.open("rb"), "sha256").digest())
+        with path.open("rb") as file:
+            sha.update(hashlib.file_digest(file, "sha256").digest())
     return sha.hexdigest()[:20]
 
 

@@ -1,0 +1,120 @@
+"""How does a model of text stand up to changed words, rather than to changed vectors?"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from assay import seeds
+from assay.attacks.word_substitution import budget, margin, neighbours_of, substitute, substitute_at_random
+from assay.data.embeddings import common_words, sentences_at
+from assay.evaluations.base import AT_ONCE, Evaluation, Subject, share
+from assay.models.front import word_vectors
+from assay.registry import register
+from assay.results import Check, Finding, not_applicable
+
+_MEASURED = "word_substitution_accuracy"
+
+
+@register("evaluation")
+class WordSubstitution(Evaluation):
+    """Accuracy under greedy substitution of words by neighbours, at several shares of words that may be changed.
+
+    Neighbours are taken from the vectors of the network itself, or, behind a frozen encoder, from its vectors of single
+    words. Words that occur in the same places are neighbours, antonyms among them: a changed text need not mean what
+    it meant.
+    """
+
+    name: Literal["word_substitution"] = "word_substitution"
+    shares: tuple[float, ...] = Field(default=(0.1, 0.2, 0.3), min_length=1)
+    """Of a text's words, how many may be changed; at least one."""
+    neighbours: int = Field(default=8, ge=1)
+    similarity: float = Field(default=0.5, ge=-1, le=1)
+    """Cosine that a neighbour must reach."""
+    smallest_count: int = Field(default=3, ge=1)
+    """Times that a word must occur in the training split to stand in for another."""
+    records: int | None = Field(default=200, ge=10)
+    """Test records that are attacked, stratified; None for all."""
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        dataset = subject.dataset
+        if dataset.language is None or dataset.written is None:
+            return [not_applicable(_MEASURED, f"these records are {dataset.modality}, not words")]
+        rows = subject.chosen(subject.split.test, self.records)
+        y, sentences = dataset.y[rows], sentences_at(dataset, rows)
+        near = self._near(subject, sentences)
+        about = {
+            "units": "share of a text's words",
+            "neighbours": self.neighbours,
+            "similarity": self.similarity,
+        }
+        most = max(self.shares)
+        attacked = substitute(lambda asked: _answer(subject, asked), sentences, y, near, share=most)
+        _assert_allowed(sentences, attacked.sentences, near, most)
+        # Judged again, not believed: a text counts as fooled if the model still errs on it.
+        confirmed = margin(_answer(subject, attacked.sentences), y) >= 0
+        found: list[Finding] = []
+        beaten = 0.0
+        for allowed in sorted({*self.shares}):
+            fooled = confirmed & (attacked.changed >= 0) & (attacked.changed <= budget(sentences, allowed))
+            generator = seeds.stream(subject.seed, "random words", str(allowed))
+            random = substitute_at_random(sentences, near, share=allowed, generator=generator)
+            confused = margin(_answer(subject, random), y) >= 0
+            beaten = max(beaten, float((~fooled & confused).mean()))
+            for attack, hits in (("greedy", ~fooled), ("random", ~confused)):
+                conditions = {"attack": attack, "share_of_words": allowed, **about}
+                found.append(share(_MEASURED, hits, subject.groups(rows), seed=subject.seed, **conditions))
+        return [*found, _random_loses(beaten)]
+
+    def _near(self, subject: Subject, sentences: list[list[str]]) -> dict[str, list[str]]:
+        """Neighbours of the words of some sentences, among the words of the training split."""
+        dataset = subject.dataset
+        held = subject.split.train if len(subject.split.train) else subject.split.test
+        known = set(common_words(dataset, held, self.smallest_count))
+        asked = sorted(known | {word for sentence in sentences for word in sentence})
+        table = word_vectors(subject.model)
+        if table is not None:
+            assert dataset.tokens is not None
+            places = {word: place for place, word in enumerate(dataset.tokens.words)}
+            asked = [word for word in asked if word in places]
+            vectors = table.detach().cpu().numpy()[[places[word] for word in asked]]
+        else:
+            assert dataset.language is not None
+            vectors = np.concatenate(
+                [
+                    dataset.language.encode([[word] for word in asked[start : start + AT_ONCE]]).sum(1)
+                    for start in range(0, len(asked), AT_ONCE)
+                ]
+            )
+        near = neighbours_of(asked, vectors, most=4 * self.neighbours, similarity=self.similarity)
+        return {word: [one for one in others if one in known][: self.neighbours] for word, others in near.items()}
+
+
+def _assert_allowed(
+    before: list[list[str]], after: list[list[str]], near: dict[str, list[str]], allowed: float
+) -> None:
+    """No text was changed in more places, or to other words, than was allowed."""
+    for old, new, most in zip(before, after, budget(before, allowed), strict=True):
+        moved = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
+        assert len(moved) <= most
+        assert all(b in near[a] for a, b in moved)
+
+
+def _answer(subject: Subject, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+    language = subject.dataset.language
+    assert language is not None
+    return subject.answers(
+        language.encode(sentences[start : start + AT_ONCE]) for start in range(0, len(sentences), AT_ONCE)
+    )
+
+
+def _random_loses(beaten: float) -> Check:
+    return Check(
+        rule="random_words_against_greedy",
+        concerns=_MEASURED,
+        verdict="warn" if beaten > 0.05 else "pass",
+        figure=beaten,
+        message=f"random substitution fools {beaten:.1%} of the texts that the greedy one could not (limit 5 %): the "
+        "greedy attack is too weak there",
+    )
