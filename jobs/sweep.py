@@ -42,6 +42,7 @@ def main(
         console.print("reading the study …", style="dim")
         from assay.cluster.session import environment, lasting, ray_session
         from assay.cluster.sweep import run_sweep
+        from assay.data.splits import keeps_official
         from assay.report.sweep import publish
         from assay.report.sweep import results as table_of
         from assay.study.progress import ConsoleWatcher
@@ -57,6 +58,8 @@ def main(
             raise SpecError(f"--folds {folds}: the study has {base.split.folds}")
         (one,) = base.cohorts.values()
         dataset = one.dataset.load()
+        if folds > 1 and keeps_official(dataset, base.split):
+            raise SpecError(f"--folds {folds}: {dataset.name} keeps its official split, which is one fold")
         radius = reference_epsilon(one, dataset)
         points = chosen.space(radius)
         sweep = Sweep(space=space, study=base, keys=tuple(points))

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.data.base import Dataset
-from assay.data.splits import Split, Splitting, split
+from assay.data.splits import Split, Splitting, keeps_official, split, stratified
 from assay.errors import DataError
 
 
-def dataset(y: np.ndarray, groups: np.ndarray | None = None) -> Dataset:
+def dataset(y: np.ndarray, groups: np.ndarray | None = None, official: np.ndarray | None = None) -> Dataset:
     return Dataset(
         name="made",
         x=np.arange(len(y), dtype=np.float32)[:, None],
@@ -24,6 +24,7 @@ def dataset(y: np.ndarray, groups: np.ndarray | None = None) -> Dataset:
         units="records",
         epsilons=(0.0,),
         groups=groups,
+        official=official,
     )
 
 
@@ -188,3 +189,81 @@ def test_a_search_looks_at_validation_records_and_never_at_test_records() -> Non
     assert np.array_equal(searched.test, usual.validation)
     assert len(searched.validation) == 0
     assert not set(usual.test) & {*searched.train, *searched.test}
+
+
+def published(validation: int = 20) -> Dataset:
+    """A hundred and twenty records whose publisher split them."""
+    parts_of = ["train"] * (80 - validation) + ["validation"] * validation + ["test"] * 40
+    return dataset(np.arange(120) % 2, official=np.array(parts_of))
+
+
+@pytest.mark.parametrize("repeat", [0, 3])
+def test_an_official_split_is_kept_whatever_the_repeat(repeat: int) -> None:
+    found = split(published(), Splitting(folds=5, repeats=5), fold=0, repeat=repeat, seed=repeat)
+    assert [part.tolist() for part in (found.train, found.validation, found.test)] == [
+        list(range(60)),
+        list(range(60, 80)),
+        list(range(80, 120)),
+    ]
+
+
+def test_what_an_official_split_lacks_is_drawn_from_its_training_records() -> None:
+    asked = Splitting(folds=5, validation=0.25, calibration=0.1)
+    one, other = (split(published(validation=0), asked, fold=0, repeat=repeat, seed=0) for repeat in (0, 1))
+    assert [len(part) for part in parts(one)] == [52, 20, 8, 40]
+    assert one.test.tolist() == list(range(80, 120))
+    assert np.array_equal(np.sort(np.concatenate(parts(one))), np.arange(120))
+    assert not np.array_equal(one.validation, other.validation)
+
+
+def test_an_official_split_may_be_ignored() -> None:
+    ignored = Splitting(folds=4, official="ignore")
+    assert keeps_official(published(), Splitting())
+    assert not keeps_official(published(), ignored)
+    tests = [split(published(), ignored, fold=fold, repeat=0, seed=0).test for fold in range(4)]
+    assert np.array_equal(np.sort(np.concatenate(tests)), np.arange(120))
+
+
+def test_a_search_for_settings_never_sees_official_test_records() -> None:
+    found = split(published(), Splitting(tested="validation"), fold=0, repeat=0, seed=0)
+    assert found.test.tolist() == list(range(60, 80))
+    assert not set(found.train.tolist()) & set(range(80, 120))
+
+
+@pytest.mark.parametrize(
+    ("official", "said"),
+    [
+        (np.array(["train"] * 100 + ["dev"] * 20), r"names \['dev'\]"),
+        (np.array(["train"] * 120), "no test records"),
+        (np.array(["test"] * 120), "no train records"),
+        (np.array(["train", "test"]), r"it has shape \(2,\)"),
+    ],
+)
+def test_an_official_split_that_is_none_is_refused(official: np.ndarray, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        dataset(np.arange(120) % 2, official=official)
+
+
+def test_a_group_that_straddles_an_official_split_is_named() -> None:
+    official = np.array(["train"] * 80 + ["test"] * 40)
+    groups = np.arange(120)
+    groups[90] = groups[3]
+    with pytest.raises(DataError, match=r"group '3' straddles the official split \(1 such groups\)"):
+        dataset(np.arange(120) % 2, groups, official)
+
+
+@given(labels(), st.integers(2, 30), st.integers(0, 9))
+def test_a_stratified_choice_holds_each_class_with_its_share(y: np.ndarray, most: int, seed: int) -> None:
+    rows = np.arange(len(y))[::-1][: len(y) - 1][::-1]
+    chosen = stratified(y, rows, most, seed=seed)
+    assert len(chosen) == min(most, len(rows))
+    assert set(chosen.tolist()) <= set(rows.tolist())
+    assert (np.diff(chosen) > 0).all()
+    for label in (0, 1):
+        assert abs((y[chosen] == label).sum() - len(chosen) * (y[rows] == label).mean()) <= 1
+
+
+def test_without_a_limit_every_row_is_chosen() -> None:
+    rows = np.array([4, 7, 9])
+    assert stratified(np.arange(10) % 2, rows, None, seed=0) is rows
+    assert stratified(np.arange(10) % 2, rows, 3, seed=0) is rows

@@ -42,10 +42,13 @@ class WordVectors(nn.Module):
     def __init__(self, tokens: Tokens) -> None:
         super().__init__()
         vectors = torch.from_numpy(tokens.vectors)
-        self.table = nn.Embedding.from_pretrained(vectors, freeze=not tokens.trainable, padding_idx=0)
+        self.table = nn.Embedding.from_pretrained(vectors, freeze=not tokens.trainable)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x if x.is_floating_point() else self.table(x)
+        if x.is_floating_point():
+            return x
+        # Not the layer's own padding: per-record gradients overlook it, and private noise would fill its vector.
+        return self.table(x) * (x != 0).unsqueeze(-1)
 
 
 def front_of(form: Form) -> nn.Module | None:
@@ -68,7 +71,7 @@ def word_vectors(model: nn.Module) -> Tensor | None:
 
 def vector_bounds(vectors: Tensor) -> Bounds:
     """What a valid vector is: between the extremes of the vocabulary, entry by entry; and padding stays padding."""
-    low, high = vectors.detach().amin(0).clamp_max(0), vectors.detach().amax(0).clamp_min(0)
+    low, high = vectors[1:].detach().amin(0).clamp_max(0), vectors[1:].detach().amax(0).clamp_min(0)
     room = 1e-6 + 1e-6 * torch.maximum(low.abs(), high.abs())
     return Bounds(low=(low - room).cpu(), high=(high + room).cpu(), padding=True)
 
