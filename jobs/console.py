@@ -12,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from assay.report.scorecard import Cell
+    from assay.statistics import Design
     from assay.study.spec import Study
     from assay.study.store import Store
 
@@ -56,11 +57,11 @@ def _mark(cell: "Cell") -> str:
 
 def print_scorecards(study: "Study", store: "Store") -> None:
     """The scorecard of each cohort, as the report shows it."""
-    from assay.report.page import cell_text, interval_text
+    from assay.report.page import cell_text, design_text, interval_text
     from assay.report.scorecard import scorecard
 
     frame = store.frame()
-    shown = ("accuracy", "auroc", "robust", "epsilon", "membership", "insertion", "seconds")
+    shown = ("accuracy", "f1", "auroc", "robust", "epsilon", "membership", "insertion", "seconds")
     for name in study.cohorts:
         card = scorecard(study, name, frame)
         columns = [column for column in card.evidence if column.key in shown]
@@ -76,7 +77,14 @@ def print_scorecards(study: "Study", store: "Store") -> None:
             for recipe in card.recipes
         ]
         console.print(table([name, *(column.title for column in columns)], rows))
-    console.print(
-        "mean over folds, corrected 95 % interval below; ▲ a warning, ✖ a failed check stands beside the figure in the report",
-        style="dim",
-    )
+        console.print(f"{design_text(card.design)}: {_below(card.design)}", style="dim", highlight=False)
+    console.print("▲ a warning, ✖ a failed check stands beside the figure in the report", style="dim")
+
+
+def _below(design: "Design") -> str:
+    """What stands below a figure, in a line."""
+    if design.runs == 1:
+        return "95 % interval over records below"
+    if design.official:
+        return "mean over seeds, below it the 95 % interval of test records and seeds together"
+    return "mean over folds, corrected 95 % interval below"

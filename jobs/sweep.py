@@ -57,7 +57,7 @@ def main(
         if folds > base.split.folds:
             raise SpecError(f"--folds {folds}: the study has {base.split.folds}")
         (one,) = base.cohorts.values()
-        dataset = one.dataset.load()
+        dataset = one.load()
         if folds > 1 and keeps_official(dataset, base.split):
             raise SpecError(f"--folds {folds}: {dataset.name} keeps its official split, which is one fold")
         radius = reference_epsilon(one, dataset)

@@ -6,6 +6,7 @@ its fields are its settings, its methods what it does. ``@register("attack")`` m
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
@@ -28,6 +29,16 @@ class Settings(BaseModel):
                 if key not in cls.model_fields:
                     raise ValueError(unknown("key", str(key), list(cls.model_fields)))
         return values
+
+
+def as_number(value: Any) -> Any:
+    """A fraction in words, such as ``8/255``, as the number that it is; anything else as it was given."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*", value) if isinstance(value, str) else None
+    return value if match is None or not float(match[2]) else float(match[1]) / float(match[2])
+
+
+Number = Annotated[float, BeforeValidator(as_number)]
+"""A number of a study file, which may be written as a fraction: radii of images are so many of 255 grey levels."""
 
 
 class Method(Settings):

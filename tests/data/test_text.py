@@ -88,11 +88,6 @@ def test_long_texts_are_cut_and_counted(load: Callable[..., Dataset]) -> None:
     assert "2 of 5 texts cut to their first 3 words" in dataset.preprocessing
 
 
-def test_so_many_of_each_class_and_part_can_be_asked_for(load: Callable[..., Dataset]) -> None:
-    assert len(load(split="part", records_per_class=1)) == 5
-    assert len(load(records_per_class=1)) == 2
-
-
 @pytest.mark.parametrize(
     ("content", "settings", "said"),
     [

@@ -1,14 +1,15 @@
 """Who is trained on and who is tested: stratified, and never one patient on both sides."""
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from assay import seeds
-from assay.data.base import PARTS, Dataset
+from assay.data.base import PARTS, Dataset, Lazy
 from assay.errors import DataError
 from assay.registry import Settings
 
@@ -89,6 +90,46 @@ def stratified(y: np.ndarray, rows: np.ndarray, most: int | None, *, seed: int) 
         own = order[y[rows][order] == label]
         rank[own] = (np.arange(len(own)) + 0.5) / len(own)
     return np.sort(rows[np.argsort(rank, kind="stable")[:most]])
+
+
+class Rows:
+    """``Lazy`` records that are some rows of others."""
+
+    def __init__(self, x: Lazy, rows: np.ndarray) -> None:
+        self._x, self._rows = x, rows
+        self.shape, self.dtype, self.ndim = (len(rows), *x.shape[1:]), x.dtype, x.ndim
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self._x[self._rows[rows]]
+
+    def fingerprint(self) -> str:
+        return f"{self._x.fingerprint()} {hashlib.sha256(self._rows.tobytes()).hexdigest()}"
+
+
+def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
+    """About so many records of a data set, each class of each part of its split with its share; its warnings say so."""
+    if most >= len(dataset):
+        return dataset
+    everyone = np.arange(len(dataset))
+    official = np.full(len(dataset), "") if dataset.official is None else dataset.official
+    parts = [everyone[official == part] for part in np.unique(official)]
+    chosen = [
+        stratified(dataset.y, part, max(dataset.classes, round(most * len(part) / len(dataset))), seed=seed)
+        for part in parts
+    ]
+    rows = np.sort(np.concatenate(chosen))
+    return replace(
+        dataset,
+        x=dataset.x[rows] if isinstance(dataset.x, np.ndarray) else Rows(dataset.x, rows),
+        y=dataset.y[rows],
+        groups=None if dataset.groups is None else dataset.groups[rows],
+        official=None if dataset.official is None else official[rows],
+        written=None if dataset.written is None else dataset.written[rows],
+        warnings=(*dataset.warnings, f"a stratified sample of {len(rows)} of {len(dataset)} records"),
+    )
 
 
 def _parts(dataset: Dataset, rows: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:

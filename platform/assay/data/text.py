@@ -51,8 +51,6 @@ class TextSource(Source):
     """Words of a text that are read; the rest is cut off."""
     embedding: choice_of("embedding") = Field(default="learned")  # type: ignore[valid-type]
     """How words become vectors: ``learned``, ``word2vec`` or ``encoder``."""
-    records_per_class: int | None = Field(default=None, ge=1)
-    """The first so many texts of each class of each part of the split; all by default."""
 
     classes: ClassVar[Mapping[str, str]] = {}
     """Label to name of class, in order."""
@@ -78,7 +76,7 @@ class TextSource(Source):
         return ()
 
     def load(self) -> Dataset:
-        documents = _first(self.documents(), self.records_per_class)
+        documents = self.documents()
         names = dict(self.classes_of(documents))
         strange = next((number for number, d in enumerate(documents) if d.label not in names), None)
         if strange is not None:
@@ -328,16 +326,3 @@ def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: 
             f"once and online, with python -c \"import datasets; datasets.load_dataset('{repository}')\"",
         ) from None
 
-
-def _first(documents: list[Document], most: int | None) -> list[Document]:
-    """The first so many of each class and part."""
-    if most is None:
-        return documents
-    seen: dict[tuple[str, str], int] = {}
-    kept = []
-    for document in documents:
-        key = (document.label, document.part)
-        seen[key] = seen.get(key, 0) + 1
-        if seen[key] <= most:
-            kept.append(document)
-    return kept

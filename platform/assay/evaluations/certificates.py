@@ -1,16 +1,16 @@
 """Which answers are proven to withstand every change within ε, whatever attack is ever invented?"""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 from torch import Tensor, nn
 
 from assay.bounds.interval import UnboundableError, certified
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.models.batches import places
-from assay.registry import register
+from assay.registry import Number, register
 from assay.results import Finding, not_applicable
 from assay.threats import Threat
 
@@ -24,7 +24,7 @@ class Certificates(Evaluation):
     """
 
     name: Literal["certificates"] = "certificates"
-    epsilons: tuple[NonNegativeFloat, ...] = ()
+    epsilons: tuple[Annotated[Number, Field(ge=0)], ...] = ()
     """Radii in the units of the data; those the data set proposes by default."""
     records: int | None = Field(default=None, ge=10)
     """Test records that are bounded, stratified; all by default."""

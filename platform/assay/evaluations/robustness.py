@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from assay.attacks.base import Attack, Attacked
@@ -18,7 +18,7 @@ from assay.evaluations import checks
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
 from assay.models.batches import at_once, respond
-from assay.registry import register
+from assay.registry import Number, register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.threats import Norm, Threat
 
@@ -36,7 +36,7 @@ class Robustness(Evaluation):
 
     name: Literal["robustness"] = "robustness"
     norm: Norm = "linf"
-    epsilons: tuple[NonNegativeFloat, ...] = ()
+    epsilons: tuple[Annotated[Number, Field(ge=0)], ...] = ()
     """Radii in the units of the data; those the data set proposes by default. 0 is always measured."""
     steps: int = Field(default=20, ge=1)
     """Of PGD."""

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from assay.attacks.pgd import ascend, random_start
 from assay.objectives.base import Batch, Objective
-from assay.registry import register
+from assay.registry import Number, register
 from assay.threats import Threat
 
 
@@ -20,7 +20,7 @@ class FastAdversarial(Objective):
     """
 
     name: Literal["fast"] = "fast"
-    epsilon: float = Field(gt=0)
+    epsilon: Number = Field(gt=0)
     """Radius of the examples, in the units of the data."""
     relative_step: float = Field(default=1.25, gt=0)
     """Size of the step, in ε."""

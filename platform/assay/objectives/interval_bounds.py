@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from assay.bounds.interval import worst_logits
 from assay.objectives.base import Batch, Objective
-from assay.registry import register
+from assay.registry import Number, register
 
 
 @register("objective")
@@ -20,7 +20,7 @@ class IntervalBounds(Objective):
     """
 
     name: Literal["interval_bounds"] = "interval_bounds"
-    epsilon: float = Field(gt=0)
+    epsilon: Number = Field(gt=0)
     """Radius (L∞) for which certificates are trained, in the units of the data."""
     final_kappa: float = Field(default=0.5, ge=0, le=1)
     """Weight of the plain loss at the end; 1 at the beginning."""

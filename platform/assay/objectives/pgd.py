@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from assay.attacks.pgd import ascend, random_start
 from assay.objectives.base import Batch, Objective
-from assay.registry import register
+from assay.registry import Number, register
 from assay.threats import Norm, Threat
 
 
@@ -17,7 +17,7 @@ class AdversarialPGD(Objective):
     """Cross-entropy on the records that PGD, from a random start, finds worst for the current weights."""
 
     name: Literal["pgd"] = "pgd"
-    epsilon: float = Field(gt=0)
+    epsilon: Number = Field(gt=0)
     """Radius of the examples, in the units of the data."""
     steps: int = Field(default=7, ge=1)
     relative_step: float = Field(default=2.5, gt=0)

@@ -84,7 +84,7 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
     study = Study.model_validate(yaml.safe_load(text)["study"])
     name = cohort_with(study, recipe, cohort=cohort)
     trial, asked = _asked(store, study, (name, recipe, fold - 1, repeat - 1))
-    dataset = study.cohorts[name].dataset.load()
+    dataset = study.cohorts[name].load()
     if asked.get("data", dataset.digest) != dataset.digest:
         raise DataError(
             f"{dataset.name}: the data have changed since {recipe!r} was trained on them; run the study again"

@@ -78,7 +78,7 @@ def evaluate_given(study: Study, store: Store, weights: str, *, environment: Map
     """
     started = time.perf_counter()
     cohort = study.cohorts["given"]
-    dataset = cohort.dataset.load()
+    dataset = cohort.load()
     model = cohort.model.build(dataset.shape, dataset.classes, seed=study.seed)
     tensors = read_weights(weights)
     load_weights(model, tensors, weights)

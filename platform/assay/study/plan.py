@@ -19,7 +19,7 @@ def load_datasets(study: Study) -> dict[str, Dataset]:
     Raises:
         DataError: a data set is absent or unusable.
     """
-    return {name: cohort.dataset.load() for name, cohort in study.cohorts.items()}
+    return {name: cohort.load() for name, cohort in study.cohorts.items()}
 
 
 def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
@@ -95,12 +95,12 @@ def _extent(study: Study, cohort: Cohort) -> tuple[int, int | None]:
     """Trials of one repeat, and training records of each; None where the data are absent and their number unknown."""
     source, settings = cohort.dataset, study.split
     train, total, official = source.official_train, source.records, source.official_train is not None
-    if train is None and total is None:
+    if cohort.records is not None or (train is None and total is None):
         try:
-            dataset = source.load()
+            dataset = cohort.load()
         except DataError:
             dataset = None
-        total = None if dataset is None else len(dataset)
+        total, train, official = None if dataset is None else len(dataset), None, False
         if dataset is not None and dataset.official is not None:
             train, official = int((dataset.official == "train").sum()), True
     if official and settings.official == "keep":

@@ -15,10 +15,11 @@ import assay.data
 import assay.evaluations
 import assay.models
 import assay.objectives  # noqa: F401
-from assay.data.splits import Splitting
+from assay.data.base import Dataset
+from assay.data.splits import Splitting, sampled
 from assay.errors import SpecError
 from assay.recipes import Recipe
-from assay.registry import Settings, choice_of, explain, unknown
+from assay.registry import Number, Settings, choice_of, explain, unknown
 
 _DEFAULT_EVALUATIONS = (
     "accuracy",
@@ -44,9 +45,20 @@ class Cohort(Settings):
     model: choice_of("model") = Field(default="mlp")  # type: ignore[valid-type]
     recipes: dict[Name, Recipe] = Field(min_length=1)
     """By name; the others are compared with the study's ``baseline``."""
-    reference_epsilon: float | None = Field(default=None, gt=0)
+    reference_epsilon: Annotated[Number, Field(gt=0)] | None = None
     """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
     evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
+    records: int | None = Field(default=None, ge=2)
+    """About so many records of the data set, stratified, for a quick look; all by default."""
+
+    def load(self) -> Dataset:
+        """The data of this cohort.
+
+        Raises:
+            DataError: they are absent or unusable.
+        """
+        dataset = self.dataset.load()
+        return dataset if self.records is None else sampled(dataset, self.records, seed=0)
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> "Cohort":
@@ -174,18 +186,27 @@ def _pair(assignment: str) -> tuple[str, Any]:
         raise SpecError(f"--set {assignment!r}: {match[2]!r} is not readable as YAML") from None
 
 
+_METHODS = ("dataset", "model", "objective", "embedding", "foreign")
+"""Keys whose value may be the bare name of a method; who then sets one of its settings means that method."""
+
+
 def _merge(base: Any, change: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(change, dict)):
         return copy.deepcopy(change)
+    base = {key: _spelt_out(key, value) if isinstance(change.get(key), dict) else value for key, value in base.items()}
     return {
         key: _merge(base[key], change[key]) if key in base and key in change else copy.deepcopy({**base, **change}[key])
         for key in [*base, *(key for key in change if key not in base)]
     }
 
 
+def _spelt_out(key: str, value: Any) -> Any:
+    return {"name": value} if key in _METHODS and isinstance(value, str) else value
+
+
 def _assign(raw: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        deeper = raw.setdefault(key, {})
+        deeper = raw[key] = _spelt_out(key, raw.get(key, {}))
         if not isinstance(deeper, dict):
             raise SpecError(f"--set {'.'.join(keys)}: {key!r} is {deeper!r} here, which has no keys of its own")
         raw = deeper

@@ -123,11 +123,16 @@ class Store:
             self._move(trial, "superseded", "trials")
 
     def frame(self) -> pd.DataFrame:
-        """Every row of every stored trial, ``conditions`` as mappings, and the ``cohort`` it was asked for."""
-        cohorts = {trial: about.get("asked", {}).get("cohort", "") for trial, about in self._abouts()}
-        tables = [self._read(trial) for trial in sorted(cohorts)]
+        """Every row of every stored trial, ``conditions`` as mappings.
+
+        Beside it stand the ``cohort`` it was asked for and whether an ``official`` split was used.
+        """
+        asked = {trial: about.get("asked", {}) for trial, about in self._abouts()}
+        tables = [self._read(trial) for trial in sorted(asked)]
         frame = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
-        frame["cohort"] = frame["trial"].map(cohorts).astype(object)
+        frame["cohort"] = [asked[trial].get("cohort", "") for trial in frame["trial"]]
+        frame["official"] = [bool(asked[trial].get("official", False)) for trial in frame["trial"]]
+        frame = frame.astype({"cohort": object, "official": bool})
         frame["conditions"] = [json.loads(text) for text in frame["conditions"]]
         frame["warnings"] = [list(warnings) for warnings in frame["warnings"]]
         return frame

@@ -278,13 +278,24 @@ def network_of(trial: Trial, dataset: Dataset) -> Callable[[], nn.Module]:
 
 
 def trainer_of(
-    trial: Trial, dataset: Dataset, rows: np.ndarray, *, recipe: Recipe, device: torch.device, **settings: Any
+    trial: Trial,
+    dataset: Dataset,
+    rows: np.ndarray,
+    *,
+    recipe: Recipe,
+    device: torch.device,
+    feed: Feed | None = None,
+    **settings: Any,
 ) -> Trainer:
-    """A trainer of one stage of the trial's recipe on some of its records."""
+    """A trainer of one stage of the trial's recipe on some records of a prepared data set.
+
+    Args:
+        feed: brings those records; ``feed_of`` does by default.
+    """
     return Trainer(
         network_of(trial, dataset)().to(device),
         recipe,
-        feed_of(dataset, rows, device),
+        feed_of(dataset, rows, device) if feed is None else feed,
         torch.from_numpy(dataset.y[rows]).to(device),
         bounds=dataset.bounds,
         classes=dataset.classes,
