@@ -68,9 +68,10 @@ class Check:
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def judges(self, measurement: Measurement) -> bool:
-        """Whether a measurement is what this check looked at; one of an attack or a method judges that one alone."""
+        """Whether this check looked at a measurement; one of an attack, method or corruption judges that one alone."""
         return measurement.name == self.concerns and all(
-            self.conditions.get(key) in (None, measurement.conditions.get(key)) for key in ("attack", "method")
+            self.conditions.get(key) in (None, measurement.conditions.get(key))
+            for key in ("attack", "method", "corruption")
         )
 
     def measurement(self) -> Measurement:

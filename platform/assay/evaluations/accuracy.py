@@ -47,7 +47,7 @@ class Accuracy(Evaluation):
             found[0] = found[0].warn(f"fail: {why}")
             found += [not_applicable(name, why) for name in (*_CURVES, "sensitivity", "specificity")]
         else:
-            probability = _softmax(logits)
+            probability = softmax(logits)
             found += self._bootstrapped(y, probability, groups, subject.seed)
             found += self._operating_point(subject, y, probability)
         return found + self._by_group(y, logits, correct, groups, subject.seed)
@@ -64,7 +64,7 @@ class Accuracy(Evaluation):
             about = {"group": str(group)}
             rows = [share("accuracy", correct[own], None, seed=seed)]
             if own.sum() >= self.smallest_group and np.isfinite(logits[own]).all():
-                rows += self._bootstrapped(y[own], _softmax(logits[own]), None, seed)
+                rows += self._bootstrapped(y[own], softmax(logits[own]), None, seed)
             found += [replace(row, name=f"subgroup_{row.name}", conditions={**row.conditions, **about}) for row in rows]
         return found
 
@@ -117,7 +117,7 @@ class Accuracy(Evaluation):
             threshold, chosen_on = 0.5, "fixed"
             warnings = ("no validation records: the threshold is 0.5, not an operating point",)  # type: ignore[assignment]
         else:
-            scores = _softmax(subject.logits(held))[:, 1]
+            scores = softmax(subject.logits(held))[:, 1]
             threshold = operating_threshold(subject.dataset.y[held], scores, self.sensitivity)
         positive = probability[:, 1] >= threshold
         conditions = {"threshold": threshold, "chosen_on": chosen_on, "target_sensitivity": self.sensitivity}
@@ -141,13 +141,18 @@ def operating_threshold(y: np.ndarray, scores: np.ndarray, sensitivity: float) -
 
 def calibration_error(y: np.ndarray, probability: np.ndarray, bins: int) -> float:
     """Expected calibration error over equal-width bins of confidence (Guo et al. 2017, arXiv:1706.04599)."""
-    confidence, correct = probability.max(1), probability.argmax(1) == y
+    return expected_calibration_error(probability.argmax(1) == y, probability.max(1), bins)
+
+
+def expected_calibration_error(correct: np.ndarray, confidence: np.ndarray, bins: int) -> float:
+    """The same from what was right, (n,) bool, and how sure the model was of it, (n,)."""
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(place, correct - confidence, bins)
-    return float(np.abs(gaps).sum() / len(y))
+    return float(np.abs(gaps).sum() / len(correct))
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(n, classes) probabilities of finite logits."""
     raised = np.exp(logits - logits.max(1, keepdims=True))
     return raised / raised.sum(1, keepdims=True)
 
