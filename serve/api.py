@@ -78,7 +78,7 @@ def _inference(api: FastAPI, model: ServedModel, card: Card) -> None:
         return m.ModelMetadata(
             name=card.name,
             versions=[card.trial],
-            inputs=[m.TensorInfo(name="records", datatype="FP32", shape=[-1, *dataset.shape])],
+            inputs=[_input(model)],
             outputs=[
                 m.TensorInfo(name="probabilities", datatype="FP32", shape=[-1, dataset.classes]),
                 m.TensorInfo(name="class_index", datatype="INT64", shape=[-1]),
@@ -87,8 +87,8 @@ def _inference(api: FastAPI, model: ServedModel, card: Card) -> None:
             feature_names=list(dataset.feature_names),
             units=dataset.units,
             preprocessing=dataset.preprocessing,
-            low=np.broadcast_to(dataset.low, dataset.shape).tolist(),
-            high=np.broadcast_to(dataset.high, dataset.shape).tolist(),
+            low=[] if model.reads_text else np.broadcast_to(dataset.low, dataset.shape).tolist(),
+            high=[] if model.reads_text else np.broadcast_to(dataset.high, dataset.shape).tolist(),
             epsilons=list(dataset.epsilons),
             explanations=["integrated_gradients"] + ([] if model.unexplained else ["shap"]),
             certificates=not model.unbounded,
@@ -98,6 +98,8 @@ def _inference(api: FastAPI, model: ServedModel, card: Card) -> None:
     def infer(name: str, request: m.InferRequest) -> m.InferResponse:
         _known(card, name)
         (tensor,) = request.inputs
+        if model.reads_text:
+            raise RefusedError(f"this model reads texts: send them to /v1/models/{card.name}:predict")
         probabilities = model.probabilities(model.records(_nested(tensor, dataset.shape)))
         outputs = [
             m.OutputTensor(
@@ -182,6 +184,12 @@ def _kserve(api: FastAPI, model: ServedModel, card: Card) -> None:
                 for k, row in zip(target.tolist(), proven.tolist(), strict=True)
             ],
         )
+
+
+def _input(model: ServedModel) -> m.TensorInfo:
+    if model.reads_text:
+        return m.TensorInfo(name="records", datatype="BYTES", shape=[-1])
+    return m.TensorInfo(name="records", datatype="FP32", shape=[-1, *model.dataset.shape])
 
 
 def _known(card: Card, name: str) -> None:

@@ -13,7 +13,10 @@ class Request(BaseModel):
 
 Records = Annotated[
     list[Any],
-    Field(min_length=1, description="Records, nested in their shape, in the units and bounds that the metadata give."),
+    Field(
+        min_length=1,
+        description="Records, nested in their shape, in the units and bounds that the metadata give; or texts.",
+    ),
 ]
 
 
@@ -89,7 +92,7 @@ class ModelMetadata(BaseModel):
     feature_names: list[str]
     units: str
     preprocessing: str
-    low: list[Any] = Field(description="Least valid value of each input, in the shape of a record.")
+    low: list[Any] = Field(description="Least valid value of each input, in the shape of a record; empty for texts.")
     high: list[Any] = Field(description="Greatest valid value of each input, in the shape of a record.")
     epsilons: list[float] = Field(description="Radii for which certificates are given by default.")
     explanations: list[str] = Field(description="Methods that can explain this model.")
@@ -122,7 +125,9 @@ class PredictResponse(BaseModel):
 
 class Explanation(BaseModel):
     class_name: str = Field(description="The predicted class, whose logit is explained.")
-    attributions: list[Any] = Field(description="What each input adds to the logit, in the shape of a record.")
+    attributions: list[Any] = Field(
+        description="What each input adds to the logit, in the shape of a record; of a text, what each word adds."
+    )
     error: float = Field(description="How far the attributions are from adding up to the change of the logit.")
 
 

@@ -1,6 +1,7 @@
 """The model that answers: predictions, explanations and certificates of records that have been checked."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ from torch import Tensor
 
 from assay import seeds
 from assay.bounds.interval import UnboundableError, certified
+from assay.data.base import Language
+from assay.data.text import words_of
 from assay.explain.base import Attribution
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.integrated_gradients import integrated_gradients
+from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.study.finished import Finished
 from assay.threats import Threat
 
@@ -34,7 +38,8 @@ class ServedModel:
         self.finished = finished
         self.dataset = finished.dataset
         self._model = finished.model.requires_grad_(False)
-        self._bounds = finished.dataset.bounds
+        vectors = word_vectors(self._model)
+        self._bounds = finished.dataset.bounds if vectors is None else vector_bounds(vectors)
         self._low, self._high = (
             np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
         )
@@ -44,14 +49,20 @@ class ServedModel:
         self.unexplained = self._try_shap()
         self.unbounded = self._try_bounds()
 
+    @property
+    def reads_text(self) -> bool:
+        return self.dataset.language is not None
+
     def records(self, given: list[Any], *, most: int = MOST_RECORDS) -> Tensor:
-        """Records as the model takes them, (n, ...) float32.
+        """Records as the model takes them, (n, ...) float32; of a model of text, from texts.
 
         Raises:
             RefusedError: too many, no numbers, of another shape, or out of bounds; names the record and the input.
         """
         if len(given) > most:
             raise RefusedError(f"at most {most} records a call; {len(given)} were sent")
+        if self.dataset.language is not None:
+            return self._read(self.dataset.language, given)
         try:
             array = np.asarray(given)
         except ValueError:
@@ -75,20 +86,25 @@ class ServedModel:
         return self._model(x).softmax(1).numpy()
 
     def explain(self, x: Tensor, method: str) -> tuple[np.ndarray, Attribution]:
-        """The predicted class of each record, (n,), and what each input adds to its logit.
+        """The predicted class of each record, (n,), and what each input, or each word, adds to its logit.
 
         Raises:
             RefusedError: SHAP cannot follow this model.
         """
         with torch.no_grad():
+            x = continuous(self._model, x)
             target = self._model(x).argmax(1)
         if method == "shap":
             if self.unexplained:
                 raise RefusedError(self.unexplained)
             with self._one_at_a_time:
-                return target.numpy(), deep_shap(self._model, x, target, background=self._background)
-        baseline = self._background.mean(0, keepdim=True)
-        return target.numpy(), integrated_gradients(self._model, x, target, baseline=baseline, points=_POINTS)
+                found = deep_shap(self._model, x, target, background=self._background)
+        else:
+            baseline = self._background.mean(0, keepdim=True)
+            found = integrated_gradients(self._model, x, target, baseline=baseline, points=_POINTS)
+        if self.dataset.language is not None:
+            found = replace(found, values=found.values.sum(-1))
+        return target.numpy(), found
 
     def certify(self, x: Tensor, epsilons: list[float]) -> tuple[np.ndarray, np.ndarray]:
         """The predicted class of each record, (n,), and for each radius whether it is proven to stay, (n, radii).
@@ -99,10 +115,18 @@ class ServedModel:
         if self.unbounded:
             raise RefusedError(self.unbounded)
         with torch.no_grad():
+            x = continuous(self._model, x)
             target = self._model(x).argmax(1)
         threats = [Threat(norm="linf", epsilon=epsilon, bounds=self._bounds) for epsilon in epsilons]
         proven = torch.stack([certified(self._model, x, target, threat) for threat in threats], dim=1)
         return target.numpy(), proven.numpy()
+
+    def _read(self, language: Language, given: list[Any]) -> Tensor:
+        """Texts as the model takes them."""
+        for number, text in enumerate(given):
+            if not isinstance(text, str) or not words_of(text):
+                raise RefusedError(f"record {number} is no text: this model reads strings of at least one word")
+        return torch.from_numpy(language.encode([words_of(text) for text in given]))
 
     def _named(self, place: list[int]) -> str:
         if not self.dataset.feature_names:
@@ -121,7 +145,7 @@ class ServedModel:
         return ""
 
     def _try_bounds(self) -> str:
-        x = self._bounds.clip(torch.zeros(1, *self.dataset.shape))
+        x = self._bounds.clip(torch.zeros(1, *self.dataset.form.network_shape))
         threat = Threat(norm="linf", epsilon=0.1, bounds=self._bounds)
         try:
             certified(self._model, x, torch.zeros(1, dtype=torch.long), threat)
@@ -136,6 +160,8 @@ def _background(finished: Finished) -> tuple[Tensor, str]:
     Of a private model none of the training records: its ε does not pay for what an explanation tells of them.
     """
     dataset = finished.dataset
+    if dataset.language is not None:
+        return torch.zeros(1, *dataset.form.network_shape), "padding, as if no word stood there"
     if finished.private:
         return dataset.bounds.clip(torch.zeros(1, *dataset.shape)), "a record of zeros: training records stay private"
     rows = finished.split.train if len(finished.split.train) else finished.split.test

@@ -16,6 +16,7 @@ from assay.registry import build
 from assay.study.given import RECIPE as GIVEN
 from assay.study.spec import Cohort, Study, cohort_with
 from assay.study.store import Store
+from assay.study.trial import seed_of
 from assay.training.checkpoints import from_bytes, load_weights
 
 
@@ -91,6 +92,8 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
         )
     given = recipe == GIVEN and "recipe" not in asked
     splitting = study.split if given else Splitting.model_validate(asked["split"])
+    parts = split(dataset, splitting, fold=fold - 1, repeat=repeat - 1, seed=study.seed)
+    dataset = dataset.prepared(parts.train, seed=seed_of(study.seed, fold=fold - 1, repeat=repeat - 1))
     return Finished(
         trial=trial,
         study=study,
@@ -101,7 +104,7 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
         recipe=None if given else Recipe.model_validate(asked["recipe"]),
         model=_model(store, trial, _architecture(study.cohorts[name], asked), dataset),
         dataset=dataset,
-        split=split(dataset, splitting, fold=fold - 1, repeat=repeat - 1, seed=study.seed),
+        split=parts,
         frame=store.frame(),
     )
 
@@ -138,6 +141,6 @@ def _model(store: Store, trial: str, architecture: Architecture, dataset: Datase
             f"the weights of trial {trial} are not in {store.location!r}; run the study again with --force"
         )
     tensors, _ = from_bytes(content, f"checkpoint of trial {trial}")
-    model = architecture.build(dataset.shape, dataset.classes, seed=0)
+    model = architecture.build_for(dataset.form, seed=0)
     load_weights(model, tensors, f"checkpoint of trial {trial}")
     return model.eval()

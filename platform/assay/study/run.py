@@ -170,9 +170,13 @@ def _evaluate_item(item: tuple[Trial, Trained | None], datasets: Mapping[str, Da
 
 
 def _record_of(outcome: Outcome, items: list[tuple[Trial, Trained | None]]) -> TrialRecord:
-    if outcome.value is not None:
-        return outcome.value
-    return _failed(items[outcome.index][0], RuntimeError(outcome.error), 0.0)
+    trial, record = items[outcome.index][0], outcome.value
+    if record is None:
+        return _failed(trial, RuntimeError(outcome.error), 0.0)
+    if record.trial != trial.id:
+        why = "its worker runs another version of Assay or of its dependencies than this job; bring both to one version"
+        return _failed(trial, RuntimeError(why), record.seconds)
+    return record
 
 
 def _failed(trial: Trial, error: Exception, seconds: float) -> TrialRecord:

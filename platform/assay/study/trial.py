@@ -81,7 +81,7 @@ class Trial:
     @property
     def trial_seed(self) -> int:
         """The same for every recipe of a fold: recipes are compared in pairs."""
-        return seeds.derive(self.seed, "repeat", self.repeat, "fold", self.fold)
+        return seed_of(self.seed, fold=self.fold, repeat=self.repeat)
 
     def record(self, **found: Any) -> TrialRecord:
         """What became of this trial: measurements and weights, or an error."""
@@ -115,6 +115,11 @@ class Trial:
             "cohort": self.cohort,
             "evaluations": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
         }
+
+
+def seed_of(seed: int, *, fold: int, repeat: int) -> int:
+    """The seed of all trials of one fold and repeat."""
+    return seeds.derive(seed, "repeat", repeat, "fold", fold)
 
 
 @dataclass(frozen=True, kw_only=True)
