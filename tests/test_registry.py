@@ -9,7 +9,7 @@ from assay import registry
 from assay.attacks.pgd import PGD
 from assay.errors import SpecError
 from assay.models.mlp import MLP
-from assay.registry import Method, Settings, build, choice_of, names, register
+from assay.registry import Method, Settings, as_number, build, choice_of, names, register
 
 
 @pytest.fixture(autouse=True)
@@ -106,3 +106,10 @@ def test_a_chosen_method_is_written_out_in_full() -> None:
     assert held.model_dump()["attack"] == PGD(steps=3).model_dump()
     assert Holder.model_validate_json(held.model_dump_json()) == held
     assert Holder().attack == PGD()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("8/255", 8 / 255), (" 0.5 / 255 ", 0.5 / 255), (0.1, 0.1), ("0.1", "0.1"), ("1/0", "1/0")]
+)
+def test_a_fraction_is_the_number_that_it_is(written: object, meant: object) -> None:
+    assert as_number(written) == meant

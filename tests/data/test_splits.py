@@ -1,6 +1,7 @@
 """Splits are disjoint, complete and stratified, and no patient is on both sides."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.data.base import Dataset
-from assay.data.splits import Split, Splitting, keeps_official, split, stratified
+from assay.data.splits import Split, Splitting, keeps_official, sampled, split, stratified
 from assay.errors import DataError
 
 
@@ -267,3 +268,43 @@ def test_without_a_limit_every_row_is_chosen() -> None:
     rows = np.array([4, 7, 9])
     assert stratified(np.arange(10) % 2, rows, None, seed=0) is rows
     assert stratified(np.arange(10) % 2, rows, 3, seed=0) is rows
+
+
+class Numbers:
+    """Records that are computed when they are asked for."""
+
+    ndim, dtype = 2, np.dtype(np.float32)
+
+    def __init__(self, n: int) -> None:
+        self.shape = (n, 1)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows, np.float32)[:, None]
+
+    def fingerprint(self) -> str:
+        return "numbers"
+
+
+def test_a_sample_keeps_the_shares_of_parts_and_classes_and_says_so() -> None:
+    found = sampled(published(), 30, seed=0)
+    assert found.official is not None
+    assert {part: int((found.official == part).sum()) for part in ("train", "validation", "test")} == {
+        "train": 15,
+        "validation": 5,
+        "test": 10,
+    }
+    assert abs(found.y.mean() - 0.5) < 0.1
+    assert found.warnings == ("a stratified sample of 30 of 120 records",)
+    assert sampled(published(), 120, seed=0).warnings == ()
+
+
+def test_records_and_labels_of_a_sample_belong_together_decoded_or_not() -> None:
+    whole = published()
+    behind = replace(whole, x=Numbers(len(whole)))
+    near, far = sampled(whole, 30, seed=0), sampled(behind, 30, seed=0)
+    assert np.array_equal(near.x[:, 0].astype(int) % 2, near.y)
+    assert np.array_equal(far.x[np.arange(5)], near.x[:5])
+    assert far.digest not in (near.digest, sampled(behind, 40, seed=0).digest, behind.digest)

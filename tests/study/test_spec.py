@@ -309,3 +309,19 @@ def test_the_first_cohort_that_has_the_recipe_is_taken(raw: Callable[..., dict[s
     assert list(only(two, cohort=None, recipe="rare", fold=1).cohorts) == ["other"]
     with pytest.raises(SpecError, match="unknown recipe 'standard'; allowed: slow, rare"):
         only(two, cohort="other", recipe="standard", fold=1)
+
+
+def test_a_setting_of_a_bare_name_is_a_setting_of_that_method(file: Callable[..., Path]) -> None:
+    def bare(raw: dict[str, Any]) -> None:
+        raw["cohorts"]["made"]["model"] = "mlp"
+        raw["presets"] = {"wide": {"cohorts": {"made": {"model": {"hidden": [9]}}}}}
+
+    path = file(bare)
+    given = read_study(str(path), ("cohorts.made.model.hidden=[7]",), folder=path.parent)
+    preset = read_study(str(path), ("preset=wide",), folder=path.parent)
+    assert [study.cohorts["made"].model.hidden for study in (given, preset)] == [(7,), (9,)]
+
+
+def test_radii_may_be_fractions(file: Callable[..., Path]) -> None:
+    path = file(at("cohorts", "made", "recipes", "standard", "objective", value={"name": "pgd", "epsilon": "8/255"}))
+    assert read_study(str(path), folder=path.parent).cohorts["made"].recipes["standard"].objective.epsilon == 8 / 255
