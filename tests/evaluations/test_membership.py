@@ -154,3 +154,29 @@ def test_repeated_records_of_a_patient_widen_the_interval(
 def test_an_impossible_rate_is_refused(rate: float) -> None:
     with pytest.raises(SpecError, match="false_positive_rates"):
         build("evaluation", {"name": "membership", "false_positive_rates": [rate]})
+
+
+def test_non_members_of_an_official_split_come_from_the_pool_of_the_members(
+    make: Make, records: tuple[np.ndarray, np.ndarray], overfitted: nn.Module, log: Callable[..., Any], one: One
+) -> None:
+    x, y = records
+    # The test records are of another kind: to tell them from members is to tell kinds apart, not members.
+    x = np.concatenate([x[:600], x[600:] + 5])
+    official = np.array(["train"] * 600 + ["test"] * (len(x) - 600))
+    held = {"train": np.arange(MEMBERS), "log": log(), "about": {"official": official}}
+    apart = Membership(draws=50).measure(make(overfitted, x, y, validation=np.arange(MEMBERS, 600), **held))
+    auc = one(apart, "membership_auc")
+    assert auc.conditions["non_members"] == 500
+    assert not auc.warnings
+    expected = roc_auc_score(np.arange(600) < MEMBERS, -losses(overfitted, (x[:600], y[:600])))
+    assert auc.value == pytest.approx(expected, abs=1e-6)
+
+
+def test_without_records_kept_aside_the_other_pool_is_named(
+    make: Make, records: tuple[np.ndarray, np.ndarray], overfitted: nn.Module, log: Callable[..., Any], one: One
+) -> None:
+    official = np.array(["train"] * MEMBERS + ["test"] * OTHERS)
+    about = {"official": official}
+    found = Membership(draws=50).measure(make(overfitted, *records, train=np.arange(MEMBERS), log=log(), about=about))
+    assert "another pool" in one(found, "membership_auc").warnings[0]
+    assert "another pool" in one(found, "membership_tpr", false_positive_rate=0.1).warnings[0]

@@ -18,7 +18,9 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 class Membership(Evaluation):
     """The loss-threshold attack (Yeom et al. 2018, arXiv:1709.01604): members have smaller losses.
 
-    Members are the training records, non-members the test records, both drawn from one pool by the same split.
+    Members are the training records, non-members others that were drawn from the same pool: the test fold. The test
+    records of an official split are another pool (other patients, another hospital), so there they are the records that
+    were drawn from the training part for validation and calibration.
     Reported as in Carlini et al. 2022 (arXiv:2112.03570): the true-positive rate at a low false-positive rate.
     """
 
@@ -31,11 +33,12 @@ class Membership(Evaluation):
         if subject.log is None:
             return [not_applicable(name, "the training records of this model are not known") for name in names]
         members = _scores(subject, subject.split.train)
-        others = _scores(subject, subject.split.test)
+        outside, notes = _non_members(subject)
+        others = _scores(subject, outside)
         about = {"attack": "loss threshold", "members": len(members), "non_members": len(others)}
         is_member = np.arange(len(members) + len(others)) < len(members)
         score = np.concatenate([members, others])
-        groups = subject.groups(np.concatenate([subject.split.train, subject.split.test]))
+        groups = subject.groups(np.concatenate([subject.split.train, outside]))
         auc = statistics.bootstrap(
             lambda i: statistics.auroc(is_member[i], score[i]),
             len(score),
@@ -49,6 +52,7 @@ class Membership(Evaluation):
                 auc,
                 n=len(score),
                 conditions=about,
+                warnings=notes,
             )
         ]
         for rate in self.false_positive_rates:
@@ -59,8 +63,24 @@ class Membership(Evaluation):
                 continue
             hits = members > true_threshold(others, rate)
             own = subject.groups(subject.split.train)
-            found.append(share("membership_tpr", hits, own, seed=subject.seed, false_positive_rate=rate, **about))
+            row = share("membership_tpr", hits, own, seed=subject.seed, false_positive_rate=rate, **about)
+            found.append(row.warn(*notes))
         return found
+
+
+def _non_members(subject: Subject) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Records that were not trained on, of the pool of those that were, and what speaks against them."""
+    rows, official = subject.split, subject.dataset.official
+    if official is None or not bool((official[rows.test] == "test").all()):
+        return rows.test, ()
+    held = np.concatenate([rows.validation, rows.calibration])
+    same = held[official[held] == "train"]
+    if len(same):
+        return same, ()
+    return rows.test, (
+        "the test records of an official split are another pool than its training records: what tells them apart may "
+        "be no membership; keep some training records aside with split.calibration",
+    )
 
 
 def true_threshold(non_members: np.ndarray, rate: float) -> float:
