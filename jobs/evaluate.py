@@ -18,6 +18,7 @@ def main(
     threat: Annotated[str, typer.Option(help="linf or l2, with radii in units of the data: linf:0.05,0.1")] = "linf",
     low: Annotated[float | None, typer.Option(help="Least valid input; taken from the data by default.")] = None,
     high: Annotated[float | None, typer.Option(help="Greatest valid input; taken from the data by default.")] = None,
+    modality: Annotated[str, typer.Option(help="What a record is: tabular, image (channels, height, width) or signal (channels, samples).")] = "tabular",
     results: Annotated[str | None, typer.Option(help="Folder or URI; results/evaluate-WEIGHTS by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random starts and bootstrap draws.")] = 0,
 ) -> None:  # fmt: skip
@@ -29,7 +30,7 @@ def main(
         from assay.study.given import evaluate_given, given_study
         from assay.study.store import Store
 
-        settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high}
+        settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high, "modality": modality}
         name = f"evaluate-{Path(weights).stem}"
         study = given_study(name, model=model, data=settings, threat=threat, seed=seed)
         store = Store(lasting(results, default=f"results/{name}"))

@@ -121,3 +121,69 @@ def test_patients_are_drawn_whole(make: Make, trained: nn.Module, wdbc: Dataset,
         row = one(judged(QUICK.measure(make(trained.eval(), x, y, groups=groups))), "completeness_error")
         widths.append(row.high - row.low)
     assert widths[0] > 1.5 * widths[1]
+
+
+class FirstWord(nn.Module):
+    """Answers by the sum of the first word's vector, and attends to that word alone."""
+
+    attention = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = x[:, 0].sum(-1)
+        return torch.stack([-score, score], 1)
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        weights = torch.zeros(x.shape[:2])
+        weights[:, 0] = 1
+        return weights
+
+
+@pytest.fixture
+def sentences(make: Make) -> Subject:
+    x = np.random.default_rng(0).normal(size=(12, 4, 3)).astype(np.float32)
+    x[:, 3] = 0
+    y = x[:, 0].sum(-1) > 0
+    return make(FirstWord(), x, y, about={"modality": "text", "low": np.full(3, -9.0), "high": np.full(3, 9.0)})
+
+
+def test_a_word_is_one_feature_and_its_absence_is_padding(sentences: Subject, one: One) -> None:
+    found = judged(QUICK.measure(sentences))
+    row = one(found, "insertion", method=METHOD, map=METHOD)
+    assert "padding" in row.conditions["replacement"]
+    # Four words, the first of which decides: restored first, the answer is whole from the first of four steps on.
+    x, _ = sentences.records(sentences.split.test)
+    logits = sentences.model(x)
+    sure = logits.softmax(1).amax(1)
+    assert row.value == pytest.approx(float(((0.5 + sure) / 2 / 4 + sure * 3 / 4).mean()), abs=1e-5)
+
+
+def test_weights_of_attention_are_judged_as_an_explanation(sentences: Subject, one: One) -> None:
+    found = judged(QUICK.measure(sentences))
+    attention = one(found, "insertion_gain", method="attention")
+    assert attention.value == pytest.approx(one(found, "insertion_gain", method=METHOD).value, abs=1e-5)
+    assert attention.value > 0.05
+
+
+def test_a_network_without_attention_is_not_asked_for_its_weights(patients: Subject) -> None:
+    found = judged(QUICK.measure(patients))
+    assert "attention" not in {m.conditions.get("method") for m in found}
+
+
+def test_channels_of_a_pixel_are_one_feature(make: Make) -> None:
+    x = np.random.default_rng(1).random((8, 3, 4, 4)).astype(np.float32)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    subject = make(model, x, np.arange(8) % 2, about={"modality": "image"})
+    rows = subject.split.test
+    records, _ = subject.records(rows)
+    baseline = records.mean(0, keepdim=True)
+    target = model(records).argmax(1)
+    values = integrated_gradients(model, records, target, baseline=baseline, points=64).values.sum(1, keepdim=True)
+    expected = insertion(model, records, target, values, replacement=baseline).mean()
+    found = [m for m in judged(QUICK.measure(subject)) if m.name == "insertion"]
+    assert [m.value for m in found if m.conditions["map"] == METHOD] == [pytest.approx(float(expected), abs=1e-6)]
+
+
+def test_only_so_many_records_are_explained_as_are_asked_for(patients: Subject, one: One) -> None:
+    found = judged(Explanations(draws=50, records=10, shap_records=5).measure(patients))
+    assert one(found, "completeness_error").n == 10
+    assert one(found, "additivity_error").n == 5

@@ -221,6 +221,18 @@ class Dataset:
         padding = self.modality == "text"
         return Bounds(low=torch.from_numpy(self.low), high=torch.from_numpy(self.high), padding=padding)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What whoever uses a result must be told of the data; JSON-able."""
+        return {
+            "name": self.name,
+            "records": len(self),
+            "modality": self.modality,
+            "licence": self.licence,
+            "citation": self.citation,
+            "warnings": list(self.warnings),
+        }
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content and of what is said of it: the same from any path."""

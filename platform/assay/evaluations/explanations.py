@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.fidelity import deletion, insertion
 from assay.explain.integrated_gradients import integrated_gradients
-from assay.models.batches import respond
+from assay.models.batches import places, respond
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.seeds import Draw
@@ -70,7 +70,7 @@ class Explanations(Evaluation):
             *self._faithful(scene, gradients.values, about),
             _seconds(seconds, scene, about),
         ]
-        found += [_complete(gradients.error), _sane(scene, gradients.values)]
+        found += [_complete(gradients.error), _sane(scene, gradients.values), *self._attention(scene)]
         fewer = subject.chosen(rows, self.shap_records)
         same = torch.from_numpy(np.searchsorted(rows, fewer)).to(subject.device)
         return found + self._shap(_Scene.of(subject, fewer), gradients.values[same])
@@ -112,6 +112,19 @@ class Explanations(Evaluation):
                 conditions={"method": "shap"},
             ),
         ]
+
+    def _attention(self, scene: "_Scene") -> list[Finding]:
+        """The weights of a network that attends are an explanation too, and judged like any other."""
+        network: Any = getattr(scene.subject.model, "network", scene.subject.model)
+        if getattr(network, "attention", None) is None:
+            return []
+        with torch.no_grad():
+            weights = torch.cat(
+                [network.attention_weights(scene.x[p]) for p in places(len(scene.x), tuple(scene.x.shape[1:]))]
+            )
+        along = -1 if scene.subject.dataset.modality == "text" else 1
+        about = {"method": "attention", "replacement": scene.replacement}
+        return self._faithful(scene, weights.unsqueeze(along), about)
 
     def _faithful(self, scene: "_Scene", values: Tensor, about: Mapping[str, object]) -> list[Finding]:
         """Deletion and insertion in the order of a map and in a random one, and what the map gains."""

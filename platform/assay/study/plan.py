@@ -46,6 +46,7 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
             data_digest=datasets[name].digest,
             dataset_name=datasets[name].name,
             official=keeps_official(datasets[name], splitting),
+            data_about=datasets[name].about,
         )
         for repeat in range(splitting.repeats)
         for fold in range(splitting.folds)

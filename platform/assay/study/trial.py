@@ -4,8 +4,8 @@ import hashlib
 import json
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -64,6 +64,8 @@ class Trial:
     dataset_name: str
     official: bool = False
     """Whether the data set's own split is used: then repeats vary the seed alone."""
+    data_about: Mapping[str, Any] = field(default_factory=dict)
+    """What is said of the data set: its licence, citation and warnings; no part of the id beyond the digest."""
 
     @property
     def id(self) -> str:
@@ -92,7 +94,12 @@ class Trial:
             recipe=self.recipe_name,
             fold=self.fold,
             repeat=self.repeat,
-            provenance={"asked": self.description(), "versions": versions(), "source": source_digest()},
+            provenance={
+                "asked": self.description(),
+                "data": self.data_about,
+                "versions": versions(),
+                "source": source_digest(),
+            },
             **found,
         )
 
