@@ -269,3 +269,68 @@ def test_different_content_has_a_different_digest(npz: Callable[..., str], what:
 
     other = {"x": X + 1, "y": 1 - Y, "groups": np.arange(8) // 2, "low": -2.0}
     assert load().digest != load(**{what: other[what]}).digest
+
+
+RAW = np.arange(64.0).reshape(8, 1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("modality", "x"),
+    [pytest.param("signal", RAW[:, 0], id="signal"), pytest.param("image", RAW, id="image")],
+)
+def test_a_modality_is_read_and_its_channels_bounded(npz: Callable[..., str], modality: str, x: np.ndarray) -> None:
+    data = Arrays(path=npz(x=x, y=Y), modality=modality).load()
+    assert (data.modality, data.shape, data.feature_names) == (modality, x.shape[1:], ())
+    assert np.array_equal(data.x, x.astype(np.float32))
+    assert data.low.shape == (x.shape[1], *[1] * (x.ndim - 2))
+    assert data.low.ravel().tolist() == x.min((0, *range(2, x.ndim))).tolist()
+    assert data.high.ravel().tolist() == x.max((0, *range(2, x.ndim))).tolist()
+
+
+@pytest.mark.parametrize(
+    ("modality", "x", "message"),
+    [
+        pytest.param("signal", X, "shape (8, 3), but modality signal wants (records, channels, samples)", id="flat"),
+        pytest.param("signal", RAW, "wants (records, channels, samples)", id="image as signal"),
+        pytest.param("image", RAW[:, 0], "wants (records, channels, height, width)", id="no channels"),
+        pytest.param("image", X, "wants (records, channels, height, width)", id="features as image"),
+        pytest.param("signal", X[:, :, None], "last axis looks like channels", id="signal channels last"),
+        pytest.param("image", np.zeros((8, 6, 6, 3)), "last axis looks like channels", id="image channels last"),
+        pytest.param("image", np.zeros((8, 6, 6, 1)), "np.moveaxis(x, -1, 1)", id="grey channels last"),
+    ],
+)
+def test_records_of_another_modality_are_refused(
+    npz: Callable[..., str], modality: str, x: np.ndarray, message: str
+) -> None:
+    assert message in refusal(npz(x=x, y=Y), modality=modality)
+
+
+PARTS = np.array(["train"] * 4 + ["validation"] * 2 + ["test"] * 2)
+
+
+def test_a_split_of_the_file_is_official(npz: Callable[..., str]) -> None:
+    data = Arrays(path=npz(x=X, y=Y, split=PARTS)).load()
+    assert data.official is not None
+    assert data.official.tolist() == PARTS.tolist()
+    assert Arrays(path=npz(x=X, y=Y)).load().official is None
+
+
+def test_a_split_column_of_a_table_is_official_and_no_feature(parquet: Callable[..., str]) -> None:
+    data = Arrays(path=parquet({"age": X[:, 0], "y": Y, "split": PARTS})).load()
+    assert data.official is not None
+    assert data.official.tolist() == PARTS.tolist()
+    assert data.feature_names == ("age",)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        pytest.param({"split": PARTS[:4]}, "it has shape (4,)", id="too short"),
+        pytest.param({"split": np.where(PARTS == "test", "held out", PARTS)}, "names ['held out']", id="unknown part"),
+        pytest.param({"split": np.arange(8) // 4}, "names ['0', '1']", id="numbers"),
+        pytest.param({"split": np.full(8, "train")}, "has no test records", id="no test"),
+        pytest.param({"split": PARTS, "groups": np.arange(8) % 7}, "group '0' straddles", id="straddling group"),
+    ],
+)
+def test_a_split_that_is_none_is_refused(npz: Callable[..., str], arrays: dict[str, Any], message: str) -> None:
+    assert message in refusal(npz(x=X, y=Y, **arrays))

@@ -6,23 +6,29 @@ from typing import Any, Literal
 
 import numpy as np
 
-from assay.data.base import Dataset, Source
+from assay.data.base import Dataset, Modality, Source
 from assay.errors import DataError
 from assay.registry import register
 
-_WANTED = "give x (records, ...) and y (records,), and if you like groups, feature_names and class_names"
+_WANTED = "give x (records, ...) and y (records,), and if you like groups, split, feature_names and class_names"
+_BESIDE = ("y", "groups", "split")
+"""Columns of a table that are no features."""
+_AXES = {"image": ("channels", "height", "width"), "signal": ("channels", "samples")}
 
 
 @register("dataset")
 class Arrays(Source):
-    """A file with ``x``, ``y`` and optionally ``groups``, ``feature_names`` and ``class_names``.
+    """A file with ``x``, ``y`` and optionally ``groups``, ``split``, ``feature_names`` and ``class_names``.
 
-    In a ``.parquet`` file ``x`` is a list column, or every numeric column other than ``y`` and ``groups`` is a
-    feature. Bounds and radii are yours to give; without them they are taken from the data, with a warning.
+    ``split`` names ``train``, ``validation`` or ``test`` for each record, and is then kept. In a ``.parquet`` file
+    ``x`` is a list column, or every numeric column other than ``y``, ``groups`` and ``split`` is a feature. Bounds and
+    radii are yours to give; without them they are taken from the data, with a warning.
     """
 
     name: Literal["arrays"] = "arrays"
     path: str
+    modality: Literal["tabular", "image", "signal"] = "tabular"
+    """What a record is: features, (channels, height, width), or (channels, samples)."""
     low: float | None = None
     high: float | None = None
     epsilons: tuple[float, ...] = ()
@@ -36,7 +42,7 @@ class Arrays(Source):
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise DataError(f"data file {self.path!r} does not exist; {_WANTED}")
-        readers = {".npz": _read_npz, ".parquet": _read_parquet}
+        readers = {".npz": read_npz, ".parquet": _read_parquet}
         if path.suffix not in readers:
             raise DataError(f"data file {self.path!r} ends in {path.suffix!r}; allowed: .npz, .parquet")
         held = readers[path.suffix](path)
@@ -50,8 +56,10 @@ class Arrays(Source):
             raise DataError(
                 f"data file {self.path!r}: x has shape {x.shape}; it must be (records, ...) with at least one record"
             )
-        low, high, warnings = self._bounds(x)
-        features = held.get("feature_names", [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))])
+        self._check_axes(x)
+        low, high, warnings = bounds_of(x, self.low, self.high, path=self.path, modality=self.modality)
+        unnamed = [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))] if self.modality == "tabular" else []
+        features = held.get("feature_names", unnamed)
         found = np.unique(y)
         if "class_names" not in held and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
             raise DataError(
@@ -76,28 +84,61 @@ class Arrays(Source):
             preprocessing="as in the file",
             unpaid_preprocessing=not self.public_preprocessing,
             warnings=warnings,
+            modality=self.modality,
+            official=None if held.get("split") is None else np.asarray(held["split"]).astype(str),
         )
 
-    def _bounds(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        least, most = (-np.inf if self.low is None else self.low), (np.inf if self.high is None else self.high)
-        if not least < most:
-            raise DataError(f"low is {least:g} and high {most:g}: every lower bound must lie below its upper bound")
-        if (x < least).any() or (x > most).any():
+    def _check_axes(self, x: np.ndarray) -> None:
+        if self.modality == "tabular":
+            return
+        axes = _AXES[self.modality]
+        if x.ndim != len(axes) + 1:
             raise DataError(
-                f"{self.path!r} holds values from {x.min():g} to {x.max():g}, outside the bounds "
-                f"{least:g} to {most:g} that you gave: widen them"
+                f"data file {self.path!r}: x has shape {x.shape}, but modality {self.modality} wants (records, "
+                f"{', '.join(axes)}); reshape it, of one channel with x[:, None], or give another modality"
             )
-        finite = np.where(np.isfinite(x), x, 0.0)
-        low = finite.min(0) if self.low is None else np.full(x.shape[1:], self.low, np.float32)
-        high = finite.max(0) if self.high is None else np.full(x.shape[1:], self.high, np.float32)
-        if self.low is not None and self.high is not None:
-            return low, high, ()
-        # A feature that never varies still needs room between its bounds.
-        high = np.where(high > low, high, low + 1).astype(np.float32)
-        return low, high, ("bounds of a valid input were taken from the data; give low and high if you know them",)
+        if x.shape[-1] == 1 or (self.modality == "image" and x.shape[-1] <= 4 < x.shape[1]):
+            raise DataError(
+                f"data file {self.path!r}: x has shape {x.shape}, whose last axis looks like channels; modality "
+                f"{self.modality} wants (records, {', '.join(axes)}): move it with np.moveaxis(x, -1, 1)"
+            )
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def bounds_of(
+    x: np.ndarray, low: float | None, high: float | None, *, path: str, modality: Modality
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Bounds of a valid record: those given, otherwise the extremes of a feature or of a channel, with a warning.
+
+    Raises:
+        DataError: the given bounds cross, or records lie outside of them.
+    """
+    least, most = (-np.inf if low is None else low), (np.inf if high is None else high)
+    if not least < most:
+        raise DataError(f"low is {least:g} and high {most:g}: every lower bound must lie below its upper bound")
+    if (x < least).any() or (x > most).any():
+        raise DataError(
+            f"{path!r} holds values from {x.min():g} to {x.max():g}, outside the bounds "
+            f"{least:g} to {most:g} that you gave: widen them"
+        )
+    finite = np.where(np.isfinite(x), x, 0.0)
+    # What one pixel or one sample happened to be says little of what it may be; its channel says more.
+    over = (0,) if modality == "tabular" else (0, *range(2, x.ndim))
+    shape = x.shape[1:] if modality == "tabular" else (x.shape[1], *[1] * (x.ndim - 2))
+    floor = finite.min(over).reshape(shape) if low is None else np.full(shape, low, np.float32)
+    ceiling = finite.max(over).reshape(shape) if high is None else np.full(shape, high, np.float32)
+    if low is not None and high is not None:
+        return floor, ceiling, ()
+    # A feature that never varies still needs room between its bounds.
+    ceiling = np.where(ceiling > floor, ceiling, floor + 1).astype(np.float32)
+    return floor, ceiling, ("bounds of a valid input were taken from the data; give low and high if you know them",)
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """All arrays of an archive.
+
+    Raises:
+        DataError: it is no archive, or holds objects.
+    """
     try:
         if not zipfile.is_zipfile(path):
             raise DataError(f"data file {str(path)!r} cannot be read as .npz: it is no archive of arrays; {_WANTED}")
@@ -120,7 +161,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
         frame = pq.read_table(path).to_pandas()
     except (OSError, ArrowException) as error:
         raise DataError(f"data file {str(path)!r} cannot be read as Parquet: {error}") from None
-    held: dict[str, Any] = {key: frame[key].to_numpy() for key in ("y", "groups") if key in frame}
+    held: dict[str, Any] = {key: frame[key].to_numpy() for key in _BESIDE if key in frame}
     if "x" in frame:
         rows = [np.asarray(row) for row in frame["x"]]
         absent = [number for number, row in enumerate(rows) if row.ndim == 0]
@@ -134,7 +175,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
             )
         held["x"] = np.stack(rows)
         return held
-    features = [column for column in frame.columns if column not in ("y", "groups")]
+    features = [column for column in frame.columns if column not in _BESIDE]
     text = [column for column in features if frame[column].dtype.kind not in "fiub"]
     if text:
         raise DataError(f"data file {str(path)!r}: column {text[0]!r} is not numeric; encode or drop it")

@@ -193,7 +193,7 @@ class Dataset:
         if torn:
             raise DataError(
                 f"{self.name}: group {torn[0]!r} straddles the official split ({len(torn)} such groups): a patient "
-                "must be in one part only; move or drop its records, or split by groups: --set split.official=ignore"
+                "must be in one part only; move or drop its records, or give no split: folds keep groups whole"
             )
 
     def __len__(self) -> int:

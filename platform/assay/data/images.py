@@ -1,11 +1,71 @@
 """Images, as (channels, height, width) with intensities from 0 to 1."""
 
-from typing import ClassVar, Literal
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from assay.data.base import Dataset, Source
+from assay.data.base import Dataset, Lazy, Normalisation, Source
+from assay.errors import DataError
 from assay.registry import register
+
+PIXEL = "range of a pixel, black to white"
+RADII = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
+"""The radii at which the field attacks images (Croce et al. 2021, RobustBench), and three below them."""
+
+
+def image_dataset(*, name: str, x: np.ndarray | Lazy, y: np.ndarray, **about: Any) -> Dataset:
+    """A data set of images between black and white; ``about`` is whatever else a ``Dataset`` holds.
+
+    Args:
+        x: (n, channels, height, width) float32 in [0, 1].
+    """
+    usual = {
+        "feature_names": (),
+        "low": np.zeros((1, 1, 1), np.float32),
+        "high": np.ones((1, 1, 1), np.float32),
+        "units": PIXEL,
+        "epsilons": RADII,
+        "modality": "image",
+        "normalisation": halves(x.shape[1]),
+    }
+    return Dataset(name=name, x=x, y=y, **{**usual, **about})
+
+
+def halves(channels: int) -> Normalisation:
+    """Pixels from [0, 1] to [-1, 1]: learns nothing from the data."""
+    return Normalisation(mean=(0.5,) * channels, deviation=(0.5,) * channels)
+
+
+def intensities(pixels: np.ndarray) -> np.ndarray:
+    """From uint8 (n, height, width) or (n, height, width, channels) to float32 (n, channels, height, width)."""
+    channels_first = pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, -1, 1)
+    return np.divide(channels_first, 255, dtype=np.float32, order="C")
+
+
+def read_arrays(path: Path, wanted: Sequence[str], *, dataset: str) -> dict[str, np.ndarray]:
+    """The named arrays of an ``.npz`` file.
+
+    Raises:
+        DataError: it is no such file, lacks one of them, or holds what would have to be unpickled.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{dataset}: {path} is no archive of arrays; it must be an .npz with {', '.join(wanted)}")
+        with np.load(path, allow_pickle=False) as file:
+            absent = [key for key in wanted if key not in file.files]
+            if absent:
+                raise DataError(
+                    f"{dataset}: {path} has no {', '.join(absent)} (it holds: {', '.join(sorted(file.files))}); "
+                    f"the published file has {', '.join(wanted)}"
+                )
+            return {key: file[key] for key in wanted}
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{dataset}: {path} cannot be read ({error}); fetch it again") from None
 
 
 @register("dataset")
@@ -19,19 +79,19 @@ class Digits(Source):
         from sklearn.datasets import load_digits
 
         raw = load_digits()
-        images = (raw.images / 16).astype(np.float32)[:, None]
         return Dataset(
             name=self.name,
-            x=images,
+            x=(raw.images / 16).astype(np.float32)[:, None],
             y=raw.target.astype(np.int64),
             class_names=tuple(str(digit) for digit in range(10)),
             feature_names=tuple(f"row {row}, column {column}" for row in range(8) for column in range(8)),
             low=np.zeros((1, 1, 1), np.float32),
             high=np.ones((1, 1, 1), np.float32),
-            units="range of a pixel, black to white",
+            units=PIXEL,
             epsilons=(0.0, 0.02, 0.05, 0.1, 0.2),
             licence="CC BY 4.0",
             citation="Alpaydin & Kaynak (1998), Optical Recognition of Handwritten Digits, UCI Machine Learning "
             "Repository",
             preprocessing="each pixel divided by 16, its published maximum",
+            modality="image",
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from assay.data.base import Dataset
-from assay.data.splits import keeps_official
+from assay.data.splits import keeps_official, split
 from assay.errors import DataError, SpecError
 from assay.privacy.accounting import calibrate
 from assay.recipes import Recipe
@@ -101,9 +101,10 @@ def _extent(study: Study, cohort: Cohort) -> tuple[int, int | None]:
             dataset = cohort.load()
         except DataError:
             dataset = None
-        total, train, official = None if dataset is None else len(dataset), None, False
-        if dataset is not None and dataset.official is not None:
-            train, official = int((dataset.official == "train").sum()), True
+        if dataset is not None and (settings.folds > 1 or keeps_official(dataset, settings)):
+            rows = split(dataset, settings, fold=0, repeat=0, seed=study.seed)
+            return (1 if keeps_official(dataset, settings) else settings.folds), len(rows.train)
+        total, train, official = None, None, False
     if official and settings.official == "keep":
         return 1, None if train is None else round(train * (1 - settings.calibration))
     _needs_folds(study)

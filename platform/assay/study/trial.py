@@ -1,6 +1,7 @@
 """One unit of work: data set × split × model × recipe × evaluations, named by the hash of its content."""
 
 import hashlib
+import importlib.util
 import json
 import time
 import traceback
@@ -40,8 +41,10 @@ _DEPENDENCIES = (
     "flwr",
     "gensim",
     "pillow",
+    "pydicom",
     "wfdb",
 )
+_IF_INSTALLED = ("transformers",)
 _NOT_HASHED = ("report", "cluster", "tracking.py")
 
 
@@ -343,7 +346,8 @@ def device() -> torch.device:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Versions of everything a result could depend on."""
-    return {"assay": assay.__version__, **{name: metadata.version(name) for name in _DEPENDENCIES}}
+    extras = [name for name in _IF_INSTALLED if importlib.util.find_spec(name) is not None]
+    return {"assay": assay.__version__, **{name: metadata.version(name) for name in (*_DEPENDENCIES, *extras)}}
 
 
 @lru_cache(maxsize=1)

@@ -186,8 +186,11 @@ class Trainer:
     def _own_gradients(self, x: Tensor, y: Tensor, own: np.ndarray, *, total: int) -> tuple[list[Tensor], Tensor]:
         """Sum of the gradients of this worker's share of the batch, and its mean loss."""
         torch.manual_seed(seeds.torch_seed(self._seed, "layers", self.step, self._collective.rank))
+        drawn = x
         for place, augmentation in enumerate(self._augmentations):
             x = augmentation.augment(x, self._draw("augment", place, total=total, own=own))
+        if self._augmentations and x.is_floating_point():
+            x = self._bounds.confine(x, drawn)
         seen = Batch(
             x=x,
             y=y,

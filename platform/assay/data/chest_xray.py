@@ -1,0 +1,66 @@
+"""Paediatric chest X-rays as they were first published (Kermany et al. 2018): folders of full-size JPEG files."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from assay.data.base import Dataset
+from assay.data.image_files import Decoder
+from assay.data.image_folder import ImageSource, listed
+from assay.data.locate import absent, find
+from assay.errors import DataError
+from assay.registry import register
+
+_ADDRESS = "https://data.mendeley.com/datasets/rscbjbr9sj"
+_FOLDERS = {"train": "train", "val": "train", "test": "test"}
+"""The publisher has no validation part. Copies that have one took 16 images for it out of train: they go back."""
+_PATIENT = r"^(.+)[-_]\d+\.\w+$"
+"""All of a file's name but the number of the image. The series are numbered apart, so they belong to the name:
+person81_bacteria of test and person81_virus of train are two children, as are IM-0117 and NORMAL2-IM-0117. Whatever
+still recurs in train and test is taken for the one child that it names, and is an error."""
+
+
+@register("dataset")
+class ChestXRay(ImageSource):
+    """X-rays of children, grey, with the official split of the publisher; 1 is pneumonia.
+
+    The folder ``chest_xray`` holds ``train/`` and ``test/``, each with ``NORMAL/`` and ``PNEUMONIA/``. The publisher
+    says that the children of train and test are different ones. A few hundred files are grey in three channels: they
+    are made grey.
+    """
+
+    name: Literal["chest_xray"] = "chest_xray"
+    size: int = Field(default=224, ge=8)
+    """Side of a record in pixels; the whole image is scaled to it."""
+    stream: bool = False
+    """Decode images as they are needed instead of all at first: at 224 pixels they take 1.1 GiB in memory."""
+
+    def load(self) -> Dataset:
+        root = self._root()
+        parts = {folder: part for folder, part in _FOLDERS.items() if (root / folder).is_dir()}
+        return self.gathered(
+            listed(root, parts, dataset=self.name, classes=("NORMAL", "PNEUMONIA")),
+            Decoder(height=self.size, width=self.size, channels=1, convert=True),
+            stream=self.stream,
+            groups=_PATIENT,
+            name=self.name,
+            licence="CC BY 4.0",
+            citation="Kermany, Goldbaum, Cai et al. (2018), Identifying Medical Diagnoses and Treatable Diseases by "
+            "Image-Based Deep Learning, Cell 172(5):1122-1131; Mendeley Data, doi:10.17632/rscbjbr9sj",
+        )
+
+    def _root(self) -> Path:
+        root = find(self.name)
+        if root is None:
+            raise absent(self.name, wanted=f"{self.name}/train", obtain=f"unpack ChestXRay2017.zip from {_ADDRESS}")
+        if (root / self.name).is_dir():
+            root /= self.name  # archives carry a folder of the same name
+        for part in ("train", "test"):
+            if not (root / part).is_dir():
+                here = ", ".join(sorted(entry.name for entry in root.iterdir())) or "nothing"
+                raise DataError(
+                    f"{self.name}: {part}/ is missing in {root} (it holds: {here}); the release has train/ and test/, "
+                    f"each with NORMAL/ and PNEUMONIA/: unpack ChestXRay2017.zip from {_ADDRESS}"
+                )
+        return root

@@ -1,0 +1,228 @@
+"""Signals, as (channels, samples): single heartbeats, and whatever follows the UCR archive's text format."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from assay.data import locate, wfdb_records
+from assay.data.arrays import read_npz
+from assay.data.base import Dataset, Normalisation, Source
+from assay.errors import DataError
+from assay.registry import register
+
+# De Chazal, O'Dwyer & Reilly (2004), IEEE Trans. Biomed. Eng. 51(7), table II: no patient on both sides, but for
+# records 201 and 202, which are one person's.
+DS1 = (101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122, 124, 201, 203, 205, 207, 208, 209, 215, 220, 223, 230)
+DS2 = (100, 103, 105, 111, 113, 117, 121, 123, 200, 202, 210, 212, 213, 214, 219, 221, 222, 228, 231, 232, 233, 234)
+PACED = (102, 104, 107, 217)
+"""Left out by ANSI/AAMI EC57: a pacemaker's beats are not the heart's."""
+AAMI = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
+"""The symbols of PhysioNet that make each class of ANSI/AAMI EC57."""
+_CLASS_OF = {symbol: name for name, symbols in AAMI.items() for symbol in symbols}
+
+FREQUENCY = 360
+"""Samples a second."""
+BEFORE, AFTER = 90, 161
+"""Samples before and after the R peak."""
+COUNTS = 200
+"""Of the analogue-digital converter a millivolt."""
+_URL = "https://physionet.org/files/mitdb/1.0.0"
+_PLACES = (("mitbih", "records"), ("mitdb", "1.0.0"), ("mitdb", ""), ("mit-bih-arrhythmia-database-1.0.0", ""))
+
+AAMIClass = Literal["N", "S", "V", "F", "Q"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beats:
+    """Heartbeats as they were cut."""
+
+    signal: np.ndarray
+    """(n, samples) float32, mV."""
+    symbol: np.ndarray
+    """(n,) PhysioNet's code."""
+    record: np.ndarray
+    """(n,) int64."""
+    remarks: tuple[str, ...] = ()
+    """What a reader of any figure on these beats must know."""
+
+    def only(self, rows: np.ndarray) -> "_Beats":
+        return _Beats(
+            signal=self.signal[rows], symbol=self.symbol[rows], record=self.record[rows], remarks=self.remarks
+        )
+
+
+@register("dataset")
+class MitBih(Source):
+    """Heartbeats of the MIT-BIH Arrhythmia Database, by AAMI class, with de Chazal's inter-patient split.
+
+    Either a ready file of beats, ``mitbih/mitbih_beats.npz``, or the database's own WFDB records, from
+    ``mitbih/records`` or ``mitdb``; absent records are fetched from PhysioNet. 252 samples at 360 Hz a beat, from 90
+    before the annotated R peak to 161 after it, in mV and not filtered.
+    """
+
+    name: Literal["mitbih"] = "mitbih"
+    source: Literal["auto", "beats", "records"] = "auto"
+    """The ready beats, the records, or the beats where they are and the records otherwise."""
+    classes: tuple[AAMIClass, ...] = Field(default=("N", "S", "V", "F"), min_length=2)
+    """Beats of other classes are left out. Q, the unclassifiable, has 15 beats where paced records are left out."""
+    lead: str = "MLII"
+    """Records without it are left out; the ready beats are of MLII."""
+    shared_patient: Literal["drop", "join"] = "drop"
+    """Record 202 is of the patient of 201, on the other side of the split: it leaves the test records, or moves to
+    training."""
+
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: tuple[AAMIClass, ...]) -> tuple[AAMIClass, ...]:
+        if len(set(classes)) < len(classes):
+            raise ValueError(f"classes names one twice: {', '.join(classes)}")
+        return classes
+
+    def load(self) -> Dataset:
+        file = locate.find("mitbih", "mitbih_beats.npz")
+        if self.source == "beats" or (self.source == "auto" and file is not None and self.lead == "MLII"):
+            found = self._ready(file)
+        else:
+            found = self._cut(_records_folder())
+        return self._dataset(found)
+
+    def _ready(self, file: Path | None) -> _Beats:
+        if file is None:
+            raise locate.absent(
+                self.name,
+                wanted="mitbih/mitbih_beats.npz",
+                obtain="use source=records, which fetches the database from PhysioNet",
+            )
+        if self.lead != "MLII":
+            raise DataError(
+                f"mitbih: lead is {self.lead!r}, but {str(file)!r} holds MLII alone; use source=records or lead=MLII"
+            )
+        held = read_npz(file)
+        absent = [key for key in ("signal", "label", "symbol", "record", "class_names") if key not in held]
+        if absent:
+            raise DataError(f"data file {str(file)!r} has no {absent[0]!r} (it holds: {', '.join(sorted(held))})")
+        signal, symbol = held["signal"], held["symbol"].astype(str)
+        width = BEFORE + 1 + AFTER
+        if signal.dtype != np.int16 or signal.shape != (len(symbol), width):
+            raise DataError(
+                f"data file {str(file)!r}: signal is {signal.dtype} of shape {signal.shape}; it must be int16 counts "
+                f"of the converter, zero taken off, ({len(symbol)}, {width})"
+            )
+        said = held["class_names"].astype(str)[held["label"]]
+        if not np.array_equal(said, _classes_of(symbol)):
+            raise DataError(f"data file {str(file)!r}: labels and symbols disagree; fetch it anew")
+        return _Beats(
+            signal=signal.astype(np.float32) / np.float32(COUNTS),
+            symbol=symbol,
+            record=held["record"].astype(np.int64),
+            remarks=("a selection of beats, with the rare ones in excess: prevalence is not that of patients",),
+        )
+
+    def _cut(self, folder: Path) -> _Beats:
+        headers = {int(path.stem): path for path in sorted(folder.glob("*.hea")) if path.stem.isdecimal()}
+        wanted = {record: headers[record] for record in sorted((*DS1, *DS2)) if record in headers}
+        if not wanted:
+            raise DataError(f"mitbih: {str(folder)!r} holds none of the records {DS1[0]} to {DS2[-1]} of the database")
+        held = {record: path for record, path in wanted.items() if self.lead in wfdb_records.leads(path)}
+        if not held:
+            known = sorted({lead for path in wanted.values() for lead in wfdb_records.leads(path)})
+            raise DataError(f"mitbih: no record has a lead {self.lead!r}; allowed: {', '.join(known)}")
+        cut = {record: self._beats_of(path) for record, path in held.items()}
+        return _Beats(
+            signal=np.concatenate([signal for signal, _ in cut.values()]),
+            symbol=np.concatenate([symbol for _, symbol in cut.values()]),
+            record=np.repeat(np.array(list(cut)), [len(symbol) for _, symbol in cut.values()]),
+        )
+
+    def _beats_of(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        recording = wfdb_records.read(path, lead=self.lead)
+        if recording.frequency != FREQUENCY:
+            raise DataError(
+                f"WFDB record {str(path)!r} has {recording.frequency:g} samples a second; mitbih has {FREQUENCY}: "
+                "resample it, or give its beats as an .npz to data set 'arrays'"
+            )
+        return wfdb_records.beats(recording, before=BEFORE, after=AFTER, kinds="".join(AAMI.values()))
+
+    def _dataset(self, found: _Beats) -> Dataset:
+        official, patient = np.where(np.isin(found.record, DS1), "train", "test"), found.record.copy()
+        lacking = _lacking(found.record, self.lead)
+        kept, said = np.isin(_classes_of(found.symbol), self.classes), []
+        second = found.record == 202
+        if second.any() and self.shared_patient == "drop":
+            kept &= ~second
+            said.append("record 202 left out of the test records, for it is of the patient of training record 201")
+        elif second.any():
+            official[second], patient[second] = "train", 201
+            said.append("record 202 moved to the training records, for it is of the patient of record 201")
+        official, patient, found = official[kept], patient[kept], found.only(kept)
+        self._check_sides(official, found)
+        return Dataset(
+            name=self.name,
+            x=found.signal[:, None],
+            y=np.array([self.classes.index(name) for name in _classes_of(found.symbol)], np.int64),
+            class_names=self.classes,
+            feature_names=tuple(
+                f"{self.lead} {1000 * place / FREQUENCY:+.0f} ms from R" for place in range(-BEFORE, AFTER + 1)
+            ),
+            low=np.full((1, 1), -1024 / COUNTS, np.float32),
+            high=np.full((1, 1), 1024 / COUNTS, np.float32),
+            units="mV",
+            epsilons=(0.0, 0.01, 0.02, 0.05, 0.1),
+            groups=patient,
+            licence="ODC-By 1.0",
+            citation="Moody & Mark (2001), The impact of the MIT-BIH Arrhythmia Database, IEEE Eng. Med. Biol. 20(3); "
+            "Goldberger et al. (2000), PhysioBank, PhysioToolkit, and PhysioNet, Circulation 101(23); split of de "
+            "Chazal, O'Dwyer & Reilly (2004), IEEE Trans. Biomed. Eng. 51(7)",
+            preprocessing="; ".join(
+                [
+                    f"lead {self.lead} in mV by the gain of the header, not filtered; beats cut 90 samples before to "
+                    "161 after the annotated R peak; paced records (102, 104, 107, 217) and classes other than "
+                    f"{', '.join(self.classes)} left out",
+                    *said,
+                    "bounds are those of the 11-bit converter over 10 mV; the network divides by 0.5 mV, a large "
+                    "square of ECG paper",
+                ]
+            ),
+            warnings=(*found.remarks, *said, *lacking),
+            modality="signal",
+            official=official,
+            normalisation=Normalisation(mean=(0.0,), deviation=(0.5,)),
+        )
+
+    def _check_sides(self, official: np.ndarray, found: _Beats) -> None:
+        for part, records in (("train", DS1), ("test", DS2)):
+            if part not in official:
+                held = ", ".join(str(record) for record in np.unique(found.record)) or "none"
+                raise DataError(
+                    f"mitbih: the inter-patient split has no {part} records: usable are {held}; add at least one "
+                    f"with lead {self.lead} of {', '.join(str(record) for record in records)}"
+                )
+
+
+def _classes_of(symbols: np.ndarray) -> np.ndarray:
+    """The AAMI class of each symbol, (n,); "?" of what is no beat."""
+    known, places = np.unique(symbols, return_inverse=True)
+    return np.array([_CLASS_OF.get(str(symbol), "?") for symbol in known])[places]
+
+
+def _lacking(records: np.ndarray, lead: str) -> tuple[str, ...]:
+    absent = sorted({*DS1, *DS2} - set(records.tolist()))
+    if not absent:
+        return ()
+    return (f"{len(absent)} of the 44 records of the split are not here, or lack {lead}; the first is {absent[0]}",)
+
+
+def _records_folder() -> Path:
+    """Where the WFDB records lie. A folder of the user's is taken as it is; the one of the cache is made complete."""
+    found = next((path for place in _PLACES if (path := locate.find(*place)) is not None), None)
+    if found is not None and not found.is_relative_to(locate.cache()):
+        return found
+    for record in sorted((*DS1, *DS2)):
+        # The header comes last: where it is, the rest is.
+        for suffix in ("dat", "atr", "hea"):
+            name = f"{record}.{suffix}"
+            locate.download(f"{_URL}/{name}", md5=None, folder="mitbih/records", name=name, dataset="mitbih")
+    return locate.cache() / "mitbih" / "records"
