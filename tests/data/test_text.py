@@ -74,7 +74,7 @@ def test_a_column_may_say_the_split_and_another_the_patient(load: Callable[..., 
 
 
 def test_a_patient_on_both_sides_of_the_split_is_an_error(load: Callable[..., Dataset]) -> None:
-    with pytest.raises(DataError, match=r"group 'p1' straddles the official split  .*folds keep groups whole"):
+    with pytest.raises(DataError, match=r"group 'p1' straddles the official split .*folds keep groups whole"):
         load(TABLE.replace("p5", "p1"), split="part", group="patient")
 
 
