@@ -14,7 +14,7 @@ from assay.data.base import Language
 from assay.data.text import words_of
 from assay.explain.base import Attribution
 from assay.explain.deep_shap import ExplanationError, deep_shap
-from assay.explain.integrated_gradients import integrated_gradients
+from assay.explain.integrated_gradients import blank_words, integrated_gradients
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.study.finished import Finished
 from assay.threats import Threat
@@ -100,7 +100,7 @@ class ServedModel:
             with self._one_at_a_time:
                 found = deep_shap(self._model, x, target, background=self._background)
         else:
-            baseline = self._background.mean(0, keepdim=True)
+            baseline = blank_words(x) if self.reads_text else self._background.mean(0, keepdim=True)
             found = integrated_gradients(self._model, x, target, baseline=baseline, points=_POINTS)
         if self.dataset.language is not None:
             found = replace(found, values=found.values.sum(-1))
@@ -161,7 +161,7 @@ def _background(finished: Finished) -> tuple[Tensor, str]:
     """
     dataset = finished.dataset
     if dataset.language is not None:
-        return torch.zeros(1, *dataset.form.network_shape), "padding, as if no word stood there"
+        return torch.zeros(1, *dataset.form.network_shape), "words without a meaning"
     if finished.private:
         return dataset.bounds.clip(torch.zeros(1, *dataset.shape)), "a record of zeros: training records stay private"
     rows = finished.split.train if len(finished.split.train) else finished.split.test

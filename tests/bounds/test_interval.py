@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from assay.attacks.losses import margin
 from assay.attacks.pgd import PGD
-from assay.bounds.interval import UnboundableError, certified, interval, worst_logits
-from assay.data.base import Dataset
+from assay.bounds.interval import _RULES, UnboundableError, certified, interval, worst_logits
+from assay.data.base import Dataset, Normalisation
+from assay.models.front import Normalise
 from assay.threats import Bounds, Norm, Threat
 
 DOUBLE = torch.float64
@@ -223,6 +224,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "relu": (nn.ReLU, (6,)),
     "relu in place": (lambda: nn.ReLU(inplace=True), (6,)),
     "leaky relu": (lambda: nn.LeakyReLU(0.2, inplace=True), (6,)),
+    "normalise": (lambda: Normalise(Normalisation(mean=(0.0, 0.0), deviation=(1.0, 1.0)), (2, 3, 3)), (2, 3, 3)),
     "sigmoid": (nn.Sigmoid, (6,)),
     "tanh": (nn.Tanh, (6,)),
     "identity": (nn.Identity, (6,)),
@@ -432,6 +434,29 @@ def test_rounding_grows_with_the_terms_of_a_sum(after: tuple[nn.Module, ...]) ->
         for share, proven in ((0.2, False), (5.0, True)):
             first.bias.copy_(torch.tensor([1.0, 1.0 - share * n * n * 2 * torch.finfo(torch.float32).eps]))
             assert bool(certified(nn.Sequential(first, *after), x, y, wide("linf", 1e-12))) == proven
+
+
+def test_rounding_of_a_normalised_record_is_allowed_for() -> None:
+    """Each end gives way by some roundings of what float32 answers there, so no float32 answer lies outside."""
+    layer = Normalise(Normalisation(mean=(0.1307, -7.3), deviation=(0.3081, 1e-3)), (2, 50))
+    x = 4 * torch.rand(64, 2, 50, generator=generator(9)) - 2
+    answer, own = layer(x).double(), copy.deepcopy(layer).double()
+    unit = torch.finfo(torch.float32).eps
+    low, high = _RULES[Normalise](own, x.double(), x.double(), 2 * unit)
+    assert not bool((own(x.double()) == answer).all()), "nothing was rounded"
+    assert bool(((low <= answer) & (answer <= high)).all())
+    assert bool((high - low <= 8 * unit * answer.abs() * (1 + 1e-6)).all())
+
+
+def test_a_certificate_holds_through_a_normalisation() -> None:
+    figures = Normalisation(mean=(0.5,), deviation=(0.05,))
+    model = nn.Sequential(Normalise(figures, (1, 7, 7)), convolutional(8).float())
+    x = torch.rand(64, 1, 7, 7, generator=generator(8))
+    y = model(x).argmax(1)
+    threat = Threat(norm="linf", epsilon=0.001, bounds=Bounds(low=torch.zeros(1), high=torch.ones(1)))
+    proven = certified(model, x, y, threat)
+    assert 0 < int(proven.sum()) < 64
+    assert not bool((proven & PGD(loss="margin", restarts=3).run(model, x, y, threat, seed=1).fooled).any())
 
 
 def test_at_radius_zero_the_smallest_margin_counts() -> None:

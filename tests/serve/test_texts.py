@@ -69,7 +69,7 @@ def test_texts_are_answered_as_the_model_was_measured(client: TestClient, finish
 def test_each_word_has_its_part_in_the_answer(client: TestClient) -> None:
     answer = client.post(f"{V1}:explain", json={"instances": ["the film great"]}).json()
     (found,) = answer["explanations"]
-    assert answer["compared_with"] == "padding, as if no word stood there"
+    assert answer["compared_with"] == "words without a meaning"
     words = found["attributions"]
     assert max(range(len(words)), key=lambda place: abs(words[place])) in (1, 2)
     assert not any(words[3:])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.errors import UserError
+from assay.models.front import Normalise
 from assay.threats import Threat
 
 Box = tuple[Tensor, Tensor]
@@ -198,6 +199,13 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, low: Tensor, high: Tenso
     return middle - spread - rounding, middle + spread + rounding
 
 
+def _normalise(layer: Normalise, low: Tensor, high: Tensor, unit: float) -> Box:
+    """Falls where a deviation is negative. Two operations, each off by no more than its share of what it gives."""
+    ends = layer(low), layer(high)
+    low, high = torch.minimum(*ends), torch.maximum(*ends)
+    return low - 2 * unit * low.abs(), high + 2 * unit * high.abs()
+
+
 def _average(layer: nn.Module, low: Tensor, high: Tensor, unit: float) -> Box:
     rounding = unit * (low[0, 0].numel() + 2) * layer(torch.maximum(low.abs(), high.abs()))
     return layer(low) - rounding, layer(high) + rounding
@@ -245,6 +253,7 @@ _RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor, float], Box]] = {
     nn.Tanh: _squashed,
     nn.Identity: _unchanged,
     nn.Dropout: _unchanged,
+    Normalise: _normalise,
 }
 """From a layer and the box of its inputs to the box of its outputs. The last argument is what one operation of the
 layer's arithmetic may be off by, relatively: 0 to leave rounding out."""

@@ -77,6 +77,7 @@ class Form:
     shape: tuple[int, ...]
     """Of one record, as it is stored."""
     classes: int
+    modality: Modality = "tabular"
     normalisation: Normalisation | None = None
     tokens: Tokens | None = None
 
@@ -206,7 +207,13 @@ class Dataset:
 
     @property
     def form(self) -> Form:
-        return Form(shape=self.shape, classes=self.classes, normalisation=self.normalisation, tokens=self.tokens)
+        return Form(
+            shape=self.shape,
+            classes=self.classes,
+            modality=self.modality,
+            normalisation=self.normalisation,
+            tokens=self.tokens,
+        )
 
     def prepared(self, train: np.ndarray, *, seed: int) -> "Dataset":
         """As a network takes it; what must be learnt for that is learnt from the given training records alone."""

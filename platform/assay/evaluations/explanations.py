@@ -16,7 +16,7 @@ from assay import seeds, statistics
 from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.fidelity import deletion, insertion
-from assay.explain.integrated_gradients import integrated_gradients
+from assay.explain.integrated_gradients import blank_words, integrated_gradients
 from assay.models.batches import places, respond
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
@@ -37,8 +37,9 @@ class Explanations(Evaluation):
 
     A feature is "removed" by setting it to the mean of the training split, which is the baseline of integrated
     gradients too; SHAP's background is a sample of that split. Without one, the given records stand in for it. Of text
-    a feature is a word, whose whole vector is removed as if nothing stood there; of an image, a pixel with all its
-    channels. Integrated gradients also face the randomised-weights test.
+    a feature is a word, whose whole vector is removed as if nothing stood there, and the baseline of integrated
+    gradients is a word without a meaning in each place; of an image, a pixel with all its channels. Integrated
+    gradients also face the randomised-weights test.
     """
 
     name: Literal["explanations"] = "explanations"
@@ -57,9 +58,7 @@ class Explanations(Evaluation):
         scene = _Scene.of(subject, rows)
         about = {"method": "integrated_gradients", "points": self.points, "replacement": scene.replacement}
         started = time.perf_counter()
-        gradients = integrated_gradients(
-            subject.model, scene.x, scene.target, baseline=scene.baseline, points=self.points
-        )
+        gradients = integrated_gradients(subject.model, scene.x, scene.target, baseline=scene.start, points=self.points)
         seconds = time.perf_counter() - started
         if not bool(gradients.error.isfinite().all()):
             why = "the model answers NaN or infinity, which nothing explains"
@@ -183,6 +182,12 @@ class _Scene:
             replacement=replacement,
         )
 
+    @property
+    def start(self) -> Tensor:
+        """The baseline of integrated gradients; of text words that are still there, or the path would begin with a
+        jump where a network stops to pass over them as padding."""
+        return blank_words(self.x) if self.subject.dataset.modality == "text" else self.baseline
+
     def whole(self, values: Tensor) -> Tensor:
         """One score a feature, broadcastable to the records: entries that make up one feature are added."""
         axis = _ENTRIES_OF_A_FEATURE.get(self.subject.dataset.modality)
@@ -225,7 +230,7 @@ def _complete(error: Tensor) -> Check:
 def _sane(scene: _Scene, values: Tensor) -> Check:
     """A map that survives random weights explains the data, not the model (Adebayo et al. 2018)."""
     other = _randomised(scene.subject.model, seeds.torch_seed(scene.subject.seed, "random weights"))
-    random = integrated_gradients(other, scene.x, scene.target, baseline=scene.baseline).values
+    random = integrated_gradients(other, scene.x, scene.target, baseline=scene.start).values
     similarity = float(_rank_agreement(scene.whole(values), scene.whole(random)).mean())
     return Check(
         rule="randomised_weights",

@@ -79,7 +79,7 @@ def evaluate_given(study: Study, store: Store, weights: str, *, environment: Map
     started = time.perf_counter()
     cohort = study.cohorts["given"]
     dataset = cohort.load()
-    model = cohort.model.build(dataset.shape, dataset.classes, seed=study.seed)
+    model = cohort.model.build_for(dataset.form, seed=study.seed)
     tensors = read_weights(weights)
     load_weights(model, tensors, weights)
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]

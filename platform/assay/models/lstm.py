@@ -1,0 +1,302 @@
+"""Long short-term memory (Hochreiter & Schmidhuber 1997) over word vectors or signals."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from assay.errors import SpecError
+from assay.models.base import Architecture
+from assay.models.padding import close_up, held
+from assay.registry import register
+
+# The weights belong to layers of their own, and a copy of them side by side is what cuDNN is given on purpose.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single", category=UserWarning)
+
+
+@register("model")
+class LSTM(Architecture):
+    """Reads a sequence from both ends, pools its states over time, and answers with one linear layer.
+
+    A position whose vector is all zeros is padding: no state sees it, wherever it stands. Without attention the pool is
+    the greatest value of each state over time; on SST-2 that, the mean and attention answer equally well. All weights
+    sit in ``nn.Linear`` layers, so it trains privately, at about twice the price of plain training.
+    """
+
+    name: Literal["lstm"] = "lstm"
+    hidden: int = Field(default=64, ge=1)
+    """Width of the state of one direction."""
+    layers: int = Field(default=1, ge=1)
+    bidirectional: bool = True
+    attention: bool = False
+    """Pool by additive attention (Bahdanau et al. 2015, arXiv:1409.0473); its weights are an explanation too."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Of what each layer of the network is given, the first and the last included."""
+    channels_first: bool = False
+    """Records are (channels, samples), every sample real, zeros too; otherwise (length, dimension)."""
+
+    def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        if len(shape) != 2:
+            fits = "cnn or resnet18" if len(shape) == 3 else "mlp"
+            raise SpecError(
+                "lstm needs sequences of vectors (length, dimension), or signals (channels, samples) with "
+                f"channels_first: true; these records have shape {shape}: use {fits}"
+            )
+        return Recurrent(
+            shape[0] if self.channels_first else shape[1],
+            classes,
+            hidden=self.hidden,
+            layers=self.layers,
+            directions=2 if self.bidirectional else 1,
+            attention=self.attention,
+            dropout=self.dropout,
+            channels_first=self.channels_first,
+        )
+
+
+class Recurrent(nn.Module):
+    """The network of ``LSTM``; from (n, length, inputs), or (n, inputs, length) with ``channels_first``, to logits."""
+
+    def __init__(
+        self,
+        inputs: int,
+        classes: int,
+        *,
+        hidden: int,
+        layers: int,
+        directions: int,
+        attention: bool,
+        dropout: float,
+        channels_first: bool,
+    ) -> None:
+        super().__init__()
+        width = hidden * directions
+        self.channels_first = channels_first
+        self.drops = nn.ModuleList(nn.Dropout(dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            Layer(width if place else inputs, hidden, directions=directions) for place in range(layers)
+        )
+        self.attention = Attention(width, hidden) if attention else None
+        self.last_drop = nn.Dropout(dropout)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, kept = self._states(x)
+        if self.attention is not None:
+            pooled = (self.attention(states, kept)[..., None] * states).sum(1)
+        else:
+            # A sequence that holds nothing has the states 0, and no other has a padded position among its greatest.
+            nothing = ~kept & kept.any(1, keepdim=True)
+            pooled = states.masked_fill(nothing[..., None], -torch.inf).amax(1)
+        return self.head(self.last_drop(pooled))
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """How much each position counts, (n, length): they sum to 1 over what is held, and are 0 on padding.
+
+        Raises:
+            SpecError: the network pools without attention.
+        """
+        if self.attention is None:
+            raise SpecError("this lstm pools without attention; build it with attention: true to have its weights")
+        states, kept = self._states(x)
+        weights = self.attention(states, kept)
+        if self.channels_first:
+            return weights
+        where = held(x)
+        # Both masks list what each sequence holds in the same order.
+        return torch.zeros_like(where, dtype=weights.dtype).masked_scatter(where, weights[kept])
+
+    def _states(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, longest, width) states and (n, longest) which of them are of something."""
+        if self.channels_first:
+            x = x.transpose(1, 2)
+            kept = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        else:
+            x, kept = close_up(x)
+        for drop, layer in zip(self.drops, self.layers, strict=True):
+            x = layer(drop(x), kept)
+        return x, kept
+
+
+class Attention(nn.Module):
+    """One score a state, from a layer of its own, and a softmax over what is held."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.inner, self.bend = nn.Linear(width, hidden), nn.Tanh()
+        self.score = nn.Linear(hidden, 1, bias=False)
+
+    def forward(self, states: Tensor, kept: Tensor) -> Tensor:
+        scores = self.score(self.bend(self.inner(states))).squeeze(-1)
+        # The least number, not −∞: a sequence that holds nothing has finite weights too, of states that are 0.
+        return scores.masked_fill(~kept, torch.finfo(scores.dtype).min).softmax(1)
+
+
+class Direction(nn.Module):
+    """The weights of one direction, as ``nn.LSTM`` orders them: gates i, f, g, o; one bias, that of the input."""
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.input, self.recurrent = nn.Linear(inputs, 4 * hidden), nn.Linear(hidden, 4 * hidden, bias=False)
+        with torch.no_grad():
+            self.input.bias.view(4, hidden)[1] = 1.0  # remember at first (Jozefowicz et al. 2015)
+
+
+class Layer(nn.Module):
+    """All directions over a sequence, (n, length, inputs) to (n, length, directions · hidden); 0 where nothing is held.
+
+    Torch's fused kernel runs it. But a hook at one of the ``nn.Linear`` layers must see every use of a weight, and that
+    kernel calls no layer: where a hook listens, each weight meets all positions in one call of its layer.
+    """
+
+    def __init__(self, inputs: int, hidden: int, *, directions: int) -> None:
+        super().__init__()
+        self.directions = nn.ModuleList(Direction(inputs, hidden) for _ in range(directions))
+
+    def forward(self, x: Tensor, kept: Tensor) -> Tensor:
+        weights = [layer for direction in self._directions for layer in (direction.input, direction.recurrent)]
+        return self._heard(x, kept) if any(_listens(hook) for hook in _hooks(weights)) else self._fused(x, kept)
+
+    def _fused(self, x: Tensor, kept: Tensor) -> Tensor:
+        hidden = self.width // len(self.directions)
+        # One more input says that a position is padding, and closes the gates there; see ``_run``.
+        closing = x.new_tensor([-_CLOSED, -_CLOSED, 0.0, -_CLOSED]).repeat_interleave(hidden)[:, None]
+        weights: list[Tensor] = []
+        for direction in self._directions:
+            weights += [torch.cat([direction.input.weight, closing], 1), direction.recurrent.weight]
+            weights += [direction.input.bias, torch.zeros_like(direction.input.bias)]
+        start = x.new_zeros(len(self.directions), len(x), hidden)
+        x = torch.cat([x, (~kept)[..., None].to(x)], -1)
+        # What "training" means to the kernel is that a backward pass may follow: cuDNN has none otherwise.
+        may_follow, both_ways = torch.is_grad_enabled(), len(self.directions) == 2
+        return torch.lstm(x, (start, start), weights, True, 1, 0.0, may_follow, both_ways, True)[0]
+
+    def _heard(self, x: Tensor, kept: Tensor) -> Tensor:
+        """The states come first, without a graph. Then the recurrent layer meets those states, all at once, and the
+        graph says that a change of what it or the input's layer gives acts on the later states as
+        ``_Recurrence.backward`` has it: the exact gradient, without a call of a layer at each step."""
+        entering = [direction.input(x) for direction in self._directions]
+        weights = torch.stack([direction.recurrent.weight.detach().T for direction in self._directions])
+        with torch.no_grad():
+            course = _run(_in_time(entering), weights, ~_in_time([kept] * len(entering)))
+        before = _in_order(course.states[:-1])
+        again = [direction.recurrent(b) for direction, b in zip(self._directions, before, strict=True)]
+        states = _Recurrence.apply(course, weights, *entering, *again)
+        return torch.cat(_in_order(states), -1)
+
+    @property
+    def width(self) -> int:
+        """Of the states of all directions together."""
+        return sum(direction.recurrent.in_features for direction in self._directions)
+
+    @property
+    def _directions(self) -> Iterator[Direction]:
+        for direction in self.directions:
+            assert isinstance(direction, Direction)
+            yield direction
+
+
+_CLOSED = 1e4
+"""A gate of minus this is 0, whatever else enters it."""
+
+
+def _hooks(layers: list[nn.Linear]) -> Iterator[Any]:
+    for layer in layers:
+        for hooks in (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks):
+            yield from hooks.values()
+
+
+def _listens(hook: Any) -> bool:
+    """Whether a hook wants to be called. Those of per-record gradients stay in place while they are paused."""
+    owner = getattr(getattr(hook, "func", hook), "__self__", None)
+    return getattr(owner, "hooks_enabled", True)
+
+
+def _in_time(each: list[Tensor]) -> Tensor:
+    """(n, length, ...) of each direction, as it reads: (length, directions, n, ...)."""
+    steps = [one.transpose(0, 1) for one in each]
+    return torch.stack([steps[0], *(one.flip(0) for one in steps[1:])], 1)
+
+
+def _in_order(read: Tensor) -> list[Tensor]:
+    """The reverse of ``_in_time``."""
+    forward, *backward = read.unbind(1)
+    return [one.transpose(0, 1) for one in (forward, *(one.flip(0) for one in backward))]
+
+
+class _Course(NamedTuple):
+    """All that happened: (length, directions, n, ...)."""
+
+    gates: Tensor
+    """(..., 4 · hidden) i, f, g and o, behind their sigmoid or tanh."""
+    cells: Tensor
+    """(length + 1, ...) from the 0 before the first step on."""
+    squashed: Tensor
+    """tanh of the cells after each step."""
+    states: Tensor
+    """(length + 1, ...) from the 0 before the first step on."""
+
+
+def _run(entering: Tensor, weights: Tensor, padded: Tensor) -> _Course:
+    """One step after the other, all directions at once.
+
+    Args:
+        entering: (length, directions, n, 4 · hidden) what the inputs give to the gates; changed.
+        weights: (directions, hidden, 4 · hidden).
+        padded: (length, directions, n) where the sequences hold nothing.
+    """
+    # Closed gates keep state and cell at exactly 0: at the start of the backward direction, and behind the end.
+    entering.masked_fill_(padded[..., None], -torch.inf)
+    length, hidden = len(entering), weights.shape[1]
+    zeros = entering.new_zeros(length + 1, *entering.shape[1:3], hidden)
+    gates, cells, squashed, states = torch.empty_like(entering), zeros, torch.empty_like(zeros[1:]), zeros.clone()
+    for step in range(length):
+        i, f, g, o = torch.baddbmm(entering[step], states[step], weights, out=gates[step]).chunk(4, -1)
+        for gate in (i, f, o):
+            gate.sigmoid_()
+        torch.mul(f, cells[step], out=cells[step + 1]).addcmul_(i, g.tanh_())
+        torch.mul(o, torch.tanh(cells[step + 1], out=squashed[step]), out=states[step + 1])
+    return _Course(gates, cells, squashed, states)
+
+
+class _Recurrence(torch.autograd.Function):
+    """From the two summands of each direction's gates, (n, length, 4 · hidden), to the states that followed."""
+
+    @staticmethod
+    def forward(ctx: Any, course: _Course, weights: Tensor, *summands: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, *course)
+        return course.states[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        weights, gates, cells, squashed, _ = ctx.saved_tensors
+        of_gates = _in_order(_run_back(slope, weights, gates, cells, squashed))
+        return None, None, *of_gates, *of_gates
+
+
+def _run_back(slope: Tensor, weights: Tensor, gates: Tensor, cells: Tensor, squashed: Tensor) -> Tensor:
+    """The whole gradient of each gate's sum, (length, directions, n, 4 · hidden): through its state and all later ones.
+
+    Args:
+        slope: (length, directions, n, hidden) gradient of the states.
+    """
+    i, f, g, o = gates.chunk(4, -1)
+    # What a change of each gate's sum does: the first three to the cell, the last to the state.
+    found = torch.cat([g * i * (1 - i), cells[:-1] * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)], -1)
+    to_state = o * (1 - squashed * squashed)
+    back = weights.transpose(1, 2).contiguous()
+    of_state, of_cell = torch.zeros_like(slope[0]), torch.zeros_like(slope[0])
+    for step in range(len(slope) - 1, -1, -1):
+        of_state = slope[step] + of_state
+        of_cell.addcmul_(of_state, to_state[step])
+        to_cell, to_output = found[step].unflatten(-1, (4, -1)).split([3, 1], -2)
+        to_cell.mul_(of_cell[..., None, :])
+        to_output.mul_(of_state[..., None, :])
+        of_cell.mul_(f[step])
+        of_state = torch.bmm(found[step], back)
+    return found
