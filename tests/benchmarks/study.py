@@ -22,7 +22,7 @@ from assay.study.trial import Trial
 ROUNDS = 3
 
 
-class _Silent:
+class Silent:
     def begin(self, *, total: int, finished: int, workers: int) -> None: ...
     def leading(self, trial: Trial, round_number: int, rounds: int) -> None: ...
     def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None: ...
@@ -81,6 +81,6 @@ def _study() -> Study:
 def _rate(study: Study, executor: Executor) -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        summary = run_study(study, Store(folder), executor, watcher=_Silent(), publish=lambda: None)
+        summary = run_study(study, Store(folder), executor, watcher=Silent(), publish=lambda: None)
         assert not summary.failures, summary.failures
         return summary.ran / (time.perf_counter() - began) * 60

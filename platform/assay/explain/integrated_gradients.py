@@ -31,7 +31,7 @@ def integrated_gradients(
 
 
 def blank_words(x: Tensor) -> Tensor:
-    """Words without a meaning, (n, length, dimension): vectors of next to nothing where words stand, 0 where none do."""
+    """Words without a meaning, (n, length, dimension): next to nothing where words stand, 0 where none do."""
     return 1e-6 * x
 
 
