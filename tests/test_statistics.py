@@ -13,14 +13,18 @@ from statsmodels.stats.proportion import proportion_confint
 
 from assay.statistics import (
     Comparison,
+    Design,
+    Runs,
     auroc,
     blocked_anova,
     bootstrap,
+    bootstrap_curve,
     compare,
     holm,
     proportion,
     signed_rank_floor,
     summarise,
+    weighed,
 )
 
 BASELINE = np.array([0.90, 0.91, 0.92, 0.93, 0.94])
@@ -139,6 +143,153 @@ def test_one_fold_has_a_mean_and_no_interval() -> None:
     assert math.isnan(summarise([], test_share=1 / 4).mean)
 
 
+# On an official split the runs are seeds, asked of the same records.
+SEEDS = Design(folds=1, repeats=5, official=True)
+T_975_OF_3 = 4.3026527299  # quantile of t on 2 degrees of freedom, from tables
+Z_975, Z_80 = 1.9599639845, 0.8416212336
+
+
+def runs(values: list[float], below: float = math.nan, above: float | None = None) -> Runs:
+    """Each with an interval over records that reaches so far."""
+    known = np.array(values)
+    return Runs(values=known, low=known - below, high=known + (below if above is None else above))
+
+
+def test_without_spread_over_seeds_the_interval_is_that_of_the_records() -> None:
+    found = SEEDS.summarise(runs([0.8, 0.8, 0.8], 0.03, 0.05))
+    assert (found.mean, found.low, found.high, found.deviation) == pytest.approx((0.8, 0.77, 0.85, 0.0))
+
+
+def test_with_certain_records_the_interval_is_that_of_the_seeds() -> None:
+    values = [0.8, 0.82, 0.84]
+    reach = T_975_OF_3 * 0.02 / math.sqrt(3)
+    for below in (0.0, math.nan):  # seconds have no interval over records
+        found = SEEDS.summarise(runs(values, below))
+        assert (found.low, found.high) == pytest.approx((0.82 - reach, 0.82 + reach))
+
+
+def test_both_uncertainties_are_joined_by_square_and_add_on_each_side() -> None:
+    reach = T_975_OF_3 * 0.02 / math.sqrt(3)
+    found = SEEDS.summarise(runs([0.8, 0.82, 0.84], 0.03, 0.05))
+    assert 0.82 - found.low == pytest.approx(math.hypot(0.03, reach))
+    assert found.high - 0.82 == pytest.approx(math.hypot(0.05, reach))
+
+
+def test_more_seeds_do_not_make_the_records_surer() -> None:
+    generator = np.random.default_rng(0)
+    many = SEEDS.summarise(runs(generator.normal(0.8, 0.001, 200).tolist(), 0.03))
+    assert many.high - many.low == pytest.approx(0.06, rel=0.01)
+
+
+def test_the_mean_reach_over_seeds_counts_and_a_missing_one_does_not() -> None:
+    uneven = Runs(values=np.full(3, 0.8), low=np.array([0.78, 0.76, math.nan]), high=np.array([0.81, 0.83, math.nan]))
+    found = SEEDS.summarise(uneven)
+    assert (found.low, found.high) == pytest.approx((0.77, 0.82))
+
+
+def test_a_percentile_interval_that_leaves_its_value_out_never_turns_round() -> None:
+    biased = Runs(values=np.full(2, 0.03), low=np.full(2, 0.04), high=np.full(2, 0.07))
+    found = SEEDS.summarise(biased)
+    assert (found.low, found.high) == pytest.approx((0.03, 0.07))
+
+
+@pytest.mark.parametrize("design", [SEEDS, Design(folds=5, repeats=1, test_share=1 / 4)])
+def test_a_single_run_has_its_own_interval(design: Design) -> None:
+    found = design.summarise(runs([0.8], 0.03, 0.05))
+    assert (found.mean, found.low, found.high, found.count) == pytest.approx((0.8, 0.77, 0.85, 1))
+    assert math.isnan(found.deviation)
+    assert math.isnan(design.summarise(runs([])).mean)
+
+
+def test_folds_keep_the_corrected_variance_whatever_their_own_intervals() -> None:
+    folds = Design(folds=5, repeats=1, test_share=1 / 4)
+    better, baseline = runs(BETTER.tolist(), 0.3), runs(BASELINE.tolist(), 0.3)
+    assert folds.summarise(better) == summarise(BETTER, test_share=1 / 4)
+    assert folds.compare(better, baseline) == compare(BETTER, BASELINE, test_share=1 / 4)
+
+
+@pytest.mark.parametrize(
+    ("design", "run", "trained", "count"),
+    [
+        (Design(folds=5, repeats=2), "fold", True, 10),
+        (Design(folds=1, repeats=5, official=True), "seed", True, 5),
+        (Design(folds=1, repeats=1), "fold", False, 1),
+    ],
+)
+def test_a_design_knows_what_its_runs_are(design: Design, run: str, trained: bool, count: int) -> None:
+    assert (design.run, design.trained, design.runs) == (run, trained, count)
+
+
+def test_with_certain_records_a_comparison_is_the_paired_t_test() -> None:
+    values, baseline = [0.91, 0.93, 0.90, 0.95], [0.90, 0.90, 0.91, 0.91]
+    found = SEEDS.compare(runs(values, 0.0), runs(baseline, 0.0))
+    assert found.p == pytest.approx(stats.ttest_rel(values, baseline).pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(stats.ttest_rel(values, baseline).confidence_interval(0.95)))
+    assert SEEDS.compare(runs(values), runs(baseline)).p == pytest.approx(found.p)
+
+
+def test_without_spread_over_seeds_a_comparison_is_a_z_test_of_the_records() -> None:
+    found = SEEDS.compare(runs([0.90, 0.80, 0.85], 0.03 * Z_975), runs([0.85, 0.75, 0.80], 0.04 * Z_975))
+    # Errors of 0.03 and 0.04 join to 0.05, one of which the difference is.
+    assert (found.low, found.high) == pytest.approx((0.05 - 0.05 * Z_975, 0.05 + 0.05 * Z_975))
+    assert found.p == pytest.approx(2 * stats.norm.sf(1))
+    assert found.detectable == pytest.approx(0.05 * (Z_975 + Z_80))
+    assert math.isnan(found.effect)
+
+
+def test_the_reach_of_a_difference_crosses_over() -> None:
+    # The difference is small where its first term is small and its second great.
+    found = weighed([runs([0.9], 0.03, 0.10), runs([0.8], 0.20, 0.04)], (1, -1))
+    assert (found.values[0], found.low[0], found.high[0]) == pytest.approx(
+        (0.1, 0.1 - 0.05, 0.1 + math.hypot(0.1, 0.2))
+    )
+    doubled = weighed([runs([0.9], 0.03, 0.10)], (-2,))
+    assert (doubled.low[0], doubled.high[0]) == pytest.approx((-1.8 - 0.2, -1.8 + 0.06))
+
+
+@given(st.lists(st.tuples(fractions, fractions), min_size=2, max_size=8), st.floats(0, 0.3), st.floats(0, 0.3))
+def test_p_falls_below_a_twentieth_exactly_where_the_interval_leaves_zero(
+    pairs: list, below: float, above: float
+) -> None:
+    one, other = zip(*pairs, strict=True)
+    values, baseline = runs(list(one), below, above), runs(list(other), above, below)
+    found = SEEDS.compare(values, baseline)
+    if math.isnan(found.p) or abs(found.p - 0.05) < 1e-9:
+        return
+    assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
+    assert found.effect == pytest.approx(compare(values.values, baseline.values, test_share=0).effect, nan_ok=True)
+
+
+def test_without_any_spread_nothing_may_be_concluded() -> None:
+    found = SEEDS.compare(runs([2.0, 3.0]), runs([1.0, 2.0]))
+    assert math.isnan(found.p)
+    assert found.verdict == "inconclusive"
+    assert SEEDS.compare(runs([2.0, 3.0], 0.1), runs([2.0, 3.0], 0.1)).p == 1.0
+    with pytest.raises(ValueError, match="1 pair allows no test; use at least 2 folds or seeds"):
+        SEEDS.compare(runs([2.0]), runs([1.0]))
+
+
+@pytest.mark.parametrize(("of_records", "seeds"), [(0.0, 3), (1.0, 3), (1.0, 5), (3.0, 5)])
+def test_intervals_hold_the_truth_as_often_as_they_say(of_records: float, seeds: int) -> None:
+    """Seeds deviate by 1 around what these records show, which deviates by ``of_records`` from the truth, 0."""
+    generator = np.random.default_rng(0)
+    held, naive, raised = [], [], []
+    for _ in range(1000):
+        shown, other = (
+            runs((generator.normal(0, of_records) + generator.normal(0, 1, seeds)).tolist(), Z_975 * of_records)
+            for _ in range(2)
+        )
+        found, plain = SEEDS.summarise(shown), summarise(shown.values, test_share=0)
+        held.append(found.low <= 0 <= found.high)
+        naive.append(plain.low <= 0 <= plain.high)
+        raised.append(SEEDS.compare(shown, other).p < 0.05)
+    # 1,000 draws know 95 % to 1.4 points at two standard errors.
+    assert 0.935 <= np.mean(held) <= 0.99
+    assert np.mean(raised) <= 0.065
+    if of_records:
+        assert np.mean(naive) < 0.92
+
+
 def test_blocked_anova_gives_the_worked_example() -> None:
     # Recipe means 3, 5, 7 and fold means 6, 5, 4 around 5: 24 = 3·(4 + 0 + 4) between recipes on 2 degrees of freedom,
     # 6 = 3·(1 + 0 + 1) between folds, 34 in all, so 4 left on 4 degrees of freedom. F = 12, P(F > 12) = (1 + 6)^-2.
@@ -181,6 +332,22 @@ def test_bootstrap_gives_the_statistic_of_all_records_and_the_quantiles_of_its_d
     found = bootstrap(statistic, 20, generator=np.random.default_rng(0), draws=99)
     assert found.value == 9.5
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(seen[:99], [0.025, 0.975])))
+
+
+def test_a_curve_is_drawn_at_once_as_each_of_its_points_would_be() -> None:
+    values, groups = np.random.default_rng(0).normal(size=30), np.arange(30) // 3
+    both = bootstrap_curve(
+        lambda rows: np.array([values[rows].mean(), values[rows].max()]),
+        30,
+        generator=np.random.default_rng(1),
+        draws=60,
+        groups=groups,
+    )
+    each = [
+        bootstrap(lambda rows, of=of: of(values[rows]), 30, generator=np.random.default_rng(1), draws=60, groups=groups)  # type: ignore[misc]
+        for of in (np.mean, np.max)
+    ]
+    assert both == each
 
 
 def test_bootstrap_counts_no_draw_without_a_value() -> None:

@@ -1,8 +1,15 @@
-"""Statistics that would pass peer review: intervals of one measurement, and comparisons over folds and repeats.
+"""Statistics that would pass peer review: intervals of one measurement, and comparisons over folds, repeats and seeds.
 
-Folds share training data, so differences over k folds × r repeats are no independent sample. Means and tests here use
-the corrected variance of Nadeau and Bengio (2003), as extended to repeated cross-validation by Bouckaert and Frank
-(2004): the sample variance times ``1/(kr) + n_test/n_train``, on ``kr − 1`` degrees of freedom.
+Folds share training data, so differences over k folds × r repeats are no independent sample. Means and tests of
+cross-validation use the corrected variance of Nadeau and Bengio (2003), as extended to repeated cross-validation by
+Bouckaert and Frank (2004): the sample variance times ``1/(kr) + n_test/n_train``, on ``kr − 1`` degrees of freedom.
+
+On an official split the r repeats differ by their seed alone and are tested on the same records. Two things are
+uncertain then: which records these are, which more seeds do not make surer, and which seeds were drawn. Their reaches
+are joined by square-and-add on each side (MOVER; Zou and Donner 2008): the mean of the runs' own intervals over
+records, not divided by r, and ``t · s / √r`` on ``r − 1`` degrees of freedom. Of a difference, the reach over records
+is joined from those of both sides, as if each had been asked of records of its own: conservative, since both were
+asked of the same. Its p is the level at which this interval ends at 0, so that the two never disagree.
 """
 
 import math
@@ -10,9 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, special, stats
 
 LEVEL = 0.95
+_Z = float(special.ndtri((1 + LEVEL) / 2))
+_POWER = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +35,14 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """One metric of one recipe over all folds and repeats."""
+    """One metric of one recipe over all folds and repeats, or seeds."""
 
     mean: float
     deviation: float
-    """Standard deviation over folds, NaN of a single one."""
+    """Standard deviation over folds or seeds, NaN of a single one."""
     low: float
     high: float
-    """Ends of the 95 % interval of the mean, by the corrected variance; NaN of a single fold."""
+    """Ends of the 95 % interval of the mean, by the rule of the design; NaN where nothing tells."""
     count: int
 
 
@@ -47,7 +56,7 @@ class Comparison:
     high: float
     """Ends of the 95 % interval of the difference."""
     p: float
-    """Two-sided p of the corrected t-test."""
+    """Two-sided p, by the rule of the design."""
     p_holm: float
     """p after Holm's correction over the family it was tested in; equals ``p`` until then."""
     effect: float
@@ -87,18 +96,35 @@ def bootstrap(
         n: number of records.
         groups: (n,) the patient of each record.
     """
-    members = (
-        [np.array([i]) for i in range(n)]
-        if groups is None
-        else [np.flatnonzero(groups == g) for g in np.unique(groups)]
-    )
+    each = bootstrap_curve(lambda rows: np.array([statistic(rows)]), n, generator=generator, draws=draws, groups=groups)
+    return each[0]
+
+
+def bootstrap_curve(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    *,
+    generator: np.random.Generator,
+    draws: int = 200,
+    groups: np.ndarray | None = None,
+) -> list[Interval]:
+    """``bootstrap`` of many figures of the same draws at once: an interval for each entry of ``statistic``."""
+    members: list[np.ndarray] | None = None
+    if groups is not None:
+        order = np.argsort(groups, kind="stable")
+        members = np.split(order, np.unique(groups[order], return_index=True)[1][1:])
+    units = n if members is None else len(members)
     values = []
-    for _ in range(draws if len(members) > 1 else 0):
-        chosen = generator.integers(len(members), size=len(members))
-        values.append(statistic(chosen if groups is None else np.concatenate([members[i] for i in chosen])))
-    known = np.array(values)[np.isfinite(values)]
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (math.nan, math.nan)
-    return Interval(value=float(statistic(np.arange(n))), low=float(low), high=float(high))
+    for _ in range(draws if units > 1 else 0):
+        chosen = generator.integers(units, size=units)
+        values.append(statistic(chosen if members is None else np.concatenate([members[i] for i in chosen])))
+    found = []
+    for place, value in enumerate(statistic(np.arange(n))):
+        drawn = np.array([entries[place] for entries in values], float)
+        known = drawn[np.isfinite(drawn)]
+        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (math.nan, math.nan)
+        found.append(Interval(value=float(value), low=float(low), high=float(high)))
+    return found
 
 
 def auroc(positive: np.ndarray, score: np.ndarray) -> float:
@@ -124,7 +150,7 @@ def summarise(values: Sequence[float] | np.ndarray, *, test_share: float) -> Sum
     if len(known) < 2:
         mean = float(known.mean()) if len(known) else math.nan
         return Summary(mean=mean, deviation=math.nan, low=math.nan, high=math.nan, count=len(known))
-    mean, error = float(known.mean()), _corrected_error(known, test_share)
+    mean, error = float(known.mean()), _error(known, test_share)
     reach = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * error
     return Summary(mean=mean, deviation=float(known.std(ddof=1)), low=mean - reach, high=mean + reach, count=len(known))
 
@@ -132,34 +158,142 @@ def summarise(values: Sequence[float] | np.ndarray, *, test_share: float) -> Sum
 def compare(
     values: Sequence[float] | np.ndarray, baseline: Sequence[float] | np.ndarray, *, test_share: float
 ) -> Comparison:
-    """Corrected resampled t-test of paired values.
+    """Corrected resampled t-test of values that are paired by fold.
 
     Raises:
         ValueError: the two are not paired, or fewer than two pairs.
     """
     differences = np.asarray(values, float) - np.asarray(baseline, float)
+    return _tested(differences, test_share=test_share)
+
+
+def _tested(differences: np.ndarray, *, test_share: float, below: float = 0.0, above: float = 0.0) -> Comparison:
+    """Mean difference with interval and p.
+
+    Args:
+        differences: (r,) one a pair.
+        below: standard error of the test records where the truth lies below what was measured; likewise ``above``.
+    """
     count = len(differences)
     if count < 2:
-        raise ValueError(f"{count} pair allows no test; use at least 2 folds")
-    mean, error = float(differences.mean()), _corrected_error(differences, test_share)
-    degrees = count - 1
-    critical = float(stats.t.ppf((1 + LEVEL) / 2, degrees))
-    if error <= 1e-12 * max(1.0, abs(mean)):
-        # Every pair differs by the same amount: no spread to test against, so nothing may be concluded.
-        p, effect = (1.0, 0.0) if mean == 0 else (math.nan, math.nan)
-    else:
-        p = float(2 * stats.t.sf(abs(mean) / error, degrees))
-        effect = mean / float(differences.std(ddof=1))
+        raise ValueError(f"{count} pair allows no test; use at least 2 folds or seeds")
+    mean, error, deviation = float(differences.mean()), _error(differences, test_share), differences.std(ddof=1)
+    tiny = 1e-12 * max(1.0, abs(mean))
+    facing = below if mean > 0 else above
+    # Every pair differs by the same amount and nothing else is uncertain: nothing to test against or to conclude from.
+    untold = 1.0 if mean == 0 else math.nan
+    p = untold if max(error, facing) <= tiny else _level_at(abs(mean), facing, error, count - 1)
+    critical, power = (float(special.stdtrit(count - 1, share)) for share in ((1 + LEVEL) / 2, _POWER))
     return Comparison(
         difference=mean,
-        low=mean - critical * error,
-        high=mean + critical * error,
+        low=mean - math.hypot(_Z * below, critical * error),
+        high=mean + math.hypot(_Z * above, critical * error),
         p=p,
         p_holm=p,
-        effect=effect,
-        detectable=(critical + float(stats.t.ppf(0.8, degrees))) * error,
+        effect=float(mean / deviation) if error > tiny else 0.0 if mean == 0 else math.nan,
+        detectable=math.hypot((_Z + float(special.ndtri(_POWER))) * max(below, above), (critical + power) * error),
         count=count,
     )
+
+
+def _level_at(distance: float, of_records: float, of_runs: float, degrees: int) -> float:
+    """The p at which an interval that joins both errors by square-and-add reaches so far; 1e-60 if it is smaller."""
+
+    def excess(log_p: float) -> float:
+        half = math.exp(log_p) / 2
+        return math.hypot(special.ndtri(half) * of_records, special.stdtrit(degrees, half) * of_runs) - distance
+
+    least = math.log(1e-60)  # beyond it the quantiles of t are not computed exactly
+    if distance == 0:
+        return 1.0
+    return math.exp(least if excess(least) <= 0 else optimize.brentq(excess, least, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """One figure of one recipe, (r,) an entry a fold or seed, each with the ends of its own 95 % interval over records.
+
+    Ends are NaN where a figure has no such interval, as of seconds.
+    """
+
+    values: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the intervals over records reach below and above their values, mean over runs; 0 without any."""
+        below, above = _beyond(self.values - self.low), _beyond(self.high - self.values)
+        known = ~(np.isnan(below) | np.isnan(above))
+        return (float(below[known].mean()), float(above[known].mean())) if known.any() else (0.0, 0.0)
+
+
+def weighed(runs: Sequence[Runs], weights: Sequence[float]) -> Runs:
+    """A weighed sum of figures, run by run; its reach over records is joined from theirs by square-and-add."""
+    pairs = list(zip(runs, weights, strict=True))
+    total = np.asarray(sum(weight * run.values for run, weight in pairs))
+    below = [_beyond(weight * (run.values - (run.low if weight > 0 else run.high))) for run, weight in pairs]
+    above = [_beyond(weight * ((run.high if weight > 0 else run.low) - run.values)) for run, weight in pairs]
+    return Runs(values=total, low=total - np.linalg.norm(below, axis=0), high=total + np.linalg.norm(above, axis=0))
+
+
+def _beyond(reach: np.ndarray) -> np.ndarray:
+    """A percentile interval of a biased figure may leave out the figure itself: then it reaches no way on that side."""
+    return np.maximum(reach, 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """How the runs of a cohort relate to each other: the one place that decides which statistics hold for them."""
+
+    folds: int
+    """Of one repeat; 1 on an official split, and of a given model."""
+    repeats: int
+    official: bool = False
+    """Whether the data set's own split is kept: then repeats vary the seed and share their test records."""
+    test_share: float = 0.0
+    """n_test / n_train of a fold; has no meaning on an official split."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything is trained here, rather than given."""
+        return self.official or self.folds > 1
+
+    @property
+    def runs(self) -> int:
+        """Trials of each recipe."""
+        return self.folds * self.repeats
+
+    @property
+    def run(self) -> str:
+        """What one trial of a recipe is called."""
+        return "seed" if self.official else "fold"
+
+    def summarise(self, runs: Runs) -> Summary:
+        """Mean and 95 % interval over runs; of a single run, its own interval over records."""
+        count = len(runs.values)
+        if count == 1:
+            value, low, high = (float(end[0]) for end in (runs.values, runs.low, runs.high))
+            return Summary(mean=value, deviation=math.nan, low=low, high=high, count=1)
+        plain = summarise(runs.values, test_share=0.0 if self.official else self.test_share)
+        if count == 0 or not self.official:
+            return plain
+        below, above = runs.reach
+        reach = plain.high - plain.mean
+        low, high = plain.mean - math.hypot(below, reach), plain.mean + math.hypot(above, reach)
+        return Summary(mean=plain.mean, deviation=plain.deviation, low=low, high=high, count=count)
+
+    def compare(self, runs: Runs, baseline: Runs) -> Comparison:
+        """Paired run by run.
+
+        Raises:
+            ValueError: the two are not paired, or fewer than two pairs.
+        """
+        if not self.official:
+            return compare(runs.values, baseline.values, test_share=self.test_share)
+        differences = weighed((runs, baseline), (1, -1))
+        below, above = differences.reach
+        return _tested(differences.values, test_share=0.0, below=below / _Z, above=above / _Z)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -177,7 +311,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockedAnova:
-    """Do recipes differ at all? Descriptive: folds share training data, which its p ignores."""
+    """Do recipes differ at all? Descriptive: its p ignores that folds share training data, and seeds their records."""
 
     f: float
     p: float
@@ -211,5 +345,5 @@ def signed_rank_floor(pairs: int) -> float:
     return 2.0 ** (1 - pairs)
 
 
-def _corrected_error(values: np.ndarray, test_share: float) -> float:
+def _error(values: np.ndarray, test_share: float) -> float:
     return math.sqrt((1 / len(values) + test_share) * float(values.var(ddof=1)))

@@ -1,6 +1,7 @@
 """Results made up to order: what a page shows of them is then known."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,38 @@ def measurements(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
     yield check("zero_gradients", "worst_case_accuracy", "fail" if recipe == "fed" and fold == 1 else "pass", 0.2)
 
 
+def fail_safe(recipe: str, base: float) -> Iterator[Measurement]:
+    """What the evaluations of shift and of failing safe would have found."""
+
+    def measured(name: str, value: float, unit: str = "fraction", **conditions: Any) -> Measurement:
+        return Measurement(
+            name=name, value=value, unit=unit, n=20, low=value - 0.05, high=value + 0.05, conditions=conditions
+        )
+
+    yield measured("f1", base - 0.1, average="macro")
+    for corruption in ("blur", "jpeg", "noise", "contrast"):
+        for severity in (1, 2, 3):
+            yield measured("shifted_accuracy", base - severity / 20, corruption=corruption, severity=severity)
+    yield measured("mean_corruption_error", 1.1 - base)
+    for coverage in (1.0, 0.5, 0.25):
+        yield measured("selective_risk", (1 - base) * coverage, coverage=coverage)
+    yield measured("aurc", (1 - base) / 2)
+    if recipe == "fed":
+        for name in ("abstention_rate", "risk_after_abstention"):
+            yield Measurement(name=name, status="abstained", conditions={"risk": 0.05}, warnings=("no threshold",))
+    else:
+        yield measured("abstention_rate", 0.3, risk=0.05)
+        yield measured("risk_after_abstention", 0.03, risk=0.05)
+    for method in ("LAC", "APS"):
+        for alpha in (0.1, 0.05):
+            about = {"method": method, "alpha": alpha}
+            yield measured("conformal_coverage", 1 - alpha + 0.01, **about)
+            yield measured("conformal_set_size", 1.5, "classes", **about)
+    for score in ("max softmax", "energy"):
+        for against in ("noise, severity 5", "shuffled pixels"):
+            yield measured("ood_auroc", 0.8, "AUROC", score=score, against=against)
+
+
 @pytest.fixture(scope="session")
 def trial() -> Callable[..., TrialRecord]:
     """``trial("private", 2)``, with ``only`` some of its measurements, or an ``error`` instead of any."""
@@ -134,10 +167,12 @@ def trial() -> Callable[..., TrialRecord]:
 
 @pytest.fixture(scope="session")
 def fill(trial: Callable[..., TrialRecord]) -> Callable[..., Store]:
-    """Stores the given trials of a study in a folder, by default all of them; planned are all."""
+    """Stores the given trials of a study in a folder, by default all of them; planned are all folds, or ``planned``."""
 
-    def write(study: Study, folder: Path, records: list[TrialRecord] | None = None) -> Store:
-        everything = [
+    def write(
+        study: Study, folder: Path, records: list[TrialRecord] | None = None, planned: list[TrialRecord] | None = None
+    ) -> Store:
+        everything = planned or [
             trial(recipe, fold)
             for cohort in study.cohorts.values()
             for fold in range(study.split.folds)
@@ -163,6 +198,46 @@ def frame(fill: Callable[..., Store], tmp_path: Path) -> Callable[..., pd.DataFr
 def whole(study: MakeStudy, fill: Callable[..., Store], tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The store of the finished default study."""
     return fill(study(), tmp_path_factory.mktemp("whole"))
+
+
+SEEDS = 4
+
+
+@pytest.fixture(scope="session")
+def of_seeds(trial: Callable[..., TrialRecord]) -> list[TrialRecord]:
+    """Four seeds of each recipe on an official split, with everything that may be measured."""
+    return [
+        replace(
+            made,
+            trial=f"{recipe}-seed-{seed}".encode().hex(),
+            repeat=seed,
+            measurements=(*made.measurements, *fail_safe(recipe, ACCURACY[recipe] + seed / 100)),
+            provenance={"asked": {"cohort": "made", "official": True}},
+        )
+        for recipe in RECIPES
+        for seed in range(SEEDS)
+        for made in [trial(recipe, 0, base=ACCURACY[recipe] + seed / 100)]
+    ]
+
+
+@pytest.fixture(scope="session")
+def official(study: MakeStudy) -> Study:
+    """The study that planned them: it need not name more than one fold."""
+    return study(split={"folds": 1, "repeats": SEEDS})
+
+
+@pytest.fixture(scope="session")
+def seeds(
+    official: Study, of_seeds: list[TrialRecord], fill: Callable[..., Store], tmp_path_factory: pytest.TempPathFactory
+) -> Store:
+    """The store of that study, finished."""
+    return fill(official, tmp_path_factory.mktemp("seeds"), of_seeds, of_seeds)
+
+
+@pytest.fixture(scope="session")
+def card_of_seeds(official: Study, seeds: Store) -> Scorecard:
+    """Its scorecard."""
+    return scorecard(official, "made", seeds.frame())
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,17 @@
 """A claim is judged by its whole interval, and by nothing where nothing was measured."""
 
+import math
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from assay.report.claims import Claim, claimed_text, judge, read_claims, shown
+from assay.statistics import Design
 
 TERMS = ({"recipe": "standard", "name": "accuracy"}, {"recipe": "pgd", "name": "accuracy"})
+
+FOLDS = Design(folds=5, repeats=1, test_share=0.25)
 
 
 def frame(**values: list[float]) -> pd.DataFrame:
@@ -16,13 +20,20 @@ def frame(**values: list[float]) -> pd.DataFrame:
         for recipe, row in values.items()
         for fold, value in enumerate(row)
     ]
-    about = {"status": "measured", "conditions": [{} for _ in rows], "warnings": [[] for _ in rows]}
+    # No figure has an interval of its own over records.
+    about = {
+        "low": math.nan,
+        "high": math.nan,
+        "status": "measured",
+        "conditions": [{} for _ in rows],
+        "warnings": [[] for _ in rows],
+    }
     return pd.DataFrame(rows).assign(**about)
 
 
 def verdict(claimed: tuple[float | None, float | None], stronger: str = "higher", **values: list[float]) -> Any:
     claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=claimed, stronger=stronger)
-    return judge(claim, frame(**values), reference_epsilon=0.1, share=0.25)
+    return judge(claim, frame(**values), reference_epsilon=0.1, design=FOLDS)
 
 
 STANDARD = [0.90, 0.91, 0.89, 0.90, 0.90]
@@ -56,14 +67,14 @@ def test_folds_are_paired() -> None:
     shifted = frame(standard=STANDARD, pgd=TEN_LOWER)
     shifted = shifted[~((shifted["recipe"] == "pgd") & (shifted["fold"] == 0))]
     claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=(0.08, 0.12))
-    found = judge(claim, shifted, reference_epsilon=0.1, share=0.25).measured
+    found = judge(claim, shifted, reference_epsilon=0.1, design=FOLDS).measured
     assert found is not None and (found.count, found.mean) == (4, pytest.approx(0.1))
 
 
 def test_a_ratio_is_a_geometric_mean() -> None:
     claim = Claim(id="x", says="x", quantity="ratio", unit="times", terms=TERMS, claimed=(1, 3))
     values = frame(standard=[1.0, 4.0], pgd=[1.0, 1.0])
-    found = judge(claim, values, reference_epsilon=0.1, share=0.25).measured
+    found = judge(claim, values, reference_epsilon=0.1, design=FOLDS).measured
     assert found is not None and found.mean == pytest.approx(2.0)
 
 
@@ -71,7 +82,7 @@ def test_what_was_not_measured_is_not_tested_and_says_why() -> None:
     found = verdict((0, 1), standard=STANDARD)
     assert (found.verdict, found.why, found.measured) == ("not tested here", "no recipe pgd in this cohort", None)
     experts = next(claim for claim in read_claims() if claim.not_tested)
-    assert "ratings of experts" in judge(experts, frame(standard=STANDARD), reference_epsilon=0.1, share=0.25).why
+    assert "ratings of experts" in judge(experts, frame(standard=STANDARD), reference_epsilon=0.1, design=FOLDS).why
 
 
 def test_every_claim_of_the_study_is_there_and_has_a_range() -> None:
@@ -80,3 +91,38 @@ def test_every_claim_of_the_study_is_there_and_has_a_range() -> None:
     for claim in claims:
         assert claim.not_tested or claimed_text(claim)
     assert shown(0.1234, claims[0]) == "12.3%"
+
+
+SEEDS = Design(folds=1, repeats=5, official=True)
+
+
+def of_seeds(reach: float, **values: list[float]) -> pd.DataFrame:
+    """The same over seeds, each figure with an interval over records that reaches so far."""
+    made = frame(**values)
+    return made.assign(repeat=made["fold"], fold=0, low=made["value"] - reach, high=made["value"] + reach)
+
+
+@pytest.mark.parametrize(("reach", "said"), [(0.0, "holds"), (0.012, "holds"), (0.05, "inconclusive")])
+def test_on_an_official_split_the_records_must_agree_too(reach: float, said: str) -> None:
+    claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=(0.08, 0.12))
+    found = judge(claim, of_seeds(reach, standard=STANDARD, pgd=TEN_LOWER), reference_epsilon=0.1, design=SEEDS)
+    assert found.verdict == said
+    assert found.measured is not None
+    # Seeds are paired and all differ by a tenth; the reach of two figures joins.
+    assert found.measured.high - 0.1 == pytest.approx(2**0.5 * reach, abs=1e-9)
+
+
+def test_one_seed_judges_nothing() -> None:
+    claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=(0.08, 0.12))
+    found = judge(claim, of_seeds(0.001, standard=[0.9], pgd=[0.8]), reference_epsilon=0.1, design=SEEDS)
+    assert (found.verdict, found.why) == ("inconclusive", "one seed shows no spread")
+
+
+def test_a_ratio_of_fractions_has_the_records_in_it() -> None:
+    claim = Claim(id="x", says="x", quantity="ratio", unit="times", terms=TERMS, claimed=(1, 3))
+    values = of_seeds(0.0, standard=[0.8] * 3, pgd=[0.4] * 3)
+    values["high"] = values["value"] * 1.1
+    values["low"] = values["value"] / 1.1
+    found = judge(claim, values, reference_epsilon=0.1, design=SEEDS).measured
+    assert found is not None
+    assert (found.mean, found.high / 2) == pytest.approx((2.0, 1.1 ** (2**0.5)))

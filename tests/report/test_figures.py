@@ -1,6 +1,7 @@
 """Figures show what the scorecard holds: a trace a recipe, in its colour, within what is possible."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from assay import statistics
 from assay.report import figures
-from assay.report.scorecard import Scorecard, scorecard, share_tested
+from assay.report.scorecard import Scorecard, scorecard
 from assay.results import Measurement, TrialRecord
 from assay.study.spec import Study
 from assay.study.store import Store
@@ -32,16 +33,15 @@ def named(figure: go.Figure) -> list[Any]:
     return [trace for trace in figure.data if trace.showlegend is not False]
 
 
-def test_every_recipe_has_a_curve_with_its_band(card: Scorecard, rows: pd.DataFrame, study: MakeStudy) -> None:
-    share = share_tested(study())
-    figure = figures.robustness(card, rows, "units", share)
+def test_every_recipe_has_a_curve_with_its_band(card: Scorecard, rows: pd.DataFrame) -> None:
+    figure = figures.robustness(card, rows, "units")
     lines = named(figure)
     assert [line.name for line in lines] == list(ALL)
     assert len(figure.data) == 2 * len(ALL)
     assert list(lines[0].x) == [0.0, 0.1, 0.3, 0.5]
     assert list(lines[0].y) == pytest.approx([0.91, 0.76, 0.46, 0.16])
     band = figure.data[0]
-    expected = statistics.summarise([0.45, 0.46, 0.47], test_share=share)
+    expected = statistics.summarise([0.45, 0.46, 0.47], test_share=card.design.test_share)
     assert (band.y[2], band.y[-3]) == pytest.approx((expected.high, expected.low))
     assert "units" in figure.layout.xaxis.title.text
 
@@ -50,14 +50,14 @@ def test_bands_stay_within_what_is_possible(study: MakeStudy, frame: Frame, tria
     bases = (0.0, 0.5, 0.98)
     records = [trial("standard", i, base=base, only={"worst_case_accuracy"}) for i, base in enumerate(bases)]
     table = frame(study(), records)
-    figure = figures.robustness(scorecard(study(), "made", table), table, "units", share_tested(study()))
+    figure = figures.robustness(scorecard(study(), "made", table), table, "units")
     values = np.concatenate([trace.y for trace in figure.data])
     assert values.min() == 0
     assert values.max() == 1
 
 
 def test_the_reference_radius_is_drawn(card: Scorecard, rows: pd.DataFrame) -> None:
-    (line,) = figures.robustness(card, rows, "units", 0.5).layout.shapes
+    (line,) = figures.robustness(card, rows, "units").layout.shapes
     assert (line.x0, line.x1, line.line.dash) == (0.3, 0.3, "dot")
 
 
@@ -99,8 +99,8 @@ def test_error_bars_of_privacy_stay_within_what_is_possible(
     assert trace.y[0] - trace.error_y.arrayminus[0] >= 0
 
 
-def test_clients_stand_between_both_ends(rows: pd.DataFrame) -> None:
-    figure = figures.clients(rows, ALL)
+def test_clients_stand_between_both_ends(card: Scorecard, rows: pd.DataFrame) -> None:
+    figure = figures.clients(card, rows)
     assert figure is not None
     assert [len(box.y) for box in figure.data] == [3, 3, 3, 3]
     alone, federated, everywhere, together = (sorted(box.y) for box in figure.data)
@@ -110,8 +110,8 @@ def test_clients_stand_between_both_ends(rows: pd.DataFrame) -> None:
     assert together == pytest.approx([0.87, 0.88, 0.89])
 
 
-def test_without_a_federation_there_are_no_clients(rows: pd.DataFrame) -> None:
-    assert figures.clients(rows, ("standard", "private")) is None
+def test_without_a_federation_there_are_no_clients(card: Scorecard, rows: pd.DataFrame) -> None:
+    assert figures.clients(replace(card, recipes=("standard", "private")), rows) is None
 
 
 def test_each_kind_of_explanation_is_drawn_by_what_it_gains_over_a_random_order(
@@ -160,7 +160,7 @@ def test_filled_diamonds_differ_and_open_ones_are_inconclusive(study: MakeStudy,
 def test_a_recipe_has_one_colour_everywhere(card: Scorecard, rows: pd.DataFrame) -> None:
     colours = figures.colours(card.recipes)
     assert len(set(colours.values())) == 3
-    for line in named(figures.robustness(card, rows, "units", 0.5)):
+    for line in named(figures.robustness(card, rows, "units")):
         assert line.line.color == colours[line.name]
     for point in figures.privacy(card).data:
         assert point.marker.color == colours[point.name]
@@ -172,7 +172,7 @@ def test_more_recipes_than_colours_are_told_apart_by_dashes(study: MakeStudy, fr
     recipes = {f"recipe_{i}": {} for i in range(10)}
     asked = study(recipes)
     table = frame(asked, [trial(name, 0, only={"worst_case_accuracy"}) for name in recipes])
-    figure = figures.robustness(scorecard(asked, "made", table), table, "units", 0.5)
+    figure = figures.robustness(scorecard(asked, "made", table), table, "units")
     looks = [(line.line.color, line.line.dash) for line in named(figure)]
     assert len(set(looks)) == 10
 
@@ -180,10 +180,10 @@ def test_more_recipes_than_colours_are_told_apart_by_dashes(study: MakeStudy, fr
 def test_figures_of_nothing_are_empty_and_no_error(study: MakeStudy, frame: Frame) -> None:
     table = frame(study(), [])
     card = scorecard(study(), "made", table)
-    assert len(figures.robustness(card, table, "units", 0.5).data) == 0
+    assert len(figures.robustness(card, table, "units").data) == 0
     assert len(figures.privacy(card).data) == len(figures.cost(card, table, "standard").data) == 0
     assert len(figures.differences(card, "accuracy", "standard").data) == 0
-    assert figures.clients(table, ALL) is None
+    assert figures.clients(card, table) is None
     assert all(value is None for bar in figures.attacks(card, table).data for value in bar.y)
     assert all(value is None for bar in figures.faithfulness(card, table).data for value in bar.y)
 
@@ -196,7 +196,7 @@ def test_a_fragment_carries_its_data_and_no_library(card: Scorecard) -> None:
 
 
 def test_a_unit_cannot_end_the_script_that_holds_it(card: Scorecard, rows: pd.DataFrame) -> None:
-    figure = figures.robustness(card, rows, "</script><img src=x onerror=alert(1)>", 0.5)
+    figure = figures.robustness(card, rows, "</script><img src=x onerror=alert(1)>")
     fragment = figures.html(figure, described="robustness")
     assert "<img" not in fragment
     assert fragment.count("</script>") == fragment.count("<script")

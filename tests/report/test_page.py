@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from assay.data.arrays import Arrays
+from assay.report.evidence import columns
 from assay.report.page import Publisher, cell_text, comparison_text, described, interval_text, publish, shown
-from assay.report.scorecard import Cell, Scorecard, columns
+from assay.report.scorecard import Cell, Scorecard
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Comparison, Summary
 from assay.study.plan import load_datasets, plan
@@ -116,7 +118,7 @@ def test_a_finished_study_says_so(page: str) -> None:
     assert "9 of 9 trials finished" in text
     assert "not complete" not in text
     assert "failed and are missing" not in text
-    assert "3 -fold cross-validation" in text
+    assert "3-fold cross-validation" in text
 
 
 def test_how_it_was_run_stands_below(page: str) -> None:
@@ -227,7 +229,7 @@ def test_the_data_are_read_once(study: MakeStudy, fill: Fill, tmp_path: Path, mo
     assert reads == [1]
 
 
-@pytest.mark.parametrize("key", [key for key, column in COLUMNS.items() if column.better != "neither"])
+@pytest.mark.parametrize("key", [key for key, column in COLUMNS.items() if column.estimated])
 def test_intervals_stay_within_what_is_possible(key: str) -> None:
     column = COLUMNS[key]
     text = interval_text(Cell(summary=Summary(mean=0.5, deviation=1, low=-7.0, high=8.0, count=3)), column)
@@ -380,5 +382,92 @@ def test_a_browser_shows_an_unfinished_study(
     assert visit.errors == []
     assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 7
     assert visit.page.locator(".notice").is_visible()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    visit.page.close()
+
+
+# An official split, with everything that may be measured.
+
+
+@pytest.fixture(scope="module")
+def page_of_seeds(official: Study, seeds: Store) -> str:
+    return write(official, seeds)
+
+
+def test_an_official_split_is_never_called_cross_validation(page_of_seeds: str) -> None:
+    text = Tags(page_of_seeds).text.replace(official_settings(page_of_seeds), "")
+    assert "official split, 4 seeds" in text
+    assert "mean over 4 seeds on the official test records" in text
+    assert "With 4 pairs an exact signed-rank test could not go below p = 0.125" in text
+    assert "seeds share their test records" in text
+    assert "paired by seed" in text
+    for words in ("cross-validation", "Nadeau", "fold"):
+        assert words not in text
+
+
+def official_settings(page: str) -> str:
+    """The study file at the page's end, which says what was asked, folds and all."""
+    text = Tags(page).text
+    return text[text.index("The study as run") :]
+
+
+def test_what_is_trained_on_an_official_split_has_its_cost_and_significance(page_of_seeds: str) -> None:
+    tags = Tags(page_of_seeds)
+    assert {"#made-cost", "#made-significance"} <= {attributes["href"] for attributes in tags.all("a")}
+    assert "What the recipes are" in tags.text
+
+
+def only_accuracy(records: list[TrialRecord]) -> list[TrialRecord]:
+    return [replace(r, measurements=tuple(m for m in r.measurements if m.name == "accuracy")) for r in records]
+
+
+def test_one_seed_says_what_it_does_not_know(
+    render: Callable[..., str], study: MakeStudy, of_seeds: list[TrialRecord]
+) -> None:
+    first = only_accuracy([record for record in of_seeds if record.repeat == 0])
+    text = Tags(render(study(split={"folds": 1, "repeats": 1}), first)).text
+    assert "official split, 1 seed" in text
+    assert "how much another seed would change it is not known" in text
+    assert "signed-rank" not in text
+
+
+def test_shift_and_fail_safe_have_their_sections_where_they_were_measured(page: str, page_of_seeds: str) -> None:
+    for key in ("shift", "fail-safe"):
+        assert f'id="made-{key}"' in page_of_seeds
+        assert f'href="#made-{key}"' in page_of_seeds
+        assert f'id="made-{key}"' not in page
+        assert f'href="#made-{key}"' not in page
+    text = Tags(page_of_seeds).text
+    for words in ("Corruption error", "Abstains (risk ≤ 5 %)", "Conformal coverage (≥ 90 %)", "F1"):
+        assert words in text
+
+
+def test_every_link_of_the_whole_page_leads_somewhere_in_order(page_of_seeds: str) -> None:
+    tags = Tags(page_of_seeds)
+    places = [attributes["id"] for _, attributes in tags.tags if attributes.get("id", "").startswith("made")]
+    links = [attributes["href"].removeprefix("#") for attributes in tags.all("a") if "made" in attributes["href"]]
+    in_nav = links[: links.index("made-checks") + 1]
+    assert in_nav == [place for place in places if place in in_nav]
+    assert set(links) <= set(places)
+
+
+def test_a_study_of_two_kinds_says_which_cohort_is_which(
+    official: Study, of_seeds: list[TrialRecord], trial: Trial, fill: Fill, tmp_path: Path
+) -> None:
+    made = official.cohorts["made"]
+    split = official.split.model_copy(update={"folds": 2})
+    both = official.model_copy(update={"cohorts": {"made": made, "folds": made}, "split": split})
+    about = {"asked": {"cohort": "folds", "official": False}}
+    folds = [trial("standard", fold, provenance=about) for fold in range(2)]
+    store = fill(both, tmp_path, only_accuracy([*of_seeds, *folds]))
+    text = Tags(write(both, store)).text
+    assert "Official split, 4 seeds. Each figure is the mean over 4 seeds" in text
+    assert "2-fold cross-validation, 4 repeats. Each figure is the mean over test folds" in text
+
+
+def test_a_browser_draws_shift_and_fail_safe(browser: Any, page_of_seeds: str, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, page_of_seeds)
+    assert visit.errors == []
+    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 12
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     visit.page.close()

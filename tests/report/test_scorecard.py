@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from assay import statistics
-from assay.report.scorecard import Scorecard, columns, everything, scorecard, select, share_tested, table
+from assay.data.base import Source
+from assay.report.scorecard import Scorecard, design_of, everything, runs_of, scorecard, select, share_tested, table
 from assay.results import Measurement, TrialRecord
+from assay.statistics import Design
 from assay.study.spec import Study
 from assay.study.store import Store
 
@@ -21,6 +25,7 @@ ALL = ("standard", "private", "fed")
 SOME = {"accuracy", "worst_case_accuracy"}
 # Three folds, 15 % validation: a third is tested, 0.85 of the rest is trained on.
 SHARE = (1 / 3) / (2 / 3 * 0.85)
+FOLDS = Design(folds=3, repeats=1, test_share=SHARE)
 
 
 def trials(trial: Trial, bases: dict[str, tuple[float, ...]]) -> list[TrialRecord]:
@@ -170,15 +175,15 @@ def test_values_stand_by_fold_and_repeat(study: MakeStudy, frame: Frame, trial: 
     records = [
         trial("standard", fold, repeat=repeat, trial=f"{fold}{repeat}") for fold in range(3) for repeat in range(2)
     ]
-    column = next(c for c in columns(0.3) if c.key == "accuracy")
-    found = table(frame(study(), records), column, ALL)
+    rows = select(frame(study(), records), "accuracy")
+    found = table({recipe: runs_of(rows[rows["recipe"] == recipe]) for recipe in ALL})
     assert found.index.tolist() == [(repeat, fold) for repeat in range(2) for fold in range(3)]
     assert found["standard"].tolist() == pytest.approx([0.90, 0.91, 0.92] * 2)
     assert found[["private", "fed"]].isna().all(axis=None)
 
 
 def test_everything_measured_is_a_line_for_each_condition(whole: Store) -> None:
-    lines = {(line.name, line.conditions): line for line in everything(whole.frame(), ALL, SHARE)}
+    lines = {(line.name, line.conditions): line for line in everything(whole.frame(), ALL, FOLDS)}
     worst = lines["worst_case_accuracy", "epsilon 0.3"].by_recipe
     assert {recipe: summary.mean for recipe, summary in worst.items()} == pytest.approx(
         {"standard": 0.46, "private": 0.36, "fed": 0.41}
@@ -196,3 +201,111 @@ def test_rows_are_selected_by_their_conditions(whole: Store) -> None:
     assert len(select(frame, "worst_case_accuracy", epsilon=0.31)) == 0
     # What did not apply has no conditions and answers for all of them.
     assert len(select(frame, "epsilon", accountant="rdp")) == 9
+
+
+# An official split: the runs are seeds, asked of the same records.
+
+
+def test_cells_of_an_official_split_join_seeds_and_records(card_of_seeds: Scorecard) -> None:
+    assert card_of_seeds.design == Design(folds=1, repeats=4, official=True)
+    cell = card_of_seeds.cells["private", "accuracy"].summary
+    seeds = statistics.summarise([0.80, 0.81, 0.82, 0.83], test_share=0)
+    # Each seed's own interval reaches 0.1 to both sides.
+    reach = math.hypot(0.1, seeds.high - seeds.mean)
+    assert (cell.mean, cell.low, cell.high, cell.count) == pytest.approx((0.815, 0.815 - reach, 0.815 + reach, 4))
+
+
+def test_recipes_on_an_official_split_are_paired_by_seed(card_of_seeds: Scorecard) -> None:
+    # Every pair of seeds differs by a tenth: only the records are uncertain, by 0.1 on each side.
+    found = card_of_seeds.comparisons["private", "accuracy"]
+    reach = math.hypot(0.1, 0.1)
+    assert (found.difference, found.low, found.high) == pytest.approx((-0.1, -0.1 - reach, -0.1 + reach))
+    assert (found.count, found.verdict) == (4, "inconclusive")
+
+
+def test_every_place_of_the_page_shows_the_same_interval(card_of_seeds: Scorecard, seeds: Store) -> None:
+    lines = {(line.name, line.conditions): line for line in everything(seeds.frame(), ALL, card_of_seeds.design)}
+    assert lines["accuracy", ""].by_recipe["fed"] == card_of_seeds.cells["fed", "accuracy"].summary
+    worst = lines["worst_case_accuracy", "epsilon 0.3"].by_recipe["fed"]
+    assert worst == card_of_seeds.cells["fed", "robust"].summary
+
+
+def test_checks_of_an_official_split_are_counted_over_seeds(
+    official: Study, frame: Frame, of_seeds: list[TrialRecord]
+) -> None:
+    raised = Measurement(
+        name="check.step_doubling",
+        value=0.1,
+        conditions={"concerns": "worst_case_accuracy", "verdict": "warn"},
+        warnings=("not converged",),
+    )
+    records = [replace(of_seeds[0], measurements=(*of_seeds[0].measurements, raised)), *of_seeds[1:4]]
+    card = scorecard(official, "made", frame(official, records))
+    assert card.cells["standard", "robust"].warnings == ("not converged [1 of 4 seeds]",)
+
+
+def test_a_study_may_hold_both_kinds_of_cohorts(
+    official: Study, trial: Trial, frame: Frame, of_seeds: list[TrialRecord]
+) -> None:
+    made = official.cohorts["made"]
+    split = official.split.model_copy(update={"folds": 3})
+    both = official.model_copy(update={"cohorts": {"made": made, "folds": made}, "split": split})
+    about = {"asked": {"cohort": "folds", "official": False}}
+    table = frame(both, [*of_seeds, *(trial("standard", fold, provenance=about) for fold in range(3))])
+    assert scorecard(both, "made", table).design.run == "seed"
+    folds = scorecard(both, "folds", table)
+    assert (folds.design.run, folds.cells["standard", "accuracy"].summary.count) == ("fold", 3)
+
+
+def test_before_any_trial_the_source_says_whether_it_brings_a_split(study: MakeStudy) -> None:
+    nothing = pd.DataFrame({"official": np.array([], bool)})
+    asked = study(split={"folds": 3, "repeats": 2})
+    assert design_of(asked, "made", nothing).run == "fold"
+
+    class Published(Source):
+        name: Literal["published"] = "published"
+        official_train: ClassVar[int | None] = 100
+
+    cohort = asked.cohorts["made"].model_copy(update={"dataset": Published()})
+    known = asked.model_copy(update={"cohorts": {"made": cohort}})
+    assert design_of(known, "made", nothing) == Design(folds=1, repeats=2, official=True)
+    ignored = known.model_copy(update={"split": known.split.model_copy(update={"official": "ignore"})})
+    assert design_of(ignored, "made", nothing).run == "fold"
+
+
+def test_columns_that_no_trial_was_asked_for_are_left_out(card: Scorecard, card_of_seeds: Scorecard) -> None:
+    optional = {"f1", "corruption", "abstains", "conformal"}
+    assert not optional & {column.key for column in card.evidence}
+    assert optional < {column.key for column in card_of_seeds.evidence}
+    assert len(card_of_seeds.evidence) == len(card.evidence) + len(optional)
+    assert card_of_seeds.cells["standard", "conformal"].summary.mean == pytest.approx(0.91)
+    assert card_of_seeds.cells["standard", "f1"].summary.mean == pytest.approx(0.815)
+
+
+def test_a_model_that_abstains_from_all_says_why(card_of_seeds: Scorecard) -> None:
+    cell = card_of_seeds.cells["fed", "abstains"]
+    assert (cell.summary, cell.why) == (None, "no threshold")
+    assert card_of_seeds.cells["standard", "abstains"].summary.mean == pytest.approx(0.3)
+
+
+def test_a_column_stands_at_the_setting_that_was_measured(
+    official: Study, frame: Frame, of_seeds: list[TrialRecord]
+) -> None:
+    def stricter(found: Measurement) -> Measurement:
+        about = {key: {"risk": 0.02, "alpha": 0.01}.get(key, value) for key, value in found.conditions.items()}
+        return replace(found, conditions=about)
+
+    records = [replace(made, measurements=tuple(map(stricter, made.measurements))) for made in of_seeds[:4]]
+    titles = [column.title for column in scorecard(official, "made", frame(official, records)).evidence]
+    assert "Abstains (risk ≤ 2 %)" in titles
+    assert "Conformal coverage (≥ 99 %)" in titles
+
+
+def test_rows_of_one_trial_never_pass_for_repetitions(study: MakeStudy, frame: Frame, trial: Trial) -> None:
+    found = tuple(Measurement(name="odd", value=float(k), conditions={"unheard_of": k}) for k in range(3))
+    lines = everything(frame(study(), [trial("standard", 0, measurements=found)]), ALL, FOLDS)
+    assert [(line.conditions, line.by_recipe["standard"].mean) for line in lines] == [
+        ("unheard of 0", 0.0),
+        ("unheard of 1", 1.0),
+        ("unheard of 2", 2.0),
+    ]

@@ -74,6 +74,19 @@ def test_rows_know_the_cohort_that_asked_for_them(store: Store, record: Record) 
     assert store.frame().groupby("trial")["cohort"].unique().map(list).to_dict() == {"t1": ["large"], "t2": [""]}
 
 
+def test_rows_know_whether_an_official_split_was_used(store: Store, record: Record) -> None:
+    store.write(record("t1", provenance={"asked": {"official": True}}))
+    store.write(record("t2", provenance={"asked": {"official": False}}))
+    store.write(record("t3"))
+    found = store.frame()
+    assert found["official"].dtype == bool
+    assert found.groupby("trial")["official"].unique().map(list).to_dict() == {
+        "t1": [True],
+        "t2": [False],
+        "t3": [False],
+    }
+
+
 def test_what_is_not_measured_is_nan_and_neither_zero_nor_null(store: Store, folder: Path, record: Record) -> None:
     store.write(record("t1"))
     column = pq.read_table(folder / "trials" / "t1.parquet")["value"]
@@ -115,7 +128,7 @@ def test_all_trials_are_one_table_whatever_a_killed_job_left_behind(store: Store
 
 
 def test_an_empty_store_has_an_empty_table(store: Store) -> None:
-    assert list(store.frame().columns) == [*COLUMNS, "cohort"]
+    assert list(store.frame().columns) == [*COLUMNS, "cohort", "official"]
     assert len(store.frame()) == 0
     assert store.finished() == set()
     assert store.failures() == store.seconds() == {}

@@ -325,4 +325,3 @@ def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: 
             obtain=f"the hub's {repository} could not be read ({type(error).__name__}): download it there, "
             f"once and online, with python -c \"import datasets; datasets.load_dataset('{repository}')\"",
         ) from None
-

@@ -18,13 +18,13 @@ class Figure:
     unit: str
     """``percent``, ``number`` or ``seconds``."""
     value: float | None
-    """Of this model on the test records of its fold; None where it was not measured."""
+    """Of this model on its test records; None where it was not measured."""
     low: float | None
     high: float | None
     n: int
     """Records behind the value."""
     recipe_mean: float | None
-    """Over all folds and repeats of the recipe."""
+    """Over all folds and repeats, or seeds, of the recipe."""
     recipe_low: float | None
     recipe_high: float | None
     why: str
@@ -62,12 +62,11 @@ class Card:
 def card_of(finished: Finished, name: str) -> Card:
     """The card of one finished trial, served under a name."""
     dataset, study = finished.dataset, finished.study
-    split = study.split
-    where = f"fold {finished.fold + 1} of {split.folds}, repeat {finished.repeat + 1} of {split.repeats}"
+    card = scorecard(study, finished.cohort, finished.frame)
     return Card(
         name=name,
         trial=finished.trial,
-        artefact=f"{finished.recipe_name} of study {study.name}, cohort {finished.cohort}, {where}; "
+        artefact=f"{finished.recipe_name} of study {study.name}, cohort {finished.cohort}, {_where(finished, card)}; "
         f"{_counts(finished)}",
         recipe=described(study, finished.cohort, finished.recipe_name),
         data=dataset.name,
@@ -78,9 +77,16 @@ def card_of(finished: Finished, name: str) -> Card:
         privacy=_privacy(finished),
         intended_use="Research. The evidence is about records like those it was tested on; it is not a medical device "
         "and no licence to treat patients.",
-        evidence=tuple(_evidence(finished, scorecard(study, finished.cohort, finished.frame))),
+        evidence=tuple(_evidence(finished, card)),
         warnings=_warnings(finished),
     )
+
+
+def _where(finished: Finished, card: Scorecard) -> str:
+    design, repeat = card.design, finished.repeat + 1
+    if design.official:
+        return f"official split, seed {repeat} of {design.repeats}"
+    return f"fold {finished.fold + 1} of {design.folds}, repeat {repeat} of {design.repeats}"
 
 
 def _counts(finished: Finished) -> str:

@@ -12,10 +12,9 @@ import pandas as pd
 import yaml
 from pydantic import Field, model_validator
 
-from assay import statistics
 from assay.registry import Settings
-from assay.report.scorecard import select
-from assay.statistics import Summary
+from assay.report.scorecard import as_runs, runs_of, select
+from assay.statistics import Design, Runs, Summary, weighed
 
 Verdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
 _TERMS = {"value": 1, "difference": 2, "excess": 4, "ratio": 2}
@@ -60,7 +59,7 @@ class Judged:
 
     claim: Claim
     measured: Summary | None
-    """Of the claim's quantity over folds, with its corrected 95 % interval; None where it was not tested."""
+    """Of the claim's quantity over folds or seeds, with its 95 % interval; None where it was not tested."""
     verdict: Verdict
     why: str = ""
     """What the verdict rests on, or why there is none."""
@@ -75,7 +74,7 @@ def read_claims() -> tuple[Claim, ...]:
     return tuple(Claim.model_validate(raw) for raw in yaml.safe_load(text))
 
 
-def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, share: float) -> Judged:
+def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, design: Design) -> Judged:
     """Hold one claim against the results of one cohort.
 
     ``holds`` where the whole interval lies in the claimed range, ``stronger`` or ``weaker`` where all of it lies
@@ -84,7 +83,7 @@ def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, share:
     Args:
         frame: rows of the cohort.
         reference_epsilon: radius that ``epsilon: reference`` means.
-        share: n_test / n_train of a fold.
+        design: of the cohort: decides what the interval is.
     """
     if claim.not_tested:
         return Judged(claim=claim, measured=None, verdict="not tested here", why=claim.not_tested)
@@ -94,11 +93,15 @@ def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, share:
             known = term.recipe in set(frame["recipe"])
             why = f"no {term.name} of {term.recipe}" if known else f"no recipe {term.recipe} in this cohort"
             return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
-    by_fold = pd.concat([own.set_index(["repeat", "fold"])["value"] for own in rows], axis=1, join="inner").dropna()
-    if not len(by_fold):
-        return Judged(claim=claim, measured=None, verdict="not tested here", why="its recipes share no finished fold")
-    measured = _summary(claim, by_fold.to_numpy(), share)
-    verdict, why = _verdict(claim, measured)
+    found = [runs_of(own) for own in rows]
+    shared = found[0].index
+    for own in found[1:]:
+        shared = shared.intersection(own.index)
+    if not len(shared):
+        why = f"its recipes share no finished {design.run}"
+        return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
+    measured = _summary(claim, [as_runs(own.loc[shared]) for own in found], design)
+    verdict, why = _verdict(claim, measured, design)
     warned = [
         warning for own in rows for found in own["warnings"] for warning in found if warning[:4] in ("warn", "fail")
     ]
@@ -126,23 +129,20 @@ def _rows(frame: pd.DataFrame, term: Term, reference_epsilon: float) -> pd.DataF
     return rows[rows["status"] == "measured"]
 
 
-def _summary(claim: Claim, values: np.ndarray, share: float) -> Summary:
+def _summary(claim: Claim, terms: list[Runs], design: Design) -> Summary:
     if claim.quantity == "ratio":
-        logs = statistics.summarise(np.log(values[:, 0] / values[:, 1]), test_share=share)
-        return Summary(
-            mean=math.exp(logs.mean),
-            deviation=logs.deviation,
-            low=math.exp(logs.low),
-            high=math.exp(logs.high),
-            count=logs.count,
-        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = [Runs(values=np.log(t.values), low=np.log(t.low), high=np.log(t.high)) for t in terms]
+        ratio = design.summarise(weighed(logs, (1, -1)))
+        ends = {key: math.exp(getattr(ratio, key)) for key in ("mean", "low", "high")}
+        return Summary(deviation=ratio.deviation, count=ratio.count, **ends)
     signs = {"value": [1], "difference": [1, -1], "excess": [1, -1, -1, 1]}[claim.quantity]
-    return statistics.summarise(values @ np.array(signs), test_share=share)
+    return design.summarise(weighed(terms, signs))
 
 
-def _verdict(claim: Claim, measured: Summary) -> tuple[Verdict, str]:
-    if math.isnan(measured.low):
-        return "inconclusive", "one fold has no interval"
+def _verdict(claim: Claim, measured: Summary, design: Design) -> tuple[Verdict, str]:
+    if measured.count < 2 or math.isnan(measured.low):
+        return "inconclusive", f"one {design.run} shows no spread"
     low, high = (math.inf * sign if end is None else end for end, sign in zip(claim.claimed, (-1, 1), strict=True))
     if measured.low > high:
         return ("stronger" if claim.stronger == "higher" else "weaker"), "all of the interval lies above the range"

@@ -1,14 +1,17 @@
 """The figures of the page. Each takes the results and returns a plotly figure; colours follow recipes everywhere."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from assay import statistics
-from assay.report.scorecard import Scorecard, select
+from assay.report.scorecard import Scorecard, as_runs, select
+from assay.statistics import Comparison, Summary
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
@@ -45,41 +48,16 @@ def colours(recipes: tuple[str, ...]) -> dict[str, str]:
     return {recipe: PALETTE[i % len(PALETTE)] for i, recipe in enumerate(recipes)}
 
 
-def robustness(card: Scorecard, frame: pd.DataFrame, units: str, share: float) -> go.Figure:
-    """Worst-case accuracy against ε, mean and corrected 95 % interval over folds."""
+def robustness(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure:
+    """Worst-case accuracy against ε, mean and 95 % interval."""
     norms = {"linf": "L∞", "l2": "L2"}
     asked = {norms.get(c.get("norm", "linf"), "") for c in select(frame, "worst_case_accuracy")["conditions"]}
     figure = blank(
         f"ε, size of the change in {' or '.join(sorted(asked)) or 'L∞'} ({units})", "accuracy in the worst case"
     )
-    for i, recipe in enumerate(card.recipes):
-        points = _curve(frame, "worst_case_accuracy", recipe, share)
-        if not points:
-            continue
-        colour = colours(card.recipes)[recipe]
-        x = [epsilon for epsilon, _ in points]
-        low = [_or_mean(s.low, s.mean) for _, s in points]
-        high = [_or_mean(s.high, s.mean) for _, s in points]
-        figure.add_scatter(
-            x=[*x, *x[::-1]],
-            y=[*high, *low[::-1]],
-            fill="toself",
-            mode="lines",
-            fillcolor=_faint(colour),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=recipe,
-        )
-        figure.add_scatter(
-            x=x,
-            y=[s.mean for _, s in points],
-            name=recipe,
-            legendgroup=recipe,
-            mode="lines+markers",
-            line={"color": colour, "dash": _DASHES[i // len(PALETTE) % len(_DASHES)], "width": 2.5},
-            hovertemplate=f"{recipe}<br>ε = %{{x}}<br>%{{y:.1%}}<extra></extra>",
-        )
+    for recipe in card.recipes:
+        points = curve(card, frame, "worst_case_accuracy", recipe, by="epsilon")
+        add_band(figure, card, recipe, points, hover="ε = %{x}<br>%{y:.1%}")
     if not math.isnan(card.reference_epsilon):
         figure.add_vline(x=card.reference_epsilon, line={"dash": "dot", "color": "#9aa7b4"})
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
@@ -136,7 +114,7 @@ def privacy(card: Scorecard) -> go.Figure:
                 "symbol": "circle-open" if epsilon is None else "circle",
                 "line": {"width": 2.5},
             },
-            error_y=_error(accuracy.mean, max(accuracy.low, 0.0), min(accuracy.high, 1.0)),
+            error_y=error_bar([replace(accuracy, low=max(accuracy.low, 0.0), high=min(accuracy.high, 1.0))]),
             hovertemplate=f"{recipe}<br>ε = {shown}<br>%{{y:.1%}}<extra></extra>",
         )
     ticks = [10.0**k for k in range(-1, int(math.log10(edge)))]
@@ -150,25 +128,26 @@ def privacy(card: Scorecard) -> go.Figure:
     return figure
 
 
-def clients(frame: pd.DataFrame, recipes: tuple[str, ...]) -> go.Figure | None:
+def clients(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
     """Accuracy at each client beside the two ends: every client alone, and all data in one place."""
-    federated = [r for r in recipes if len(_measured(select(frame, "client_accuracy"), r))]
+    federated = [r for r in card.recipes if len(_measured(select(frame, "client_accuracy"), r))]
     if not federated:
         return None
     figure = blank("", "accuracy")
     for recipe in federated:
-        colour = colours(recipes)[recipe]
+        colour = colours(card.recipes)[recipe]
         shown = {
-            "each client alone<br>(all test patients)": ("local_only_accuracy", "client"),
-            "federated<br>(each client's patients)": ("client_accuracy", "client"),
-            "federated<br>(all test patients)": ("accuracy", ""),
-            "all data in one place<br>(all test patients)": ("centralised_accuracy", ""),
+            "each client alone<br>(all test records)": ("local_only_accuracy", "client"),
+            "federated<br>(each client's records)": ("client_accuracy", "client"),
+            "federated<br>(all test records)": ("accuracy", ""),
+            "all data in one place<br>(all test records)": ("centralised_accuracy", ""),
         }
         for place, (name, by) in shown.items():
             rows = _measured(select(frame, name), recipe)
-            keys = [c.get(by, "") for c in rows["conditions"]] if by else rows["fold"].tolist()
+            runs = rows["repeat" if card.design.official else "fold"]
+            keys = [c.get(by, "") for c in rows["conditions"]] if by else runs.tolist()
             means = rows.assign(key=keys).groupby("key")["value"].mean()
-            label = "client" if by else "fold"
+            label = "client" if by else card.design.run
             figure.add_box(
                 y=means,
                 x=[place] * len(means),
@@ -208,7 +187,7 @@ def faithfulness(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
 
 
 def cost(card: Scorecard, frame: pd.DataFrame, baseline: str) -> go.Figure:
-    """Training time of each recipe in multiples of the baseline's, fold by fold."""
+    """Training time of each recipe in multiples of the baseline's, run by run."""
     figure = blank(f"training time, multiples of {baseline}", "")
     times = select(frame, "training_seconds").pivot_table(index=["repeat", "fold"], columns="recipe", values="value")
     if baseline in times:
@@ -223,14 +202,14 @@ def cost(card: Scorecard, frame: pd.DataFrame, baseline: str) -> go.Figure:
                     marker_color=colours(card.recipes)[recipe],
                     text=[f"{float(np.exp(np.log(ratios).mean())):.1f}×"],
                     textposition="outside",
-                    hovertemplate=f"{recipe}<br>%{{x:.2f}}×, {times[recipe].median():.2f} s a fold<extra></extra>",
+                    hovertemplate=f"{recipe}<br>%{{x:.2f}}×, {times[recipe].median():.2f} s each<extra></extra>",
                 )
     figure.update_layout(margin={"l": 120, "r": 60, "t": 20, "b": 50})
     return figure
 
 
 def differences(card: Scorecard, key: str, baseline: str) -> go.Figure:
-    """Each recipe's difference to the baseline with its corrected 95 % interval."""
+    """Each recipe's difference to the baseline with its 95 % interval."""
     unit = next(column.unit for column in card.evidence if column.key == key)
     figure = blank(f"difference to {baseline}", "")
     figure.add_vline(x=0, line={"color": "#52606d", "width": 1.5})
@@ -249,7 +228,7 @@ def differences(card: Scorecard, key: str, baseline: str) -> go.Figure:
                 "symbol": "diamond-open" if comparison.verdict == "inconclusive" else "diamond",
                 "line": {"width": 2},
             },
-            error_x=_error(comparison.difference, comparison.low, comparison.high),
+            error_x=error_bar([comparison]),
             hovertemplate=f"{recipe}<br>%{{x:.3f}}, p = {comparison.p_holm:.3g} (Holm)<extra></extra>",
         )
     if unit == "percent":
@@ -274,11 +253,52 @@ def blank(x: str, y: str) -> go.Figure:
     return figure
 
 
-def _curve(frame: pd.DataFrame, name: str, recipe: str, share: float) -> list[tuple[float, statistics.Summary]]:
-    rows = _measured(select(frame, name), recipe)
-    epsilons = np.array([float(c["epsilon"]) for c in rows["conditions"]])
-    values = rows["value"].to_numpy()
-    return [(float(e), statistics.summarise(values[epsilons == e], test_share=share)) for e in np.unique(epsilons)]
+def curve(
+    card: Scorecard, frame: pd.DataFrame, name: str, recipe: str, *, by: str, **where: object
+) -> list[tuple[float, Summary]]:
+    """Mean and interval of a measurement at each value of the condition ``by``, in order."""
+    rows = _measured(select(frame, name, **where), recipe)
+    places, known = np.array([float(c[by]) for c in rows["conditions"]]), rows[["value", "low", "high"]]
+    return [(float(p), card.design.summarise(as_runs(known[places == p]))) for p in np.unique(places)]
+
+
+def add_band(
+    figure: go.Figure,
+    card: Scorecard,
+    recipe: str,
+    points: list[tuple[float, Summary]],
+    *,
+    hover: str,
+    **about: Any,
+) -> None:
+    """A curve of fractions in the colour of its recipe, on the band of its 95 % intervals; ``about`` goes to both."""
+    if not points:
+        return
+    place, colour = card.recipes.index(recipe), colours(card.recipes)[recipe]
+    x = [at for at, _ in points]
+    low = [_or_mean(s.low, s.mean) for _, s in points]
+    high = [_or_mean(s.high, s.mean) for _, s in points]
+    figure.add_scatter(
+        x=[*x, *x[::-1]],
+        y=[*high, *low[::-1]],
+        fill="toself",
+        mode="lines",
+        fillcolor=_faint(colour),
+        line={"width": 0},
+        hoverinfo="skip",
+        legendgroup=recipe,
+        **{**about, "showlegend": False},
+    )
+    figure.add_scatter(
+        x=x,
+        y=[s.mean for _, s in points],
+        name=recipe,
+        legendgroup=recipe,
+        mode="lines+markers",
+        line={"color": colour, "dash": _DASHES[place // len(PALETTE) % len(_DASHES)], "width": 2.5},
+        hovertemplate=f"{recipe}<br>{hover}<extra></extra>",
+        **about,
+    )
 
 
 def _measured(rows: pd.DataFrame, recipe: str) -> pd.DataFrame:
@@ -290,14 +310,16 @@ def _mean(frame: pd.DataFrame, name: str, recipe: str, **where: object) -> float
     return float(values.mean()) if len(values) else None
 
 
-def _error(mean: float, low: float, high: float) -> dict[str, object]:
-    if math.isnan(low):
-        return {"visible": False}
+def error_bar(summaries: Sequence[Summary | Comparison]) -> dict[str, object]:
+    """Whiskers of 95 % intervals, none where a value has no interval."""
+    means = [s.mean if isinstance(s, Summary) else s.difference for s in summaries]
+    known = [not math.isnan(s.low) for s in summaries]
     return {
         "type": "data",
         "symmetric": False,
-        "array": [high - mean],
-        "arrayminus": [mean - low],
+        "array": [s.high - m if k else 0.0 for s, m, k in zip(summaries, means, known, strict=True)],
+        "arrayminus": [m - s.low if k else 0.0 for s, m, k in zip(summaries, means, known, strict=True)],
+        "visible": any(known),
         "thickness": 1.5,
         "width": 5,
     }

@@ -12,11 +12,12 @@ from plotly.offline import get_plotlyjs
 
 from assay import statistics
 from assay.data.base import Dataset
-from assay.report import figures
+from assay.report import failsafe, figures
 from assay.report.claims import Judged, claimed_text, judge, read_claims
 from assay.report.claims import shown as shown_claim
-from assay.report.scorecard import Cell, Evidence, Line, Scorecard, everything, of_cohort, scorecard, share_tested
-from assay.statistics import Comparison
+from assay.report.evidence import Evidence
+from assay.report.scorecard import Cell, Line, Scorecard, everything, of_cohort, scorecard
+from assay.statistics import Comparison, Design
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
 from assay.study.store import Store
@@ -39,6 +40,16 @@ class Section:
     """What each recipe is, in words."""
     claims: list[Judged]
     """The claims of the reproduced study; empty where none of them could be tested."""
+
+    @property
+    def fails_safe(self) -> bool:
+        """Whether anything is known of when the model holds back."""
+        return bool({"risk_coverage", "conformal_sets", "out_of_distribution"} & set(self.figures))
+
+    @property
+    def pairs(self) -> int:
+        """The most pairs of trials on which two recipes were compared."""
+        return max((comparison.count for comparison in self.card.comparisons.values()), default=0)
 
 
 class Publisher:
@@ -72,7 +83,7 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
             finished=frame["trial"].nunique() - len(failures),
             settings=settings,
             about=yaml.safe_load(settings),
-            signed_rank_floor=statistics.signed_rank_floor(study.split.folds * study.split.repeats),
+            designs=list(dict.fromkeys(design_text(section.card.design) for section in sections)),
             plotly=get_plotlyjs(),
         )
     )
@@ -82,11 +93,15 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
 def _section(study: Study, name: str, frame: pd.DataFrame, dataset: Dataset) -> Section:
     card = scorecard(study, name, frame)
     drawn = {
-        "robustness": figures.robustness(card, frame, dataset.units, share_tested(study)),
+        "robustness": figures.robustness(card, frame, dataset.units),
         "attacks": figures.attacks(card, frame),
         "privacy": figures.privacy(card),
-        "clients": figures.clients(frame, card.recipes),
+        "clients": figures.clients(card, frame),
         "faithfulness": figures.faithfulness(card, frame),
+        "shift": failsafe.shift(card, frame),
+        "risk_coverage": failsafe.risk_coverage(card, frame),
+        "conformal_sets": failsafe.conformal(card, frame),
+        "out_of_distribution": failsafe.out_of_distribution(card, frame),
         "cost": figures.cost(card, frame, study.baseline),
         "accuracy_differences": figures.differences(card, "accuracy", study.baseline),
         "robust_differences": figures.differences(card, "robust", study.baseline),
@@ -102,15 +117,46 @@ def _section(study: Study, name: str, frame: pd.DataFrame, dataset: Dataset) -> 
         },
         raised=raised.sort_values("verdict").to_dict("records"),  # type: ignore[arg-type]
         passed=int((card.checks["verdict"] == "pass").sum()),
-        lines=everything(frame, card.recipes, share_tested(study)),
+        lines=everything(frame, card.recipes, card.design),
         recipes={recipe: described(study, name, recipe) for recipe in card.recipes},
-        claims=_claims(card, frame, share_tested(study)),
+        claims=_claims(card, frame),
     )
 
 
-def _claims(card: Scorecard, frame: pd.DataFrame, share: float) -> list[Judged]:
-    judged = [judge(claim, frame, reference_epsilon=card.reference_epsilon, share=share) for claim in read_claims()]
+def _claims(card: Scorecard, frame: pd.DataFrame) -> list[Judged]:
+    judged = [
+        judge(claim, frame, reference_epsilon=card.reference_epsilon, design=card.design) for claim in read_claims()
+    ]
     return judged if any(one.measured is not None for one in judged) else []
+
+
+def design_text(design: Design) -> str:
+    """How a cohort's records were split, in words."""
+    if design.official:
+        return f"official split, {design.repeats} seed{'s' if design.repeats > 1 else ''}"
+    if not design.trained:
+        return "a given model, tested on every record"
+    return f"{design.folds}-fold cross-validation" + (f", {design.repeats} repeats" if design.repeats > 1 else "")
+
+
+def interval_meaning(design: Design) -> str:
+    """What the interval below a figure is."""
+    if not design.trained:
+        return "Below each figure stands its 95 % interval over records."
+    if not design.official:
+        return (
+            "Each figure is the mean over test folds, below it the 95 % interval of that mean, corrected for the "
+            "training data that folds share."
+        )
+    if design.repeats == 1:
+        return (
+            "Each figure is of one seed on the official test records, below it its 95 % interval over these records; "
+            "how much another seed would change it is not known."
+        )
+    return (
+        f"Each figure is the mean over {design.repeats} seeds on the official test records. The 95 % interval below it "
+        "joins two uncertainties: of these records, which more seeds do not lessen, and of the seeds."
+    )
 
 
 def described(study: Study, cohort: str, recipe: str) -> str:
@@ -159,7 +205,7 @@ def cell_text(cell: Cell, column: Evidence) -> str:
 
 def interval_text(cell: Cell, column: Evidence) -> str:
     """The 95 % interval of a cell, empty where there is none."""
-    if cell.summary is None or math.isnan(cell.summary.low) or column.better == "neither":
+    if cell.summary is None or math.isnan(cell.summary.low) or not column.estimated:
         return ""
     low, high = (min(max(end, column.least), column.most) for end in (cell.summary.low, cell.summary.high))
     if column.unit == "percent":
@@ -197,6 +243,9 @@ def environment() -> jinja2.Environment:
         "claimed_text": claimed_text,
         "shown_claim": shown_claim,
         "colours": figures.colours,
+        "design_text": design_text,
+        "interval_meaning": interval_meaning,
+        "signed_rank_floor": statistics.signed_rank_floor,
         "isnan": math.isnan,
     }
     return made

@@ -1,48 +1,29 @@
 """From the long table of measurements to what is shown: recipes × evidence, comparisons, verdicts of checks."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from assay import statistics
-from assay.statistics import BlockedAnova, Comparison, Summary
+from assay.report.evidence import Evidence, columns
+from assay.statistics import BlockedAnova, Comparison, Design, Runs, Summary
 from assay.study.spec import Cohort, Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """One column of the scorecard: a measurement, at one of its conditions, and how to read it."""
-
-    key: str
-    title: str
-    name: str
-    """Of the measurement."""
-    meaning: str
-    where: Mapping[str, Any] = field(default_factory=dict)
-    """Conditions that must hold."""
-    better: str = "higher"
-    """``higher``, ``lower`` or ``neither``."""
-    unit: str = "percent"
-    """``percent``, ``number`` or ``seconds``."""
-    least: float = 0.0
-    most: float = 1.0
-    """The values that are possible at all: an interval from a t distribution is cut there."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One recipe's value of one piece of evidence over all folds."""
+    """One recipe's value of one piece of evidence over all folds, or seeds."""
 
     summary: Summary | None
     """None where nothing was measured."""
     why: str = ""
     """Why there is no value."""
     warnings: tuple[str, ...] = ()
-    """What the checks said, each with the number of folds in which they said it."""
+    """What the checks said, each with the number of folds or seeds in which they said it."""
     failed: bool = False
     """Whether a check failed, or the measurement did."""
 
@@ -52,6 +33,8 @@ class Scorecard:
     """Everything that the page shows of one cohort."""
 
     cohort: str
+    design: Design
+    """What an interval over its trials is."""
     recipes: tuple[str, ...]
     evidence: tuple[Evidence, ...]
     cells: Mapping[tuple[str, str], Cell]
@@ -60,7 +43,7 @@ class Scorecard:
     """Against the baseline, Holm over the recipes of each piece of evidence."""
     anova: Mapping[str, BlockedAnova]
     checks: pd.DataFrame
-    """recipe, rule, verdict, folds, worst figure, message."""
+    """recipe, rule, verdict, in how many trials it was raised and of how many, worst figure, message."""
     reference_epsilon: float
     """The radius at which robustness enters the scorecard."""
 
@@ -71,29 +54,27 @@ def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
     Args:
         frame: rows of the results, as the store gives them.
     """
-    cohort = study.cohorts[name]
     frame = of_cohort(frame, name)
+    cohort, design = study.cohorts[name], design_of(study, name, frame)
     recipes = tuple(cohort.recipes)
     epsilon = _reference_epsilon(cohort, frame)
-    evidence = columns(epsilon)
-    tables = {column.key: table(frame, column, recipes) for column in evidence}
-    share = share_tested(study)
-    cells = {
-        (recipe, column.key): _cell(frame, column, recipe, tables[column.key], share)
-        for recipe in recipes
-        for column in evidence
-    }
-    comparisons: dict[tuple[str, str], Comparison] = {}
-    anova = {}
+    evidence = _asked_for(frame, epsilon)
+    cells, comparisons, anova = {}, {}, {}
     for column in evidence:
+        rows = select(frame, column.name, **column.where)
+        runs = {recipe: runs_of(rows[rows["recipe"] == recipe]) for recipe in recipes}
+        for recipe in recipes:
+            cells[recipe, column.key] = _cell(frame, column, recipe, runs[recipe], design)
         if column.better == "neither":
             continue
-        comparisons |= _comparisons(tables[column.key], column.key, study.baseline, share)
-        complete = tables[column.key].dropna(axis="columns", how="all").dropna()
+        for recipe, comparison in _comparisons(runs, study.baseline, design).items():
+            comparisons[recipe, column.key] = comparison
+        complete = table(runs).dropna(axis="columns", how="all").dropna()
         if min(complete.shape) >= 2 and np.ptp(complete.to_numpy()) > 0:
             anova[column.key] = statistics.blocked_anova(complete.to_numpy())
     return Scorecard(
         cohort=name,
+        design=design,
         recipes=recipes,
         evidence=evidence,
         cells=cells,
@@ -109,123 +90,33 @@ def of_cohort(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame[frame["cohort"].isin([name, ""])]
 
 
-def columns(epsilon: float) -> tuple[Evidence, ...]:
-    """The scorecard's columns, robustness at one radius."""
-    return (
-        Evidence(
-            key="accuracy",
-            title="Accuracy",
-            name="accuracy",
-            meaning="Share of test patients classified correctly.",
-        ),
-        Evidence(
-            key="auroc",
-            title="AUROC",
-            name="auroc",
-            unit="number",
-            meaning="Chance that a diseased patient is ranked above a healthy one; 0.5 is a coin.",
-        ),
-        Evidence(
-            key="sensitivity",
-            title="Sensitivity",
-            name="sensitivity",
-            meaning="Share of diseased patients found, at the operating point chosen on the validation split.",
-        ),
-        Evidence(
-            key="specificity",
-            title="Specificity",
-            name="specificity",
-            meaning="Share of healthy patients left in peace, at the same operating point.",
-        ),
-        Evidence(
-            key="calibration_error",
-            title="Calibration error",
-            name="calibration_error",
-            unit="number",
-            better="lower",
-            meaning="Mean gap between the confidence that the model states and how often it is right.",
-        ),
-        Evidence(
-            key="robust",
-            title="Worst case" if math.isnan(epsilon) else f"Worst case, ε = {epsilon:g}",
-            name="worst_case_accuracy",
-            where={"epsilon": epsilon},
-            meaning="Share of patients classified correctly whatever attack of this threat model is tried on them.",
-        ),
-        Evidence(
-            key="fgsm",
-            title="FGSM" if math.isnan(epsilon) else f"FGSM, ε = {epsilon:g}",
-            name="robust_accuracy",
-            where={"attack": "fgsm", "epsilon": epsilon},
-            meaning="The same under one gradient step alone: what a weak attack flatters, and where masking shows.",
-        ),
-        Evidence(
-            key="certified",
-            title="Certified" if math.isnan(epsilon) else f"Certified, ε = {epsilon:g}",
-            name="certified_accuracy",
-            where={"epsilon": epsilon},
-            meaning="Share of patients proven to be classified correctly within ε, whatever attack is ever invented.",
-        ),
-        Evidence(
-            key="cw",
-            title="C&W distance",
-            name="carlini_wagner_median_distance",
-            unit="number",
-            most=math.inf,
-            meaning="Median Euclidean change that flips a correct answer, in the units of the data.",
-        ),
-        Evidence(
-            key="epsilon",
-            title="ε claimed",
-            name="epsilon",
-            unit="number",
-            better="neither",
-            meaning="Differential privacy of one training record by the RDP accountant; ∞ if training is not private.",
-        ),
-        Evidence(
-            key="epsilon_pld",
-            title="ε, 2nd accountant",
-            name="epsilon_pld",
-            unit="number",
-            better="neither",
-            meaning="The same run counted independently by a privacy loss distribution; must not exceed the claim.",
-        ),
-        Evidence(
-            key="membership",
-            title="Membership TPR",
-            name="membership_tpr",
-            where={"false_positive_rate": 0.1},
-            better="lower",
-            meaning="Share of training records that an attacker recognises while wrongly accusing 10 % of the others.",
-        ),
-        Evidence(
-            key="insertion",
-            title="Fidelity gain",
-            name="insertion_gain",
-            where={"method": "integrated_gradients"},
-            unit="number",
-            least=-1.0,
-            meaning="How much faster the prediction returns when features are restored in the explanation's order, not "
-            "at random; 0 means that the explanation is no better than chance.",
-        ),
-        Evidence(
-            key="seconds",
-            title="Training",
-            name="training_seconds",
-            unit="seconds",
-            better="lower",
-            most=math.inf,
-            meaning="Wall time of training one fold.",
-        ),
-    )
+def design_of(study: Study, name: str, frame: pd.DataFrame) -> Design:
+    """How the trials of a cohort relate to each other.
+
+    Args:
+        frame: rows of the cohort; while there are none, what its source is known to bring decides.
+    """
+    split = study.split
+    known = study.cohorts[name].dataset.official_train is not None and split.official == "keep"
+    if frame["official"].any() if len(frame) else known:
+        return Design(folds=1, repeats=split.repeats, official=True)
+    return Design(folds=split.folds, repeats=split.repeats, test_share=share_tested(study))
 
 
-def table(frame: pd.DataFrame, column: Evidence, recipes: tuple[str, ...]) -> pd.DataFrame:
+def runs_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """What was measured in each trial, with its own interval: value, low and high by (repeat, fold)."""
+    found = rows[rows["status"] == "measured"].set_index(["repeat", "fold"])[["value", "low", "high"]].sort_index()
+    return found.groupby(level=[0, 1]).mean() if found.index.has_duplicates else found
+
+
+def table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Values by (repeat, fold) × recipe; NaN where not measured."""
-    rows = select(frame, column.name, **column.where)
-    rows = rows[rows["status"] == "measured"]
-    wide = rows.pivot_table(index=["repeat", "fold"], columns="recipe", values="value", aggfunc="mean")
-    return wide.reindex(columns=list(recipes))
+    return pd.DataFrame({recipe: own["value"] for recipe, own in runs.items()})
+
+
+def as_runs(rows: pd.DataFrame) -> Runs:
+    """The same as statistics take it: each row a run."""
+    return Runs(values=rows["value"].to_numpy(), low=rows["low"].to_numpy(), high=rows["high"].to_numpy())
 
 
 def select(frame: pd.DataFrame, name: str, **where: Any) -> pd.DataFrame:
@@ -242,57 +133,64 @@ def _holding(frame: pd.DataFrame, rule: Callable[[Mapping[str, Any]], bool]) -> 
     return frame[np.array([rule(conditions) for conditions in frame["conditions"]], dtype=bool)]
 
 
-def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, values: pd.DataFrame, share: float) -> Cell:
+def _asked_for(frame: pd.DataFrame, epsilon: float) -> tuple[Evidence, ...]:
+    """The columns, without those that no trial of the cohort was asked for."""
+    risk = _condition(frame, "abstention_rate", "risk", preferred=0.05)
+    alpha = _condition(frame, "conformal_coverage", "alpha", preferred=0.1)
+    every = columns(epsilon, risk=risk, alpha=alpha)
+    return tuple(c for c in every if not c.optional or len(select(frame, c.name, **c.where)))
+
+
+def _condition(frame: pd.DataFrame, name: str, key: str, *, preferred: float) -> float:
+    """A setting at which something was measured: the preferred one where it was, else the smallest."""
+    known = {float(c[key]) for c in frame[frame["name"] == name]["conditions"] if key in c}
+    return preferred if preferred in known or not known else min(known)
+
+
+def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, runs: pd.DataFrame, design: Design) -> Cell:
     rows = select(frame, column.name, **column.where)
     rows = rows[rows["recipe"] == recipe]
     if not len(rows):
         begun = len(frame[(frame["recipe"] == recipe) & (frame["status"] != "failed")])
         return Cell(summary=None, why="this was not asked of the model" if begun else "no trial has finished")
     missing = rows[rows["status"] != "measured"]
-    said, failed = _said(frame[frame["recipe"] == recipe], rows, column)
+    said, failed = _said(frame[frame["recipe"] == recipe], rows, column, design)
     failed = failed or bool((missing["status"] == "failed").any())
-    known = values[recipe].dropna().to_numpy()
-    if not len(known):
+    if not len(runs):
         why = "; ".join(missing.iloc[0]["warnings"])
         return Cell(summary=None, why=why, warnings=(why,) if failed else (), failed=failed)
-    if len(known) == 1:
-        # One model has no spread over folds: its own interval over records stands instead.
-        only = rows[rows["status"] == "measured"].iloc[0]
-        summary = Summary(mean=only["value"], deviation=math.nan, low=only["low"], high=only["high"], count=1)
-    else:
-        summary = statistics.summarise(known, test_share=share)
-    return Cell(summary=summary, warnings=said, failed=failed)
+    return Cell(summary=design.summarise(as_runs(runs)), warnings=said, failed=failed)
 
 
-def _said(own: pd.DataFrame, rows: pd.DataFrame, column: Evidence) -> tuple[tuple[str, ...], bool]:
+def _said(own: pd.DataFrame, rows: pd.DataFrame, column: Evidence, design: Design) -> tuple[tuple[str, ...], bool]:
     """What stands beside a value: its own warnings once, and each check that did not pass with its worst figure."""
     notes = [w for warnings in rows["warnings"] for w in warnings if not w.startswith(("warn: ", "fail: "))]
     checks = _checks(_holding(own, lambda conditions: _concerns(conditions, column)))
     raised = checks[checks["verdict"] != "pass"]
-    lines = [f"{check.message} [{check.raised} of {check.count} folds]" for check in raised.itertuples()]
+    lines = [f"{check.message} [{check.raised} of {check.count} {design.run}s]" for check in raised.itertuples()]
     return (*lines, *dict.fromkeys(notes)), bool((raised["verdict"] == "fail").any())
 
 
 def _concerns(conditions: Mapping[str, Any], column: Evidence) -> bool:
     """Whether a check looked at this column: of one attack or method, at that one alone."""
-    asked = {key: column.where.get(key) for key in ("attack", "method")}
+    asked = {key: column.where.get(key) for key in ("attack", "method", "corruption")}
     return conditions.get("concerns") == column.name and all(
         conditions.get(key) in (None, wanted) for key, wanted in asked.items()
     )
 
 
-def _comparisons(values: pd.DataFrame, key: str, baseline: str, share: float) -> dict[tuple[str, str], Comparison]:
-    """Each recipe against the baseline on the folds that both have, with Holm's correction over the recipes."""
-    if baseline not in values:
-        return {}
+def _comparisons(runs: Mapping[str, pd.DataFrame], baseline: str, design: Design) -> dict[str, Comparison]:
+    """Each recipe against the baseline on the runs that both have, with Holm's correction over the recipes."""
     found: dict[str, Comparison] = {}
-    for recipe in values.columns:
-        pairs = values[[baseline, recipe]].dropna() if recipe != baseline else values.iloc[:0]
+    for recipe, own in runs.items():
+        if recipe == baseline or baseline not in runs:
+            continue
+        pairs = own.index.intersection(runs[baseline].index)
         if len(pairs) >= 2:
-            found[recipe] = statistics.compare(pairs[recipe].to_numpy(), pairs[baseline].to_numpy(), test_share=share)
+            found[recipe] = design.compare(as_runs(own.loc[pairs]), as_runs(runs[baseline].loc[pairs]))
     corrected = statistics.holm([comparison.p for comparison in found.values()])
     return {
-        (recipe, key): Comparison(**{**comparison.__dict__, "p_holm": p})
+        recipe: Comparison(**{**comparison.__dict__, "p_holm": p})
         for (recipe, comparison), p in zip(found.items(), corrected, strict=True)
     }
 
@@ -307,24 +205,32 @@ class Line:
     by_recipe: Mapping[str, Summary]
 
 
-def everything(frame: pd.DataFrame, recipes: tuple[str, ...], share: float) -> list[Line]:
+def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) -> list[Line]:
     """Mean, deviation and interval of whatever was measured, by recipe."""
     rows = frame[(frame["status"] == "measured") & ~frame["name"].str.startswith("check.")]
-    told = rows.assign(told=[_told(conditions) for conditions in rows["conditions"]])
-    lines = []
-    for (name, conditions, unit), group in told.groupby(["name", "told", "unit"], sort=False):
-        values = {recipe: group[group["recipe"] == recipe]["value"].to_numpy() for recipe in recipes}
-        summaries = {r: statistics.summarise(v, test_share=share) for r, v in values.items() if len(v)}
-        lines.append(Line(name=str(name), conditions=str(conditions), unit=str(unit), by_recipe=summaries))
-    return lines
+    keys = ["name", "told", "unit"]
+    told = rows.assign(told=[_told(conditions, _TELLING) for conditions in rows["conditions"]])
+    # Rows of one trial must never pass for repetitions of each other: then all their conditions are told.
+    twice = told.duplicated(["trial", *keys], keep=False)
+    told.loc[twice, "told"] = [_told(conditions, conditions) for conditions in told.loc[twice, "conditions"]]
+    found: dict[tuple[str, ...], dict[str, Summary]] = {}
+    for (*line, recipe), group in told.groupby([*keys, "recipe"], sort=False):
+        found.setdefault(tuple(map(str, line)), {})[str(recipe)] = design.summarise(as_runs(group))
+    return [
+        Line(name=name, conditions=conditions, unit=unit, by_recipe={r: own[r] for r in recipes if r in own})
+        for (name, conditions, unit), own in found.items()
+    ]
 
 
-_TELLING = ("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group")
+_TELLING = (
+    *("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group"),
+    *("corruption", "severity", "coverage", "risk", "score", "alpha", "against"),
+)
 
 
-def _told(conditions: Mapping[str, Any]) -> str:
+def _told(conditions: Mapping[str, Any], keys: Iterable[str]) -> str:
     """The conditions that tell one row from another, in words."""
-    return ", ".join(f"{key.replace('_', ' ')} {conditions[key]}" for key in _TELLING if key in conditions)
+    return ", ".join(f"{key.replace('_', ' ')} {conditions[key]}" for key in keys if key in conditions)
 
 
 def _checks(frame: pd.DataFrame) -> pd.DataFrame:
@@ -339,8 +245,8 @@ def _checks(frame: pd.DataFrame) -> pd.DataFrame:
                 "recipe": recipe,
                 "rule": str(rule).removeprefix("check."),
                 "verdict": verdicts[worst],
-                "raised": sum(v != "pass" for v in verdicts),
-                "count": len(verdicts),
+                "raised": group["trial"][[v != "pass" for v in verdicts]].nunique(),
+                "count": group["trial"].nunique(),
                 "figure": float(group["value"].iloc[worst]),
                 "message": group["warnings"].iloc[worst][0],
             }

@@ -37,7 +37,7 @@ EPSILON = Goal(key="epsilon", title="ε claimed", better="lower", percent=False)
 
 
 def results(sweep: Sweep, store: Store, reference_epsilon: float) -> pd.DataFrame:
-    """One row a point: its settings, and the mean over its folds of everything that a sweep is judged by.
+    """One row a point: its settings, and the mean over its trials of everything that a sweep is judged by.
 
     Columns: ``recipe``, one a varied setting, ``accuracy``, ``robust``, ``epsilon`` (NaN where training is not
     private), ``seconds``, ``pareto``.

@@ -1,0 +1,184 @@
+"""Which classes can the model not rule out, and does the set of them hold the true one as often as promised?"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.special import log_softmax, softmax
+from scipy.stats import betabinom
+
+from assay import seeds, statistics
+from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.evaluations.selective import certainty
+from assay.registry import register
+from assay.results import Check, Finding, Measurement, not_applicable
+
+Level = Annotated[float, Field(gt=0, lt=1)]
+Kind = Literal["LAC", "APS"]
+"""How a set is formed."""
+_NAMES = ("conformal_coverage", "conformal_set_size", "conformal_worst_class_coverage")
+_LEVEL = 0.05
+
+
+@register("evaluation")
+class Conformal(Evaluation):
+    """Split conformal sets: their coverage, over all records and of the worst class, and their size.
+
+    By two methods: LAC, whose score is one minus the probability of a class and whose sets are smallest on average
+    (Sadinle et al. 2019, arXiv:1609.00451), and APS, randomised, which evens out coverage over easy and hard records
+    (Romano et al. 2020, arXiv:2006.02544). Whatever the model, a set holds the true class with probability
+    ``1 − alpha`` at least, provided that test and calibration records are exchangeable; a check holds the measured
+    coverage against that.
+    """
+
+    name: Literal["conformal"] = "conformal"
+    alphas: tuple[Level, ...] = Field(default=(0.1, 0.05), min_length=1)
+    """Shares of records whose set may miss the true class."""
+    methods: tuple[Kind, ...] = Field(default=("LAC", "APS"), min_length=1)
+    draws: int = Field(default=200, ge=50)
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        split = subject.split
+        held, whose = (split.calibration, "calibration") if len(split.calibration) else (split.validation, "validation")
+        asked = [(method, alpha) for method in self.methods for alpha in sorted(set(self.alphas), reverse=True)]
+        if not len(held):
+            return _none(asked, "no calibration or validation records: set split.calibration, to 0.1 say")
+        known, answers = subject.logits(held), subject.logits(split.test)
+        if not (np.isfinite(known).all() and np.isfinite(answers).all()):
+            return _none(asked, "the model answers NaN or infinity")
+        found: list[Finding] = []
+        promises = []
+        for method, alpha in asked:
+            about = {"alpha": alpha, "method": method, "calibrated_on": f"{whose} split", "calibrated_from": len(held)}
+            if len(held) < math.ceil(round(1 / alpha, 9)):
+                why = f"miscoverage {alpha:g} needs at least {math.ceil(1 / alpha)} {whose} records, not {len(held)}"
+                found += [not_applicable(name, why, **about) for name in _NAMES]
+                continue
+            scores = _scores(known, method, subject.seed, "calibration")
+            threshold = quantile(scores[np.arange(len(held)), subject.dataset.y[held]], alpha)
+            sets = _scores(answers, method, subject.seed, "test") <= threshold
+            found += [row.warn(*_cautions(subject, whose)) for row in self._told(subject, sets, about)]
+            hits = sets[np.arange(len(sets)), subject.dataset.y[split.test]]
+            promises.append(
+                Promise(method=method, alpha=alpha, hits=int(hits.sum()), n=len(hits), calibrated=len(held))
+            )
+        return [*found, *coverage_is_kept(promises)]
+
+    def _told(self, subject: Subject, sets: np.ndarray, about: dict[str, Any]) -> list[Measurement]:
+        """Coverage, size and the worst class's coverage of the sets, (n, classes) bool."""
+        rows, seed = subject.split.test, subject.seed
+        y, groups = subject.dataset.y[rows], subject.groups(rows)
+        hits, sizes = sets[np.arange(len(y)), y], sets.sum(1)
+        size = statistics.bootstrap(
+            lambda i: float(sizes[i].mean()),
+            len(sizes),
+            generator=seeds.stream(seed, "bootstrap", "conformal_set_size"),
+            draws=self.draws,
+            groups=groups,
+        )
+        worst = min(np.unique(y), key=lambda k: hits[y == k].mean())
+        own = None if groups is None else groups[y == worst]
+        of_class = {"class": subject.dataset.class_names[worst], **about}
+        return [
+            share("conformal_coverage", hits, groups, seed=seed, nominal=1 - about["alpha"], **about),
+            estimated("conformal_set_size", size, unit="classes", n=len(sizes), conditions=about),
+            share("conformal_worst_class_coverage", hits[y == worst], own, seed=seed, **of_class),
+        ]
+
+
+def quantile(scores: np.ndarray, alpha: float) -> float:
+    """The ``⌈(n + 1)(1 − alpha)⌉``-th smallest of (n,) calibration scores; infinite where there are too few."""
+    place = _place(len(scores), alpha)
+    return math.inf if place > len(scores) else float(np.sort(scores)[place - 1])
+
+
+def lac(logits: np.ndarray) -> np.ndarray:
+    """(n, classes) minus the log-odds of each class: in the order of one minus its probability, but never rounded."""
+    known = np.minimum(log_softmax(logits, axis=1), 0.0)
+    with np.errstate(divide="ignore"):
+        odds = known - np.log1p(-np.exp(known))
+    np.put_along_axis(odds, logits.argmax(1)[:, None], certainty(logits)[:, None], axis=1)
+    return -odds
+
+
+def aps(logits: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(n, classes) probability of all classes that are likelier than each, and of a random part of itself."""
+    probability = softmax(logits, axis=1)
+    order = np.argsort(-probability, axis=1, kind="stable")
+    ranked = np.take_along_axis(probability, order, axis=1)
+    before = np.empty_like(ranked)
+    np.put_along_axis(before, order, np.cumsum(ranked, axis=1) - ranked, axis=1)
+    return before + generator.random((len(logits), 1)) * probability
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """Sets of one kind, what they promised, and how often they kept it."""
+
+    method: str
+    alpha: float
+    hits: int
+    n: int
+    calibrated: int
+    """Records of the calibration."""
+
+    @property
+    def shortfall(self) -> float:
+        return 1 - self.alpha - self.hits / self.n
+
+    @property
+    def p(self) -> float:
+        """Chance of so few hits among exchangeable records.
+
+        Without ties the hits are beta-binomial, since the threshold is an order statistic of the calibration (Vovk
+        2012, arXiv:1209.2673); with ties there are more of them.
+        """
+        place = _place(self.calibrated, self.alpha)
+        return float(betabinom.cdf(self.hits, self.n, place, self.calibrated + 1 - place))
+
+
+def coverage_is_kept(promises: Sequence[Promise]) -> list[Check]:
+    """No set may cover significantly less than it promised; of each method the worst, by Bonferroni over all sets."""
+    found = []
+    for method in dict.fromkeys(promise.method for promise in promises):
+        limit = _LEVEL / len(promises)
+        own = [promise for promise in promises if promise.method == method]
+        worst = max(own, key=lambda promise: (promise.p < limit, promise.shortfall))
+        found.append(
+            Check(
+                rule="conformal_coverage",
+                concerns="conformal_coverage",
+                verdict="warn" if worst.p < limit else "pass",
+                figure=max(worst.shortfall, 0.0),
+                message=f"{method} sets hold the true class of {worst.hits / worst.n:.1%} of the records where "
+                f"{1 - worst.alpha:.0%} were promised (p = {worst.p:.2g}, limit {limit:.2g}): test and calibration "
+                "records may not be exchangeable, as when they are of other patients or places",
+                conditions={"method": method},
+            )
+        )
+    return found
+
+
+def _place(n: int, alpha: float) -> int:
+    # Rounded first: 10 · 0.9 may lie a hair above 9 in floating point.
+    return math.ceil(round((n + 1) * (1 - alpha), 9))
+
+
+def _scores(logits: np.ndarray, method: Kind, seed: int, part: str) -> np.ndarray:
+    return lac(logits) if method == "LAC" else aps(logits, seeds.stream(seed, "conformal", part))
+
+
+def _cautions(subject: Subject, whose: str) -> list[str]:
+    found = []
+    if whose == "validation":
+        found.append("calibrated on the validation split, on which operating points are chosen too")
+    if subject.dataset.groups is not None:
+        found.append("the promise is about records that are exchangeable; those of one group are not")
+    return found
+
+
+def _none(asked: list[tuple[Kind, float]], why: str) -> list[Finding]:
+    return [not_applicable(name, why, alpha=alpha, method=method) for method, alpha in asked for name in _NAMES]

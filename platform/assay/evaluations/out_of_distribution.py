@@ -1,0 +1,174 @@
+"""Does the model notice records of a kind that it never learnt from?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BeforeValidator, Field, SerializeAsAny
+from scipy.special import logsumexp
+
+from assay import seeds, statistics
+from assay.data.base import Dataset
+from assay.data.corruptions import SEVERITIES, corrupted, corruption, names_for
+from assay.data.embeddings import sentences_at
+from assay.data.splits import stratified
+from assay.errors import DataError
+from assay.evaluations.base import Evaluation, Subject, estimated, pieces
+from assay.evaluations.selective import certainty
+from assay.registry import Method, build, choice_of, register
+from assay.results import Finding, Measurement, not_applicable
+
+_NAME = "ood_auroc"
+_PARTS = {"tabular": "features", "image": "pixels", "signal": "samples", "text": "words"}
+SCORES = {
+    # Hendrycks & Gimpel 2017 (arXiv:1610.02136), and Liu et al. 2020 (arXiv:2010.03759) at temperature 1.
+    "max softmax": lambda logits: -certainty(logits),
+    "energy": lambda logits: -logsumexp(logits, axis=1),
+}
+"""From logits (n, classes) to how foreign each record looks to the model, (n,)."""
+
+
+@register("evaluation")
+class OutOfDistribution(Evaluation):
+    """AUROC with which the model's own scores tell test records from corrupted ones and from foreign ones.
+
+    Foreign are the records of another data set, brought to the shape of this one, or, where none is named, the test
+    records themselves with their pixels, samples, features or words in random order.
+    """
+
+    name: Literal["out_of_distribution"] = "out_of_distribution"
+    foreign: Annotated[
+        SerializeAsAny[Method] | None, BeforeValidator(lambda given: None if given is None else build("dataset", given))
+    ] = None
+    """Another data set of the same modality."""
+    corruptions: tuple[choice_of("corruption"), ...] = ()  # type: ignore[valid-type]
+    """All of the data's modality by default."""
+    severity: int = Field(default=SEVERITIES[-1], ge=SEVERITIES[0], le=SEVERITIES[-1])
+    """Of the corruptions."""
+    records: int | None = Field(default=1000, ge=10)
+    """At most so many records of each kind, each class with its share; None for all."""
+    draws: int = Field(default=200, ge=50)
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        dataset = subject.dataset
+        rows = subject.chosen(subject.split.test, self.records)
+        known = subject.logits(rows)
+        if not np.isfinite(known).all():
+            return [not_applicable(_NAME, "the model answers NaN or infinity to test records")]
+        if dataset.modality == "text" and (dataset.language is None or dataset.written is None):
+            return [not_applicable(_NAME, "the data set does not say how other words become records")]
+        found: list[Finding] = []
+        for chosen in self.corruptions or tuple(corruption(name) for name in names_for(dataset.modality)):
+            generator = seeds.stream(subject.seed, "corruption", chosen.name)
+            changed = (corrupted(dataset, part, chosen, self.severity, generator=generator) for part in pieces(rows))
+            about = {"against": f"{chosen.name}, severity {self.severity}"}
+            found += self._told(subject, rows, known, Others(logits=subject.answers(changed)), about)
+        others = self._shuffled if self.foreign is None else self._foreign
+        return found + others(subject, rows, known)
+
+    def _shuffled(self, subject: Subject, rows: np.ndarray, known: np.ndarray) -> list[Measurement]:
+        generator = seeds.stream(subject.seed, "shuffled")
+        changed = (shuffled(subject.dataset, part, generator=generator) for part in pieces(rows))
+        about = {"against": f"shuffled {_PARTS[subject.dataset.modality]}"}
+        return self._told(subject, rows, known, Others(logits=subject.answers(changed)), about)
+
+    def _foreign(self, subject: Subject, rows: np.ndarray, known: np.ndarray) -> list[Measurement]:
+        about: dict[str, Any] = {"against": f"foreign: {self.foreign.name}"}  # type: ignore[union-attr]
+        try:
+            foreign = self.foreign.load()  # type: ignore[union-attr]
+        except DataError as error:
+            return [Measurement(name=_NAME, status="failed", conditions=about, warnings=(str(error),))]
+        about["against"] = f"foreign: {foreign.name}"
+        why = why_not(foreign, subject.dataset)
+        if why:
+            return [not_applicable(_NAME, why, **about)]
+        everyone = np.arange(len(foreign)) if foreign.official is None else np.flatnonzero(foreign.official == "test")
+        chosen = stratified(foreign.y, everyone, self.records, seed=subject.seed)
+        logits = subject.answers(brought(foreign, part, subject.dataset) for part in pieces(chosen))
+        groups = chosen if foreign.groups is None else foreign.groups[chosen]
+        return self._told(subject, rows, known, Others(logits=logits, groups=groups), about)
+
+    def _told(
+        self, subject: Subject, rows: np.ndarray, known: np.ndarray, others: "Others", about: dict[str, Any]
+    ) -> list[Measurement]:
+        """How well each score tells the test records from the others."""
+        if not np.isfinite(others.logits).all():
+            return [not_applicable(_NAME, "the model answers NaN or infinity to these records", **about)]
+        logits = np.concatenate([known, others.logits])
+        strange = np.arange(len(logits)) >= len(known)
+        scores = [score(logits) for score in SCORES.values()]
+        intervals = statistics.bootstrap_curve(
+            lambda i: np.array([statistics.auroc(strange[i], score[i]) for score in scores]),
+            len(logits),
+            generator=seeds.stream(subject.seed, "bootstrap", _NAME),
+            draws=self.draws,
+            groups=others.drawn_with(rows, subject.groups(rows)),
+        )
+        return [
+            estimated(_NAME, interval, unit="AUROC", n=len(logits), conditions={"score": name, **about})
+            for name, interval in zip(SCORES, intervals, strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Others:
+    """What the model said of records that are not test records."""
+
+    logits: np.ndarray
+    groups: np.ndarray | None = None
+    """(n,) the patient of each; None where they are the test records themselves, changed, in the same order."""
+
+    def drawn_with(self, rows: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+        """(test + others,) what is drawn as one in a bootstrap: a record with its changed self, a patient whole."""
+        _, own = np.unique(rows if groups is None else groups, return_inverse=True)
+        if self.groups is None:
+            return np.concatenate([own, own])
+        _, theirs = np.unique(self.groups, return_inverse=True)
+        return np.concatenate([own, own.max() + 1 + theirs])
+
+
+def shuffled(dataset: Dataset, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+    """Records whose pixels, samples, features or words stand in random order, channels kept together."""
+    if dataset.modality == "text":
+        assert dataset.language is not None
+        sentences = sentences_at(dataset, rows)
+        return dataset.language.encode([[words[i] for i in generator.permutation(len(words))] for words in sentences])
+    x = dataset.x[rows]
+    flat = x.reshape(len(x), *((x.shape[1], -1) if x.ndim > 2 else (1, -1)))
+    order = generator.random((len(x), 1, flat.shape[2])).argsort(2)
+    mixed = np.take_along_axis(flat, order, axis=2).reshape(x.shape)
+    return np.clip(mixed, dataset.low, dataset.high).astype(np.float32)
+
+
+def why_not(foreign: Dataset, dataset: Dataset) -> str:
+    """Why records of another data set cannot be shown to a model of this one; empty where they can."""
+    if foreign.modality != dataset.modality:
+        return f"{foreign.name} holds records of modality {foreign.modality}, {dataset.name} of {dataset.modality}"
+    if dataset.modality == "tabular":
+        return "features of one table mean nothing in another; leave foreign out to shuffle this one's"
+    return ""
+
+
+def brought(foreign: Dataset, rows: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Records of another data set of the same modality as a model of this one takes them.
+
+    Images and signals are resized linearly, their channels replaced by the mean channel where the numbers differ, and
+    scaled from bounds to bounds where the units differ. Of text the sentences are taken.
+    """
+    if dataset.modality == "text":
+        assert dataset.language is not None
+        return dataset.language.encode(sentences_at(foreign, rows))
+    x = torch.from_numpy(np.asarray(foreign.x[rows], np.float32))
+    channels, *size = dataset.shape
+    if x.shape[1] != channels:
+        x = x.mean(1, keepdim=True).expand(-1, channels, *x.shape[2:])
+    if list(x.shape[2:]) != size:
+        way: dict[str, Any] = {"mode": "bilinear", "antialias": True} if len(size) == 2 else {"mode": "linear"}
+        x = torch.nn.functional.interpolate(x, size=size, align_corners=False, **way)
+    if foreign.units != dataset.units:
+        low, high = float(foreign.low.min()), float(foreign.high.max())
+        least, most = float(dataset.low.min()), float(dataset.high.max())
+        x = least + (x - low) / (high - low) * (most - least)
+    return np.clip(x.numpy(), dataset.low, dataset.high).astype(np.float32)

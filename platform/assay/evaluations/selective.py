@@ -1,0 +1,195 @@
+"""What if the model answered only where it is sure, and left the rest to the clinician?"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+from scipy.stats import beta
+
+from assay import seeds, statistics
+from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.registry import register
+from assay.results import Check, Finding, Measurement, not_applicable
+
+Coverage = Annotated[float, Field(gt=0, le=1)]
+_EVERY_TWENTIETH = tuple(round(1 - step / 20, 2) for step in range(20))
+_ABSTENTION = ("abstention_rate", "risk_after_abstention")
+
+
+@register("evaluation")
+class Selective(Evaluation):
+    """The risk-coverage curve, the area under it, and abstention at a chosen risk.
+
+    Confidence is the greatest softmax probability. Risk is the share of wrong answers among those that are given, the
+    most confident first (El-Yaniv & Wiener 2010). The threshold of abstention is chosen on the calibration split, or on
+    the validation split where there is none, with guaranteed risk (Geifman & El-Yaniv 2017, arXiv:1705.08500): the
+    highest of the coverages at which the exact binomial bound of the risk keeps to ``risk``. Where their search halves
+    a range, ours tries every coverage: the bound is worst at both ends, and halving may pass over what lies between.
+    """
+
+    name: Literal["selective"] = "selective"
+    coverages: tuple[Coverage, ...] = Field(default=_EVERY_TWENTIETH, min_length=1)
+    """Shares of the records that are answered: points of the curve, and candidates for the threshold."""
+    risk: float = Field(default=0.05, gt=0, lt=1)
+    """Share of wrong answers that may remain after abstention."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Of the bound by which the threshold is chosen."""
+    draws: int = Field(default=200, ge=50)
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        rows = subject.split.test
+        logits = subject.logits(rows)
+        finite = np.isfinite(logits).all(1)
+        if not finite.all():
+            why = f"the model answers NaN or infinity to {int((~finite).sum())} of {len(rows)} records"
+            return [not_applicable(name, why) for name in ("selective_risk", "aurc", *_ABSTENTION)]
+        sure, wrong = certainty(logits), logits.argmax(1) != subject.dataset.y[rows]
+        return [*self._curve(subject, sure, wrong), *self._abstention(subject, sure, wrong)]
+
+    def _curve(self, subject: Subject, sure: np.ndarray, wrong: np.ndarray) -> list[Measurement]:
+        coverages = np.array(self.coverages)
+        found = statistics.bootstrap_curve(
+            lambda i: risks(sure[i], wrong[i], coverages),
+            len(sure),
+            generator=seeds.stream(subject.seed, "bootstrap", self.name),
+            draws=self.draws,
+            groups=subject.groups(subject.split.test),
+        )
+        about = {"confidence": "max softmax"}
+        return [
+            *(
+                estimated(
+                    "selective_risk",
+                    interval,
+                    n=answered(coverage, len(sure)),
+                    conditions={"coverage": coverage, **about},
+                )
+                for coverage, interval in zip(self.coverages, found[:-1], strict=True)
+            ),
+            estimated("aurc", found[-1], n=len(sure), conditions=about),
+        ]
+
+    def _abstention(self, subject: Subject, sure: np.ndarray, wrong: np.ndarray) -> list[Finding]:
+        about: dict[str, Any] = {"risk": self.risk, "confidence_level": self.confidence}
+        split = subject.split
+        held, whose = (split.calibration, "calibration") if len(split.calibration) else (split.validation, "validation")
+        if not len(held):
+            why = "no calibration or validation records on which a threshold could be chosen"
+            return [not_applicable(name, why, **about) for name in _ABSTENTION]
+        logits = subject.logits(held)
+        about |= {"chosen_on": f"{whose} split", "chosen_from": len(held)}
+        if not np.isfinite(logits).all():
+            why = f"the model answers NaN or infinity to {whose} records"
+            return [not_applicable(name, why, **about) for name in _ABSTENTION]
+        mistaken = logits.argmax(1) != subject.dataset.y[held]
+        threshold = guaranteed_threshold(
+            certainty(logits), mistaken, self.coverages, risk=self.risk, confidence=self.confidence
+        )
+        if threshold is None:
+            why = self._why_none(len(held), whose, float(mistaken.mean()))
+            return [_unknown(name, why, len(sure), about) for name in _ABSTENTION]
+        about["threshold"] = float(1 / (1 + np.exp(-threshold)))
+        return self._left(subject, sure >= threshold, wrong, about)
+
+    def _why_none(self, m: int, whose: str, wrong: float) -> str:
+        needed = int(np.ceil(np.log(1 - self.confidence) / np.log(1 - self.risk)))
+        short = f"; even without an error that takes {needed} records" if m < needed else ""
+        return (
+            f"no threshold keeps the risk at or below {self.risk:.1%} with {self.confidence:.0%} confidence on the {m} "
+            f"{whose} records ({wrong:.1%} of the answers to them are wrong{short}): all are left to the clinician"
+        )
+
+    def _left(self, subject: Subject, given: np.ndarray, wrong: np.ndarray, about: dict[str, Any]) -> list[Finding]:
+        """Which test records are left to the clinician, and how often the other answers are wrong."""
+        groups = subject.groups(subject.split.test)
+        grouped = () if groups is None else ("the bound counts records as independent; those of one group are not",)
+        rate = share("abstention_rate", ~given, groups, seed=subject.seed, **about).warn(*grouped)
+        if not given.any():
+            why = "every test record lies below the threshold, so no answer is given"
+            return [rate, _unknown("risk_after_abstention", why, len(given), about)]
+        own = None if groups is None else groups[given]
+        left = share("risk_after_abstention", wrong[given], own, seed=subject.seed, **about).warn(*grouped)
+        return [rate, left, _kept(left, self.risk)]
+
+
+def certainty(logits: np.ndarray) -> np.ndarray:
+    """(n,) log-odds of the greatest softmax probability of (n, classes): in its order, but never rounded to 1."""
+    rest = np.sort(logits, axis=1)
+    return rest[:, -1] - np.logaddexp.reduce(rest[:, :-1], axis=1)
+
+
+def answered(coverage: float, n: int) -> int:
+    """How many of ``n`` records are answered at this coverage; never none."""
+    return max(1, int(np.ceil(round(coverage * n, 9))))
+
+
+def risks(sure: np.ndarray, wrong: np.ndarray, coverages: np.ndarray) -> np.ndarray:
+    """(coverages + 1,) the risk at each coverage, and last the area under the whole curve.
+
+    Records of equal confidence are answered in random order: the risk is its mean over these orders. The area is the
+    mean risk over the coverages 1/n, 2/n, …, 1.
+    """
+    _, place = np.unique(-sure, return_inverse=True)
+    seen = np.append(0, np.cumsum(np.bincount(place)))
+    missed = np.append(0, np.cumsum(np.bincount(place, wrong)))
+    n = len(sure)
+    every = np.arange(1, n + 1)
+    curve = np.interp(every, seen, missed) / every
+    return np.append(curve[[answered(coverage, n) - 1 for coverage in coverages]], curve.mean())
+
+
+def tried(coverages: Sequence[float], m: int, *, risk: float, confidence: float) -> list[float]:
+    """The greatest coverages, as many as each could pass with its share of what may go wrong, were no answer wrong.
+
+    Looks at the number of records alone, so it takes nothing from the guarantee.
+    """
+    order = sorted(coverages, reverse=True)
+    for count in range(len(order), 0, -1):
+        if upper_bound(0, answered(order[count - 1], m), (1 - confidence) / count) <= risk:
+            return order[:count]
+    return []
+
+
+def guaranteed_threshold(
+    sure: np.ndarray, wrong: np.ndarray, coverages: Sequence[float], *, risk: float, confidence: float
+) -> float | None:
+    """The lowest confidence at which answers are given, None where no threshold keeps to the risk.
+
+    With probability ``confidence`` over the held-out records, answers at or above it are wrong no more often than
+    ``risk`` on records like these: every coverage that is tried has its share of what may go wrong (Bonferroni).
+
+    Args:
+        sure: (m,) confidences of held-out records.
+        wrong: (m,) whether the answers to them are wrong.
+        coverages: shares of these records that may be answered.
+    """
+    order = np.sort(sure)[::-1]
+    candidates = tried(coverages, len(order), risk=risk, confidence=confidence)
+    for coverage in candidates:
+        threshold = order[answered(coverage, len(order)) - 1]
+        kept = sure >= threshold
+        if upper_bound(int(wrong[kept].sum()), int(kept.sum()), (1 - confidence) / len(candidates)) <= risk:
+            return float(threshold)
+    return None
+
+
+def upper_bound(errors: int, n: int, level: float) -> float:
+    """Clopper and Pearson's (1934) upper bound of a share, exceeded with probability at most ``level``."""
+    return 1.0 if errors == n else float(beta.ppf(1 - level, errors + 1, n - errors))
+
+
+def _unknown(name: str, why: str, n: int, about: dict[str, Any]) -> Measurement:
+    return Measurement(name=name, status="abstained", n=n, conditions=about, warnings=(why,))
+
+
+def _kept(left: Measurement, risk: float) -> Check:
+    """The risk that was promised must hold on the test records."""
+    return Check(
+        rule="selective_risk",
+        concerns=left.name,
+        verdict="warn" if left.low > risk else "pass",
+        figure=left.value,
+        message=f"{left.value:.1%} of the given answers are wrong ({left.low:.1%} to {left.high:.1%}), more than the "
+        f"{risk:.1%} that was promised: the test records are harder than those on which the threshold was chosen",
+    )

@@ -1,0 +1,213 @@
+"""The columns of the scorecard: which measurement each shows, at which conditions, and how to read it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """One column of the scorecard: a measurement, at one of its conditions, and how to read it."""
+
+    key: str
+    title: str
+    name: str
+    """Of the measurement."""
+    meaning: str
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """Conditions that must hold."""
+    better: str = "higher"
+    """``higher``, ``lower`` or ``neither``."""
+    unit: str = "percent"
+    """``percent``, ``number`` or ``seconds``."""
+    least: float = 0.0
+    most: float = 1.0
+    """The values that are possible at all: an interval from a t distribution is cut there."""
+    estimated: bool = True
+    """Whether an interval says anything: a budget that was spent is no estimate."""
+    optional: bool = False
+    """Whether the column is left out where no trial was asked for it."""
+
+
+def columns(epsilon: float, *, risk: float = 0.05, alpha: float = 0.1) -> tuple[Evidence, ...]:
+    """The scorecard's columns.
+
+    Args:
+        epsilon: radius of robustness; NaN where none was measured.
+        risk: share of wrong answers to which selective prediction is held.
+        alpha: miscoverage of the conformal sets.
+    """
+    at = "" if math.isnan(epsilon) else f", ε = {epsilon:g}"
+    return (*_of_answers(), *_of_attacks(epsilon, at), *_of_failing_safe(risk, alpha), *_of_privacy(), *_of_the_rest())
+
+
+def _of_answers() -> tuple[Evidence, ...]:
+    return (
+        Evidence(
+            key="accuracy",
+            title="Accuracy",
+            name="accuracy",
+            meaning="Share of test records classified correctly.",
+        ),
+        Evidence(
+            key="f1",
+            title="F1",
+            name="f1",
+            unit="number",
+            optional=True,
+            meaning="Harmonic mean of precision and recall: of class 1 where there are two classes, and where there "
+            "are more the mean over classes (macro), in which a rare class counts as much as a common one.",
+        ),
+        Evidence(
+            key="auroc",
+            title="AUROC",
+            name="auroc",
+            unit="number",
+            meaning="Chance that a record of class 1 is ranked above another; of more than two classes the mean over "
+            "each against the rest; 0.5 is a coin.",
+        ),
+        Evidence(
+            key="sensitivity",
+            title="Sensitivity",
+            name="sensitivity",
+            meaning="Share of the records of class 1 found, at the operating point chosen on the validation split.",
+        ),
+        Evidence(
+            key="specificity",
+            title="Specificity",
+            name="specificity",
+            meaning="Share of the records of class 0 left in peace, at the same operating point.",
+        ),
+        Evidence(
+            key="calibration_error",
+            title="Calibration error",
+            name="calibration_error",
+            unit="number",
+            better="lower",
+            meaning="Mean gap between the confidence that the model states and how often it is right.",
+        ),
+    )
+
+
+def _of_attacks(epsilon: float, at: str) -> tuple[Evidence, ...]:
+    return (
+        Evidence(
+            key="robust",
+            title=f"Worst case{at}",
+            name="worst_case_accuracy",
+            where={"epsilon": epsilon},
+            meaning="Share of records classified correctly whatever attack of this threat model is tried on them.",
+        ),
+        Evidence(
+            key="fgsm",
+            title=f"FGSM{at}",
+            name="robust_accuracy",
+            where={"attack": "fgsm", "epsilon": epsilon},
+            meaning="The same under one gradient step alone: what a weak attack flatters, and where masking shows.",
+        ),
+        Evidence(
+            key="certified",
+            title=f"Certified{at}",
+            name="certified_accuracy",
+            where={"epsilon": epsilon},
+            meaning="Share of records proven to be classified correctly within ε, whatever attack is ever invented.",
+        ),
+        Evidence(
+            key="cw",
+            title="C&W distance",
+            name="carlini_wagner_median_distance",
+            unit="number",
+            most=math.inf,
+            meaning="Median Euclidean change that flips a correct answer, in the units of the data.",
+        ),
+    )
+
+
+def _of_failing_safe(risk: float, alpha: float) -> tuple[Evidence, ...]:
+    return (
+        Evidence(
+            key="corruption",
+            title="Corruption error",
+            name="mean_corruption_error",
+            better="lower",
+            most=1.0,
+            optional=True,
+            meaning="Share of wrong answers on corrupted records, mean over all corruptions and severities.",
+        ),
+        Evidence(
+            key="abstains",
+            title=f"Abstains (risk ≤ {100 * risk:g} %)",
+            name="abstention_rate",
+            where={"risk": risk},
+            better="lower",
+            optional=True,
+            meaning=f"Share of records left to the clinician so that at most {100 * risk:g} % of the other answers are "
+            "wrong; the threshold was chosen on records held out from training and test.",
+        ),
+        Evidence(
+            key="conformal",
+            title=f"Conformal coverage (≥ {100 * (1 - alpha):g} %)",
+            name="conformal_coverage",
+            where={"alpha": alpha, "method": "LAC"},
+            better="neither",
+            optional=True,
+            meaning="Share of records whose true class lies in the set that the model names; sets are calibrated to "
+            f"hold it for {100 * (1 - alpha):g} % of records like those of the calibration.",
+        ),
+    )
+
+
+def _of_privacy() -> tuple[Evidence, ...]:
+    return (
+        Evidence(
+            key="epsilon",
+            title="ε claimed",
+            name="epsilon",
+            unit="number",
+            better="neither",
+            estimated=False,
+            meaning="Differential privacy of one training record by the RDP accountant; ∞ if training is not private.",
+        ),
+        Evidence(
+            key="epsilon_pld",
+            title="ε, 2nd accountant",
+            name="epsilon_pld",
+            unit="number",
+            better="neither",
+            estimated=False,
+            meaning="The same run counted independently by a privacy loss distribution; must not exceed the claim.",
+        ),
+        Evidence(
+            key="membership",
+            title="Membership TPR",
+            name="membership_tpr",
+            where={"false_positive_rate": 0.1},
+            better="lower",
+            meaning="Share of training records that an attacker recognises while wrongly accusing 10 % of the others.",
+        ),
+    )
+
+
+def _of_the_rest() -> tuple[Evidence, ...]:
+    return (
+        Evidence(
+            key="insertion",
+            title="Fidelity gain",
+            name="insertion_gain",
+            where={"method": "integrated_gradients"},
+            unit="number",
+            least=-1.0,
+            meaning="How much faster the prediction returns when inputs are restored in the explanation's order, not "
+            "at random; 0 means that the explanation is no better than chance.",
+        ),
+        Evidence(
+            key="seconds",
+            title="Training",
+            name="training_seconds",
+            unit="seconds",
+            better="lower",
+            most=math.inf,
+            meaning="Wall time of one training.",
+        ),
+    )
