@@ -13,8 +13,8 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from assay.data.base import Dataset
-from assay.data.corruptions import SEVERITIES, corrupted, corruption, names_for
-from assay.data.corruptions_text import misspelt
+from assay.data.corruptions.base import SEVERITIES, corrupted, corruption, names_for
+from assay.data.corruptions.text import misspelt
 from assay.errors import DataError, SpecError
 from assay.registry import names
 

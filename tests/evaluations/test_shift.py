@@ -11,7 +11,7 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.data.corruptions import SEVERITIES, corrupted, names_for
+from assay.data.corruptions.base import SEVERITIES, corrupted, names_for
 from assay.errors import SpecError
 from assay.evaluations.accuracy import calibration_error
 from assay.evaluations.base import Subject

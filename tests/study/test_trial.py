@@ -67,7 +67,12 @@ def test_the_record_says_what_was_asked_and_with_what(first: Callable[..., Any])
     trial, dataset = first()
     record = run(trial, dataset)
     assert (record.trial, record.dataset, record.model, record.recipe) == (trial.id, "patients", "mlp", "standard")
-    assert record.provenance == {"asked": trial.description(), "versions": versions(), "source": source_digest()}
+    assert record.provenance == {
+        "asked": trial.description(),
+        "data": dataset.about,
+        "versions": versions(),
+        "source": source_digest(),
+    }
     assert {m.name for m in record.measurements} >= {"accuracy", "epsilon", "training_seconds"}
     assert record.seconds > 0
 

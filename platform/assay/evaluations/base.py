@@ -120,6 +120,10 @@ class Evaluation(Method):
         """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""
         raise NotImplementedError
 
+    def fingerprint(self) -> str:
+        """Hash of data beyond the cohort's own that the answers depend on; part of what names a trial."""
+        return ""
+
 
 def share(name: str, hits: np.ndarray, groups: np.ndarray | None, *, seed: int, **conditions: Any) -> Measurement:
     """A share of records with its interval; patients are drawn whole where several records are one patient's."""

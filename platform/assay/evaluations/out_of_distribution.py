@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,9 +12,9 @@ from scipy.special import logsumexp
 
 from assay import seeds, statistics
 from assay.data.base import Dataset
-from assay.data.corruptions import SEVERITIES, corrupted, corruption, names_for
-from assay.data.embeddings import sentences_at
+from assay.data.corruptions.base import SEVERITIES, corrupted, corruption, names_for
 from assay.data.splits import stratified
+from assay.data.text.embeddings import sentences_at
 from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, estimated, pieces
 from assay.evaluations.selective import certainty
@@ -68,6 +69,14 @@ class OutOfDistribution(Evaluation):
         others = self._shuffled if self.foreign is None else self._foreign
         return found + others(subject, rows, known)
 
+    def fingerprint(self) -> str:
+        if self.foreign is None:
+            return ""
+        try:
+            return _loaded(self.foreign).digest
+        except DataError:
+            return "absent"
+
     def _shuffled(self, subject: Subject, rows: np.ndarray, known: np.ndarray) -> list[Measurement]:
         generator = seeds.stream(subject.seed, "shuffled")
         changed = (shuffled(subject.dataset, part, generator=generator) for part in pieces(rows))
@@ -77,7 +86,7 @@ class OutOfDistribution(Evaluation):
     def _foreign(self, subject: Subject, rows: np.ndarray, known: np.ndarray) -> list[Measurement]:
         about: dict[str, Any] = {"against": f"foreign: {self.foreign.name}"}  # type: ignore[union-attr]
         try:
-            foreign = self.foreign.load()  # type: ignore[union-attr]
+            foreign = _loaded(self.foreign)
         except DataError as error:
             return [Measurement(name=_NAME, status="failed", conditions=about, warnings=(str(error),))]
         about["against"] = f"foreign: {foreign.name}"
@@ -140,6 +149,12 @@ def shuffled(dataset: Dataset, rows: np.ndarray, *, generator: np.random.Generat
     order = generator.random((len(x), 1, flat.shape[2])).argsort(2)
     mixed = np.take_along_axis(flat, order, axis=2).reshape(x.shape)
     return np.clip(mixed, dataset.low, dataset.high).astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _loaded(foreign: Any) -> Dataset:
+    """Read once for the name of the trial and for every recipe that is asked."""
+    return foreign.load()
 
 
 def why_not(foreign: Dataset, dataset: Dataset) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from assay import seeds, statistics
-from assay.data.corruptions import SEVERITIES, Corruption, corrupted, corruption, names_for
+from assay.data.corruptions.base import SEVERITIES, Corruption, corrupted, corruption, names_for
 from assay.evaluations.accuracy import expected_calibration_error, softmax
 from assay.evaluations.base import Evaluation, Subject, estimated, pieces, share
 from assay.registry import choice_of, register

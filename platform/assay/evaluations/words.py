@@ -8,7 +8,7 @@ from pydantic import Field
 
 from assay import seeds
 from assay.attacks.word_substitution import budget, margin, neighbours_of, substitute, substitute_at_random
-from assay.data.embeddings import common_words, sentences_at
+from assay.data.text.embeddings import common_words, sentences_at
 from assay.evaluations.base import AT_ONCE, Evaluation, Subject, share
 from assay.models.front import word_vectors
 from assay.registry import register

@@ -30,6 +30,11 @@ _DEFAULT_EVALUATIONS = (
     "explanations",
     "clients",
     "training_data",
+    "shift",
+    "selective",
+    "conformal",
+    "out_of_distribution",
+    "word_substitution",
     "cost",
 )
 

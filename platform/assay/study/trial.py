@@ -124,6 +124,7 @@ class Trial:
             "recipe_name": self.recipe_name,
             "cohort": self.cohort,
             "evaluations": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
+            "evaluation_data": [evaluation.fingerprint() for evaluation in self.evaluations],
         }
 
 

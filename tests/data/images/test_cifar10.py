@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.data import cifar10
 from assay.data.base import Dataset
-from assay.data.cifar10 import CLASSES
+from assay.data.images import cifar10
+from assay.data.images.cifar10 import CLASSES
 from assay.errors import DataError
 from assay.registry import build
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.data import encoder
-from assay.data.encoder import FrozenEncoder, Kept
+from assay.data.text import encoder
+from assay.data.text.encoder import FrozenEncoder, Kept
 from assay.errors import DataError
 from assay.registry import build
 

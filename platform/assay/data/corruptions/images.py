@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from assay.data.base import Dataset, Modality
-from assay.data.corruptions import Corruption, Shares, Sizes
+from assay.data.corruptions.base import Corruption, Shares, Sizes
 from assay.registry import register
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
-from assay.data import dicom
-from assay.data.dicom import UnreadableImageError
+from assay.data.images import dicom
+from assay.data.images.dicom import UnreadableImageError
 from assay.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class WrongChannelsError(DataError):
 class Decoder:
     """From a file to a record (channels, height, width), float32 from 0 (black) to 1 (white).
 
-    Each value is divided by the greatest that its bits can hold; DICOM is read as ``assay.data.dicom`` says. A
+    Each value is divided by the greatest that its bits can hold; DICOM is read as ``assay.data.images.dicom`` says. A
     photograph is turned upright as its EXIF tag asks. Scaling is bilinear, over all pixels that fall on one.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from assay.data.base import PARTS, Dataset
-from assay.data.medmnist_facts import FACTS, FINDINGS
+from assay.data.images.medmnist_facts import FACTS, FINDINGS
 from assay.errors import DataError, SpecError
 from assay.registry import build, names
 

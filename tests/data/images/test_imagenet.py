@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from assay.data.base import Dataset
-from assay.data.image_files import ImageFiles
+from assay.data.images.files import ImageFiles
+from assay.data.images.synthetic import make_image_folder
 from assay.data.splits import Splitting, split
-from assay.data.synthetic_images import make_image_folder
 from assay.errors import DataError
 from assay.registry import build
 
@@ -55,7 +55,7 @@ def test_the_layout_is_streamed_with_val_as_test(tmp_path: Path) -> None:
 
 
 def test_at_the_usual_size_256_pixels_are_cut_to_224() -> None:
-    from assay.data.imagenet import ImageNet
+    from assay.data.images.imagenet import ImageNet
 
     assert ImageNet()._shorter == 256
 
@@ -95,7 +95,7 @@ def test_synthetic_images_are_drawn_once_and_named_as_such(tmp_path: Path, monke
     )
     assert len(list((tmp_path / "cache").rglob("*.JPEG"))) == 30
     other = load(synthetic=12, synthetic_classes=3)
-    monkeypatch.setattr("assay.data.synthetic_images._draw", None)
+    monkeypatch.setattr("assay.data.images.synthetic._draw", None)
     assert load(synthetic=24, synthetic_classes=3).digest == data.digest != other.digest
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.data.ucr import UCR
+from assay.data.signals.ucr import UCR
 from assay.errors import DataError
 
 Write = Callable[..., Path]

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from assay.data.base import Dataset, Normalisation, Source
-from assay.data.images import image_dataset, intensities, read_arrays
+from assay.data.images.base import image_dataset, intensities, read_arrays
 from assay.data.locate import download, find
 from assay.errors import DataError
 from assay.registry import register

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from assay.data.base import Dataset, Modality
-from assay.data.corruptions import Corruption, Shares
+from assay.data.corruptions.base import Corruption, Shares
 from assay.errors import DataError
 from assay.registry import register
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay.data import image_folder
 from assay.data.base import Dataset
-from assay.data.image_files import ImageFiles
+from assay.data.images import folder as image_folder
+from assay.data.images.files import ImageFiles
 from assay.data.splits import Splitting, split
 from assay.errors import DataError, SpecError
 from assay.registry import build

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from assay.data.dicom import UnreadableImageError
-from assay.data.image_files import Decoder, ImageFiles, WrongChannelsError
+from assay.data.images.dicom import UnreadableImageError
+from assay.data.images.files import Decoder, ImageFiles, WrongChannelsError
 from assay.errors import DataError
 
 GREY = Decoder(height=8, width=10, channels=1)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from assay.data.base import Dataset
-from assay.data.embeddings import sentences_at
-from assay.data.text import words_of
+from assay.data.text.embeddings import sentences_at
+from assay.data.text.sources import words_of
 from assay.errors import DataError
 from assay.registry import build
 

@@ -16,8 +16,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-import assay.data.embeddings
-import assay.data.encoder  # noqa: F401
 from assay.data.base import PARTS, Dataset, Source
 from assay.data.locate import absent, find
 from assay.errors import DataError

@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 
 from assay.data.base import Dataset
-from assay.data.embeddings import Embedding, sentences_at
 from assay.data.locate import cache
+from assay.data.text.embeddings import Embedding, sentences_at
 from assay.errors import DataError
 from assay.registry import register
 

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import field_validator
 
 from assay.data.base import Dataset, Lazy, Source
-from assay.data.image_files import SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
-from assay.data.images import RADII, image_dataset
+from assay.data.images.base import RADII, image_dataset
+from assay.data.images.files import SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
 from assay.errors import DataError
 from assay.registry import register
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 
 from assay.data.base import Dataset, Source
-from assay.data.images import image_dataset, intensities, read_arrays
+from assay.data.images.base import image_dataset, intensities, read_arrays
+from assay.data.images.medmnist_facts import FACTS, FINDINGS, Facts, Finding
 from assay.data.locate import download, find
-from assay.data.medmnist_facts import FACTS, FINDINGS, Facts, Finding
 from assay.errors import DataError
 from assay.registry import register
 

@@ -10,7 +10,7 @@ import wfdb
 
 from assay.data import locate
 from assay.data.base import Dataset
-from assay.data.signals import DS1, DS2, MitBih
+from assay.data.signals.mitbih import DS1, DS2, MitBih
 from assay.errors import DataError, SpecError
 from assay.registry import build
 

@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import Field
 
 from assay.data.base import Dataset
-from assay.data.image_files import Decoder
-from assay.data.image_folder import ImageSource, listed
+from assay.data.images.files import Decoder
+from assay.data.images.folder import ImageSource, listed
 from assay.data.locate import absent, find
 from assay.errors import DataError
 from assay.registry import register

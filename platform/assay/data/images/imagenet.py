@@ -6,10 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from assay.data.base import Dataset, Normalisation
-from assay.data.image_files import Decoder
-from assay.data.image_folder import ImageSource, Listing, listed
+from assay.data.images.files import Decoder
+from assay.data.images.folder import ImageSource, Listing, listed
+from assay.data.images.synthetic import make_image_folder
 from assay.data.locate import absent, cache, find
-from assay.data.synthetic_images import make_image_folder
 from assay.errors import DataError
 from assay.registry import register
 

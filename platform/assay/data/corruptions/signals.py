@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.base import Dataset, Modality
-from assay.data.corruptions import Corruption, Decibels, Shares
+from assay.data.corruptions.base import Corruption, Decibels, Shares
 from assay.registry import register
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.base import Dataset, Modality
-from assay.data.corruptions import Corruption, Factors, Shares, Sizes
+from assay.data.corruptions.base import Corruption, Factors, Shares, Sizes
 from assay.registry import register
 
 _SAMPLE = 2000

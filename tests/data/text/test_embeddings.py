@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assay.data.base import Dataset
-from assay.data.embeddings import common_words
+from assay.data.text.embeddings import common_words
 from assay.errors import DataError
 from assay.registry import build
 

@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from assay.data import locate, wfdb_records
+from assay.data import locate
 from assay.data.arrays import read_npz
 from assay.data.base import Dataset, Normalisation, Source
+from assay.data.signals import wfdb_records
 from assay.errors import DataError
 from assay.registry import register
 

@@ -3,13 +3,12 @@
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 
-from assay.data.base import Dataset, Lazy, Normalisation, Source
+from assay.data.base import Dataset, Lazy, Normalisation
 from assay.errors import DataError
-from assay.registry import register
 
 PIXEL = "range of a pixel, black to white"
 RADII = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
@@ -66,32 +65,3 @@ def read_arrays(path: Path, wanted: Sequence[str], *, dataset: str) -> dict[str,
         raise
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{dataset}: {path} cannot be read ({error}); fetch it again") from None
-
-
-@register("dataset")
-class Digits(Source):
-    """1,797 handwritten digits of 8 × 8 pixels, ten classes. Shipped with scikit-learn."""
-
-    name: Literal["digits"] = "digits"
-    records: ClassVar[int | None] = 1797
-
-    def load(self) -> Dataset:
-        from sklearn.datasets import load_digits
-
-        raw = load_digits()
-        return Dataset(
-            name=self.name,
-            x=(raw.images / 16).astype(np.float32)[:, None],
-            y=raw.target.astype(np.int64),
-            class_names=tuple(str(digit) for digit in range(10)),
-            feature_names=tuple(f"row {row}, column {column}" for row in range(8) for column in range(8)),
-            low=np.zeros((1, 1, 1), np.float32),
-            high=np.ones((1, 1, 1), np.float32),
-            units=PIXEL,
-            epsilons=(0.0, 0.02, 0.05, 0.1, 0.2),
-            licence="CC BY 4.0",
-            citation="Alpaydin & Kaynak (1998), Optical Recognition of Handwritten Digits, UCI Machine Learning "
-            "Repository",
-            preprocessing="each pixel divided by 16, its published maximum",
-            modality="image",
-        )
