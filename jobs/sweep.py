@@ -91,6 +91,7 @@ def _print(sweep: "Sweep", found: "pd.DataFrame", swept: "Swept", radius: float)
     """The Pareto front, and what the sweep took."""
     from assay.report.page import shown
     from assay.report.sweep import goals
+    from assay.threats import radius_text
 
     wanted = goals(found)
     best = found[found["pareto"]]
@@ -102,7 +103,7 @@ def _print(sweep: "Sweep", found: "pd.DataFrame", swept: "Swept", radius: float)
         )
         for row in best.to_dict("records")
     ]
-    heads = [f"{goal.title}, ε = {radius:g}" if goal.key == "robust" else goal.title for goal in wanted]
+    heads = [f"{goal.title}, ε = {radius_text(radius)}" if goal.key == "robust" else goal.title for goal in wanted]
     console.print(table(["Pareto front", *heads, "training"], rows))
     told = f"{swept.ran} of {len(swept.trials)} trials run in {swept.seconds:.0f} s on {swept.workers} workers"
     if swept.ran:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from assay.threats import Bounds, Norm, Threat, flat_norm
+from assay.threats import Bounds, Norm, Threat, flat_norm, radius_text
 
 LOW, HIGH = torch.tensor([-1.0, -2.0, 0.0], dtype=torch.float64), torch.tensor([1.0, 0.5, 3.0], dtype=torch.float64)
 BOUNDS = Bounds(low=LOW, high=HIGH)
@@ -132,3 +132,19 @@ def test_another_radius_changes_nothing_else() -> None:
     threat = Threat(norm="l2", epsilon=1.0, bounds=BOUNDS)
     assert threat.at(0.5) == Threat(norm="l2", epsilon=0.5, bounds=BOUNDS)
     assert threat.epsilon == 1.0
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "written"),
+    [
+        (8 / 255, "8/255"),
+        (0.5 / 255, "0.5/255"),
+        (0.1, "0.1"),
+        (0.0, "0"),
+        (0.2, "0.2"),
+        (0.3, "0.3"),
+        (1 / 3, "0.333333"),
+    ],
+)
+def test_a_radius_is_written_as_the_field_writes_it(epsilon: float, written: str) -> None:
+    assert radius_text(epsilon) == written

@@ -82,6 +82,14 @@ class Threat:
         return change.flatten(1).abs().amax(1) if self.norm == "linf" else flat_norm(change)
 
 
+def radius_text(epsilon: float) -> str:
+    """A radius as the field writes it: so many of 255 grey levels where that is what it is, else a plain number."""
+    levels = 255 * epsilon
+    if 0 < levels < 64 and abs(2 * levels - round(2 * levels)) < 1e-6 and float(f"{epsilon:.3g}") != epsilon:
+        return f"{round(2 * levels) / 2:g}/255"
+    return f"{epsilon:g}"
+
+
 def flat_norm(x: Tensor) -> Tensor:
     """Euclidean norm of each record, (n,)."""
     return x.flatten(1).norm(dim=1)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from assay.threats import radius_text
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -38,7 +40,7 @@ def columns(epsilon: float, *, risk: float = 0.05, alpha: float = 0.1) -> tuple[
         risk: share of wrong answers to which selective prediction is held.
         alpha: miscoverage of the conformal sets.
     """
-    at = "" if math.isnan(epsilon) else f", ε = {epsilon:g}"
+    at = "" if math.isnan(epsilon) else f", ε = {radius_text(epsilon)}"
     return (*_of_answers(), *_of_attacks(epsilon, at), *_of_failing_safe(risk, alpha), *_of_privacy(), *_of_the_rest())
 
 

@@ -12,6 +12,7 @@ import plotly.io as pio
 
 from assay.report.scorecard import Scorecard, as_runs, select
 from assay.statistics import Comparison, Summary
+from assay.threats import radius_text
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
@@ -66,7 +67,7 @@ def robustness(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure:
 
 def attacks(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
     """Accuracy of each recipe under each attack at the reference radius: how much a weak attack flatters."""
-    figure = blank("", f"accuracy at ε = {card.reference_epsilon:g}")
+    figure = blank("", f"accuracy at ε = {radius_text(card.reference_epsilon)}")
     rows = select(frame, "robust_accuracy", epsilon=card.reference_epsilon)
     names = list(dict.fromkeys(c["attack"] for c in rows["conditions"]))
     series = {"no attack": [_mean(frame, "accuracy", recipe) for recipe in card.recipes]}

@@ -21,6 +21,7 @@ from assay.statistics import Comparison, Design
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
 from assay.study.store import Store
+from assay.threats import radius_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +224,10 @@ def comparison_text(comparison: Comparison, column: Evidence) -> str:
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
+    return ", ".join(
+        f"{key.replace('_', ' ')} {radius_text(value) if isinstance(value, float) else value}"
+        for key, value in settings.items()
+    )
 
 
 def environment() -> jinja2.Environment:
@@ -235,7 +239,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"shown": shown}
+    made.filters |= {"shown": shown, "radius": radius_text}
     made.globals |= {
         "cell_text": cell_text,
         "interval_text": interval_text,

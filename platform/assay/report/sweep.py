@@ -16,6 +16,7 @@ from assay.report.page import environment
 from assay.report.scorecard import select
 from assay.study.store import Store
 from assay.study.sweep import Sweep
+from assay.threats import radius_text
 
 _TRAINED = "objective.epsilon"
 
@@ -106,7 +107,7 @@ def parallel(table: pd.DataFrame, keys: Sequence[str]) -> go.Figure:
 def front(table: pd.DataFrame, reference_epsilon: float) -> go.Figure:
     """Accuracy against worst-case accuracy; the points that nothing beats are ringed."""
     private = table["epsilon"].notna().any()
-    figure = figures.blank(f"accuracy in the worst case, ε = {reference_epsilon:g}", "accuracy")
+    figure = figures.blank(f"accuracy in the worst case, ε = {radius_text(reference_epsilon)}", "accuracy")
     best = table[table["pareto"]].sort_values("robust")
     if not private:
         figure.add_scatter(
@@ -156,8 +157,8 @@ def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
     figure = figures.blank(f"ε of the attack ({units})", f"ε of training ({units})")
     figure.add_heatmap(
         z=table.to_numpy(),
-        x=[f"{e:g}" for e in table.columns],
-        y=[f"{e:g}" for e in table.index],
+        x=[radius_text(float(e)) for e in table.columns],
+        y=[radius_text(float(e)) for e in table.index],
         colorscale="Cividis",
         zmin=0,
         zmax=1,
