@@ -41,7 +41,7 @@ def main(
         trial = next(trial for trial in plan(asked, datasets) if trial.fold == fold - 1 and trial.repeat == 0)
         location = lasting(results, default=str(Path("results", f"{asked.name}-train").resolve()))
         store = Store(location)
-        with ray_session(address, workers=workers):
+        with ray_session(address, workers=workers, cpus=trial.threads):
             console.print(f"{trial.label}: {workers} workers", highlight=False)
             dataset = datasets[trial.cohort]
             trained = train_distributed(

@@ -17,6 +17,9 @@ DEFAULTS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "1",
+    # Ray ends an idle process after a second, and a new one imports torch anew: those that decode records for a slow
+    # training step would start again at every step.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
     "FLWR_TELEMETRY_ENABLED": "0",
     "WANDB_MODE": "offline",
     # Torch's threads follow each trial's own setting; OpenMP must not start a pool of its own before that.

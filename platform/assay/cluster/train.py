@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import ray
 import ray.train
 import torch
@@ -12,12 +13,12 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import nn
 
 from assay.cluster.messages import watched
+from assay.cluster.streaming import Streamed, readers_of
 from assay.data.base import Dataset
-from assay.data.splits import split
-from assay.errors import IncompatibleRecipeError
+from assay.errors import IncompatibleRecipeError, UserError
 from assay.evaluations.base import TrainingLog
 from assay.recipes import Recipe
-from assay.study.trial import Trained, Trial, in_stages, log_of, trainer_of
+from assay.study.trial import Trained, Trial, in_stages, log_of, prepared, trainer_of
 from assay.training.checkpoints import restore_trainer, trainer_state
 from assay.training.collective import Distributed
 from assay.training.loop import Trainer
@@ -43,7 +44,8 @@ def train_distributed(
 
     The workers sum their gradients explicitly (gloo on CPU, NCCL on GPU), so the result is that of one worker up to
     the order of floating-point sums. A killed worker costs the epochs since the last checkpoint that Ray has
-    registered; a killed job goes on from there when it is called again with the same ``storage``.
+    registered; a killed job goes on from there when it is called again with the same ``storage``. Records that do not
+    lie in memory are streamed, each worker's own share of every batch: see ``cluster.streaming``.
 
     Args:
         storage: absolute folder or URI, reachable from every node.
@@ -52,45 +54,63 @@ def train_distributed(
         tries: worker failures that are survived.
 
     Raises:
-        IncompatibleRecipeError: the recipe is federated: its data may not be spread over workers.
+        IncompatibleRecipeError: the recipe is federated: its data may not be spread over workers; or it treats all
+            records at once, and they are streamed.
+        UserError: a record cannot be decoded, and every try ended there.
     """
     if trial.recipe.federation is not None:
         raise IncompatibleRecipeError(
             f"recipe {trial.recipe_name!r} is federated: its clients keep their records, so Ray Train cannot spread "
             "them over workers; run it with jobs.study, which places the clients on the pool"
         )
-    rows = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed).train
+    dataset, parts = prepared(trial, dataset)
     data = ray.put(dataset)
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
+        # Made before any worker starts: it refuses at once what every worker would refuse.
+        trainer = trainer_of(trial, dataset, parts.train, recipe=recipe, device=torch.device("cpu"), stage=stage)
         with watched(watch) as queue:
-            result = TorchTrainer(
-                _work,
-                train_loop_config={
-                    "trial": trial,
-                    "data": data,
-                    "rows": rows,
-                    "stage": {"recipe": recipe, "stage": stage, "teacher": teacher},
-                    "checkpoint_every": checkpoint_every,
-                    "progress": queue,
-                },
-                torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-                scaling_config=ScalingConfig(
-                    num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
-                ),
-                run_config=RunConfig(
-                    name=f"{trial.id}-{workers}" + (f"-{stage.replace(' ', '-')}" if stage else ""),
-                    storage_path=storage,
-                    failure_config=FailureConfig(max_failures=tries),
-                ),
-            ).fit()
-        trainer = trainer_of(trial, dataset, rows, recipe=recipe, device=torch.device("cpu"), stage=stage)
-        with result.checkpoint.as_directory() as folder:
-            restore_trainer(trainer, (Path(folder) / _STATE).read_bytes())
+            state = _last_state(
+                TorchTrainer(
+                    _work,
+                    train_loop_config={
+                        "trial": trial,
+                        "data": data,
+                        "rows": parts.train,
+                        "readers": readers_of(workers),
+                        "stage": {"recipe": recipe, "stage": stage, "teacher": teacher},
+                        "checkpoint_every": checkpoint_every,
+                        "progress": queue,
+                    },
+                    torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+                    scaling_config=ScalingConfig(
+                        num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
+                    ),
+                    run_config=RunConfig(
+                        name=f"{trial.id}-{workers}" + (f"-{stage.replace(' ', '-')}" if stage else ""),
+                        storage_path=storage,
+                        failure_config=FailureConfig(max_failures=tries),
+                    ),
+                )
+            )
+        restore_trainer(trainer, state)
         trainer.close()
         return trainer.model, log_of(trainer, workers=workers)
 
     return Trained.of(*in_stages(trial.recipe, train))
+
+
+def _last_state(trainer: TorchTrainer) -> bytes:
+    """What the workers leave when they have trained; a user's error is raised as it was raised among them."""
+    try:
+        found = trainer.fit().checkpoint
+    except ray.train.TrainingFailedError as error:
+        for failure in getattr(error, "worker_failures", {}).values():
+            if isinstance(failure, UserError):
+                raise failure from None
+        raise
+    with found.as_directory() as folder:
+        return (Path(folder) / _STATE).read_bytes()
 
 
 def _work(config: dict) -> None:
@@ -98,11 +118,13 @@ def _work(config: dict) -> None:
     trial: Trial = config["trial"]
     torch.set_num_threads(trial.threads)
     device = get_device()
+    dataset: Dataset = ray.get(config["data"])
     trainer = trainer_of(
         trial,
-        ray.get(config["data"]),
+        dataset,
         config["rows"],
         device=device,
+        feed=_streamed(dataset, config["rows"], device=device, readers=config["readers"]),
         collective=Distributed(device),
         **config["stage"],
     )
@@ -119,6 +141,13 @@ def _work(config: dict) -> None:
             _report(trainer, first=first)
 
     trainer.run(after_epoch=after_epoch)
+
+
+def _streamed(dataset: Dataset, rows: np.ndarray, *, device: torch.device, readers: int) -> Streamed | None:
+    """Brings records that do not lie in memory; of those that do, None."""
+    if isinstance(dataset.x, np.ndarray):
+        return None
+    return Streamed(dataset.x, dataset.y, rows, device=device, readers=readers)
 
 
 def _report(trainer: Trainer, *, first: bool) -> None:
