@@ -35,6 +35,8 @@ evidence: $(STAMP)
 	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets) and the benchmarks: about an hour on 2 cores"
 	$(BIN)/python -m jobs.study paper
 	$(BIN)/python -m jobs.benchmark study
+	$(BIN)/python -m jobs.benchmark streaming
+	$(BIN)/python -m jobs.benchmark accuracy
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml
