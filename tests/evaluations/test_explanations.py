@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.evaluations.base import Subject
-from assay.evaluations.explanations import Explanations
-from assay.explain.fidelity import insertion
+from assay.evaluations.explanations import Explanations, _rank_agreement
+from assay.explain.fidelity import deletion, insertion
 from assay.explain.integrated_gradients import integrated_gradients
 from assay.results import Measurement, judged
 
@@ -187,3 +187,42 @@ def test_only_so_many_records_are_explained_as_are_asked_for(patients: Subject, 
     found = judged(Explanations(draws=50, records=10, shap_records=5).measure(patients))
     assert one(found, "completeness_error").n == 10
     assert one(found, "additivity_error").n == 5
+
+
+class MeanWord(nn.Module):
+    """Answers by the mean of all words, so that no word matters more than another."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        held = (x != 0).any(-1, keepdim=True).sum(1).clamp_min(1)
+        score = 3 * (x.sum(1) / held).sum(-1)
+        return torch.stack([-score, score], 1)
+
+
+def test_padding_lends_no_map_any_faith() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(100, 40, 2, generator=generator) + 0.5
+    for row in range(100):
+        x[row, 4 + row % 12 :] = 0
+    real = (x != 0).any(-1, keepdim=True)
+    target = torch.ones(100, dtype=torch.long)
+    # Random among the words and 0 on padding, against a map that is random everywhere: neither knows anything.
+    ours, theirs = (
+        torch.rand(x[..., :1].shape, generator=generator) * real,
+        torch.rand(x[..., :1].shape, generator=generator),
+    )
+    areas = [
+        curve(MeanWord(), x, target, scores, replacement=torch.zeros(1, 40, 2), features=real).mean()
+        for curve in (insertion, deletion)
+        for scores in (ours, theirs)
+    ]
+    assert abs(areas[0] - areas[1]) < 0.01
+    assert abs(areas[2] - areas[3]) < 0.01
+
+
+def test_padding_lends_no_agreement() -> None:
+    generator = torch.Generator().manual_seed(0)
+    real = torch.zeros(50, 30, 1, dtype=torch.bool)
+    real[:, :10] = True
+    one_map, other = (torch.rand(50, 30, 1, generator=generator) * real for _ in range(2))
+    assert abs(_rank_agreement(one_map, other, real).mean()) < 0.2
+    assert _rank_agreement(one_map, one_map, real) == pytest.approx(1.0)

@@ -72,11 +72,20 @@ def test_a_model_whose_words_are_neighbours_of_their_opposites_is_broken(of_text
     assert greedy.value < 0.6
 
 
-def test_a_model_whose_words_have_no_neighbours_stands(of_texts: Any, one: Any) -> None:
+def test_where_no_word_has_a_neighbour_nothing_is_said(of_texts: Any) -> None:
     apart = np.eye(9, 100, dtype=np.float32)
     apart[:, 0] = [1] * 4 + [-1] * 4 + [0]
-    found = WordSubstitution(shares=(0.5,), similarity=0.99, records=None).measure(of_texts(apart))
-    assert one(measured(found), "word_substitution_accuracy", attack="greedy", share_of_words=0.5).value == 1.0
+    (found,) = WordSubstitution(shares=(0.5,), similarity=0.99, records=None).measure(of_texts(apart))
+    assert found.status == "abstained"
+    assert "only 0.0% of the words have a neighbour at similarity 0.99" in found.warnings[0]
+
+
+def test_neighbours_that_change_nothing_leave_the_model_standing(of_texts: Any, one: Any) -> None:
+    side = np.array([5.0] * 4 + [-5.0] * 4 + [0.0])
+    found = WordSubstitution(shares=(0.5,), similarity=0.9, records=None).measure(of_texts(vectors(side)))
+    greedy = one(measured(found), "word_substitution_accuracy", attack="greedy", share_of_words=0.5)
+    assert greedy.value == 1.0
+    assert greedy.conditions["words_with_neighbours"] > 0.5
 
 
 def test_more_words_never_help_the_model_and_chance_never_beats_the_attack(of_texts: Any) -> None:

@@ -351,3 +351,10 @@ def test_it_is_the_same_network_on_a_gpu(architecture: LSTM, training: bool) -> 
     torch.testing.assert_close(
         torch.autograd.grad(there(moved).square().sum(), moved)[0].cpu(), slope, atol=1e-5, rtol=0
     )
+
+
+def test_the_leads_of_a_signal_are_no_time() -> None:
+    signals = Form(shape=(12, 50), classes=2, modality="signal")
+    network = LSTM(hidden=4).build_for(signals, seed=0)
+    assert network(torch.randn(3, 12, 50)).shape == (3, 2)
+    assert network.layers[0].directions[0].input.in_features == 12

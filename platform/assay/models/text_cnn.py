@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.data.base import Form
 from assay.errors import SpecError
 from assay.models.base import Architecture
 from assay.models.padding import close_up
@@ -36,6 +37,11 @@ class TextCNN(Architecture):
                 f"text_cnn needs sequences of vectors (length, dimension); these records have shape {shape}: use {fits}"
             )
         return Sentences(shape[1], classes, widths=self.widths, channels=self.channels, dropout=self.dropout)
+
+    def build_for(self, form: Form, *, seed: int) -> nn.Module:
+        if form.modality == "signal":
+            raise SpecError("text_cnn needs sequences of vectors; these records are signals: use cnn or lstm")
+        return super().build_for(form, seed=seed)
 
 
 class Sentences(nn.Module):
