@@ -102,7 +102,15 @@ def test_a_constant_feature_has_room_to_move(npz: Callable[..., str]) -> None:
 
 @pytest.mark.parametrize("public", [False, True])
 def test_the_files_own_scaling_is_unpaid_unless_public(npz: Callable[..., str], public: bool) -> None:
-    assert Arrays(path=npz(x=X, y=Y), public_preprocessing=public).load().unpaid_preprocessing is not public
+    data = Arrays(path=npz(x=X, y=Y), low=0, high=23, public_preprocessing=public).load()
+    assert data.unpaid_preprocessing is not public
+
+
+@pytest.mark.parametrize("given", [{}, {"low": 0}, {"high": 23}])
+def test_bounds_taken_from_the_data_are_unpaid(npz: Callable[..., str], given: dict[str, float]) -> None:
+    data = Arrays(path=npz(x=X, y=Y), public_preprocessing=True, **given).load()
+    assert data.unpaid_preprocessing
+    assert "no ε can be claimed; give low and high" in data.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,13 @@ def test_a_class_too_rare_for_validation_is_refused() -> None:
         split(dataset(np.array([0] * 20 + [1] * 2)), Splitting(folds=2), fold=0, repeat=0, seed=0)
 
 
+def test_where_patients_are_scarce_the_error_names_them() -> None:
+    official = np.array(["train"] * 14 + ["test"] * 4)
+    made = dataset(np.arange(18) % 2, np.array([1] * 14 + [2] * 4), official)
+    with pytest.raises(DataError, match="1 group is left for training and validation; give more groups"):
+        split(made, Splitting(), fold=0, repeat=0, seed=0)
+
+
 @pytest.mark.parametrize(
     "make",
     [

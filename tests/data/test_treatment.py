@@ -50,6 +50,12 @@ def test_a_record_is_no_neighbour_of_its_own() -> None:
     np.testing.assert_array_equal(found.x[:, 0], x[[0, 1, 3, 4, 5], 0])
 
 
+def test_positions_of_words_have_no_neighbours() -> None:
+    words = np.arange(40, dtype=np.int64).reshape(20, 2)
+    with pytest.raises(DataError, match=r"of type int64, not floating point.*embedding=encoder"):
+        treat([KNNSanitation(neighbours=2)], words, np.arange(20) % 2, classes=2, seed=0)
+
+
 def test_nothing_asked_is_nothing_done() -> None:
     x, y = clouds()
     found = treat([], x, y, classes=2, seed=0)

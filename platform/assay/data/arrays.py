@@ -1,6 +1,7 @@
 """The user's own arrays: one ``.npz`` or ``.parquet`` file."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,8 @@ class Arrays(Source):
     licence: str = "unknown"
     citation: str = ""
     public_preprocessing: bool = False
-    """True if whatever scaling the file carries used public figures only; otherwise no ε is claimed on it."""
+    """True if whatever scaling the file carries used public figures only; otherwise, and without both bounds, no ε is
+    claimed on it."""
 
     def load(self) -> Dataset:
         path = Path(self.path).expanduser()
@@ -67,7 +69,6 @@ class Arrays(Source):
                 "renumber them, or give class_names"
             )
         classes = held.get("class_names", [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))])
-        span = float(np.median(high - low))
         return Dataset(
             name=path.stem,
             x=x,
@@ -77,12 +78,12 @@ class Arrays(Source):
             low=low,
             high=high,
             units=self.units,
-            epsilons=self.epsilons or tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05)),
+            epsilons=self.epsilons or usual_radii(low, high),
             groups=None if held.get("groups") is None else _plain(np.asarray(held["groups"])),
             licence=self.licence,
             citation=self.citation,
             preprocessing="as in the file",
-            unpaid_preprocessing=not self.public_preprocessing,
+            unpaid_preprocessing=not self.public_preprocessing or None in (self.low, self.high),
             warnings=warnings,
             modality=self.modality,
             official=None if held.get("split") is None else np.asarray(held["split"]).astype(str),
@@ -130,20 +131,35 @@ def bounds_of(
         return floor, ceiling, ()
     # A feature that never varies still needs room between its bounds.
     ceiling = np.where(ceiling > floor, ceiling, floor + 1).astype(np.float32)
-    return floor, ceiling, ("bounds of a valid input were taken from the data; give low and high if you know them",)
+    told = (
+        "bounds of a valid input were taken from the data, those of the test records included, so no ε can be claimed; "
+        "give low and high if you know them"
+    )
+    return floor, ceiling, (told,)
 
 
-def read_npz(path: Path) -> dict[str, Any]:
-    """All arrays of an archive.
+def usual_radii(low: np.ndarray, high: np.ndarray) -> tuple[float, ...]:
+    """Radii for data of which nothing but the bounds is known: shares of the middle range of a feature."""
+    span = float(np.median(high - low))
+    return tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05))
+
+
+def read_npz(path: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
+    """The wanted arrays of an archive; all of them if none is named.
 
     Raises:
-        DataError: it is no archive, or holds objects.
+        DataError: it is no archive, lacks one of them, or holds objects.
     """
     try:
         if not zipfile.is_zipfile(path):
-            raise DataError(f"data file {str(path)!r} cannot be read as .npz: it is no archive of arrays; {_WANTED}")
+            raise DataError(f"data file {str(path)!r} cannot be read as .npz: it is no archive of arrays")
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            absent = [key for key in wanted if key not in file.files]
+            if absent:
+                raise DataError(
+                    f"data file {str(path)!r} has no {absent[0]!r} (it holds: {', '.join(sorted(file.files))})"
+                )
+            return {key: file[key] for key in wanted or file.files}
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"data file {str(path)!r} cannot be read as .npz: {error}") from None
     except ValueError as error:

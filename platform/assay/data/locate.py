@@ -1,5 +1,6 @@
 """Where the files of a data set lie: the user's folder first, then Assay's cache, then, if it may, the network."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -41,8 +42,17 @@ def absent(dataset: str, *, wanted: str, obtain: str) -> DataError:
     )
 
 
-def download(url: str, *, md5: str | None, folder: str, name: str, dataset: str) -> Path:
+def md5(path: Path) -> str:
+    """Of a file, as publishers give it; against damage, not against malice."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def download(url: str, *, checksum: str, folder: str, name: str, dataset: str) -> Path:
     """Fetch one file into the cache, with progress, and check it.
+
+    Args:
+        checksum: the published one, behind the name of its algorithm: ``md5:…`` or ``sha256:…``.
 
     Raises:
         DataError: there is no network or the file is not the published one; says where to put a copy.
@@ -53,7 +63,7 @@ def download(url: str, *, md5: str | None, folder: str, name: str, dataset: str)
         return Path(
             pooch.retrieve(
                 url,
-                known_hash=None if md5 is None else f"md5:{md5}",
+                known_hash=checksum,
                 path=cache() / folder,
                 fname=name,
                 progressbar=os.isatty(2),

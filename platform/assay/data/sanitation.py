@@ -29,6 +29,12 @@ class KNNSanitation(Treatment):
     def apply(self, records: Records, *, classes: int, generator: np.random.Generator) -> Records:
         from sklearn.neighbors import NearestNeighbors
 
+        if records.x.dtype.kind != "f":
+            raise DataError(
+                f"knn_sanitation: records are of type {records.x.dtype}, not floating point: positions of words "
+                "have no distance; give the texts embedding=encoder, whose records are vectors, or leave "
+                "knn_sanitation out"
+            )
         if len(records.y) <= self.neighbours:
             raise DataError(
                 f"knn_sanitation: {len(records.y)} records have no {self.neighbours} neighbours; lower neighbours"

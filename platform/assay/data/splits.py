@@ -153,15 +153,13 @@ def _take(dataset: Dataset, rows: np.ndarray, wanted: float, seed: int) -> np.nd
     if dataset.groups is None and wanted >= dataset.classes and smallest.min() >= 2:
         exact = StratifiedShuffleSplit(n_splits=1, test_size=round(wanted), random_state=seed % 2**32)
         return rows[np.sort(next(exact.split(rows, dataset.y[rows]))[1])]
-    parts = min(parts, int(smallest.min()))
-    if dataset.groups is not None:
-        parts = min(parts, len(np.unique(dataset.groups[rows])))
-    if parts < 2:
-        raise DataError(
-            f"{dataset.name}: a class has {int(smallest.min())} record left for training and validation; "
-            "give more records or fewer folds"
-        )
-    return next(_parts(dataset, rows, parts, seed))
+    scarce, left = "records", int(smallest.min())
+    if dataset.groups is not None and (groups := len(np.unique(dataset.groups[rows]))) < left:
+        scarce, left = "groups", groups
+    if left < 2:
+        told = "a class has 1 record" if scarce == "records" else "1 group is"
+        raise DataError(f"{dataset.name}: {told} left for training and validation; give more {scarce} or fewer folds")
+    return next(_parts(dataset, rows, min(parts, left), seed))
 
 
 def _check(dataset: Dataset, folds: int) -> None:

@@ -1,6 +1,7 @@
 """The original release of the chest X-rays: its split, its children, and what is said when half of it is missing."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,21 @@ def test_a_child_is_what_the_name_says_before_the_number_of_the_image(folder: Pa
     assert data.groups[8:].tolist() == ["NORMAL2-IM-0117", "person81_bacteria"]
 
 
+def test_a_second_number_of_the_image_is_no_second_child(folder: Path) -> None:
+    names = ("IM-0033-0001.jpeg", "IM-0033-0001-0001.jpeg", "IM-0033-0001-0002.jpeg", "NORMAL2-IM-0529-0001-0002.jpeg")
+    release(folder, train=TRAIN, test=(*(f"NORMAL/{name}" for name in names), "PNEUMONIA/person1_virus_11.jpeg"))
+    data = load()
+    assert data.groups is not None
+    assert set(data.groups[8:]) == {"IM-0033", "NORMAL2-IM-0529", "person1_virus"}
+    # By name, so in another order than given: three images are of the one child.
+    assert (data.groups == "IM-0033").sum() == 3
+
+
+def test_a_name_that_tells_no_child_is_an_error(folder: Path) -> None:
+    release(folder, train=(*TRAIN, "NORMAL/scan-of-IM-0001-0001.jpeg"), test=TEST)
+    assert "finds no patient in 1 of 11 file names: train/NORMAL/scan-of-IM-0001-0001.jpeg" in refusal()
+
+
 def test_one_child_on_both_sides_is_an_error(folder: Path) -> None:
     release(folder, train=TRAIN, test=(*TEST, "PNEUMONIA/person81_virus_154.jpeg"))
     assert "group 'person81_virus' straddles the official split" in refusal()
@@ -125,10 +141,22 @@ def test_other_classes_are_refused(folder: Path) -> None:
     assert "classes are NORMAL, PNEUMONIA, but" in refusal()
 
 
-@pytest.mark.skipif(
-    not Path(os.environ.get("ASSAY_DATA", ""), "chest_xray").is_dir(),
-    reason="ASSAY_DATA names no folder with chest_xray/",
-)
+REAL = Path(os.environ.get("ASSAY_DATA", ""), "chest_xray")
+real = pytest.mark.skipif(not REAL.is_dir(), reason="ASSAY_DATA names no folder with chest_xray/")
+
+
+@real
+def test_real_names_tell_the_child(folder: Path) -> None:
+    release(folder, train=TRAIN)
+    for name in ("NORMAL/NORMAL2-IM-1427-0001.jpeg", "PNEUMONIA/person1950_bacteria_4881.jpeg"):
+        (folder / "test" / name).parent.mkdir(parents=True)
+        shutil.copy(REAL / "test" / name, folder / "test" / name)
+    data = load()
+    assert data.groups is not None
+    assert data.groups[8:].tolist() == ["NORMAL2-IM-1427", "person1950_bacteria"]
+
+
+@real
 def test_two_real_x_rays_are_no_release() -> None:
     root = Path(os.environ["ASSAY_DATA"], "chest_xray")
     if (root / "train").is_dir():

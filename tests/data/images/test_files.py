@@ -192,6 +192,21 @@ def test_dicom_is_seen_through_its_window(tmp_path: Path) -> None:
         GREY.read(dicom(tmp_path / "d.dcm", pixels, **about, VOILUTFunction="OTHER"))
 
 
+def test_an_empty_rescale_is_the_default_one(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", LADDER, RescaleSlope=None, RescaleIntercept="", WindowCenter="", VOILUTFunction="")
+    GREY.check(path)
+    assert np.allclose(GREY.read(path)[0], LADDER / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("tag", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth"])
+def test_a_grey_scale_that_is_none_is_found_by_looking_and_by_reading(tmp_path: Path, tag: str) -> None:
+    path = dicom(tmp_path / "a.dcm", LADDER, **{tag: "12345678"})
+    path.write_bytes(path.read_bytes().replace(b"12345678", b"nonsense"))
+    for look in (GREY.check, GREY.read):
+        with pytest.raises(UnreadableImageError, match=f"its {tag} is no number: .*nonsense"):
+            look(path)
+
+
 def test_inverted_dicom_is_turned_so_that_more_is_brighter(tmp_path: Path) -> None:
     plain, inverted = (
         GREY.read(dicom(tmp_path / f"{kind}.dcm", LADDER, PhotometricInterpretation=kind))

@@ -125,7 +125,7 @@ def test_a_split_drawn_by_image_is_said_to_be(write: Write) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param({"val_labels": None}, "has no val_labels (it holds: test_images, test_labels,", id="no key"),
+        pytest.param({"val_labels": None}, "has no 'val_labels' (it holds: test_images, test_labels,", id="no key"),
         pytest.param(
             {"test_images": np.zeros((30, 32, 32), np.uint8)},
             "test_images of {path} is uint8 of shape (30, 32, 32); it must be uint8 of shape (n, 28, 28)",
@@ -140,7 +140,9 @@ def test_a_split_drawn_by_image_is_said_to_be(write: Write) -> None:
             "test_labels of {path} run from 2 to 2; published are 0 to 1",
             id="label beyond the classes",
         ),
-        pytest.param({"val_images": np.array([{}], object)}, "cannot be read (Object arrays cannot", id="objects"),
+        pytest.param(
+            {"val_images": np.array([{}], object)}, "holds Python objects or ragged rows (Object arrays", id="objects"
+        ),
     ],
 )
 def test_a_file_that_is_not_the_published_one_is_refused(write: Write, changes: dict[str, Any], message: str) -> None:

@@ -1,6 +1,8 @@
 """Heartbeats: cut where the annotators put the peak, of the class that AAMI gives them, each patient on one side."""
 
+import hashlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import wfdb
 from assay.data import locate
 from assay.data.base import Dataset
 from assay.data.signals.mitbih import DS1, DS2, MitBih
+from assay.data.signals.mitbih_sums import SHA256
 from assay.errors import DataError, SpecError
 from assay.registry import build
 
@@ -307,6 +310,26 @@ def test_records_are_fetched_whole_and_their_header_last(folder: Path, monkeypat
     assert len(fetched) == 3 * 44
     assert fetched[:3] == ["100.dat", "100.atr", "100.hea"]
     assert not {"102.dat", "104.dat", "107.dat", "217.dat"} & set(fetched)
+
+
+def test_every_fetched_file_has_its_published_checksum(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.rmdir()
+    asked: dict[str, str] = {}
+    monkeypatch.setattr("pooch.retrieve", lambda url, *, known_hash, **how: asked.setdefault(url, known_hash))
+    refusal()
+    assert len(set(asked.values())) == 3 * 44
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", checksum) for checksum in asked.values())
+
+
+@real
+@pytest.mark.parametrize("record", [100, 208])
+@pytest.mark.parametrize("suffix", ["dat", "atr", "hea"])
+def test_checksums_are_those_of_the_real_files(record: int, suffix: str) -> None:
+    path = READY.parent / "records" / f"{record}.{suffix}"
+    content = path.read_bytes()
+    if suffix == "hea":  # copies lose the carriage returns of the published text
+        content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    assert hashlib.sha256(content).hexdigest() == SHA256[path.name]
 
 
 def test_a_ready_file_without_an_array_is_refused(folder: Path) -> None:

@@ -98,6 +98,8 @@ def test_given_bounds_are_kept(write: Write) -> None:
     data = UCR(path=str(write()), low=-10, high=10, public_preprocessing=True).load()
     assert (data.low.tolist(), data.high.tolist(), data.warnings) == ([[-10]], [[10]], ())
     assert not data.unpaid_preprocessing
+    for one in ({"low": -10}, {"high": 10}):
+        assert UCR(path=str(write()), public_preprocessing=True, **one).load().unpaid_preprocessing
 
 
 @pytest.mark.parametrize(

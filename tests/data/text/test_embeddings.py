@@ -83,12 +83,34 @@ def test_rare_words_are_unknown(corpus: Any) -> None:
 
 def test_published_vectors_are_read_and_owe_nothing(corpus: Any, tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
-    path.write_text("3 2\ngood 1 0\nbad -1 0\nhere 0 2\n")
+    path.write_text("4 2\ngood 1 0\nbad -1 0\nhere 0 2\nelsewhere 4 4\n")
     prepared = corpus({"name": "word2vec", "path": str(path)}).prepared(TRAIN, seed=1)
     table = dict(zip(prepared.tokens.words, prepared.tokens.vectors, strict=True))
-    assert set(table) == {"", "<unknown>", "good", "bad", "here"}
+    assert tuple(table) == ("", "<unknown>", "good", "bad", "here", "elsewhere")
     np.testing.assert_allclose(table["good"] / table["here"][1], [0.5, 0.0])
+    whole = np.array([[1, 0], [-1, 0], [0, 2], [4, 4]])
+    np.testing.assert_allclose(prepared.tokens.vectors[2:], whole / whole.std(), rtol=1e-6)
+    np.testing.assert_allclose(table["<unknown>"], (whole / whole.std()).mean(0), rtol=1e-6)
     assert not prepared.unpaid_preprocessing
+
+
+def test_published_vectors_do_not_depend_on_the_texts(
+    corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("3 2\ngood 1 0\nbad -1 0\nelsewhere 4 4\n")
+    chosen = {"name": "word2vec", "path": str(path)}
+    before = corpus(chosen).prepared(TRAIN, seed=1)
+    monkeypatch.setitem(globals(), "ROWS", [*ROWS[:5], ("unseen words elsewhere", "0")])
+    after = corpus(chosen).prepared(TRAIN, seed=1)
+    assert before.tokens.words == after.tokens.words
+    assert np.array_equal(before.tokens.vectors, after.tokens.vectors)
+    assert np.array_equal(before.high, after.high)
+
+
+def test_word2vec_without_a_common_word_names_the_setting(corpus: Any) -> None:
+    with pytest.raises(DataError, match=r"none of the 4 words of the training split occurs smallest_count=5 times"):
+        corpus({"name": "word2vec", "smallest_count": 5}).prepared(TRAIN, seed=1)
 
 
 @pytest.mark.parametrize(

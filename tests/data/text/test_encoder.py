@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from assay.data.text import encoder
 from assay.data.text.encoder import FrozenEncoder, Kept
@@ -59,6 +60,42 @@ def test_every_vector_lies_within_the_bounds(texts: Any) -> None:
     assert prepared.bounds.padding
 
 
+def test_bounds_depend_on_the_encoder_alone_and_are_rounded_outwards(texts: Any) -> None:
+    language = texts.prepared(np.arange(2), seed=0).language
+    _, network = encoder._load(encoder.PACKAGED)
+    norm = network.encoder.layer[-1].output.LayerNorm
+    exact = (norm.weight.abs() * (384 - 1) ** 0.5 + norm.bias.abs()).numpy()
+    prepared = texts.prepared(np.arange(2), seed=0)
+    assert np.array_equal(prepared.high, language.reach())
+    assert np.array_equal(prepared.low, -prepared.high)
+    assert (prepared.high > exact.astype(np.float16)).all()
+    np.testing.assert_allclose(prepared.high, exact, rtol=2e-3, atol=1e-6)
+    # The most that a layer normalisation can say: one entry far from all others.
+    spike = torch.zeros(384).index_fill_(0, torch.tensor([7]), 1e4)
+    assert abs(float(norm(spike)[7])) <= prepared.high[7]
+
+
+def test_bounds_of_an_encoder_without_a_last_normalisation_are_learnt_and_unpaid(
+    texts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenise, network = encoder._load(encoder.PACKAGED)
+
+    class Scaled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network
+
+        def forward(self, **batch: torch.Tensor) -> Any:
+            said = self.inner(**batch)
+            said.last_hidden_state = 3 * said.last_hidden_state
+            return said
+
+    monkeypatch.setattr(encoder, "_load", lambda _: (tokenise, Scaled()))
+    prepared = texts.prepared(np.arange(2), seed=0)
+    assert prepared.unpaid_preprocessing
+    assert prepared.high.max() == prepared.x.reach
+
+
 def test_an_encoders_vocabulary_costs_no_privacy(texts: Any) -> None:
     assert not texts.prepared(np.arange(2), seed=0).unpaid_preprocessing
 
@@ -73,9 +110,7 @@ def test_vectors_on_disk_travel_by_name(texts: Any) -> None:
 
 def test_new_sentences_are_encoded_as_the_records_are(texts: Any) -> None:
     prepared = texts.prepared(np.arange(2), seed=0)
-    np.testing.assert_allclose(
-        prepared.language.encode([text.split() for text in TEXTS]), prepared.x[np.arange(4)], atol=4e-3
-    )
+    assert np.array_equal(prepared.language.encode([text.split() for text in TEXTS]), prepared.x[np.arange(4)])
 
 
 def test_what_is_no_encoder_is_an_error_that_says_what_is(texts: Any, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_long_texts_are_cut_and_counted(load: Callable[..., Dataset]) -> None:
         pytest.param(
             TABLE.encode().replace(b"fine film", b"na\xefve film"),
             {},
-            r"line 2: byte 0xef is no utf-8; save the file as UTF-8, or say which encoding",
+            r"line 2: byte 0xef is no UTF-8; save the file as UTF-8, or say which encoding",
             id="wrong encoding",
         ),
         pytest.param(TABLE, {"encoding": "klingon"}, "encoding 'klingon' is unknown", id="unknown encoding"),
@@ -108,6 +108,10 @@ def test_long_texts_are_cut_and_counted(load: Callable[..., Dataset]) -> None:
         pytest.param("text,label\nyes,1\nno\n", {}, "row 3: 1 columns where the heading has 2", id="ragged"),
         pytest.param("text,label\nyes,1\n ,0\n", {}, "text 2 holds no word", id="empty text"),
         pytest.param("text,label\n", {}, "a heading and no texts", id="no texts"),
+        pytest.param("", {}, "is empty; its first row must name the columns, text and label", id="empty file"),
+        pytest.param(
+            TABLE.replace("p3", " "), {"group": "patient"}, "row 4: patient is empty; name the group", id="no group"
+        ),
         pytest.param("text,label\nyes,1\nno,1\n", {}, "every record has the label 0", id="one class"),
     ],
 )
@@ -120,6 +124,10 @@ def test_bad_input_says_what_is_wrong(
 
 def test_another_encoding_is_read_where_it_is_named(load: Callable[..., Dataset]) -> None:
     assert "naïve" in load(TABLE.encode().replace(b"fine film", b"na\xefve film"), encoding="latin-1").words
+
+
+def test_a_byte_order_mark_is_no_part_of_the_heading(load: Callable[..., Dataset]) -> None:
+    assert load(b"\xef\xbb\xbf" + TABLE.encode()).digest == load().digest
 
 
 def test_an_absent_file_is_named() -> None:

@@ -1,12 +1,12 @@
 """Images, as (channels, height, width) with intensities from 0 to 1."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from assay.data.arrays import read_npz
 from assay.data.base import Dataset, Lazy, Normalisation
 from assay.errors import DataError
 
@@ -45,23 +45,12 @@ def intensities(pixels: np.ndarray) -> np.ndarray:
 
 
 def read_arrays(path: Path, wanted: Sequence[str], *, dataset: str) -> dict[str, np.ndarray]:
-    """The named arrays of an ``.npz`` file.
+    """The named arrays of a published ``.npz`` file.
 
     Raises:
         DataError: it is no such file, lacks one of them, or holds what would have to be unpickled.
     """
     try:
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{dataset}: {path} is no archive of arrays; it must be an .npz with {', '.join(wanted)}")
-        with np.load(path, allow_pickle=False) as file:
-            absent = [key for key in wanted if key not in file.files]
-            if absent:
-                raise DataError(
-                    f"{dataset}: {path} has no {', '.join(absent)} (it holds: {', '.join(sorted(file.files))}); "
-                    f"the published file has {', '.join(wanted)}"
-                )
-            return {key: file[key] for key in wanted}
-    except DataError:
-        raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{dataset}: {path} cannot be read ({error}); fetch it again") from None
+        return read_npz(path, wanted)
+    except DataError as error:
+        raise DataError(f"{dataset}: {error}; the published file has {', '.join(wanted)}: fetch it again") from None

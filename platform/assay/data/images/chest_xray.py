@@ -15,8 +15,9 @@ from assay.registry import register
 _ADDRESS = "https://data.mendeley.com/datasets/rscbjbr9sj"
 _FOLDERS = {"train": "train", "val": "train", "test": "test"}
 """The publisher has no validation part. Copies that have one took 16 images for it out of train: they go back."""
-_PATIENT = r"^(.+)[-_]\d+\.\w+$"
-"""All of a file's name but the number of the image. The series are numbered apart, so they belong to the name:
+_PATIENT = r"^((?:NORMAL2-)?IM-\d+|person\d+_[a-z]+|(?:NORMAL|BACTERIA|VIRUS)-\d+)[-_]"
+"""Series and number of the child, in the spellings of the releases; one or two numbers of the image follow.
+The series are numbered apart, so they belong to the name:
 person81_bacteria of test and person81_virus of train are two children, as are IM-0117 and NORMAL2-IM-0117. Whatever
 still recurs in train and test is taken for the one child that it names, and is an error."""
 

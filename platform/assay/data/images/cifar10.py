@@ -1,6 +1,5 @@
 """CIFAR-10: small photographs of ten kinds of things (Krizhevsky 2009)."""
 
-import hashlib
 import pickletools
 import tarfile
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import numpy as np
 
 from assay.data.base import Dataset, Normalisation, Source
 from assay.data.images.base import image_dataset, intensities, read_arrays
-from assay.data.locate import download, find
+from assay.data.locate import download, find, md5
 from assay.errors import DataError
 from assay.registry import register
 
@@ -81,7 +80,7 @@ class CIFAR10(Source):
             return *_batches(partial(_python, folder)), ()
         if file := self._arrays():
             return _published_or_not(file)
-        fetched = download(_URL, md5=_ARCHIVE_MD5, folder=self.name, name=_ARCHIVE, dataset=self.name)
+        fetched = download(_URL, checksum=f"md5:{_ARCHIVE_MD5}", folder=self.name, name=_ARCHIVE, dataset=self.name)
         return *_unpacked(fetched), ()
 
     def _arrays(self) -> Path | None:
@@ -127,8 +126,7 @@ def _binary(source: Path, raw: bytes) -> _Part:
 
 
 def _unpacked(archive: Path) -> tuple[_Part, _Part]:
-    with archive.open("rb") as file:
-        _check_md5(archive, hashlib.file_digest(file, _md5).hexdigest(), _ARCHIVE_MD5)
+    _check_md5(archive, _ARCHIVE_MD5)
 
     def member(name: str) -> _Part:
         inner = f"cifar-10-batches-bin/{name}.bin"
@@ -149,9 +147,8 @@ def _plain(folder: Path, name: str) -> _Part:
 def _python(folder: Path, name: str) -> _Part:
     """One file of the Python version, once its MD5 is the published one."""
     path = folder / name
-    raw = path.read_bytes()
-    _check_md5(path, _md5(raw).hexdigest(), _PICKLES[name])
-    return _searched(path, raw)
+    _check_md5(path, _PICKLES[name])
+    return _searched(path, path.read_bytes())
 
 
 def _searched(path: Path, raw: bytes) -> _Part:
@@ -201,10 +198,7 @@ def _published_or_not(path: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
     return train, test, (subset, told)
 
 
-def _md5(raw: bytes = b"") -> "hashlib._Hash":
-    return hashlib.md5(raw, usedforsecurity=False)
-
-
-def _check_md5(path: Path, found: str, published: str) -> None:
+def _check_md5(path: Path, published: str) -> None:
+    found = md5(path)
     if found != published:
         raise DataError(f"cifar10: the MD5 of {path} is {found}, published is {published}; fetch {_URL} again")

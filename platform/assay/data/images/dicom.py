@@ -7,7 +7,7 @@ greatest value that the stored bits can hold do. MONOCHROME1 is inverted, so tha
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,10 +32,12 @@ def channels(path: Path) -> int:
     """1 for grey, 3 for colour, from the header; what is not compressed must also be there to the last byte.
 
     Raises:
-        UnreadableImageError: the header is none, or pixels are missing.
+        UnreadableImageError: the header is none or does not say what grey values mean, or pixels are missing.
     """
     header = _read(path, stop_before_pixels=True)
     _refuse_unknown(header)
+    if header.SamplesPerPixel == 1:
+        _scale(header)
     if not header.file_meta.TransferSyntaxUID.is_compressed:
         needed = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
         if path.stat().st_size < needed:
@@ -66,7 +68,7 @@ def _read(path: Path, **how: Any) -> Any:
     try:
         file = pydicom.dcmread(path, **how)
         for tag in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation"):
-            if tag not in file:
+            if file.get(tag) in (None, ""):
                 raise UnreadableImageError(f"no {tag}: it holds no image")
         if "TransferSyntaxUID" not in file.file_meta:
             raise UnreadableImageError("no TransferSyntaxUID")
@@ -78,9 +80,9 @@ def _read(path: Path, **how: Any) -> Any:
 
 
 def _refuse_unknown(file: Any) -> None:
-    frames, kind = int(file.get("NumberOfFrames") or 1), file.PhotometricInterpretation
-    if frames != 1:
-        raise UnreadableImageError(f"{frames} frames: give each as an image of its own")
+    frames, kind = _number(file, "NumberOfFrames"), file.PhotometricInterpretation
+    if frames not in (None, 0, 1):
+        raise UnreadableImageError(f"{frames:g} frames: give each as an image of its own")
     grey = file.SamplesPerPixel == 1 and kind in ("MONOCHROME1", "MONOCHROME2")
     colour = file.SamplesPerPixel == 3 and file.BitsAllocated == 8 and (kind == "RGB" or kind.startswith("YBR"))
     if not (grey or colour):
@@ -89,14 +91,11 @@ def _refuse_unknown(file: Any) -> None:
 
 def _grey(file: Any, pixels: np.ndarray) -> np.ndarray:
     """(height, width) float32 in [0, 1]."""
-    slope, intercept = float(file.get("RescaleSlope", 1)), float(file.get("RescaleIntercept", 0))
+    scale = _scale(file)
+    slope, intercept = scale.slope, scale.intercept
     values = pixels.astype(np.float64) * slope + intercept
-    centre, width = _first(file.get("WindowCenter")), _first(file.get("WindowWidth"))
-    if centre is not None and width is not None:
-        function = str(file.get("VOILUTFunction", "LINEAR"))
-        if function not in _WINDOWS:
-            raise UnreadableImageError(f"window function {function!r} is unknown; known: {', '.join(_WINDOWS)}")
-        shown = _WINDOWS[function](values, centre, width)
+    if scale.window is not None:
+        shown = _WINDOWS[scale.function](values, *scale.window)
     else:
         bits, signed = int(file.BitsStored), int(file.get("PixelRepresentation", 0)) == 1
         least = -(2 ** (bits - 1)) if signed else 0
@@ -106,7 +105,38 @@ def _grey(file: Any, pixels: np.ndarray) -> np.ndarray:
     return (1 - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown).astype(np.float32)
 
 
-def _first(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    return float(value if isinstance(value, int | float | str) else value[0])
+class _Scale(NamedTuple):
+    """What a header says of its grey values."""
+
+    slope: float
+    intercept: float
+    window: tuple[float, float] | None
+    """Centre and width."""
+    function: str
+
+
+def _scale(file: Any) -> _Scale:
+    slope, intercept, centre, width = (
+        _number(file, tag) for tag in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
+    )
+    function = str(file.get("VOILUTFunction") or "LINEAR")
+    window = None if centre is None or width is None else (centre, width)
+    if window is not None and function not in _WINDOWS:
+        raise UnreadableImageError(f"window function {function!r} is unknown; known: {', '.join(_WINDOWS)}")
+    return _Scale(
+        slope=1.0 if slope is None else slope,
+        intercept=0.0 if intercept is None else intercept,
+        window=window,
+        function=function,
+    )
+
+
+def _number(file: Any, tag: str) -> float | None:
+    """The first value of a tag; None where it is absent or empty."""
+    try:
+        value = file.get(tag)  # decoded only now
+        if value is None or value == "":
+            return None
+        return float(value if isinstance(value, int | float | str) else value[0])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UnreadableImageError(f"its {tag} is no number: {error}") from None

@@ -1,6 +1,5 @@
 """MedMNIST v2: twelve sets of small medical images (Yang et al. 2023), each under its published name."""
 
-import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +8,7 @@ import numpy as np
 from assay.data.base import Dataset, Source
 from assay.data.images.base import image_dataset, intensities, read_arrays
 from assay.data.images.medmnist_facts import FACTS, FINDINGS, Facts, Finding
-from assay.data.locate import download, find
+from assay.data.locate import download, find, md5
 from assay.errors import DataError
 from assay.registry import register
 
@@ -43,7 +42,7 @@ class MedMNIST(Source):
         counts = tuple(self._checked(facts, path, part, held) for part in _PARTS)
         labels = np.concatenate([held[f"{part}_labels"] for part in _PARTS]).astype(np.int64)
         y, classes = self.task(labels)
-        published = _md5(path) == facts.md5
+        published = md5(path) == facts.md5
         return image_dataset(
             name=self.name,
             x=intensities(np.concatenate([held[f"{part}_images"] for part in _PARTS])),
@@ -63,7 +62,9 @@ class MedMNIST(Source):
 
     def _fetch(self, facts: Facts) -> Path:
         file = f"{self.name}.npz"
-        return download(f"{_ZENODO}/{file}", md5=facts.md5, folder=self.name, name=file, dataset=self.name)
+        return download(
+            f"{_ZENODO}/{file}", checksum=f"md5:{facts.md5}", folder=self.name, name=file, dataset=self.name
+        )
 
     def _checked(self, facts: Facts, path: Path, part: str, held: dict[str, np.ndarray]) -> int:
         """The number of images of a part, once they are found to be what is published."""
@@ -98,11 +99,6 @@ def _shortage(facts: Facts, counts: tuple[int, ...]) -> tuple[str, ...]:
         return ()
     given, published = (" / ".join(str(count) for count in of) for of in (counts, facts.counts))
     return (f"not the whole published set: {given} images for training / validation / test instead of {published}",)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 @register("dataset")

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from assay.data import locate
-from assay.data.arrays import bounds_of
+from assay.data.arrays import bounds_of, usual_radii
 from assay.data.base import Dataset, Source
 from assay.errors import DataError
 from assay.registry import register
@@ -32,7 +32,8 @@ class UCR(Source):
     licence: str = "unknown"
     citation: str = "Dau et al. (2019), The UCR time series archive, IEEE/CAA J. Autom. Sinica 6(6)"
     public_preprocessing: bool = False
-    """True if whatever scaling the files carry used public figures only; otherwise no ε is claimed on them."""
+    """True if whatever scaling the files carry used public figures only; otherwise, and without both bounds, no ε is
+    claimed on them."""
 
     def load(self) -> Dataset:
         train, test = self._files()
@@ -53,7 +54,6 @@ class UCR(Source):
         labels, x = (np.concatenate(held) for held in zip(*parts.values(), strict=True))
         x = x.astype(np.float32)[:, None]
         low, high, warnings = bounds_of(x, self.low, self.high, path=str(train), modality="signal")
-        span = float(np.median(high - low))
         return Dataset(
             name=train.name.rpartition("_TRAIN")[0],
             x=x,
@@ -63,11 +63,11 @@ class UCR(Source):
             low=low,
             high=high,
             units=self.units,
-            epsilons=self.epsilons or tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05)),
+            epsilons=self.epsilons or usual_radii(low, high),
             licence=self.licence,
             citation=self.citation,
             preprocessing="as in the files",
-            unpaid_preprocessing=not self.public_preprocessing,
+            unpaid_preprocessing=not self.public_preprocessing or None in (self.low, self.high),
             warnings=warnings,
             modality="signal",
             official=np.repeat(list(parts), [len(held[0]) for held in parts.values()]),

@@ -64,7 +64,8 @@ class Word2Vec(Embedding):
 
     name: Literal["word2vec"] = "word2vec"
     path: str | None = None
-    """A public file in word2vec's own format (text, or binary if it ends in ``.bin``), instead of training."""
+    """A public file in word2vec's own format (text, or binary if it ends in ``.bin``), instead of training. All of its
+    words are the vocabulary, whichever of them the texts use: so a private recipe owes nothing for it."""
     dimension: int = Field(default=100, ge=1)
     window: int = Field(default=5, ge=1)
     epochs: int = Field(default=15, ge=1)
@@ -87,6 +88,12 @@ class Word2Vec(Embedding):
     def _trained(self, dataset: Dataset, train: np.ndarray, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
         from gensim.models import Word2Vec as Gensim
 
+        if not common_words(dataset, train, self.smallest_count):
+            words = len(common_words(dataset, train, 1))
+            raise DataError(
+                f"{dataset.name}: none of the {words} words of the training split occurs "
+                f"smallest_count={self.smallest_count} times, so word2vec has nothing to learn from; lower it"
+            )
         model = Gensim(
             sentences_at(dataset, train),
             vector_size=self.dimension,
@@ -110,10 +117,9 @@ class Word2Vec(Embedding):
             raise DataError(
                 f"word vectors {self.path!r} cannot be read: {error}; give word2vec's own text or .bin format"
             ) from None
-        known = tuple(word for word in dataset.words[1:] if word in loaded)
-        if not known:
+        if not any(word in loaded for word in dataset.words[1:]):
             raise DataError(f"word vectors {self.path!r} know none of the {len(dataset.words) - 1} words of the texts")
-        return known, np.stack([loaded[word] for word in known])
+        return tuple(loaded.index_to_key), loaded.vectors
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,9 @@ class Encoder(Embedding):
     def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
         language = FrozenEncoder(model=self.model, length=self.length)
         x = self._kept(dataset, language)
-        # A box that holds every vector of every text: what an encoder can say, not what these patients said.
-        reach = np.full(x.shape[-1], x.reach, np.float32)
+        # A box that holds whatever an encoder can say, not what these patients said; if that is unknown, the latter.
+        public = language.reach()
+        reach = np.full(x.shape[-1], x.reach, np.float32) if public is None else public
         return replace(
             dataset,
             x=x,
@@ -53,6 +54,7 @@ class Encoder(Embedding):
             preparation=None,
             units="entries of a token's vector in its context",
             preprocessing=f"{dataset.preprocessing}; {self.length} word pieces through the frozen encoder {self.model}",
+            unpaid_preprocessing=dataset.unpaid_preprocessing or public is None,
         )
 
     def describe(self) -> str:
@@ -121,7 +123,7 @@ class FrozenEncoder:
 
     @torch.no_grad()
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
-        """(n, length, dimension) float32; vectors of padding are 0."""
+        """(n, length, dimension) float32, rounded to float16 as they are kept; vectors of padding are 0."""
         tokenise, network = _load(self.model)
         texts = [" ".join(sentence) for sentence in sentences]
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -138,9 +140,37 @@ class FrozenEncoder:
             vectors = network(**batch).last_hidden_state * batch["attention_mask"][..., None]
             if found is None:
                 found = np.zeros((len(texts), self.length, vectors.shape[-1]), np.float32)
-            found[rows, : vectors.shape[1]] = vectors.numpy()
+            found[rows, : vectors.shape[1]] = vectors.half().numpy()
         assert found is not None
         return found
+
+    @torch.no_grad()
+    def reach(self) -> np.ndarray | None:
+        """(dimension,) float32: what the absolute entries of no vector can exceed, after rounding to float16.
+
+        Before its scale w and shift b, a layer normalisation over d entries leaves none above √(d - 1). None if the
+        encoder does not end in one.
+        """
+        tokenise, network = _load(self.model)
+        said: list[tuple[torch.nn.LayerNorm, torch.Tensor]] = []
+        norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
+        hooks = [norm.register_forward_hook(lambda module, _, y: said.append((module, y))) for norm in norms]
+        try:
+            vectors = network(**tokenise(["a"], return_tensors="pt")).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        dimension = vectors.shape[-1]
+        last = next(
+            (norm for norm, y in said if norm.normalized_shape == (dimension,) and torch.equal(y, vectors)), None
+        )
+        if last is None:
+            return None
+        scale = torch.ones(dimension) if last.weight is None else last.weight.abs()
+        shift = torch.zeros(dimension) if last.bias is None else last.bias.abs()
+        most = (scale * (dimension - 1) ** 0.5 + shift).numpy()
+        # One float16 further, for the rounding of the network's own sums.
+        return np.nextafter(most.astype(np.float16), np.float16(np.inf)).astype(np.float32)
 
 
 def folder_of(model: str) -> str:

@@ -190,7 +190,8 @@ class TextFile(TextSource):
     """Column that says train, validation or test, where the texts come with a split."""
     group: str | None = None
     """Column of patients or authors, who never straddle a split."""
-    encoding: str = "utf-8"
+    encoding: str = "utf-8-sig"
+    """By default UTF-8, with or without a byte-order mark."""
     licence: str = "unknown"
     citation: str = ""
 
@@ -231,7 +232,7 @@ def read_table(
     split: str | None = None,
     group: str | None = None,
     parts: Mapping[str, str] | None = None,
-    encoding: str = "utf-8",
+    encoding: str = "utf-8-sig",
 ) -> list[Document]:
     """Texts of a table with a heading, tab-separated if it ends in ``.tsv``.
 
@@ -241,7 +242,9 @@ def read_table(
     Raises:
         DataError: names the column, the line or the byte that is wrong.
     """
-    heading, *rows = _rows(path, "\t" if path.suffix == ".tsv" else ",", encoding=encoding)
+    heading, *rows = list(_rows(path, "\t" if path.suffix == ".tsv" else ",", encoding=encoding)) or [[]]
+    if not heading:
+        raise DataError(f"{str(path)!r} is empty; its first row must name the columns, {text} and {label} among them")
     for column in (text, label, split, group):
         if column is not None and column not in heading:
             raise DataError(f"{str(path)!r} has no column {column!r}; it has {', '.join(heading)}")
@@ -257,6 +260,8 @@ def read_table(
             raise DataError(
                 f"{str(path)!r}, row {number}: split {held[split]!r} is unknown; allowed: {', '.join(meaning)}"
             )
+        if group is not None and not held[group].strip():
+            raise DataError(f"{str(path)!r}, row {number}: {group} is empty; name the group of every text, or none")
         found.append(
             Document(
                 text=held[text],
@@ -269,7 +274,7 @@ def read_table(
 
 
 def _rows(
-    path: Path, separator: str, *, columns: int | None = None, quoted: bool = True, encoding: str = "utf-8"
+    path: Path, separator: str, *, columns: int | None = None, quoted: bool = True, encoding: str = "utf-8-sig"
 ) -> Iterator[list[str]]:
     """Rows of a table, blank ones passed over."""
     if not path.is_file():
@@ -277,9 +282,10 @@ def _rows(
     try:
         content = path.read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
+        known = "UTF-8" if encoding == "utf-8-sig" else encoding
         raise DataError(
-            f"{str(path)!r}, line {line}: byte {error.object[error.start]:#04x} is no {encoding}; save the file as "
+            f"{str(path)!r}, line {line}: byte {error.object[error.start]:#04x} is no {known}; save the file as "
             "UTF-8, or say which encoding it is in (encoding: cp1252, say)"
         ) from None
     except LookupError:
