@@ -1,5 +1,6 @@
 """The HTTP interface of a served model. Knows nothing of Ray."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -153,20 +154,28 @@ def _kserve(api: FastAPI, model: ServedModel, card: Card) -> None:
             ]
         )
 
-    @api.post("/v1/models/{name}:explain", tags=["model"])
+    @api.post("/v1/models/{name}:explain", tags=["model"], response_model_exclude_none=True)
     def explain(name: str, request: m.ExplainRequest) -> m.ExplainResponse:
         """What each input adds to the logit of the predicted class, by integrated gradients or SHAP."""
         _known(card, name)
         shap = request.method == "shap"
         x = model.records(request.instances, **({"most": MOST_EXPLAINED} if shap else {}))
         target, found = model.explain(x, request.method)
+        words: Sequence[list[str] | None] = model.words(request.instances) or [None] * len(x)
         return m.ExplainResponse(
             method=request.method,
             compared_with=model.compared_with,
             error_is="additivity error, in logits" if shap else "completeness error, in logits",
             explanations=[
-                m.Explanation(class_name=names[k], attributions=values, error=error)
-                for k, values, error in zip(target.tolist(), found.values.tolist(), found.error.tolist(), strict=True)
+                m.Explanation(
+                    class_name=names[k],
+                    words=own,
+                    attributions=values if own is None else values[: len(own)],
+                    error=error,
+                )
+                for k, own, values, error in zip(
+                    target.tolist(), words, found.values.tolist(), found.error.tolist(), strict=True
+                )
             ],
         )
 

@@ -125,6 +125,7 @@ class PredictResponse(BaseModel):
 
 class Explanation(BaseModel):
     class_name: str = Field(description="The predicted class, whose logit is explained.")
+    words: list[str] | None = Field(default=None, description="Of a text, what each attribution is of.")
     attributions: list[Any] = Field(
         description="What each input adds to the logit, in the shape of a record; of a text, what each word adds."
     )

@@ -106,6 +106,11 @@ class ServedModel:
             found = replace(found, values=found.values.sum(-1))
         return target.numpy(), found
 
+    def words(self, texts: list[Any]) -> list[list[str]] | None:
+        """What stands at each position of texts that have been read; None of a model of other records."""
+        language = self.dataset.language
+        return None if language is None else [language.pieces(words_of(text)) for text in texts]
+
     def certify(self, x: Tensor, epsilons: list[float]) -> tuple[np.ndarray, np.ndarray]:
         """The predicted class of each record, (n,), and for each radius whether it is proven to stay, (n, radii).
 

@@ -94,6 +94,10 @@ class Language(Protocol):
         """(n, ...) records of sentences, each a list of words."""
         ...
 
+    def pieces(self, sentence: Sequence[str]) -> list[str]:
+        """What stands at each position of a sentence's record, padding left out."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:

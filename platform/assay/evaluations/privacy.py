@@ -92,7 +92,7 @@ def _broken(subject: Subject, mechanism: Mechanism) -> list[str]:
     if subject.dataset.unpaid_preprocessing:
         found.append(
             "the data were preprocessed with figures learned from them, and no ε was charged for it; use public "
-            "figures and say public_preprocessing: true"
+            "figures and bounds, and say public_preprocessing: true"
         )
     return found
 

@@ -134,3 +134,11 @@ def test_another_encoder_makes_another_trial(tmp_path: Path) -> None:
     changed = build("embedding", {"name": "encoder", "model": str(tmp_path)}).describe()
     assert len({one, other, changed}) == 3
     assert os.fspath(tmp_path) not in one
+
+
+def test_pieces_name_the_positions_that_are_no_padding(texts: Any) -> None:
+    prepared = texts.prepared(np.arange(2), seed=0)
+    sentence = ["the", "unwatchable", "film"]
+    pieces = prepared.language.pieces(sentence)
+    assert (pieces[0], pieces[1], pieces[-1]) == ("[CLS]", "the", "[SEP]")
+    assert len(pieces) == int(prepared.language.encode([sentence])[0].any(-1).sum())

@@ -129,6 +129,9 @@ class Vocabulary:
     places: dict[str, int]
     length: int
 
+    def pieces(self, sentence: Sequence[str]) -> list[str]:
+        return list(sentence[: self.length])
+
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
         found = np.zeros((len(sentences), self.length), np.int64)
         for row, sentence in zip(found, sentences, strict=True):

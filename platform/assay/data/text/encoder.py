@@ -121,6 +121,11 @@ class FrozenEncoder:
     model: str
     length: int
 
+    def pieces(self, sentence: Sequence[str]) -> list[str]:
+        """Word pieces, with the encoder's marks for begin and end."""
+        tokenise, _ = _load(self.model)
+        return tokenise(" ".join(sentence), truncation=True, max_length=self.length).tokens()
+
     @torch.no_grad()
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
         """(n, length, dimension) float32, rounded to float16 as they are kept; vectors of padding are 0."""
