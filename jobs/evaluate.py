@@ -15,7 +15,7 @@ def main(
     model: Annotated[str, typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="Callable that returns the torch module, importable from here.")],
     weights: Annotated[str, typer.Option(help="Weights as .safetensors; pickled checkpoints are refused.")],
     data: Annotated[str, typer.Option(help=".npz or .parquet with x, y and optionally groups, feature_names, class_names.")],
-    threat: Annotated[str, typer.Option(help="linf or l2, with radii in units of the data: linf:0.05,0.1")] = "linf",
+    threat: Annotated[str, typer.Option(help="linf or l2, with radii in units of the data: linf:0.05,0.1 or linf:8/255")] = "linf",
     low: Annotated[float | None, typer.Option(help="Least valid input; taken from the data by default.")] = None,
     high: Annotated[float | None, typer.Option(help="Greatest valid input; taken from the data by default.")] = None,
     modality: Annotated[str, typer.Option(help="What a record is: tabular, image (channels, height, width) or signal (channels, samples).")] = "tabular",
@@ -26,20 +26,21 @@ def main(
     with user_errors():
         console.print("loading model and data …", style="dim")
         from assay.cluster.session import environment, lasting
-        from assay.report.page import Publisher
+        from assay.report.page import publish
         from assay.study.given import evaluate_given, given_study
+        from assay.study.plan import load_datasets
         from assay.study.store import Store
 
         settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high, "modality": modality}
         name = f"evaluate-{Path(weights).stem}"
         study = given_study(name, model=model, data=settings, threat=threat, seed=seed)
         store = Store(lasting(results, default=f"results/{name}"))
-        record = evaluate_given(study, store, weights, environment=environment())
-        publisher = Publisher(study, store)
-        publisher.publish()
+        datasets = load_datasets(study)
+        record = evaluate_given(study, datasets["given"], store, weights, environment=environment())
+        report = publish(study, datasets, store)
         print_scorecards(study, store)
         console.print(f"{len(record.measurements)} measurements in {record.seconds:.1f} s")
-        console.print(f"report: {publisher.path}", highlight=False, soft_wrap=True)
+        console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,10 @@ def main(
         console.print("reading the study …", style="dim")
         from assay.cluster.session import environment, lasting, ray_session
         from assay.cluster.train import train_distributed
+        from assay.data.splits import keeps_official
+        from assay.errors import SpecError
         from assay.executors import LocalExecutor
-        from assay.report.page import Publisher
+        from assay.report.page import publish
         from assay.study.plan import load_datasets, plan
         from assay.study.run import write_study
         from assay.study.spec import only, read_study
@@ -38,12 +40,14 @@ def main(
 
         asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)
+        (dataset,) = datasets.values()
+        if fold > 1 and keeps_official(dataset, asked.split):
+            raise SpecError(f"--fold {fold}: {dataset.name} keeps its official split, which is one fold")
         trial = next(trial for trial in plan(asked, datasets) if trial.fold == fold - 1 and trial.repeat == 0)
         location = lasting(results, default=str(Path("results", f"{asked.name}-train").resolve()))
         store = Store(location)
         with ray_session(address, workers=workers, cpus=trial.threads):
             console.print(f"{trial.label}: {workers} workers", highlight=False)
-            dataset = datasets[trial.cohort]
             trained = train_distributed(
                 trial,
                 dataset,
@@ -58,12 +62,11 @@ def main(
             store.keep_only([trial.id])
             write_study(asked, store, {trial.id: trial.label}, {**environment(), "ray_train_workers": workers})
             store.write(record)
-        publisher = Publisher(asked, store)
-        publisher.publish()
+        report = publish(asked, datasets, store)
         print_scorecards(asked, store)
         if record.failed:
             console.print(record.error, style="red", markup=False)
-        console.print(f"report: {publisher.path}", highlight=False, soft_wrap=True)
+        console.print(f"report: {report}", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if record.failed else 0)
 
 

@@ -43,7 +43,7 @@ def measure() -> dict[str, Any]:
         for name in ASKED:
             began = time.perf_counter()
             store = Store(f"{folder}/{name}")
-            summary = run_study(_study(name), store, executor, watcher=Silent(), publish=lambda: None)
+            summary = run_study(_study(name), store, executor, watcher=Silent(), publish=lambda datasets: None)
             assert not summary.failures, summary.failures
             seconds[name] = round(time.perf_counter() - began, 1)
             found |= _figures(name, store)

@@ -55,7 +55,7 @@ def measure() -> dict[str, Any]:
 def pooled_resnet50(classes: int) -> nn.Module:
     """ResNet-50 behind an average over squares of pixels."""
     side = 224 // POOLED
-    return nn.Sequential(nn.AvgPool2d(POOLED), ResNet50().network((3, side, side), classes))
+    return nn.Sequential(nn.AvgPool2d(POOLED), ResNet50(norm="group").network((3, side, side), classes))
 
 
 def _train(images: int, folder: Path) -> dict[str, float]:

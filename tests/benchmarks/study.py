@@ -81,6 +81,6 @@ def _study() -> Study:
 def _rate(study: Study, executor: Executor) -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        summary = run_study(study, Store(folder), executor, watcher=Silent(), publish=lambda: None)
+        summary = run_study(study, Store(folder), executor, watcher=Silent(), publish=lambda datasets: None)
         assert not summary.failures, summary.failures
         return summary.ran / (time.perf_counter() - began) * 60

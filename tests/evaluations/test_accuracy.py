@@ -67,6 +67,22 @@ def test_many_classes_are_scored_as_scikit_learn_scores_them(make: Make, one: On
     assert {name: one(found, name).value for name in expected} == pytest.approx(expected)
 
 
+def test_a_class_that_no_record_holds_is_left_out_of_the_mean(make: Make, one: One) -> None:
+    logits, y = logits_of(4, tied=False)
+    y[y == 3] = 0
+    logits[:, 1] -= 100
+    said, held = logits.argmax(1), [0, 1, 2]
+    assert set(said) == {0, 2, 3}, "one class is predicted and not held, another held and never predicted"
+    settings = {"labels": held, "average": "macro", "zero_division": 0}
+    expected = {
+        "precision": metrics.precision_score(y, said, **settings),
+        "recall": metrics.recall_score(y, said, **settings),
+        "f1": metrics.f1_score(y, said, **settings),
+    }
+    found = measure(make, logits, y)
+    assert {name: one(found, name).value for name in expected} == pytest.approx(expected)
+
+
 def test_calibration_error_gives_the_worked_example() -> None:
     # Bins of a fifth. In [0.6, 0.8): right 2 of 3 at a mean confidence of 0.7; in [0.8, 1]: 0 of 1 at 0.9, 1 of 1 at 1.
     sure = np.array([0.6, 0.7, 0.8 - 1e-9, 0.9, 1.0])
@@ -145,10 +161,11 @@ def test_a_class_without_test_records_leaves_nothing_to_rank(make: Make, one: On
     assert one(found, "specificity").status == one(found, "accuracy").status == "measured"
 
 
-def test_recall_without_positives_is_not_measured_rather_than_zero(make: Make, one: One) -> None:
+@pytest.mark.parametrize("name", ["precision", "recall", "f1"])
+def test_without_positives_nothing_is_measured_rather_than_zero(make: Make, one: One, name: str) -> None:
     logits, y = logits_of(2, tied=False)
     found = measure(make, logits, y, train=np.flatnonzero(y == 1))
-    assert one(found, "recall").status == "not_applicable"
+    assert one(found, name).status == "not_applicable"
 
 
 def test_each_group_has_its_own_accuracy(make: Make, one: One) -> None:

@@ -21,6 +21,22 @@ def test_logits_are_float64_and_carry_no_gradient(make: Callable[..., Subject]) 
     assert np.array_equal(found, expected.astype(np.float64))
 
 
+@pytest.mark.parametrize(("shape", "most"), [((3,), 512), ((3, 1024, 1024), 1)])
+def test_a_model_is_asked_of_fewer_large_records_at_once(
+    make: Callable[..., Subject], shape: tuple[int, ...], most: int
+) -> None:
+    class Asked(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            asked.append(len(x))
+            return x.flatten(1)[:, :2]
+
+    asked: list[int] = []
+    n = most + 1
+    subject = make(Asked(), np.zeros((n, *shape)), np.arange(n) % 2)
+    assert len(subject.logits(np.arange(n))) == n
+    assert asked == [most, 1]
+
+
 def test_records_are_those_asked_for_in_that_order(make: Callable[..., Subject]) -> None:
     x, y = make(nn.Identity(), [[0, 1], [2, 3], [4, 5]], [0, 1, 0]).records(np.array([1, 0]))
     assert torch.equal(x, torch.tensor([[2.0, 3.0], [0.0, 1.0]]))

@@ -172,6 +172,19 @@ def test_non_members_of_an_official_split_come_from_the_pool_of_the_members(
     assert auc.value == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("official", [False, True])
+def test_of_grouped_records_the_patient_may_be_what_is_told(
+    measure: Callable[..., Any], overfitted: nn.Module, one: One, official: bool
+) -> None:
+    named = np.array(["train"] * 600 + ["test"] * (MEMBERS + OTHERS - 600))
+    about = {"about": {"official": named}, "validation": np.arange(MEMBERS, 600)} if official else {}
+    found = measure(overfitted, groups=np.arange(MEMBERS + OTHERS) // 2, **about)
+    for row in (one(found, "membership_auc"), one(found, "membership_tpr", false_positive_rate=0.1)):
+        assert row.warnings == (
+            "members and non-members are different patients: what tells them apart may be the patient",
+        )
+
+
 def test_without_records_kept_aside_the_other_pool_is_named(
     make: Make, records: tuple[np.ndarray, np.ndarray], overfitted: nn.Module, log: Callable[..., Any], one: One
 ) -> None:

@@ -2,11 +2,15 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+import yaml
 from processes import ROOT, Job, command_line, wait_for
 
 from assay.cluster.session import set_defaults
@@ -16,6 +20,8 @@ from assay.study.spec import only, read_study
 from assay.study.store import Store
 from assay.study.trial import train_trial
 from assay.training.checkpoints import from_bytes
+from jobs.console import run
+from jobs.train import main
 
 CHANGES = (
     "cohorts.wdbc.recipes.pgd_dp_eps_8.training.epochs=15",
@@ -65,3 +71,23 @@ def test_a_federated_recipe_is_refused_with_the_way_out(start: Callable[..., Job
     ).finish()  # fmt: skip
     assert code == 2
     assert "run it with jobs.study" in said
+
+
+def test_an_official_split_has_no_second_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, split = np.random.default_rng(0).uniform(size=(40, 3)), np.repeat(["train", "test"], 20)
+    np.savez(tmp_path / "split.npz", x=x, y=np.arange(40) % 2, split=split)
+    cohort = {
+        "dataset": {"name": "arrays", "path": str(tmp_path / "split.npz"), "low": 0, "high": 1},
+        "model": {"name": "mlp", "hidden": [4]},
+        "recipes": {"standard": {}},
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"name": "split", "cohorts": {"made": cohort}}))
+    monkeypatch.setattr(
+        sys, "argv", ["train", str(tmp_path / "study.yaml"), "--recipe", "standard", "--fold", "2", "--workers", "1"]
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == 2
+    assert "--fold 2: split keeps its official split, which is one fold" in " ".join(capsys.readouterr().out.split())

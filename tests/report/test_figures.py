@@ -11,7 +11,7 @@ import pytest
 
 from assay import statistics
 from assay.report import figures
-from assay.report.scorecard import Scorecard, scorecard
+from assay.report.scorecard import Scorecard, scorecard, select
 from assay.results import Measurement, TrialRecord
 from assay.study.spec import Study
 from assay.study.store import Store
@@ -123,6 +123,17 @@ def test_each_kind_of_explanation_is_drawn_by_what_it_gains_over_a_random_order(
         "SHAP": pytest.approx([0.1] * 3),
     }
     assert all(list(bar.x) == list(ALL) for bar in figure.data)
+
+
+def test_attention_stands_beside_the_other_explanations_where_it_was_measured(
+    card: Scorecard, rows: pd.DataFrame
+) -> None:
+    gains = select(rows, "insertion_gain", method="shap")
+    attention = gains.assign(
+        value=gains["value"] / 2, conditions=[{**c, "method": "attention"} for c in gains["conditions"]]
+    )
+    figure = figures.faithfulness(card, pd.concat([rows, attention], ignore_index=True))
+    assert {bar.name: list(bar.y) for bar in figure.data}["attention"] == pytest.approx([0.05] * 3)
 
 
 def test_cost_is_the_geometric_mean_of_ratios_fold_by_fold(card: Scorecard, rows: pd.DataFrame) -> None:

@@ -86,7 +86,8 @@ def study(patients: Callable[..., Path]) -> Callable[..., Study]:
 @pytest.fixture
 def evaluate(study: Callable[..., Study], store: Store) -> Callable[..., TrialRecord]:
     def run(path: str, **settings: Any) -> TrialRecord:
-        return evaluate_given(study(**settings), store, path, environment={"gpus": 0})
+        asked = study(**settings)
+        return evaluate_given(asked, asked.cohorts["given"].load(), store, path, environment={"gpus": 0})
 
     return run
 
@@ -100,14 +101,16 @@ def test_a_checkpoint_is_asked_everything(
     assert set(frame["trial"]) == store.finished() == {record.trial}
     by_name = {name: set(rows["status"]) for name, rows in frame.groupby("name")}
     asked = ("accuracy", "auroc", "robust_accuracy", "worst_case_accuracy", "certified_accuracy", "insertion_gain")
-    for name in (*asked, "additivity_error", "explanation_agreement", "parameters"):
-        assert by_name[name] == {"measured"}
+    unsure = ("shifted_accuracy", "mean_corruption_error", "selective_risk", "aurc", "ood_auroc")
+    for name in (*asked, "additivity_error", "explanation_agreement", *unsure, "parameters"):
+        assert by_name[name] == {"measured"}, name
     for name in (
         "epsilon",
         "epsilon_pld",
         "membership_auc",
         "membership_tpr",
         "training_seconds",
+        "conformal_coverage",
     ):
         assert by_name[name] == {"not_applicable"}
     radii = {c["epsilon"] for c in frame[frame["name"] == "worst_case_accuracy"]["conditions"]}
@@ -131,6 +134,7 @@ def test_the_study_and_the_weights_are_kept(
     about = yaml.safe_load(store.read_text("study.yaml"))
     assert Study.model_validate(about["study"]) == study()
     assert (about["trials"], about["environment"]) == ({record.trial: "given"}, {"gpus": 0})
+    assert record.provenance["data"] == study().cohorts["given"].load().about
     kept = nn.Linear(4, 2)
     kept.load_state_dict(load(store.checkpoint(record.trial) or b""))
     assert kept.bias.tolist() == [0.0, -2.0]
@@ -230,7 +234,12 @@ def test_data_outside_the_given_bounds_are_refused(
 
 @pytest.mark.parametrize(
     ("threat", "norm", "radii"),
-    [("linf", "linf", ()), ("linf:0.1", "linf", (0.1,)), ("l2:0,1e-1,2", "l2", (0.0, 0.1, 2.0))],
+    [
+        ("linf", "linf", ()),
+        ("linf:0.1", "linf", (0.1,)),
+        ("linf:2/255, 8/255", "linf", (2 / 255, 8 / 255)),
+        ("l2:0,1e-1,2", "l2", (0.0, 0.1, 2.0)),
+    ],
 )
 def test_a_threat_is_a_norm_and_if_you_like_radii(
     study: Callable[..., Study], threat: str, norm: str, radii: tuple[float, ...]
@@ -248,6 +257,7 @@ def test_a_threat_is_a_norm_and_if_you_like_radii(
         ("linf:a", "--threat 'linf:a': write linf or l2"),
         ("linf:0.1,", "write linf or l2, and if you like radii: linf:0.05,0.1,0.2"),
         ("linf:0.1;0.2", "write linf or l2"),
+        ("linf:8/0", "write linf or l2"),
         ("linf:-0.1", "every radius must be a number of at least 0"),
         ("linf:nan", "every radius must be a number of at least 0"),
         ("l2:inf", "every radius must be a number of at least 0"),

@@ -89,7 +89,7 @@ def test_it_runs_as_it_stands(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     )
     study = study.model_copy(update={"cohorts": {"mine": asked.model_copy(update={"evaluations": few})}})
     store = Store(str(tmp_path / "results"))
-    summary = run_study(study, store, LocalExecutor(), watcher=watcher(), publish=lambda: None)
+    summary = run_study(study, store, LocalExecutor(), watcher=watcher(), publish=lambda datasets: None)
     assert not summary.failures
     frame = store.frame()
     assert not (frame["status"] == "failed").any(), frame[frame["status"] == "failed"][["name", "warnings"]]

@@ -1,6 +1,7 @@
 """What is finished is never run again, what failed is retried, and an interrupt loses nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from assay.data.arrays import Arrays
 from assay.errors import UserError
 from assay.executors import LocalExecutor
 from assay.study import run as runs
+from assay.study.plan import load_datasets, plan
 from assay.study.run import Summary, run_study
 from assay.study.spec import Study
 from assay.study.store import Store
@@ -65,7 +68,7 @@ def undisturbed(tmp_path: Path) -> Store:
 @pytest.fixture
 def go(store: Store, watcher: Callable[[], Any]) -> Go:
     def run(study: Study, **settings: Any) -> Summary:
-        defaults = {"store": store, "executor": LocalExecutor(), "watcher": watcher(), "publish": lambda: None}
+        defaults = {"store": store, "executor": LocalExecutor(), "watcher": watcher(), "publish": lambda datasets: None}
         return run_study(study, **{**defaults, **settings})
 
     return run
@@ -176,6 +179,47 @@ def test_a_worker_that_dies_is_a_failed_trial(tiny: Tiny, go: Go, store: Store) 
     assert go(tiny()).ran == 1
 
 
+class Elsewhere(LocalExecutor):
+    """Workers whose records name other trials than ours, and say more that is other."""
+
+    def __init__(self, **changed: Any) -> None:
+        self._changed = changed
+
+    def map(self, fn: Any, items: Any, shared: Any) -> Any:
+        for outcome in super().map(fn, items, shared):
+            record = outcome.value
+            said = {
+                "provenance": {**record.provenance, **self._changed.get("provenance", {})},
+                "error": self._changed.get("error", ""),
+            }
+            yield replace(outcome, value=replace(record, trial="of the worker", **said))
+
+
+def test_a_worker_of_another_version_is_named(tiny: Tiny, go: Go, store: Store) -> None:
+    for other in ({"source": "0123"}, {"versions": {**versions(), "torch": "1.0"}}):
+        summary = go(tiny({"standard": {}}), executor=Elsewhere(provenance=other))
+        assert len(summary.failures) == 2
+        assert all("another version of Assay or of its dependencies" in why for why in summary.failures.values())
+    assert store.finished() == set()
+
+
+def test_a_trial_that_failed_at_a_worker_keeps_its_own_error(tiny: Tiny, go: Go, store: Store) -> None:
+    summary = go(tiny({"standard": {}}), executor=Elsewhere(error="DataError: foreign.npz does not exist"))
+    assert set(summary.failures.values()) == {"DataError: foreign.npz does not exist"}
+    assert len(store.failures()) == 2
+    assert go(tiny({"standard": {}})).ran == 2, "they are ours, and retried"
+
+
+def test_a_file_that_differs_at_a_worker_is_no_other_version(tiny: Tiny, go: Go) -> None:
+    def other(trial: Any) -> Any:
+        return {"provenance": {"asked": {**trial.description(), "model_code": "0123"}}}
+
+    trials = plan(tiny({"standard": {}}, split={"folds": 2}), load_datasets(tiny({"standard": {}})))
+    summary = go(tiny({"standard": {}}), executor=Elsewhere(**other(trials[0])))
+    (why, *_) = summary.failures.values()
+    assert "not asked the same (model_code): a file that the model or an evaluation names is not the same" in why
+
+
 def test_a_federated_trial_that_fails_stops_no_other(
     tiny: Tiny, go: Go, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +275,7 @@ def test_a_run_of_nothing_leaves_where_and_when_it_ran(tiny: Tiny, go: Go, store
 
 def test_the_report_is_published_after_the_first_fold_and_at_the_end(tiny: Tiny, go: Go, store: Store) -> None:
     finished: list[int] = []
-    go(tiny(split={"folds": 3}), publish=lambda: finished.append(len(store.finished())))
+    go(tiny(split={"folds": 3}), publish=lambda datasets: finished.append(len(store.finished())))
     assert finished == [2, 6]
 
 
@@ -240,15 +284,25 @@ def test_the_report_is_published_now_and_then(
 ) -> None:
     monkeypatch.setattr(runs, "PUBLISH_EVERY", 0.0)
     finished: list[int] = []
-    go(tiny(split={"folds": 3}), publish=lambda: finished.append(len(store.finished())))
+    go(tiny(split={"folds": 3}), publish=lambda datasets: finished.append(len(store.finished())))
     assert finished == [2, 3, 4, 5, 6]
 
 
 def test_the_report_is_published_even_if_nothing_was_run(tiny: Tiny, go: Go) -> None:
     go(tiny())
     published: list[int] = []
-    go(tiny(), publish=lambda: published.append(1))
+    go(tiny(), publish=lambda datasets: published.append(1))
     assert published == [1]
+
+
+def test_the_report_is_handed_the_data_that_the_trials_ran_on(
+    tiny: Tiny, go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, load, handed = [], Arrays.load, []
+    monkeypatch.setattr(Arrays, "load", lambda self: (reads.append(1), load(self))[1])
+    go(tiny(split={"folds": 3}), publish=handed.append)
+    assert reads == [1]
+    assert [set(datasets) for datasets in handed] == [{"made"}, {"made"}]
 
 
 def test_a_study_that_is_being_written_is_left_alone(tiny: Tiny, go: Go, store: Store) -> None:

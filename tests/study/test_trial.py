@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from assay.data.base import Dataset
 from assay.data.splits import split
-from assay.errors import CheckpointError
+from assay.errors import CheckpointError, IncompatibleRecipeError
 from assay.evaluations.cost import Cost
 from assay.executors import LocalExecutor
 from assay.results import Measurement, TrialRecord
@@ -146,6 +147,28 @@ def test_both_ends_of_a_federation_are_measured(first: Callable[..., Any]) -> No
     names = [m.name for m in record.measurements]
     assert names.count("client_accuracy") == names.count("local_only_accuracy") == 3
     assert all(m.status == "measured" for m in record.measurements)
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_clients_share_no_texts_to_learn_a_vocabulary_from(
+    first: Callable[..., Any], tmp_path: Path, public: bool
+) -> None:
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"good word{i % 3},{i % 2}\n" for i in range(60)))
+    (tmp_path / "words.txt").write_text("good\nword1\n")
+    embedding = {"name": "learned", "dimension": 2, **({"vocabulary": str(tmp_path / "words.txt")} if public else {})}
+    cohort = {
+        "dataset": {"name": "text_file", "path": str(tmp_path / "texts.csv"), "embedding": embedding},
+        "model": {"name": "text_cnn", "channels": 2, "widths": [1]},
+    }
+    trial, dataset = first(FEDERATED, cohort)
+    if public:
+        assert train_trial(trial, LocalExecutor(), dataset).checkpoint
+    else:
+        with pytest.raises(
+            IncompatibleRecipeError, match=r"'fed' is federated.*pooled texts.*learned.*use the embedding"
+        ):
+            train_trial(trial, LocalExecutor(), dataset)
+        assert train_trial(first(None, cohort)[0], LocalExecutor(), dataset).checkpoint
 
 
 @pytest.mark.parametrize("recipes", [None, FEDERATED], ids=["plain", "federated"])

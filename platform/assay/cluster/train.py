@@ -18,7 +18,7 @@ from assay.data.base import Dataset
 from assay.errors import IncompatibleRecipeError, UserError
 from assay.evaluations.base import TrainingLog
 from assay.recipes import Recipe
-from assay.study.trial import Trained, Trial, in_stages, log_of, prepared, trainer_of
+from assay.study.trial import Trained, Trial, in_stages, log_of, network_of, prepared, trainer_of
 from assay.training.checkpoints import restore_trainer, trainer_state
 from assay.training.collective import Distributed
 from assay.training.loop import Trainer
@@ -55,7 +55,7 @@ def train_distributed(
 
     Raises:
         IncompatibleRecipeError: the recipe is federated: its data may not be spread over workers; or it treats all
-            records at once, and they are streamed.
+            records at once, and they are streamed; or the network mixes the records of a batch, which workers share.
         UserError: a record cannot be decoded, and every try ended there.
     """
     if trial.recipe.federation is not None:
@@ -64,6 +64,8 @@ def train_distributed(
             "them over workers; run it with jobs.study, which places the clients on the pool"
         )
     dataset, parts = prepared(trial, dataset)
+    if workers > 1:
+        _refuse_mixing(network_of(trial, dataset)(), workers)
     data = ray.put(dataset)
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
@@ -98,6 +100,17 @@ def train_distributed(
         return trainer.model, log_of(trainer, workers=workers)
 
     return Trained.of(*in_stages(trial.recipe, train))
+
+
+def _refuse_mixing(network: nn.Module, workers: int) -> None:
+    """Only gradients are summed: batch statistics would be of each worker's share, and running ones differ for good."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise IncompatibleRecipeError(
+                f"layer {name!r} ({type(layer).__name__}) mixes the records of a batch, and each of {workers} workers "
+                "would see its own share alone; use one worker, or normalise each record by itself, as norm: group of "
+                "the residual networks does"
+            )
 
 
 def _last_state(trainer: TorchTrainer) -> bytes:

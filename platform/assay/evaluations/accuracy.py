@@ -158,14 +158,19 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _per_class(y: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[float, float, float]:
-    """Precision, recall and F1: of class 1 where there are two, averaged over classes where there are more."""
-    asked = np.array([1]) if classes == 2 else np.arange(classes)
+    """Precision, recall and F1: of class 1 where there are two, averaged over classes where there are more.
+
+    A class that no record holds has none of them: it is left out of the mean, and of two classes all three are NaN. It
+    counts through the records that are taken for it, which their own classes miss. Precision of a class that is held
+    and never predicted is 0.
+    """
+    asked = np.intersect1d([1] if classes == 2 else np.arange(classes), y)
+    if len(asked) == 0:
+        return float("nan"), float("nan"), float("nan")
     true = np.array([((y == k) & (predicted == k)).sum() for k in asked], float)
     said = np.array([(predicted == k).sum() for k in asked], float)
     held = np.array([(y == k).sum() for k in asked], float)
-    precision = true / np.maximum(said, 1)
-    recall = np.where(held > 0, true / np.maximum(held, 1), np.nan)
-    f1 = 2 * true / np.maximum(said + held, 1)
+    precision, recall, f1 = true / np.maximum(said, 1), true / held, 2 * true / (said + held)
     return float(precision.mean()), float(recall.mean()), float(f1.mean())
 
 

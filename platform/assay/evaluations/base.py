@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from assay import seeds, statistics
 from assay.data.base import Dataset
 from assay.data.splits import Split, stratified
+from assay.models.batches import places
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Recipe
@@ -94,23 +95,18 @@ class Subject:
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
         """(n, classes) float64."""
-        return self.answers(self.dataset.x[part] for part in pieces(rows))
+        return self.answers(self.dataset.x[part] for part in self.pieces(rows))
+
+    def pieces(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """The rows, so many at once as the model can take records of this data set's shape; of text, of its vectors."""
+        for place in places(len(rows), self.dataset.form.network_shape):
+            yield rows[place]
 
     @torch.no_grad()
     def answers(self, batches: Iterable[np.ndarray]) -> np.ndarray:
         """(n, classes) float64: what the model says of records that come in batches, as the data set stores them."""
         found = [self.model(torch.from_numpy(x).to(self.device)).double().cpu().numpy() for x in batches]
         return np.concatenate(found) if found else np.empty((0, self.dataset.classes))
-
-
-AT_ONCE = 256
-"""Records that a model is asked at once: enough to keep it busy, few enough for a deep one's activations."""
-
-
-def pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows, so many at once that a model can take them."""
-    for start in range(0, len(rows), AT_ONCE):
-        yield rows[start : start + AT_ONCE]
 
 
 class Evaluation(Method):

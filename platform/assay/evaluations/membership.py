@@ -12,6 +12,7 @@ from assay.registry import register
 from assay.results import Finding, not_applicable
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
+_OTHER_PATIENTS = "members and non-members are different patients: what tells them apart may be the patient"
 
 
 @register("evaluation")
@@ -71,13 +72,16 @@ class Membership(Evaluation):
 def _non_members(subject: Subject) -> tuple[np.ndarray, tuple[str, ...]]:
     """Records that were not trained on, of the pool of those that were, and what speaks against them."""
     rows, official = subject.split, subject.dataset.official
+    # No patient straddles a split, so of grouped records no non-member shares a patient with a member.
+    notes = () if subject.dataset.groups is None else (_OTHER_PATIENTS,)
     if official is None or not bool((official[rows.test] == "test").all()):
-        return rows.test, ()
+        return rows.test, notes
     held = np.concatenate([rows.validation, rows.calibration])
     same = held[official[held] == "train"]
     if len(same):
-        return same, ()
+        return same, notes
     return rows.test, (
+        *notes,
         "the test records of an official split are another pool than its training records: what tells them apart may "
         "be no membership; keep some training records aside with split.calibration",
     )

@@ -16,7 +16,7 @@ from assay.data.corruptions.base import SEVERITIES, corrupted, corruption, names
 from assay.data.splits import stratified
 from assay.data.text.embeddings import sentences_at
 from assay.errors import DataError
-from assay.evaluations.base import Evaluation, Subject, estimated, pieces
+from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.evaluations.selective import certainty
 from assay.registry import Method, build, choice_of, register
 from assay.results import Finding, Measurement, not_applicable
@@ -63,7 +63,9 @@ class OutOfDistribution(Evaluation):
         found: list[Finding] = []
         for chosen in self.corruptions or tuple(corruption(name) for name in names_for(dataset.modality)):
             generator = seeds.stream(subject.seed, "corruption", chosen.name)
-            changed = (corrupted(dataset, part, chosen, self.severity, generator=generator) for part in pieces(rows))
+            changed = (
+                corrupted(dataset, part, chosen, self.severity, generator=generator) for part in subject.pieces(rows)
+            )
             about = {"against": f"{chosen.name}, severity {self.severity}"}
             found += self._told(subject, rows, known, Others(logits=subject.answers(changed)), about)
         others = self._shuffled if self.foreign is None else self._foreign
@@ -79,7 +81,7 @@ class OutOfDistribution(Evaluation):
 
     def _shuffled(self, subject: Subject, rows: np.ndarray, known: np.ndarray) -> list[Measurement]:
         generator = seeds.stream(subject.seed, "shuffled")
-        changed = (shuffled(subject.dataset, part, generator=generator) for part in pieces(rows))
+        changed = (shuffled(subject.dataset, part, generator=generator) for part in subject.pieces(rows))
         about = {"against": f"shuffled {_PARTS[subject.dataset.modality]}"}
         return self._told(subject, rows, known, Others(logits=subject.answers(changed)), about)
 
@@ -95,7 +97,7 @@ class OutOfDistribution(Evaluation):
             return [not_applicable(_NAME, why, **about)]
         everyone = np.arange(len(foreign)) if foreign.official is None else np.flatnonzero(foreign.official == "test")
         chosen = stratified(foreign.y, everyone, self.records, seed=subject.seed)
-        logits = subject.answers(brought(foreign, part, subject.dataset) for part in pieces(chosen))
+        logits = subject.answers(brought(foreign, part, subject.dataset) for part in subject.pieces(chosen))
         groups = chosen if foreign.groups is None else foreign.groups[chosen]
         return self._told(subject, rows, known, Others(logits=logits, groups=groups), about)
 

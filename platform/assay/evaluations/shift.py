@@ -11,7 +11,7 @@ from pydantic import Field
 from assay import seeds, statistics
 from assay.data.corruptions.base import SEVERITIES, Corruption, corrupted, corruption, names_for
 from assay.evaluations.accuracy import expected_calibration_error, softmax
-from assay.evaluations.base import Evaluation, Subject, estimated, pieces, share
+from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.registry import choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
 
@@ -151,7 +151,8 @@ class _Ward:
         else:
             generator = seeds.stream(self.subject.seed, "corruption", chosen.name)
             logits = self.subject.answers(
-                corrupted(dataset, part, chosen, severity, generator=generator) for part in pieces(self.rows)
+                corrupted(dataset, part, chosen, severity, generator=generator)
+                for part in self.subject.pieces(self.rows)
             )
         valid = np.isfinite(logits).all(1)
         probability = softmax(np.where(valid[:, None], logits, 0.0))

@@ -9,7 +9,8 @@ from pydantic import Field
 from assay import seeds
 from assay.attacks.word_substitution import budget, margin, neighbours_of, substitute, substitute_at_random
 from assay.data.text.embeddings import common_words, sentences_at
-from assay.evaluations.base import AT_ONCE, Evaluation, Subject, share
+from assay.evaluations.base import Evaluation, Subject, share
+from assay.models.batches import places
 from assay.models.front import word_vectors
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
@@ -87,17 +88,14 @@ class WordSubstitution(Evaluation):
         table = word_vectors(subject.model)
         if table is not None:
             assert dataset.tokens is not None
-            places = {word: place for place, word in enumerate(dataset.tokens.words)}
-            asked = [word for word in asked if word in places]
-            vectors = table.detach().cpu().numpy()[[places[word] for word in asked]]
+            at = {word: place for place, word in enumerate(dataset.tokens.words)}
+            asked = [word for word in asked if word in at]
+            vectors = table.detach().cpu().numpy()[[at[word] for word in asked]]
         else:
             assert dataset.language is not None
-            vectors = np.concatenate(
-                [
-                    dataset.language.encode([[word] for word in asked[start : start + AT_ONCE]]).sum(1)
-                    for start in range(0, len(asked), AT_ONCE)
-                ]
-            )
+            alone = [[word] for word in asked]
+            shape = dataset.form.network_shape
+            vectors = np.concatenate([dataset.language.encode(alone[p]).sum(1) for p in places(len(alone), shape)])
         near = neighbours_of(asked, vectors, most=4 * self.neighbours, similarity=self.similarity)
         return {word: [one for one in others if one in known][: self.neighbours] for word, others in near.items()}
 
@@ -115,9 +113,8 @@ def _assert_allowed(
 def _answer(subject: Subject, sentences: Sequence[Sequence[str]]) -> np.ndarray:
     language = subject.dataset.language
     assert language is not None
-    return subject.answers(
-        language.encode(sentences[start : start + AT_ONCE]) for start in range(0, len(sentences), AT_ONCE)
-    )
+    shape = subject.dataset.form.network_shape
+    return subject.answers(language.encode(sentences[place]) for place in places(len(sentences), shape))
 
 
 def _random_loses(beaten: float) -> Check:

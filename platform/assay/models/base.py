@@ -20,6 +20,10 @@ class Architecture(Method):
         """Hash of code outside Assay that the network depends on; part of what names a trial."""
         return ""
 
+    def bare(self) -> "Architecture":
+        """The same network without the weights of a file: for whoever has all of them already."""
+        return self
+
     def build(self, shape: tuple[int, ...], classes: int, *, seed: int) -> nn.Module:
         """A new network whose first weights depend on ``seed`` alone."""
         with torch.random.fork_rng(devices=[]):

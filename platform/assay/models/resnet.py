@@ -54,6 +54,9 @@ class Residual(Architecture):
         with Path(self.weights).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def bare(self) -> Architecture:
+        return self.model_copy(update={"weights": None})
+
     def _net(self, channels: int, classes: int) -> "ResNet":
         raise NotImplementedError
 

@@ -173,6 +173,7 @@ def faithfulness(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
     for method, name, shade in (
         ("integrated_gradients", "integrated gradients", "#1f4a6e"),
         ("shap", "SHAP", "#7d92a6"),
+        ("attention", "attention", "#b4c2ce"),
     ):
         values = [_mean(frame, "insertion_gain", recipe, method=method) for recipe in card.recipes]
         if any(value is not None for value in values):

@@ -18,7 +18,6 @@ from assay.report.claims import shown as shown_claim
 from assay.report.evidence import Evidence
 from assay.report.scorecard import Cell, Line, Scorecard, everything, of_cohort, scorecard
 from assay.statistics import Comparison, Design
-from assay.study.plan import load_datasets
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.threats import radius_text
@@ -58,13 +57,15 @@ class Publisher:
 
     def __init__(self, study: Study, store: Store) -> None:
         self._study, self._store = study, store
-        self._datasets: dict[str, Dataset] = {}
         self.path = ""
 
-    def publish(self) -> None:
-        """Write ``report.html`` from what is stored now."""
-        self._datasets = self._datasets or load_datasets(self._study)
-        self.path = publish(self._study, self._datasets, self._store)
+    def publish(self, datasets: Mapping[str, Dataset]) -> None:
+        """Write ``report.html`` from what is stored now.
+
+        Args:
+            datasets: those of the cohorts, as they were loaded for the trials.
+        """
+        self.path = publish(self._study, datasets, self._store)
 
 
 def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:

@@ -129,9 +129,12 @@ def _asked(store: Store, study: Study, place: tuple[str, str, int, int]) -> tupl
 def _architecture(cohort: Cohort, asked: dict[str, Any]) -> Architecture:
     made = build("model", asked.get("model", cohort.model))
     assert isinstance(made, Architecture)
-    if asked.get("model_code", made.fingerprint()) != made.fingerprint():
+    # The checkpoint holds every weight: a file from which training began may have changed since, or be gone.
+    bare = made.bare()
+    code = bare.fingerprint()
+    if code and asked.get("model_code", code) != code:
         raise CheckpointError(f"the code of model {made.name!r} has changed since it was trained; run the study again")
-    return made
+    return bare
 
 
 def _model(store: Store, trial: str, architecture: Architecture, dataset: Dataset) -> nn.Module:

@@ -14,6 +14,7 @@ from assay.data.splits import split
 from assay.errors import CheckpointError, SpecError
 from assay.evaluations.base import Subject
 from assay.models.base import Architecture
+from assay.registry import as_number
 from assay.results import TrialRecord
 from assay.study.run import write_study
 from assay.study.spec import Study, build_study
@@ -30,14 +31,14 @@ def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, 
     Args:
         model: ``package.module:factory``.
         data: settings of the ``arrays`` data set.
-        threat: ``linf``, ``l2``, or with radii: ``linf:0.05,0.1,0.2``.
+        threat: ``linf``, ``l2``, or with radii: ``linf:0.05,0.1,0.2`` or ``linf:8/255``.
 
     Raises:
         SpecError: the threat is not of that form, or a setting is impossible.
     """
     norm, _, radii = threat.partition(":")
     try:
-        epsilons = [float(radius) for radius in radii.split(",")] if radii else []
+        epsilons = [float(as_number(radius)) for radius in radii.split(",")] if radii else []
     except ValueError:
         raise SpecError(f"--threat {threat!r}: write linf or l2, and if you like radii: linf:0.05,0.1,0.2") from None
     if norm == "l2" and not epsilons:
@@ -55,6 +56,10 @@ def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, 
             "privacy",
             "membership",
             "explanations",
+            "shift",
+            "selective",
+            "conformal",
+            "out_of_distribution",
             "cost",
         ],
     }
@@ -69,16 +74,16 @@ def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, 
     return build_study(raw, "evaluate")
 
 
-def evaluate_given(study: Study, store: Store, weights: str, *, environment: Mapping[str, Any]) -> TrialRecord:
-    """Ask everything of the given model on all records, and store the answers.
+def evaluate_given(
+    study: Study, dataset: Dataset, store: Store, weights: str, *, environment: Mapping[str, Any]
+) -> TrialRecord:
+    """Ask everything of the given model on all records of the study's data set, and store the answers.
 
     Raises:
-        DataError: the data cannot be used.
         CheckpointError: the weights cannot be read, or the model cannot take the records.
     """
     started = time.perf_counter()
     cohort = study.cohorts["given"]
-    dataset = cohort.load()
     model = cohort.model.build_for(dataset.form, seed=study.seed)
     tensors = read_weights(weights)
     load_weights(model, tensors, weights)
@@ -112,6 +117,7 @@ def evaluate_given(study: Study, store: Store, weights: str, *, environment: Map
             weights=to_bytes(tensors, {}),
             provenance={
                 "asked": study.model_dump(mode="json"),
+                "data": dataset.about,
                 "versions": versions(),
                 "source": source_digest(),
             },

@@ -65,7 +65,7 @@ def run_study(
     executor: Executor,
     *,
     watcher: Watcher,
-    publish: Callable[[], object],
+    publish: Callable[[Mapping[str, Dataset]], object],
     mirror: Callable[[TrialRecord], None] = lambda record: None,
     force: bool = False,
     environment: Mapping[str, Any] | None = None,
@@ -74,7 +74,8 @@ def run_study(
     """Run what is missing of a study.
 
     Args:
-        publish: writes the report from the store; called after the first fold, now and then, and at the end.
+        publish: writes the report from the store, given the data of every cohort; called after the first fold, now and
+            then, and at the end.
         mirror: shown every finished trial.
         force: run finished trials again too.
         environment: where this ran, for ``study.yaml``.
@@ -105,11 +106,11 @@ def run_study(
                 left = (len(todo) - number) * (spent / number) / workers
                 watcher.done(record, label, seconds_left=left)
                 if _is_due(last, number, len(todo), trials):
-                    publish()
+                    publish(datasets)
                     last = time.perf_counter()
         finally:
             watcher.end()
-        publish()
+        publish(datasets)
     return Summary(
         planned=len(by_id),
         ran=len(todo),
@@ -173,10 +174,20 @@ def _record_of(outcome: Outcome, items: list[tuple[Trial, Trained | None]]) -> T
     trial, record = items[outcome.index][0], outcome.value
     if record is None:
         return _failed(trial, RuntimeError(outcome.error), 0.0)
-    if record.trial != trial.id:
+    if record.trial == trial.id:
+        return record
+    if record.failed:
+        return trial.record(error=record.error, seconds=record.seconds)
+    ours, theirs = trial.record().provenance, record.provenance
+    if any(theirs[what] != ours[what] for what in ("versions", "source")):
         why = "its worker runs another version of Assay or of its dependencies than this job; bring both to one version"
-        return _failed(trial, RuntimeError(why), record.seconds)
-    return record
+    else:
+        other = [what for what, asked in ours["asked"].items() if theirs["asked"][what] != asked]
+        why = (
+            f"its worker was not asked the same ({', '.join(other)}): a file that the model or an evaluation names is "
+            "not the same, or absent, on the worker; put the same file there under the same path"
+        )
+    return _failed(trial, RuntimeError(why), record.seconds)
 
 
 def _failed(trial: Trial, error: Exception, seconds: float) -> TrialRecord:

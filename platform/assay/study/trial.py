@@ -20,6 +20,7 @@ import assay
 from assay import seeds
 from assay.data.base import Dataset
 from assay.data.splits import Split, Splitting, split
+from assay.errors import IncompatibleRecipeError
 from assay.evaluations.base import Evaluation, Subject, TrainingLog
 from assay.executors import Executor
 from assay.federated.lead import train_federated
@@ -174,12 +175,23 @@ def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Tr
 def train_trial(
     trial: Trial, executor: Executor, dataset: Dataset, *, after_round: Callable[[int], None] | None = None
 ) -> Trained:
-    """Train the recipe: in this process, or where the executor hosts the clients of a federated one."""
+    """Train the recipe: in this process, or where the executor hosts the clients of a federated one.
+
+    Raises:
+        IncompatibleRecipeError: the recipe is federated, and what prepares the data learns from all clients' records.
+    """
     torch.set_num_threads(trial.threads)
-    dataset, parts_of_data = prepared(trial, dataset)
+    given = dataset
+    dataset, parts_of_data = prepared(trial, given)
     rows = parts_of_data.train
     if trial.recipe.federation is None:
         return Trained.of(*train_alone(trial, dataset, rows))
+    if given.preparation is not None and dataset.unpaid_preprocessing and not given.unpaid_preprocessing:
+        raise IncompatibleRecipeError(
+            f"recipe {trial.recipe_name!r} is federated, but the words of {dataset.name} would be learnt from the "
+            f"pooled texts of all clients, by {given.preparation.describe()}; use the embedding encoder, word2vec with "
+            "the path of public vectors, or learned with a public vocabulary"
+        )
     parts = partition(
         rows,
         dataset.y[rows],
