@@ -57,7 +57,7 @@ def _mark(cell: "Cell") -> str:
 
 def print_scorecards(study: "Study", store: "Store") -> None:
     """The scorecard of each cohort, as the report shows it."""
-    from assay.report.page import cell_text, design_text, interval_text
+    from assay.report.page import cell_text, design_text, interval_text, records_text
     from assay.report.scorecard import scorecard
 
     frame = store.frame()
@@ -70,7 +70,9 @@ def print_scorecards(study: "Study", store: "Store") -> None:
                 recipe,
                 *(
                     f"{cell_text(card.cells[recipe, c.key], c)} {_mark(card.cells[recipe, c.key])}\n"
-                    f"[dim]{interval_text(card.cells[recipe, c.key], c)}[/dim]"
+                    f"[dim]{interval_text(card.cells[recipe, c.key], c)}\n{records_text(card, recipe, c)}[/dim]".rstrip(
+                        "\n"
+                    )
                     for c in columns
                 ),
             )

@@ -11,6 +11,7 @@ import pytest
 
 from assay import statistics
 from assay.data.base import Source
+from assay.report.page import records_text
 from assay.report.scorecard import Scorecard, design_of, everything, runs_of, scorecard, select, share_tested, table
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Design
@@ -309,3 +310,17 @@ def test_rows_of_one_trial_never_pass_for_repetitions(study: MakeStudy, frame: F
         ("unheard of 1", 1.0),
         ("unheard of 2", 2.0),
     ]
+
+
+def test_how_many_records_stand_behind_a_figure_is_told(study: MakeStudy, whole: Store) -> None:
+    asked = whole.frame()
+    asked.loc[asked["name"] == "worst_case_accuracy", "n"] = 20
+    asked.loc[asked["name"] == "accuracy", "n"] = 113
+    name = next(iter(study().cohorts))
+    card = scorecard(study(), name, asked)
+    columns = {column.key: column for column in card.evidence}
+    assert card.cells["standard", "robust"].records == 20
+    assert records_text(card, "standard", columns["robust"]) == "20 of 113 records"
+    assert records_text(card, "standard", columns["accuracy"]) == ""
+    lines = everything(asked, card.recipes, card.design)
+    assert {line.records for line in lines if line.name == "worst_case_accuracy"} == {"20"}

@@ -30,6 +30,8 @@ class Evidence:
     """Whether an interval says anything: a budget that was spent is no estimate."""
     optional: bool = False
     """Whether the column is left out where no trial was asked for it."""
+    sampled: bool = False
+    """Whether it may be asked of a part of the test records: then the part is told."""
 
 
 def columns(epsilon: float, *, risk: float = 0.05, alpha: float = 0.1) -> tuple[Evidence, ...]:
@@ -96,6 +98,7 @@ def _of_attacks(epsilon: float, at: str) -> tuple[Evidence, ...]:
     return (
         Evidence(
             key="robust",
+            sampled=True,
             title=f"Worst case{at}",
             name="worst_case_accuracy",
             where={"epsilon": epsilon},
@@ -103,6 +106,7 @@ def _of_attacks(epsilon: float, at: str) -> tuple[Evidence, ...]:
         ),
         Evidence(
             key="fgsm",
+            sampled=True,
             title=f"FGSM{at}",
             name="robust_accuracy",
             where={"attack": "fgsm", "epsilon": epsilon},
@@ -110,6 +114,7 @@ def _of_attacks(epsilon: float, at: str) -> tuple[Evidence, ...]:
         ),
         Evidence(
             key="certified",
+            sampled=True,
             title=f"Certified{at}",
             name="certified_accuracy",
             where={"epsilon": epsilon},
@@ -132,6 +137,7 @@ def _of_failing_safe(risk: float, alpha: float) -> tuple[Evidence, ...]:
             key="corruption",
             title="Corruption error",
             name="mean_corruption_error",
+            sampled=True,
             better="lower",
             most=1.0,
             optional=True,
@@ -195,6 +201,7 @@ def _of_the_rest() -> tuple[Evidence, ...]:
     return (
         Evidence(
             key="insertion",
+            sampled=True,
             title="Fidelity gain",
             name="insertion_gain",
             where={"method": "integrated_gradients"},

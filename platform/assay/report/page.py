@@ -215,6 +215,12 @@ def interval_text(cell: Cell, column: Evidence) -> str:
     return f"{low:.2f} – {high:.2f}"
 
 
+def records_text(card: Scorecard, recipe: str, column: Evidence) -> str:
+    """How many records were asked, where that is fewer than accuracy was asked of; empty elsewhere."""
+    asked, whole = card.cells[recipe, column.key].records, card.cells[recipe, "accuracy"].records
+    return f"{asked} of {whole} records" if column.sampled and 0 < asked < whole else ""
+
+
 def comparison_text(comparison: Comparison, column: Evidence) -> str:
     """A difference with its interval."""
     scale, digits, sign = (100, 1, " points") if column.unit == "percent" else (1, 3, "")
@@ -244,6 +250,7 @@ def environment() -> jinja2.Environment:
     made.globals |= {
         "cell_text": cell_text,
         "interval_text": interval_text,
+        "records_text": records_text,
         "comparison_text": comparison_text,
         "claimed_text": claimed_text,
         "shown_claim": shown_claim,

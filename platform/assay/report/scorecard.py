@@ -26,6 +26,8 @@ class Cell:
     """What the checks said, each with the number of folds or seeds in which they said it."""
     failed: bool = False
     """Whether a check failed, or the measurement did."""
+    records: int = 0
+    """Behind the value, in the trial that asked fewest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +161,8 @@ def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, runs: pd.DataFrame
     if not len(runs):
         why = "; ".join(missing.iloc[0]["warnings"])
         return Cell(summary=None, why=why, warnings=(why,) if failed else (), failed=failed)
-    return Cell(summary=design.summarise(as_runs(runs)), warnings=said, failed=failed)
+    fewest = int(rows[rows["status"] == "measured"]["n"].min())
+    return Cell(summary=design.summarise(as_runs(runs)), warnings=said, failed=failed, records=fewest)
 
 
 def _said(own: pd.DataFrame, rows: pd.DataFrame, column: Evidence, design: Design) -> tuple[tuple[str, ...], bool]:
@@ -202,6 +205,8 @@ class Line:
     name: str
     conditions: str
     unit: str
+    records: str
+    """Behind each value."""
     by_recipe: Mapping[str, Summary]
 
 
@@ -216,10 +221,22 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
     found: dict[tuple[str, ...], dict[str, Summary]] = {}
     for (*line, recipe), group in told.groupby([*keys, "recipe"], sort=False):
         found.setdefault(tuple(map(str, line)), {})[str(recipe)] = design.summarise(as_runs(group))
+    by_line = told.groupby(keys, sort=False)["n"]
+    fewest, most = by_line.min().to_dict(), by_line.max().to_dict()
     return [
-        Line(name=name, conditions=conditions, unit=unit, by_recipe={r: own[r] for r in recipes if r in own})
+        Line(
+            name=name,
+            conditions=conditions,
+            unit=unit,
+            records=_between(fewest[name, conditions, unit], most[name, conditions, unit]),
+            by_recipe={r: own[r] for r in recipes if r in own},
+        )
         for (name, conditions, unit), own in found.items()
     ]
+
+
+def _between(least: int, most: int) -> str:
+    return f"{least}" if least == most else f"{least} – {most}"
 
 
 _TELLING = (
