@@ -62,11 +62,12 @@ def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
     epsilon = _reference_epsilon(cohort, frame)
     evidence = _asked_for(frame, epsilon)
     cells, comparisons, anova = {}, {}, {}
+    own = {recipe: frame[frame["recipe"] == recipe] for recipe in recipes}
+    checks = {recipe: rows[rows["name"].str.startswith("check.")] for recipe, rows in own.items()}
     for column in evidence:
-        rows = select(frame, column.name, **column.where)
-        runs = {recipe: runs_of(rows[rows["recipe"] == recipe]) for recipe in recipes}
+        runs = {recipe: runs_of(select(own[recipe], column.name, **column.where)) for recipe in recipes}
         for recipe in recipes:
-            cells[recipe, column.key] = _cell(frame, column, recipe, runs[recipe], design)
+            cells[recipe, column.key] = _cell(own[recipe], checks[recipe], column, runs[recipe], design)
         if column.better == "neither":
             continue
         for recipe, comparison in _comparisons(runs, study.baseline, design).items():
@@ -149,14 +150,18 @@ def _condition(frame: pd.DataFrame, name: str, key: str, *, preferred: float) ->
     return preferred if preferred in known or not known else min(known)
 
 
-def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, runs: pd.DataFrame, design: Design) -> Cell:
-    rows = select(frame, column.name, **column.where)
-    rows = rows[rows["recipe"] == recipe]
+def _cell(own: pd.DataFrame, checks: pd.DataFrame, column: Evidence, runs: pd.DataFrame, design: Design) -> Cell:
+    """What stands at one recipe and column.
+
+    Args:
+        own: the rows of the recipe, and ``checks`` those of them that are checks.
+    """
+    rows = select(own, column.name, **column.where)
     if not len(rows):
-        begun = len(frame[(frame["recipe"] == recipe) & (frame["status"] != "failed")])
+        begun = (own["status"] != "failed").any()
         return Cell(summary=None, why="this was not asked of the model" if begun else "no trial has finished")
     missing = rows[rows["status"] != "measured"]
-    said, failed = _said(frame[frame["recipe"] == recipe], rows, column, design)
+    said, failed = _said(checks, rows, column, design)
     failed = failed or bool((missing["status"] == "failed").any())
     if not len(runs):
         why = "; ".join(missing.iloc[0]["warnings"])
@@ -165,11 +170,11 @@ def _cell(frame: pd.DataFrame, column: Evidence, recipe: str, runs: pd.DataFrame
     return Cell(summary=design.summarise(as_runs(runs)), warnings=said, failed=failed, records=fewest)
 
 
-def _said(own: pd.DataFrame, rows: pd.DataFrame, column: Evidence, design: Design) -> tuple[tuple[str, ...], bool]:
+def _said(checks: pd.DataFrame, rows: pd.DataFrame, column: Evidence, design: Design) -> tuple[tuple[str, ...], bool]:
     """What stands beside a value: its own warnings once, and each check that did not pass with its worst figure."""
     notes = [w for warnings in rows["warnings"] for w in warnings if not w.startswith(("warn: ", "fail: "))]
-    checks = _checks(_holding(own, lambda conditions: _concerns(conditions, column)))
-    raised = checks[checks["verdict"] != "pass"]
+    told = _checks(_holding(checks, lambda conditions: _concerns(conditions, column)))
+    raised = told[told["verdict"] != "pass"]
     lines = [f"{check.message} [{check.raised} of {check.count} {design.run}s]" for check in raised.itertuples()]
     return (*lines, *dict.fromkeys(notes)), bool((raised["verdict"] == "fail").any())
 

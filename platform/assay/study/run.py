@@ -17,7 +17,9 @@ from assay.study.store import Store
 from assay.study.trial import Trained, Trial, run_trial, source_digest, train_trial, versions
 
 PUBLISH_EVERY = 15.0
-"""Seconds between two versions of the report while trials finish."""
+"""Seconds between two versions of the report while trials finish, at least."""
+PUBLISH_SHARE = 20.0
+"""The same in multiples of what writing one takes: a page that grows must not take the time of the trials."""
 
 
 class Watcher(Protocol):
@@ -92,7 +94,7 @@ def run_study(
         write_study(study, store, {i: t.label for i, t in by_id.items()}, environment or {}, fresh=bool(todo))
         workers = executor.workers if todo else 1
         watcher.begin(total=len(by_id), finished=len(finished), workers=workers)
-        spent, failures, last = 0.0, {}, None
+        spent, failures, next_page = 0.0, {}, None
         try:
             found = _records(todo, datasets, store, executor, watcher, force=force)
             for number, bare in enumerate(found, start=1):
@@ -105,9 +107,11 @@ def run_study(
                     failures[label] = record.error
                 left = (len(todo) - number) * (spent / number) / workers
                 watcher.done(record, label, seconds_left=left)
-                if _is_due(last, number, len(todo), trials):
+                if _is_due(next_page, number, len(todo), trials):
+                    began = time.perf_counter()
                     publish(datasets)
-                    last = time.perf_counter()
+                    now = time.perf_counter()
+                    next_page = now + max(PUBLISH_EVERY, PUBLISH_SHARE * (now - began))
         finally:
             watcher.end()
         publish(datasets)
@@ -194,14 +198,18 @@ def _failed(trial: Trial, error: Exception, seconds: float) -> TrialRecord:
     return trial.record(error=f"{type(error).__name__}: {error}", seconds=seconds)
 
 
-def _is_due(last: float | None, number: int, todo: int, trials: list[Trial]) -> bool:
-    """Whether the report is worth writing again: after the first fold's worth of trials, then every so often."""
+def _is_due(next_page: float | None, number: int, todo: int, trials: list[Trial]) -> bool:
+    """Whether the report is worth writing again: after the first fold's worth of trials, then every so often.
+
+    Args:
+        next_page: the moment from which it is, None before the first.
+    """
     if number == todo:
         return False
     first_fold = len({(trial.cohort, trial.recipe_name) for trial in trials})
-    if last is None:
+    if next_page is None:
         return number >= first_fold
-    return time.perf_counter() - last > PUBLISH_EVERY
+    return time.perf_counter() > next_page
 
 
 def write_study(

@@ -132,7 +132,9 @@ class Store:
         frame = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
         frame["cohort"] = [asked[trial].get("cohort", "") for trial in frame["trial"]]
         frame["official"] = [bool(asked[trial].get("official", False)) for trial in frame["trial"]]
-        frame = frame.astype({"cohort": object, "official": bool})
+        # Plain objects lie in one block, and every selection of the report copies block by block.
+        texts = dict.fromkeys(frame.select_dtypes("string"), object)
+        frame = frame.astype({**texts, "cohort": object, "official": bool})
         frame["conditions"] = [json.loads(text) for text in frame["conditions"]]
         frame["warnings"] = [list(warnings) for warnings in frame["warnings"]]
         return frame
