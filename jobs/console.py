@@ -70,7 +70,7 @@ def print_scorecards(study: "Study", store: "Store") -> None:
                 recipe,
                 *(
                     f"{cell_text(card.cells[recipe, c.key], c)} {_mark(card.cells[recipe, c.key])}\n"
-                    f"[dim]{interval_text(card.cells[recipe, c.key], c)}\n{records_text(card, recipe, c)}[/dim]".rstrip(
+                    f"[dim]{interval_text(card.cells[recipe, c.key], c)}{_told(records_text(card, recipe, c))}[/dim]"
                         "\n"
                     )
                     for c in columns
@@ -81,6 +81,10 @@ def print_scorecards(study: "Study", store: "Store") -> None:
         console.print(table([name, *(column.title for column in columns)], rows))
         console.print(f"{design_text(card.design)}: {_below(card.design)}", style="dim", highlight=False)
     console.print("▲ a warning, ✖ a failed check stands beside the figure in the report", style="dim")
+
+
+def _told(records: str) -> str:
+    return f"\n{records}" if records else ""
 
 
 def _below(design: "Design") -> str:
