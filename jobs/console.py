@@ -71,8 +71,6 @@ def print_scorecards(study: "Study", store: "Store") -> None:
                 *(
                     f"{cell_text(card.cells[recipe, c.key], c)} {_mark(card.cells[recipe, c.key])}\n"
                     f"[dim]{interval_text(card.cells[recipe, c.key], c)}{_told(records_text(card, recipe, c))}[/dim]"
-                        "\n"
-                    )
                     for c in columns
                 ),
             )
