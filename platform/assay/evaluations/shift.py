@@ -66,7 +66,7 @@ class Shift(Evaluation):
 
     def _measured(self, ward: "_Ward", asked: list[Corruption], severities: list[int]) -> list[Finding]:
         clean = ward.answers()
-        found: list[Finding] = [clean_at_severity_zero(clean, ward.answers(asked[0], 0))]
+        found: list[Finding] = [clean_at_severity_zero(clean, ward.answers(asked[0], 0), encoded=ward.encoded)]
         wrong = np.zeros(len(ward.rows))
         for chosen in asked:
             ladder = [ward.answers(chosen, severity) for severity in severities]
@@ -135,6 +135,12 @@ class _Ward:
     subject: Subject
     rows: np.ndarray
 
+    @property
+    def encoded(self) -> bool:
+        """Whether texts are kept as vectors of an encoder."""
+        dataset = self.subject.dataset
+        return dataset.modality == "text" and dataset.x.dtype.kind == "f"
+
     @classmethod
     def of(cls, subject: Subject, most: int | None) -> "_Ward":
         return cls(subject=subject, rows=subject.chosen(subject.split.test, most))
@@ -163,18 +169,21 @@ class _Ward:
         )
 
 
-def clean_at_severity_zero(clean: _Answers, at_zero: _Answers) -> Check:
+def clean_at_severity_zero(clean: _Answers, at_zero: _Answers, *, encoded: bool = False) -> Check:
     """A corruption of no severity must leave every answer as it is; of text, writing it anew must change nothing.
 
-    A frozen encoder rounds a text a little differently in other company, so a hundredth of confidence is no change.
+    Args:
+        encoded: records are a frozen encoder's vectors, which rounds a text a little differently in other company: then
+            a hundredth of confidence is no change, and one answer in a hundred may tip over.
     """
-    changed = float(((clean.right != at_zero.right) | (np.abs(clean.confidence - at_zero.confidence) > 0.01)).mean())
+    slack, limit = (0.01, 0.01) if encoded else (0.0, 0.0)
+    changed = float(((clean.right != at_zero.right) | (np.abs(clean.confidence - at_zero.confidence) > slack)).mean())
     return Check(
         rule="clean_at_severity_zero",
         concerns=_OF_EACH[0],
-        verdict="fail" if changed > 0.01 else "pass",
+        verdict="fail" if changed > limit else "pass",
         figure=changed,
-        message=f"{changed:.1%} of the answers differ at severity 0 from those on clean records (limit 1 %): the model "
+        message=f"{changed:.1%} of the answers differ at severity 0 from those on clean records (limit {limit:.0%}): the model "
         "is random, or the records are not what the data set says",
     )
 
