@@ -183,8 +183,8 @@ def clean_at_severity_zero(clean: _Answers, at_zero: _Answers, *, encoded: bool 
         concerns=_OF_EACH[0],
         verdict="fail" if changed > limit else "pass",
         figure=changed,
-        message=f"{changed:.1%} of the answers differ at severity 0 from those on clean records (limit {limit:.0%}): the model "
-        "is random, or the records are not what the data set says",
+        message=f"{changed:.1%} of the answers differ at severity 0 from those on clean records (limit {limit:.0%}): "
+        "the model is random, or the records are not what the data set says",
     )
 
 
