@@ -17,6 +17,8 @@ class Bounds:
     high: Tensor
     padding: bool = False
     """Whether a position (the last axis) whose every entry is 0 holds nothing, and must go on holding nothing."""
+    fixed: Tensor | None = None
+    """Which inputs nobody can change (bool, broadcasts to one record): a patient's age; None where all can be."""
 
     def __post_init__(self) -> None:
         if not bool((self.low < self.high).all()):
@@ -26,9 +28,15 @@ class Bounds:
         return torch.clamp(x, self.low.to(x), self.high.to(x))
 
     def confine(self, perturbed: Tensor, original: Tensor) -> Tensor:
-        """The nearest valid records, (n, ...): within the bounds, and nothing where the original holds nothing."""
+        """The nearest valid records, (n, ...): within the bounds, and as they were where nothing may change."""
         clipped = self.clip(perturbed)
-        return torch.where((original != 0).any(-1, keepdim=True), clipped, original) if self.padding else clipped
+        if self.padding:
+            clipped = torch.where((original != 0).any(-1, keepdim=True), clipped, original)
+        return clipped if self.fixed is None else torch.where(self.fixed.to(original.device), original, clipped)
+
+    def box(self, x: Tensor, radius: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Least and greatest value that each input of valid records (n, ...) can reach by changes of ``radius``."""
+        return self.confine(x - radius, x), self.confine(x + radius, x)
 
 
 @dataclass(frozen=True, kw_only=True)

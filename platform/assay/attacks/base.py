@@ -1,9 +1,9 @@
 """The verifying wrapper: an attack proposes records, and this judges them. No attack reports its own success."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,15 +12,13 @@ from assay.attacks.losses import misclassified
 from assay.models.batches import places
 from assay.registry import Method
 from assay.seeds import Draw
-from assay.threats import Threat
+from assay.threats import Norm, Threat
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attacked:
+class Judged:
     """What an attack achieved, record by record."""
 
-    x: Tensor
-    """(n, ...) the perturbed records, inside the threat model."""
     fooled: Tensor
     """(n,) bool: the model answers wrongly, or not with finite numbers."""
     distance: Tensor
@@ -34,15 +32,52 @@ class Attacked:
         return float((~self.fooled).double().mean())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Attacked(Judged):
+    """The same, with the records that did it."""
+
+    x: Tensor
+    """(n, ...) the perturbed records, inside the threat model."""
+
+
 class Attack(Method):
-    """Register with ``@register("attack")`` and write ``perturb``."""
+    """Register with ``@register("attack")``; write ``perturb``, and ``perturb_curve`` where a curve comes cheaper."""
+
+    norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
+    """In which it can be run."""
+    minimal: ClassVar[bool] = False
+    """Whether it looks for the smallest change: then one run without a radius gives the whole curve."""
+    needs_surrogate: ClassVar[bool] = False
+    """Whether it is crafted on another network than the one that is judged."""
+
+    @property
+    def label(self) -> str:
+        """What a table calls it, settings that make it another attack included."""
+        return self.name
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         """Propose perturbed records, (n, ...). What lies outside the threat model is projected back."""
         raise NotImplementedError
 
+    def perturb_curve(  # noqa: PLR0917
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], draw: Draw
+    ) -> Iterator[Tensor]:
+        """Propose perturbed records, (n, ...), for each radius in turn.
+
+        Args:
+            threat: its own radius is not looked at.
+            epsilons: finite radii above 0, in rising order.
+        """
+        if self.minimal:
+            found = self.perturb(model, x, y, threat.at(float("inf")).capped(x), draw)
+            yield from (found for _ in epsilons)
+        else:
+            yield from (self.perturb(model, x, y, threat.at(epsilon), draw) for epsilon in epsilons)
+
     @final
-    def run(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, seed: int) -> Attacked:
+    def run(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, seed: int, through: nn.Module | None = None
+    ) -> Attacked:
         """Attack every record, batch by batch, and judge the result with the model in evaluation mode.
 
         Args:
@@ -51,35 +86,93 @@ class Attack(Method):
             y: (n,) their labels.
             threat: what is allowed; at ε = 0 the result is the record itself, at ε = ∞ any valid record may be.
             seed: of random starts and samples.
+            through: the network that the attack looks at, where it is not the one that is judged: a surrogate, or the
+                same with another backward pass.
 
         Raises:
-            ValueError: the model's output is not (n, classes), a label has no logit, or a record breaks the bounds.
+            ValueError: the model's output is not (n, classes), a label has no logit, a record breaks the bounds, or
+                the attack knows nothing of the norm.
         """
+        (radius,) = radii = [threat.capped(x).epsilon]
+        parts = [points[radius] for points in self._judged(model, x, y, threat, radii, seed=seed, through=through)]
+        judged = joined(parts)
+        return Attacked(
+            x=torch.cat([part.x for part in parts]),
+            fooled=judged.fooled,
+            distance=judged.distance,
+            invalid=judged.invalid,
+        )
+
+    @final
+    def curve(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        epsilons: Sequence[float],
+        *,
+        seed: int,
+        through: nn.Module | None = None,
+    ) -> dict[float, Judged]:
+        """Attack every record at every radius; what comes out is judged as ``run`` does.
+
+        Args:
+            epsilons: radii of at least 0, in any order; ``threat`` has the rest. For all others see ``run``.
+        """
+        radii = sorted({threat.at(epsilon).epsilon for epsilon in epsilons})
+        parts = [
+            {
+                e: Judged(fooled=point.fooled, distance=point.distance, invalid=point.invalid)
+                for e, point in points.items()
+            }
+            for points in self._judged(model, x, y, threat, radii, seed=seed, through=through)
+        ]
+        return {epsilon: joined([points[epsilon] for points in parts]) for epsilon in radii}
+
+    def _judged(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        radii: Sequence[float],
+        *,
+        seed: int,
+        through: nn.Module | None,
+    ) -> Iterator[dict[float, Attacked]]:
+        """For each batch of records, what was achieved at each radius."""
         _check_records(x, threat)
-        threat = threat.capped(x)
-        modes = {layer: layer.training for layer in model.modules()}
-        model.eval()
+        if threat.norm not in self.norms:
+            raise ValueError(f"attack {self.name!r} works in {' and '.join(self.norms)}, not in {threat.norm}")
+        if self.needs_surrogate and through is None:
+            raise ValueError(f"attack {self.name!r} is crafted on a surrogate: give one as through=")
+        networks = (model,) if through is None else (model, through)
+        modes = {layer: layer.training for network in networks for layer in network.modules()}
+        threats = {radius: threat.at(radius).capped(x) for radius in radii}
         try:
-            return _joined(
-                [
-                    self._run_batch(model, x[place], y[place], threat, seeds.stream(seed, "attack", self.name, number))
-                    for number, place in enumerate(places(len(x), tuple(x.shape[1:])))
-                ]
-            )
+            for number, place in enumerate(places(len(x), tuple(x.shape[1:]))):
+                for network in networks:
+                    network.eval()
+                draw = Draw(seeds.stream(seed, "attack", self.name, number), total=len(x[place]))
+                epsilons = [capped.epsilon for capped in threats.values() if capped.epsilon > 0]
+                proposals = self._proposals(networks[-1], x[place], y[place], threat, epsilons, draw=draw)
+                yield {
+                    radius: judge(model, x[place], y[place], next(proposals) if radius > 0 else x[place], capped)
+                    for radius, capped in threats.items()
+                }
         finally:
             for layer, training in modes.items():
                 layer.training = training
 
-    def _run_batch(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, generator: np.random.Generator
-    ) -> Attacked:
-        proposed = self._propose(model, x, y, threat, Draw(generator, total=len(x))) if threat.epsilon > 0 else x
-        return judge(model.eval(), x, y, proposed, threat)
-
-    def _propose(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+    def _proposals(
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], *, draw: Draw
+    ) -> Iterator[Tensor]:
         """What the author's code makes of copies: the records and labels that it is judged by stay out of its reach."""
         try:
-            return self.perturb(model, x.clone(), y.clone(), threat, draw).detach()
+            yield from (
+                found.detach() for found in self.perturb_curve(model, x.clone(), y.clone(), threat, epsilons, draw)
+            )
         except (RuntimeError, IndexError, ValueError):
             # Most often the model's output is not what an attack can climb: say so in words.
             with torch.no_grad():
@@ -95,7 +188,7 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, threat: Thre
     finite = torch.isfinite(proposed).flatten(1).all(1)
     kept = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), proposed, x)
     perturbed = threat.project(kept, x)
-    logits = model(perturbed)
+    logits = model.eval()(perturbed)
     _check_logits(logits, y)
     answered = torch.isfinite(logits).all(1)
     fooled = misclassified(logits, y)
@@ -103,9 +196,9 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, threat: Thre
     return Attacked(x=perturbed, fooled=fooled, distance=distance, invalid=int((~answered).sum()))
 
 
-def _joined(parts: list[Attacked]) -> Attacked:
-    return Attacked(
-        x=torch.cat([part.x for part in parts]),
+def joined(parts: Sequence[Judged]) -> Judged:
+    """Records that were attacked in parts, as one."""
+    return Judged(
         fooled=torch.cat([part.fooled for part in parts]),
         distance=torch.cat([part.distance for part in parts]),
         invalid=sum(part.invalid for part in parts),
