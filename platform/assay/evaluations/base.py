@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from assay import seeds, statistics
 from assay.data.base import Dataset
 from assay.data.splits import Split, stratified
+from assay.executors import Executor, LocalExecutor
 from assay.models.batches import places
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.privacy.accounting import Mechanism
@@ -67,6 +68,8 @@ class Subject:
     device: torch.device = torch.device("cpu")
     train: Callable[[np.ndarray, str], nn.Module] | None = None
     """Trains the recipe, without its federation, on given rows under a name; None where that is impossible."""
+    executor: Executor = field(default_factory=LocalExecutor)
+    """Over whose workers an evaluation may spread its records; the result does not depend on how many there are."""
 
     def groups(self, rows: np.ndarray) -> np.ndarray | None:
         """The patient of each record, None where each record is its own."""
@@ -115,6 +118,14 @@ class Evaluation(Method):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""
         raise NotImplementedError
+
+    def forecast(self, records: int) -> str:
+        """What the evaluation would cost a trial, where that is worth knowing before; empty otherwise.
+
+        Args:
+            records: of the test split.
+        """
+        return ""
 
     def fingerprint(self) -> str:
         """Hash of data beyond the cohort's own that the answers depend on; part of what names a trial."""
