@@ -51,6 +51,12 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     return made
 
 
+def evaluating(done: int, pieces: int) -> None:
+    """A line at each tenth of an evaluation that workers share."""
+    if pieces > 1 and (done == pieces or done * 10 // pieces > (done - 1) * 10 // pieces):
+        console.print(f"evaluating: {done} of {pieces} pieces", highlight=False)
+
+
 def _mark(cell: "Cell") -> str:
     return "✖" if cell.failed else "▲" if cell.warnings else ""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import console, print_scorecards, run, user_errors
+from jobs.console import console, evaluating, print_scorecards, run, user_errors
 
 
 def main(
@@ -19,13 +19,18 @@ def main(
     low: Annotated[float | None, typer.Option(help="Least valid input; taken from the data by default.")] = None,
     high: Annotated[float | None, typer.Option(help="Greatest valid input; taken from the data by default.")] = None,
     modality: Annotated[str, typer.Option(help="What a record is: tabular, image (channels, height, width) or signal (channels, samples).")] = "tabular",
+    immutable: Annotated[str, typer.Option(metavar="NAMES", help="Features that nobody can change, as age,sex: attacks and certificates leave them alone.")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Ray workers that share the records under attack; 1 needs no Ray.")] = 1,
+    address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,
     results: Annotated[str | None, typer.Option(help="Folder or URI; results/evaluate-WEIGHTS by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random starts and bootstrap draws.")] = 0,
 ) -> None:  # fmt: skip
     """Measure a given model on every record of a file: accuracy, robustness with its checks, explanations."""
     with user_errors():
         console.print("loading model and data …", style="dim")
+        from assay.cluster.executor import RayExecutor
         from assay.cluster.session import environment, lasting
+        from assay.executors import LocalExecutor, Watched
         from assay.report.page import publish
         from assay.study.given import evaluate_given, given_study
         from assay.study.plan import load_datasets
@@ -33,10 +38,15 @@ def main(
 
         settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high, "modality": modality}
         name = f"evaluate-{Path(weights).stem}"
-        study = given_study(name, model=model, data=settings, threat=threat, seed=seed)
+        fixed = tuple(feature.strip() for feature in immutable.split(",") if feature.strip())
+        study = given_study(name, model=model, data=settings, threat=threat, immutable=fixed, seed=seed)
         store = Store(lasting(results, default=f"results/{name}"))
         datasets = load_datasets(study)
-        record = evaluate_given(study, datasets["given"], store, weights, environment=environment())
+        with RayExecutor(address=address, workers=workers) as pool:
+            executor = Watched(pool if workers > 1 or address else LocalExecutor(), evaluating)
+            record = evaluate_given(
+                study, datasets["given"], store, weights, environment=environment(), executor=executor
+            )
         report = publish(study, datasets, store)
         print_scorecards(study, store)
         console.print(f"{len(record.measurements)} measurements in {record.seconds:.1f} s")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, print_scorecards, run, user_errors
+from jobs.console import STUDIES, console, evaluating, print_scorecards, run, user_errors
 
 
 def main(
@@ -23,14 +23,18 @@ def main(
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study. Repeatable.")] = None,
 ) -> None:  # fmt: skip
-    """Train with the same loop as a study, its batches spread over workers. Survives killed workers; resumes."""
+    """Train with the same loop as a study, its batches spread over workers. Survives killed workers; resumes.
+
+    Attacks are spread over the workers too, by records.
+    """
     with user_errors():
         console.print("reading the study …", style="dim")
+        from assay.cluster.executor import RayExecutor
         from assay.cluster.session import environment, lasting, ray_session
         from assay.cluster.train import train_distributed
         from assay.data.splits import keeps_official
         from assay.errors import SpecError
-        from assay.executors import LocalExecutor
+        from assay.executors import Watched
         from assay.report.page import publish
         from assay.study.plan import load_datasets, plan
         from assay.study.run import write_study
@@ -57,7 +61,8 @@ def main(
                 gpu=gpu,
                 checkpoint_every=checkpoint_every,
             )
-        record = run_trial(trial, LocalExecutor(), dataset, trained=trained)
+            with RayExecutor(workers=workers, cpus=trial.threads) as executor:
+                record = run_trial(trial, Watched(executor, evaluating), dataset, trained=trained)
         with store.locked():
             store.keep_only([trial.id])
             write_study(asked, store, {trial.id: trial.label}, {**environment(), "ray_train_workers": workers})

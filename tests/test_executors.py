@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from assay.executors import LocalExecutor, Outcome, answer
+from assay.executors import LocalExecutor, Outcome, Watched, answer
 
 
 class Counter:
@@ -78,3 +78,15 @@ def test_the_keyboard_still_interrupts() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         answer(interrupt, 0)
+
+
+def test_a_watched_executor_tells_how_far_it_has_come() -> None:
+    told: list[tuple[int, int]] = []
+    watched = Watched(LocalExecutor(), lambda done, total: told.append((done, total)))
+    assert [outcome.value for outcome in watched.map(lambda item, shared: item + shared, iter([1, 2, 3]), 1)] == [
+        2,
+        3,
+        4,
+    ]
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert watched.workers == 1

@@ -148,3 +148,20 @@ def test_another_radius_changes_nothing_else() -> None:
 )
 def test_a_radius_is_written_as_the_field_writes_it(epsilon: float, written: str) -> None:
     assert radius_text(epsilon) == written
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_nobody_can_change_stays_exactly_as_it_was(norm: Norm) -> None:
+    fixed = torch.tensor([True, False, False])
+    bounds = Bounds(low=LOW, high=HIGH, fixed=fixed)
+    original = torch.tensor([[0.3, -1.0, 2.0], [-0.7, 0.1, 0.5]], dtype=torch.float64)
+    projected = Threat(norm=norm, epsilon=5.0, bounds=bounds).project(original + 0.7, original)
+    assert torch.equal(projected[:, 0], original[:, 0])
+    assert (projected[:, 1:] != original[:, 1:]).all()
+
+
+def test_the_box_of_a_record_holds_what_can_be_reached_and_no_more() -> None:
+    bounds = Bounds(low=LOW, high=HIGH, fixed=torch.tensor([True, False, False]))
+    low, high = bounds.box(torch.tensor([[0.3, 0.4, 2.0]], dtype=torch.float64), 0.5)
+    torch.testing.assert_close(low, torch.tensor([[0.3, -0.1, 1.5]], dtype=torch.float64))
+    torch.testing.assert_close(high, torch.tensor([[0.3, 0.5, 2.5]], dtype=torch.float64))

@@ -63,6 +63,31 @@ class LocalExecutor:
         return LocalHost({number: make() for number, make in clients.items()})
 
 
+class Watched:
+    """An executor that tells how far each map has come.
+
+    Args:
+        executor: does the work.
+        told: called with finished and all items after each.
+    """
+
+    def __init__(self, executor: Executor, told: Callable[[int, int], None]) -> None:
+        self._executor, self._told = executor, told
+
+    @property
+    def workers(self) -> int:
+        return self._executor.workers
+
+    def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
+        known = list(items)
+        for number, outcome in enumerate(self._executor.map(fn, known, shared), start=1):
+            self._told(number, len(known))
+            yield outcome
+
+    def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
+        return self._executor.host(clients)
+
+
 class LocalHost:
     """Clients in this process."""
 

@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -342,3 +343,64 @@ def test_a_split_column_of_a_table_is_official_and_no_feature(parquet: Callable[
 )
 def test_a_split_that_is_none_is_refused(npz: Callable[..., str], arrays: dict[str, Any], message: str) -> None:
     assert message in refusal(npz(x=X, y=Y, **arrays))
+
+
+def test_a_feature_has_a_range_of_its_own(npz: Callable[..., str]) -> None:
+    path = npz(x=X, y=Y, feature_names=["age", "dose", "rate"])
+    data = Arrays(path=path, low=0, high=23, ranges={"dose": (-5, 40)}, public_preprocessing=True).load()
+    assert (data.low.tolist(), data.high.tolist()) == ([0, -5, 0], [23, 40, 23])
+    assert data.warnings == ()
+    assert not data.unpaid_preprocessing
+
+
+def test_ranges_of_all_features_leave_nothing_to_take_from_the_data(npz: Callable[..., str]) -> None:
+    path = npz(x=X, y=Y)
+    ranges = {f"feature {i}": (-1.0, 30.0 + i) for i in range(3)}
+    data = Arrays(path=path, ranges=ranges, public_preprocessing=True).load()
+    assert data.high.tolist() == [30, 31, 32]
+    assert data.warnings == ()
+    some = Arrays(path=path, ranges={"feature 0": (-1.0, 30.0)}, public_preprocessing=True).load()
+    assert some.unpaid_preprocessing
+    assert "taken from the data" in some.warnings[0]
+    assert (some.low.tolist(), some.high.tolist()) == ([-1, 1, 2], [30, 22, 23])
+
+
+@pytest.mark.parametrize(
+    ("ranges", "said"),
+    [
+        ({"ages": (0, 30)}, "unknown feature 'ages'; allowed: age, dose, rate. Did you mean 'age'?"),
+        ({"age": (0, 20)}, "ranges: age: .* holds values from 0 to 21, outside the bounds 0 to 20 that you gave"),
+        ({"age": (30, 0)}, "ranges: age: low is 30 and high 0: every lower bound must lie below its upper bound"),
+    ],
+)
+def test_a_range_that_cannot_be_is_refused(npz: Callable[..., str], ranges: Any, said: str) -> None:
+    path = npz(x=X, y=Y, feature_names=["age", "dose", "rate"])
+    assert re.search(said, refusal(path, low=0, high=23, ranges=ranges))
+
+
+def test_features_that_nobody_can_change_are_fixed_in_the_bounds(npz: Callable[..., str]) -> None:
+    plain = Arrays(path=npz(x=X, y=Y, feature_names=["age", "dose", "rate"]), low=0, high=23).load()
+    data = plain.with_immutable(["age"])
+    assert plain.bounds.fixed is None
+    assert data.bounds.fixed is not None
+    assert data.bounds.fixed.tolist() == [True, False, False]
+    assert data.digest != plain.digest
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["sex"], "unknown feature 'sex'; allowed: age, dose, rate"),
+        (["age", "dose", "rate"], "every feature is immutable, so there is nothing to attack"),
+    ],
+)
+def test_immutable_features_that_cannot_be_are_refused(npz: Callable[..., str], names: list[str], said: str) -> None:
+    data = Arrays(path=npz(x=X, y=Y, feature_names=["age", "dose", "rate"]), low=0, high=23).load()
+    with pytest.raises(DataError, match=said):
+        data.with_immutable(names)
+
+
+def test_pixels_have_no_names_to_be_immutable_by(npz: Callable[..., str]) -> None:
+    images = Arrays(path=npz(x=X.reshape(2, 1, 3, 4), y=Y[:2]), modality="image", low=0, high=23).load()
+    with pytest.raises(DataError, match="its inputs have no names, so none can be immutable"):
+        images.with_immutable(["age"])

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from assay.errors import SpecError
+from assay.errors import DataError, SpecError
 from assay.study.spec import Study, build_study, only, read_study
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
@@ -325,3 +326,11 @@ def test_a_setting_of_a_bare_name_is_a_setting_of_that_method(file: Callable[...
 def test_radii_may_be_fractions(file: Callable[..., Path]) -> None:
     path = file(at("cohorts", "made", "recipes", "standard", "objective", value={"name": "pgd", "epsilon": "8/255"}))
     assert read_study(str(path), folder=path.parent).cohorts["made"].recipes["standard"].objective.epsilon == 8 / 255
+
+
+def test_immutable_features_belong_to_the_cohort(tiny: Callable[..., Study]) -> None:
+    data = tiny(cohort={"immutable": ["feature 1"]}).cohorts["made"].load()
+    assert data.immutable is not None
+    assert np.flatnonzero(data.immutable).tolist() == [1]
+    with pytest.raises(DataError, match="unknown feature 'age'; allowed: feature 0"):
+        tiny(cohort={"immutable": ["age"]}).cohorts["made"].load()

@@ -1,6 +1,6 @@
 """Carlini & Wagner's L2 attack (2017, arXiv:1608.04644) with binary search over the trade-off constant."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -10,7 +10,7 @@ from assay.attacks.base import Attack
 from assay.attacks.losses import margin, misclassified
 from assay.registry import register
 from assay.seeds import Draw
-from assay.threats import Threat, flat_norm
+from assay.threats import Norm, Threat, flat_norm
 
 
 @register("attack")
@@ -20,6 +20,9 @@ class CarliniWagner(Attack):
     A minimal-norm attack: run it at an infinite radius in L2 and read the distances.
     """
 
+    norms: ClassVar[tuple[Norm, ...]] = ("l2",)
+    minimal: ClassVar[bool] = True
+
     name: Literal["carlini_wagner"] = "carlini_wagner"
     steps: int = Field(default=100, ge=1)
     search_steps: int = Field(default=6, ge=1)
@@ -28,8 +31,6 @@ class CarliniWagner(Attack):
     confidence: float = Field(default=0.0, ge=0)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        if threat.norm != "l2":
-            raise ValueError("C&W minimises the L2 norm; under L∞ run PGD with its margin loss instead")
         constant = torch.full((len(x),), self.initial_constant, device=x.device, dtype=x.dtype)
         low, high = torch.zeros_like(constant), torch.full_like(constant, torch.inf)
         with torch.no_grad():

@@ -38,7 +38,7 @@ def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> I
     """Ray for the duration of a block; yields the number of workers to use.
 
     A job submitted to a cluster, or ``address``, joins that cluster. Otherwise Ray starts here, on the loopback
-    interface only, and stops with the block.
+    interface only, and stops with the block. Within such a block another one shares the same Ray.
 
     Args:
         address: ``auto``, ``host:port`` or ``ray://…``; None follows ``RAY_ADDRESS``, as submitted jobs do.
@@ -50,6 +50,9 @@ def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> I
     """
     import ray
 
+    if ray.is_initialized():
+        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cpus)
+        return
     set_defaults()
     joined = address or os.environ.get("RAY_ADDRESS")
     if joined:

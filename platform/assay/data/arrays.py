@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from assay.data.base import Dataset, Modality, Source
 from assay.errors import DataError
-from assay.registry import register
+from assay.registry import register, unknown
 
 _WANTED = "give x (records, ...) and y (records,), and if you like groups, split, feature_names and class_names"
 _BESIDE = ("y", "groups", "split")
@@ -32,6 +33,9 @@ class Arrays(Source):
     """What a record is: features, (channels, height, width), or (channels, samples)."""
     low: float | None = None
     high: float | None = None
+    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """Least and greatest valid value of single features by name, ``{age: [0, 120]}``; the others have ``low`` and
+    ``high``."""
     epsilons: tuple[float, ...] = ()
     units: str = "units of the file"
     licence: str = "unknown"
@@ -59,9 +63,9 @@ class Arrays(Source):
                 f"data file {self.path!r}: x has shape {x.shape}; it must be (records, ...) with at least one record"
             )
         self._check_axes(x)
-        low, high, warnings = bounds_of(x, self.low, self.high, path=self.path, modality=self.modality)
         unnamed = [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))] if self.modality == "tabular" else []
-        features = held.get("feature_names", unnamed)
+        features = [str(name) for name in held.get("feature_names", unnamed)]
+        low, high, warnings = self._bounds(x, features)
         found = np.unique(y)
         if "class_names" not in held and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
             raise DataError(
@@ -74,7 +78,7 @@ class Arrays(Source):
             x=x,
             y=y,
             class_names=tuple(str(name) for name in classes),
-            feature_names=tuple(str(name) for name in features),
+            feature_names=tuple(features),
             low=low,
             high=high,
             units=self.units,
@@ -83,11 +87,33 @@ class Arrays(Source):
             licence=self.licence,
             citation=self.citation,
             preprocessing="as in the file",
-            unpaid_preprocessing=not self.public_preprocessing or None in (self.low, self.high),
+            unpaid_preprocessing=not self.public_preprocessing or bool(warnings),
             warnings=warnings,
             modality=self.modality,
             official=None if held.get("split") is None else np.asarray(held["split"]).astype(str),
         )
+
+    def _bounds(self, x: np.ndarray, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        """Bounds of a valid record, and what must be said of them; see ``bounds_of``."""
+        for name in self.ranges:
+            if self.modality != "tabular" or name not in features:
+                raise DataError(f"data file {self.path!r}: ranges: {unknown('feature', name, list(features))}")
+        free = np.array([name not in self.ranges for name in features], bool)
+        if self.modality != "tabular" or not self.ranges:
+            return bounds_of(x, self.low, self.high, path=self.path, modality=self.modality)
+        low, high = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.float32)
+        warnings: tuple[str, ...] = ()
+        if free.any():
+            low[free], high[free], warnings = bounds_of(
+                x[:, free], self.low, self.high, path=self.path, modality="tabular"
+            )
+        for place in np.flatnonzero(~free):
+            name, own = features[place], slice(place, place + 1)
+            try:
+                low[own], high[own], _ = bounds_of(x[:, own], *self.ranges[name], path=self.path, modality="tabular")
+            except DataError as error:
+                raise DataError(f"ranges: {name}: {error}") from None
+        return low, high, warnings
 
     def _check_axes(self, x: np.ndarray) -> None:
         if self.modality == "tabular":

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from assay.errors import DataError
-from assay.registry import Method
+from assay.registry import Method, unknown
 from assay.threats import Bounds
 
 Modality = Literal["tabular", "image", "signal", "text"]
@@ -122,6 +122,8 @@ class Dataset:
     """What 1.0 of an input means: the unit of every ε on these data."""
     epsilons: tuple[float, ...]
     """Radii, in ``units``, at which robustness is worth asking for (L∞)."""
+    immutable: np.ndarray | None = None
+    """(features,) bool: which inputs nobody can change; None where all can be."""
     groups: np.ndarray | None = None
     """(n,) the patient or centre of each record; a group never straddles a split."""
     licence: str = "unknown"
@@ -229,8 +231,30 @@ class Dataset:
 
     @property
     def bounds(self) -> Bounds:
-        padding = self.modality == "text"
-        return Bounds(low=torch.from_numpy(self.low), high=torch.from_numpy(self.high), padding=padding)
+        return Bounds(
+            low=torch.from_numpy(self.low),
+            high=torch.from_numpy(self.high),
+            padding=self.modality == "text",
+            fixed=None if self.immutable is None else torch.from_numpy(self.immutable),
+        )
+
+    def with_immutable(self, names: Sequence[str]) -> "Dataset":
+        """The same records, of which the named features cannot be changed.
+
+        Raises:
+            DataError: there is no such feature, or none is left that can be changed.
+        """
+        if not names:
+            return self
+        if self.x.ndim != 2 or not self.feature_names:
+            raise DataError(f"{self.name}: its inputs have no names, so none can be immutable; leave immutable out")
+        for name in names:
+            if name not in self.feature_names:
+                raise DataError(f"{self.name}: {unknown('feature', name, list(self.feature_names))}")
+        immutable = np.isin(self.feature_names, names)
+        if immutable.all():
+            raise DataError(f"{self.name}: every feature is immutable, so there is nothing to attack; name fewer")
+        return replace(self, immutable=immutable)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -252,7 +276,7 @@ class Dataset:
         made = (self.modality, self.normalisation, "" if self.preparation is None else self.preparation.describe())
         sha.update(repr((*said, self.preprocessing, self.warnings, *made)).encode())
         sha.update("\n".join(self.words).encode())
-        arrays = [self.y, self.low, self.high, self.groups, self.official]
+        arrays = [self.y, self.low, self.high, self.groups, self.official, self.immutable]
         if isinstance(self.x, np.ndarray):
             arrays.append(self.x)
         else:

@@ -1,37 +1,38 @@
 """How does the model stand up to attack, and can that figure be believed?"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
-from assay.attacks.base import Attack, Attacked
+from assay.attacks.base import Attack, Judged
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
 from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
 from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
+from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, worst_case
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
-from assay.models.batches import at_once, respond
-from assay.registry import Number, register
+from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
-from assay.threats import Norm, Threat
+from assay.threats import Norm
 
-_QUANTILES = {"carlini_wagner_median_distance": 0.5, "carlini_wagner_tenth_percentile_distance": 0.1}
+_QUANTILES = {"median": 0.5, "tenth_percentile": 0.1}
+_UNBOUNDED = "unbounded"
 
 
 @register("evaluation")
 class Robustness(Evaluation):
-    """Accuracy under FGSM and PGD (cross-entropy and margin) at every ε, the per-record worst case, and C&W distances.
+    """Accuracy under attack at every ε, the per-record worst case, and the shortest changes that fool.
 
-    A record that is fooled at ε counts as fooled at every larger ε in the worst case; the curve of each attack
-    stands as it was measured, so that its checks see what really happened. Distances of C&W are L2, a threat model
-    of their own: they enter no L∞ figure.
+    FGSM, PGD through cross-entropy and through a margin loss, a longer PGD and random noise always run; ``attacks``
+    names more. A record that is fooled at ε counts as fooled at every larger ε in the worst case. Attacks that look for
+    the smallest change report its length; where they do so in another norm than ``norm``, a threat model of their own,
+    they enter no worst case.
     """
 
     name: Literal["robustness"] = "robustness"
@@ -41,52 +42,107 @@ class Robustness(Evaluation):
     steps: int = Field(default=20, ge=1)
     """Of PGD."""
     carlini_wagner: CarliniWagner = CarliniWagner()
+    attacks: tuple[choice_of("attack"), ...] = ()  # type: ignore[valid-type]
+    """More attacks: ``apgd``, ``square``, ``{name: pgd, steps: 100, restarts: 5}``."""
     records: int | None = Field(default=None, ge=10)
     """Test records that are attacked, stratified; all by default. Every figure says how many there were."""
 
     @model_validator(mode="after")
-    def _radii_fit_the_norm(self) -> "Robustness":
+    def _can_be_asked(self) -> "Robustness":
         if self.norm == "l2" and not self.epsilons:
             raise ValueError("norm l2 needs its own epsilons: those that a data set proposes are L∞ radii")
+        taken = [*self._usual(), self.carlini_wagner.label]
+        for attack in self.attacks:
+            if attack.label in taken:
+                raise ValueError(f"attacks: two are called {attack.label!r}; of {taken} each is run once: drop one")
+            if self.norm not in attack.norms and not attack.minimal:
+                raise ValueError(f"attacks: {attack.label!r} works in {' and '.join(attack.norms)}, not in {self.norm}")
+            taken.append(attack.label)
         return self
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
-        arena = _Arena.of(subject, self)
-        attacks = {
+        arena = Arena.of(subject, norm=self.norm, epsilons=self.epsilons, records=self.records)
+        missing = self._missing(arena)
+        strikes = self._strikes(arena, without=missing)
+        found = arena.curves(strikes)
+        unbounded = found.pop(_UNBOUNDED)[UNLIMITED]
+        nearest = {name: found.pop(name)[UNLIMITED] for name in list(found) if strikes[name].attack.minimal}
+        curves = found | {
+            name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
+        }
+        rows: list[Finding] = self._rows(arena, curves, strikes)
+        rows += [
+            not_applicable("robust_accuracy", why, attack=name, epsilon=epsilon, norm=self.norm)
+            for name, why in missing.items()
+            for epsilon in arena.radii
+        ]
+        rows += self._checks(arena, curves, nearest, unbounded)
+        for name, judged in nearest.items():
+            rows += self._distances(arena, strikes[name], judged)
+        return rows
+
+    def _usual(self) -> dict[str, Attack]:
+        return {
             "fgsm": FGSM(),
             "pgd_cross_entropy": PGD(steps=self.steps),
             "pgd_margin": PGD(steps=self.steps, loss="margin"),
             "pgd_doubled": PGD(steps=2 * self.steps, restarts=2),
             "random_noise": RandomNoise(),
         }
-        curves = {name: arena.curve(attack) for name, attack in attacks.items()}
-        about = {"norm": self.norm, "units": subject.space}
-        groups = subject.groups(arena.rows)
+
+    def _strikes(self, arena: Arena, *, without: Mapping[str, str]) -> dict[str, Strike]:
+        """Everything that is run, by label; what takes longest first, so that no worker is left with it at the end."""
+        surrogate = self._surrogate(arena.subject)
+        strikes = {}
+        asked = [attack for attack in self.attacks if attack.label not in without]
+        for label, attack in {**{a.label: a for a in [*asked, self.carlini_wagner]}, **self._usual()}.items():
+            norm = self.norm if self.norm in attack.norms else attack.norms[0]
+            radii = (UNLIMITED,) if attack.minimal else arena.radii
+            through = surrogate if attack.needs_surrogate else None
+            strikes[label] = Strike(attack=attack, norm=norm, radii=radii, through=through)
+        unbounded = PGD(steps=self.steps, loss="margin")
+        strikes[_UNBOUNDED] = Strike(attack=unbounded, norm=self.norm, radii=(UNLIMITED,))
+        return strikes
+
+    def _missing(self, arena: Arena) -> dict[str, str]:
+        """Attacks that cannot be run on this subject, and why."""
+        if arena.subject.train is not None:
+            return {}
+        why = "the surrogate would be trained as the model was, and Assay did not train this model"
+        return {attack.label: why for attack in self.attacks if attack.needs_surrogate}
+
+    def _surrogate(self, subject: Subject) -> nn.Module | None:
+        """The same recipe, trained on the same records from other first weights: what an attacker might have."""
+        if subject.train is None or not any(attack.needs_surrogate for attack in self.attacks):
+            return None
+        return subject.train(subject.split.train, "surrogate").to(subject.device).eval()
+
+    def _rows(self, arena: Arena, curves: Curves, strikes: Mapping[str, Strike]) -> list[Finding]:
+        about = {"norm": self.norm, "units": arena.subject.space}
 
         def row(name: str, fooled: Tensor, **conditions: Any) -> Measurement:
-            return share(name, ~fooled.cpu().numpy(), groups, seed=subject.seed, **conditions, **about)
+            withstood = ~fooled.numpy()
+            return share(name, withstood, arena.groups, seed=arena.subject.seed, **conditions, **about)
 
-        found = [
-            row("robust_accuracy", curve[epsilon].fooled, attack=name, epsilon=epsilon, **_settings(attacks[name]))
-            for name, curve in curves.items()
-            for epsilon in arena.radii
+        return [
+            *(
+                row("robust_accuracy", curve[e].fooled, attack=name, epsilon=e, **_settings(strikes[name].attack))
+                for name, curve in curves.items()
+                for e in arena.radii
+            ),
+            *(
+                row("worst_case_accuracy", fooled, epsilon=e, attacks=list(curves))
+                for e, fooled in worst_case(list(curves.values())).items()
+            ),
         ]
-        found += [
-            row("worst_case_accuracy", fooled, epsilon=epsilon, attacks=list(attacks))
-            for epsilon, fooled in worst_case(list(curves.values())).items()
-        ]
-        unlimited = Threat(norm="l2", epsilon=float("inf"), bounds=subject.bounds)
-        nearest = self.carlini_wagner.run(subject.model, arena.x, arena.y, unlimited, seed=subject.seed)
-        return [*found, *self._checks(arena, curves, nearest), *self._distances(arena, nearest)]
 
-    def _checks(self, arena: "_Arena", curves: "Curves", nearest: Attacked) -> list[Check]:
+    def _checks(self, arena: Arena, curves: Curves, nearest: Mapping[str, Judged], unbounded: Judged) -> list[Check]:
         white_box = {
             epsilon: curves["pgd_cross_entropy"][epsilon].fooled | curves["pgd_margin"][epsilon].fooled
             for epsilon in arena.radii
         }
         doubled = [checks.step_doubling(white_box[e], curves["pgd_doubled"][e].fooled, e) for e in arena.radii]
         noise = [checks.noise_loses(white_box[e], curves["random_noise"][e].fooled, e) for e in arena.radii]
-        unbounded = arena.attack(PGD(steps=self.steps, loss="margin"), float("inf"))
         gradient = [name for name in curves if name != "random_noise"]
         return [
             checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()]),
@@ -100,7 +156,7 @@ class Robustness(Evaluation):
             *checks.model_behaviour(arena.subject.model, *arena.first),
         ]
 
-    def _masking(self, arena: "_Arena", curves: "Curves") -> list[Check]:
+    def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
         """Of each attack that climbs cross-entropy, the radius at which a margin loss sees most that it does not."""
         seen, hidden = curves["pgd_margin"], curves["pgd_cross_entropy"]
         return [
@@ -114,116 +170,56 @@ class Robustness(Evaluation):
             for name in ("fgsm", "pgd_cross_entropy")
         ]
 
-    def _certificates(self, arena: "_Arena", curves: "Curves", nearest: Attacked) -> list[Check]:
+    def _certificates(self, arena: Arena, curves: Curves, nearest: Mapping[str, Judged]) -> list[Check]:
         """What interval bounds prove and what the attacks did, record by record, at every radius.
 
-        A change that is shorter than ε in L2 is so in L∞: what C&W fooled within ε counts in either norm.
+        A change that is shorter than ε in L2 is so in L∞: what any attack fooled within ε counts in either norm.
         """
         try:
             proven = {e: proven_right(arena.subject.model, arena.x, arena.y, arena.base.at(e)) for e in arena.radii}
         except UnboundableError:
             return []
         worst = worst_case(list(curves.values()))
-        found = [
-            checks.certified_is_never_fooled(proven[e], worst[e] | (nearest.fooled & (nearest.distance <= e)), e)
-            for e in arena.radii
-        ]
+        found = []
+        for epsilon in arena.radii:
+            fooled = worst[epsilon]
+            for judged in nearest.values():
+                fooled = fooled | (judged.fooled & (judged.distance <= epsilon))
+            found.append(checks.certified_is_never_fooled(proven[epsilon].cpu(), fooled, epsilon))
         return [max(found, key=lambda check: check.figure)]
 
-    def _distances(self, arena: "_Arena", nearest: Attacked) -> list[Measurement]:
-        """Shortest L2 changes that C&W found, over the records that were right to begin with."""
-        subject, attack = arena.subject, self.carlini_wagner
-        right = arena.right
+    def _distances(self, arena: Arena, strike: Strike, nearest: Judged) -> list[Measurement]:
+        """Lengths of the shortest changes that an attack found, over the records that were right to begin with."""
+        subject, name = arena.subject, strike.attack.label
+        right = arena.right.cpu()
+        names = {f"{name}_{quantile}_distance": share_ for quantile, share_ in _QUANTILES.items()}
         if not bool(right.any()):
             why = "the model classifies no record correctly to begin with"
-            return [not_applicable(name, why) for name in ("carlini_wagner_success", *_QUANTILES)]
-        fooled, distance = nearest.fooled[right].cpu().numpy(), nearest.distance[right].cpu().double().numpy()
-        about = {"attack": attack.name, "norm": "l2", "units": subject.space, **_settings(attack)}
-        groups = subject.groups(arena.rows)
-        own = None if groups is None else groups[right.cpu().numpy()]
-        found = [share("carlini_wagner_success", fooled, own, seed=subject.seed, **about)]
-        for name, q in _QUANTILES.items():
+            return [not_applicable(one, why) for one in (f"{name}_success", *names)]
+        fooled, distance = nearest.fooled[right].numpy(), nearest.distance[right].double().numpy()
+        about = {"attack": name, "norm": strike.norm, "units": subject.space, **_settings(strike.attack)}
+        own = None if arena.groups is None else arena.groups[right.numpy()]
+        found = [share(f"{name}_success", fooled, own, seed=subject.seed, **about)]
+        shared: dict[str, Any] = {"unit": subject.dataset.units, "n": len(distance), "conditions": about}
+        for one, q in names.items():
             value = float(np.quantile(distance, q, method="inverted_cdf"))
-            found.append(
-                Measurement(name=name, value=value, unit=subject.dataset.units, n=len(distance), conditions=about)
-                if np.isfinite(value)
-                else Measurement(
-                    name=name,
-                    status="abstained",
-                    unit=subject.dataset.units,
-                    n=len(distance),
-                    conditions=about,
-                    warnings=(
-                        f"the attack failed on {1 - fooled.mean():.0%} of the records, so the quantile is unknown",
-                    ),
-                )
-            )
+            if np.isfinite(value):
+                found.append(Measurement(name=one, value=value, **shared))
+            else:
+                why = f"the attack failed on {1 - fooled.mean():.0%} of the records, so the quantile is unknown"
+                found.append(Measurement(name=one, status="abstained", warnings=(why,), **shared))
         return found
 
 
-Curve = dict[float, Attacked]
-Curves = dict[str, Curve]
-
-
-def worst_case(curves: list[Curve]) -> dict[float, Tensor]:
-    """Which records any attack of one threat model fooled at each ε or at a smaller one."""
-    radii = sorted({epsilon for curve in curves for epsilon in curve})
-    worst: dict[float, Tensor] = {}
-    so_far: Tensor | None = None
-    for epsilon in radii:
-        for curve in curves:
-            if epsilon in curve:
-                so_far = curve[epsilon].fooled if so_far is None else so_far | curve[epsilon].fooled
-        assert so_far is not None
-        worst[epsilon] = so_far
-    return worst
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Arena:
-    """One model, its test records, and the radii at which they are attacked."""
-
-    subject: Subject
-    rows: np.ndarray
-    """Their positions in the data set."""
-    x: Tensor
-    y: Tensor
-    base: Threat
-    radii: tuple[float, ...]
-
-    @classmethod
-    def of(cls, subject: Subject, settings: Robustness) -> "_Arena":
-        rows = subject.chosen(subject.split.test, settings.records)
-        x, y = subject.records(rows)
-        return cls(
-            subject=subject,
-            rows=rows,
-            x=x,
-            y=y,
-            base=Threat(norm=settings.norm, epsilon=0.0, bounds=subject.bounds),
-            radii=tuple(sorted({0.0, *(settings.epsilons or subject.dataset.epsilons)})),
-        )
-
-    @property
-    def right(self) -> Tensor:
-        """Which records the model classifies correctly as they are, (n,)."""
-        return respond(self.subject.model, self.x).argmax(1) == self.y
-
-    @property
-    def first(self) -> tuple[Tensor, Tensor]:
-        """As many records, and their labels, as the model can take at once."""
-        most = at_once(tuple(self.x.shape[1:]))
-        return self.x[:most], self.y[:most]
-
-    @property
-    def clean(self) -> float:
-        return float(self.right.double().mean())
-
-    def attack(self, attack: Attack, epsilon: float) -> Attacked:
-        return attack.run(self.subject.model, self.x, self.y, self.base.at(epsilon), seed=self.subject.seed)
-
-    def curve(self, attack: Attack) -> Curve:
-        return {epsilon: self.attack(attack, epsilon) for epsilon in self.radii}
+def _within(arena: Arena, nearest: Judged) -> Curve:
+    """The curve of an attack that looked for the smallest change: fooled at every radius that reaches it."""
+    wrong = ~arena.right.cpu()
+    found = {}
+    for epsilon in arena.radii:
+        fooled = wrong | (nearest.fooled & (nearest.distance <= epsilon))
+        distance = nearest.distance.masked_fill(wrong, 0.0).masked_fill(~fooled, UNLIMITED)
+        found[epsilon] = Judged(fooled=fooled, distance=distance, invalid=nearest.invalid)
+    return found
 
 
 def _settings(attack: Attack) -> dict[str, Any]:

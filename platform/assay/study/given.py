@@ -13,6 +13,7 @@ from assay.data.base import Dataset
 from assay.data.splits import split
 from assay.errors import CheckpointError, SpecError
 from assay.evaluations.base import Subject
+from assay.executors import Executor, LocalExecutor
 from assay.models.base import Architecture
 from assay.registry import as_number
 from assay.results import TrialRecord
@@ -25,12 +26,15 @@ from assay.training.checkpoints import load_weights, read_weights, to_bytes
 RECIPE = "given"
 
 
-def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, seed: int) -> Study:
+def given_study(
+    name: str, *, model: str, data: Mapping[str, Any], threat: str, seed: int, immutable: tuple[str, ...] = ()
+) -> Study:
     """The study that asks everything of one given model.
 
     Args:
         model: ``package.module:factory``.
         data: settings of the ``arrays`` data set.
+        immutable: features that nobody can change.
         threat: ``linf``, ``l2``, or with radii: ``linf:0.05,0.1,0.2`` or ``linf:8/255``.
 
     Raises:
@@ -49,6 +53,7 @@ def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, 
         "dataset": {"name": "arrays", **data},
         "model": {"name": "imported", "factory": model},
         "recipes": {RECIPE: {}},
+        "immutable": immutable,
         "evaluations": [
             "accuracy",
             {"name": "robustness", "norm": norm, "epsilons": epsilons},
@@ -75,9 +80,18 @@ def given_study(name: str, *, model: str, data: Mapping[str, Any], threat: str, 
 
 
 def evaluate_given(
-    study: Study, dataset: Dataset, store: Store, weights: str, *, environment: Mapping[str, Any]
+    study: Study,
+    dataset: Dataset,
+    store: Store,
+    weights: str,
+    *,
+    environment: Mapping[str, Any],
+    executor: Executor | None = None,
 ) -> TrialRecord:
     """Ask everything of the given model on all records of the study's data set, and store the answers.
+
+    Args:
+        executor: its workers share the records; this process alone by default.
 
     Raises:
         CheckpointError: the weights cannot be read, or the model cannot take the records.
@@ -100,6 +114,7 @@ def evaluate_given(
         log=None,
         seed=seeds.derive(study.seed, "given"),
         device=device(),
+        executor=executor or LocalExecutor(),
     )
     trial = _name(study, dataset, cohort.model, tensors)
     with store.locked():

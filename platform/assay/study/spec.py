@@ -56,13 +56,16 @@ class Cohort(Settings):
     records: int | None = Field(default=None, ge=2)
     """About so many records of the data set, stratified, for a quick look; all by default."""
 
+    immutable: tuple[str, ...] = ()
+    """Features that nobody can change, a patient's age: attacks, adversarial training and certificates leave them."""
+
     def load(self) -> Dataset:
         """The data of this cohort.
 
         Raises:
             DataError: they are absent or unusable.
         """
-        dataset = self.dataset.load()
+        dataset = self.dataset.load().with_immutable(self.immutable)
         return dataset if self.records is None else sampled(dataset, self.records, seed=0)
 
     @model_validator(mode="after")

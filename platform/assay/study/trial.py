@@ -156,14 +156,14 @@ def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Tr
     """Train, unless it was trained already, and evaluate. A failure is a record that says why, not an exception.
 
     Args:
-        executor: hosts the clients of a federated recipe.
+        executor: hosts the clients of a federated recipe, and its workers share the records of an evaluation.
         trained: the result of ``train_trial``, if it was called before.
     """
     torch.set_num_threads(trial.threads)
     started = time.perf_counter()
     try:
         trained = trained or train_trial(trial, executor, dataset)
-        measurements = evaluate(trial, dataset, trained)
+        measurements = evaluate(trial, dataset, trained, executor)
     except Exception as error:
         why = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
         return trial.record(error=why, seconds=time.perf_counter() - started)
@@ -275,8 +275,8 @@ def train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, **settings: An
     return in_stages(trial.recipe, train)
 
 
-def evaluate(trial: Trial, dataset: Dataset, trained: Trained) -> list[Measurement]:
-    """Ask every question of a trained model."""
+def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executor) -> list[Measurement]:
+    """Ask every question of a trained model; the answers do not depend on the executor."""
     dataset, parts = prepared(trial, dataset)
     model, log = trained.open(network_of(trial, dataset))
     return ask(
@@ -290,6 +290,7 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained) -> list[Measureme
             seed=trial.trial_seed,
             device=device(),
             train=partial(_train_again, trial, dataset),
+            executor=executor,
         ),
     )
 

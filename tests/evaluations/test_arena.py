@@ -1,0 +1,111 @@
+"""Records that are attacked in pieces: the pieces are the same, and so is the result, whoever works on them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from assay.attacks.pgd import PGD
+from assay.attacks.random_noise import RandomNoise
+from assay.data.base import Dataset
+from assay.evaluations import arena
+from assay.evaluations.arena import UNLIMITED, Arena, Curves, Strike
+from assay.evaluations.base import Subject
+from assay.executors import LocalExecutor, Outcome
+
+Make = Callable[..., Subject]
+STRIKES = {
+    "pgd": Strike(attack=PGD(steps=3, restarts=2), norm="linf", radii=(0.0, 0.1, 0.3)),
+    "noise": Strike(attack=RandomNoise(samples=2), norm="l2", radii=(0.5, UNLIMITED)),
+}
+
+
+class Backwards(LocalExecutor):
+    """Finishes the last item first, and remembers which items there were."""
+
+    workers = 3
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
+        self.items = list(items)
+        yield from reversed(list(super().map(fn, self.items, shared)))
+
+
+class Dying(LocalExecutor):
+    def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
+        yield Outcome(index=1, error="its worker died 2 times")
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena, "SHARD", 16)
+
+
+def ground(make: Make, trained: nn.Module, wdbc: Dataset, **settings: Any) -> Arena:
+    about = {"low": wdbc.low, "high": wdbc.high}
+    subject = make(trained, wdbc.x[:40], wdbc.y[:40], about=about, **settings)
+    return Arena.of(subject, norm="linf", epsilons=(0.1, 0.3), records=None)
+
+
+def same(one: Curves, other: Curves) -> bool:
+    return all(
+        torch.equal(one[name][e].fooled, other[name][e].fooled)
+        and torch.equal(one[name][e].distance, other[name][e].distance)
+        for name, strike in STRIKES.items()
+        for e in strike.radii
+    )
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_result_does_not_depend_on_who_works_or_in_which_order(
+    make: Make, trained: nn.Module, wdbc: Dataset
+) -> None:
+    backwards = Backwards()
+    alone = ground(make, trained, wdbc).curves(STRIKES)
+    assert same(alone, ground(make, trained, wdbc, executor=backwards).curves(STRIKES))
+    assert sorted(backwards.items) == [(name, start) for name in ("noise", "pgd") for start in (0, 16, 32)]
+    assert {name: len(curve[max(curve)].fooled) for name, curve in alone.items()} == {"pgd": 40, "noise": 40}
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_pieces_are_joined_in_the_order_of_the_records(make: Make) -> None:
+    """A record falls exactly where the radius reaches its distance to the threshold."""
+    model = nn.Linear(1, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0], [1.0]]))
+        model.bias.zero_()
+    x = np.random.default_rng(0).permutation(np.linspace(-1, 1, 50))[:, None].astype(np.float32)
+    subject = make(model, x, (x[:, 0] > 0).astype(int), executor=Backwards())
+    strikes = {"pgd": Strike(attack=PGD(loss="margin"), norm="linf", radii=(0.0, 0.5))}
+    found = Arena.of(subject, norm="linf", epsilons=(0.5,), records=None).curves(strikes)
+    assert np.array_equal(found["pgd"][0.5].fooled.numpy(), np.abs(x[:, 0]) < 0.5)
+    assert not found["pgd"][0.0].fooled.any()
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_piece_that_kills_its_workers_is_named(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
+    with pytest.raises(RuntimeError, match="pgd on records 16 to 31: its worker died 2 times"):
+        ground(make, trained, wdbc, executor=Dying()).curves(STRIKES)
+
+
+def test_an_attack_looks_through_the_network_it_is_given(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
+    """Through a network whose gradient points the other way, steps lead away from the boundary."""
+
+    class Reversed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -trained(x)
+
+    field = ground(make, trained, wdbc)
+    attack = PGD(steps=3, loss="margin")
+    strikes = {
+        "own": Strike(attack=attack, norm="linf", radii=(0.3,)),
+        "astray": Strike(attack=attack, norm="linf", radii=(0.3,), through=Reversed()),
+    }
+    found = field.curves(strikes)
+    assert found["own"][0.3].fooled.sum() > found["astray"][0.3].fooled.sum()
+    assert found["astray"][0.3].fooled.sum() <= (~field.right).sum()
