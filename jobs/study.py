@@ -44,13 +44,15 @@ def main(
 
 
 def _print_plan(study: "Study") -> None:
-    from assay.study.plan import forecast
+    from assay.study.plan import evaluation_costs, forecast
 
     rows = [
         (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", f.spends)
         for f in forecast(study)
     ]
     console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
+    for cohort, said in evaluation_costs(study):
+        console.print(f"{cohort}, each trial: {said}", highlight=False)
     console.print(f"{sum(int(row[2]) for row in rows)} trials; nothing was run")
 
 

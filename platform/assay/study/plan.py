@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from assay.data.base import Dataset
 from assay.data.splits import keeps_official, split
@@ -76,15 +77,25 @@ def forecast(study: Study) -> Iterator[Forecast]:
         SpecError: there is nothing to train on, or there are more clients than records.
     """
     for name, cohort in study.cohorts.items():
-        runs, records = _extent(study, cohort)
+        extent = _extent(study, cohort)
         for recipe_name, recipe in cohort.recipes.items():
             yield Forecast(
                 cohort=name,
                 recipe=recipe_name,
-                trials=runs * study.split.repeats,
-                records=records,
-                spends=_spends(recipe, records),
+                trials=extent.runs * study.split.repeats,
+                records=extent.train,
+                spends=_spends(recipe, extent.train),
             )
+
+
+def evaluation_costs(study: Study) -> Iterator[tuple[str, str]]:
+    """Of each cohort, what a costly evaluation would take a trial, in words. Works where the data are absent."""
+    for name, cohort in study.cohorts.items():
+        tested = _extent(study, cohort).test
+        for evaluation in cohort.evaluations:
+            said = "" if tested is None else evaluation.forecast(tested)
+            if said:
+                yield name, said
 
 
 def _needs_folds(study: Study) -> None:
@@ -92,8 +103,17 @@ def _needs_folds(study: Study) -> None:
         raise SpecError(f"split.folds is {study.split.folds}: training needs at least 2 folds")
 
 
-def _extent(study: Study, cohort: Cohort) -> tuple[int, int | None]:
-    """Trials of one repeat, and training records of each; None where the data are absent and their number unknown."""
+class _Extent(NamedTuple):
+    """How much there is of a cohort; None where the data are absent and their number unknown."""
+
+    runs: int
+    """Trials of one repeat."""
+    train: int | None
+    """Training records of each."""
+    test: int | None
+
+
+def _extent(study: Study, cohort: Cohort) -> _Extent:
     source, settings = cohort.dataset, study.split
     train, total, official = source.official_train, source.records, source.official_train is not None
     if cohort.records is not None or (train is None and total is None):
@@ -103,15 +123,20 @@ def _extent(study: Study, cohort: Cohort) -> tuple[int, int | None]:
             dataset = None
         if dataset is not None and (settings.folds > 1 or keeps_official(dataset, settings)):
             rows = split(dataset, settings, fold=0, repeat=0, seed=study.seed)
-            return (1 if keeps_official(dataset, settings) else settings.folds), len(rows.train)
+            runs = 1 if keeps_official(dataset, settings) else settings.folds
+            return _Extent(runs, len(rows.train), len(rows.test))
         total, train, official = None, None, False
     if official and settings.official == "keep":
-        return 1, None if train is None else round(train * (1 - settings.calibration))
+        assert train is not None
+        # Some official splits have validation records too, which belong to neither.
+        tested = None if total is None else total - train
+        return _Extent(1, round(train * (1 - settings.calibration)), tested)
     _needs_folds(study)
     if total is None:
-        return settings.folds, None
+        return _Extent(settings.folds, None, None)
     outside = total - total // settings.folds
-    return settings.folds, round(outside * (1 - settings.validation - settings.calibration))
+    learning = round(outside * (1 - settings.validation - settings.calibration))
+    return _Extent(settings.folds, learning, total - outside)
 
 
 def _spends(recipe: Recipe, records: int | None) -> str:
