@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from assay.report.scorecard import Cell
+    from assay.report.cells import Cell
     from assay.statistics import Design
     from assay.study.spec import Study
     from assay.study.store import Store
@@ -63,8 +63,8 @@ def _mark(cell: "Cell") -> str:
 
 def print_scorecards(study: "Study", store: "Store") -> None:
     """The scorecard of each cohort, as the report shows it."""
-    from assay.report.page import cell_text, design_text, interval_text, records_text
     from assay.report.scorecard import scorecard
+    from assay.report.words import cell_text, design_text, interval_text, records_text
 
     frame = store.frame()
     shown = ("accuracy", "f1", "auroc", "robust", "epsilon", "membership", "insertion", "seconds")

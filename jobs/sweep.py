@@ -89,8 +89,8 @@ def main(
 
 def _print(sweep: "Sweep", found: "pd.DataFrame", swept: "Swept", radius: float) -> None:
     """The Pareto front, and what the sweep took."""
-    from assay.report.page import shown
     from assay.report.sweep import goals
+    from assay.report.words import shown
     from assay.threats import radius_text
 
     wanted = goals(found)

@@ -234,6 +234,135 @@ def seeds(
     return fill(official, tmp_path_factory.mktemp("seeds"), of_seeds, of_seeds)
 
 
+ARMED: dict[str, Any] = {
+    "standard": {},
+    "pgd_weak": {"objective": {"name": "pgd", "epsilon": 0.1}},
+    "pgd_strong": {"objective": {"name": "pgd", "epsilon": 0.3}},
+    "backdoor_5": {"data": [{"name": "backdoor", "share": 0.05}]},
+    "backdoor_10": {"data": [{"name": "backdoor", "share": 0.1}]},
+    "cleaned_5": {"data": [{"name": "backdoor", "share": 0.05}, "spectral_signatures"]},
+    "cleaned_10": {"data": [{"name": "backdoor", "share": 0.1}, "spectral_signatures"]},
+    "cleaned_0": {"data": ["spectral_signatures"]},
+    "collision": {"data": [{"name": "feature_collision", "epsilon": 0.1}]},
+}
+# What each attack takes away at radius 1, the strongest last.
+ATTACKS = {
+    **{"random_noise": 0.2, "fgsm": 0.9, "transfer": 0.5, "square": 1.0, "pgd_cross_entropy": 1.1, "pgd_margin": 1.2},
+    **{"pgd_doubled": 1.25, "pgd_100x5": 1.3, "apgd_ce": 1.32, "apgd_dlr": 1.34, "fab": 1.36, "autoattack": 1.4},
+}
+
+
+def under_attack(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
+    """What evaluations of attacks, certificates and poison would have found; ``base`` is the accuracy."""
+
+    def measured(name: str, value: float, unit: str = "fraction", **conditions: Any) -> Measurement:
+        return Measurement(
+            name=name, value=value, unit=unit, n=20, low=value - 0.1, high=value + 0.1, conditions=conditions
+        )
+
+    yield measured("accuracy", base)
+    yield from _attacked(recipe, fold, base, measured)
+    yield from _certified(recipe, base, measured)
+    yield from _poisoned(recipe, base, measured)
+
+
+def _attacked(recipe: str, fold: int, base: float, measured: Callable[..., Measurement]) -> Iterator[Measurement]:
+    suspect = recipe == "pgd_weak" and fold > 0
+    labels = [*ATTACKS, *(["pgd_straight_through"] if suspect else [])]
+    for epsilon in RADII:
+        about = {"epsilon": epsilon, "norm": "linf"}
+        for attack, harm in ATTACKS.items():
+            if attack == "transfer" and recipe == "collision":
+                yield Measurement(
+                    name="robust_accuracy",
+                    status="not_applicable",
+                    conditions={"attack": attack, **about},
+                    warnings=("there is no surrogate",),
+                )
+            else:
+                yield measured("robust_accuracy", max(0.0, base - harm * epsilon), attack=attack, **about)
+        worst = max(0.0, base - 1.5 * epsilon)
+        left = worst / 2 if suspect and epsilon else worst
+        if suspect:
+            yield measured("worst_case_before_adaptive", worst, attacks=[*ATTACKS], **about)
+            yield measured("robust_accuracy", left, attack="pgd_straight_through", **about)
+        yield measured("worst_case_accuracy", left, attacks=labels, **about)
+    yield check("zero_gradients", "worst_case_accuracy", "fail" if suspect else "pass", 0.4)
+    yield check("step_doubling", "worst_case_accuracy", "warn" if recipe == "collision" else "pass", 0.02)
+    yield measured("deepfool_median_distance", 0.4, "units", attack="deepfool", norm="l2")
+    yield measured("fab_median_distance", 0.2, "units", attack="fab", norm="linf")
+    yield measured("patch_accuracy", base - 0.3, attack="adversarial_patch", share=0.05)
+    yield measured("patch_accuracy", base, attack="none", share=0.0)
+
+
+def _certified(recipe: str, base: float, measured: Callable[..., Measurement]) -> Iterator[Measurement]:
+    for epsilon in RADII[1:]:
+        about = {"epsilon": epsilon, "norm": "linf", "method": "interval bounds"}
+        if recipe == "standard":
+            yield Measurement(
+                name="certified_accuracy", status="not_applicable", conditions=about, warnings=("no bound is known",)
+            )
+        else:
+            yield measured("certified_accuracy", max(0.0, base - 2 * epsilon), holds_for="this model", **about)
+    if recipe != "pgd_strong":
+        return
+    for sigma in (0.25, 0.5):
+        noise = {"sigma": sigma, "norm": "l2", "method": "randomised smoothing"}
+        for epsilon in (0.5, 1.0):
+            value = base - 0.3 * epsilon - sigma / 10
+            yield measured("certified_accuracy", value, epsilon=epsilon, holds_for="the smoothed model", **noise)
+            yield measured("smoothed_robust_accuracy", value + 0.1, epsilon=epsilon, attack="pgd", **noise)
+        yield measured("smoothed_accuracy", base - sigma / 10, **noise)
+        yield measured("smoothed_abstention", sigma / 10, **noise)
+
+
+def _poisoned(recipe: str, base: float, measured: Callable[..., Measurement]) -> Iterator[Measurement]:
+    kind, _, share = recipe.partition("_")
+    if kind in ("backdoor", "cleaned") and share != "0":
+        success = 0.95 if kind == "backdoor" else 0.2
+        yield measured("backdoor_success", success, share=int(share) / 100, planted=True)
+        yield measured("undefended_backdoor_success", 0.95)
+        yield measured("backdoor_base_rate", 0.03)
+        yield measured("tampered_share", int(share) / 100)
+    else:
+        yield Measurement(name="backdoor_success", status="not_applicable", warnings=("no backdoor is planted",))
+    if kind == "cleaned":
+        yield measured("removed_share", 0.15)
+        yield measured("sanitation_precision", 0.6)
+        yield measured("sanitation_precision", 0.1, treatment="another filter")
+        yield measured("sanitation_recall", 0.9)
+    if kind == "collision":
+        yield measured("collision_success", 0.4)
+
+
+@pytest.fixture(scope="session")
+def armed(study: MakeStudy) -> Study:
+    """A study of attacks, certificates and poison."""
+    return study(ARMED)
+
+
+@pytest.fixture(scope="session")
+def arsenal(
+    armed: Study,
+    trial: Callable[..., TrialRecord],
+    fill: Callable[..., Store],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Store:
+    """The store of that study, finished."""
+    records = [
+        trial(recipe, fold, measurements=tuple(under_attack(recipe, fold, 0.9 - place / 50)))
+        for place, recipe in enumerate(ARMED)
+        for fold in range(3)
+    ]
+    return fill(armed, tmp_path_factory.mktemp("arsenal"), records, records)
+
+
+@pytest.fixture(scope="session")
+def card_of_arsenal(armed: Study, arsenal: Store) -> Scorecard:
+    """Its scorecard."""
+    return scorecard(armed, "made", arsenal.frame())
+
+
 @pytest.fixture(scope="session")
 def card_of_seeds(official: Study, seeds: Store) -> Scorecard:
     """Its scorecard."""

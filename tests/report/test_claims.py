@@ -87,10 +87,29 @@ def test_what_was_not_measured_is_not_tested_and_says_why() -> None:
 
 def test_every_claim_of_the_study_is_there_and_has_a_range() -> None:
     claims = read_claims()
-    assert len({claim.id for claim in claims}) == len(claims) == 15
+    assert len({claim.id for claim in claims}) == len(claims) == 24
     for claim in claims:
         assert claim.not_tested or claimed_text(claim)
     assert shown(0.1234, claims[0]) == "12.3%"
+
+
+def test_a_recipe_is_found_under_the_name_that_its_study_gives_it() -> None:
+    terms = ({"recipe": "standard", "name": "accuracy"}, {"recipe": ["pgd", "pgd_4"], "name": "accuracy"})
+    claim = Claim(id="x", says="x", quantity="difference", terms=terms, claimed=(0.08, 0.12))
+    named = judge(claim, frame(standard=STANDARD, pgd_4=TEN_LOWER), reference_epsilon=0.1, design=FOLDS)
+    assert named.verdict == "holds"
+    # The first name that the cohort has is meant, and no mixture of both.
+    both = judge(claim, frame(standard=STANDARD, pgd=STANDARD, pgd_4=TEN_LOWER), reference_epsilon=0.1, design=FOLDS)
+    assert both.measured is not None and both.measured.mean == pytest.approx(0.0)
+    neither = judge(claim, frame(standard=STANDARD), reference_epsilon=0.1, design=FOLDS)
+    assert neither.why == "no recipe pgd in this cohort"
+
+
+def test_a_claim_that_is_not_the_studys_names_its_source() -> None:
+    for claim in read_claims():
+        assert claim.source == "the reproduced study" or any(
+            year in claim.source for year in ("2017", "2018", "2019", "2020")
+        )
 
 
 SEEDS = Design(folds=1, repeats=5, official=True)

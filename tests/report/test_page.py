@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from assay.report.evidence import columns
-from assay.report.page import Publisher, cell_text, comparison_text, described, interval_text, publish, shown
-from assay.report.scorecard import Cell, Scorecard
+from assay.report.evidence import Conditions, columns
+from assay.report.page import Publisher, publish
+from assay.report.scorecard import Scorecard
+from assay.report.words import cell_text, comparison_text, interval_text
 from assay.results import Measurement, TrialRecord
-from assay.statistics import Comparison, Summary
 from assay.study.plan import load_datasets, plan
 from assay.study.run import write_study
 from assay.study.spec import Study
@@ -26,7 +26,7 @@ MakeStudy = Callable[..., Study]
 Fill = Callable[..., Store]
 Trial = Callable[..., TrialRecord]
 
-COLUMNS = {column.key: column for column in columns(0.3)}
+COLUMNS = {column.key: column for column in columns(Conditions(epsilon=0.3))}
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
 
@@ -230,71 +230,6 @@ def test_a_page_is_replaced_as_the_study_grows(study: MakeStudy, fill: Fill, tri
     assert "1 of 3 trials finished" in Tags(store.read_text("report.html")).text
 
 
-@pytest.mark.parametrize("key", [key for key, column in COLUMNS.items() if column.estimated])
-def test_intervals_stay_within_what_is_possible(key: str) -> None:
-    column = COLUMNS[key]
-    text = interval_text(Cell(summary=Summary(mean=0.5, deviation=1, low=-7.0, high=8.0, count=3)), column)
-    low, high = (float(end) for end in text.split(" – "))
-    scale = 100 if column.unit == "percent" else 1
-    assert low == scale * column.least
-    assert high == scale * min(column.most, 8.0)
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (0.1234, "percent", "12.3%"),
-        (1.0, "percent", "100.0%"),
-        (0.1234, "number", "0.12"),
-        (12345.6, "number", "1.23e+04"),
-        (-0.5, "number", "-0.50"),
-        (1.234, "seconds", "1.23 s"),
-        (float("nan"), "percent", "–"),
-    ],
-)
-def test_figures_have_as_many_digits_as_a_reader_can_use(value: float, unit: str, text: str) -> None:
-    assert shown(value, unit) == text
-
-
-@pytest.mark.parametrize(
-    ("cell", "key", "text"),
-    [
-        (Cell(summary=None, why="the recipe is not private (ε = ∞)"), "epsilon", "∞"),
-        (Cell(summary=None, why="no trial has finished"), "epsilon", "–"),
-        (Cell(summary=None, why="not private"), "accuracy", "–"),
-        (Cell(summary=None, why="δ above 1/n", failed=True), "epsilon", "failed"),
-        (Cell(summary=Summary(mean=0.5, deviation=0, low=0, high=1, count=2)), "accuracy", "50.0%"),
-    ],
-)
-def test_what_is_missing_is_never_zero(cell: Cell, key: str, text: str) -> None:
-    assert cell_text(cell, COLUMNS[key]) == text
-
-
-def test_differences_are_in_points_with_their_interval() -> None:
-    found = Comparison(
-        difference=-0.0312, low=-0.05, high=0.0123, p=0.1, p_holm=0.2, effect=-1, detectable=0.02, count=5
-    )
-    assert comparison_text(found, COLUMNS["accuracy"]) == "-3.1 points (-5.0 to +1.2)"
-    assert comparison_text(found, COLUMNS["auroc"]) == "-0.031 (-0.050 to +0.012)"
-
-
-def test_recipes_are_told_in_words(study: MakeStudy) -> None:
-    asked = study(
-        {
-            "both": {
-                "objective": {"name": "pgd", "epsilon": 0.3},
-                "privacy": {"epsilon": 8},
-                "federation": {"clients": 3, "rounds": 7},
-                "training": {"batch_size": 32},
-            }
-        }
-    )
-    assert described(asked, "made", "both") == (
-        "objective pgd (epsilon 0.3, steps 7, relative step 2.5, norm linf); DP-SGD to ε = 8, δ = 1e-05, clipping 1; "
-        "fedavg over 3 clients (iid), 7 rounds of 2 epochs; batches of 32, adam at 0.001"
-    )
-
-
 # What a browser makes of it.
 
 FLAGS = [
@@ -343,9 +278,9 @@ def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str
     assert visit.errors == []
     assert visit.requests == [visit.address]
     plots = visit.page.locator(".js-plotly-plot")
-    assert plots.count() == 8
-    assert visit.page.locator(".plotly-graph-div").count() == 8
-    for number in range(8):
+    assert plots.count() == 7
+    assert visit.page.locator(".plotly-graph-div").count() == 7
+    for number in range(7):
         assert plots.nth(number).locator(".main-svg").count() >= 1
         box = plots.nth(number).bounding_box()
         assert box["width"] > 300
@@ -360,7 +295,7 @@ def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str
         "Faithfulness of explanations",
         "Cost",
         "Significance",
-        "The claims of the reproduced study",
+        "The claims of the reproduced study and its field",
         "Checks",
         "How it was run",
     ]
@@ -381,7 +316,7 @@ def test_a_browser_shows_an_unfinished_study(
 ) -> None:
     visit = Visit(browser, tmp_path, render(study(), [trial("standard", 0)]))
     assert visit.errors == []
-    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 7
+    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 6
     assert visit.page.locator(".notice").is_visible()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     visit.page.close()
@@ -469,6 +404,49 @@ def test_a_study_of_two_kinds_says_which_cohort_is_which(
 def test_a_browser_draws_shift_and_fail_safe(browser: Any, page_of_seeds: str, tmp_path: Path) -> None:
     visit = Visit(browser, tmp_path, page_of_seeds)
     assert visit.errors == []
-    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 12
+    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 11
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    visit.page.close()
+
+
+# Attacks, certificates and poison.
+
+
+@pytest.fixture(scope="module")
+def page_of_arsenal(armed: Study, arsenal: Store) -> str:
+    return write(armed, arsenal)
+
+
+def test_every_attack_and_every_reason_is_there(page_of_arsenal: str) -> None:
+    text = Tags(page_of_arsenal).text
+    for words in ("pgd 100x5", "apgd dlr", "autoattack", "deepfool, median distance (L2)", "adversarial patch, 5 % of"):
+        assert words in text
+    assert "collision, transfer: there is no surrogate" in text
+    assert "The certificate holds for this model." in text
+    assert "The certificate holds for the smoothed model." in text
+    assert "Without one: standard (no bound is known)." in text
+    assert "no adaptive attack was run" in text
+
+
+def test_both_figures_of_a_suspicion_are_there(page_of_arsenal: str) -> None:
+    (row,) = re.findall(r"<tr>(?:(?!</tr>).)*zero gradients</td><td>0\.3</td>.*?</tr>", page_of_arsenal, re.DOTALL)
+    assert "43.0% " in row
+    assert "21.5% " in row
+    assert "pgd straight through 21.5 %" in row
+
+
+def test_sections_of_the_arsenal_stand_in_the_order_of_their_links(page_of_arsenal: str, page: str) -> None:
+    tags = Tags(page_of_arsenal)
+    places = [attributes["id"] for tag, attributes in tags.tags if tag == "h2" and "id" in attributes]
+    links = [attributes["href"].removeprefix("#") for attributes in tags.all("a")]
+    assert [place for place in places if place in links] == [link for link in dict.fromkeys(links) if link in places]
+    assert "made-poisoning" in places
+    assert "made-poisoning" not in page
+
+
+def test_a_browser_draws_the_arsenal(browser: Any, page_of_arsenal: str, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, page_of_arsenal)
+    assert visit.errors == []
+    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 11
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     visit.page.close()

@@ -11,8 +11,10 @@ import pytest
 
 from assay import statistics
 from assay.data.base import Source
-from assay.report.page import records_text
-from assay.report.scorecard import Scorecard, design_of, everything, runs_of, scorecard, select, share_tested, table
+from assay.report.lines import everything
+from assay.report.rows import runs_of, select, table
+from assay.report.scorecard import Scorecard, design_of, scorecard, share_tested
+from assay.report.words import records_text
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Design
 from assay.study.spec import Study
@@ -192,6 +194,9 @@ def test_everything_measured_is_a_line_for_each_condition(whole: Store) -> None:
     assert set(lines["epsilon", ""].by_recipe) == {"private"}
     assert ("robust_accuracy", "attack fgsm, epsilon 0.1") in lines
     assert not [name for name, _ in lines if name.startswith("check.")]
+    frame = whole.frame()
+    measured = frame[(frame["status"] == "measured") & ~frame["name"].str.startswith("check.")]
+    assert list(dict.fromkeys(name for name, _ in lines)) == list(dict.fromkeys(measured["name"]))
 
 
 def test_rows_are_selected_by_their_conditions(whole: Store) -> None:
@@ -281,6 +286,41 @@ def test_columns_that_no_trial_was_asked_for_are_left_out(card: Scorecard, card_
     assert len(card_of_seeds.evidence) == len(card.evidence) + len(optional)
     assert card_of_seeds.cells["standard", "conformal"].summary.mean == pytest.approx(0.91)
     assert card_of_seeds.cells["standard", "f1"].summary.mean == pytest.approx(0.815)
+
+
+def test_columns_of_patches_smoothing_and_poison_stand_where_they_apply(
+    card: Scorecard, card_of_arsenal: Scorecard
+) -> None:
+    keys = {"smoothed", "patch", "backdoor", "collision"}
+    assert not keys & {column.key for column in card.evidence}
+    assert keys < {column.key for column in card_of_arsenal.evidence}
+    means = {key: cell.summary.mean for key, cell in card_of_arsenal.cells.items() if cell.summary is not None}
+    # At one noise level and the middle one of its radii: never a mean over several.
+    assert means["pgd_strong", "smoothed"] == pytest.approx(0.86 - 0.3 - 0.025)
+    assert means["standard", "patch"] == pytest.approx(0.6)
+    assert means["cleaned_5", "backdoor"] == pytest.approx(0.2)
+    assert card_of_arsenal.cells["standard", "backdoor"].why == "no backdoor is planted"
+
+
+def test_a_column_that_applies_to_no_recipe_is_left_out(study: MakeStudy, frame: Frame, trial: Trial) -> None:
+    absent = Measurement(name="backdoor_success", status="not_applicable", warnings=("no backdoor is planted",))
+    broken = Measurement(name="collision_success", status="failed", warnings=("odd",))
+    card = scorecard(study(), "made", frame(study(), [trial("standard", 0, measurements=(absent, broken))]))
+    keys = {column.key for column in card.evidence}
+    assert "backdoor" not in keys
+    assert "collision" in keys
+
+
+def test_a_certificate_of_the_smoothed_model_is_none_of_the_model(study: MakeStudy, frame: Frame, trial: Trial) -> None:
+    about = {"epsilon": 0.3, "norm": "l2"}
+    worst = Measurement(name="worst_case_accuracy", value=0.5, conditions=about)
+    smoothed = Measurement(
+        name="certified_accuracy", value=0.4, conditions={**about, "method": "randomised smoothing", "sigma": 0.25}
+    )
+    card = scorecard(study(), "made", frame(study(), [trial("standard", 0, measurements=(worst, smoothed))]))
+    assert card.reference_norm == "l2"
+    assert card.cells["standard", "certified"].summary is None
+    assert card.cells["standard", "smoothed"].summary.mean == pytest.approx(0.4)
 
 
 def test_a_model_that_abstains_from_all_says_why(card_of_seeds: Scorecard) -> None:

@@ -4,8 +4,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from assay.report.page import described, environment
-from assay.report.scorecard import Scorecard, scorecard, select
+from assay.report.page import environment
+from assay.report.rows import select
+from assay.report.scorecard import Scorecard, scorecard
+from assay.report.words import described
 from assay.study.finished import Finished
 
 

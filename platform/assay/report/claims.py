@@ -1,4 +1,4 @@
-"""What the reproduced study reports, held against what was measured here."""
+"""What the reproduced study and its field report, held against what was measured here."""
 
 import math
 import re
@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from assay.registry import Settings
-from assay.report.scorecard import as_runs, runs_of, select
+from assay.report.rows import measured, of_recipe, runs_of, shared
 from assay.statistics import Design, Runs, Summary, weighed
 
 Verdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
@@ -23,22 +23,25 @@ _TERMS = {"value": 1, "difference": 2, "excess": 4, "ratio": 2}
 class Term(Settings):
     """One measurement of one recipe."""
 
-    recipe: str
+    recipe: str | tuple[str, ...]
+    """Its name, or names of which the first that the cohort has is meant: studies call the same recipe differently."""
     name: str
     where: dict[str, Any] = Field(default_factory=dict)
     """Conditions; ``epsilon: reference`` is the reference radius of the cohort."""
 
 
 class Claim(Settings):
-    """A sentence of the study and the quantity of ours that it speaks of."""
+    """A sentence of the literature and the quantity of ours that it speaks of."""
 
     id: str
     says: str
+    source: str = "the reproduced study"
+    """Who says so."""
     quantity: Literal["value", "difference", "excess", "ratio"] = "value"
     unit: Literal["percent", "times"] = "percent"
     terms: tuple[Term, ...] = ()
     claimed: tuple[float | None, float | None] = (None, None)
-    """The range that the study gives; None is an open end."""
+    """The range that the source gives; None is an open end."""
     stronger: Literal["higher", "lower"] = "higher"
     """The side of the range on which there is more of what is claimed."""
     not_tested: str = ""
@@ -90,17 +93,16 @@ def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, design
     rows = [_rows(frame, term, reference_epsilon) for term in claim.terms]
     for term, own in zip(claim.terms, rows, strict=True):
         if not len(own):
-            known = term.recipe in set(frame["recipe"])
-            why = f"no {term.name} of {term.recipe}" if known else f"no recipe {term.recipe} in this cohort"
+            recipe = _recipe(frame, term)
+            known = recipe in set(frame["recipe"])
+            why = f"no {term.name} of {recipe}" if known else f"no recipe {recipe} in this cohort"
             return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
     found = [runs_of(own) for own in rows]
-    shared = found[0].index
-    for own in found[1:]:
-        shared = shared.intersection(own.index)
-    if not len(shared):
+    places = shared(found)
+    if not places:
         why = f"its recipes share no finished {design.run}"
         return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
-    measured = _summary(claim, [as_runs(own.loc[shared]) for own in found], design)
+    measured = _summary(claim, [own.at(places) for own in found], design)
     verdict, why = _verdict(claim, measured, design)
     warned = [
         warning for own in rows for found in own["warnings"] for warning in found if warning[:4] in ("warn", "fail")
@@ -125,8 +127,14 @@ def claimed_text(claim: Claim) -> str:
 
 def _rows(frame: pd.DataFrame, term: Term, reference_epsilon: float) -> pd.DataFrame:
     where = {key: reference_epsilon if wanted == "reference" else wanted for key, wanted in term.where.items()}
-    rows = select(frame[frame["recipe"] == term.recipe], term.name, **where)
-    return rows[rows["status"] == "measured"]
+    return of_recipe(measured(frame, term.name, **where), _recipe(frame, term))
+
+
+def _recipe(frame: pd.DataFrame, term: Term) -> str:
+    """The name by which this cohort knows a recipe; the first of all where it does not."""
+    names = (term.recipe,) if isinstance(term.recipe, str) else term.recipe
+    known = set(frame["recipe"])
+    return next((name for name in names if name in known), names[0])
 
 
 def _summary(claim: Claim, terms: list[Runs], design: Design) -> Summary:

@@ -7,6 +7,8 @@ from typing import Any
 
 from assay.threats import radius_text
 
+_NORMS = {"linf": "L∞", "l2": "L2"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -29,21 +31,41 @@ class Evidence:
     estimated: bool = True
     """Whether an interval says anything: a budget that was spent is no estimate."""
     optional: bool = False
-    """Whether the column is left out where no trial was asked for it."""
+    """Whether the column is left out where no trial was asked for it, and where it applies to no recipe."""
     sampled: bool = False
     """Whether it may be asked of a part of the test records: then the part is told."""
 
 
-def columns(epsilon: float, *, risk: float = 0.05, alpha: float = 0.1) -> tuple[Evidence, ...]:
-    """The scorecard's columns.
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """The conditions at which the scorecard shows what was measured at several."""
 
-    Args:
-        epsilon: radius of robustness; NaN where none was measured.
-        risk: share of wrong answers to which selective prediction is held.
-        alpha: miscoverage of the conformal sets.
-    """
-    at = "" if math.isnan(epsilon) else f", ε = {radius_text(epsilon)}"
-    return (*_of_answers(), *_of_attacks(epsilon, at), *_of_failing_safe(risk, alpha), *_of_privacy(), *_of_the_rest())
+    epsilon: float
+    """Radius of robustness; NaN where none was measured."""
+    norm: str = "linf"
+    """Of that radius."""
+    risk: float = 0.05
+    """Share of wrong answers to which selective prediction is held."""
+    alpha: float = 0.1
+    """Miscoverage of the conformal sets."""
+    patch: float = 0.05
+    """Share of an image that an adversarial patch covers."""
+    smoothed: float = math.nan
+    """Radius (L2) of what randomised smoothing certifies; NaN where nothing was smoothed."""
+    sigma: float = math.nan
+    """Its noise; NaN where nothing was smoothed."""
+
+
+def columns(at: Conditions) -> tuple[Evidence, ...]:
+    """The scorecard's columns."""
+    return (
+        *_of_answers(),
+        *_of_attacks(at),
+        *_of_poison(),
+        *_of_failing_safe(at.risk, at.alpha),
+        *_of_privacy(),
+        *_of_the_rest(),
+    )
 
 
 def _of_answers() -> tuple[Evidence, ...]:
@@ -94,31 +116,54 @@ def _of_answers() -> tuple[Evidence, ...]:
     )
 
 
-def _of_attacks(epsilon: float, at: str) -> tuple[Evidence, ...]:
+def _of_attacks(at: Conditions) -> tuple[Evidence, ...]:
+    threat = {"epsilon": at.epsilon, "norm": at.norm}
+    radius = "" if math.isnan(at.epsilon) else f", ε = {radius_text(at.epsilon)}"
     return (
         Evidence(
             key="robust",
             sampled=True,
-            title=f"Worst case{at}",
+            title=f"Worst case{radius}",
             name="worst_case_accuracy",
-            where={"epsilon": epsilon},
+            where=threat,
             meaning="Share of records classified correctly whatever attack of this threat model is tried on them.",
         ),
         Evidence(
             key="fgsm",
             sampled=True,
-            title=f"FGSM{at}",
+            title=f"FGSM{radius}",
             name="robust_accuracy",
-            where={"attack": "fgsm", "epsilon": epsilon},
+            where={"attack": "fgsm", **threat},
             meaning="The same under one gradient step alone: what a weak attack flatters, and where masking shows.",
         ),
         Evidence(
             key="certified",
             sampled=True,
-            title=f"Certified{at}",
+            title=f"Certified{radius}",
             name="certified_accuracy",
-            where={"epsilon": epsilon},
+            where={"method": "interval bounds", **threat},
             meaning="Share of records proven to be classified correctly within ε, whatever attack is ever invented.",
+        ),
+        Evidence(
+            key="smoothed",
+            sampled=True,
+            title=f"Certified when smoothed, L2 ε = {radius_text(at.smoothed)}, σ = {at.sigma:g}",
+            name="certified_accuracy",
+            where={"method": "randomised smoothing", "epsilon": at.smoothed, "sigma": at.sigma},
+            optional=True,
+            meaning="Share of records on which the smoothed model, which answers by a vote over noisy copies, is right "
+            "and provably (with its confidence) stays so within that Euclidean radius. It says nothing of the model "
+            "without noise.",
+        ),
+        Evidence(
+            key="patch",
+            sampled=True,
+            title=f"Patch ({100 * at.patch:g} % of the area)",
+            name="patch_accuracy",
+            where={"attack": "adversarial_patch", "share": at.patch},
+            optional=True,
+            meaning="Share of records classified correctly with one printed patch, the same for all, in a random place "
+            "and pose.",
         ),
         Evidence(
             key="cw",
@@ -127,6 +172,28 @@ def _of_attacks(epsilon: float, at: str) -> tuple[Evidence, ...]:
             unit="number",
             most=math.inf,
             meaning="Median Euclidean change that flips a correct answer, in the units of the data.",
+        ),
+    )
+
+
+def _of_poison() -> tuple[Evidence, ...]:
+    return (
+        Evidence(
+            key="backdoor",
+            title="Backdoor success",
+            name="backdoor_success",
+            better="lower",
+            optional=True,
+            meaning="Share of the test records of other classes that the attacker's trigger sends to the class that it "
+            "asks for.",
+        ),
+        Evidence(
+            key="collision",
+            title="Collision success",
+            name="collision_success",
+            better="lower",
+            optional=True,
+            meaning="Share of the records that clean-label poison aims at that are taken for the attacker's class.",
         ),
     )
 
@@ -220,3 +287,8 @@ def _of_the_rest() -> tuple[Evidence, ...]:
             meaning="Wall time of one training.",
         ),
     )
+
+
+def norm_text(norm: str) -> str:
+    """A norm as the field writes it."""
+    return _NORMS.get(norm, norm)

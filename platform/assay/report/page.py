@@ -7,17 +7,46 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+import plotly.graph_objects as go
 import yaml
 from plotly.offline import get_plotlyjs
 
 from assay import statistics
 from assay.data.base import Dataset
-from assay.report import failsafe, figures
+from assay.report.cells import Table
 from assay.report.claims import Judged, claimed_text, judge, read_claims
 from assay.report.claims import shown as shown_claim
-from assay.report.evidence import Evidence
-from assay.report.scorecard import Cell, Line, Scorecard, everything, of_cohort, scorecard
-from assay.statistics import Comparison, Design
+from assay.report.evidence import norm_text
+from assay.report.figures import (
+    certificates,
+    comparison,
+    explanations,
+    failsafe,
+    federation,
+    matrix,
+    poisoning,
+    privacy,
+    robustness,
+)
+from assay.report.figures.style import colours, html
+from assay.report.lines import Line, everything
+from assay.report.rows import measured, of_cohort, settings
+from assay.report.scorecard import Scorecard, scorecard
+from assay.report.tables.adaptive import Answered, adaptive
+from assay.report.tables.attacks import attacks, caption
+from assay.report.tables.certificates import Certified, certified
+from assay.report.tables.poisoning import poisoning as poisoned
+from assay.report.words import (
+    cell_text,
+    comparison_text,
+    described,
+    design_text,
+    interval_meaning,
+    interval_text,
+    records_text,
+    shown,
+    summary_text,
+)
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.threats import radius_text
@@ -39,7 +68,17 @@ class Section:
     recipes: Mapping[str, str]
     """What each recipe is, in words."""
     claims: list[Judged]
-    """The claims of the reproduced study; empty where none of them could be tested."""
+    """The claims of the reproduced study and its field; empty where none of them could be tested."""
+    attacked: list[str]
+    """The attacks behind the worst case, in words."""
+    attacks: Table | None
+    """Recipes × attacks at the reference radius."""
+    answered: list[Answered]
+    """Where a check warned and an adaptive attack answered."""
+    certified: Mapping[str, Certified]
+    """By the figure that shows the certificates."""
+    poisoned: Table | None
+    """What became of the training records."""
 
     @property
     def fails_safe(self) -> bool:
@@ -94,35 +133,58 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
 
 def _section(study: Study, name: str, frame: pd.DataFrame, dataset: Dataset) -> Section:
     card = scorecard(study, name, frame)
-    drawn = {
-        "robustness": figures.robustness(card, frame, dataset.units),
-        "attacks": figures.attacks(card, frame),
-        "privacy": figures.privacy(card),
-        "clients": figures.clients(card, frame),
-        "faithfulness": figures.faithfulness(card, frame),
-        "shift": failsafe.shift(card, frame),
-        "risk_coverage": failsafe.risk_coverage(card, frame),
-        "conformal_sets": failsafe.conformal(card, frame),
-        "out_of_distribution": failsafe.out_of_distribution(card, frame),
-        "cost": figures.cost(card, frame, study.baseline),
-        "accuracy_differences": figures.differences(card, "accuracy", study.baseline),
-        "robust_differences": figures.differences(card, "robust", study.baseline),
-    }
+    drawn = _drawn(study, card, frame, dataset.units)
     raised = card.checks[card.checks["verdict"] != "pass"]
     return Section(
         card=card,
         dataset=dataset,
         figures={
-            key: figures.html(figure, described=key.replace("_", " "))
-            for key, figure in drawn.items()
-            if figure is not None
+            key: html(figure, described=key.replace("_", " ")) for key, figure in drawn.items() if figure is not None
         },
         raised=raised.sort_values("verdict").to_dict("records"),  # type: ignore[arg-type]
         passed=int((card.checks["verdict"] == "pass").sum()),
         lines=everything(frame, card.recipes, card.design),
         recipes={recipe: described(study, name, recipe) for recipe in card.recipes},
         claims=_claims(card, frame),
+        attacked=_attacked(frame),
+        attacks=attacks(card, frame),
+        answered=adaptive(card, frame),
+        certified={
+            key: certified(card, frame, method)
+            for key, method in (("certified", certificates.INTERVAL), ("smoothed", certificates.SMOOTHING))
+            if drawn[key] is not None
+        },
+        poisoned=poisoned(card, frame),
     )
+
+
+def _drawn(study: Study, card: Scorecard, frame: pd.DataFrame, units: str) -> dict[str, go.Figure | None]:
+    return {
+        "robustness": robustness.worst_case(card, frame, units),
+        "matrix": matrix.train_against_test(card, study, frame, units),
+        "certified": certificates.interval_bounds(card, frame, units),
+        "smoothed": certificates.smoothing(card, frame, units),
+        "poisoned": poisoning.by_recipe(card, study, frame),
+        "poisoned_by_share": poisoning.by_share(card, study, frame),
+        "privacy": privacy.privacy(card),
+        "clients": federation.clients(card, frame),
+        "faithfulness": explanations.faithfulness(card, frame),
+        "shift": failsafe.shift(card, frame),
+        "risk_coverage": failsafe.risk_coverage(card, frame),
+        "conformal_sets": failsafe.conformal(card, frame),
+        "out_of_distribution": failsafe.out_of_distribution(card, frame),
+        "cost": comparison.cost(card, frame, study.baseline),
+        "accuracy_differences": comparison.differences(card, "accuracy", study.baseline),
+        "robust_differences": comparison.differences(card, "robust", study.baseline),
+    }
+
+
+def _attacked(frame: pd.DataFrame) -> list[str]:
+    """The attacks behind a worst case over all trials; those that stand alone where it does not name them."""
+    rows = measured(frame, "worst_case_accuracy")
+    named = dict.fromkeys(label for c in rows["conditions"] for label in c.get("attacks", ()))
+    found = named or dict.fromkeys(settings(measured(frame, "robust_accuracy"), "attack"))
+    return [label.replace("_", " ") for label in found]
 
 
 def _claims(card: Scorecard, frame: pd.DataFrame) -> list[Judged]:
@@ -130,111 +192,6 @@ def _claims(card: Scorecard, frame: pd.DataFrame) -> list[Judged]:
         judge(claim, frame, reference_epsilon=card.reference_epsilon, design=card.design) for claim in read_claims()
     ]
     return judged if any(one.measured is not None for one in judged) else []
-
-
-def design_text(design: Design) -> str:
-    """How a cohort's records were split, in words."""
-    if design.official:
-        return f"official split, {design.repeats} seed{'s' if design.repeats > 1 else ''}"
-    if not design.trained:
-        return "a given model, tested on every record"
-    return f"{design.folds}-fold cross-validation" + (f", {design.repeats} repeats" if design.repeats > 1 else "")
-
-
-def interval_meaning(design: Design) -> str:
-    """What the interval below a figure is."""
-    if not design.trained:
-        return "Below each figure stands its 95 % interval over records."
-    if not design.official:
-        return (
-            "Each figure is the mean over test folds, below it the 95 % interval of that mean, corrected for the "
-            "training data that folds share."
-        )
-    if design.repeats == 1:
-        return (
-            "Each figure is of one seed on the official test records, below it its 95 % interval over these records; "
-            "how much another seed would change it is not known."
-        )
-    return (
-        f"Each figure is the mean over {design.repeats} seeds on the official test records. The 95 % interval below it "
-        "joins two uncertainties: of these records, which more seeds do not lessen, and of the seeds."
-    )
-
-
-def described(study: Study, cohort: str, recipe: str) -> str:
-    """A recipe in words."""
-    asked = study.cohorts[cohort].recipes[recipe]
-    settings = asked.objective.model_dump(exclude={"name"})
-    words = [f"{treatment.name} ({_listed(treatment.model_dump(exclude={'name'}))})" for treatment in asked.data]
-    words += [f"objective {asked.objective.name}" + (f" ({_listed(settings)})" if settings else "")]
-    if asked.privacy is not None:
-        words.append(
-            f"DP-SGD to ε = {asked.privacy.epsilon:g}, δ = {asked.privacy.delta:g}, "
-            f"clipping {asked.privacy.max_grad_norm:g}"
-        )
-    if asked.federation is not None:
-        f = asked.federation
-        led = f"{f.strategy} (μ = {f.proximal_mu:g})" if f.strategy == "fedprox" else f.strategy
-        dealt = f"{f.partition}, α = {f.alpha:g}" if f.partition == "dirichlet" else f.partition
-        words.append(f"{led} over {f.clients} clients ({dealt}), {f.rounds} rounds of {f.local_epochs} epochs")
-    else:
-        words.append(f"{asked.training.epochs} epochs")
-    words.append(
-        f"batches of {asked.training.batch_size}, {asked.training.optimizer} at {asked.training.learning_rate:g}"
-    )
-    return "; ".join(words)
-
-
-def shown(value: float, unit: str) -> str:
-    """A figure with as many digits as a reader can use."""
-    if math.isnan(value):
-        return "–"
-    if unit == "percent":
-        return f"{value:.1%}"
-    if unit == "seconds":
-        return f"{value:.2f} s"
-    return f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
-
-
-def cell_text(cell: Cell, column: Evidence) -> str:
-    """The value of a cell, or what stands in its place."""
-    if cell.summary is not None:
-        return shown(cell.summary.mean, column.unit)
-    if cell.failed:
-        return "failed"
-    return "∞" if column.name.startswith("epsilon") and "not private" in cell.why else "–"
-
-
-def interval_text(cell: Cell, column: Evidence) -> str:
-    """The 95 % interval of a cell, empty where there is none."""
-    if cell.summary is None or math.isnan(cell.summary.low) or not column.estimated:
-        return ""
-    low, high = (min(max(end, column.least), column.most) for end in (cell.summary.low, cell.summary.high))
-    if column.unit == "percent":
-        return f"{100 * low:.1f} – {100 * high:.1f}"
-    return f"{low:.2f} – {high:.2f}"
-
-
-def records_text(card: Scorecard, recipe: str, column: Evidence) -> str:
-    """How many records were asked, where that is fewer than accuracy was asked of; empty elsewhere."""
-    asked, whole = card.cells[recipe, column.key].records, card.cells[recipe, "accuracy"].records
-    return f"{asked} of {whole} records" if column.sampled and 0 < asked < whole else ""
-
-
-def comparison_text(comparison: Comparison, column: Evidence) -> str:
-    """A difference with its interval."""
-    scale, digits, sign = (100, 1, " points") if column.unit == "percent" else (1, 3, "")
-    return (
-        f"{scale * comparison.difference:+.{digits}f}{sign} "
-        f"({scale * comparison.low:+.{digits}f} to {scale * comparison.high:+.{digits}f})"
-    )
-
-
-def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key.replace('_', ' ')} {radius_text(value) if isinstance(value, float) else value}"
-        for key, value in settings.items()
-    )
 
 
 def environment() -> jinja2.Environment:
@@ -254,7 +211,10 @@ def environment() -> jinja2.Environment:
         "comparison_text": comparison_text,
         "claimed_text": claimed_text,
         "shown_claim": shown_claim,
-        "colours": figures.colours,
+        "colours": colours,
+        "norm_text": norm_text,
+        "summary_text": summary_text,
+        "attack_caption": caption,
         "design_text": design_text,
         "interval_meaning": interval_meaning,
         "signed_rank_floor": statistics.signed_rank_floor,

@@ -11,9 +11,10 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from assay.data.base import Dataset
-from assay.report import figures
+from assay.report.figures.matrix import heatmap
+from assay.report.figures.style import TEMPLATE, blank, html
 from assay.report.page import environment
-from assay.report.scorecard import select
+from assay.report.rows import measured, select
 from assay.study.store import Store
 from assay.study.sweep import Sweep
 from assay.threats import radius_text
@@ -100,14 +101,14 @@ def parallel(table: pd.DataFrame, keys: Sequence[str]) -> go.Figure:
             },
         )
     )
-    figure.update_layout(template=figures.TEMPLATE, height=430, margin={"l": 70, "r": 40, "t": 60, "b": 30})
+    figure.update_layout(template=TEMPLATE, height=430, margin={"l": 70, "r": 40, "t": 60, "b": 30})
     return figure
 
 
 def front(table: pd.DataFrame, reference_epsilon: float) -> go.Figure:
     """Accuracy against worst-case accuracy; the points that nothing beats are ringed."""
     private = table["epsilon"].notna().any()
-    figure = figures.blank(f"accuracy in the worst case, ε = {radius_text(reference_epsilon)}", "accuracy")
+    figure = blank(f"accuracy in the worst case, ε = {radius_text(reference_epsilon)}", "accuracy")
     best = table[table["pareto"]].sort_values("robust")
     if not private:
         figure.add_scatter(
@@ -147,25 +148,15 @@ def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
         return None
     frame = store.frame()
     trained = {about["recipe_name"]: about["recipe"]["objective"]["epsilon"] for about in store.asked().values()}
-    rows = select(frame, "worst_case_accuracy")
-    rows = rows[rows["status"] == "measured"]
+    rows = measured(frame, "worst_case_accuracy")
     if not len(rows):
         return None
     table = rows.assign(
         trained=rows["recipe"].map(trained), tested=[float(c["epsilon"]) for c in rows["conditions"]]
     ).pivot_table(index="trained", columns="tested", values="value", aggfunc="mean")
-    figure = figures.blank(f"ε of the attack ({units})", f"ε of training ({units})")
-    figure.add_heatmap(
-        z=table.to_numpy(),
-        x=[radius_text(float(e)) for e in table.columns],
-        y=[radius_text(float(e)) for e in table.index],
-        colorscale="Cividis",
-        zmin=0,
-        zmax=1,
-        texttemplate="%{z:.0%}",
-        colorbar={"tickformat": ".0%", "title": "worst case"},
-        hovertemplate="trained at %{y}, attacked at %{x}: %{z:.1%}<extra></extra>",
-    )
+    figure = blank(f"ε of the attack ({units})", f"ε of training ({units})")
+    table.index = pd.Index([radius_text(float(epsilon)) for epsilon in table.index])
+    figure.add_trace(heatmap(table))
     figure.update_xaxes(type="category")
     figure.update_yaxes(type="category")
     return figure
@@ -193,9 +184,7 @@ def publish(sweep: Sweep, store: Store, dataset: Dataset, reference_epsilon: flo
             private=bool(known["epsilon"].notna().any()),
             composed=float(known["epsilon"].sum()),
             about=yaml.safe_load(store.read_text("study.yaml")),
-            figures={
-                key: None if figure is None else figures.html(figure, described=key) for key, figure in drawn.items()
-            },
+            figures={key: None if figure is None else html(figure, described=key) for key, figure in drawn.items()},
             reference_epsilon=reference_epsilon,
             plotly=get_plotlyjs(),
         )

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from assay.report import failsafe, figures
+from assay.report.figures import failsafe, style
 from assay.report.scorecard import Scorecard
 from assay.study.store import Store
 
@@ -31,7 +31,7 @@ def test_what_was_not_measured_is_not_drawn(draw: Any, card: Scorecard, whole: S
 
 @pytest.mark.parametrize("draw", FIGURES)
 def test_a_recipe_has_its_colour_everywhere(draw: Any, card_of_seeds: Scorecard, rows: pd.DataFrame) -> None:
-    colours = figures.colours(ALL)
+    colours = style.colours(ALL)
     for trace in lines(draw(card_of_seeds, rows)):
         colour = trace.line.color if trace.mode == "lines+markers" else trace.marker.color
         assert colour == colours[trace.name]

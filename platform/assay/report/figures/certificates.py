@@ -1,0 +1,106 @@
+"""What is proven beside what attacks leave: the same model, the same norm, the same axes."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from assay.report.figures.curves import curve
+from assay.report.figures.style import Look, Panels, add_band, add_legend, looks, panels
+from assay.report.rows import as_runs, measured, of_recipe, settings
+from assay.report.scorecard import Scorecard
+from assay.statistics import Summary
+
+Points = list[tuple[float, Summary]]
+
+INTERVAL, SMOOTHING = "interval bounds", "randomised smoothing"
+_A_ROW = 4
+
+
+def interval_bounds(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure | None:
+    """What interval bounds certify (L∞) and the worst case over all attacks, a small plot a recipe.
+
+    Between the two lines lies what is not known: no attack was found, and no proof either.
+    """
+    proven = measured(frame, "certified_accuracy", method=INTERVAL)
+    shown = [recipe for recipe in card.recipes if len(of_recipe(proven, recipe))]
+    if not shown:
+        return None
+
+    withstood = measured(frame, "worst_case_accuracy", norm="linf")
+    curves = []
+    for recipe in shown:
+        attacked = curve(card, withstood, "worst_case_accuracy", recipe, by="epsilon")
+        certified = curve(card, proven, "certified_accuracy", recipe, by="epsilon")
+        curves.append((_from_clean([point for point in attacked if point[0] == 0], certified), attacked))
+    drawn = panels(shown, columns=_A_ROW, x=f"ε in L∞ ({units})", height=180)
+    return _beside(card, drawn, shown, curves, ("certified by interval bounds", "worst case over all attacks"))
+
+
+def smoothing(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure | None:
+    """What smoothing certifies (L2), and what PGD through the noise leaves of the same smoothed model.
+
+    A small plot for each recipe and noise level σ. The dotted line is how often the smoothed model abstains.
+    """
+    proven = measured(frame, "certified_accuracy", method=SMOOTHING)
+    pairs = [
+        (recipe, sigma)
+        for recipe in card.recipes
+        if len(own := of_recipe(proven, recipe))
+        for sigma in sorted(settings(own, "sigma")) or [None]
+    ]
+    if not pairs:
+        return None
+    curves = [_smoothed(card, frame, recipe, {} if sigma is None else {"sigma": sigma}) for recipe, sigma in pairs]
+    titles = [recipe if sigma is None else f"{recipe}, σ = {sigma:g}" for recipe, sigma in pairs]
+    drawn = panels(titles, columns=_A_ROW, x=f"ε in L2 ({units})", height=180)
+    names = ("certified by smoothing", "PGD through the noise", "abstains")
+    return _beside(card, drawn, [recipe for recipe, _ in pairs], curves, names)
+
+
+def _beside(
+    card: Scorecard,
+    drawn: Panels,
+    recipes: Sequence[str],
+    curves: Sequence[Sequence[Points]],
+    names: Sequence[str],
+) -> go.Figure:
+    """Several curves a plot, in the colour of its recipe, told apart by their dashes."""
+    dashes = dict(zip(names, ("solid", "dash", "dot"), strict=False))
+    look = looks(card.recipes)
+    for place, (recipe, own) in enumerate(zip(recipes, curves, strict=True)):
+        for (name, dash), points in zip(dashes.items(), own, strict=True):
+            add_band(
+                drawn.figure,
+                f"{recipe}, {name}",
+                Look(colour=look[recipe].colour, dash=dash),
+                points,
+                hover="ε = %{x}<br>%{y:.1%}",
+                showlegend=False,
+                **drawn.at(place),
+            )
+    add_legend(drawn.figure, dashes)
+    drawn.figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
+    return drawn.figure
+
+
+def _smoothed(card: Scorecard, frame: pd.DataFrame, recipe: str, at: Mapping[str, float]) -> list[Points]:
+    """Certified accuracy, accuracy under attack and abstention of a smoothed model at one noise level."""
+
+    def level(name: str, *places: float) -> Points:
+        """A figure that no radius changes, at these radii; nothing where it was not measured."""
+        rows = of_recipe(measured(frame, name, **at), recipe)
+        summary = card.design.summarise(as_runs(rows))
+        return [(place, summary) for place in places] if len(rows) else []
+
+    about = {"method": SMOOTHING, **at}
+    clean = level("smoothed_accuracy", 0.0)
+    certified = _from_clean(clean, curve(card, frame, "certified_accuracy", recipe, by="epsilon", **about))
+    attacked = curve(card, frame, "smoothed_robust_accuracy", recipe, by="epsilon", norm="l2", **at)
+    abstains = level("smoothed_abstention", certified[0][0], certified[-1][0])
+    return [certified, _from_clean(clean, attacked), abstains]
+
+
+def _from_clean(clean: Points, points: Points) -> Points:
+    """A curve from ε = 0 on, where nothing may change; no curve without a point of its own."""
+    return clean + points if points and points[0][0] > 0 else points

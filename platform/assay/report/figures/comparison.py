@@ -1,0 +1,60 @@
+"""Recipes against the baseline: what they cost, and by how much they differ."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from assay.report.figures.style import blank, colours, error_bar
+from assay.report.rows import select
+from assay.report.scorecard import Scorecard
+
+
+def cost(card: Scorecard, frame: pd.DataFrame, baseline: str) -> go.Figure:
+    """Training time of each recipe in multiples of the baseline's, run by run."""
+    figure = blank(f"training time, multiples of {baseline}", "")
+    times = select(frame, "training_seconds").pivot_table(index=["repeat", "fold"], columns="recipe", values="value")
+    if baseline in times:
+        for recipe in reversed(card.recipes):
+            if recipe in times:
+                ratios = (times[recipe] / times[baseline]).dropna()
+                figure.add_bar(
+                    y=[recipe],
+                    x=[float(np.exp(np.log(ratios).mean()))],
+                    orientation="h",
+                    showlegend=False,
+                    marker_color=colours(card.recipes)[recipe],
+                    text=[f"{float(np.exp(np.log(ratios).mean())):.1f}×"],
+                    textposition="outside",
+                    hovertemplate=f"{recipe}<br>%{{x:.2f}}×, {times[recipe].median():.2f} s each<extra></extra>",
+                )
+    figure.update_layout(margin={"l": 120, "r": 60, "t": 20, "b": 50})
+    return figure
+
+
+def differences(card: Scorecard, key: str, baseline: str) -> go.Figure:
+    """Each recipe's difference to the baseline with its 95 % interval."""
+    unit = next(column.unit for column in card.evidence if column.key == key)
+    figure = blank(f"difference to {baseline}", "")
+    figure.add_vline(x=0, line={"color": "#52606d", "width": 1.5})
+    for recipe in reversed(card.recipes):
+        comparison = card.comparisons.get((recipe, key))
+        if comparison is None:
+            continue
+        figure.add_scatter(
+            y=[recipe],
+            x=[comparison.difference],
+            mode="markers",
+            showlegend=False,
+            marker={
+                "color": colours(card.recipes)[recipe],
+                "size": 11,
+                "symbol": "diamond-open" if comparison.verdict == "inconclusive" else "diamond",
+                "line": {"width": 2},
+            },
+            error_x=error_bar([comparison]),
+            hovertemplate=f"{recipe}<br>%{{x:.3f}}, p = {comparison.p_holm:.3g} (Holm)<extra></extra>",
+        )
+    if unit == "percent":
+        figure.update_xaxes(tickformat="+.0%")
+    figure.update_layout(height=90 + 34 * len(card.recipes), margin={"l": 120, "r": 20, "t": 10, "b": 50})
+    return figure

@@ -1,0 +1,46 @@
+"""What each client gains by joining."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from assay.report.figures.style import QUIET, blank, colours
+from assay.report.rows import measured, of_recipe
+from assay.report.scorecard import Scorecard
+
+
+def clients(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
+    """Accuracy at each client beside the two ends: every client alone, and all data in one place."""
+    federated = [r for r in card.recipes if len(of_recipe(measured(frame, "client_accuracy"), r))]
+    if not federated:
+        return None
+    figure = blank("", "accuracy")
+    for recipe in federated:
+        colour = colours(card.recipes)[recipe]
+        shown = {
+            "each client alone<br>(all test records)": ("local_only_accuracy", "client"),
+            "federated<br>(each client's records)": ("client_accuracy", "client"),
+            "federated<br>(all test records)": ("accuracy", ""),
+            "all data in one place<br>(all test records)": ("centralised_accuracy", ""),
+        }
+        for place, (name, by) in shown.items():
+            rows = of_recipe(measured(frame, name), recipe)
+            runs = rows["repeat" if card.design.official else "fold"]
+            keys = [c.get(by, "") for c in rows["conditions"]] if by else runs.tolist()
+            means = rows.assign(key=keys).groupby("key")["value"].mean()
+            label = "client" if by else card.design.run
+            figure.add_box(
+                y=means,
+                x=[place] * len(means),
+                boxpoints="all",
+                jitter=0.5,
+                pointpos=0,
+                name=recipe,
+                showlegend=False,
+                marker={"color": colour, "size": 7, "opacity": 0.75},
+                line={"color": QUIET, "width": 1},
+                fillcolor="rgba(0,0,0,0)",
+                text=[f"{label} {key if by else key + 1}" for key in means.index],
+                hovertemplate="%{text}<br>%{y:.1%}<extra></extra>",
+            )
+    figure.update_yaxes(tickformat=".0%")
+    return figure

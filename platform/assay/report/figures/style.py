@@ -1,0 +1,171 @@
+"""How every figure looks: colours that follow recipes everywhere, bands of intervals, small plots side by side."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.subplots import make_subplots
+
+from assay.statistics import Comparison, Summary
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+QUIET = "#9aa7b4"
+"""Of axes, and of lines that are not about a recipe."""
+_DASHES = ("solid", "dash", "dot", "dashdot")
+_AXIS = {"gridcolor": "#e8ecf0", "linecolor": QUIET, "ticks": "outside", "zeroline": False, "automargin": True}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2733"},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        "hoverlabel": {"font": {"family": "system-ui, sans-serif"}},
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What tells one line from the others."""
+
+    colour: str
+    dash: str
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """One look a name: colours first, then dashes too."""
+    return {
+        name: Look(colour=PALETTE[i % len(PALETTE)], dash=_DASHES[i // len(PALETTE) % len(_DASHES)])
+        for i, name in enumerate(names)
+    }
+
+
+def colours(recipes: Sequence[str]) -> dict[str, str]:
+    """One colour a recipe."""
+    return {recipe: look.colour for recipe, look in looks(recipes).items()}
+
+
+def html(figure: go.Figure, *, described: str) -> str:
+    """A figure as a fragment of a page that already holds plotly; ``described`` is read to those who cannot see it."""
+    fragment = pio.to_html(
+        figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False, "responsive": True}
+    )
+    return f'<div role="img" aria-label="{described}">{fragment}</div>'
+
+
+def blank(x: str, y: str) -> go.Figure:
+    """An empty figure in the style of the page, with the titles of its axes."""
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 400})
+    figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y)
+    return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panels:
+    """Small plots in lines of a few."""
+
+    figure: go.Figure
+    columns: int
+
+    def at(self, place: int) -> dict[str, int]:
+        """Where the plot of that number, from 0, stands."""
+        return {"row": place // self.columns + 1, "col": place % self.columns + 1}
+
+
+def panels(titles: Sequence[str], *, columns: int, x: str, height: int = 210, spacing: float = 0.04) -> Panels:
+    """An empty small plot for each title; the horizontal axis is named below the last of each column.
+
+    Args:
+        height: of one line, in pixels.
+        spacing: between columns, as a share of the width.
+    """
+    lines, columns = math.ceil(len(titles) / columns), min(columns, len(titles))
+    whole = 110 + height * lines
+    figure = make_subplots(
+        rows=lines,
+        cols=columns,
+        subplot_titles=[escaped(title) for title in titles],
+        shared_yaxes=spacing < 0.05,
+        horizontal_spacing=spacing,
+        vertical_spacing=min(0.14, 0.36 / lines),
+    )
+    figure.update_layout(template=TEMPLATE, height=whole, legend={"y": 1 + 70 / whole}, margin={"t": 90})
+    for column in range(1, columns + 1):
+        figure.update_xaxes(title=x, row=(len(titles) - column) // columns + 1, col=column)
+    return Panels(figure=figure, columns=columns)
+
+
+def add_band(
+    figure: go.Figure, name: str, look: Look, points: Sequence[tuple[float, Summary]], *, hover: str, **about: Any
+) -> None:
+    """A curve of fractions on the band of its 95 % intervals; ``about`` goes to both."""
+    if not points:
+        return
+    x = [at for at, _ in points]
+    low = [_or_mean(s.low, s.mean) for _, s in points]
+    high = [_or_mean(s.high, s.mean) for _, s in points]
+    about = {"legendgroup": name, **about}
+    figure.add_scatter(
+        x=[*x, *x[::-1]],
+        y=[*high, *low[::-1]],
+        fill="toself",
+        mode="lines",
+        fillcolor=_faint(look.colour),
+        line={"width": 0},
+        hoverinfo="skip",
+        **{**about, "showlegend": False},
+    )
+    figure.add_scatter(
+        x=x,
+        y=[s.mean for _, s in points],
+        name=name,
+        mode="lines+markers",
+        line={"color": look.colour, "dash": look.dash, "width": 2.5},
+        hovertemplate=f"{name}<br>{hover}<extra></extra>",
+        **about,
+    )
+
+
+def add_legend(figure: go.Figure, dashes: Mapping[str, str]) -> None:
+    """What each kind of line means, where the colour means something else."""
+    for name, dash in dashes.items():
+        line = {"color": "#52606d", "dash": dash, "width": 2.5}
+        figure.add_scatter(x=[None], y=[None], name=name, mode="lines", line=line)
+
+
+def error_bar(summaries: Sequence[Summary | Comparison]) -> dict[str, object]:
+    """Whiskers of 95 % intervals, none where a value has no interval."""
+    means = [s.mean if isinstance(s, Summary) else s.difference for s in summaries]
+    known = [not math.isnan(s.low) for s in summaries]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [s.high - m if k else 0.0 for s, m, k in zip(summaries, means, known, strict=True)],
+        "arrayminus": [m - s.low if k else 0.0 for s, m, k in zip(summaries, means, known, strict=True)],
+        "visible": any(known),
+        "thickness": 1.5,
+        "width": 5,
+    }
+
+
+def escaped(text: str) -> str:
+    """Words of others in a place where plotly understands tags."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _or_mean(end: float, mean: float) -> float:
+    return mean if math.isnan(end) else min(1.0, max(0.0, end))
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.10)"

@@ -1,0 +1,62 @@
+"""Everything that was measured, a line for each measurement at each of its conditions."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from assay.report.cells import between
+from assay.statistics import Design, Runs, Summary
+
+_TELLING = (
+    *("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group"),
+    *("corruption", "severity", "coverage", "risk", "score", "alpha", "against", "sigma", "quantile", "share"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One measurement at one set of conditions, for every recipe."""
+
+    name: str
+    conditions: str
+    unit: str
+    records: str
+    """Behind each value."""
+    by_recipe: Mapping[str, Summary]
+
+
+def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) -> list[Line]:
+    """Mean, deviation and interval of whatever was measured, by recipe."""
+    rows = frame[((frame["status"] == "measured") & ~frame["name"].str.startswith("check.")).to_numpy(bool)]
+    keys = ["name", "told", "unit"]
+    told = rows.assign(told=[_told(conditions, _TELLING) for conditions in rows["conditions"]])
+    # Rows of one trial must never pass for repetitions of each other: then all their conditions are told.
+    twice = told.duplicated(["trial", *keys], keep=False)
+    told.loc[twice, "told"] = [_told(conditions, conditions) for conditions in told.loc[twice, "conditions"]]
+    found: dict[tuple[str, ...], dict[str, Summary]] = {}
+    ends = {key: told[key].to_numpy() for key in ("value", "low", "high")}
+    groups = told.groupby([*keys, "recipe"], sort=False).indices
+    for key, places in sorted(groups.items(), key=lambda group: group[1][0]):
+        assert isinstance(key, tuple)
+        *line, recipe = map(str, key)
+        runs = Runs(values=ends["value"][places], low=ends["low"][places], high=ends["high"][places])
+        found.setdefault(tuple(line), {})[recipe] = design.summarise(runs)
+    by_line = told.groupby(keys, sort=False)["n"]
+    fewest, most = by_line.min().to_dict(), by_line.max().to_dict()
+    return [
+        Line(
+            name=name,
+            conditions=conditions,
+            unit=unit,
+            records=between(fewest[name, conditions, unit], most[name, conditions, unit]),
+            by_recipe={r: own[r] for r in recipes if r in own},
+        )
+        for (name, conditions, unit), own in found.items()
+    ]
+
+
+def _told(conditions: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """The conditions that tell one row from another, in words."""
+    return ", ".join(f"{key.replace('_', ' ')} {conditions[key]}" for key in keys if key in conditions)

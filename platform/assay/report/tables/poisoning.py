@@ -1,0 +1,92 @@
+"""What became of the training records: how many were tampered with, and what the defences took for it."""
+
+import pandas as pd
+
+from assay.report.cells import Table, tabulate
+from assay.report.evidence import Evidence
+from assay.report.rows import measured
+from assay.report.scorecard import Scorecard
+
+_COLUMNS = (
+    Evidence(
+        key="tampered",
+        title="Tampered with",
+        name="tampered_share",
+        meaning="share of the training records that an attacker changed",
+    ),
+    Evidence(
+        key="removed",
+        title="Removed",
+        name="removed_share",
+        meaning="share of the training records that defences removed",
+    ),
+    Evidence(
+        key="precision",
+        title="Precision",
+        name="sanitation_precision",
+        # Rows of single defences name one; the one of all together does not.
+        where={"treatment": None},
+        meaning="share of the removed records that had been tampered with",
+    ),
+    Evidence(
+        key="recall",
+        title="Recall",
+        name="sanitation_recall",
+        where={"treatment": None},
+        meaning="share of the tampered records that were removed",
+    ),
+    Evidence(key="accuracy", title="Accuracy", name="accuracy", meaning="on clean test records"),
+    Evidence(
+        key="undefended",
+        title="Backdoor success, undefended",
+        name="undefended_backdoor_success",
+        better="lower",
+        optional=True,
+        meaning="the same trigger on a model that was trained on the same records without the defences; below 90 % it "
+        "shows nothing of a defence",
+    ),
+    Evidence(
+        key="backdoor",
+        title="Backdoor success",
+        name="backdoor_success",
+        better="lower",
+        optional=True,
+        meaning="share of the test records of other classes that the trigger sends to its target",
+    ),
+    Evidence(
+        key="base",
+        title="Without a trigger",
+        name="backdoor_base_rate",
+        better="lower",
+        optional=True,
+        meaning="share of those records that are taken for the target anyhow",
+    ),
+    Evidence(
+        key="undefended collision",
+        title="Collision success, undefended",
+        name="undefended_collision_success",
+        better="lower",
+        optional=True,
+        meaning="the same poison without the defences",
+    ),
+    Evidence(
+        key="collision",
+        title="Collision success",
+        name="collision_success",
+        better="lower",
+        optional=True,
+        meaning="share of the records aimed at that are taken for the attacker's class",
+    ),
+)
+
+
+def poisoning(card: Scorecard, frame: pd.DataFrame) -> Table | None:
+    """Recipes whose records were tampered with or filtered, or whose trigger was tried."""
+    names = {column.name for column in _COLUMNS} - {"accuracy"}
+    rows = frame[((frame["status"] == "measured") & frame["name"].isin(names)).to_numpy(bool)]
+    recipes = [recipe for recipe in card.recipes if recipe in set(rows["recipe"])]
+    if not recipes:
+        return None
+    columns = [c for c in _COLUMNS if not c.optional or len(measured(frame, c.name))]
+    found, _ = tabulate(columns, recipes, frame, card.design)
+    return found

@@ -1,0 +1,124 @@
+"""Results in words and digits, as every page and console shows them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from assay.report.cells import Cell
+from assay.report.evidence import Evidence
+from assay.report.scorecard import Scorecard
+from assay.statistics import Comparison, Design, Summary
+from assay.study.spec import Study
+from assay.threats import radius_text
+
+
+def design_text(design: Design) -> str:
+    """How a cohort's records were split, in words."""
+    if design.official:
+        return f"official split, {design.repeats} seed{'s' if design.repeats > 1 else ''}"
+    if not design.trained:
+        return "a given model, tested on every record"
+    return f"{design.folds}-fold cross-validation" + (f", {design.repeats} repeats" if design.repeats > 1 else "")
+
+
+def interval_meaning(design: Design) -> str:
+    """What the interval below a figure is."""
+    if not design.trained:
+        return "Below each figure stands its 95 % interval over records."
+    if not design.official:
+        return (
+            "Each figure is the mean over test folds, below it the 95 % interval of that mean, corrected for the "
+            "training data that folds share."
+        )
+    if design.repeats == 1:
+        return (
+            "Each figure is of one seed on the official test records, below it its 95 % interval over these records; "
+            "how much another seed would change it is not known."
+        )
+    return (
+        f"Each figure is the mean over {design.repeats} seeds on the official test records. The 95 % interval below it "
+        "joins two uncertainties: of these records, which more seeds do not lessen, and of the seeds."
+    )
+
+
+def described(study: Study, cohort: str, recipe: str) -> str:
+    """A recipe in words."""
+    asked = study.cohorts[cohort].recipes[recipe]
+    settings = asked.objective.model_dump(exclude={"name"})
+    words = [f"{treatment.name} ({_listed(treatment.model_dump(exclude={'name'}))})" for treatment in asked.data]
+    words += [f"objective {asked.objective.name}" + (f" ({_listed(settings)})" if settings else "")]
+    if asked.privacy is not None:
+        words.append(
+            f"DP-SGD to ε = {asked.privacy.epsilon:g}, δ = {asked.privacy.delta:g}, "
+            f"clipping {asked.privacy.max_grad_norm:g}"
+        )
+    if asked.federation is not None:
+        f = asked.federation
+        led = f"{f.strategy} (μ = {f.proximal_mu:g})" if f.strategy == "fedprox" else f.strategy
+        dealt = f"{f.partition}, α = {f.alpha:g}" if f.partition == "dirichlet" else f.partition
+        words.append(f"{led} over {f.clients} clients ({dealt}), {f.rounds} rounds of {f.local_epochs} epochs")
+    else:
+        words.append(f"{asked.training.epochs} epochs")
+    words.append(
+        f"batches of {asked.training.batch_size}, {asked.training.optimizer} at {asked.training.learning_rate:g}"
+    )
+    return "; ".join(words)
+
+
+def shown(value: float, unit: str) -> str:
+    """A figure with as many digits as a reader can use."""
+    if math.isnan(value):
+        return "–"
+    if unit == "percent":
+        return f"{value:.1%}"
+    if unit == "seconds":
+        return f"{value:.2f} s"
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def cell_text(cell: Cell, column: Evidence) -> str:
+    """The value of a cell, or what stands in its place."""
+    if cell.summary is not None:
+        return shown(cell.summary.mean, column.unit)
+    if cell.failed:
+        return "failed"
+    return "∞" if column.name.startswith("epsilon") and "not private" in cell.why else "–"
+
+
+def interval_text(cell: Cell, column: Evidence) -> str:
+    """The 95 % interval of a cell, empty where there is none."""
+    if cell.summary is None or math.isnan(cell.summary.low) or not column.estimated:
+        return ""
+    low, high = (min(max(end, column.least), column.most) for end in (cell.summary.low, cell.summary.high))
+    if column.unit == "percent":
+        return f"{100 * low:.1f} – {100 * high:.1f}"
+    return f"{low:.2f} – {high:.2f}"
+
+
+def summary_text(summary: Summary) -> str:
+    """A share with its 95 % interval."""
+    if math.isnan(summary.low):
+        return f"{summary.mean:.1%}"
+    return f"{summary.mean:.1%} ({100 * max(summary.low, 0.0):.1f} – {100 * min(summary.high, 1.0):.1f})"
+
+
+def records_text(card: Scorecard, recipe: str, column: Evidence) -> str:
+    """How many records were asked, where that is fewer than accuracy was asked of; empty elsewhere."""
+    asked, whole = card.cells[recipe, column.key].records, card.cells[recipe, "accuracy"].records
+    return f"{asked} of {whole} records" if column.sampled and 0 < asked < whole else ""
+
+
+def comparison_text(comparison: Comparison, column: Evidence) -> str:
+    """A difference with its interval."""
+    scale, digits, sign = (100, 1, " points") if column.unit == "percent" else (1, 3, "")
+    return (
+        f"{scale * comparison.difference:+.{digits}f}{sign} "
+        f"({scale * comparison.low:+.{digits}f} to {scale * comparison.high:+.{digits}f})"
+    )
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{key.replace('_', ' ')} {radius_text(value) if isinstance(value, float) else value}"
+        for key, value in settings.items()
+    )

@@ -1,0 +1,70 @@
+"""Every figure looks alike, stands alone and runs no word of others."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from assay.report.figures import style
+from assay.report.figures.comparison import cost, differences
+from assay.report.figures.explanations import faithfulness
+from assay.report.figures.federation import clients
+from assay.report.figures.privacy import privacy
+from assay.report.figures.robustness import worst_case
+from assay.report.scorecard import Scorecard, scorecard
+from assay.study.spec import Study
+from assay.study.store import Store
+
+MakeStudy = Callable[..., Study]
+Frame = Callable[..., pd.DataFrame]
+
+
+@pytest.fixture
+def rows(whole: Store) -> pd.DataFrame:
+    return whole.frame()
+
+
+def test_a_recipe_has_one_colour_everywhere(card: Scorecard, rows: pd.DataFrame) -> None:
+    colours = style.colours(card.recipes)
+    assert len(set(colours.values())) == 3
+    for line in [trace for trace in worst_case(card, rows, "units").data if trace.name]:
+        assert line.line.color == colours[line.name]
+    for point in privacy(card).data:
+        assert point.marker.color == colours[point.name]
+    for bar in cost(card, rows, "standard").data:
+        assert bar.marker.color == colours[bar.y[0]]
+
+
+def test_figures_of_nothing_are_empty_and_no_error(study: MakeStudy, frame: Frame) -> None:
+    table = frame(study(), [])
+    card = scorecard(study(), "made", table)
+    assert len(worst_case(card, table, "units").data) == 0
+    assert len(privacy(card).data) == len(cost(card, table, "standard").data) == 0
+    assert len(differences(card, "accuracy", "standard").data) == 0
+    assert clients(card, table) is None
+    assert all(value is None for bar in faithfulness(card, table).data for value in bar.y)
+
+
+def test_a_fragment_carries_its_data_and_no_library(card: Scorecard) -> None:
+    fragment = style.html(privacy(card), described="privacy")
+    assert 'role="img" aria-label="privacy"' in fragment
+    assert len(fragment) < 50_000
+    assert "src=" not in fragment
+
+
+def test_a_unit_cannot_end_the_script_that_holds_it(card: Scorecard, rows: pd.DataFrame) -> None:
+    figure = worst_case(card, rows, "</script><img src=x onerror=alert(1)>")
+    fragment = style.html(figure, described="robustness")
+    assert "<img" not in fragment
+    assert fragment.count("</script>") == fragment.count("<script")
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 7])
+def test_small_plots_are_named_below_the_last_of_each_column(count: int) -> None:
+    drawn = style.panels([f"plot {i}" for i in range(count)], columns=3, x="severity")
+    places = [drawn.at(i) for i in range(count)]
+    assert len({(p["row"], p["col"]) for p in places}) == count
+    titles = {(p["row"], p["col"]): drawn.figure.get_subplot(**p).xaxis.title.text for p in places}
+    for column in range(1, min(3, count) + 1):
+        own = {row: title for (row, at), title in titles.items() if at == column}
+        assert [row for row, title in own.items() if title] == [max(own)]

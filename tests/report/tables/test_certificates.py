@@ -1,0 +1,17 @@
+"""A certificate names its model, and a recipe without one its reason."""
+
+from assay.report.scorecard import Scorecard
+from assay.report.tables.certificates import certified
+from assay.study.store import Store
+
+
+def test_the_model_of_a_certificate_and_the_reason_of_its_absence_are_told(
+    card_of_arsenal: Scorecard, arsenal: Store
+) -> None:
+    bounds = certified(card_of_arsenal, arsenal.frame(), "interval bounds")
+    assert bounds.holds_for == ("this model",)
+    assert bounds.missing == {"no bound is known": ("standard",)}
+    smoothed = certified(card_of_arsenal, arsenal.frame(), "randomised smoothing")
+    assert smoothed.holds_for == ("the smoothed model",)
+    (missing,) = smoothed.missing.values()
+    assert missing == tuple(recipe for recipe in card_of_arsenal.recipes if recipe != "pgd_strong")
