@@ -1,12 +1,14 @@
 """How does the model stand up to attack, and can that figure be believed?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from assay.attacks.adaptive import answers
 from assay.attacks.base import Attack, Judged
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
@@ -14,7 +16,7 @@ from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
 from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
-from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, worst_case
+from assay.evaluations.arena import SHARD, UNLIMITED, Arena, Curve, Curves, Strike, worst_case
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
 from assay.registry import Number, choice_of, register
@@ -33,6 +35,9 @@ class Robustness(Evaluation):
     names more. A record that is fooled at ε counts as fooled at every larger ε in the worst case. Attacks that look for
     the smallest change report its length; where they do so in another norm than ``norm``, a threat model of their own,
     they enter no worst case.
+
+    Where a check finds the figures suspect, attacks made for the suspicion follow (``attacks.adaptive``), and enter the
+    worst case; what it was before them stands beside it.
     """
 
     name: Literal["robustness"] = "robustness"
@@ -44,6 +49,10 @@ class Robustness(Evaluation):
     carlini_wagner: CarliniWagner = CarliniWagner()
     attacks: tuple[choice_of("attack"), ...] = ()  # type: ignore[valid-type]
     """More attacks: ``apgd``, ``square``, ``{name: pgd, steps: 100, restarts: 5}``."""
+    adaptive: bool = True
+    """Whether a suspicion is answered by adaptive attacks."""
+    samples: int = Field(default=16, ge=2)
+    """Passes over which a model that answers at random is averaged, by its adaptive attack."""
     records: int | None = Field(default=None, ge=10)
     """Test records that are attacked, stratified; all by default. Every figure says how many there were."""
 
@@ -70,13 +79,19 @@ class Robustness(Evaluation):
         curves = found | {
             name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
-        rows: list[Finding] = self._rows(arena, curves, strikes)
+        raised = self._checks(arena, strikes, curves, nearest, unbounded)
+        adaptive = self._adaptive(arena, curves, raised)
+        answered = arena.curves({name: strike for name, (strike, _) in adaptive.items()})
+        strikes |= {name: strike for name, (strike, _) in adaptive.items()}
+        rows: list[Finding] = [*raised, *self._rows(arena, curves | answered, strikes)]
+        if answered:
+            rows += self._before_and_after(arena, curves, answered, {name: why for name, (_, why) in adaptive.items()})
         rows += [
             not_applicable("robust_accuracy", why, attack=name, epsilon=epsilon, norm=self.norm)
             for name, why in missing.items()
             for epsilon in arena.radii
         ]
-        rows += self._checks(arena, curves, nearest, unbounded)
+        rows += self._certificates(arena, curves | answered, nearest)
         for name, judged in nearest.items():
             rows += self._distances(arena, strikes[name], judged)
         return rows
@@ -86,7 +101,7 @@ class Robustness(Evaluation):
             "fgsm": FGSM(),
             "pgd_cross_entropy": PGD(steps=self.steps),
             "pgd_margin": PGD(steps=self.steps, loss="margin"),
-            "pgd_doubled": PGD(steps=2 * self.steps, restarts=2),
+            "pgd_doubled": PGD(steps=2 * self.steps, restarts=2, warm_start=False),
             "random_noise": RandomNoise(),
         }
 
@@ -117,57 +132,122 @@ class Robustness(Evaluation):
             return None
         return subject.train(subject.split.train, "surrogate").to(subject.device).eval()
 
-    def _rows(self, arena: Arena, curves: Curves, strikes: Mapping[str, Strike]) -> list[Finding]:
-        about = {"norm": self.norm, "units": arena.subject.space}
-
-        def row(name: str, fooled: Tensor, **conditions: Any) -> Measurement:
-            withstood = ~fooled.numpy()
-            return share(name, withstood, arena.groups, seed=arena.subject.seed, **conditions, **about)
-
+    def _rows(self, arena: Arena, curves: Curves, strikes: Mapping[str, Strike]) -> list[Measurement]:
         return [
             *(
-                row("robust_accuracy", curve[e].fooled, attack=name, epsilon=e, **_settings(strikes[name].attack))
+                self._row(arena, "robust_accuracy", curve[e], attack=name, epsilon=e, **_settings(strikes[name].attack))
                 for name, curve in curves.items()
                 for e in arena.radii
             ),
-            *(
-                row("worst_case_accuracy", fooled, epsilon=e, attacks=list(curves))
-                for e, fooled in worst_case(list(curves.values())).items()
-            ),
+            *self._worst(arena, "worst_case_accuracy", curves),
         ]
 
-    def _checks(self, arena: Arena, curves: Curves, nearest: Mapping[str, Judged], unbounded: Judged) -> list[Check]:
-        white_box = {
-            epsilon: curves["pgd_cross_entropy"][epsilon].fooled | curves["pgd_margin"][epsilon].fooled
-            for epsilon in arena.radii
-        }
-        doubled = [checks.step_doubling(white_box[e], curves["pgd_doubled"][e].fooled, e) for e in arena.radii]
-        noise = [checks.noise_loses(white_box[e], curves["random_noise"][e].fooled, e) for e in arena.radii]
-        gradient = [name for name in curves if name != "random_noise"]
+    def _worst(self, arena: Arena, name: str, curves: Curves) -> list[Measurement]:
         return [
+            self._row(arena, name, fooled, epsilon=epsilon, attacks=list(curves))
+            for epsilon, fooled in worst_case(list(curves.values())).items()
+        ]
+
+    def _row(self, arena: Arena, name: str, found: Judged | Tensor, **conditions: Any) -> Measurement:
+        withstood = ~(found.fooled if isinstance(found, Judged) else found).numpy()
+        about = {**conditions, "norm": self.norm, "units": arena.subject.space}
+        return share(name, withstood, arena.groups, seed=arena.subject.seed, **about)
+
+    def _adaptive(
+        self, arena: Arena, curves: Curves, found: Sequence[Check]
+    ) -> dict[str, tuple[Strike, tuple[str, ...]]]:
+        """The attacks that checks which did not pass call for, each with those checks; none that has run already."""
+        raised = {check.rule for check in found if check.verdict != "pass"} if self.adaptive else set()
+        model, (x, _) = arena.subject.model, arena.first
+        called_for = answers(raised, model, x, steps=self.steps, samples=self.samples)
+        return {
+            answer.label: (
+                Strike(attack=answer.attack, norm=self.norm, radii=arena.radii, through=answer.through),
+                answer.because,
+            )
+            for answer in called_for
+            if answer.label not in curves
+        }
+
+    def _before_and_after(
+        self, arena: Arena, curves: Curves, answered: Curves, because: Mapping[str, tuple[str, ...]]
+    ) -> list[Finding]:
+        """The worst case without the adaptive attacks, and what they took from it where they took most."""
+        before, after = worst_case(list(curves.values())), worst_case([*curves.values(), *answered.values()])
+        drops = {e: float((after[e] & ~before[e]).double().mean()) for e in arena.radii}
+        epsilon = max(arena.radii, key=lambda radius: drops[radius])
+        left = [float((~fooled[epsilon]).double().mean()) for fooled in (before, after)]
+        rules = sorted({rule for rules in because.values() for rule in rules})
+        return [
+            *self._worst(arena, "worst_case_before_adaptive", curves),
+            checks.adaptive_answer(*left, epsilon=epsilon, attacks=list(answered), rules=rules),
+        ]
+
+    def _checks(
+        self,
+        arena: Arena,
+        strikes: Mapping[str, Strike],
+        curves: Curves,
+        nearest: Mapping[str, Judged],
+        unbounded: Judged,
+    ) -> list[Check]:
+        sighted = {name for name, strike in strikes.items() if _is_sighted(strike) and name in curves}
+        white_box = {e: _any(curves, sighted - {"pgd_doubled"}, e) for e in arena.radii}
+        doubled = [checks.step_doubling(white_box[e], curves["pgd_doubled"][e].fooled, e) for e in arena.radii]
+        blind = [name for name in curves if name not in sighted]
+        fixed = arena.base.bounds.fixed is not None
+        return [
+            checks.clean_beside_robust({name: list(curve) for name, curve in curves.items()}),
             checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()]),
-            *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in gradient),
-            checks.unbounded_attack_wins(unbounded.accuracy),
+            *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in sorted(sighted)),
+            checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed),
             *self._masking(arena, curves),
-            *self._certificates(arena, curves, nearest),
-            max(doubled, key=lambda check: check.figure),
-            max(noise, key=lambda check: check.figure),
+            _worst_of(doubled),
+            *(
+                _worst_of([checks.black_box_loses(name, white_box[e], curves[name][e].fooled, e) for e in arena.radii])
+                for name in blind
+            ),
+            *self._step_sizes(arena, strikes, curves),
             checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
             *checks.model_behaviour(arena.subject.model, *arena.first),
         ]
 
-    def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
-        """Of each attack that climbs cross-entropy, the radius at which a margin loss sees most that it does not."""
-        seen, hidden = curves["pgd_margin"], curves["pgd_cross_entropy"]
-        return [
-            max(
-                (
-                    checks.losses_agree(name, curves[name][e].accuracy, hidden[e].accuracy, seen[e].accuracy, e)
-                    for e in arena.radii
-                ),
-                key=lambda check: check.figure,
+    def _step_sizes(self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves) -> list[Check]:
+        """Of every attack with steps of a size, at the radius that about half of the records withstand."""
+        x, y = (part[: min(SHARD, len(arena.first[0]))] for part in arena.first)
+        found: list[Check] = []
+        for name, curve in curves.items():
+            strike = strikes[name]
+            if not hasattr(strike.attack, "relative_step") or strike.through is not None or name == "pgd_doubled":
+                continue
+            epsilon = min(
+                (e for e in arena.radii if e > 0),
+                key=lambda radius: abs(curve[radius].accuracy - arena.clean / 2),
+                default=0.0,
             )
-            for name in ("fgsm", "pgd_cross_entropy")
+            if epsilon > 0:
+                threat = arena.base.at(epsilon)
+                found += checks.steps_cross_the_ball(
+                    strike.attack, arena.subject.model, x, y, threat, seed=arena.subject.seed, label=name
+                )
+        return found
+
+    def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
+        """Of each attack, the radius at which another loss sees most that the one it climbs does not."""
+        return [
+            _worst_of(
+                [
+                    checks.losses_agree(
+                        name,
+                        loss,
+                        curves[name][e].accuracy,
+                        {of: curves[f"pgd_{of}"][e].accuracy for of in ("cross_entropy", "margin")},
+                        e,
+                    )
+                    for e in arena.radii
+                ]
+            )
+            for name, loss in (("fgsm", "cross_entropy"), ("pgd_cross_entropy", "cross_entropy"))
         ]
 
     def _certificates(self, arena: Arena, curves: Curves, nearest: Mapping[str, Judged]) -> list[Check]:
@@ -186,7 +266,7 @@ class Robustness(Evaluation):
             for judged in nearest.values():
                 fooled = fooled | (judged.fooled & (judged.distance <= epsilon))
             found.append(checks.certified_is_never_fooled(proven[epsilon].cpu(), fooled, epsilon))
-        return [max(found, key=lambda check: check.figure)]
+        return [_worst_of(found)]
 
     def _distances(self, arena: Arena, strike: Strike, nearest: Judged) -> list[Measurement]:
         """Lengths of the shortest changes that an attack found, over the records that were right to begin with."""
@@ -209,6 +289,21 @@ class Robustness(Evaluation):
                 why = f"the attack failed on {1 - fooled.mean():.0%} of the records, so the quantile is unknown"
                 found.append(Measurement(name=one, status="abstained", warnings=(why,), **shared))
         return found
+
+
+def _is_sighted(strike: Strike) -> bool:
+    """Whether an attack follows the gradient of the very model that is judged."""
+    return strike.through is None and strike.attack.follows_gradient
+
+
+def _any(curves: Curves, names: Collection[str], epsilon: float) -> Tensor:
+    """Which records any of the named attacks fooled at one radius."""
+    return torch.stack([curves[name][epsilon].fooled for name in sorted(names)]).any(0)
+
+
+def _worst_of(found: Sequence[Check]) -> Check:
+    """Of one rule at several radii, where it looks worst."""
+    return max(found, key=lambda check: check.figure)
 
 
 def _within(arena: Arena, nearest: Judged) -> Curve:

@@ -1,0 +1,237 @@
+"""Backward-pass approximation (BPDA; Athalye et al. 2018, arXiv:1802.00420): a gradient where a network hides its own.
+
+The forward pass stays what it is, bit for bit. On the way back, a function that lets no gradient through is replaced by
+a smooth one that it resembles: rounding by the identity, a threshold by the distance to it, a whole layer by a line.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from assay.attacks.gradients import input_gradient
+
+BLIND = 0.9
+"""Share of a layer's inputs without a gradient from which on it counts as blind; a rectifier leaves far more alive."""
+WIDEST = 1024
+"""Inputs of a layer up to which a line is fitted to it where its output has another shape than its input."""
+_LEAK = 0.01
+"""Slope that a saturated sigmoid keeps: small beside its slope of 1/4 in the middle, and never lost to rounding."""
+
+
+def straight_through(model: nn.Module, x: Tensor) -> nn.Module:
+    """A stand-in for ``model`` with the same answers and another backward pass; the model itself is left as it is.
+
+    Args:
+        model: in evaluation mode.
+        x: (n, ...) valid records, on which each layer is probed for a gradient.
+
+    Functions of PyTorch that round, threshold, clamp, saturate or detach are bridged wherever they are called. A layer
+    that is still blind is bridged as a whole: by a multiple of the identity where it keeps the shape of its input, and
+    otherwise by the line that fits it best, up to ``WIDEST`` inputs. Layers of ``torch.nn`` are taken to be honest.
+    """
+    fitted = {name: _line(model.get_submodule(name), seen) for name, seen in _inputs(model, x).items()}
+    lines = {name: line for name, line in fitted.items() if line is not None}
+    return StraightThrough(_with_bridges(model, lines))
+
+
+class StraightThrough(nn.Module):
+    """A network whose calls of gradient-killing functions are bridged."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The outer block undoes what a model switched inside, which the mode may have kept from it.
+        with torch.set_grad_enabled(torch.is_grad_enabled()), _Bridging():
+            return self.model(x)
+
+
+class _Bridged(torch.autograd.Function):
+    """The first argument on the way forward, the second on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
+def _bridged(value: Tensor, surrogate: Tensor) -> Tensor:
+    return _Bridged.apply(value.detach(), surrogate.to(value.dtype).expand_as(value))
+
+
+def _identity(x: Tensor, *_: Any) -> Tensor:
+    return x
+
+
+_SURROGATES: dict[str, Callable[..., Tensor]] = {
+    **dict.fromkeys(("round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside", "detach"), _identity),
+    **dict.fromkeys(("floor_divide", "floordiv"), torch.true_divide),
+    **dict.fromkeys(("clamp", "clip", "hardtanh", "relu6", "hardsigmoid"), _identity),
+    **dict.fromkeys(("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine"), _identity),
+    "sigmoid": lambda x, *_: torch.sigmoid(x) + _LEAK * x,
+    "tanh": lambda x, *_: torch.tanh(x) + _LEAK * x,
+}
+"""By the name of a function of PyTorch: what stands for it, of the same arguments, on the way back."""
+
+_ABOVE, _BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
+_TO_NUMBERS = ("float", "double", "half", "bfloat16", "to", "type", "type_as", "mul", "div", "add", "sub", "matmul")
+_TO_INTEGERS = ("to", "type", "byte", "char", "short", "int", "long")
+
+
+class _Bridging(TorchFunctionMode):
+    """Within it, no function named above stops a gradient, nor does ``no_grad``, a comparison or a cast to integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._smooth: dict[int, tuple[Tensor, Tensor]] = {}
+        """By the id of a tensor that carries no gradient (kept alive): itself, and what it was made of."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "").strip("_")
+        if name == "set_grad_enabled" and args == (False,):
+            return None
+        if name in _SURROGATES and args and _moves(args[0]):
+            return self._replaced(func, name, args, kwargs)
+        if name in ("numpy", "array"):
+            # They refuse a tensor with a gradient, which one that was detached has here.
+            args = (args[0].detach(), *args[1:])
+        value = func(*args, **kwargs)
+        if not isinstance(value, Tensor):
+            return value
+        if not value.is_floating_point():
+            self._remember(name, value, args)
+        elif name == "where" and len(args) == 3 and self._knows(args[:1]) and not value.requires_grad:
+            # One of two constants, by a comparison, is a threshold; between branches that move it is a rectifier.
+            return _bridged(value, self._smooth[id(args[0])][1] * (args[1] - args[2]))
+        elif name in _TO_NUMBERS and self._knows(args):
+            return func(*(self._alive(argument) for argument in args), **kwargs)
+        return value
+
+    def _replaced(self, func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+        source, *rest = args
+        surrogate = _SURROGATES[name](*args)
+        if func.__name__.endswith("_") and not func.__name__.startswith("_"):
+            return source.copy_(_bridged(func(source.detach().clone(), *rest, **kwargs), surrogate))
+        return _bridged(func(*args, **kwargs), surrogate)
+
+    def _remember(self, name: str, value: Tensor, args: Sequence[Any]) -> None:
+        """What an answer that is no real number was made of, and which way it turns."""
+        if not args or not _moves(args[0]):
+            return
+        if name in _ABOVE + _BELOW and len(args) == 2:
+            self._smooth[id(value)] = (value, (args[0] - args[1]) * (1 if name in _ABOVE else -1))
+        elif name in _TO_INTEGERS:
+            self._smooth[id(value)] = (value, args[0])
+
+    def _alive(self, argument: Any) -> Any:
+        """A number that what it was made of gives a gradient."""
+        if not self._knows((argument,)):
+            return argument
+        value, smooth = self._smooth[id(argument)]
+        return _bridged(value.to(smooth.dtype), smooth)
+
+    def _knows(self, args: Sequence[Any]) -> bool:
+        return any(id(argument) in self._smooth for argument in args)
+
+
+def _moves(x: Any) -> bool:
+    """Whether a gradient could reach the records through it."""
+    return isinstance(x, Tensor) and x.is_floating_point() and x.requires_grad
+
+
+class _Bridge(nn.Module):
+    """A layer with a line on the way back."""
+
+    def __init__(self, layer: nn.Module, line: Tensor) -> None:
+        super().__init__()
+        self.layer, self.line = layer, line
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = self.layer(x)
+        line = self.line.to(x)
+        surrogate = line * x if line.dim() == 0 else (x.flatten(1) @ line).view_as(value)
+        return _bridged(value, surrogate)
+
+
+def _inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """What reaches each layer of the user's own that takes one tensor, by its name."""
+    seen: dict[str, Tensor] = {}
+    own = {
+        layer: name
+        for name, layer in model.named_modules()
+        if not any(layer.children()) and not type(layer).__module__.startswith("torch.nn.")
+    }
+
+    def keep(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        if len(args) == 1 and isinstance(args[0], Tensor) and args[0].is_floating_point():
+            seen.setdefault(own[layer], args[0].detach().clone())
+
+    hooks = [layer.register_forward_pre_hook(keep) for layer in own]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _line(layer: nn.Module, x: Tensor) -> Tensor | None:
+    """What is to stand for a layer on the way back: a slope (), a matrix (inputs, outputs), or None if it is honest."""
+    generator = torch.Generator(device=x.device).manual_seed(0)
+    with torch.enable_grad(), _Bridging():
+        point = x.clone().requires_grad_(True)
+        value = layer(point)
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return None
+    # Weights without structure: their plain sum would call a softmax blind.
+    weights = torch.randn(value.shape, generator=generator, device=x.device, dtype=value.dtype)
+    gradient = input_gradient(value, point, weights=weights)
+    if float(((gradient == 0) | ~gradient.isfinite()).double().mean()) < BLIND:
+        return None
+    with torch.no_grad():
+        return _slope(x, value) if value.shape == x.shape else _matrix(layer, x, generator)
+
+
+def _slope(x: Tensor, value: Tensor) -> Tensor:
+    """Of the line through the answers of a layer, by least squares: about 1 for rounding, below 0 for what negates."""
+    x, value = x - x.mean(), (value - value.mean()).nan_to_num()
+    return (x * value).sum() / x.square().sum().clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def _matrix(layer: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor | None:
+    """The same between an input and an output of unlike shapes, fitted to the records and to others around them."""
+    inputs = x.flatten(1).shape[1]
+    if inputs > WIDEST:
+        return None
+    many = x.repeat(1 + 4 * inputs // len(x), *[1] * (x.dim() - 1))
+    spread = x.std(0, keepdim=True, correction=0)
+    many = many + spread * torch.randn(many.shape, generator=generator, device=x.device, dtype=x.dtype)
+    said = layer(many).flatten(1).nan_to_num()
+    centred = many.flatten(1) - many.flatten(1).mean(0)
+    # A little ridge: an input that never varies has no slope.
+    square = centred.T @ centred + 1e-3 * len(many) * torch.eye(inputs, device=x.device, dtype=x.dtype)
+    return torch.linalg.solve(square, centred.T @ (said - said.mean(0)))
+
+
+def _with_bridges(model: nn.Module, lines: Mapping[str, Tensor]) -> nn.Module:
+    """A copy with the named layers bridged; the model itself where there are none."""
+    if "" in lines:
+        return _Bridge(model, lines[""])
+    if not lines:
+        return model
+    bridged = copy.deepcopy(model)
+    for name, line in lines.items():
+        parent, _, child = name.rpartition(".")
+        setattr(bridged.get_submodule(parent), child, _Bridge(bridged.get_submodule(name), line))
+    return bridged
