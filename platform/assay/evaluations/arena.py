@@ -134,15 +134,18 @@ def _strike(piece: tuple[str, int], ground: _Ground) -> Curve:
     strike = ground.strikes[name]
     own = slice(start, start + SHARD)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = strike.attack.curve(
-        ground.model.to(device),
-        ground.x[own].to(device),
-        ground.y[own].to(device),
-        Threat(norm=strike.norm, epsilon=0.0, bounds=ground.base.bounds),
-        strike.radii,
-        seed=seeds.derive(ground.seed, "records", start),
-        through=None if strike.through is None else strike.through.to(device),
-    )
+    with torch.random.fork_rng():
+        # A model that answers at random draws the same, whoever asks it.
+        torch.manual_seed(seeds.torch_seed(ground.seed, "layers", name, start))
+        found = strike.attack.curve(
+            ground.model.to(device),
+            ground.x[own].to(device),
+            ground.y[own].to(device),
+            Threat(norm=strike.norm, epsilon=0.0, bounds=ground.base.bounds),
+            strike.radii,
+            seed=seeds.derive(ground.seed, "records", start),
+            through=None if strike.through is None else strike.through.to(device),
+        )
     return {
         radius: Judged(fooled=one.fooled.cpu(), distance=one.distance.cpu(), invalid=one.invalid)
         for radius, one in found.items()

@@ -204,7 +204,12 @@ class Robustness(Evaluation):
             *self._masking(arena, curves),
             _worst_of(doubled),
             *(
-                _worst_of([checks.black_box_loses(name, white_box[e], curves[name][e].fooled, e) for e in arena.radii])
+                _worst_of(
+                    [
+                        checks.black_box_loses(name, _any(curves, sighted, e), curves[name][e].fooled, e)
+                        for e in arena.radii
+                    ]
+                )
                 for name in blind
             ),
             *self._step_sizes(arena, strikes, curves),
