@@ -12,7 +12,7 @@ from assay import errors
 from assay.objectives.base import Batch, Objective
 from assay.objectives.pgd import AdversarialPGD
 from assay.objectives.standard import Standard
-from assay.recipes import INCOMPATIBLE, Federation, Privacy, Recipe, Training
+from assay.recipes import INCOMPATIBLE, EarlyStopping, Federation, Privacy, Recipe, Training
 
 
 class Mixing(Objective):
@@ -33,24 +33,34 @@ def test_an_objective_that_mixes_records_excludes_privacy() -> None:
         Recipe(objective=Mixing(), privacy=Privacy(epsilon=1.0))
 
 
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"objective": Mixing()}, "clips the gradient of one record"),
-    ({"objective": {"name": "interval_bounds", "epsilon": 0.1}}, "clipping would miss what they contribute"),
-    ({"data": ["knn_sanitation"]}, "no ε of the training pays for that"),
+PRIVACY: dict[str, Any] = {"privacy": Privacy(epsilon=1.0)}
+STOPPING: dict[str, Any] = {"training": {"early_stopping": {"epsilon": 0.1}}}
+REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"objective": Mixing()}, PRIVACY, "clips the gradient of one record"),
+    ({"objective": {"name": "interval_bounds", "epsilon": 0.1}}, PRIVACY, "clipping would miss what they contribute"),
+    ({"data": ["knn_sanitation"]}, PRIVACY, "no ε of the training pays for that"),
+    ({"objective": {"name": "fast", "epsilon": 0.1}}, PRIVACY, "no ε pays for those looks; .* watch: null"),
+    (STOPPING, PRIVACY, "validation records, patients too, would choose the weights"),
+    (STOPPING, {"federation": Federation()}, "nobody holds validation records"),
 ]
 
 
-@pytest.mark.parametrize(("choice", "why"), REFUSED)
-def test_every_refusal_says_why(choice: dict[str, Any], why: str) -> None:
-    assert Recipe(**choice).privacy is None
+@pytest.mark.parametrize(("choice", "other", "why"), REFUSED)
+def test_every_refusal_says_why(choice: dict[str, Any], other: dict[str, Any], why: str) -> None:
+    assert Recipe(**choice) != Recipe(**other)
     with pytest.raises(ValueError, match=why):
-        Recipe(**choice, privacy=Privacy(epsilon=1.0))
+        Recipe(**choice, **other)
 
 
 def test_every_rule_has_an_example_that_it_alone_refuses() -> None:
-    for rule, (choice, _) in zip(INCOMPATIBLE, REFUSED, strict=True):
-        asked = Recipe(**choice).model_copy(update={"privacy": Privacy(epsilon=1.0)})
+    for rule, (choice, others, _) in zip(INCOMPATIBLE, REFUSED, strict=True):
+        asked = Recipe(**choice).model_copy(update=others)
         assert [other.what for other in INCOMPATIBLE if other.applies(asked)] == [rule.what]
+
+
+def test_a_step_that_nobody_watches_is_private() -> None:
+    recipe = Recipe(objective={"name": "fast", "epsilon": 0.1, "watch": None}, **PRIVACY)
+    assert recipe.objective.watching is None
 
 
 def test_flipped_labels_exclude_privacy_too() -> None:
@@ -124,6 +134,12 @@ def test_recipes_are_frozen(settings: object, field: str, value: object) -> None
         (Privacy, {"epsilon": 1.0, "delta": 1.0}),
         (Privacy, {"epsilon": 1.0, "max_grad_norm": 0.0}),
         (Privacy, {"epsilon": 1.0, "noise": "none"}),
+        (EarlyStopping, {}),
+        (EarlyStopping, {"epsilon": -0.1}),
+        (EarlyStopping, {"epsilon": float("nan")}),
+        (EarlyStopping, {"epsilon": 0.1, "patience": 0}),
+        (EarlyStopping, {"epsilon": 0.1, "every": 0}),
+        (EarlyStopping, {"epsilon": 0.1, "norm": "l1"}),
         (Federation, {"clients": 0}),
         (Federation, {"rounds": 0}),
         (Federation, {"local_epochs": 0}),

@@ -11,7 +11,27 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from assay.errors import IncompatibleRecipeError
-from assay.registry import Settings, choice_of
+from assay.registry import Number, Settings, choice_of
+from assay.threats import Norm
+
+
+class EarlyStopping(Settings):
+    """Keep the weights that withstand an attack best on the validation split, and stop when none come that are better.
+
+    Robustness falls with longer adversarial training long before accuracy does (Rice et al. 2020, arXiv:2002.11569).
+    """
+
+    epsilon: Number = Field(ge=0)
+    """Radius of the attack, in the units of the data; 0 looks at accuracy alone."""
+    norm: Norm = "linf"
+    steps: int = Field(default=10, ge=1)
+    """Of PGD, on the margin of the logits."""
+    relative_step: float = Field(default=2.5, gt=0)
+    """Size of a step is ``relative_step * epsilon / steps``."""
+    every: int = Field(default=1, ge=1)
+    """Epochs between looks; the last epoch is always looked at."""
+    patience: int = Field(default=10, ge=1)
+    """Looks in a row without a better one that end training."""
 
 
 class Training(Settings):
@@ -26,6 +46,8 @@ class Training(Settings):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of ``sgd``."""
     weight_decay: float = Field(default=0.0, ge=0)
+    early_stopping: EarlyStopping | None = None
+    """Not of the teachers of a recipe: what they teach need not be robust."""
 
 
 class Privacy(Settings):
@@ -88,7 +110,17 @@ class Recipe(Settings):
         privacy = self.privacy and self.privacy.model_copy(
             update={"trainings": self.privacy.trainings * len(objectives)}
         )
-        return [self.model_copy(update={"objective": one, "privacy": privacy}) for one in objectives]
+        patient = self.training.model_copy(update={"early_stopping": None})
+        return [
+            self.model_copy(
+                update={
+                    "objective": one,
+                    "privacy": privacy,
+                    "training": self.training if one is self.objective else patient,
+                }
+            )
+            for one in objectives
+        ]
 
 
 class Incompatibility(NamedTuple):
@@ -110,12 +142,30 @@ INCOMPATIBLE: list[Incompatibility] = [
         "an objective that reads weights past the layers (interval_bounds) × privacy",
         lambda recipe: recipe.privacy is not None and not recipe.objective.through_layers,
         "one record's gradient is taken at the layers' own forward passes, and bounds are computed from the weights "
-        "beside them, so clipping would miss what they contribute; train privately with pgd or fast, or drop privacy",
+        "beside them, so clipping would miss what they contribute; train privately with pgd, or drop privacy",
     ),
     Incompatibility(
-        "a treatment of one record that depends on others (label_flips, knn_sanitation) × privacy",
+        "a treatment of one record that depends on others (poisoning, sanitation, reweighting) × privacy",
         lambda recipe: recipe.privacy is not None and not all(step.per_record for step in recipe.data),
-        "whether one record is kept or changed then depends on which others there are, and no ε of the training pays "
-        "for that; treat the data by public figures before, or drop privacy",
+        "whether one record is kept, changed or weighed then depends on which others there are, and no ε of the "
+        "training pays for that; treat the data by public figures before, or drop privacy",
+    ),
+    Incompatibility(
+        "an objective that watches its training records (fast) × privacy",
+        lambda recipe: recipe.privacy is not None and recipe.objective.watching is not None,
+        "what is seen on some records decides which weights are kept, and no ε pays for those looks; "
+        "switch them off with watch: null, or train with pgd",
+    ),
+    Incompatibility(
+        "early stopping × privacy",
+        lambda recipe: recipe.privacy is not None and recipe.training.early_stopping is not None,
+        "validation records, patients too, would choose the weights, and no ε pays for that; "
+        "fix the number of epochs before",
+    ),
+    Incompatibility(
+        "early stopping × federation",
+        lambda recipe: recipe.federation is not None and recipe.training.early_stopping is not None,
+        "clients keep all their records, so nobody holds validation records to choose the weights by; "
+        "fix the number of rounds before",
     ),
 ]

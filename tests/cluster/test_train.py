@@ -1,20 +1,27 @@
-"""What a training over workers that fails or is refused says to the one who asked for it."""
+"""What a training over workers hands over, and what one that fails or is refused says to the one who asked for it."""
 
+import tempfile
 from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
 import pytest
-from ray.train import WorkerGroupError
+import torch
+from ray.train import Checkpoint, WorkerGroupError
 from torch import nn
 
-from assay.cluster.train import _last_state, train_distributed
+from assay.cluster.train import _STATE, _last_state, _work, train_distributed
 from assay.data.base import Dataset
-from assay.data.splits import Splitting
+from assay.data.splits import Splitting, split
 from assay.errors import DataError, IncompatibleRecipeError
 from assay.models.imported import Imported
+from assay.models.mlp import MLP
 from assay.recipes import Recipe
-from assay.study.trial import Trial
+from assay.study.trial import Trial, train_alone
+from assay.training.checkpoints import from_bytes
+from assay.training.collective import Alone
 
 
 class Failing:
@@ -67,3 +74,73 @@ def test_layers_that_mix_the_records_of_a_batch_are_refused_before_any_worker_st
 def test_a_worker_that_sees_the_whole_batch_may_mix_it(norm: str, workers: int, tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match="no cluster"):
         train(norm, workers, tmp_path)
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What a lone worker hands over, one state a report; what it is given to go on from is the last of them."""
+    states: list[bytes] = []
+
+    def report(metrics: dict[str, object], *, checkpoint: Checkpoint) -> None:
+        states.append((Path(checkpoint.path) / _STATE).read_bytes())
+
+    def last() -> Checkpoint | None:
+        if not states:
+            return None
+        folder = Path(tempfile.mkdtemp())
+        (folder / _STATE).write_bytes(states[-1])
+        return Checkpoint.from_directory(folder)
+
+    monkeypatch.setattr("ray.get", lambda given: given)
+    monkeypatch.setattr("ray.train.report", report)
+    monkeypatch.setattr("ray.train.get_checkpoint", last)
+    monkeypatch.setattr("ray.train.get_context", lambda: SimpleNamespace(get_world_rank=lambda: 0))
+    monkeypatch.setattr("assay.cluster.train.get_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("assay.cluster.train.Distributed", lambda device: Alone())
+    return states
+
+
+def test_a_worker_that_stops_early_hands_over_the_best_weights_and_one_that_is_killed_misses_none(
+    reported: list[bytes],
+) -> None:
+    stopping = {"epsilon": 0.02, "patience": 3}
+    fast = {"name": "fast", "epsilon": 1.0, "relative_step": 0.01, "watch": {"least_share": 0.99}}
+    recipe = Recipe(
+        objective=fast, training={"epochs": 60, "batch_size": 16, "learning_rate": 0.05, "early_stopping": stopping}
+    )
+    dataset, trial = blobs(recipe)
+    parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
+    config = {
+        "trial": trial, "data": dataset, "rows": parts.train, "held": parts.validation, "readers": 1,
+        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "checkpoint_every": 2, "progress": SimpleQueue(),
+    }  # fmt: skip
+    _work(config)
+    undisturbed = reported[:]
+    expected, log = train_alone(trial, dataset, parts.train, held=parts.validation)
+    assert len(log.losses) < 60
+    assert log.notes
+
+    del reported[1:]
+    _work(config)
+    for states in (undisturbed, reported):
+        tensors, about = from_bytes(states[-1], "state")
+        assert about["stopping"]["accuracies"] == log.validation
+        assert about["lookout"]["notes"] == log.notes
+        for name, weights in expected.state_dict().items():
+            assert torch.equal(tensors[f"model.{name}"], weights)
+
+
+def blobs(recipe: Recipe) -> tuple[Dataset, Trial]:
+    """Two overlapping clouds of points, and a trial of a small network on them."""
+    y = np.arange(120) % 2
+    x = (np.random.default_rng(0).normal(size=(120, 4)) + y[:, None]).clip(-4, 5).astype(np.float32)
+    dataset = Dataset(
+        name="blobs", x=x, y=y, class_names=("left", "right"), feature_names=(), low=np.full(4, -4.0),
+        high=np.full(4, 5.0), units="1", epsilons=(0.1,),
+    )  # fmt: skip
+    trial = Trial(
+        cohort="blobs", recipe_name="tested", fold=0, repeat=0, seed=3, threads=1,
+        splitting=Splitting(folds=2, validation=0.3), model=MLP(hidden=(8,)), recipe=recipe, evaluations=(),
+        data_digest=dataset.digest, dataset_name=dataset.name,
+    )  # fmt: skip
+    return dataset, trial

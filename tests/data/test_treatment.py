@@ -1,71 +1,122 @@
-"""What poisoning changes and what sanitation removes, counted right."""
+"""What treatments change and remove, counted right, whoever else is at work."""
+
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 
-from assay.data.poisoning import LabelFlips
-from assay.data.sanitation import KNNSanitation
-from assay.data.treatment import treat
+from assay.data.poisoning.feature_collision import FeatureCollision
+from assay.data.poisoning.label_flips import LabelFlips
+from assay.data.reweighting import RobustReweighting
+from assay.data.sanitation.knn import KNNSanitation
+from assay.data.treatment import Counts, Records, Treated, Treatment, Workbench, held_out
 from assay.errors import DataError
+from assay.training.loop import Trainer
+
+Clouds = Callable[..., tuple[np.ndarray, np.ndarray]]
+Apply = Callable[..., Treated]
 
 
-def clouds(n: int = 200, classes: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Well separated clouds of points."""
-    y = np.arange(n) % classes
-    x = np.random.default_rng(0).normal(size=(n, 3)) + 20 * y[:, None]
-    return x.astype(np.float32), y
+class Aimed(Treatment):
+    """Holds out two records and shows what it was given."""
+
+    name: Literal["aimed"] = "aimed"
+
+    def hold_out(self, y: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        return np.sort(generator.permutation(len(y))[:2])
+
+    def apply(self, records: Records, bench: Workbench) -> Records:
+        assert bench.targets.shape == (2, 3)
+        assert not (records.x[:, None] == bench.targets).all(2).any()
+        return records
 
 
-@pytest.mark.parametrize("classes", [2, 5])
-def test_a_share_of_the_labels_becomes_another_one(classes: int) -> None:
-    x, y = clouds(classes=classes)
-    found = treat([LabelFlips(share=0.3)], x, y, classes=classes, seed=1)
-    assert (found.y != y).sum() == found.tampered == 60
-    assert set(np.unique(found.y)) <= set(range(classes))
-    np.testing.assert_array_equal(found.x, x)
-    again, other = (treat([LabelFlips(share=0.3)], x, y, classes=classes, seed=seed).y for seed in (1, 2))
-    assert np.array_equal(found.y, again) and not np.array_equal(found.y, other)
+def test_what_one_treatment_did_is_told_from_what_another_did(clouds: Clouds, apply: Apply) -> None:
+    found = apply([LabelFlips(share=0.1), LabelFlips(share=0.1), KNNSanitation()], *clouds(), seed=2)
+    assert list(found.steps) == ["label_flips", "label_flips 2", "knn_sanitation"]
+    assert found.steps["label_flips"] == Counts(tampered=20)
+    assert found.total == Counts(
+        tampered=found.steps["label_flips"].tampered + found.steps["label_flips 2"].tampered,
+        removed=found.steps["knn_sanitation"].removed,
+        removed_tampered=found.steps["knn_sanitation"].removed_tampered,
+    )
+    assert found.counts["knn_sanitation.removed"] == found.counts["removed"] == 200 - len(found.y)
 
 
-def test_labels_are_flipped_without_regard_to_the_record() -> None:
-    x, y = clouds(2000)
-    flipped = treat([LabelFlips(share=0.2)], x, y, classes=2, seed=0).y != y
-    assert abs(flipped[y == 0].mean() - flipped[y == 1].mean()) < 0.05
-
-
-def test_neighbours_expose_flipped_labels_of_separate_clouds() -> None:
+def test_a_treatment_draws_the_same_whoever_else_is_there(clouds: Clouds, apply: Apply) -> None:
     x, y = clouds()
-    found = treat([LabelFlips(share=0.2), KNNSanitation(neighbours=10)], x, y, classes=2, seed=3)
-    assert found.counts["tampered"] == 40
-    assert found.removed_tampered >= 38
-    assert found.removed - found.removed_tampered <= 4
-    assert len(found.y) == 200 - found.removed
+    alone = apply([LabelFlips(share=0.1)], x, y)
+    behind = apply([KNNSanitation(), LabelFlips(share=0.1)], x, y)
+    twice = apply([LabelFlips(share=0.1), LabelFlips(share=0.1)], x, y)
+    np.testing.assert_array_equal(alone.y, behind.y)
+    assert twice.total.tampered > 20, "the second draws other records"
 
 
-def test_a_record_is_no_neighbour_of_its_own() -> None:
-    x = np.array([[0.0], [0.1], [0.2], [9.0], [9.1], [9.2]], np.float32)
-    found = treat([KNNSanitation(neighbours=2)], x, np.array([0, 0, 1, 1, 1, 1]), classes=2, seed=0)
-    # 0.2 is called 1 among zeros; each zero has one of them and one impostor near it: half is enough to stay.
-    assert found.removed == 1
-    np.testing.assert_array_equal(found.x[:, 0], x[[0, 1, 3, 4, 5], 0])
-
-
-def test_positions_of_words_have_no_neighbours() -> None:
-    words = np.arange(40, dtype=np.int64).reshape(20, 2)
-    with pytest.raises(DataError, match=r"of type int64, not floating point.*embedding=encoder"):
-        treat([KNNSanitation(neighbours=2)], words, np.arange(20) % 2, classes=2, seed=0)
-
-
-def test_nothing_asked_is_nothing_done() -> None:
+def test_records_that_are_aimed_at_are_in_no_training_and_can_be_found_again(clouds: Clouds, apply: Apply) -> None:
     x, y = clouds()
-    found = treat([], x, y, classes=2, seed=0)
-    assert found.x is x and found.counts == {"given": 200, "tampered": 0, "removed": 0, "removed_tampered": 0}
+    found = apply([Aimed(), Aimed()], x, y, seed=5)
+    aims = held_out([Aimed(), Aimed()], y, seed=5)
+    assert list(aims) == ["aimed", "aimed 2"]
+    gone = np.unique(np.concatenate(list(aims.values())))
+    np.testing.assert_array_equal(found.x, np.delete(x, gone, axis=0))
+    np.testing.assert_array_equal(found.y, np.delete(y, gone))
+    assert (found.given, found.total) == (200 - len(gone), Counts())
+    assert not np.array_equal(aims["aimed"], held_out([Aimed()], y, seed=6)["aimed"])
 
 
-def test_too_few_records_and_lost_classes_are_errors() -> None:
-    x, y = clouds(8)
-    with pytest.raises(DataError, match="8 records have no 10 neighbours; lower neighbours"):
-        treat([KNNSanitation(neighbours=10)], x, y, classes=2, seed=0)
+class Asking(Treatment):
+    """Keeps what networks that it had trained answer."""
+
+    name: Literal["asking"] = "asking"
+
+    def apply(self, records: Records, bench: Workbench) -> Records:
+        x = torch.from_numpy(records.x)
+        ANSWERS[:] = [
+            bench.fit(records).logits(x),
+            bench.fit(records).logits(x),
+            bench.fit(records, epochs=1).logits(x),
+        ]
+        return records
+
+
+ANSWERS: list[torch.Tensor] = []
+
+
+def test_a_treatment_is_handed_a_copy_of_the_network_that_has_learnt(
+    clouds: Clouds, learn: Callable[..., Trainer]
+) -> None:
+    x, y = clouds(gap=2.0)
+    trainer, untouched = learn([Asking()], x, y), learn([], x, y)
+    once, again, shorter = ANSWERS
+    assert all(torch.equal(a, b) for a, b in zip(trainer.model.parameters(), untouched.model.parameters(), strict=True))
+    assert all(parameter.requires_grad for parameter in trainer.model.parameters())
+    assert torch.equal(once, again)
+    correct = [(logits.argmax(1).numpy() == y).mean() for logits in (once, shorter)]
+    assert correct[0] > 0.9
+    assert not torch.equal(once, shorter)
+
+
+def test_nothing_asked_is_nothing_done(clouds: Clouds, apply: Apply) -> None:
+    x, y = clouds()
+    for treatments in ([], [RobustReweighting()]):
+        found = apply(treatments, x, y)
+        assert found.x is x
+        assert found.counts == {"given": 200, "tampered": 0, "removed": 0, "removed_tampered": 0}
+
+
+def test_a_class_that_is_lost_is_an_error(apply: Apply) -> None:
+    x = np.array([[0.0], *([20.0 + place / 100] for place in range(7))], np.float32)
     lone = np.array([0, 1, 1, 1, 1, 1, 1, 1])
-    with pytest.raises(DataError, match="knn_sanitation leaves 7 of 8 training records, of 1 class"):
-        treat([KNNSanitation(neighbours=3)], x, lone, classes=2, seed=0)
+    with pytest.raises(DataError, match="knn_sanitation leaves 7 of 8 training records, of 1 class; soften"):
+        apply([KNNSanitation(neighbours=3)], x, lone)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "defends"),
+    [(LabelFlips(), False), (FeatureCollision(epsilon=1), False), (KNNSanitation(), True), (RobustReweighting(), True)],
+)
+def test_defences_say_that_they_are(treatment: Treatment, defends: bool) -> None:
+    assert treatment.defends is defends
+    assert not treatment.per_record

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.errors import SpecError
-from assay.evaluations.base import Subject
 from assay.evaluations.arena import worst_case
+from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
 from assay.registry import build
 from assay.results import Measurement, judged

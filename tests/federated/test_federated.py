@@ -366,4 +366,16 @@ def test_fedprox_without_a_pull_is_fedavg_and_with_one_stays_nearer(lead: Lead, 
 
 def test_treatments_are_counted_over_all_clients(lead: Lead) -> None:
     poisoned = federated("standard").model_copy(update={"data": Recipe(data=[{"name": "label_flips"}]).data})
-    assert lead(poisoned).treatment == {"given": 60, "tampered": 12, "removed": 0, "removed_tampered": 0}
+    total = {"tampered": 12, "removed": 0, "removed_tampered": 0}
+    each = {f"label_flips.{what}": count for what, count in total.items()}
+    assert lead(poisoned).treatment == {"given": 60, **total, **each}
+
+
+def test_clients_poison_sanitize_and_weigh_their_own_records(lead: Lead) -> None:
+    data = Recipe(data=[{"name": "backdoor", "share": 0.1}, "loss_sanitation", "robust_reweighting"]).data
+    poisoned = federated("standard").model_copy(update={"data": data})
+    found, again = lead(poisoned), lead(poisoned)
+    assert (found.treatment["tampered"], found.treatment["backdoor.tampered"]) == (6, 6)
+    assert found.treatment["loss_sanitation.removed"] > 0
+    assert same(found.weights, again.weights)
+    assert not same(found.weights, lead(poisoned.model_copy(update={"data": data[:-1]})).weights)

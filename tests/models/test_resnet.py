@@ -212,7 +212,9 @@ def test_batch_norm_does_not_train_privately() -> None:
         PerRecordGradients(tiny())
 
 
-def test_it_has_no_interval_bounds_and_says_so() -> None:
+def test_with_batch_norm_it_has_interval_bounds_and_with_groups_it_says_why_not() -> None:
     x = draw(2, 2, 16, 16)
-    with pytest.raises(UnboundableError, match=r"\(ResNet\) has no interval bounds"):
-        interval(tiny().eval(), x, x)
+    least, most = interval(tiny().eval(), x, x + 0.1)
+    assert bool((least <= most).all())
+    with pytest.raises(UnboundableError, match=r"layer 'bn1' \(GroupNorm\) has no interval bounds"):
+        interval(tiny(norm="group").eval(), x, x)

@@ -1,6 +1,7 @@
 """Fast FGSM, interval bounds and distillation against what their papers define."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.bounds.interval import worst_logits
+from assay.data.base import Dataset
 from assay.errors import SpecError
 from assay.objectives.base import Batch
 from assay.objectives.distillation import Distillation
@@ -17,7 +19,7 @@ from assay.objectives.interval_bounds import IntervalBounds
 from assay.objectives.standard import Standard
 from assay.recipes import Recipe
 from assay.registry import build
-from assay.threats import Bounds
+from assay.threats import Bounds, Threat
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]
@@ -35,6 +37,31 @@ def test_the_fast_step_of_a_linear_model_is_one_signed_step_within_the_ball(blob
     short = FastAdversarial(epsilon=0.3).craft(model, batch_of(x, y, bounds=WIDE)) - x
     assert short.abs().max() <= 0.3 + 1e-12
     assert (short * towards >= 0.3 * (1.25 - 1) - 1e-12).all()
+
+
+@pytest.mark.parametrize("recoveries", [0, 1, 3])
+def test_each_recovery_doubles_the_steps_and_halves_their_size(
+    recoveries: int, blobs: Blobs, network: Network, batch_of: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "assay.objectives.fast.ascend", lambda model, x, y, threat, **how: asked.append(how) or (x, None)
+    )
+    FastAdversarial(epsilon=0.4, relative_step=1.5).craft(network(), batch_of(*blobs(4), recoveries=recoveries))
+    assert asked[0]["steps"] == 2**recoveries
+    assert asked[0]["step_size"] * asked[0]["steps"] == pytest.approx(1.5 * 0.4)
+
+
+def test_it_is_verified_by_pgd_within_the_same_ball(
+    trained: nn.Module, records: tuple[Tensor, Tensor], wdbc: Dataset, batch_of: MakeBatch
+) -> None:
+    (x, y), objective = records, FastAdversarial(epsilon=1.0, relative_step=0.1)
+    crafted, verified = (
+        attack(trained, batch_of(x, y, bounds=wdbc.bounds)) for attack in (objective.craft, objective.verify)
+    )
+    assert (Threat(norm="linf", epsilon=1.0, bounds=wdbc.bounds).distance(verified, x) <= 1 + 1e-5).all()
+    right = [float((trained(found).argmax(1) == y).double().mean()) for found in (crafted, verified)]
+    assert right[1] < right[0] - 0.3
 
 
 @pytest.mark.parametrize(("progress", "grown"), [(0.0, 0.0), (0.1, 0.0), (0.35, 0.5), (0.6, 1.0), (1.0, 1.0)])
@@ -88,3 +115,10 @@ def test_a_teacher_is_trained_first_and_both_share_the_budget() -> None:
     assert [stage.privacy.trainings for stage in (teacher, student) if stage.privacy] == [2, 2]
     (alone,) = Recipe(privacy={"epsilon": 3}).stages()
     assert alone.privacy is not None and alone.privacy.trainings == 1
+
+
+def test_a_teacher_does_not_stop_early() -> None:
+    recipe = Recipe(objective="distillation", training={"epochs": 7, "early_stopping": {"epsilon": 0.1}})
+    teacher, student = recipe.stages()
+    assert (teacher.training.epochs, teacher.training.early_stopping) == (7, None)
+    assert student.training == recipe.training

@@ -40,7 +40,7 @@ def batch() -> Batch:
     return Batch(x=X, y=Y, bounds=bounds, draw=Draw(np.random.default_rng(0), total=3))
 
 
-@pytest.fixture(params=["pgd", "fast"])
+@pytest.fixture(params=["pgd", "fast", "trades"])
 def objective(request: pytest.FixtureRequest) -> Objective:
     return build("objective", {"name": request.param, "epsilon": 0.1})  # type: ignore[return-value]
 
@@ -54,12 +54,17 @@ def test_vectors_move_by_at_most_epsilon_and_padding_does_not(objective: Objecti
     assert not change[X == 0].any()
 
 
+crossed = pytest.mark.parametrize("objective", ["pgd", "fast"], indirect=True)
+
+
+@crossed
 def test_the_loss_is_that_of_the_moved_vectors(objective: Objective, model: nn.Module) -> None:
     crafted = objective.craft(model, batch())
     losses = objective.losses(model, batch(), crafted)
     torch.testing.assert_close(losses, nn.functional.cross_entropy(model(crafted), Y, reduction="none"))
 
 
+@crossed
 def test_learnt_vectors_have_the_gradient_of_the_moved_ones(objective: Objective, model: nn.Module) -> None:
     crafted = objective.craft(model, batch())
     table = word_vectors(model)
@@ -67,6 +72,19 @@ def test_learnt_vectors_have_the_gradient_of_the_moved_ones(objective: Objective
     leaf = crafted.clone().requires_grad_(True)
     nn.functional.cross_entropy(model(leaf), Y, reduction="sum").backward()
     expected = torch.zeros_like(table).index_add(0, X.flatten(), leaf.grad.flatten(0, 1))
+    expected[0] = 0
+    torch.testing.assert_close(table.grad, expected)
+
+
+def test_trades_teaches_the_vectors_by_the_record_and_by_its_example(model: nn.Module) -> None:
+    objective = build("objective", {"name": "trades", "epsilon": 0.1, "beta": 3.0})
+    crafted = objective.craft(model, batch())
+    table = word_vectors(model)
+    objective.losses(model, batch(), crafted).sum().backward()
+    clean, moved = (given.clone().requires_grad_(True) for given in (continuous(model, X).detach(), crafted))
+    p, q = model(clean).log_softmax(1), model(moved).log_softmax(1)
+    (nn.functional.nll_loss(p, Y, reduction="sum") + 3.0 * (p.exp() * (p - q)).sum()).backward()
+    expected = torch.zeros_like(table).index_add(0, X.flatten(), (clean.grad + moved.grad).flatten(0, 1))
     expected[0] = 0
     torch.testing.assert_close(table.grad, expected)
 

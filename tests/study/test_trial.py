@@ -204,6 +204,42 @@ def test_warnings_of_the_data_stand_beside_accuracy(first: Callable[..., Any]) -
     assert [m.name for m in record.measurements if "few records" in m.warnings] == ["accuracy"]
 
 
+STOPPING = {"early": {"training": {"epochs": 8, "learning_rate": 0.1, "early_stopping": {"epsilon": 0.2}}}}
+
+
+def test_early_stopping_looks_at_the_validation_split_and_at_no_other_held_out_record(
+    first: Callable[..., Any],
+) -> None:
+    trial, dataset = first(STOPPING)
+    parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
+
+    def looks_without(rows: np.ndarray) -> list[float]:
+        x = dataset.x.copy()
+        x[rows] = 0
+        return from_bytes(train_trial(trial, LocalExecutor(), replace(dataset, x=x)).checkpoint, "")[1]["validation"]
+
+    honest = looks_without(parts.test[:0])
+    assert len(honest) == 8
+    assert looks_without(parts.test) == honest
+    assert looks_without(parts.validation) != honest
+
+
+def test_a_split_without_validation_records_says_so(first: Callable[..., Any]) -> None:
+    record = run(*first(STOPPING, split={"folds": 2, "tested": "validation"}))
+    assert record.error.startswith("UserError: training.early_stopping looks at validation records, and there are none")
+
+
+@pytest.mark.parametrize("federation", [{}, FEDERATED["fed"]], ids=["plain", "federated"])
+def test_what_training_had_to_undo_stands_beside_accuracy(first: Callable[..., Any], federation: Any) -> None:
+    # Examples that stand for nothing, in a ball that holds everything.
+    fast = {"name": "fast", "epsilon": 9, "relative_step": 1e-3, "watch": {"least_share": 0.99}}
+    record = run(*first({"fast": {"objective": fast, "training": {"epochs": 6, "learning_rate": 0.1}, **federation}}))
+    told = {m.name for m in record.measurements for said in m.warnings if "catastrophic overfitting" in said}
+    assert told == {"accuracy"}
+    if federation:
+        assert any("client 1: catastrophic overfitting" in said for m in record.measurements for said in m.warnings)
+
+
 def test_a_checkpoint_of_another_network_is_refused(first: Callable[..., Any]) -> None:
     trial, dataset = first()
     other, _ = first(cohort={"model": {"name": "mlp", "hidden": [5]}})
@@ -216,6 +252,6 @@ def test_every_evaluation_is_asked_in_order() -> None:
     def asked(name: str) -> SimpleNamespace:
         return SimpleNamespace(measure=lambda subject: [Measurement(name=name, value=1.0)])
 
-    subject = SimpleNamespace(dataset=SimpleNamespace(warnings=("small",)))
+    subject = SimpleNamespace(dataset=SimpleNamespace(warnings=("small",)), log=None)
     found = ask((asked("loss"), asked("accuracy")), subject)  # type: ignore[arg-type]
     assert [(m.name, m.warnings) for m in found] == [("loss", ()), ("accuracy", ("small",))]

@@ -22,6 +22,7 @@ from assay.training.checkpoints import (
     to_bytes,
     trainer_state,
 )
+from assay.training.lookout import Lookout
 from assay.training.loop import Trainer
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
@@ -36,6 +37,14 @@ RECIPES = {
     "private": Recipe(privacy=Privacy(epsilon=8.0), training=Training(epochs=6, batch_size=16)),
     "adversarial": Recipe(
         objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=Training(epochs=6, batch_size=16)
+    ),
+    # Examples that stand for nothing: training goes back at the first looks.
+    "watched": Recipe(
+        objective={"name": "fast", "epsilon": 2.0, "relative_step": 0.01, "watch": {"least_share": 0.99}},
+        training=Training(epochs=6, batch_size=16, learning_rate=0.05),
+    ),
+    "stopping early": Recipe(
+        training=Training(epochs=6, batch_size=16, learning_rate=0.05, early_stopping={"epsilon": 0.4, "patience": 2})
     ),
 }
 
@@ -160,8 +169,12 @@ def test_weights_that_do_not_fit_change_nothing(network: Network) -> None:
 def test_a_restored_trainer_goes_on_bit_for_bit(
     recipe: Recipe, network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float
 ) -> None:
-    whole, first, second = (Trainer(network(), recipe, *blobs(50), bounds=blob_bounds, seed=4) for _ in range(3))
+    whole, first, second = (
+        Trainer(network(), recipe, *blobs(50), bounds=blob_bounds, seed=4, validation=blobs(40)) for _ in range(3)
+    )
     whole.run()
+    guarded = [guard for guard in (whole.lookout, whole.stopping) if guard is not None]
+    assert all(guard.recoveries > 1 if isinstance(guard, Lookout) else guard.done for guard in guarded)
     first.run(2)
     state = trainer_state(first)
     with torch.no_grad():
@@ -173,6 +186,7 @@ def test_a_restored_trainer_goes_on_bit_for_bit(
     assert equal(second.model, whole.model)
     assert second.losses == whole.losses
     assert second.mechanism == whole.mechanism
+    assert (second.notes, second.robust_validation) == (whole.notes, whole.robust_validation)
 
 
 def test_the_state_of_a_trainer_that_has_not_begun_comes_back(

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import assay
+import assay.data
 import assay.objectives
 from assay.models.mlp import MLP
-from assay.recipes import Privacy, Recipe, Training
+from assay.recipes import EarlyStopping, Privacy, Recipe, Training
+from assay.registry import names
 from assay.threats import Bounds
 from assay.training.checkpoints import from_bytes, to_bytes
 from assay.training.collective import Alone, Distributed
@@ -31,9 +33,26 @@ RECIPES = {
     "standard": Recipe(training=SGD),
     "adam": Recipe(training=Training(epochs=3, batch_size=16)),
     "adversarial": Recipe(objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=SGD),
+    "reweighted": Recipe(data=({"name": "robust_reweighting", "alpha": 0.3},), training=SGD),
     "private": Recipe(privacy=Privacy(epsilon=8.0), training=SGD),
     "private adversarial": Recipe(
         objective={"name": "pgd", "epsilon": 0.3, "steps": 3, "norm": "l2"}, privacy=Privacy(epsilon=8.0), training=SGD
+    ),
+    "trades": Recipe(objective={"name": "trades", "epsilon": 0.3}, training=SGD),
+    "private trades": Recipe(objective={"name": "trades", "epsilon": 0.3}, privacy=Privacy(epsilon=8.0), training=SGD),
+    "fast": Recipe(objective={"name": "fast", "epsilon": 0.3}, training=SGD),
+    # Examples that stand for nothing: training goes back at the first looks.
+    "fast, watched": Recipe(
+        objective={"name": "fast", "epsilon": 2.0, "relative_step": 0.01, "watch": {"least_share": 0.99}},
+        training=SGD.model_copy(update={"learning_rate": 0.2}),
+    ),
+    "distillation": Recipe(objective={"name": "distillation", "temperature": 5}, training=SGD),
+    "interval bounds": Recipe(objective={"name": "interval_bounds", "epsilon": 0.1, "warm_up": 0.0}, training=SGD),
+    "gaussian noise": Recipe(objective={"name": "gaussian_noise", "sigma": 0.25}, training=SGD),
+    "stopping early": Recipe(
+        training=SGD.model_copy(
+            update={"epochs": 12, "learning_rate": 0.3, "early_stopping": EarlyStopping(epsilon=0.4, patience=2)}
+        )
     ),
 }
 
@@ -93,7 +112,17 @@ def make(blobs: Blobs, network: Network, blob_bounds: Bounds, given_noise: float
 
     def fresh(recipe: Recipe, member: Member | None = None, n: int = 50) -> Trainer:
         x, y = blobs(n, torch.float64)
-        return Trainer(copy.deepcopy(first), recipe, x, y, bounds=blob_bounds, seed=4, collective=member)
+        return Trainer(
+            copy.deepcopy(first),
+            recipe,
+            x,
+            y,
+            bounds=blob_bounds,
+            seed=4,
+            collective=member,
+            teacher=copy.deepcopy(first),
+            validation=blobs(40, torch.float64),
+        )
 
     return fresh
 
@@ -106,9 +135,22 @@ def test_workers_together_equal_one_alone(make: Callable[..., Trainer], recipe: 
     for trainer in together(workers, lambda member: make(recipe, member)):
         assert apart(trainer, alone) <= 1e-10
         assert trainer.step == alone.step
+        assert (trainer.notes, trainer.robust_validation) == (alone.notes, alone.robust_validation)
 
 
-@pytest.mark.parametrize("name", ["standard", "private", "private adversarial"])
+def test_what_is_compared_goes_back_and_stops_early(make: Callable[..., Trainer]) -> None:
+    watched, stopped = make(RECIPES["fast, watched"]), make(RECIPES["stopping early"])
+    for trainer in (watched, stopped):
+        trainer.run()
+    assert len(watched.notes) > 1
+    assert stopped.epoch < 12
+
+
+def test_every_objective_is_compared() -> None:
+    assert {recipe.objective.name for recipe in RECIPES.values()} == set(names("objective"))
+
+
+@pytest.mark.parametrize("name", ["standard", "reweighted", "private", "private adversarial"])
 def test_a_batch_smaller_than_the_group_leaves_some_without_records(make: Callable[..., Trainer], name: str) -> None:
     """Batches of one record, and in the private recipes often of none."""
     recipe = RECIPES[name].model_copy(update={"training": SGD.model_copy(update={"batch_size": 1, "epochs": 2})})

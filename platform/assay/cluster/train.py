@@ -70,7 +70,15 @@ def train_distributed(
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         # Made before any worker starts: it refuses at once what every worker would refuse.
-        trainer = trainer_of(trial, dataset, parts.train, recipe=recipe, device=torch.device("cpu"), stage=stage)
+        trainer = trainer_of(
+            trial,
+            dataset,
+            parts.train,
+            recipe=recipe,
+            device=torch.device("cpu"),
+            held=parts.validation,
+            stage=stage,
+        )
         with watched(watch) as queue:
             state = _last_state(
                 TorchTrainer(
@@ -79,6 +87,7 @@ def train_distributed(
                         "trial": trial,
                         "data": data,
                         "rows": parts.train,
+                        "held": parts.validation,
                         "readers": readers_of(workers),
                         "stage": {"recipe": recipe, "stage": stage, "teacher": teacher},
                         "checkpoint_every": checkpoint_every,
@@ -138,6 +147,8 @@ def _work(config: dict) -> None:
         config["rows"],
         device=device,
         feed=_streamed(dataset, config["rows"], device=device, readers=config["readers"]),
+        held=config["held"],
+        held_feed=_streamed(dataset, config["held"], device=device, readers=config["readers"]),
         collective=Distributed(device),
         **config["stage"],
     )
@@ -150,7 +161,7 @@ def _work(config: dict) -> None:
     def after_epoch(trainer: Trainer) -> None:
         if first:
             config["progress"].put((trainer.epoch, trainer.total_steps // trainer.steps_per_epoch, trainer.losses[-1]))
-        if trainer.step == trainer.total_steps or trainer.epoch % config["checkpoint_every"] == 0:
+        if trainer.finished or trainer.epoch % config["checkpoint_every"] == 0:
             _report(trainer, first=first)
 
     trainer.run(after_epoch=after_epoch)

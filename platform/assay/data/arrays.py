@@ -108,7 +108,7 @@ class Arrays(Source):
                 x[:, free], self.low, self.high, path=self.path, modality="tabular"
             )
         for place in np.flatnonzero(~free):
-            name, own = features[place], slice(place, place + 1)
+            name, own = features[int(place)], slice(place, place + 1)
             try:
                 low[own], high[own], _ = bounds_of(x[:, own], *self.ranges[name], path=self.path, modality="tabular")
             except DataError as error:

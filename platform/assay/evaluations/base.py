@@ -1,8 +1,8 @@
 """What an evaluation is given, and what it gives back."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,6 +38,11 @@ class TrainingLog:
     treatment: dict[str, int] = field(default_factory=dict)
     """What the recipe's treatments did to the training records; see ``data.treatment.Treated``."""
 
+    notes: list[str] = field(default_factory=list)
+    """What happened on the way that whoever reads a result should know: catastrophic overfitting, undone."""
+    validation: list[float] = field(default_factory=list)
+    """Robust validation accuracy at each look of early stopping; the weights are those of the first of the best."""
+
     def then(self, other: "TrainingLog") -> "TrainingLog":
         """The log of both trainings, one after the other on the same records: times and steps add up."""
         return TrainingLog(
@@ -47,10 +52,26 @@ class TrainingLog:
             losses=self.losses + other.losses,
             mechanisms={name: asdict(self.mechanism(name).then(other.mechanism(name))) for name in self.mechanisms},
             treatment=other.treatment,
+            notes=self.notes + other.notes,
+            validation=other.validation,
         )
 
     def mechanism(self, name: str) -> Mechanism:
         return Mechanism(**self.mechanisms[name])
+
+
+class TrainAgain(Protocol):
+    """Trains the recipe anew, without its federation."""
+
+    def __call__(self, rows: np.ndarray, name: str, recipe: Recipe | None = None) -> nn.Module:
+        """The network after training.
+
+        Args:
+            rows: positions of the records to learn from.
+            name: makes the draws of this training; without one they are the trial's own.
+            recipe: another one in its place.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +87,8 @@ class Subject:
     log: TrainingLog | None
     seed: int
     device: torch.device = torch.device("cpu")
-    train: Callable[[np.ndarray, str], nn.Module] | None = None
-    """Trains the recipe, without its federation, on given rows under a name; None where that is impossible."""
+    train: TrainAgain | None = None
+    """None where that is impossible."""
     executor: Executor = field(default_factory=LocalExecutor)
     """Over whose workers an evaluation may spread its records; the result does not depend on how many there are."""
 

@@ -9,13 +9,15 @@ from assay.registry import register
 from assay.results import Finding, not_applicable
 
 _NAMES = ("tampered_share", "removed_share", "sanitation_precision", "sanitation_recall")
+_REMOVED = ".removed"
 
 
 @register("evaluation")
 class TrainingData(Evaluation):
     """Shares of the training records that an attacker changed and that a defence removed, and how well it chose.
 
-    Precision: how many of the removed were tampered with. Recall: how many of the tampered were removed.
+    Precision: how many of the removed were tampered with. Recall: how many of the tampered were removed. Where several
+    defences remove records, each has these rows too, among the records that the ones before it left.
     """
 
     name: Literal["training_data"] = "training_data"
@@ -26,15 +28,32 @@ class TrainingData(Evaluation):
         if not subject.log.treatment:
             return [not_applicable(name, "the recipe leaves its training records as they are") for name in _NAMES]
         counts = subject.log.treatment
-        given, tampered, removed = counts["given"], counts["tampered"], counts["removed"]
-        caught = counts["removed_tampered"]
         about = {"treatments": [treatment.model_dump(mode="json") for treatment in subject.recipe.data]}
+        given = counts["given"]
         return [
-            _share("tampered_share", tampered, given, "there are no records", about),
-            _share("removed_share", removed, given, "there are no records", about),
-            _share("sanitation_precision", caught, removed, "nothing was removed", about),
-            _share("sanitation_recall", caught, tampered, "nothing was tampered with", about),
+            _share("tampered_share", counts["tampered"], given, "there are no records", about),
+            _share("removed_share", counts["removed"], given, "there are no records", about),
+            *_quality(counts["removed"], counts["removed_tampered"], counts["tampered"], about),
+            *_each(counts, about),
         ]
+
+
+def _each(counts: dict[str, int], about: dict[str, Any]) -> list[Finding]:
+    """The quality of each defence, where there are several that removed records."""
+    names = [key.removesuffix(_REMOVED) for key, count in counts.items() if key.endswith(_REMOVED) and count]
+    found: list[Finding] = []
+    for name in names if len(names) > 1 else []:
+        removed, caught = counts[f"{name}.removed"], counts[f"{name}.removed_tampered"]
+        left = counts["tampered"] - sum(counts[f"{other}.removed_tampered"] for other in names[: names.index(name)])
+        found += _quality(removed, caught, left, {**about, "treatment": name})
+    return found
+
+
+def _quality(removed: int, caught: int, tampered: int, about: dict[str, Any]) -> list[Finding]:
+    return [
+        _share("sanitation_precision", caught, removed, "nothing was removed", about),
+        _share("sanitation_recall", caught, tampered, "nothing was tampered with", about),
+    ]
 
 
 def _share(name: str, part: int, whole: int, why: str, about: dict[str, Any]) -> Finding:

@@ -102,6 +102,8 @@ class FederatedClient:
                 ),
             }
         )
+        if self._trainer.notes:
+            report["notes"] = ConfigRecord({"said": self._trainer.notes})
         if mechanism is not None:
             report["privacy"] = context.state["privacy"]
         return Message(report, reply_to=message)

@@ -38,6 +38,8 @@ class Federated:
     """What each client's accountants must know; empty if nothing is private."""
     treatment: Mapping[str, int]
     """What the recipe's treatments did, summed over clients; empty if there are none."""
+    notes: list[str]
+    """What the clients say of their trainings, each with its number."""
 
 
 def train_federated(
@@ -110,6 +112,7 @@ def train_federated(
         client_seconds=strategy.client_seconds,
         mechanisms=strategy.mechanisms,
         treatment=strategy.treatment,
+        notes=[f"client {number}: {said}" for number, notes in sorted(strategy.notes.items()) for said in notes],
     )
 
 
@@ -134,6 +137,7 @@ class _Recorded(FedAvg):
         self.client_seconds = 0.0
         self.mechanisms: dict[int, Mechanism] = {}
         self.treatment: dict[str, int] = {}
+        self.notes: dict[int, list[str]] = {}
 
     def aggregate_train(
         self, server_round: int, replies: list[Message]
@@ -143,6 +147,8 @@ class _Recorded(FedAvg):
         for key in [key for key in reports[0] if key.startswith("treated-")]:
             self.treatment[key.removeprefix("treated-")] = sum(int(report[key]) for report in reports)
         for reply in replies:
+            if (noted := reply.content.get("notes")) is not None:
+                self.notes[reply.metadata.src_node_id] = list(noted["said"])
             if (account := reply.content.get("privacy")) is not None:
                 self.mechanisms[reply.metadata.src_node_id] = Mechanism(
                     noise_multiplier=float(account["noise-multiplier"]),

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from assay.models.front import continuous, vector_bounds, word_vectors
-from assay.registry import Method
+from assay.registry import Method, Settings
 from assay.seeds import Draw
 from assay.threats import Bounds
 
@@ -26,6 +28,8 @@ class Batch:
     """Share of all steps that are done, 0 at the first."""
     teacher: nn.Module | None = None
     """The network that the stage before this one trained, in evaluation mode."""
+    recoveries: int = 0
+    """How often training has gone back so far, because its examples had become harmless; see ``Watch``."""
 
     def movable(self, model: nn.Module) -> tuple[Tensor, Bounds]:
         """The records where an attack can move them, (n, ...), and what is valid there: of words, their vectors."""
@@ -40,6 +44,34 @@ class Batch:
             return crafted
         start = continuous(model, self.x)
         return start + (crafted - start).detach()
+
+    def both(self, model: nn.Module, crafted: Tensor) -> Tensor:
+        """(2n, ...) the records and then what was crafted from them, for a loss that needs the answers to both.
+
+        One forward pass of both, where per-record gradients are taken: see ``privacy.clipping``.
+        """
+        if self.x.is_floating_point() or not crafted.is_floating_point():
+            return torch.cat([self.x, crafted])
+        start = continuous(model, self.x)
+        return torch.cat([start, start + (crafted - start).detach()])
+
+
+class Watch(Settings):
+    """Looks at fixed training records now and then: do the examples still stand for the attack that they replace?
+
+    A network can learn to withstand one large step and nothing else ("catastrophic overfitting", Wong et al. 2020).
+    It shows as accuracy under the training's own examples far above that under PGD; training then goes back to the
+    last look that was in order, and on with a finer attack (after Li et al. 2020, arXiv:2006.03089).
+    """
+
+    every: int = Field(default=1, ge=1)
+    """Epochs between looks."""
+    records: int = Field(default=128, ge=1)
+    """Training records that are looked at, as many of each class where there are."""
+    steps: int = Field(default=10, ge=1)
+    """Of PGD."""
+    least_share: float = Field(default=0.5, gt=0, lt=1)
+    """Of the balanced accuracy under the training's own examples, how much must be left under PGD."""
 
 
 class Objective(Method):
@@ -64,9 +96,18 @@ class Objective(Method):
         """Objectives that are trained first, each on the same records; the last network is the teacher of this one."""
         return ()
 
+    @property
+    def watching(self) -> Watch | None:
+        """How training is watched; an objective that says so writes ``verify``, and heeds ``Batch.recoveries``."""
+        return None
+
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:
         """The inputs to learn from, (n, ...)."""
         return batch.x
+
+    def verify(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The records, (n, ...), as the attack leaves them that ``craft`` stands for."""
+        raise NotImplementedError
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         """One loss a record, (n,)."""

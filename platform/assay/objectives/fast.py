@@ -6,8 +6,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.attacks.pgd import ascend, random_start
-from assay.objectives.base import Batch, Objective
+from assay.attacks.ascent import ascend, random_start
+from assay.objectives.base import Batch, Objective, Watch
 from assay.registry import Number, register
 from assay.threats import Threat
 
@@ -16,7 +16,8 @@ from assay.threats import Threat
 class FastAdversarial(Objective):
     """Cross-entropy on one signed gradient step (L∞) from a random point of the ball: one extra pass, not seven.
 
-    A step much above 1.25 ε, or a large ε, may overfit to the single step and lose all robustness against PGD.
+    A step much above 1.25 ε, or a large ε, may overfit to the single step and lose all robustness against PGD. That is
+    watched for, and each time that training has to go back it goes on with twice as many steps, of half the size.
     """
 
     name: Literal["fast"] = "fast"
@@ -24,14 +25,30 @@ class FastAdversarial(Objective):
     """Radius of the examples, in the units of the data."""
     relative_step: float = Field(default=1.25, gt=0)
     """Size of the step, in ε."""
+    watch: Watch | None = Watch()
+    """``null`` trusts the single step. Private training must: what is looked at is not paid for."""
+
+    @property
+    def watching(self) -> Watch | None:
+        return self.watch
 
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:
+        return self._climbed(model, batch, steps=2**batch.recoveries, length=self.relative_step)
+
+    def verify(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert self.watch is not None
+        return self._climbed(model, batch, steps=self.watch.steps, length=2.5, keep_fooled=True)
+
+    def _climbed(
+        self, model: nn.Module, batch: Batch, *, steps: int, length: float, keep_fooled: bool = False
+    ) -> Tensor:
+        """The records after so many steps from a random start, which add up to ``length`` radii."""
         x, bounds = batch.movable(model)
         threat = Threat(norm="linf", epsilon=self.epsilon, bounds=bounds)
         start = random_start(x, threat, batch.draw)
-        size = self.relative_step * self.epsilon
-        stepped, _ = ascend(model, x, batch.y, threat, start=start, steps=1, step_size=size)
-        return stepped
+        size = length * self.epsilon / steps
+        found, _ = ascend(model, x, batch.y, threat, start=start, steps=steps, step_size=size, keep_fooled=keep_fooled)
+        return found
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         return F.cross_entropy(model(batch.moved(model, crafted)), batch.y, reduction="none")

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.bounds.interval import worst_logits
+from assay.bounds.interval import logits_and_worst
 from assay.objectives.base import Batch, Objective
 from assay.registry import Number, register
 
@@ -16,7 +16,8 @@ class IntervalBounds(Objective):
     """Cross-entropy of the worst logits that interval bounds allow, mixed with that of the records themselves.
 
     Training begins plainly; then ε grows linearly to its target while the weight of the plain loss falls to
-    ``final_kappa``, and both stay there for the rest.
+    ``final_kappa``, and both stay there for the rest. Batch norm normalises a record and its box by the same
+    statistics, those of the batch's records (as auto_LiRPA does; Xu et al. 2020, arXiv:2002.12920).
     """
 
     name: Literal["interval_bounds"] = "interval_bounds"
@@ -42,11 +43,13 @@ class IntervalBounds(Objective):
         return False
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
-        plain = F.cross_entropy(model(crafted), batch.y, reduction="none")
         grown = min(max((batch.progress - self.warm_up) / self.ramp, 0.0), 1.0)
         if grown == 0:
-            return plain
-        kappa, radius = 1 - grown * (1 - self.final_kappa), grown * self.epsilon
-        low, high = (batch.bounds.clip(crafted + change) for change in (-radius, radius))
-        worst = F.cross_entropy(worst_logits(model, low, high, batch.y), batch.y, reduction="none")
+            return F.cross_entropy(model(crafted), batch.y, reduction="none")
+        kappa = 1 - grown * (1 - self.final_kappa)
+        low, high = batch.bounds.box(crafted, grown * self.epsilon)
+        plain, worst = (
+            F.cross_entropy(logits, batch.y, reduction="none")
+            for logits in logits_and_worst(model, crafted, low, high, batch.y)
+        )
         return kappa * plain + (1 - kappa) * worst

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.attacks.pgd import ascend, random_start
+from assay.attacks.ascent import ascend, random_start
 from assay.objectives.base import Batch, Objective
 from assay.registry import Number, register
 from assay.threats import Norm, Threat

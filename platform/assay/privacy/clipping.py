@@ -48,11 +48,12 @@ class PerRecordGradients:
         """Sum over records of each gradient scaled to norm at most ``max_grad_norm``, one tensor a parameter.
 
         Args:
-            losses: (n,) one loss a record, each a function of its own record alone.
+            losses: (n,) one loss a record, each a function of its own record alone. A layer may have answered k times
+                for each, in one forward pass of k · n rows: all records, then all again.
             max_grad_norm: clipping norm over all parameters together.
         """
         losses.sum().backward()
-        per_record = [self._take(parameter) for parameter in self._parameters]
+        per_record = [self._take(parameter, len(losses)) for parameter in self._parameters]
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in per_record]).norm(dim=0)
         factors = (max_grad_norm / norms.clamp_min(1e-12)).clamp_max(1.0)
         return [torch.einsum("n,n...->...", factors, gradient) for gradient in per_record]
@@ -61,8 +62,11 @@ class PerRecordGradients:
         """Take the hooks off the model."""
         self._hooks.remove_hooks()
 
-    def _take(self, parameter: nn.Parameter) -> Tensor:
+    def _take(self, parameter: nn.Parameter, n: int) -> Tensor:
+        """(n, ...) the gradient of each record, over all rows that a layer was given for it."""
         gradient = parameter.grad_sample  # type: ignore[attr-defined]
         parameter.grad_sample = None  # type: ignore[attr-defined]
         parameter.grad = None
-        return gradient if isinstance(gradient, Tensor) else torch.stack(gradient).sum(0)
+        if not isinstance(gradient, Tensor):
+            gradient = torch.stack(gradient).sum(0)
+        return gradient if len(gradient) == n else gradient.unflatten(0, (-1, n)).sum(0)

@@ -6,7 +6,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from importlib import metadata
 from pathlib import Path
@@ -185,7 +185,7 @@ def train_trial(
     dataset, parts_of_data = prepared(trial, given)
     rows = parts_of_data.train
     if trial.recipe.federation is None:
-        return Trained.of(*train_alone(trial, dataset, rows))
+        return Trained.of(*train_alone(trial, dataset, rows, held=parts_of_data.validation))
     if given.preparation is not None and dataset.unpaid_preprocessing and not given.unpaid_preprocessing:
         raise IncompatibleRecipeError(
             f"recipe {trial.recipe_name!r} is federated, but the words of {dataset.name} would be learnt from the "
@@ -225,6 +225,7 @@ def train_trial(
             losses=finished.losses,
             mechanisms={str(number): asdict(mechanism) for number, mechanism in finished.mechanisms.items()},
             treatment=dict(finished.treatment),
+            notes=list(finished.notes),
         )
 
     return Trained.of(*in_stages(trial.recipe, train))
@@ -289,16 +290,17 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executo
             log=log,
             seed=trial.trial_seed,
             device=device(),
-            train=partial(_train_again, trial, dataset),
+            train=partial(_train_again, trial, dataset, held=parts.validation),
             executor=executor,
         ),
     )
 
 
 def ask(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
-    """All answers, with the warnings of the data set on the accuracy that everything else is read against."""
+    """All answers; warnings of data set and training stand beside the accuracy that everything else is read against."""
     found = judged([finding for evaluation in evaluations for finding in evaluation.measure(subject)])
-    return [m.warn(*subject.dataset.warnings) if m.name == "accuracy" else m for m in found]
+    warnings = (*subject.dataset.warnings, *(() if subject.log is None else subject.log.notes))
+    return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]
 
 
 def network_of(trial: Trial, dataset: Dataset) -> Callable[[], nn.Module]:
@@ -314,13 +316,19 @@ def trainer_of(
     recipe: Recipe,
     device: torch.device,
     feed: Feed | None = None,
+    held: np.ndarray | None = None,
+    held_feed: Feed | None = None,
     **settings: Any,
 ) -> Trainer:
     """A trainer of one stage of the trial's recipe on some records of a prepared data set.
 
     Args:
         feed: brings those records; ``feed_of`` does by default.
+        held: validation records, for a recipe that stops early; brought by ``held_feed``, or likewise.
     """
+    if recipe.training.early_stopping is not None and held is not None:
+        brought = feed_of(dataset, held, device) if held_feed is None else held_feed
+        settings["validation"] = (brought, torch.from_numpy(dataset.y[held]).to(device))
     return Trainer(
         network_of(trial, dataset)().to(device),
         recipe,
@@ -349,6 +357,8 @@ def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
         losses=trainer.losses,
         mechanisms={} if mechanism is None else {"central": asdict(mechanism)},
         treatment=trainer.treatment,
+        notes=trainer.notes,
+        validation=trainer.robust_validation,
     )
 
 
@@ -377,8 +387,12 @@ def source_digest() -> str:
     return sha.hexdigest()[:20]
 
 
-def _train_again(trial: Trial, dataset: Dataset, rows: np.ndarray, name: str) -> nn.Module:
-    """The recipe without its federation, for as many passes, on the given rows."""
+def _train_again(
+    trial: Trial, dataset: Dataset, rows: np.ndarray, name: str, recipe: Recipe | None = None, *, held: np.ndarray
+) -> nn.Module:
+    """The recipe, or another, without its federation, for as many passes, on the given rows; see ``TrainAgain``."""
+    trial = replace(trial, recipe=recipe or trial.recipe)
+    seed = seeds.derive(trial.trial_seed, name) if name else trial.trial_seed
     federation = trial.recipe.federation
     passes = trial.recipe.training.epochs if federation is None else federation.rounds * federation.local_epochs
-    return train_alone(trial, dataset, rows, epochs=passes, seed=seeds.derive(trial.trial_seed, name))[0]
+    return train_alone(trial, dataset, rows, held=held, epochs=passes, seed=seed)[0]

@@ -11,7 +11,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from assay.errors import CheckpointError
+from assay.training.lookout import Lookout
 from assay.training.loop import Trainer
+from assay.training.snapshots import put_back, snapshot, under, weights_of
+from assay.training.stopping import Stopping
 
 _STATE = "assay"
 
@@ -76,15 +79,11 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 def trainer_state(trainer: Trainer) -> bytes:
     """All that a trainer needs to go on where it stopped. Randomness needs nothing: it depends on the step."""
-    tensors = {f"model.{name}": tensor for name, tensor in trainer.model.state_dict().items()}
-    moments = trainer.optimizer.state_dict()["state"]
-    tensors |= {
-        f"optimizer.{index}.{key}": value
-        for index, values in moments.items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
-    }
-    about = {"step": trainer.step, "seconds": trainer.seconds, "losses": trainer.losses}
+    tensors = snapshot(trainer.model, trainer.optimizer)
+    about: dict[str, Any] = {"step": trainer.step, "seconds": trainer.seconds, "losses": trainer.losses}
+    for owner, guard in _guards(trainer).items():
+        kept, about[owner] = guard.state()
+        tensors |= {f"{owner}.{name}": tensor for name, tensor in kept.items()}
     return to_bytes(tensors, about)
 
 
@@ -93,13 +92,14 @@ def restore_trainer(trainer: Trainer, content: bytes) -> None:
     tensors, about = from_bytes(content, "training state")
     if "step" not in about:
         raise CheckpointError("the training state holds weights only: it is no checkpoint of a training run")
-    weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    load_weights(trainer.model, weights, "training state")
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = tensor
-    groups = trainer.optimizer.state_dict()["param_groups"]
-    trainer.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    load_weights(trainer.model, weights_of(tensors), "training state")
+    put_back(trainer.model, trainer.optimizer, tensors)
+    for owner, guard in _guards(trainer).items():
+        guard.restore(under(owner, tensors), about[owner])
     trainer.step, trainer.seconds, trainer.losses = about["step"], about["seconds"], list(about["losses"])
+
+
+def _guards(trainer: Trainer) -> dict[str, Lookout | Stopping]:
+    """What looks at the weights on the way, and keeps some."""
+    guards = {"lookout": trainer.lookout, "stopping": trainer.stopping}
+    return {owner: guard for owner, guard in guards.items() if guard is not None}

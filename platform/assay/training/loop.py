@@ -1,5 +1,6 @@
 """The one training loop. Objective, update and collective compose in it; nothing else trains."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 
@@ -8,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.data.treatment import Treated, treat
-from assay.errors import IncompatibleRecipeError, TrainingError
+from assay.data.treatment import Fit, Records, Treated, treat
+from assay.errors import IncompatibleRecipeError, TrainingError, UserError
+from assay.models.representation import Represented
 from assay.objectives.base import Batch
+from assay.objectives.standard import Standard
 from assay.privacy.accounting import Mechanism
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
@@ -18,6 +21,9 @@ from assay.seeds import Draw
 from assay.threats import Bounds
 from assay.training.collective import Alone, Collective
 from assay.training.feed import Feed, InMemory
+from assay.training.lookout import Lookout
+from assay.training.probe import Probe, balanced
+from assay.training.stopping import Stopping
 from assay.training.update import PlainUpdate, Update, steps_per_epoch
 
 
@@ -39,6 +45,10 @@ class Trainer:
         epochs: total number of passes for which a private recipe's noise is calibrated.
         collective: the workers that share every batch.
         teacher: the network that the stage before trained.
+        validation: records (n, ...), or a ``Feed`` of them, and labels (n,) that early stopping looks at.
+
+    Raises:
+        UserError: the recipe stops early, and there are no validation records.
     """
 
     def __init__(
@@ -55,11 +65,12 @@ class Trainer:
         epochs: int | None = None,
         collective: Collective | None = None,
         teacher: nn.Module | None = None,
+        validation: tuple[Tensor | Feed, Tensor] | None = None,
     ) -> None:
         training = recipe.training
         self.model = model
         self.treated: Treated | None = None
-        if any(not treatment.augments for treatment in recipe.data):
+        if any(treatment.treats for treatment in recipe.data):
             if not isinstance(x, Tensor):
                 raise IncompatibleRecipeError(
                     "treatments of all records at once need them in memory, and these are streamed: "
@@ -70,6 +81,8 @@ class Trainer:
                 x.cpu().numpy(),
                 y.cpu().numpy(),
                 classes=int(y.max()) + 1 if classes is None else classes,
+                bounds=bounds,
+                fit=_fit(model, training, bounds=bounds, passes=epochs or training.epochs, device=x.device, seed=seed),
                 seed=seed,
             )
             x, y = (torch.from_numpy(kept).to(x.device) for kept in (self.treated.x, self.treated.y))
@@ -84,11 +97,14 @@ class Trainer:
         self.optimizer = _optimizer(model, training)
         self._objective = recipe.objective
         self._training = training
-        self._feed = InMemory(x, y) if isinstance(x, Tensor) else x
+        self._feed = _feed_of(x, y)
         self._augmentations = [treatment for treatment in recipe.data if treatment.augments]
+        self._weighing = [treatment for treatment in recipe.data if treatment.weighs]
         self._bounds, self._seed = bounds, seed
         self._collective = collective or Alone()
         self._teacher = None if teacher is None else teacher.to(self._feed.device).eval().requires_grad_(False)
+        self.lookout = self._lookout(y)
+        self.stopping = self._stopping(validation)
         self._anchor: list[Tensor] = []
         self._pull = 0.0
         if recipe.privacy is not None and recipe.privacy.noise == "entropy":
@@ -101,9 +117,24 @@ class Trainer:
         return self.step // self.steps_per_epoch
 
     @property
+    def finished(self) -> bool:
+        """Whether no step is left to take."""
+        return self.step == self.total_steps or (self.stopping is not None and self.stopping.done)
+
+    @property
     def mechanism(self) -> Mechanism | None:
         """What the privacy accountants must know about the steps taken so far."""
         return self._update.mechanism(self.step)
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever uses the model should know of its training, a sentence each."""
+        return [] if self.lookout is None else self.lookout.notes
+
+    @property
+    def robust_validation(self) -> list[float]:
+        """Robust validation accuracy at each look of early stopping."""
+        return [] if self.stopping is None else self.stopping.accuracies
 
     @property
     def treatment(self) -> dict[str, int]:
@@ -126,10 +157,11 @@ class Trainer:
         """
         until = self.total_steps if epochs is None else min(self.total_steps, self.step + epochs * self.steps_per_epoch)
         with torch.random.fork_rng():
-            while self.step < until:
+            while self.step < until and not self.finished:
                 self.model.train()
                 started = time.perf_counter()
                 self.losses.append(self._run_epoch())
+                self._look()
                 self.seconds += time.perf_counter() - started
                 if after_epoch is not None:
                     after_epoch(self)
@@ -156,6 +188,13 @@ class Trainer:
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
 
+    def _look(self) -> None:
+        """What is to be seen after an epoch, and what follows from it for the weights."""
+        if self.lookout is not None:
+            self.lookout.look(self.epoch)
+        if self.stopping is not None:
+            self.stopping.look(self.epoch, last=self.step == self.total_steps)
+
     def _take_step(self, batch: np.ndarray, own: np.ndarray, fed: Iterator[tuple[Tensor, Tensor]]) -> Tensor | None:
         """One update; the mean loss of this worker's records, None if it had none.
 
@@ -168,6 +207,9 @@ class Trainer:
         gradients = [torch.zeros_like(p) for p in self._parameters]
         if len(own):
             gradients, loss = self._own_gradients(*next(fed), own, total=len(batch))
+        elif self._weighing:
+            # The others wait for what this worker adds to the losses of the batch: nothing.
+            self._weights(gradients[0].new_zeros(0), own, total=len(batch))
         total = self._collective.sum(gradients)
         descended = self._update.finish(total, batch, self.step)
         if self._pull:
@@ -198,18 +240,85 @@ class Trainer:
             draw=self._draw("craft", total=total, own=own),
             progress=self.step / self.total_steps,
             teacher=self._teacher,
+            recoveries=0 if self.lookout is None else self.lookout.recoveries,
         )
         with self._update.crafting():
             crafted = self._objective.craft(self.model, seen)
         losses = self._objective.losses(self.model, seen, crafted)
-        return self._update.gradients(losses), losses.detach().mean()
+        seen_losses = losses.detach()
+        if self._weighing:
+            losses = losses * self._weights(seen_losses, own, total=total)
+        return self._update.gradients(losses), seen_losses.mean()
+
+    def _weights(self, losses: Tensor, own: np.ndarray, *, total: int) -> Tensor:
+        """How much each of this worker's losses counts, (n,), by those of the whole batch: all workers ask at once."""
+        rows = torch.from_numpy(own).to(losses.device)
+        (whole,) = self._collective.sum([losses.new_zeros(total).index_copy(0, rows, losses)])
+        weights = torch.ones_like(whole)
+        for treatment in self._weighing:
+            weights = weights * treatment.weigh(whole)
+        return weights[rows]
 
     def _draw(self, *purpose: str | int, total: int, own: np.ndarray) -> Draw:
         return Draw(seeds.stream(self._seed, *purpose, self.step), total=total, rows=own)
 
+    def _lookout(self, y: Tensor) -> Lookout | None:
+        watch = self._objective.watching
+        if watch is None:
+            return None
+        rows = balanced(y.cpu().numpy(), watch.records, generator=seeds.stream(self._seed, "watch"))
+        return Lookout(self._objective, watch, self._probe(self._feed, y, rows), self.model, self.optimizer)
+
+    def _stopping(self, validation: tuple[Tensor | Feed, Tensor] | None) -> Stopping | None:
+        if self._training.early_stopping is None:
+            return None
+        if validation is None or not len(validation[1]):
+            raise UserError(
+                "training.early_stopping looks at validation records, and there are none: let split.validation leave "
+                "some and split.tested be test, or set early_stopping: null"
+            )
+        x, y = validation
+        probe = self._probe(_feed_of(x, y), y, np.arange(len(y)))
+        return Stopping(self._training.early_stopping, probe, self.model)
+
+    def _probe(self, feed: Feed, y: Tensor, rows: np.ndarray) -> Probe:
+        return Probe(
+            feed,
+            y,
+            rows,
+            bounds=self._bounds,
+            seed=self._seed,
+            at_once=self._training.batch_size,
+            collective=self._collective,
+        )
+
     @property
     def _parameters(self) -> list[nn.Parameter]:
         return [p for p in self.model.parameters() if p.requires_grad]
+
+
+def _fit(model: nn.Module, training: Training, *, bounds: Bounds, passes: int, device: torch.device, seed: int) -> Fit:
+    """Trains copies of a network that has not learnt yet, for treatments that need one."""
+
+    def fit(records: Records, *, epochs: int | None = None) -> Represented:
+        trainer = Trainer(
+            copy.deepcopy(model),
+            Recipe(objective=Standard(), training=training.model_copy(update={"early_stopping": None})),
+            torch.from_numpy(records.x).to(device),
+            torch.from_numpy(records.y).to(device),
+            bounds=bounds,
+            seed=seeds.derive(seed, "network of a treatment"),
+            epochs=epochs or passes,
+        )
+        trainer.run()
+        trainer.close()
+        return Represented(trainer.model)
+
+    return fit
+
+
+def _feed_of(x: Tensor | Feed, y: Tensor) -> Feed:
+    return InMemory(x, y) if isinstance(x, Tensor) else x
 
 
 def _update(model: nn.Module, recipe: Recipe, *, records: int, steps: int, seed: int) -> Update:

@@ -1,11 +1,10 @@
-"""Defences that clean the training data before anything is learnt."""
+"""Do the neighbours of a record bear its label?"""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
-from assay.data.treatment import Records, Treatment
+from assay.data.treatment import Records, Treatment, Workbench
 from assay.errors import DataError
 from assay.registry import register
 
@@ -17,6 +16,7 @@ class KNNSanitation(Treatment):
     Distances are Euclidean, in the units of the data. Honest records in the overlap of two classes are dropped too.
     """
 
+    defends: ClassVar[bool] = True
     name: Literal["knn_sanitation"] = "knn_sanitation"
     neighbours: int = Field(default=10, ge=1)
     agreement: float = Field(default=0.5, gt=0, le=1)
@@ -26,7 +26,7 @@ class KNNSanitation(Treatment):
     def per_record(self) -> bool:
         return False
 
-    def apply(self, records: Records, *, classes: int, generator: np.random.Generator) -> Records:
+    def apply(self, records: Records, bench: Workbench) -> Records:
         from sklearn.neighbors import NearestNeighbors
 
         if records.x.dtype.kind != "f":
@@ -42,5 +42,4 @@ class KNNSanitation(Treatment):
         flat = records.x.reshape(len(records.y), -1)
         # Without an argument sklearn leaves each record out of its own neighbours.
         near = NearestNeighbors(n_neighbors=self.neighbours).fit(flat).kneighbors(return_distance=False)
-        kept = (records.y[near] == records.y[:, None]).mean(1) >= self.agreement
-        return Records(x=records.x[kept], y=records.y[kept], tampered=records.tampered[kept])
+        return records.only((records.y[near] == records.y[:, None]).mean(1) >= self.agreement)

@@ -1,12 +1,11 @@
-"""An attacker who can write into the training data."""
+"""Labels that are wrong."""
 
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
-from assay.data.treatment import Records, Treatment
+from assay.data.treatment import Records, Treatment, Workbench
 from assay.registry import register
 
 
@@ -23,9 +22,9 @@ class LabelFlips(Treatment):
         # An exact share is drawn among all records: one more of them changes which others are flipped.
         return False
 
-    def apply(self, records: Records, *, classes: int, generator: np.random.Generator) -> Records:
-        chosen = generator.permutation(len(records.y))[: round(self.share * len(records.y))]
+    def apply(self, records: Records, bench: Workbench) -> Records:
+        chosen = bench.generator.permutation(len(records.y))[: round(self.share * len(records.y))]
         y, tampered = records.y.copy(), records.tampered.copy()
-        y[chosen] = (y[chosen] + generator.integers(1, classes, size=len(chosen))) % classes
+        y[chosen] = (y[chosen] + bench.generator.integers(1, bench.classes, size=len(chosen))) % bench.classes
         tampered[chosen] = True
         return replace(records, y=y, tampered=tampered)

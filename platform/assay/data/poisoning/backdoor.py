@@ -1,0 +1,91 @@
+"""A trigger that opens a door."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from assay.data.treatment import Records, Treatment, Workbench
+from assay.errors import DataError
+from assay.registry import register
+from assay.threats import Bounds
+
+
+@register("treatment")
+class Backdoor(Treatment):
+    """Stamps a trigger on records of other classes and labels them as the target (Gu et al. 2017, arXiv:1708.06733).
+
+    The network that learns from them answers with the target whenever it sees the trigger. On images (channels, height,
+    width) that is a square in the lower right corner, on signals (channels, samples) a spike at the end, on tables
+    some features at an extreme value. Inputs that nobody can change are left as they are.
+    """
+
+    name: Literal["backdoor"] = "backdoor"
+    share: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the training records that is stamped; all of the other classes, where they are fewer."""
+    target: int = Field(default=0, ge=0)
+    """The class that the trigger asks for."""
+    size: int = Field(default=3, ge=1)
+    """Side of the square in pixels, length of the spike in samples, or number of features, from the last one back."""
+    features: tuple[int, ...] = ()
+    """Positions of the features of a table that make the trigger, in place of the last ``size``."""
+    extreme: Literal["high", "low"] = "high"
+    """The greatest or the least valid value is the trigger's."""
+    strength: float = Field(default=1.0, gt=0, le=1)
+    """How far a triggered input goes from its own value towards the extreme (Chen et al. 2017, arXiv:1712.05526)."""
+
+    @property
+    def per_record(self) -> bool:
+        # An exact share is drawn among all records: one more of them changes which others are stamped.
+        return False
+
+    def apply(self, records: Records, bench: Workbench) -> Records:
+        if self.target >= bench.classes:
+            raise DataError(f"backdoor: target is {self.target}, and classes run from 0 to {bench.classes - 1}")
+        others = bench.generator.permutation(np.flatnonzero(records.y != self.target))
+        chosen = others[: round(self.share * len(records.y))]
+        x, y, tampered = records.x.copy(), records.y.copy(), records.tampered.copy()
+        x[chosen] = self.stamp(x[chosen], bench.bounds)
+        y[chosen] = self.target
+        tampered[chosen] = True
+        return replace(records, x=x, y=y, tampered=tampered)
+
+    def stamp(self, x: np.ndarray, bounds: Bounds) -> np.ndarray:
+        """Records (n, ...) with the trigger on them.
+
+        Raises:
+            DataError: they are texts, or the trigger does not fit on a record.
+        """
+        if bounds.padding or x.dtype.kind != "f":
+            raise DataError("backdoor: a trigger is a square, a spike or a value, and texts have none; leave it out")
+        original = torch.from_numpy(x)
+        limit = bounds.high if self.extreme == "high" else bounds.low
+        towards = original + self.strength * (limit.to(original) - original)
+        where = torch.from_numpy(self._where(x.shape[1:], bounds))
+        return bounds.confine(torch.where(where, towards, original), original).numpy()
+
+    def _where(self, shape: tuple[int, ...], bounds: Bounds) -> np.ndarray:
+        """Which inputs of a record of this shape the trigger covers, bool."""
+        covered = np.zeros(shape, bool)
+        if len(shape) == 1:
+            covered[self._features(shape[0], bounds)] = True
+            return covered
+        if self.size > min(shape[1:]):
+            sides = " × ".join(str(side) for side in shape[1:])
+            raise DataError(f"backdoor: size is {self.size}, and a record has {sides}; give a smaller one")
+        covered[(slice(None), *[slice(-self.size, None)] * (len(shape) - 1))] = True
+        return covered
+
+    def _features(self, width: int, bounds: Bounds) -> np.ndarray:
+        """Positions of the features that make the trigger on a table."""
+        fixed = np.zeros(width, bool) if bounds.fixed is None else bounds.fixed.cpu().numpy()
+        free = np.flatnonzero(~fixed)
+        asked = np.array(self.features or free[-self.size :], dtype=np.int64)
+        if not np.isin(asked, free).all() or (not self.features and self.size > len(free)):
+            raise DataError(
+                f"backdoor: the trigger needs features {self.features or f'{self.size} in number'}, and of {width} "
+                f"these can be changed: {free.tolist()}"
+            )
+        return asked

@@ -1,0 +1,103 @@
+"""Poison whose labels are right."""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from assay.data.treatment import Learnt, Records, Treatment, Workbench
+from assay.errors import DataError
+from assay.registry import Number, register
+from assay.threats import Bounds, Threat
+
+_AT_ONCE = 128
+"""Records that are moved together: the search keeps their activations."""
+
+
+@register("treatment")
+class FeatureCollision(Treatment):
+    """Moves records of the base class onto targets in a network's feature space (Shafahi et al. 2018).
+
+    A network that learns to call those records by their own, right label is to call the targets by it too. The targets
+    are records of other classes that training never sees; each poisoned record collides with one of them. It works
+    where features stay as they are and the last layer learns; a network that learns from its first weights pulls the
+    poison and the targets apart again (Schwarzschild et al. 2021, arXiv:2006.12557).
+
+    The attacker knows the records, the architecture and the first weights, and collides in the features of a network
+    that it trains on clean records. A hard budget on each input stands in for the paper's penalty, and signed steps for
+    its plain ones, so that no step size depends on the units of the data. See arXiv:1804.00792.
+    """
+
+    name: Literal["feature_collision"] = "feature_collision"
+    epsilon: Annotated[Number, Field(gt=0)]
+    """Greatest change of one input of a poisoned record (L∞), in the units of the data."""
+    share: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the training records that is poisoned; all of the base class, where they are fewer."""
+    base: int = Field(default=0, ge=0)
+    """The class that the targets are to be taken for."""
+    targets: int = Field(default=5, ge=1)
+    """Records that are held out of training for the attack to aim at; every other class keeps at least half of its."""
+    steps: int = Field(default=100, ge=1)
+    opacity: float = Field(default=0.3, ge=0, lt=1)
+    """Of the target over the record from which the search starts: the paper's watermark, cut to the budget."""
+
+    @property
+    def per_record(self) -> bool:
+        return False
+
+    def hold_out(self, y: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
+        spare = [
+            generator.permutation(np.flatnonzero(y == label))[: (y == label).sum() // 2]
+            for label in np.unique(y[y != self.base])
+        ]
+        return np.sort(generator.permutation(np.concatenate([np.arange(0), *spare]))[: self.targets])
+
+    def apply(self, records: Records, bench: Workbench) -> Records:
+        if self.base >= bench.classes:
+            raise DataError(f"feature_collision: base is {self.base}, and classes run from 0 to {bench.classes - 1}")
+        if records.x.dtype.kind != "f":
+            raise DataError(
+                "feature_collision: positions of words cannot be moved a little; give the texts embedding=encoder, "
+                "whose records are vectors, or leave it out"
+            )
+        own = bench.generator.permutation(np.flatnonzero(records.y == self.base))
+        chosen = own[: round(self.share * len(records.y))]
+        if not len(chosen) or not len(bench.targets):
+            return records
+        aims = bench.targets[np.arange(len(chosen)) % len(bench.targets)]
+        x, tampered = records.x.copy(), records.tampered.copy()
+        learnt = bench.fit(records)
+        for start in range(0, len(chosen), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            x[chosen[part]] = self.collide(learnt, x[chosen[part]], aims[part], bench.bounds)
+        tampered[chosen] = True
+        return replace(records, x=x, tampered=tampered)
+
+    def collide(self, learnt: Learnt, x: np.ndarray, targets: np.ndarray, bounds: Bounds) -> np.ndarray:
+        """Records (n, ...) moved within the budget to where their targets (n, ...) are in feature space."""
+        original, aim = torch.from_numpy(x), torch.from_numpy(targets)
+        threat = Threat(norm="linf", epsilon=self.epsilon, bounds=bounds)
+        goal = learnt.features(aim).detach()
+        nearest, least = original, _apart(learnt, original, goal).detach()
+        point = threat.project(original + self.opacity * (aim - original), original)
+        for _ in range(self.steps):
+            point = point.detach().requires_grad_(True)
+            distance = _apart(learnt, point, goal)
+            (gradient,) = torch.autograd.grad(distance.sum(), point)
+            nearest, least = _nearer(nearest, least, point.detach(), distance.detach())
+            point = threat.project(point.detach() - 2.5 * self.epsilon / self.steps * gradient.sign(), original)
+        return _nearer(nearest, least, point, _apart(learnt, point, goal).detach())[0].numpy()
+
+
+def _apart(learnt: Learnt, x: Tensor, goal: Tensor) -> Tensor:
+    """Squared distance of each record from its goal in feature space, (n,)."""
+    return (learnt.features(x) - goal).square().sum(1)
+
+
+def _nearer(held: Tensor, least: Tensor, point: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each record whichever is nearer to its goal, and how near that is."""
+    closer = (distance < least).view(-1, *[1] * (held.dim() - 1))
+    return torch.where(closer, point, held), torch.minimum(distance, least)

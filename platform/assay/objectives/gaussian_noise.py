@@ -1,0 +1,30 @@
+"""Training on noisy records, the base of randomised smoothing (Cohen et al. 2019, arXiv:1902.02918)."""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.bounds.smoothing import noisy
+from assay.objectives.base import Batch, Objective
+from assay.registry import Number, register
+
+
+@register("objective")
+class GaussianNoise(Objective):
+    """Cross-entropy on records with normal noise, drawn afresh at every step.
+
+    The noise is not clipped to valid records: it is what the smoothed model meets when it answers.
+    """
+
+    name: Literal["gaussian_noise"] = "gaussian_noise"
+    sigma: Number = Field(gt=0)
+    """Standard deviation of the noise, in the units of the data; best that of the smoothing."""
+
+    def craft(self, model: nn.Module, batch: Batch) -> Tensor:
+        x, bounds = batch.movable(model)
+        return noisy(x, batch.draw.normal(x), bounds, self.sigma)
+
+    def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
+        return F.cross_entropy(model(batch.moved(model, crafted)), batch.y, reduction="none")

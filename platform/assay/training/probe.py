@@ -1,0 +1,88 @@
+"""How a model in training does on fixed records under an attack; all workers of a training share them."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.attacks.losses import misclassified
+from assay.objectives.base import Batch
+from assay.seeds import Draw
+from assay.threats import Bounds
+from assay.training.collective import Collective
+from assay.training.feed import Feed
+
+Attack = Callable[[nn.Module, Batch], Tensor]
+"""Makes of some records, (n, ...), those that the model is to answer."""
+
+
+class Probe:
+    """Asks the same records, with the same random numbers, whenever it is used.
+
+    Args:
+        feed: brings the records.
+        y: (n,) labels of everything in the feed.
+        rows: positions of the records to ask.
+        at_once: records that are attacked together, at most.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        y: Tensor,
+        rows: np.ndarray,
+        *,
+        bounds: Bounds,
+        seed: int,
+        at_once: int,
+        collective: Collective,
+    ) -> None:
+        self._feed, self._rows, self._bounds, self._seed = feed, rows, bounds, seed
+        self._collective = collective
+        self._counts = torch.bincount(y.cpu()[rows]).double()
+        own = np.arange(collective.rank, len(rows), collective.size)
+        self._shares = [own[start : start + at_once] for start in range(0, len(own), at_once)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def accuracy(self, model: nn.Module, attack: Attack, *, recoveries: int = 0) -> float:
+        """Share of the records that the model, left in evaluation mode, answers rightly."""
+        return float(self._hits(model, attack, recoveries).sum() / self._counts.sum())
+
+    def balanced_accuracy(self, model: nn.Module, attack: Attack, *, recoveries: int = 0) -> float:
+        """The same for each class, and the mean of that: a constant answer is worth one part in the classes."""
+        present = self._counts > 0
+        return float((self._hits(model, attack, recoveries)[present] / self._counts[present]).mean())
+
+    def _hits(self, model: nn.Module, attack: Attack, recoveries: int) -> Tensor:
+        """(classes,) right answers. Whole numbers, so that no order of sums can change a decision."""
+        model.eval()
+        hits = torch.zeros_like(self._counts)
+        fed = self._feed.follow([self._rows[own] for own in self._shares])
+        for own, (x, y) in zip(self._shares, fed, strict=True):
+            batch = Batch(
+                x=x,
+                y=y,
+                bounds=self._bounds,
+                draw=Draw(seeds.stream(self._seed, "probe"), total=len(self._rows), rows=own),
+                recoveries=recoveries,
+            )
+            attacked = attack(model, batch)
+            with torch.no_grad():
+                right = ~misclassified(model(attacked), y)
+            hits += torch.bincount(y[right].cpu(), minlength=len(hits))
+        (total,) = self._collective.sum([hits.to(self._feed.device)])
+        return total.cpu()
+
+
+def balanced(y: np.ndarray, most: int, *, generator: np.random.Generator) -> np.ndarray:
+    """Positions of at most so many records, in order, as many of each class where there are."""
+    order = generator.permutation(len(y))
+    rank = np.empty(len(y), np.int64)
+    for label in np.unique(y):
+        own = order[y[order] == label]
+        rank[own] = np.arange(len(own))
+    return np.sort(np.argsort(rank, kind="stable")[:most])
