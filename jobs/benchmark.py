@@ -13,7 +13,7 @@ import typer
 from jobs.console import run
 
 FOLDER = Path(__file__).parents[1] / "tests" / "benchmarks"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py"))
 
 
 def main(
@@ -23,7 +23,8 @@ def main(
     if name not in NAMES:
         typer.echo(f"error: unknown benchmark {name!r}; allowed: {', '.join(NAMES)}", err=True)
         raise typer.Exit(2)
-    found = importlib.import_module(f"tests.benchmarks.{name}").measure()
+    module = name.replace("-", "_")
+    found = importlib.import_module(f"tests.benchmarks.{module}").measure()
     print(json.dumps({"benchmark": name, **found}, indent=2))
     below = [key for key, bar in found["bar"].items() if found["ratio"][key] < bar]
     raise typer.Exit(1 if below else 0)

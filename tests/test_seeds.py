@@ -73,6 +73,20 @@ def test_a_draw_for_some_rows_is_the_slice_of_the_whole(data: st.DataObject, tot
         assert torch.equal(own, everything[rows])
 
 
+def test_rows_of_rows_are_rows_of_the_whole() -> None:
+    like = torch.empty(6, 2)
+    everything = Draw(seeds.stream(1), 6).normal(like)
+    own = Draw(seeds.stream(1), 6, np.array([4, 1, 3]))
+    assert torch.equal(own.of(torch.tensor([2, 0])).normal(like[:2]), everything[[3, 4]])
+
+
+def test_the_seed_of_a_draw_is_that_of_the_whole_batch() -> None:
+    whole, part = Draw(seeds.stream(1), 6), Draw(seeds.stream(1), 6, np.array([4]))
+    first = whole.seed()
+    assert part.of(torch.tensor([0])).seed() == first
+    assert whole.seed() != first
+
+
 def test_uniform_draws_fill_minus_one_to_one() -> None:
     drawn = Draw(seeds.stream(2), 20_000).uniform(torch.empty(20_000, 1))
     assert -1 <= drawn.min() < -0.999

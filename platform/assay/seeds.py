@@ -62,6 +62,15 @@ class Draw:
         """Standard normal, one value an element of ``like`` (n, ...)."""
         return self._own(self._generator.standard_normal((self._total, *like.shape[1:]), np.float32), like)
 
+    def seed(self) -> int:
+        """One for a foreign generator, for the whole batch."""
+        return int(self._generator.integers(2**63))
+
+    def of(self, rows: Tensor) -> "Draw":
+        """The same numbers, for the records at some positions of this worker's own."""
+        own = np.arange(self._total) if self._rows is None else self._rows
+        return Draw(self._generator, self._total, own[rows.cpu().numpy()])
+
     def _own(self, values: np.ndarray, like: Tensor) -> Tensor:
         own = values if self._rows is None else values[self._rows]
         return torch.from_numpy(own).to(device=like.device, dtype=like.dtype)

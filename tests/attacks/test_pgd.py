@@ -1,6 +1,7 @@
 """PGD and FGSM against closed forms and against torchattacks."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay import seeds
+from assay.attacks.ascent import ascend, direction, heading, random_start
 from assay.attacks.fgsm import FGSM
 from assay.attacks.losses import cross_entropy
-from assay.attacks.pgd import PGD, ascend, direction, random_start
+from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
 from assay.seeds import Draw
 from assay.threats import Bounds, Norm, Threat, flat_norm
@@ -237,3 +240,83 @@ def test_no_steps_stay_at_the_start() -> None:
     found, fooled = ascend(model, x, y, threat, start=x + 0.5, steps=0, step_size=1.0)
     assert torch.equal(found, x + 0.5)
     assert not fooled.any()
+
+
+def test_a_heading_is_what_dong_et_al_define() -> None:
+    """Gradients of length 1 in L1, each with its share of the heading before."""
+    first = heading(torch.tensor([[3.0, -1.0], [0.0, 0.0]]), None, 0.5)
+    torch.testing.assert_close(first, torch.tensor([[0.75, -0.25], [0.0, 0.0]]))
+    second = heading(torch.tensor([[-2.0, -2.0], [0.0, 8.0]]), first, 0.5)
+    torch.testing.assert_close(second, torch.tensor([[-0.125, -0.625], [0.0, 1.0]]))
+
+
+class Kinked(nn.Module):
+    """Climbs along the first input up to 1, and from there a little along the second and back along the first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x[:, 0], x[:, 1]
+        height = torch.where(a < 1, 3 * a + b, 3 - 0.2 * (a - 1) + 0.8 * b) - 100
+        return torch.stack([torch.zeros_like(height), height], 1)
+
+
+@pytest.mark.parametrize(("momentum", "expected"), [(0.0, [0.6, 1.8]), (1.0, [1.8, 1.8])])
+def test_momentum_carries_over_a_kink(momentum: float, expected: list[float]) -> None:
+    """Steps of 0.6 in L∞: 0.6 and 1.2 along both; then back without momentum, and on with it."""
+    x, y = torch.zeros(1, 2), torch.zeros(1).long()
+    threat = Threat(norm="linf", epsilon=9.0, bounds=WIDE)
+    found, _ = ascend(
+        Kinked(), x, y, threat, start=x, steps=3, step_size=0.6, loss="margin", keep_fooled=True, momentum=momentum
+    )
+    torch.testing.assert_close(found, torch.tensor([expected]))
+
+
+def test_momentum_equals_torchattacks(unit: tuple[nn.Module, Tensor, Tensor]) -> None:
+    """Its MI-FGSM divides by the mean of the absolute entries where the paper sums them: the same direction."""
+    import torchattacks
+
+    model, x, y = unit
+    # The peer's length of the mean's gradient vanishes in float32 for confident records.
+    unsure = cross_entropy(model(x), y) > 0.01
+    x, y = x[unsure], y[unsure]
+    flat = nn.Sequential(nn.Flatten(), model).eval()
+    peer = torchattacks.MIFGSM(flat, eps=0.05, alpha=0.01, steps=10, decay=1.0)(x[:, None, None, :], y)[:, 0, 0]
+    threat = Threat(norm="linf", epsilon=0.05, bounds=UNIT)
+    ours, _ = ascend(model, x, y, threat, start=x, steps=10, step_size=0.01, momentum=1.0)
+    torch.testing.assert_close(ours, peer, rtol=0, atol=1e-5)
+
+
+def test_settings_that_make_another_attack_make_another_label() -> None:
+    attacks = {
+        "pgd": PGD(),
+        "pgd_margin": PGD(loss="margin"),
+        "pgd_100": PGD(steps=100),
+        "pgd_100x5": PGD(steps=100, restarts=5),
+        "pgd_dlr_20x2": PGD(loss="dlr", restarts=2),
+        "pgd_step1": PGD(relative_step=1.0),
+        "pgd_margin_50_momentum0.75_cold": PGD(loss="margin", steps=50, momentum=0.75, warm_start=False),
+    }
+    assert {attack.label: attack for attack in attacks.values()} == attacks
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.__name__.startswith(("mm", "addmm"))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_pass_forms_no_gradient_of_the_weights(unit: tuple[nn.Module, Tensor, Tensor]) -> None:
+    """It would be one more product a layer."""
+    model, x, y = unit
+    products = []
+    for frozen in (False, True):
+        model.requires_grad_(not frozen)
+        with Operations() as operations:
+            ascend(model, x, y, Threat(norm="linf", epsilon=0.1, bounds=UNIT), start=x, steps=2, step_size=0.1)
+        products.append(operations.count)
+    assert products[0] == products[1] > 0

@@ -47,6 +47,8 @@ class Attack(Method):
     """In which it can be run."""
     minimal: ClassVar[bool] = False
     """Whether it looks for the smallest change: then one run without a radius gives the whole curve."""
+    follows_gradient: ClassVar[bool] = True
+    """Whether it looks at the gradient of the network, so that no blind attack should do better."""
     needs_surrogate: ClassVar[bool] = False
     """Whether it is crafted on another network than the one that is judged."""
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from assay.attacks.ascent import ascend
 from assay.attacks.base import Attack
 from assay.attacks.losses import LossName
-from assay.attacks.pgd import ascend
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Threat

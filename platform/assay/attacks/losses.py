@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-LossName = Literal["cross_entropy", "margin"]
+LossName = Literal["cross_entropy", "margin", "dlr"]
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -24,9 +24,21 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return others - true
 
 
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference-of-logits ratio of each record, (n,): the margin in units of the lead over the third class.
+
+    It stays the same when all logits are shifted or multiplied (Croce & Hein 2020, arXiv:2003.01690). Two classes have
+    no third, and the margin itself is climbed: attacks that look at a gradient's direction alone lose nothing.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, y)
+    first, _, third = logits.topk(3, dim=1).values.unbind(1)
+    return margin(logits, y) / (first - third).clamp_min(1e-12)
+
+
 def misclassified(logits: Tensor, y: Tensor) -> Tensor:
     """Which records are answered wrongly, or not with finite numbers, (n,) bool."""
     return (logits.argmax(1) != y) | ~logits.isfinite().all(1)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}

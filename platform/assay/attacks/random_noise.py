@@ -1,6 +1,6 @@
 """Random perturbations: what a gradient attack must beat to be believed."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,14 +17,18 @@ from assay.threats import Threat
 class RandomNoise(Attack):
     """The corners of the ball (L∞: every input moved by ±ε; L2: a random direction of length ε), many times."""
 
+    follows_gradient: ClassVar[bool] = False
+
     name: Literal["random_noise"] = "random_noise"
     samples: int = Field(default=20, ge=1)
 
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         found = x
+        low, high = threat.bounds.box(x, torch.inf)
         for _ in range(self.samples):
-            way = draw.normal(x)
+            # No length is spent on inputs that cannot change.
+            way = draw.normal(x).masked_fill(low == high, 0.0)
             step = way.sign() if threat.norm == "linf" else torch.nn.functional.normalize(way.flatten(1)).view_as(x)
             tried = threat.project(x + threat.epsilon * step, x)
             wrong = misclassified(model(tried), y)

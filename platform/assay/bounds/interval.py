@@ -1,27 +1,36 @@
 """Interval bound propagation (Gowal et al. 2018, arXiv:1810.12715).
 
-A box of inputs is pushed through the network layer by layer. What comes out holds every output that the box can lead
-to, and usually more: a sound bound, often a loose one.
+A box of inputs is pushed through the network function by function. What comes out holds every output that the box can
+lead to, and usually more: a sound bound, often a loose one.
+
+The network's own forward pass is run on the box, so any composition of functions that have a rule is bounded: layers
+of ``torch.nn`` or their functional forms, shortcuts, layers used twice. Supported are linear layers, convolutions,
+batch norm in evaluation mode, ReLU, leaky ReLU, sigmoid, tanh, maximum and average pooling, dropout (as it answers),
+sums of two values, sums and products with constants, and changes of shape.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from typing import Any
+import traceback
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.bounds import rules
+from assay.bounds.spans import NoRuleError, Span
 from assay.errors import UserError
-from assay.models.front import Normalise
 from assay.threats import Threat
 
 Box = tuple[Tensor, Tensor]
 """Least and greatest value of each entry, (n, ...) both."""
+_SUPPORTED = (
+    "linear layers, convolutions, batch norm in evaluation mode, ReLU, LeakyReLU, sigmoid, tanh, pooling, dropout, "
+    "residual addition, arithmetic with constants, and changes of shape"
+)
 
 
 class UnboundableError(UserError):
-    """A network holds a layer through which no interval bound is known."""
+    """A network does something through which no interval bound is known."""
 
 
 def interval(model: nn.Module, low: Tensor, high: Tensor) -> Box:
@@ -30,14 +39,14 @@ def interval(model: nn.Module, low: Tensor, high: Tensor) -> Box:
     Dropout counts as in evaluation mode whatever mode it is in: the bounds are of the network that answers.
 
     Args:
-        model: any nesting of ``nn.Sequential`` of the supported layers.
+        model: any composition of what the module's docstring lists.
         low: (n, ...) least value of each input.
         high: (n, ...) greatest value of each input, nowhere below ``low``.
 
     Raises:
         UnboundableError: names the layer, its type and what is supported.
     """
-    return _through(list(_layers(model)), low, high, 0.0)
+    return _followed(model, Span.between(low, high)).ends
 
 
 def worst_logits(model: nn.Module, low: Tensor, high: Tensor, y: Tensor) -> Tensor:
@@ -55,7 +64,21 @@ def worst_logits(model: nn.Module, low: Tensor, high: Tensor, y: Tensor) -> Tens
     Raises:
         UnboundableError: names the layer, its type and what is supported.
     """
-    return _worst(model, low, high, y, 0.0)
+    return _worst(_followed(model, Span.between(low, high)), y)
+
+
+def logits_and_worst(model: nn.Module, x: Tensor, low: Tensor, high: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits of some records, and the worst logits of the boxes around them, in one pass; (n, classes) both.
+
+    Batch norm in training mode normalises the boxes by the statistics of the records, and keeps its running ones, as
+    in a pass of the records alone: the bounds are of the network that this batch sees.
+
+    Args:
+        x: (n, ...) records, one in each box. For all others see ``worst_logits``.
+    """
+    found = _followed(model, Span.between(low, high, records=x))
+    assert found.records is not None
+    return found.records, _worst(found, y)
 
 
 @torch.no_grad()
@@ -87,8 +110,8 @@ def certified(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     # A projected record is rounded too, and in L2 so is the length of its change.
     steps = 4 if threat.norm == "linf" else 4 + x[0].numel()
     radius = threat.epsilon * (1 + unit * steps) + unit * centre.abs()
-    low, high = threat.bounds.clip(centre - radius), threat.bounds.clip(centre + radius)
-    return _stays_right(_worst(own.double(), low, high, y, unit), y)
+    low, high = threat.bounds.box(centre, radius)
+    return _stays_right(_worst(_followed(own.double(), Span.between(low, high, unit=unit)), y), y)
 
 
 def _stays_right(worst: Tensor, y: Tensor) -> Tensor:
@@ -96,164 +119,41 @@ def _stays_right(worst: Tensor, y: Tensor) -> Tensor:
     return worst.scatter(1, y[:, None], -torch.inf).amax(1) < 0
 
 
-def _worst(model: nn.Module, low: Tensor, high: Tensor, y: Tensor, unit: float) -> Tensor:
-    *body, (name, last) = _layers(model)
-    if _kind(last) is not nn.Linear:
-        low, high = _through([*body, (name, last)], low, high, unit)
+def _worst(logits: Span, y: Tensor) -> Tensor:
+    if logits.product is None:
+        low, high = logits.ends
         return (high - low.gather(1, y[:, None])).scatter(1, y[:, None], 0.0)
-    centre, radius = _centred(*_through(body, low, high, unit))
-    logits = F.linear(centre, last.weight, last.bias)
-    apart = last.weight - last.weight[y][:, None]
-    spread = torch.einsum("nkf,nf->nk", apart.abs(), radius)
-    size = F.linear(centre.abs() + radius, last.weight.abs(), _absolute(last.bias))
-    rounding = _slack(last.weight, unit) * (size + size.gather(1, y[:, None]))
-    return (logits - logits.gather(1, y[:, None]) + spread + rounding).scatter(1, y[:, None], 0.0)
+    inner, weight, bias = logits.product
+    apart = weight - weight[y][:, None]
+    spread = torch.einsum("nkf,nf->nk", apart.abs(), inner.radius)
+    found = logits.centre - logits.centre.gather(1, y[:, None]) + spread
+    if logits.unit:
+        size = F.linear(inner.magnitude, weight.abs(), rules.absolute(bias))
+        found = found + rules.slack(weight, logits.unit) * (size + size.gather(1, y[:, None]))
+    return found.scatter(1, y[:, None], 0.0)
 
 
-def _layers(model: nn.Module, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every layer in order, with its place in the network."""
-    if _kind(model) is nn.Sequential:
-        # Not ``named_children``, which leaves out the second use of a module.
-        for key, layer in model._modules.items():
-            assert layer is not None
-            yield from _layers(layer, f"{name}.{key}" if name else key)
-    else:
-        yield name, model
+def _followed(model: nn.Module, box: Span) -> Span:
+    """What the model's own forward pass makes of a box.
 
-
-def _kind(layer: nn.Module) -> type[nn.Module] | None:
-    """The supported type that a layer is, or whose forward pass it inherits."""
-    for kind in type(layer).__mro__:
-        if (kind is nn.Sequential or kind in _RULES) and type(layer).forward is kind.forward:
-            return kind
-    return None
-
-
-def _through(layers: list[tuple[str, Any]], low: Tensor, high: Tensor, unit: float) -> Box:
-    for name, layer in layers:
-        kind = _kind(layer)
-        if kind is None:
-            raise _unboundable(name, layer, "has no interval bounds")
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and (layer.training or layer.running_mean is None):
-            raise _unboundable(name, layer, "mixes the records of a batch, and has bounds only in evaluation mode")
-        if isinstance(layer, nn.LeakyReLU) and layer.negative_slope < 0:
-            raise _unboundable(name, layer, f"falls where its slope is {layer.negative_slope}, and must rise")
-        low, high = _RULES[kind](layer, low, high, unit)
-    return low, high
-
-
-def _unboundable(name: str, layer: nn.Module, why: str) -> UnboundableError:
-    where = f"layer {name!r}" if name else "the model"
-    supported = ", ".join(kind.__name__ for kind in _RULES)
-    return UnboundableError(f"{where} ({type(layer).__name__}) {why}; supported: nn.Sequential of {supported}")
-
-
-def _slack(weight: Tensor, unit: float) -> float:
-    """Greatest relative error of a row's products and of their sum with the bias, in any order."""
-    return unit * (weight[0].numel() + 2)
-
-
-def _absolute(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.abs()
-
-
-def _centred(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre and radius."""
-    return (low + high) / 2, (high - low) / 2
-
-
-def _affine(
-    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-    box: Box,
-    weight: Tensor,
-    bias: Tensor | None,
-    slack: float,
-) -> Box:
-    """The centre goes through the weights and the radius through their absolute values.
-
-    Rounding acts as if every weight, and the bias, were off by a factor of at most 1 ± ``slack``.
+    Python's complaints that a stand-in is no tensor (a ``TypeError`` or ``AttributeError``) say no more than that the
+    model does something that has no rule.
     """
-    centre, radius = _centred(*box)
-    middle = apply(centre, weight, bias)
-    spread = apply(radius + slack * (centre.abs() + radius), weight.abs(), None if bias is None else slack * bias.abs())
-    return middle - spread, middle + spread
+    try:
+        found = model(box)
+    except NoRuleError as error:
+        raise _unboundable(model, error, str(error)) from None
+    except (TypeError, AttributeError) as error:
+        raise _unboundable(model, error, f"cannot be followed by interval bounds: {error}") from error
+    if not isinstance(found, Span):
+        raise UnboundableError(f"the model ({type(model).__name__}) returned {type(found).__name__}, not its logits")
+    return found
 
 
-def _linear(layer: nn.Linear, low: Tensor, high: Tensor, unit: float) -> Box:
-    return _affine(F.linear, (low, high), layer.weight, layer.bias, _slack(layer.weight, unit))
-
-
-def _convolution(layer: nn.Conv1d | nn.Conv2d, low: Tensor, high: Tensor, unit: float) -> Box:
-    return _affine(layer._conv_forward, (low, high), layer.weight, layer.bias, _slack(layer.weight, unit))
-
-
-def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, low: Tensor, high: Tensor, unit: float) -> Box:
-    """In evaluation mode each channel has a factor and a shift of its own."""
-    assert layer.running_mean is not None and layer.running_var is not None
-    factor = (layer.running_var + layer.eps).rsqrt() * (1.0 if layer.weight is None else layer.weight)
-    size = layer.running_mean.abs() * factor.abs() + (0.0 if layer.bias is None else layer.bias.abs())
-    shape = (-1, *[1] * (low.dim() - 2))
-    centre, radius = _centred(low, high)
-    middle, spread = layer(centre), radius * factor.abs().view(shape)
-    rounding = 8 * unit * (torch.maximum(low.abs(), high.abs()) * factor.abs().view(shape) + size.view(shape))
-    return middle - spread - rounding, middle + spread + rounding
-
-
-def _normalise(layer: Normalise, low: Tensor, high: Tensor, unit: float) -> Box:
-    """Falls where a deviation is negative. Two operations, each off by no more than its share of what it gives."""
-    ends = layer(low), layer(high)
-    low, high = torch.minimum(*ends), torch.maximum(*ends)
-    return low - 2 * unit * low.abs(), high + 2 * unit * high.abs()
-
-
-def _average(layer: nn.Module, low: Tensor, high: Tensor, unit: float) -> Box:
-    rounding = unit * (low[0, 0].numel() + 2) * layer(torch.maximum(low.abs(), high.abs()))
-    return layer(low) - rounding, layer(high) + rounding
-
-
-def _rising(layer: nn.Module, low: Tensor, high: Tensor, unit: float) -> Box:
-    """No output falls when an input grows: each end leads to its own end, and nothing is rounded."""
-    return layer(low), layer(high)
-
-
-def _relu(layer: nn.ReLU, low: Tensor, high: Tensor, unit: float) -> Box:
-    """Never in place: the ends may belong to the caller."""
-    return F.relu(low), F.relu(high)
-
-
-def _leaky_relu(layer: nn.LeakyReLU, low: Tensor, high: Tensor, unit: float) -> Box:
-    low, high = F.leaky_relu(low, layer.negative_slope), F.leaky_relu(high, layer.negative_slope)
-    return low - unit * low.abs(), high + unit * high.abs()
-
-
-def _squashed(layer: nn.Sigmoid | nn.Tanh, low: Tensor, high: Tensor, unit: float) -> Box:
-    return layer(low) - 8 * unit, layer(high) + 8 * unit
-
-
-def _unchanged(layer: nn.Module, low: Tensor, high: Tensor, unit: float) -> Box:
-    return low, high
-
-
-_RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor, float], Box]] = {
-    nn.Linear: _linear,
-    nn.Conv1d: _convolution,
-    nn.Conv2d: _convolution,
-    nn.BatchNorm1d: _batch_norm,
-    nn.BatchNorm2d: _batch_norm,
-    nn.AvgPool1d: _average,
-    nn.AvgPool2d: _average,
-    nn.AdaptiveAvgPool1d: _average,
-    nn.AdaptiveAvgPool2d: _average,
-    nn.MaxPool1d: _rising,
-    nn.MaxPool2d: _rising,
-    nn.Flatten: _rising,
-    nn.ReLU: _relu,
-    nn.LeakyReLU: _leaky_relu,
-    nn.Sigmoid: _squashed,
-    nn.Tanh: _squashed,
-    nn.Identity: _unchanged,
-    nn.Dropout: _unchanged,
-    Normalise: _normalise,
-}
-"""From a layer and the box of its inputs to the box of its outputs. The last argument is what one operation of the
-layer's arithmetic may be off by, relatively: 0 to leave rounding out."""
+def _unboundable(model: nn.Module, error: Exception, why: str) -> UnboundableError:
+    """The message names the innermost layer that was at work when the error was raised."""
+    at_work = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    layer = next(one for one in reversed([model, *at_work]) if isinstance(one, nn.Module))
+    name = next((name for name, one in model.named_modules() if one is layer), "")
+    where = f"layer {name!r}" if name else "the model"
+    return UnboundableError(f"{where} ({type(layer).__name__}) {why}; supported: {_SUPPORTED}")

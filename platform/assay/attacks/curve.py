@@ -1,0 +1,205 @@
+"""Robust accuracy at every radius of a grid for little more than one run of PGD.
+
+Radii rise, and every survivor is attacked at every one of them, from its strongest perturbation so far, stretched to
+the new radius. A record that is fooled is out: what fooled it lies within every larger radius too. A survivor is left
+alone at a radius only after ``LEAST`` steps there, and then only where no allowed record would be fooled even if the
+loss rose ``SLACK`` times as steeply as it does: the first-order bound that Frank-Wolfe methods stop by (Jaggi 2013,
+"Revisiting Frank-Wolfe"). Until then it has as many steps as a run of its own has. Later starts are random at each
+radius.
+
+One minimal-norm run for all radii (FMN, Pintor et al. 2021, arXiv:2102.12827) would say nothing of a record at a radius
+at which it was never attacked.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from assay.attacks.ascent import Slope, direction, heading, random_start, slope
+from assay.attacks.losses import LossName, margin, misclassified
+from assay.seeds import Draw
+from assay.threats import Threat, flat_norm
+
+LEAST = 2
+"""Steps that every survivor takes at every radius."""
+SLACK = 4.0
+"""How many times as steep as it is the loss may turn out to be."""
+_CACHED = 2**17
+"""Entries of the records that a processor takes at once: their activations then stay near it."""
+
+
+class _Climbers(NamedTuple):
+    """Records on their way."""
+
+    rows: Tensor
+    """(m,) their positions in the batch."""
+    x: Tensor
+    """(m, ...) what they were."""
+    y: Tensor
+    """(m,) labels."""
+    current: Tensor
+    """(m, ...) where they stand."""
+
+    def where(self, going: Tensor) -> "_Climbers":
+        return _Climbers(*(kept[going] for kept in self))
+
+
+@dataclass
+class _Found:
+    """The strongest perturbation of each record so far."""
+
+    x: Tensor
+    """(n, ...)."""
+    losses: Tensor
+    """(n,) what the attack climbs, there."""
+    fooled: Tensor
+    """(n,) bool."""
+
+    def update(self, rows: Tensor, x: Tensor, losses: Tensor, fooled: Tensor) -> None:
+        """Keep what fools, or comes nearer to it, (m, ...), of the records at ``rows``."""
+        better = fooled | (losses > self.losses[rows])
+        chosen = rows[better]
+        self.x[chosen], self.losses[chosen] = x[better], losses[better].to(self.losses)
+        self.fooled[rows] |= fooled
+
+
+def warm_curve(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threats: Sequence[Threat],
+    *,
+    loss: LossName,
+    steps: int,
+    relative_step: float,
+    restarts: int,
+    momentum: float,
+    draw: Draw,
+) -> Iterator[Tensor]:
+    """Propose perturbed records, (n, ...), for each threat in turn.
+
+    Args:
+        model: in evaluation mode; equal records have equal answers.
+        x: (n, ...) valid records.
+        y: (n,) labels.
+        threats: of one norm, their radii above 0 and rising.
+        loss: what is climbed.
+        steps: at most so many at each radius, from each start.
+        relative_step: the first step is ``relative_step * epsilon`` from a warm start, and the t-th that by t, so that
+            the last has the size of plain PGD's; after a random start all have that size.
+        restarts: starts at each radius.
+        momentum: share of the last direction that enters the next one.
+        draw: of random starts.
+    """
+    layout = _fastest_layout(model, x)
+    x = x.to(memory_format=layout)
+    found = _Found(
+        x=x.clone(),
+        losses=torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device),
+        fooled=torch.zeros(len(x), dtype=torch.bool, device=x.device),
+    )
+    last = threats[0].epsilon
+    for threat in threats:
+        for restart in range(restarts):
+            rows = (~found.fooled).nonzero()[:, 0]
+            if not len(rows):
+                break
+            origin = x[rows]
+            if restart == 0:
+                start = threat.project(origin + threat.epsilon / last * (found.x[rows] - origin), origin)
+                sizes = [relative_step * threat.epsilon / step for step in range(1, steps + 1)]
+            else:
+                start = random_start(origin, threat, draw.of(rows))
+                sizes = [relative_step * threat.epsilon / steps] * steps
+            at = _Climbers(rows, origin, y[rows], start.to(memory_format=layout))
+            _climb(model, at, threat, found, sizes, loss=loss, momentum=momentum)
+        last = threat.epsilon
+        yield found.x.clone()
+
+
+def _climb(
+    model: nn.Module,
+    at: _Climbers,
+    threat: Threat,
+    found: _Found,
+    sizes: Sequence[float],
+    *,
+    loss: LossName,
+    momentum: float,
+) -> None:
+    """Take steps of these sizes, each record until it is fooled or hopeless, and keep what is found."""
+    drift = None
+    for step in range(len(sizes) + 1):
+        here = _slope(model, at.current, at.y, loss)
+        fooled = misclassified(here.logits, at.y)
+        found.update(at.rows, at.current, here.losses, fooled)
+        if step == len(sizes):
+            return
+        going = ~fooled
+        if step >= LEAST:
+            going &= ~_hopeless(here, at, threat, loss)
+        gradient = here.gradient
+        if not bool(going.all()):
+            at, gradient = at.where(going), gradient[going]
+            drift = None if drift is None else drift[going]
+            if not len(at.rows):
+                return
+        if momentum:
+            gradient = drift = heading(gradient, drift, momentum)
+        at = at._replace(current=threat.project(at.current + sizes[step] * direction(gradient, threat), at.x))
+
+
+def _hopeless(here: Slope, at: _Climbers, threat: Threat, loss: LossName) -> Tensor:
+    """Where no allowed record would be fooled even on a slope that is ``SLACK`` times as steep, (n,) bool.
+
+    What is not known (a slope of 0 by 0) is not hopeless.
+    """
+    rise = SLACK * _greatest_rise(here.gradient, at, threat)
+    if loss == "cross_entropy":
+        # Its gradient is that of the logits' differences times the probability of being wrong.
+        wrong = here.logits.softmax(1).scatter(1, at.y[:, None], 0.0).sum(1)
+        return rise / wrong < -margin(here.logits, at.y)
+    return rise < -here.losses
+
+
+def _greatest_rise(gradient: Tensor, at: _Climbers, threat: Threat) -> Tensor:
+    """By how much the loss would rise on the way to the best allowed record, were it linear, (n,); never too little."""
+    if threat.norm == "linf":
+        low, high = threat.bounds.box(at.x, threat.epsilon)
+        return torch.maximum(gradient * (high - at.current), gradient * (low - at.current)).flatten(1).sum(1)
+    return threat.epsilon * flat_norm(gradient) - (gradient * (at.current - at.x)).flatten(1).sum(1)
+
+
+def _slope(model: nn.Module, x: Tensor, y: Tensor, loss: LossName) -> Slope:
+    """The same as ``slope``, in batches that stay in a processor's cache."""
+    most = len(x) if x.is_cuda else max(16, _CACHED // math.prod(x.shape[1:]))
+    if len(x) <= most:
+        return slope(model, x, y, loss)
+    parts = [slope(model, *part, loss) for part in zip(x.split(most), y.split(most), strict=True)]
+    return Slope(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def answers_alike(model: nn.Module, x: Tensor) -> bool:
+    """Whether the model says the same of the same records twice: of a few records (n, ...)."""
+    first, again = model(x[:8]), model(x[:8])
+    return torch.allclose(first, again, rtol=0, atol=0, equal_nan=True)
+
+
+@torch.no_grad()
+def _fastest_layout(model: nn.Module, x: Tensor) -> torch.memory_format:
+    """Channels last for images on a processor, where convolutions take about a tenth less time so; else as they come.
+
+    A network may view its activations in a way that this layout does not allow.
+    """
+    if x.is_cuda or x.dim() != 4:
+        return torch.preserve_format
+    try:
+        model(x[:2].to(memory_format=torch.channels_last))
+    except RuntimeError:
+        return torch.preserve_format
+    return torch.channels_last

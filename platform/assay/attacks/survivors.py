@@ -1,0 +1,41 @@
+"""Attacks that take up only the records that withstood a smaller radius."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from assay.attacks.base import Attack
+from assay.attacks.curve import answers_alike
+from assay.attacks.losses import misclassified
+from assay.models.batches import respond
+from assay.seeds import Draw
+from assay.threats import Threat
+
+
+class SurvivorAttack(Attack):
+    """What fools within ε lies within every greater radius too, so it is kept there. The author writes ``seek``."""
+
+    def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        """Propose perturbed records, (n, ...), of records that the model classifies correctly."""
+        raise NotImplementedError
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        (found,) = self.perturb_curve(model, x, y, threat, [threat.epsilon], draw)
+        return found
+
+    def perturb_curve(  # noqa: PLR0917
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], draw: Draw
+    ) -> Iterator[Tensor]:
+        if len(epsilons) > 1 and not answers_alike(model, x):
+            # What fooled a network whose answers vary need not do so again: there every radius is attacked anew.
+            yield from super().perturb_curve(model, x, y, threat, epsilons, draw)
+            return
+        found = x.clone()
+        rows = torch.arange(len(x), device=x.device)[~misclassified(respond(model, x), y)]
+        for epsilon in epsilons:
+            if len(rows):
+                allowed = threat.at(epsilon)
+                found[rows] = allowed.project(self.seek(model, x[rows], y[rows], allowed, draw.of(rows)), x[rows])
+                rows = rows[~misclassified(respond(model, found[rows]), y[rows])]
+            yield found.clone()

@@ -1,0 +1,48 @@
+"""Transfer from a surrogate: crafted on one network, judged on another (Papernot et al. 2016, arXiv:1605.07277).
+
+With momentum, as by Dong et al. 2018 (arXiv:1710.06081).
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from assay.attacks.ascent import ascend
+from assay.attacks.base import Attack
+from assay.registry import register
+from assay.seeds import Draw
+from assay.threats import Threat
+
+
+@register("attack")
+class Transfer(Attack):
+    """PGD with momentum through a margin loss on a surrogate, with no look at the model that is judged.
+
+    It follows the surrogate to the end: where the surrogate is only just fooled, the model seldom is. A model that
+    falls to it and withstands its own gradient hides that gradient.
+    """
+
+    follows_gradient: ClassVar[bool] = False
+    needs_surrogate: ClassVar[bool] = True
+
+    name: Literal["transfer"] = "transfer"
+    steps: int = Field(default=20, ge=1)
+    relative_step: float = Field(default=2.5, gt=0)
+    """Step size is ``relative_step * epsilon / steps``."""
+    momentum: float = Field(default=1.0, ge=0)
+    """Share of the last direction that enters the next one; it keeps to what both networks have in common."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        found, _ = ascend(
+            model,
+            x,
+            y,
+            threat,
+            start=x,
+            steps=self.steps,
+            step_size=self.relative_step * threat.epsilon / self.steps,
+            loss="margin",
+            momentum=self.momentum,
+        )
+        return found

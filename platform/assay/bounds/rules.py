@@ -1,0 +1,295 @@
+"""What each function of PyTorch does to a box (Gowal et al. 2018, arXiv:1810.12715).
+
+Affine functions are followed by centre and radius, rising ones by their ends. Where the arithmetic is rounded
+(``Span.unit`` > 0) what comes out is widened by all that rounding can do in any order of summation.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from assay.bounds.spans import NoRuleError, Span, rule
+
+
+def slack(weight: Tensor, unit: float) -> float:
+    """Greatest relative error of a row's products and of their sum with the bias, in any order."""
+    return unit * (weight[0].numel() + 2)
+
+
+def absolute(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.abs()
+
+
+@rule(F.linear)
+def _linear(function: Any, x: Any, weight: Any, bias: Any = None) -> Span:
+    found = _weighted(function, x, weight, bias)
+    found.product = (Span(x.centre, x.radius, unit=x.unit), weight, bias)
+    return found
+
+
+@rule(torch.conv1d, torch.conv2d, torch.conv3d)
+def _convolution(function: Any, x: Any, weight: Any, bias: Any = None, *how: Any, **named: Any) -> Span:
+    return _weighted(lambda *given: function(*given, *how, **named), x, weight, bias)
+
+
+def _weighted(apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Any, weight: Any, bias: Any) -> Span:
+    """The centre goes through the weights and the radius through their absolute values.
+
+    Rounding acts as if every weight, and the bias, were off by a factor of at most 1 ± ``slack``.
+    """
+    if not isinstance(x, Span) or isinstance(weight, Span) or isinstance(bias, Span):
+        raise NoRuleError("has weights that depend on the record")
+    radius, offset = x.radius, None
+    if x.unit:
+        off = slack(weight, x.unit)
+        radius, offset = radius + off * x.magnitude, None if bias is None else off * bias.abs()
+    return Span(
+        apply(x.centre, weight, bias),
+        apply(radius, weight.abs(), offset),
+        unit=x.unit,
+        records=None if x.records is None else apply(x.records, weight, bias),
+    )
+
+
+@rule(F.batch_norm)
+def _batch_norm(  # noqa: PLR0917
+    function: Any,
+    x: Span,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Span:
+    """Each channel has a factor and a shift of its own; in training mode those of the batch of records."""
+    if training:
+        if x.records is None:
+            raise NoRuleError("mixes the records of a batch, and has bounds only in evaluation mode")
+        mean, variance = _statistics(x.records, running_mean, running_var, momentum)
+    else:
+        assert running_mean is not None and running_var is not None
+        mean, variance = running_mean, running_var
+    factor = (variance + eps).rsqrt() * (1.0 if weight is None else weight)
+    shift = -mean * factor if bias is None else bias - mean * factor
+    factor, shift = _wide(factor, x), _wide(shift, x)
+    found = Span(
+        torch.addcmul(shift, x.centre, factor),
+        x.radius * factor.abs(),
+        unit=x.unit,
+        records=None if x.records is None else torch.addcmul(shift, x.records, factor),
+    )
+    if not x.unit:
+        return found
+    # The framework may subtract first and multiply then, or the other way about.
+    largest = (
+        x.magnitude * factor.abs() + _wide(mean, x).abs() * factor.abs() + (0 if bias is None else _wide(bias, x).abs())
+    )
+    return found.widened(8 * x.unit * largest)
+
+
+def _statistics(
+    records: Tensor, running_mean: Tensor | None, running_var: Tensor | None, momentum: float
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a batch, each channel; those that run are moved towards them, as the layer does."""
+    over = [axis for axis in range(records.dim()) if axis != 1]
+    variance, mean = torch.var_mean(records, over, correction=0)
+    count = records.numel() // records.shape[1]
+    if count < 2:
+        raise ValueError(f"batch norm in training mode needs more than 1 value a channel, got {tuple(records.shape)}")
+    if running_mean is not None and running_var is not None:
+        with torch.no_grad():
+            running_mean.lerp_(mean, momentum)
+            running_var.lerp_(variance * (count / (count - 1)), momentum)
+    return mean, variance
+
+
+def _wide(values: Tensor, like: Span) -> Tensor:
+    """One value a channel, broadcastable to the records."""
+    return values.view(-1, *[1] * (like.dim() - 2))
+
+
+@rule(F.relu, torch.relu, Tensor.relu)
+def _relu(function: Any, x: Span, inplace: bool = False) -> Span:
+    found = Span(
+        *_Bend.apply(x.centre, x.radius), unit=x.unit, records=None if x.records is None else F.relu(x.records)
+    )
+    if x.unit:
+        found = found.widened(x.unit * found.magnitude)
+    return x.become(found) if inplace else found
+
+
+class _Bend(torch.autograd.Function):
+    """ReLU of both ends, from centre and radius to centre and radius: in training nothing but weights costs more.
+
+    Half as many passes over memory as the same in separate operations, whose gradients are passes too.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = (centre - radius).clamp_min_(0), (centre + radius).clamp_min_(0)
+        ctx.save_for_backward(low, high)
+        middle = torch.lerp(low, high, 0.5)
+        return middle, high - middle
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_centre: Tensor, of_radius: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = ctx.saved_tensors
+        to_low, to_high = of_centre - of_radius, of_centre + of_radius
+        for gradient, end in ((to_low, low), (to_high, high)):
+            torch.ops.aten.threshold_backward.grad_input(gradient, end, 0, grad_input=gradient)
+        middle = to_low.lerp_(to_high, 0.5)
+        return middle, to_high.sub_(middle)
+
+
+@rule(torch.relu_, Tensor.relu_)
+def _relu_in_place(function: Any, x: Span) -> Span:
+    return _relu(function, x, inplace=True)
+
+
+@rule(F.leaky_relu)
+def _leaky_relu(function: Any, x: Span, negative_slope: float = 0.01, inplace: bool = False) -> Span:
+    if negative_slope < 0:
+        raise NoRuleError(f"falls where its slope is {negative_slope}, and must rise")
+    found = _rising(lambda end: F.leaky_relu(end, negative_slope), x)
+    return x.become(found) if inplace else found
+
+
+@rule(torch.sigmoid, torch.tanh, Tensor.sigmoid, Tensor.tanh)
+def _squashed(function: Any, x: Span) -> Span:
+    found = _rising(function, x)
+    return found.widened(8 * x.unit) if x.unit else found
+
+
+_MAXIMA = (F.max_pool1d, F.max_pool2d, F.max_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d)
+
+
+@rule(*_MAXIMA, torch.max_pool1d, torch.max_pool2d)
+def _maximum(function: Any, x: Span, *how: Any, return_indices: bool = False, **named: Any) -> Span:
+    if return_indices:
+        raise NoRuleError("asks which input is the greatest, which depends on the record")
+    return _rising(lambda end: function(end, *how, **named), x)
+
+
+def _rising(apply: Callable[[Tensor], Tensor], x: Span) -> Span:
+    """No output falls when an input grows: each end leads to its own end."""
+    low, high = x.ends
+    records = None if x.records is None else apply(x.records)
+    return Span.between(apply(low), apply(high), unit=x.unit, records=records)
+
+
+_POOLS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d)
+
+
+@rule(*_POOLS)
+def _average(function: Any, x: Span, *how: Any, **named: Any) -> Span:
+    """Of at most all that a channel holds."""
+    return _averaged(lambda tensor: function(tensor, *how, **named), x, x.radius[0, 0].numel())
+
+
+@rule(torch.mean, Tensor.mean)
+def _mean(function: Any, x: Span, dim: Any = None, keepdim: bool = False) -> Span:
+    axes = tuple(range(x.dim())) if dim is None else dim
+    found = x.centre.mean(axes, keepdim)
+    return _averaged(lambda tensor: tensor.mean(axes, keepdim), x, x.numel() // max(found.numel(), 1))
+
+
+def _averaged(apply: Callable[[Tensor], Tensor], x: Span, terms: int) -> Span:
+    found = x.each(apply)
+    return found.widened(x.unit * (terms + 2) * apply(x.magnitude)) if x.unit else found
+
+
+@rule(torch.add, Tensor.add)
+def _add(function: Any, x: Any, other: Any) -> Span:
+    """Of two stand-ins, each anywhere between its own ends: what both owe to the same input is not remembered."""
+    if not isinstance(x, Span):
+        x, other = other, x
+    if not isinstance(other, Span):
+        return _rounded(x.centre + other, x.radius + _nothing(other), x, lambda records: records + other)
+    records = None if x.records is None or other.records is None else x.records + other.records
+    found = Span(x.centre + other.centre, x.radius + other.radius, unit=x.unit, records=records)
+    return found.widened(x.unit * found.magnitude) if x.unit else found
+
+
+@rule(Tensor.add_)
+def _add_in_place(function: Any, x: Any, other: Any) -> Span:
+    if not isinstance(x, Span):
+        raise NoRuleError("adds to a tensor in place what depends on the record")
+    return x.become(_add(function, x, other))
+
+
+@rule(torch.sub, Tensor.sub)
+def _subtract(function: Any, x: Any, other: Any) -> Span:
+    return x + -other
+
+
+@rule(torch.mul, Tensor.mul)
+def _multiply(function: Any, x: Any, other: Any) -> Span:
+    x, other = (x, other) if isinstance(x, Span) else (other, x)
+    if isinstance(other, Span):
+        raise NoRuleError("multiplies two values that both depend on the record")
+    return _rounded(x.centre * other, x.radius * abs(other), x, lambda records: records * other)
+
+
+@rule(torch.div, Tensor.div)
+def _divide(function: Any, x: Any, other: Any) -> Span:
+    if not isinstance(x, Span) or isinstance(other, Span):
+        raise NoRuleError("divides by a value that depends on the record")
+    return _rounded(x.centre / other, x.radius / abs(other), x, lambda records: records / other)
+
+
+def _rounded(centre: Tensor, radius: Tensor, x: Span, apply: Callable[[Tensor], Tensor]) -> Span:
+    """One operation with a constant, off by no more than its share of what it gives."""
+    found = Span(centre, radius, unit=x.unit, records=None if x.records is None else apply(x.records))
+    return found.widened(x.unit * found.magnitude) if x.unit else found
+
+
+def _nothing(constant: Any) -> Any:
+    """0, in the shape to which a constant makes a sum grow."""
+    return torch.zeros_like(constant) if isinstance(constant, Tensor) else 0
+
+
+@rule(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
+def _dropout(function: Any, x: Span, p: float = 0.5, training: bool = True, inplace: bool = False) -> Span:
+    """Boxes are those of the network that answers; records that are trained on lose entries as ever."""
+    if not training or x.records is None:
+        return x
+    found = Span(x.centre, x.radius, unit=x.unit, records=function(x.records, p, training=True))
+    return x.become(found) if inplace else found
+
+
+@rule(
+    *(torch.flatten, torch.squeeze, torch.unsqueeze, torch.permute, torch.transpose, torch.reshape),
+    *(Tensor.flatten, Tensor.squeeze, Tensor.unsqueeze, Tensor.permute, Tensor.transpose, Tensor.reshape),
+    *(Tensor.view, Tensor.contiguous),
+)
+def _moved(function: Any, x: Span, *how: Any, **named: Any) -> Span:
+    # What is not contiguous can be flattened and no more than that: a view where it is one, a copy elsewhere.
+    return x.each(lambda tensor: function(tensor, *how, **named), view=True)
+
+
+@rule(F.pad)
+def _padded(function: Any, x: Span, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Span:
+    if value:
+        raise NoRuleError(f"pads with {value}; with 0, or with copies of the record, there are interval bounds")
+    return x.each(lambda tensor: function(tensor, pad, mode, value))
+
+
+@rule(torch.cat)
+def _joined(function: Any, tensors: Sequence[Any], dim: int = 0) -> Span:
+    spans = [part for part in tensors if isinstance(part, Span)]
+    if len(spans) < len(tensors):
+        raise NoRuleError("joins values that depend on the record with others")
+    records = [part.records for part in spans if part.records is not None]
+    return Span(
+        torch.cat([part.centre for part in spans], dim),
+        torch.cat([part.radius for part in spans], dim),
+        unit=spans[0].unit,
+        records=torch.cat(records, dim) if len(records) == len(spans) else None,
+    )

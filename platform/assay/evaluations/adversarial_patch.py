@@ -1,0 +1,169 @@
+"""How does the model stand up to a sticker in the field of view, wherever it lies?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from assay import seeds
+from assay.attacks.adversarial_patch import AdversarialPatch, Places, stuck
+from assay.attacks.losses import misclassified
+from assay.evaluations.base import Evaluation, Subject, share
+from assay.models.batches import places as batches
+from assay.models.batches import respond
+from assay.registry import register
+from assay.results import Check, Finding, Measurement, not_applicable
+
+ACCURACY, SUCCESS = "patch_accuracy", "patch_success"
+_CONTROL = "random_patch"
+
+
+@register("evaluation")
+class PatchRobustness(Evaluation):
+    """Accuracy under a patch that was optimised on training records, at fresh places on the test records.
+
+    Without a target the attacker knows the diagnosis and has one patch for each class, to make its records err; with
+    one, a single patch is to make the model answer that class. Places are drawn, never chosen: the figure is a mean
+    over them, not a worst case. A patch of random values lies at the same places, for comparison.
+    """
+
+    name: Literal["adversarial_patch"] = "adversarial_patch"
+    patch: AdversarialPatch = AdversarialPatch()
+    target: int | None = Field(default=None, ge=0)
+    """The class that every other record is to be taken for; None for any wrong answer."""
+    records: int | None = Field(default=None, ge=10)
+    """Test records under the patch, stratified; all by default."""
+    train_records: int | None = Field(default=500, ge=10)
+    """Training records that the patch is optimised on, stratified; None for all."""
+
+    def forecast(self, records: int) -> str:
+        how_many = "a class" if self.target is None else "in all"
+        return f"{self.patch.steps} gradient steps on {self.patch.batch} records {how_many}, for the patch"
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        why = self._why_not(subject)
+        if why:
+            return [not_applicable(name, why) for name in (ACCURACY, SUCCESS)]
+        scene = _Scene.of(subject, self.patch, subject.chosen(subject.split.test, self.records))
+        patched = self._under(scene, optimised=True)
+        controlled = self._under(scene, optimised=False)
+        about = {
+            **self.patch.model_dump(),
+            "target": "any wrong class" if self.target is None else subject.dataset.class_names[self.target],
+            "places": "drawn uniformly for each record",
+        }
+        return [
+            scene.share(ACCURACY, ~scene.wrong(scene.clean), attack="none", **about | {"share": 0.0}),
+            scene.share(ACCURACY, ~scene.wrong(patched), attack="adversarial_patch", **about),
+            scene.share(ACCURACY, ~scene.wrong(controlled), attack=_CONTROL, **about),
+            *self._successes(scene, {"adversarial_patch": patched, _CONTROL: controlled}, about),
+        ]
+
+    def _why_not(self, subject: Subject) -> str:
+        dataset = subject.dataset
+        if dataset.modality not in ("image", "signal"):
+            return f"these records are {dataset.modality}: there is no place to stick a patch on"
+        if not len(subject.split.train):
+            return "there are no training records to optimise a patch on"
+        if self.target is not None and self.target >= dataset.classes:
+            return f"target is class {self.target}, and the data set has {dataset.classes}"
+        return ""
+
+    def _under(self, scene: "_Scene", *, optimised: bool) -> Tensor:
+        """(n, classes) logits of the test records under a patch, that of their class if each class has its own."""
+        subject = scene.subject
+        chosen = subject.chosen(subject.split.train, self.train_records)
+        labels = subject.dataset.y[chosen]
+        patched = scene.x.clone()
+        for label in range(subject.dataset.classes) if self.target is None else [None]:
+            own = chosen[labels == label] if label is not None else chosen[labels != self.target]
+            rows = torch.arange(len(scene.y)) if label is None else (scene.y.cpu() == label).nonzero().squeeze(1)
+            if not len(rows) or not len(own):
+                continue
+            x, y = subject.records(own)
+            generator = seeds.stream(subject.seed, "patch" if optimised else "noise patch", str(label))
+            if optimised:
+                bounds = subject.bounds
+                patch = self.patch.optimised(subject.model, x, y, bounds, target=self.target, generator=generator)
+            else:
+                patch = self.patch.noise(x, subject.bounds, generator)
+            scene.lay(patch, patched, rows.to(patched.device))
+        return respond(subject.model, patched)
+
+    def _hit(self, scene: "_Scene", answers: Tensor) -> Tensor:
+        """Of the records that could be fooled, which were, (m,) bool."""
+        if self.target is None:
+            return scene.wrong(answers)[scene.could_be_fooled(None)]
+        reached = (answers.argmax(1) == self.target) & answers.isfinite().all(1)
+        return reached[scene.could_be_fooled(self.target)]
+
+    def _successes(self, scene: "_Scene", answers: dict[str, Tensor], about: dict[str, Any]) -> list[Finding]:
+        """Shares of the records that could be fooled and were, and whether the optimiser was worth its while."""
+        open_ = scene.could_be_fooled(self.target)
+        if not bool(open_.any()):
+            why = "the model classifies no record that the patch could change correctly to begin with"
+            return [not_applicable(SUCCESS, why, attack=name, **about) for name in answers]
+        found = {
+            name: scene.share(SUCCESS, self._hit(scene, said), among=open_, attack=name, **about)
+            for name, said in answers.items()
+        }
+        return [*found.values(), patch_beats_noise(found["adversarial_patch"].value, found[_CONTROL].value)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """One model, its test records, and where a patch lies on each."""
+
+    subject: Subject
+    rows: np.ndarray
+    x: Tensor
+    y: Tensor
+    places: Places
+    clean: Tensor
+    """(n, classes) logits without a patch."""
+
+    @classmethod
+    def of(cls, subject: Subject, patch: AdversarialPatch, rows: np.ndarray) -> "_Scene":
+        x, y = subject.records(rows)
+        places = patch.places(x, seeds.stream(subject.seed, "patch places"))
+        return cls(subject=subject, rows=rows, x=x, y=y, places=places, clean=respond(subject.model, x))
+
+    def lay(self, patch: Tensor, patched: Tensor, rows: Tensor) -> None:
+        """Put the patch on some of the records, in ``patched``."""
+        for part in batches(len(rows), tuple(self.x.shape[1:])):
+            own = rows[part]
+            patched[own] = stuck(self.x[own], patch, self.places.of(own), self.subject.bounds)
+
+    def wrong(self, answers: Tensor) -> Tensor:
+        return misclassified(answers, self.y)
+
+    def could_be_fooled(self, target: int | None) -> Tensor:
+        """Which records are right to begin with, and not of the class that is aimed at."""
+        right = ~self.wrong(self.clean)
+        return right if target is None else right & (self.y != target)
+
+    def share(self, name: str, hits: Tensor, *, among: Tensor | None = None, **about: Any) -> Measurement:
+        groups = self.subject.groups(self.rows if among is None else self.rows[among.cpu().numpy()])
+        return share(name, hits.cpu().numpy(), groups, seed=self.subject.seed, **about)
+
+
+def patch_beats_noise(hit: float, blank: float) -> Check:
+    """An optimised patch must fool more records than one of random values at the same places.
+
+    Args:
+        hit: share of the records that the patch fooled.
+        blank: the same of the random one.
+    """
+    return Check(
+        rule="patch_beats_noise",
+        concerns=ACCURACY,
+        verdict="pass" if hit > blank else "warn",
+        figure=hit - blank,
+        message=f"the patch fools {hit:.1%} and a patch of random values {blank:.1%} of the records at the same "
+        "places: the optimiser found nothing, and the accuracy shows no robustness; raise steps or share",
+        conditions={"attack": "adversarial_patch"},
+    )

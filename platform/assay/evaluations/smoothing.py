@@ -1,0 +1,269 @@
+"""What would the model, smoothed by noise, provably withstand, and what does an attack leave of it?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy import stats
+from torch import Tensor, nn
+
+from assay import seeds, statistics
+from assay.bounds.smoothing import ABSTAINED, Certificates, Smoothing, attack, certify, lower_end, predict
+from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.models.batches import at_once
+from assay.registry import Number, register
+from assay.results import Check, Finding, Measurement, not_applicable
+from assay.threats import Threat
+
+METHOD = "randomised smoothing"
+SHARD = 32
+"""Records that are one piece of work; their noise knows neither pieces nor workers."""
+_RADII = (0.5, 1.0, 1.5, 2.0)
+"""Asked for by default, in standard deviations of the noise."""
+_QUANTILES = (0.1, 0.5, 0.9)
+_UNLIKELY = 0.01
+
+
+@register("evaluation")
+class RandomisedSmoothing(Evaluation):
+    """Certified accuracy of the smoothed model in L2, beside its accuracy under an attack in the same norm.
+
+    The smoothed model is another model than the one that was trained: it answers what that one answers most often under
+    noise, or abstains. It is only as good as the model is on noisy records: train with ``gaussian_noise``. Under attack
+    a record counts as withstood unless the smoothed model tells a wrong class: to abstain is not to err.
+    """
+
+    name: Literal["smoothing"] = "smoothing"
+    sigma: Number = Field(default=0.25, gt=0)
+    """Standard deviation of the noise, in the units of the data."""
+    samples: int = Field(default=1_000, ge=10)
+    """A record, from which its radius is proven. The largest radius that can be proven grows with them: 2.5 σ with
+    1,000 samples, 3.8 σ with 100,000."""
+    selection_samples: int = Field(default=100, ge=1)
+    """A record, from which the class is chosen."""
+    alpha: float = Field(default=0.001, gt=0, lt=0.5)
+    """Probability that what is said of one record is wrong."""
+    epsilons: tuple[Number, ...] = ()
+    """Radii (L2) in the units of the data; 0.5, 1, 1.5 and 2 σ by default."""
+    records: int | None = Field(default=None, ge=10)
+    """Test records that are asked about, stratified; all by default."""
+    attack_steps: int = Field(default=10, ge=1)
+    """Of PGD through the noise, at each radius."""
+    attack_draws: int = Field(default=8, ge=1)
+    """Of noise, over which the attack averages."""
+    judging_samples: int = Field(default=500, ge=10)
+    """From which the smoothed model's answer to an attacked record is taken."""
+
+    @property
+    def smoothing(self) -> Smoothing:
+        return Smoothing(
+            sigma=self.sigma, samples=self.samples, selection_samples=self.selection_samples, alpha=self.alpha
+        )
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """At which is asked, in rising order, all above 0."""
+        return tuple(sorted({*(self.epsilons or (self.sigma * factor for factor in _RADII))} - {0.0}))
+
+    def forecast(self, records: int) -> str:
+        asked = min(records, self.records or records)
+        proven = asked * self.smoothing.passes
+        attacked = asked * len(self.radii) * (3 * self.attack_steps * self.attack_draws + self.judging_samples)
+        return (
+            f"smoothing: {asked} records × {self.smoothing.passes:,} passes = {proven / 1e6:.3g} million forward "
+            f"passes, and at most {attacked / 1e6:.3g} million for the attack"
+        )
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        if subject.bounds.padding:
+            why = "noise on words is no word, and padding must stay empty: smoothing needs records of a fixed shape"
+            return [not_applicable("certified_accuracy", why, norm="l2", method=METHOD, sigma=self.sigma)]
+        rows = subject.chosen(subject.split.test, self.records)
+        found = self._examine(subject, rows)
+        return [*self._rows(subject, rows, found), self._check(subject.dataset.y[rows], found)]
+
+    def _examine(self, subject: Subject, rows: np.ndarray) -> "Examined":
+        """All records, in pieces that the workers share."""
+        x, y = subject.records(rows)
+        ground = _Ground(
+            model=subject.model.cpu(),
+            x=x.cpu(),
+            y=y.cpu(),
+            names=rows,
+            threat=Threat(norm="l2", epsilon=0.0, bounds=subject.bounds),
+            asked=self,
+            seed=subject.seed,
+            threads=torch.get_num_threads(),
+        )
+        pieces = list(range(0, len(rows), SHARD))
+        done: dict[int, Examined] = {}
+        try:
+            for outcome in subject.executor.map(_examine_piece, pieces, ground):
+                if outcome.error:
+                    start = pieces[outcome.index]
+                    raise RuntimeError(f"smoothing of records {start} to {start + SHARD - 1}: {outcome.error}")
+                done[outcome.index] = outcome.value
+        finally:
+            subject.model.to(subject.device)
+        return Examined.joined([done[place] for place in range(len(pieces))])
+
+    def _rows(self, subject: Subject, rows: np.ndarray, found: "Examined") -> list[Finding]:
+        y, groups = subject.dataset.y[rows], subject.groups(rows)
+        right = found.proven.answer == y
+        about = {
+            "norm": "l2",
+            "units": subject.space,
+            "method": METHOD,
+            "sigma": self.sigma,
+            "samples": self.samples,
+            "confidence": 1 - self.alpha,
+            "holds_for": f"the smoothed model, σ = {self.sigma:g}, each record with confidence {1 - self.alpha:.1%}",
+        }
+
+        def row(name: str, hits: np.ndarray, **conditions: Any) -> Measurement:
+            return share(name, hits, groups, seed=subject.seed, **conditions, **about)
+
+        attacked = {"attack": "pgd_through_noise", "steps": self.attack_steps, "draws": self.attack_draws}
+        findings: list[Finding] = [
+            row("smoothed_accuracy", right),
+            row("smoothed_abstention", found.proven.answer == ABSTAINED),
+        ]
+        for epsilon in self.radii:
+            certified = row("certified_accuracy", right & (found.proven.radius > epsilon), epsilon=epsilon)
+            findings.append(certified.warn(*self._unprovable(epsilon)))
+            withstood = right & ~found.fooled[epsilon]
+            findings.append(row("smoothed_robust_accuracy", withstood, epsilon=epsilon, **attacked))
+        return [*findings, *_quantiles(subject, np.where(right, found.proven.radius, 0.0), groups, about)]
+
+    def _unprovable(self, epsilon: float) -> tuple[str, ...]:
+        """A warning where no record can be certified, whatever the model."""
+        limit = self.sigma * float(stats.norm.ppf(lower_end(self.samples, self.samples, self.alpha)))
+        if epsilon < limit:
+            return ()
+        return (f"{self.samples:,} samples prove no radius above {limit:.3g}, whatever the model; raise samples",)
+
+    def _check(self, y: np.ndarray, found: "Examined") -> Check:
+        """A proof may be wrong, and so may the answer at each radius, with probability α; together not more often."""
+        right = found.proven.answer == y
+        proven = [right & (found.proven.radius > epsilon) for epsilon in self.radii]
+        claims = int(proven[0].sum())
+        refuted = int(np.any([p & found.fooled[e] for p, e in zip(proven, self.radii, strict=True)], axis=0).sum())
+        each = min(self.alpha * (1 + len(self.radii)), 1.0)
+        chance = float(stats.binom.sf(refuted - 1, claims, each))
+        return Check(
+            rule="certified_is_never_fooled",
+            concerns="certified_accuracy",
+            verdict="fail" if chance < _UNLIKELY else "pass",
+            figure=float(refuted),
+            message=f"{refuted} of {claims} certified records were fooled within their radius by PGD through the "
+            f"noise; at α = {self.alpha:g} chance explains {each * claims:.2g}, more means a broken certificate",
+            conditions={"method": METHOD},
+        )
+
+
+def _quantile_of(values: np.ndarray, quantile: float, places: np.ndarray) -> float:
+    return float(np.quantile(values[places], quantile, method="inverted_cdf"))
+
+
+def _quantiles(
+    subject: Subject, radius: np.ndarray, groups: np.ndarray | None, about: Mapping[str, Any]
+) -> Iterator[Measurement]:
+    """Of the radii within which each record is proven to be answered rightly, (n,); 0 where it is not even that."""
+    for quantile in _QUANTILES:
+        interval = statistics.bootstrap(
+            partial(_quantile_of, radius, quantile),
+            len(radius),
+            generator=seeds.stream(subject.seed, "bootstrap", "certified radius"),
+            groups=groups,
+        )
+        yield estimated(
+            "certified_radius",
+            interval,
+            n=len(radius),
+            unit=subject.dataset.units,
+            conditions={"quantile": quantile, **about},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What was found out about some records."""
+
+    proven: Certificates
+    fooled: Mapping[float, np.ndarray]
+    """At each radius, (n,) bool: under attack at it, or at a smaller one, the smoothed model told a wrong class."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Examined"]) -> "Examined":
+        """Records that were examined in pieces, as one."""
+        answer, radius = (
+            np.concatenate([getattr(part.proven, field) for part in parts]) for field in ("answer", "radius")
+        )
+        fooled = {epsilon: np.concatenate([part.fooled[epsilon] for part in parts]) for epsilon in parts[0].fooled}
+        return cls(proven=Certificates(answer=answer, radius=radius), fooled=fooled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ground:
+    """All that a worker needs to examine any piece; travels to it once."""
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    names: np.ndarray
+    """(n,) positions of the records in the data set, which name their noise."""
+    threat: Threat
+    asked: RandomisedSmoothing
+    seed: int
+    threads: int
+
+
+def _examine_piece(start: int, ground: _Ground) -> Examined:
+    """Certificates of some records, and what an attack makes of them."""
+    torch.set_num_threads(ground.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    own = slice(start, start + SHARD)
+    model, x, y = ground.model.to(device), ground.x[own].to(device), ground.y[own].to(device)
+    names = ground.names[own]
+    proven = certify(model, x, ground.threat.bounds, ground.asked.smoothing, seed=ground.seed, names=names)
+    return Examined(proven=proven, fooled=_fooled(model, x, y, names, proven.answer == y.cpu().numpy(), ground))
+
+
+def _fooled(  # noqa: PLR0917
+    model: nn.Module, x: Tensor, y: Tensor, names: np.ndarray, right: np.ndarray, ground: _Ground
+) -> dict[float, np.ndarray]:
+    """On which records the smoothed model errs under attack; what withstood one radius starts there at the next."""
+    asked, judging = ground.asked, replace(ground.asked.smoothing, samples=ground.asked.judging_samples)
+    drawn = torch.stack([_noise(x[0], ground, int(name)) for name in names], 1).to(x)
+    most = max(1, at_once(tuple(x.shape[1:])) // asked.attack_draws)
+    reached, fooled, found = x.clone(), np.zeros(len(x), bool), {}
+    for epsilon in asked.radii:
+        standing = np.flatnonzero(right & ~fooled)
+        for first in range(0, len(standing), most):
+            at = standing[first : first + most]
+            reached[at] = attack(
+                model,
+                x[at],
+                y[at],
+                ground.threat.at(epsilon),
+                drawn[:, at],
+                sigma=asked.sigma,
+                steps=asked.attack_steps,
+                start=reached[at],
+            )
+        answer = predict(
+            model, reached[standing], ground.threat.bounds, judging, seed=ground.seed, names=names[standing]
+        )
+        fooled[standing] = (answer != y[standing].cpu().numpy()) & (answer != ABSTAINED)
+        found[epsilon] = fooled.copy()
+    return found
+
+
+def _noise(record: Tensor, ground: _Ground, name: int) -> Tensor:
+    """(draws, ...) of one record's own stream."""
+    shape = (ground.asked.attack_draws, *record.shape)
+    return torch.from_numpy(seeds.stream(ground.seed, "attacked noise", name).standard_normal(shape, np.float32))
