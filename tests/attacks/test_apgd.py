@@ -48,6 +48,14 @@ def test_a_linear_model_falls_just_beyond_its_distance(norm: Norm, bounds: Bound
             assert bool(attack.run(model, x[i][None], y[i][None], threat, seed=0).fooled) is broken
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_start_far_outside_the_bounds_is_led_back(norm: Norm) -> None:
+    model, x, y = linear(3, n=30)
+    reachable = distances(model, x, y, HALF_FIXED, norm).isfinite()
+    threat = Threat(norm=norm, epsilon=float("inf"), bounds=HALF_FIXED)
+    assert APGD().run(model, x[reachable], y[reachable], threat, seed=0).accuracy == 0
+
+
 def test_dlr_breaks_a_model_whose_cross_entropy_has_vanished() -> None:
     for classes in (2, 4):
         model, x, y = linear(0, classes, n=40)

@@ -50,7 +50,7 @@ def test_the_radius_of_a_linear_model_is_nearly_its_margin_and_never_more() -> N
     found = certify(linear(), at(*margins), VALID, replace(USUAL, samples=20_000), seed=0, names=range(4))
     assert (found.answer == 1).all()
     assert (found.radius <= margins).all()
-    assert (found.radius >= 0.9 * margins - 0.01).all()
+    assert (found.radius >= 0.9 * margins - 0.02).all()
 
 
 def test_a_radius_grows_with_the_samples_up_to_what_they_can_prove() -> None:
@@ -98,6 +98,8 @@ def test_an_answer_depends_on_no_other_record_and_on_no_batch(monkeypatch: pytes
         assert predict(linear(), x[one], VALID, USUAL, seed=1, names=[name])[0] == answers[place]
     other = certify(linear(), x, VALID, USUAL, seed=2, names=names)
     assert (other.radius != together.radius).any()
+    twins = certify(linear(), at(0.4, 0.4), VALID, USUAL, seed=1, names=[1, 2])
+    assert twins.radius[0] != twins.radius[1], "two records shared their noise"
 
 
 def test_noise_is_normal_unclipped_and_not_on_what_nobody_can_change() -> None:
