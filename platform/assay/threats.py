@@ -74,7 +74,10 @@ class Threat:
         return self if self.epsilon <= size else self.at(size)
 
     def project(self, perturbed: Tensor, original: Tensor) -> Tensor:
-        """The nearest allowed records, (n, ...). Keeping to what is valid leaves no ball: the original is valid."""
+        """Allowed records near those given, (n, ...): into the ball, then to what is valid, which leaves no ball.
+
+        The nearest ones in L∞; in L2, where a bound binds, the field's usual short cut: a little less than ε is used.
+        """
         change = perturbed - original
         if self.norm == "linf":
             change = change.clamp(-self.epsilon, self.epsilon)
