@@ -311,9 +311,13 @@ def _certified(recipe: str, base: float, measured: Callable[..., Measurement]) -
         for epsilon in (0.5, 1.0):
             value = base - 0.3 * epsilon - sigma / 10
             yield measured("certified_accuracy", value, epsilon=epsilon, holds_for="the smoothed model", **noise)
-            yield measured("smoothed_robust_accuracy", value + 0.1, epsilon=epsilon, attack="pgd", **noise)
+            attacked = {"epsilon": epsilon, "attack": "pgd", **noise}
+            yield measured("smoothed_robust_accuracy", value + 0.1, **attacked)
+            yield measured("smoothed_abstention_under_attack", (sigma + epsilon) / 10, **attacked)
         yield measured("smoothed_accuracy", base - sigma / 10, **noise)
         yield measured("smoothed_abstention", sigma / 10, **noise)
+        for quantile in (0.1, 0.5):
+            yield measured("certified_radius", 4 * sigma * quantile, "units", quantile=quantile, **noise)
 
 
 def _poisoned(recipe: str, base: float, measured: Callable[..., Measurement]) -> Iterator[Measurement]:

@@ -84,3 +84,8 @@ def test_recipes_are_told_in_words(study: MakeStudy) -> None:
 def test_a_share_stands_with_its_interval_within_what_is_possible() -> None:
     assert summary_text(Summary(mean=0.95, deviation=0.1, low=0.8, high=1.1, count=3)) == "95.0% (80.0 – 100.0)"
     assert summary_text(Summary(mean=0.5, deviation=math.nan, low=math.nan, high=math.nan, count=1)) == "50.0%"
+
+
+def test_settings_within_settings_stand_in_brackets(study: MakeStudy) -> None:
+    asked = study({"fast": {"objective": {"name": "fast", "epsilon": 0.1}}})
+    assert "watch (every 1, records 128, " in described(asked, "made", "fast")

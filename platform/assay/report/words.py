@@ -118,7 +118,11 @@ def comparison_text(comparison: Comparison, column: Evidence) -> str:
 
 
 def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key.replace('_', ' ')} {radius_text(value) if isinstance(value, float) else value}"
-        for key, value in settings.items()
-    )
+    return ", ".join(f"{key.replace('_', ' ')} {_said(value)}" for key, value in settings.items())
+
+
+def _said(value: Any) -> str:
+    """A setting in words; one with settings of its own in brackets."""
+    if isinstance(value, Mapping):
+        return f"({_listed(value)})"
+    return radius_text(value) if isinstance(value, float) else str(value)

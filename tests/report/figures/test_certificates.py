@@ -49,7 +49,7 @@ def test_a_smoothed_model_has_a_plot_for_each_noise_level(card_of_arsenal: Score
     certified, attacked, abstains = drawn[3:]
     assert (list(certified.x), list(certified.y)) == ([0.0, 0.5, 1.0], pytest.approx([0.81, 0.66, 0.51]))
     assert (list(attacked.x), list(attacked.y)) == ([0.0, 0.5, 1.0], pytest.approx([0.81, 0.76, 0.61]))
-    assert (list(abstains.x), list(abstains.y)) == ([0.0, 1.0], pytest.approx([0.05, 0.05]))
+    assert (list(abstains.x), list(abstains.y)) == ([0.0, 0.5, 1.0], pytest.approx([0.05, 0.1, 0.15]))
     assert {trace.line.color for trace in drawn} == {colours(card_of_arsenal.recipes)["pgd_strong"]}
     assert [trace.line.dash for trace in drawn[:3]] == ["solid", "dash", "dot"]
 

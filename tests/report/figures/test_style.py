@@ -68,3 +68,10 @@ def test_small_plots_are_named_below_the_last_of_each_column(count: int) -> None
     for column in range(1, min(3, count) + 1):
         own = {row: title for (row, at), title in titles.items() if at == column}
         assert [row for row, title in own.items() if title] == [max(own)]
+
+
+def test_a_name_too_long_for_its_plot_stands_once() -> None:
+    drawn = style.panels([f"plot {i}" for i in range(9)], columns=4, x="ε in L∞ (range of a pixel, black to white)")
+    places = [drawn.at(i) for i in range(9)]
+    named = [p for p in places if drawn.figure.get_subplot(**p).xaxis.title.text]
+    assert named == [drawn.at(8)]

@@ -40,7 +40,8 @@ def interval_bounds(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figu
 def smoothing(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure | None:
     """What smoothing certifies (L2), and what PGD through the noise leaves of the same smoothed model.
 
-    A small plot for each recipe and noise level σ. The dotted line is how often the smoothed model abstains.
+    A small plot for each recipe and noise level σ. The dotted line is how often the smoothed model abstains under the
+    same attack.
     """
     proven = measured(frame, "certified_accuracy", method=SMOOTHING)
     pairs = [
@@ -54,7 +55,7 @@ def smoothing(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure | N
     curves = [_smoothed(card, frame, recipe, {} if sigma is None else {"sigma": sigma}) for recipe, sigma in pairs]
     titles = [recipe if sigma is None else f"{recipe}, σ = {sigma:g}" for recipe, sigma in pairs]
     drawn = panels(titles, columns=_A_ROW, x=f"ε in L2 ({units})", height=180)
-    names = ("certified by smoothing", "PGD through the noise", "abstains")
+    names = ("certified by smoothing", "PGD through the noise", "abstains under it")
     return _beside(card, drawn, [recipe for recipe, _ in pairs], curves, names)
 
 
@@ -87,18 +88,19 @@ def _beside(
 def _smoothed(card: Scorecard, frame: pd.DataFrame, recipe: str, at: Mapping[str, float]) -> list[Points]:
     """Certified accuracy, accuracy under attack and abstention of a smoothed model at one noise level."""
 
-    def level(name: str, *places: float) -> Points:
-        """A figure that no radius changes, at these radii; nothing where it was not measured."""
+    def clean(name: str) -> Points:
+        """A figure without an attack; nothing where it was not measured."""
         rows = of_recipe(measured(frame, name, **at), recipe)
-        summary = card.design.summarise(as_runs(rows))
-        return [(place, summary) for place in places] if len(rows) else []
+        return [(0.0, card.design.summarise(as_runs(rows)))] if len(rows) else []
 
-    about = {"method": SMOOTHING, **at}
-    clean = level("smoothed_accuracy", 0.0)
-    certified = _from_clean(clean, curve(card, frame, "certified_accuracy", recipe, by="epsilon", **about))
-    attacked = curve(card, frame, "smoothed_robust_accuracy", recipe, by="epsilon", norm="l2", **at)
-    abstains = level("smoothed_abstention", certified[0][0], certified[-1][0])
-    return [certified, _from_clean(clean, attacked), abstains]
+    def points(name: str) -> Points:
+        return curve(card, frame, name, recipe, by="epsilon", norm="l2", method=SMOOTHING, **at)
+
+    return [
+        _from_clean(clean("smoothed_accuracy"), points("certified_accuracy")),
+        _from_clean(clean("smoothed_accuracy"), points("smoothed_robust_accuracy")),
+        _from_clean(clean("smoothed_abstention"), points("smoothed_abstention_under_attack")),
+    ]
 
 
 def _from_clean(clean: Points, points: Points) -> Points:

@@ -15,6 +15,8 @@ from assay.statistics import Comparison, Summary
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 QUIET = "#9aa7b4"
 """Of axes, and of lines that are not about a recipe."""
+_PAGE, _LETTER = 900, 7
+"""Pixels: width of the page at its narrowest on a screen, and of a letter of an axis title."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _AXIS = {"gridcolor": "#e8ecf0", "linecolor": QUIET, "ticks": "outside", "zeroline": False, "automargin": True}
 
@@ -82,7 +84,8 @@ class Panels:
 
 
 def panels(titles: Sequence[str], *, columns: int, x: str, height: int = 210, spacing: float = 0.04) -> Panels:
-    """An empty small plot for each title; the horizontal axis is named below the last of each column.
+    """An empty small plot for each title; the horizontal axis is named below the last of each column, or of the first
+    one alone where the names would run into each other.
 
     Args:
         height: of one line, in pixels.
@@ -99,7 +102,7 @@ def panels(titles: Sequence[str], *, columns: int, x: str, height: int = 210, sp
         vertical_spacing=min(0.14, 0.36 / lines),
     )
     figure.update_layout(template=TEMPLATE, height=whole, legend={"y": 1 + 70 / whole}, margin={"t": 90})
-    for column in range(1, columns + 1):
+    for column in range(1, columns + 1 if len(x) * _LETTER < _PAGE / columns else 2):
         figure.update_xaxes(title=x, row=(len(titles) - column) // columns + 1, col=column)
     return Panels(figure=figure, columns=columns)
 

@@ -1,11 +1,12 @@
-"""For which model a certificate holds, and which recipes have none and why."""
+"""For which model a certificate holds, how far it reaches, and which recipes have none and why."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from assay.report.cells import tabulate
+from assay.report.cells import Table, tabulate
 from assay.report.evidence import Evidence
 from assay.report.rows import measured, settings
 from assay.report.scorecard import Scorecard
@@ -19,6 +20,8 @@ class Certified:
     """The models of which they speak, in words."""
     missing: Mapping[str, tuple[str, ...]]
     """Recipes without any, by the reason."""
+    radii: Table | None
+    """Recipes × noise levels: the median radius of a certificate; None of a method that gives records no radius."""
 
 
 def certified(card: Scorecard, frame: pd.DataFrame, method: str) -> Certified:
@@ -30,4 +33,25 @@ def certified(card: Scorecard, frame: pd.DataFrame, method: str) -> Certified:
         if cell.summary is None:
             missing[cell.why] = (*missing.get(cell.why, ()), recipe)
     rows = measured(frame, "certified_accuracy", method=method)
-    return Certified(holds_for=tuple(settings(rows, "holds_for")), missing=missing)
+    return Certified(holds_for=tuple(settings(rows, "holds_for")), missing=missing, radii=_radii(card, frame, method))
+
+
+def _radii(card: Scorecard, frame: pd.DataFrame, method: str) -> Table | None:
+    about = {"method": method, "quantile": 0.5}
+    rows = measured(frame, "certified_radius", **about)
+    if not len(rows):
+        return None
+    columns = [
+        Evidence(
+            key=f"{sigma:g}",
+            title=f"Median radius, σ = {sigma:g}",
+            name="certified_radius",
+            where={"sigma": sigma, **about},
+            unit="number",
+            most=math.inf,
+            meaning="Half of all records are proven to be answered rightly within it; 0 for a wrong answer or none.",
+        )
+        for sigma in sorted(settings(rows, "sigma"))
+    ]
+    known = set(rows["recipe"])
+    return tabulate(columns, [recipe for recipe in card.recipes if recipe in known], frame, card.design)[0]
