@@ -8,7 +8,7 @@ combined stands in ``INCOMPATIBLE``.
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from assay.errors import IncompatibleRecipeError
 from assay.registry import Number, Settings, choice_of
@@ -96,6 +96,24 @@ class Recipe(Settings):
     privacy: Privacy | None = None
     federation: Federation | None = None
     training: Training = Training()
+
+    @field_validator("data")
+    @classmethod
+    def _attacks_come_first(cls, data: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A filter that runs before the attack cannot find it, and an evaluation measures one attack of a kind."""
+        for place, step in enumerate(data):
+            before = data[:place]
+            filters = [other.name for other in before if other.defends and other.treats]
+            if step.attacks and filters:
+                raise IncompatibleRecipeError(
+                    f"data lists {filters[0]} before {step.name}: it would filter records that nobody has attacked "
+                    "yet; list attacks first"
+                )
+            if step.once and any(type(other) is type(step) for other in before):
+                raise IncompatibleRecipeError(
+                    f"data lists {step.name} twice, and its evaluation measures one: give each a recipe of its own"
+                )
+        return data
 
     @model_validator(mode="after")
     def _is_possible(self) -> "Recipe":

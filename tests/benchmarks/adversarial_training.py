@@ -97,13 +97,14 @@ def _run(dataset: Dataset, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def _torchattacks(model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Iterator[None]:
-    """An epoch of PGD training at each turn: the batches, steps and optimizer of ours, the attack of the peer."""
+    """An epoch of PGD training at each turn: our batches, steps, optimizer and schedule, the attack of the peer."""
     import torchattacks
 
     attack = torchattacks.PGD(model, eps=EPSILON, alpha=2.5 * EPSILON / STEPS, steps=STEPS, random_start=True)
     order = PlainUpdate(model, records=len(x), batch_size=TRAINING.batch_size, seed=seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=TRAINING.learning_rate)
     steps = steps_per_epoch(len(x), TRAINING.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=TRAINING.epochs * steps)
     for epoch in range(TRAINING.epochs):
         for step in range(steps):
             rows = torch.from_numpy(order.batch(epoch * steps + step))
@@ -111,6 +112,7 @@ def _torchattacks(model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Iterator
             optimizer.zero_grad()
             F.cross_entropy(model.train()(crafted), y[rows]).backward()
             optimizer.step()
+            schedule.step()
         yield
 
 

@@ -287,6 +287,17 @@ def test_a_layer_used_twice_counts_twice() -> None:
     assert all(torch.equal(*ends) for ends in zip(interval(twice, low, high), interval(copied, low, high), strict=True))
 
 
+class Done(nn.Module):
+    """Any function of the records."""
+
+    def __init__(self, apply: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.apply_to = apply
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply_to(x)
+
+
 class Squared(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * x
@@ -411,6 +422,85 @@ def test_what_cannot_be_bounded_is_an_error_that_names_it(model: nn.Module, said
         interval(model, x, x + 1)
     with pytest.raises(UnboundableError, match=said):
         worst_logits(model, x, x + 1, y)
+
+
+MIXED: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean over the records": lambda x: x - x.mean(0),
+    "mean over the records, kept": lambda x: x - torch.mean(x, 0, keepdim=True),
+    "mean over the records, counted from the end": lambda x: x - x.mean((1, -3), keepdim=True),
+    "mean of all": lambda x: x + x.mean(),
+    "mean over no axes, which is of all": lambda x: x.mean(()),
+    "joined": lambda x: torch.cat([x, x])[:2],
+    "joined, counted from the end": lambda x: torch.cat([x, x], -3),
+    "one record for all": lambda x: x + x[:1],
+    "other order": lambda x: x - x[[1, 0]],
+    "last record": lambda x: x[-1],
+    "some records, by the only axis that is left": lambda x: x[:, 0, 0][..., :1],
+    "flattened": lambda x: x.flatten(0).view(2, -1),
+    "merged": lambda x: x.view(-1, 2) + 0,
+    "mixed by a view": lambda x: x.transpose(1, 2).reshape(4, 2).mean(1),
+    "transposed": lambda x: x.transpose(0, 1),
+    "transposed, counted from the end": lambda x: x.transpose(-1, -3),
+    "permuted": lambda x: x.permute(1, 0, 2),
+    "another axis in front": lambda x: x.unsqueeze(0),
+    "indices that are not side by side": lambda x: x[:, [0, 1], :][:, None][:, [0, 0], :, [1, 1]],
+    "padded": lambda x: F.pad(x, (0, 0, 0, 0, 1, -1)),
+    "records for channels": lambda x: F.conv1d(x[:, 0], torch.ones(2, 2, 1, dtype=DOUBLE)),
+    "records for features": lambda x: F.linear(x[:, 0, 0], torch.ones(2, 2, dtype=DOUBLE)),
+    "records beside features": lambda x: x[:, 0] + x[:, 0, 0],
+    "constant with more axes": lambda x: x + torch.zeros(2, 1, 1, 1, dtype=DOUBLE),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_what_lets_one_record_meet_another_is_an_error(name: str) -> None:
+    model = Done(MIXED[name])
+    x = torch.rand(2, 2, 2, generator=generator(1), dtype=DOUBLE)
+    model(x)
+    with pytest.raises(UnboundableError, match="axis 0, where the records of a batch lie"):
+        interval(nn.Sequential(model), x, x + 1)
+
+
+def test_a_difference_from_the_batch_proves_nothing_of_a_record() -> None:
+    x, y = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    model = Done(lambda x: x - x.mean(0))
+    assert (model(x[:1]) == 0).all(), "alone, a record has no answer"
+    with pytest.raises(UnboundableError, match=r"averages over axis 0"):
+        certified(model, x, y, wide("linf", 0.1))
+
+
+OWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: x.mean((-1, 1)),
+    "joined": lambda x: torch.cat([x, x], -1),
+    "flattened": lambda x: x.flatten(1),
+    "transposed": lambda x: x.transpose(-1, 1),
+    "reshaped": lambda x: x.reshape(x.size(0), -1),
+    "indexed": lambda x: x[:, [1, 0], 1:],
+    "all but some": lambda x: x[..., 0],
+    "unbatched average": lambda x: F.avg_pool2d(x, 2),
+    "squeezed": lambda x: x[:, :1].squeeze(1),
+    "divided": lambda x: F.avg_pool2d(x, 2, divisor_override=3),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_a_record_does_with_itself_alone_is_bounded(name: str, count: int) -> None:
+    x = torch.rand(count, 2, 2, generator=generator(1), dtype=DOUBLE)
+    low, high = interval(Done(OWN[name]), x - 0.1, x + 0.2)
+    torch.testing.assert_close(low, OWN[name](x - 0.1))
+    torch.testing.assert_close(high, OWN[name](x + 0.2))
+
+
+def test_an_average_that_falls_is_an_error() -> None:
+    x = torch.rand(2, 1, 2, 2, dtype=DOUBLE)
+    with pytest.raises(UnboundableError, match="give divisor_override above 0"):
+        interval(nn.AvgPool2d(2, divisor_override=-1), x, x + 1)
+
+
+def test_a_proof_with_reversed_ends_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="reversed"):
+        Span(torch.zeros(1, 2), torch.tensor([[1.0, -1.0]]), unit=1e-7)
 
 
 def normalised(seed: int) -> nn.Module:

@@ -1,7 +1,7 @@
 """What treatments change and remove, counted right, whoever else is at work."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from assay.data.reweighting import RobustReweighting
 from assay.data.sanitation.knn import KNNSanitation
 from assay.data.treatment import Counts, Records, Treated, Treatment, Workbench, held_out
 from assay.errors import DataError
+from assay.recipes import Recipe
 from assay.training.loop import Trainer
 
 Clouds = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -51,7 +52,7 @@ def test_a_treatment_draws_the_same_whoever_else_is_there(clouds: Clouds, apply:
     behind = apply([KNNSanitation(), LabelFlips(share=0.1)], x, y)
     twice = apply([LabelFlips(share=0.1), LabelFlips(share=0.1)], x, y)
     np.testing.assert_array_equal(alone.y, behind.y)
-    assert twice.total.tampered > 20, "the second draws other records"
+    assert twice.total.tampered == 40, "the second draws other records"
 
 
 def test_records_that_are_aimed_at_are_in_no_training_and_can_be_found_again(clouds: Clouds, apply: Apply) -> None:
@@ -113,10 +114,28 @@ def test_a_class_that_is_lost_is_an_error(apply: Apply) -> None:
         apply([KNNSanitation(neighbours=3)], x, lone)
 
 
+@pytest.mark.parametrize("attack", ["label_flips", "backdoor", {"name": "feature_collision", "epsilon": 1}])
+@pytest.mark.parametrize("defence", ["knn_sanitation", "loss_sanitation", "spectral_signatures"])
+def test_a_filter_that_is_listed_before_an_attack_is_refused(attack: Any, defence: str) -> None:
+    with pytest.raises(ValueError, match=f"data lists {defence} before .*; list attacks first"):
+        Recipe(data=("jitter", defence, attack))
+    assert Recipe(data=("jitter", attack, defence)).data[2].name == defence
+    # Weights are given while the network learns, wherever that stands.
+    assert Recipe(data=("robust_reweighting", attack)) and Recipe(data=(defence, defence, "jitter"))
+
+
+def test_a_second_attack_of_a_kind_that_nobody_would_measure_is_refused() -> None:
+    collision = {"name": "feature_collision", "epsilon": 1}
+    for attack, name in (("backdoor", "backdoor"), (collision, "feature_collision")):
+        with pytest.raises(ValueError, match=f"data lists {name} twice, and its evaluation measures one"):
+            Recipe(data=(attack, "label_flips", attack))
+    assert len(Recipe(data=("label_flips", "backdoor", collision, "label_flips")).data) == 4
+
+
 @pytest.mark.parametrize(
     ("treatment", "defends"),
     [(LabelFlips(), False), (FeatureCollision(epsilon=1), False), (KNNSanitation(), True), (RobustReweighting(), True)],
 )
 def test_defences_say_that_they_are(treatment: Treatment, defends: bool) -> None:
-    assert treatment.defends is defends
+    assert (treatment.defends, treatment.attacks) == (defends, not defends)
     assert not treatment.per_record

@@ -17,7 +17,7 @@ from assay.evaluations.base import Subject
 from assay.executors import LocalExecutor
 from assay.models.mlp import MLP
 from assay.recipes import Recipe, Training
-from assay.results import Check, Measurement
+from assay.results import Check, Measurement, judged
 from assay.study.trial import Trial, run_trial
 
 Make = Callable[..., Subject]
@@ -88,16 +88,48 @@ def test_a_backdoor_that_does_not_open_warns(measure: Callable[..., Any], one: O
     assert verdicts(found) == [("backdoor_success", "warn", 0.0)]
 
 
-@pytest.mark.parametrize(("twin", "success", "verdict"), [(3.0, 1.0, "pass"), (2.0, 0.0, "fail")])
-def test_a_defended_recipe_is_trained_again_without_its_defences(
-    measure: Callable[..., Any], one: One, twin: float, success: float, verdict: str
-) -> None:
-    data = ["jitter", BACKDOOR, "knn_sanitation", "robust_reweighting"]
-    found = measure(2.0, data, twin=twin)
+DEFENDED = ["jitter", BACKDOOR, "knn_sanitation", "robust_reweighting"]
+SCORES = ("backdoor_success", "sanitation_precision", "sanitation_recall")
+
+
+def test_a_defended_recipe_is_trained_again_without_its_defences(measure: Callable[..., Any], one: One) -> None:
+    found = measure(2.0, DEFENDED, twin=3.0)
     assert one(rows(found), "backdoor_success").value == 0
-    assert one(rows(found), "undefended_backdoor_success").value == success
-    assert verdicts(found) == [("backdoor_success", verdict, success)]
+    assert one(rows(found), "undefended_backdoor_success").value == 1
+    assert verdicts(found) == [(name, "pass", 1.0) for name in SCORES]
     assert measure.asked == [Recipe(data=("jitter", BACKDOOR))]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("key", [2.0, 3.0])
+def test_no_defence_is_scored_on_a_backdoor_that_does_not_open_without_it(
+    measure: Callable[..., Any], one: One, key: float
+) -> None:
+    found = measure(key, DEFENDED, twin=2.0)
+    score = one(rows(found), "backdoor_success")
+    assert (score.status, score.n) == ("abstained", 10)
+    assert "falls short of 90%" in score.warnings[0]
+    assert (score.conditions["undefended"], score.conditions["defended"]) == (0.0, float(key == 3.0))
+    assert one(rows(found), "undefended_backdoor_success").value == 0
+    assert verdicts(found) == [(name, "fail", 0.0) for name in SCORES]
+
+
+def test_a_failing_backdoor_marks_precision_and_recall_wherever_they_were_measured(
+    measure: Callable[..., Any], one: One
+) -> None:
+    removal = [Measurement(name=name, value=0.5, conditions={"treatment": "knn"}) for name in SCORES[1:]]
+    found = judged([*removal, *measure(2.0, DEFENDED, twin=2.0)])
+    for name in SCORES[1:]:
+        assert one(found, name).warnings[0].startswith("fail: undefended, the attack succeeds on 0.0% of 10 records")
+
+
+def test_a_defence_that_removes_nothing_has_no_removal_to_mark(measure: Callable[..., Any]) -> None:
+    found = measure(2.0, [BACKDOOR, "robust_reweighting"], twin=2.0)
+    assert verdicts(found) == [("backdoor_success", "fail", 0.0)]
+
+
+def test_the_forecast_tells_of_the_twin() -> None:
+    assert "1 more training of a recipe with a backdoor and a defence;" in BackdoorSuccess().forecast(100)
+    assert BackdoorSuccess(undefended=False).forecast(100) == ""
 
 
 @pytest.mark.parametrize(
@@ -148,7 +180,7 @@ def test_on_biopsies_the_default_trigger_opens_a_poisoned_model_and_not_an_hones
     assert one(trial(wdbc, []), "backdoor_success").value < 0.1
     assert one(poisoned, "undefended_backdoor_success").value > 0.9
     assert one(poisoned, "backdoor_base_rate").value < 0.3
-    assert one(poisoned, "check.backdoor_works").conditions["verdict"] == "pass"
+    assert one(poisoned, "check.backdoor_works", concerns="backdoor_success").conditions["verdict"] == "pass"
 
 
 def test_the_twin_is_the_undefended_recipe_to_the_last_bit(wdbc: Dataset, one: One) -> None:

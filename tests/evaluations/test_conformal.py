@@ -13,6 +13,7 @@ from torch import nn
 
 from assay.evaluations.base import Subject
 from assay.evaluations.conformal import Conformal, Promise, aps, coverage_is_kept, lac, quantile
+from assay.recipes import EarlyStopping, Recipe, Training
 from assay.results import Check, Measurement
 
 Make = Callable[..., Subject]
@@ -208,3 +209,12 @@ def test_a_broken_promise_of_one_method_is_held_against_that_one_alone() -> None
     first = coverage_is_kept([broken, kept])[0]
     rows = [Measurement(name="conformal_coverage", value=0.7, conditions={"method": m}) for m in ("LAC", "APS")]
     assert [first.judges(row) for row in rows] == [True, False]
+
+
+def test_records_that_early_stopping_has_seen_calibrate_nothing(subject: Subject, one: One) -> None:
+    stopped = replace(subject, recipe=Recipe(training=Training(early_stopping=EarlyStopping(epsilon=0.1))))
+    assert measured(stopped) == measured(subject)
+    found = measured(replace(stopped, split=replace(stopped.split, calibration=stopped.split.train)))
+    assert {row.status for row in found} == {"not_applicable"}
+    assert len(found) == 2 * 2 * 3
+    assert "early stopping chose the weights by the validation records" in found[0].warnings[0]

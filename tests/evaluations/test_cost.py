@@ -8,6 +8,7 @@ from torch import nn
 
 from assay.evaluations.base import Subject
 from assay.evaluations.cost import Cost
+from assay.recipes import EarlyStopping, Recipe, Training
 from assay.results import Measurement
 
 Make = Callable[..., Subject]
@@ -29,3 +30,22 @@ def test_a_model_trained_elsewhere_has_parameters_and_no_times(make: Make, one: 
     for name in ("training_seconds", "training_worker_seconds"):
         assert one(found, name).status == "not_applicable"
         assert one(found, name).warnings == ("Assay did not train this model",)
+
+
+def test_early_stopping_says_which_epoch_it_kept_and_by_what(make: Make, log: Callable[..., Any], one: One) -> None:
+    stopping = EarlyStopping(epsilon=0.1, every=3, patience=2)
+    recipe = Recipe(training=Training(epochs=10, early_stopping=stopping))
+    settings = {"train": [0, 1], "validation": [2, 3], "recipe": recipe}
+    for looks, kept, ended in (([0.2, 0.6, 0.6, 0.5], 6, 10), ([0.2, 0.3, 0.4, 0.5], 10, 10), ([0.5, 0.2], 3, 6)):
+        found = Cost().measure(make(nn.Linear(4, 2), *RECORDS, log=log(validation=looks), **settings))
+        epoch, accuracy = one(found, "stopped_epoch"), one(found, "robust_validation_accuracy")
+        assert (epoch.value, epoch.unit) == (kept, "epochs")
+        assert epoch.conditions == {"epochs_trained": ended, "epochs_planned": 10}
+        assert (accuracy.value, accuracy.n) == (max(looks), 2)
+        assert (accuracy.conditions["epsilon"], accuracy.conditions["steps"]) == (0.1, 10)
+        assert f"best of {len(looks)} looks" in accuracy.warnings[0]
+
+
+def test_a_recipe_that_trains_to_its_end_has_no_epoch_that_was_kept(make: Make, log: Callable[..., Any]) -> None:
+    found = Cost().measure(make(nn.Linear(4, 2), *RECORDS, train=[0, 1, 2], log=log(), recipe=Recipe()))
+    assert {m.name for m in found} == {"parameters", "training_seconds", "training_worker_seconds"}

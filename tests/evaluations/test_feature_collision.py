@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from assay.data.base import Dataset
+from assay.data.splits import Splitting
 from assay.data.treatment import held_out
 from assay.evaluations.base import Subject
 from assay.evaluations.feature_collision import CollisionSuccess
@@ -19,6 +21,7 @@ from assay.federated.partition import partition
 from assay.models.mlp import MLP
 from assay.recipes import Federation, Recipe, Training
 from assay.results import Check, Measurement
+from assay.study.trial import Trial, run_trial
 from assay.threats import Bounds
 from assay.training.loop import Trainer
 
@@ -124,6 +127,8 @@ def test_a_defence_is_scored_on_a_collision_that_works_without_it(
     central = TRAIN[held_out(recipe.data, Y[TRAIN], seed=11)["feature_collision"]]
 
     def train(rows: np.ndarray, name: str, asked: Recipe | None = None) -> nn.Module:
+        if asked == Recipe():
+            return Remembers(X[:1])
         assert asked == Recipe(data=(COLLISION,))
         return Remembers(X[central[:turned]])
 
@@ -132,5 +137,67 @@ def test_a_defence_is_scored_on_a_collision_that_works_without_it(
     alone = one(measurements(found), "undefended_collision_success")
     assert alone.value == pytest.approx(turned / 3), "the twin is judged on the targets that it was not trained on"
     assert "in one place" in alone.warnings[0]
+    assert one(measurements(found), "collision_base_rate").value == 0
+    said = [(c.rule, c.concerns, c.verdict) for c in found if isinstance(c, Check)]
+    concerned = ("collision_success", "sanitation_precision", "sanitation_recall")
+    assert said == [("collision_works", name, verdict) for name in concerned]
+    status = one(measurements(found), "collision_success").status
+    assert status == ("measured" if verdict == "pass" else "abstained")
+
+
+@pytest.mark.parametrize(("errs", "verdict"), [(0, "pass"), (1, "pass"), (2, "warn"), (3, "warn")])
+def test_targets_that_an_honest_twin_takes_for_the_base_class_count_against_the_attack(
+    make: Make, one: One, log: Any, errs: int, verdict: str
+) -> None:
+    recipe = Recipe(data=("jitter", COLLISION))
+    aims = TRAIN[held_out(recipe.data, Y[TRAIN], seed=11)["feature_collision"]]
+
+    def train(rows: np.ndarray, name: str, asked: Recipe | None = None) -> nn.Module:
+        assert name == "" and asked == Recipe(data=("jitter",))
+        np.testing.assert_array_equal(rows, TRAIN[~np.isin(TRAIN, aims)], "the same records, in order")
+        return Remembers(X[aims[:errs]] if errs else X[:1])
+
+    subject = replace(make(Remembers(X[aims]), X, Y, train=TRAIN, recipe=recipe, log=log(), seed=11), train=train)
+    found = list(CollisionSuccess().measure(subject))
+    assert one(measurements(found), "collision_success").value == 1
+    assert one(measurements(found), "collision_base_rate").value == pytest.approx(errs / 3)
     (check,) = (finding for finding in found if isinstance(finding, Check))
-    assert (check.rule, check.concerns, check.verdict) == ("collision_works", "collision_success", verdict)
+    assert (check.verdict, check.figure) == (verdict, pytest.approx(1 - errs / 3))
+
+
+def test_without_a_twin_there_is_no_base_rate_and_no_verdict(make: Make, one: One, log: Any) -> None:
+    subject = make(Remembers(X), X, Y, train=TRAIN, recipe=Recipe(data=(COLLISION,)), log=log(), seed=11)
+    for settings, why in (({}, "nothing can be trained"), ({"undefended": False}, "undefended is false")):
+        found = list(CollisionSuccess(**settings).measure(subject))
+        row = one(measurements(found), "collision_base_rate")
+        assert row.status == "not_applicable" and why in row.warnings[0]
+        assert one(measurements(found), "collision_success").value == 1
+        assert not any(isinstance(finding, Check) for finding in found)
+
+
+def test_poison_that_changes_nothing_is_no_working_attack_where_an_honest_model_errs_too(
+    wdbc: Dataset, one: One
+) -> None:
+    """Of a network that has learnt next to nothing, the success is all base rate."""
+    harmless = {"name": "feature_collision", "epsilon": 1e-6, "share": 0.05, "steps": 1}
+    asked = Trial(
+        cohort="wdbc", recipe_name="tested", fold=0, repeat=0, seed=7, threads=1, splitting=Splitting(),
+        model=MLP(hidden=(4,)), recipe=Recipe(
+            data=(harmless,), training=Training(epochs=1, batch_size=256, learning_rate=1e-4)
+        ),
+        evaluations=(CollisionSuccess(),), data_digest=wdbc.digest, dataset_name=wdbc.name,
+    )  # fmt: skip
+    record = run_trial(asked, LocalExecutor(), wdbc)
+    assert not record.failed, record.error
+    found = list(record.measurements)
+    success, base = (one(found, name).value for name in ("collision_success", "collision_base_rate"))
+    assert success >= 0.5, "without a base rate this would be called a working attack"
+    assert success == base
+    check = one(found, "check.collision_works")
+    assert (check.value, check.conditions["verdict"]) == (0, "warn")
+
+
+def test_the_forecast_tells_of_the_twins() -> None:
+    told = CollisionSuccess().forecast(100)
+    assert "1 more training of a recipe with a feature_collision alone, 2 more trainings of a recipe" in told
+    assert CollisionSuccess(undefended=False).forecast(100) == ""

@@ -1,6 +1,7 @@
 """A network that learned its records by heart betrays them; a fresh one knows nobody."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.membership import Membership, true_threshold
+from assay.recipes import EarlyStopping, Recipe, Training
 from assay.registry import build
 from assay.results import Measurement
 
@@ -170,6 +172,20 @@ def test_non_members_of_an_official_split_come_from_the_pool_of_the_members(
     assert not auc.warnings
     expected = roc_auc_score(np.arange(600) < MEMBERS, -losses(overfitted, (x[:600], y[:600])))
     assert auc.value == pytest.approx(expected, abs=1e-6)
+
+
+def test_records_that_early_stopping_has_seen_are_no_non_members(
+    make: Make, records: tuple[np.ndarray, np.ndarray], overfitted: nn.Module, log: Callable[..., Any], one: One
+) -> None:
+    official = np.array(["train"] * 600 + ["test"] * 500)
+    recipe = Recipe(training=Training(early_stopping=EarlyStopping(epsilon=0.1)))
+    held = {"train": np.arange(MEMBERS), "validation": np.arange(MEMBERS, 600), "about": {"official": official}}
+    subject = make(overfitted, *records, log=log(), recipe=recipe, **held)
+    auc = one(Membership(draws=50).measure(subject), "membership_auc")
+    assert "another pool" in auc.warnings[0]
+    split = replace(subject.split, validation=np.arange(MEMBERS, 300), calibration=np.arange(300, 600))
+    auc = one(Membership(draws=50).measure(replace(subject, split=split)), "membership_auc")
+    assert (auc.conditions["non_members"], auc.warnings) == (300, ())
 
 
 @pytest.mark.parametrize("official", [False, True])

@@ -23,6 +23,7 @@ from assay.evaluations.selective import (
     tried,
     upper_bound,
 )
+from assay.recipes import EarlyStopping, Recipe, Training
 from assay.results import Check, Finding, Measurement
 
 Make = Callable[..., Subject]
@@ -180,6 +181,17 @@ def test_without_calibration_the_validation_split_chooses(subject: Subject, one:
     found = measured(replace(subject, split=split))
     assert one(found, "abstention_rate").conditions["chosen_on"] == "validation split"
     assert one(found, "abstention_rate").conditions["chosen_from"] == 300
+
+
+def test_records_that_early_stopping_has_seen_choose_no_threshold(subject: Subject, one: One) -> None:
+    stopped = replace(subject, recipe=Recipe(training=Training(early_stopping=EarlyStopping(epsilon=0.1))))
+    assert one(measured(stopped), "abstention_rate").conditions["chosen_on"] == "calibration split"
+    row = one(
+        measured(replace(stopped, split=replace(stopped.split, calibration=stopped.split.train))), "abstention_rate"
+    )
+    assert row.status == "not_applicable"
+    assert "early stopping chose the weights by the validation records" in row.warnings[0]
+    assert "set split.calibration" in row.warnings[0]
 
 
 def test_a_risk_that_nothing_reaches_is_no_number(make: Make, one: One) -> None:

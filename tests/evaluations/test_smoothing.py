@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay.bounds.smoothing import lower_end
+from assay.bounds.smoothing import ABSTAINED, lower_end
 from assay.evaluations.base import Subject
 from assay.evaluations.smoothing import RandomisedSmoothing
 from assay.executors import LocalExecutor, Outcome
@@ -55,15 +55,68 @@ def test_certified_stays_below_attacked_and_attacked_below_clean(subject: Callab
         attacked = one(found, "smoothed_robust_accuracy", epsilon=epsilon)
         # Of a linear model both are the share of records farther from the boundary than that.
         true = 0.9 * (1.5 - epsilon) / 1.45
-        assert certified.value <= true + 0.02
-        assert true - 0.15 <= certified.value <= attacked.value <= clean.value
-        assert attacked.value <= true + 0.1
+        silent = one(found, "smoothed_abstention_under_attack", epsilon=epsilon)
+        assert true - 0.15 <= certified.value <= true + 0.02
+        assert true - 0.15 <= attacked.value <= min(true + 0.02, clean.value)
+        # Told a wrong class: those on the wrong side, and those that the attack takes well across the boundary.
+        assert 0.1 - abstained <= 1 - attacked.value - silent.value <= 1 - true + 0.02
+        assert silent.value > abstained
+        assert certified.value <= attacked.value + silent.value
+        assert attacked.conditions["abstention"] == "not robust"
         curve.append(certified.value)
         assert certified.conditions["method"] == "randomised smoothing"
         assert certified.conditions["confidence"] == pytest.approx(0.999)
     assert curve[0] > curve[1]
     assert one(found, "check.certified_is_never_fooled").conditions["verdict"] == "pass"
     assert 0 < one(found, "certified_radius", quantile=0.5).value < 1.5
+
+
+def test_an_attack_that_only_silences_is_an_attack(
+    subject: Callable[..., Subject], one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "assay.evaluations.smoothing.predict", lambda model, x, *_, **__: np.full(len(x), ABSTAINED, np.int64)
+    )
+    found = judged(ASKED.measure(subject()))
+    clean = one(found, "smoothed_accuracy").value
+    wrong = 1 - clean - one(found, "smoothed_abstention").value
+    for epsilon in ASKED.radii:
+        assert one(found, "smoothed_robust_accuracy", epsilon=epsilon).value == 0
+        assert one(found, "smoothed_abstention_under_attack", epsilon=epsilon).value == pytest.approx(1 - wrong)
+    # Who is told nothing is told nothing wrong: no certificate is refuted by it.
+    assert one(found, "check.certified_is_never_fooled").value == 0
+
+
+def test_what_was_silenced_once_may_still_be_fooled_at_a_larger_radius(
+    subject: Callable[..., Subject], one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = RandomisedSmoothing(sigma=0.5, epsilons=(0.25, 0.5, 0.75))
+    answers = iter([ABSTAINED, 7, 7])
+    monkeypatch.setattr(
+        "assay.evaluations.smoothing.predict", lambda model, x, *_, **__: np.full(len(x), next(answers), np.int64)
+    )
+    monkeypatch.setattr("assay.evaluations.smoothing.SHARD", 80)
+    found = judged(asked.measure(subject()))
+    clean = one(found, "smoothed_accuracy").value
+    for epsilon, silent in ((0.25, clean), (0.5, 0.0), (0.75, 0.0)):
+        assert one(found, "smoothed_robust_accuracy", epsilon=epsilon).value == 0
+        row = one(found, "smoothed_abstention_under_attack", epsilon=epsilon)
+        assert row.value == pytest.approx(one(found, "smoothed_abstention").value + silent)
+
+
+def test_confidence_is_never_said_to_be_certainty(subject: Callable[..., Subject], one: One) -> None:
+    asked = RandomisedSmoothing(sigma=0.5, alpha=1e-4, epsilons=(0.25,), attack_steps=1, judging_samples=10)
+    row = one(judged(asked.measure(subject())), "smoothed_accuracy")
+    assert row.conditions["holds_for"].endswith("with confidence 99.99%")
+
+
+def test_of_texts_every_row_says_that_there_is_none(make: Make, one: One, subject: Callable[..., Subject]) -> None:
+    about = {"modality": "text", "low": np.full(2, -9.0), "high": np.full(2, 9.0)}
+    texts = make(nn.Linear(2, 2), np.ones((12, 4, 2)), np.arange(12) % 2, about=about)
+    found = judged(RandomisedSmoothing().measure(texts))
+    given = judged(ASKED.measure(subject()))
+    assert {row.name for row in found} == {row.name for row in given if not row.name.startswith("check.")}
+    assert all(row.status == "not_applicable" and "noise on words" in row.warnings[0] for row in found)
 
 
 def test_a_radius_that_no_sample_can_prove_says_so(subject: Callable[..., Subject], one: One) -> None:

@@ -18,10 +18,12 @@ from assay.federated.client import ClientPlan, client_seed
 from assay.federated.grid import ExecutorGrid
 from assay.federated.lead import Federated, train_federated
 from assay.federated.partition import partition
+from assay.objectives.fast import FastAdversarial
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Federation, Privacy, Recipe, Training
 from assay.threats import Bounds
 from assay.training.loop import Trainer
+from assay.training.probe import Probe
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]
@@ -79,6 +81,26 @@ class Recorded(LocalExecutor):
         return super().host(clients)
 
 
+class Overheard(LocalExecutor):
+    """Keeps what was sent to each client and what came back, round by round."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[int, Mapping[str, Tensor]]] = []
+        self.returned: list[dict[int, Mapping[str, Tensor]]] = []
+
+    def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
+        executor = self
+
+        class OverheardHost(LocalHost):
+            def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
+                executor.sent.append({n: m.content["arrays"].to_torch_state_dict() for n, m in requests.items()})
+                found = super().call(requests, timeout)
+                executor.returned.append({n: m.content["arrays"].to_torch_state_dict() for n, m in found.items()})
+                return found
+
+        return OverheardHost({number: make() for number, make in clients.items()})
+
+
 class Backwards(LocalExecutor):
     """Hosts clients, and returns their replies, in the opposite order."""
 
@@ -112,6 +134,24 @@ class Replies(LocalExecutor):
                 super().close()
 
         return FailingHost({number: make() for number, make in clients.items()})
+
+
+def test_a_client_that_overfits_goes_back_to_what_it_was_sent(lead: Lead, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: dict[int, int] = {20: 0, 40: 0}
+
+    def told(probe: Probe, model: nn.Module, attack: object, *, recoveries: int) -> float:
+        """In order, but for the second look of the client with twenty records."""
+        looks[len(probe)] += 1
+        return 0.1 if len(probe) == 20 and looks[20] == 4 else 0.9
+
+    monkeypatch.setattr(Probe, "balanced_accuracy", told)
+    recipe = federated("standard", clients=2, rounds=3, local_epochs=1)
+    overheard = Overheard()
+    fast = recipe.model_copy(update={"objective": FastAdversarial(epsilon=0.3)})
+    lead(fast, executor=overheard, parts=[np.arange(20), np.arange(20, 60)])
+    said = [(sent, back) for sent, back in zip(overheard.sent, overheard.returned, strict=True) if sent]
+    went_back = [[same(sent[number], back[number]) for number in (1, 2)] for sent, back in said]
+    assert went_back == [[False, False], [True, False], [False, False]]
 
 
 @pytest.mark.parametrize("name", RECIPES)

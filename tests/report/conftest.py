@@ -337,6 +337,7 @@ def _poisoned(recipe: str, base: float, measured: Callable[..., Measurement]) ->
         yield measured("sanitation_recall", 0.9)
     if kind == "collision":
         yield measured("collision_success", 0.4)
+        yield measured("collision_base_rate", 0.2)
 
 
 @pytest.fixture(scope="session")

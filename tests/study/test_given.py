@@ -11,6 +11,7 @@ from safetensors.torch import load, save_file
 from torch import nn
 
 from assay.errors import CheckpointError, DataError, SpecError
+from assay.executors import LocalExecutor
 from assay.results import TrialRecord
 from assay.study import given
 from assay.study.given import evaluate_given, given_study
@@ -271,3 +272,32 @@ def test_a_bad_threat_says_how_to_write_it(study: Callable[..., Study], threat: 
 def test_a_bad_setting_of_the_data_is_named(study: Callable[..., Study]) -> None:
     with pytest.raises(SpecError, match=r"unknown key 'lows'; allowed: .*low"):
         study(lows=3)
+
+
+def test_more_attacks_on_fewer_records_can_be_asked_for() -> None:
+    asked = given_study(
+        "mine", model="m:f", data={"path": "p"}, threat="linf:0.1", seed=0, attacks=("apgd",), records=20
+    )
+    by_name = {evaluation.name: evaluation for evaluation in asked.cohorts["given"].evaluations}
+    robustness, certificates = (by_name[name].model_dump() for name in ("robustness", "certificates"))
+    assert [attack["name"] for attack in robustness["attacks"]] == ["apgd"]
+    assert robustness["records"] == certificates["records"] == 20
+    with pytest.raises(SpecError, match="unknown attack 'nonsense'"):
+        given_study("mine", model="m:f", data={"path": "p"}, threat="linf:0.1", seed=0, attacks=("nonsense",))
+
+
+def test_workers_that_share_the_records_have_one_thread_each(
+    study: Callable[..., Study], store: Store, weights: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Many(LocalExecutor):
+        workers = 2
+
+    threads: list[int] = []
+    monkeypatch.setattr(given, "ask", lambda *_: threads.append(torch.get_num_threads()) or [])
+    asked = study()
+    torch.set_num_threads(2)
+    for executor in (LocalExecutor(), Many()):
+        dataset = asked.cohorts["given"].load()
+        evaluate_given(asked, dataset, store, weights(), environment={}, executor=executor)
+        assert torch.get_num_threads() == 2
+    assert threads == [2, 1]

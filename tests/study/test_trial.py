@@ -19,8 +19,19 @@ from assay.executors import LocalExecutor
 from assay.results import Measurement, TrialRecord
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study
-from assay.study.trial import Trained, Trial, ask, network_of, run_trial, source_digest, train_trial, versions
+from assay.study.trial import (
+    Trained,
+    Trial,
+    ask,
+    evaluate,
+    network_of,
+    run_trial,
+    source_digest,
+    train_trial,
+    versions,
+)
 from assay.training.checkpoints import from_bytes
+from assay.training.loop import Trainer
 
 Tiny = Callable[..., Study]
 PRIVATE = {"private": {"privacy": {"epsilon": 8}}}
@@ -147,6 +158,21 @@ def test_both_ends_of_a_federation_are_measured(first: Callable[..., Any]) -> No
     names = [m.name for m in record.measurements]
     assert names.count("client_accuracy") == names.count("local_only_accuracy") == 3
     assert all(m.status == "measured" for m in record.measurements)
+
+
+def test_what_is_trained_beside_a_federation_learns_for_as_many_passes(
+    first: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, dataset = first({"fed": {"federation": {"clients": 3, "rounds": 3, "local_epochs": 2}}})
+    trained = train_trial(trial, LocalExecutor(), dataset)
+    monkeypatch.setattr("assay.study.trial.ask", lambda evaluations, subject: [subject])
+    (subject,) = evaluate(trial, dataset, trained, LocalExecutor())
+    passes: list[int] = []
+    monkeypatch.setattr(Trainer, "run", lambda self: passes.append(self.total_steps // self.steps_per_epoch))
+    central = trial.recipe.model_copy(update={"federation": None})
+    for recipe in (None, central):
+        subject.train(subject.split.train, "", recipe)  # type: ignore[attr-defined]
+    assert passes == [6, 6]
 
 
 @pytest.mark.parametrize("public", [False, True])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import assay
 import assay.data
 import assay.objectives
+from assay.errors import TrainingError
 from assay.models.mlp import MLP
 from assay.recipes import EarlyStopping, Privacy, Recipe, Training
 from assay.registry import names
@@ -34,6 +35,7 @@ RECIPES = {
     "adam": Recipe(training=Training(epochs=3, batch_size=16)),
     "adversarial": Recipe(objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=SGD),
     "reweighted": Recipe(data=({"name": "robust_reweighting", "alpha": 0.3},), training=SGD),
+    "sanitised": Recipe(data=({"name": "label_flips"}, {"name": "loss_sanitation"}), training=SGD),
     "private": Recipe(privacy=Privacy(epsilon=8.0), training=SGD),
     "private adversarial": Recipe(
         objective={"name": "pgd", "epsilon": 0.3, "steps": 3, "norm": "l2"}, privacy=Privacy(epsilon=8.0), training=SGD
@@ -158,6 +160,35 @@ def test_a_batch_smaller_than_the_group_leaves_some_without_records(make: Callab
     alone.run()
     for trainer in together(3, lambda member: make(recipe, member, n=8)):
         assert apart(trainer, alone) <= 1e-10
+
+
+@pytest.mark.parametrize("what", ["records", "labels"])
+def test_workers_whose_treatments_disagree_are_all_told(
+    blobs: Blobs, network: Network, blob_bounds: Bounds, what: str
+) -> None:
+    group = Group(3)
+    models = [network() for _ in range(3)]
+
+    def work(rank: int) -> str:
+        x, y = (tensor.clone() for tensor in blobs(50))
+        if rank == 1 and what == "records":
+            x[7, 0] += 1e-6
+        if rank == 1 and what == "labels":
+            y[7] = 1 - y[7]
+        with pytest.raises(TrainingError) as error:
+            Trainer(
+                models[rank],
+                RECIPES["sanitised"],
+                x,
+                y,
+                bounds=blob_bounds,
+                seed=4,
+                collective=Member(group, rank),
+            )
+        return str(error.value)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all("left other records on this worker" in said for said in pool.map(work, range(3)))
 
 
 @pytest.mark.parametrize("name", ["standard", "private"])

@@ -35,17 +35,17 @@ class Told:
         return next(self._left)
 
 
-def follow(*looks: tuple[float, float], every: int = 1) -> tuple[Lookout, list[float]]:
-    """Every epoch adds one to the only weight; the weight after each look."""
+def follow(*looks: tuple[float, float], every: int = 1, epochs: int | None = None) -> tuple[Lookout, list[float]]:
+    """Every epoch adds one to the only weight; the weight after each epoch, one look each by default."""
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     lookout = Lookout(OBJECTIVE, Watch(every=every), Told(*looks), model, optimizer)  # type: ignore[arg-type]
     weights = []
-    for epoch in range(1, every * len(looks) + 1):
+    for epoch in range(1, (epochs or every * len(looks)) + 1):
         model.weight.grad = torch.full((1, 1), -1.0)
         optimizer.step()
-        lookout.look(epoch)
+        lookout.look(epoch, last=epoch == (epochs or every * len(looks)))
         weights.append(float(model.weight.detach()))
     return lookout, weights
 
@@ -66,7 +66,8 @@ def test_training_goes_back_to_the_last_look_that_was_in_order() -> None:
     assert "after epoch 3" in lookout.notes[0]
     assert "128 training records is 90% under the training's own examples and 10% under PGD-10" in lookout.notes[0]
     assert "went back to epoch 2" in lookout.notes[0]
-    assert "went back to epoch 4" in lookout.notes[1]
+    assert "on with a finer attack" in lookout.notes[0]
+    assert "ended, having gone back before (1 times), with the weights of epoch 4" in lookout.notes[1]
 
 
 def test_without_one_it_begins_anew() -> None:
@@ -77,10 +78,32 @@ def test_it_looks_as_often_as_it_is_told() -> None:
     assert follow(GOOD, BAD, every=2)[1] == [1, 2, 3, 2]
 
 
+def test_the_last_epoch_is_looked_at_between_looks_too() -> None:
+    assert follow(GOOD, BAD, every=2, epochs=3)[1] == [1, 2, 2]
+
+
+def test_no_network_leaves_training_untrained() -> None:
+    lookout, weights = follow(BAD, every=5, epochs=3)
+    assert weights == [1, 2, 3]
+    assert lookout.recoveries == 0
+    assert "training ended and no look was in order, so the weights are left as they are" in lookout.notes[0]
+    assert "finer attack" not in lookout.notes[0]
+
+
 def test_recoveries_that_do_not_help_end() -> None:
-    lookout, weights = follow(*[BAD] * 4, GOOD, GOOD)
+    lookout, weights = follow(*[BAD] * 4, GOOD, epochs=6)
     assert weights == [0, 0, 0, 0, 1, 2]
-    assert lookout.recoveries == 4
+    assert lookout.recoveries == len(lookout.notes) == 4
+
+
+def test_what_recoveries_did_not_help_is_told_at_the_end() -> None:
+    lookout, weights = follow(*[BAD] * 5, epochs=7)
+    assert weights == [0, 0, 0, 0, 1, 2, 3]
+    assert "after epoch 7" in lookout.notes[4]
+    assert "ended, having gone back before (4 times), and no look was in order" in lookout.notes[4]
+    lookout, weights = follow(GOOD, *[BAD] * 5, epochs=7)
+    assert weights == [1, 1, 1, 1, 1, 2, 1]
+    assert "ended, having gone back before (4 times), with the weights of epoch 1" in lookout.notes[4]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -100,12 +123,12 @@ def test_going_back_restores_the_memory_of_the_optimizer_too(optimizer: str) -> 
             yield model.weight.detach().clone()
 
     list(train())
-    lookout.look(1)
+    lookout.look(1, last=False)
     first = list(train())
-    lookout.look(2)
+    lookout.look(2, last=False)
     again = list(train())
     assert torch.equal(torch.stack(first), torch.stack(again))
-    lookout.look(3)
+    lookout.look(3, last=False)
     assert torch.equal(torch.stack(list(train())), torch.stack(first)), "what is kept is not trained on"
 
 
@@ -129,6 +152,6 @@ def test_a_network_that_overfits_to_one_large_step_is_robust_when_it_is_watched(
     trusting = FastAdversarial(epsilon=0.35, relative_step=2.0, watch=None)
     fooled, _ = withstood(digits, trusting)
     robust, trainer = withstood(digits, trusting.model_copy(update={"watch": Watch()}))
-    assert fooled < 0.02
-    assert robust > 0.12
+    # 0 % and 16 % when this was written: so large a radius leaves little of ten classes, but not nothing.
+    assert robust - fooled > 0.1
     assert len(trainer.notes) == trainer.lookout.recoveries >= 1  # type: ignore[union-attr]

@@ -93,6 +93,25 @@ def test_dropout_is_on_in_training_only(make: Make) -> None:
     assert not model.training
 
 
+@pytest.mark.parametrize("name", ["standard", "pgd", "fast", "trades"])
+def test_statistics_of_batch_norm_move_once_a_step(make: Make, name: str) -> None:
+    model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+    trainer = make(Recipe(objective=name if name == "standard" else {"name": name, "epsilon": 0.3}), model=model)
+    trainer.run(2)
+    assert int(model[1].num_batches_tracked) == trainer.step > 0
+
+
+@every_recipe
+def test_examples_are_crafted_without_dropout_and_learnt_from_with_it(make: Make, recipe: Recipe) -> None:
+    modes: list[bool] = []
+    model = nn.Sequential(nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    model[1].register_forward_hook(lambda layer, *_: modes.append(layer.training))
+    trainer = make(recipe, model=model)
+    trainer.run(1)
+    step = [False] * getattr(recipe.objective, "steps", 0) + [True]
+    assert modes == step * trainer.step
+
+
 def test_an_evaluation_after_an_epoch_does_not_change_training(make: Make) -> None:
     def dropout() -> nn.Module:
         torch.manual_seed(0)

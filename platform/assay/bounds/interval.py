@@ -6,7 +6,8 @@ lead to, and usually more: a sound bound, often a loose one.
 The network's own forward pass is run on the box, so any composition of functions that have a rule is bounded: layers
 of ``torch.nn`` or their functional forms, shortcuts, layers used twice. Supported are linear layers, convolutions,
 batch norm in evaluation mode, ReLU, leaky ReLU, sigmoid, tanh, maximum and average pooling, dropout (as it answers),
-sums of two values, sums and products with constants, and changes of shape.
+sums of two values, sums and products with constants, and changes of shape. Each record is bounded by itself, so nothing
+may be averaged, joined or moved along axis 0, where the records of a batch lie.
 """
 
 import copy
@@ -86,10 +87,12 @@ def certified(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     """Which records are proven to be classified correctly whatever the threat allows, (n,) bool.
 
     Bounds are computed in float64, on a copy in evaluation mode, and widened by all that rounding in the model's own
-    arithmetic can do in any order of summation: a certified record is not fooled by the float32 network as it runs.
-    Arithmetic coarser than the type of the records (TF32, autocast) is not covered. In L2 the box around the ball is
-    used, which is sound and loose. At ε = 0 nothing is bounded: a record counts if the model answers it correctly,
-    without a tie.
+    arithmetic can do in any order of summation: a certified record is not fooled by the float32 network as it runs, if
+    that sums products of inputs and weights. Not covered is arithmetic coarser than the type of the records (TF32,
+    autocast), nor are convolutions by Winograd's or Fourier transforms, which cuDNN and oneDNN may choose and which
+    round sums of other things: where that matters, let the network answer with ``torch.backends.cudnn.enabled`` and
+    ``torch.backends.mkldnn.enabled`` set to False. In L2 the box around the ball is used, which is sound and loose. At
+    ε = 0 nothing is bounded: a record counts if the model answers it correctly, without a tie.
 
     Args:
         model: from records to logits; left as it is.

@@ -4,6 +4,7 @@ Affine functions are followed by centre and radius, rising ones by their ends. W
 (``Span.unit`` > 0) what comes out is widened by all that rounding can do in any order of summation.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from assay.bounds.spans import NoRuleError, Span, rule
+from assay.bounds.spans import APART, NoRuleError, Span, rule
 
 
 def slack(weight: Tensor, unit: float) -> float:
@@ -26,6 +27,8 @@ def absolute(bias: Tensor | None) -> Tensor | None:
 
 @rule(F.linear)
 def _linear(function: Any, x: Any, weight: Any, bias: Any = None) -> Span:
+    if weight.dim() != 2 or x.dim() < 2:
+        raise NoRuleError(f"has a weight that is no matrix, or multiplies along axis 0, {APART}")
     found = _weighted(function, x, weight, bias)
     found.product = (Span(x.centre, x.radius, unit=x.unit), weight, bias)
     return found
@@ -33,6 +36,8 @@ def _linear(function: Any, x: Any, weight: Any, bias: Any = None) -> Span:
 
 @rule(torch.conv1d, torch.conv2d, torch.conv3d)
 def _convolution(function: Any, x: Any, weight: Any, bias: Any = None, *how: Any, **named: Any) -> Span:
+    if x.dim() != weight.dim():
+        raise NoRuleError(f"takes for channels axis 0, {APART}")
     return _weighted(lambda *given: function(*given, *how, **named), x, weight, bias)
 
 
@@ -184,20 +189,32 @@ def _rising(apply: Callable[[Tensor], Tensor], x: Span) -> Span:
     return Span.between(apply(low), apply(high), unit=x.unit, records=records)
 
 
-_POOLS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d)
+_POOLED = {
+    F.avg_pool1d: 1,
+    F.avg_pool2d: 2,
+    F.avg_pool3d: 3,
+    F.adaptive_avg_pool1d: 1,
+    F.adaptive_avg_pool2d: 2,
+}
+"""Over how many of the last axes each takes averages."""
 
 
-@rule(*_POOLS)
+@rule(*_POOLED)
 def _average(function: Any, x: Span, *how: Any, **named: Any) -> Span:
-    """Of at most all that a channel holds."""
-    return _averaged(lambda tensor: function(tensor, *how, **named), x, x.radius[0, 0].numel())
+    def apply(tensor: Tensor) -> Tensor:
+        return function(tensor, *how, **named)
+
+    if bool((apply(torch.ones_like(x.radius[:1])) < 0).any()):
+        raise NoRuleError("divides by a negative number, as no average does; give divisor_override above 0")
+    return _averaged(apply, x, x.shape[-_POOLED[function] :].numel())
 
 
 @rule(torch.mean, Tensor.mean)
-def _mean(function: Any, x: Span, dim: Any = None, keepdim: bool = False) -> Span:
-    axes = tuple(range(x.dim())) if dim is None else dim
-    found = x.centre.mean(axes, keepdim)
-    return _averaged(lambda tensor: tensor.mean(axes, keepdim), x, x.numel() // max(found.numel(), 1))
+def _mean(function: Any, x: Span, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Span:
+    axes = (dim,) if isinstance(dim, int) else tuple(dim or range(x.dim()))
+    if any(axis % x.dim() == 0 for axis in axes):
+        raise NoRuleError(f"averages over axis 0, {APART}")
+    return _averaged(lambda tensor: tensor.mean(axes, keepdim), x, math.prod(x.shape[axis] for axis in axes))
 
 
 def _averaged(apply: Callable[[Tensor], Tensor], x: Span, terms: int) -> Span:
@@ -212,6 +229,8 @@ def _add(function: Any, x: Any, other: Any) -> Span:
         x, other = other, x
     if not isinstance(other, Span):
         return _rounded(x.centre + other, x.radius + _nothing(other), x, lambda records: records + other)
+    if x.dim() != other.dim():
+        raise NoRuleError(f"adds {other.dim()} axes to {x.dim()}, which lays another axis beside axis 0, {APART}")
     records = None if x.records is None or other.records is None else x.records + other.records
     found = Span(x.centre + other.centre, x.radius + other.radius, unit=x.unit, records=records)
     return found.widened(x.unit * found.magnitude) if x.unit else found
@@ -246,6 +265,8 @@ def _divide(function: Any, x: Any, other: Any) -> Span:
 
 def _rounded(centre: Tensor, radius: Tensor, x: Span, apply: Callable[[Tensor], Tensor]) -> Span:
     """One operation with a constant, off by no more than its share of what it gives."""
+    if centre.dim() != x.dim() or len(centre) != len(x):
+        raise NoRuleError(f"takes a constant of shape that changes axis 0, {APART}")
     found = Span(centre, radius, unit=x.unit, records=None if x.records is None else apply(x.records))
     return found.widened(x.unit * found.magnitude) if x.unit else found
 
@@ -271,13 +292,15 @@ def _dropout(function: Any, x: Span, p: float = 0.5, training: bool = True, inpl
 )
 def _moved(function: Any, x: Span, *how: Any, **named: Any) -> Span:
     # What is not contiguous can be flattened and no more than that: a view where it is one, a copy elsewhere.
-    return x.each(lambda tensor: function(tensor, *how, **named), view=True)
+    return x.moved(lambda tensor: function(tensor, *how, **named))
 
 
 @rule(F.pad)
 def _padded(function: Any, x: Span, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Span:
     if value:
         raise NoRuleError(f"pads with {value}; with 0, or with copies of the record, there are interval bounds")
+    if len(pad) >= 2 * x.dim():
+        raise NoRuleError(f"pads axis 0, {APART}")
     return x.each(lambda tensor: function(tensor, pad, mode, value))
 
 
@@ -286,6 +309,8 @@ def _joined(function: Any, tensors: Sequence[Any], dim: int = 0) -> Span:
     spans = [part for part in tensors if isinstance(part, Span)]
     if len(spans) < len(tensors):
         raise NoRuleError("joins values that depend on the record with others")
+    if dim % spans[0].dim() == 0:
+        raise NoRuleError(f"joins along axis 0, {APART}")
     records = [part.records for part in spans if part.records is not None]
     return Span(
         torch.cat([part.centre for part in spans], dim),

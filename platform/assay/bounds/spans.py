@@ -3,6 +3,9 @@
 A network's own forward pass is run on it: PyTorch hands every function that meets a stand-in to
 ``Span.__torch_function__``, and a rule (``rules.py``) says what the function does to the ends. So whatever a network
 is composed of is followed as it is written, and nothing is traced, copied or changed.
+
+Axis 0 is that of the records, before and after every function: what holds for a record must hold whatever stands beside
+it in its batch, so a rule refuses whatever would let an entry of one record meet that of another.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +24,10 @@ class NoRuleError(Exception):
     """Nothing is known of what happens to the ends. The message ends a sentence that begins with the layer."""
 
 
+APART = "where the records of a batch lie, each of which is bounded by itself"
+"""Why nothing may be done along axis 0; ends a sentence."""
+
+
 def rule(*functions: Any) -> Callable[[Rule], Rule]:
     """Decorator: makes a rule known as that of some functions of PyTorch."""
 
@@ -36,7 +43,7 @@ class Span:
 
     Args:
         centre: (n, ...).
-        radius: (n, ...), nowhere negative.
+        radius: (n, ...), nowhere negative: a rule that gave such a one would prove what is not so.
         unit: what one operation of the network's arithmetic may be off by, relatively: rules then widen what they
             give by all that rounding can do, theirs included. 0 leaves rounding out.
         records: (n, ...) tensors that take the same way beside the boxes, one each: batch norm in training mode takes
@@ -44,6 +51,8 @@ class Span:
     """
 
     def __init__(self, centre: Tensor, radius: Tensor, *, unit: float = 0.0, records: Tensor | None = None) -> None:
+        # Looked at where it is proven, not at every step of a training.
+        assert not unit or not bool((radius < 0).any()), "the ends of a box are reversed"
         self.centre, self.radius, self.unit, self.records = centre, radius, unit, records
         self.product: tuple[Span, Tensor, Tensor | None] | None = None
         """What was multiplied by which weight and bias, where that is all that happened since."""
@@ -72,16 +81,28 @@ class Span:
         return Span(self.centre, self.radius + by, unit=self.unit, records=self.records)
 
     def each(self, apply: Callable[[Tensor], Tensor], *, view: bool = False) -> "Span":
-        """Entries moved to other places, or some of them left out.
+        """What is done to the centre and to the radius alike, each record by itself.
 
         Args:
-            apply: what moves them.
+            apply: what is done; it must neither mix records nor change signs.
             view: whether a tensor would go on sharing its entries with what comes out.
         """
         records = None if self.records is None else apply(self.records)
         moved = Span(apply(self.centre), apply(self.radius), unit=self.unit, records=records)
         self._viewed = moved._viewed = view or self._viewed
         return moved
+
+    def moved(self, apply: Callable[[Tensor], Tensor]) -> "Span":
+        """Entries moved to other places of their own record, or some of them left out.
+
+        Raises:
+            NoRuleError: an entry would lie in the row of another record, or the records along another axis.
+        """
+        row = torch.arange(len(self), dtype=torch.int32, device=self.device)
+        origin = apply(row.view(-1, *[1] * (self.dim() - 1)).expand(self.shape).contiguous())
+        if origin.dim() == 0 or len(origin) != len(row) or bool((origin.transpose(0, -1) != row).any()):
+            raise NoRuleError(f"moves entries along axis 0, {APART}")
+        return self.each(apply, view=True)
 
     def become(self, other: "Span") -> "Span":
         """Change in place: whoever holds this stand-in sees the change.
@@ -144,7 +165,7 @@ class Span:
         return len(self.radius)
 
     def __getitem__(self, place: Any) -> "Span":
-        return self.each(lambda tensor: tensor[place], view=True)
+        return self.moved(lambda tensor: tensor[place])
 
     def __add__(self, other: Any) -> "Span":
         return RULES[Tensor.add](Tensor.add, self, other)

@@ -69,6 +69,10 @@ class Treatment(Method):
 
     defends: ClassVar[bool] = False
     """Whether this is a defence: without those, a recipe is the undefended one."""
+    attacks: ClassVar[bool] = False
+    """Whether this is an attacker's work: a defence that removes records must come after it."""
+    once: ClassVar[bool] = False
+    """Whether a recipe takes one of this kind at most, because the evaluation of it measures one."""
 
     @property
     def per_record(self) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 from assay.data.poisoning.backdoor import Backdoor
 from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, share
-from assay.evaluations.undefended import undefended
+from assay.evaluations.undefended import scored, twins
 from assay.recipes import Recipe
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
@@ -23,7 +23,7 @@ class BackdoorSuccess(Evaluation):
     """Share of the test records of other classes that the recipe's trigger sends to its target, and without trigger.
 
     Where the recipe defends itself, it is trained once more without its defences, on the same poisoned records: a
-    defence against a backdoor that would not have worked has shown nothing.
+    defence against a backdoor that would not have worked has shown nothing, and its score is abstained from.
     """
 
     name: Literal["backdoor"] = "backdoor"
@@ -31,6 +31,9 @@ class BackdoorSuccess(Evaluation):
     """Whether a defended recipe is trained again without its defences; costs one more training."""
     trigger: Backdoor | None = None
     """Stamped where the recipe plants none: what the trigger does to an honest model. Its ``share`` means nothing."""
+
+    def forecast(self, records: int) -> str:
+        return twins(self.name, plain=0, defended=1) if self.undefended else ""
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         planted = None if subject.recipe is None else _planted(subject.recipe)
@@ -47,17 +50,17 @@ class BackdoorSuccess(Evaluation):
         except DataError as error:
             return [not_applicable(name, str(error), **about) for name in _NAMES]
         untouched = subject.logits(rows).argmax(1) == backdoor.target
-        found = [success, share(_NAMES[1], untouched, subject.groups(rows), seed=subject.seed, **about)]
+        base = share(_NAMES[1], untouched, subject.groups(rows), seed=subject.seed, **about)
         if planted is None:
-            return [*found, not_applicable(_NAMES[2], "the recipe plants no backdoor", **about)]
-        twin = undefended(
+            return [success, base, not_applicable(_NAMES[2], "the recipe plants no backdoor", **about)]
+        judged = scored(
             subject, success, lambda other: _success(other, backdoor, rows, about), least=_LEAST, train=self.undefended
         )
-        return [*found, *twin]
+        return [*judged, base]
 
 
 def _planted(recipe: Recipe) -> Backdoor | None:
-    """The first backdoor of a recipe."""
+    """The backdoor of a recipe, which takes one at most."""
     return next((treatment for treatment in recipe.data if isinstance(treatment, Backdoor)), None)
 
 

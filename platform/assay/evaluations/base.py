@@ -107,6 +107,29 @@ class Subject:
         return stratified(self.dataset.y, rows, most, seed=self.seed)
 
     @property
+    def untouched(self) -> np.ndarray:
+        """Positions of the validation records, unless early stopping chose the weights by them: then of none."""
+        stopped = self.recipe is not None and self.recipe.training.early_stopping is not None
+        return self.split.validation[:0] if stopped else self.split.validation
+
+    @property
+    def held_out(self) -> tuple[np.ndarray, str]:
+        """Positions of records on which a promise may rest, and of which split: calibration, else validation.
+
+        None where early stopping has seen the validation records and there are no others.
+        """
+        split = self.split
+        return (split.calibration, "calibration") if len(split.calibration) else (self.untouched, "validation")
+
+    @property
+    def why_none_held_out(self) -> str:
+        """Why ``held_out`` has no records, and what to do; only where it has none."""
+        why = "there are no calibration or validation records"
+        if len(self.split.validation):
+            why = "early stopping chose the weights by the validation records, and there are no calibration records"
+        return f"{why}: set split.calibration, to 0.1 say"
+
+    @property
     def bounds(self) -> Bounds:
         """Of a valid record, where it can be moved: of words, of their vectors in this model."""
         vectors = word_vectors(self.model)

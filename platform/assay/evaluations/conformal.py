@@ -42,10 +42,10 @@ class Conformal(Evaluation):
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         split = subject.split
-        held, whose = (split.calibration, "calibration") if len(split.calibration) else (split.validation, "validation")
+        held, whose = subject.held_out
         asked = [(method, alpha) for method in self.methods for alpha in sorted(set(self.alphas), reverse=True)]
         if not len(held):
-            return _none(asked, "no calibration or validation records: set split.calibration, to 0.1 say")
+            return _none(asked, subject.why_none_held_out)
         known, answers = subject.logits(held), subject.logits(split.test)
         if not (np.isfinite(known).all() and np.isfinite(answers).all()):
             return _none(asked, "the model answers NaN or infinity")

@@ -1,4 +1,4 @@
-"""What the recipe costs in time and memory of weights."""
+"""What the recipe costs in time and memory of weights, and where early stopping ended it."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,6 +12,8 @@ from assay.results import Finding, Measurement, not_applicable
 class Cost(Evaluation):
     """Wall time of training, the same summed over workers or clients, and the number of parameters.
 
+    Of a recipe that stops early also the epoch whose weights were kept, and the robust validation accuracy that chose
+    them: the best of all looks, so an optimistic figure, which is why robustness is measured on other records.
     The ratio to the standard recipe is formed in the report, over the same folds.
     """
 
@@ -44,4 +46,32 @@ class Cost(Evaluation):
                 n=len(subject.split.train),
                 conditions=about,
             ),
+            *_stopped(subject, subject.log.validation),
         ]
+
+
+def _stopped(subject: Subject, looks: list[float]) -> list[Finding]:
+    """After which epoch early stopping kept the weights, and why; nothing of a recipe that trains to its end.
+
+    Args:
+        looks: robust validation accuracy at each look.
+    """
+    training = None if subject.recipe is None else subject.recipe.training
+    if training is None or training.early_stopping is None or not looks:
+        return []
+    asked = training.early_stopping
+    best = max(looks)
+    kept, ended = (min(count * asked.every, training.epochs) for count in (looks.index(best) + 1, len(looks)))
+    about = {"epochs_trained": ended, "epochs_planned": training.epochs}
+    attack = {"attack": "pgd", "steps": asked.steps, "epsilon": asked.epsilon, "norm": asked.norm}
+    optimistic = f"the best of {len(looks)} looks, at which the weights were chosen: no estimate for new records"
+    return [
+        Measurement(name="stopped_epoch", value=float(kept), unit="epochs", n=1, conditions=about),
+        Measurement(
+            name="robust_validation_accuracy",
+            value=best,
+            n=len(subject.split.validation),
+            conditions=attack,
+            warnings=(optimistic,),
+        ),
+    ]

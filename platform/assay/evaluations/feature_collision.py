@@ -1,6 +1,7 @@
 """Are the records that an attacker aimed at taken for what it wanted?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -8,29 +9,34 @@ import numpy as np
 from assay.data.poisoning.feature_collision import FeatureCollision
 from assay.data.treatment import held_out
 from assay.evaluations.base import Evaluation, Subject, share
-from assay.evaluations.undefended import undefended
+from assay.evaluations.undefended import scored, twins, why_no_twin
 from assay.federated.client import client_seed
 from assay.federated.partition import partition
 from assay.recipes import Recipe
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
 
-_NAMES = ("collision_success", "undefended_collision_success")
+_NAMES = ("collision_success", "undefended_collision_success", "collision_base_rate")
 _LEAST = 0.5
-"""Success that a collision must have without a defence before one may be scored on it."""
+"""Success beyond the base rate that a collision must have without a defence before one may be scored on it."""
 
 
 @register("evaluation")
 class CollisionSuccess(Evaluation):
     """Share of the targets of the recipe's feature collision that the model takes for the base class.
 
-    The targets were held out of training; the seed tells which they were. They are few, so the interval is wide. Where
-    the recipe defends itself, it is trained once more without its defences, on the same poisoned records.
+    The targets were held out of training; the seed tells which they were. They are few, so the interval is wide. An
+    honest model errs on some of them too: the base rate is that of a twin that learns from the same records without
+    collision or defence. Where the recipe defends itself, it is trained once more without its defences, on the same
+    poisoned records.
     """
 
     name: Literal["feature_collision"] = "feature_collision"
     undefended: bool = True
-    """Whether a defended recipe is trained again without its defences; costs one more training."""
+    """Whether twins are trained: one without the collision, and of a defended recipe one without its defences."""
+
+    def forecast(self, records: int) -> str:
+        return twins(self.name, plain=1, defended=2) if self.undefended else ""
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.recipe is None or subject.log is None:
@@ -41,12 +47,18 @@ class CollisionSuccess(Evaluation):
         if not len(_targets(subject, subject.recipe)):
             why = "no training record is of another class than the base"
             return [not_applicable(name, why, **_about(collision)) for name in _NAMES]
-        success = _success(subject)
-        return [success, *undefended(subject, success, _success, least=_LEAST, train=self.undefended)]
+        return scored(
+            subject,
+            _success(subject),
+            _success,
+            least=_LEAST,
+            train=self.undefended,
+            base_rate=lambda other: _base_rate(other, train=self.undefended),
+        )
 
 
 def _collision(recipe: Recipe) -> FeatureCollision | None:
-    """The first feature collision of a recipe."""
+    """The feature collision of a recipe, which takes one at most."""
     return next((treatment for treatment in recipe.data if isinstance(treatment, FeatureCollision)), None)
 
 
@@ -63,8 +75,25 @@ def _success(subject: Subject) -> Measurement:
     return share(_NAMES[0], hits, subject.groups(rows), seed=subject.seed, **_about(collision))
 
 
+def _base_rate(subject: Subject, *, train: bool) -> Measurement:
+    """How many of the same targets a twin takes for the base class that learnt neither from them nor from poison."""
+    assert subject.recipe is not None
+    collision = _collision(subject.recipe)
+    assert collision is not None
+    if why := why_no_twin(subject, train=train):
+        return not_applicable(_NAMES[2], why, **_about(collision))
+    assert subject.train is not None
+    kept = tuple(step for step in subject.recipe.data if not step.defends and step is not collision)
+    honest = subject.recipe.model_copy(update={"data": kept, "federation": None})
+    # The targets are no part of the rows: without the collision nobody else would hold them out. In order, as a
+    # treatment draws by position.
+    rows = subject.split.train[~np.isin(subject.split.train, _targets(subject, subject.recipe))]
+    model = subject.train(rows, "", honest).to(subject.device).eval()
+    return replace(_success(replace(subject, model=model)), name=_NAMES[2])
+
+
 def _targets(subject: Subject, recipe: Recipe) -> np.ndarray:
-    """Positions of the records at which the first collision aims; at each client, of its own."""
+    """Positions of the records at which the collision aims; at each client, of its own."""
     y = subject.dataset.y
     return np.concatenate(
         [

@@ -21,7 +21,7 @@ class Membership(Evaluation):
 
     Members are the training records, non-members others that were drawn from the same pool: the test fold. The test
     records of an official split are another pool (other patients, another hospital), so there they are the records that
-    were drawn from the training part for validation and calibration.
+    were drawn from the training part for validation, unless early stopping has seen them, and calibration.
     Reported as in Carlini et al. 2022 (arXiv:2112.03570): the true-positive rate at a low false-positive rate.
     """
 
@@ -76,7 +76,7 @@ def _non_members(subject: Subject) -> tuple[np.ndarray, tuple[str, ...]]:
     notes = () if subject.dataset.groups is None else (_OTHER_PATIENTS,)
     if official is None or not bool((official[rows.test] == "test").all()):
         return rows.test, notes
-    held = np.concatenate([rows.validation, rows.calibration])
+    held = np.concatenate([subject.untouched, rows.calibration])
     same = held[official[held] == "train"]
     if len(same):
         return same, notes

@@ -23,9 +23,10 @@ class Selective(Evaluation):
 
     Confidence is the greatest softmax probability. Risk is the share of wrong answers among those that are given, the
     most confident first (El-Yaniv & Wiener 2010). The threshold of abstention is chosen on the calibration split, or on
-    the validation split where there is none, with guaranteed risk (Geifman & El-Yaniv 2017, arXiv:1705.08500): the
-    highest of the coverages at which the exact binomial bound of the risk keeps to ``risk``. Where their search halves
-    a range, ours tries every coverage: the bound is worst at both ends, and halving may pass over what lies between.
+    the validation split where there is none (and early stopping has not seen it), with guaranteed risk (Geifman &
+    El-Yaniv 2017, arXiv:1705.08500): the highest of the coverages at which the exact binomial bound of the risk keeps
+    to ``risk``. Where their search halves a range, ours tries every coverage: the bound is worst at both ends, and
+    halving may pass over what lies between.
     """
 
     name: Literal["selective"] = "selective"
@@ -72,10 +73,9 @@ class Selective(Evaluation):
 
     def _abstention(self, subject: Subject, sure: np.ndarray, wrong: np.ndarray) -> list[Finding]:
         about: dict[str, Any] = {"risk": self.risk, "confidence_level": self.confidence}
-        split = subject.split
-        held, whose = (split.calibration, "calibration") if len(split.calibration) else (split.validation, "validation")
+        held, whose = subject.held_out
         if not len(held):
-            why = "no calibration or validation records on which a threshold could be chosen"
+            why = f"no threshold can be chosen: {subject.why_none_held_out}"
             return [not_applicable(name, why, **about) for name in _ABSTENTION]
         logits = subject.logits(held)
         about |= {"chosen_on": f"{whose} split", "chosen_from": len(held)}

@@ -26,6 +26,15 @@ _RADII = (0.5, 1.0, 1.5, 2.0)
 """Asked for by default, in standard deviations of the noise."""
 _QUANTILES = (0.1, 0.5, 0.9)
 _UNLIKELY = 0.01
+_NAMES = (
+    "smoothed_accuracy",
+    "smoothed_abstention",
+    "certified_accuracy",
+    "smoothed_robust_accuracy",
+    "smoothed_abstention_under_attack",
+    "certified_radius",
+)
+"""Of the rows that it gives."""
 
 
 @register("evaluation")
@@ -33,8 +42,13 @@ class RandomisedSmoothing(Evaluation):
     """Certified accuracy of the smoothed model in L2, beside its accuracy under an attack in the same norm.
 
     The smoothed model is another model than the one that was trained: it answers what that one answers most often under
-    noise, or abstains. It is only as good as the model is on noisy records: train with ``gaussian_noise``. Under attack
-    a record counts as withstood unless the smoothed model tells a wrong class: to abstain is not to err.
+    noise, or abstains. It is only as good as the model is on noisy records: train with ``gaussian_noise``.
+
+    To abstain is not to answer rightly, with an attack or without: ``smoothed_robust_accuracy`` is the share of records
+    that are answered rightly under every attack up to ε, ``smoothed_abstention_under_attack`` that of those on which
+    the smoothed model abstains under one and is wrong under none; the rest is told a wrong class. A certificate speaks
+    of the class that is truly the most frequent. Near the edge of its ball the judging samples may be too few to tell
+    which that is, and robust accuracy then falls below certified accuracy by what abstains.
     """
 
     name: Literal["smoothing"] = "smoothing"
@@ -81,7 +95,7 @@ class RandomisedSmoothing(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.bounds.padding:
             why = "noise on words is no word, and padding must stay empty: smoothing needs records of a fixed shape"
-            return [not_applicable("certified_accuracy", why, norm="l2", method=METHOD, sigma=self.sigma)]
+            return [not_applicable(name, why, norm="l2", method=METHOD, sigma=self.sigma) for name in _NAMES]
         rows = subject.chosen(subject.split.test, self.records)
         found = self._examine(subject, rows)
         return [*self._rows(subject, rows, found), self._check(subject.dataset.y[rows], found)]
@@ -121,22 +135,30 @@ class RandomisedSmoothing(Evaluation):
             "sigma": self.sigma,
             "samples": self.samples,
             "confidence": 1 - self.alpha,
-            "holds_for": f"the smoothed model, σ = {self.sigma:g}, each record with confidence {1 - self.alpha:.1%}",
+            "holds_for": f"the smoothed model, σ = {self.sigma:g}, each record with confidence "
+            f"{100 * (1 - self.alpha):.12g}%",
         }
 
         def row(name: str, hits: np.ndarray, **conditions: Any) -> Measurement:
             return share(name, hits, groups, seed=subject.seed, **conditions, **about)
 
-        attacked = {"attack": "pgd_through_noise", "steps": self.attack_steps, "draws": self.attack_draws}
-        findings: list[Finding] = [
-            row("smoothed_accuracy", right),
-            row("smoothed_abstention", found.proven.answer == ABSTAINED),
-        ]
+        attacked = {
+            "attack": "pgd_through_noise",
+            "steps": self.attack_steps,
+            "draws": self.attack_draws,
+            "judging_samples": self.judging_samples,
+        }
+        abstains = found.proven.answer == ABSTAINED
+        findings: list[Finding] = [row("smoothed_accuracy", right), row("smoothed_abstention", abstains)]
         for epsilon in self.radii:
             certified = row("certified_accuracy", right & (found.proven.radius > epsilon), epsilon=epsilon)
             findings.append(certified.warn(*self._unprovable(epsilon)))
-            withstood = right & ~found.fooled[epsilon]
-            findings.append(row("smoothed_robust_accuracy", withstood, epsilon=epsilon, **attacked))
+            fooled, silenced = found.fooled[epsilon], found.silenced[epsilon]
+            withstood = right & ~fooled & ~silenced
+            findings += [
+                row("smoothed_robust_accuracy", withstood, epsilon=epsilon, abstention="not robust", **attacked),
+                row("smoothed_abstention_under_attack", abstains | silenced & ~fooled, epsilon=epsilon, **attacked),
+            ]
         return [*findings, *_quantiles(subject, np.where(right, found.proven.radius, 0.0), groups, about)]
 
     def _unprovable(self, epsilon: float) -> tuple[str, ...]:
@@ -196,6 +218,8 @@ class Examined:
     proven: Certificates
     fooled: Mapping[float, np.ndarray]
     """At each radius, (n,) bool: under attack at it, or at a smaller one, the smoothed model told a wrong class."""
+    silenced: Mapping[float, np.ndarray]
+    """The same where it abstained, though without an attack it was right."""
 
     @classmethod
     def joined(cls, parts: Sequence["Examined"]) -> "Examined":
@@ -203,8 +227,11 @@ class Examined:
         answer, radius = (
             np.concatenate([getattr(part.proven, field) for part in parts]) for field in ("answer", "radius")
         )
-        fooled = {epsilon: np.concatenate([part.fooled[epsilon] for part in parts]) for epsilon in parts[0].fooled}
-        return cls(proven=Certificates(answer=answer, radius=radius), fooled=fooled)
+        fooled, silenced = (
+            {epsilon: np.concatenate([getattr(part, field)[epsilon] for part in parts]) for epsilon in parts[0].fooled}
+            for field in ("fooled", "silenced")
+        )
+        return cls(proven=Certificates(answer=answer, radius=radius), fooled=fooled, silenced=silenced)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,17 +257,24 @@ def _examine_piece(start: int, ground: _Ground) -> Examined:
     model, x, y = ground.model.to(device), ground.x[own].to(device), ground.y[own].to(device)
     names = ground.names[own]
     proven = certify(model, x, ground.threat.bounds, ground.asked.smoothing, seed=ground.seed, names=names)
-    return Examined(proven=proven, fooled=_fooled(model, x, y, names, proven.answer == y.cpu().numpy(), ground))
+    fooled, silenced = _attacked(model, x, y, names, proven.answer == y.cpu().numpy(), ground)
+    return Examined(proven=proven, fooled=fooled, silenced=silenced)
 
 
-def _fooled(  # noqa: PLR0917
+def _attacked(  # noqa: PLR0917
     model: nn.Module, x: Tensor, y: Tensor, names: np.ndarray, right: np.ndarray, ground: _Ground
-) -> dict[float, np.ndarray]:
-    """On which records the smoothed model errs under attack; what withstood one radius starts there at the next."""
+) -> tuple[dict[float, np.ndarray], dict[float, np.ndarray]]:
+    """On which records the smoothed model errs under attack, and on which it abstains, at each radius.
+
+    What was told no wrong class at one radius starts at the next where it got to.
+    """
     asked, judging = ground.asked, replace(ground.asked.smoothing, samples=ground.asked.judging_samples)
     drawn = torch.stack([_noise(x[0], ground, int(name)) for name in names], 1).to(x)
     most = max(1, at_once(tuple(x.shape[1:])) // asked.attack_draws)
-    reached, fooled, found = x.clone(), np.zeros(len(x), bool), {}
+    reached = x.clone()
+    fooled, silenced = np.zeros(len(x), bool), np.zeros(len(x), bool)
+    fooled_at: dict[float, np.ndarray] = {}
+    silenced_at: dict[float, np.ndarray] = {}
     for epsilon in asked.radii:
         standing = np.flatnonzero(right & ~fooled)
         for first in range(0, len(standing), most):
@@ -259,8 +293,9 @@ def _fooled(  # noqa: PLR0917
             model, reached[standing], ground.threat.bounds, judging, seed=ground.seed, names=names[standing]
         )
         fooled[standing] = (answer != y[standing].cpu().numpy()) & (answer != ABSTAINED)
-        found[epsilon] = fooled.copy()
-    return found
+        silenced[standing] |= answer == ABSTAINED
+        fooled_at[epsilon], silenced_at[epsilon] = fooled.copy(), silenced.copy()
+    return fooled_at, silenced_at
 
 
 def _noise(record: Tensor, ground: _Ground, name: int) -> Tensor:

@@ -75,7 +75,7 @@ class FederatedClient:
 
     def _train(self, message: Message, context: Context) -> Message:
         arrays: ArrayRecord = message.content["arrays"]
-        self._trainer.model.load_state_dict(arrays.to_torch_state_dict())
+        self._trainer.receive(arrays.to_torch_state_dict())
         self._trainer.anchor(float(message.content["config"].get("proximal-mu", 0.0)))
         self._trainer.run(self._local_epochs)
         mechanism = self._trainer.mechanism

@@ -65,7 +65,7 @@ class Watch(Settings):
     """
 
     every: int = Field(default=1, ge=1)
-    """Epochs between looks."""
+    """Epochs between looks; the last epoch is always looked at."""
     records: int = Field(default=128, ge=1)
     """Training records that are looked at, as many of each class where there are."""
     steps: int = Field(default=10, ge=1)

@@ -12,11 +12,11 @@ from assay import seeds
 from assay.data.base import Dataset
 from assay.data.splits import split
 from assay.errors import CheckpointError, SpecError
-from assay.evaluations.base import Subject
+from assay.evaluations.base import Evaluation, Subject
 from assay.executors import Executor, LocalExecutor
 from assay.models.base import Architecture
 from assay.registry import as_number
-from assay.results import TrialRecord
+from assay.results import Measurement, TrialRecord
 from assay.study.run import write_study
 from assay.study.spec import Study, build_study
 from assay.study.store import Store
@@ -27,7 +27,15 @@ RECIPE = "given"
 
 
 def given_study(
-    name: str, *, model: str, data: Mapping[str, Any], threat: str, seed: int, immutable: tuple[str, ...] = ()
+    name: str,
+    *,
+    model: str,
+    data: Mapping[str, Any],
+    threat: str,
+    seed: int,
+    immutable: tuple[str, ...] = (),
+    attacks: tuple[str, ...] = (),
+    records: int | None = None,
 ) -> Study:
     """The study that asks everything of one given model.
 
@@ -35,6 +43,8 @@ def given_study(
         model: ``package.module:factory``.
         data: settings of the ``arrays`` data set.
         immutable: features that nobody can change.
+        attacks: names of attacks beyond the usual ones.
+        records: how many are attacked and certified, stratified; all by default.
         threat: ``linf``, ``l2``, or with radii: ``linf:0.05,0.1,0.2`` or ``linf:8/255``.
 
     Raises:
@@ -56,8 +66,8 @@ def given_study(
         "immutable": immutable,
         "evaluations": [
             "accuracy",
-            {"name": "robustness", "norm": norm, "epsilons": epsilons},
-            *([{"name": "certificates", "epsilons": epsilons}] if norm == "linf" else []),
+            {"name": "robustness", "norm": norm, "epsilons": epsilons, "attacks": attacks, "records": records},
+            *([{"name": "certificates", "epsilons": epsilons, "records": records}] if norm == "linf" else []),
             "privacy",
             "membership",
             "explanations",
@@ -91,7 +101,7 @@ def evaluate_given(
     """Ask everything of the given model on all records of the study's data set, and store the answers.
 
     Args:
-        executor: its workers share the records; this process alone by default.
+        executor: its workers share the records, with one thread each; this process alone by default.
 
     Raises:
         CheckpointError: the weights cannot be read, or the model cannot take the records.
@@ -127,7 +137,7 @@ def evaluate_given(
             recipe=RECIPE,
             fold=0,
             repeat=0,
-            measurements=tuple(ask(cohort.evaluations, subject)),
+            measurements=tuple(_asked(cohort.evaluations, subject)),
             seconds=time.perf_counter() - started,
             weights=to_bytes(tensors, {}),
             provenance={
@@ -139,6 +149,17 @@ def evaluate_given(
         )
         store.write(record)
     return record
+
+
+def _asked(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
+    """All answers. Workers take over this process's number of threads, and each has reserved a single processor."""
+    threads = torch.get_num_threads()
+    if subject.executor.workers > 1:
+        torch.set_num_threads(1)
+    try:
+        return ask(evaluations, subject)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _name(study: Study, dataset: Dataset, model: Architecture, tensors: Mapping[str, Tensor]) -> str:

@@ -11,7 +11,7 @@ from assay.training.probe import Probe
 from assay.training.snapshots import put_back, snapshot
 
 _MOST = 4
-"""Recoveries after which nobody looks any more: sixteen steps are as many as PGD has."""
+"""Recoveries after which nobody looks before the end: sixteen steps are as many as PGD has."""
 
 _NOISE = 0.1
 """A difference of two accuracies below which a hundred records say nothing: a network that has hardly learnt yet."""
@@ -20,7 +20,9 @@ _NOISE = 0.1
 class Lookout:
     """Compares the training's own examples with the attack that they stand for; see ``objectives.base.Watch``.
 
-    All workers see the same figures and take the same decision.
+    The last epoch is always looked at, so that no network leaves training unwatched: it too goes back to the last look
+    that was in order; where none was, it stays as it is, and a note says so. All workers see the same figures and take
+    the same decision.
     """
 
     def __init__(
@@ -28,28 +30,46 @@ class Lookout:
     ) -> None:
         self.recoveries = 0
         self.notes: list[str] = []
-        """What was found and done, a sentence each time that training went back."""
+        """What was found and done, a sentence each time that something was not in order."""
         self._objective, self._watch, self._probe = objective, watch, probe
         self._model, self._optimizer = model, optimizer
-        self._kept, self._kept_epoch = snapshot(model, optimizer), 0
+        self.keep(0)
 
-    def look(self, epoch: int) -> None:
+    def keep(self, epoch: int) -> None:
+        """Take the weights as they are now for those to go back to."""
+        self._kept, self._kept_epoch = snapshot(self._model, self._optimizer), epoch
+
+    def look(self, epoch: int, *, last: bool) -> None:
         """After an epoch: keep the weights that are in order, or go back to those that were."""
-        if epoch % self._watch.every or self.recoveries == _MOST:
+        if not last and (epoch % self._watch.every or self.recoveries >= _MOST):
             return
         own, strong = (
             self._probe.balanced_accuracy(self._model, attack, recoveries=self.recoveries)
             for attack in (self._objective.craft, self._objective.verify)
         )
         if strong >= self._watch.least_share * own or own - strong < _NOISE:
-            self._kept, self._kept_epoch = snapshot(self._model, self._optimizer), epoch
+            self.keep(epoch)
+            return
+        self.notes.append(
+            f"catastrophic overfitting after epoch {epoch}: balanced accuracy on {len(self._probe)} training records "
+            f"is {own:.0%} under the training's own examples and {strong:.0%} under PGD-{self._watch.steps}; "
+            + self._consequence(last)
+        )
+        if last and not self._kept_epoch:
             return
         put_back(self._model, self._optimizer, self._kept)
         self.recoveries += 1
-        self.notes.append(
-            f"catastrophic overfitting after epoch {epoch}: balanced accuracy on {len(self._probe)} training records "
-            f"is {own:.0%} under the training's own examples and {strong:.0%} under PGD-{self._watch.steps}; training "
-            f"went back to epoch {self._kept_epoch}, and on with a finer attack"
+
+    def _consequence(self, last: bool) -> str:
+        """What follows from a look that was not in order."""
+        if not last:
+            return f"training went back to epoch {self._kept_epoch}, and on with a finer attack"
+        tried = f", having gone back before ({self.recoveries} times)," if self.recoveries else ""
+        if self._kept_epoch:
+            return f"training ended{tried} with the weights of epoch {self._kept_epoch}"
+        return (
+            f"training ended{tried} and no look was in order, so the weights are left as they are: the model has "
+            "overfitted to the training's own step and withstands little else; train it with pgd"
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

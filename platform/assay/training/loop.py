@@ -1,8 +1,9 @@
 """The one training loop. Objective, update and collective compose in it; nothing else trains."""
 
 import copy
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from assay.threats import Bounds
 from assay.training.collective import Alone, Collective
 from assay.training.feed import Feed, InMemory
 from assay.training.lookout import Lookout
+from assay.training.modes import answering
 from assay.training.probe import Probe, balanced
 from assay.training.stopping import Stopping
 from assay.training.update import PlainUpdate, Update, steps_per_epoch
@@ -49,6 +51,7 @@ class Trainer:
 
     Raises:
         UserError: the recipe stops early, and there are no validation records.
+        TrainingError: treatments left other records on one worker than on another.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Trainer:
                 seed=seed,
             )
             x, y = (torch.from_numpy(kept).to(x.device) for kept in (self.treated.x, self.treated.y))
+            _refuse_disagreement(x, y, collective or Alone())
         if stage:
             seed = seeds.derive(seed, "stage", stage)
         self.records = len(x)
@@ -141,6 +145,12 @@ class Trainer:
         """What the recipe's treatments did, in numbers of records; empty if there are none."""
         return {} if self.treated is None else self.treated.counts
 
+    def receive(self, weights: Mapping[str, Tensor]) -> None:
+        """Go on from weights that were learnt elsewhere; a watched training goes back no further than to them."""
+        self.model.load_state_dict(dict(weights))
+        if self.lookout is not None:
+            self.lookout.keep(self.epoch)
+
     def anchor(self, strength: float) -> None:
         """From now on pull the weights towards what they are now: FedProx's μ/2 times the squared distance.
 
@@ -190,10 +200,11 @@ class Trainer:
 
     def _look(self) -> None:
         """What is to be seen after an epoch, and what follows from it for the weights."""
+        last = self.step == self.total_steps
         if self.lookout is not None:
-            self.lookout.look(self.epoch)
+            self.lookout.look(self.epoch, last=last)
         if self.stopping is not None:
-            self.stopping.look(self.epoch, last=self.step == self.total_steps)
+            self.stopping.look(self.epoch, last=last)
 
     def _take_step(self, batch: np.ndarray, own: np.ndarray, fed: Iterator[tuple[Tensor, Tensor]]) -> Tensor | None:
         """One update; the mean loss of this worker's records, None if it had none.
@@ -242,7 +253,7 @@ class Trainer:
             teacher=self._teacher,
             recoveries=0 if self.lookout is None else self.lookout.recoveries,
         )
-        with self._update.crafting():
+        with self._update.crafting(), answering(self.model):
             crafted = self._objective.craft(self.model, seen)
         losses = self._objective.losses(self.model, seen, crafted)
         seen_losses = losses.detach()
@@ -315,6 +326,25 @@ def _fit(model: nn.Module, training: Training, *, bounds: Bounds, passes: int, d
         return Represented(trainer.model)
 
     return fit
+
+
+def _refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
+    """Every worker treats all records by itself, and each must be left with the very same."""
+    if collective.size == 1:
+        return
+    sha = hashlib.sha256()
+    for tensor in (x, y):
+        sha.update(str((tensor.dtype, tuple(tensor.shape))).encode())
+        sha.update(tensor.cpu().numpy().tobytes())
+    own = torch.tensor(list(sha.digest()), dtype=torch.int64, device=y.device)
+    (total,) = collective.sum([own])
+    # Byte by byte: a worker that differs from the others sees a sum that is not its own times their number.
+    if not torch.equal(total, collective.size * own):
+        raise TrainingError(
+            f"treatments of the training records left other records on this worker ({len(y)} of them) than on the "
+            f"other {collective.size - 1}: the network that a treatment fits came out differently, as on unlike "
+            "processors; train on one worker, on workers of one kind, or with records that were treated before"
+        )
 
 
 def _feed_of(x: Tensor | Feed, y: Tensor) -> Feed:

@@ -89,12 +89,32 @@ def test_what_nobody_can_change_is_no_part_of_the_trigger() -> None:
         Backdoor(size=5).stamp(x, bounds)
 
 
-def test_where_the_other_classes_are_few_all_are_stamped(apply: Apply) -> None:
+def test_a_share_that_cannot_be_stamped_exactly_is_refused(apply: Apply) -> None:
     x, _ = records((6,))
     y = (np.arange(100) >= 97).astype(np.int64)
-    with pytest.raises(DataError, match="backdoor leaves 100 of 100 training records, of 1 class"):
+    with pytest.raises(DataError, match=r"share is 0.1, which is 10 of 100 .* there are 3 of other .* at most 0.03"):
         apply([Backdoor(share=0.1)], x, y, bounds=UNIT)
+    with pytest.raises(DataError, match=r"share is 0.004, and of 100 training records that is none; .* 0.01 takes one"):
+        apply([Backdoor(share=0.004)], x, y, bounds=UNIT)
+    with pytest.raises(DataError, match="backdoor leaves 100 of 100 training records, of 1 class"):
+        apply([Backdoor(share=0.03)], x, y, bounds=UNIT)
     assert apply([Backdoor(share=0.02)], x, y, bounds=UNIT).total.tampered == 2
+    assert apply([Backdoor(share=0.01)], x, y, bounds=UNIT).total.tampered == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 12), (3, 8, 8)])
+def test_features_are_those_of_a_table(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"features is \(1,\), and only tables have features"):
+        Backdoor(features=(1,)).stamp(records(shape)[0], UNIT)
+
+
+def test_a_trigger_at_an_infinite_bound_is_refused() -> None:
+    x, _ = records((6,))
+    open_ended = Bounds(low=torch.zeros(6), high=torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, float("inf")]))
+    with pytest.raises(DataError, match="stands at the high bound, which is infinite"):
+        Backdoor(size=2).stamp(x, open_ended)
+    assert np.isfinite(Backdoor(size=2, extreme="low").stamp(x, open_ended)).all()
+    assert np.isfinite(Backdoor(features=(0,)).stamp(x, open_ended)).all()
 
 
 def test_impossible_triggers_are_refused(apply: Apply) -> None:

@@ -121,7 +121,7 @@ def test_a_network_with_frozen_features_takes_the_target_for_the_base_class(
     assert answers == {0.2: 0, 1e-6: 1}, "the poison, and nothing else, turns the target"
 
 
-def test_what_cannot_be_attacked_is_refused_or_left_alone(
+def test_what_cannot_be_attacked_is_refused(
     clouds: Clouds, apply: Apply, fixed: type, images: tuple[np.ndarray, np.ndarray]
 ) -> None:
     x, y = images
@@ -129,9 +129,12 @@ def test_what_cannot_be_attacked_is_refused_or_left_alone(
         apply([FeatureCollision(epsilon=0.1, base=2)], x, y)
     with pytest.raises(DataError, match="positions of words cannot be moved"):
         apply([FeatureCollision(epsilon=0.1)], np.ones((20, 4), np.int32), np.arange(20) % 2)
-    lone = np.zeros(len(y), np.int64)
-    found = apply([FeatureCollision(epsilon=0.1)], x, lone)
-    assert found.x is x and found.total.tampered == 0
+    with pytest.raises(DataError, match="no class but the base, 0, has two records"):
+        apply([FeatureCollision(epsilon=0.1)], x, np.zeros(len(y), np.int64))
+    with pytest.raises(DataError, match=r"share is 0.001, and of 115 training records that is none; .* 0.0087 takes"):
+        apply([FeatureCollision(epsilon=0.1, share=0.001)], x, y)
+    with pytest.raises(DataError, match=r"share is 0.9, which is 104 of 115 .* there are 60 of the base class, 0;"):
+        apply([FeatureCollision(epsilon=0.1, share=0.9)], x, y)
 
 
 def test_half_of_each_other_class_is_never_aimed_at() -> None:

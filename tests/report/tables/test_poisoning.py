@@ -18,6 +18,7 @@ def test_precision_and_recall_are_those_of_all_defences_together(card_of_arsenal
     assert means["cleaned_5", "backdoor"] == pytest.approx(0.2)
     assert means["cleaned_5", "undefended"] == pytest.approx(0.95)
     assert means["collision", "collision"] == pytest.approx(0.4)
+    assert means["collision", "collision base"] == pytest.approx(0.2)
     assert table.cells["collision", "backdoor"].why == "no backdoor is planted"
 
 

@@ -1,12 +1,13 @@
 """A trigger that opens a door."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 
+from assay.data.poisoning.drawing import drawn
 from assay.data.treatment import Records, Treatment, Workbench
 from assay.errors import DataError
 from assay.registry import register
@@ -22,9 +23,11 @@ class Backdoor(Treatment):
     some features at an extreme value. Inputs that nobody can change are left as they are.
     """
 
+    attacks: ClassVar[bool] = True
+    once: ClassVar[bool] = True
     name: Literal["backdoor"] = "backdoor"
     share: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the training records that is stamped; all of the other classes, where they are fewer."""
+    """Share of the training records that is stamped; the other classes must hold as many."""
     target: int = Field(default=0, ge=0)
     """The class that the trigger asks for."""
     size: int = Field(default=3, ge=1)
@@ -44,8 +47,9 @@ class Backdoor(Treatment):
     def apply(self, records: Records, bench: Workbench) -> Records:
         if self.target >= bench.classes:
             raise DataError(f"backdoor: target is {self.target}, and classes run from 0 to {bench.classes - 1}")
-        others = bench.generator.permutation(np.flatnonzero(records.y != self.target))
-        chosen = others[: round(self.share * len(records.y))]
+        others = np.flatnonzero(records.y != self.target)
+        among = f"of other classes than the target, {self.target}"
+        chosen = drawn(self.name, self.share, others, len(records.y), among=among, generator=bench.generator)
         x, y, tampered = records.x.copy(), records.y.copy(), records.tampered.copy()
         x[chosen] = self.stamp(x[chosen], bench.bounds)
         y[chosen] = self.target
@@ -56,7 +60,7 @@ class Backdoor(Treatment):
         """Records (n, ...) with the trigger on them.
 
         Raises:
-            DataError: they are texts, or the trigger does not fit on a record.
+            DataError: they are texts, the trigger does not fit on a record, or it stands at a bound that is infinite.
         """
         if bounds.padding or x.dtype.kind != "f":
             raise DataError("backdoor: a trigger is a square, a spike or a value, and texts have none; leave it out")
@@ -64,7 +68,13 @@ class Backdoor(Treatment):
         limit = bounds.high if self.extreme == "high" else bounds.low
         towards = original + self.strength * (limit.to(original) - original)
         where = torch.from_numpy(self._where(x.shape[1:], bounds))
-        return bounds.confine(torch.where(where, towards, original), original).numpy()
+        stamped = bounds.confine(torch.where(where, towards, original), original)
+        if not torch.isfinite(stamped).all():
+            raise DataError(
+                f"backdoor: the trigger stands at the {self.extreme} bound, which is infinite at some of its inputs; "
+                "give those inputs finite bounds, name other features, or take the other extreme"
+            )
+        return stamped.numpy()
 
     def _where(self, shape: tuple[int, ...], bounds: Bounds) -> np.ndarray:
         """Which inputs of a record of this shape the trigger covers, bool."""
@@ -72,6 +82,10 @@ class Backdoor(Treatment):
         if len(shape) == 1:
             covered[self._features(shape[0], bounds)] = True
             return covered
+        if self.features:
+            raise DataError(
+                f"backdoor: features is {self.features}, and only tables have features; images and signals take size"
+            )
         if self.size > min(shape[1:]):
             sides = " × ".join(str(side) for side in shape[1:])
             raise DataError(f"backdoor: size is {self.size}, and a record has {sides}; give a smaller one")

@@ -1,13 +1,14 @@
 """Poison whose labels are right."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from assay.data.poisoning.drawing import drawn
 from assay.data.treatment import Learnt, Records, Treatment, Workbench
 from assay.errors import DataError
 from assay.registry import Number, register
@@ -31,11 +32,13 @@ class FeatureCollision(Treatment):
     its plain ones, so that no step size depends on the units of the data. See arXiv:1804.00792.
     """
 
+    attacks: ClassVar[bool] = True
+    once: ClassVar[bool] = True
     name: Literal["feature_collision"] = "feature_collision"
     epsilon: Annotated[Number, Field(gt=0)]
     """Greatest change of one input of a poisoned record (L∞), in the units of the data."""
     share: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the training records that is poisoned; all of the base class, where they are fewer."""
+    """Share of the training records that is poisoned; the base class must hold as many."""
     base: int = Field(default=0, ge=0)
     """The class that the targets are to be taken for."""
     targets: int = Field(default=5, ge=1)
@@ -63,10 +66,13 @@ class FeatureCollision(Treatment):
                 "feature_collision: positions of words cannot be moved a little; give the texts embedding=encoder, "
                 "whose records are vectors, or leave it out"
             )
-        own = bench.generator.permutation(np.flatnonzero(records.y == self.base))
-        chosen = own[: round(self.share * len(records.y))]
-        if not len(chosen) or not len(bench.targets):
-            return records
+        if not len(bench.targets):
+            raise DataError(
+                f"feature_collision: no class but the base, {self.base}, has two records, of which one could be held "
+                "out to aim at; choose another base, or leave it out"
+            )
+        own, among = np.flatnonzero(records.y == self.base), f"of the base class, {self.base}"
+        chosen = drawn(self.name, self.share, own, len(records.y), among=among, generator=bench.generator)
         aims = bench.targets[np.arange(len(chosen)) % len(bench.targets)]
         x, tampered = records.x.copy(), records.tampered.copy()
         learnt = bench.fit(records)

@@ -1,18 +1,26 @@
 """Labels that are wrong."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
+from assay.data.poisoning.drawing import drawn
 from assay.data.treatment import Records, Treatment, Workbench
+from assay.errors import DataError
 from assay.registry import register
 
 
 @register("treatment")
 class LabelFlips(Treatment):
-    """Gives a share of the records, drawn without regard to what they hold, another label (Biggio et al. 2011)."""
+    """Gives a share of the records, drawn without regard to what they hold, another label (Biggio et al. 2011).
 
+    After another attack it draws among the records that are as they were given: a second flip of one record could
+    bring its true label back.
+    """
+
+    attacks: ClassVar[bool] = True
     name: Literal["label_flips"] = "label_flips"
     share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the training records that is flipped."""
@@ -23,7 +31,10 @@ class LabelFlips(Treatment):
         return False
 
     def apply(self, records: Records, bench: Workbench) -> Records:
-        chosen = bench.generator.permutation(len(records.y))[: round(self.share * len(records.y))]
+        if bench.classes < 2:
+            raise DataError("label_flips: there is 1 class, and a flip needs another label; leave label_flips out")
+        untouched, among = np.flatnonzero(~records.tampered), "that no attack has changed"
+        chosen = drawn(self.name, self.share, untouched, len(records.y), among=among, generator=bench.generator)
         y, tampered = records.y.copy(), records.tampered.copy()
         y[chosen] = (y[chosen] + bench.generator.integers(1, bench.classes, size=len(chosen))) % bench.classes
         tampered[chosen] = True

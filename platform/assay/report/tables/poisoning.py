@@ -77,6 +77,14 @@ _COLUMNS = (
         optional=True,
         meaning="share of the records aimed at that are taken for the attacker's class",
     ),
+    Evidence(
+        key="collision base",
+        title="Without the collision",
+        name="collision_base_rate",
+        better="lower",
+        optional=True,
+        meaning="share of those records that a model without poison or defence takes for that class anyhow",
+    ),
 )
 
 

@@ -1,0 +1,35 @@
+"""Which records an attacker writes into."""
+
+import numpy as np
+
+from assay.errors import DataError
+
+
+def drawn(
+    attack: str, share: float, candidates: np.ndarray, given: int, *, among: str, generator: np.random.Generator
+) -> np.ndarray:
+    """Positions of an exact share of all records, drawn from those that the attack may take.
+
+    Args:
+        attack: its name, for the error.
+        share: of the training records.
+        candidates: (m,) positions.
+        given: number of training records.
+        among: what the candidates are, in words.
+
+    Raises:
+        DataError: that share is no record, or more than there are candidates.
+    """
+    wanted = round(share * given)
+    if wanted < 1:
+        raise DataError(
+            f"{attack}: share is {share:g}, and of {given} training records that is none; "
+            f"a share of {1 / given:.2g} takes one"
+        )
+    if wanted > len(candidates):
+        raise DataError(
+            f"{attack}: share is {share:g}, which is {wanted} of {given} training records, and there are "
+            f"{len(candidates)} {among}; "
+            + (f"give a share of at most {len(candidates) / given:.2g}" if len(candidates) else "leave it out")
+        )
+    return generator.permutation(candidates)[:wanted]
