@@ -3,6 +3,7 @@
 python -m jobs.evaluate --model package.module:factory --weights model.safetensors --data file.npz
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,9 @@ def main(
     high: Annotated[float | None, typer.Option(help="Greatest valid input; taken from the data by default.")] = None,
     modality: Annotated[str, typer.Option(help="What a record is: tabular, image (channels, height, width) or signal (channels, samples).")] = "tabular",
     immutable: Annotated[str, typer.Option(metavar="NAMES", help="Features that nobody can change, as age,sex: attacks and certificates leave them alone.")] = "",
-    workers: Annotated[int, typer.Option(min=1, help="Ray workers that share the records under attack; 1 needs no Ray.")] = 1,
+    attacks: Annotated[str, typer.Option(metavar="NAMES", help="Attacks beyond the usual ones, as apgd,square,fab.")] = "",
+    records: Annotated[int | None, typer.Option(min=10, help="Records that are attacked and certified, stratified; all by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers, of one thread each, that share the records under attack; without a cluster 1 by default, which needs no Ray, else one a CPU.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,
     results: Annotated[str | None, typer.Option(help="Folder or URI; results/evaluate-WEIGHTS by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random starts and bootstrap draws.")] = 0,
@@ -38,12 +41,21 @@ def main(
 
         settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high, "modality": modality}
         name = f"evaluate-{Path(weights).stem}"
-        fixed = tuple(feature.strip() for feature in immutable.split(",") if feature.strip())
-        study = given_study(name, model=model, data=settings, threat=threat, immutable=fixed, seed=seed)
+        study = given_study(
+            name,
+            model=model,
+            data=settings,
+            threat=threat,
+            seed=seed,
+            immutable=_names(immutable),
+            attacks=_names(attacks),
+            records=records,
+        )
         store = Store(lasting(results, default=f"results/{name}"))
         datasets = load_datasets(study)
+        joins = bool(address or os.environ.get("RAY_ADDRESS"))
         with RayExecutor(address=address, workers=workers) as pool:
-            executor = Watched(pool if workers > 1 or address else LocalExecutor(), evaluating)
+            executor = Watched(pool if joins or (workers or 1) > 1 else LocalExecutor(), evaluating)
             record = evaluate_given(
                 study, datasets["given"], store, weights, environment=environment(), executor=executor
             )
@@ -51,6 +63,11 @@ def main(
         print_scorecards(study, store)
         console.print(f"{len(record.measurements)} measurements in {record.seconds:.1f} s")
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 if __name__ == "__main__":

@@ -423,3 +423,40 @@ def test_losses_agree_with_their_definitions() -> None:
         torch.testing.assert_close(entropy, row.exp().sum().log() - row[label])
         torch.testing.assert_close(deficit, max(row[other] for other in range(4) if other != label) - row[label])
     assert torch.equal(margin(logits, y) > 0, logits.argmax(1) != y)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "label"),
+    [
+        ("square", "square"),
+        ({"name": "square", "queries": 5000}, "square_5000"),
+        ({"name": "square", "window": 0.5}, "square_window0.5"),
+        ("apgd", "apgd_ce"),
+        ({"name": "apgd", "restarts": 5}, "apgd_ce_x5"),
+        ({"name": "apgd", "loss": "dlr", "steps": 100, "restarts": 5}, "apgd_dlr_100_x5"),
+        ("fab", "fab"),
+        ({"name": "fab", "steps": 100, "restarts": 5}, "fab_100_x5"),
+        ("deepfool", "deepfool"),
+        ({"name": "deepfool", "overshoot": 0.1, "rivals": 3}, "deepfool_overshoot0.1_rivals3"),
+    ],
+)
+def test_a_label_tells_settings_apart(chosen: object, label: str) -> None:
+    assert build("attack", chosen).label == label  # type: ignore[attr-defined]
+
+
+def test_a_network_that_its_records_do_not_reach_withstands_every_gradient() -> None:
+    class Cut(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.network(torch.bucketize(x, torch.tensor([0.5])).float())
+
+    x = torch.full((4, 2), 0.2)
+    model = Cut()
+    y = model(x).argmax(1)
+    for name in ("fgsm", "pgd"):
+        attack = build("attack", name)
+        assert isinstance(attack, Attack)
+        assert attack.run(model, x, y, unit_threat("linf", 0.1), seed=0).accuracy == 1

@@ -217,6 +217,33 @@ def test_a_record_near_its_boundary_gets_all_its_steps() -> None:
     assert len(seen.climbed) == 2 * 8
 
 
+class Understated(nn.Module):
+    """Answers as a network does, with a thousandth of its gradient."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.model(x)
+        return 1e-3 * logits + (0.999 * logits).detach()
+
+
+@both_norms
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_a_gradient_that_is_true_but_for_its_size_does_not_make_a_curve_give_up(
+    norm: Norm, loss: str, striped: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    """A run of its own at each radius looks at no size; the curve is within a point of it."""
+    model, x, y = striped
+    radii = [0.01, 0.03, 0.08] if norm == "linf" else [0.1, 0.3, 0.6]
+    warm, cold = (
+        PGD(loss=loss, warm_start=start).curve(Understated(model), x, y, in_norm(norm, UNIT), radii, seed=0)  # type: ignore[arg-type]
+        for start in (True, False)
+    )
+    assert all(warm[e].accuracy <= cold[e].accuracy + 0.01 for e in radii)
+
+
 def test_later_starts_are_random_at_every_radius() -> None:
     """At the record itself the loss is flat, so only a random start finds the way out."""
 

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay import seeds
 from assay.attacks.ascent import ascend, direction, heading, random_start
+from assay.attacks.expectation import Expectation
 from assay.attacks.fgsm import FGSM
 from assay.attacks.losses import cross_entropy
 from assay.attacks.pgd import PGD
@@ -320,3 +321,59 @@ def test_a_pass_forms_no_gradient_of_the_weights(unit: tuple[nn.Module, Tensor, 
             ascend(model, x, y, Threat(norm="linf", epsilon=0.1, bounds=UNIT), start=x, steps=2, step_size=0.1)
         products.append(operations.count)
     assert products[0] == products[1] > 0
+
+
+class Forgetful(nn.Module):
+    """Forgets half of what it is shown, in any mode."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(nn.functional.dropout(x, training=True))
+
+
+def test_a_record_that_a_random_network_once_got_wrong_is_attacked_to_the_end(
+    trained: nn.Module, wdbc: Dataset
+) -> None:
+    """As low as a run that never stops, on fresh draws; one that stops leaves records on the boundary."""
+    x, y = torch.from_numpy(wdbc.x[::3]), torch.from_numpy(wdbc.y[::3])
+    threat, model = Threat(norm="linf", epsilon=0.5, bounds=wdbc.bounds), Forgetful(trained).eval()
+    looked_at = Expectation(model, 8)
+    torch.manual_seed(0)
+    found = PGD(loss="margin").run(model, x, y, threat, seed=0, through=looked_at).x
+    never_stopped, _ = ascend(looked_at, x, y, threat, start=x, steps=20, step_size=0.0625, loss="margin")
+    stopped, _ = ascend(looked_at, x, y, threat, start=x, steps=20, step_size=0.0625, loss="margin", keep_fooled=True)
+
+    def fresh(points: Tensor) -> float:
+        with torch.no_grad():
+            return sum(float((model(points).argmax(1) == y).double().mean()) for _ in range(40)) / 40
+
+    assert fresh(found) <= fresh(never_stopped) + 0.03
+    assert fresh(found) < fresh(stopped) - 0.08
+
+
+class Shifted(nn.Module):
+    """Leans towards the second class."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) + torch.tensor([0.0, 3.0])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_record_that_fools_another_network_is_attacked_to_the_end_at_every_radius(
+    norm: Norm, trained: nn.Module, wdbc: Dataset
+) -> None:
+    """The other network's boundary lies nearer to one class than the judge's, so to rest there achieves nothing."""
+    x, y = torch.from_numpy(wdbc.x[::3]), torch.from_numpy(wdbc.y[::3])
+
+    radii = [0.1, 0.3, 0.5] if norm == "linf" else [0.5, 1.0, 2.0]
+    threat = Threat(norm=norm, epsilon=0.0, bounds=wdbc.bounds)
+    through = PGD(loss="margin").curve(trained, x, y, threat, radii, seed=0, through=Shifted(trained))
+    own = PGD(loss="margin").curve(trained, x, y, threat, radii, seed=0)
+    assert all(through[e].accuracy <= own[e].accuracy + 0.02 for e in radii)

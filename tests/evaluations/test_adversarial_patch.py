@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.adversarial_patch import AdversarialPatch
-from assay.evaluations.adversarial_patch import PatchRobustness
+from assay.evaluations.adversarial_patch import PatchRobustness, patch_beats_noise
 from assay.evaluations.base import Subject
 from assay.registry import build
 from assay.results import Measurement, judged
@@ -87,6 +87,25 @@ def test_an_optimiser_that_finds_nothing_is_named(make: Make, one: One) -> None:
     beside = one(found, "patch_accuracy", attack="adversarial_patch")
     assert any("the optimiser found nothing" in warning for warning in beside.warnings)
     assert not one(found, "patch_accuracy", attack="none").warnings
+
+
+@pytest.mark.parametrize(
+    ("hit", "blank", "verdict"),
+    [
+        (range(20), range(20), "pass"),  # nothing left to beat
+        (range(10), range(10), "warn"),
+        (range(14), range(10), "warn"),  # four of four: p = 0.06
+        (range(15), range(10), "pass"),  # five of five: p = 0.03
+        (range(5, 15), range(5), "warn"),  # ten of fifteen: p = 0.15
+        (range(5), range(20), "pass"),
+        ((), range(10), "warn"),
+        ((), (), "warn"),
+    ],
+)
+def test_a_patch_beats_noise_by_more_than_chance_or_has_nothing_to_beat(hit: Any, blank: Any, verdict: str) -> None:
+    fooled = [torch.isin(torch.arange(20), torch.tensor([*records])) for records in (hit, blank)]
+    check = patch_beats_noise(*fooled)
+    assert (check.verdict, check.figure) == (verdict, pytest.approx((len(hit) - len(blank)) / 20))
 
 
 def test_the_same_subject_is_patched_the_same_twice(make: Make) -> None:

@@ -1,6 +1,7 @@
 """Records that are attacked in pieces: the pieces are the same, and so is the result, whoever works on them."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from assay.attacks.base import Judged
+from assay.attacks.fgsm import FGSM
 from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
 from assay.data.base import Dataset
 from assay.evaluations import arena
-from assay.evaluations.arena import UNLIMITED, Arena, Curves, Strike
+from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, worst_case
 from assay.evaluations.base import Subject
 from assay.executors import LocalExecutor, Outcome
 
@@ -109,3 +112,84 @@ def test_an_attack_looks_through_the_network_it_is_given(make: Make, trained: nn
     found = field.curves(strikes)
     assert found["own"][0.3].fooled.sum() > found["astray"][0.3].fooled.sum()
     assert found["astray"][0.3].fooled.sum() <= (~field.right).sum()
+
+
+class Chance(nn.Module):
+    """Takes a record for the first class with a chance of 60 %, whatever it sees."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        right = (torch.rand(len(x)) < 0.6).float()[:, None]
+        return 4 * torch.cat([right, 1 - right], 1) + 0 * x[:, :2]
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_all_attacks_on_a_model_that_answers_at_random_are_judged_by_the_same_draws(make: Make, wdbc: Dataset) -> None:
+    about = {"low": wdbc.low, "high": wdbc.high}
+    subject = make(Chance(), wdbc.x[:40], np.arange(40) == 0, about=about, executor=Backwards())
+    field = replace(Arena.of(subject, norm="linf", epsilons=(0.1,), records=None), passes=64)
+    noise = Strike(attack=RandomNoise(samples=2), norm="linf", radii=(0.0, 0.1))
+    found = field.curves({"one": noise, "other": replace(noise, attack=PGD(steps=2))})
+    for radius in (0.0, 0.1):
+        assert torch.equal(found["one"][radius].fooled, found["other"][radius].fooled)
+        assert torch.equal(found["one"][radius].fooled, ~field.right)
+    assert field.clean > 0.8
+    assert worst_case(list(found.values()))[0.1].double().mean() < 0.2
+
+
+def test_numbers_that_are_none_are_not_right(make: Make) -> None:
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * torch.nan
+
+    field = Arena.of(make(Broken(), np.ones((10, 2)), np.arange(10) == 0), norm="linf", epsilons=(), records=None)
+    assert field.clean == 0.0
+
+
+def test_the_answer_at_zero_is_that_of_one_attack_and_counts_at_every_greater_radius() -> None:
+    def curve(*fooled: list[bool]) -> Curve:
+        return {
+            float(radius): Judged(fooled=torch.tensor(f), distance=torch.zeros(2), invalid=0)
+            for radius, f in enumerate(fooled)
+        }
+
+    found = worst_case([curve([True, False], [True, False]), curve([False, True], [False, True])])
+    assert {radius: fooled.tolist() for radius, fooled in found.items()} == {0.0: [True, False], 1.0: [True, True]}
+
+
+def test_every_network_is_back_on_its_device_after_the_journey(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
+    class Traveller(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.stations = trained, []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.stations.append("work")
+            return self.network(x)
+
+        def cpu(self) -> "Traveller":
+            self.stations.append("cpu")
+            return self
+
+        def to(self, device: torch.device) -> "Traveller":
+            self.stations.append(str(device))
+            return self
+
+    through = Traveller()
+    strike = Strike(attack=FGSM(), norm="linf", radii=(0.1,), through=through)
+    home = torch.device("cpu", 0)
+    ground(make, trained, wdbc, device=home).curves({"fgsm": strike})
+    assert (through.stations[0], through.stations[-1]) == ("cpu", str(home))
+
+
+def test_a_piece_is_given_its_own_records_as_a_copy(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
+    """What workers share lies in memory that nobody may write to."""
+
+    class Frozen(LocalExecutor):
+        def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
+            assert isinstance(shared.x, np.ndarray)
+            x, y = shared.x.copy(), shared.y.copy()
+            x.flags.writeable = y.flags.writeable = False
+            return super().map(fn, items, replace(shared, x=x, y=y))
+
+    alone = ground(make, trained, wdbc).curves(STRIKES)
+    assert same(alone, ground(make, trained, wdbc, executor=Frozen()).curves(STRIKES))

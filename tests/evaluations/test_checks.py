@@ -122,6 +122,48 @@ def test_train_mode_is_caught(subject: Callable[..., Subject], trained: nn.Modul
     assert raised(measure(subject(trained), steps=20, training=True)) == {"train_mode"}
 
 
+def test_a_model_that_answers_at_random_is_clean_at_zero_as_an_honest_one_is(
+    subject: Callable[..., Subject], trained: nn.Module, one: One
+) -> None:
+    """Over single draws it would not be: a union over attacks counts the unlucky draws of each."""
+    found = measure(subject(Before(lambda x: nn.functional.dropout(x, 0.5, training=True), trained)), steps=5)
+    clean = one(found, "check.clean_at_zero")
+    assert (clean.value, clean.conditions["verdict"]) == (0.0, "pass")
+    single = {m.value for m in found if m.name == "robust_accuracy" and m.conditions["epsilon"] == 0}
+    worst = one(found, "worst_case_accuracy", epsilon=0.0)
+    assert single == {worst.value}
+    assert worst.conditions["judged_by"] == "the mean of 16 passes"
+    assert not any(m.name == "check.certified_is_never_fooled" for m in found)
+
+
+def test_the_statistics_of_a_model_that_was_left_in_training_do_not_move(
+    subject: Callable[..., Subject], trained: nn.Module
+) -> None:
+    norm = nn.BatchNorm1d(30)
+    model = nn.Sequential(norm, trained)
+    given = subject(model)
+    used = measure(given)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    left = measure(given, training=True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(layer.training for layer in model.modules())
+    assert "train_mode" in raised(left)
+    assert [m.value for m in left if m.name == "worst_case_accuracy"] == [
+        m.value for m in used if m.name == "worst_case_accuracy"
+    ]
+
+
+def test_nothing_is_certified_of_a_model_that_answers_at_random(
+    subject: Callable[..., Subject], trained: nn.Module
+) -> None:
+    given = subject(Before(lambda x: nn.functional.dropout(x, 0.5, training=True), trained).eval())
+    for m in judged(Certificates(epsilons=(0.1,)).measure(given)):
+        assert (m.status, m.warnings) == (
+            "not_applicable",
+            ("the model answers at random, so a bound of one answer holds for no other",),
+        )
+
+
 def test_an_attack_without_enough_steps_is_caught(waves: Subject) -> None:
     # One step of 1.5 leaps over the trough; a random start falls into it one time in three.
     assert "step_doubling" in raised(measure(waves, epsilons=(1.5,), steps=1))
@@ -212,9 +254,11 @@ def some(count: int) -> Tensor:
 @pytest.mark.parametrize(
     ("check", "verdict", "figure"),
     [
-        (checks.clean_at_zero(0.9, [0.9, 0.9]), "pass", 0.0),
-        (checks.clean_at_zero(0.9, [0.9, 0.8]), "fail", 0.1),
-        (checks.clean_at_zero(0.8, [0.8, 0.9]), "fail", 0.1),
+        (checks.clean_at_zero(0.9, [0.9, 0.9], records=100), "pass", 0.0),
+        (checks.clean_at_zero(0.9, [0.9, 0.89], records=100), "pass", 0.01),
+        (checks.clean_at_zero(0.9, [0.91, 0.89], records=100), "fail", 0.02),
+        (checks.clean_at_zero(0.9, [0.9, 0.8], records=100), "fail", 0.1),
+        (checks.clean_at_zero(0.8, [0.8, 0.9], records=100), "fail", 0.1),
         (checks.monotone("fgsm", [0.9, 0.5, 0.1]), "pass", 0.0),
         (checks.monotone("fgsm", [0.9, 0.5, 0.505]), "pass", 0.005),
         (checks.monotone("fgsm", [0.9, 0.5, 0.6, 0.4]), "warn", 0.1),
@@ -287,7 +331,7 @@ def test_every_verdict_can_be_stored_whatever_the_model_answers() -> None:
 
     x, y = torch.ones(3, 2), torch.zeros(3, dtype=torch.long)
     rows = [check.measurement() for check in checks.model_behaviour(Endless().eval(), x, y)]
-    assert len(rows) == 5
+    assert len(rows) == 4
 
 
 def test_a_certificate_that_holds_with_confidence_may_be_refuted_by_chance_and_no_more() -> None:
@@ -383,6 +427,22 @@ def test_steps_that_cannot_cross_the_ball_are_seen_in_where_the_attack_stops(nor
         assert found["step_size"].figure == gain
         if bias == 9.0 or gain:
             assert found["boundary_reached"].figure == pytest.approx(min(relative_step, 1.0), abs=0.05)
+
+
+def test_one_input_at_the_edge_does_not_hide_that_the_others_are_not() -> None:
+    x, y = torch.full((4, 4), 0.5), torch.zeros(4, dtype=torch.long)
+
+    class Lame(PGD):
+        def perturb(self, model: nn.Module, x: Tensor, *_: object) -> Tensor:
+            return x + torch.tensor([0.5, 0.01, 0.01, 0.0])
+
+    model = nn.Linear(4, 2)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.copy_(torch.tensor([9.0, 0.0]))
+    threat = replace(BALL, bounds=Bounds(low=torch.zeros(4), high=torch.ones(4)))
+    (reached, _) = checks.steps_cross_the_ball(Lame(), model, x, y, threat, seed=0)
+    assert (reached.figure, reached.verdict) == (pytest.approx(0.52 / 1.5), "warn")
 
 
 def test_how_far_an_attack_may_go_is_what_the_bounds_leave() -> None:

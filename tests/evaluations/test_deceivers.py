@@ -95,6 +95,18 @@ def probabilities(network: nn.Module, data: Dataset) -> nn.Module:
     return nn.Sequential(network, nn.Softmax(1))
 
 
+def certain(network: nn.Module, data: Dataset) -> nn.Module:
+    return nn.Sequential(network, Behind(lambda logits: 1000 * logits, nn.Softmax(1)))
+
+
+def shattering(network: nn.Module, data: Dataset) -> nn.Module:
+    return Behind(lambda x: x + 0.02 * torch.sin(500 * x), network)
+
+
+def flooring(network: nn.Module, data: Dataset) -> nn.Module:
+    return Behind(lambda x: 0.5 * torch.div(x + 0.25, 0.5, rounding_mode="floor"), network)
+
+
 def of_the_batch(network: nn.Module, data: Dataset) -> nn.Module:
     return Behind(normalised, network)
 
@@ -136,6 +148,9 @@ def test_the_network_behind_the_deceivers_is_accused_of_nothing(measure: Callabl
         (randomised, {"randomised_forward"}),
         (of_the_batch, {"batch_dependence"}),
         (distilled, {"gradient_masking"}),
+        (certain, {"probability_outputs"}),
+        (shattering, {"black_box_against_white_box"}),
+        (flooring, {"zero_gradients", "unbounded_attack"}),
     ],
 )
 def test_a_deceiver_is_caught(
@@ -168,6 +183,31 @@ def test_the_answer_to_a_deceiver_takes_points_and_both_figures_stand(  # noqa: 
     assert any("called for" in w for m in found if m.name == "worst_case_accuracy" for w in m.warnings) == (
         answer != "pgd_margin"
     )
+
+
+@pytest.mark.parametrize(
+    ("deceive", "answer", "points"),
+    [
+        (quantising, "pgd_straight_through", 5),
+        (certain, "pgd_logarithm", 1),
+        (shattering, "pgd_smoothed_input", 3),
+        (flooring, "pgd_straight_through", 5),
+    ],
+)
+def test_the_answer_leaves_no_more_than_the_network_underneath_has(
+    deceive: Callable[[nn.Module, Dataset], nn.Module],
+    answer: str,
+    points: float,
+    measure: Callable[..., list[Measurement]],
+    one: One,
+) -> None:
+    """Rounding does change what can be reached, for better or worse; all else hides a network and nothing more."""
+    underneath = one(measure(honest), "robust_accuracy", attack="pgd_margin", epsilon=EPSILON).value
+    found = measure(deceive)
+    shown = one(found, "robust_accuracy", attack="pgd_margin", epsilon=EPSILON).value
+    answered = one(found, "robust_accuracy", attack=answer, epsilon=EPSILON).value
+    assert 100 * (answered - underneath) <= points
+    assert shown > underneath + 0.2
 
 
 def test_steps_that_are_too_small_are_caught_and_answered(measure: Callable[..., list[Measurement]], one: One) -> None:

@@ -7,8 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from assay.attacks.adaptive import Answer
+from assay.attacks.base import Attack
+from assay.attacks.fgsm import FGSM
+from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
 from assay.errors import SpecError
+from assay.evaluations import robustness
 from assay.evaluations.arena import worst_case
 from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
@@ -178,6 +183,10 @@ def test_a_model_that_answers_nan_is_never_robust(make: Make, one: One) -> None:
     _, x, y = threshold_model()
     found = judged(Robustness(epsilons=(0.1,), steps=3, carlini_wagner=QUICK).measure(make(Broken(), x, y)))
     assert {m.value for m in found if m.name in ("worst_case_accuracy", "robust_accuracy")} == {0.0}
+    for name in ("success", "median_distance", "tenth_percentile_distance"):
+        assert one(found, f"carlini_wagner_{name}").warnings == (
+            "the model classifies no record correctly to begin with",
+        )
     assert one(found, "check.finite_outputs").conditions["verdict"] == "fail"
 
 
@@ -226,3 +235,99 @@ def test_attacks_that_cannot_be_asked_for_are_refused(settings: dict[str, object
 def test_a_radius_that_is_no_number_of_at_least_zero_is_refused(epsilon: float) -> None:
     with pytest.raises(SpecError, match="epsilons"):
         build("evaluation", {"name": "robustness", "epsilons": (epsilon,)})
+
+
+class Rounded(nn.Module):
+    """Hides every gradient from whoever would follow one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network, *_ = threshold_model()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(torch.round(8 * x) / 8)
+
+
+def test_an_attack_does_not_silence_an_answer_of_the_same_name_and_other_settings(
+    make: Make, one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_that_name(*_: object, **__: object) -> list[Answer]:
+        known = [("fgsm", FGSM(loss="margin"), None), ("seen", FGSM(), None), ("bridged", FGSM(), Rounded())]
+        return [
+            Answer(label=label, attack=attack, through=through, because=("zero_gradients",))
+            for label, attack, through in known
+        ]
+
+    monkeypatch.setattr(robustness, "answers", of_that_name)
+    _, x, y = threshold_model()
+    found = judged(Robustness(epsilons=(0.3,), steps=3, carlini_wagner=QUICK).measure(make(Rounded(), x, y)))
+    losses = {
+        name: one(found, "robust_accuracy", attack=name, epsilon=0.3).conditions["loss"]
+        for name in ("fgsm", "fgsm_adaptive", "bridged")
+    }
+    assert losses == {"fgsm": "cross_entropy", "fgsm_adaptive": "margin", "bridged": "cross_entropy"}
+    attacks = one(found, "worst_case_accuracy", epsilon=0.3).conditions["attacks"]
+    assert attacks[-2:] == ["fgsm_adaptive", "bridged"]
+    assert "seen" not in attacks
+
+
+def test_an_answer_that_cannot_be_run_is_a_row_and_the_rest_stands(
+    make: Make, one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(Attack):
+        def perturb(self, *_: object) -> Tensor:
+            raise RuntimeError("no stand-in will do")
+
+    def both(*_: object, **__: object) -> list[Answer]:
+        given = {"through": None, "because": ("zero_gradients",)}
+        return [
+            Answer(label="refusing", attack=Refusing(name="refusing"), **given),
+            Answer(label="longer", attack=PGD(steps=7), **given),
+        ]
+
+    monkeypatch.setattr(robustness, "answers", both)
+    _, x, y = threshold_model()
+    found = judged(Robustness(epsilons=(0.3,), steps=3, carlini_wagner=QUICK).measure(make(Rounded(), x, y)))
+    lost = [m for m in found if m.conditions.get("attack") == "refusing"]
+    assert {(m.status, m.conditions["epsilon"]) for m in lost} == {("failed", 0.0), ("failed", 0.3)}
+    assert all("RuntimeError: no stand-in will do" in m.warnings[0] for m in lost)
+    worst = one(found, "worst_case_accuracy", epsilon=0.3).conditions["attacks"]
+    assert "longer" in worst
+    assert "refusing" not in worst
+
+
+def test_a_stand_in_that_cannot_be_made_is_a_row_and_the_rest_stands(
+    make: Make, one: One, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: object, **__: object) -> list[Answer]:
+        raise TypeError("this model cannot be copied")
+
+    monkeypatch.setattr(robustness, "answers", nothing)
+    _, x, y = threshold_model()
+    found = judged(Robustness(epsilons=(0.3,), steps=3, carlini_wagner=QUICK).measure(make(Rounded(), x, y)))
+    lost = one(found, "robust_accuracy", attack="adaptive", epsilon=0.3)
+    assert (lost.status, "this model cannot be copied" in lost.warnings[0]) == ("failed", True)
+    assert "square" in one(found, "worst_case_accuracy", epsilon=0.3).conditions["attacks"]
+
+
+def test_the_figures_of_a_random_model_do_not_hang_on_who_drew_before(make: Make) -> None:
+    class Noisy(Rounded):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.network(x + 0.2 * torch.randn_like(x))
+
+    _, x, y = threshold_model()
+    asked, subject = Robustness(epsilons=(0.2,), steps=3, carlini_wagner=QUICK, samples=4), make(Noisy(), x, y)
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found.append(repr(asked.measure(subject)))
+        assert torch.equal(torch.rand(1), torch.rand(1, generator=torch.Generator().manual_seed(seed)))
+    assert found[0] == found[1]
+
+
+def test_only_steps_that_may_be_too_small_are_looked_at_again(make: Make) -> None:
+    model, x, y = threshold_model()
+    attacks = ({"name": "pgd", "steps": 7, "restarts": 2}, {"name": "pgd", "relative_step": 0.5})
+    found = judged(Robustness(epsilons=(0.2,), carlini_wagner=QUICK, attacks=attacks).measure(make(model, x, y)))
+    looked_at = {m.conditions["attack"] for m in found if m.name == "check.step_size"}
+    assert looked_at == {"pgd_cross_entropy", "pgd_margin", "pgd_step0.5"}

@@ -2,14 +2,16 @@
 
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from assay.executors import LocalExecutor, Outcome
 from assay.study.store import Store
 from jobs.console import run
 from jobs.evaluate import main
@@ -118,3 +120,64 @@ def test_a_pickled_file_is_never_executed(evaluate: Evaluate, tmp_path: Path) ->
     assert evaluate(data=str(tmp_path / "bad.npz"))[0] == 2
     assert evaluate(weights=str(tmp_path / "bad.safetensors"))[0] == 2
     assert not witness.exists()
+
+
+def _nothing(item: int, shared: int) -> None:
+    """What a worker may be given to do."""
+
+
+class _Pool(LocalExecutor):
+    """In the place of a pool of Ray; keeps what it was asked for."""
+
+    asked: ClassVar[list[dict[str, object]]] = []
+    used: ClassVar[int] = 0
+
+    def __init__(self, **settings: object) -> None:
+        type(self).asked.append(settings)
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, *args: Any) -> Iterator[Outcome]:
+        type(self).used += 1
+        return super().map(*args)
+
+
+@pytest.mark.parametrize(
+    ("options", "cluster", "workers", "on_ray"),
+    [
+        ({}, "", None, False),
+        ({"workers": "1"}, "", 1, False),
+        ({"workers": "2"}, "", 2, True),
+        ({"address": "10.0.0.1:6379"}, "", None, True),
+        ({}, "10.0.0.1:6379", None, True),
+        ({"workers": "1"}, "10.0.0.1:6379", 1, True),
+    ],
+)
+def test_a_cluster_that_is_named_is_used_with_all_its_processors_unless_said_otherwise(  # noqa: PLR0917
+    options: dict[str, str],
+    cluster: str,
+    workers: int | None,
+    on_ray: bool,
+    evaluate: Evaluate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("assay.cluster.executor.RayExecutor", _Pool)
+    monkeypatch.setattr(_Pool, "asked", [])
+    monkeypatch.setattr(_Pool, "used", 0)
+    monkeypatch.setattr("assay.study.given.ask", lambda _, subject: list(subject.executor.map(_nothing, [0], 0)) and [])
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    assert evaluate(**options)[0] == 0
+    assert _Pool.asked == [{"address": options.get("address"), "workers": workers}]
+    assert bool(_Pool.used) == on_ray
+
+
+def test_further_attacks_and_fewer_records(given: Path, evaluate: Evaluate) -> None:
+    code, said = evaluate(threat="linf:0.05", attacks="apgd, transfer", records="20")
+    assert code == 0, said
+    frame = Store(str(given / "out")).frame()
+    robust = frame[frame["name"] == "robust_accuracy"]
+    assert {"apgd_ce", "transfer"} <= {conditions["attack"] for conditions in robust["conditions"]}
+    assert set(robust[robust["status"] == "measured"]["n"]) == {20}

@@ -4,11 +4,13 @@ Each looks at the model through a stand-in with the same answers and a useful ba
 judged on the model itself. "On Adaptive Attacks to Adversarial Example Defenses", arXiv:2002.08347.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from assay.attacks.base import Attack
 from assay.attacks.expectation import Expectation
@@ -19,12 +21,16 @@ from assay.registry import build
 
 BLINDED = frozenset({"zero_gradients", "unbounded_attack", "black_box_against_white_box"})
 """Rules that fire where gradients lead nowhere."""
+SHATTERED = frozenset({"black_box_against_white_box"})
+"""Rules that fire where gradients are there, and lead astray."""
 SATURATED = frozenset({"gradient_masking"})
 """Rules that fire where cross-entropy hides what a margin shows."""
 RANDOM = frozenset({"randomised_forward"})
 PROBABILITIES = frozenset({"probability_outputs"})
 UNFINISHED = frozenset({"step_doubling", "step_size", "boundary_reached", "monotone_in_epsilon"})
 """Rules that fire where an attack stopped too early."""
+_SHAKEN = 0.05
+"""Noise that averages over what shatters a gradient, as a share of each input's own spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +46,61 @@ class Answer:
 
 
 class LogProbabilities(nn.Module):
-    """Logits of a model that returns probabilities: their logarithm, which a softmax leaves as they are."""
+    """Logits of a model that returns probabilities: their logarithm, which a softmax leaves as they are.
+
+    Where the probabilities are what a softmax returned, it is taken of the logits, so nothing is lost to rounding.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        said = self.model(x)
-        return said.clamp_min(torch.finfo(said.dtype).tiny).log()
+        with _LastSoftmax() as softmax:
+            said = self.model(x)
+        if softmax.value is said and softmax.logits is not None:
+            return softmax.logits.log_softmax(1)
+        # No logarithm of 0, and a slope there that is steep, but not 0.
+        limits = torch.finfo(said.dtype)
+        steep = (said + (said.clamp_min(limits.eps) - said).detach()).log()
+        return steep + (said.clamp_min(limits.tiny).log() - steep).detach()
+
+
+class _LastSoftmax(TorchFunctionMode):
+    """Within it, the last softmax over classes: what it was given and what it returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits: Tensor | None = None
+        self.value: Tensor | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        value = func(*args, **kwargs)
+        softmax = args and getattr(func, "__name__", "") in ("softmax", "special_softmax")
+        if softmax and value.dim() == 2 and (args[1] if len(args) > 1 else kwargs.get("dim")) in (1, -1):
+            self.logits, self.value = args[0].to(value.dtype), value
+        return value
+
+
+class NearBy(nn.Module):
+    """A model whose inputs are shaken: averaged over many passes, its gradient is that of the model at large.
+
+    Args:
+        model: the suspect.
+        spread: (...) standard deviation of the noise, broadcasts to one record.
+    """
+
+    def __init__(self, model: nn.Module, spread: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.spread: Tensor
+        self.register_buffer("spread", spread)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x + self.spread.to(x) * torch.randn_like(x))
 
 
 def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int, samples: int) -> list[Answer]:
@@ -63,9 +115,12 @@ def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int,
     """
     raised, stand_in = frozenset(raised), _stand_in(raised, model, x, samples)
     margin = PGD(steps=steps, loss="margin")
+    thorough = PGD(steps=5 * steps, loss="margin", restarts=5, warm_start=False)
+    smooth = Expectation(NearBy(model if stand_in is None else stand_in[1], _SHAKEN * x.std(0, correction=0)), samples)
     possible: list[tuple[str, Attack, nn.Module | None, frozenset[str]]] = [
         ("pgd_margin", margin, None, SATURATED),
-        ("pgd_long", PGD(steps=5 * steps, loss="margin", restarts=5), None, UNFINISHED),
+        ("pgd_smoothed_input", PGD(steps=2 * steps, loss="margin", momentum=1.0), smooth, SHATTERED),
+        ("pgd_long", thorough, None, UNFINISHED | SHATTERED),
         ("square", _attack("square"), None, BLINDED | SATURATED),
     ]
     if stand_in is not None:
@@ -80,13 +135,13 @@ def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int,
 
 def _stand_in(raised: Collection[str], model: nn.Module, x: Tensor, samples: int) -> tuple[str, nn.Module] | None:
     """What the suspicions make of the model, and its name; None where that is no other than the model itself."""
-    seen, made = model, []
+    # The logarithm first: it must see what the model's own softmax returned, before anything is made of that.
+    seen: nn.Module = LogProbabilities(model) if PROBABILITIES & set(raised) else model
+    made = [] if seen is model else ["logarithm"]
     if BLINDED & set(raised):
-        bridged = straight_through(model, x)
-        if not _same_gradient(model, bridged, x):
-            seen, made = bridged, ["straight_through"]
-    if PROBABILITIES & set(raised):
-        seen, made = LogProbabilities(seen), [*made, "logarithm"]
+        bridged = straight_through(seen, x)
+        if not _same_gradient(seen, bridged, x):
+            seen, made = bridged, ["straight_through", *made]
     if RANDOM & set(raised):
         seen, made = Expectation(seen, samples), [*made, "expectation"]
     return ("_".join(made), seen) if made else None

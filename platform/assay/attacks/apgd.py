@@ -34,7 +34,8 @@ class APGD(SurvivorAttack):
 
     @property
     def label(self) -> str:
-        return f"{self.name}_{_SHORT[self.loss]}"
+        name, *changed = self._labelled(steps="", restarts="x").split("_")
+        return "_".join([name, _SHORT[self.loss], *changed])
 
     def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         found, rows = x.clone(), torch.arange(len(x), device=x.device)

@@ -1,11 +1,13 @@
 """Gradient ascent inside a threat model: what PGD, its curves and adversarial training are made of."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from assay.attacks.gradients import input_gradient
 from assay.attacks.losses import LOSSES, LossName, misclassified
 from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
@@ -32,7 +34,7 @@ def slope(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Slope:
     with torch.enable_grad():
         logits = model(point)
         losses = climbed(logits, y)
-        (gradient,) = torch.autograd.grad(losses.sum(), point)
+    gradient = input_gradient(losses, point)
     return Slope(logits.detach(), losses.detach(), gradient.nan_to_num())
 
 
@@ -80,6 +82,41 @@ def ascend(
         current = threat.project(current + step_size * direction(gradient, threat), x)
     reached[rows] = current
     return reached, fooled
+
+
+def summit(  # noqa: PLR0917
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    start: Tensor,
+    sizes: Sequence[float],
+    loss: Loss,
+    momentum: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Climb the loss to the end, whether a record is fooled on the way or not.
+
+    For networks that answer at random, where one lucky pass is no proof, or that are not the ones to be fooled.
+
+    Args:
+        sizes: of the steps.
+
+    Returns:
+        Of each record the iterate of the highest loss, (n, ...), and that loss, (n,): infinite where the network
+        answered with no finite number.
+    """
+    current, drift = start.detach().clone(), None
+    best, height = current.clone(), torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
+    for size in (*sizes, None):
+        logits, losses, gradient = slope(model, current, y, loss)
+        losses = losses.masked_fill(~logits.isfinite().all(1), math.inf).to(height)
+        better = losses > height
+        best[better], height[better] = current[better], losses[better]
+        if size is not None:
+            if momentum:
+                gradient = drift = heading(gradient, drift, momentum)
+            current = threat.project(current + size * direction(gradient, threat), x)
+    return best, height
 
 
 def heading(gradient: Tensor, drift: Tensor | None, momentum: float) -> Tensor:

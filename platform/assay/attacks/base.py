@@ -1,13 +1,15 @@
 """The verifying wrapper: an attack proposes records, and this judges them. No attack reports its own success."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from assay import seeds
+from assay.attacks.curve import answers_alike
 from assay.attacks.losses import misclassified
 from assay.models.batches import places
 from assay.registry import Method
@@ -57,6 +59,12 @@ class Attack(Method):
         """What a table calls it, settings that make it another attack included."""
         return self.name
 
+    def _labelled(self, **short: str) -> str:
+        """The name, and of each of these fields that is not as usual what it is called and its value, in this order."""
+        usual = type(self).model_fields
+        changed = {field: getattr(self, field) for field in short if getattr(self, field) != usual[field].default}
+        return "_".join([self.name, *(f"{short[field]}{value:g}" for field, value in changed.items())])
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         """Propose perturbed records, (n, ...). What lies outside the threat model is projected back."""
         raise NotImplementedError
@@ -75,6 +83,13 @@ class Attack(Method):
             yield from (found for _ in epsilons)
         else:
             yield from (self.perturb(model, x, y, threat.at(epsilon), draw) for epsilon in epsilons)
+
+    def relentless(self) -> "Attack":
+        """The same attack, for a network other than the one that is judged: it does not rest where that is fooled.
+
+        What only just fools a surrogate, or fooled one of many random answers, need not fool the judge.
+        """
+        return self
 
     @final
     def run(
@@ -158,7 +173,10 @@ class Attack(Method):
                     network.eval()
                 draw = Draw(seeds.stream(seed, "attack", self.name, number), total=len(x[place]))
                 epsilons = [capped.epsilon for capped in threats.values() if capped.epsilon > 0]
-                proposals = self._proposals(networks[-1], x[place], y[place], threat, epsilons, draw=draw)
+                # A radius at a time: what fools another network is no reason to leave a record alone at larger radii.
+                alike = through is None or (not self.needs_surrogate and answers_alike(model, x[place], through))
+                propose = self.perturb_curve if alike else partial(Attack.perturb_curve, self.relentless())
+                proposals = _proposals(propose, networks[-1], x[place], y[place], threat, epsilons, draw)
                 yield {
                     radius: judge(model, x[place], y[place], next(proposals) if radius > 0 else x[place], capped)
                     for radius, capped in threats.items()
@@ -167,19 +185,24 @@ class Attack(Method):
             for layer, training in modes.items():
                 layer.training = training
 
-    def _proposals(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], *, draw: Draw
-    ) -> Iterator[Tensor]:
-        """What the author's code makes of copies: the records and labels that it is judged by stay out of its reach."""
-        try:
-            yield from (
-                found.detach() for found in self.perturb_curve(model, x.clone(), y.clone(), threat, epsilons, draw)
-            )
-        except (RuntimeError, IndexError, ValueError):
-            # Most often the model's output is not what an attack can climb: say so in words.
-            with torch.no_grad():
-                _check_logits(model(x), y)
-            raise
+
+def _proposals(  # noqa: PLR0917
+    propose: Callable[..., Iterator[Tensor]],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    epsilons: Sequence[float],
+    draw: Draw,
+) -> Iterator[Tensor]:
+    """What the author's code makes of copies: the records and labels that it is judged by stay out of its reach."""
+    try:
+        yield from (found.detach() for found in propose(model, x.clone(), y.clone(), threat, epsilons, draw))
+    except (RuntimeError, IndexError, ValueError):
+        # Most often the model's output is not what an attack can climb: say so in words.
+        with torch.no_grad():
+            _check_logits(model(x), y)
+        raise
 
 
 @torch.no_grad()

@@ -7,6 +7,9 @@ loss rose ``SLACK`` times as steeply as it does: the first-order bound that Fran
 "Revisiting Frank-Wolfe"). Until then it has as many steps as a run of its own has. Later starts are random at each
 radius.
 
+A gradient may be true in direction and false in size, which plain PGD does not notice. So the slope is measured by what
+the steps so far have changed: where that is more than the gradient promised, the bound grows as much.
+
 One minimal-norm run for all radii (FMN, Pintor et al. 2021, arXiv:2102.12827) would say nothing of a record at a radius
 at which it was never attacked.
 """
@@ -28,6 +31,8 @@ LEAST = 2
 """Steps that every survivor takes at every radius."""
 SLACK = 4.0
 """How many times as steep as it is the loss may turn out to be."""
+_ROUNDING = 16
+"""Units in the last place of the largest logit by which a lead may change for no reason."""
 _CACHED = 2**17
 """Entries of the records that a processor takes at once: their activations then stay near it."""
 
@@ -43,6 +48,8 @@ class _Climbers(NamedTuple):
     """(m,) labels."""
     current: Tensor
     """(m, ...) where they stand."""
+    understated: Tensor
+    """(m,) by what factor, of at least 1, the lead has changed more than its gradient promised, at most."""
 
     def where(self, going: Tensor) -> "_Climbers":
         return _Climbers(*(kept[going] for kept in self))
@@ -115,7 +122,7 @@ def warm_curve(
             else:
                 start = random_start(origin, threat, draw.of(rows))
                 sizes = [relative_step * threat.epsilon / steps] * steps
-            at = _Climbers(rows, origin, y[rows], start.to(memory_format=layout))
+            at = _Climbers(rows, origin, y[rows], start.to(memory_format=layout), torch.ones_like(found.losses[rows]))
             _climb(model, at, threat, found, sizes, loss=loss, momentum=momentum)
         last = threat.epsilon
         yield found.x.clone()
@@ -132,38 +139,72 @@ def _climb(
     momentum: float,
 ) -> None:
     """Take steps of these sizes, each record until it is fooled or hopeless, and keep what is found."""
-    drift = None
+    drift: Tensor | None = None
+    before: Tensor | None = None
+    promised = torch.zeros_like(at.understated)
     for step in range(len(sizes) + 1):
         here = _slope(model, at.current, at.y, loss)
+        lead = _lead(here, at.y, loss)
+        if before is not None:
+            rounding = _ROUNDING * torch.finfo(here.logits.dtype).eps * here.logits.abs().amax(1)
+            changed = ((lead.values - before).abs() - rounding).clamp_min(0)
+            at = at._replace(understated=_understated(at.understated, changed, promised))
         fooled = misclassified(here.logits, at.y)
         found.update(at.rows, at.current, here.losses, fooled)
         if step == len(sizes):
             return
         going = ~fooled
         if step >= LEAST:
-            going &= ~_hopeless(here, at, threat, loss)
+            going &= ~_hopeless(here.gradient, lead, at, threat)
         gradient = here.gradient
         if not bool(going.all()):
-            at, gradient = at.where(going), gradient[going]
+            at, gradient, lead = at.where(going), gradient[going], _Lead(*(kept[going] for kept in lead))
             drift = None if drift is None else drift[going]
             if not len(at.rows):
                 return
+        way = gradient
         if momentum:
-            gradient = drift = heading(gradient, drift, momentum)
-        at = at._replace(current=threat.project(at.current + sizes[step] * direction(gradient, threat), at.x))
+            way = drift = heading(gradient, drift, momentum)
+        moved = threat.project(at.current + sizes[step] * direction(way, threat), at.x)
+        before, promised = lead.values, lead.steepness * (gradient * (moved - at.current)).flatten(1).sum(1).abs()
+        at = at._replace(current=moved)
 
 
-def _hopeless(here: Slope, at: _Climbers, threat: Threat, loss: LossName) -> Tensor:
-    """Where no allowed record would be fooled even on a slope that is ``SLACK`` times as steep, (n,) bool.
+class _Lead(NamedTuple):
+    """What is above 0 exactly where a record is fooled, and does not saturate."""
+
+    values: Tensor
+    """(m,)."""
+    steepness: Tensor
+    """(m,) its slope, as a multiple of the slope of what is climbed."""
+
+
+def _lead(here: Slope, y: Tensor, loss: LossName) -> _Lead:
+    """The loss itself, or of cross-entropy the margin."""
+    if loss != "cross_entropy":
+        return _Lead(here.losses, torch.ones_like(here.losses))
+    # Its gradient is that of the logits' differences times the probability of being wrong.
+    wrong = here.logits.softmax(1).scatter(1, y[:, None], 0.0).sum(1)
+    return _Lead(margin(here.logits, y), 1 / wrong)
+
+
+def _understated(so_far: Tensor, change: Tensor, promised: Tensor) -> Tensor:
+    """By what factor leads have changed more than was promised, both (m,) and at least 0, after one more step.
+
+    At least what holds of all records together: one on which a step led nowhere says nothing of its own slope.
+    """
+    together = change.sum() / promised.sum()
+    each = torch.maximum(so_far, (change / promised).nan_to_num(nan=1.0, posinf=torch.inf).to(so_far))
+    return torch.maximum(each, together.nan_to_num(nan=1.0, posinf=torch.inf).to(so_far))
+
+
+def _hopeless(gradient: Tensor, lead: _Lead, at: _Climbers, threat: Threat) -> Tensor:
+    """Where no allowed record would be fooled even on a slope that is ``SLACK`` times as steep, (m,) bool.
 
     What is not known (a slope of 0 by 0) is not hopeless.
     """
-    rise = SLACK * _greatest_rise(here.gradient, at, threat)
-    if loss == "cross_entropy":
-        # Its gradient is that of the logits' differences times the probability of being wrong.
-        wrong = here.logits.softmax(1).scatter(1, at.y[:, None], 0.0).sum(1)
-        return rise / wrong < -margin(here.logits, at.y)
-    return rise < -here.losses
+    rise = SLACK * at.understated * lead.steepness * _greatest_rise(gradient, at, threat)
+    return rise < -lead.values
 
 
 def _greatest_rise(gradient: Tensor, at: _Climbers, threat: Threat) -> Tensor:
@@ -184,10 +225,10 @@ def _slope(model: nn.Module, x: Tensor, y: Tensor, loss: LossName) -> Slope:
 
 
 @torch.no_grad()
-def answers_alike(model: nn.Module, x: Tensor) -> bool:
-    """Whether the model says the same of the same records twice: of a few records (n, ...)."""
-    first, again = model(x[:8]), model(x[:8])
-    return torch.allclose(first, again, rtol=0, atol=0, equal_nan=True)
+def answers_alike(model: nn.Module, x: Tensor, other: nn.Module | None = None) -> bool:
+    """Whether of a few records (n, ...) the model says the same twice, or the other one says what it does."""
+    first, again = model(x[:8]), (model if other is None else other)(x[:8])
+    return first.shape == again.shape and torch.allclose(first, again.to(first), rtol=0, atol=0, equal_nan=True)
 
 
 @torch.no_grad()

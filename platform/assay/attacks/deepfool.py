@@ -33,6 +33,10 @@ class DeepFool(Attack):
     rivals: int = Field(default=9, ge=1)
     """Likeliest other classes whose boundaries are looked at; each takes one backward pass a step."""
 
+    @property
+    def label(self) -> str:
+        return self._labelled(steps="", overshoot="overshoot", rivals="rivals")
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         found, change = x.clone(), torch.zeros_like(x)
         rows = torch.arange(len(x), device=x.device)

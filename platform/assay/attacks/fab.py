@@ -29,6 +29,10 @@ class FAB(Attack):
     restarts: int = Field(default=1, ge=1)
     """The first start is the record itself, later ones are random; each record keeps its smallest success."""
 
+    @property
+    def label(self) -> str:
+        return self._labelled(steps="", restarts="x")
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         best = x.clone()
         rows = torch.arange(len(x), device=x.device)[~misclassified(respond(model, x), y)]

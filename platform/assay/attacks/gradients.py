@@ -14,7 +14,13 @@ def input_gradient(values: Tensor, point: Tensor, *, weights: Tensor | None = No
     if not values.requires_grad:
         return torch.zeros_like(point)
     given = torch.ones_like(values) if weights is None else weights
-    (gradient,) = torch.autograd.grad(
-        values, point, given, retain_graph=again, allow_unused=True, materialize_grads=True
-    )
+    try:
+        (gradient,) = torch.autograd.grad(
+            values, point, given, retain_graph=again, allow_unused=True, materialize_grads=True
+        )
+    except RuntimeError as error:
+        # Of some functions, such as floor_divide, PyTorch has no derivative at all.
+        if "derivative for" not in str(error):
+            raise
+        return torch.zeros_like(point)
     return gradient

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.attacks.ascent import ascend, random_start
+from assay.attacks.ascent import ascend, random_start, summit
 from assay.attacks.base import Attack
 from assay.attacks.curve import answers_alike, warm_curve
 from assay.attacks.losses import LossName, misclassified
@@ -18,7 +18,11 @@ from assay.threats import Threat
 
 @register("attack")
 class PGD(Attack):
-    """Signed (L∞) or normalised (L2) gradient steps, each projected back. A record stays where it was first fooled."""
+    """Signed (L∞) or normalised (L2) gradient steps, each projected back. A record stays where it was first fooled.
+
+    Where the network that is looked at answers at random, or is not the one that is judged, no record rests there: each
+    climbs to the end, and stays where its loss was highest.
+    """
 
     name: Literal["pgd"] = "pgd"
     steps: int = Field(default=20, ge=1)
@@ -47,7 +51,12 @@ class PGD(Attack):
             parts.append(f"momentum{self.momentum:g}")
         return "_".join(parts if self.warm_start else [*parts, "cold"])
 
+    def relentless(self) -> "PGD":
+        return _Relentless(**self.model_dump())
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        if not answers_alike(model, x):
+            return self.relentless().perturb(model, x, y, threat, draw)
         found, rows = x.clone(), torch.arange(len(x), device=x.device)
         for restart in range(self.restarts):
             start = x if restart == 0 else random_start(x, threat, draw)
@@ -89,3 +98,16 @@ class PGD(Attack):
             momentum=self.momentum,
             draw=draw,
         )
+
+
+class _Relentless(PGD):
+    """Climbs from every start to the end, and keeps the iterate of the highest loss."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        sizes = [self.relative_step * threat.epsilon / self.steps] * self.steps
+        best, highest = summit(model, x, y, threat, x, sizes, self.loss, self.momentum)
+        for _ in range(self.restarts - 1):
+            tried, height = summit(model, x, y, threat, random_start(x, threat, draw), sizes, self.loss, self.momentum)
+            better = height > highest
+            best[better], highest[better] = tried[better], height[better]
+        return best

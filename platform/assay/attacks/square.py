@@ -35,6 +35,10 @@ class Square(SurvivorAttack):
     window: float = Field(default=0.8, gt=0, le=1)
     """Share of the inputs that the first windows cover."""
 
+    @property
+    def label(self) -> str:
+        return self._labelled(queries="", window="window")
+
     @torch.no_grad()
     def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         plane = _Plane(x, threat)

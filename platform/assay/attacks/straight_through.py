@@ -1,7 +1,8 @@
 """Backward-pass approximation (BPDA; Athalye et al. 2018, arXiv:1802.00420): a gradient where a network hides its own.
 
 The forward pass stays what it is, bit for bit. On the way back, a function that lets no gradient through is replaced by
-a smooth one that it resembles: rounding by the identity, a threshold by the distance to it, a whole layer by a line.
+a smooth one that it resembles: rounding by the identity, a threshold by the distance to it, a saturated softmax by a
+milder one, a whole layer by a line.
 """
 
 import copy
@@ -20,6 +21,8 @@ WIDEST = 1024
 """Inputs of a layer up to which a line is fitted to it where its output has another shape than its input."""
 _LEAK = 0.01
 """Slope that a saturated sigmoid keeps: small beside its slope of 1/4 in the middle, and never lost to rounding."""
+_MILD = 8.0
+"""Between the greatest and the least entry of a softmax, up to which it is left alone."""
 
 
 def straight_through(model: nn.Module, x: Tensor) -> nn.Module:
@@ -29,9 +32,10 @@ def straight_through(model: nn.Module, x: Tensor) -> nn.Module:
         model: in evaluation mode.
         x: (n, ...) valid records, on which each layer is probed for a gradient.
 
-    Functions of PyTorch that round, threshold, clamp, saturate or detach are bridged wherever they are called. A layer
-    that is still blind is bridged as a whole: by a multiple of the identity where it keeps the shape of its input, and
-    otherwise by the line that fits it best, up to ``WIDEST`` inputs. Layers of ``torch.nn`` are taken to be honest.
+    Functions of PyTorch that round, bin, threshold, clamp, saturate or detach are bridged wherever they are called. A
+    layer that is still blind is bridged as a whole: by a multiple of the identity where it keeps the shape of its
+    input, and otherwise by the line that fits it best, up to ``WIDEST`` inputs. Layers of ``torch.nn`` are taken to be
+    honest.
     """
     fitted = {name: _line(model.get_submodule(name), seen) for name, seen in _inputs(model, x).items()}
     lines = {name: line for name, line in fitted.items() if line is not None}
@@ -67,23 +71,43 @@ def _bridged(value: Tensor, surrogate: Tensor) -> Tensor:
     return _Bridged.apply(value.detach(), surrogate.to(value.dtype).expand_as(value))
 
 
-def _identity(x: Tensor, *_: Any) -> Tensor:
+def _identity(x: Tensor, *_: Any, **__: Any) -> Tensor:
     return x
+
+
+def _quotient(x: Tensor, other: Any, **_: Any) -> Tensor:
+    return torch.true_divide(x, other)
+
+
+def _leak(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Next to nothing: ``x`` less its remainder is a staircase, and rises as ``x`` does."""
+    return _LEAK * x
+
+
+def _mild_softmax(x: Tensor, dim: int | None = None, *_: Any, **__: Any) -> Tensor:
+    """At a temperature at which no entry is lost to rounding; at 1 where none is."""
+    along = -1 if dim is None else dim
+    spread = (x.amax(along, keepdim=True) - x.amin(along, keepdim=True)).detach()
+    return torch.softmax(x / (spread / _MILD).clamp_min(1.0), along)
 
 
 _SURROGATES: dict[str, Callable[..., Tensor]] = {
     **dict.fromkeys(("round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside", "detach"), _identity),
-    **dict.fromkeys(("floor_divide", "floordiv"), torch.true_divide),
-    **dict.fromkeys(("clamp", "clip", "hardtanh", "relu6", "hardsigmoid"), _identity),
+    **dict.fromkeys(("floor_divide", "floordiv", "div", "divide"), _quotient),
+    **dict.fromkeys(("remainder", "fmod", "mod"), _leak),
+    **dict.fromkeys(("clamp", "clip", "hardtanh", "relu6", "hardsigmoid", "threshold"), _identity),
     **dict.fromkeys(("fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine"), _identity),
-    "sigmoid": lambda x, *_: torch.sigmoid(x) + _LEAK * x,
-    "tanh": lambda x, *_: torch.tanh(x) + _LEAK * x,
+    "sigmoid": lambda x, *_, **__: torch.sigmoid(x) + _LEAK * x,
+    "tanh": lambda x, *_, **__: torch.tanh(x) + _LEAK * x,
+    **dict.fromkeys(("softmax", "special_softmax"), _mild_softmax),
 }
 """By the name of a function of PyTorch: what stands for it, of the same arguments, on the way back."""
 
 _ABOVE, _BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
 _TO_NUMBERS = ("float", "double", "half", "bfloat16", "to", "type", "type_as", "mul", "div", "add", "sub", "matmul")
 _TO_INTEGERS = ("to", "type", "byte", "char", "short", "int", "long")
+_AMONG_INTEGERS = ("add", "sub", "mul", "rsub", "neg")
+_LOOKED_UP = ("getitem", "take")
 
 
 class _Bridging(TorchFunctionMode):
@@ -100,38 +124,61 @@ class _Bridging(TorchFunctionMode):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "").strip("_")
         if name == "set_grad_enabled" and args == (False,):
             return None
-        if name in _SURROGATES and args and _moves(args[0]):
+        true_division = name in ("div", "divide") and kwargs.get("rounding_mode") is None
+        if name in _SURROGATES and args and _moves(args[0]) and not true_division:
             return self._replaced(func, name, args, kwargs)
         if name in ("numpy", "array"):
             # They refuse a tensor with a gradient, which one that was detached has here.
             args = (args[0].detach(), *args[1:])
         value = func(*args, **kwargs)
-        if not isinstance(value, Tensor):
-            return value
+        return self._revived(func, name, value, args, kwargs) if isinstance(value, Tensor) else value
+
+    def _revived(
+        self, func: Callable[..., Any], name: str, value: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """The value of a function, with the gradient of what its integers and comparisons were made of."""
         if not value.is_floating_point():
             self._remember(name, value, args)
         elif name == "where" and len(args) == 3 and self._knows(args[:1]) and not value.requires_grad:
             # One of two constants, by a comparison, is a threshold; between branches that move it is a rectifier.
             return _bridged(value, self._smooth[id(args[0])][1] * (args[1] - args[2]))
+        elif name in _LOOKED_UP and self._knows(args[1:]):
+            return self._looked_up(value, args[1])
         elif name in _TO_NUMBERS and self._knows(args):
             return func(*(self._alive(argument) for argument in args), **kwargs)
         return value
 
     def _replaced(self, func: Callable[..., Any], name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
         source, *rest = args
-        surrogate = _SURROGATES[name](*args)
+        surrogate = _SURROGATES[name](*args, **kwargs)
         if func.__name__.endswith("_") and not func.__name__.startswith("_"):
             return source.copy_(_bridged(func(source.detach().clone(), *rest, **kwargs), surrogate))
         return _bridged(func(*args, **kwargs), surrogate)
 
     def _remember(self, name: str, value: Tensor, args: Sequence[Any]) -> None:
         """What an answer that is no real number was made of, and which way it turns."""
+        if name in ("clamp", "clip") and self._knows(args[:1]):
+            self._smooth[id(value)] = (value, self._smooth[id(args[0])][1])
+        elif name in _AMONG_INTEGERS and self._knows(args):
+            smooth = [self._smooth[id(a)][1] if self._knows((a,)) else a for a in args]
+            self._smooth[id(value)] = (value, getattr(torch, name)(*smooth))
+        if name == "searchsorted":
+            args = args[1:]
         if not args or not _moves(args[0]):
             return
         if name in _ABOVE + _BELOW and len(args) == 2:
             self._smooth[id(value)] = (value, (args[0] - args[1]) * (1 if name in _ABOVE else -1))
-        elif name in _TO_INTEGERS:
+        elif name in (*_TO_INTEGERS, "bucketize", "searchsorted"):
             self._smooth[id(value)] = (value, args[0])
+
+    def _looked_up(self, value: Tensor, index: Tensor) -> Tensor:
+        """An entry of a table, by the line through all that were looked up."""
+        smooth = self._smooth[id(index)][1]
+        if value.shape != smooth.shape:
+            return value
+        with torch.no_grad():
+            steepness = _slope(smooth, value)
+        return _bridged(value, steepness * smooth)
 
     def _alive(self, argument: Any) -> Any:
         """A number that what it was made of gives a gradient."""
@@ -154,7 +201,9 @@ class _Bridge(nn.Module):
 
     def __init__(self, layer: nn.Module, line: Tensor) -> None:
         super().__init__()
-        self.layer, self.line = layer, line
+        self.layer = layer
+        self.line: Tensor
+        self.register_buffer("line", line)
 
     def forward(self, x: Tensor) -> Tensor:
         value = self.layer(x)
@@ -191,7 +240,8 @@ def _line(layer: nn.Module, x: Tensor) -> Tensor | None:
     generator = torch.Generator(device=x.device).manual_seed(0)
     with torch.enable_grad(), _Bridging():
         point = x.clone().requires_grad_(True)
-        value = layer(point)
+        # A leaf itself may not be changed in place.
+        value = layer(point * 1)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return None
     # Weights without structure: their plain sum would call a softmax blind.

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from scipy import stats
 from torch import Tensor
 
 from assay import seeds
@@ -107,11 +108,9 @@ class PatchRobustness(Evaluation):
         if not bool(open_.any()):
             why = "the model classifies no record that the patch could change correctly to begin with"
             return [not_applicable(SUCCESS, why, attack=name, **about) for name in answers]
-        found = {
-            name: scene.share(SUCCESS, self._hit(scene, said), among=open_, attack=name, **about)
-            for name, said in answers.items()
-        }
-        return [*found.values(), patch_beats_noise(found["adversarial_patch"].value, found[_CONTROL].value)]
+        hits = {name: self._hit(scene, said) for name, said in answers.items()}
+        found = [scene.share(SUCCESS, hit, among=open_, attack=name, **about) for name, hit in hits.items()]
+        return [*found, patch_beats_noise(hits["adversarial_patch"], hits[_CONTROL])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,19 +150,26 @@ class _Scene:
         return share(name, hits.cpu().numpy(), groups, seed=self.subject.seed, **about)
 
 
-def patch_beats_noise(hit: float, blank: float) -> Check:
-    """An optimised patch must fool more records than one of random values at the same places.
+def patch_beats_noise(hit: Tensor, blank: Tensor) -> Check:
+    """An optimised patch must fool more records than one of random values at the same places, by more than chance.
+
+    Where the random one fools every record there is nothing to beat. Else a sign test on the records that fell to one
+    of the two alone decides (p < 0.05).
 
     Args:
-        hit: share of the records that the patch fooled.
-        blank: the same of the random one.
+        hit: (m,) bool, records that the patch fooled.
+        blank: (m,) bool, records that the random one fooled.
     """
+    better, worse = int((hit & ~blank).sum()), int((blank & ~hit).sum())
+    by_chance = float(stats.binom.sf(better - 1, better + worse, 0.5))
+    ours, theirs = (float(fooled.double().mean()) for fooled in (hit, blank))
     return Check(
         rule="patch_beats_noise",
         concerns=ACCURACY,
-        verdict="pass" if hit > blank else "warn",
-        figure=hit - blank,
-        message=f"the patch fools {hit:.1%} and a patch of random values {blank:.1%} of the records at the same "
-        "places: the optimiser found nothing, and the accuracy shows no robustness; raise steps or share",
+        verdict="pass" if bool(blank.all()) or by_chance < 0.05 else "warn",
+        figure=ours - theirs,
+        message=f"the patch fools {ours:.1%} and a patch of random values {theirs:.1%} of the records at the same "
+        f"places (sign test: p = {by_chance:.2g}, limit 0.05): the optimiser found nothing, and the accuracy shows no "
+        "robustness; raise steps or share",
         conditions={"attack": "adversarial_patch"},
     )

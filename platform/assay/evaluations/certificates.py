@@ -7,7 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from assay import seeds
+from assay.attacks.curve import answers_alike
 from assay.bounds.interval import UnboundableError, certified
+from assay.evaluations.arena import as_used
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.models.batches import places
 from assay.registry import Number, register
@@ -35,6 +38,9 @@ class Certificates(Evaluation):
         groups = subject.groups(rows)
         radii = sorted({*(self.epsilons or subject.dataset.epsilons)} - {0.0})
         about = {"norm": "linf", "units": subject.space, "method": "interval bounds"}
+        if _answers_at_random(subject, x):
+            why = "the model answers at random, so a bound of one answer holds for no other"
+            return [not_applicable("certified_accuracy", why, epsilon=radius, **about) for radius in radii]
         found: list[Finding] = []
         for epsilon in radii:
             threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.bounds)
@@ -54,6 +60,13 @@ class Certificates(Evaluation):
                 )
             )
         return found
+
+
+def _answers_at_random(subject: Subject, x: Tensor) -> bool:
+    """Whether two passes in evaluation mode differ."""
+    with as_used(subject.model), torch.random.fork_rng():
+        torch.manual_seed(seeds.torch_seed(subject.seed, "certificates"))
+        return not answers_alike(subject.model, x)
 
 
 def proven_right(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:

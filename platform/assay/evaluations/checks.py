@@ -39,20 +39,33 @@ def clean_beside_robust(radii: Mapping[str, Collection[float]]) -> Check:
     )
 
 
-def clean_at_zero(clean: float, at_zero: list[float]) -> Check:
-    """At ε = 0 every attack must leave clean accuracy as it is."""
-    gap = max(abs(clean - accuracy) for accuracy in at_zero)
+def clean_at_zero(clean: float, at_zero: list[float], *, records: int) -> Check:
+    """At ε = 0 every attack must leave clean accuracy as it is.
+
+    One record of difference passes: two machines, or one on batches of two sizes, may break a tie each in its own way.
+
+    Args:
+        clean: accuracy on the records as they are.
+        at_zero: accuracy of each attack at ε = 0.
+        records: how many there are.
+    """
+    known = [clean, *at_zero]
+    gap = max(known) - min(known)
     return _check(
         "clean_at_zero",
         WORST,
-        "fail" if gap > 0 else "pass",
+        "fail" if gap * records > 1.5 else "pass",
         gap,
-        f"accuracy at ε = 0 differs from clean accuracy by {gap:.4f}; it must not differ",
+        f"accuracies at ε = 0 and clean accuracy differ by {gap:.4f} (limit: one record of {records}); they must not",
     )
 
 
 def monotone(attack: str, accuracies: list[float]) -> Check:
-    """Success must not fall as ε grows. A dip of an iterative attack means that it is too weak."""
+    """Success must not fall as ε grows. A dip of an iterative attack means that it is too weak.
+
+    It cannot fire where what fooled at one radius is kept at the next: on the warm curve of PGD, and of attacks that
+    take up survivors alone. It is for those that run anew at each radius.
+    """
     rise = max((after - before for before, after in pairwise(accuracies)), default=0.0)
     return _check(
         "monotone_in_epsilon",
@@ -123,6 +136,8 @@ def larger_step(attack: str, given: Tensor, larger: Tensor, epsilon: float) -> C
 def boundary_reached(attack: str, travelled: Tensor, epsilon: float) -> Check:
     """Where an attack failed it should at least have gone as far as it might; most losses rise up to the edge.
 
+    On a curve the attack starts warm and is seldom short of the edge; it is this run of its own that is looked at.
+
     Args:
         attack: its label.
         travelled: (m,) how far it moved the records that withstood it, as a share of the way that was allowed.
@@ -166,11 +181,7 @@ def steps_cross_the_ball(
     label = label or attack.label
     found = attack.run(model, x, y, threat, seed=seed, through=through)
     held = ~found.fooled
-    low, high = threat.bounds.box(x[held], threat.epsilon)
-    farthest = torch.maximum(x[held] - low, high - x[held])
-    reach = threat.distance(x[held] + farthest, x[held]).clamp(max=threat.epsilon)
-    travelled = threat.distance(found.x[held], x[held])[reach > 0] / reach[reach > 0]
-    checks = [boundary_reached(label, travelled, threat.epsilon)]
+    checks = [boundary_reached(label, _travelled(found.x[held], x[held], threat), threat.epsilon)]
     path = getattr(attack, "relative_step", None)
     if path is not None:
         larger = found.fooled
@@ -179,6 +190,24 @@ def steps_cross_the_ball(
             larger = longer.run(model, x, y, threat, seed=seed, through=through).fooled
         checks.append(larger_step(label, found.fooled, larger, threat.epsilon))
     return checks
+
+
+def _travelled(moved: Tensor, x: Tensor, threat: Threat) -> Tensor:
+    """How far records went, as a share of the way that was allowed, (m,); of those alone that anything was allowed.
+
+    In L∞ the mean over the inputs that were moved, each by the way to the edge on its side: one at the edge says
+    nothing of the others, and one that the model does not look at stays where it is. In L2 the length.
+    """
+    low, high = threat.bounds.box(x, threat.epsilon)
+    farthest = torch.maximum(x - low, high - x)
+    if threat.norm == "l2":
+        gone, reach = threat.distance(moved, x), threat.distance(x + farthest, x).clamp(max=threat.epsilon)
+    else:
+        change = moved - x
+        gone = change.abs().flatten(1).sum(1)
+        reach = torch.where(change > 0, high - x, torch.where(change < 0, x - low, 0.0)).flatten(1).sum(1)
+    allowed = (farthest.flatten(1) > 0).any(1)
+    return (gone / reach.clamp_min(torch.finfo(x.dtype).tiny))[allowed]
 
 
 def black_box_loses(attack: str, white_box: Tensor, black_box: Tensor, epsilon: float) -> Check:
@@ -297,10 +326,10 @@ def invalid_outputs(count: int) -> Check:
 
 
 def model_behaviour(model: nn.Module, x: Tensor, y: Tensor) -> list[Check]:
-    """Zero gradients, probability outputs, randomised passes, and a model that behaves as in training.
+    """Zero gradients, probability outputs, randomised passes, and answers that depend on the batch.
 
     Args:
-        model: as it is to be judged; its mode is looked at, not changed.
+        model: in evaluation mode, as it is to be judged.
         x: (n, ...) valid records, as many as the model can take at once.
         y: (n,) their labels.
     """
@@ -317,7 +346,6 @@ def model_behaviour(model: nn.Module, x: Tensor, y: Tensor) -> list[Check]:
         probability_outputs(logits),
         randomised_forward(drift),
         batch_dependence(shift, drift, float(logits.nan_to_num().abs().max())),
-        train_mode(model),
     ]
 
 
@@ -375,7 +403,8 @@ def randomised_forward(drift: float) -> Check:
         WORST,
         "warn" if drift > 0 else "pass",
         drift,
-        f"two passes over the same records differ by {drift:.2g}: attack the expectation over the randomness",
+        f"two passes over the same records differ by {drift:.2g}: attacks are judged by the mean of several passes "
+        "with fixed draws, all other figures are of single ones; attack the expectation over the randomness",
     )
 
 

@@ -1,6 +1,7 @@
 """How does the model stand up to attack, and can that figure be believed?"""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -8,15 +9,17 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from assay.attacks.adaptive import answers
+from assay import seeds
+from assay.attacks.adaptive import Answer, answers
 from assay.attacks.base import Attack, Judged
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
 from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
+from assay.attacks.square import Square
 from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
-from assay.evaluations.arena import SHARD, UNLIMITED, Arena, Curve, Curves, Strike, worst_case
+from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, as_used, worst_case
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
 from assay.registry import Number, choice_of, register
@@ -25,6 +28,8 @@ from assay.threats import Norm
 
 _QUANTILES = {"median": 0.5, "tenth_percentile": 0.1}
 _UNBOUNDED = "unbounded"
+_PROBED = 64
+"""Records on which the steps of an attack are looked at."""
 
 
 @register("evaluation")
@@ -37,7 +42,10 @@ class Robustness(Evaluation):
     they enter no worst case.
 
     Where a check finds the figures suspect, attacks made for the suspicion follow (``attacks.adaptive``), and enter the
-    worst case; what it was before them stands beside it.
+    worst case; what it was before them stands beside it. One that cannot be run leaves a row that says so.
+
+    A model that answers at random is judged by its mean probabilities over ``samples`` passes with fixed draws, the
+    same for every attack: else each record would fall to whichever of them had luck.
     """
 
     name: Literal["robustness"] = "robustness"
@@ -52,7 +60,7 @@ class Robustness(Evaluation):
     adaptive: bool = True
     """Whether a suspicion is answered by adaptive attacks."""
     samples: int = Field(default=16, ge=2)
-    """Passes over which a model that answers at random is averaged, by its adaptive attack."""
+    """Passes over which a model that answers at random is averaged, by its adaptive attack and by the judge of all."""
     records: int | None = Field(default=None, ge=10)
     """Test records that are attacked, stratified; all by default. Every figure says how many there were."""
 
@@ -70,7 +78,18 @@ class Robustness(Evaluation):
         return self
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
+        as_given = checks.train_mode(subject.model)
+        with as_used(subject.model), torch.random.fork_rng():
+            # What a model that answers at random says here must not hang on who drew before.
+            torch.manual_seed(seeds.torch_seed(subject.seed, "robustness"))
+            return [as_given, *self._found(subject)]
+
+    def _found(self, subject: Subject) -> list[Finding]:
+        """All answers about a model in evaluation mode."""
         arena = Arena.of(subject, norm=self.norm, epsilons=self.epsilons, records=self.records)
+        behaviour = checks.model_behaviour(subject.model, *arena.first)
+        if any(check.rule == "randomised_forward" and check.verdict != "pass" for check in behaviour):
+            arena = replace(arena, passes=self.samples)
         missing = self._missing(arena)
         strikes = self._strikes(arena, without=missing)
         found = arena.curves(strikes)
@@ -79,19 +98,18 @@ class Robustness(Evaluation):
         curves = found | {
             name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
-        raised = self._checks(arena, strikes, curves, nearest, unbounded)
-        adaptive = self._adaptive(arena, curves, raised)
-        answered = arena.curves({name: strike for name, (strike, _) in adaptive.items()})
-        strikes |= {name: strike for name, (strike, _) in adaptive.items()}
-        rows: list[Finding] = [*raised, *self._rows(arena, curves | answered, strikes)]
-        if answered:
-            rows += self._before_and_after(arena, curves, answered, {name: why for name, (_, why) in adaptive.items()})
+        raised = [*behaviour, *self._checks(arena, strikes, curves, nearest, unbounded)]
+        adaptive = self._adaptive(arena, strikes, raised)
+        rows: list[Finding] = [*raised, *self._rows(arena, curves | adaptive.curves, strikes | adaptive.strikes)]
+        rows += adaptive.failed
+        if adaptive.curves:
+            rows += self._before_and_after(arena, curves, adaptive)
         rows += [
             not_applicable("robust_accuracy", why, attack=name, epsilon=epsilon, norm=self.norm)
             for name, why in missing.items()
             for epsilon in arena.radii
         ]
-        rows += self._certificates(arena, curves | answered, nearest)
+        rows += self._certificates(arena, curves | adaptive.curves, nearest)
         for name, judged in nearest.items():
             rows += self._distances(arena, strikes[name], judged)
         return rows
@@ -151,36 +169,60 @@ class Robustness(Evaluation):
     def _row(self, arena: Arena, name: str, found: Judged | Tensor, **conditions: Any) -> Measurement:
         withstood = ~(found.fooled if isinstance(found, Judged) else found).numpy()
         about = {**conditions, "norm": self.norm, "units": arena.subject.space}
+        if arena.passes > 1:
+            about["judged_by"] = f"the mean of {arena.passes} passes"
         return share(name, withstood, arena.groups, seed=arena.subject.seed, **about)
 
-    def _adaptive(
-        self, arena: Arena, curves: Curves, found: Sequence[Check]
-    ) -> dict[str, tuple[Strike, tuple[str, ...]]]:
-        """The attacks that checks which did not pass call for, each with those checks; none that has run already."""
-        raised = {check.rule for check in found if check.verdict != "pass"} if self.adaptive else set()
-        model, (x, _) = arena.subject.model, arena.first
-        called_for = answers(raised, model, x, steps=self.steps, samples=self.samples)
-        return {
-            answer.label: (
-                Strike(attack=answer.attack, norm=self.norm, radii=arena.radii, through=answer.through),
-                answer.because,
-            )
-            for answer in called_for
-            if answer.label not in curves
-        }
+    def _adaptive(self, arena: Arena, strikes: Mapping[str, Strike], found: Sequence[Check]) -> "_Adaptive":
+        """Run the attacks that checks which did not pass call for, but for those that have run already.
 
-    def _before_and_after(
-        self, arena: Arena, curves: Curves, answered: Curves, because: Mapping[str, tuple[str, ...]]
-    ) -> list[Finding]:
+        A stand-in is made of the suspect itself, and may fail wherever the suspect likes.
+        """
+        done = _Adaptive(strikes={}, curves={}, because=set(), failed=[])
+        raised = {check.rule for check in found if check.verdict != "pass"} if self.adaptive else set()
+        try:
+            called_for = answers(raised, arena.subject.model, arena.first[0], steps=self.steps, samples=self.samples)
+        except Exception as error:
+            done.failed.extend(self._failed(arena, "adaptive", error))
+            # A blind search needs no stand-in.
+            called_for = [Answer(label="square", attack=Square(), through=None, because=tuple(sorted(raised)))]
+        for answer in called_for:
+            if _has_run(answer, strikes.values()):
+                continue
+            label = f"{answer.label}_adaptive" if answer.label in strikes else answer.label
+            strike = Strike(attack=answer.attack, norm=self.norm, radii=arena.radii, through=answer.through)
+            try:
+                done.curves.update(arena.curves({label: strike}))
+            except Exception as error:
+                done.failed.extend(self._failed(arena, label, error))
+            else:
+                done.strikes[label] = strike
+                done.because.update(answer.because)
+        return done
+
+    def _failed(self, arena: Arena, attack: str, error: Exception) -> list[Measurement]:
+        """What an adaptive attack leaves that could not be run."""
+        why = f"checks called for this attack, and it could not be run: {type(error).__name__}: {error}"
+        return [
+            Measurement(
+                name="robust_accuracy",
+                status="failed",
+                conditions={"attack": attack, "epsilon": epsilon, "norm": self.norm, "units": arena.subject.space},
+                warnings=(why,),
+            )
+            for epsilon in arena.radii
+        ]
+
+    def _before_and_after(self, arena: Arena, curves: Curves, adaptive: "_Adaptive") -> list[Finding]:
         """The worst case without the adaptive attacks, and what they took from it where they took most."""
+        answered = adaptive.curves
         before, after = worst_case(list(curves.values())), worst_case([*curves.values(), *answered.values()])
         drops = {e: float((after[e] & ~before[e]).double().mean()) for e in arena.radii}
         epsilon = max(arena.radii, key=lambda radius: drops[radius])
         left = [float((~fooled[epsilon]).double().mean()) for fooled in (before, after)]
-        rules = sorted({rule for rules in because.values() for rule in rules})
         return [
             *self._worst(arena, "worst_case_before_adaptive", curves),
-            checks.adaptive_answer(*left, epsilon=epsilon, attacks=list(answered), rules=rules),
+            checks.adaptive_answer(*left, epsilon=epsilon, attacks=list(answered), rules=sorted(adaptive.because)),
         ]
 
     def _checks(
@@ -198,7 +240,7 @@ class Robustness(Evaluation):
         fixed = arena.base.bounds.fixed is not None
         return [
             checks.clean_beside_robust({name: list(curve) for name, curve in curves.items()}),
-            checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()]),
+            checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()], records=len(arena.x)),
             *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in sorted(sighted)),
             checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed),
             *self._masking(arena, curves),
@@ -214,27 +256,36 @@ class Robustness(Evaluation):
             ),
             *self._step_sizes(arena, strikes, curves),
             checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
-            *checks.model_behaviour(arena.subject.model, *arena.first),
         ]
 
     def _step_sizes(self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves) -> list[Check]:
-        """Of every attack with steps of a size, at the radius that about half of the records withstand."""
-        x, y = (part[: min(SHARD, len(arena.first[0]))] for part in arena.first)
+        """Of the usual PGD, and of every attack whose steps do not cross the ball by their number.
+
+        One start each, on a few records, at the radius that about half of all records withstand.
+        """
+        few = min(_PROBED, len(arena.first[0]))
+        x, y = arena.x[:few], arena.y[:few]
         found: list[Check] = []
         for name, curve in curves.items():
-            strike = strikes[name]
-            if not hasattr(strike.attack, "relative_step") or strike.through is not None or name == "pgd_doubled":
+            attack, clean = strikes[name].attack, arena.clean
+            path = getattr(attack, "relative_step", None)
+            usual = name in ("pgd_cross_entropy", "pgd_margin")
+            if path is None or strikes[name].through is not None or not (usual or path < checks.ENOUGH_PATH):
                 continue
-            epsilon = min(
-                (e for e in arena.radii if e > 0),
-                key=lambda radius: abs(curve[radius].accuracy - arena.clean / 2),
-                default=0.0,
+            radii = [e for e in arena.radii if e > 0]
+            if not radii:
+                continue
+            epsilon = min(radii, key=lambda radius: abs(curve[radius].accuracy - clean / 2))
+            found += checks.steps_cross_the_ball(
+                attack.model_copy(update={"restarts": 1}) if hasattr(attack, "restarts") else attack,
+                arena.judge,
+                x,
+                y,
+                arena.base.at(epsilon),
+                seed=arena.subject.seed,
+                through=arena.subject.model if arena.passes > 1 else None,
+                label=name,
             )
-            if epsilon > 0:
-                threat = arena.base.at(epsilon)
-                found += checks.steps_cross_the_ball(
-                    strike.attack, arena.subject.model, x, y, threat, seed=arena.subject.seed, label=name
-                )
         return found
 
     def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
@@ -258,8 +309,11 @@ class Robustness(Evaluation):
     def _certificates(self, arena: Arena, curves: Curves, nearest: Mapping[str, Judged]) -> list[Check]:
         """What interval bounds prove and what the attacks did, record by record, at every radius.
 
-        A change that is shorter than ε in L2 is so in L∞: what any attack fooled within ε counts in either norm.
+        A change that is shorter than ε in L2 is so in L∞: what any attack fooled within ε counts in either norm. Of a
+        model that answers at random nothing is proven.
         """
+        if arena.passes > 1:
+            return []
         try:
             proven = {e: proven_right(arena.subject.model, arena.x, arena.y, arena.base.at(e)) for e in arena.radii}
         except UnboundableError:
@@ -294,6 +348,26 @@ class Robustness(Evaluation):
                 why = f"the attack failed on {1 - fooled.mean():.0%} of the records, so the quantile is unknown"
                 found.append(Measurement(name=one, status="abstained", warnings=(why,), **shared))
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Adaptive:
+    """What became of the attacks that checks called for, by label."""
+
+    strikes: dict[str, Strike]
+    curves: Curves
+    because: set[str]
+    """The rules that called for them."""
+    failed: list[Measurement]
+    """Rows of those that could not be run."""
+
+
+def _has_run(answer: Answer, strikes: Collection[Strike]) -> bool:
+    """Whether the very same attack has, on the model itself; its label says too little."""
+    return answer.through is None and any(
+        strike.through is None and strike.attack == answer.attack and UNLIMITED not in strike.radii
+        for strike in strikes
+    )
 
 
 def _is_sighted(strike: Strike) -> bool:
