@@ -159,4 +159,6 @@ def _unboundable(model: nn.Module, error: Exception, why: str) -> UnboundableErr
     layer = next(one for one in reversed([model, *at_work]) if isinstance(one, nn.Module))
     name = next((name for name, one in model.named_modules() if one is layer), "")
     where = f"layer {name!r}" if name else "the model"
-    return UnboundableError(f"{where} ({type(layer).__name__}) {why}; supported: {_SUPPORTED}")
+    return UnboundableError(
+        f"{where} ({type(layer).__name__}) {why}; interval bounds follow these alone, supported: {_SUPPORTED}"
+    )
