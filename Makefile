@@ -11,7 +11,7 @@ export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 .PHONY: study test serve evidence clean help
 
 help:
-	@echo "make study     run the quickstart study (four to five minutes on 2 cores) and print the path of its report"
+	@echo "make study     run the quickstart study (five to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
 	@echo "make test      lint, types and tests (about ten minutes on 2 cores)"
 	@echo "make evidence  the longer evidence: the whole study, the study of robustness and the benchmarks (about two and a half hours)"
