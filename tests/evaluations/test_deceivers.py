@@ -179,7 +179,12 @@ def test_the_answer_to_a_deceiver_takes_points_and_both_figures_stand(  # noqa: 
     found = measure(deceive)
     before, after = (one(found, "robust_accuracy", attack=name, epsilon=EPSILON).value for name in (shown, answer))
     assert 100 * (before - after) >= points
-    assert one(found, "worst_case_accuracy", epsilon=EPSILON).value <= after
+    worst = one(found, "worst_case_accuracy", epsilon=EPSILON)
+    assert worst.value <= after
+    if answer != "pgd_margin":
+        without = one(found, "worst_case_before_adaptive", epsilon=EPSILON)
+        assert without.value > worst.value
+        assert answer in set(worst.conditions["attacks"]) - set(without.conditions["attacks"])
     assert any("called for" in w for m in found if m.name == "worst_case_accuracy" for w in m.warnings) == (
         answer != "pgd_margin"
     )
