@@ -36,11 +36,11 @@ def main(
         from assay.errors import SpecError
         from assay.executors import Watched
         from assay.report.page import publish
+        from assay.study.measure import run_trial
         from assay.study.plan import load_datasets, plan
         from assay.study.run import write_study
         from assay.study.spec import only, read_study
         from assay.study.store import Store
-        from assay.study.trial import run_trial
 
         asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)

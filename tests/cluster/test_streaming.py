@@ -23,7 +23,8 @@ from assay.executors import LocalExecutor
 from assay.models.cnn import CNN
 from assay.models.imported import Imported
 from assay.recipes import Privacy, Recipe, Training
-from assay.study.trial import Trial, train_trial
+from assay.study.training import train_trial
+from assay.study.trial import Trial
 from assay.threats import Bounds
 from assay.training.checkpoints import from_bytes, restore_trainer, trainer_state
 from assay.training.loop import Trainer

@@ -19,7 +19,8 @@ from assay.errors import DataError, IncompatibleRecipeError
 from assay.models.imported import Imported
 from assay.models.mlp import MLP
 from assay.recipes import Recipe
-from assay.study.trial import Trial, train_alone
+from assay.study.training import train_alone
+from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes
 from assay.training.collective import Alone
 

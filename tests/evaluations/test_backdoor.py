@@ -18,7 +18,8 @@ from assay.executors import LocalExecutor
 from assay.models.mlp import MLP
 from assay.recipes import Recipe, Training
 from assay.results import Check, Measurement, judged
-from assay.study.trial import Trial, run_trial
+from assay.study.measure import run_trial
+from assay.study.trial import Trial
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]

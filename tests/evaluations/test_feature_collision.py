@@ -21,7 +21,8 @@ from assay.federated.partition import partition
 from assay.models.mlp import MLP
 from assay.recipes import Federation, Recipe, Training
 from assay.results import Check, Measurement
-from assay.study.trial import Trial, run_trial
+from assay.study.measure import run_trial
+from assay.study.trial import Trial
 from assay.threats import Bounds
 from assay.training.loop import Trainer
 

@@ -18,7 +18,7 @@ from assay.executors import LocalExecutor
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import only, read_study
 from assay.study.store import Store
-from assay.study.trial import train_trial
+from assay.study.training import train_trial
 from assay.training.checkpoints import from_bytes
 from jobs.console import run
 from jobs.train import main

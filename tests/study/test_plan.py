@@ -16,7 +16,7 @@ from assay.privacy.accounting import Mechanism, rdp_epsilon
 from assay.study import trial as trials
 from assay.study.plan import forecast, load_datasets, plan
 from assay.study.spec import Study
-from assay.study.trial import train_trial
+from assay.study.training import network_of, train_trial
 
 Tiny = Callable[..., Study]
 
@@ -217,7 +217,7 @@ def test_the_forecast_is_close_to_what_training_does(tiny: Tiny) -> None:
     study = tiny({"private": {"privacy": {"epsilon": 8}}})
     (told,) = forecast(study)
     (one, _), datasets = planned(study), load_datasets(study)
-    _, log = train_trial(one, LocalExecutor(), datasets["made"]).open(trials.network_of(one, datasets["made"]))
+    _, log = train_trial(one, LocalExecutor(), datasets["made"]).open(network_of(one, datasets["made"]))
     mechanism = log.mechanism("central")
     assert f"{mechanism.steps} steps" in told.spends
     sigma = float(told.spends.split("multiplier ≈ ")[1].split(",")[0])

@@ -17,19 +17,12 @@ from assay.errors import CheckpointError, IncompatibleRecipeError
 from assay.evaluations.cost import Cost
 from assay.executors import LocalExecutor
 from assay.results import Measurement, TrialRecord
+from assay.study.measure import ask, evaluate, run_trial
 from assay.study.plan import load_datasets, plan
+from assay.study.provenance import source_digest, versions
 from assay.study.spec import Study
-from assay.study.trial import (
-    Trained,
-    Trial,
-    ask,
-    evaluate,
-    network_of,
-    run_trial,
-    source_digest,
-    train_trial,
-    versions,
-)
+from assay.study.training import Trained, network_of, train_trial
+from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes
 from assay.training.loop import Trainer
 
@@ -106,7 +99,7 @@ def test_what_is_trained_already_is_not_trained_again(first: Callable[..., Any],
     trial, dataset = first()
     trained = train_trial(trial, LocalExecutor(), dataset)
     expected = run(trial, dataset)
-    monkeypatch.setattr("assay.study.trial.train_trial", lambda *_, **__: pytest.fail("it was trained again"))
+    monkeypatch.setattr("assay.study.measure.train_trial", lambda *_, **__: pytest.fail("it was trained again"))
     found = run(trial, dataset, trained=trained)
     assert found.weights == trained.checkpoint
     assert repr(figures(found)) == repr(figures(expected))
@@ -165,7 +158,7 @@ def test_what_is_trained_beside_a_federation_learns_for_as_many_passes(
 ) -> None:
     trial, dataset = first({"fed": {"federation": {"clients": 3, "rounds": 3, "local_epochs": 2}}})
     trained = train_trial(trial, LocalExecutor(), dataset)
-    monkeypatch.setattr("assay.study.trial.ask", lambda evaluations, subject: [subject])
+    monkeypatch.setattr("assay.study.measure.ask", lambda evaluations, subject: [subject])
     (subject,) = evaluate(trial, dataset, trained, LocalExecutor())
     passes: list[int] = []
     monkeypatch.setattr(Trainer, "run", lambda self: passes.append(self.total_steps // self.steps_per_epoch))

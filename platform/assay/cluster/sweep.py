@@ -15,10 +15,10 @@ from assay.cluster.messages import watched
 from assay.data.base import Dataset
 from assay.executors import LocalExecutor
 from assay.results import TrialRecord
+from assay.study.measure import run_trial
 from assay.study.run import Watcher
 from assay.study.store import Store
 from assay.study.sweep import Point, Sweep
-from assay.study.trial import run_trial
 
 # Our store is the truth: Tune need neither log results itself nor save its own state while trials take seconds.
 _TUNE = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "3600", "RAY_AIR_NEW_OUTPUT": "0"}

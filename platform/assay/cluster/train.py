@@ -18,7 +18,8 @@ from assay.data.base import Dataset
 from assay.errors import IncompatibleRecipeError, UserError
 from assay.evaluations.base import TrainingLog
 from assay.recipes import Recipe
-from assay.study.trial import Trained, Trial, in_stages, log_of, network_of, prepared, trainer_of
+from assay.study.training import Trained, in_stages, log_of, network_of, prepared, trainer_of
+from assay.study.trial import Trial
 from assay.training.checkpoints import restore_trainer, trainer_state
 from assay.training.collective import Distributed
 from assay.training.loop import Trainer

@@ -17,10 +17,12 @@ from assay.executors import Executor, LocalExecutor
 from assay.models.base import Architecture
 from assay.registry import as_number
 from assay.results import Measurement, TrialRecord
+from assay.study.measure import ask
+from assay.study.provenance import source_digest, versions
 from assay.study.run import write_study
 from assay.study.spec import Study, build_study
 from assay.study.store import Store
-from assay.study.trial import ask, device, source_digest, versions
+from assay.study.training import device
 from assay.training.checkpoints import load_weights, read_weights, to_bytes
 
 RECIPE = "given"

@@ -11,10 +11,13 @@ import yaml
 from assay.data.base import Dataset
 from assay.executors import Executor, LocalExecutor, Outcome
 from assay.results import TrialRecord
+from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
+from assay.study.provenance import source_digest, versions
 from assay.study.spec import Study
 from assay.study.store import Store
-from assay.study.trial import Trained, Trial, run_trial, source_digest, train_trial, versions
+from assay.study.training import Trained, train_trial
+from assay.study.trial import Trial
 
 PUBLISH_EVERY = 15.0
 """Seconds between two versions of the report while trials finish, at least."""

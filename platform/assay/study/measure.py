@@ -1,0 +1,63 @@
+"""One trial from nothing to its record: train, and ask every question."""
+
+import time
+import traceback
+from functools import partial
+
+import torch
+
+from assay.data.base import Dataset
+from assay.evaluations.base import Evaluation, Subject
+from assay.executors import Executor
+from assay.results import Measurement, TrialRecord, judged
+from assay.study.training import Trained, device, network_of, prepared, train_again, train_trial
+from assay.study.trial import Trial
+
+
+def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Trained | None = None) -> TrialRecord:
+    """Train, unless it was trained already, and evaluate. A failure is a record that says why, not an exception.
+
+    Args:
+        executor: hosts the clients of a federated recipe, and its workers share the records of an evaluation.
+        trained: the result of ``train_trial``, if it was called before.
+    """
+    torch.set_num_threads(trial.threads)
+    started = time.perf_counter()
+    try:
+        trained = trained or train_trial(trial, executor, dataset)
+        measurements = evaluate(trial, dataset, trained, executor)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
+        return trial.record(error=why, seconds=time.perf_counter() - started)
+    return trial.record(
+        measurements=tuple(measurements), weights=trained.checkpoint, seconds=time.perf_counter() - started
+    )
+
+
+def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executor) -> list[Measurement]:
+    """Ask every question of a trained model; the answers do not depend on the executor."""
+    dataset, parts = prepared(trial, dataset)
+    network = network_of(trial, dataset)
+    model, log = trained.open(network)
+    return ask(
+        trial.evaluations,
+        Subject(
+            model=model.to(device()),
+            dataset=dataset,
+            split=parts,
+            recipe=trial.recipe,
+            log=log,
+            seed=trial.trial_seed,
+            device=device(),
+            train=partial(train_again, trial, dataset, held=parts.validation),
+            network=network,
+            executor=executor,
+        ),
+    )
+
+
+def ask(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
+    """All answers; warnings of data set and training stand beside the accuracy that everything else is read against."""
+    found = judged([finding for evaluation in evaluations for finding in evaluation.measure(subject)])
+    warnings = (*subject.dataset.warnings, *(() if subject.log is None else subject.log.notes))
+    return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]

@@ -1,0 +1,222 @@
+"""How a trial trains: its records, its network, its stages, in one place or at clients."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.data.base import Dataset
+from assay.data.splits import Split, split
+from assay.errors import IncompatibleRecipeError
+from assay.evaluations.base import TrainingLog
+from assay.executors import Executor
+from assay.federated.lead import train_federated
+from assay.federated.partition import partition
+from assay.recipes import Recipe
+from assay.study.trial import Trial
+from assay.training.checkpoints import from_bytes, load_weights, to_bytes
+from assay.training.feed import Decoded, Feed
+from assay.training.loop import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Weights and what training left behind, as they are stored."""
+
+    checkpoint: bytes
+
+    @classmethod
+    def of(cls, model: nn.Module, log: TrainingLog) -> "Trained":
+        return cls(checkpoint=to_bytes(model.state_dict(), asdict(log)))
+
+    def open(self, network: Callable[[], nn.Module]) -> tuple[nn.Module, TrainingLog]:
+        """The model in evaluation mode, and its log."""
+        tensors, about = from_bytes(self.checkpoint, "checkpoint of the trial")
+        model = network()
+        load_weights(model, tensors, "checkpoint of the trial")
+        return model.eval(), TrainingLog(**about)
+
+
+def train_trial(
+    trial: Trial, executor: Executor, dataset: Dataset, *, after_round: Callable[[int], None] | None = None
+) -> Trained:
+    """Train the recipe: in this process, or where the executor hosts the clients of a federated one.
+
+    Raises:
+        IncompatibleRecipeError: the recipe is federated, and what prepares the data learns from all clients' records.
+    """
+    torch.set_num_threads(trial.threads)
+    given = dataset
+    dataset, parts_of_data = prepared(trial, given)
+    rows = parts_of_data.train
+    if trial.recipe.federation is None:
+        return Trained.of(*train_alone(trial, dataset, rows, held=parts_of_data.validation))
+    if given.preparation is not None and dataset.unpaid_preprocessing and not given.unpaid_preprocessing:
+        raise IncompatibleRecipeError(
+            f"recipe {trial.recipe_name!r} is federated, but the words of {dataset.name} would be learnt from the "
+            f"pooled texts of all clients, by {given.preparation.describe()}; use the embedding encoder, word2vec with "
+            "the path of public vectors, or learned with a public vocabulary"
+        )
+    parts = partition(
+        rows,
+        dataset.y[rows],
+        trial.recipe.federation,
+        seed=trial.trial_seed,
+        groups=None if dataset.groups is None else dataset.groups[rows],
+    )
+
+    def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
+        finished = train_federated(
+            network_of(trial, dataset),
+            recipe,
+            dataset.x,
+            dataset.y,
+            parts,
+            bounds=dataset.bounds,
+            classes=dataset.classes,
+            seed=trial.trial_seed,
+            threads=trial.threads,
+            executor=executor,
+            stage=stage,
+            teacher=teacher,
+            after_round=after_round,
+        )
+        model = network_of(trial, dataset)()
+        model.load_state_dict(dict(finished.weights))
+        return model, TrainingLog(
+            seconds=finished.seconds,
+            worker_seconds=finished.client_seconds,
+            workers=executor.workers,
+            losses=finished.losses,
+            mechanisms={str(number): asdict(mechanism) for number, mechanism in finished.mechanisms.items()},
+            treatment=dict(finished.treatment),
+            notes=list(finished.notes),
+        )
+
+    return Trained.of(*in_stages(trial.recipe, train))
+
+
+Stage = Callable[[Recipe, str, nn.Module | None], tuple[nn.Module, TrainingLog]]
+"""Trains one stage of a recipe: told the stage, its name (empty for the last) and the network of the one before."""
+
+
+def in_stages(recipe: Recipe, train: Stage) -> tuple[nn.Module, TrainingLog]:
+    """Train a recipe's teachers and then what it asks for; the last network, and the log of all."""
+    *teachers, last = recipe.stages()
+    model: nn.Module | None = None
+    log: TrainingLog | None = None
+    for number, stage in enumerate(teachers, start=1):
+        model, own = train(stage, f"teacher {number}", model)
+        log = own if log is None else log.then(own)
+    model, own = train(last, "", model)
+    return model, own if log is None else log.then(own)
+
+
+def prepared(trial: Trial, dataset: Dataset) -> tuple[Dataset, Split]:
+    """The records as the network takes them, and who is trained on and tested; learns from the training split alone."""
+    parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
+    if dataset.preparation is None:
+        return dataset, parts
+    key = (trial.data_digest, parts.train.tobytes(), trial.trial_seed)
+    if key not in _PREPARED:
+        _PREPARED.clear()
+        _PREPARED[key] = dataset.prepared(parts.train, seed=trial.trial_seed)
+    return _PREPARED[key], parts
+
+
+_PREPARED: dict[tuple[str, bytes, int], Dataset] = {}
+"""The last one: training and evaluation, and all recipes of a fold that follow each other, share it."""
+
+
+def train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, **settings: Any) -> tuple[nn.Module, TrainingLog]:
+    """Train the recipe in this process, without its federation, on the given rows."""
+
+    def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
+        about = {"stage": stage, "teacher": teacher, **settings}
+        trainer = trainer_of(trial, dataset, rows, recipe=recipe, device=device(), **about)
+        trainer.run()
+        trainer.close()
+        return trainer.model, log_of(trainer)
+
+    return in_stages(trial.recipe, train)
+
+
+def network_of(trial: Trial, dataset: Dataset) -> Callable[[], nn.Module]:
+    """Makes the first network of the trial; picklable, so that a client can make it where it lives."""
+    return partial(trial.model.build_for, dataset.form, seed=trial.trial_seed)
+
+
+def trainer_of(
+    trial: Trial,
+    dataset: Dataset,
+    rows: np.ndarray,
+    *,
+    recipe: Recipe,
+    device: torch.device,
+    feed: Feed | None = None,
+    held: np.ndarray | None = None,
+    held_feed: Feed | None = None,
+    **settings: Any,
+) -> Trainer:
+    """A trainer of one stage of the trial's recipe on some records of a prepared data set.
+
+    Args:
+        feed: brings those records; ``feed_of`` does by default.
+        held: validation records, for a recipe that stops early; brought by ``held_feed``, or likewise.
+    """
+    if recipe.training.early_stopping is not None and held is not None:
+        brought = feed_of(dataset, held, device) if held_feed is None else held_feed
+        settings["validation"] = (brought, torch.from_numpy(dataset.y[held]).to(device))
+    return Trainer(
+        network_of(trial, dataset)().to(device),
+        recipe,
+        feed_of(dataset, rows, device) if feed is None else feed,
+        torch.from_numpy(dataset.y[rows]).to(device),
+        bounds=dataset.bounds,
+        classes=dataset.classes,
+        **{"seed": trial.trial_seed, **settings},
+    )
+
+
+def feed_of(dataset: Dataset, rows: np.ndarray, device: torch.device) -> Tensor | Feed:
+    """Records to learn from: in memory, unless they are of a kind that is decoded as it is needed."""
+    if isinstance(dataset.x, np.ndarray):
+        return torch.from_numpy(dataset.x[rows]).to(device)
+    return Decoded(dataset.x, dataset.y, rows, device=device)
+
+
+def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
+    """What a finished central training leaves behind."""
+    mechanism = trainer.mechanism
+    return TrainingLog(
+        seconds=trainer.seconds,
+        worker_seconds=trainer.seconds * workers,
+        workers=workers,
+        losses=trainer.losses,
+        mechanisms={} if mechanism is None else {"central": asdict(mechanism)},
+        treatment=trainer.treatment,
+        notes=trainer.notes,
+        validation=trainer.robust_validation,
+    )
+
+
+def train_again(
+    trial: Trial, dataset: Dataset, rows: np.ndarray, name: str, recipe: Recipe | None = None, *, held: np.ndarray
+) -> nn.Module:
+    """The recipe, or another, without its federation, for as many passes, on the given rows; see ``TrainAgain``."""
+    # Of the trial: another recipe in its place says nothing of a federation, and must learn for as long.
+    federation = trial.recipe.federation
+    trial = replace(trial, recipe=recipe or trial.recipe)
+    seed = seeds.derive(trial.trial_seed, name) if name else trial.trial_seed
+    passes = trial.recipe.training.epochs if federation is None else federation.rounds * federation.local_epochs
+    return train_alone(trial, dataset, rows, held=held, epochs=passes, seed=seed)[0]
+
+
+def device() -> torch.device:
+    """The GPU that this process was given, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
