@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import run
+from jobs.console import run, user_errors
 
 FOLDER = Path(__file__).parents[1] / "tests" / "benchmarks"
 NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py"))
@@ -24,7 +24,8 @@ def main(
         typer.echo(f"error: unknown benchmark {name!r}; allowed: {', '.join(NAMES)}", err=True)
         raise typer.Exit(2)
     module = name.replace("-", "_")
-    found = importlib.import_module(f"tests.benchmarks.{module}").measure()
+    with user_errors():
+        found = importlib.import_module(f"tests.benchmarks.{module}").measure()
     print(json.dumps({"benchmark": name, **found}, indent=2))
     below = [key for key, bar in found["bar"].items() if found["ratio"][key] < bar]
     raise typer.Exit(1 if below else 0)

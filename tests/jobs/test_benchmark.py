@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import typer
 
+from assay.errors import DataError
 from jobs.benchmark import FOLDER, NAMES, main
 
 
@@ -36,3 +37,18 @@ def test_a_name_with_a_dash_runs_its_file_and_ends_below_the_bar_with_1(
         main("attack-curve")
     assert ended.value.exit_code == code
     assert json.loads(capsys.readouterr().out) == {"benchmark": "attack-curve", **found}
+
+
+def test_data_that_are_not_here_are_said_in_a_line_not_in_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure() -> None:
+        raise DataError("pneumoniamnist is not here: set ASSAY_DATA")
+
+    module = ModuleType("tests.benchmarks.sharded")
+    module.measure = measure  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests.benchmarks.sharded", module)
+    with pytest.raises(typer.Exit) as ended:
+        main("sharded")
+    assert ended.value.exit_code == 2
+    assert "error: pneumoniamnist is not here: set ASSAY_DATA" in capsys.readouterr().out

@@ -23,18 +23,31 @@ from assay.training.checkpoints import from_bytes
 from jobs.console import run
 from jobs.train import main
 
-CHANGES = (
-    "cohorts.wdbc.recipes.pgd_dp_eps_8.training.epochs=15",
-    "cohorts.wdbc.evaluations=[accuracy, privacy, cost]",
-)
+WDBC = "cohorts.wdbc"
+PRIVATE = f"{WDBC}.recipes.pgd_dp_eps_8"
+FAST = f"{WDBC}.recipes.fast"
+EPOCHS = 15
+RECIPES: dict[str, tuple[str, ...]] = {
+    "pgd_dp_eps_8": (f"{PRIVATE}.training.epochs={EPOCHS}", f"{WDBC}.evaluations=[accuracy, privacy, cost]"),
+    # Steps so small that the examples are harmless: the watch goes back again and again. Nothing ends it early.
+    "fast": (
+        f"{FAST}.training={{epochs: {EPOCHS}, learning_rate: 0.003, early_stopping: {{epsilon: 0.3, patience: 99}}}}",
+        f"{FAST}.objective={{name: fast, epsilon: 1.0, relative_step: 0.01, watch: {{least_share: 0.99}}}}",
+        f"{WDBC}.evaluations=[accuracy, cost]",
+    ),
+}
+"""What is changed in each recipe of the quickstart: shorter, and with all that a defence must remember."""
 
 
-def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(start: Callable[..., Job], tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(
+    recipe: str, start: Callable[..., Job], tmp_path: Path
+) -> None:
     set_defaults()
     log = tmp_path / "ray_train"
-    changes = [part for change in CHANGES for part in ("--set", change)]
+    changes = [part for change in RECIPES[recipe] for part in ("--set", change)]
     job = start(
-        "jobs.train", "quickstart", "--recipe", "pgd_dp_eps_8", "--workers", "2", "--results", str(tmp_path),
+        "jobs.train", "quickstart", "--recipe", recipe, "--workers", "2", "--results", str(tmp_path),
         "--checkpoint-every", "3", *changes,
     )  # fmt: skip
     # Ray Train registers a report when it next polls its workers, so the third on disk shows that the first counts.
@@ -46,14 +59,13 @@ def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(start: Call
     assert code == 0, said
 
     epochs = [int(line.split()[1]) for line in said.splitlines() if line.startswith("epoch ")]
-    assert epochs[-1] == 15
+    assert epochs[-1] == EPOCHS
     restarts = [after for before, after in pairwise(epochs) if after <= before]
     assert len(restarts) == 1, f"one restart was forced: {epochs}"
     assert restarts[0] > 3, f"training went on from the beginning: {epochs}"
 
-    study = only(
-        read_study("quickstart", CHANGES, folder=ROOT / "jobs" / "studies"), cohort=None, recipe="pgd_dp_eps_8", fold=1
-    )
+    asked = read_study("quickstart", RECIPES[recipe], folder=ROOT / "jobs" / "studies")
+    study = only(asked, cohort=None, recipe=recipe, fold=1)
     datasets = load_datasets(study)
     trial = plan(study, datasets)[0]
     stored = Store(str(tmp_path)).checkpoint(trial.id)
@@ -61,6 +73,9 @@ def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(start: Call
     found, about = from_bytes(stored, "found")
     expected, central = from_bytes(train_trial(trial, LocalExecutor(), datasets["wdbc"]).checkpoint, "expected")
     assert about["mechanisms"] == central["mechanisms"], "the account of a resumed run equals the undisturbed one"
+    assert about["notes"] == central["notes"], "the watch went back as often"
+    assert about["validation"] == central["validation"], "early stopping saw the same"
+    assert bool(central["notes"]) == bool(central["validation"]) == (recipe == "fast")
     for name, weights in expected.items():
         torch.testing.assert_close(found[name], weights, atol=2e-4, rtol=0)
 
