@@ -30,7 +30,7 @@ EVALUATION = {
     "epsilons": [k / 255 for k in (2, 4, 8)],
     "attacks": [{"name": "pgd", "steps": 50, "restarts": 3}, {"name": "square", "queries": 500}],
 }
-"""Takes about two minutes in one process."""
+"""Takes about three minutes in one process."""
 
 
 def measure() -> dict[str, Any]:
