@@ -1,11 +1,14 @@
 """Both executors keep one contract; Ray's also survives its workers."""
 
 import os
+import platform
+import resource
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from assay.cluster.executor import RayExecutor, gpu_share
@@ -38,6 +41,21 @@ def fatal(item: int, shared: str) -> int:
             Path(shared).touch()
         os._exit(1)
     return item
+
+
+def refaults(item: int, shared: int) -> int:
+    """Pages that the system must bring while the same memory is asked for and left, over and over."""
+
+    def fill() -> None:
+        batch = [np.full(shared, 1, np.uint8) for _ in range(8)]
+        del batch
+
+    for _ in range(5):
+        fill()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        fill()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +115,13 @@ def test_work_of_a_dead_worker_is_done_by_another(pool: RayExecutor, tmp_path: P
     assert "died 2 times" in hopeless[1].error
     assert [hopeless[i].value for i in (0, 2, 3)] == [0, 2, 3]
     assert len(list(pool.map(scaled, range(4), 1))) == 4, "the pool is whole again"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left alone")
+def test_a_worker_uses_again_what_a_batch_has_left(pool: RayExecutor) -> None:
+    pages = 8 * 16 * 2**20 / resource.getpagesize()
+    (found,) = pool.map(refaults, [0], 16 * 2**20)
+    assert found.value < pages / 10
 
 
 def test_no_work_starts_no_ray() -> None:

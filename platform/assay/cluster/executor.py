@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from assay.cluster.memory import keep_freed_memory
 from assay.cluster.session import ray_session
 from assay.errors import UserError
 from assay.executors import Client, Outcome, answer
@@ -25,6 +26,7 @@ class Worker:
     """A warm process. Runs functions, and keeps clients alive between requests."""
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self._clients: dict[int, Client] = {}
 
     def ready(self) -> None:

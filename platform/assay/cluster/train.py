@@ -12,6 +12,7 @@ from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import nn
 
+from assay.cluster.memory import keep_freed_memory
 from assay.cluster.messages import watched
 from assay.cluster.streaming import Streamed, readers_of
 from assay.data.base import Dataset
@@ -138,6 +139,7 @@ def _last_state(trainer: TorchTrainer) -> bytes:
 
 def _work(config: dict) -> None:
     """What each worker does."""
+    keep_freed_memory()
     trial: Trial = config["trial"]
     torch.set_num_threads(trial.threads)
     device = get_device()
