@@ -13,8 +13,8 @@ export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 help:
 	@echo "make study     run the quickstart study (five to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
-	@echo "make test      lint, types and tests (about ten minutes on 2 cores)"
-	@echo "make evidence  the longer evidence: the whole study, the study of robustness and the benchmarks (about two and a half hours)"
+	@echo "make test      lint, types and tests (about fifteen minutes on 2 cores)"
+	@echo "make evidence  the longer evidence: the whole study, those of robustness and poisoning, and the benchmarks (about three hours)"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -32,12 +32,13 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 evidence: $(STAMP)
-	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets) and the benchmarks: about two and a half hours on 2 cores"
+	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets) and the benchmarks: about three hours on 2 cores"
 	$(BIN)/python -m jobs.study paper
 	$(BIN)/python -m jobs.benchmark study
 	$(BIN)/python -m jobs.benchmark streaming
 	$(BIN)/python -m jobs.benchmark accuracy
 	$(BIN)/python -m jobs.study robustness --set preset=laptop
+	$(BIN)/python -m jobs.study poisoning --set preset=laptop
 	$(BIN)/python -m jobs.benchmark attack-curve
 	$(BIN)/python -m jobs.benchmark sharded
 	$(BIN)/python -m jobs.benchmark adversarial-training

@@ -37,8 +37,7 @@ def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Tr
 def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executor) -> list[Measurement]:
     """Ask every question of a trained model; the answers do not depend on the executor."""
     dataset, parts = prepared(trial, dataset)
-    network = network_of(trial, dataset)
-    model, log = trained.open(network)
+    model, log = trained.open(network_of(trial, dataset))
     return ask(
         trial.evaluations,
         Subject(
@@ -50,7 +49,6 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executo
             seed=trial.trial_seed,
             device=device(),
             train=partial(train_again, trial, dataset, held=parts.validation),
-            network=network,
             executor=executor,
         ),
     )
