@@ -174,6 +174,8 @@ MIXED: dict[str, Callable[[Tensor], Tensor]] = {
     "transposed": lambda x: x.transpose(0, 1),
     "transposed, counted from the end": lambda x: x.transpose(-1, -3),
     "permuted": lambda x: x.permute(1, 0, 2),
+    "permuted, after a permutation that is allowed": lambda x: x.permute(0, 2, 1).permute(1, 0, 2),
+    "other order by a tensor, after one that is allowed": lambda x: x[torch.tensor([0, 1])][torch.tensor([1, 0])],
     "another axis in front": lambda x: x.unsqueeze(0),
     "indices that are not side by side": lambda x: x[:, [0, 1], :][:, None][:, [0, 0], :, [1, 1]],
     "padded": lambda x: F.pad(x, (0, 0, 0, 0, 1, -1)),

@@ -292,7 +292,7 @@ def _dropout(function: Any, x: Span, p: float = 0.5, training: bool = True, inpl
 )
 def _moved(function: Any, x: Span, *how: Any, **named: Any) -> Span:
     # What is not contiguous can be flattened and no more than that: a view where it is one, a copy elsewhere.
-    return x.moved(lambda tensor: function(tensor, *how, **named))
+    return x.moved(function, *how, **named)
 
 
 @rule(F.pad)

@@ -9,7 +9,7 @@ it in its batch, so a rule refuses whatever would let an entry of one record mee
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -92,17 +92,19 @@ class Span:
         self._viewed = moved._viewed = view or self._viewed
         return moved
 
-    def moved(self, apply: Callable[[Tensor], Tensor]) -> "Span":
+    def moved(self, function: Callable[..., Tensor], *how: Any, **named: Any) -> "Span":
         """Entries moved to other places of their own record, or some of them left out.
+
+        Args:
+            function: called with a tensor and the other arguments; where entries go depends on the shape alone.
 
         Raises:
             NoRuleError: an entry would lie in the row of another record, or the records along another axis.
         """
-        row = torch.arange(len(self), dtype=torch.int32, device=self.device)
-        origin = apply(row.view(-1, *[1] * (self.dim() - 1)).expand(self.shape).contiguous())
-        if origin.dim() == 0 or len(origin) != len(row) or bool((origin.transpose(0, -1) != row).any()):
+        ask = _keeps_rows if _plain((*how, *named.values())) else _keeps_rows.__wrapped__
+        if not ask(function, tuple(self.shape), self.device, how, tuple(named.items())):
             raise NoRuleError(f"moves entries along axis 0, {APART}")
-        return self.each(apply, view=True)
+        return self.each(lambda tensor: function(tensor, *how, **named), view=True)
 
     def become(self, other: "Span") -> "Span":
         """Change in place: whoever holds this stand-in sees the change.
@@ -165,7 +167,7 @@ class Span:
         return len(self.radius)
 
     def __getitem__(self, place: Any) -> "Span":
-        return self.moved(lambda tensor: tensor[place])
+        return self.moved(Tensor.__getitem__, place)
 
     def __add__(self, other: Any) -> "Span":
         return RULES[Tensor.add](Tensor.add, self, other)
@@ -204,3 +206,22 @@ class Span:
 
     __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _undecided
     __hash__ = object.__hash__
+
+
+def _plain(values: tuple[Any, ...]) -> bool:
+    """Whether arguments are whole numbers alone, nested or not: two that are equal then do the same."""
+    return all(_plain(tuple(one)) if isinstance(one, tuple) else one is None or type(one) is int for one in values)
+
+
+@lru_cache(maxsize=256)
+def _keeps_rows(
+    function: Callable[..., Tensor],
+    shape: tuple[int, ...],
+    device: torch.device,
+    how: tuple[Any, ...],
+    named: tuple[tuple[str, Any], ...],
+) -> bool:
+    """Whether every entry stays in the row of its record; remembered, since a training asks at every step."""
+    row = torch.arange(shape[0], dtype=torch.int32, device=device)
+    origin = function(row.view(-1, *[1] * (len(shape) - 1)).expand(shape).contiguous(), *how, **dict(named))
+    return origin.dim() > 0 and len(origin) == len(row) and bool((origin.transpose(0, -1) == row).all())
