@@ -91,6 +91,33 @@ def test_a_recipe_survives_json_and_pickle() -> None:
     assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
+def test_copies_of_a_record_need_something_that_makes_them_differ() -> None:
+    private = Privacy(epsilon=1.0, augmentations=8)
+    with pytest.raises(ValueError, match=r"privacy.augmentations is 8, but nothing in data augments.*flip.* to 1"):
+        Recipe(privacy=private)
+    assert Recipe(privacy=private, data=["flip"]).privacy == private
+
+
+@pytest.mark.parametrize(
+    ("choice", "name"), [({"data": ["robust_reweighting"]}, "robust_reweighting"), ({"objective": Mixing()}, "mixing")]
+)
+def test_what_looks_at_a_whole_batch_excludes_pieces_of_it(choice: dict[str, Any], name: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"training.records_at_once is 32, but {name} looks at all records of a batch"
+    ):
+        Recipe(**choice, training={"records_at_once": 32})
+    assert Recipe(**choice).training.records_at_once is None
+
+
+@pytest.mark.parametrize("where", ["training", "privacy", "federation"])
+@pytest.mark.parametrize("key", ["sampler", "sampling", "sample_rate", "batch_sampler"])
+def test_nobody_chooses_how_records_are_sampled(where: str, key: str) -> None:
+    settings = {"training": {}, "privacy": {"epsilon": 1.0}, "federation": {}}
+    settings[where] |= {key: "shuffle"}
+    with pytest.raises(ValidationError, match=rf"unknown key '{key}'; allowed:"):
+        Recipe.model_validate(settings)
+
+
 def test_the_default_recipe_is_plain() -> None:
     assert Recipe().objective == Standard()
     assert Recipe().privacy is None
@@ -127,13 +154,19 @@ def test_recipes_are_frozen(settings: object, field: str, value: object) -> None
         (Training, {"optimizer": "lion"}),
         (Training, {"momentum": 1.0}),
         (Training, {"weight_decay": -1e-3}),
+        (Training, {"averaging": 1.0}),
+        (Training, {"averaging": -0.1}),
+        (Training, {"records_at_once": 0}),
         (Privacy, {}),
         (Privacy, {"epsilon": 0.0}),
+        (Privacy, {"epsilon": -1.0}),
         (Privacy, {"epsilon": float("inf")}),
         (Privacy, {"epsilon": 1.0, "delta": 0.0}),
         (Privacy, {"epsilon": 1.0, "delta": 1.0}),
         (Privacy, {"epsilon": 1.0, "max_grad_norm": 0.0}),
         (Privacy, {"epsilon": 1.0, "noise": "none"}),
+        (Privacy, {"epsilon": 1.0, "clipping": "batch"}),
+        (Privacy, {"epsilon": 1.0, "augmentations": 0}),
         (EarlyStopping, {}),
         (EarlyStopping, {"epsilon": -0.1}),
         (EarlyStopping, {"epsilon": float("nan")}),

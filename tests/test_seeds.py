@@ -105,3 +105,16 @@ def test_a_draw_has_the_type_of_what_it_is_for(dtype: torch.dtype) -> None:
     drawn = Draw(seeds.stream(2), 3).normal(torch.empty(3, 2, dtype=dtype))
     assert drawn.dtype == dtype
     assert torch.equal(drawn.float(), Draw(seeds.stream(2), 3).normal(torch.empty(3, 2)))
+
+
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+@pytest.mark.parametrize("block", [1, 7, 12, 30, 1000])
+def test_what_is_drawn_in_blocks_is_what_is_drawn_at_once(
+    monkeypatch: pytest.MonkeyPatch, block: int, kind: str
+) -> None:
+    like, rows = torch.empty(9, 3, 2), np.array([8, 0, 5, 4])
+    expected = [getattr(draw, kind)(like) for draw in [Draw(seeds.stream(1), 9)] for _ in range(2)]
+    monkeypatch.setattr(seeds, "_BLOCK", block)
+    draw = Draw(seeds.stream(1), 9, rows)
+    for whole in expected:
+        assert torch.equal(getattr(draw, kind)(like[:4]), whole[rows])

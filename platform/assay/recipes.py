@@ -48,6 +48,14 @@ class Training(Settings):
     weight_decay: float = Field(default=0.0, ge=0)
     early_stopping: EarlyStopping | None = None
     """Not of the teachers of a recipe: what they teach need not be robust."""
+    averaging: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the weights, taken after each step, which training ends with; 0 keeps
+    the last weights. Step t, from 1, has decay min(``averaging``, (1 + t) / (10 + t)), so that the first weights are
+    soon forgotten (De et al. 2022, arXiv:2204.13650). It reads what training released already: it costs no ε."""
+    records_at_once: int | None = Field(default=None, ge=1)
+    """Records that a worker puts through the network together, at most: a large batch is worked off in pieces, and
+    their gradients are added up. It bounds memory and changes no result beyond rounding, except where dropout draws;
+    None takes a worker's share of a batch at once. With ``privacy.augmentations``, each record has that many rows."""
 
 
 class Privacy(Settings):
@@ -61,8 +69,17 @@ class Privacy(Settings):
     trainings: int = Field(default=1, ge=1)
     """Trainings on the same records for which the budget must last; a recipe counts its teachers by itself."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
+    """Below one in the number of records, or training is refused."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Clipping norm of one record's gradient."""
+    clipping: Literal["flat", "per_layer", "automatic"] = "flat"
+    """What bounds one record's gradient by ``max_grad_norm``; ε is the same for all. ``flat`` scales a gradient that is
+    longer (Abadi et al. 2016); ``per_layer`` gives each layer an equal part of the bound and scales each by itself
+    (McMahan et al. 2018, arXiv:1710.06963); ``automatic`` brings every gradient near the bound, short ones too, so that
+    only the learning rate is left to tune (Bu et al. 2022, arXiv:2206.07136)."""
+    augmentations: int = Field(default=1, ge=1)
+    """Copies of a record, each augmented afresh, whose mean loss is the record's loss, *before* its gradient is
+    clipped: less variance at the same ε (augmentation multiplicity, De et al. 2022, arXiv:2204.13650)."""
     noise: Literal["seeded", "entropy"] = "seeded"
     """``seeded`` repeats exactly and may never be released; ``entropy`` draws noise that is stored nowhere."""
 
@@ -120,6 +137,29 @@ class Recipe(Settings):
         for rule in INCOMPATIBLE:
             if rule.applies(self):
                 raise IncompatibleRecipeError(f"{rule.what}: {rule.why}")
+        return self
+
+    @model_validator(mode="after")
+    def _copies_of_a_record_differ(self) -> "Recipe":
+        copies = 1 if self.privacy is None else self.privacy.augmentations
+        if copies > 1 and not any(step.augments for step in self.data):
+            raise IncompatibleRecipeError(
+                f"privacy.augmentations is {copies}, but nothing in data augments records, so all copies of one would "
+                "be equal; list a treatment that does, such as flip, crop, jitter or word_dropout, or set it to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _works_off_a_batch_in_pieces(self) -> "Recipe":
+        pieces = self.training.records_at_once
+        whole = [step.name for step in self.data if step.weighs]
+        if not self.objective.per_record:
+            whole.append(self.objective.name)
+        if pieces is not None and whole:
+            raise IncompatibleRecipeError(
+                f"training.records_at_once is {pieces}, but {whole[0]} looks at all records of a batch together; "
+                "set it to null, and take a batch_size that fits into memory"
+            )
         return self
 
     def stages(self) -> list["Recipe"]:

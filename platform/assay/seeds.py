@@ -10,12 +10,16 @@ few to hide the noise of a private update: whoever tries all of them can subtrac
 import hashlib
 import json
 import secrets
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 Name = str | int
+
+_BLOCK = 4 << 20
+"""Numbers that are drawn together, at most, unless one record has more."""
 
 
 def derive(seed: int, *names: Name) -> int:
@@ -55,12 +59,11 @@ class Draw:
 
     def uniform(self, like: Tensor) -> Tensor:
         """Uniform in [-1, 1), one value an element of ``like`` (n, ...)."""
-        values = self._generator.random((self._total, *like.shape[1:]), dtype=np.float32)
-        return self._own(values * 2 - 1, like)
+        return self._own(lambda shape: self._generator.random(shape, dtype=np.float32) * 2 - 1, like)
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal, one value an element of ``like`` (n, ...)."""
-        return self._own(self._generator.standard_normal((self._total, *like.shape[1:]), np.float32), like)
+        return self._own(lambda shape: self._generator.standard_normal(shape, np.float32), like)
 
     def seed(self) -> int:
         """One for a foreign generator, for the whole batch."""
@@ -71,6 +74,14 @@ class Draw:
         own = np.arange(self._total) if self._rows is None else self._rows
         return Draw(self._generator, self._total, own[rows.cpu().numpy()])
 
-    def _own(self, values: np.ndarray, like: Tensor) -> Tensor:
-        own = values if self._rows is None else values[self._rows]
+    def _own(self, drawn: Callable[[tuple[int, ...]], np.ndarray], like: Tensor) -> Tensor:
+        """All numbers of the batch are drawn, a block at a time, and this worker's own are kept."""
+        shape = like.shape[1:]
+        rows = np.arange(self._total) if self._rows is None else self._rows
+        own = np.empty((len(rows), *shape), np.float32)
+        size = max(1, _BLOCK // max(1, shape.numel()))
+        for start in range(0, self._total, size):
+            values = drawn((min(size, self._total - start), *shape))
+            here = (rows >= start) & (rows < start + len(values))
+            own[here] = values[rows[here] - start]
         return torch.from_numpy(own).to(device=like.device, dtype=like.dtype)

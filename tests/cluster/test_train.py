@@ -18,10 +18,10 @@ from assay.data.splits import Splitting, split
 from assay.errors import DataError, IncompatibleRecipeError
 from assay.models.imported import Imported
 from assay.models.mlp import MLP
-from assay.recipes import Recipe
-from assay.study.training import train_alone
+from assay.recipes import Privacy, Recipe
+from assay.study.training import log_of, train_alone, trainer_of
 from assay.study.trial import Trial
-from assay.training.checkpoints import from_bytes
+from assay.training.checkpoints import from_bytes, restore_trainer
 from assay.training.collective import Alone
 
 
@@ -129,6 +129,33 @@ def test_a_worker_that_stops_early_hands_over_the_best_weights_and_one_that_is_k
         assert about["lookout"]["notes"] == log.notes
         for name, weights in expected.state_dict().items():
             assert torch.equal(tensors[f"model.{name}"], weights)
+
+
+def test_a_private_worker_that_is_killed_ends_with_the_average_and_has_spent_what_it_would_have(
+    reported: list[bytes],
+) -> None:
+    recipe = Recipe(
+        privacy=Privacy(epsilon=4.0, clipping="automatic"),
+        training={"epochs": 6, "batch_size": 16, "averaging": 0.9, "records_at_once": 5},
+    )
+    dataset, trial = blobs(recipe)
+    parts = split(dataset, trial.splitting, fold=0, repeat=0, seed=trial.seed)
+    config = {
+        "trial": trial, "data": dataset, "rows": parts.train, "held": parts.validation, "readers": 1,
+        "stage": {"recipe": recipe, "stage": "", "teacher": None}, "checkpoint_every": 2, "progress": SimpleQueue(),
+    }  # fmt: skip
+    expected, log = train_alone(trial, dataset, parts.train, held=parts.validation)
+    _work(config)
+    undisturbed = reported[:]
+    del reported[1:]
+    _work(config)
+    for states in (undisturbed, reported):
+        assert len(states) == 3
+        trainer = trainer_of(trial, dataset, parts.train, recipe=recipe, device=torch.device("cpu"))
+        restore_trainer(trainer, states[-1])
+        assert log_of(trainer).mechanisms == log.mechanisms
+        for ours, theirs in zip(trainer.model.parameters(), expected.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def blobs(recipe: Recipe) -> tuple[Dataset, Trial]:

@@ -1,13 +1,16 @@
 """Three accountants against known figures, against each other, and against the analytic Gaussian mechanism."""
 
 import math
+import warnings
 
 import pytest
+from opacus.accountants import RDPAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from assay.errors import UserError
 from assay.privacy.accounting import (
+    ORDERS,
     PRV_ERROR,
     Mechanism,
     Spent,
@@ -16,6 +19,7 @@ from assay.privacy.accounting import (
     prv_epsilon,
     rdp_epsilon,
     spent,
+    unsafe_delta,
 )
 
 
@@ -40,6 +44,7 @@ def analytic_epsilon(noise_multiplier: float, delta: float, steps: int = 1) -> f
 def test_epsilon_of_a_known_mechanism() -> None:
     assert rdp_epsilon(mechanism()) == pytest.approx(7.329, abs=5e-4)
     assert pld_epsilon(mechanism()) == pytest.approx(6.769, abs=5e-4)
+    assert 6.769 - 5e-4 <= prv_epsilon(mechanism()) <= 6.769 + 5e-4 + 2 * PRV_ERROR
 
 
 @pytest.mark.parametrize("noise_multiplier", [0.8, 1.5, 3.0])
@@ -50,8 +55,8 @@ def test_accountants_agree_as_they_should(noise_multiplier: float) -> None:
     assert found.disagreement == ""
 
 
-@pytest.mark.parametrize("epsilon", [0.05, 1.0])
-def test_accountants_are_silent_at_small_budgets(epsilon: float) -> None:
+@pytest.mark.parametrize("epsilon", [0.05, 1.0, 50.0])
+def test_accountants_are_silent_at_small_and_at_large_budgets(epsilon: float) -> None:
     noise_multiplier = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=0.04, steps=2250)
     found = spent(mechanism(noise_multiplier))
     assert found.pld <= found.rdp <= epsilon
@@ -94,11 +99,43 @@ def test_without_sampling_prv_is_within_its_stated_error(noise_multiplier: float
     assert exact - 1e-9 <= found <= exact + 2 * PRV_ERROR
 
 
-@pytest.mark.parametrize("epsilon", [0.05, 0.2, 1.0, 8.0, 50.0])
-def test_calibration_meets_the_target_from_below_within_one_per_cent(epsilon: float) -> None:
-    noise_multiplier = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=0.04, steps=2250)
-    reached = rdp_epsilon(mechanism(noise_multiplier))
+@pytest.mark.parametrize("epsilon", [0.05, 0.3, 1.0, 8.0, 50.0])
+@pytest.mark.parametrize(
+    ("sample_rate", "steps"),
+    [(1.0, 1), (1.0, 500), (0.9, 10), (0.5, 100), (0.1, 400), (0.04, 2250), (0.01, 1), (1e-3, 10_000), (1e-4, 20_000)],
+)
+def test_calibration_meets_the_target_from_below_within_one_per_cent(
+    sample_rate: float, steps: int, epsilon: float
+) -> None:
+    noise_multiplier = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=sample_rate, steps=steps)
+    reached = rdp_epsilon(mechanism(noise_multiplier, sample_rate, steps))
     assert 0.99 * epsilon <= reached <= epsilon
+
+
+@pytest.mark.parametrize(
+    ("noise_multiplier", "sample_rate", "steps"),
+    [
+        (3.32, 0.5, 100),
+        (0.588, 0.1, 400),
+        (122.0, 0.04, 2250),
+        (2.57, 1e-4, 20_000),
+        (0.225, 1e-4, 20_000),
+        (4.0, 1.0, 1),
+    ],
+)
+def test_a_dozen_orders_find_the_least_of_all(noise_multiplier: float, sample_rate: float, steps: int) -> None:
+    opacus = RDPAccountant()
+    opacus.history = [(noise_multiplier, sample_rate, steps)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        expected = opacus.get_epsilon(delta=1e-5, alphas=ORDERS)
+    assert rdp_epsilon(mechanism(noise_multiplier, sample_rate, steps)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("delta", "safe"), [(1e-5, True), (0.00499, True), (1 / 200, False), (0.01, False)])
+def test_delta_is_below_one_in_the_number_of_records_or_promises_nothing(delta: float, safe: bool) -> None:
+    assert (unsafe_delta(delta, 200) == "") == safe
+    assert safe or "is not below 1/n = 0.005" in unsafe_delta(delta, 200)
 
 
 def test_epsilon_grows_with_steps_and_sampling_and_falls_with_noise_and_delta() -> None:

@@ -1,6 +1,7 @@
 """The private update does what its accountants assume."""
 
 import copy
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay import seeds
+from assay.data.augmentation import Jitter
+from assay.errors import IncompatibleRecipeError, UserError
 from assay.objectives.base import Batch
 from assay.objectives.pgd import AdversarialPGD
 from assay.privacy.accounting import rdp_epsilon
+from assay.privacy.clipping import STABILITY
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Privacy, Recipe, Training
 from assay.seeds import Draw
@@ -134,10 +138,49 @@ def test_the_sum_is_clipped_to_the_settings(blobs: Blobs) -> None:
     assert float(torch.cat([g.flatten() for g in total]).norm()) == pytest.approx(0.5, rel=1e-5)
 
 
-def trainer(network: Network, blobs: Blobs, bounds: Bounds, objective: object = "standard") -> Trainer:
+@pytest.mark.parametrize("delta", [1 / RECORDS, 0.01, 0.5])
+def test_a_delta_of_one_in_the_number_of_records_or_more_is_refused(delta: float) -> None:
+    settings = SETTINGS.model_copy(update={"delta": delta})
+    with pytest.raises(UserError, match=r"privacy.delta: δ = .* is not below 1/n = 0.005.*set it below 0.005"):
+        PrivateUpdate(nn.Linear(1, 2), settings, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)
+
+
+def test_a_delta_below_one_in_the_number_of_records_is_taken() -> None:
+    settings = SETTINGS.model_copy(update={"delta": 0.0049})
+    private = PrivateUpdate(nn.Linear(1, 2), settings, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)
+    assert private.mechanism(STEPS).delta == 0.0049
+
+
+def test_a_layer_that_mixes_records_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    with pytest.raises(IncompatibleRecipeError, match=r"layer '1' is BatchNorm1d, which mixes the records of a batch"):
+        PrivateUpdate(model, SETTINGS, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)
+
+
+@pytest.mark.parametrize("taker", [Trainer, PrivateUpdate, PrivateUpdate.batch])
+def test_nothing_takes_a_sampler(taker: Callable[..., object]) -> None:
+    assert not [name for name in inspect.signature(taker).parameters if "sampl" in name or "order" in name]
+
+
+@pytest.mark.parametrize(("clipping", "length"), [("flat", 1e-3), ("automatic", 0.5 * 1e-3 / (1e-3 + STABILITY))])
+def test_gradients_are_clipped_as_the_settings_say(blobs: Blobs, clipping: str, length: float) -> None:
+    """A short gradient is left alone by flat clipping, and brought near the bound by automatic clipping."""
+    x, y = blobs(1, torch.float64)
+    model = nn.Linear(5, 2).double()
+    found = torch.autograd.grad(F.cross_entropy(model(x), y), model.parameters())
+    short = 1e-3 / float(torch.cat([g.flatten() for g in found]).norm())
+    settings = SETTINGS.model_copy(update={"clipping": clipping})
+    private = PrivateUpdate(model, settings, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)
+    total = private.gradients(short * F.cross_entropy(model(x), y, reduction="none"))
+    assert float(torch.cat([g.flatten() for g in total]).norm()) == pytest.approx(length, rel=1e-6)
+
+
+def trainer(
+    network: Network, blobs: Blobs, bounds: Bounds, objective: object = "standard", privacy: Privacy = SETTINGS
+) -> Trainer:
     recipe = Recipe(
         objective=objective,
-        privacy=SETTINGS,
+        privacy=privacy,
         training=Training(epochs=1, batch_size=20, optimizer="sgd", learning_rate=0.1, momentum=0.0),
     )
     return Trainer(network(torch.float64), recipe, *blobs(40, torch.float64), bounds=bounds, seed=9)
@@ -192,6 +235,124 @@ def test_a_private_epoch_equals_a_loop_over_records(
     private.run()
     for ours, theirs in zip(private.model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["standard", {"name": "pgd", "epsilon": 0.3, "steps": 3}])
+def test_copies_of_a_record_are_averaged_before_their_gradient_is_clipped(
+    network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float, objective: object
+) -> None:
+    """Against a loop over records and over their copies, each augmented, attacked and answered by itself."""
+    copies, jitter, bound = 3, Jitter(gain=0.5, noise=0.5), 1.0
+    lengths = []
+    x, y = blobs(40, torch.float64)
+    x, bounds = x[:, None], Bounds(low=blob_bounds.low[None].double(), high=blob_bounds.high[None].double())
+    recipe = Recipe(
+        objective=objective,
+        data=(jitter,),
+        privacy=SETTINGS.model_copy(update={"augmentations": copies, "max_grad_norm": bound}),
+        training=Training(epochs=1, batch_size=20, optimizer="sgd", learning_rate=0.1, momentum=0.0),
+    )
+    private = Trainer(network(torch.float64), recipe, x, y, bounds=bounds, seed=9)
+    plain = network(torch.float64)
+    for step in range(2):
+        batch = np.flatnonzero(seeds.stream(9, "sample", step).random(40) < 0.5)
+        parameters = list(plain.parameters())
+        total = [2 * n for n in noise(step, [p.detach() for p in parameters], given_noise)]
+        for place, number in enumerate(batch):
+            losses = []
+            for copy_ in range(copies):
+                rows = np.array([copy_ * len(batch) + place])
+                own = Draw(seeds.stream(9, "augment", 0, step), copies * len(batch), rows)
+                moved = bounds.confine(jitter.augment(x[[number]], own), x[[number]])
+                if objective != "standard":
+                    own = Draw(seeds.stream(9, "craft", step), copies * len(batch), rows)
+                    attack = AdversarialPGD(epsilon=0.3, steps=3)
+                    moved = attack.craft(plain, Batch(x=moved, y=y[[number]], bounds=bounds, draw=own))
+                losses.append(F.cross_entropy(plain(moved), y[[number]]))
+            gradient = torch.autograd.grad(torch.stack(losses).mean(), parameters)
+            lengths.append(float(torch.cat([g.flatten() for g in gradient]).norm()))
+            factor = min(1.0, bound / lengths[-1])
+            total = [t + factor * g for t, g in zip(total, gradient, strict=True)]
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, total, strict=True):
+                parameter.sub_(0.1 * gradient / 20)
+    private.run()
+    assert min(lengths) < bound < max(lengths), "none is clipped, or all are: this would not see how they are averaged"
+    for ours, theirs in zip(private.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_however_many_copies_one_record_moves_the_sum_by_no_more_than_the_bound(blobs: Blobs) -> None:
+    x, y = blobs(2, torch.float64)
+    model = nn.Linear(5, 2).double()
+    private = PrivateUpdate(model, SETTINGS, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)
+    losses = 100 * F.cross_entropy(model(torch.cat([x[:1]] * 8)), y[:1].repeat(8), reduction="none")
+    total = private.gradients(losses.unflatten(0, (8, 1)).mean(0))
+    assert float(torch.cat([g.flatten() for g in total]).norm()) == pytest.approx(0.5, rel=1e-9)
+
+
+ATTACKS: list[dict[str, object]] = [
+    {"name": "pgd", "epsilon": 0.3, "steps": 3},
+    {"name": "pgd", "epsilon": 0.3, "steps": 3, "norm": "l2"},
+    {"name": "fast", "epsilon": 0.3, "watch": None},
+    {"name": "trades", "epsilon": 0.3, "steps": 3},
+    {"name": "gaussian_noise", "sigma": 0.3},
+]
+
+
+@pytest.mark.parametrize("objective", ATTACKS)
+def test_an_attack_while_training_spends_nothing(
+    network: Network, blobs: Blobs, blob_bounds: Bounds, objective: dict[str, object]
+) -> None:
+    plain, attacked = (trainer(network, blobs, blob_bounds, one) for one in ("standard", objective))
+    for one in (plain, attacked):
+        one.run()
+    assert plain.mechanism is not None
+    assert attacked.mechanism == plain.mechanism
+    assert rdp_epsilon(attacked.mechanism) == rdp_epsilon(plain.mechanism)
+
+
+@pytest.mark.parametrize("objective", ATTACKS)
+def test_the_example_of_a_record_comes_from_that_record_and_the_weights_alone(
+    network: Network, blobs: Blobs, blob_bounds: Bounds, objective: dict[str, object]
+) -> None:
+    """Whatever the others of its batch are, and whether there are any."""
+    x, y = blobs(12, torch.float64)
+    model, method = network(torch.float64), Recipe(objective=objective).objective
+
+    def crafted(x: Tensor, y: Tensor, rows: np.ndarray) -> Tensor:
+        draw = Draw(seeds.stream(5, "craft"), 12, rows)
+        return method.craft(model, Batch(x=x, y=y, bounds=blob_bounds, draw=draw))
+
+    together = crafted(x, y, np.arange(12))
+    others = torch.arange(12) != 3
+    without = crafted(x[others], y[others], np.flatnonzero(others.numpy()))
+    torch.testing.assert_close(without, together[others], rtol=0, atol=1e-12)
+    changed_x, changed_y = x.clone(), y.clone()
+    changed_x[3], changed_y[3] = 5 - changed_x[3], 1 - changed_y[3]
+    changed = crafted(changed_x, changed_y, np.arange(12))
+    torch.testing.assert_close(changed[others], together[others], rtol=0, atol=1e-12)
+    assert not torch.equal(changed[3], together[3])
+
+
+@pytest.mark.parametrize("objective", ATTACKS)
+def test_examples_are_crafted_outside_the_per_record_machinery(
+    network: Network, blobs: Blobs, blob_bounds: Bounds, objective: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = trainer(network, blobs, blob_bounds, objective)
+    machinery = private._update._gradients  # type: ignore[attr-defined]
+    listening: list[bool] = []
+    kind = type(Recipe(objective=objective).objective)
+    craft = kind.craft
+
+    def watched(self: AdversarialPGD, model: nn.Module, batch: Batch) -> Tensor:
+        listening.append(machinery.hooks_enabled)
+        return craft(self, model, batch)
+
+    monkeypatch.setattr(kind, "craft", watched)
+    private.run()
+    assert listening == [False, False]
+    assert machinery.hooks_enabled
 
 
 def test_closing_takes_every_hook_off(network: Network) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from assay.errors import CheckpointError
+from assay.privacy.accounting import rdp_epsilon
 from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds
 from assay.training.checkpoints import (
@@ -45,6 +46,19 @@ RECIPES = {
     ),
     "stopping early": Recipe(
         training=Training(epochs=6, batch_size=16, learning_rate=0.05, early_stopping={"epsilon": 0.4, "patience": 2})
+    ),
+    "averaged": Recipe(training=Training(epochs=6, batch_size=16, averaging=0.9, records_at_once=5)),
+    "private, averaged": Recipe(
+        privacy=Privacy(epsilon=8.0), training=Training(epochs=6, batch_size=16, averaging=0.9, records_at_once=5)
+    ),
+    "watched, averaged": Recipe(
+        objective={"name": "fast", "epsilon": 2.0, "relative_step": 0.01, "watch": {"least_share": 0.99}},
+        training=Training(epochs=6, batch_size=16, learning_rate=0.05, averaging=0.9),
+    ),
+    "stopping early, averaged": Recipe(
+        training=Training(
+            epochs=12, batch_size=16, learning_rate=0.3, averaging=0.5, early_stopping={"epsilon": 0.4, "patience": 2}
+        )
     ),
 }
 
@@ -187,6 +201,49 @@ def test_a_restored_trainer_goes_on_bit_for_bit(
     assert second.losses == whole.losses
     assert second.mechanism == whole.mechanism
     assert (second.notes, second.robust_validation) == (whole.notes, whole.robust_validation)
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 5])
+def test_a_run_that_is_killed_and_resumed_has_spent_what_an_undisturbed_one_has_to_the_last_digit(
+    blobs: Blobs, network: Network, blob_bounds: Bounds, epochs: int
+) -> None:
+    """With all that a private recipe may choose, under the noise that its budget demands."""
+    recipe = Recipe(
+        objective={"name": "pgd", "epsilon": 0.3, "steps": 2},
+        data=["jitter"],
+        privacy=Privacy(epsilon=3.0, clipping="per_layer", augmentations=3),
+        training=Training(epochs=5, batch_size=16, averaging=0.9, records_at_once=7),
+    )
+    bounds = Bounds(low=blob_bounds.low[None], high=blob_bounds.high[None])
+    x, y = blobs(50)
+    whole, killed, resumed = (Trainer(network(), recipe, x[:, None], y, bounds=bounds, seed=4) for _ in range(3))
+    whole.run()
+    killed.run(epochs)
+    restore_trainer(resumed, trainer_state(killed))
+    # What was done after the last checkpoint is lost, and done again.
+    killed.run(1)
+    resumed.run()
+    assert whole.mechanism is not None
+    assert resumed.mechanism == whole.mechanism
+    assert rdp_epsilon(resumed.mechanism) == rdp_epsilon(whole.mechanism)
+    assert 2.97 <= rdp_epsilon(resumed.mechanism) <= 3.0
+    assert equal(resumed.model, whole.model)
+    assert resumed.losses == whole.losses
+
+
+@pytest.mark.parametrize("name", ["averaged", "private, averaged", "stopping early, averaged"])
+def test_a_finished_trainer_comes_back_with_the_average(
+    name: str, network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float
+) -> None:
+    one, other = (
+        Trainer(network(), RECIPES[name], *blobs(50), bounds=blob_bounds, seed=4, validation=blobs(40)) for _ in "ab"
+    )
+    one.run()
+    restore_trainer(other, trainer_state(one))
+    assert other.finished
+    assert equal(other.model, one.model)
+    other.run()
+    assert equal(other.model, one.model)
 
 
 def test_the_state_of_a_trainer_that_has_not_begun_comes_back(

@@ -1,15 +1,17 @@
 """However a batch is spread over workers, training is the same."""
 
 import copy
+import itertools
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,13 +19,16 @@ from torch import Tensor, nn
 import assay
 import assay.data
 import assay.objectives
+from assay import seeds
 from assay.errors import TrainingError
 from assay.models.mlp import MLP
+from assay.privacy.update import PrivateUpdate
 from assay.recipes import EarlyStopping, Privacy, Recipe, Training
 from assay.registry import names
 from assay.threats import Bounds
 from assay.training.checkpoints import from_bytes, to_bytes
 from assay.training.collective import Alone, Distributed
+from assay.training.feed import InMemory
 from assay.training.loop import Trainer
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
@@ -39,6 +44,9 @@ RECIPES = {
     "private": Recipe(privacy=Privacy(epsilon=8.0), training=SGD),
     "private adversarial": Recipe(
         objective={"name": "pgd", "epsilon": 0.3, "steps": 3, "norm": "l2"}, privacy=Privacy(epsilon=8.0), training=SGD
+    ),
+    "private, averaged, in pieces": Recipe(
+        privacy=Privacy(epsilon=8.0), training=SGD.model_copy(update={"averaging": 0.9, "records_at_once": 3})
     ),
     "trades": Recipe(objective={"name": "trades", "epsilon": 0.3}, training=SGD),
     "private trades": Recipe(objective={"name": "trades", "epsilon": 0.3}, privacy=Privacy(epsilon=8.0), training=SGD),
@@ -203,6 +211,84 @@ def test_entropy_gives_other_weights_each_run_but_the_same_noise_on_all_workers(
     assert apart(*first) == 0
     assert apart(*second) == 0
     assert apart(first[0], second[0]) > 1e-3
+
+
+class Remembering:
+    """A feed that notes who was asked for."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self._feed, self.device = InMemory(x, y), x.device
+        self.asked: list[list[np.ndarray]] = []
+
+    def __len__(self) -> int:
+        return len(self._feed)
+
+    def follow(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        self.asked.append(list(batches))
+        return self._feed.follow(batches)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_sampling_is_poisson_over_the_union_of_all_workers(
+    blobs: Blobs, blob_bounds: Bounds, workers: int, given_noise: float
+) -> None:
+    """Together they take the very records that one alone would, each of them once."""
+    x, y = blobs(400)
+    training = Training(epochs=12, batch_size=40, optimizer="sgd", learning_rate=0.01)
+    recipe = Recipe(privacy=Privacy(epsilon=8.0), training=training)
+    models, feeds = [nn.Linear(5, 2) for _ in range(workers)], [Remembering(x, y) for _ in range(workers)]
+    for model in models:
+        model.load_state_dict(models[0].state_dict())
+    together(
+        workers,
+        lambda member: Trainer(
+            models[member.rank], recipe, feeds[member.rank], y, bounds=blob_bounds, seed=4, collective=member
+        ),
+    )
+    sizes: list[int] = []
+    for epoch in range(12):
+        shares = [np.concatenate(feed.asked[epoch]) for feed in feeds]
+        expected = [
+            np.flatnonzero(seeds.stream(4, "sample", step).random(400) < 0.1)
+            for step in range(10 * epoch, 10 * epoch + 10)
+        ]
+        assert sorted(np.concatenate(shares)) == sorted(np.concatenate(expected))
+        assert all(abs(len(share) - len(shares[0])) <= 10 for share in shares)
+        sizes += [len(batch) for batch in expected]
+    variance = 400 * 0.1 * 0.9
+    assert np.mean(sizes) == pytest.approx(40, abs=4 * np.sqrt(variance / 120))
+    assert np.var(sizes) == pytest.approx(variance, rel=4 * np.sqrt(2 / 120))
+
+
+@pytest.fixture
+def nothing_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty batches, and numbers from entropy that differ from worker to worker but not from test to test."""
+    monkeypatch.setattr(PrivateUpdate, "batch", lambda self, step: np.empty(0, int))
+    numbers = itertools.count(7)
+    monkeypatch.setattr(seeds, "entropy", lambda: next(numbers))
+
+
+@pytest.mark.parametrize("noise", ["seeded", "entropy"])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.usefixtures("nothing_sampled")
+def test_noise_is_added_once_in_total_however_many_workers_there_are(
+    blobs: Blobs, blob_bounds: Bounds, workers: int, noise: str, given_noise: float
+) -> None:
+    """One step of length 1 on nothing leaves the noise alone: its variance is (σ C / expected size)²."""
+    x, y = blobs(40)
+    training = Training(epochs=1, batch_size=40, optimizer="sgd", learning_rate=1.0, momentum=0.0)
+    recipe = Recipe(privacy=Privacy(epsilon=8.0, max_grad_norm=0.5, noise=noise), training=training)
+    models = [nn.Linear(5, 20_000) for _ in range(workers)]
+    for model in models:
+        for parameter in model.parameters():
+            nn.init.zeros_(parameter)
+    trainers = together(
+        workers,
+        lambda member: Trainer(models[member.rank], recipe, x, y, bounds=blob_bounds, seed=4, collective=member),
+    )
+    found = torch.cat([parameter.detach().flatten() for parameter in trainers[0].model.parameters()]).double()
+    assert float(found.var()) == pytest.approx((given_noise * 0.5 / 40) ** 2, rel=4 * np.sqrt(2 / len(found)))
+    assert all(apart(trainers[0], other) == 0 for other in trainers)
 
 
 def test_one_worker_is_its_own_sum() -> None:

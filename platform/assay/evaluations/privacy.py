@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
-from assay.privacy.accounting import PRV_ERROR, Mechanism, spent
+from assay.privacy.accounting import PRV_ERROR, Mechanism, spent, unsafe_delta
 from assay.recipes import Privacy
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
@@ -37,7 +37,9 @@ class PrivacySpent(Evaluation):
         mechanism = by_spender[spender]
         figures = spent(mechanism)
         conditions = _conditions(subject, subject.recipe.privacy, mechanism, spender)
-        broken = _broken(subject, mechanism) + ([figures.disagreement] if figures.disagreement else [])
+        broken = _broken(subject, mechanism, conditions["records"]) + (
+            [figures.disagreement] if figures.disagreement else []
+        )
         notes = _notes(subject.recipe.privacy, subject)
         found = []
         for name, accountant in _ACCOUNTANTS.items():
@@ -72,6 +74,8 @@ def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spende
         "sample_rate": mechanism.sample_rate,
         "noise_multiplier": mechanism.noise_multiplier,
         "max_grad_norm": privacy.max_grad_norm,
+        "clipping": privacy.clipping,
+        "augmentations": privacy.augmentations,
         "steps": mechanism.steps,
         "prv_error": PRV_ERROR,
         "spent_by": spender,
@@ -83,12 +87,11 @@ def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spende
     }
 
 
-def _broken(subject: Subject, mechanism: Mechanism) -> list[str]:
+def _broken(subject: Subject, mechanism: Mechanism, records: int) -> list[str]:
     """Why the claim does not hold whatever the accountants say."""
     found = []
-    n = len(subject.split.train)
-    if mechanism.delta > 1 / n:
-        found.append(f"δ = {mechanism.delta:g} is above 1/n = {1 / n:g}: some patient's record may simply be published")
+    if unsafe := unsafe_delta(mechanism.delta, records):
+        found.append(unsafe)
     if subject.dataset.unpaid_preprocessing:
         found.append(
             "the data were preprocessed with figures learned from them, and no ε was charged for it; use public "

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.privacy.accounting import Mechanism, calibrate
+from assay.errors import UserError
+from assay.privacy.accounting import Mechanism, calibrate, unsafe_delta
 from assay.privacy.clipping import PerRecordGradients
 from assay.recipes import Privacy
 
@@ -18,22 +19,33 @@ class PrivateUpdate:
 
     Every step samples each record independently with the same probability, divides by the *expected* batch size,
     and adds noise even when the batch is empty, as the accountants assume.
+
+    Raises:
+        UserError: δ is not below one in the number of records, or no noise reaches ε.
+        IncompatibleRecipeError: a layer mixes the records of a batch.
     """
 
     def __init__(
         self, model: nn.Module, settings: Privacy, *, records: int, batch_size: int, steps: int, seed: int
     ) -> None:
+        if unsafe := unsafe_delta(settings.delta, records):
+            raise UserError(f"privacy.delta: {unsafe}; set it below {1 / records:g}")
         self._settings = settings
         self._records = records
         self._sample_rate = min(1.0, batch_size / records)
         self._seed = seed
-        self._gradients = PerRecordGradients(model)
+        self._gradients = PerRecordGradients(model, clipping=settings.clipping)
         self.noise_multiplier = calibrate(
             epsilon=settings.epsilon,
             delta=settings.delta,
             sample_rate=self._sample_rate,
             steps=steps * settings.trainings,
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """Which layers take the slow way, and why, a sentence each."""
+        return self._gradients.notes
 
     def batch(self, step: int) -> np.ndarray:
         """Positions of the records of this step; possibly none."""

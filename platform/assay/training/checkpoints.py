@@ -11,6 +11,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from assay.errors import CheckpointError
+from assay.training.averaging import Averaging
 from assay.training.lookout import Lookout
 from assay.training.loop import Trainer
 from assay.training.snapshots import put_back, snapshot, under, weights_of
@@ -99,7 +100,7 @@ def restore_trainer(trainer: Trainer, content: bytes) -> None:
     trainer.step, trainer.seconds, trainer.losses = about["step"], about["seconds"], list(about["losses"])
 
 
-def _guards(trainer: Trainer) -> dict[str, Lookout | Stopping]:
+def _guards(trainer: Trainer) -> dict[str, Lookout | Stopping | Averaging]:
     """What looks at the weights on the way, and keeps some."""
-    guards = {"lookout": trainer.lookout, "stopping": trainer.stopping}
+    guards = {"lookout": trainer.lookout, "stopping": trainer.stopping, "averaging": trainer.averaging}
     return {owner: guard for owner, guard in guards.items() if guard is not None}

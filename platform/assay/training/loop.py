@@ -20,6 +20,7 @@ from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
 from assay.seeds import Draw
 from assay.threats import Bounds
+from assay.training.averaging import Averaging
 from assay.training.collective import Alone, Collective
 from assay.training.feed import Feed, InMemory
 from assay.training.lookout import Lookout
@@ -34,6 +35,9 @@ class Trainer:
 
     Randomness is a function of ``seed`` and the step, so a trainer that is resumed from its state, or called for a
     few steps at a time, does what one uninterrupted run does.
+
+    Where the recipe averages weights, ``model`` holds the average as soon as training is finished, and the weights of
+    the last step until then.
 
     Args:
         model: trained in place.
@@ -50,7 +54,10 @@ class Trainer:
         validation: records (n, ...), or a ``Feed`` of them, and labels (n,) that early stopping looks at.
 
     Raises:
-        UserError: the recipe stops early, and there are no validation records.
+        UserError: the recipe stops early, and there are no validation records; or its δ is not below one in the number
+            of records.
+        IncompatibleRecipeError: batches are to be worked off in pieces, and a layer or the objective mixes their
+            records; or the recipe treats all records at once, and they are streamed.
         TrainingError: treatments left other records on one worker than on another.
     """
 
@@ -71,6 +78,8 @@ class Trainer:
         validation: tuple[Tensor | Feed, Tensor] | None = None,
     ) -> None:
         training = recipe.training
+        if training.records_at_once is not None:
+            _refuse_mixing(model, recipe)
         self.model = model
         self.treated: Treated | None = None
         if any(treatment.treats for treatment in recipe.data):
@@ -104,9 +113,11 @@ class Trainer:
         self._feed = _feed_of(x, y)
         self._augmentations = [treatment for treatment in recipe.data if treatment.augments]
         self._weighing = [treatment for treatment in recipe.data if treatment.weighs]
+        self._copies = 1 if recipe.privacy is None else recipe.privacy.augmentations
         self._bounds, self._seed = bounds, seed
         self._collective = collective or Alone()
         self._teacher = None if teacher is None else teacher.to(self._feed.device).eval().requires_grad_(False)
+        self.averaging = Averaging(training.averaging, model) if training.averaging else None
         self.lookout = self._lookout(y)
         self.stopping = self._stopping(validation)
         self._anchor: list[Tensor] = []
@@ -133,7 +144,7 @@ class Trainer:
     @property
     def notes(self) -> list[str]:
         """What whoever uses the model should know of its training, a sentence each."""
-        return [] if self.lookout is None else self.lookout.notes
+        return [*self._update.notes, *([] if self.lookout is None else self.lookout.notes)]
 
     @property
     def robust_validation(self) -> list[float]:
@@ -186,41 +197,54 @@ class Trainer:
         """One epoch; the mean loss of this worker's records, NaN if Poisson sampling gave it none."""
         ahead = self.steps_per_epoch - self.step % self.steps_per_epoch
         batches = [self._update.batch(self.step + place) for place in range(ahead)]
-        shares = [np.arange(self._collective.rank, len(batch), self._collective.size) for batch in batches]
-        fed = self._feed.follow([batch[own] for batch, own in zip(batches, shares, strict=True) if len(own)])
+        shares = [self._share(len(batch)) for batch in batches]
+        fed = self._feed.follow([batch[own] for batch, pieces in zip(batches, shares, strict=True) for own in pieces])
         seen = [
             loss
-            for batch, own in zip(batches, shares, strict=True)
-            if (loss := self._take_step(batch, own, fed)) is not None
+            for batch, pieces in zip(batches, shares, strict=True)
+            if (loss := self._take_step(batch, pieces, fed)) is not None
         ]
         mean = float(torch.stack(seen).mean()) if seen else float("nan")
         if (seen and not np.isfinite(mean)) or not all(bool(p.isfinite().all()) for p in self._parameters):
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
 
-    def _look(self) -> None:
-        """What is to be seen after an epoch, and what follows from it for the weights."""
-        last = self.step == self.total_steps
-        if self.lookout is not None:
-            self.lookout.look(self.epoch, last=last)
-        if self.stopping is not None:
-            self.stopping.look(self.epoch, last=last)
+    def _share(self, total: int) -> list[np.ndarray]:
+        """This worker's positions within a batch of so many records, in the pieces that it works off one by one."""
+        own = np.arange(self._collective.rank, total, self._collective.size)
+        at_once = self._training.records_at_once or max(total, 1)
+        return [own[start : start + at_once] for start in range(0, len(own), at_once)]
 
-    def _take_step(self, batch: np.ndarray, own: np.ndarray, fed: Iterator[tuple[Tensor, Tensor]]) -> Tensor | None:
+    def _look(self) -> None:
+        """What is to be seen after an epoch, and what follows from it for the weights.
+
+        Nothing leaves training that was not looked at: where weights are averaged, the last look is at the average.
+        """
+        last = self.step == self.total_steps
+        if self.averaging is not None and last:
+            self.averaging.swap()
+        if self.lookout is not None:
+            before = self.lookout.recoveries
+            self.lookout.look(self.epoch, last=last)
+            if self.averaging is not None and self.lookout.recoveries > before:
+                self.averaging.begin()
+        if self.stopping is not None:
+            own = self.averaging.swap() if self.averaging is not None and not last else None
+            self.stopping.look(self.epoch, last=last)
+            if own is not None and not self.stopping.done:
+                self.model.load_state_dict(own)
+
+    def _take_step(
+        self, batch: np.ndarray, pieces: list[np.ndarray], fed: Iterator[tuple[Tensor, Tensor]]
+    ) -> Tensor | None:
         """One update; the mean loss of this worker's records, None if it had none.
 
         Args:
             batch: positions of the records of all workers.
-            own: which of them are this worker's.
-            fed: gives this worker's records of one step after the other.
+            pieces: which of them are this worker's.
+            fed: gives this worker's records of one piece after the other.
         """
-        loss = None
-        gradients = [torch.zeros_like(p) for p in self._parameters]
-        if len(own):
-            gradients, loss = self._own_gradients(*next(fed), own, total=len(batch))
-        elif self._weighing:
-            # The others wait for what this worker adds to the losses of the batch: nothing.
-            self._weights(gradients[0].new_zeros(0), own, total=len(batch))
+        gradients, loss = self._own_gradients(pieces, fed, total=len(batch))
         total = self._collective.sum(gradients)
         descended = self._update.finish(total, batch, self.step)
         if self._pull:
@@ -234,21 +258,55 @@ class Trainer:
             group["lr"] = _learning_rate(self._training, self.step, self.total_steps)
         self.optimizer.step()
         self.step += 1
+        if self.averaging is not None:
+            self.averaging.follow()
         return loss
 
-    def _own_gradients(self, x: Tensor, y: Tensor, own: np.ndarray, *, total: int) -> tuple[list[Tensor], Tensor]:
+    def _own_gradients(
+        self, pieces: list[np.ndarray], fed: Iterator[tuple[Tensor, Tensor]], *, total: int
+    ) -> tuple[list[Tensor], Tensor | None]:
         """Sum of the gradients of this worker's share of the batch, and its mean loss."""
-        torch.manual_seed(seeds.torch_seed(self._seed, "layers", self.step, self._collective.rank))
+        gradients: list[Tensor] = []
+        seen = []
+        for place, own in enumerate(pieces):
+            losses = self._losses(*next(fed), own, total=total, place=place)
+            seen.append(losses.detach())
+            if self._weighing:
+                losses = losses * self._weights(seen[-1], own, total=total)
+            found = self._update.gradients(losses)
+            gradients = [a + b for a, b in zip(gradients, found, strict=True)] if gradients else found
+        if seen:
+            return gradients, torch.cat(seen).mean()
+        gradients = [torch.zeros_like(p) for p in self._parameters]
+        if self._weighing:
+            # The others wait for what this worker adds to the losses of the batch: nothing.
+            self._weights(gradients[0].new_zeros(0), np.arange(0), total=total)
+        return gradients, None
+
+    def _losses(self, x: Tensor, y: Tensor, own: np.ndarray, *, total: int, place: int) -> Tensor:
+        """One loss a record, (n,), the mean over its copies where it has several.
+
+        Rows of the network are all records, then all records again: see ``privacy.clipping``.
+
+        Args:
+            own: positions of the records within the batch of ``total``.
+            place: number of the piece. Layers draw for each piece, all else for the whole batch.
+        """
+        piece = (place,) if place else ()
+        torch.manual_seed(seeds.torch_seed(self._seed, "layers", self.step, self._collective.rank, *piece))
+        if self._copies > 1:
+            x, y = torch.cat([x] * self._copies), torch.cat([y] * self._copies)
+        rows = np.concatenate([copy * total + own for copy in range(self._copies)])
         drawn = x
-        for place, augmentation in enumerate(self._augmentations):
-            x = augmentation.augment(x, self._draw("augment", place, total=total, own=own))
+        for number, augmentation in enumerate(self._augmentations):
+            x = augmentation.augment(x, self._draw("augment", number, total=total, rows=rows))
         if self._augmentations and x.is_floating_point():
             x = self._bounds.confine(x, drawn)
         seen = Batch(
             x=x,
             y=y,
             bounds=self._bounds,
-            draw=self._draw("craft", total=total, own=own),
+            draw=self._draw("craft", total=total, rows=rows),
             progress=self.step / self.total_steps,
             teacher=self._teacher,
             recoveries=0 if self.lookout is None else self.lookout.recoveries,
@@ -256,10 +314,7 @@ class Trainer:
         with self._update.crafting(), answering(self.model):
             crafted = self._objective.craft(self.model, seen)
         losses = self._objective.losses(self.model, seen, crafted)
-        seen_losses = losses.detach()
-        if self._weighing:
-            losses = losses * self._weights(seen_losses, own, total=total)
-        return self._update.gradients(losses), seen_losses.mean()
+        return losses.unflatten(0, (self._copies, -1)).mean(0) if self._copies > 1 else losses
 
     def _weights(self, losses: Tensor, own: np.ndarray, *, total: int) -> Tensor:
         """How much each of this worker's losses counts, (n,), by those of the whole batch: all workers ask at once."""
@@ -270,8 +325,9 @@ class Trainer:
             weights = weights * treatment.weigh(whole)
         return weights[rows]
 
-    def _draw(self, *purpose: str | int, total: int, own: np.ndarray) -> Draw:
-        return Draw(seeds.stream(self._seed, *purpose, self.step), total=total, rows=own)
+    def _draw(self, *purpose: str | int, total: int, rows: np.ndarray) -> Draw:
+        """For rows of all copies of a batch of ``total`` records."""
+        return Draw(seeds.stream(self._seed, *purpose, self.step), total=self._copies * total, rows=rows)
 
     def _lookout(self, y: Tensor) -> Lookout | None:
         watch = self._objective.watching
@@ -299,7 +355,7 @@ class Trainer:
             rows,
             bounds=self._bounds,
             seed=self._seed,
-            at_once=self._training.batch_size,
+            at_once=self._training.records_at_once or self._training.batch_size,
             collective=self._collective,
         )
 
@@ -345,6 +401,17 @@ def _refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
             f"other {collective.size - 1}: the network that a treatment fits came out differently, as on unlike "
             "processors; train on one worker, on workers of one kind, or with records that were treated before"
         )
+
+
+def _refuse_mixing(model: nn.Module, recipe: Recipe) -> None:
+    """What looks at a whole batch would see a piece of it alone."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            raise IncompatibleRecipeError(
+                f"training.records_at_once is {recipe.training.records_at_once}, but layer {name!r} "
+                f"({type(layer).__name__}) mixes the records of a batch and would see a piece of it alone; set it to "
+                "null, or normalise each record by itself, as norm: group of the residual networks does"
+            )
 
 
 def _feed_of(x: Tensor | Feed, y: Tensor) -> Feed:

@@ -1,5 +1,6 @@
 """How gradients become an update: what the loop asks for, and the plain answer."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -13,6 +14,11 @@ from assay.privacy.accounting import Mechanism
 
 class Update(Protocol):
     """The choices that make an update plain or private. Steps are numbered from 0."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What whoever uses the model should know of it, a sentence each."""
+        ...
 
     def batch(self, step: int) -> np.ndarray:
         """Positions of the records of this step, the same on every worker."""
@@ -39,6 +45,8 @@ class Update(Protocol):
 
 class PlainUpdate:
     """Shuffled batches, each record once an epoch; the mean gradient."""
+
+    notes: Sequence[str] = ()
 
     def __init__(self, model: nn.Module, *, records: int, batch_size: int, seed: int) -> None:
         self._parameters = [p for p in model.parameters() if p.requires_grad]

@@ -1,0 +1,288 @@
+"""What each record adds to the gradient of one parameter, from what a layer was given and what came back to it.
+
+A layer's part in a record's gradient is a product of its input and the gradient of its output. The length of that
+product is often cheaper than the product itself (Goodfellow 2015, arXiv:1510.01799; Li et al. 2022, arXiv:2110.05679),
+and the clipped sum over records is one product of all inputs and all gradients, each scaled ("book-keeping", Bu et al.
+2023, arXiv:2210.00038). So a ``Share`` is either the gradients of all records, where they are small, or their lengths
+and a way to form the sum.
+
+A layer may have seen k rows of each of n records: all records, then all records again. Everywhere below ``n`` is the
+number of records, ``given`` what the layer saw, (k · n, ...), and ``back`` the gradient of what it said, (k · n, ...).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+AT_ONCE = 2**20
+"""Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
+
+
+class Share(Protocol):
+    """The gradients of n records for one parameter."""
+
+    @property
+    def squared_norms(self) -> Tensor:
+        """(n,) the squared length of each."""
+        ...
+
+    def weighted(self, factors: Tensor) -> Tensor:
+        """Their sum, each times its factor, in the shape of the parameter.
+
+        Args:
+            factors: (n,).
+        """
+        ...
+
+    def each(self) -> Tensor:
+        """(n, ...) all of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All gradients, (n, ...)."""
+
+    gradients: Tensor
+
+    @property
+    def squared_norms(self) -> Tensor:
+        return _squared_lengths(self.gradients)
+
+    def weighted(self, factors: Tensor) -> Tensor:
+        return (factors @ self.gradients.flatten(1)).view(self.gradients.shape[1:])
+
+    def each(self) -> Tensor:
+        return self.gradients
+
+
+@dataclass(frozen=True)
+class Formed:
+    """Lengths alone; the sum is formed once, when the factors are known."""
+
+    squared_norms: Tensor
+    form: Callable[[Tensor], Tensor]
+    instantiate: Callable[[], Tensor]
+
+    def weighted(self, factors: Tensor) -> Tensor:
+        return self.form(factors)
+
+    def each(self) -> Tensor:
+        return self.instantiate()
+
+
+def linear_weight(given: Tensor, back: Tensor, n: int) -> Share:
+    """Of ``given @ weight.T``: given (k · n, ..., inputs), back (k · n, ..., outputs)."""
+    a, g = _positions(given, n), _positions(back, n)
+
+    def form(factors: Tensor) -> Tensor:
+        return (g * factors[:, None, None]).flatten(0, 1).T @ a.flatten(0, 1)
+
+    def each() -> Tensor:
+        return torch.bmm(g.transpose(1, 2), a)
+
+    positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
+    if positions == 1:
+        return Formed(_squared_lengths(a) * _squared_lengths(g), form, each)
+    if _is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
+        return Stored(each())
+    if _by_pairs(positions, inputs, outputs):
+        return Formed(_pieces(_squared_by_pairs, n, positions * positions, a, g), form, each)
+    return Formed(_pieces(_squared_by_product, n, inputs * outputs, a, g), form, each)
+
+
+def linear_bias(back: Tensor, n: int) -> Share:
+    """Of what is added to the last axis of (k · n, ..., outputs)."""
+    return Stored(back if back.dim() == 2 and len(back) == n else _positions(back, n).sum(1))
+
+
+def channel_bias(back: Tensor, n: int) -> Share:
+    """Of what is added to the second axis of (k · n, channels, ...)."""
+    return Stored(summed(back.flatten(2).sum(2) if back.dim() > 2 else back, n))
+
+
+def convolution_weight(layer: nn.Conv1d | nn.Conv2d, given: Tensor, back: Tensor, n: int) -> Share:
+    """Of a convolution: given (k · n, channels, ...), back (k · n, outputs, ...)."""
+    x, padding = _padded(layer, given)
+
+    def form(factors: Tensor) -> Tensor:
+        scaled = back * factors.repeat(len(back) // n).view(-1, *[1] * (back.dim() - 1))
+        ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
+        found = torch.ops.aten.convolution_backward(
+            scaled, x, layer.weight, None, layer.stride, padding, layer.dilation, False, ones, layer.groups, of_weight
+        )
+        assert isinstance(found[1], Tensor)
+        return found[1]
+
+    def windows(rows: Tensor) -> Tensor:
+        """(rows, groups, inputs of an output, positions)."""
+        return _windows(layer, rows, padding).flatten(1, -len(padding) - 1).flatten(2).unflatten(1, (layer.groups, -1))
+
+    g = back.flatten(2).unflatten(1, (layer.groups, -1))
+    inputs, (outputs, positions) = layer.weight[0].numel(), g.shape[2:]
+    unfolded = layer.groups * inputs * positions
+
+    def product(rows: Tensor, of: Tensor) -> Tensor:
+        found = of.flatten(0, 1) @ windows(rows).flatten(0, 1).transpose(1, 2)
+        return found.view(len(rows), layer.groups, outputs, inputs)
+
+    def each() -> Tensor:
+        return summed(_pieces(product, len(x), unfolded, x, g), n).view(n, *layer.weight.shape)
+
+    def pairs(rows: Tensor, of: Tensor) -> Tensor:
+        a = windows(rows)
+        return (a.mT @ a * (of.mT @ of)).sum((1, 2, 3))
+
+    k = len(x) // n
+    if _is_stored(positions, inputs, layer.groups * outputs, seen=(x[0].numel() + g[0].numel())):
+        return Stored(each())
+    if k == 1 and _by_pairs(positions, inputs, outputs):
+        costs = unfolded + layer.groups * positions * positions
+        return Formed(_pieces(pairs, n, costs, x, g), form, each)
+    rows, of = x.unflatten(0, (k, n)).transpose(0, 1), g.unflatten(0, (k, n)).transpose(0, 1)
+
+    def squared(rows: Tensor, of: Tensor) -> Tensor:
+        found = product(rows.flatten(0, 1), of.flatten(0, 1))
+        return _squared_lengths(found.unflatten(0, (len(rows), k)).sum(1))
+
+    return Formed(_pieces(squared, n, k * (unfolded + layer.weight.numel()), rows, of), form, each)
+
+
+def embedding_weight(layer: nn.Embedding, given: Tensor, back: Tensor, n: int) -> Share:
+    """Of a table of vectors: given (k · n, ...) integers, back (k · n, ..., dimension)."""
+    words, g = _positions(given[..., None], n)[..., 0], _positions(back, n)
+    if layer.padding_idx is not None:
+        g = g.masked_fill((words == layer.padding_idx)[..., None], 0)
+    # A word that occurs twice in a record has one vector, which gets the sum of both gradients.
+    key = words + torch.arange(n, device=words.device)[:, None] * layer.num_embeddings
+    which, place = torch.unique(key, return_inverse=True)
+    merged = g.new_zeros(len(which), g.shape[-1]).index_add_(0, place.flatten(), g.flatten(0, 1))
+    record, word = which // layer.num_embeddings, which % layer.num_embeddings
+    lengths = g.new_zeros(n).index_add_(0, record, _squared_lengths(merged))
+
+    def form(factors: Tensor) -> Tensor:
+        return g.new_zeros(layer.weight.shape).index_add_(0, word, merged * factors[record, None])
+
+    def each() -> Tensor:
+        return g.new_zeros(n, *layer.weight.shape).index_put_((record, word), merged)
+
+    return Formed(lengths, form, each)
+
+
+def layer_norm_weight(layer: nn.LayerNorm, given: Tensor, back: Tensor, n: int) -> Share:
+    """Of the scale behind layer normalisation, over the last axes."""
+    normal = F.layer_norm(given, layer.normalized_shape, None, None, layer.eps)
+    return _scale(normal, back, n, len(layer.normalized_shape))
+
+
+def layer_norm_bias(layer: nn.LayerNorm, back: Tensor, n: int) -> Share:
+    axes = len(layer.normalized_shape)
+    return Stored(_positions(back.flatten(-axes), n).sum(1).view(n, *layer.normalized_shape))
+
+
+def group_norm_weight(layer: nn.GroupNorm, given: Tensor, back: Tensor, n: int) -> Share:
+    """Of the scale of each channel behind group normalisation: given and back (k · n, channels, ...)."""
+    normal = F.group_norm(given, layer.num_groups, None, None, layer.eps)
+    return Stored(summed((normal * back).flatten(2).sum(2) if back.dim() > 2 else normal * back, n))
+
+
+def slice_of(share: Share, rows: slice, shape: torch.Size) -> Share:
+    """The share of some rows of a parameter as one of the whole parameter, whose other rows have none of it."""
+
+    def form(factors: Tensor) -> Tensor:
+        part = share.weighted(factors)
+        whole = part.new_zeros(shape)
+        whole[rows] = part
+        return whole
+
+    def each() -> Tensor:
+        part = share.each()
+        whole = part.new_zeros(len(part), *shape)
+        whole[:, rows] = part
+        return whole
+
+    return Formed(share.squared_norms, form, each)
+
+
+def _scale(normal: Tensor, back: Tensor, n: int, axes: int) -> Share:
+    found = (normal * back).flatten(-axes)
+    return Stored(_positions(found, n).sum(1).view(n, *back.shape[-axes:]))
+
+
+def _is_stored(positions: int, inputs: int, outputs: int, *, seen: int) -> bool:
+    """Whether the gradients of all records are kept: they must be no larger than what the layer saw and gave, so that
+    memory stays that of a plain step, and no dearer than pairs of positions would be (Bu et al. 2022, 2205.10683)."""
+    return inputs * outputs <= min(2 * seen, positions * positions * (inputs + outputs))
+
+
+def _by_pairs(positions: int, inputs: int, outputs: int) -> bool:
+    """Whether lengths are cheaper from inner products of all pairs of positions than from the gradients themselves."""
+    return positions * (inputs + outputs) < inputs * outputs
+
+
+def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
+    return (a @ a.mT * (g @ g.mT)).sum((1, 2))
+
+
+def _squared_by_product(a: Tensor, g: Tensor) -> Tensor:
+    return _squared_lengths(g.mT @ a)
+
+
+def _squared_lengths(rows: Tensor) -> Tensor:
+    flat = rows.flatten(1)
+    return torch.linalg.vector_norm(flat, dim=1).square()
+
+
+def _positions(rows: Tensor, n: int) -> Tensor:
+    """(k · n, ..., width) as (n, positions, width): all that one record has given, one after the other."""
+    if len(rows) == n:
+        return rows.reshape(n, -1, rows.shape[-1])
+    return rows.unflatten(0, (-1, n)).transpose(0, 1).reshape(n, -1, rows.shape[-1])
+
+
+def summed(rows: Tensor, n: int) -> Tensor:
+    """(k · n, ...) as (n, ...), the rows of each record added."""
+    return rows if len(rows) == n else rows.unflatten(0, (-1, n)).sum(0)
+
+
+def _pieces(fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor) -> Tensor:
+    """``fn`` over the rows of both, so many at once that what passes by holds ``AT_ONCE`` numbers, ``each`` a row."""
+    size = max(1, AT_ONCE // each)
+    if size >= rows:
+        return fn(a, g)
+    first = fn(a[:size], g[:size])
+    found = first.new_empty(rows, *first.shape[1:])
+    found[:size] = first
+    for start in range(size, rows, size):
+        piece = slice(start, start + size)
+        found[piece] = fn(a[piece], g[piece])
+    return found
+
+
+def _padded(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """The input with its padding where that is no plain border of zeros, and the border that is left to add."""
+    nothing = (0,) * len(layer.kernel_size)
+    if layer.padding_mode != "zeros":
+        return F.pad(given, layer._reversed_padding_repeated_twice, layer.padding_mode), nothing
+    if isinstance(layer.padding, str):
+        return F.pad(given, layer._reversed_padding_repeated_twice), nothing
+    return given, layer.padding
+
+
+def _windows(layer: nn.Conv1d | nn.Conv2d, rows: Tensor, padding: tuple[int, ...]) -> Tensor:
+    """(rows, channels, *kernel, *positions): a view of what each position of the output is made from."""
+    bordered = F.pad(rows, [border for width in reversed(padding) for border in (width, width)]).contiguous()
+    steps = bordered.stride()
+    size = [
+        (extent - dilation * (kernel - 1) - 1) // stride + 1
+        for extent, kernel, dilation, stride in zip(
+            bordered.shape[2:], layer.kernel_size, layer.dilation, layer.stride, strict=True
+        )
+    ]
+    inside = [step * dilation for step, dilation in zip(steps[2:], layer.dilation, strict=True)]
+    between = [step * stride for step, stride in zip(steps[2:], layer.stride, strict=True)]
+    return bordered.as_strided((*bordered.shape[:2], *layer.kernel_size, *size), (*steps[:2], *inside, *between))

@@ -1,0 +1,92 @@
+"""Which layers have a book-keeping rule, and the share of each of their parameters."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from assay.privacy import bookkeeping
+from assay.privacy.bookkeeping import Share
+
+Shares = Iterator[tuple[Tensor, Share]]
+Rule = Callable[[nn.Module, Tensor, Tensor, int], Shares]
+"""From a layer, its input, the gradient of its output and the number of records to the share of each parameter."""
+
+
+class Ear(Protocol):
+    """Told of every product of a record with weights, while the forward pass runs."""
+
+    def __call__(
+        self,
+        output: Tensor | Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        shares: Callable[[Tensor, int], Shares],
+    ) -> None:
+        """Remember it.
+
+        Args:
+            output: what the product gave, (rows, ...); of steps in time, each (rows, width).
+            inputs: what entered it beside weights.
+            shares: from the gradient of the output, (rows, ...), of steps (rows, steps, width), and the number of
+                records to the share of each parameter.
+        """
+        ...
+
+
+def linear(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+    assert isinstance(layer, nn.Linear)
+    return affine(layer.weight, layer.bias, given, back, n)
+
+
+def affine(weight: Tensor, bias: Tensor | None, given: Tensor, back: Tensor, n: int) -> Shares:
+    """Of ``given @ weight.T + bias``, wherever it is computed."""
+    if weight.requires_grad:
+        yield weight, bookkeeping.linear_weight(given, back, n)
+    if bias is not None and bias.requires_grad:
+        yield bias, bookkeeping.linear_bias(back, n)
+
+
+def convolution(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
+    if layer.weight.requires_grad:
+        yield layer.weight, bookkeeping.convolution_weight(layer, given, back, n)
+    if layer.bias is not None and layer.bias.requires_grad:
+        yield layer.bias, bookkeeping.channel_bias(back, n)
+
+
+def embedding(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+    assert isinstance(layer, nn.Embedding)
+    yield layer.weight, bookkeeping.embedding_weight(layer, given, back, n)
+
+
+def layer_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+    assert isinstance(layer, nn.LayerNorm)
+    if layer.weight.requires_grad:
+        yield layer.weight, bookkeeping.layer_norm_weight(layer, given, back, n)
+    if layer.bias is not None and layer.bias.requires_grad:
+        yield layer.bias, bookkeeping.layer_norm_bias(layer, back, n)
+
+
+def group_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+    assert isinstance(layer, nn.GroupNorm)
+    if layer.weight.requires_grad:
+        yield layer.weight, bookkeeping.group_norm_weight(layer, given, back, n)
+    if layer.bias.requires_grad:
+        yield layer.bias, bookkeeping.channel_bias(back, n)
+
+
+RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: linear,
+    nn.Conv1d: convolution,
+    nn.Conv2d: convolution,
+    nn.Embedding: embedding,
+    nn.LayerNorm: layer_norm,
+    nn.GroupNorm: group_norm,
+}
+
+
+def rule_of(layer: nn.Module) -> Rule | None:
+    """The rule of exactly this type: a subclass may compute something else."""
+    if isinstance(layer, nn.Embedding) and (layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse):
+        return None
+    return RULES.get(type(layer))

@@ -1,0 +1,188 @@
+"""A private step against a plain one and against Opacus: seconds and peak memory.
+
+A step is the forward pass, the loss and the (clipped) gradient of every weight. Drawing the noise is left out of the
+ratios, since it depends on the generator alone, and stands beside them. All modes take the same batch through the same
+network in turn, on one thread; memory is what the allocator handed out, weights included.
+"""
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from opacus.grad_sample import GradSampleModule
+from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleModuleFastGradientClipping
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from assay import seeds
+from assay.cluster.memory import keep_freed_memory
+from assay.models.cnn import CNN
+from assay.models.lstm import LSTM
+from assay.models.mlp import MLP
+from assay.models.resnet import ResNet18
+from assay.privacy.clipping import PerRecordGradients
+
+MAX_GRAD_NORM = 1.0
+ROUNDS = 15
+BARS = {"mlp": 1.25, "cnn": 1.5, "lstm": 4.0}
+MEMORY_BAR = 1.5
+"""Of a private step's peak, in those of a plain one."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and the shape of its batch."""
+
+    model: nn.Module
+    shape: tuple[int, ...]
+    classes: int
+    rounds: int = ROUNDS
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(self.shape, generator=generator)
+        return x, torch.randint(self.classes, (len(x),), generator=generator)
+
+
+Step = Callable[[], object]
+
+
+def measure() -> dict[str, Any]:
+    """Seconds and bytes of a step of every network and mode, their ratios and the bars."""
+    torch.set_num_threads(1)
+    keep_freed_memory()  # as every worker does that trains
+    found = {name: _measure(case) for name, case in _cases().items()}
+    over_plain = {name: one["seconds"]["ours"] / one["seconds"]["plain"] for name, one in found.items()}
+    peers = {n: min(one["seconds"][m] for m in ("opacus_hooks", "opacus_ghost")) for n, one in found.items()}
+    over_ours = {name: peers[name] / one["seconds"]["ours"] for name, one in found.items()}
+    memory = {name: one["bytes"]["ours"] / one["bytes"]["plain"] for name, one in found.items()}
+    return {
+        "unit": "seconds of a step (median) and MiB at its peak",
+        "seconds": {name: {k: round(v, 5) for k, v in one["seconds"].items()} for name, one in found.items()},
+        "noise_seconds": {name: round(one["noise"], 5) for name, one in found.items()},
+        "peak_mib": {name: {k: round(v / 2**20, 1) for k, v in one["bytes"].items()} for name, one in found.items()},
+        "private_over_plain": {name: round(value, 3) for name, value in over_plain.items()},
+        "memory_over_plain": {name: round(value, 3) for name, value in memory.items()},
+        "ratio": {
+            **{f"bar_over_{name}": round(bar / over_plain[name], 3) for name, bar in BARS.items()},
+            **{f"opacus_over_{name}": round(value, 3) for name, value in over_ours.items()},
+            **{f"memory_bar_over_{name}": round(MEMORY_BAR / value, 3) for name, value in memory.items()},
+        },
+        "bar": {
+            **{f"bar_over_{name}": 1.0 for name in BARS},
+            **{f"opacus_over_{name}": 1.0 for name in found},
+            **{f"memory_bar_over_{name}": 1.0 for name in found},
+        },
+    }
+
+
+def _cases() -> dict[str, Case]:
+    """The networks of the studies; what their records hold does not change what a step costs."""
+    return {
+        "mlp": Case(MLP(hidden=(512, 512)).build((784,), 10, seed=0), (256, 784), 10),
+        "cnn": Case(CNN(channels=(16, 32, 64)).build((1, 28, 28), 2, seed=0), (128, 1, 28, 28), 2),
+        "lstm": Case(LSTM(hidden=64, dropout=0.0).build((50, 100), 2, seed=0), (64, 50, 100), 2),
+        "resnet18": Case(ResNet18(norm="group", stem="small").build((3, 32, 32), 10, seed=0), (32, 3, 32, 32), 10, 3),
+    }
+
+
+def _measure(case: Case) -> dict[str, Any]:
+    steps = _steps(case)
+    for step in steps.values():
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(case.rounds):
+        for name, step in steps.items():
+            seconds[name].append(_timed(step))
+    weights = list(case.model.parameters())
+    held = sum(p.numel() * p.element_size() for p in weights)
+    generator = seeds.stream(0, "noise")
+    return {
+        "seconds": {name: statistics.median(times) for name, times in seconds.items()},
+        "noise": statistics.median(
+            _timed(lambda: [generator.standard_normal(p.shape, np.float32) for p in weights]) for _ in range(5)
+        ),
+        "bytes": {name: held + _peak(step) for name, step in steps.items()},
+    }
+
+
+def _steps(case: Case) -> dict[str, Step]:
+    x, y = case.batch()
+    plain, ours = copy.deepcopy(case.model).train(), copy.deepcopy(case.model).train()
+    parameters = list(plain.parameters())
+    gradients = PerRecordGradients(ours)
+
+    def losses(model: nn.Module) -> Tensor:
+        return F.cross_entropy(model(x), y, reduction="none")
+
+    return {
+        "plain": lambda: torch.autograd.grad(losses(plain).sum(), parameters),
+        "ours": lambda: gradients.clipped_sum(losses(ours), MAX_GRAD_NORM),
+        "opacus_hooks": _opacus_hooks(copy.deepcopy(case.model).train(), losses),
+        "opacus_ghost": _opacus_ghost(copy.deepcopy(case.model).train(), losses),
+    }
+
+
+def _opacus_hooks(model: nn.Module, losses: Callable[[nn.Module], Tensor]) -> Step:
+    """What ``DPOptimizer.clip_and_accumulate`` does, without its loop over batches."""
+    wrapped = GradSampleModule(model, loss_reduction="sum")
+
+    def step() -> list[Tensor]:
+        losses(wrapped).sum().backward()
+        parameters = [p for p in wrapped.parameters() if p.requires_grad]
+        norms = torch.stack([p.grad_sample.flatten(1).norm(2, dim=-1) for p in parameters], 1).norm(2, dim=1)
+        factors = (MAX_GRAD_NORM / (norms + 1e-6)).clamp(max=1.0)
+        found = [torch.einsum("i,i...", factors, p.grad_sample) for p in parameters]
+        wrapped.zero_grad(set_to_none=True)
+        return found
+
+    return step
+
+
+def _opacus_ghost(model: nn.Module, losses: Callable[[nn.Module], Tensor]) -> Step:
+    """What ``DPTensorFastGradientClipping.backward`` does: two backward passes."""
+    wrapped = GradSampleModuleFastGradientClipping(model, loss_reduction="sum", max_grad_norm=MAX_GRAD_NORM)
+
+    def step() -> list[Tensor | None]:
+        found = losses(wrapped)
+        found.sum().backward(retain_graph=True)
+        wrapped.zero_grad(set_to_none=True)
+        factors = wrapped.get_clipping_coef()
+        wrapped.disable_hooks()
+        (factors * found).sum().backward()
+        wrapped.enable_hooks()
+        gradients = [p.grad for p in wrapped.parameters()]
+        wrapped.zero_grad(set_to_none=True)
+        return gradients
+
+    return step
+
+
+def _timed(step: Step) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def _peak(step: Step) -> int:
+    """Bytes that a step held at once beyond what it was given."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    events = profiler.profiler.kineto_results.experimental_event_tree()  # type: ignore[union-attr]
+    allocations = []
+    while events:
+        event = events.pop()
+        events.extend(event.children)
+        if event.tag.name == "Allocation":
+            allocations.append((event.start_time_ns, event.extra_fields.alloc_size))
+    held = peak = 0
+    for _, size in sorted(allocations, key=lambda one: one[0]):
+        held += size
+        peak = max(peak, held)
+    return peak
