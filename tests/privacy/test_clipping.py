@@ -210,6 +210,44 @@ def test_listening_changes_no_answer(name: str) -> None:
     assert torch.equal(model(x), before(x))
 
 
+MASKS: dict[str, dict[str, object]] = {
+    "padding": {"key_padding_mask": torch.arange(7) >= torch.tensor([[7], [5], [3], [6]])},
+    "causal": {"attn_mask": torch.ones(7, 7).triu(1).bool(), "is_causal": True},
+    "added": {"attn_mask": torch.linspace(-1, 1, 49).view(7, 7)},
+    "one a record and head": {"attn_mask": torch.linspace(-1, 1, 392).view(8, 7, 7), "need_weights": False},
+    "weights of every head": {"average_attn_weights": False},
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_attention_is_heard_under_every_mask(mask: str, batch_first: bool) -> None:
+    torch.manual_seed(0)
+    layer = nn.MultiheadAttention(6, 2, batch_first=batch_first)
+    x = torch.randn(4, 7, 6) if batch_first else torch.randn(7, 4, 6)
+    expected = layer(x, x, x, **MASKS[mask])
+    PerRecordGradients(layer)
+    found = layer(x, x, x, **MASKS[mask])
+    assert torch.allclose(found[0], expected[0], rtol=0, atol=1e-6)
+    assert (found[1] is None) == (expected[1] is None)
+    assert found[1] is None or torch.allclose(found[1], expected[1], rtol=0, atol=1e-6)
+
+
+def test_a_model_may_change_its_input_in_place() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, CLASSES))
+    x, y = torch.randn(6, 5), torch.arange(6) % CLASSES
+    expected = loop(copy.deepcopy(model), x.clone(), y, 0.3)
+    assert apart(PerRecordGradients(model).clipped_sum(losses(model, x, y), 0.3), expected) <= 1e-5
+
+
+def test_packed_sequences_are_refused() -> None:
+    layer = nn.LSTM(6, 4, batch_first=True)
+    PerRecordGradients(layer)
+    with pytest.raises(IncompatibleRecipeError, match=r"packed sequences.*give padded sequences"):
+        layer(nn.utils.rnn.pack_sequence([torch.randn(3, 6), torch.randn(2, 6)]))
+
+
 def test_dropout_is_drawn_once(blobs: Blobs) -> None:
     x, y = blobs(6, torch.float64)
     torch.manual_seed(0)
@@ -293,8 +331,8 @@ def test_a_weight_that_is_used_unheard_is_named() -> None:
         PerRecordGradients(model).clipped_sum(losses(model, x, y), 1.0)
 
 
-class Counts(nn.Module):
-    """Keeps a buffer beside its parameter, which ``torch.func`` is not asked to handle."""
+class Scales(nn.Module):
+    """Holds a parameter beside dropout."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -306,8 +344,8 @@ class Counts(nn.Module):
 
 
 def test_a_layer_that_cannot_be_asked_again_is_refused_by_name() -> None:
-    with pytest.raises(IncompatibleRecipeError, match=r"'1' \(Counts\) holds parameters .* beside dropout"):
-        PerRecordGradients(nn.Sequential(nn.Linear(5, 5), Counts()))
+    with pytest.raises(IncompatibleRecipeError, match=r"'1' \(Scales\) holds parameters .* beside dropout"):
+        PerRecordGradients(nn.Sequential(nn.Linear(5, 5), Scales()))
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ class PerRecordGradients:
             return None
         x = x.detach().requires_grad_(True)
         edge = get_gradient_edge(x)
+        x = x.clone()  # which the model may change in place
         self._roots.append(edge)
         self._heard.append(("the model's input", edge))
         return (x, *args[1:])
