@@ -1,6 +1,6 @@
 """What an evaluation is given, and what it gives back."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -89,6 +89,8 @@ class Subject:
     device: torch.device = torch.device("cpu")
     train: TrainAgain | None = None
     """None where that is impossible."""
+    network: Callable[[], nn.Module] | None = None
+    """Makes the network before training, with its first weights; None where nothing can be trained."""
     executor: Executor = field(default_factory=LocalExecutor)
     """Over whose workers an evaluation may spread its records; the result does not depend on how many there are."""
 

@@ -49,6 +49,7 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executo
             seed=trial.trial_seed,
             device=device(),
             train=partial(train_again, trial, dataset, held=parts.validation),
+            network=network_of(trial, dataset),
             executor=executor,
         ),
     )

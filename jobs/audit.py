@@ -1,0 +1,109 @@
+"""Audit the trainer of a private recipe: train it with canaries, and bound its ε from below.
+
+python -m jobs.audit quickstart --recipe dp_eps_1
+"""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from jobs.console import STUDIES, console, run, table, user_errors
+
+if TYPE_CHECKING:
+    from assay.results import Measurement
+
+
+def main(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")],
+    recipe: Annotated[str, typer.Option(help="Name of the recipe.")],
+    cohort: Annotated[str | None, typer.Option(help="Cohort; the first that has the recipe by default.")] = None,
+    canaries: Annotated[int, typer.Option(min=10, help="Records that are in or out by a fair coin; the more, the tighter the bound.")] = 1000,
+    space: Annotated[Literal["gradient", "input"], typer.Option(help="gradient: the auditor reads every noisy gradient. input: records with wrong labels, and the last model alone.")] = "gradient",
+    confidence: Annotated[float, typer.Option(help="That the bound holds, between 0.5 and 1.")] = 0.95,
+    audits: Annotated[int, typer.Option(min=1, help="Audits that you run and read together, this one included: the confidence is shared among them.")] = 1,
+    fold: Annotated[int, typer.Option(min=1, help="Fold to hold out, from 1.")] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study. Repeatable.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on standard output.")] = False,
+) -> None:  # fmt: skip
+    """One training with canaries, and a lower bound on ε beside the claim. Exit code 1 if it exceeds the claim.
+
+    So it does if canaries show that gradients are not clipped record by record.
+
+    The audited run is one of its own: it is kept nowhere, and says nothing of a model that you have.
+    """
+    with user_errors():
+        from rich.console import Console
+
+        said = Console(stderr=True) if json_ else console
+        said.print("reading the study …", style="dim")
+        from assay.errors import SpecError
+        from assay.evaluations.audit import Audit
+        from assay.registry import build
+        from assay.study.audit import audit_trial
+        from assay.study.plan import load_datasets, plan
+        from assay.study.spec import only, read_study
+
+        settings = {"canaries": canaries, "space": space, "confidence": confidence, "audits": audits}
+        audit = build("evaluation", {"name": "audit", **settings})
+        assert isinstance(audit, Audit)
+        asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
+        datasets = load_datasets(asked)
+        (dataset,) = datasets.values()
+        trials = [trial for trial in plan(asked, datasets) if trial.fold == fold - 1 and trial.repeat == 0]
+        if not trials:
+            raise SpecError(f"--fold {fold}: {dataset.name} keeps its official split, which is one fold")
+        said.print(f"{trials[0].label}: training with up to {canaries} canaries", highlight=False)
+
+        def watch(epoch: int, epochs: int) -> None:
+            if epoch == epochs or epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
+                said.print(f"epoch {epoch} of {epochs}", style="dim", highlight=False)
+
+        row, *checks = audit_trial(trials[0], dataset, audit, watch)
+        if row.status != "measured":
+            raise SpecError(f"recipe {recipe!r} cannot be audited: {row.warnings[0]}")
+    broken = any(check.conditions["verdict"] == "fail" for check in checks)
+    if json_:
+        named = {"study": asked.name, "cohort": trials[0].cohort, "recipe": recipe, "fold": fold}
+        said_of = {check.name.removeprefix("check."): _plain(check) for check in checks}
+        verdict = {"verdict": "fail" if broken else "pass", "checks": said_of, "warnings": list(row.warnings)}
+        print(
+            json.dumps(
+                {**named, "epsilon_audited": row.value, **row.conditions, **verdict}, indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        _print(row, checks)
+    raise typer.Exit(1 if broken else 0)
+
+
+def _plain(check: "Measurement") -> dict[str, Any]:
+    return {"verdict": check.conditions["verdict"], "figure": check.value, "message": check.warnings[0]}
+
+
+def _print(row: "Measurement", checks: "list[Measurement]") -> None:
+    about = row.conditions
+    claimed = about["claimed_epsilon"]
+    rows = [
+        ("ε, at least", f"{row.value:.3f}"),
+        ("ε, claimed", "nothing (ε = ∞)" if claimed is None else f"{claimed:.3f} at δ = {about['delta']:g}"),
+        ("confidence", f"{about['confidence']:g}" + (f" for {about['audits']} audits" if about["audits"] > 1 else "")),
+        ("canaries", f"{about['canaries']} in {about['space']} space, {about['included']} of them trained on"),
+        ("guesses", f"{about['correct']} of {about['guesses']} right"),
+        ("most it could show", f"{about['most']:.3f}"),
+    ]
+    if "steps" in about:
+        noise = f"noise multiplier {about['noise_multiplier']:.3f}, sample rate {about['sample_rate']:.4f}"
+        rows.append(("mechanism", f"{about['steps']} steps, {noise}"))
+    console.print(table(["audit", ""], rows))
+    for warning in row.warnings:
+        # What a check says stands below.
+        if not warning.startswith("fail: "):
+            console.print(warning, style="yellow", markup=False, highlight=False)
+    for check in checks:
+        broken = check.conditions["verdict"] == "fail"
+        console.print(check.warnings[0], style="bold red" if broken else "green", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    run(main)
