@@ -114,7 +114,8 @@ def rdp_epsilon(mechanism: Mechanism) -> float:
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if at(middle) <= at(middle + 1) else (middle + 1, high)
-        return at(low)
+        # At an order that tells little the bound may be negative, and ε is not.
+        return max(0.0, at(low))
 
 
 def prv_epsilon(mechanism: Mechanism) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.privacy.bookkeeping import slice_of
+from assay.privacy.bookkeeping import Rows
 from assay.privacy.layers import Ear, Shares, affine
 
 
@@ -25,7 +25,13 @@ def attend(  # noqa: PLR0917 - the arguments of the layer that it stands for
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """The layer's forward pass, which tells ``ear`` of each product. ``is_causal`` is but a hint at ``attn_mask``."""
+    """The layer's forward pass, which tells ``ear`` of each product. ``is_causal`` is but a hint at ``attn_mask``.
+
+    Raises:
+        ValueError: the hint stands alone.
+    """
+    if is_causal and attn_mask is None:
+        raise ValueError("is_causal is a hint at attn_mask, and there is none: give the mask")
     given = [query, key, value]
     same = query is key and key is value
     if not layer.batch_first:
@@ -95,7 +101,7 @@ class _Product:
         rows_of = {id(part): rows for part, rows in self._parts}
         for parameter, share in affine(self.weight, self.bias, given, back, n):
             rows = rows_of[id(parameter)]
-            yield parameter, share if rows is None else slice_of(share, rows, parameter.shape)
+            yield parameter, share if rows is None else Rows(((rows, share),), parameter.shape)
 
     @property
     def _parts(self) -> list[tuple[Tensor | None, slice | None]]:

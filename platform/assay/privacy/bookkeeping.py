@@ -12,14 +12,19 @@ number of records, ``given`` what the layer saw, (k · n, ...), and ``back`` the
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-AT_ONCE = 2**20
+AT_ONCE = 2**19
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
+
+
+_UNSURE = 0.01
+"""Of the square that positions would have if none cancelled: what is smaller is computed in float64."""
 
 
 class Share(Protocol):
@@ -54,7 +59,7 @@ class Stored:
         return _squared_lengths(self.gradients)
 
     def weighted(self, factors: Tensor) -> Tensor:
-        return (factors @ self.gradients.flatten(1)).view(self.gradients.shape[1:])
+        return (factors @ self.gradients.reshape(len(factors), -1)).view(self.gradients.shape[1:])
 
     def each(self) -> Tensor:
         return self.gradients
@@ -107,49 +112,79 @@ def channel_bias(back: Tensor, n: int) -> Share:
 
 def convolution_weight(layer: nn.Conv1d | nn.Conv2d, given: Tensor, back: Tensor, n: int) -> Share:
     """Of a convolution: given (k · n, channels, ...), back (k · n, outputs, ...)."""
-    x, padding = _padded(layer, given)
+    convolution = _Convolution(layer, given, back, n)
+    inputs, outputs, positions = layer.weight[0].numel(), len(layer.weight), convolution.positions
+    if _is_stored(positions, inputs, outputs, seen=given[0].numel() + back[0].numel()):
+        return Stored(convolution.each())
+    if len(given) == n and _by_pairs(positions, inputs, outputs // layer.groups):
+        return Formed(convolution.squared_by_pairs(), convolution.form, convolution.each)
+    return Formed(convolution.squared_by_product(), convolution.form, convolution.each)
 
-    def form(factors: Tensor) -> Tensor:
-        scaled = back * factors.repeat(len(back) // n).view(-1, *[1] * (back.dim() - 1))
+
+class _Convolution:
+    """What a convolution was given and what came back, record by record."""
+
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d, given: Tensor, back: Tensor, n: int) -> None:
+        self._layer, self._n, self._back = layer, n, back
+        self._given, self._padding = _padded(layer, given)
+        self._by_group = back.flatten(2).unflatten(1, (layer.groups, -1))
+        """(k · n, groups, outputs, positions)."""
+        self._unfolded = layer.groups * layer.weight[0].numel() * self.positions
+
+    @property
+    def positions(self) -> int:
+        return self._by_group.shape[3]
+
+    def form(self, factors: Tensor) -> Tensor:
+        scaled = self._back * factors.repeat(len(self._back) // self._n).view(-1, *[1] * (self._back.dim() - 1))
+        layer, weight = self._layer, self._layer.weight.to(scaled.dtype)
         ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
-        found = torch.ops.aten.convolution_backward(
-            scaled, x, layer.weight, None, layer.stride, padding, layer.dilation, False, ones, layer.groups, of_weight
+        _, found, _ = torch.ops.aten.convolution_backward(
+            scaled,
+            self._given,
+            weight,
+            None,
+            layer.stride,
+            self._padding,
+            layer.dilation,
+            False,
+            ones,
+            layer.groups,
+            of_weight,
         )
-        assert isinstance(found[1], Tensor)
-        return found[1]
+        assert isinstance(found, Tensor)
+        return found
 
-    def windows(rows: Tensor) -> Tensor:
+    def each(self) -> Tensor:
+        found = _pieces(self._product, len(self._given), self._unfolded, self._given, self._by_group)
+        return summed(found, self._n).view(self._n, *self._layer.weight.shape)
+
+    def squared_by_pairs(self) -> Tensor:
+        def squared(rows: Tensor, back: Tensor) -> Tensor:
+            return _squared_by_pairs(self._windows(rows).mT, back.mT)
+
+        passing = self._unfolded + self._layer.groups * self.positions * self.positions
+        return _pieces(squared, self._n, passing, self._given, self._by_group)
+
+    def squared_by_product(self) -> Tensor:
+        k = len(self._given) // self._n
+        rows, back = (whole.unflatten(0, (k, self._n)).transpose(0, 1) for whole in (self._given, self._by_group))
+
+        def squared(rows: Tensor, back: Tensor) -> Tensor:
+            found = self._product(rows.flatten(0, 1), back.flatten(0, 1))
+            return _squared_lengths(found.unflatten(0, (len(rows), k)).sum(1))
+
+        return _pieces(squared, self._n, k * (self._unfolded + self._layer.weight.numel()), rows, back)
+
+    def _product(self, rows: Tensor, back: Tensor) -> Tensor:
+        """(rows, groups, outputs, inputs of an output): the gradient of each row."""
+        found = back.flatten(0, 1) @ self._windows(rows).flatten(0, 1).mT
+        return found.unflatten(0, (len(rows), -1))
+
+    def _windows(self, rows: Tensor) -> Tensor:
         """(rows, groups, inputs of an output, positions)."""
-        return _windows(layer, rows, padding).flatten(1, -len(padding) - 1).flatten(2).unflatten(1, (layer.groups, -1))
-
-    g = back.flatten(2).unflatten(1, (layer.groups, -1))
-    inputs, (outputs, positions) = layer.weight[0].numel(), g.shape[2:]
-    unfolded = layer.groups * inputs * positions
-
-    def product(rows: Tensor, of: Tensor) -> Tensor:
-        found = of.flatten(0, 1) @ windows(rows).flatten(0, 1).transpose(1, 2)
-        return found.view(len(rows), layer.groups, outputs, inputs)
-
-    def each() -> Tensor:
-        return summed(_pieces(product, len(x), unfolded, x, g), n).view(n, *layer.weight.shape)
-
-    def pairs(rows: Tensor, of: Tensor) -> Tensor:
-        a = windows(rows)
-        return (a.mT @ a * (of.mT @ of)).sum((1, 2, 3))
-
-    k = len(x) // n
-    if _is_stored(positions, inputs, layer.groups * outputs, seen=(x[0].numel() + g[0].numel())):
-        return Stored(each())
-    if k == 1 and _by_pairs(positions, inputs, outputs):
-        costs = unfolded + layer.groups * positions * positions
-        return Formed(_pieces(pairs, n, costs, x, g), form, each)
-    rows, of = x.unflatten(0, (k, n)).transpose(0, 1), g.unflatten(0, (k, n)).transpose(0, 1)
-
-    def squared(rows: Tensor, of: Tensor) -> Tensor:
-        found = product(rows.flatten(0, 1), of.flatten(0, 1))
-        return _squared_lengths(found.unflatten(0, (len(rows), k)).sum(1))
-
-    return Formed(_pieces(squared, n, k * (unfolded + layer.weight.numel()), rows, of), form, each)
+        found = _windows(self._layer, rows, self._padding).flatten(1, -len(self._padding) - 1)
+        return found.flatten(2).unflatten(1, (self._layer.groups, -1))
 
 
 def embedding_weight(layer: nn.Embedding, given: Tensor, back: Tensor, n: int) -> Share:
@@ -190,22 +225,44 @@ def group_norm_weight(layer: nn.GroupNorm, given: Tensor, back: Tensor, n: int) 
     return Stored(summed((normal * back).flatten(2).sum(2) if back.dim() > 2 else normal * back, n))
 
 
-def slice_of(share: Share, rows: slice, shape: torch.Size) -> Share:
-    """The share of some rows of a parameter as one of the whole parameter, whose other rows have none of it."""
+@dataclass(frozen=True)
+class Rows:
+    """Shares of rows of a parameter that do not overlap; the other rows have none."""
 
-    def form(factors: Tensor) -> Tensor:
-        part = share.weighted(factors)
-        whole = part.new_zeros(shape)
-        whole[rows] = part
+    shares: tuple[tuple[slice, Share], ...]
+    shape: torch.Size
+    """Of the whole parameter."""
+
+    @property
+    def squared_norms(self) -> Tensor:
+        return torch.stack([share.squared_norms for _, share in self.shares]).sum(0)
+
+    def weighted(self, factors: Tensor) -> Tensor:
+        whole = factors.new_zeros(self.shape)
+        for rows, share in self.shares:
+            whole[rows] = share.weighted(factors)
         return whole
 
-    def each() -> Tensor:
-        part = share.each()
-        whole = part.new_zeros(len(part), *shape)
-        whole[:, rows] = part
+    def each(self) -> Tensor:
+        parts = [(rows, share.each()) for rows, share in self.shares]
+        whole = parts[0][1].new_zeros(len(parts[0][1]), *self.shape)
+        for rows, part in parts:
+            whole[:, rows] = part
         return whole
 
-    return Formed(share.squared_norms, form, each)
+
+def added(one: Share, other: Share) -> Share:
+    """The share of a parameter that was used twice: gradients add up, and lengths only where other rows were used."""
+    if isinstance(one, Rows) and isinstance(other, Rows):
+        places = sorted((rows.start, rows.stop) for rows, _ in (*one.shares, *other.shares))
+        if all(before[1] <= after[0] for before, after in pairwise(places)):
+            return Rows((*one.shares, *other.shares), one.shape)
+    return Stored(one.each() + other.each())
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """In float32 at least where it is a half: lengths of gradients need the range and the digits."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _scale(normal: Tensor, back: Tensor, n: int, axes: int) -> Share:
@@ -225,7 +282,21 @@ def _by_pairs(positions: int, inputs: int, outputs: int) -> bool:
 
 
 def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
-    return (a @ a.mT * (g @ g.mT)).sum((1, 2))
+    """(rows,) squared lengths from inner products of all positions: a (rows, ..., positions, inputs), g likewise.
+
+    Where positions nearly cancel, what float32 leaves of their sum is rounding, and a length that comes out too small
+    would not be clipped: those rows are computed again in float64.
+    """
+    squared = _pairs(a, g)
+    most = (torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(g, dim=-1)).flatten(1).sum(1).square()
+    (unsure,) = (~(squared > _UNSURE * most)).nonzero(as_tuple=True)
+    if len(unsure) and squared.dtype != torch.float64:
+        squared[unsure] = _pairs(a[unsure].double(), g[unsure].double()).to(squared.dtype)
+    return squared.clamp_min(0)
+
+
+def _pairs(a: Tensor, g: Tensor) -> Tensor:
+    return (a @ a.mT * (g @ g.mT)).flatten(1).sum(1)
 
 
 def _squared_by_product(a: Tensor, g: Tensor) -> Tensor:
@@ -233,8 +304,7 @@ def _squared_by_product(a: Tensor, g: Tensor) -> Tensor:
 
 
 def _squared_lengths(rows: Tensor) -> Tensor:
-    flat = rows.flatten(1)
-    return torch.linalg.vector_norm(flat, dim=1).square()
+    return torch.linalg.vector_norm(rows.reshape(len(rows), -1), dim=1).square()
 
 
 def _positions(rows: Tensor, n: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Layers without a rule of ours: the gradients of all records by Opacus, or by its use of ``torch.func``."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from opacus.grad_sample.functorch import ft_compute_per_sample_gradient, prepare_layer
@@ -17,7 +17,7 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
     """How the shares of a layer are found from its inputs, the gradient of its output and the number of records.
 
     Raises:
-        IncompatibleRecipeError: the layer draws at random, so that it cannot be asked again.
+        IncompatibleRecipeError: the layer draws at random, so that it cannot be asked again, or Opacus refuses it.
     """
     for inner in layer.modules():
         if isinstance(inner, nn.modules.dropout._DropoutNd) and inner.p > 0:
@@ -28,20 +28,29 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
             )
     sampler = GradSampleModule.GRAD_SAMPLERS.get(type(layer))
     if sampler is None:
-        prepare_layer(layer, batch_first=True)
+        with _named(name, layer):
+            prepare_layer(layer, batch_first=True)
         sampler = ft_compute_per_sample_gradient
 
     def shares(given: list[Tensor], back: Tensor, n: int) -> Shares:
-        for parameter, gradients in _gradients(name, layer, partial(sampler, layer, given, back)).items():
+        with _named(name, layer), torch.enable_grad():
+            found = sampler(layer, given, back)
+        for parameter, gradients in found.items():
             yield parameter, Stored(summed(gradients.detach(), n))
 
     return shares
 
 
-def _gradients(name: str, layer: nn.Module, ask: Callable[[], dict[Tensor, Tensor]]) -> dict[Tensor, Tensor]:
+def forget(layer: nn.Module) -> None:
+    """Take away what Opacus left at the layer."""
+    vars(layer).pop("ft_compute_sample_grad", None)
+
+
+@contextmanager
+def _named(name: str, layer: nn.Module) -> Iterator[None]:
+    """Say which layer it was that has no gradient of one record."""
     try:
-        with torch.enable_grad():
-            return ask()
+        yield
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         raise IncompatibleRecipeError(
             f"layer {name!r} ({type(layer).__name__}) has no per-record gradients here, nor by Opacus "

@@ -33,7 +33,7 @@ class Ear(Protocol):
         ...
 
 
-def linear(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _linear(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.Linear)
     return affine(layer.weight, layer.bias, given, back, n)
 
@@ -41,12 +41,12 @@ def linear(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
 def affine(weight: Tensor, bias: Tensor | None, given: Tensor, back: Tensor, n: int) -> Shares:
     """Of ``given @ weight.T + bias``, wherever it is computed."""
     if weight.requires_grad:
-        yield weight, bookkeeping.linear_weight(given, back, n)
+        yield weight, bookkeeping.linear_weight(bookkeeping.wide(given), back, n)
     if bias is not None and bias.requires_grad:
         yield bias, bookkeeping.linear_bias(back, n)
 
 
-def convolution(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _convolution(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     if layer.weight.requires_grad:
         yield layer.weight, bookkeeping.convolution_weight(layer, given, back, n)
@@ -54,12 +54,12 @@ def convolution(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares
         yield layer.bias, bookkeeping.channel_bias(back, n)
 
 
-def embedding(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _embedding(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.Embedding)
     yield layer.weight, bookkeeping.embedding_weight(layer, given, back, n)
 
 
-def layer_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _layer_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.LayerNorm)
     if layer.weight.requires_grad:
         yield layer.weight, bookkeeping.layer_norm_weight(layer, given, back, n)
@@ -67,7 +67,7 @@ def layer_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
         yield layer.bias, bookkeeping.layer_norm_bias(layer, back, n)
 
 
-def group_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _group_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.GroupNorm)
     if layer.weight.requires_grad:
         yield layer.weight, bookkeeping.group_norm_weight(layer, given, back, n)
@@ -76,17 +76,15 @@ def group_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
 
 
 RULES: dict[type[nn.Module], Rule] = {
-    nn.Linear: linear,
-    nn.Conv1d: convolution,
-    nn.Conv2d: convolution,
-    nn.Embedding: embedding,
-    nn.LayerNorm: layer_norm,
-    nn.GroupNorm: group_norm,
+    nn.Linear: _linear,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.Embedding: _embedding,
+    nn.LayerNorm: _layer_norm,
+    nn.GroupNorm: _group_norm,
 }
 
 
 def rule_of(layer: nn.Module) -> Rule | None:
     """The rule of exactly this type: a subclass may compute something else."""
-    if isinstance(layer, nn.Embedding) and (layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse):
-        return None
     return RULES.get(type(layer))

@@ -31,12 +31,13 @@ def unroll(
             "length, width); give padded sequences, or use the model lstm, which closes its gates on padding"
         )
     x = x if layer.batch_first else x.transpose(0, 1)
+    directions = 2 if layer.bidirectional else 1
     states = _initial(layer, x, state)
     last = []
     for depth in range(layer.num_layers):
         found = []
-        for direction in range(2 if layer.bidirectional else 1):
-            place = depth * (2 if layer.bidirectional else 1) + direction
+        for direction in range(directions):
+            place = depth * directions + direction
             run = _Direction(layer, f"_l{depth}" + ("_reverse" if direction else ""), ear)
             out, end = run(x.flip(1) if direction else x, tuple(one[place] for one in states))
             found.append(out.flip(1) if direction else out)

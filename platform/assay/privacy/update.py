@@ -15,7 +15,7 @@ from assay.recipes import Privacy
 
 
 class PrivateUpdate:
-    """How the training loop turns losses into a private gradient; see ``training.loop.Update``.
+    """How the training loop turns losses into a private gradient; see ``training.update.Update``.
 
     Every step samples each record independently with the same probability, divides by the *expected* batch size,
     and adds noise even when the batch is empty, as the accountants assume.
@@ -34,13 +34,13 @@ class PrivateUpdate:
         self._records = records
         self._sample_rate = min(1.0, batch_size / records)
         self._seed = seed
-        self._gradients = PerRecordGradients(model, clipping=settings.clipping)
         self.noise_multiplier = calibrate(
             epsilon=settings.epsilon,
             delta=settings.delta,
             sample_rate=self._sample_rate,
             steps=steps * settings.trainings,
         )
+        self._gradients = PerRecordGradients(model, clipping=settings.clipping)
 
     @property
     def notes(self) -> list[str]:
