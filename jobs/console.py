@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,8 +13,15 @@ from rich.table import Table
 if TYPE_CHECKING:
     from assay.report.cells import Cell
     from assay.statistics import Design
+    from assay.study.keeper import Keeper
     from assay.study.spec import Study
     from assay.study.store import Store
+
+# What every job that touches data says of it; the ledger keeps it.
+LedgerFolder = Annotated[str | None, typer.Option("--ledger", envvar="ASSAY_LEDGER", help="Folder of the ledgers, the same for all that uses these data; `ledger` beside the folder of the results by default.")]  # fmt: skip
+Purpose = Annotated[str, typer.Option(help="Why the records are processed, for the processing record.")]
+LegalBasis = Annotated[str, typer.Option("--legal-basis", help="On what legal basis, in your own words.")]
+Until = Annotated[str, typer.Option("--until", metavar="YYYY-MM-DD", help="Last day on which it may be kept; then `jobs.ledger erase --expired` deletes it.")]  # fmt: skip
 
 STUDIES = Path(__file__).parent / "studies"
 # Logs and pipes have no width of their own; rich would assume 80 columns and fold every table.
@@ -49,6 +56,25 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     for row in rows:
         made.add_row(*row)
     return made
+
+
+def keeper_for(
+    study: "Study", results: str, address: str | None, *, ledger: str | None, purpose: str, legal_basis: str, until: str
+) -> "Keeper | None":
+    """Keeps the ledgers of a study's data; None, and a word of why, where there can be none."""
+    from assay.cluster.ledger import opening
+    from assay.privacy.ledger.experiments import Processing
+    from assay.study.keeper import keeper_of
+
+    stated = purpose or study.question or study.title or f"study {study.name}"
+    return keeper_of(
+        study,
+        results=results,
+        given=ledger,
+        processing=Processing(purpose=stated, legal_basis=legal_basis, until=until),
+        opening=opening(address),
+        warn=lambda said: console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True),
+    )
 
 
 def evaluating(done: int, pieces: int) -> None:

@@ -8,9 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, print_scorecards, run, table, user_errors
+from jobs.console import (
+    STUDIES,
+    LedgerFolder,
+    LegalBasis,
+    Purpose,
+    Until,
+    console,
+    keeper_for,
+    print_scorecards,
+    run,
+    table,
+    user_errors,
+)
 
 if TYPE_CHECKING:
+    from assay.study.keeper import Keeper
     from assay.study.spec import Study
 
 STARTED = time.perf_counter()
@@ -25,6 +38,10 @@ def main(
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished trials again.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Mirror trials to Weights & Biases (offline unless WANDB_MODE says otherwise).")] = False,
+    ledger: LedgerFolder = None,
+    purpose: Purpose = "",
+    legal_basis: LegalBasis = "",
+    until: Until = "",
 ) -> None:  # fmt: skip
     """Run a study. Finished trials are never run again; kill the job at any moment and start it again."""
     with user_errors():
@@ -37,9 +54,11 @@ def main(
             return
         from assay.cluster.session import lasting
 
-        failures = _run(
-            asked, lasting(results, default=f"results/{asked.name}"), workers, address, force=force, wandb=wandb
+        location = lasting(results, default=f"results/{asked.name}")
+        keeper = keeper_for(
+            asked, location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
+        failures = _run(asked, location, workers, address, keeper, force=force, wandb=wandb)
     raise typer.Exit(1 if failures else 0)
 
 
@@ -52,11 +71,20 @@ def _print_plan(study: "Study") -> None:
     ]
     console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
     for cohort, said in evaluation_costs(study):
-        console.print(f"{cohort}, each trial: {said}", highlight=False)
+        console.print(f"{cohort}, {said}", highlight=False)
     console.print(f"{sum(int(row[2]) for row in rows)} trials; nothing was run")
 
 
-def _run(study: "Study", location: str, workers: int | None, address: str | None, *, force: bool, wandb: bool) -> int:
+def _run(
+    study: "Study",
+    location: str,
+    workers: int | None,
+    address: str | None,
+    keeper: "Keeper | None",
+    *,
+    force: bool,
+    wandb: bool,
+) -> int:
     from assay.cluster.executor import RayExecutor
     from assay.cluster.session import environment
     from assay.report.page import Publisher
@@ -81,6 +109,7 @@ def _run(study: "Study", location: str, workers: int | None, address: str | None
             force=force,
             environment=environment(),
             started=STARTED,
+            keeper=keeper,
         )
     print_scorecards(study, store)
     console.print(

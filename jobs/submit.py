@@ -84,9 +84,10 @@ def check(job: str, arguments: Sequence[str]) -> None:
     for place, word in enumerate(arguments):
         name, equals, value = word.partition("=")
         location = value if equals else "".join(arguments[place + 1 : place + 2])
-        if name == "--results" and location and "://" not in location and not Path(location).is_absolute():
+        lasts = "://" in location or Path(location).is_absolute()
+        if name in ("--results", "--ledger", "--to") and location and not lasts:
             raise UserError(
-                f"--results {location}: a submitted job runs in a temporary folder of the cluster, and results below "
+                f"{name} {location}: a submitted job runs in a temporary folder of the cluster, and results below "
                 "it are lost with it; give an absolute path that the cluster keeps, or a URI such as s3://bucket/folder"
             )
 

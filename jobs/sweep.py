@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, run, table, user_errors
+from jobs.console import (
+    STUDIES,
+    LedgerFolder,
+    LegalBasis,
+    Purpose,
+    Until,
+    console,
+    keeper_for,
+    run,
+    table,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +42,10 @@ def main(
     address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,
     results: Annotated[str | None, typer.Option(help="Folder or URI; results/sweep-SPACE-STUDY by default.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study. Repeatable.")] = None,
+    ledger: LedgerFolder = None,
+    purpose: Purpose = "",
+    legal_basis: LegalBasis = "",
+    until: Until = "",
 ) -> None:  # fmt: skip
     """Sweep a search space. Finished points are never run again; kill the sweep at any moment and start it again."""
     with user_errors():
@@ -43,7 +58,7 @@ def main(
         from assay.cluster.session import environment, lasting, ray_session
         from assay.cluster.sweep import run_sweep
         from assay.data.splits import keeps_official
-        from assay.report.sweep import publish
+        from assay.report.sweep import choice_of_best, publish
         from assay.report.sweep import results as table_of
         from assay.study.progress import ConsoleWatcher
         from assay.study.run import write_study
@@ -64,6 +79,9 @@ def main(
         points = chosen.space(radius)
         sweep = Sweep(space=space, study=base, keys=tuple(points))
         store = Store(lasting(results, default=f"results/sweep-{space}-{asked.name}"))
+        keeper = keeper_for(
+            base, store.location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
+        )
         with store.locked(), ray_session(address, workers=workers, cpus=base.threads) as found:
             from ray import tune
 
@@ -77,12 +95,15 @@ def main(
                 workers=found,
                 watcher=ConsoleWatcher(console),
                 environment=where,
+                keeper=keeper,
             )
             # An interrupted sweep hides nothing of what was found before.
             store.keep_only(swept.trials if swept.complete else {*swept.trials, *store.finished()})
             write_study(study_of(sweep, swept.points), store, swept.trials, where, fresh=swept.ran > 0)
         page = publish(sweep, store, dataset, radius)
         _print(sweep, table_of(sweep, store, radius), swept, radius)
+        if said := choice_of_best(store).text:
+            console.print(said, style="yellow", highlight=False)
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if swept.failures or not swept.complete else 0)
 

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, evaluating, print_scorecards, run, user_errors
+from jobs.console import (
+    STUDIES,
+    LedgerFolder,
+    LegalBasis,
+    Purpose,
+    Until,
+    console,
+    evaluating,
+    keeper_for,
+    print_scorecards,
+    run,
+    user_errors,
+)
 
 
 def main(
@@ -22,6 +34,10 @@ def main(
     gpu: Annotated[bool, typer.Option("--gpu", help="One GPU a worker, NCCL between them.")] = False,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study. Repeatable.")] = None,
+    ledger: LedgerFolder = None,
+    purpose: Purpose = "",
+    legal_basis: LegalBasis = "",
+    until: Until = "",
 ) -> None:  # fmt: skip
     """Train with the same loop as a study, its batches spread over workers. Survives killed workers; resumes.
 
@@ -50,7 +66,12 @@ def main(
         trial = next(trial for trial in plan(asked, datasets) if trial.fold == fold - 1 and trial.repeat == 0)
         location = lasting(results, default=str(Path("results", f"{asked.name}-train").resolve()))
         store = Store(location)
+        keeper = keeper_for(
+            asked, location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
+        )
         with ray_session(address, workers=workers, cpus=trial.threads):
+            for refused in keeper.begin([trial], datasets).values() if keeper else ():
+                raise refused
             console.print(f"{trial.label}: {workers} workers", highlight=False)
             trained = train_distributed(
                 trial,
@@ -63,6 +84,8 @@ def main(
             )
             with RayExecutor(workers=workers, cpus=trial.threads) as executor:
                 record = run_trial(trial, Watched(executor, evaluating), dataset, trained=trained)
+            if keeper:
+                keeper.end(trial, record, dataset)
         with store.locked():
             store.keep_only([trial.id])
             write_study(asked, store, {trial.id: trial.label}, {**environment(), "ray_train_workers": workers})

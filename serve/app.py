@@ -15,11 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 from ray.serve import Application
 
+from assay.cluster.ledger import through_actor
 from assay.cluster.session import start_ray_here
-from assay.errors import SpecError, UserError
+from assay.errors import LedgerError, SpecError, UserError
+from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.experiments import Processing
 from assay.registry import explain
 from assay.report.card import card_of
 from assay.study.finished import Finished, open_finished
+from assay.study.keeper import collection_of, ledger_folder
+from assay.study.release import candidates
 from assay.study.spec import Name
 from assay.study.store import Store
 from serve.api import create_api
@@ -45,6 +50,12 @@ class Serving(BaseModel):
     """In the paths of all calls; the recipe's by default."""
     public: bool = False
     """Whether other machines are answered; refused for a model whose privacy claim does not hold."""
+    ledger: str | None = None
+    """Folder of the ledgers: what is public is charged there first, once; beside that of the results by default."""
+    budget: float | None = Field(default=None, gt=0)
+    """ε that everything ever released from the data may spend together, where their ledger has no budget yet."""
+    purpose: str = "served to others"
+    """For the processing record."""
     port: int = Field(default=8000, ge=1, le=65535)
     """Where Serve is started here; on a cluster the cluster's configuration says it."""
     replicas: int = Field(default=1, ge=1)
@@ -70,7 +81,9 @@ def build_app(args: Mapping[str, str]) -> Application:
     """
     try:
         serving = _read(args)
-        _open(serving)
+        finished = _open(serving)
+        if serving.public:
+            _charge(serving, finished)
     except UserError as error:
         # Not a traceback: ``serve run`` prints it as one line.
         raise ClickException(str(error)) from None
@@ -119,6 +132,35 @@ def _open(serving: Serving) -> Finished:
             "serve it with public=false"
         )
     return finished
+
+
+def _charge(serving: Serving, finished: Finished) -> None:
+    """Charge what is served to others, before it is; once, however often it is started.
+
+    A model without privacy is bounded by nothing. It is served as long as no budget guards its data, and that is
+    recorded as a release: no budget can hold afterwards.
+
+    Raises:
+        LedgerError: the budget does not hold it, or there is none.
+    """
+    if finished.recipe is None:
+        # Assay did not train it, and cannot know on whose records it was.
+        return
+    folder = ledger_folder(serving.results, serving.ledger)
+    if folder is None and not finished.private:
+        return
+    if folder is None:
+        raise LedgerError(f"results lie at {serving.results}, and a ledger needs a folder: give ledger=FOLDER")
+    made = through_actor if ray.is_initialized() else Ledger.create
+    ledger = made(folder, collection_of(finished.dataset))
+    (chosen,) = candidates(Store(serving.results), finished.trial)
+    ledger.release(
+        [chosen.offer],
+        how=f"served as {serving.known_as}",
+        processing=Processing(purpose=serving.purpose),
+        epsilon=None if ledger.budgets() else serving.budget,
+        unguarded=not finished.private,
+    )
 
 
 def _start_here(port: int) -> None:

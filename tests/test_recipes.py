@@ -42,6 +42,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"objective": {"name": "fast", "epsilon": 0.1}}, PRIVACY, "no ε pays for those looks; .* watch: null"),
     (STOPPING, PRIVACY, "validation records, patients too, would choose the weights"),
     (STOPPING, {"federation": Federation()}, "nobody holds validation records"),
+    ({"training": {"averaging": 0.9}}, {"federation": Federation()}, "weights that the others have replaced since"),
 ]
 
 

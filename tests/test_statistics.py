@@ -3,11 +3,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import roc_auc_score
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
@@ -288,6 +291,55 @@ def test_intervals_hold_the_truth_as_often_as_they_say(of_records: float, seeds:
     assert np.mean(raised) <= 0.065
     if of_records:
         assert np.mean(naive) < 0.92
+
+
+def two_by_two(runs_each: int, interaction: float) -> np.ndarray:
+    """(neither, first, second, both) × runs: runs differ, factors do, and each run has errors of its own."""
+    generator = np.random.default_rng(3)
+    effects = np.array([0.0, -0.2, 0.1, -0.1 + interaction])[:, None]
+    return 0.7 + effects + generator.normal(0, 0.2, runs_each) + generator.normal(0, 0.05, (4, runs_each))
+
+
+def test_an_interaction_is_that_of_a_repeated_measures_anova_where_runs_are_independent() -> None:
+    values = two_by_two(8, 0.08)
+    rows = [(run, cell // 2, cell % 2, values[cell, run]) for cell in range(4) for run in range(8)]
+    frame = pd.DataFrame(rows, columns=["run", "second", "first", "value"])
+    found = Design(folds=8, repeats=1).interaction(*(runs(own.tolist()) for own in values))
+    table = AnovaRM(frame, "value", "run", within=["first", "second"]).fit().anova_table.loc["first:second"]
+    assert (found.p, found.count) == (pytest.approx(table["Pr > F"], rel=1e-6), 8)
+    assert found.effect**2 * 8 == pytest.approx(table["F Value"])
+    fitted = ols("value ~ first * second + C(run)", frame).fit()
+    assert found.difference == pytest.approx(fitted.params["first:second"])
+
+
+def test_an_interaction_of_folds_has_the_corrected_variance() -> None:
+    values = two_by_two(10, 0.08)
+    contrast = values[3] - values[1] - values[2] + values[0]
+    found = Design(folds=5, repeats=2, test_share=0.3).interaction(*(runs(own.tolist()) for own in values))
+    error = contrast.std(ddof=1) * math.sqrt(1 / 10 + 0.3)
+    assert found.p == pytest.approx(2 * stats.t.sf(contrast.mean() / error, 9))
+    assert found.high - found.low == pytest.approx(2 * stats.t.ppf(0.975, 9) * error)
+
+
+def test_factors_that_add_up_do_not_interact() -> None:
+    values = [0.9, 0.8, 0.7]
+    neither, first, second = (np.array(values) - harm for harm in (0.0, 0.1, 0.3))
+    found = SEEDS.interaction(*(runs(v.tolist(), 0.01) for v in (neither, first, second, neither - 0.4)))
+    assert found.difference == pytest.approx(0, abs=1e-12)
+    assert (found.p, found.verdict) == (pytest.approx(1), "inconclusive")
+    # Four figures are as uncertain as they are together: twice the reach of one.
+    assert found.high - found.difference == pytest.approx(0.02, rel=1e-6)
+
+
+def test_an_interaction_is_found_no_more_often_than_its_level_where_there_is_none() -> None:
+    """Folds that share training data: all runs of a cell have one error in common."""
+    generator, design = np.random.default_rng(0), Design(folds=5, repeats=2, test_share=0.25)
+    raised = []
+    for _ in range(600):
+        shared_error = generator.normal(0, math.sqrt(0.2), (4, 1))  # correlation n_test / (n_test + n_train)
+        cells = shared_error + generator.normal(0, math.sqrt(0.8), (4, 10))
+        raised.append(design.interaction(*(runs(own.tolist()) for own in cells)).p < 0.05)
+    assert np.mean(raised) <= 0.07
 
 
 def test_blocked_anova_gives_the_worked_example() -> None:

@@ -25,6 +25,10 @@ class IncompatibleRecipeError(UserError):
     """A recipe asks for two things that exclude each other."""
 
 
+class LedgerError(UserError):
+    """The ledger of a data set does not allow what is asked of it, or cannot be read or written."""
+
+
 class FederationError(RuntimeError):
     """A federated round lost a client or passed its deadline."""
 

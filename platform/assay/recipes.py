@@ -226,4 +226,9 @@ INCOMPATIBLE: list[Incompatibility] = [
         "clients keep all their records, so nobody holds validation records to choose the weights by; "
         "fix the number of rounds before",
     ),
+    Incompatibility(
+        "averaged weights × federation",
+        lambda recipe: recipe.federation is not None and recipe.training.averaging > 0,
+        "a client's average would reach back over weights that the others have replaced since; leave averaging at 0",
+    ),
 ]

@@ -289,11 +289,27 @@ class Design:
         Raises:
             ValueError: the two are not paired, or fewer than two pairs.
         """
+        return self._contrast((runs, baseline), (1, -1))
+
+    def interaction(self, neither: Runs, first: Runs, second: Runs, both: Runs) -> Comparison:
+        """Of two factors: how far what both do together is from the sum of what each does alone, run by run.
+
+        ``both − first − second + neither`` is the interaction of the 2 × 2 analysis of variance with repeated measures
+        on each run, whose F is the square of this t where runs are independent; here the variance is corrected for
+        what they share. ``higher`` says that both together give a higher figure than the sum, not a better one.
+
+        Raises:
+            ValueError: the four are not paired, or fewer than two runs.
+        """
+        return self._contrast((both, first, second, neither), (1, -1, -1, 1))
+
+    def _contrast(self, runs: Sequence[Runs], weights: Sequence[float]) -> Comparison:
+        """A weighed sum of figures against 0."""
+        total = weighed(runs, weights)
         if not self.official:
-            return compare(runs.values, baseline.values, test_share=self.test_share)
-        differences = weighed((runs, baseline), (1, -1))
-        below, above = differences.reach
-        return _tested(differences.values, test_share=0.0, below=below / _Z, above=above / _Z)
+            return _tested(total.values, test_share=self.test_share)
+        below, above = total.reach
+        return _tested(total.values, test_share=0.0, below=below / _Z, above=above / _Z)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

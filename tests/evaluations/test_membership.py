@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
+from assay import statistics
 from assay.errors import SpecError
 from assay.evaluations.base import Subject
-from assay.evaluations.membership import Membership, true_threshold
+from assay.evaluations.membership import Membership
+from assay.evaluations.roc import ladder, threshold
 from assay.recipes import EarlyStopping, Recipe, Training
 from assay.registry import build
 from assay.results import Measurement
@@ -96,6 +99,26 @@ def test_the_rate_is_the_best_point_of_the_curve(
         assert (tpr.n, tpr.conditions["non_members"]) == (MEMBERS, OTHERS)
 
 
+def test_rates_that_the_non_members_do_not_support_are_named_and_between_the_others_lies_a_curve(
+    measure: Callable[..., Any], overfitted: nn.Module
+) -> None:
+    rates = [m for m in measure(overfitted) if m.name == "membership_tpr"]
+    by_status = {
+        status: [m.conditions["false_positive_rate"] for m in rates if m.status == status]
+        for status in ("measured", "not_applicable")
+    }
+    assert by_status == {"measured": [0.5, 0.2, 0.1, 0.05, 0.02, 0.01], "not_applicable": [0.001]}
+    values = [m.value for m in rates if m.status == "measured"]
+    assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize(("others", "least"), [(9, None), (19, None), (20, 0.5), (99, 0.2), (100, 0.1), (10_000, 1e-3)])
+def test_a_curve_goes_as_far_as_ten_accused_non_members(others: int, least: float | None) -> None:
+    rates = ladder(others)
+    assert (min(rates) if rates else None) == least
+    assert all(rate * others >= 10 for rate in rates)
+
+
 @pytest.mark.parametrize(("others", "status"), [(1000, "measured"), (999, "not_applicable")])
 def test_a_rate_of_one_per_cent_needs_a_thousand_others(
     measure: Callable[..., Any], overfitted: nn.Module, one: One, others: int, status: str
@@ -120,18 +143,52 @@ def test_confidence_without_bound_hides_nobody(measure: Callable[..., Any], over
         assert same[0] == same[1]
 
 
+def test_the_interval_knows_that_the_threshold_is_uncertain_too(make: Make, log: Callable[..., Any], one: One) -> None:
+    """Twice a hundred and fifty records, whose scores are normal, the members' one deviation higher."""
+    true, n = norm.sf(norm.isf(0.1) - 1), 150
+    held, alone = [], []
+    for seed in range(60):
+        score = np.random.default_rng(seed).normal(size=2 * n) + (np.arange(2 * n) < n)
+        y = np.arange(2 * n) % 2
+        x = np.stack([0 * score, (2 * y - 1) * score], 1)
+        subject = make(nn.Identity(), x, y, train=np.arange(n), log=log())
+        found = Membership(draws=50, false_positive_rates=(0.1,)).measure(replace(subject, seed=seed))
+        row = one(found, "membership_tpr", false_positive_rate=0.1)
+        held.append(row.low <= true <= row.high)
+        of_members = statistics.proportion(round(row.value * n), n)
+        alone.append(of_members.low <= true <= of_members.high)
+    assert np.mean(held) > 0.9
+    assert np.mean(alone) < 0.85
+
+
+def test_ties_accuse_nobody(measure: Callable[..., Any], one: One) -> None:
+    same = nn.Linear(20, 2)
+    for weights in same.parameters():
+        nn.init.zeros_(weights)
+    row = one(measure(same), "membership_tpr", false_positive_rate=0.1)
+    assert row.value == 0
+    assert row.high < 0.05
+
+
+def test_a_model_that_answers_nan_has_no_figure(measure: Callable[..., Any]) -> None:
+    broken = nn.Linear(20, 2)
+    nn.init.constant_(broken.bias, torch.nan)
+    found = measure(broken)
+    assert [m.status for m in found] == ["not_applicable"] * 4
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.1, 0.5])
 def test_no_more_non_members_lie_above_the_threshold_than_allowed(rate: float) -> None:
     scores = np.random.default_rng(0).integers(0, 30, size=200).astype(float)
-    threshold = true_threshold(scores, rate)
-    assert (scores > threshold).mean() <= rate
-    lower = [score for score in scores if score < threshold]
+    limit = threshold(scores, rate)
+    assert (scores > limit).mean() <= rate
+    lower = [score for score in scores if score < limit]
     assert all((scores > score).mean() > rate for score in lower)
 
 
 def test_unknown_training_records_are_not_guessed(make: Make, one: One) -> None:
     found = Membership().measure(make(network(), np.zeros((4, 20)), [0, 1, 0, 1]))
-    assert [m.name for m in found] == ["membership_auc", "membership_tpr", "membership_tpr"]
+    assert [m.name for m in found] == ["membership_auc", *["membership_tpr"] * 3]
     assert all(m.status == "not_applicable" for m in found)
 
 

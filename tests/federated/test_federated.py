@@ -163,7 +163,8 @@ def test_one_client_equals_central_training_bit_for_bit(
     central = Trainer(network(), RECIPES[name], x, y, bounds=blob_bounds, seed=client_seed(7, 1), epochs=6)
     central.run()
     assert same(alone.weights, central.model.state_dict())
-    assert alone.losses == pytest.approx(central.losses[1::2], rel=1e-12)
+    if central.mechanism is None:
+        assert alone.losses == pytest.approx(central.losses[1::2], rel=1e-12)
     assert alone.mechanisms == ({} if central.mechanism is None else {1: central.mechanism})
 
 
@@ -322,8 +323,8 @@ def test_federated_training_learns(lead: Lead) -> None:
     assert 0 < found.client_seconds < found.seconds
 
 
-def test_a_round_without_records_reports_no_loss_of_zero(lead: Lead, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assay.privacy.update.PrivateUpdate.batch", lambda self, step: np.empty(0, int))
+def test_a_private_client_tells_nobody_its_loss(lead: Lead) -> None:
+    """It is a figure of the client's own records that no noise covers."""
     assert np.isnan(lead(federated("private")).losses).all()
 
 

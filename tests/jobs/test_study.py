@@ -121,7 +121,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("job", ["study", "evaluate", "train", "benchmark"])
+@pytest.mark.parametrize("job", ["study", "evaluate", "train", "benchmark", "ledger"])
 def test_help_answers_without_importing_torch(job: str) -> None:
     probe = (
         "import sys, runpy; sys.argv = ['x', '--help']\n"

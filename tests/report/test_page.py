@@ -450,3 +450,33 @@ def test_a_browser_draws_the_arsenal(browser: Any, page_of_arsenal: str, tmp_pat
     assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 11
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     visit.page.close()
+
+
+def test_costs_of_budgets_and_the_interaction_are_told_where_a_study_has_them(
+    study: MakeStudy, render: Callable[..., str], trial: Trial, page: str
+) -> None:
+    pgd = {"objective": {"name": "pgd", "epsilon": 0.3}}
+    recipes = {
+        "standard": {},
+        "pgd": pgd,
+        "private": {"privacy": {"epsilon": 8}},
+        "private_pgd": {"privacy": {"epsilon": 8}, **pgd},
+        "private_1": {"privacy": {"epsilon": 1}},
+    }
+    # A wobble of its own for each: contrasts that are the same in every fold could not be tested.
+    records = [
+        trial(recipe, fold, base=0.7 + len(recipe) / 50 + ((fold + 1) * len(recipe) % 3) / 100)
+        for recipe in recipes
+        for fold in range(3)
+    ]
+    told = Tags(render(study(recipes), records)).text
+    for words in (
+        "Adversarial and private training together",
+        "Alone, adversarial training changes it by",
+        "What each budget costs",
+        "Against the most accurate training without privacy on these records, whatever its model",
+    ):
+        assert words in told
+        assert words not in Tags(page).text
+    assert "also train otherwise" not in told  # these four differ by their two factors alone
+    assert "one run allows no test" not in told

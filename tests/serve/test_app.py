@@ -16,6 +16,7 @@ import pytest
 from click import ClickException
 
 from assay.data.base import Dataset
+from assay.privacy.ledger import Ledger
 from serve.app import build_app
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,43 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(
     with pytest.raises(ClickException) as caught:
         build_app({"results": str(results), "recipe": "standard", **changed})
     assert said in caught.value.message
+
+
+def test_what_is_public_is_charged_once_before_it_is_served(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    asked = {"results": str(results), "recipe": "released", "ledger": str(tmp_path)}
+    build_app(asked)
+    assert not list(tmp_path.iterdir()), "on loopback nothing is released"
+    for budget, said in (({}, "no budget yet"), ({"budget": "1"}, "the budget is ε = 1 at δ = 1e-05")):
+        with pytest.raises(ClickException) as caught:
+            build_app({**asked, "public": "true", **budget})
+        assert said in caught.value.message
+    for _ in range(2):
+        build_app({**asked, "public": "true", "budget": "3", "name": "triage"})
+    (ledger,) = (Ledger(path) for path in tmp_path.glob("wdbc-*.sqlite"))
+    (held,) = ledger.account().charges
+    assert held.state == "released"
+    assert [where.split(",")[0] for where in held.departures] == ["served as triage"]
+    # The ledger's own budget is in force, whatever a configuration says.
+    build_app({**asked, "public": "true", "budget": "5"})
+    assert [budget.epsilon for budget in ledger.budgets()] == [3.0]
+    with pytest.raises(ClickException) as caught:
+        build_app({**asked, "recipe": "standard", "public": "true"})
+    assert "asks ε = inf" in caught.value.message
+
+
+def test_a_public_model_without_privacy_leaves_no_budget_that_could_hold(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    build_app({"results": str(results), "recipe": "standard", "public": "true", "ledger": str(tmp_path)})
+    with pytest.raises(ClickException) as caught:
+        build_app(
+            {"results": str(results), "recipe": "released", "public": "true", "ledger": str(tmp_path), "budget": "9"}
+        )
+    assert "ε = inf is spent" in caught.value.message
 
 
 @pytest.fixture(scope="module")

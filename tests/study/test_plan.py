@@ -14,8 +14,8 @@ from assay.errors import DataError, SpecError
 from assay.executors import LocalExecutor
 from assay.privacy.accounting import Mechanism, rdp_epsilon
 from assay.study import trial as trials
-from assay.study.plan import forecast, load_datasets, plan
-from assay.study.spec import Study
+from assay.study.plan import evaluation_costs, forecast, load_datasets, plan
+from assay.study.spec import Study, build_study, only
 from assay.study.training import network_of, train_trial
 
 Tiny = Callable[..., Study]
@@ -41,6 +41,51 @@ def test_every_recipe_of_a_fold_comes_before_the_next_fold(tiny: Tiny) -> None:
 def test_every_trial_of_a_study_has_an_id_of_its_own(tiny: Tiny) -> None:
     found = ids(tiny(split={"folds": 3, "repeats": 2}))
     assert len(set(found)) == len(found) == 12
+
+
+SPARING = [
+    {"recipes": ["slow"], "evaluations": ["membership"]},
+    {"recipes": ["slow", "standard"], "asked": "first_fold", "evaluations": ["clients"]},
+]
+
+
+def test_what_is_asked_sparingly_is_asked_of_some_recipes_in_the_first_repeat_or_fold_alone(tiny: Tiny) -> None:
+    study = tiny(split={"folds": 2, "repeats": 2})
+    usual = [evaluation.name for evaluation in study.cohorts["made"].evaluations]
+    raw = study.model_dump(mode="json")
+    raw["cohorts"]["made"]["sparing"] = SPARING
+    asked = {
+        (t.repeat, t.fold, t.recipe_name): [e.name for e in t.evaluations] for t in planned(build_study(raw, "it"))
+    }
+    more = {key: names[len(usual) :] for key, names in asked.items() if names != usual}
+    assert all(names[: len(usual)] == usual for names in asked.values())
+    assert more == {
+        (0, 0, "standard"): ["clients"],
+        (0, 0, "slow"): ["membership", "clients"],
+        (0, 1, "slow"): ["membership"],
+    }
+
+
+def test_what_is_asked_sparingly_of_one_recipe_leaves_the_trials_of_the_others_as_they_are(tiny: Tiny) -> None:
+    raw = tiny().model_dump(mode="json")
+    raw["cohorts"]["made"]["sparing"] = SPARING[:1]
+    before, after = ({t.label: t.id for t in planned(study)} for study in (tiny(), build_study(raw, "it")))
+    assert {label for label in before if before[label] != after[label]} == {
+        label for label in before if "slow" in label
+    }
+    narrowed = only(build_study(raw, "it"), cohort=None, recipe="standard", fold=1)
+    assert narrowed.cohorts["made"].sparing == ()
+    kept = only(build_study(raw, "it"), cohort=None, recipe="slow", fold=1)
+    assert build_study(kept.model_dump(mode="json"), "again") == kept
+
+
+def test_a_costly_evaluation_of_some_recipes_is_forecast_as_such(tiny: Tiny) -> None:
+    raw = tiny().model_dump(mode="json")
+    raw["cohorts"]["made"]["evaluations"] = ["accuracy"]
+    raw["cohorts"]["made"]["sparing"] = [{"recipes": ["slow"], "evaluations": [{"name": "lira", "shadows": 4}]}]
+    ((cohort, said),) = evaluation_costs(build_study(raw, "it"))
+    assert cohort == "made"
+    assert said.startswith("first repeat of slow: lira: 4 more trainings")
 
 
 def test_recipes_are_compared_on_the_same_seeds(tiny: Tiny) -> None:

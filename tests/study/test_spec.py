@@ -13,6 +13,7 @@ from assay.study.spec import Study, build_study, only, read_study
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
 FILES = sorted(STUDIES.glob("*.yaml"))
+TUNING = sorted(STUDIES.glob("tuning/*.yaml"))
 
 
 @pytest.fixture
@@ -52,6 +53,24 @@ def test_every_study_of_ours_can_be_read_by_name_and_by_path(path: Path) -> None
 )
 def test_every_preset_of_ours_can_be_read(path: Path, preset: str) -> None:
     assert read(path, f"preset={preset}") != read(path)
+
+
+@pytest.mark.parametrize("path", TUNING, ids=lambda path: path.stem)
+def test_studies_for_tuning_look_at_no_patient(path: Path) -> None:
+    assert {cohort.dataset.name for cohort in read(path).cohorts.values()} <= {"generated", "vehicles", "digits"}
+
+
+def test_privacy_has_every_budget_and_what_leaks_at_some() -> None:
+    study = read("privacy")
+    assert study.split.repeats == 5
+    for name in ("wdbc", "xrays"):
+        cohort = study.cohorts[name]
+        budgets = [recipe.privacy and recipe.privacy.epsilon for recipe in cohort.recipes.values()]
+        assert budgets == [None, 0.1, 0.5, 1, 2, 4, 8]
+        assert {recipe.privacy.delta for recipe in cohort.recipes.values() if recipe.privacy} == {1e-5}
+        asked = {(recipe, e.name) for one in cohort.sparing for recipe in one.recipes for e in one.evaluations}
+        attacked = {("standard", "lira"), ("dp_eps_1", "lira"), ("dp_eps_8", "lira")}
+        assert asked == attacked | {(recipe, "audit") for recipe in cohort.recipes if recipe != "standard"}
 
 
 def test_a_study_survives_being_written_down(tiny: Callable[..., Study]) -> None:
@@ -100,6 +119,11 @@ STANDARD = (*MADE, "recipes", "standard")
         (at(*MADE, "model", value={"name": "mlp", "hiden": [3]}), ["'hiden'", "hidden"]),
         (at(*MADE, "model", value=3), ["cohorts.made.model", "3 is no model", "cnn, imported, lstm, mlp"]),
         (at(*MADE, "evaluations", value=["accuracy", "speed"]), ["evaluations.1", "'speed'", "accuracy"]),
+        (
+            at(*MADE, "sparing", value=[{"recipes": ["quick"], "evaluations": ["cost"]}]),
+            ["sparing", "'quick'", "standard, slow"],
+        ),
+        (at(*MADE, "sparing", value=[{"recipes": [], "evaluations": ["cost"]}]), ["sparing.0.recipes", "at least 1"]),
         (at(*MADE, "reference_epsilon", value=-1), ["reference_epsilon", "greater than 0", "-1"]),
         (at(*STANDARD, "objective", value="trades_"), ["objective", "'trades_'", "pgd, standard"]),
         (at(*STANDARD, "objective", value="pgd"), ["objective", "epsilon", "required"]),

@@ -1,6 +1,5 @@
 """Training ends with the average of its weights, and goes on as if there were none until then."""
 
-import copy
 from collections.abc import Callable
 
 import pytest
@@ -8,11 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.pgd import PGD
-from assay.executors import LocalExecutor
-from assay.federated.client import client_seed
-from assay.federated.lead import train_federated
 from assay.privacy.accounting import rdp_epsilon
-from assay.recipes import Federation, Privacy, Recipe, Training
+from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds, Threat
 from assay.training.averaging import Averaging
 from assay.training.loop import Trainer
@@ -194,29 +190,6 @@ def test_the_last_look_is_at_the_average(make: Callable[..., Trainer], monkeypat
     assert trainer.notes == []
     assert equal(looked[-1][0], weights(trainer))
     assert_close(looked[-1][0], average(followed(make, choices={"objective": {"name": "fast", "epsilon": 0.1}})))
-
-
-@pytest.mark.parametrize("private", [False, True])
-@pytest.mark.usefixtures("given_noise")
-def test_one_client_alone_ends_with_the_average_of_central_training(
-    blobs: Blobs, network: Network, blob_bounds: Bounds, private: bool
-) -> None:
-    x, y = blobs(50)
-    recipe = Recipe(
-        federation=Federation(clients=1, rounds=3, local_epochs=2),
-        privacy=Privacy(epsilon=8.0) if private else None,
-        training=PLAIN.model_copy(update={"averaging": DECAY}),
-    )
-    found = train_federated(
-        network, recipe, x.numpy(), y.numpy(), [torch.arange(50).numpy()], bounds=blob_bounds, classes=2, seed=7,
-        threads=1, executor=LocalExecutor(),
-    )  # fmt: skip
-    central = Trainer(network(), recipe, x, y, bounds=blob_bounds, seed=client_seed(7, 1), epochs=6)
-    last = copy.deepcopy(central.model)
-    central.optimizer.register_step_post_hook(lambda *_: last.load_state_dict(central.model.state_dict()))
-    central.run()
-    assert equal(dict(found.weights), weights(central))
-    assert not equal(dict(found.weights), last.state_dict())
 
 
 def test_what_it_holds_comes_back(network: Network) -> None:

@@ -15,10 +15,12 @@ from assay.cluster.messages import watched
 from assay.data.base import Dataset
 from assay.executors import LocalExecutor
 from assay.results import TrialRecord
+from assay.study.keeper import Keeper
 from assay.study.measure import run_trial
 from assay.study.run import Watcher
 from assay.study.store import Store
 from assay.study.sweep import Point, Sweep
+from assay.study.trial import Trial
 
 # Our store is the truth: Tune need neither log results itself nor save its own state while trials take seconds.
 _TUNE = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "3600", "RAY_AIR_NEW_OUTPUT": "0"}
@@ -58,6 +60,7 @@ def run_sweep(
     workers: int,
     watcher: Watcher,
     environment: Mapping[str, Any],
+    keeper: Keeper | None = None,
 ) -> Swept:
     """Run every point of a space that is not in the store yet, within a running Ray session.
 
@@ -67,6 +70,7 @@ def run_sweep(
         workers: trials at once.
         watcher: told each finished trial.
         environment: where this runs, kept with each record.
+        keeper: keeps the ledger of the data; without one nothing is reserved or noted.
     """
     started = time.perf_counter()
     os.environ.update({name: os.environ.get(name, value) for name, value in _TUNE.items()})
@@ -96,7 +100,13 @@ def run_sweep(
             tuner = tune.Tuner(
                 tune.with_resources(
                     tune.with_parameters(
-                        _PointTrial, sweep=sweep, dataset=dataset, known=known, queue=queue, about=dict(environment)
+                        _PointTrial,
+                        sweep=sweep,
+                        dataset=dataset,
+                        known=known,
+                        queue=queue,
+                        about=dict(environment),
+                        keeper=keeper,
                     ),
                     {"cpu": sweep.study.threads},
                 ),
@@ -137,9 +147,18 @@ class _PointTrial(tune.Trainable):
     """One actor of Tune: runs one point after the other."""
 
     def setup(
-        self, config: Point, *, sweep: Sweep, dataset: Dataset, known: set[str], queue: Any, about: dict[str, Any]
+        self,
+        config: Point,
+        *,
+        sweep: Sweep,
+        dataset: Dataset,
+        known: set[str],
+        queue: Any,
+        about: dict[str, Any],
+        keeper: Keeper | None,
     ) -> None:
         self._sweep, self._dataset, self._known, self._queue, self._about = sweep, dataset, known, queue, about
+        self._keeper = keeper
 
     def reset_config(self, new_config: Point) -> bool:
         """Nothing to make anew: a point is all in its configuration."""
@@ -151,10 +170,21 @@ class _PointTrial(tune.Trainable):
         trial = self._sweep.trial(point, self._dataset)
         record = None
         if trial.id not in self._known:
-            bare = run_trial(trial, LocalExecutor(), self._dataset)
+            bare = self._kept(trial)
             record = replace(bare, provenance={**bare.provenance, "environment": self._about})
         self._queue.put((record, trial.id, trial.label, point))
         return {"done": True, "trial": trial.id}
+
+    def _kept(self, trial: Trial) -> TrialRecord:
+        """Run a trial that the ledger of its data allows, and have it know how that ended."""
+        if self._keeper is None:
+            return run_trial(trial, LocalExecutor(), self._dataset)
+        refused = self._keeper.begin([trial], {trial.cohort: self._dataset})
+        if refused:
+            return trial.record(error=f"LedgerError: {refused[trial.id]}", seconds=0.0)
+        record = run_trial(trial, LocalExecutor(), self._dataset)
+        self._keeper.end(trial, record, self._dataset)
+        return record
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The store holds what matters."""

@@ -100,6 +100,18 @@ class Language(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The whole data set of which another holds some records, or all with other rules: their patients are the same."""
+
+    digest: str
+    records: int
+    groups: np.ndarray | None
+    """(records,) as in ``Dataset``."""
+    places: np.ndarray
+    """(n,) where each record of the other one lies in this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Records with labels and all that a fair evaluation must know about them.
 
@@ -148,6 +160,8 @@ class Dataset:
     """Set by a preparation of text: how other sentences become records."""
     written: np.ndarray | None = None
     """(n, length) int32, positions in ``words``: the text itself, kept where a preparation has replaced ``x``."""
+    part_of: Origin | None = None
+    """The data set of which these records were drawn; None for a whole one."""
 
     def __post_init__(self) -> None:
         n = len(self.x) if self.x.ndim else 0
@@ -254,7 +268,13 @@ class Dataset:
         immutable = np.isin(self.feature_names, names)
         if immutable.all():
             raise DataError(f"{self.name}: every feature is immutable, so there is nothing to attack; name fewer")
-        return replace(self, immutable=immutable)
+        return replace(self, immutable=immutable, part_of=self.origin)
+
+    @property
+    def origin(self) -> Origin:
+        """The data set whose patients these are: a sample of its records, or rules for them, are not another one."""
+        everyone = np.arange(len(self))
+        return self.part_of or Origin(digest=self.digest, records=len(self), groups=self.groups, places=everyone)
 
     @property
     def about(self) -> dict[str, Any]:

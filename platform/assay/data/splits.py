@@ -128,6 +128,7 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         groups=None if dataset.groups is None else dataset.groups[rows],
         official=None if dataset.official is None else official[rows],
         written=None if dataset.written is None else dataset.written[rows],
+        part_of=replace(dataset.origin, places=dataset.origin.places[rows]),
         warnings=(*dataset.warnings, f"a stratified sample of {len(rows)} of {len(dataset)} records"),
     )
 

@@ -89,13 +89,15 @@ class FederatedClient:
                     "delta": mechanism.delta,
                 }
             )
+        # The loss of a client's own records is a figure that no noise covers.
+        loss = {"train-loss": self._trainer.losses[-1]} if mechanism is None else {}
         report = RecordDict(
             {
                 "arrays": ArrayRecord(self._trainer.model.state_dict()),
                 "metrics": MetricRecord(
                     {
                         "num-examples": self._trainer.records,
-                        "train-loss": self._trainer.losses[-1],
+                        **loss,
                         "train-seconds": self._trainer.seconds,
                         **{f"treated-{name}": count for name, count in self._trainer.treatment.items()},
                     }

@@ -1,6 +1,7 @@
 """Leads a federated training: Flower's own strategy, round by round, over an executor's workers."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def train_federated(
     return Federated(
         weights=result.arrays.to_torch_state_dict(),
         seconds=time.perf_counter() - started,
-        losses=[float(rounds[number]["train-loss"]) for number in sorted(rounds)],
+        losses=[float(rounds[number].get("train-loss", math.nan)) for number in sorted(rounds)],
         client_seconds=strategy.client_seconds,
         mechanisms=strategy.mechanisms,
         treatment=strategy.treatment,

@@ -54,6 +54,8 @@ class Conditions:
     """Radius (L2) of what randomised smoothing certifies; NaN where nothing was smoothed."""
     sigma: float = math.nan
     """Its noise; NaN where nothing was smoothed."""
+    lira: str = "online"
+    """Mode of the likelihood-ratio attack."""
 
 
 def columns(at: Conditions) -> tuple[Evidence, ...]:
@@ -63,7 +65,7 @@ def columns(at: Conditions) -> tuple[Evidence, ...]:
         *_of_attacks(at),
         *_of_poison(),
         *_of_failing_safe(at.risk, at.alpha),
-        *_of_privacy(),
+        *_of_privacy(at.lira),
         *_of_the_rest(),
     )
 
@@ -233,7 +235,7 @@ def _of_failing_safe(risk: float, alpha: float) -> tuple[Evidence, ...]:
     )
 
 
-def _of_privacy() -> tuple[Evidence, ...]:
+def _of_privacy(lira: str) -> tuple[Evidence, ...]:
     return (
         Evidence(
             key="epsilon",
@@ -260,6 +262,16 @@ def _of_privacy() -> tuple[Evidence, ...]:
             where={"false_positive_rate": 0.1},
             better="lower",
             meaning="Share of training records that an attacker recognises while wrongly accusing 10 % of the others.",
+        ),
+        Evidence(
+            key="lira",
+            title=f"Membership TPR, LiRA {lira}",
+            name="lira_tpr",
+            where={"false_positive_rate": 0.1, "mode": lira},
+            better="lower",
+            optional=True,
+            meaning="The same share under an attacker who trains shadow models by the same recipe, which the attack "
+            "before does not: without them little is seen of what a model gives away of single records.",
         ),
     )
 

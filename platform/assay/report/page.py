@@ -24,6 +24,7 @@ from assay.report.figures import (
     failsafe,
     federation,
     matrix,
+    membership,
     poisoning,
     privacy,
     robustness,
@@ -35,7 +36,10 @@ from assay.report.scorecard import Scorecard, scorecard
 from assay.report.tables.adaptive import Answered, adaptive
 from assay.report.tables.attacks import attacks, caption
 from assay.report.tables.certificates import Certified, certified
+from assay.report.tables.interaction import Interaction, interactions
+from assay.report.tables.membership import OfRecipe, exposed
 from assay.report.tables.poisoning import poisoning as poisoned
+from assay.report.tables.privacy import Costs, costs
 from assay.report.words import (
     cell_text,
     comparison_text,
@@ -79,6 +83,13 @@ class Section:
     """By the figure that shows the certificates."""
     poisoned: Table | None
     """What became of the training records."""
+    exposed: list[OfRecipe]
+    """The training records that an attacker recognises best."""
+
+    interactions: list[Interaction]
+    """Adversarial and private training, alone and together."""
+    costs: Costs | None
+    """What each budget costs in accuracy."""
 
     @property
     def fails_safe(self) -> bool:
@@ -111,7 +122,7 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     """Write ``report.html`` from what is stored now; its path."""
     settings = store.read_text("study.yaml")
     frame = store.frame()
-    sections = [_section(study, name, of_cohort(frame, name), datasets[name]) for name in study.cohorts]
+    sections = [_section(study, name, frame, datasets[name]) for name in study.cohorts]
     failures = store.failures()
     page = (
         environment()
@@ -131,9 +142,11 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     return store.write_text("report.html", page)
 
 
-def _section(study: Study, name: str, frame: pd.DataFrame, dataset: Dataset) -> Section:
+def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: Dataset) -> Section:
+    frame = of_cohort(everything_found, name)
     card = scorecard(study, name, frame)
-    drawn = _drawn(study, card, frame, dataset.units)
+    paid = costs(card, study, everything_found)
+    drawn = _drawn(study, card, frame, dataset.units, paid)
     raised = card.checks[card.checks["verdict"] != "pass"]
     return Section(
         card=card,
@@ -155,10 +168,15 @@ def _section(study: Study, name: str, frame: pd.DataFrame, dataset: Dataset) -> 
             if drawn[key] is not None
         },
         poisoned=poisoned(card, frame),
+        exposed=exposed(card, frame),
+        interactions=interactions(card, study, frame),
+        costs=paid,
     )
 
 
-def _drawn(study: Study, card: Scorecard, frame: pd.DataFrame, units: str) -> dict[str, go.Figure | None]:
+def _drawn(
+    study: Study, card: Scorecard, frame: pd.DataFrame, units: str, paid: Costs | None
+) -> dict[str, go.Figure | None]:
     return {
         "robustness": robustness.worst_case(card, frame, units),
         "matrix": matrix.train_against_test(card, study, frame, units),
@@ -166,7 +184,10 @@ def _drawn(study: Study, card: Scorecard, frame: pd.DataFrame, units: str) -> di
         "smoothed": certificates.smoothing(card, frame, units),
         "poisoned": poisoning.by_recipe(card, study, frame),
         "poisoned_by_share": poisoning.by_share(card, study, frame),
-        "privacy": privacy.privacy(card),
+        "privacy": privacy.privacy(
+            card, study, frame, best={paid.plain: paid.accuracy} if paid and paid.elsewhere else {}
+        ),
+        "membership": membership.roc(card, frame),
         "clients": federation.clients(card, frame),
         "faithfulness": explanations.faithfulness(card, frame),
         "shift": failsafe.shift(card, frame),

@@ -104,6 +104,7 @@ def _asked_for(frame: pd.DataFrame, epsilon: float, norm: str) -> tuple[Evidence
         # The middle one of those measured: never one chosen by its result.
         smoothed=float(radii[len(radii) // 2]) if radii else math.nan,
         sigma=sigma,
+        lira=next(iter(sorted(settings(select(frame, "lira_tpr"), "mode"), reverse=True)), "online"),
     )
     return tuple(c for c in columns(at) if not c.optional or _applies(select(frame, c.name, **c.where)))
 

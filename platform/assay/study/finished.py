@@ -1,6 +1,6 @@
 """A finished trial, opened again: the one artefact that is served, and all that was measured on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -52,15 +52,24 @@ class Finished:
     @property
     def objections(self) -> tuple[str, ...]:
         """Why a model that was trained privately may not leave; nothing speaks against one that claims no privacy."""
-        if self.recipe is None or self.recipe.privacy is None:
-            return ()
-        found = []
-        if self.recipe.privacy.noise != "entropy":
-            found.append("its noise is seeded, so whoever knows the seed can subtract it; train with noise: entropy")
-        spent = self.own[self.own["name"] == "epsilon"]
-        if not (spent["status"] == "measured").any():
-            found += [warning for said in spent["warnings"] for warning in said] or ["its ε was not accounted for"]
-        return tuple(found)
+        return objections_to(self.recipe, self.own)
+
+
+def objections_to(recipe: Recipe | None, own: pd.DataFrame) -> tuple[str, ...]:
+    """Why a model may not leave that was trained privately by a recipe; empty for one that claims no privacy.
+
+    Args:
+        own: the rows of its trial.
+    """
+    if recipe is None or recipe.privacy is None:
+        return ()
+    found = []
+    if recipe.privacy.noise != "entropy":
+        found.append("its noise is seeded, so whoever knows the seed can subtract it; train with noise: entropy")
+    spent = own[own["name"] == "epsilon"]
+    if not (spent["status"] == "measured").any():
+        found += [warning for said in spent["warnings"] for warning in said] or ["its ε was not accounted for"]
+    return tuple(found)
 
 
 def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold: int = 1, repeat: int = 1) -> Finished:
@@ -93,7 +102,8 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
     given = recipe == GIVEN and "recipe" not in asked
     splitting = study.split if given else Splitting.model_validate(asked["split"])
     parts = split(dataset, splitting, fold=fold - 1, repeat=repeat - 1, seed=study.seed)
-    dataset = dataset.prepared(parts.train, seed=seed_of(study.seed, fold=fold - 1, repeat=repeat - 1))
+    origin, seed = dataset.origin, seed_of(study.seed, fold=fold - 1, repeat=repeat - 1)
+    dataset = replace(dataset.prepared(parts.train, seed=seed), part_of=origin)
     return Finished(
         trial=trial,
         study=study,

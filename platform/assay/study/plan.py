@@ -43,7 +43,7 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
             splitting=splitting,
             model=cohort.model,
             recipe=recipe,
-            evaluations=cohort.evaluations,
+            evaluations=cohort.asked_of(recipe_name, fold=fold, repeat=repeat),
             data_digest=datasets[name].digest,
             dataset_name=datasets[name].name,
             official=keeps_official(datasets[name], splitting),
@@ -89,13 +89,20 @@ def forecast(study: Study) -> Iterator[Forecast]:
 
 
 def evaluation_costs(study: Study) -> Iterator[tuple[str, str]]:
-    """Of each cohort, what a costly evaluation would take a trial, in words. Works where the data are absent."""
+    """Of each cohort, which trials a costly evaluation is asked of and what it takes each, in words.
+
+    Works where the data are absent.
+    """
     for name, cohort in study.cohorts.items():
         tested = _extent(study, cohort).test
-        for evaluation in cohort.evaluations:
+        asked = [("each trial", evaluation) for evaluation in cohort.evaluations]
+        for one in cohort.sparing:
+            which = f"{one.asked.replace('_', ' ')} of {', '.join(one.recipes)}"
+            asked += [(which, evaluation) for evaluation in one.evaluations]
+        for which, evaluation in asked:
             said = "" if tested is None else evaluation.forecast(tested)
             if said:
-                yield name, said
+                yield name, f"{which}: {said}"
 
 
 def _needs_folds(study: Study) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Protocol
 
 import yaml
@@ -11,6 +12,7 @@ import yaml
 from assay.data.base import Dataset
 from assay.executors import Executor, LocalExecutor, Outcome
 from assay.results import TrialRecord
+from assay.study.keeper import Keeper
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
@@ -75,6 +77,7 @@ def run_study(
     force: bool = False,
     environment: Mapping[str, Any] | None = None,
     started: float | None = None,
+    keeper: Keeper | None = None,
 ) -> Summary:
     """Run what is missing of a study.
 
@@ -85,6 +88,7 @@ def run_study(
         force: run finished trials again too.
         environment: where this ran, for ``study.yaml``.
         started: ``time.perf_counter()`` of the beginning, if it was before this call.
+        keeper: keeps the ledgers of the data; without one nothing is reserved or noted.
     """
     started = time.perf_counter() if started is None else started
     with store.locked():
@@ -99,9 +103,16 @@ def run_study(
         watcher.begin(total=len(by_id), finished=len(finished), workers=workers)
         spent, failures, next_page = 0.0, {}, None
         try:
-            found = _records(todo, datasets, store, executor, watcher, force=force)
+            refused = {} if keeper is None else keeper.begin(todo, datasets)
+            allowed = [trial for trial in todo if trial.id not in refused]
+            found = chain(
+                (_failed(by_id[name], error, 0.0) for name, error in refused.items()),
+                _records(allowed, datasets, store, executor, watcher, force=force),
+            )
             for number, bare in enumerate(found, start=1):
                 record = replace(bare, provenance={**bare.provenance, "environment": dict(environment or {})})
+                if keeper is not None and record.trial not in refused:
+                    keeper.end(by_id[record.trial], record, datasets[by_id[record.trial].cohort])
                 store.write(record)
                 mirror(record)
                 spent += record.seconds

@@ -4,7 +4,7 @@ import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
@@ -18,6 +18,7 @@ import assay.objectives  # noqa: F401
 from assay.data.base import Dataset
 from assay.data.splits import Splitting, sampled
 from assay.errors import SpecError
+from assay.evaluations.base import Evaluation
 from assay.recipes import Recipe
 from assay.registry import Number, Settings, choice_of, explain, unknown
 
@@ -43,6 +44,21 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 """A name that can stand in a path."""
 
 
+class Sparing(Settings):
+    """Evaluations that cost too much to be asked of every trial, since they train many times or need a run of their
+    own."""
+
+    evaluations: tuple[choice_of("evaluation"), ...] = Field(min_length=1)  # type: ignore[valid-type]
+    recipes: tuple[Name, ...] = Field(min_length=1)
+    """Of which they are asked."""
+    asked: Literal["first_repeat", "first_fold"] = "first_repeat"
+    """Of all folds of the first repeat, or of its first fold alone; on an official split both are the first seed."""
+
+    def of(self, recipe: str, *, fold: int, repeat: int) -> bool:
+        """Whether a trial is one of those that are asked."""
+        return recipe in self.recipes and repeat == 0 and (fold == 0 or self.asked == "first_repeat")
+
+
 class Cohort(Settings):
     """One data set with one model, the recipes that train it and what is asked of the results."""
 
@@ -53,6 +69,8 @@ class Cohort(Settings):
     reference_epsilon: Annotated[Number, Field(gt=0)] | None = None
     """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
     evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
+    sparing: tuple[Sparing, ...] = ()
+    """What is asked of some recipes in some trials alone, after ``evaluations``."""
     records: int | None = Field(default=None, ge=2)
     """About so many records of the data set, stratified, for a quick look; all by default."""
 
@@ -67,6 +85,23 @@ class Cohort(Settings):
         """
         dataset = self.dataset.load().with_immutable(self.immutable)
         return dataset if self.records is None else sampled(dataset, self.records, seed=0)
+
+    def asked_of(self, recipe: str, *, fold: int, repeat: int) -> tuple[Evaluation, ...]:
+        """The evaluations of one trial."""
+        spared = [one for one in self.sparing if one.of(recipe, fold=fold, repeat=repeat)]
+        return (*self.evaluations, *(evaluation for one in spared for evaluation in one.evaluations))
+
+    def narrowed(self, recipe: str) -> "Cohort":
+        """The same with one recipe alone."""
+        sparing = [one.model_copy(update={"recipes": (recipe,)}) for one in self.sparing if recipe in one.recipes]
+        return self.model_copy(update={"recipes": {recipe: self.recipes[recipe]}, "sparing": tuple(sparing)})
+
+    @model_validator(mode="after")
+    def _spared_recipes_exist(self) -> "Cohort":
+        for name in dict.fromkeys(recipe for one in self.sparing for recipe in one.recipes):
+            if name not in self.recipes:
+                raise ValueError(f"sparing: {unknown('recipe', name, list(self.recipes))}")
+        return self
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> "Cohort":
@@ -243,8 +278,6 @@ def only(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
         SpecError: there is no such cohort, recipe or fold.
     """
     name = cohort_with(study, recipe, cohort=cohort)
-    asked = study.cohorts[name]
     if fold > study.split.folds:
         raise SpecError(f"fold {fold} does not exist; the study has {study.split.folds}")
-    chosen = asked.model_copy(update={"recipes": {recipe: asked.recipes[recipe]}})
-    return study.model_copy(update={"cohorts": {name: chosen}})
+    return study.model_copy(update={"cohorts": {name: study.cohorts[name].narrowed(recipe)}})

@@ -103,6 +103,32 @@ class Store:
         with self._files.open_input_file(path) as file:
             return bytes(file.read())
 
+    def checkpoint_log(self, trial: str) -> dict[str, Any]:
+        """What training left behind beside the weights of a trial; empty if there are none. Reads no weights."""
+        path = self._path(f"checkpoints/{trial}.safetensors")
+        if self._files.get_file_info(path).type != fs.FileType.File:
+            return {}
+        with self._files.open_input_file(path) as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return json.loads(header.get("__metadata__", {}).get("assay", "{}"))
+
+    def delete(self, trial: str) -> list[str]:
+        """Delete the model and everything measured of a trial, and the pages that show it; what was deleted."""
+        pages = ("report.html", "sweep.html")
+        kept = [f"{folder}/{trial}.parquet" for folder in ("trials", "superseded")]
+        gone = []
+        for name in (*kept, f"checkpoints/{trial}.safetensors", *pages):
+            if self._files.get_file_info(self._path(name)).type == fs.FileType.File:
+                self._files.delete_file(self._path(name))
+                gone.append(name)
+        # What Ray Train keeps on the way lies in folders that begin with the trial's id.
+        selector = fs.FileSelector(self._path("ray_train"), allow_not_found=True)
+        for info in self._files.get_file_info(selector):
+            if info.type == fs.FileType.Directory and posixpath.basename(info.path).startswith(trial):
+                self._files.delete_dir(info.path)
+                gone.append(f"ray_train/{posixpath.basename(info.path)}")
+        return gone
+
     def write_text(self, name: str, text: str) -> str:
         """Replace one file of the study; its full path or URI."""
         return self._commit(name, text.encode())

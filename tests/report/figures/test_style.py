@@ -24,12 +24,12 @@ def rows(whole: Store) -> pd.DataFrame:
     return whole.frame()
 
 
-def test_a_recipe_has_one_colour_everywhere(card: Scorecard, rows: pd.DataFrame) -> None:
+def test_a_recipe_has_one_colour_everywhere(card: Scorecard, study: MakeStudy, rows: pd.DataFrame) -> None:
     colours = style.colours(card.recipes)
     assert len(set(colours.values())) == 3
     for line in [trace for trace in worst_case(card, rows, "units").data if trace.name]:
         assert line.line.color == colours[line.name]
-    for point in privacy(card).data:
+    for point in privacy(card, study(), rows).data:
         assert point.marker.color == colours[point.name]
     for bar in cost(card, rows, "standard").data:
         assert bar.marker.color == colours[bar.y[0]]
@@ -39,14 +39,14 @@ def test_figures_of_nothing_are_empty_and_no_error(study: MakeStudy, frame: Fram
     table = frame(study(), [])
     card = scorecard(study(), "made", table)
     assert len(worst_case(card, table, "units").data) == 0
-    assert len(privacy(card).data) == len(cost(card, table, "standard").data) == 0
+    assert len(privacy(card, study(), table).data) == len(cost(card, table, "standard").data) == 0
     assert len(differences(card, "accuracy", "standard").data) == 0
     assert clients(card, table) is None
     assert all(value is None for bar in faithfulness(card, table).data for value in bar.y)
 
 
-def test_a_fragment_carries_its_data_and_no_library(card: Scorecard) -> None:
-    fragment = style.html(privacy(card), described="privacy")
+def test_a_fragment_carries_its_data_and_no_library(card: Scorecard, study: MakeStudy, rows: pd.DataFrame) -> None:
+    fragment = style.html(privacy(card, study(), rows), described="privacy")
     assert 'role="img" aria-label="privacy"' in fragment
     assert len(fragment) < 50_000
     assert "src=" not in fragment

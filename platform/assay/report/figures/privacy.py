@@ -1,45 +1,170 @@
-"""What privacy costs."""
+"""What privacy costs, and what leaks in spite of it."""
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from assay.report.figures.style import blank, colours, error_bar
+from assay.recipes import Recipe
+from assay.report.figures.style import QUIET, TEMPLATE, Look, add_band, colours, error_bar, escaped
+from assay.report.rows import measured, of_recipe, runs_of, settings
 from assay.report.scorecard import Scorecard
+from assay.statistics import Summary
+from assay.study.spec import Study
+
+_CURVE = Look(colour="#52606d", dash="solid")
+_CLAIMED = "ε claimed (smaller is more private)"
 
 
-def privacy(card: Scorecard) -> go.Figure:
-    """Accuracy against ε; what is not private stands at the right edge, at ∞."""
-    figure = blank("ε claimed (smaller is more private)", "accuracy")
-    spent = {r: card.cells[r, "epsilon"].summary for r in card.recipes}
-    known = [s.mean for s in spent.values() if s is not None]
-    edge = 10 ** (math.ceil(math.log10(max(known, default=1.0)) + 1e-9) + 1)
-    for recipe in card.recipes:
-        accuracy, epsilon = card.cells[recipe, "accuracy"].summary, spent[recipe]
-        if accuracy is None:
-            continue
-        shown = "∞" if epsilon is None else f"{epsilon.mean:.3g}"
-        figure.add_scatter(
-            x=[edge if epsilon is None else epsilon.mean],
-            y=[accuracy.mean],
-            name=recipe,
-            mode="markers",
-            marker={
-                "size": 13,
-                "color": colours(card.recipes)[recipe],
-                "symbol": "circle-open" if epsilon is None else "circle",
-                "line": {"width": 2.5},
-            },
-            error_y=error_bar([replace(accuracy, low=max(accuracy.low, 0.0), high=min(accuracy.high, 1.0))]),
-            hovertemplate=f"{recipe}<br>ε = {shown}<br>%{{y:.1%}}<extra></extra>",
-        )
-    ticks = [10.0**k for k in range(-1, int(math.log10(edge)))]
+@dataclass(frozen=True, kw_only=True)
+class _Scale:
+    """Where recipes stand from left to right: at the ε that they spent, or, if they are not private, at the edge."""
+
+    spent: Mapping[str, float]
+
+    @property
+    def edge(self) -> float:
+        """Where ∞ stands: a decade or more to the right of all that was spent."""
+        return 10 ** (math.ceil(math.log10(max(self.spent.values(), default=1.0)) + 1e-9) + 1)
+
+    def at(self, recipe: str) -> float:
+        return self.spent.get(recipe, self.edge)
+
+    def said(self, recipe: str) -> str:
+        return f"{self.spent[recipe]:.3g}" if recipe in self.spent else "∞"
+
+    def marker(self, recipe: str, colour: str) -> dict[str, object]:
+        symbol = "circle" if recipe in self.spent else "circle-open"
+        return {"size": 13, "color": colour, "symbol": symbol, "line": {"width": 2.5}}
+
+
+def privacy(card: Scorecard, study: Study, frame: pd.DataFrame, best: Mapping[str, Summary] | None = None) -> go.Figure:
+    """Accuracy against ε; what is not private stands at the right edge, at ∞.
+
+    Recipes that differ by their budget alone are joined by a line, on the band of their intervals. Below stand, where
+    they were measured, what LiRA recognises and what an audit could prove, each on the same scale of ε.
+
+    Args:
+        best: the most accurate training without privacy on these data, by its name, with any model: a line.
+    """
+    leaks = measured(frame, "lira_tpr")
+    audits = measured(frame, "epsilon_audited")
+    below = ["membership"] * bool(len(leaks)) + ["audit"] * bool(len(audits))
+    figure = _panels(1 + len(below))
+    scale = _Scale(spent={r: s.mean for r in card.recipes if (s := card.cells[r, "epsilon"].summary) is not None})
+    _add_curves(figure, card, study, scale)
+    _add_accuracies(figure, card, scale)
+    for name, summary in (best or {}).items():
+        said = f"{escaped(name)}: {summary.mean:.1%}"
+        figure.add_hline(y=summary.mean, line={"color": QUIET, "dash": "dot"}, annotation_text=said, row=1, col=1)
+    for row, kind in enumerate(below, start=2):
+        add = _add_membership if kind == "membership" else _add_audits
+        add(figure, card, leaks if kind == "membership" else audits, scale, row)
+    ticks = [10.0**k for k in range(-1, int(math.log10(scale.edge)))]
     figure.update_xaxes(
         type="log",
-        tickvals=[*ticks, edge],
+        tickvals=[*ticks, scale.edge],
         ticktext=[*(f"{t:g}" for t in ticks), "∞"],
-        range=[math.log10(min([*known, 1.0])) - 0.4, math.log10(edge) + 0.3],
+        range=[math.log10(min([*scale.spent.values(), 1.0])) - 0.4, math.log10(scale.edge) + 0.3],
     )
-    figure.update_yaxes(tickformat=".0%")
+    figure.update_xaxes(title=_CLAIMED, row=1 + len(below), col=1)
+    figure.update_yaxes(title="accuracy", tickformat=".0%", row=1, col=1)
     return figure
+
+
+def budgets(recipes: Mapping[str, Recipe]) -> Iterator[tuple[str, ...]]:
+    """Private recipes, two or more, that differ by ε and by how they train for it, least ε first.
+
+    At the end of each stands the recipe that does the same without privacy, if there is one.
+    """
+    alike: dict[str, list[str]] = {}
+    for name, recipe in recipes.items():
+        told = recipe.model_copy(update={"privacy": None}).model_dump_json(exclude={"training"})
+        alike.setdefault(told, []).append(name)
+    for names in alike.values():
+        by_budget = {r.privacy.epsilon: name for name in reversed(names) if (r := recipes[name]).privacy is not None}
+        if len(by_budget) > 1:
+            plain = [name for name in names if recipes[name].privacy is None]
+            yield (*(by_budget[epsilon] for epsilon in sorted(by_budget)), *plain[:1])
+
+
+def _panels(count: int) -> go.Figure:
+    figure = make_subplots(rows=count, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[2, 1, 1][:count])
+    figure.update_layout(template=TEMPLATE, height=400 + 190 * (count - 1))
+    return figure
+
+
+def _add_curves(figure: go.Figure, card: Scorecard, study: Study, scale: _Scale) -> None:
+    for names in budgets(study.cohorts[card.cohort].recipes):
+        found = [(scale.at(r), s) for r in names if (s := card.cells[r, "accuracy"].summary) is not None]
+        add_band(figure, "budgets", _CURVE, found, hover="%{y:.1%}", showlegend=False, row=1, col=1)
+
+
+def _add_accuracies(figure: go.Figure, card: Scorecard, scale: _Scale) -> None:
+    for recipe in card.recipes:
+        accuracy = card.cells[recipe, "accuracy"].summary
+        if accuracy is not None:
+            _add_point(figure, card, recipe, scale, accuracy, row=1, hover="%{y:.1%}")
+
+
+def _add_membership(figure: go.Figure, card: Scorecard, rows: pd.DataFrame, scale: _Scale, row: int) -> None:
+    """What LiRA recognises at the lowest rate of false accusations that was measured."""
+    rate = min(settings(rows, "false_positive_rate"))
+    rows = measured(rows, "lira_tpr", false_positive_rate=rate)
+    for recipe in card.recipes:
+        own = of_recipe(rows, recipe)
+        if len(own):
+            told = card.design.summarise(runs_of(own).runs)
+            _add_point(figure, card, recipe, scale, told, row=row, hover="%{y:.1%} of the training records recognised")
+    figure.add_hline(y=rate, line={"color": QUIET, "dash": "dot"}, annotation_text="by chance", row=row, col=1)
+    figure.update_yaxes(
+        title=f"LiRA: TPR at {100 * rate:g} % FPR", tickformat=".0%", rangemode="tozero", row=row, col=1
+    )
+
+
+def _add_audits(figure: go.Figure, card: Scorecard, rows: pd.DataFrame, scale: _Scale, row: int) -> None:
+    """What was proven to leak, beside what is claimed never to be exceeded: a point above the line is a bug."""
+    for recipe in card.recipes:
+        own = of_recipe(rows, recipe)
+        if len(own):
+            # No mean of bounds: each holds by itself, and the highest is the one that would expose a bug.
+            bound = float(own["value"].max())
+            told = Summary(mean=bound, deviation=math.nan, low=math.nan, high=math.nan, count=len(own))
+            _add_point(figure, card, recipe, scale, told, row=row, hover="ε audited ≥ %{y:.3g}", share=False)
+    claimed = sorted(scale.spent.values())
+    line = {"color": QUIET, "dash": "dot"}
+    figure.add_scatter(
+        x=claimed, y=claimed, mode="lines", line=line, name="ε claimed", hoverinfo="skip", row=row, col=1
+    )
+    figure.update_yaxes(title="ε audited, at least", rangemode="tozero", row=row, col=1)
+
+
+def _add_point(
+    figure: go.Figure,
+    card: Scorecard,
+    recipe: str,
+    scale: _Scale,
+    told: Summary,
+    *,
+    row: int,
+    hover: str,
+    share: bool = True,
+) -> None:
+    """One recipe in one of the plots; of a ``share``, no whisker leaves what is possible."""
+    possible: Sequence[Summary] = [replace(told, low=max(told.low, 0.0), high=min(told.high, 1.0)) if share else told]
+    figure.add_scatter(
+        x=[scale.at(recipe)],
+        y=[told.mean],
+        name=recipe,
+        legendgroup=recipe,
+        showlegend=row == 1,
+        mode="markers",
+        marker=scale.marker(recipe, colours(card.recipes)[recipe]),
+        error_y=error_bar(possible),
+        hovertemplate=f"{recipe}<br>ε = {scale.said(recipe)}<br>{hover}<extra></extra>",
+        row=row,
+        col=1,
+    )

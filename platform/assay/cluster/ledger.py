@@ -1,0 +1,107 @@
+"""Ledgers on a cluster: one named actor writes them all, so that SQLite is never written from two machines."""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from assay.errors import UserError
+from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.database import Collection
+
+if TYPE_CHECKING:
+    from assay.study.keeper import Opening
+
+NAME = "assay-ledger"
+NAMESPACE = "assay"
+
+
+class Clerk:
+    """Does one thing after the other, in one process of the cluster."""
+
+    def create(self, path: str, collection: Collection) -> Any:
+        return self._answer(lambda: str(Ledger.create(Path(path), collection).path))
+
+    def call(self, path: str, method: str, args: tuple[Any, ...], settings: dict[str, Any]) -> Any:
+        return self._answer(lambda: getattr(Ledger(Path(path)), method)(*args, **settings))
+
+    def _answer(self, ask: Any) -> Any:
+        """A user's mistake is an answer: Ray would wrap an exception in its own traceback."""
+        try:
+            return ask()
+        except UserError as error:
+            return error
+
+
+class RemoteLedger:
+    """A ``Ledger`` whose methods run in the cluster's actor; picklable."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        return str(self._ask("about", "name"))
+
+    @property
+    def records(self) -> int:
+        return int(self._ask("about", "records"))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not callable(getattr(Ledger, name, None)):
+            raise AttributeError(name)
+        return partial(self._ask, name)
+
+    def _ask(self, method: str, *args: Any, **settings: Any) -> Any:
+        return _asked(_clerk().call.remote(str(self.path), method, args, settings))
+
+
+def opening(address: str | None = None) -> "Opening":
+    """How ledgers are reached: as files, or where a cluster is joined, through its actor.
+
+    Args:
+        address: as for ``session.ray_session``.
+    """
+    return through_actor if address or os.environ.get("RAY_ADDRESS") else Ledger.create
+
+
+def through_actor(folder: Path, collection: Collection) -> Ledger:
+    """The ledger of a data set, written by the actor of the cluster that this process has joined."""
+    return cast(Ledger, RemoteLedger(_asked(_clerk().create.remote(str(folder), collection))))
+
+
+def existing(path: Path) -> Ledger:
+    """A ledger that was made before, written by the actor of the cluster that this process has joined."""
+    return cast(Ledger, RemoteLedger(str(path)))
+
+
+def _clerk() -> Any:
+    """The one actor; made on this machine if there is none yet, and it stays until the cluster ends.
+
+    A call whose answer was lost is sent again: every method may be called twice with the same effect.
+    """
+    here = ray.get_runtime_context().get_node_id()
+    return (
+        ray.remote(Clerk)
+        .options(
+            name=NAME,
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            lifetime="detached",
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=-1,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+        )
+        .remote()
+    )
+
+
+def _asked(reference: Any) -> Any:
+    found = ray.get(reference)
+    if isinstance(found, UserError):
+        raise found
+    return found

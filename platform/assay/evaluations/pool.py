@@ -1,0 +1,66 @@
+"""Who was trained on and who might have been: the two groups between which membership attacks must tell."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay.evaluations.base import Subject
+
+OTHER_PATIENTS = "members and non-members are different patients: what tells them apart may be the patient"
+_OTHER_POOL = (
+    "the test records of an official split are another pool than its training records: what tells them apart may be no "
+    "membership; keep some training records aside with split.calibration"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Positions of members and non-members, drawn from the same records.
+
+    Members are the training records, non-members others that were drawn from the same pool: the test fold. The test
+    records of an official split are another pool (other patients, another hospital), so there they are the records that
+    were drawn from the training part for validation, unless early stopping has seen them, and calibration.
+    """
+
+    members: np.ndarray
+    others: np.ndarray
+    other_pool: bool
+    """Whether nothing was kept aside of an official training part: then the test records had to serve."""
+
+    @classmethod
+    def of(cls, subject: Subject) -> "Pool":
+        rows, official = subject.split, subject.dataset.official
+        if official is None or not bool((official[rows.test] == "test").all()):
+            return cls(members=rows.train, others=rows.test, other_pool=False)
+        held = np.concatenate([subject.untouched, rows.calibration])
+        same = held[official[held] == "train"]
+        return cls(members=rows.train, others=same if len(same) else rows.test, other_pool=not len(same))
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Members first, then the others."""
+        return np.concatenate([self.members, self.others])
+
+    @property
+    def is_member(self) -> np.ndarray:
+        """Of ``rows``."""
+        return np.arange(len(self.members) + len(self.others)) < len(self.members)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What speaks against the non-members."""
+        return (_OTHER_POOL,) if self.other_pool else ()
+
+
+def confidence(subject: Subject, rows: np.ndarray) -> np.ndarray:
+    """Logit of the true class minus the log-sum-exp of the others, (n,): ``log(p / (1 − p))`` of its probability p.
+
+    That is minus the loss, on a scale without a ceiling: the loss itself rounds to 0 on confident records, and ties
+    hide whom it could tell apart. Over models that are trained anew it is nearly normal (Carlini et al. 2022).
+    """
+    logits, y = subject.logits(rows), subject.dataset.y[rows]
+    true = logits[np.arange(len(y)), y]
+    logits[np.arange(len(y)), y] = -np.inf
+    with np.errstate(invalid="ignore"):
+        # A model that answers NaN has no confidence, and whoever asks for it looks.
+        return true - np.logaddexp.reduce(logits, axis=1)

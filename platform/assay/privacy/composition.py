@@ -1,0 +1,156 @@
+"""What several private trainings on the same records spend together, by two accountants.
+
+* RDP at one order that is fixed in advance is a *filter* (Feldman and Zrnic 2021, arXiv:2008.11193): each release may
+  be chosen after seeing the ones before, and the sum stays a bound.
+* PLD composes what was declared beforehand: tighter, and no bound at all if a release was chosen by an earlier one.
+
+Neighbours differ by one record, which lives at one spender: the clients of a federated training each protect their own
+records, so of them the worst one counts, and every record is charged whether a fold trained on it or not.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import product
+
+from assay.privacy.accounting import ORDERS, Mechanism
+
+NEIGHBOURS = "add or remove one record"
+"""The neighbouring relation of every mechanism here: only what shares it can be added up."""
+Charge = Mapping[str, tuple[Mechanism, ...]]
+"""What one training spent, by who spent it: ``central``, or the number of a client. What one spender did adds up."""
+UNBOUNDED: Charge = {"central": (Mechanism(noise_multiplier=0.0, sample_rate=1.0, steps=1, delta=1e-5),)}
+"""What a training without privacy spends: no ε covers it."""
+_MOST_COMBINATIONS = 8
+"""Of clients of several federated trainings that PLD composes one by one; beyond, a bound of all clients is taken."""
+
+
+def filter_epsilon(charges: Iterable[Charge], *, order: float, delta: float) -> float:
+    """ε of everything together at one order; a bound under adaptive choice if the order was fixed in advance."""
+    total = _divergence(tuple(charges), order)
+    return max(0.0, total + _conversion(order, delta)) if total else 0.0
+
+
+def filter_order(charges: Sequence[Charge], *, epsilon: float, delta: float) -> float | None:
+    """The order at which a budget holds the most of such charges; None if it holds them at no order.
+
+    It looks at what the mechanisms are and at nothing that they gave, so it may be fixed before the first release.
+    """
+
+    def share(place: int) -> float:
+        """Part of the budget that the charges take at an order."""
+        return _divergence(charges, ORDERS[place]) / (epsilon - _conversion(ORDERS[place], delta))
+
+    first = next((place for place, order in enumerate(ORDERS) if epsilon > _conversion(order, delta)), None)
+    if first is None:
+        return None
+    candidates = {_lowest(share, first), _lowest(lambda place: _at(charges, place, delta))}
+    best = min((place for place in candidates if place >= first), key=share, default=first)
+    return ORDERS[best] if share(best) <= 1 + 1e-9 else None
+
+
+def rdp_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
+    """ε of a set that was fixed beforehand, by RDP at the best order."""
+    if not any(own for charge in charges for own in charge.values()):
+        return 0.0
+    return max(0.0, _at(charges, _lowest(lambda place: _at(charges, place, delta)), delta))
+
+
+def pld_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
+    """ε of a set that was fixed beforehand, by privacy loss distributions; the worst client of each federated one.
+
+    Where clients are many and unlike, a mechanism is composed that spends no less than any of them: still a bound.
+    """
+    choices = [_maximal(charge) for charge in charges if charge]
+    if math.prod(len(choice) for choice in choices) > _MOST_COMBINATIONS:
+        choices = [[_bounding(choice)] for choice in choices]
+    # In whatever order: the same mechanisms compose to the same.
+    chosen = {tuple(sorted((m for own in one for m in own), key=repr)) for one in product(*choices)}
+    return max(_pld_epsilon(mechanisms, delta) for mechanisms in chosen)
+
+
+@lru_cache(maxsize=256)
+def _pld_epsilon(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
+    from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
+    from dp_accounting.pld import PLDAccountant
+
+    steps: Counter[tuple[float, float]] = Counter()
+    for mechanism in mechanisms:
+        if mechanism.steps and not mechanism.noise_multiplier:
+            return math.inf
+        steps[mechanism.sample_rate, mechanism.noise_multiplier] += mechanism.steps
+    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
+    for (rate, noise), count in steps.items():
+        if count:
+            accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), count)
+    return float(accountant.get_epsilon(delta)) if +steps else 0.0
+
+
+def _maximal(charge: Charge) -> list[tuple[Mechanism, ...]]:
+    """The spenders that spend no less than every other; those that one of them outdoes are left out."""
+    distinct = list(dict.fromkeys(charge.values()))
+    return [own for own in distinct if not any(other != own and _outdoes(other, own) for other in distinct)]
+
+
+def _outdoes(one: tuple[Mechanism, ...], other: tuple[Mechanism, ...]) -> bool:
+    """Whether one spends at least as much for certain: less noise, a higher sample rate, more steps."""
+    return len(one) == len(other) and all(
+        a.noise_multiplier <= b.noise_multiplier and a.sample_rate >= b.sample_rate and a.steps >= b.steps
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def _bounding(spenders: list[tuple[Mechanism, ...]]) -> tuple[Mechanism, ...]:
+    """Spends no less than any of these."""
+    longest = max(len(own) for own in spenders)
+    everything = [mechanism for own in spenders for mechanism in own]
+    return (
+        Mechanism(
+            noise_multiplier=min(m.noise_multiplier for m in everything),
+            sample_rate=max(m.sample_rate for m in everything),
+            steps=max(m.steps for m in everything),
+            delta=everything[0].delta,
+        ),
+    ) * longest
+
+
+def _divergence(charges: Sequence[Charge], order: float) -> float:
+    """Rényi divergence of all together: of each charge that of its worst spender."""
+    return sum(max((_spent_at(own, order) for own in charge.values()), default=0.0) for charge in charges)
+
+
+def _spent_at(mechanisms: tuple[Mechanism, ...], order: float) -> float:
+    return sum(m.steps * _of_step(m.sample_rate, m.noise_multiplier, order) for m in mechanisms if m.steps)
+
+
+def _at(charges: Sequence[Charge], place: int, delta: float) -> float:
+    return _divergence(charges, ORDERS[place]) + _conversion(ORDERS[place], delta)
+
+
+@lru_cache(maxsize=1 << 16)
+def _of_step(sample_rate: float, noise_multiplier: float, order: float) -> float:
+    """Rényi divergence of one step, by Opacus."""
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    return float(compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=[order])[0])
+
+
+def _conversion(order: float, delta: float) -> float:
+    """What makes a Rényi divergence an ε when it is added (Balle et al. 2020, arXiv:1905.09982, Theorem 21)."""
+    from opacus.accountants.analysis.rdp import get_privacy_spent
+
+    with warnings.catch_warnings():
+        # Opacus advises more orders wherever the first or the last is best: of one alone, it is both.
+        warnings.simplefilter("ignore", UserWarning)
+        return float(get_privacy_spent(orders=[order], rdp=[0.0], delta=delta)[0])
+
+
+def _lowest(height: Callable[[int], float], first: int = 0) -> int:
+    """The place at which a valley is lowest. Every place is a bound, however heights go."""
+    low, high = first, len(ORDERS) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if height(middle) <= height(middle + 1) else (middle + 1, high)
+    return low

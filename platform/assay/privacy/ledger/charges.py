@@ -1,0 +1,367 @@
+"""What was released from a data set, what is reserved for trials that still run, and the budget that holds both."""
+
+import hashlib
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from assay.errors import LedgerError
+from assay.privacy.accounting import Mechanism, unsafe_delta
+from assay.privacy.composition import Charge, filter_epsilon, filter_order, pld_epsilon_of, rdp_epsilon_of
+from assay.privacy.ledger.database import Database, now
+from assay.privacy.ledger.experiments import Processing, processing_id
+
+DELTA = 1e-5
+"""Of a ledger, unless its budget says otherwise."""
+_SLACK = 1e-9
+State = Literal["reserved", "released", "dropped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A trained model that is to leave, or of ``reserve`` a training that is to begin."""
+
+    trial: str
+    label: str
+    charge: Charge
+    artefact: str = ""
+    """Hash of the weights; a training that has not begun has none. Two trainings of one trial are two releases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """One charge as it stands."""
+
+    trial: str
+    artefact: str
+    label: str
+    charge: Charge
+    state: State
+    plan: str
+    """Name of the plan to which it belongs; empty for a release that was chosen after others."""
+    released: str
+    """When; empty if it was not."""
+    processing: int | None
+    """Number of the purpose for which it was released."""
+    departures: tuple[str, ...] = ()
+    """Where to, and when."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What may be spent in all."""
+
+    epsilon: float
+    delta: float
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """How a budget stands."""
+
+    budget: Budget | None
+    accountant: str
+    """That holds the budget: an RDP filter at its order, or PLD of a declared plan."""
+    released: float
+    """ε of everything released, by that accountant."""
+    held: float
+    """ε of everything released or reserved."""
+    rdp: float
+    """ε of everything released, as if its set had been fixed beforehand, by RDP."""
+    pld: float
+    """The same by PLD."""
+    delta: float
+    charges: tuple[Held, ...]
+
+    @property
+    def left(self) -> float:
+        """The most that one more release may spend by itself; NaN without a budget."""
+        return math.nan if self.budget is None else max(0.0, self.budget.epsilon - self.held)
+
+
+class Charges(Database):
+    """The part of a ledger that counts.
+
+    A *release* is charged, an experiment is not. A charge is reserved under the trial's id before its training begins,
+    so that two trainings never count on the same remainder, and becomes a release under the same id: once, however
+    often a trial is resumed or served. A reservation holds its part of the budget until it is dropped, which is sound
+    as long as nothing has left; a dropped trial may be released later, and is then charged. What was released is never
+    given back. Where no budget is set, reservations are noted and hold nothing.
+
+    What counts is the whole of what is released or reserved, by an RDP filter at one order, fixed with the first
+    release; or by PLD while the ledger holds one declared plan and nothing else.
+    """
+
+    def set_budget(self, epsilon: float, *, delta: float | None = None, reason: str = "") -> None:
+        """Fix the budget, or with a reason change it; the same again changes nothing.
+
+        A filter's bound holds for a budget that is fixed beforehand: who raises it after seeing releases must not do
+        so because of what they show, and the reason stays on record.
+
+        Raises:
+            LedgerError: it is not positive, its δ promises nothing, it would change without a reason, or more is spent.
+        """
+        with self._writing() as db:
+            self._set_budget(db, epsilon, delta, reason)
+
+    def reserve(self, offer: Offer) -> None:
+        """Hold a part of the budget for a training, before it sees a record. The same trial again holds nothing more.
+
+        Raises:
+            LedgerError: the budget does not hold it, with what is spent, asked and allowed.
+        """
+        with self._writing() as db:
+            known = db.execute("SELECT state FROM charges WHERE trial = ?", (offer.trial,)).fetchall()
+            if any(row["state"] != "dropped" for row in known):
+                return
+            db.execute("DELETE FROM charges WHERE trial = ?", (offer.trial,))
+            self._insert(db, offer, "reserved", plan="")
+            self._admit(db, [offer])
+
+    def drop(self, trials: Iterable[str]) -> list[str]:
+        """Give back what is reserved for trials of which nothing has left; their labels. Releases stay."""
+        with self._writing() as db:
+            dropped = []
+            for trial in trials:
+                row = db.execute(
+                    "SELECT label FROM charges WHERE trial = ? AND state = 'reserved'", (trial,)
+                ).fetchone()
+                if row is not None:
+                    db.execute("UPDATE charges SET state = 'dropped' WHERE trial = ? AND state = 'reserved'", (trial,))
+                    dropped.append(str(row["label"]))
+            return dropped
+
+    def release(
+        self,
+        offers: Sequence[Offer],
+        *,
+        how: str,
+        processing: Processing,
+        epsilon: float | None = None,
+        delta: float | None = None,
+        reason: str = "",
+        looked_at: Sequence[Offer] = (),
+        plan: Sequence[Offer] | None = None,
+        unguarded: bool = False,
+    ) -> None:
+        """Charge models before they leave: all of them, or nothing at all. What was charged before is not again.
+
+        Args:
+            how: where they go, in words.
+            epsilon: the budget, see ``set_budget``; may be left out if it is set.
+            looked_at: models whose results the choice was made by: they stay, and are charged likewise.
+            plan: everything that may ever leave, fixed before any of it has left.
+            unguarded: without a budget, record the release instead of refusing it.
+
+        Raises:
+            LedgerError: there is no budget, or it does not hold them; or they are not in the plan.
+        """
+        with self._writing() as db:
+            if epsilon is not None:
+                self._set_budget(db, epsilon, delta, reason)
+            elif self._budget(db) is None and not unguarded:
+                raise LedgerError(
+                    f"the ledger of {self.name} has no budget yet; give one, such as --budget 3 (budget=3 where a "
+                    "model is served): the ε that everything ever released from these data may spend together"
+                )
+            if plan is not None:
+                self._declare(db, plan, offers)
+            fresh = [offer for offer in (*offers, *looked_at) if not self._is_released(db, offer)]
+            number = processing_id(db, processing) if fresh else None
+            for offer in fresh:
+                known = db.execute(
+                    "SELECT plan FROM charges WHERE trial = ? AND artefact = ''", (offer.trial,)
+                ).fetchone()
+                db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ''", (offer.trial,))
+                self._insert(db, offer, "released", plan=known["plan"] if known else "", processing=number)
+            if fresh or plan is not None:
+                self._admit(db, fresh)
+            self._depart(db, offers, how)
+
+    def account(self) -> Account:
+        """How the budget stands, and every charge. Composing takes a second or two for each unlike mechanism."""
+        with self._reading() as db:
+            budget, charges, order = self._budget(db), self._held(db), self._order(db)
+        delta = DELTA if budget is None else budget.delta
+        active = [held for held in charges if held.state != "dropped"]
+        gone = [held for held in active if held.released]
+        out = [held.charge for held in gone]
+        planned = _is_plan(active)
+        return Account(
+            budget=budget,
+            accountant=f"PLD of the plan {planned}" if planned else _filter_text(order),
+            released=_epsilon(gone, order=order, delta=delta, planned=bool(planned)),
+            held=_epsilon(active, order=order, delta=delta, planned=bool(planned)),
+            rdp=rdp_epsilon_of(out, delta=delta),
+            pld=pld_epsilon_of(out, delta=delta),
+            delta=delta,
+            charges=tuple(charges),
+        )
+
+    def budgets(self) -> list[Budget]:
+        """Every budget that was ever set, the last one in force."""
+        with self._reading() as db:
+            return [Budget(**dict(row)) for row in db.execute("SELECT * FROM budgets ORDER BY rowid")]
+
+    def _set_budget(self, db: sqlite3.Connection, epsilon: float, delta: float | None, reason: str) -> None:
+        before = self._budget(db)
+        delta = delta if delta is not None else DELTA if before is None else before.delta
+        if not 0 < epsilon < math.inf:
+            raise LedgerError(f"--budget {epsilon:g}: an ε above 0 is needed, which is finite")
+        if not 0 < delta < 1:
+            raise LedgerError(f"--delta {delta:g}: a δ above 0 is needed, far below 1/n = {1 / self.records:g}")
+        if unsafe := unsafe_delta(delta, self.records):
+            raise LedgerError(f"--delta {delta:g}: {unsafe}; set it below {1 / self.records:g}")
+        if before is not None and (before.epsilon, before.delta) == (epsilon, delta):
+            return
+        if before is not None and not reason:
+            raise LedgerError(
+                f"the budget of {self.name} is ε = {before.epsilon:g} at δ = {before.delta:g}, not ε = {epsilon:g} at "
+                f"δ = {delta:g}; leave --budget out, or change it and give --reason, which stays on record"
+            )
+        if before is None:
+            # Whoever trained while there was no budget was promised no part of it.
+            db.execute("UPDATE charges SET state = 'dropped' WHERE state = 'reserved' AND plan = ''")
+        db.execute("INSERT INTO budgets VALUES (?, ?, ?, ?)", (now(), epsilon, delta, reason))
+        self._admit(db, [])
+
+    def _admit(self, db: sqlite3.Connection, asked: Sequence[Offer]) -> None:
+        """Let the charges as they now stand pass, or raise: then the transaction leaves them as they were."""
+        budget = self._budget(db)
+        active = [held for held in self._held(db) if held.state != "dropped"]
+        if budget is None or not active:
+            return
+        new = {(offer.trial, offer.artefact) for offer in asked}
+        before = [held for held in active if (held.trial, held.artefact) not in new]
+        gone = any(held.released for held in before)
+        if not gone or self._order(db) is None:
+            # What will be released first may say at which order all is counted, and nothing that is chosen later.
+            fixing = [held.charge for held in (before if gone else active)]
+            self._fix_order(db, filter_order(fixing, epsilon=budget.epsilon, delta=budget.delta))
+        planned, order = bool(_is_plan(active)), self._order(db)
+        together = _epsilon(active, order=order, delta=budget.delta, planned=planned)
+        if together <= budget.epsilon + _SLACK:
+            return
+        spent = _epsilon(before, order=order, delta=budget.delta, planned=planned)
+        own = [held for held in active if (held.trial, held.artefact) in new]
+        raise LedgerError(
+            f"the ledger of {self.name} refuses: the budget is ε = {budget.epsilon:g} at δ = {budget.delta:g}, "
+            f"{_spent_text(before, spent)}, and "
+            + (
+                f"{_labels(own)} asks ε = {_epsilon(own, order=order, delta=budget.delta, planned=planned):.4g}, "
+                if own
+                else ""
+            )
+            + f"together ε = {together:.4g} by {'PLD' if planned else _filter_text(order)}. Release or train less, "
+            "drop reservations that nobody needs (jobs.ledger erase --reservations), or raise --budget with a --reason"
+        )
+
+    def _declare(self, db: sqlite3.Connection, plan: Sequence[Offer], offers: Sequence[Offer]) -> None:
+        """Reserve a plan as a whole. Its name is its content, so the same plan again is the same."""
+        trials = {offer.trial for offer in plan}
+        name = f"of {len(trials)} trials, {hashlib.sha256(' '.join(sorted(trials)).encode()).hexdigest()[:8]}"
+        outside = [offer.label for offer in offers if offer.trial not in trials]
+        if outside:
+            raise LedgerError(f"{', '.join(outside)} is not in the declared plan; release it without --declared")
+        rows = self._held(db)
+        if any(held.plan == name for held in rows):
+            return
+        if any(held.released or held.plan for held in rows):
+            raise LedgerError(
+                f"something was released or declared from {self.name} before, and this plan was not: it may have been "
+                "chosen by what was released; leave --declared out, and the RDP filter counts"
+            )
+        for offer in plan:
+            db.execute("DELETE FROM charges WHERE trial = ?", (offer.trial,))
+            self._insert(db, Offer(trial=offer.trial, label=offer.label, charge=offer.charge), "reserved", plan=name)
+
+    def _insert(
+        self, db: sqlite3.Connection, offer: Offer, state: State, *, plan: str, processing: int | None = None
+    ) -> None:
+        spent = {name: [asdict(mechanism) for mechanism in own] for name, own in offer.charge.items()}
+        released = now() if state == "released" else ""
+        db.execute(
+            "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (offer.trial, offer.artefact, offer.label, json.dumps(spent), state, plan, now(), released, processing),
+        )
+
+    def _is_released(self, db: sqlite3.Connection, offer: Offer) -> bool:
+        found = db.execute(
+            "SELECT 1 FROM charges WHERE trial = ? AND artefact = ? AND state = 'released'",
+            (offer.trial, offer.artefact),
+        )
+        return found.fetchone() is not None
+
+    def _depart(self, db: sqlite3.Connection, offers: Sequence[Offer], how: str) -> None:
+        rows = [(offer.trial, offer.artefact, how, now()) for offer in offers]
+        db.executemany("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", rows)
+
+    def _budget(self, db: sqlite3.Connection) -> Budget | None:
+        row = db.execute("SELECT * FROM budgets ORDER BY rowid DESC LIMIT 1").fetchone()
+        return None if row is None else Budget(**dict(row))
+
+    def _order(self, db: sqlite3.Connection) -> float | None:
+        row = db.execute("SELECT value FROM about WHERE key = 'order'").fetchone()
+        return None if row is None else float(row["value"])
+
+    def _fix_order(self, db: sqlite3.Connection, order: float | None) -> None:
+        db.execute("DELETE FROM about WHERE key = 'order'")
+        if order is not None:
+            db.execute("INSERT INTO about VALUES ('order', ?)", (order,))
+
+    def _held(self, db: sqlite3.Connection) -> list[Held]:
+        left: dict[tuple[str, str], list[str]] = {}
+        for row in db.execute("SELECT * FROM departures ORDER BY at"):
+            left.setdefault((row["trial"], row["artefact"]), []).append(f"{row['how']}, {row['at']}")
+        return [
+            Held(
+                trial=row["trial"],
+                artefact=row["artefact"],
+                label=row["label"],
+                charge={
+                    name: tuple(Mechanism(**settings) for settings in own)
+                    for name, own in json.loads(row["mechanisms"]).items()
+                },
+                state=row["state"],
+                plan=row["plan"],
+                released=row["released"],
+                processing=row["processing"],
+                departures=tuple(left.get((row["trial"], row["artefact"]), ())),
+            )
+            for row in db.execute("SELECT * FROM charges ORDER BY rowid")
+        ]
+
+
+def _is_plan(active: Sequence[Held]) -> str:
+    """The one declared plan to which all charges belong; empty if there is none."""
+    plans = {held.plan for held in active}
+    return plans.pop() if len(plans) == 1 else ""
+
+
+def _epsilon(held: Sequence[Held], *, order: float | None, delta: float, planned: bool) -> float:
+    charges = [one.charge for one in held]
+    if planned:
+        return pld_epsilon_of(charges, delta=delta)
+    if order is None:
+        # No order holds the budget, or there is none: the least over all orders is told, and refused if it is asked.
+        return rdp_epsilon_of(charges, delta=delta)
+    return filter_epsilon(charges, order=order, delta=delta)
+
+
+def _filter_text(order: float | None) -> str:
+    return "RDP" if order is None else f"the RDP filter at order {order:g}"
+
+
+def _spent_text(before: Sequence[Held], spent: float) -> str:
+    released = sum(bool(held.released) for held in before)
+    reserved = f", {len(before) - released} reserved" if len(before) > released else ""
+    return f"ε = {spent:.4g} is spent ({released} released{reserved})"
+
+
+def _labels(held: Sequence[Held]) -> str:
+    return held[0].label if len(held) == 1 else f"{len(held)} trials"

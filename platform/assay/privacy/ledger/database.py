@@ -1,0 +1,181 @@
+"""The file of one ledger: SQLite in WAL mode, whole transactions, one writer at a time and others who wait."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from assay.errors import LedgerError
+from assay.privacy.composition import NEIGHBOURS
+
+PATIENCE = 120.0
+"""Seconds that a writer waits for another: composing a long plan takes some."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value NOT NULL);
+CREATE TABLE IF NOT EXISTS budgets (at TEXT NOT NULL, epsilon REAL NOT NULL, delta REAL NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS processing (
+    id INTEGER PRIMARY KEY, purpose TEXT NOT NULL, legal_basis TEXT NOT NULL, until TEXT NOT NULL,
+    UNIQUE (purpose, legal_basis, until));
+CREATE TABLE IF NOT EXISTS parts (id TEXT PRIMARY KEY, roles BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS experiments (
+    trial TEXT NOT NULL, results TEXT NOT NULL, label TEXT NOT NULL, noise TEXT NOT NULL, at TEXT NOT NULL,
+    error TEXT NOT NULL, parts TEXT NOT NULL, processing INTEGER NOT NULL, erased TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (trial, results));
+CREATE TABLE IF NOT EXISTS charges (
+    trial TEXT NOT NULL, artefact TEXT NOT NULL, label TEXT NOT NULL, mechanisms TEXT NOT NULL, state TEXT NOT NULL,
+    plan TEXT NOT NULL, reserved TEXT NOT NULL, released TEXT NOT NULL, processing INTEGER,
+    PRIMARY KEY (trial, artefact));
+CREATE TABLE IF NOT EXISTS departures (
+    trial TEXT NOT NULL, artefact TEXT NOT NULL, how TEXT NOT NULL, at TEXT NOT NULL,
+    PRIMARY KEY (trial, artefact, how));
+CREATE TABLE IF NOT EXISTS erasures (at TEXT NOT NULL, asked TEXT NOT NULL, erased TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """The records that one ledger guards."""
+
+    digest: str
+    """Of their content: names the ledger."""
+    name: str
+    records: int
+    licence: str = "unknown"
+    patients: bytes = b""
+    """``PATIENT_BYTES`` a record, compressed: a hash of the patient's ID; empty where records have none."""
+    most_of_a_patient: int = 1
+    """Records of the patient who has the most."""
+
+    @property
+    def file(self) -> str:
+        """Name of its ledger: readable, and told from others by the content."""
+        return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', self.name).strip('-.') or 'data'}-{self.digest[:8]}.sqlite"
+
+
+class Database:
+    """One file, opened for each transaction: it survives forks and kills, and a reader never waits for a writer.
+
+    Args:
+        path: of a ledger that exists; ``create`` makes one.
+
+    Raises:
+        LedgerError: there is none, or it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise LedgerError(f"there is no ledger {str(path)!r}; a study makes one when its first trial is run")
+        with self._reading() as rows:
+            self._about = {str(row["key"]): row["value"] for row in rows.execute("SELECT key, value FROM about")}
+
+    @classmethod
+    def create(cls, folder: Path, collection: Collection) -> Self:
+        """The ledger of a data set in a folder, made if it is not there yet.
+
+        Raises:
+            LedgerError: the folder cannot be written, or holds the ledger of other data under this name.
+        """
+        path = folder / collection.file
+        if not path.is_file():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LedgerError(
+                    f"the ledger cannot be kept in {str(folder)!r}: {error}; name another folder"
+                ) from None
+        _make(path, collection)
+        made = cls(path)
+        if made.about("digest") != collection.digest:
+            raise LedgerError(f"ledger {str(path)!r} belongs to other data, {made.about('digest')}; move it away")
+        return made
+
+    def about(self, key: str) -> str:
+        return str(self._about[key])
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+        return self.about("name")
+
+    @property
+    def records(self) -> int:
+        return int(self.about("records"))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that sees and changes everything alone, whole or not at all."""
+        with _connected(self.path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with _connected(self.path) as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
+
+def now() -> str:
+    """The moment, as the ledger writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _make(path: Path, collection: Collection) -> None:
+    about = {
+        "digest": collection.digest,
+        "name": collection.name,
+        "records": collection.records,
+        "licence": collection.licence,
+        "patients": collection.patients,
+        "most_of_a_patient": collection.most_of_a_patient,
+        "neighbours": NEIGHBOURS,
+        "made": now(),
+    }
+    with _connected(path) as connection:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'erasures'").fetchone():
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            connection.execute(statement)
+        connection.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", about.items())
+        connection.execute("COMMIT")
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as connection:
+            connection.row_factory = sqlite3.Row
+            _set_up(connection)
+            yield connection
+    except sqlite3.Error as error:
+        raise LedgerError(
+            f"ledger {str(path)!r}: {error}; it must lie in a folder that we may write, on a disk of this machine, or "
+            "on a shared one of which a single cluster's actor writes it"
+        ) from None
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    """WAL, and every commit on the disk. Two who switch a new file to WAL at once are told so, and not made to wait."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+    connection.execute("PRAGMA synchronous = FULL")

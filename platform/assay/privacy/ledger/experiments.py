@@ -1,0 +1,223 @@
+"""What was done with the records of a data set: by which trial, to what end, until when, and with which records."""
+
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+import numpy as np
+
+from assay.errors import LedgerError
+from assay.privacy.ledger.database import Database, now
+
+ROLES = ("unused", "trained on", "validated on", "calibrated on", "tested on")
+"""What a trial did with a record, by its code."""
+PATIENT_BYTES = 8
+UNFINISHED = "has not ended"
+"""Stands for the error of a trial that began and may have been killed."""
+Noise = Literal["", "seeded", "entropy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processing:
+    """Why patients' records are processed, as a record of processing must say (GDPR, Article 30)."""
+
+    purpose: str = ""
+    legal_basis: str = ""
+    """In the curator's words, such as ``Art. 6(1)(e), 9(2)(j)``; empty if none was stated."""
+    until: str = ""
+    """Last day, YYYY-MM-DD, on which results may be kept; empty if none was stated."""
+
+    def __post_init__(self) -> None:
+        try:
+            valid = not self.until or date.fromisoformat(self.until).isoformat() == self.until
+        except ValueError:
+            valid = False
+        if not valid:
+            raise LedgerError(f"--until {self.until!r} is no day; write it as 2031-12-31")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One trial that touched the data."""
+
+    trial: str
+    results: str
+    """Folder or URI that holds it."""
+    label: str
+    noise: Noise
+    """Empty of a training without privacy."""
+    error: str = ""
+    """Why it failed; empty if it finished."""
+    at: str = ""
+    """When it ended."""
+    erased: str = ""
+    """When its model and results were deleted; empty if they were not."""
+    processing: Processing = Processing()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Where a record went."""
+
+    experiment: Experiment
+    role: str
+    """One of ``ROLES``."""
+    departures: tuple[str, ...]
+    """Where the trial's model or results went, and when: they cannot be called back."""
+
+
+class Experiments(Database):
+    """The part of a ledger that remembers. Nothing here is charged."""
+
+    def record(self, ended: Sequence[tuple[Experiment, np.ndarray]]) -> None:
+        """Note trials that begin or have ended, however they ended; the same trial again replaces what was noted.
+
+        Args:
+            ended: each with (records,) uint8, what becomes of each record: a position in ``ROLES``.
+        """
+        with self._writing() as db:
+            for experiment, roles in ended:
+                content = np.ascontiguousarray(roles, np.uint8).tobytes()
+                parts = hashlib.sha256(content).hexdigest()[:16]
+                # All recipes of a fold share their parts.
+                if db.execute("SELECT 1 FROM parts WHERE id = ?", (parts,)).fetchone() is None:
+                    db.execute("INSERT INTO parts VALUES (?, ?)", (parts, zlib.compress(content, 9)))
+                db.execute(
+                    "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')",
+                    (
+                        experiment.trial,
+                        experiment.results,
+                        experiment.label,
+                        experiment.noise,
+                        now(),
+                        experiment.error,
+                        parts,
+                        processing_id(db, experiment.processing),
+                    ),
+                )
+
+    def experiments(self) -> list[Experiment]:
+        """Every trial that touched the data."""
+        with self._reading() as db:
+            return [_experiment(row) for row in db.execute(f"{_JOINED} ORDER BY experiments.rowid")]
+
+    def processings(self) -> list[tuple[Processing, int, int]]:
+        """Every purpose that was ever stated, with how many experiments and how many releases it stands for."""
+        with self._reading() as db:
+            counted = """SELECT purpose, legal_basis, until,
+            (SELECT COUNT(*) FROM experiments WHERE experiments.processing = processing.id) AS experiments,
+            (SELECT COUNT(*) FROM charges WHERE charges.processing = processing.id) AS releases
+            FROM processing ORDER BY id"""
+            return [
+                (
+                    Processing(purpose=row["purpose"], legal_basis=row["legal_basis"], until=row["until"]),
+                    row["experiments"],
+                    row["releases"],
+                )
+                for row in db.execute(counted)
+            ]
+
+    def expired(self, today: str) -> list[Experiment]:
+        """Trials that are still kept though their last day has passed: their own, or else that of their release."""
+        with self._reading() as db:
+            rows = db.execute(
+                """SELECT trial, until FROM charges JOIN processing ON processing.id = charges.processing
+                WHERE until != '' ORDER BY until DESC"""
+            )
+            released = {row["trial"]: row["until"] for row in rows}
+        return [
+            one
+            for one in self.experiments()
+            if not one.erased and "" < (one.processing.until or released.get(one.trial, "")) < today
+        ]
+
+    def positions_of(self, patient: str) -> np.ndarray:
+        """Positions of a patient's records.
+
+        Raises:
+            LedgerError: records of these data have no patients, or none has this one.
+        """
+        packed = self._about["patients"]
+        if not packed:
+            raise LedgerError(f"records of {self.name} name no patient; give --record and a position")
+        hashes = np.frombuffer(zlib.decompress(packed), np.dtype((np.void, PATIENT_BYTES)))
+        found = np.flatnonzero(hashes == np.void(patient_hash(self.about("digest"), patient)))
+        if not len(found):
+            raise LedgerError(f"no record of {self.name} is of patient {patient!r}")
+        return found
+
+    def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
+        """Every trial that used one of these records, and what it did with them; training counts before testing.
+
+        Raises:
+            LedgerError: there is no such record.
+        """
+        rows = np.asarray(positions, int)
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.records:
+            raise LedgerError(f"--record {rows.max()}: {self.name} has records 0 to {self.records - 1}")
+        with self._reading() as db:
+            used = {}
+            for row in db.execute("SELECT id, roles FROM parts"):
+                codes = np.frombuffer(zlib.decompress(row["roles"]), np.uint8)[rows]
+                used[row["id"]] = int(codes[codes > 0].min(initial=len(ROLES)))
+            left: dict[str, list[str]] = {}
+            for row in db.execute("SELECT * FROM departures ORDER BY at"):
+                left.setdefault(row["trial"], []).append(f"{row['how']}, {row['at']}")
+            return [
+                Trace(
+                    experiment=_experiment(row),
+                    role=ROLES[used[row["parts"]]],
+                    departures=tuple(left.get(row["trial"], ())),
+                )
+                for row in db.execute(f"{_JOINED} ORDER BY experiments.rowid")
+                if used[row["parts"]] < len(ROLES)
+            ]
+
+    def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
+        """Note that models and results were deleted. Charges stay: what was spent is never given back."""
+        gone = list(experiments)
+        with self._writing() as db:
+            for one in gone:
+                db.execute(
+                    "UPDATE experiments SET erased = ? WHERE trial = ? AND results = ?", (now(), one.trial, one.results)
+                )
+            db.execute("INSERT INTO erasures VALUES (?, ?, ?)", (now(), asked, f"{len(gone)} trials"))
+
+    def erasures(self) -> list[tuple[str, str, str]]:
+        """When, what was asked for, and what was deleted."""
+        with self._reading() as db:
+            return [tuple(row) for row in db.execute("SELECT * FROM erasures")]
+
+
+def patient_hash(digest: str, patient: object) -> bytes:
+    """Stands for a patient's ID in the ledger of a data set."""
+    return hashlib.sha256(f"{digest} {patient}".encode()).digest()[:PATIENT_BYTES]
+
+
+def processing_id(db: sqlite3.Connection, processing: Processing) -> int:
+    """Number of a statement of purpose; noted if it is new."""
+    said = (processing.purpose, processing.legal_basis, processing.until)
+    db.execute("INSERT OR IGNORE INTO processing (purpose, legal_basis, until) VALUES (?, ?, ?)", said)
+    query = "SELECT id FROM processing WHERE purpose = ? AND legal_basis = ? AND until = ?"
+    return int(db.execute(query, said).fetchone()["id"])
+
+
+_JOINED = """SELECT experiments.*, purpose, legal_basis, until
+FROM experiments JOIN processing ON processing.id = experiments.processing"""
+
+
+def _experiment(row: sqlite3.Row) -> Experiment:
+    return Experiment(
+        trial=row["trial"],
+        results=row["results"],
+        label=row["label"],
+        noise=row["noise"],
+        error=row["error"],
+        at=row["at"],
+        erased=row["erased"],
+        processing=Processing(purpose=row["purpose"], legal_basis=row["legal_basis"], until=row["until"]),
+    )

@@ -1,0 +1,170 @@
+"""Adversarial and private training, alone and together: do their effects add up?"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+
+import pandas as pd
+
+from assay import statistics
+from assay.recipes import Recipe
+from assay.report.cells import Table, tabulate
+from assay.report.evidence import Evidence
+from assay.report.rows import Found, measured, shared
+from assay.report.scorecard import Scorecard
+from assay.report.words import shown
+from assay.statistics import Comparison
+from assay.study.spec import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quartet:
+    """Four recipes that differ by two factors, by name."""
+
+    neither: str
+    adversarial: str
+    private: str
+    both: str
+
+    @property
+    def recipes(self) -> tuple[str, str, str, str]:
+        return self.neither, self.adversarial, self.private, self.both
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """Whether two factors interact in one measure, and how much each does on the runs that all four recipes have."""
+
+    comparison: Comparison
+    """Of both together with the sum of each alone; Holm over the measures of the quartet."""
+    adversarial: float
+    """What adversarial training alone changes, mean over runs."""
+    private: float
+    both: float
+    reading: str
+    """In plain words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interaction:
+    """One quartet."""
+
+    quartet: Quartet
+    table: Table
+    tests: Mapping[str, Tested]
+    """By the key of the evidence, where all four recipes have two runs in common."""
+    retuned: bool
+    """Whether private recipes also train otherwise (longer, in larger batches): then that is part of the factor."""
+
+
+def interactions(card: Scorecard, study: Study, frame: pd.DataFrame) -> list[Interaction]:
+    """Of every quartet of a cohort. Empty where there is none, or nothing was measured of it."""
+    recipes = study.cohorts[card.cohort].recipes
+    columns = _columns(card, frame)
+    found = []
+    for quartet in quartets(recipes):
+        table, runs = tabulate(columns, quartet.recipes, frame, card.design)
+        if all(cell.summary is None for cell in table.cells.values()):
+            continue
+        retuned = recipes[quartet.neither].training != recipes[quartet.private].training
+        tests = _tests(quartet, columns, runs, card)
+        found.append(Interaction(quartet=quartet, table=table, tests=tests, retuned=retuned))
+    return found
+
+
+def quartets(recipes: Mapping[str, Recipe]) -> Iterator[Quartet]:
+    """Recipes that are the four combinations of one adversarial objective and one privacy, by what they are.
+
+    The two that are private have all else in common, and so have the two that are not; between the two pairs only the
+    settings of training may differ, since private training that is not tuned for privacy says nothing of it.
+    """
+    plain, private = ({n: r for n, r in recipes.items() if (r.privacy is None) == open_} for open_ in (True, False))
+    for (neither, base), (adversarial, hard) in product(plain.items(), repeat=2):
+        if not _adversarial(hard) or not _differ_by_objective(base, hard):
+            continue
+        for (alone, secret), (both, hard_secret) in product(private.items(), repeat=2):
+            pairs = _differ_by_objective(secret, hard_secret) and hard_secret.objective == hard.objective
+            if pairs and secret.data == base.data and secret.federation == base.federation:
+                yield Quartet(neither=neither, adversarial=adversarial, private=alone, both=both)
+
+
+def _adversarial(recipe: Recipe) -> bool:
+    """Whether it learns from, or bounds its loss over, inputs within a radius."""
+    return bool(getattr(recipe.objective, "epsilon", 0.0))
+
+
+def _differ_by_objective(base: Recipe, other: Recipe) -> bool:
+    standard = base.objective.name == "standard"
+    return standard and base.model_dump(exclude={"objective"}) == other.model_dump(exclude={"objective"})
+
+
+def _columns(card: Scorecard, frame: pd.DataFrame) -> tuple[Evidence, ...]:
+    """Those of the scorecard that tell of utility, attack, leakage and explanations; how well membership is told, too.
+
+    The share that is recognised at few false accusations is what counts, and the area is what is measured precisely.
+    """
+    kept = [c for c in card.evidence if c.key in ("accuracy", "robust", "membership", "lira", "insertion")]
+    areas = {"membership": "Membership AUC", "lira": "LiRA AUC"}
+    leaks = [
+        Evidence(
+            key=f"{name} area",
+            title=title,
+            name=f"{name}_auc",
+            better="lower",
+            unit="number",
+            meaning="How well the attack tells training records from others; 0.5 is a coin.",
+        )
+        for name, title in areas.items()
+        if len(measured(frame, f"{name}_auc"))
+    ]
+    return (*kept, *leaks)
+
+
+def _tests(
+    quartet: Quartet, columns: tuple[Evidence, ...], runs: Mapping[tuple[str, str], Found], card: Scorecard
+) -> dict[str, Tested]:
+    found = {}
+    for column in columns:
+        four = [runs[recipe, column.key] for recipe in quartet.recipes]
+        places = shared(four)
+        if len(places) < 2:
+            continue
+        own = [one.at(places) for one in four]
+        means = [float(one.values.mean()) for one in own]
+        found[column.key] = (column, card.design.interaction(*own), [mean - means[0] for mean in means[1:]])
+    corrected = statistics.holm([comparison.p for _, comparison, _ in found.values()])
+    tests = {}
+    for (key, (column, comparison, changes)), p in zip(found.items(), corrected, strict=True):
+        judged = replace(comparison, p_holm=p)
+        adversarial, private, both = changes
+        tests[key] = Tested(
+            comparison=judged,
+            adversarial=adversarial,
+            private=private,
+            both=both,
+            reading=_reading(column, judged, adversarial, private, both),
+        )
+    return tests
+
+
+def _reading(column: Evidence, found: Comparison, adversarial: float, private: float, both: float) -> str:
+    """What a test says, to somebody who reads no statistics."""
+    told = (
+        f"Alone, adversarial training changes it by {_signed(adversarial, column)} and privacy by "
+        f"{_signed(private, column)}; together they change it by {_signed(both, column)}, where the sum would be "
+        f"{_signed(adversarial + private, column)}."
+    )
+    if found.verdict == "inconclusive":
+        least = "" if math.isnan(found.detectable) else f": only {_size(found.detectable, column)} or more would show"
+        return f"{told} Whether they influence each other is not shown{least}."
+    good = (found.difference > 0) == (column.better == "higher")
+    return f"{told} Together they are {'better' if good else 'worse'} than the sum of their effects."
+
+
+def _signed(change: float, column: Evidence) -> str:
+    return f"{100 * change:+.1f} points" if column.unit == "percent" else f"{change:+.3f}"
+
+
+def _size(value: float, column: Evidence) -> str:
+    return f"{100 * value:.1f} points" if column.unit == "percent" else shown(value, column.unit)

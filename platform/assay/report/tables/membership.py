@@ -1,0 +1,66 @@
+"""Which records are most exposed to an attacker who asks whether they were trained on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from assay.report.rows import measured, of_recipe, settings
+from assay.report.scorecard import Scorecard
+
+_MOST = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposed:
+    """One record of one recipe."""
+
+    position: int
+    """In the data set as the study loads it, from 0."""
+    score: float
+    """The greatest over the trials in which it is among the most exposed."""
+    runs: int
+    """How many these are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfRecipe:
+    """The most exposed records of one recipe under one attack."""
+
+    recipe: str
+    attack: str
+    unit: str
+    """Of the scores."""
+    records: tuple[Exposed, ...]
+    runs: int
+    """Trials that looked."""
+
+
+def exposed(card: Scorecard, frame: pd.DataFrame) -> list[OfRecipe]:
+    """Of each recipe and attack, the records with the greatest scores; empty where nobody looked."""
+    rows = measured(frame, "lira_exposed")
+    return list(_of_recipes(card, rows))
+
+
+def _of_recipes(card: Scorecard, rows: pd.DataFrame) -> Iterator[OfRecipe]:
+    for recipe in card.recipes:
+        for attack in settings(rows, "attack"):
+            own = of_recipe(rows[[c["attack"] == attack for c in rows["conditions"]]], recipe)
+            if len(own):
+                yield OfRecipe(
+                    recipe=recipe,
+                    attack=str(attack),
+                    unit=str(own.iloc[0]["unit"]),
+                    records=_greatest(own),
+                    runs=len(own),
+                )
+
+
+def _greatest(own: pd.DataFrame) -> tuple[Exposed, ...]:
+    """Each record once, the greatest score first."""
+    scores: dict[int, list[float]] = {}
+    for conditions in own["conditions"]:
+        for position, score in zip(conditions["records"], conditions["scores"], strict=True):
+            scores.setdefault(int(position), []).append(float(score))
+    found = [Exposed(position=p, score=max(known), runs=len(known)) for p, known in scores.items()]
+    return tuple(sorted(found, key=lambda one: (-one.score, one.position))[:_MOST])

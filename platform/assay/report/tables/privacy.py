@@ -1,0 +1,100 @@
+"""What each budget costs in accuracy, against the best training without privacy, whatever its model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from assay import statistics
+from assay.report.figures.privacy import budgets
+from assay.report.rows import Found, measured, of_cohort, of_recipe, runs_of, shared
+from assay.report.scorecard import Scorecard
+from assay.statistics import Comparison, Summary
+from assay.study.spec import Cohort, Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """One budget."""
+
+    recipe: str
+    epsilon: Summary | None
+    accuracy: Summary
+    comparison: Comparison | None
+    """With the best training without privacy, on the folds and seeds that both have; Holm over the budgets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """All budgets of a cohort."""
+
+    plain: str
+    """The most accurate training without privacy on these data: its recipe and model, and its cohort if another."""
+    elsewhere: bool
+    """Whether it belongs to another cohort of the study."""
+    accuracy: Summary
+    costs: Sequence[Cost]
+
+
+def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
+    """What privacy costs where a cohort has several budgets; None where not, or without anything to compare with.
+
+    To be the best on the test records is luck too, so a cost is overstated rather than understated.
+
+    Args:
+        frame: rows of all cohorts.
+    """
+    names = [name for line in budgets(study.cohorts[card.cohort].recipes) for name in line]
+    recipes = [name for name in names if study.cohorts[card.cohort].recipes[name].privacy is not None]
+    found = {place: runs for place, runs in _plain(study, card.cohort, frame).items() if len(runs)}
+    if not recipes or not found:
+        return None
+    where, recipe = max(found, key=lambda place: float(found[place].runs.values.mean()))
+    best, elsewhere = found[where, recipe], where != card.cohort
+    own = measured(of_cohort(frame, card.cohort), "accuracy")
+    compared = {name: _compared(runs_of(of_recipe(own, name)), best, card) for name in recipes}
+    tested = [name for name, one in compared.items() if one is not None]
+    corrected = statistics.holm([one.p for one in compared.values() if one is not None])
+    p_holm = dict(zip(tested, corrected, strict=True))
+    return Costs(
+        plain=f"{recipe} ({_model(study.cohorts[where])}{f', {where}' if elsewhere else ''})",
+        elsewhere=elsewhere,
+        accuracy=card.design.summarise(best.runs),
+        costs=[
+            Cost(
+                recipe=name,
+                epsilon=card.cells[name, "epsilon"].summary,
+                accuracy=accuracy,
+                comparison=None if (one := compared[name]) is None else replace(one, p_holm=p_holm[name]),
+            )
+            for name in recipes
+            if (accuracy := card.cells[name, "accuracy"].summary) is not None
+        ],
+    )
+
+
+def _plain(study: Study, cohort: str, frame: pd.DataFrame) -> dict[tuple[str, str], Found]:
+    """Accuracy of ordinary training on the same records, by cohort and recipe."""
+    asked = study.cohorts[cohort]
+    found = {}
+    for name, other in study.cohorts.items():
+        if (other.dataset, other.records) != (asked.dataset, asked.records):
+            continue
+        rows = measured(of_cohort(frame, name), "accuracy")
+        for recipe, said in other.recipes.items():
+            ordinary = said.privacy is None and said.federation is None and said.objective.name == "standard"
+            if ordinary and not any(treatment.treats for treatment in said.data):
+                found[name, recipe] = runs_of(of_recipe(rows, recipe))
+    return found
+
+
+def _compared(own: Found, best: Found, card: Scorecard) -> Comparison | None:
+    places = shared((own, best))
+    return card.design.compare(own.at(places), best.at(places)) if len(places) > 1 else None
+
+
+def _model(cohort: Cohort) -> str:
+    """Its name and the widths of its layers."""
+    about = cohort.model.model_dump()
+    widths = about.get("channels") or about.get("hidden")
+    return cohort.model.name + (f" {' '.join(map(str, widths))}" if isinstance(widths, tuple | list) else "")

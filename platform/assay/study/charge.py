@@ -1,0 +1,52 @@
+"""What a private trial is going to spend, and what it has spent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from assay.data.base import Dataset
+from assay.federated.partition import partition
+from assay.privacy.accounting import Mechanism, calibrate
+from assay.privacy.composition import Charge
+from assay.privacy.ledger.experiments import Noise
+from assay.study.trial import Trial
+from assay.training.update import steps_per_epoch
+
+
+def noise_of(trial: Trial) -> Noise:
+    """``seeded`` or ``entropy``; empty of a training without privacy."""
+    return "" if trial.recipe.privacy is None else trial.recipe.privacy.noise
+
+
+def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge:
+    """What a private training is going to spend: by its recipe and by how many records there are, not by what they say.
+
+    Args:
+        train: positions of the training records.
+
+    Raises:
+        UserError: no noise reaches its ε, or clients are more than records.
+    """
+    recipe = trial.recipe
+    if recipe.federation is None:
+        return {"central": (_forecast(trial, len(train), recipe.training.epochs),)}
+    groups = None if dataset.groups is None else dataset.groups[train]
+    parts = partition(train, dataset.y[train], recipe.federation, seed=trial.trial_seed, groups=groups)
+    passes = recipe.federation.rounds * recipe.federation.local_epochs
+    return {str(number): (_forecast(trial, len(part), passes),) for number, part in enumerate(parts, start=1)}
+
+
+def charge_of(log: Mapping[str, Any]) -> Charge:
+    """What a training spent, from what it left behind beside its weights; empty if it was not private."""
+    return {name: (Mechanism(**settings),) for name, settings in log.get("mechanisms", {}).items()}
+
+
+def _forecast(trial: Trial, records: int, passes: int) -> Mechanism:
+    """All stages of a recipe on so many records."""
+    stages, size = trial.recipe.stages(), trial.recipe.training.batch_size
+    privacy = stages[-1].privacy
+    assert privacy is not None
+    rate, steps = min(1.0, size / records), passes * steps_per_epoch(records, size)
+    noise = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=steps * privacy.trainings)
+    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps * len(stages), delta=privacy.delta)

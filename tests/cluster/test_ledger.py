@@ -1,0 +1,75 @@
+"""On a cluster one named actor writes every ledger, and says what the file itself would say."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from assay.cluster.ledger import NAME, NAMESPACE, existing, opening, through_actor
+from assay.cluster.session import ray_session
+from assay.errors import LedgerError
+from assay.privacy.accounting import Mechanism
+from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.charges import Offer
+from assay.privacy.ledger.database import Collection
+from assay.privacy.ledger.experiments import Processing
+
+DATA = Collection(digest="ab" * 32, name="shared", records=60)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    with ray_session(None, workers=2):
+        yield
+
+
+def offer(trial: str, artefact: str = "") -> Offer:
+    spent = Mechanism(noise_multiplier=4.0, sample_rate=1.0, steps=2, delta=1e-5)
+    return Offer(trial=trial, label=trial, charge={"central": (spent,)}, artefact=artefact)
+
+
+def compete(folder: Path, trial: str) -> tuple[int, bool]:
+    """The process of whoever tries, and whether it was let pass."""
+    ledger = through_actor(folder, DATA)
+    try:
+        ledger.release([offer(trial, "weights")], how="served", processing=Processing(), epsilon=3.0)
+    except LedgerError as error:
+        assert "together" in str(error) and "Traceback" not in str(error)
+        return os.getpid(), False
+    return os.getpid(), True
+
+
+def test_all_writers_share_one_actor_and_one_budget(tmp_path: Path) -> None:
+    work = ray.remote(compete)
+    found = ray.get([work.remote(tmp_path, f"trial {number}") for number in range(6)])
+    assert len({process for process, _ in found}) > 1, "several processes tried"
+    ledger = through_actor(tmp_path, DATA)
+    account = ledger.account()
+    assert 1 < sum(passed for _, passed in found) == len(account.charges) < 6
+    assert account.held <= 3.0
+    assert account == Ledger.create(tmp_path, DATA).account()
+    assert (ledger.name, ledger.records, ledger.path) == ("shared", 60, tmp_path / DATA.file)
+    assert existing(ledger.path).budgets() == ledger.budgets()
+    assert ray.get_actor(NAME, NAMESPACE) is not None
+
+
+def test_a_lost_answer_may_be_asked_for_again(tmp_path: Path) -> None:
+    ledger = through_actor(tmp_path, DATA)
+    ledger.set_budget(2.0)
+    for _ in range(2):
+        ledger.reserve(offer("a"))
+    ray.kill(ray.get_actor(NAME, NAMESPACE), no_restart=False)
+    ledger.reserve(offer("a"))
+    assert [held.state for held in Ledger(ledger.path).account().charges] == ["reserved"]
+    with pytest.raises(AttributeError):
+        _ = ledger.forge  # type: ignore[attr-defined]
+
+
+def test_only_who_joins_a_cluster_asks_its_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert opening() == Ledger.create
+    assert opening("auto") is through_actor
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert opening() is through_actor

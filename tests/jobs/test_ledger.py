@@ -1,0 +1,269 @@
+"""The ledger from the command line: release, export, erase, and what each refuses."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from assay.executors import LocalExecutor
+from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.experiments import Processing
+from assay.study.keeper import Keeper
+from assay.study.run import run_study
+from assay.study.spec import Study, build_study
+from assay.study.store import Store
+from assay.training.checkpoints import read_weights
+from jobs.ledger import app
+
+PRIVATE = {"epsilon": 2.0, "delta": 1e-3, "noise": "entropy"}
+BUDGET = ("--budget", "2", "--delta", "1e-3")
+QUICK = {"epochs": 2, "batch_size": 20}
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **settings: None
+
+
+def study_of(path: Path, recipes: dict[str, Any], evaluations: list[str]) -> Study:
+    cohort = {
+        "dataset": {"name": "arrays", "path": str(path), "low": -4, "high": 5, "public_preprocessing": True},
+        "model": {"name": "mlp", "hidden": [4]},
+        "evaluations": evaluations,
+        "recipes": {name: {"training": QUICK, **recipe} for name, recipe in recipes.items()},
+    }
+    return build_study({"name": "tiny", "split": {"folds": 2}, "cohorts": {"made": cohort}}, "tiny.yaml")
+
+
+def conduct(folder: Path, recipes: dict[str, Any], *evaluations: str, until: str = "", publish: bool = False) -> None:
+    study = study_of(folder.parent / "patients.npz", recipes, ["accuracy", "privacy", *evaluations])
+    store = Store(str(folder))
+    keeper = Keeper(
+        folder.parent / "ledger", results=str(folder), processing=Processing(purpose="to learn", until=until)
+    )
+    run_study(
+        study, store, LocalExecutor(), watcher=Silent(), keeper=keeper,
+        publish=lambda data: store.write_text("report.html", "<p>a page</p>") if publish else None,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def conducted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Studies of sixty records of twenty patients: one of everything, one of nothing but what may be released."""
+    root = tmp_path_factory.mktemp("root")
+    generator = np.random.default_rng(0)
+    y = np.arange(60) // 3 % 2
+    x = (generator.normal(size=(60, 4)) + y[:, None]).clip(-4, 5).astype(np.float32)
+    np.savez(root / "patients.npz", x=x, y=y, groups=np.array([f"P{row // 3}" for row in range(60)]))
+    private = {"private": {"privacy": PRIVATE}}
+    conduct(
+        root / "mixed", {"standard": {}, "seeded": {"privacy": {**PRIVATE, "noise": "seeded"}}, **private}, publish=True
+    )
+    conduct(root / "clean", {"private": {"privacy": {**PRIVATE, "max_grad_norm": 0.5}}}, publish=True)
+    return root
+
+
+@pytest.fixture
+def root(conducted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the studies and of their ledger, which knows them by the place of the copy."""
+    for name in ("ASSAY_LEDGER", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    copy = Path(shutil.copytree(conducted, tmp_path / "root"))
+    import sqlite3
+
+    with sqlite3.connect(next((copy / "ledger").glob("*.sqlite"))) as db:
+        db.execute("UPDATE experiments SET results = replace(results, ?, ?)", (str(conducted), str(copy)))
+    return copy
+
+
+def ledger_at(root: Path) -> Ledger:
+    (path,) = (root / "ledger").glob("*.sqlite")
+    return Ledger(path)
+
+
+def said(*arguments: object, code: int = 0) -> str:
+    """What the job prints, in one line."""
+    done: Result = CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+    text = re.sub(r"\s+", " ", done.output)
+    assert done.exit_code == code, text
+    return text
+
+
+def test_a_release_charges_once_and_is_shown_with_its_purpose(root: Path) -> None:
+    release = (
+        "release",
+        root / "clean",
+        "--recipe",
+        "private",
+        *BUDGET,
+        "--purpose",
+        "triage",
+        "--legal-basis",
+        "consent",
+    )
+    first = said(*release)
+    assert "1 released, by the RDP filter" in first
+    assert said(*release) == first
+    assert ledger_at(root).account().released <= 2.0
+    shown = said("show", root / "clean")
+    for words in ("clean · made · private · fold 1 released", "triage consent", "budget 2", "patients: 60 records"):
+        assert words in shown
+    assert "8 experiments: 6 private, 8 finished" in shown
+    assert "most of" not in shown and "the patient with 3 records" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("mixed", "--recipe", "standard"), "nothing bounds what it reveals"),
+        (("mixed", "--recipe", "seeded"), "its noise is seeded"),
+        (("mixed", "--recipe", "private", "--best"), "4 of 6 trials may not be released"),
+        (("mixed", "--recipe", "privat"), "unknown recipe"),
+        (("clean",), "give --recipe"),
+        (("clean", "--recipe", "private", "--until", "soon"), "write it as 2031-12-31"),
+        (("clean", "--recipe", "private", "--best", "--declared"), "exclude each other"),
+        (("clean", "--recipe", "private", "--delta", "0.1"), "not below 1/n"),
+    ],
+)
+def test_what_may_not_be_released_is_refused_with_the_reason(root: Path, arguments: tuple[str, ...], why: str) -> None:
+    results, *rest = arguments
+    assert why in said("release", root / results, *BUDGET, *rest, code=2)
+    assert all(held.state == "reserved" for held in ledger_at(root).account().charges)
+    assert ledger_at(root).budgets() == []
+
+
+def test_a_claim_that_failed_is_not_released(root: Path) -> None:
+    path = root / "patients.npz"
+    study = study_of(path, {"private": {"privacy": PRIVATE}}, ["accuracy", "privacy"])
+    raw = study.model_dump(mode="json")
+    raw["cohorts"]["made"]["dataset"]["public_preprocessing"] = False
+    unpaid = build_study(raw, "unpaid.yaml")
+    run_study(
+        unpaid,
+        Store(str(root / "unpaid")),
+        LocalExecutor(),
+        watcher=Silent(),
+        publish=lambda data: None,  # type: ignore[arg-type]
+    )
+    assert "no ε was charged for it" in said("release", root / "unpaid", "--recipe", "private", *BUDGET, code=2)
+
+
+def test_beyond_the_budget_nothing_leaves(root: Path, tmp_path: Path) -> None:
+    said("release", root / "clean", "--recipe", "private", *BUDGET)
+    export = ("export", root / "mixed", "--recipe", "private", "--to", tmp_path / "given")
+    refusal = said(*export, code=2)
+    for words in ("budget is ε = 2", "is spent (1 released)", "mixed · made · private · fold 1 asks ε ="):
+        assert words in refusal
+    assert not (tmp_path / "given").exists()
+    assert "give --reason" in said(*export, "--budget", "5", code=2)
+    said(*export, "--budget", "5", "--reason", "the board agreed")
+    assert (tmp_path / "given" / "model.safetensors").is_file()
+
+
+def test_choosing_the_best_charges_all_that_were_looked_at(root: Path) -> None:
+    refusal = said("release", root / "clean", "--recipe", "private", "--best", *BUDGET, code=2)
+    assert "2 trials asks" in refusal
+    said("release", root / "clean", "--recipe", "private", "--best", "--budget", "4", "--delta", "1e-3")
+    assert sum(bool(held.released) for held in ledger_at(root).account().charges) == 2
+
+
+def test_a_declared_plan_is_composed_by_pld(root: Path) -> None:
+    declared = ("release", root / "clean", "--recipe", "private", "--declared")
+    assert "1 released, by PLD of the plan of 2 trials" in said(*declared, "--budget", "4", "--delta", "1e-3")
+    assert "2 released, by PLD" in said(*declared, "--fold", "2")
+
+
+def test_an_exported_model_carries_its_claim_and_nothing_of_its_training(root: Path, tmp_path: Path) -> None:
+    export = ("export", root / "clean", "--recipe", "private", *BUDGET)
+    assert "not covered: ε covers the training records" in said(*export, "--to", tmp_path / "given")
+    claim = json.loads((tmp_path / "given" / "claim.json").read_text())
+    (trial,) = claim["trials"]
+    assert 0 < trial["epsilon"] <= 2.0 and trial["delta"] == 1e-3
+    assert claim["released_together"]["releases"] == 1
+    content = (tmp_path / "given" / "model.safetensors").read_bytes()
+    assert b"losses" not in content and b"worker_seconds" not in content
+    store = Store(str(root / "clean"))
+    (own,) = [i for i, asked in store.asked().items() if (asked["fold"], asked["recipe_name"]) == (0, "private")]
+    assert b"losses" in (store.checkpoint(own) or b"")
+    kept = read_weights(str(root / "clean" / "checkpoints" / f"{own}.safetensors"))
+    given = read_weights(str(tmp_path / "given" / "model.safetensors"))
+    assert all(np.array_equal(kept[name], given[name]) for name in kept) and kept.keys() == given.keys()
+    # To somebody else: it is known already, and a folder is never written over.
+    assert "is not empty" in said(*export, "--to", tmp_path / "given", code=2)
+    said(*export, "--to", tmp_path / "second")
+    (held,) = [held for held in ledger_at(root).account().charges if held.released]
+    assert [where.split(",")[0] for where in held.departures] == [
+        f"exported to {tmp_path / name}" for name in ("given", "second")
+    ]
+
+
+def test_a_report_leaves_only_if_every_trial_in_it_may(root: Path, tmp_path: Path) -> None:
+    export = ("export", root / "mixed", "--report", "--to", tmp_path / "page", "--budget", "9", "--delta", "1e-3")
+    refusal = said(*export, code=2)
+    assert "4 of 6 trials may not be released" in refusal and "standard" in refusal and "seeded" in refusal
+    assert ledger_at(root).budgets() == []
+    said("export", root / "clean", *export[2:])
+    assert (tmp_path / "page" / "report.html").read_text() == "<p>a page</p>"
+    assert len(json.loads((tmp_path / "page" / "claim.json").read_text())["trials"]) == 2
+    assert sum(bool(held.released) for held in ledger_at(root).account().charges) == 2
+
+
+def test_a_report_that_shows_training_records_stays(root: Path, tmp_path: Path) -> None:
+    conduct(root / "looked", {"private": {"privacy": PRIVATE}}, "membership", publish=True)
+    export = ("export", root / "looked", "--report", "--to", tmp_path / "page", "--budget", "9", "--delta", "1e-3")
+    assert "measured on the training records themselves" in said(*export, code=2)
+
+
+def test_a_patient_is_traced_and_erased_and_what_left_is_listed(root: Path) -> None:
+    said("release", root / "clean", "--recipe", "private", *BUDGET)
+    listed = said("erase", root / "clean", "--patient", "P4")
+    assert "3 records of a patient of patients went into 8 experiments" in listed
+    assert "recall: released," in listed and "no weights can be made to forget" in listed
+    assert listed.count("trained on") >= 3 and "(--delete)" in listed
+    assert len(Store(str(root / "mixed")).finished()) == 6, "nothing is deleted before it is asked for"
+    assert "record 12 of patients went into 8 experiments" in said("erase", root / "clean", "--record", "12")
+    spent = ledger_at(root).account().released
+    assert "deleted" in said("erase", root / "clean", "--patient", "P4", "--delete")
+    for name in ("mixed", "clean"):
+        left = Store(str(root / name))
+        assert left.finished() == set() and left.read_text("report.html") == ""
+        assert list((root / name / "checkpoints").iterdir()) == []
+    account = ledger_at(root).account()
+    assert account.released == spent == account.held, "what was spent stays, and what was reserved holds nothing"
+    assert "is of patient 'P99'" in said("erase", root / "clean", "--patient", "P99", code=2)
+    assert "has records 0 to 59" in said("erase", root / "clean", "--record", "60", code=2)
+
+
+def test_what_has_expired_is_deleted_and_its_charge_stays(root: Path) -> None:
+    conduct(root / "short", {"private": {"privacy": PRIVATE}}, until="2020-01-01")
+    said("release", root / "short", "--recipe", "private", *BUDGET)
+    assert "2 experiments have expired" in said("show", root / "short")
+    assert "2 experiments had expired and are deleted" in said("erase", root / "short", "--expired")
+    assert list((root / "short" / "trials").iterdir()) == list((root / "short" / "checkpoints").iterdir()) == []
+    assert Store(str(root / "clean")).finished()
+    assert ledger_at(root).account().released > 0
+    assert "0 experiments had expired" in said("erase", root / "short", "--expired")
+
+
+def test_reservations_are_given_back(root: Path) -> None:
+    assert "4 reserved" in said("show", root / "clean")
+    assert "4 reservations given back" in said("erase", root / "clean", "--reservations")
+    assert "0 reserved" in said("show", root / "clean")
+
+
+def test_a_budget_is_set_and_changed_by_show(root: Path) -> None:
+    assert "no budget is set" in said("show", root / "ledger")
+    assert "budget 3" in said("show", root / "ledger", "--budget", "3", "--delta", "1e-3")
+    assert "give --reason" in said("show", root / "ledger", "--budget", "4", code=2)
+    assert "budget 4" in said("show", root / "ledger", "--budget", "4", "--reason", "more patients agreed")
+    assert "there is no ledger" in said("show", root / "ledger" / "elsewhere" / "out", code=2)
+    assert "no ledger of 'other'" in said("show", root / "ledger", "--data", "other", code=2)
+    assert "give one of" in said("erase", root / "ledger", code=2)

@@ -1,0 +1,341 @@
+"""A ledger loses nothing, charges once, and never lets a budget be exceeded, whoever writes at the same time."""
+
+import multiprocessing
+import sqlite3
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.errors import LedgerError
+from assay.privacy.accounting import Mechanism, calibrate, rdp_epsilon
+from assay.privacy.composition import UNBOUNDED, filter_epsilon
+from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.charges import Offer
+from assay.privacy.ledger.database import Collection
+from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing, patient_hash
+
+DATA = Collection(digest="0123456789abcdef" * 4, name="made up/data", records=60)
+WHY = Processing(purpose="triage", legal_basis="Art. 9(2)(j)", until="2031-12-31")
+
+
+def offer(trial: str, *, epsilon: float = 1.0, artefact: str = "weights", **settings: Any) -> Offer:
+    noise = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=0.25, steps=20)
+    mechanism = Mechanism(**{"noise_multiplier": noise, "sample_rate": 0.25, "steps": 20, "delta": 1e-5, **settings})
+    return Offer(trial=trial, label=f"trial {trial}", charge={"central": (mechanism,)}, artefact=artefact)
+
+
+def begun(trial: str, **settings: Any) -> Offer:
+    return offer(trial, artefact="", **settings)
+
+
+def leave(ledger: Ledger, *offers: Offer, **settings: Any) -> None:
+    ledger.release(list(offers), how="handed over", processing=WHY, **settings)
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    return {held.trial: held.state for held in ledger.account().charges}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.create(tmp_path / "ledger", DATA)
+
+
+def test_a_ledger_is_one_readable_file_a_data_set(ledger: Ledger, tmp_path: Path) -> None:
+    assert ledger.path.name == "made-up-data-01234567.sqlite"
+    assert Ledger.create(tmp_path / "ledger", DATA).path == ledger.path
+    assert (ledger.name, ledger.records) == ("made up/data", 60)
+    with sqlite3.connect(ledger.path) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    other = Collection(digest="01234567" + "f" * 56, name="made up/data", records=60)
+    with pytest.raises(LedgerError, match="belongs to other data"):
+        Ledger.create(tmp_path / "ledger", other)
+    with pytest.raises(LedgerError, match="there is no ledger"):
+        Ledger(tmp_path / "none.sqlite")
+    (tmp_path / "bad.sqlite").write_text("no database at all, but long enough to be looked at " * 30)
+    with pytest.raises(LedgerError, match="not a database"):
+        Ledger(tmp_path / "bad.sqlite")
+
+
+def test_a_resume_charges_once(ledger: Ledger) -> None:
+    ledger.set_budget(1.0)
+    for _ in range(3):
+        ledger.reserve(begun("a"))
+    leave(ledger, offer("a"))
+    ledger.reserve(begun("a"))
+    assert states(ledger) == {"a": "released"}, "what was released is never taken back"
+    leave(ledger, offer("a"))
+    account = ledger.account()
+    assert states(ledger) == {"a": "released"}
+    assert len(account.charges) == 1
+    assert 0.99 < account.released == account.held <= 1.0
+
+
+def test_another_training_of_the_same_trial_is_another_release(ledger: Ledger) -> None:
+    """Fresh noise gives other weights: whoever has both has two answers about the same records."""
+    ledger.set_budget(1.2)
+    leave(ledger, offer("a"))
+    with pytest.raises(LedgerError, match="together"):
+        leave(ledger, offer("a", artefact="other weights"))
+    assert len(ledger.account().charges) == 1
+
+
+def test_a_refusal_names_what_is_spent_asked_and_allowed_and_changes_nothing(ledger: Ledger) -> None:
+    leave(ledger, offer("a", epsilon=2.0), epsilon=3.0)
+    before = ledger.account()
+    with pytest.raises(LedgerError) as caught:
+        leave(ledger, offer("b", epsilon=2.5))
+    order = float(before.accountant.rpartition(" ")[2])
+    asked = filter_epsilon([offer("b", epsilon=2.5).charge], order=order, delta=1e-5)
+    for said in (
+        "budget is ε = 3",
+        f"ε = {before.released:.4g} is spent",
+        f"trial b asks ε = {asked:.4g}",
+        "1 released",
+    ):
+        assert said in str(caught.value)
+    assert ledger.account() == before
+
+
+def test_what_is_reserved_holds_its_part_until_it_is_dropped(ledger: Ledger) -> None:
+    ledger.set_budget(1.0)
+    ledger.reserve(begun("a"))
+    with pytest.raises(LedgerError, match="1 reserved"):
+        ledger.reserve(begun("b"))
+    with pytest.raises(LedgerError, match="1 reserved"):
+        leave(ledger, offer("b"))
+    assert ledger.drop(["a", "unknown"]) == ["trial a"]
+    ledger.reserve(begun("b"))
+    leave(ledger, offer("b"))
+    assert ledger.drop(["b"]) == [], "what was released is never given back"
+    with pytest.raises(LedgerError, match="1 released"):
+        ledger.reserve(begun("a"))
+
+
+def test_a_dropped_trial_is_charged_when_it_is_released(ledger: Ledger) -> None:
+    ledger.set_budget(1.0)
+    ledger.reserve(begun("a"))
+    ledger.drop(["a"])
+    assert ledger.account().held == 0.0
+    leave(ledger, offer("a"))
+    assert ledger.account().released > 0.99
+
+
+def test_without_a_budget_nothing_is_released_and_reservations_hold_nothing(ledger: Ledger) -> None:
+    for trial in "abc":
+        ledger.reserve(begun(trial))
+    with pytest.raises(LedgerError, match="no budget yet"):
+        leave(ledger, offer("a"))
+    leave(ledger, offer("a"), epsilon=1.0)
+    assert states(ledger) == {"a": "released", "b": "dropped", "c": "dropped"}
+
+
+def test_a_budget_changes_with_a_reason_alone_and_never_below_what_is_spent(ledger: Ledger) -> None:
+    ledger.set_budget(2.0)
+    ledger.set_budget(2.0)
+    with pytest.raises(LedgerError, match="give --reason"):
+        ledger.set_budget(3.0)
+    ledger.set_budget(3.0, reason="the board agreed")
+    leave(ledger, offer("a", epsilon=2.5))
+    with pytest.raises(LedgerError, match="budget is ε = 2 "):
+        ledger.set_budget(2.0, reason="thrift")
+    assert [(budget.epsilon, budget.reason) for budget in ledger.budgets()] == [(2.0, ""), (3.0, "the board agreed")]
+    for epsilon, delta in ((0.0, 1e-5), (float("inf"), 1e-5), (float("nan"), 1e-5), (3.0, 1 / 60), (3.0, 0.0)):
+        with pytest.raises(LedgerError):
+            ledger.set_budget(epsilon, delta=delta, reason="why not")
+
+
+def test_the_order_of_the_filter_is_fixed_with_the_first_release(ledger: Ledger) -> None:
+    ledger.set_budget(6.0)
+    leave(ledger, offer("a"))
+    fixed = ledger.account().accountant
+    assert fixed.startswith("the RDP filter at order ")
+    # A mechanism whose best order is another one.
+    leave(ledger, offer("b", noise_multiplier=40.0, sample_rate=1.0, steps=3))
+    assert ledger.account().accountant == fixed
+    account = ledger.account()
+    assert account.pld < account.rdp <= account.released
+
+
+def test_models_that_leave_together_are_charged_all_or_none(ledger: Ledger) -> None:
+    ledger.set_budget(1.2)
+    with pytest.raises(LedgerError, match="2 trials asks"):
+        leave(ledger, offer("a"), offer("b"))
+    assert states(ledger) == {}
+    leave(ledger, offer("a", epsilon=0.5), looked_at=[offer("b", epsilon=0.5)])
+    assert states(ledger) == {"a": "released", "b": "released"}
+    assert [len(held.departures) for held in ledger.account().charges] == [1, 0]
+
+
+def test_a_plan_is_composed_by_pld_and_reserved_as_a_whole(ledger: Ledger) -> None:
+    plan = [offer(trial) for trial in "abcd"]
+    adaptive = 2.05
+    with pytest.raises(LedgerError, match="by RDP"):
+        leave(ledger, *plan, epsilon=adaptive)
+    leave(ledger, plan[0], epsilon=adaptive, plan=plan)
+    account = ledger.account()
+    assert account.accountant.startswith("PLD of the plan")
+    assert account.released < account.held <= adaptive
+    leave(ledger, *plan[1:], plan=plan)
+    assert ledger.account().released == pytest.approx(account.held)
+    with pytest.raises(LedgerError, match="not in the declared plan"):
+        leave(ledger, offer("e", epsilon=0.05), plan=plan)
+    # What is chosen afterwards is adaptive: everything then counts by RDP, which this budget does not hold.
+    with pytest.raises(LedgerError, match="by the RDP filter"):
+        leave(ledger, offer("e", epsilon=0.05))
+    with pytest.raises(LedgerError, match="may have been chosen"):
+        leave(ledger, offer("e", epsilon=0.05), plan=[*plan, offer("e", epsilon=0.05)])
+
+
+def test_after_a_release_it_is_too_late_to_declare_a_plan(ledger: Ledger) -> None:
+    leave(ledger, offer("a"), epsilon=5.0)
+    with pytest.raises(LedgerError, match="leave --declared out"):
+        leave(ledger, offer("b"), plan=[offer("b"), offer("c")])
+    assert states(ledger) == {"a": "released"}
+
+
+def test_a_model_without_privacy_lets_no_budget_hold(ledger: Ledger) -> None:
+    plain = Offer(trial="plain", label="plain", charge=UNBOUNDED, artefact="weights")
+    leave(ledger, plain, unguarded=True)
+    assert ledger.account().released == float("inf")
+    with pytest.raises(LedgerError, match="ε = inf is spent"):
+        ledger.set_budget(100.0)
+    guarded = Ledger.create(ledger.path.parent, Collection(digest="f" * 64, name="guarded", records=60))
+    guarded.set_budget(100.0)
+    with pytest.raises(LedgerError, match="asks ε = inf"):
+        leave(guarded, plain, unguarded=True)
+
+
+def _compete(path: Path, name: int, gate: Any) -> None:
+    gate.wait()
+    ledger = Ledger.create(path, DATA)
+    for number in range(4):
+        trial = f"{name}-{number}"
+        ledger.record([(Experiment(trial=trial, results="here", label=trial, noise="entropy"), np.ones(60, np.uint8))])
+        try:
+            ledger.reserve(begun(trial))
+            leave(ledger, offer(trial))
+        except LedgerError as error:
+            assert "together" in str(error)
+
+
+def test_writers_at_the_same_time_lose_nothing_and_never_exceed_the_budget(tmp_path: Path) -> None:
+    Ledger.create(tmp_path, DATA).set_budget(2.0)
+    context = multiprocessing.get_context("fork")
+    gate = context.Barrier(4)
+    processes = [context.Process(target=_compete, args=(tmp_path, name, gate)) for name in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    ledger = Ledger.create(tmp_path, DATA)
+    account = ledger.account()
+    assert len(ledger.experiments()) == 16
+    assert account.held <= 2.0
+    # One more would not have fitted, so the whole budget was given out.
+    with pytest.raises(LedgerError):
+        leave(ledger, offer("late"))
+    alone = rdp_epsilon(offer("x").charge["central"][0])
+    assert len(account.charges) > 2.0 / alone
+
+
+def test_new_ledgers_can_be_made_by_several_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=Ledger.create, args=(tmp_path / "new", DATA)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 6
+
+
+@pytest.fixture
+def remembered(tmp_path: Path) -> Ledger:
+    """Three trials of sixty records of twenty patients."""
+    patients = b"".join(patient_hash(DATA.digest, f"P{row // 3}") for row in range(60))
+    data = Collection(
+        digest=DATA.digest, name="seen", records=60, patients=zlib.compress(patients), most_of_a_patient=3
+    )
+    ledger = Ledger.create(tmp_path, data)
+    first, second = np.repeat([1, 2, 4], 20).astype(np.uint8), np.repeat([4, 0, 1], 20).astype(np.uint8)
+    kept, short = Processing(purpose="to learn"), Processing(purpose="to look", until="2020-01-31")
+    ledger.record(
+        [
+            (Experiment(trial="a", results="/r", label="A", noise="entropy", processing=kept), first),
+            (Experiment(trial="b", results="/r", label="B", noise="", error=UNFINISHED, processing=short), first),
+            (Experiment(trial="c", results="/r", label="C", noise="seeded", error="died", processing=kept), second),
+        ]
+    )
+    return ledger
+
+
+def test_a_record_is_traced_to_every_trial_that_used_it(remembered: Ledger) -> None:
+    def roles(*rows: int) -> dict[str, str]:
+        return {trace.experiment.trial: trace.role for trace in remembered.traces(rows)}
+
+    assert roles(0) == {"a": "trained on", "b": "trained on", "c": "tested on"}
+    assert roles(25) == {"a": "validated on", "b": "validated on"}
+    assert roles(59, 0) == {"a": "trained on", "b": "trained on", "c": "trained on"}
+    for outside in (-1, 60):
+        with pytest.raises(LedgerError, match="has records 0 to 59"):
+            remembered.traces([outside])
+
+
+def test_a_patient_is_found_by_an_id_that_is_not_written_down(remembered: Ledger) -> None:
+    assert remembered.positions_of("P6").tolist() == [18, 19, 20]
+    with pytest.raises(LedgerError, match="is of patient"):
+        remembered.positions_of("P99")
+    assert b"P6" not in remembered.path.read_bytes()
+    bare = Ledger.create(remembered.path.parent, Collection(digest="e" * 64, name="bare", records=60))
+    with pytest.raises(LedgerError, match="give --record"):
+        bare.positions_of("P6")
+
+
+def test_a_trace_says_where_a_release_went(remembered: Ledger) -> None:
+    leave(remembered, offer("a"), epsilon=1.0)
+    (released,) = [trace for trace in remembered.traces([0]) if trace.departures]
+    assert released.experiment.trial == "a"
+    assert released.departures[0].startswith("handed over, ")
+
+
+def test_what_has_expired_is_told_until_it_is_erased_and_its_charge_stays(remembered: Ledger) -> None:
+    leave(remembered, offer("b"), epsilon=1.0)
+    spent = remembered.account().released
+    assert remembered.expired("2020-01-31") == []
+    gone = remembered.expired("2020-02-01")
+    assert [one.trial for one in gone] == ["b"]
+    remembered.erased(gone, asked="retention date passed")
+    assert remembered.expired("2020-02-01") == []
+    assert [one.trial for one in remembered.experiments() if one.erased] == ["b"]
+    assert remembered.account().released == spent > 0
+    assert remembered.erasures()[0][1:] == ("retention date passed", "1 trials")
+
+
+def test_where_no_last_day_was_stated_that_of_the_release_counts(remembered: Ledger) -> None:
+    leave(remembered, offer("a"), offer("b"), epsilon=5.0)
+    assert [one.trial for one in remembered.expired("2025-01-01")] == ["b"]
+    assert [one.trial for one in remembered.expired("2032-01-01")] == ["a", "b"]
+
+
+def test_a_trial_that_ends_replaces_its_beginning(remembered: Ledger) -> None:
+    ended = Experiment(trial="b", results="/r", label="B", noise="")
+    remembered.record([(ended, np.ones(60, np.uint8))])
+    assert sorted((one.trial, one.error) for one in remembered.experiments()) == [("a", ""), ("b", ""), ("c", "died")]
+
+
+def test_a_retention_date_is_a_day() -> None:
+    for wrong in ("tomorrow", "2031-13-01", "20310101", "2031-1-1"):
+        with pytest.raises(LedgerError, match="write it as 2031-12-31"):
+            Processing(until=wrong)
+
+
+def test_every_purpose_is_on_record_once(remembered: Ledger) -> None:
+    leave(remembered, offer("a"), epsilon=1.0)
+    leave(remembered, offer("a"))
+    leave(remembered, offer("c"), epsilon=2.0, reason="more")
+    said = [(one.purpose, experiments, releases) for one, experiments, releases in remembered.processings()]
+    assert said == [("to learn", 2, 0), ("to look", 1, 0), ("triage", 0, 2)]

@@ -1,0 +1,191 @@
+"""A study reserves before it trains, notes how every trial ended, and never counts a killed one twice."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.errors import DataError, LedgerError
+from assay.executors import LocalExecutor
+from assay.privacy.ledger.experiments import UNFINISHED, Processing
+from assay.study.charge import charge_of, forecast_charge
+from assay.study.keeper import Keeper, collection_of, keeper_of, ledger_folder
+from assay.study.plan import load_datasets, plan
+from assay.study.run import Summary, run_study
+from assay.study.spec import Study
+from assay.study.store import Store
+
+PRIVATE = {"privacy": {"epsilon": 2.0, "noise": "entropy", "delta": 1e-3}, "training": {"batch_size": 20}}
+RECIPES: dict[str, Any] = {
+    "standard": {},
+    "seeded": {**PRIVATE, "privacy": {"epsilon": 2.0, "delta": 1e-3}},
+    "private": PRIVATE,
+}
+
+Run = Callable[..., Summary]
+
+
+@pytest.fixture
+def run(tmp_path: Path, watcher: Callable[[], Any]) -> Run:
+    def go(study: Study, keeper: Keeper | None, **settings: Any) -> Summary:
+        store = Store(str(tmp_path / "out"))
+        return run_study(
+            study, store, LocalExecutor(), watcher=watcher(), publish=lambda data: None, keeper=keeper, **settings
+        )
+
+    return go
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Keeper:
+    why = Processing(purpose="to learn", until="2031-12-31")
+    return Keeper(tmp_path / "ledger", results=str(tmp_path / "out"), processing=why)
+
+
+def test_every_trial_is_noted_and_only_what_may_leave_is_reserved(
+    run: Run, keeper: Keeper, tiny: Callable[..., Study]
+) -> None:
+    study = tiny(RECIPES)
+    assert run(study, keeper).failures == {}
+    (dataset,) = load_datasets(study).values()
+    ledger = keeper.ledger(dataset)
+    noted = ledger.experiments()
+    assert (
+        sorted((one.noise, one.error) for one in noted) == [("", "")] * 2 + [("entropy", "")] * 2 + [("seeded", "")] * 2
+    )
+    assert {one.processing for one in noted} == {Processing(purpose="to learn", until="2031-12-31")}
+    charges = ledger.account().charges
+    assert [held.state for held in charges] == ["reserved"] * 2
+    assert all("private" in held.label for held in charges)
+    # Of two folds, each record was trained on in one and tested in the other, or held out for validation.
+    roles = [trace.role for trace in ledger.traces([0]) if trace.experiment.noise == ""]
+    assert len(roles) == 2 and "tested on" in roles
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        PRIVATE,
+        {**PRIVATE, "objective": {"name": "distillation"}},
+        {**PRIVATE, "federation": {"clients": 3, "rounds": 2, "local_epochs": 2}},
+        {**PRIVATE, "federation": {"clients": 2, "rounds": 1, "partition": "dirichlet", "smallest_client": 8}},
+    ],
+    ids=["central", "distilled", "federated", "unlike clients"],
+)
+def test_what_is_reserved_is_what_training_spends(
+    run: Run, tiny: Callable[..., Study], recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    study = tiny({"private": recipe})
+    assert run(study, None).failures == {}
+    datasets = load_datasets(study)
+    store = Store(str(tmp_path / "out"))
+    for trial in plan(study, datasets):
+        dataset = datasets[trial.cohort]
+        rows = Keeper(tmp_path, results="")._split(trial, dataset).train
+        assert forecast_charge(trial, dataset, rows) == charge_of(store.checkpoint_log(trial.id))
+
+
+def test_a_killed_training_is_reserved_once_when_it_is_resumed(
+    run: Run, keeper: Keeper, tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny({"private": PRIVATE})
+    (dataset,) = load_datasets(study).values()
+    ledger = keeper.ledger(dataset)
+    ledger.set_budget(2.5, delta=1e-3)
+    ledger.set_budget(4.0, reason="room for two folds")
+
+    def killed(*_: Any, **__: Any) -> Any:
+        # Whatever touches the data finds its charge in the ledger, and itself on record.
+        assert [held.state for held in ledger.account().charges] == ["reserved"] * 2
+        assert {one.error for one in ledger.experiments()} == {UNFINISHED}
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("assay.study.run.run_trial", killed)
+        run(study, keeper)
+    held = ledger.account().held
+    assert run(study, keeper).ran == 2
+    assert ledger.account().held == held
+    assert {one.error for one in ledger.experiments()} == {""}
+
+
+def test_a_trial_that_the_budget_does_not_hold_never_sees_the_data(
+    run: Run, keeper: Keeper, tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    study = tiny({"standard": {}, "private": PRIVATE})
+    (dataset,) = load_datasets(study).values()
+    ledger = keeper.ledger(dataset)
+    ledger.set_budget(2.1, delta=1e-3)
+    summary = run(study, keeper)
+    assert list(summary.failures) == ["made · private · fold 2"]
+    (why,) = summary.failures.values()
+    assert why.startswith("LedgerError: ") and "1 reserved" in why
+    assert len(ledger.experiments()) == 3, "a trial that did not run is no experiment"
+    # Nobody needs the first any more: the other has room.
+    ledger.drop([held.trial for held in ledger.account().charges])
+    assert run(study, keeper).failures == {}
+
+
+def test_what_failed_is_noted_and_gives_back_what_it_held(
+    run: Run, keeper: Keeper, tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny({"private": PRIVATE})
+    (dataset,) = load_datasets(study).values()
+    with monkeypatch.context() as patched:
+        patched.setattr("assay.study.measure.train_trial", lambda *_: 1 / 0)
+        assert len(run(study, keeper).failures) == 2
+    ledger = keeper.ledger(dataset)
+    assert {one.error for one in ledger.experiments()} == {"ZeroDivisionError: division by zero"}
+    assert {held.state for held in ledger.account().charges} == {"dropped"}
+    assert run(study, keeper).failures == {}
+    assert {held.state for held in ledger.account().charges} == {"reserved"}
+
+
+def test_a_sample_of_the_records_has_the_ledger_of_the_whole(keeper: Keeper, tiny: Callable[..., Study]) -> None:
+    whole, part, fixed = (
+        load_datasets(tiny(cohort=cohort))["made"]
+        for cohort in ({}, {"records": 30}, {"records": 30, "immutable": ["feature 0"]})
+    )
+    assert len({data.digest for data in (whole, part, fixed)}) == 3
+    assert len({keeper.ledger(data).path for data in (whole, part, fixed)}) == 1
+    np.testing.assert_array_equal(whole.x[part.origin.places], part.x)
+    np.testing.assert_array_equal(whole.x[fixed.origin.places], fixed.x)
+    assert collection_of(fixed).records == 60
+
+
+def test_a_data_set_that_cannot_be_split_fails_as_before(
+    run: Run, keeper: Keeper, tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsplit(*_: Any, **__: Any) -> Any:
+        raise DataError("too few of a class")
+
+    for module in ("assay.study.keeper", "assay.study.training"):
+        monkeypatch.setattr(f"{module}.split", unsplit)
+    summary = run(tiny({"standard": {}, "private": PRIVATE}), keeper)
+    assert {why.splitlines()[0] for why in summary.failures.values()} == {"DataError: too few of a class"}
+
+
+def test_where_the_ledger_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("ASSAY_LEDGER", raising=False)
+    assert ledger_folder(str(tmp_path / "quickstart"), None) == tmp_path / "ledger"
+    assert ledger_folder("s3://bucket/quickstart", None) is None
+    monkeypatch.setenv("ASSAY_LEDGER", str(tmp_path / "named"))
+    assert ledger_folder("s3://bucket/quickstart", None) == tmp_path / "named"
+    assert ledger_folder("s3://bucket/quickstart", str(tmp_path / "given")) == tmp_path / "given"
+
+
+def test_a_study_without_a_ledger_says_so_and_may_not_train_what_could_be_released(
+    tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ASSAY_LEDGER", raising=False)
+    said: list[str] = []
+    settings: dict[str, Any] = {"processing": Processing(), "opening": None, "warn": said.append}
+    assert keeper_of(tiny(), results="s3://bucket/x", given=None, **settings) is None
+    assert "ASSAY_LEDGER" in said[0]
+    with pytest.raises(LedgerError, match="a ledger needs a folder"):
+        keeper_of(tiny({"private": PRIVATE}), results="s3://bucket/x", given=None, **settings)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LedgerError, match="cannot be made"):
+        keeper_of(tiny(), results=str(tmp_path / "out"), given=str(tmp_path / "file"), **settings)
