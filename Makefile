@@ -14,7 +14,7 @@ help:
 	@echo "make study     run the quickstart study (five to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
 	@echo "make test      lint, types and tests (about fifteen minutes on 2 cores)"
-	@echo "make evidence  the longer evidence: the whole study, those of robustness and poisoning, and the benchmarks (about three hours)"
+	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning and privacy, and the benchmarks (about four hours)"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -32,7 +32,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 evidence: $(STAMP)
-	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets) and the benchmarks: about three hours on 2 cores"
+	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets) and the benchmarks: about four hours on 2 cores"
 	$(BIN)/python -m jobs.study paper
 	$(BIN)/python -m jobs.benchmark study
 	$(BIN)/python -m jobs.benchmark streaming
@@ -43,6 +43,9 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark sharded
 	$(BIN)/python -m jobs.benchmark adversarial-training
 	$(BIN)/python -m jobs.benchmark certified-training
+	$(BIN)/python -m jobs.study privacy
+	$(BIN)/python -m jobs.study interaction --set preset=laptop
+	$(BIN)/python -m jobs.benchmark dp-step
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml

@@ -62,6 +62,9 @@ def test_a_lost_answer_may_be_asked_for_again(tmp_path: Path) -> None:
         ledger.reserve(offer("a"))
     ray.kill(ray.get_actor(NAME, NAMESPACE), no_restart=False)
     ledger.reserve(offer("a"))
+    # Nor does it matter that the job which made the actor has ended, and the actor with it.
+    ray.kill(ray.get_actor(NAME, NAMESPACE), no_restart=True)
+    ledger.reserve(offer("a"))
     assert [held.state for held in Ledger(ledger.path).account().charges] == ["reserved"]
     with pytest.raises(AttributeError):
         _ = ledger.forge  # type: ignore[attr-defined]

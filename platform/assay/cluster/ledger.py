@@ -1,11 +1,14 @@
 """Ledgers on a cluster: one named actor writes them all, so that SQLite is never written from two machines."""
 
 import os
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import ray
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from assay.errors import UserError
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 
 NAME = "assay-ledger"
 NAMESPACE = "assay"
+_TRIES, _PAUSE = 20, 0.5
+"""Times that an actor is asked, and seconds between them: one that ends keeps its name for a moment."""
+_KEPT: list[Any] = []
+"""The actor that this process asked last: an actor ends when nobody keeps it."""
 
 
 class Clerk:
@@ -56,7 +63,7 @@ class RemoteLedger:
         return partial(self._ask, name)
 
     def _ask(self, method: str, *args: Any, **settings: Any) -> Any:
-        return _asked(_clerk().call.remote(str(self.path), method, args, settings))
+        return _asked(lambda clerk: clerk.call.remote(str(self.path), method, args, settings))
 
 
 def opening(address: str | None = None) -> "Opening":
@@ -70,7 +77,7 @@ def opening(address: str | None = None) -> "Opening":
 
 def through_actor(folder: Path, collection: Collection) -> Ledger:
     """The ledger of a data set, written by the actor of the cluster that this process has joined."""
-    return cast(Ledger, RemoteLedger(_asked(_clerk().create.remote(str(folder), collection))))
+    return cast(Ledger, RemoteLedger(_asked(lambda clerk: clerk.create.remote(str(folder), collection))))
 
 
 def existing(path: Path) -> Ledger:
@@ -79,29 +86,40 @@ def existing(path: Path) -> Ledger:
 
 
 def _clerk() -> Any:
-    """The one actor; made on this machine if there is none yet, and it stays until the cluster ends.
+    """The one actor; made on this machine if there is none, and gone with the process that made it.
 
-    A call whose answer was lost is sent again: every method may be called twice with the same effect.
+    It does not outlive its job: the cluster's end would wait half a minute for an actor that does.
     """
     here = ray.get_runtime_context().get_node_id()
-    return (
+    _KEPT[:] = [
         ray.remote(Clerk)
         .options(
             name=NAME,
             namespace=NAMESPACE,
             get_if_exists=True,
-            lifetime="detached",
             num_cpus=0,
             max_restarts=-1,
             max_task_retries=-1,
             scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
         )
         .remote()
-    )
+    ]
+    return _KEPT[0]
 
 
-def _asked(reference: Any) -> Any:
-    found = ray.get(reference)
+def _asked(ask: Callable[[Any], Any]) -> Any:
+    """The actor's answer; of the next actor, where the job that made this one has ended meanwhile.
+
+    A question whose answer was lost is asked again: every method may be called twice with the same effect.
+    """
+    for last in (False,) * (_TRIES - 1) + (True,):
+        try:
+            found = ray.get(ask(_clerk()))
+            break
+        except RayActorError:
+            if last:
+                raise
+            time.sleep(_PAUSE)
     if isinstance(found, UserError):
         raise found
     return found
