@@ -147,7 +147,7 @@ class PerRecordGradients:
         self._silencers.append(layer.register_forward_hook(hook, with_kwargs=True).remove)
 
     def _enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Before the forward pass of the whole model: the record needs no gradient, unless it is time to ask."""
+        """Before the forward pass of the whole model: is it time to ask?"""
         if not self._listening or not args or not isinstance(args[0], Tensor):
             return None
         if self._state is None:
@@ -156,16 +156,14 @@ class PerRecordGradients:
         if due and len(x) > 1 and len(args) == 1 and not kwargs:
             with self.paused():
                 inspection.refuse_mixed_answers(model, x, self._update)
-        if not x.is_floating_point():
+        # What wants a gradient already may come from a layer that was heard: the vectors of words that were moved.
+        if not due or x.requires_grad or not x.is_floating_point():
             return None
-        x = x.detach()
-        if due:
-            x.requires_grad_(True)
-            edge = get_gradient_edge(x)
-            self._roots.append(edge)
-            self._edges.append(("the model's input", edge))
-            x = x.clone()  # which the model may change in place
-        return (x, *args[1:]), kwargs
+        x = x.detach().requires_grad_(True)
+        edge = get_gradient_edge(x)
+        self._roots.append(edge)
+        self._edges.append(("the model's input", edge))
+        return (x.clone(), *args[1:]), kwargs  # a clone, which the model may change in place
 
     def _run(self, name: str, layer: nn.Module, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._listening:
@@ -197,7 +195,7 @@ class PerRecordGradients:
         outputs = [output] if isinstance(output, Tensor) else list(output)
         product = _Product(name, shares, None if isinstance(output, Tensor) else len(outputs))
         # The backward pass reaches a layer only on its way to something: to another layer's output, or to its own.
-        is_root = not any(one.requires_grad and not one.is_leaf for one in inputs)
+        is_root = not (self._roots and any(one.requires_grad and not one.is_leaf for one in inputs))
         for number, one in enumerate(outputs):
             if not one.requires_grad:
                 continue
