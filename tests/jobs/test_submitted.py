@@ -121,7 +121,7 @@ def test_results_that_would_be_lost_are_refused_by_the_job_itself(cluster: dict[
             "--results results/here: a submitted job",
         ),
         (("study", "quickstart", "--results=here"), "--results here: a submitted job runs in a temporary folder"),
-        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, ledger, study, sweep, train."),
+        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, ledger, study, sweep"),
         ((), "give either a job"),
         (("--follow", "raysubmit_x", "study"), "give either a job"),
         (("--follow", "raysubmit_x", "--detach"), "exclude each other"),
