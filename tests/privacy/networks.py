@@ -1,6 +1,7 @@
 """Small networks of every layer that per-record gradients know, and records for them."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,17 @@ class Last(nn.Module):
         return self.layer(x.transpose(0, 1))[0][-1]
 
 
+class All(nn.Module):
+    """Every state of a recurrent layer, from (n, length, width)."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)[0]
+
+
 class Ends(nn.Module):
     """All final states of a recurrent layer."""
 
@@ -52,9 +64,11 @@ class Ends(nn.Module):
 class Attends(nn.Module):
     """Attention of a sequence to itself, or to one made from it."""
 
-    def __init__(self, *, crossed: int, batch_first: bool = True, **settings: int) -> None:
+    def __init__(
+        self, *, crossed: int, width: int = 6, heads: int = 2, batch_first: bool = True, **settings: int
+    ) -> None:
         super().__init__()
-        self.layer = nn.MultiheadAttention(6, 2, batch_first=batch_first, **settings)
+        self.layer = nn.MultiheadAttention(width, heads, batch_first=batch_first, **settings)
         self.crossed = crossed
 
     def forward(self, x: Tensor) -> Tensor:
@@ -217,3 +231,89 @@ def made(name: str, n: int, *, dtype: torch.dtype = torch.float32, seed: int = 0
     if shape == WORDS:
         return model, torch.randint(11, (n, *shape), generator=draw), y
     return model, 2 * torch.randn(n, *shape, generator=draw, dtype=dtype), y
+
+
+def drawn(seed: int, n: int, *, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network of layers that are drawn, in an order and with settings that are drawn, and n records with labels."""
+    draw, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    kind = draw.choice(["table", "signal", "image", "sequence", "words"])
+    y = torch.randint(CLASSES, (n,), generator=generator)
+    if kind in {"signal", "image"}:
+        axes = 1 if kind == "signal" else 2
+        shape: tuple[int, ...] = (draw.randint(1, 4), *(draw.randint(7, 12) for _ in range(axes)))
+        layers = list(_convolutions(draw, shape))
+    elif kind == "table":
+        shape = (draw.randint(2, 9),)
+        layers = list(_of_tables(draw, shape[0]))
+    else:
+        shape = (draw.randint(2, 8), draw.choice([2, 4, 6]))
+        layers = list(_of_sequences(draw, shape[1]))
+    if kind == "words":
+        embedding = nn.Embedding(11, shape[1], padding_idx=draw.choice([None, 2]))
+        model = nn.Sequential(embedding, *layers).to(dtype)
+        return model, torch.randint(11, (n, shape[0]), generator=generator), y
+    return nn.Sequential(*layers).to(dtype), 2 * torch.randn(n, *shape, generator=generator, dtype=dtype), y
+
+
+def _convolutions(draw: random.Random, shape: tuple[int, ...]) -> Iterator[nn.Module]:
+    channels, axes = shape[0], len(shape) - 1
+    layer = nn.Conv2d if axes == 2 else nn.Conv1d
+    for _ in range(draw.randint(1, 3)):
+        groups = draw.choice([one for one in range(1, channels + 1) if channels % one == 0])
+        outputs = groups * draw.randint(1, 24 // groups)
+
+        def each(low: int, high: int) -> tuple[int, ...]:
+            return tuple(draw.randint(low, high) for _ in range(axes))
+
+        # Padding that the kernel needs at most, so that no axis vanishes.
+        kernel, dilation, mode = each(1, 3), each(1, 2), draw.choice(["zeros", "reflect", "circular"])
+        reach = tuple(step * (width - 1) for step, width in zip(dilation, kernel, strict=True))
+        padding = tuple((one + 1) // 2 for one in reach)
+        yield layer(
+            channels,
+            outputs,
+            kernel,
+            stride=each(1, 2) if channels == shape[0] else 1,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=draw.random() < 0.5,
+            padding_mode=mode,
+        )
+        channels = outputs
+        if draw.random() < 0.5:
+            yield nn.GroupNorm(draw.choice([one for one in range(1, channels + 1) if channels % one == 0]), channels)
+        yield draw.choice([nn.Tanh(), nn.ReLU(inplace=True)])
+    yield Channels()
+    yield from _of_tables(draw, channels)
+
+
+def _of_tables(draw: random.Random, width: int) -> Iterator[nn.Module]:
+    for _ in range(draw.randint(0, 2)):
+        before, width = width, draw.randint(2, 20)
+        yield nn.Linear(before, width, bias=draw.random() < 0.5)
+        yield draw.choice([nn.Tanh(), nn.LayerNorm(width), Twice(nn.Linear(width, width))])
+    yield nn.Linear(width, CLASSES)
+
+
+def _of_sequences(draw: random.Random, width: int) -> Iterator[nn.Module]:
+    """From (n, length, width)."""
+    for _ in range(draw.randint(1, 3)):
+        other, both, bias = draw.choice([2, 4, 6, 24]), draw.random() < 0.5, draw.random() < 0.5
+        kind = draw.choice(["linear", "norm", "attention", "lstm", "gru", "twice"])
+        if kind in {"lstm", "gru"}:
+            recurrent = nn.LSTM if kind == "lstm" else nn.GRU
+            depth = draw.randint(1, 2)
+            yield All(recurrent(width, other, depth, bias=bias, bidirectional=both, batch_first=True))
+            width = other * (2 if both else 1)
+        elif kind == "attention":
+            yield Attends(crossed=draw.randint(0, 2), width=width, heads=draw.choice([1, 2]), bias=bias)
+        elif kind == "linear":
+            yield nn.Linear(width, other, bias=bias)
+            width = other
+        else:
+            yield nn.LayerNorm(width) if kind == "norm" else Twice(nn.Linear(width, width))
+        yield nn.Tanh()
+    yield Mean()
+    yield from _of_tables(draw, width)

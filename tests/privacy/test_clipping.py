@@ -20,7 +20,7 @@ from assay.privacy import bookkeeping
 from assay.privacy.clipping import STABILITY, Clipping, PerRecordGradients
 from assay.seeds import Draw
 from assay.threats import Bounds
-from tests.privacy.networks import CLASSES, NETWORKS, SLOW, made
+from tests.privacy.networks import CLASSES, NETWORKS, SLOW, drawn, made
 
 # Torch's advice on the speed of even kernels, once a process.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
@@ -79,6 +79,17 @@ def test_the_clipped_sum_equals_a_loop_over_records(name: str, dtype: torch.dtyp
     plain = copy.deepcopy(model)
     gradients = PerRecordGradients(model)
     for max_grad_norm in (0.02, 0.5, 100.0):
+        total = gradients.clipped_sum(losses(model, x, y), max_grad_norm)
+        assert apart(total, loop(plain, x, y, max_grad_norm)) <= most
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_a_network_that_is_drawn_equals_the_loop(seed: int, dtype: torch.dtype, most: float) -> None:
+    model, x, y = drawn(seed, 1 + seed % 6, dtype=dtype)
+    plain = copy.deepcopy(model)
+    gradients = PerRecordGradients(model)
+    for max_grad_norm in (0.02, 100.0):
         total = gradients.clipped_sum(losses(model, x, y), max_grad_norm)
         assert apart(total, loop(plain, x, y, max_grad_norm)) <= most
 
