@@ -287,16 +287,13 @@ def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
     Where positions nearly cancel, what float32 leaves of their sum is rounding, and a length that comes out too small
     would not be clipped: those rows are computed again in float64.
     """
-    squared = _pairs(a, g)
-    most = (torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(g, dim=-1)).flatten(1).sum(1).square()
+    of_inputs, of_back = a @ a.mT, g @ g.mT
+    squared = (of_inputs * of_back).flatten(1).sum(1)
+    most = (of_inputs.diagonal(0, -2, -1) * of_back.diagonal(0, -2, -1)).sqrt().flatten(1).sum(1).square()
     (unsure,) = (~(squared > _UNSURE * most)).nonzero(as_tuple=True)
     if len(unsure) and squared.dtype != torch.float64:
-        squared[unsure] = _pairs(a[unsure].double(), g[unsure].double()).to(squared.dtype)
+        squared[unsure] = _squared_by_pairs(a[unsure].double(), g[unsure].double()).to(squared.dtype)
     return squared.clamp_min(0)
-
-
-def _pairs(a: Tensor, g: Tensor) -> Tensor:
-    return (a @ a.mT * (g @ g.mT)).flatten(1).sum(1)
 
 
 def _squared_by_product(a: Tensor, g: Tensor) -> Tensor:
