@@ -13,6 +13,8 @@ from jobs.console import STUDIES, console, run, table, user_errors
 if TYPE_CHECKING:
     from assay.results import Measurement
 
+_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
+
 
 def main(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")],
@@ -28,7 +30,8 @@ def main(
 ) -> None:  # fmt: skip
     """One training with canaries, and a lower bound on ε beside the claim. Exit code 1 if it exceeds the claim.
 
-    So it does if canaries show that gradients are not clipped record by record.
+    So it does if canaries show that gradients are not clipped record by record. Where the canaries are too few to show
+    a bug, the verdict is inconclusive.
 
     The audited run is one of its own: it is kept nowhere, and says nothing of a model that you have.
     """
@@ -62,19 +65,20 @@ def main(
         row, *checks = audit_trial(trials[0], dataset, audit, watch)
         if row.status != "measured":
             raise SpecError(f"recipe {recipe!r} cannot be audited: {row.warnings[0]}")
-    broken = any(check.conditions["verdict"] == "fail" for check in checks)
+    verdicts = {check.conditions["verdict"] for check in checks}
+    verdict = "fail" if "fail" in verdicts else "inconclusive" if "warn" in verdicts else "pass"
     if json_:
         named = {"study": asked.name, "cohort": trials[0].cohort, "recipe": recipe, "fold": fold}
         said_of = {check.name.removeprefix("check."): _plain(check) for check in checks}
-        verdict = {"verdict": "fail" if broken else "pass", "checks": said_of, "warnings": list(row.warnings)}
+        judged = {"verdict": verdict, "checks": said_of, "warnings": list(row.warnings)}
         print(
             json.dumps(
-                {**named, "epsilon_audited": row.value, **row.conditions, **verdict}, indent=2, ensure_ascii=False
+                {**named, "epsilon_audited": row.value, **row.conditions, **judged}, indent=2, ensure_ascii=False
             )
         )
     else:
         _print(row, checks)
-    raise typer.Exit(1 if broken else 0)
+    raise typer.Exit(1 if verdict == "fail" else 0)
 
 
 def _plain(check: "Measurement") -> dict[str, Any]:
@@ -98,11 +102,10 @@ def _print(row: "Measurement", checks: "list[Measurement]") -> None:
     console.print(table(["audit", ""], rows))
     for warning in row.warnings:
         # What a check says stands below.
-        if not warning.startswith("fail: "):
+        if not warning.startswith(("fail: ", "warn: ")):
             console.print(warning, style="yellow", markup=False, highlight=False)
     for check in checks:
-        broken = check.conditions["verdict"] == "fail"
-        console.print(check.warnings[0], style="bold red" if broken else "green", markup=False, highlight=False)
+        console.print(check.warnings[0], style=_STYLES[check.conditions["verdict"]], markup=False, highlight=False)
 
 
 if __name__ == "__main__":

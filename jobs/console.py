@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,22 +18,9 @@ if TYPE_CHECKING:
     from assay.study.spec import Study
     from assay.study.store import Store
 
-# What every job that touches data says of it; the ledger keeps it.
-LedgerFolder = Annotated[str | None, typer.Option("--ledger", envvar="ASSAY_LEDGER", help="Folder of the ledgers, the same for all that uses these data; `ledger` beside the folder of the results by default.")]  # fmt: skip
-Purpose = Annotated[str, typer.Option(help="Why the records are processed, for the processing record.")]
-LegalBasis = Annotated[str, typer.Option("--legal-basis", help="On what legal basis, in your own words.")]
-Until = Annotated[str, typer.Option("--until", metavar="YYYY-MM-DD", help="Last day on which it may be kept; then `jobs.ledger erase --expired` deletes it.")]  # fmt: skip
-
 STUDIES = Path(__file__).parent / "studies"
 # Logs and pipes have no width of their own; rich would assume 80 columns and fold every table.
 console = Console(width=None if sys.stdout.isatty() else 140)
-
-
-def run(main: Callable[..., None]) -> None:
-    """Parse the command line and call ``main``. Tracebacks stay plain: rich ones print local values, secrets too."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
 
 
 @contextmanager
@@ -46,6 +34,30 @@ def user_errors() -> Iterator[None]:
         console.print("error:", style="bold red", end=" ")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
+
+
+def _to_come(until: str) -> str:
+    """A last day as it was given, if it is a day and not over: told before anything is read or trained."""
+    if until:
+        with user_errors():
+            from assay.privacy.ledger.experiments import Processing
+
+            Processing(until=until).refuse_past(datetime.now(UTC).date().isoformat())
+    return until
+
+
+# What every job that touches data says of it; the ledger keeps it.
+LedgerFolder = Annotated[str | None, typer.Option("--ledger", envvar="ASSAY_LEDGER", help="Folder of the ledgers, the same for all that uses these data; `ledger` beside the folder of the results by default.")]  # fmt: skip
+Purpose = Annotated[str, typer.Option(help="Why the records are processed, for the processing record.")]
+LegalBasis = Annotated[str, typer.Option("--legal-basis", help="On what legal basis, in your own words.")]
+Until = Annotated[str, typer.Option("--until", metavar="YYYY-MM-DD", callback=_to_come, help="Last day on which it may be kept; then `jobs.ledger erase --expired` deletes it.")]  # fmt: skip
+
+
+def run(main: Callable[..., None]) -> None:
+    """Parse the command line and call ``main``. Tracebacks stay plain: rich ones print local values, secrets too."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import LedgerFolder, LegalBasis, Purpose, Until, console, table, user_errors
+from jobs.console import LedgerFolder, LegalBasis, Purpose, Until, console, user_errors
+from jobs.ledger_tables import print_account, print_ledger, print_traces
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
     from assay.privacy.ledger import Ledger
-    from assay.privacy.ledger.charges import Account, Held
-    from assay.privacy.ledger.experiments import Experiment, Trace
     from assay.study.release import Candidate
     from assay.study.store import Store
 
@@ -41,7 +40,7 @@ Repeat = Annotated[int, typer.Option(min=1, help="Repeat, from 1.")]
 BudgetOption = Annotated[float | None, typer.Option("--budget", help="ε that everything ever released from these data may spend together; needed once, then it stays. Another one needs --reason.")]  # fmt: skip
 Delta = Annotated[float | None, typer.Option("--delta", help="δ of the budget, below 1/n; 1e-5 by default.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why the budget changes; stays on record. Never because of what releases have shown.")]  # fmt: skip
-Best = Annotated[bool, typer.Option("--best", help="The model was chosen by looking at the results of the others of its cohort: charge them all.")]  # fmt: skip
+Best = Annotated[bool, typer.Option("--best", help="The model was chosen by looking at the results of others: charge all that this study trained on the same data, of every cohort and plan, failed, replaced and deleted ones too.")]  # fmt: skip
 Declared = Annotated[bool, typer.Option("--declared", help="Fix all releasable trials of the cohort as the plan, before any has left, and reserve it as a whole: then PLD counts, which is tighter. Without it an RDP filter counts, under which each release may be chosen after seeing the others.")]  # fmt: skip
 
 
@@ -68,7 +67,7 @@ def show(
                 raise LedgerError("--delta alone changes a budget that is set; give --budget too")
             ledger.set_budget(before[-1].epsilon if budget is None else budget, delta=delta, reason=reason)
         for ledger in ledgers:
-            _show(ledger, ledgers)
+            print_ledger(ledger, ledgers, today=_today())
 
 
 @app.command()
@@ -90,13 +89,17 @@ def release(
 ) -> None:
     """Charge one trained model before it leaves, once. Refused if it is seeded, not private, failed, or too expensive."""
     with user_errors(), _joined():
-        _, dataset, chosen, others = _trained(results, _recipe(recipe), cohort, fold, repeat)
+        from assay.privacy.ledger.experiments import Processing
+        from assay.study.release import charge
+
+        store, dataset, chosen, others = _trained(results, _recipe(recipe), cohort, fold, repeat)
         kept = _ledger_of(dataset, results, ledger)
-        _charge(
-            kept, [chosen], others, how="released", best=best, declared=declared,
-            budget=(budget, delta, reason), stated=(purpose, legal_basis, until),
+        charge(
+            kept, [chosen], how="released", budget=(budget, delta, reason),
+            processing=Processing(purpose=purpose, legal_basis=legal_basis, until=until),
+            looked_at=_looked_at(kept, store, chosen, best=best, declared=declared), plan=others if declared else None,
         )  # fmt: skip
-        _print_account(kept.account())
+        print_account(kept.account())
 
 
 @app.command()
@@ -125,32 +128,38 @@ def export(
     """
     with user_errors(), _joined():
         from assay.errors import UserError
-        from assay.study.release import NOT_COVERED, export_model, export_report
+        from assay.privacy.ledger.experiments import Processing
+        from assay.report.page import render
+        from assay.study.export import NOT_COVERED, export_model, export_report, report_of
+        from assay.study.release import charge
+        from assay.study.store import Store
 
         folder = Path(to).expanduser().resolve()
         if report == (recipe is not None):
             raise UserError("give either --recipe and its name, or --report")
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"--to {folder} is not empty; name a new folder")
-        settings = {
-            "how": f"exported to {folder}",
-            "budget": (budget, delta, reason),
-            "stated": (purpose, legal_basis, until),
-        }
+        how, asked = f"exported to {folder}", (budget, delta, reason)
+        processing = Processing(purpose=purpose, legal_basis=legal_basis, until=until)
         if recipe is not None:
             store, dataset, chosen, others = _trained(results, recipe, cohort, fold, repeat)
             kept = _ledger_of(dataset, results, ledger)
-            _charge(kept, [chosen], others, best=best, declared=declared, **settings)  # type: ignore[arg-type]
-            account = kept.account()
-            written = export_model(store, chosen, folder, account)
+            charge(
+                kept, [chosen], how=how, processing=processing, budget=asked,
+                looked_at=_looked_at(kept, store, chosen, best=best, declared=declared), plan=others if declared else None,
+            )  # fmt: skip
+            accounts = [kept.account()]
+            written = export_model(store, chosen, folder, dataset, accounts[0])
         else:
-            store, parts = _reported(results)
-            for dataset, included in parts:
-                kept = _ledger_of(dataset, results, ledger)
-                _charge(kept, included, included, best=False, declared=declared, **settings)  # type: ignore[arg-type]
-            account = kept.account()
-            written = export_report(store, [one for _, included in parts for one in included], folder, account)
-        _print_account(account)
+            made = report_of(Store(results), render)
+            ledgers = [_ledger_of(part.dataset, results, ledger) for part in made.parts]
+            for kept, part in zip(ledgers, made.parts, strict=True):
+                plan = part.included if declared else None
+                charge(kept, part.included, how=how, processing=processing, budget=asked, plan=plan)
+            accounts = [kept.account() for kept in ledgers]
+            written = export_report(made, folder, accounts)
+        for account in accounts:
+            print_account(account)
         console.print(f"not covered: {NOT_COVERED}", style="yellow", highlight=False)
         for path in written:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
@@ -173,6 +182,7 @@ def erase(
     """
     with user_errors(), _joined():
         from assay.errors import UserError
+        from assay.study.erasure import erase_trials
 
         if sum((record is not None, patient is not None, expired, reservations)) != 1:
             raise UserError("give one of --record, --patient, --expired and --reservations")
@@ -184,7 +194,10 @@ def erase(
         (ledger,) = _one(ledgers)
         rows = ledger.positions_of(patient).tolist() if patient is not None else [record or 0]
         asked = f"record {record}" if patient is None else f"{len(rows)} records of a patient"
-        _forget(ledger, ledger.traces(rows), asked, delete=delete)
+        traces = ledger.traces(rows)
+        if delete:
+            erase_trials(ledger, [one.experiment for one in traces if not one.experiment.erased], asked=asked)
+        print_traces(ledger, traces, asked, deleted=delete)
 
 
 @contextmanager
@@ -212,7 +225,7 @@ def _reach(path: Path) -> "Ledger":
 def _ledgers(place: str | None, data: str | None) -> list["Ledger"]:
     """The ledgers at a place, of one data set if it is named."""
     from assay.errors import LedgerError
-    from assay.study.keeper import ledger_folder
+    from assay.study.ledgers import ledger_folder
 
     given = Path(place).expanduser().resolve() if place and "://" not in place else None
     if given is not None and given.is_file():
@@ -246,7 +259,7 @@ def _one(ledgers: list["Ledger"]) -> list["Ledger"]:
 def _ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
     from assay.errors import LedgerError
     from assay.privacy.ledger import Ledger
-    from assay.study.keeper import collection_of, ledger_folder
+    from assay.study.ledgers import ledger_folder, open_ledger
 
     folder = ledger_folder(results, given)
     if folder is None:
@@ -254,7 +267,7 @@ def _ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
     made = Ledger.create
     if os.environ.get("RAY_ADDRESS"):
         from assay.cluster.ledger import through_actor as made
-    return made(folder, collection_of(dataset))
+    return open_ledger(dataset, results=results, folder=folder, opening=made)
 
 
 def _recipe(name: str | None) -> str:
@@ -280,149 +293,23 @@ def _trained(
     return store, finished.dataset, chosen, others
 
 
-def _reported(results: str) -> tuple["Store", list[tuple["Dataset", list["Candidate"]]]]:
-    """The store, and all that its report tells of, by data set."""
-    import yaml
-
-    from assay.errors import DataError
-    from assay.study.release import candidates, refuse_report
-    from assay.study.spec import Study
-    from assay.study.store import Store
-
-    store = Store(results)
-    included = candidates(store)
-    refuse_report(store, included)
-    study = Study.model_validate(yaml.safe_load(store.read_text("study.yaml"))["study"])
-    parts = []
-    for name in dict.fromkeys(one.cohort for one in included):
-        dataset, own = study.cohorts[name].load(), [one for one in included if one.cohort == name]
-        if any(one.data != dataset.digest for one in own):
-            raise DataError(f"{dataset.name}: the data have changed since they were trained on; run the study again")
-        parts.append((dataset, own))
-    return store, parts
-
-
-def _charge(
-    ledger: "Ledger",
-    chosen: list["Candidate"],
-    others: list["Candidate"],
-    *,
-    how: str,
-    best: bool,
-    declared: bool,
-    budget: tuple[float | None, float | None, str],
-    stated: tuple[str, str, str],
-) -> None:
-    """Charge what is chosen, and with ``best`` all among which it was."""
+def _looked_at(
+    ledger: "Ledger", store: "Store", chosen: "Candidate", *, best: bool, declared: bool
+) -> list["Candidate"]:
+    """The others, if one model was chosen by their results."""
     from assay.errors import UserError
-    from assay.privacy.ledger.experiments import Processing
-    from assay.study.release import refuse
+    from assay.study.choice import looked_at
 
     if best and declared:
         raise UserError("--best and --declared exclude each other: a plan is charged as a whole anyway")
-    looked_at = [one for one in others if one not in chosen] if best else []
-    refuse([*chosen, *looked_at])
-    epsilon, delta, reason = budget
-    purpose, legal_basis, until = stated
-    ledger.release(
-        [one.offer for one in chosen],
-        how=how,
-        looked_at=[one.offer for one in looked_at],
-        processing=Processing(purpose=purpose, legal_basis=legal_basis, until=until),
-        epsilon=epsilon,
-        delta=delta,
-        reason=reason,
-        plan=[one.offer for one in others if not one.objections] if declared else None,
-    )
-
-
-def _show(ledger: "Ledger", beside: list["Ledger"]) -> None:
-    """One ledger in words and tables."""
-    console.print(
-        f"{ledger.name}: {ledger.records} records, {ledger.path}", style="bold", highlight=False, soft_wrap=True
-    )
-    account = ledger.account()
-    _print_account(account)
-    if account.charges:
-        console.print(
-            table(
-                ("charge", "", "ε alone", "since", "where to"),
-                [_charge_row(one, account.delta) for one in account.charges],
-            )
-        )
-    trials = ledger.experiments()
-    ended = [one for one in trials if not one.error]
-    console.print(
-        f"{len(trials)} experiments: {sum(bool(one.noise) for one in trials)} private, {len(ended)} finished, "
-        f"{len(trials) - len(ended)} failed or cut short, {sum(bool(one.erased) for one in trials)} erased",
-        highlight=False,
-    )
-    rows = [
-        (
-            _plain(one.purpose or "not stated"),
-            _plain(one.legal_basis or "not stated"),
-            one.until or "not stated",
-            str(trials_of),
-            str(releases),
-        )
-        for one, trials_of, releases in ledger.processings()
-    ]
-    if rows:
-        console.print(table(("processed for", "legal basis", "keep until", "experiments", "releases"), rows))
-    if gone := ledger.expired(_today()):
-        console.print(
-            f"{len(gone)} experiments have expired; delete them with `jobs.ledger erase --expired`", style="red"
-        )
-    if ledger.about("most_of_a_patient") != "1":
-        console.print(
-            f"ε protects one record; the patient with {ledger.about('most_of_a_patient')} records is protected that "
-            "many times less at best",
-            style="yellow",
-        )
-    same = [one.path.name for one in beside if one.name == ledger.name and one.path != ledger.path]
-    if same:
-        console.print(
-            f"{', '.join(same)}: other versions of data of this name, whose releases do not count here; if patients are "
-            "the same, leave that much of the budget",
-            style="yellow",
-            highlight=False,
-        )
-
-
-def _print_account(account: "Account") -> None:
-    released = sum(bool(one.released) for one in account.charges)
-    reserved = sum(one.state == "reserved" for one in account.charges)
-    rows = [
-        (f"{released} released, by {account.accountant}", f"{account.released:.4g}"),
-        (f"and {reserved} reserved", f"{account.held:.4g}"),
-        ("released, if all had been fixed beforehand: RDP", f"{account.rdp:.4g}"),
-        ("the same: PLD", f"{account.pld:.4g}"),
-    ]
-    if account.budget is not None:
-        rows += [("budget", f"{account.budget.epsilon:.4g}"), ("left, for one more release", f"{account.left:.4g}")]
-    console.print(table(("spent", f"ε at δ = {account.delta:g}"), rows))
-    if account.budget is None:
-        console.print(
-            "no budget is set: nothing private may be released, and reservations hold nothing", style="yellow"
-        )
-
-
-def _charge_row(one: "Held", delta: float) -> tuple[str, ...]:
-    from assay.privacy.composition import rdp_epsilon_of
-
-    plan = f", plan {one.plan}" if one.plan else ""
-    return (
-        _plain(one.label),
-        f"{one.state}{plan}",
-        f"{rdp_epsilon_of([one.charge], delta=delta):.4g}",
-        one.released,
-        _plain("\n".join(one.departures)),
-    )
+    return looked_at(ledger, store, chosen) if best else []
 
 
 def _expire(ledger: "Ledger") -> None:
+    from assay.study.erasure import erase_trials
+
     gone = ledger.expired(_today())
-    _delete(ledger, gone, "retention date passed")
+    erase_trials(ledger, gone, asked="retention date passed")
     console.print(f"{ledger.name}: {len(gone)} experiments had expired and are deleted; charges stay", highlight=False)
 
 
@@ -433,73 +320,8 @@ def _drop(ledger: "Ledger") -> None:
         console.print(f"  {label}", markup=False, highlight=False)
 
 
-def _forget(ledger: "Ledger", traces: list["Trace"], asked: str, *, delete: bool) -> None:
-    """List where records went, and delete what may be deleted."""
-    if delete:
-        _delete(ledger, [trace.experiment for trace in traces if not trace.experiment.erased], asked)
-    console.print(f"{asked} of {ledger.name} went into {len(traces)} experiments", highlight=False)
-    rows = [
-        (
-            _plain(one.experiment.label),
-            one.experiment.trial,
-            one.role,
-            _plain(one.experiment.results),
-            _what_to_do(one, deleted=delete),
-        )
-        for one in traces
-    ]
-    console.print(table(("experiment", "trial", "the record was", "kept in", "what to do"), rows))
-    released = sum(bool(one.departures) for one in traces)
-    if released:
-        console.print(
-            f"{released} were released: no weights can be made to forget, and nothing that left can be called back from "
-            "here; withdraw what is served, and tell whoever received the rest",
-            style="red",
-        )
-    console.print(
-        "Then take the record out of the data and run the studies again. The data without it have a new ledger, which "
-        "knows nothing of what was spent here: leave that much of their budget. Copies elsewhere, in Weights & Biases or "
-        "back-ups, are not reached from here.",
-        style="dim",
-    )
-
-
-def _what_to_do(trace: "Trace", *, deleted: bool) -> str:
-    if trace.departures:
-        return _plain("recall: " + "; ".join(trace.departures)) + (
-            "; model and results here are deleted" if deleted else ""
-        )
-    if deleted or trace.experiment.erased:
-        return "deleted"
-    return "delete model and results (--delete)"
-
-
-def _delete(ledger: "Ledger", experiments: list["Experiment"], asked: str) -> None:
-    """Delete models and results; the ledger says which are gone, even if another job holds the rest."""
-    from assay.study.store import Store
-
-    gone: list[Experiment] = []
-    try:
-        for one in experiments:
-            store = Store(one.results)
-            with store.locked():
-                store.delete(one.trial)
-            gone.append(one)
-    finally:
-        if gone:
-            ledger.drop([one.trial for one in gone])
-            ledger.erased(gone, asked=asked)
-
-
 def _today() -> str:
     return datetime.now(UTC).date().isoformat()
-
-
-def _plain(text: str) -> str:
-    """Text in which rich sees no markup."""
-    from rich.markup import escape
-
-    return escape(text)
 
 
 if __name__ == "__main__":

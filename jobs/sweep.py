@@ -58,8 +58,9 @@ def main(
         from assay.cluster.session import environment, lasting, ray_session
         from assay.cluster.sweep import run_sweep
         from assay.data.splits import keeps_official
-        from assay.report.sweep import choice_of_best, publish
+        from assay.report.sweep import publish
         from assay.report.sweep import results as table_of
+        from assay.study.choice import choice_of_best
         from assay.study.progress import ConsoleWatcher
         from assay.study.run import write_study
         from assay.study.spec import read_study
@@ -100,10 +101,11 @@ def main(
             # An interrupted sweep hides nothing of what was found before.
             store.keep_only(swept.trials if swept.complete else {*swept.trials, *store.finished()})
             write_study(study_of(sweep, swept.points), store, swept.trials, where, fresh=swept.ran > 0)
-        page = publish(sweep, store, dataset, radius)
+            choice = choice_of_best(store, keeper.trainings(dataset) if keeper else ()).text
+        page = publish(sweep, store, dataset, radius, choice=choice)
         _print(sweep, table_of(sweep, store, radius), swept, radius)
-        if said := choice_of_best(store).text:
-            console.print(said, style="yellow", highlight=False)
+        if choice:
+            console.print(choice, style="yellow", highlight=False)
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if swept.failures or not swept.complete else 0)
 

@@ -23,8 +23,8 @@ from assay.privacy.ledger.experiments import Processing
 from assay.registry import explain
 from assay.report.card import card_of
 from assay.study.finished import Finished, open_finished
-from assay.study.keeper import collection_of, ledger_folder
-from assay.study.release import candidates
+from assay.study.ledgers import ledger_folder, open_ledger
+from assay.study.release import candidates, for_others, refuse, refuse_other_weights
 from assay.study.spec import Name
 from assay.study.store import Store
 from serve.api import create_api
@@ -84,6 +84,7 @@ def build_app(args: Mapping[str, str]) -> Application:
         finished = _open(serving)
         if serving.public:
             _charge(serving, finished)
+        chosen = finished.artefact
     except UserError as error:
         # Not a traceback: ``serve run`` prints it as one line.
         raise ClickException(str(error)) from None
@@ -92,7 +93,7 @@ def build_app(args: Mapping[str, str]) -> Application:
 
     def replica() -> FastAPI:
         torch.set_num_threads(serving.threads)
-        finished = _open(serving)
+        finished = _open(serving, chosen)
         return create_api(ServedModel(finished), card_of(finished, serving.known_as), public=serving.public)
 
     return (
@@ -118,20 +119,26 @@ def _read(args: Mapping[str, str]) -> Serving:
     return given.model_copy(update={"results": str(Path(given.results).expanduser().resolve())})
 
 
-def _open(serving: Serving) -> Finished:
+def _open(serving: Serving, chosen: str = "") -> Finished:
+    """What is served, with what may be said of it.
+
+    Args:
+        chosen: hash of the weights. A replica starts again whenever it fails, and then the store may hold others.
+    """
+    store = Store(serving.results)
     finished = open_finished(
-        Store(serving.results),
-        recipe=serving.recipe,
-        cohort=serving.cohort,
-        fold=serving.fold,
-        repeat=serving.repeat,
+        store, recipe=serving.recipe, cohort=serving.cohort, fold=serving.fold, repeat=serving.repeat
     )
-    if serving.public and finished.objections:
+    if chosen:
+        refuse_other_weights(finished.trial, chosen=chosen, found=finished.artefact)
+    if not serving.public:
+        return finished
+    if finished.objections:
         raise SpecError(
             f"public=true: {serving.recipe!r} may not leave this machine: {'; '.join(finished.objections)}; "
             "serve it with public=false"
         )
-    return finished
+    return for_others(store, finished) if finished.private else finished
 
 
 def _charge(serving: Serving, finished: Finished) -> None:
@@ -141,7 +148,8 @@ def _charge(serving: Serving, finished: Finished) -> None:
     recorded as a release: no budget can hold afterwards.
 
     Raises:
-        LedgerError: the budget does not hold it, or there is none.
+        LedgerError: a private model may not be released, the budget does not hold it, or there is none.
+        CheckpointError: it was trained again meanwhile.
     """
     if finished.recipe is None:
         # Assay did not train it, and cannot know on whose records it was.
@@ -151,9 +159,12 @@ def _charge(serving: Serving, finished: Finished) -> None:
         return
     if folder is None:
         raise LedgerError(f"results lie at {serving.results}, and a ledger needs a folder: give ledger=FOLDER")
-    made = through_actor if ray.is_initialized() else Ledger.create
-    ledger = made(folder, collection_of(finished.dataset))
     (chosen,) = candidates(Store(serving.results), finished.trial)
+    if finished.private:
+        refuse([chosen])
+    refuse_other_weights(finished.trial, chosen=finished.artefact, found=chosen.offer.artefact)
+    made = through_actor if ray.is_initialized() else Ledger.create
+    ledger = open_ledger(finished.dataset, results=serving.results, folder=folder, opening=made)
     ledger.release(
         [chosen.offer],
         how=f"served as {serving.known_as}",

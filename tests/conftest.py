@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -31,6 +32,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
+STARTS_RAY = ("jobs", "cluster", "serve", "k8s")
+"""Folders whose tests start clusters of their own: one after the other, since each has deadlines to keep."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread files over processes, where there are several: fixtures of a file are made once."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here)
+        item.add_marker(pytest.mark.xdist_group("ray" if place.parts[0] in STARTS_RAY else place.as_posix()))
 
 
 @pytest.fixture(autouse=True)

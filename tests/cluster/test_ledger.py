@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 
@@ -12,9 +13,9 @@ from assay.cluster.session import ray_session
 from assay.errors import LedgerError
 from assay.privacy.accounting import Mechanism
 from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.charges import Offer
+from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.database import Collection
-from assay.privacy.ledger.experiments import Processing
+from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
 
 DATA = Collection(digest="ab" * 32, name="shared", records=60)
 
@@ -28,6 +29,11 @@ def cluster() -> Iterator[None]:
 def offer(trial: str, artefact: str = "") -> Offer:
     spent = Mechanism(noise_multiplier=4.0, sample_rate=1.0, steps=2, delta=1e-5)
     return Offer(trial=trial, label=trial, charge={"central": (spent,)}, artefact=artefact)
+
+
+def begin(ledger: Ledger) -> None:
+    begun = Experiment(trial="a", results="/r", label="a", noise="entropy", error=UNFINISHED)
+    ledger.begin([(begun, np.ones(60, np.uint8), offer("a").charge)])
 
 
 def compete(folder: Path, trial: str) -> tuple[int, bool]:
@@ -55,17 +61,34 @@ def test_all_writers_share_one_actor_and_one_budget(tmp_path: Path) -> None:
     assert ray.get_actor(NAME, NAMESPACE) is not None
 
 
+def test_one_actor_answers_every_question(tmp_path: Path) -> None:
+    ledger = through_actor(tmp_path, DATA)
+
+    def process() -> int:
+        return int(ray.get(ray.get_actor(NAME, NAMESPACE).__ray_call__.remote(lambda clerk: os.getpid())))
+
+    first = process()
+    for _ in range(3):
+        assert ledger.budgets() == []
+    assert process() == first
+
+
 def test_a_lost_answer_may_be_asked_for_again(tmp_path: Path) -> None:
     ledger = through_actor(tmp_path, DATA)
     ledger.set_budget(2.0)
     for _ in range(2):
-        ledger.reserve(offer("a"))
+        begin(ledger)
     ray.kill(ray.get_actor(NAME, NAMESPACE), no_restart=False)
-    ledger.reserve(offer("a"))
+    begin(ledger)
     # Nor does it matter that the job which made the actor has ended, and the actor with it.
     ray.kill(ray.get_actor(NAME, NAMESPACE), no_restart=True)
-    ledger.reserve(offer("a"))
+    begin(ledger)
     assert [held.state for held in Ledger(ledger.path).account().charges] == ["reserved"]
+    assert len(ledger.trainings("/r")) == 1
+    # The next actor may lie on another machine, where the file is not: it makes no new one.
+    assert through_actor(tmp_path, DATA, ledger.mark()).mark() == Ledger(ledger.path).mark()
+    with pytest.raises(LedgerError, match="would forget what was spent"):
+        through_actor(tmp_path / "elsewhere", DATA, ledger.mark())
     with pytest.raises(AttributeError):
         _ = ledger.forge  # type: ignore[attr-defined]
 

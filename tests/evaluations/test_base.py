@@ -1,6 +1,8 @@
 """What every evaluation is given, and the interval of a share."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -8,8 +10,11 @@ import torch
 from torch import nn
 
 from assay import statistics
-from assay.evaluations.base import Subject, TrainingLog, share
+from assay.evaluations.base import Evaluation, Subject, TrainingLog, share
 from assay.privacy.accounting import Mechanism
+from assay.recipes import Privacy, Recipe
+from assay.registry import build, names
+from assay.results import Check, Measurement
 
 
 def test_logits_are_float64_and_carry_no_gradient(make: Callable[..., Subject]) -> None:
@@ -86,3 +91,69 @@ def test_the_interval_of_repeated_records_is_that_of_their_patients(copies: int)
 def test_a_share_is_the_same_at_every_call() -> None:
     hits, groups = np.arange(40) % 3 == 0, np.arange(40) // 4
     assert share("accuracy", hits, groups, seed=3) == share("accuracy", hits, groups, seed=3)
+
+
+SPARING: dict[str, dict[str, Any]] = {
+    "backdoor": {"undefended": False, "trigger": {"name": "backdoor", "size": 1, "target": 0}},
+    "robustness": {"steps": 2, "carlini_wagner": {"name": "carlini_wagner", "steps": 2, "search_steps": 1}},
+    "smoothing": {"samples": 20, "selection_samples": 10, "judging_samples": 10, "attack_steps": 1},
+}
+"""Settings with which an evaluation looks at no training records, or is quick."""
+
+
+def asked(name: str) -> Evaluation:
+    made = build("evaluation", {"name": name, **SPARING.get(name, {})})
+    assert isinstance(made, Evaluation)
+    return made
+
+
+OF_OTHERS = [name for name in names("evaluation") if not asked(name).of_training_records]
+
+
+def test_an_evaluation_is_of_training_records_unless_it_says_otherwise() -> None:
+    class Forgotten(Evaluation):
+        name: str = "forgotten"
+
+    assert Forgotten().of_training_records
+    assert set(names("evaluation")) - set(OF_OTHERS) == {
+        *("membership", "lira", "audit", "clients", "training_data", "feature_collision", "explanations"),
+        *("adversarial_patch", "word_substitution"),
+        # What is typical of a table, by which its corruptions go, is so of all its records.
+        *("shift", "out_of_distribution"),
+    }
+    # Twins without defences and surrogates of a transferred attack are trained again.
+    for settings in ({"name": "backdoor"}, {"name": "robustness", "attacks": ["transfer"]}):
+        assert build("evaluation", settings).of_training_records  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_what_is_not_of_training_records_is_the_same_whatever_they_are(
+    name: str, make: Callable[..., Subject], log: Callable[..., TrainingLog]
+) -> None:
+    generator = np.random.default_rng(0)
+    x, y, train = generator.uniform(-1, 1, (80, 3)), np.arange(80) % 2, np.arange(40)
+    others = x.copy(), y.copy()
+    others[0][train], others[1][train] = generator.uniform(-1, 1, (40, 3)), 1 - y[train]
+    bounds = {"low": np.full(3, -2, np.float32), "high": np.full(3, 2, np.float32)}
+    spent = {"central": {"noise_multiplier": 5.0, "sample_rate": 0.5, "steps": 2, "delta": 1e-3}}
+    model = nn.Linear(3, 2, bias=False)
+    nn.init.ones_(model.weight[0])
+    nn.init.zeros_(model.weight[1])
+
+    def again(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("trains again")
+
+    def told(x: np.ndarray, y: np.ndarray, treatment: dict[str, int]) -> list[object]:
+        left = log(losses=[y[:9].mean()], mechanisms=spent, treatment=treatment)
+        recipe = Recipe(privacy=Privacy(epsilon=1))
+        subject = make(
+            model, x, y, train=train, validation=np.arange(40, 55), about=bounds, recipe=recipe, log=left
+        )  # fmt: skip
+        return [plain(found) for found in asked(name).measure(replace(subject, train=again, network=again))]
+
+    def plain(found: Measurement | Check) -> object:
+        return repr(found) if isinstance(found, Check) or found.unit != "seconds" else found.name
+
+    first = told(x, y, {"given": 40, "tampered": 0, "removed": 0, "removed_tampered": 0})
+    assert first == told(*others, {"given": 40, "tampered": 9, "removed": 7, "removed_tampered": 3})
+    assert any("status='measured'" in str(found) or "Check" in str(found) for found in first)

@@ -163,8 +163,19 @@ def test_patients_of_several_records_are_told_that_they_are_less_protected(
 
 @pytest.mark.usefixtures("quick")
 def test_of_several_clients_the_one_that_spent_most_counts(subject: Callable[..., Subject]) -> None:
-    mechanisms = [Mechanism(noise_multiplier=1.5, sample_rate=0.1, steps=n, delta=1e-5) for n in (30, 70, 50, 10)]
+    told = ((30, 0.1), (70, 0.2), (50, 0.3), (10, 0.4))
+    mechanisms = [Mechanism(noise_multiplier=1.5, sample_rate=q, steps=n, delta=1e-5) for n, q in told]
     (claimed, *_) = PrivacySpent().measure(subject(*mechanisms, clients=4))
     assert claimed.value == 7.0
     assert claimed.conditions["spent_by"] == "2"
-    assert (claimed.conditions["steps"], claimed.conditions["records"]) == (70, 50)
+    assert (claimed.conditions["steps"], claimed.conditions["sample_rate"]) == (70, 0.2)
+    assert (claimed.conditions["records"], claimed.n) == (200, 200)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("delta", "status"), [(1 / 201, "measured"), (1 / 200, "failed"), (1 / 51, "failed")])
+def test_delta_is_judged_by_the_records_of_all_clients(
+    subject: Callable[..., Subject], delta: float, status: str
+) -> None:
+    found = PrivacySpent().measure(subject(*[replace(MECHANISM, delta=delta)] * 4, clients=4))
+    assert {m.status for m in found} == {status}

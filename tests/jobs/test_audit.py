@@ -59,15 +59,25 @@ def test_a_sound_trainer_passes_with_a_table(audit: Run) -> None:
 
 
 def test_json_is_all_that_stands_on_standard_output(audit: Run) -> None:
-    options = ("--canaries", "300", "--confidence", "0.9", "--audits", "3", "--cohort", "official")
+    options = ("--canaries", "2000", "--confidence", "0.9", "--audits", "3", "--cohort", "official")
     code, said = audit("--recipe", "private", "--json", *options)
     found: dict[str, Any] = json.loads(said)
     assert code == 0
     assert (found["study"], found["cohort"], found["recipe"], found["fold"]) == ("made", "official", "private", 1)
-    assert (found["canaries"], found["confidence"], found["audits"]) == (300, 0.9, 3)
+    assert (found["canaries"], found["confidence"], found["audits"]) == (2000, 0.9, 3)
     assert 0 <= found["epsilon_audited"] < found["claimed_epsilon"] <= 1
     assert found["verdict"] == "pass"
     assert {check["verdict"] for check in found["checks"].values()} == {"pass"}
+
+
+def test_too_few_canaries_are_inconclusive_and_no_pass(audit: Run) -> None:
+    code, said = audit("--recipe", "private", "--canaries", "20")
+    assert code == 0
+    assert said.count("inconclusive") == 1, "a bug would show in the guesses, and not in how far a canary moves"
+    code, said = audit("--recipe", "private", "--canaries", "20", "--json")
+    found = json.loads(said)
+    assert (code, found["verdict"]) == (0, "inconclusive")
+    assert found["checks"]["clipped_record_by_record"]["verdict"] == "warn"
 
 
 def test_a_bound_above_the_claim_ends_with_exit_code_1(audit: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,8 @@ def conduct(folder: Path, recipes: dict[str, Any], *evaluations: str, until: str
     )
     run_study(
         study, store, LocalExecutor(), watcher=Silent(), keeper=keeper,
-        publish=lambda data: store.write_text("report.html", "<p>a page</p>") if publish else None,
+        publish=lambda data: store.write_text("report.html", "<p>an older page</p>") if publish else None,
+        environment={"git_commit": "none", "platform": "", "cpus": 1, "memory_gb": 1, "gpus": 0},
     )  # fmt: skip
 
 
@@ -80,7 +81,8 @@ def root(conducted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     import sqlite3
 
     with sqlite3.connect(next((copy / "ledger").glob("*.sqlite"))) as db:
-        db.execute("UPDATE experiments SET results = replace(results, ?, ?)", (str(conducted), str(copy)))
+        for table in ("experiments", "trainings"):
+            db.execute(f"UPDATE {table} SET results = replace(results, ?, ?)", (str(conducted), str(copy)))
     return copy
 
 
@@ -117,6 +119,9 @@ def test_a_release_charges_once_and_is_shown_with_its_purpose(root: Path) -> Non
     for words in ("clean · made · private · fold 1 released", "triage consent", "budget 2", "patients: 60 records"):
         assert words in shown
     assert "8 experiments: 6 private, 8 finished" in shown
+    for place in ("clean", "mixed"):
+        assert f"counts what was trained with results in {root / place}" in shown
+    assert f"counts only with --ledger {root / 'ledger'} or ASSAY_LEDGER" in shown
     assert "most of" not in shown and "the patient with 3 records" in shown
 
 
@@ -129,6 +134,7 @@ def test_a_release_charges_once_and_is_shown_with_its_purpose(root: Path) -> Non
         (("mixed", "--recipe", "privat"), "unknown recipe"),
         (("clean",), "give --recipe"),
         (("clean", "--recipe", "private", "--until", "soon"), "write it as 2031-12-31"),
+        (("clean", "--recipe", "private", "--until", "2020-01-01"), "--until 2020-01-01 is over, and today is"),
         (("clean", "--recipe", "private", "--best", "--declared"), "exclude each other"),
         (("clean", "--recipe", "private", "--delta", "0.1"), "not below 1/n"),
     ],
@@ -175,6 +181,14 @@ def test_choosing_the_best_charges_all_that_were_looked_at(root: Path) -> None:
     assert sum(bool(held.released) for held in ledger_at(root).account().charges) == 2
 
 
+def test_a_release_names_the_ledger_that_the_study_has_used_and_begins_no_other(root: Path) -> None:
+    release = ("release", root / "clean", "--recipe", "private", *BUDGET)
+    refusal = said(*release, "--ledger", root / "elsewhere", code=2)
+    assert "the ledger of patients was" in refusal and "would forget what was spent" in refusal
+    assert not (root / "elsewhere").exists()
+    said(*release)
+
+
 def test_a_declared_plan_is_composed_by_pld(root: Path) -> None:
     declared = ("release", root / "clean", "--recipe", "private", "--declared")
     assert "1 released, by PLD of the plan of 2 trials" in said(*declared, "--budget", "4", "--delta", "1e-3")
@@ -211,15 +225,51 @@ def test_a_report_leaves_only_if_every_trial_in_it_may(root: Path, tmp_path: Pat
     assert "4 of 6 trials may not be released" in refusal and "standard" in refusal and "seeded" in refusal
     assert ledger_at(root).budgets() == []
     said("export", root / "clean", *export[2:])
-    assert (tmp_path / "page" / "report.html").read_text() == "<p>a page</p>"
-    assert len(json.loads((tmp_path / "page" / "claim.json").read_text())["trials"]) == 2
-    assert sum(bool(held.released) for held in ledger_at(root).account().charges) == 2
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "an older page" not in page and "<b>2</b> of <b>2</b> trials finished" in page
+    claimed = json.loads((tmp_path / "page" / "claim.json").read_text())
+    released = {(held.trial, held.artefact) for held in ledger_at(root).account().charges if held.released}
+    assert {(one["trial"], one["weights"]) for one in claimed["trials"]} == released
+    assert {trial for trial, _ in released} == Store(str(root / "clean")).finished()
+    assert claimed["released_together"]["releases"] == 2
 
 
-def test_a_report_that_shows_training_records_stays(root: Path, tmp_path: Path) -> None:
-    conduct(root / "looked", {"private": {"privacy": PRIVATE}}, "membership", publish=True)
+def test_a_report_leaves_only_if_all_that_the_study_plans_is_stored_and_nothing_else(
+    root: Path, tmp_path: Path
+) -> None:
+    export = ("export", root / "clean", "--report", "--to", tmp_path / "page", "--budget", "9", "--delta", "1e-3")
+    one, other = sorted((root / "clean" / "trials").iterdir())
+    kept = one.rename(root / one.name)
+    assert "1 of 2 trials have not finished" in said(*export, code=2)
+    foreign = next(path for path in (root / "mixed" / "trials").iterdir() if _is_private(root, path.stem))
+    for folder in ("trials", "checkpoints"):
+        for path in (root / "mixed" / folder).glob(f"{foreign.stem}.*"):
+            shutil.copy(path, root / "clean" / folder)
+    kept.rename(one)
+    assert "holds 1 trials that the study does not plan" in said(*export, code=2)
+    (root / "clean" / "trials" / foreign.name).unlink()
+    (root / "clean" / "checkpoints" / f"{other.stem}.safetensors").write_bytes(
+        (root / "clean" / "checkpoints" / f"{one.stem}.safetensors").read_bytes()
+    )
+    assert "its weights are not those that were measured" in said(*export, code=2)
+    assert not (tmp_path / "page").exists() and ledger_at(root).budgets() == []
+
+
+def _is_private(root: Path, trial: str) -> bool:
+    return bool(Store(str(root / "mixed")).asked()[trial]["recipe_name"] == "private")
+
+
+@pytest.mark.parametrize("evaluation", ["membership", "explanations"])
+def test_a_report_that_shows_training_records_stays(root: Path, tmp_path: Path, evaluation: str) -> None:
+    conduct(root / "looked", {"private": {"privacy": PRIVATE}}, evaluation)
     export = ("export", root / "looked", "--report", "--to", tmp_path / "page", "--budget", "9", "--delta", "1e-3")
-    assert "measured on the training records themselves" in said(*export, code=2)
+    refusal = said(*export, code=2)
+    assert f"shows figures of {evaluation}, measured on the training records themselves" in refusal
+
+
+def test_a_report_may_say_that_nothing_could_be_asked_of_training_records(root: Path, tmp_path: Path) -> None:
+    conduct(root / "unasked", {"private": {"privacy": PRIVATE}}, "clients", "training_data")
+    said("export", root / "unasked", "--report", "--to", tmp_path / "page", "--budget", "9", "--delta", "1e-3")
 
 
 def test_a_patient_is_traced_and_erased_and_what_left_is_listed(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -179,6 +180,48 @@ def test_adding_a_record_moves_the_sum_by_at_most_the_clipping_norm(name: str, c
         others = [i for i in range(6) if i != record]
         without = gradients.clipped_sum(losses(model, x[others], y[others]), 0.1)
         assert length([a - b for a, b in zip(together, without, strict=True)]) <= 0.1 + 1e-12
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *SLOW])
+def test_a_record_whose_gradient_is_not_finite_adds_nothing(name: str) -> None:
+    """Nor does it end training, which would tell of it, whether or not the model is asked if records stay apart."""
+    model, x, y = made(name, 7, dtype=torch.float64)
+    others = torch.arange(7) != 4
+    expected, gradients = loop(model, x[others], y[others], 0.5), PerRecordGradients(model)
+    # The last is finite, and its square is not.
+    for factor in (math.inf, math.nan, 1e200):
+        weights = torch.where(others, 1.0, torch.tensor(factor, dtype=torch.float64))
+        assert apart(gradients.clipped_sum(weights * losses(model, x, y), 0.5), expected) < 1e-9
+
+
+@pytest.mark.parametrize("clipping", CLIPPINGS)
+@pytest.mark.parametrize("name", ["mlp", "conv2d", "group norm", "layer norm", "lstm", "attention to itself"])
+def test_a_record_that_overflows_inside_the_network_adds_nothing(name: str, clipping: Clipping) -> None:
+    model, x, y = made(name, 7)
+    others = torch.arange(7) != 4
+    alone = PerRecordGradients(model, clipping=clipping)
+    expected = alone.clipped_sum(losses(model, x[others], y[others]), 0.5)
+    alone.remove()
+    gradients = PerRecordGradients(model, clipping=clipping)
+    x[4] = math.inf
+    for _ in range(2):
+        assert apart(gradients.clipped_sum(losses(model, x, y), 0.5), expected) < 1e-5
+
+
+class Passing(nn.Module):
+    """Answers with tanh, and lets every gradient through as it is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach().tanh() + (x - x.detach())
+
+
+@pytest.mark.parametrize("clipping", CLIPPINGS)
+def test_a_record_that_overflows_in_one_layer_adds_nothing_to_any(clipping: Clipping) -> None:
+    _, x, y = made("mlp", 7, dtype=torch.float64)
+    model, others = nn.Sequential(nn.Linear(5, 4), Passing(), nn.Linear(4, CLASSES)).double(), torch.arange(7) != 4
+    expected = loop(model, x[others], y[others], 0.5, clipping)
+    x[4] = 1e200
+    assert apart(PerRecordGradients(model, clipping=clipping).clipped_sum(losses(model, x, y), 0.5), expected) < 1e-9
 
 
 @pytest.mark.parametrize("clipping", CLIPPINGS)

@@ -3,6 +3,7 @@
 import multiprocessing
 import sqlite3
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import pytest
 
 from assay.errors import LedgerError
 from assay.privacy.accounting import Mechanism, calibrate, rdp_epsilon
-from assay.privacy.composition import UNBOUNDED, filter_epsilon
+from assay.privacy.composition import UNBOUNDED, Charge, as_text, filter_epsilon
 from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.charges import Offer
+from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.database import Collection
 from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing, patient_hash
 
 DATA = Collection(digest="0123456789abcdef" * 4, name="made up/data", records=60)
+ROLES = np.repeat([1, 4], 30).astype(np.uint8)
+"""Trained on one half of the records, tested on the other."""
 WHY = Processing(purpose="triage", legal_basis="Art. 9(2)(j)", until="2031-12-31")
 
 
@@ -27,8 +30,14 @@ def offer(trial: str, *, epsilon: float = 1.0, artefact: str = "weights", **sett
     return Offer(trial=trial, label=f"trial {trial}", charge={"central": (mechanism,)}, artefact=artefact)
 
 
-def begun(trial: str, **settings: Any) -> Offer:
-    return offer(trial, artefact="", **settings)
+def begin(ledger: Ledger, trial: str, *, results: str = "/r", charge: Charge | None = None) -> None:
+    experiment = Experiment(trial=trial, results=results, label=f"trial {trial}", noise="entropy", error=UNFINISHED)
+    ledger.begin([(experiment, ROLES, offer(trial).charge if charge is None else charge)])
+
+
+def end(ledger: Ledger, trial: str, *, results: str = "/r", error: str = "", artefact: str = "") -> None:
+    experiment = Experiment(trial=trial, results=results, label=f"trial {trial}", noise="entropy", error=error)
+    ledger.end(experiment, ROLES, artefact=artefact)
 
 
 def leave(ledger: Ledger, *offers: Offer, **settings: Any) -> None:
@@ -63,11 +72,9 @@ def test_a_ledger_is_one_readable_file_a_data_set(ledger: Ledger, tmp_path: Path
 def test_a_resume_charges_once(ledger: Ledger) -> None:
     ledger.set_budget(1.0)
     for _ in range(3):
-        ledger.reserve(begun("a"))
-    leave(ledger, offer("a"))
-    ledger.reserve(begun("a"))
-    assert states(ledger) == {"a": "released"}, "what was released is never taken back"
-    leave(ledger, offer("a"))
+        begin(ledger, "a")
+    for _ in range(2):
+        leave(ledger, offer("a"))
     account = ledger.account()
     assert states(ledger) == {"a": "released"}
     assert len(account.charges) == 1
@@ -81,6 +88,49 @@ def test_another_training_of_the_same_trial_is_another_release(ledger: Ledger) -
     with pytest.raises(LedgerError, match="together"):
         leave(ledger, offer("a", artefact="other weights"))
     assert len(ledger.account().charges) == 1
+
+
+def test_training_a_released_trial_anew_holds_its_part_before_it_begins(ledger: Ledger) -> None:
+    ledger.set_budget(1.0)
+    begin(ledger, "a")
+    leave(ledger, offer("a"))
+    with pytest.raises(LedgerError, match="1 released"):
+        begin(ledger, "a")
+    assert states(ledger) == {"a": "released"}, "what was released is never taken back"
+    ledger.set_budget(3.0, reason="room for both")
+    for _ in range(2):
+        begin(ledger, "a")
+    assert [held.state for held in ledger.account().charges] == ["released", "reserved"]
+    leave(ledger, offer("a", artefact="other weights"))
+    assert [held.state for held in ledger.account().charges] == ["released", "released"]
+
+
+@pytest.mark.parametrize("charge", [{}, {"central": ()}, {"1": (), "2": ()}, offer("x", steps=0).charge])
+def test_nothing_private_costs_nothing(ledger: Ledger, charge: Charge) -> None:
+    ledger.set_budget(1.0)
+    free = Offer(trial="free", label="free", charge=charge, artefact="weights")
+    asks: list[Callable[[], None]] = [
+        lambda: begin(ledger, "free", charge=charge),
+        lambda: leave(ledger, free),
+        lambda: leave(ledger, offer("a"), looked_at=[free]),
+        lambda: leave(ledger, offer("a"), plan=[offer("a"), free]),
+    ]
+    for ask in asks:
+        with pytest.raises(LedgerError, match="nothing private costs nothing"):
+            ask()
+    assert ledger.account().charges == ()
+
+
+def test_what_is_left_is_the_budget_less_what_is_held_and_not_what_a_release_has_alone(ledger: Ledger) -> None:
+    leave(ledger, offer("a"), epsilon=3.0)
+    account = ledger.account()
+    assert account.left == pytest.approx(3.0 - account.held)
+    order = float(account.accountant.rpartition(" ")[2])
+    second = offer("b", epsilon=2.3)
+    # Alone it has more than is left, and yet the budget holds it: its divergence is less.
+    assert filter_epsilon([second.charge], order=order, delta=1e-5) > account.left
+    leave(ledger, second)
+    assert ledger.account().held <= 3.0
 
 
 def test_a_refusal_names_what_is_spent_asked_and_allowed_and_changes_nothing(ledger: Ledger) -> None:
@@ -102,22 +152,23 @@ def test_a_refusal_names_what_is_spent_asked_and_allowed_and_changes_nothing(led
 
 def test_what_is_reserved_holds_its_part_until_it_is_dropped(ledger: Ledger) -> None:
     ledger.set_budget(1.0)
-    ledger.reserve(begun("a"))
+    begin(ledger, "a")
     with pytest.raises(LedgerError, match="1 reserved"):
-        ledger.reserve(begun("b"))
+        begin(ledger, "b")
     with pytest.raises(LedgerError, match="1 reserved"):
         leave(ledger, offer("b"))
-    assert ledger.drop(["a", "unknown"]) == ["trial a"]
-    ledger.reserve(begun("b"))
+    for _ in range(2):
+        assert ledger.drop(["a", "unknown"]) == ["trial a"], "who asks again is answered the same"
+    begin(ledger, "b")
     leave(ledger, offer("b"))
     assert ledger.drop(["b"]) == [], "what was released is never given back"
     with pytest.raises(LedgerError, match="1 released"):
-        ledger.reserve(begun("a"))
+        begin(ledger, "a")
 
 
 def test_a_dropped_trial_is_charged_when_it_is_released(ledger: Ledger) -> None:
     ledger.set_budget(1.0)
-    ledger.reserve(begun("a"))
+    begin(ledger, "a")
     ledger.drop(["a"])
     assert ledger.account().held == 0.0
     leave(ledger, offer("a"))
@@ -126,7 +177,7 @@ def test_a_dropped_trial_is_charged_when_it_is_released(ledger: Ledger) -> None:
 
 def test_without_a_budget_nothing_is_released_and_reservations_hold_nothing(ledger: Ledger) -> None:
     for trial in "abc":
-        ledger.reserve(begun(trial))
+        begin(ledger, trial)
     with pytest.raises(LedgerError, match="no budget yet"):
         leave(ledger, offer("a"))
     leave(ledger, offer("a"), epsilon=1.0)
@@ -214,9 +265,10 @@ def _compete(path: Path, name: int, gate: Any) -> None:
     ledger = Ledger.create(path, DATA)
     for number in range(4):
         trial = f"{name}-{number}"
-        ledger.record([(Experiment(trial=trial, results="here", label=trial, noise="entropy"), np.ones(60, np.uint8))])
+        plain = Experiment(trial=f"plain {trial}", results="here", label=trial, noise="", error=UNFINISHED)
+        ledger.begin([(plain, ROLES, UNBOUNDED)])
         try:
-            ledger.reserve(begun(trial))
+            begin(ledger, trial)
             leave(ledger, offer(trial))
         except LedgerError as error:
             assert "together" in str(error)
@@ -234,13 +286,50 @@ def test_writers_at_the_same_time_lose_nothing_and_never_exceed_the_budget(tmp_p
     assert [process.exitcode for process in processes] == [0] * 4
     ledger = Ledger.create(tmp_path, DATA)
     account = ledger.account()
-    assert len(ledger.experiments()) == 16
+    assert sum(not one.noise for one in ledger.experiments()) == 16
+    reserved = [one for one in ledger.experiments() if one.noise]
+    assert len(reserved) == len(account.charges), "what was refused is no experiment"
     assert account.held <= 2.0
     # One more would not have fitted, so the whole budget was given out.
     with pytest.raises(LedgerError):
         leave(ledger, offer("late"))
     alone = rdp_epsilon(offer("x").charge["central"][0])
     assert len(account.charges) > 2.0 / alone
+
+
+def test_a_ledger_that_was_used_before_is_found_by_its_mark_or_none_is_made(ledger: Ledger, tmp_path: Path) -> None:
+    leave(ledger, offer("a"), epsilon=1.0)
+    mark = ledger.mark()
+    assert str(ledger.path) in mark.place
+    assert Ledger.create(tmp_path / "ledger", DATA, mark).mark() == mark
+    with pytest.raises(LedgerError, match="would forget what was spent") as caught:
+        Ledger.create(tmp_path / "elsewhere", DATA, mark)
+    assert mark.place in str(caught.value) and "--ledger" in str(caught.value)
+    assert not (tmp_path / "elsewhere").exists()
+    Ledger.create(tmp_path / "elsewhere", DATA)
+    with pytest.raises(LedgerError, match="is another one"):
+        Ledger.create(tmp_path / "elsewhere", DATA, mark)
+    # Moved, it is still the same.
+    moved = tmp_path / "moved" / ledger.path.name
+    moved.parent.mkdir()
+    ledger.path.rename(moved)
+    found = Ledger.create(moved.parent, DATA, mark)
+    assert found.mark().id == mark.id and found.account().released > 0.99
+
+
+def test_the_same_records_under_another_name_have_the_same_account(ledger: Ledger, tmp_path: Path) -> None:
+    leave(ledger, offer("a"), epsilon=1.0)
+    again = Ledger.create(tmp_path / "ledger", Collection(digest=DATA.digest, name="renamed", records=60))
+    assert again.path == ledger.path and again.account().released > 0.99
+
+
+def test_a_ledger_of_an_earlier_version_gets_what_it_lacks_and_keeps_what_it_holds(ledger: Ledger) -> None:
+    leave(ledger, offer("a"), epsilon=1.0)
+    with sqlite3.connect(ledger.path) as file:
+        file.execute("DROP TABLE trainings")
+        file.execute("DELETE FROM about WHERE key = 'id'")
+    again = Ledger.create(ledger.path.parent, DATA)
+    assert again.mark().id and again.trainings("/r") == [] and states(again) == {"a": "released"}
 
 
 def test_new_ledgers_can_be_made_by_several_at_once(tmp_path: Path) -> None:
@@ -263,13 +352,10 @@ def remembered(tmp_path: Path) -> Ledger:
     ledger = Ledger.create(tmp_path, data)
     first, second = np.repeat([1, 2, 4], 20).astype(np.uint8), np.repeat([4, 0, 1], 20).astype(np.uint8)
     kept, short = Processing(purpose="to learn"), Processing(purpose="to look", until="2020-01-31")
-    ledger.record(
-        [
-            (Experiment(trial="a", results="/r", label="A", noise="entropy", processing=kept), first),
-            (Experiment(trial="b", results="/r", label="B", noise="", error=UNFINISHED, processing=short), first),
-            (Experiment(trial="c", results="/r", label="C", noise="seeded", error="died", processing=kept), second),
-        ]
-    )
+    cut_short = Experiment(trial="b", results="/r", label="B", noise="", error=UNFINISHED, processing=short)
+    ledger.end(Experiment(trial="a", results="/r", label="A", noise="entropy", processing=kept), first)
+    ledger.begin([(cut_short, first, UNBOUNDED)])
+    ledger.end(Experiment(trial="c", results="/r", label="C", noise="seeded", error="died", processing=kept), second)
     return ledger
 
 
@@ -308,11 +394,14 @@ def test_what_has_expired_is_told_until_it_is_erased_and_its_charge_stays(rememb
     assert remembered.expired("2020-01-31") == []
     gone = remembered.expired("2020-02-01")
     assert [one.trial for one in gone] == ["b"]
-    remembered.erased(gone, asked="retention date passed")
+    for _ in range(2):
+        remembered.erased(gone, asked="retention date passed")
     assert remembered.expired("2020-02-01") == []
     assert [one.trial for one in remembered.experiments() if one.erased] == ["b"]
     assert remembered.account().released == spent > 0
-    assert remembered.erasures()[0][1:] == ("retention date passed", "1 trials")
+    assert [one[1:] for one in remembered.erasures()] == [("retention date passed", "1 trials")]
+    (erased,) = [one.erased for one in remembered.experiments() if one.erased]
+    assert remembered.erasures()[0][0] == erased, "when it was first asked"
 
 
 def test_where_no_last_day_was_stated_that_of_the_release_counts(remembered: Ledger) -> None:
@@ -323,7 +412,7 @@ def test_where_no_last_day_was_stated_that_of_the_release_counts(remembered: Led
 
 def test_a_trial_that_ends_replaces_its_beginning(remembered: Ledger) -> None:
     ended = Experiment(trial="b", results="/r", label="B", noise="")
-    remembered.record([(ended, np.ones(60, np.uint8))])
+    remembered.end(ended, np.ones(60, np.uint8))
     assert sorted((one.trial, one.error) for one in remembered.experiments()) == [("a", ""), ("b", ""), ("c", "died")]
 
 
@@ -331,6 +420,77 @@ def test_a_retention_date_is_a_day() -> None:
     for wrong in ("tomorrow", "2031-13-01", "20310101", "2031-1-1"):
         with pytest.raises(LedgerError, match="write it as 2031-12-31"):
             Processing(until=wrong)
+
+
+def test_a_retention_date_that_is_over_is_refused_where_it_is_given_and_not_where_it_is_read() -> None:
+    kept = Processing(until="2031-12-31")
+    for today in ("2025-01-01", "2031-12-31"):
+        kept.refuse_past(today)
+    with pytest.raises(LedgerError, match="2031-12-31 is over, and today is 2032-01-01"):
+        kept.refuse_past("2032-01-01")
+    Processing().refuse_past("2032-01-01")
+
+
+def test_a_training_that_is_refused_is_no_experiment(ledger: Ledger) -> None:
+    ledger.set_budget(1.0)
+    begin(ledger, "a")
+    with pytest.raises(LedgerError, match="1 reserved"):
+        begin(ledger, "b")
+    assert [one.trial for one in ledger.experiments()] == ["a"]
+    assert [one.trial for one in ledger.trainings("/r")] == ["a"]
+
+
+def test_every_training_stays_on_record_whatever_becomes_of_it(ledger: Ledger) -> None:
+    """Twice over, since on a cluster each question may be asked again."""
+    for _ in range(2):
+        begin(ledger, "a")
+    for _ in range(2):
+        end(ledger, "a", artefact="first")
+    for _ in range(2):
+        begin(ledger, "a")
+    for _ in range(2):
+        end(ledger, "a", error="died")
+    begin(ledger, "a")
+    begin(ledger, "elsewhere", results="/other")
+    ledger.erased(ledger.experiments(), asked="a patient")
+    found = ledger.trainings("/r")
+    assert [(one.trial, one.artefact) for one in found] == [
+        ("a", "first"),
+        ("a", "training 2 in /r"),
+        ("a", "training 3 in /r"),
+    ]
+    assert {as_text(one.charge) for one in found} == {as_text(offer("a").charge)}
+    assert {one.objection for one in found} == {""}
+
+
+def test_what_could_not_be_split_touched_nothing(ledger: Ledger) -> None:
+    nothing = Experiment(trial="a", results="/r", label="a", noise="", error=UNFINISHED)
+    ledger.begin([(nothing, np.zeros(60, np.uint8), UNBOUNDED)])
+    assert len(ledger.experiments()) == 1 and ledger.trainings("/r") == []
+
+
+def test_a_reservation_goes_with_a_failure_unless_another_study_runs_or_keeps_the_same_trial(ledger: Ledger) -> None:
+    ledger.set_budget(1.0)
+    begin(ledger, "a", results="/one")
+    begin(ledger, "a", results="/two")
+    end(ledger, "a", results="/one", error="died")
+    assert states(ledger) == {"a": "reserved"}, "the other still runs"
+    end(ledger, "a", results="/two", artefact="weights")
+    end(ledger, "a", results="/one", error="died")
+    assert states(ledger) == {"a": "reserved"}, "the other may be released"
+    ledger.erased([one for one in ledger.experiments() if one.results == "/two"], asked="a patient")
+    assert states(ledger) == {"a": "dropped"}
+
+
+def test_a_failed_second_training_leaves_the_release_of_the_first(ledger: Ledger) -> None:
+    ledger.set_budget(3.0)
+    begin(ledger, "a")
+    end(ledger, "a", artefact="weights")
+    leave(ledger, offer("a"))
+    begin(ledger, "a")
+    assert [held.state for held in ledger.account().charges] == ["released", "reserved"]
+    end(ledger, "a", error="died")
+    assert [held.state for held in ledger.account().charges] == ["released", "dropped"]
 
 
 def test_every_purpose_is_on_record_once(remembered: Ledger) -> None:

@@ -1,8 +1,9 @@
 """The private update does what its accountants assume."""
 
 import copy
-import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from assay import seeds
 from assay.data.augmentation import Jitter
-from assay.errors import IncompatibleRecipeError, UserError
+from assay.errors import IncompatibleRecipeError, SpecError, TrainingError, UserError
 from assay.objectives.base import Batch
 from assay.objectives.pgd import AdversarialPGD
 from assay.privacy.accounting import rdp_epsilon
@@ -21,7 +22,9 @@ from assay.privacy.clipping import STABILITY
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Privacy, Recipe, Training
 from assay.seeds import Draw
+from assay.study.spec import build_study
 from assay.threats import Bounds
+from assay.training.feed import InMemory
 from assay.training.loop import Trainer
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
@@ -157,9 +160,66 @@ def test_a_layer_that_mixes_records_is_refused() -> None:
         PrivateUpdate(model, SETTINGS, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)
 
 
-@pytest.mark.parametrize("taker", [Trainer, PrivateUpdate, PrivateUpdate.batch])
-def test_nothing_takes_a_sampler(taker: Callable[..., object]) -> None:
-    assert not [name for name in inspect.signature(taker).parameters if "sampl" in name or "order" in name]
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"training": {"sampler": "weighted"}}, "sampler"),
+        ({"privacy": {"epsilon": 2, "sampling": "shuffle"}}, "sampling"),
+        ({"privacy": {"epsilon": 2, "sample_rate": 0.1}}, "sample_rate"),
+    ],
+)
+def test_a_recipe_that_asks_for_a_sampler_of_its_own_is_refused_by_name(change: dict[str, Any], key: str) -> None:
+    recipe = {"privacy": {"epsilon": 2}, **change}
+    made = {"dataset": {"name": "arrays", "path": "made.npz", "low": 0, "high": 1}, "recipes": {"dp": recipe}}
+    with pytest.raises(SpecError, match=f"cohorts.made.recipes.dp.* unknown key '{key}'; allowed: "):
+        build_study({"name": "made", "cohorts": {"made": made}}, "made.yaml")
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"optimizer": "adam", "schedule": "cosine"},
+        {"optimizer": "sgd", "averaging": 0.9, "records_at_once": 7},
+    ],
+    ids=["adam", "pieces"],
+)
+def test_whatever_brings_the_records_is_told_by_the_accounted_draws_which(
+    network: Network, blobs: Blobs, blob_bounds: Bounds, training: dict[str, Any]
+) -> None:
+    """No sampler can stand between the two: a feed has no say in it, and no setting of training changes it."""
+
+    class Listening(InMemory):
+        def follow(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+            told.extend(batches)
+            return super().follow(batches)
+
+    told: list[np.ndarray] = []
+    x, y = blobs(40, torch.float64)
+    recipe = Recipe(privacy=SETTINGS, training=Training(epochs=20, batch_size=8, learning_rate=0.01, **training))
+    private = Trainer(network(torch.float64), recipe, Listening(x, y), y, bounds=blob_bounds, seed=9)
+    private.run()
+    assert private.mechanism is not None
+    assert (private.mechanism.sample_rate, private.mechanism.steps) == (8 / 40, 100)
+    drawn = [np.flatnonzero(seeds.stream(9, "sample", step).random(40) < 8 / 40) for step in range(100)]
+    assert np.array_equal(np.concatenate(told), np.concatenate(drawn))
+
+
+def test_a_private_training_does_not_end_by_the_loss_of_a_record(
+    network: Network, blobs: Blobs, blob_bounds: Bounds
+) -> None:
+    """Its end would tell of the record; what it leaves behind is what it leaves without it."""
+    x, y = blobs(40)
+    private = Recipe(privacy=SETTINGS, training=Training(epochs=3, batch_size=40, optimizer="sgd", learning_rate=0.1))
+    weights = []
+    for last in (1e38, math.inf):
+        x[-1] = last
+        one = Trainer(network(torch.float32), private, x, y, bounds=blob_bounds, seed=9)
+        one.run()
+        weights.append(torch.cat([p.detach().flatten() for p in one.model.parameters()]))
+    assert weights[0].isfinite().all()
+    assert torch.equal(*weights)
+    with pytest.raises(TrainingError, match="the loss is"):
+        Trainer(network(torch.float32), Recipe(training=private.training), x, y, bounds=blob_bounds, seed=9).run()
 
 
 @pytest.mark.parametrize(("clipping", "length"), [("flat", 1e-3), ("automatic", 0.5 * 1e-3 / (1e-3 + STABILITY))])

@@ -208,6 +208,19 @@ def test_two_cohorts_on_the_same_data_are_kept_apart(study: MakeStudy, trial: Tr
     assert "51.0%" in text
 
 
+def test_audits_that_do_not_hold_together_are_marked(
+    render: Callable[..., str], study: MakeStudy, trial: Trial
+) -> None:
+    asked = study({"private": {"privacy": {"epsilon": 8}}})
+
+    def text(counted: int) -> str:
+        row = Measurement(name="epsilon_audited", value=0.5, conditions={"audits": counted})
+        return Tags(render(asked, [trial("private", fold, measurements=(row,)) for fold in range(2)])).text
+
+    assert "▲ 2 audits were measured" in text(1)
+    assert "audits were measured" not in text(2)
+
+
 def test_a_given_model_is_not_said_to_be_cross_validated(
     render: Callable[..., str], study: MakeStudy, trial: Trial
 ) -> None:

@@ -27,7 +27,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cohort = {
         "dataset": "wdbc",
         "model": {"name": "mlp", "hidden": [8]},
-        "evaluations": ["accuracy", "certificates", "privacy"],
+        "evaluations": ["accuracy", "certificates", "privacy", "membership"],
         "recipes": RECIPES,
     }
     study = build_study({"name": "small", "split": {"folds": 2}, "cohorts": {"wdbc": cohort}}, "test")

@@ -2,25 +2,46 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click import ClickException
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from ray import serve as ray_serve
 
 from assay.data.base import Dataset
+from assay.errors import CheckpointError
+from assay.executors import LocalExecutor
 from assay.privacy.ledger import Ledger
+from assay.study.measure import run_trial
+from assay.study.plan import load_datasets, plan
+from assay.study.spec import Study
+from assay.study.store import Store
+from assay.study.trial import Trial
+from assay.training.checkpoints import from_bytes, to_bytes
 from serve.app import build_app
 
 ROOT = Path(__file__).parents[2]
 PORT = 18123
+
+
+@pytest.fixture(autouse=True)
+def forgotten(results: Path) -> Iterator[None]:
+    """All tests share the results, which remember their ledger, and each has ledgers of its own."""
+    yield
+    shutil.rmtree(results / "ledgers", ignore_errors=True)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +102,79 @@ def test_a_public_model_without_privacy_leaves_no_budget_that_could_hold(
             {"results": str(results), "recipe": "released", "public": "true", "ledger": str(tmp_path), "budget": "9"}
         )
     assert "ε = inf is spent" in caught.value.message
+
+
+@pytest.fixture
+def copy(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study, to be changed."""
+    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    return Path(shutil.copytree(results, tmp_path / "results"))
+
+
+def trial_of(folder: Path, recipe: str) -> Trial:
+    study = Study.model_validate(yaml.safe_load(Store(str(folder)).read_text("study.yaml"))["study"])
+    return next(trial for trial in plan(study, load_datasets(study)) if (trial.recipe_name, trial.fold) == (recipe, 0))
+
+
+def replica_of(monkeypatch: pytest.MonkeyPatch, **asked: str) -> Callable[[], FastAPI]:
+    """What Serve calls to start a replica, the first time and after every failure."""
+    made: list[Callable[[], FastAPI]] = []
+    as_it_is = ray_serve.ingress
+
+    def ingress(replica: Callable[[], FastAPI]) -> Any:
+        made.append(replica)
+        return as_it_is(replica)
+
+    monkeypatch.setattr("serve.app.serve.ingress", ingress)
+    build_app(asked)
+    return made[0]
+
+
+@pytest.mark.parametrize("recipe", ["standard", "released"])
+def test_a_replica_serves_the_weights_that_were_chosen_or_none(
+    recipe: str, copy: Path, wdbc: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = replica_of(monkeypatch, results=str(copy), recipe=recipe)
+    assert replica().title == f"Assay: {recipe}"
+    Store(str(copy)).write(run_trial(trial_of(copy, recipe), LocalExecutor(), wdbc))
+    with pytest.raises(CheckpointError, match="as when they were chosen: it was trained again since"):
+        replica()
+
+
+def test_a_model_that_left_no_account_of_what_it_spent_is_not_served_to_others(
+    copy: Path, wdbc: Dataset, tmp_path: Path
+) -> None:
+    trial, store = trial_of(copy, "released"), Store(str(copy))
+    record = run_trial(trial, LocalExecutor(), wdbc)
+    tensors, about = from_bytes(record.weights, "weights")
+    store.write(replace(record, weights=to_bytes(tensors, {**about, "mechanisms": {}})))
+    public = {
+        "results": str(copy),
+        "recipe": "released",
+        "public": "true",
+        "budget": "9",
+        "ledger": str(tmp_path / "l"),
+    }
+    with pytest.raises(ClickException, match="left no account of what they spent"):
+        build_app(public)
+    assert not (tmp_path / "l").exists()
+
+
+def test_the_card_that_others_see_holds_no_figure_of_training_records(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.app._start_here", lambda port: None)
+    asked = {"results": str(results), "recipe": "released"}
+    here = replica_of(monkeypatch, **asked)
+    public = replica_of(monkeypatch, **asked, public="true", budget="9", ledger=str(tmp_path))
+    titles = [{one["title"] for one in card_from(replica())["evidence"]} for replica in (here, public)]
+    assert "Accuracy" in titles[1]
+    assert titles[0] - titles[1] == {title for title in titles[0] if "embership" in title} != set()
+
+
+def card_from(api: FastAPI) -> Any:
+    client = TestClient(api, base_url="http://localhost:8000", client=("127.0.0.1", 5000))
+    return client.get("/v1/models/released/card").json()
 
 
 @pytest.fixture(scope="module")

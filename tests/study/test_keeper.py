@@ -9,9 +9,11 @@ import pytest
 
 from assay.errors import DataError, LedgerError
 from assay.executors import LocalExecutor
+from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.experiments import UNFINISHED, Processing
 from assay.study.charge import charge_of, forecast_charge
-from assay.study.keeper import Keeper, collection_of, keeper_of, ledger_folder
+from assay.study.keeper import Keeper, keeper_of
+from assay.study.ledgers import collection_of
 from assay.study.plan import load_datasets, plan
 from assay.study.run import Summary, run_study
 from assay.study.spec import Study
@@ -167,15 +169,6 @@ def test_a_data_set_that_cannot_be_split_fails_as_before(
     assert {why.splitlines()[0] for why in summary.failures.values()} == {"DataError: too few of a class"}
 
 
-def test_where_the_ledger_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("ASSAY_LEDGER", raising=False)
-    assert ledger_folder(str(tmp_path / "quickstart"), None) == tmp_path / "ledger"
-    assert ledger_folder("s3://bucket/quickstart", None) is None
-    monkeypatch.setenv("ASSAY_LEDGER", str(tmp_path / "named"))
-    assert ledger_folder("s3://bucket/quickstart", None) == tmp_path / "named"
-    assert ledger_folder("s3://bucket/quickstart", str(tmp_path / "given")) == tmp_path / "given"
-
-
 def test_a_study_without_a_ledger_says_so_and_may_not_train_what_could_be_released(
     tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -189,3 +182,18 @@ def test_a_study_without_a_ledger_says_so_and_may_not_train_what_could_be_releas
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="cannot be made"):
         keeper_of(tiny(), results=str(tmp_path / "out"), given=str(tmp_path / "file"), **settings)
+
+
+def test_who_trains_what_may_be_released_is_told_where_its_account_is_unless_they_said_so(
+    tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ASSAY_LEDGER", raising=False)
+    said: list[str] = []
+    settings: dict[str, Any] = {"processing": Processing(), "opening": Ledger.create, "warn": said.append}
+    results = str(tmp_path / "results" / "out")
+    assert keeper_of(tiny(), results=results, given=None, **settings) is not None
+    assert keeper_of(tiny({"private": PRIVATE}), results=results, given=str(tmp_path), **settings) is not None
+    assert said == []
+    assert keeper_of(tiny({"private": PRIVATE}), results=results, given=None, **settings) is not None
+    (told,) = said
+    assert f"lies in {tmp_path / 'results' / 'ledger'}" in told and "ASSAY_LEDGER" in told

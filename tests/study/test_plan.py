@@ -11,6 +11,7 @@ import pytest
 
 import assay
 from assay.errors import DataError, SpecError
+from assay.evaluations.audit import Audit
 from assay.executors import LocalExecutor
 from assay.privacy.accounting import Mechanism, rdp_epsilon
 from assay.study import trial as trials
@@ -86,6 +87,70 @@ def test_a_costly_evaluation_of_some_recipes_is_forecast_as_such(tiny: Tiny) -> 
     ((cohort, said),) = evaluation_costs(build_study(raw, "it"))
     assert cohort == "made"
     assert said.startswith("first repeat of slow: lira: 4 more trainings")
+
+
+PRIVATE = {"standard": {}, "dp": {"privacy": {"epsilon": 1}}, "dp_8": {"privacy": {"epsilon": 8}}}
+
+
+def audits(study: Study) -> dict[str, list[int | None]]:
+    """How many audits each audit of a study counts on, by recipe."""
+    found: dict[str, list[int | None]] = {}
+    for trial in planned(study):
+        found.setdefault(trial.recipe_name, []).extend(e.audits for e in trial.evaluations if isinstance(e, Audit))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("asked", "count"),
+    [
+        ({"evaluations": ["audit"]}, 2 * 2 * 3),
+        ({"evaluations": ["cost"], "sparing": [{"recipes": ["dp", "dp_8"], "evaluations": ["audit"]}]}, 2 * 2),
+        (
+            {
+                "evaluations": ["cost"],
+                "sparing": [{"recipes": ["dp", "dp_8"], "asked": "first_fold", "evaluations": ["audit"]}],
+            },
+            2,
+        ),
+        # In input space what is not private is audited too.
+        ({"evaluations": [{"name": "audit", "space": "input"}, "cost"]}, 3 * 2 * 3),
+    ],
+    ids=["every trial", "first repeat", "first fold", "input space"],
+)
+def test_every_audit_counts_on_all_audits_that_the_study_asks(tiny: Tiny, asked: dict[str, Any], count: int) -> None:
+    found = audits(tiny(PRIVATE, asked, split={"folds": 2, "repeats": 3}))
+    assert {audits for own in found.values() for audits in own} == {count}
+
+
+def test_audits_of_all_cohorts_are_read_together(raw: Callable[..., Any]) -> None:
+    made = raw(PRIVATE, {"evaluations": ["audit"]})
+    made["cohorts"]["again"] = made["cohorts"]["made"]
+    assert set(audits(build_study(made, "it"))["dp"]) == {2 * 2 * 2}
+
+
+def test_an_official_split_is_audited_once_a_repeat(tiny: Tiny, patients: Callable[..., Path]) -> None:
+    study = tiny(PRIVATE, {"evaluations": ["audit"]}, split={"folds": 5, "repeats": 3})
+    with np.load(patients()) as file:
+        np.savez(patients(), **file, split=np.repeat(["train", "test"], 30))
+    assert audits(study)["dp"] == [2 * 3] * 3
+
+
+def test_fewer_audits_than_the_study_asks_are_refused(tiny: Tiny) -> None:
+    for counted, refused in ((3, True), (4, False), (20, False)):
+        study = tiny(PRIVATE, {"evaluations": [{"name": "audit", "audits": counted}]})
+        if refused:
+            with pytest.raises(SpecError, match=r"audits is 3, but the study asks for 4 .* set audits to 4 or more"):
+                planned(study)
+        else:
+            assert set(audits(study)["dp"]) == {counted}
+
+
+def test_the_number_of_audits_is_a_part_of_what_a_trial_asks_however_it_was_come_by(tiny: Tiny) -> None:
+    left_out, said, more = (
+        tiny(PRIVATE, {"evaluations": [{"name": "audit", **counted}]}) for counted in ({}, {"audits": 4}, {"audits": 5})
+    )
+    assert ids(left_out) == ids(said) == ids(build_study(left_out.model_dump(mode="json"), "again"))
+    assert not set(ids(said)) & set(ids(more))
 
 
 def test_recipes_are_compared_on_the_same_seeds(tiny: Tiny) -> None:

@@ -13,24 +13,25 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from assay.errors import UserError
 from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.database import Collection
+from assay.privacy.ledger.database import Collection, Mark
 
 if TYPE_CHECKING:
-    from assay.study.keeper import Opening
+    from assay.study.ledgers import Opening
 
 NAME = "assay-ledger"
 NAMESPACE = "assay"
 _TRIES, _PAUSE = 20, 0.5
 """Times that an actor is asked, and seconds between them: one that ends keeps its name for a moment."""
-_KEPT: list[Any] = []
-"""The actor that this process asked last: an actor ends when nobody keeps it."""
+_KEPT: dict[str, Any] = {}
+"""The actor that this process asks, by the node on which it runs itself. An actor ends when nobody keeps it, and the
+handle of who made it cannot be had a second time: so it is kept until the actor fails."""
 
 
 class Clerk:
     """Does one thing after the other, in one process of the cluster."""
 
-    def create(self, path: str, collection: Collection) -> Any:
-        return self._answer(lambda: str(Ledger.create(Path(path), collection).path))
+    def create(self, folder: str, collection: Collection, known: Mark | None) -> Any:
+        return self._answer(lambda: str(Ledger.create(Path(folder), collection, known).path))
 
     def call(self, path: str, method: str, args: tuple[Any, ...], settings: dict[str, Any]) -> Any:
         return self._answer(lambda: getattr(Ledger(Path(path)), method)(*args, **settings))
@@ -75,9 +76,14 @@ def opening(address: str | None = None) -> "Opening":
     return through_actor if address or os.environ.get("RAY_ADDRESS") else Ledger.create
 
 
-def through_actor(folder: Path, collection: Collection) -> Ledger:
-    """The ledger of a data set, written by the actor of the cluster that this process has joined."""
-    return cast(Ledger, RemoteLedger(_asked(lambda clerk: clerk.create.remote(str(folder), collection))))
+def through_actor(folder: Path, collection: Collection, known: Mark | None = None) -> Ledger:
+    """The ledger of a data set, written by the actor of the cluster that this process has joined.
+
+    Args:
+        known: see ``Database.create``. The folder is one of the machine on which the actor runs, which may be another
+            the next time.
+    """
+    return cast(Ledger, RemoteLedger(_asked(lambda clerk: clerk.create.remote(str(folder), collection, known))))
 
 
 def existing(path: Path) -> Ledger:
@@ -91,20 +97,22 @@ def _clerk() -> Any:
     It does not outlive its job: the cluster's end would wait half a minute for an actor that does.
     """
     here = ray.get_runtime_context().get_node_id()
-    _KEPT[:] = [
-        ray.remote(Clerk)
-        .options(
-            name=NAME,
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=-1,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+    if here not in _KEPT:
+        _KEPT.clear()
+        _KEPT[here] = (
+            ray.remote(Clerk)
+            .options(
+                name=NAME,
+                namespace=NAMESPACE,
+                get_if_exists=True,
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=-1,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+            )
+            .remote()
         )
-        .remote()
-    ]
-    return _KEPT[0]
+    return _KEPT[here]
 
 
 def _asked(ask: Callable[[Any], Any]) -> Any:
@@ -117,6 +125,7 @@ def _asked(ask: Callable[[Any], Any]) -> Any:
             found = ray.get(ask(_clerk()))
             break
         except RayActorError:
+            _KEPT.clear()
             if last:
                 raise
             time.sleep(_PAUSE)

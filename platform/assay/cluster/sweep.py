@@ -94,6 +94,9 @@ def run_sweep(
         mean = spent[0] / max(len(found), 1)
         watcher.done(record, label, seconds_left=left * mean / workers)
 
+    if keeper is not None:
+        # Opened once, from here, and sent along: only one process notes where it is.
+        keeper.ledger(dataset)
     watcher.begin(total=total, finished=0, workers=workers)
     try:
         with watched(keep) as queue, tempfile.TemporaryDirectory() as folder:

@@ -33,6 +33,10 @@ class Accuracy(Evaluation):
     smallest_group: int = Field(default=20, ge=2)
     """Records of a group below which only its accuracy is told."""
 
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = subject.split.test
         y, logits = subject.dataset.y[rows], subject.logits(rows)

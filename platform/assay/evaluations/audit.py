@@ -20,7 +20,7 @@ from assay.privacy.accounting import Mechanism, rdp_epsilon
 from assay.privacy.auditing import Audited, Moved, audited, canaries_needed, log_likelihood_ratio, moved
 from assay.recipes import Privacy, Recipe
 from assay.registry import register
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.results import Check, Finding, Measurement, Verdict, not_applicable
 from assay.training.canaries import Numbered, Planted, numbered_bounds
 from assay.training.feed import Decoded, Feed, InMemory
 from assay.training.loop import Trainer
@@ -57,6 +57,8 @@ class Audit(Evaluation):
     In gradient space it is known, too, how far a canary should move a step: by the clipping norm. Where it moves it by
     less, the guesses show too little, whatever the trainer does to real records: the sum of a batch may be clipped and
     not each record. A check of its own looks at that.
+
+    A check that could not have failed, since the canaries are too few for the noise, is inconclusive: it warns.
     """
 
     name: Literal["audit"] = "audit"
@@ -65,8 +67,9 @@ class Audit(Evaluation):
     space: Literal["gradient", "input"] = "gradient"
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """That the bound holds, and those of all other ``audits`` with it."""
-    audits: int = Field(default=1, ge=1)
-    """Audits that are run and read together, this one included: of other recipes, folds or seeds."""
+    audits: Annotated[int, Field(ge=1)] | None = None
+    """Audits that are run and read together, this one included: of other recipes, folds or seeds. By default as many as
+    the study asks, which refuses a smaller number; 1 outside of a study."""
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.1, 1.0), min_length=1)
     """Of the canaries, how many are guessed. Few sure guesses show most of a sound trainer, many of a broken one."""
 
@@ -82,7 +85,7 @@ class Audit(Evaluation):
             "attack": f"canaries in {self.space} space",
             "space": self.space,
             "confidence": self.confidence,
-            "audits": self.audits,
+            "audits": self.together,
             "shares": list(self.shares),
             "run": "a training of its own with canaries, never the model that is evaluated",
         }
@@ -108,7 +111,7 @@ class Audit(Evaluation):
             shares=self.shares,
             delta=delta,
             confidence=self.confidence,
-            audits=self.audits,
+            audits=self.together,
         )
         claim = math.inf if evidence.mechanism is None else rdp_epsilon(evidence.mechanism)
         return [
@@ -118,27 +121,38 @@ class Audit(Evaluation):
                 unit="epsilon",
                 n=len(evidence.scores),
                 conditions={**about, **_conditions(evidence, found, claim, delta)},
-                warnings=(*_cautions(subject), *evidence.notes, *self._powerless(found, claim)),
+                warnings=(*_cautions(subject), *evidence.notes),
             ),
-            self._verdict(found, claim, about),
-            *([] if evidence.moved is None else [self._clipped_alone(evidence.moved, subject.recipe, about)]),
+            self._below_claim(found, claim, about),
+            *([self._clipped_alone(evidence, subject.recipe, about)] if self.space == "gradient" else []),
         ]
+
+    @property
+    def together(self) -> int:
+        """Audits that share the confidence."""
+        return self.audits or 1
+
+    def why_never(self, recipe: Recipe) -> str:
+        """Why a recipe cannot be audited, whatever the records; empty where it may."""
+        if any(treatment.treats for treatment in recipe.data):
+            return "treatments of all training records together would change or drop the canaries"
+        if self.space == "gradient" and recipe.privacy is None:
+            return (
+                "the recipe is not private: gradients are clipped to nothing, and a canary as long as one likes shows "
+                "nothing that was not known; ask in space: input"
+            )
+        return ""
 
     def _why_not(self, subject: Subject) -> str:
         """Why nothing can be audited here; empty where it can."""
         recipe = subject.recipe
         if recipe is None or subject.network is None:
             return "an audit trains the recipe with canaries, and nothing can be trained here"
-        if any(treatment.treats for treatment in recipe.data):
-            return "treatments of all training records together would change or drop the canaries"
+        if why := self.why_never(recipe):
+            return why
         if self.space == "input":
             held = len(_held_out(subject))
             return "" if held >= 10 else f"canaries are records that were held out, and there are {held}: 10 are needed"
-        if recipe.privacy is None:
-            return (
-                "the recipe is not private: gradients are clipped to nothing, and a canary as long as one likes shows "
-                "nothing that was not known; ask in space: input"
-            )
         if subject.dataset.tokens is not None:
             changes = [step.name for step in recipe.data if step.augments]
             changes += [one.name for one in (*recipe.objective.teachers, recipe.objective) if _crafts(one)]
@@ -146,47 +160,54 @@ class Audit(Evaluation):
                 return f"{changes[0]} changes words, and the number of a canary stands among them; ask in space: input"
         return ""
 
-    def _powerless(self, found: Audited, claim: float) -> list[str]:
-        if math.isinf(claim) or found.most > claim:
-            return []
-        needed = canaries_needed(claim, significance=(1 - self.confidence) / (self.audits * len(self.shares)))
-        return [
-            f"even if every guess were right the bound would be {found.most:.2f}, and {claim:.2f} is claimed: no bug "
-            f"could show; take {needed} canaries or more"
-        ]
-
-    def _verdict(self, found: Audited, claim: float, about: dict[str, Any]) -> Check:
+    def _below_claim(self, found: Audited, claim: float, about: dict[str, Any]) -> Check:
         said = f"the audit shows that ε is at least {found.epsilon:.3f}, and {claim:.3f} is claimed"
-        broken = found.epsilon > claim
-        if broken:
+        verdict: Verdict = "pass"
+        if found.epsilon > claim:
+            verdict = "fail"
             said += f": a bug in the trainer, or bad luck with probability at most {1 - self.confidence:.3g}"
         elif math.isinf(claim):
             said = f"the audit shows that ε is at least {found.epsilon:.3f}, and nothing is claimed"
-        return Check(
-            rule="audit_below_claim",
-            concerns="epsilon_audited",
-            verdict="fail" if broken else "pass",
-            figure=found.epsilon,
-            message=said,
-            conditions={"attack": about["attack"]},
-        )
+        elif found.most <= claim:
+            verdict = "warn"
+            needed = canaries_needed(claim, significance=(1 - self.confidence) / (self.together * len(self.shares)))
+            said = (
+                f"inconclusive: even if every guess were right the bound would be {found.most:.2f}, and {claim:.2f} is "
+                f"claimed: no bug could show; take {needed} canaries or more"
+            )
+        return _check("audit_below_claim", verdict, found.epsilon, said, about)
 
-    def _clipped_alone(self, moved: Moved, recipe: Recipe, about: dict[str, Any]) -> Check:
+    def _clipped_alone(self, evidence: "_Evidence", recipe: Recipe, about: dict[str, Any]) -> Check:
+        """A batch that is clipped as a whole leaves next to nothing of a canary: that, at least, must be seen."""
+        rule, moved, canaries = "clipped_record_by_record", evidence.moved, len(evidence.scores)
+        if moved is None:
+            said = f"inconclusive: of {canaries} canaries fewer than two are in, or fewer than two are out; take more"
+            return _check(rule, "warn", 0.0, said, about)
         by_layer = recipe.privacy is not None and recipe.privacy.clipping == "per_layer"
-        strays = moved.strays(significance=_SIGNIFICANCE / self.audits, tolerance=_BY_LAYER if by_layer else _TOLERANCE)
+        tolerance, chance = _BY_LAYER if by_layer else _TOLERANCE, moved.margin(_SIGNIFICANCE / self.together)
         said = (
             f"a canary moves the sum of a batch by {moved.share:.3f} ± {moved.error:.3f} of what clipping leaves of it"
         )
-        if strays:
+        verdict: Verdict = "pass"
+        if abs(moved.share - 1) > tolerance + chance:
+            verdict = "fail"
             said += ": gradients are not clipped record by record, or not to the clipping norm that the noise is for"
-        return Check(
-            rule="clipped_record_by_record",
-            concerns="epsilon_audited",
-            verdict="fail" if strays else "pass",
-            figure=moved.share,
-            message=said,
-            conditions={"attack": about["attack"]},
-        )
+        elif tolerance + chance >= 1:
+            verdict = "warn"
+            needed = math.ceil(canaries * (chance / (1 - tolerance)) ** 2)
+            said = f"inconclusive: {said}, which would not show if it moved nothing; take about {needed} canaries"
+        return _check(rule, verdict, moved.share, said, about)
+
+
+def _check(rule: str, verdict: Verdict, figure: float, said: str, about: dict[str, Any]) -> Check:
+    return Check(
+        rule=rule,
+        concerns="epsilon_audited",
+        verdict=verdict,
+        figure=figure,
+        message=said,
+        conditions={"attack": about["attack"]},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +223,7 @@ class _Evidence:
     records: int
     """Real ones."""
     moved: Moved | None = None
-    """None where it is not known what a canary should move."""
+    """None where it is not known what a canary should move, or fewer than two are in, or out."""
     notes: tuple[str, ...] = ()
 
 

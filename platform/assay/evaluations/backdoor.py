@@ -32,6 +32,10 @@ class BackdoorSuccess(Evaluation):
     trigger: Backdoor | None = None
     """Stamped where the recipe plants none: what the trigger does to an honest model. Its ``share`` means nothing."""
 
+    @property
+    def of_training_records(self) -> bool:
+        return self.undefended
+
     def forecast(self, records: int) -> str:
         return twins(self.name, plain=0, defended=1) if self.undefended else ""
 

@@ -21,6 +21,9 @@ from assay.results import Finding, Measurement
 from assay.statistics import Interval
 from assay.threats import Bounds
 
+TELLS_OF = "tells_of"
+"""Condition of what is measured where ``Evaluation.of_training_records`` says so."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingLog:
@@ -164,6 +167,16 @@ class Evaluation(Method):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""
         raise NotImplementedError
+
+    @property
+    def of_training_records(self) -> bool:
+        """Whether its answers depend on the training records beyond the model's own weights.
+
+        They do where it looks at these records, or at networks that it trains on them again. No ε pays for that, so
+        such a figure never leaves the curator of a private model. An evaluation that looks at other records alone says
+        False; a test holds it to that.
+        """
+        return True
 
     def forecast(self, records: int) -> str:
         """What the evaluation would cost a trial, where that is worth knowing before; empty otherwise.

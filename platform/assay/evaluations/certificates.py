@@ -32,6 +32,10 @@ class Certificates(Evaluation):
     records: int | None = Field(default=None, ge=10)
     """Test records that are bounded, stratified; all by default."""
 
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = subject.chosen(subject.split.test, self.records)
         x, y = subject.records(rows)

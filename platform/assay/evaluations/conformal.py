@@ -40,6 +40,10 @@ class Conformal(Evaluation):
     methods: tuple[Kind, ...] = Field(default=("LAC", "APS"), min_length=1)
     draws: int = Field(default=200, ge=50)
 
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
     def measure(self, subject: Subject) -> Sequence[Finding]:
         split = subject.split
         held, whose = subject.held_out

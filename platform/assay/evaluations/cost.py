@@ -19,6 +19,10 @@ class Cost(Evaluation):
 
     name: Literal["cost"] = "cost"
 
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
     def measure(self, subject: Subject) -> Sequence[Finding]:
         parameters = sum(parameter.numel() for parameter in subject.model.parameters())
         found = [Measurement(name="parameters", value=float(parameters), unit="count", n=1)]

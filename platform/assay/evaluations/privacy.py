@@ -18,10 +18,16 @@ _ACCOUNTANTS = {"epsilon": "rdp", "epsilon_prv": "prv", "epsilon_pld": "pld"}
 class PrivacySpent(Evaluation):
     """ε by RDP (the claim), PRV and PLD, with everything the claim depends on.
 
-    In a federated recipe each client protects its own records; the figures are those of the client that spent most.
+    In a federated recipe each client protects its own records; the figures, the sample rate among them, are those of
+    the client that spent most, which ``spent_by`` names. δ is judged by the records of all clients: it is the chance
+    that the one model gives away a record, of each of them.
     """
 
     name: Literal["privacy"] = "privacy"
+
+    @property
+    def of_training_records(self) -> bool:
+        return False
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.recipe is None or subject.log is None:
@@ -37,9 +43,7 @@ class PrivacySpent(Evaluation):
         mechanism = by_spender[spender]
         figures = spent(mechanism)
         conditions = _conditions(subject, subject.recipe.privacy, mechanism, spender)
-        broken = _broken(subject, mechanism, conditions["records"]) + (
-            [figures.disagreement] if figures.disagreement else []
-        )
+        broken = _broken(subject, mechanism) + ([figures.disagreement] if figures.disagreement else [])
         notes = _notes(subject.recipe.privacy, subject)
         found = []
         for name, accountant in _ACCOUNTANTS.items():
@@ -64,7 +68,6 @@ class PrivacySpent(Evaluation):
 
 
 def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spender: str) -> dict[str, Any]:
-    records = round(len(subject.split.train) / len((subject.log and subject.log.mechanisms) or [0]))
     return {
         "delta": mechanism.delta,
         "target_epsilon": privacy.epsilon,
@@ -79,7 +82,7 @@ def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spende
         "steps": mechanism.steps,
         "prv_error": PRV_ERROR,
         "spent_by": spender,
-        "records": records,
+        "records": len(subject.split.train),
         "covers": "records of the training split; threshold and metrics use other records and are not covered",
         "noise": privacy.noise,
         "rng": "Philox 4x64, not a cryptographic generator",
@@ -87,10 +90,10 @@ def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spende
     }
 
 
-def _broken(subject: Subject, mechanism: Mechanism, records: int) -> list[str]:
+def _broken(subject: Subject, mechanism: Mechanism) -> list[str]:
     """Why the claim does not hold whatever the accountants say."""
     found = []
-    if unsafe := unsafe_delta(mechanism.delta, records):
+    if unsafe := unsafe_delta(mechanism.delta, len(subject.split.train)):
         found.append(unsafe)
     if subject.dataset.unpaid_preprocessing:
         found.append(

@@ -77,6 +77,10 @@ class Robustness(Evaluation):
             taken.append(attack.label)
         return self
 
+    @property
+    def of_training_records(self) -> bool:
+        return any(attack.needs_surrogate for attack in self.attacks)
+
     def measure(self, subject: Subject) -> Sequence[Finding]:
         as_given = checks.train_mode(subject.model)
         with as_used(subject.model), torch.random.fork_rng():

@@ -38,6 +38,10 @@ class Selective(Evaluation):
     """Of the bound by which the threshold is chosen."""
     draws: int = Field(default=200, ge=50)
 
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = subject.split.test
         logits = subject.logits(rows)

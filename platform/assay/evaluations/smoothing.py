@@ -83,6 +83,10 @@ class RandomisedSmoothing(Evaluation):
         """At which is asked, in rising order, all above 0."""
         return tuple(sorted({*(self.epsilons or (self.sigma * factor for factor in _RADII))} - {0.0}))
 
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
     def forecast(self, records: int) -> str:
         asked = min(records, self.records or records)
         proven = asked * self.smoothing.passes

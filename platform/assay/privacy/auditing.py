@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import binom, norm
+from scipy.stats import binom, t
 
 _PRECISION = 1e-5
 """Of a bound, in ε."""
@@ -109,14 +109,19 @@ class Moved:
     share: float
     error: float
     """Standard error."""
+    freedom: float
+    """Degrees of freedom of that error: with few canaries it is itself uncertain."""
 
-    def strays(self, *, significance: float, tolerance: float) -> bool:
-        """Whether it is further from 1 than ``tolerance`` and chance together explain."""
-        return abs(self.share - 1) > tolerance + float(norm.isf(significance / 2)) * self.error
+    def margin(self, significance: float) -> float:
+        """How far from the truth chance alone takes the share at most, but for the significance: Welch's t."""
+        return float(t.isf(significance / 2, self.freedom)) * self.error if self.error else 0.0
 
 
 def moved(sums: np.ndarray, inside: np.ndarray, *, expected: float) -> Moved:
-    """By the difference of the means of those that are in and those that are out; nothing is assumed of the noise.
+    """By the difference of the means of those that are in and those that are out.
+
+    Those that are in may scatter more than the others: it is by chance how often each was drawn. So nothing is assumed
+    of their variances, and the error has the degrees of freedom of Welch 1947, by Satterthwaite's approximation.
 
     Args:
         sums: (m,) all that was released of the direction of each canary.
@@ -124,8 +129,13 @@ def moved(sums: np.ndarray, inside: np.ndarray, *, expected: float) -> Moved:
         expected: what a canary that is in should add to its sum.
     """
     within, without = sums[inside], sums[~inside]
-    error = math.sqrt(within.var(ddof=1) / len(within) + without.var(ddof=1) / len(without))
-    return Moved(share=float(within.mean() - without.mean()) / expected, error=error / expected)
+    own, others = within.var(ddof=1) / len(within), without.var(ddof=1) / len(without)
+    spread = own**2 / (len(within) - 1) + others**2 / (len(without) - 1)
+    return Moved(
+        share=float(within.mean() - without.mean()) / expected,
+        error=math.sqrt(own + others) / expected,
+        freedom=float((own + others) ** 2 / spread) if spread else math.inf,
+    )
 
 
 def canaries_needed(epsilon: float, *, significance: float) -> int:

@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from assay.errors import IncompatibleRecipeError
 from assay.privacy import inspection
 from assay.privacy.attention import attend
-from assay.privacy.bookkeeping import Share, added, wide
+from assay.privacy.bookkeeping import Share, Stored, added, wide
 from assay.privacy.fallback import fallback, forget
 from assay.privacy.layers import Shares, rule_of
 from assay.privacy.recurrent import unroll
@@ -79,6 +79,8 @@ class PerRecordGradients:
 
     def clipped_sum(self, losses: Tensor, max_grad_norm: float) -> list[Tensor]:
         """Sum over records of each gradient clipped to norm at most ``max_grad_norm``, one tensor a parameter.
+
+        A record whose gradient is not finite adds nothing: were training to end, its end would tell of that record.
 
         Args:
             losses: (n,) one loss a record, each a function of its own record alone. A layer may have answered k times
@@ -248,23 +250,36 @@ class PerRecordGradients:
     @torch.no_grad()
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
         limit = max_grad_norm / len(self._groups) ** 0.5
+        heard = [[parameter for parameter in group if parameter in self._found] for group in self._groups]
+        groups = [group for group in heard if group]
+        if not groups:
+            return [torch.zeros_like(p) for p in self._names]
+        norms = [torch.stack([self._found[p].squared_norms for p in group]).sum(0).sqrt() for group in groups]
+        finite = torch.stack(norms).isfinite().all(0)
+        every = bool(finite.all())
         sums: dict[Tensor, Tensor] = {}
-        for group in self._groups:
-            found = {parameter: self._found[parameter] for parameter in group if parameter in self._found}
-            if not found:
-                continue
-            norms = torch.stack([share.squared_norms for share in found.values()]).sum(0).sqrt()
+        for group, lengths in zip(groups, norms, strict=True):
             if self._clipping == "automatic":
-                factors = limit / (norms + STABILITY)
+                factors = limit / (lengths + STABILITY)
             else:
-                factors = (limit / norms.clamp_min(1e-12)).clamp_max(1.0)
-            for parameter in found:
-                sums[parameter] = self._found.pop(parameter).weighted(factors).to(parameter.dtype)
+                factors = (limit / lengths.clamp_min(1e-12)).clamp_max(1.0)
+            for parameter in group:
+                share = self._found.pop(parameter)
+                total = share.weighted(factors) if every else _without_the_others(share, finite, factors)
+                sums[parameter] = total.to(parameter.dtype)
         return [sums[p] if p in sums else torch.zeros_like(p) for p in self._names]
 
     @property
     def _listening(self) -> bool:
         return self.hooks_enabled and torch.is_grad_enabled()
+
+
+def _without_the_others(share: Share, kept: Tensor, factors: Tensor) -> Tensor:
+    """The sum of the records that are kept alone: no factor makes nothing of the others, 0 times ∞ being NaN.
+
+    It takes the gradients of all records, and so is slow; it is rare.
+    """
+    return Stored(share.each()[kept]).weighted(factors[kept])
 
 
 class _Product:

@@ -8,10 +8,12 @@ Neighbours differ by one record, which lives at one spender: the clients of a fe
 records, so of them the worst one counts, and every record is charged whether a fold trained on it or not.
 """
 
+import json
 import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from itertools import product
 
@@ -25,6 +27,21 @@ UNBOUNDED: Charge = {"central": (Mechanism(noise_multiplier=0.0, sample_rate=1.0
 """What a training without privacy spends: no ε covers it."""
 _MOST_COMBINATIONS = 8
 """Of clients of several federated trainings that PLD composes one by one; beyond, a bound of all clients is taken."""
+
+
+def spends(charge: Charge) -> bool:
+    """Whether anything was done with the records at all; if not, ε = 0 says only that nothing is known."""
+    return any(m.steps > 0 and m.sample_rate > 0 for own in charge.values() for m in own)
+
+
+def as_text(charge: Charge) -> str:
+    """A charge as a ledger writes it; ``as_charge`` reads it."""
+    return json.dumps({name: [asdict(mechanism) for mechanism in own] for name, own in charge.items()})
+
+
+def as_charge(text: str) -> Charge:
+    """A charge as a ledger wrote it."""
+    return {name: tuple(Mechanism(**settings) for settings in own) for name, own in json.loads(text).items()}
 
 
 def filter_epsilon(charges: Iterable[Charge], *, order: float, delta: float) -> float:

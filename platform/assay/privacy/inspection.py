@@ -99,7 +99,8 @@ def refuse_mixed_losses(losses: Tensor, heard: Sequence[tuple[str, GradientEdge]
     edges = [edge for _, edge in heard]
     backs = torch.autograd.grad(losses[chosen].sum(), edges, retain_graph=True, allow_unused=True)
     for (name, _), back in zip(heard, backs, strict=True):
-        if back is not None and (len(back) % n or bool((back.unflatten(0, (-1, n))[:, ~chosen] != 0).any())):
+        # NaN is no answer: a record whose own derivative is infinite gives it to a loss that does not depend on it.
+        if back is not None and (len(back) % n or bool((back.unflatten(0, (-1, n))[:, ~chosen].abs() > 0).any())):
             raise IncompatibleRecipeError(
                 f"the loss of one record depends on other records (seen at layer {name!r}): {_KEEP_APART}, at axis 0"
             )

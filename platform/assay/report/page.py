@@ -39,7 +39,7 @@ from assay.report.tables.certificates import Certified, certified
 from assay.report.tables.interaction import Interaction, interactions
 from assay.report.tables.membership import OfRecipe, exposed
 from assay.report.tables.poisoning import poisoning as poisoned
-from assay.report.tables.privacy import Costs, costs
+from assay.report.tables.privacy import Costs, costs, uncorrected
 from assay.report.words import (
     cell_text,
     comparison_text,
@@ -90,6 +90,8 @@ class Section:
     """Adversarial and private training, alone and together."""
     costs: Costs | None
     """What each budget costs in accuracy."""
+    uncorrected: str
+    """Why its audits do not hold together; empty if they do."""
 
     @property
     def fails_safe(self) -> bool:
@@ -120,11 +122,16 @@ class Publisher:
 
 def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     """Write ``report.html`` from what is stored now; its path."""
+    return store.write_text("report.html", render(study, datasets, store))
+
+
+def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
+    """The page of what is stored now."""
     settings = store.read_text("study.yaml")
     frame = store.frame()
     sections = [_section(study, name, frame, datasets[name]) for name in study.cohorts]
     failures = store.failures()
-    page = (
+    return (
         environment()
         .get_template("page.html.j2")
         .render(
@@ -139,7 +146,6 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
             plotly=get_plotlyjs(),
         )
     )
-    return store.write_text("report.html", page)
 
 
 def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: Dataset) -> Section:
@@ -171,6 +177,7 @@ def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: D
         exposed=exposed(card, frame),
         interactions=interactions(card, study, frame),
         costs=paid,
+        uncorrected=uncorrected(card, everything_found),
     )
 
 

@@ -11,12 +11,10 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from assay.data.base import Dataset
-from assay.privacy.composition import rdp_epsilon_of
 from assay.report.figures.matrix import heatmap
 from assay.report.figures.style import TEMPLATE, blank, html
 from assay.report.page import environment
 from assay.report.rows import measured, select
-from assay.study.charge import charge_of
 from assay.study.store import Store
 from assay.study.sweep import Sweep
 from assay.threats import radius_text
@@ -81,57 +79,6 @@ def pareto(table: pd.DataFrame, wanted: Sequence[Goal]) -> np.ndarray:
     at_least = (values[:, None] >= values[None]).all(2)
     above = (values[:, None] > values[None]).any(2)
     return known & ~(at_least & above).any(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What it costs to choose the best trial of a sweep by looking at them all."""
-
-    trials: int
-    private: int
-    """Of them, trained privately."""
-    epsilon: float
-    """Of all private ones together, by RDP; infinity if nothing bounds it."""
-    alone: float
-    """The most that one of them spends by itself."""
-    delta: float
-
-    @property
-    def text(self) -> str:
-        """In a sentence; empty where nothing is private, or nothing is to choose."""
-        if not self.private or self.trials == 1:
-            return ""
-        if self.private < self.trials:
-            return (
-                f"{self.trials - self.private} of {self.trials} trials were not private, so nothing bounds what "
-                "choosing the best of them reveals (ε = ∞)."
-            )
-        if not np.isfinite(self.epsilon):
-            return "The ε of a trial could not be claimed, so nothing bounds what choosing the best reveals (ε = ∞)."
-        return (
-            f"Choosing the best of {self.trials} private trials costs ε = {self.epsilon:.2f} at δ = {self.delta:g}, "
-            f"not {self.alone:.2f}: whoever picks one by looking at all has used them all (RDP)."
-        )
-
-
-def choice_of_best(store: Store) -> Choice:
-    """What choosing the best finished trial costs: all of them compose, since each could have been the one."""
-    frame, asked = store.frame(), store.asked()
-    trials = sorted(store.finished())
-    private = [trial for trial in trials if asked[trial]["recipe"]["privacy"] is not None]
-    charges = [charge_of(store.checkpoint_log(trial)) for trial in private]
-    claimed = set(measured(frame, "epsilon")["trial"])
-    delta = max((m.delta for charge in charges for own in charge.values() for m in own), default=0.0)
-    known = all(charges) and claimed.issuperset(private) and bool(private)
-    return Choice(
-        trials=len(trials),
-        private=len(private),
-        epsilon=rdp_epsilon_of(charges, delta=delta) if known else float("inf"),
-        alone=max((rdp_epsilon_of([charge], delta=delta) for charge in charges), default=0.0)
-        if known
-        else float("inf"),
-        delta=delta,
-    )
 
 
 def parallel(table: pd.DataFrame, keys: Sequence[str]) -> go.Figure:
@@ -215,8 +162,12 @@ def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
     return figure
 
 
-def publish(sweep: Sweep, store: Store, dataset: Dataset, reference_epsilon: float) -> str:
-    """Write ``sweep.html`` from what is stored; its path."""
+def publish(sweep: Sweep, store: Store, dataset: Dataset, reference_epsilon: float, *, choice: str) -> str:
+    """Write ``sweep.html`` from what is stored; its path.
+
+    Args:
+        choice: what choosing the best trial costs, in a sentence; see ``study.choice``.
+    """
     table = results(sweep, store, reference_epsilon)
     known = table.dropna(subset=["accuracy"])
     drawn = {
@@ -234,7 +185,7 @@ def publish(sweep: Sweep, store: Store, dataset: Dataset, reference_epsilon: flo
             keys=sweep.keys,
             wanted=goals(known),
             failures=store.failures(),
-            choice=choice_of_best(store).text,
+            choice=choice,
             about=yaml.safe_load(store.read_text("study.yaml")),
             figures={key: None if figure is None else html(figure, described=key) for key, figure in drawn.items()},
             reference_epsilon=reference_epsilon,

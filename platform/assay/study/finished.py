@@ -14,10 +14,11 @@ from assay.models.base import Architecture
 from assay.recipes import Recipe
 from assay.registry import build
 from assay.study.given import RECIPE as GIVEN
+from assay.study.objections import objections_to
 from assay.study.spec import Cohort, Study, cohort_with
 from assay.study.store import Store
 from assay.study.trial import seed_of
-from assay.training.checkpoints import from_bytes, load_weights
+from assay.training.checkpoints import artefact_of, from_bytes, load_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,8 @@ class Finished:
     split: Split
     frame: pd.DataFrame
     """Every row of the study's results."""
+    artefact: str = ""
+    """Hash of the checkpoint that was opened; empty of a model that came from none."""
 
     @property
     def own(self) -> pd.DataFrame:
@@ -55,23 +58,6 @@ class Finished:
         return objections_to(self.recipe, self.own)
 
 
-def objections_to(recipe: Recipe | None, own: pd.DataFrame) -> tuple[str, ...]:
-    """Why a model may not leave that was trained privately by a recipe; empty for one that claims no privacy.
-
-    Args:
-        own: the rows of its trial.
-    """
-    if recipe is None or recipe.privacy is None:
-        return ()
-    found = []
-    if recipe.privacy.noise != "entropy":
-        found.append("its noise is seeded, so whoever knows the seed can subtract it; train with noise: entropy")
-    spent = own[own["name"] == "epsilon"]
-    if not (spent["status"] == "measured").any():
-        found += [warning for said in spent["warnings"] for warning in said] or ["its ε was not accounted for"]
-    return tuple(found)
-
-
 def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold: int = 1, repeat: int = 1) -> Finished:
     """Open a trial of a study by what it was.
 
@@ -84,7 +70,7 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
     Raises:
         SpecError: the study has no such trial, or it has not finished.
         DataError: the data are no longer those of the trial.
-        CheckpointError: the weights are gone or do not fit.
+        CheckpointError: the weights are gone, do not fit, or are not those that were measured.
     """
     text = store.read_text("study.yaml")
     if not text:
@@ -102,6 +88,7 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
     given = recipe == GIVEN and "recipe" not in asked
     splitting = study.split if given else Splitting.model_validate(asked["split"])
     parts = split(dataset, splitting, fold=fold - 1, repeat=repeat - 1, seed=study.seed)
+    content = _checkpoint(store, trial)
     origin, seed = dataset.origin, seed_of(study.seed, fold=fold - 1, repeat=repeat - 1)
     dataset = replace(dataset.prepared(parts.train, seed=seed), part_of=origin)
     return Finished(
@@ -111,8 +98,9 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
         recipe_name=recipe,
         fold=fold - 1,
         repeat=repeat - 1,
+        artefact=artefact_of(content),
         recipe=None if given else Recipe.model_validate(asked["recipe"]),
-        model=_model(store, trial, _architecture(study.cohorts[name], asked), dataset),
+        model=_model(content, trial, _architecture(study.cohorts[name], asked), dataset),
         dataset=dataset,
         split=parts,
         frame=store.frame(),
@@ -147,12 +135,22 @@ def _architecture(cohort: Cohort, asked: dict[str, Any]) -> Architecture:
     return bare
 
 
-def _model(store: Store, trial: str, architecture: Architecture, dataset: Dataset) -> nn.Module:
+def _checkpoint(store: Store, trial: str) -> bytes:
+    """The weights on which a trial was measured."""
     content = store.checkpoint(trial)
     if content is None:
         raise CheckpointError(
             f"the weights of trial {trial} are not in {store.location!r}; run the study again with --force"
         )
+    found = artefact_of(content)
+    if found != store.artefacts().get(trial, found):
+        raise CheckpointError(
+            f"the weights of trial {trial} are not those that were measured; run the study again with --force"
+        )
+    return content
+
+
+def _model(content: bytes, trial: str, architecture: Architecture, dataset: Dataset) -> nn.Module:
     tensors, _ = from_bytes(content, f"checkpoint of trial {trial}")
     model = architecture.build_for(dataset.form, seed=0)
     load_weights(model, tensors, f"checkpoint of trial {trial}")

@@ -1,27 +1,27 @@
 """Keeps the ledgers of a study's data: reserves before a training begins, and notes every trial that has ended."""
 
 import os
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from assay.data.base import Dataset
 from assay.data.splits import Split, split
 from assay.errors import DataError, LedgerError, UserError
+from assay.privacy.composition import UNBOUNDED, Charge
 from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.charges import Offer
-from assay.privacy.ledger.database import Collection
-from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing, patient_hash
+from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
+from assay.privacy.ledger.trainings import Training
 from assay.results import TrialRecord
 from assay.study.charge import forecast_charge, noise_of
+from assay.study.ledgers import VARIABLE, Opening, ledger_folder, location_of, open_ledger
+from assay.study.objections import other_neighbours, unclaimed
 from assay.study.spec import Study
 from assay.study.trial import Trial
+from assay.training.checkpoints import artefact_of
 
-VARIABLE = "ASSAY_LEDGER"
-Opening = Callable[[Path, Collection], Ledger]
-"""Opens the ledger of a data set in a folder, or makes it."""
 _MOST_SPLITS = 64
 """That are remembered at once."""
 
@@ -44,16 +44,22 @@ class Keeper:
         processing: Processing = Processing(),  # noqa: B008
         opening: Opening = Ledger.create,
     ) -> None:
-        self.folder, self._results, self._processing, self._opening = folder, results, processing, opening
+        self.folder, self._results, self._processing, self._opening = folder, location_of(results), processing, opening
         self._ledgers: dict[str, Ledger] = {}
         self._splits: dict[tuple[object, ...], Split] = {}
 
     def ledger(self, dataset: Dataset) -> Ledger:
-        """The ledger of a data set; made if it is not there yet."""
+        """The ledger of a data set; made if the study has never had one."""
         digest = dataset.origin.digest
         if digest not in self._ledgers:
-            self._ledgers[digest] = self._opening(self.folder, collection_of(dataset))
+            self._ledgers[digest] = open_ledger(
+                dataset, results=self._results, folder=self.folder, opening=self._opening
+            )
         return self._ledgers[digest]
+
+    def trainings(self, dataset: Dataset) -> list[Training]:
+        """Every training of this study on these data."""
+        return self.ledger(dataset).trainings(self._results)
 
     def begin(self, trials: Sequence[Trial], datasets: Mapping[str, Dataset]) -> dict[str, UserError]:
         """Before any of these trainings sees a record: hold what they will spend, and note that they begin.
@@ -70,30 +76,40 @@ class Keeper:
             LedgerError: a ledger cannot be written.
         """
         refused: dict[str, UserError] = {}
-        begun: dict[str, list[tuple[Experiment, np.ndarray]]] = {}
+        others: dict[str, list[tuple[Experiment, np.ndarray, Charge]]] = {}
         for trial in trials:
             dataset = datasets[trial.cohort]
             ledger = self.ledger(dataset)
-            if noise_of(trial) == "entropy":
-                try:
-                    charge = forecast_charge(trial, dataset, self._split(trial, dataset).train)
-                    ledger.reserve(Offer(trial=trial.id, label=self._label(trial), charge=charge))
-                except UserError as error:
-                    refused[trial.id] = error
-                    continue
-            noted = (self._experiment(trial, UNFINISHED), self._roles(trial, dataset))
-            begun.setdefault(dataset.origin.digest, []).append(noted)
-        for digest, experiments in begun.items():
-            self._ledgers[digest].record(experiments)
+            try:
+                charge = (
+                    forecast_charge(trial, dataset, self._split(trial, dataset).train) if noise_of(trial) else UNBOUNDED
+                )
+                begun = (self._experiment(trial, UNFINISHED), self._roles(trial, dataset), charge)
+                if noise_of(trial) == "entropy":
+                    ledger.begin([begun])
+                else:
+                    others.setdefault(dataset.origin.digest, []).append(begun)
+            except UserError as error:
+                refused[trial.id] = error
+        for digest, begun_together in others.items():
+            self._ledgers[digest].begin(begun_together)
         return refused
 
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
-        """Note how a trial ended, before it is stored; what was reserved for one that failed is given back."""
-        ledger = self.ledger(dataset)
-        noted = self._experiment(trial, record.error.partition("\n")[0])
-        ledger.record([(noted, self._roles(trial, dataset))])
-        if record.failed and noise_of(trial) == "entropy":
-            ledger.drop([trial.id])
+        """Note how a trial ended, before it is stored; what was reserved for one that failed is given back.
+
+        Unless the same trial runs, or is kept, in another study: then the reservation is that one's too.
+        """
+        objections = []
+        if noise_of(trial) and not record.failed:
+            own = pd.DataFrame(record.rows())
+            objections = [*unclaimed(own), *other_neighbours(own)]
+        self.ledger(dataset).end(
+            self._experiment(trial, record.error.partition("\n")[0]),
+            self._roles(trial, dataset),
+            artefact=artefact_of(record.weights) if record.weights else "",
+            objection="; ".join(objections),
+        )
 
     def _experiment(self, trial: Trial, error: str) -> Experiment:
         return Experiment(
@@ -131,17 +147,6 @@ class Keeper:
         return f"{Path(self._results).name} · {trial.label}"
 
 
-def ledger_folder(results: str, given: str | None) -> Path | None:
-    """Where ledgers are kept: as given, or where ``ASSAY_LEDGER`` says, or ``ledger`` beside the folder of the results.
-
-    None where neither says anything and results go to a URI: SQLite needs a file system.
-    """
-    chosen = given or os.environ.get(VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().resolve()
-    return None if "://" in results else Path(results).expanduser().resolve().parent / "ledger"
-
-
 def keeper_of(
     study: Study,
     *,
@@ -155,44 +160,37 @@ def keeper_of(
 
     Args:
         given: ``--ledger``.
-        warn: told why there is none.
+        warn: told why there is none, or which data it does not count.
 
     Raises:
         LedgerError: there can be none, and a recipe is to be released, or a folder was named.
     """
     folder = ledger_folder(results, given)
-    why = f"results go to {results}, and a ledger needs a folder"
-    if folder is not None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            why = f"{folder} cannot be made ({error})"
-        else:
-            if os.access(folder, os.W_OK):
-                return Keeper(folder, results=results, processing=processing, opening=opening)
-            why = f"{folder} cannot be written"
-    why += f": give --ledger or set {VARIABLE}, the same for everything that uses these data"
+    named = bool(given or os.environ.get(VARIABLE))
     recipes = [recipe for cohort in study.cohorts.values() for recipe in cohort.recipes.values()]
-    asked = given or os.environ.get(VARIABLE)
-    if asked or any(recipe.privacy is not None and recipe.privacy.noise == "entropy" for recipe in recipes):
-        raise LedgerError(why)
-    warn(f"no ledger keeps account of these trials: {why}")
-    return None
+    releasable = any(recipe.privacy is not None and recipe.privacy.noise == "entropy" for recipe in recipes)
+    if why := _why_none(folder, results):
+        why += f": give --ledger or set {VARIABLE}, the same for everything that uses these data"
+        if named or releasable:
+            raise LedgerError(why)
+        warn(f"no ledger keeps account of these trials: {why}")
+        return None
+    assert folder is not None
+    if releasable and not named:
+        warn(
+            f"the ledger of these data lies in {folder}, because their results lie beside it. What is trained on the "
+            f"same patients with results elsewhere has another account, unless it is given --ledger {folder} or "
+            f"{VARIABLE}: one budget holds only what one ledger counts"
+        )
+    return Keeper(folder, results=results, processing=processing, opening=opening)
 
 
-def collection_of(dataset: Dataset) -> Collection:
-    """A data set as its ledger knows it: a sample of it has the same."""
-    origin = dataset.origin
-    patients, most = b"", 1
-    if origin.groups is not None:
-        known, place, counts = np.unique(origin.groups, return_inverse=True, return_counts=True)
-        hashes = [patient_hash(origin.digest, one) for one in known]
-        patients, most = zlib.compress(b"".join(hashes[one] for one in place)), int(counts.max())
-    return Collection(
-        digest=origin.digest,
-        name=dataset.name,
-        records=origin.records,
-        licence=dataset.licence,
-        patients=patients,
-        most_of_a_patient=most,
-    )
+def _why_none(folder: Path | None, results: str) -> str:
+    """Why there can be no ledger; empty if there can, and then there is its folder."""
+    if folder is None:
+        return f"results go to {results}, and a ledger needs a folder"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"{folder} cannot be made ({error})"
+    return "" if os.access(folder, os.W_OK) else f"{folder} cannot be written"

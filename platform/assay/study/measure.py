@@ -2,14 +2,15 @@
 
 import time
 import traceback
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from assay.data.base import Dataset
-from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.base import TELLS_OF, Evaluation, Subject
 from assay.executors import Executor
-from assay.results import Measurement, TrialRecord, judged
+from assay.results import Finding, Measurement, TrialRecord, judged
 from assay.study.training import Trained, device, network_of, prepared, train_again, train_trial
 from assay.study.trial import Trial
 
@@ -57,6 +58,12 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executo
 
 def ask(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
     """All answers; warnings of data set and training stand beside the accuracy that everything else is read against."""
-    found = judged([finding for evaluation in evaluations for finding in evaluation.measure(subject)])
+    found = judged([finding for evaluation in evaluations for finding in _answers(evaluation, subject)])
     warnings = (*subject.dataset.warnings, *(() if subject.log is None else subject.log.notes))
     return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]
+
+
+def _answers(evaluation: Evaluation, subject: Subject) -> list[Finding]:
+    """What an evaluation finds; where it tells of training records it says so, for whoever would release it."""
+    told = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
+    return [replace(one, conditions={**one.conditions, **told}) for one in evaluation.measure(subject)]

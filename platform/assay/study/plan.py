@@ -1,12 +1,14 @@
 """Which trials a study means, and what each private one would spend, without running anything."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from assay.data.base import Dataset
 from assay.data.splits import keeps_official, split
 from assay.errors import DataError, SpecError
+from assay.evaluations.audit import Audit
+from assay.evaluations.base import Evaluation
 from assay.privacy.accounting import calibrate
 from assay.recipes import Recipe
 from assay.study.spec import Cohort, Study
@@ -27,12 +29,12 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
     """Every trial, fold by fold, so that the report can show all recipes of a fold early.
 
     Raises:
-        SpecError: there is nothing to train on.
+        SpecError: there is nothing to train on, or more audits are asked than an audit counts on.
     """
     splitting = study.split
     if not all(keeps_official(dataset, splitting) for dataset in datasets.values()):
         _needs_folds(study)
-    return [
+    trials = [
         Trial(
             cohort=name,
             recipe_name=recipe_name,
@@ -55,6 +57,33 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
         if fold == 0 or not keeps_official(datasets[name], splitting)
         for recipe_name, recipe in cohort.recipes.items()
     ]
+    return _audited_together(trials)
+
+
+def _audited_together(trials: list[Trial]) -> list[Trial]:
+    """Every audit knows how many there are: whoever looks at all of them looks for the highest bound.
+
+    The number is a part of what a trial asks, and so of its id: a bound that must hold beside more others is another.
+    """
+    asked = [
+        evaluation.audits
+        for trial in trials
+        for evaluation in trial.evaluations
+        if isinstance(evaluation, Audit) and not evaluation.why_never(trial.recipe)
+    ]
+    count = len(asked)
+    if few := [audits for audits in asked if audits is not None and audits < count]:
+        raise SpecError(
+            f"audits is {min(few)}, but the study asks for {count} audits, over all cohorts, recipes, folds and "
+            f"repeats, and their bounds are read together: set audits to {count} or more, or leave it out"
+        )
+
+    def told(evaluation: Evaluation) -> Evaluation:
+        if not isinstance(evaluation, Audit):
+            return evaluation
+        return evaluation.model_copy(update={"audits": evaluation.audits or max(1, count)})
+
+    return [replace(trial, evaluations=tuple(map(told, trial.evaluations))) for trial in trials]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,32 +1,27 @@
 """A trial leaves the curator: charged to the ledger of its data first, refused where nothing bounds what it reveals."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
-import assay
-from assay.errors import CheckpointError, LedgerError, SpecError
-from assay.privacy.composition import NEIGHBOURS, UNBOUNDED, rdp_epsilon_of
-from assay.privacy.ledger.charges import Account, Offer
+from assay.errors import CheckpointError, LedgerError
+from assay.evaluations.base import TELLS_OF, Evaluation
+from assay.privacy.composition import UNBOUNDED
+from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.account import Offer
+from assay.privacy.ledger.experiments import Processing
 from assay.recipes import Recipe
+from assay.registry import build
 from assay.study.charge import charge_of
-from assay.study.finished import objections_to
+from assay.study.finished import Finished
+from assay.study.objections import WITHOUT_PRIVACY, objections_to, other_neighbours
 from assay.study.store import Store
-from assay.training.checkpoints import from_bytes, to_bytes
-
-_OF_TRAINING_RECORDS = ("membership", "lira", "epsilon_audited", "local_only_accuracy", "centralised_accuracy")
-"""Beginnings of the names of figures that show training records, or networks trained on them again, uncharged."""
-NOT_COVERED = (
-    "ε covers the training records in the weights and nothing else: not figures measured on test or validation records "
-    "(accuracy, robustness, …), operating points, what is said of the data set, or networks that an evaluation trained "
-    "again to compare with"
-)
+from assay.training.checkpoints import artefact_of, from_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +31,11 @@ class Candidate:
     cohort: str
     data: str
     """Digest of the data that it was trained on."""
+    recipe: Mapping[str, Any]
+    """As it was asked; empty for a checkpoint that Assay did not train."""
     offer: Offer
     objections: tuple[str, ...]
     """Why it may not leave."""
-
-    @property
-    def private(self) -> bool:
-        return self.offer.charge != UNBOUNDED
 
 
 def candidates(store: Store, only: str | None = None) -> list[Candidate]:
@@ -51,11 +44,13 @@ def candidates(store: Store, only: str | None = None) -> list[Candidate]:
     Args:
         only: id of the one.
     """
-    frame, asked, finished = store.frame(), store.asked(), store.finished()
+    frame, asked, finished, measured = store.frame(), store.asked(), store.finished(), store.artefacts()
     labels = (yaml.safe_load(store.read_text("study.yaml")) or {}).get("trials", {})
     rows = {str(trial): own for trial, own in frame.groupby("trial", sort=False)}
     return [
-        _candidate(store, trial, asked[trial], rows[trial], labels.get(trial, trial))
+        _candidate(
+            store, trial, asked[trial], rows[trial], label=labels.get(trial, trial), measured=measured.get(trial, "")
+        )
         for trial in asked
         if trial in finished and only in (None, trial)
     ]
@@ -74,121 +69,109 @@ def refuse(candidates: Sequence[Candidate]) -> None:
         raise LedgerError(f"{len(refused)} of {len(candidates)} trials may not be released: {told}{more}")
 
 
-def refuse_report(store: Store, included: Sequence[Candidate]) -> None:
-    """Let a report pass if every trial in it may be released and no figure in it was read off training records.
+def uncovered(own: pd.DataFrame, asked: Mapping[str, Any]) -> np.ndarray:
+    """Which rows of a trial no ε pays for, (rows,) bool; see ``Evaluation.of_training_records``.
 
     Raises:
-        LedgerError: names what may not leave, and why.
+        LedgerError: an earlier version did not note which these are.
     """
-    if not included:
-        raise SpecError(f"no trial in {store.location!r} has finished, so there is no report to export")
-    failed = store.failures()
-    if failed:
+    told = np.array([TELLS_OF in conditions for conditions in own["conditions"]], dtype=bool)
+    if not told.any() and (names := of_training_records(asked)):
         raise LedgerError(
-            f"{len(failed)} trials failed and are named in the report, with why; run the study to its end"
+            f"an earlier version of Assay measured {', '.join(names)}, and did not note which figures were read off "
+            "training records; run the study again"
         )
-    refuse(included)
-    frame = store.frame()
-    measured = frame[frame["status"] == "measured"]["name"].unique()
-    leaking = sorted(name for name in measured if name.startswith(_OF_TRAINING_RECORDS))
-    if leaking:
-        raise LedgerError(
-            f"the report shows {', '.join(leaking)}, measured on the training records themselves, and no ε pays for "
-            "that; run the study again without these evaluations"
-        )
+    return told
 
 
-def export_model(store: Store, one: Candidate, folder: Path, account: Account) -> list[Path]:
-    """Write weights and claim to a folder. The training's log stays: it holds losses of its records."""
-    content = store.checkpoint(one.offer.trial)
-    if content is None:
-        raise CheckpointError(f"the weights of trial {one.offer.trial} are not in {store.location!r}")
-    tensors, _ = from_bytes(content, f"checkpoint of trial {one.offer.trial}")
-    claim = _claim(store, [one], account)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights, said = folder / "model.safetensors", folder / "claim.json"
-    weights.write_bytes(to_bytes(tensors, {"claim": claim}))
-    said.write_text(json.dumps(claim, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [weights, said]
+def of_training_records(asked: Mapping[str, Any]) -> list[str]:
+    """Names of the evaluations of a trial that look at training records, or train on them again."""
+    evaluations = [build("evaluation", choice) for choice in asked.get("evaluations", ())]
+    return [one.name for one in evaluations if isinstance(one, Evaluation) and one.of_training_records]
 
 
-def export_report(store: Store, included: Sequence[Candidate], folder: Path, account: Account) -> list[Path]:
-    """Copy the report and the claim of all its trials to a folder.
+def for_others(store: Store, finished: Finished) -> Finished:
+    """A private model with what may be said of it to others: its own figures, less those that no ε pays for.
 
     Raises:
-        SpecError: the study has no report.
+        LedgerError: an earlier version did not note which these are.
     """
-    page = store.read_text("report.html")
-    if not page:
-        raise SpecError(f"there is no report.html in {store.location!r}; run the study to its end")
-    folder.mkdir(parents=True, exist_ok=True)
-    report, said = folder / "report.html", folder / "claim.json"
-    report.write_text(page, encoding="utf-8")
-    claim = _claim(store, included, account)
-    said.write_text(json.dumps(claim, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return [report, said]
+    own = finished.own
+    return replace(finished, frame=own[~uncovered(own, store.asked()[finished.trial])])
 
 
-def _candidate(store: Store, trial: str, asked: Mapping[str, Any], own: pd.DataFrame, label: str) -> Candidate:
-    recipe = Recipe.model_validate(asked["recipe"]) if "recipe" in asked else None
-    charge, content = charge_of(store.checkpoint_log(trial)), store.checkpoint(trial)
-    objections = [*objections_to(recipe, own), *_other_neighbours(own)]
-    if recipe is None or recipe.privacy is None:
-        objections.append("it was trained without privacy, so nothing bounds what it reveals of a patient (ε = ∞)")
-        charge = UNBOUNDED
-    elif not charge:
-        objections.append("its weights are gone, or left no account of what they spent; run the study again")
-    label = f"{Path(store.location).name} · {label}"
-    artefact = hashlib.sha256(content or b"").hexdigest()[:20]
-    return Candidate(
-        cohort=asked.get("cohort", ""),
-        data=asked.get("data", ""),
-        offer=Offer(trial=trial, label=label, charge=charge, artefact=artefact),
-        objections=tuple(objections),
+def charge(
+    ledger: Ledger,
+    chosen: Sequence[Candidate],
+    *,
+    how: str,
+    processing: Processing,
+    budget: tuple[float | None, float | None, str] = (None, None, ""),
+    looked_at: Sequence[Candidate] = (),
+    plan: Sequence[Candidate] | None = None,
+) -> None:
+    """Charge what leaves, and what it was chosen by, once.
+
+    Args:
+        budget: ε and δ that all releases together may spend, and why it changes; see ``Charges.release``.
+        plan: what was declared as a whole; of it, whatever may be released.
+
+    Raises:
+        LedgerError: something may not be released, or the budget does not hold it.
+    """
+    refuse([*chosen, *looked_at])
+    epsilon, delta, reason = budget
+    ledger.release(
+        [one.offer for one in chosen],
+        how=how,
+        looked_at=[one.offer for one in looked_at],
+        processing=processing,
+        epsilon=epsilon,
+        delta=delta,
+        reason=reason,
+        plan=None if plan is None else [one.offer for one in plan if not one.objections],
     )
 
 
-def _other_neighbours(own: pd.DataFrame) -> Iterator[str]:
-    """What is claimed of another neighbouring relation cannot be added up with the rest."""
-    claimed = own[(own["name"] == "epsilon") & (own["status"] == "measured")]
-    for about in claimed["conditions"]:
-        if about.get("neighbours") != NEIGHBOURS or about.get("unit") != "record":
-            yield (
-                f"its ε is of neighbours by {about.get('neighbours')!r}, of unit {about.get('unit')!r}; what adds up "
-                f"here is of {NEIGHBOURS!r}, of unit 'record'"
-            )
+def refuse_other_weights(trial: str, *, chosen: str, found: str) -> None:
+    """Let pass the weights that were chosen, and charged if they leave, and no others of the same trial.
+
+    Raises:
+        CheckpointError: they are others.
+    """
+    if found != chosen:
+        raise CheckpointError(
+            f"the weights of trial {trial} are {found or 'gone'}, not {chosen} as when they were chosen: it was "
+            "trained again since; export or serve it anew, and the new ones are charged if they leave"
+        )
 
 
-def _claim(store: Store, included: Sequence[Candidate], account: Account) -> dict[str, Any]:
-    """What is promised of everything that is exported together, and what is not; JSON-able."""
-    asked = store.asked()
-    return {
-        "assay": assay.__version__,
-        "trials": [
-            {
-                "trial": one.offer.trial,
-                "label": one.offer.label,
-                "weights": one.offer.artefact,
-                "epsilon": rdp_epsilon_of([one.offer.charge], delta=account.delta),
-                "delta": account.delta,
-                "accountant": "RDP",
-                "mechanisms": {
-                    name: [asdict(mechanism) for mechanism in own] for name, own in one.offer.charge.items()
-                },
-                "recipe": asked[one.offer.trial]["recipe"],
-            }
-            for one in included
-        ],
-        "released_together": {
-            "epsilon": account.released,
-            "delta": account.delta,
-            "accountant": account.accountant,
-            "budget": None if account.budget is None else account.budget.epsilon,
-            "releases": sum(bool(held.released) for held in account.charges),
-        },
-        "neighbours": NEIGHBOURS,
-        "unit": "record",
-        "sampling": "Poisson",
-        "rng": "Philox 4x64 from entropy that is not stored; not a cryptographic generator",
-        "not_covered": NOT_COVERED,
-    }
+def _candidate(
+    store: Store, trial: str, asked: Mapping[str, Any], own: pd.DataFrame, *, label: str, measured: str
+) -> Candidate:
+    """One trial, as it would be released now.
+
+    Args:
+        measured: hash of the weights behind its figures, empty where it is not known.
+    """
+    recipe = Recipe.model_validate(asked["recipe"]) if "recipe" in asked else None
+    content = store.checkpoint(trial) or b""
+    artefact = artefact_of(content)
+    # From the same bytes as the hash: the file may change between two readings.
+    charge = charge_of(from_bytes(content, f"checkpoint of trial {trial}")[1]) if content else {}
+    objections = [*objections_to(recipe, own), *other_neighbours(own)]
+    if recipe is None or recipe.privacy is None:
+        objections.append(WITHOUT_PRIVACY)
+        charge = UNBOUNDED
+    elif not charge:
+        objections.append("its weights are gone, or left no account of what they spent; run the study again")
+    elif measured not in ("", artefact):
+        objections.append("its weights are not those that were measured; run the study again with --force")
+    label = f"{Path(store.location).name} · {label}"
+    return Candidate(
+        cohort=asked.get("cohort", ""),
+        data=asked.get("data", ""),
+        recipe=asked.get("recipe", {}),
+        offer=Offer(trial=trial, label=label, charge=charge, artefact=artefact),
+        objections=tuple(objections),
+    )

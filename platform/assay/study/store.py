@@ -15,6 +15,7 @@ from pyarrow import fs
 
 from assay.errors import UserError
 from assay.results import TrialRecord
+from assay.training.checkpoints import artefact_of
 
 SCHEMA = pa.schema(
     [
@@ -77,6 +78,10 @@ class Store:
         """What each stored trial asked, by id: its recipe, model, split and evaluations as plain values."""
         return {trial: about["asked"] for trial, about in self._abouts() if "asked" in about}
 
+    def artefacts(self) -> dict[str, str]:
+        """Hash of the checkpoint on which each stored trial was measured, by id, where it is known."""
+        return {trial: about["artefact"] for trial, about in self._abouts() if about.get("artefact")}
+
     def write(self, record: TrialRecord) -> None:
         """Store a trial: its checkpoint first, then, in one step, everything measured on it."""
         if record.weights:
@@ -85,7 +90,8 @@ class Store:
             {**row, "conditions": json.dumps(row["conditions"]), "warnings": list(row["warnings"])}
             for row in record.rows()
         ]
-        about = {"error": record.error, "seconds": record.seconds, **record.provenance}
+        weights = artefact_of(record.weights) if record.weights else ""
+        about = {"error": record.error, "seconds": record.seconds, "artefact": weights, **record.provenance}
         table = pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)

@@ -1,5 +1,6 @@
 """Weights and training state as safetensors: nothing here, or anywhere in Assay, unpickles a file."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,11 @@ def from_bytes(content: bytes, source: str) -> tuple[dict[str, Tensor], dict[str
         raise CheckpointError(f"weights {source!r} are not safetensors: {hint}") from None
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return tensors, json.loads(header.get("__metadata__", {}).get(_STATE, "{}"))
+
+
+def artefact_of(content: bytes) -> str:
+    """Hash that names a checkpoint. It covers the log beside the weights: two trainings of a trial are two."""
+    return hashlib.sha256(content).hexdigest()[:20]
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -174,7 +174,7 @@ class Trainer:
         """Train for some more epochs, by default to the end; ``after_epoch`` may report or store.
 
         Raises:
-            TrainingError: the loss is no longer finite.
+            TrainingError: a weight is no longer finite or, of plain training, the loss.
         """
         until = self.total_steps if epochs is None else min(self.total_steps, self.step + epochs * self.steps_per_epoch)
         with torch.random.fork_rng():
@@ -205,7 +205,9 @@ class Trainer:
             if (loss := self._take_step(batch, pieces, fed)) is not None
         ]
         mean = float(torch.stack(seen).mean()) if seen else float("nan")
-        if (seen and not np.isfinite(mean)) or not all(bool(p.isfinite().all()) for p in self._parameters):
+        # No noise covers the loss, so a private training does not end by it: the end would tell of a record.
+        lost = bool(seen) and not np.isfinite(mean) and self.mechanism is None
+        if lost or not all(bool(p.isfinite().all()) for p in self._parameters):
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
 

@@ -111,6 +111,18 @@ def test_words_say_what_is_good_and_what_is_not_shown(tell: Callable[..., list[I
     assert "not shown: only" in accuracy
 
 
+def test_the_area_of_lira_is_that_of_one_mode(study: MakeStudy, frame: Frame, trial: Trial) -> None:
+    areas = tuple(
+        Measurement(name="lira_auc", value=value, n=20, conditions={"mode": mode, "attack": f"LiRA {mode}"})
+        for mode, value in (("offline", 0.5), ("online", 0.7))
+    )
+    asked = study(FOUR)
+    rows = frame(asked, [trial(r, fold, measurements=(*figures(r, fold), *areas)) for r in FOUR for fold in range(2)])
+    (found,) = interactions(scorecard(asked, "made", rows), asked, rows)
+    summary = found.table.cells["a", "lira area"].summary
+    assert summary is not None and summary.mean == 0.7
+
+
 def test_one_run_is_shown_and_not_tested(tell: Callable[..., list[Interaction]]) -> None:
     (found,) = tell(folds=1)
     assert found.tests == {}

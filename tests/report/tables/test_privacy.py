@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from assay.report.scorecard import scorecard
-from assay.report.tables.privacy import Costs, costs
+from assay.report.tables.privacy import Costs, costs, uncorrected
 from assay.results import Measurement, TrialRecord
 from assay.study.spec import Study, build_study
 
@@ -95,3 +95,32 @@ def test_a_single_budget_is_no_curve_and_without_plain_training_nothing_is_compa
 ) -> None:
     assert told(recipes={"standard": {}, "eps_1": {"privacy": {"epsilon": 1}}}) is None
     assert told(recipes={name: BUDGETS[name] for name in ("eps_1", "eps_8")}) is None
+
+
+@pytest.mark.parametrize(
+    ("counted", "said"),
+    [({"small": 3, "large": 3}, False), ({"small": 2, "large": 3}, True), ({"small": 3, "large": 2}, False)],
+)
+def test_audits_that_count_on_fewer_than_were_measured_do_not_hold_together(
+    data: Path, frame: Frame, trial: Trial, counted: dict[str, int], said: bool
+) -> None:
+    made = {"dataset": {"name": "arrays", "path": str(data), "low": 0, "high": 1}, "recipes": BUDGETS}
+    asked = build_study({"name": "made", "cohorts": {"small": made, "large": made}}, "made.yaml")
+    records = [
+        trial(
+            recipe,
+            0,
+            trial=f"{cohort}-{recipe}".encode().hex(),
+            provenance={"asked": {"cohort": cohort, "official": False}},
+            measurements=(
+                Measurement(name="epsilon_audited", value=0.5, conditions={"audits": counted[cohort]})
+                if recipe != "standard"
+                else Measurement(name="epsilon_audited", status="not_applicable", warnings=("not private",)),
+            ),
+        )
+        for cohort, recipe in (("small", "eps_1"), ("small", "eps_8"), ("large", "eps_1"), ("large", "standard"))
+    ]
+    rows = frame(asked, records)
+    found = uncorrected(scorecard(asked, "small", rows), rows)
+    assert ("3 audits were measured" in found, "corrected for 2" in found) == (said, said)
+    assert bool(found) == said

@@ -4,9 +4,77 @@ Experiments stay with the curator and are recorded. Releasing, which is serving 
 report, is charged, composes with all that was released before, and is refused beyond the budget.
 """
 
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from assay.privacy.composition import Charge
+from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.charges import Charges
-from assay.privacy.ledger.experiments import Experiments
+from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Experiments
+from assay.privacy.ledger.trainings import Trainings
 
 
-class Ledger(Charges, Experiments):
-    """One SQLite file a data set, safe with concurrent writers; see ``Charges`` and ``Experiments``."""
+class Ledger(Charges, Experiments, Trainings):
+    """One SQLite file a data set, safe with concurrent writers; see ``Charges``, ``Experiments`` and ``Trainings``.
+
+    Every method may be called twice with the same effect: on a cluster a question whose answer was lost is asked again.
+    """
+
+    def begin(self, beginning: Sequence[tuple[Experiment, np.ndarray, Charge]]) -> None:
+        """Note trainings, and hold what they will spend, before they see a record: all of them or none.
+
+        Only what may ever be released holds a part of the budget: training with ``noise: entropy``.
+
+        Args:
+            beginning: each with (records,) uint8, what becomes of each record, a position in ``ROLES``; and with what
+                it is going to spend.
+
+        Raises:
+            LedgerError: the budget does not hold them, with what is spent, asked and allowed; or one costs nothing.
+        """
+        with self._writing() as db:
+            for experiment, roles, charge in beginning:
+                self._record(db, experiment, roles)
+                if roles.any():
+                    self._begin_training(db, experiment, charge)
+                if experiment.noise == "entropy":
+                    self._reserve(db, Offer(trial=experiment.trial, label=experiment.label, charge=charge))
+
+    def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
+        """Note how a training ended; of one that failed, give back what is reserved, unless another run needs it.
+
+        Args:
+            artefact: hash of its weights; empty if it left none.
+            objection: why its charge does not bound what it reveals; empty if nothing speaks against it.
+        """
+        with self._writing() as db:
+            self._record(db, experiment, roles)
+            self._end_training(db, experiment, artefact, objection)
+            if experiment.error:
+                self._give_back(db, [experiment.trial])
+
+    def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
+        """Note that models and results were deleted, and give back what is reserved for them.
+
+        Charges stay: what was spent is never given back.
+        """
+        with self._writing() as db:
+            gone = [one for one in experiments if self._erase(db, one)]
+            if gone:
+                self._note_erasure(db, asked, f"{len(gone)} trials")
+                self._give_back(db, [one.trial for one in gone])
+
+    def _give_back(self, db: sqlite3.Connection, trials: Iterable[str]) -> None:
+        """Drop the reservations of trials that nobody runs or keeps any more.
+
+        Studies that share recipe and data share a trial and its reservation. One that was cut short elsewhere and never
+        resumed keeps it too: nobody can tell whether it still runs.
+        """
+        for trial in trials:
+            needed = db.execute(
+                "SELECT 1 FROM experiments WHERE trial = ? AND erased = '' AND error IN ('', ?)", (trial, UNFINISHED)
+            )
+            if needed.fetchone() is None:
+                self._drop(db, trial)

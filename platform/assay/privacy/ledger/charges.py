@@ -1,87 +1,29 @@
 """What was released from a data set, what is reserved for trials that still run, and the budget that holds both."""
 
 import hashlib
-import json
 import math
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import replace
 
 from assay.errors import LedgerError
-from assay.privacy.accounting import Mechanism, unsafe_delta
-from assay.privacy.composition import Charge, filter_epsilon, filter_order, pld_epsilon_of, rdp_epsilon_of
+from assay.privacy.accounting import unsafe_delta
+from assay.privacy.composition import (
+    as_charge,
+    as_text,
+    filter_epsilon,
+    filter_order,
+    pld_epsilon_of,
+    rdp_epsilon_of,
+    spends,
+)
+from assay.privacy.ledger.account import Account, Budget, Held, Offer, State
 from assay.privacy.ledger.database import Database, now
 from assay.privacy.ledger.experiments import Processing, processing_id
 
 DELTA = 1e-5
 """Of a ledger, unless its budget says otherwise."""
 _SLACK = 1e-9
-State = Literal["reserved", "released", "dropped"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """A trained model that is to leave, or of ``reserve`` a training that is to begin."""
-
-    trial: str
-    label: str
-    charge: Charge
-    artefact: str = ""
-    """Hash of the weights; a training that has not begun has none. Two trainings of one trial are two releases."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Held:
-    """One charge as it stands."""
-
-    trial: str
-    artefact: str
-    label: str
-    charge: Charge
-    state: State
-    plan: str
-    """Name of the plan to which it belongs; empty for a release that was chosen after others."""
-    released: str
-    """When; empty if it was not."""
-    processing: int | None
-    """Number of the purpose for which it was released."""
-    departures: tuple[str, ...] = ()
-    """Where to, and when."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What may be spent in all."""
-
-    epsilon: float
-    delta: float
-    reason: str
-    at: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Account:
-    """How a budget stands."""
-
-    budget: Budget | None
-    accountant: str
-    """That holds the budget: an RDP filter at its order, or PLD of a declared plan."""
-    released: float
-    """ε of everything released, by that accountant."""
-    held: float
-    """ε of everything released or reserved."""
-    rdp: float
-    """ε of everything released, as if its set had been fixed beforehand, by RDP."""
-    pld: float
-    """The same by PLD."""
-    delta: float
-    charges: tuple[Held, ...]
-
-    @property
-    def left(self) -> float:
-        """The most that one more release may spend by itself; NaN without a budget."""
-        return math.nan if self.budget is None else max(0.0, self.budget.epsilon - self.held)
 
 
 class Charges(Database):
@@ -109,32 +51,13 @@ class Charges(Database):
         with self._writing() as db:
             self._set_budget(db, epsilon, delta, reason)
 
-    def reserve(self, offer: Offer) -> None:
-        """Hold a part of the budget for a training, before it sees a record. The same trial again holds nothing more.
+    def drop(self, trials: Iterable[str]) -> list[str]:
+        """Give back what is reserved for trials of which nothing has left; the labels of those that hold nothing now.
 
-        Raises:
-            LedgerError: the budget does not hold it, with what is spent, asked and allowed.
+        Releases stay.
         """
         with self._writing() as db:
-            known = db.execute("SELECT state FROM charges WHERE trial = ?", (offer.trial,)).fetchall()
-            if any(row["state"] != "dropped" for row in known):
-                return
-            db.execute("DELETE FROM charges WHERE trial = ?", (offer.trial,))
-            self._insert(db, offer, "reserved", plan="")
-            self._admit(db, [offer])
-
-    def drop(self, trials: Iterable[str]) -> list[str]:
-        """Give back what is reserved for trials of which nothing has left; their labels. Releases stay."""
-        with self._writing() as db:
-            dropped = []
-            for trial in trials:
-                row = db.execute(
-                    "SELECT label FROM charges WHERE trial = ? AND state = 'reserved'", (trial,)
-                ).fetchone()
-                if row is not None:
-                    db.execute("UPDATE charges SET state = 'dropped' WHERE trial = ? AND state = 'reserved'", (trial,))
-                    dropped.append(str(row["label"]))
-            return dropped
+            return [label for trial in trials for label in self._drop(db, trial)]
 
     def release(
         self,
@@ -159,7 +82,7 @@ class Charges(Database):
             unguarded: without a budget, record the release instead of refusing it.
 
         Raises:
-            LedgerError: there is no budget, or it does not hold them; or they are not in the plan.
+            LedgerError: there is no budget, or it does not hold them; they are not in the plan, or cost nothing.
         """
         with self._writing() as db:
             if epsilon is not None:
@@ -171,7 +94,9 @@ class Charges(Database):
                 )
             if plan is not None:
                 self._declare(db, plan, offers)
-            fresh = [offer for offer in (*offers, *looked_at) if not self._is_released(db, offer)]
+            asked = {(offer.trial, offer.artefact): offer for offer in (*offers, *looked_at)}
+            assert all(artefact for _, artefact in asked), "what leaves is named by the hash of its weights"
+            fresh = [offer for offer in asked.values() if not self._is_released(db, offer)]
             number = processing_id(db, processing) if fresh else None
             for offer in fresh:
                 known = db.execute(
@@ -207,6 +132,25 @@ class Charges(Database):
         """Every budget that was ever set, the last one in force."""
         with self._reading() as db:
             return [Budget(**dict(row)) for row in db.execute("SELECT * FROM budgets ORDER BY rowid")]
+
+    def _reserve(self, db: sqlite3.Connection, offer: Offer) -> None:
+        """Hold a part of the budget for a training, before it sees a record. A resumed one holds nothing more.
+
+        A trial that was released and is trained anew is another release, and holds its part too.
+        """
+        own = (offer.trial,)
+        found = db.execute("SELECT state FROM charges WHERE trial = ? AND artefact = ''", own).fetchone()
+        if found is not None and found["state"] == "reserved":
+            return
+        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND state = 'dropped'", own)
+        self._insert(db, replace(offer, artefact=""), "reserved", plan="")
+        self._admit(db, [offer])
+
+    def _drop(self, db: sqlite3.Connection, trial: str) -> list[str]:
+        """Labels of what is dropped of a trial, now or before."""
+        db.execute("UPDATE charges SET state = 'dropped' WHERE trial = ? AND state = 'reserved'", (trial,))
+        found = db.execute("SELECT label FROM charges WHERE trial = ? AND state = 'dropped'", (trial,))
+        return [str(row["label"]) for row in found]
 
     def _set_budget(self, db: sqlite3.Connection, epsilon: float, delta: float | None, reason: str) -> None:
         before = self._budget(db)
@@ -253,7 +197,7 @@ class Charges(Database):
             f"the ledger of {self.name} refuses: the budget is ε = {budget.epsilon:g} at δ = {budget.delta:g}, "
             f"{_spent_text(before, spent)}, and "
             + (
-                f"{_labels(own)} asks ε = {_epsilon(own, order=order, delta=budget.delta, planned=planned):.4g}, "
+                f"{_labels(own)} asks ε = {_epsilon(own, order=order, delta=budget.delta, planned=planned):.4g} alone, "
                 if own
                 else ""
             )
@@ -283,11 +227,15 @@ class Charges(Database):
     def _insert(
         self, db: sqlite3.Connection, offer: Offer, state: State, *, plan: str, processing: int | None = None
     ) -> None:
-        spent = {name: [asdict(mechanism) for mechanism in own] for name, own in offer.charge.items()}
+        if not spends(offer.charge):
+            raise LedgerError(
+                f"{offer.label}: no mechanism that spends anything is known of it, and nothing private costs nothing; "
+                "train it again, so that its account is noted"
+            )
         released = now() if state == "released" else ""
         db.execute(
             "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (offer.trial, offer.artefact, offer.label, json.dumps(spent), state, plan, now(), released, processing),
+            (offer.trial, offer.artefact, offer.label, as_text(offer.charge), state, plan, now(), released, processing),
         )
 
     def _is_released(self, db: sqlite3.Connection, offer: Offer) -> bool:
@@ -323,10 +271,7 @@ class Charges(Database):
                 trial=row["trial"],
                 artefact=row["artefact"],
                 label=row["label"],
-                charge={
-                    name: tuple(Mechanism(**settings) for settings in own)
-                    for name, own in json.loads(row["mechanisms"]).items()
-                },
+                charge=as_charge(row["mechanisms"]),
                 state=row["state"],
                 plan=row["plan"],
                 released=row["released"],

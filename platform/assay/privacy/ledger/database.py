@@ -1,8 +1,10 @@
 """The file of one ledger: SQLite in WAL mode, whole transactions, one writer at a time and others who wait."""
 
 import re
+import socket
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,10 @@ from assay.privacy.composition import NEIGHBOURS
 
 PATIENCE = 120.0
 """Seconds that a writer waits for another: composing a long plan takes some."""
+_FIND_AGAIN = (
+    "Name its folder with --ledger or ASSAY_LEDGER (ledger=FOLDER where a model is served), run on that machine, or, "
+    "while no job uses it, move its file here"
+)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value NOT NULL);
 CREATE TABLE IF NOT EXISTS budgets (at TEXT NOT NULL, epsilon REAL NOT NULL, delta REAL NOT NULL, reason TEXT NOT NULL);
@@ -34,6 +40,9 @@ CREATE TABLE IF NOT EXISTS departures (
     trial TEXT NOT NULL, artefact TEXT NOT NULL, how TEXT NOT NULL, at TEXT NOT NULL,
     PRIMARY KEY (trial, artefact, how));
 CREATE TABLE IF NOT EXISTS erasures (at TEXT NOT NULL, asked TEXT NOT NULL, erased TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS trainings (
+    trial TEXT NOT NULL, results TEXT NOT NULL, number INTEGER NOT NULL, artefact TEXT NOT NULL,
+    mechanisms TEXT NOT NULL, objection TEXT NOT NULL, ended TEXT NOT NULL, PRIMARY KEY (trial, results, number));
 """
 
 
@@ -57,6 +66,16 @@ class Collection:
         return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', self.name).strip('-.') or 'data'}-{self.digest[:8]}.sqlite"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """By which whoever used a ledger finds it again, and takes no other for it."""
+
+    id: str
+    """Of the ledger, wherever its file is moved."""
+    place: str
+    """Where its file was: path and machine."""
+
+
 class Database:
     """One file, opened for each transaction: it survives forks and kills, and a reader never waits for a writer.
 
@@ -75,25 +94,41 @@ class Database:
             self._about = {str(row["key"]): row["value"] for row in rows.execute("SELECT key, value FROM about")}
 
     @classmethod
-    def create(cls, folder: Path, collection: Collection) -> Self:
+    def create(cls, folder: Path, collection: Collection, known: Mark | None = None) -> Self:
         """The ledger of a data set in a folder, made if it is not there yet.
 
+        Args:
+            known: of the ledger that was used before: then it must be that one, and none is made.
+
         Raises:
-            LedgerError: the folder cannot be written, or holds the ledger of other data under this name.
+            LedgerError: the folder cannot be written, or holds the ledger of other data under this name; or the ledger
+                that was used before is not there.
         """
-        path = folder / collection.file
-        if not path.is_file():
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise LedgerError(
-                    f"the ledger cannot be kept in {str(folder)!r}: {error}; name another folder"
-                ) from None
+        # By content: the same records under another name have the same account.
+        path = min(folder.glob(f"*-{collection.digest[:8]}.sqlite"), default=folder / collection.file)
+        if known is not None and not path.is_file():
+            raise LedgerError(
+                f"the ledger of {collection.name} was {known.place}, and there is none in {_on_machine(folder)}; a new "
+                f"one would forget what was spent. {_FIND_AGAIN}"
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"the ledger cannot be kept in {str(folder)!r}: {error}; name another folder") from None
         _make(path, collection)
         made = cls(path)
         if made.about("digest") != collection.digest:
             raise LedgerError(f"ledger {str(path)!r} belongs to other data, {made.about('digest')}; move it away")
+        if known is not None and made.about("id") != known.id:
+            raise LedgerError(
+                f"the ledger of {collection.name} was {known.place}, and {_on_machine(path)} is another one, which "
+                f"knows nothing of what was spent there. {_FIND_AGAIN}"
+            )
         return made
+
+    def mark(self) -> Mark:
+        """By which it is found again."""
+        return Mark(id=self.about("id"), place=_on_machine(self.path))
 
     def about(self, key: str) -> str:
         return str(self._about[key])
@@ -127,6 +162,10 @@ class Database:
             connection.execute("COMMIT")
 
 
+def _on_machine(path: Path) -> str:
+    return f"{path} on {socket.gethostname()}"
+
+
 def now() -> str:
     """The moment, as the ledger writes it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -134,6 +173,8 @@ def now() -> str:
 
 def _make(path: Path, collection: Collection) -> None:
     about = {
+        # Entropy of the machine, not a seed: no two ledgers may share it.
+        "id": uuid.uuid4().hex,
         "digest": collection.digest,
         "name": collection.name,
         "records": collection.records,
@@ -144,7 +185,8 @@ def _make(path: Path, collection: Collection) -> None:
         "made": now(),
     }
     with _connected(path) as connection:
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'erasures'").fetchone():
+        # Of one that an earlier version made, what is missing is added.
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'trainings'").fetchone():
             return
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):

@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal
@@ -39,6 +39,21 @@ class Processing:
         if not valid:
             raise LedgerError(f"--until {self.until!r} is no day; write it as 2031-12-31")
 
+    def refuse_past(self, today: str) -> None:
+        """Let pass a last day that is not over yet: beyond it everything would expire as soon as it is noted.
+
+        Args:
+            today: YYYY-MM-DD.
+
+        Raises:
+            LedgerError: it is over.
+        """
+        if "" < self.until < today:
+            raise LedgerError(
+                f"--until {self.until} is over, and today is {today}: all of it would expire at once; name a day that "
+                "is still to come"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -72,33 +87,6 @@ class Trace:
 
 class Experiments(Database):
     """The part of a ledger that remembers. Nothing here is charged."""
-
-    def record(self, ended: Sequence[tuple[Experiment, np.ndarray]]) -> None:
-        """Note trials that begin or have ended, however they ended; the same trial again replaces what was noted.
-
-        Args:
-            ended: each with (records,) uint8, what becomes of each record: a position in ``ROLES``.
-        """
-        with self._writing() as db:
-            for experiment, roles in ended:
-                content = np.ascontiguousarray(roles, np.uint8).tobytes()
-                parts = hashlib.sha256(content).hexdigest()[:16]
-                # All recipes of a fold share their parts.
-                if db.execute("SELECT 1 FROM parts WHERE id = ?", (parts,)).fetchone() is None:
-                    db.execute("INSERT INTO parts VALUES (?, ?)", (parts, zlib.compress(content, 9)))
-                db.execute(
-                    "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')",
-                    (
-                        experiment.trial,
-                        experiment.results,
-                        experiment.label,
-                        experiment.noise,
-                        now(),
-                        experiment.error,
-                        parts,
-                        processing_id(db, experiment.processing),
-                    ),
-                )
 
     def experiments(self) -> list[Experiment]:
         """Every trial that touched the data."""
@@ -177,20 +165,39 @@ class Experiments(Database):
                 if used[row["parts"]] < len(ROLES)
             ]
 
-    def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
-        """Note that models and results were deleted. Charges stay: what was spent is never given back."""
-        gone = list(experiments)
-        with self._writing() as db:
-            for one in gone:
-                db.execute(
-                    "UPDATE experiments SET erased = ? WHERE trial = ? AND results = ?", (now(), one.trial, one.results)
-                )
-            db.execute("INSERT INTO erasures VALUES (?, ?, ?)", (now(), asked, f"{len(gone)} trials"))
-
     def erasures(self) -> list[tuple[str, str, str]]:
         """When, what was asked for, and what was deleted."""
         with self._reading() as db:
             return [tuple(row) for row in db.execute("SELECT * FROM erasures")]
+
+    def _record(self, db: sqlite3.Connection, experiment: Experiment, roles: np.ndarray) -> None:
+        """Note a trial that begins or has ended, however it ended; the same trial again replaces what was noted."""
+        content = np.ascontiguousarray(roles, np.uint8).tobytes()
+        parts = hashlib.sha256(content).hexdigest()[:16]
+        # All recipes of a fold share their parts.
+        if db.execute("SELECT 1 FROM parts WHERE id = ?", (parts,)).fetchone() is None:
+            db.execute("INSERT INTO parts VALUES (?, ?)", (parts, zlib.compress(content, 9)))
+        db.execute(
+            "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')",
+            (
+                experiment.trial,
+                experiment.results,
+                experiment.label,
+                experiment.noise,
+                now(),
+                experiment.error,
+                parts,
+                processing_id(db, experiment.processing),
+            ),
+        )
+
+    def _erase(self, db: sqlite3.Connection, one: Experiment) -> bool:
+        """Note that a trial was deleted; False if that is noted already."""
+        query = "UPDATE experiments SET erased = ? WHERE trial = ? AND results = ? AND erased = ''"
+        return bool(db.execute(query, (now(), one.trial, one.results)).rowcount)
+
+    def _note_erasure(self, db: sqlite3.Connection, asked: str, erased: str) -> None:
+        db.execute("INSERT INTO erasures VALUES (?, ?, ?)", (now(), asked, erased))
 
 
 def patient_hash(digest: str, patient: object) -> bytes:

@@ -45,24 +45,26 @@ def privacy(card: Scorecard, study: Study, frame: pd.DataFrame, best: Mapping[st
     """Accuracy against ε; what is not private stands at the right edge, at ∞.
 
     Recipes that differ by their budget alone are joined by a line, on the band of their intervals. Below stand, where
-    they were measured, what LiRA recognises and what an audit could prove, each on the same scale of ε.
+    they were measured, what LiRA recognises in each of its modes, and what an audit could prove, each on the same scale
+    of ε.
 
     Args:
         best: the most accurate training without privacy on these data, by its name, with any model: a line.
     """
-    leaks = measured(frame, "lira_tpr")
-    audits = measured(frame, "epsilon_audited")
-    below = ["membership"] * bool(len(leaks)) + ["audit"] * bool(len(audits))
-    figure = _panels(1 + len(below))
+    leaks, audits = measured(frame, "lira_tpr"), measured(frame, "epsilon_audited")
+    modes = sorted(settings(leaks, "mode"), reverse=True)
+    panels = 1 + len(modes) + bool(len(audits))
+    figure = _panels(panels)
     scale = _Scale(spent={r: s.mean for r in card.recipes if (s := card.cells[r, "epsilon"].summary) is not None})
     _add_curves(figure, card, study, scale)
     _add_accuracies(figure, card, scale)
     for name, summary in (best or {}).items():
         said = f"{escaped(name)}: {summary.mean:.1%}"
         figure.add_hline(y=summary.mean, line={"color": QUIET, "dash": "dot"}, annotation_text=said, row=1, col=1)
-    for row, kind in enumerate(below, start=2):
-        add = _add_membership if kind == "membership" else _add_audits
-        add(figure, card, leaks if kind == "membership" else audits, scale, row)
+    for row, mode in enumerate(modes, start=2):
+        _add_membership(figure, card, measured(leaks, "lira_tpr", mode=mode), scale, row)
+    if len(audits):
+        _add_audits(figure, card, audits, scale, panels)
     ticks = [10.0**k for k in range(-1, int(math.log10(scale.edge)))]
     figure.update_xaxes(
         type="log",
@@ -70,7 +72,7 @@ def privacy(card: Scorecard, study: Study, frame: pd.DataFrame, best: Mapping[st
         ticktext=[*(f"{t:g}" for t in ticks), "∞"],
         range=[math.log10(min([*scale.spent.values(), 1.0])) - 0.4, math.log10(scale.edge) + 0.3],
     )
-    figure.update_xaxes(title=_CLAIMED, row=1 + len(below), col=1)
+    figure.update_xaxes(title=_CLAIMED, row=panels, col=1)
     figure.update_yaxes(title="accuracy", tickformat=".0%", row=1, col=1)
     return figure
 
@@ -92,7 +94,8 @@ def budgets(recipes: Mapping[str, Recipe]) -> Iterator[tuple[str, ...]]:
 
 
 def _panels(count: int) -> go.Figure:
-    figure = make_subplots(rows=count, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=[2, 1, 1][:count])
+    heights = [2, *[1] * (count - 1)]
+    figure = make_subplots(rows=count, cols=1, shared_xaxes=True, vertical_spacing=0.06, row_heights=heights)
     figure.update_layout(template=TEMPLATE, height=400 + 190 * (count - 1))
     return figure
 
@@ -111,7 +114,7 @@ def _add_accuracies(figure: go.Figure, card: Scorecard, scale: _Scale) -> None:
 
 
 def _add_membership(figure: go.Figure, card: Scorecard, rows: pd.DataFrame, scale: _Scale, row: int) -> None:
-    """What LiRA recognises at the lowest rate of false accusations that was measured."""
+    """What one mode of LiRA recognises at the lowest rate of false accusations that was measured."""
     rate = min(settings(rows, "false_positive_rate"))
     rows = measured(rows, "lira_tpr", false_positive_rate=rate)
     for recipe in card.recipes:
@@ -120,8 +123,9 @@ def _add_membership(figure: go.Figure, card: Scorecard, rows: pd.DataFrame, scal
             told = card.design.summarise(runs_of(own).runs)
             _add_point(figure, card, recipe, scale, told, row=row, hover="%{y:.1%} of the training records recognised")
     figure.add_hline(y=rate, line={"color": QUIET, "dash": "dot"}, annotation_text="by chance", row=row, col=1)
+    (mode,) = settings(rows, "mode")
     figure.update_yaxes(
-        title=f"LiRA: TPR at {100 * rate:g} % FPR", tickformat=".0%", rangemode="tozero", row=row, col=1
+        title=f"LiRA {mode}: TPR at {100 * rate:g} % FPR", tickformat=".0%", rangemode="tozero", row=row, col=1
     )
 
 

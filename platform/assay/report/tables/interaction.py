@@ -11,7 +11,7 @@ from assay import statistics
 from assay.recipes import Recipe
 from assay.report.cells import Table, tabulate
 from assay.report.evidence import Evidence
-from assay.report.rows import Found, measured, shared
+from assay.report.rows import Found, measured, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.report.words import shown
 from assay.statistics import Comparison
@@ -106,11 +106,13 @@ def _columns(card: Scorecard, frame: pd.DataFrame) -> tuple[Evidence, ...]:
     """
     kept = [c for c in card.evidence if c.key in ("accuracy", "robust", "membership", "lira", "insertion")]
     areas = {"membership": "Membership AUC", "lira": "LiRA AUC"}
+    modes = sorted(settings(measured(frame, "lira_auc"), "mode"), reverse=True)  # online first, as in the scorecard
     leaks = [
         Evidence(
             key=f"{name} area",
             title=title,
             name=f"{name}_auc",
+            where={"mode": modes[0]} if name == "lira" else {},
             better="lower",
             unit="number",
             meaning="How well the attack tells training records from others; 0.5 is a coin.",

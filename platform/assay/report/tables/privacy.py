@@ -1,4 +1,5 @@
-"""What each budget costs in accuracy, against the best training without privacy, whatever its model."""
+"""What each budget costs in accuracy, against the best training without privacy, whatever its model; and what audits
+left uncorrected."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ import pandas as pd
 
 from assay import statistics
 from assay.report.figures.privacy import budgets
-from assay.report.rows import Found, measured, of_cohort, of_recipe, runs_of, shared
+from assay.report.rows import Found, measured, of_cohort, of_recipe, runs_of, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.statistics import Comparison, Summary
 from assay.study.spec import Cohort, Study
@@ -70,6 +71,24 @@ def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
             for name in recipes
             if (accuracy := card.cells[name, "accuracy"].summary) is not None
         ],
+    )
+
+
+def uncorrected(card: Scorecard, frame: pd.DataFrame) -> str:
+    """Why the audits of a cohort do not hold together with all others: there are more than they were corrected for.
+
+    Empty where they do, or where there are none.
+
+    Args:
+        frame: rows of all cohorts.
+    """
+    rows = measured(frame, "epsilon_audited")
+    least = min(settings(of_cohort(rows, card.cohort), "audits"), default=len(rows))
+    if least >= len(rows):
+        return ""
+    return (
+        f"{len(rows)} audits were measured, and a bound here is corrected for {least}: each may hold by itself, but "
+        f"the highest of them is not as sure as it says; audit again with audits: {len(rows)}"
     )
 
 

@@ -1,0 +1,160 @@
+"""What a ledger holds, on a terminal."""
+
+from typing import TYPE_CHECKING
+
+from jobs.console import console, table
+
+if TYPE_CHECKING:
+    from assay.privacy.ledger import Ledger
+    from assay.privacy.ledger.account import Account, Held
+    from assay.privacy.ledger.experiments import Trace
+
+
+def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> None:
+    """One ledger in words and tables.
+
+    Args:
+        beside: the ledgers that lie in its folder.
+        today: YYYY-MM-DD.
+    """
+    console.print(
+        f"{ledger.name}: {ledger.records} records, {ledger.path}", style="bold", highlight=False, soft_wrap=True
+    )
+    account = ledger.account()
+    print_account(account)
+    if account.charges:
+        console.print(
+            table(
+                ("charge", "", "ε alone", "since", "where to"),
+                [_charge_row(one, account.delta) for one in account.charges],
+            )
+        )
+    trials = ledger.experiments()
+    for place in sorted({one.results for one in trials}):
+        console.print(f"counts what was trained with results in {place}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"what is trained on the same patients elsewhere counts only with --ledger {ledger.path.parent} or ASSAY_LEDGER",
+        style="yellow",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    ended = [one for one in trials if not one.error]
+    console.print(
+        f"{len(trials)} experiments: {sum(bool(one.noise) for one in trials)} private, {len(ended)} finished, "
+        f"{len(trials) - len(ended)} failed or cut short, {sum(bool(one.erased) for one in trials)} erased",
+        highlight=False,
+    )
+    rows = [
+        (
+            _plain(one.purpose or "not stated"),
+            _plain(one.legal_basis or "not stated"),
+            one.until or "not stated",
+            str(trials_of),
+            str(releases),
+        )
+        for one, trials_of, releases in ledger.processings()
+    ]
+    if rows:
+        console.print(table(("processed for", "legal basis", "keep until", "experiments", "releases"), rows))
+    if gone := ledger.expired(today):
+        console.print(
+            f"{len(gone)} experiments have expired; delete them with `jobs.ledger erase --expired`", style="red"
+        )
+    if ledger.about("most_of_a_patient") != "1":
+        console.print(
+            f"ε protects one record; the patient with {ledger.about('most_of_a_patient')} records is protected that "
+            "many times less at best",
+            style="yellow",
+        )
+    same = [one.path.name for one in beside if one.name == ledger.name and one.path != ledger.path]
+    if same:
+        console.print(
+            f"{', '.join(same)}: other versions of data of this name, whose releases do not count here; if patients are "
+            "the same, leave that much of the budget",
+            style="yellow",
+            highlight=False,
+        )
+
+
+def print_account(account: "Account") -> None:
+    """What was spent, by each accountant, and what is left."""
+    released = sum(bool(one.released) for one in account.charges)
+    reserved = sum(one.state == "reserved" for one in account.charges)
+    rows = [
+        (f"{released} released, by {account.accountant}", f"{account.released:.4g}"),
+        (f"and {reserved} reserved", f"{account.held:.4g}"),
+        ("released, if all had been fixed beforehand: RDP", f"{account.rdp:.4g}"),
+        ("the same: PLD", f"{account.pld:.4g}"),
+    ]
+    if account.budget is not None:
+        rows += [("budget", f"{account.budget.epsilon:.4g}"), ("budget less what is held", f"{account.left:.4g}")]
+    console.print(table(("spent", f"ε at δ = {account.delta:g}"), rows))
+    if account.budget is None:
+        console.print(
+            "no budget is set: nothing private may be released, and reservations hold nothing", style="yellow"
+        )
+
+
+def _charge_row(one: "Held", delta: float) -> tuple[str, ...]:
+    from assay.privacy.composition import rdp_epsilon_of
+
+    plan = f", plan {one.plan}" if one.plan else ""
+    return (
+        _plain(one.label),
+        f"{one.state}{plan}",
+        f"{rdp_epsilon_of([one.charge], delta=delta):.4g}",
+        one.released,
+        _plain("\n".join(one.departures)),
+    )
+
+
+def print_traces(ledger: "Ledger", traces: list["Trace"], asked: str, *, deleted: bool) -> None:
+    """Where records went, and what is to be done about it.
+
+    Args:
+        asked: which records, in words.
+        deleted: whether models and results have been.
+    """
+    console.print(f"{asked} of {ledger.name} went into {len(traces)} experiments", highlight=False)
+    rows = [
+        (
+            _plain(one.experiment.label),
+            one.experiment.trial,
+            one.role,
+            _plain(one.experiment.results),
+            _what_to_do(one, deleted=deleted),
+        )
+        for one in traces
+    ]
+    console.print(table(("experiment", "trial", "the record was", "kept in", "what to do"), rows))
+    released = sum(bool(one.departures) for one in traces)
+    if released:
+        console.print(
+            f"{released} were released: no weights can be made to forget, and nothing that left can be called back from "
+            "here; withdraw what is served, and tell whoever received the rest",
+            style="red",
+        )
+    console.print(
+        "Then take the record out of the data and run the studies again. The data without it have a new ledger, which "
+        "knows nothing of what was spent here: leave that much of their budget. Copies elsewhere, in Weights & Biases or "
+        "back-ups, are not reached from here.",
+        style="dim",
+    )
+
+
+def _what_to_do(trace: "Trace", *, deleted: bool) -> str:
+    if trace.departures:
+        return _plain("recall: " + "; ".join(trace.departures)) + (
+            "; model and results here are deleted" if deleted else ""
+        )
+    if deleted or trace.experiment.erased:
+        return "deleted"
+    return "delete model and results (--delete)"
+
+
+def _plain(text: str) -> str:
+    """Text in which rich sees no markup."""
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,77 @@
+"""What a ledger says of its charges: plain data, without the file."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from assay.privacy.composition import Charge
+
+State = Literal["reserved", "released", "dropped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """A trained model that is to leave, or a training that is to begin."""
+
+    trial: str
+    label: str
+    charge: Charge
+    artefact: str = ""
+    """Hash of the weights; a training that has not begun has none. Two trainings of one trial are two releases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """One charge as it stands."""
+
+    trial: str
+    artefact: str
+    label: str
+    charge: Charge
+    state: State
+    plan: str
+    """Name of the plan to which it belongs; empty for a release that was chosen after others."""
+    released: str
+    """When; empty if it was not."""
+    processing: int | None
+    """Number of the purpose for which it was released."""
+    departures: tuple[str, ...] = ()
+    """Where to, and when."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What may be spent in all."""
+
+    epsilon: float
+    delta: float
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """How a budget stands."""
+
+    budget: Budget | None
+    accountant: str
+    """That holds the budget: an RDP filter at its order, or PLD of a declared plan."""
+    released: float
+    """ε of everything released, by that accountant."""
+    held: float
+    """ε of everything released or reserved, by that accountant."""
+    rdp: float
+    """ε of everything released, as if its set had been fixed beforehand, by RDP."""
+    pld: float
+    """The same by PLD."""
+    delta: float
+    charges: tuple[Held, ...]
+
+    @property
+    def left(self) -> float:
+        """By how much ``held`` may still rise, the budget less what is held; NaN without a budget.
+
+        Not what one more release may spend by itself: ε does not add up. At the order of a filter a release adds its
+        Rényi divergence, which lies below the ε that it has alone.
+        """
+        return math.nan if self.budget is None else max(0.0, self.budget.epsilon - self.held)

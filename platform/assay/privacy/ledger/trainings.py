@@ -1,0 +1,64 @@
+"""How often each trial of a study was trained, and what that spent: whoever chose one could look at them all."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from assay.privacy.composition import Charge, as_charge, as_text
+from assay.privacy.ledger.database import Database, now
+from assay.privacy.ledger.experiments import Experiment, Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training of a trial, whatever became of it: finished, failed, superseded, trained anew or erased."""
+
+    trial: str
+    label: str
+    noise: Noise
+    artefact: str
+    """Hash of its weights; of one that left none, its number and where it was."""
+    charge: Charge
+    """What it spends by its recipe; unbounded without privacy."""
+    objection: str
+    """Why its charge does not bound what it reveals, as its evaluation found; empty if nothing was found."""
+
+
+class Trainings(Database):
+    """The part of a ledger that counts how often a trial met the records, released or not. Nothing here is charged."""
+
+    def trainings(self, results: str) -> list[Training]:
+        """Every training of a study on these data, over all its cohorts and plans, in the order of their beginning.
+
+        Args:
+            results: where the study keeps its trials.
+        """
+        query = """SELECT trainings.*, label, noise FROM trainings JOIN experiments USING (trial, results)
+        WHERE results = ? ORDER BY trainings.rowid"""
+        with self._reading() as db:
+            return [
+                Training(
+                    trial=row["trial"],
+                    label=row["label"],
+                    noise=row["noise"],
+                    artefact=row["artefact"],
+                    charge=as_charge(row["mechanisms"]),
+                    objection=row["objection"],
+                )
+                for row in db.execute(query, (results,))
+            ]
+
+    def _begin_training(self, db: sqlite3.Connection, experiment: Experiment, charge: Charge) -> None:
+        """Note one more training, unless the last one of this trial was cut short: then this resumes it."""
+        key = (experiment.trial, experiment.results)
+        ended = [row["ended"] for row in db.execute("SELECT ended FROM trainings WHERE trial = ? AND results = ?", key)]
+        if all(ended):
+            number = len(ended) + 1
+            unnamed = f"training {number} in {experiment.results}"
+            db.execute("INSERT INTO trainings VALUES (?, ?, ?, ?, ?, '', '')", (*key, number, unnamed, as_text(charge)))
+
+    def _end_training(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
+        db.execute(
+            """UPDATE trainings SET ended = ?, objection = ?, artefact = coalesce(nullif(?, ''), artefact)
+            WHERE trial = ? AND results = ? AND ended = ''""",
+            (now(), objection, artefact, experiment.trial, experiment.results),
+        )

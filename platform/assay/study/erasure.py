@@ -1,0 +1,28 @@
+"""Deletes what was learnt from records: model and results of a trial; what was spent stays charged."""
+
+from collections.abc import Iterable
+
+from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.experiments import Experiment
+from assay.study.store import Store
+
+
+def erase_trials(ledger: Ledger, experiments: Iterable[Experiment], *, asked: str) -> None:
+    """Delete models and results; the ledger says which are gone, even if another job holds the rest.
+
+    Args:
+        asked: why, in words that stay on record.
+
+    Raises:
+        UserError: another job is writing the results.
+    """
+    gone: list[Experiment] = []
+    try:
+        for one in experiments:
+            store = Store(one.results)
+            with store.locked():
+                store.delete(one.trial)
+            gone.append(one)
+    finally:
+        if gone:
+            ledger.erased(gone, asked=asked)

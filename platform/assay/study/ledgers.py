@@ -1,0 +1,74 @@
+"""Where the ledgers of a study's data lie, and how a study finds again the ones that it has used."""
+
+import json
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from assay.data.base import Dataset
+from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.database import Collection, Mark
+from assay.privacy.ledger.experiments import patient_hash
+from assay.study.store import Store
+
+VARIABLE = "ASSAY_LEDGER"
+Opening = Callable[[Path, Collection, Mark | None], Ledger]
+"""Opens the ledger of a data set in a folder, or makes it, unless another one is known to have been used."""
+
+
+def ledger_folder(results: str, given: str | None) -> Path | None:
+    """Where ledgers are kept: as given, or where ``ASSAY_LEDGER`` says, or ``ledger`` beside the folder of the results.
+
+    None where neither says anything and results go to a URI: SQLite needs a file system.
+    """
+    chosen = given or os.environ.get(VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().resolve()
+    return None if "://" in results else Path(results).expanduser().resolve().parent / "ledger"
+
+
+def open_ledger(dataset: Dataset, *, results: str, folder: Path, opening: Opening = Ledger.create) -> Ledger:
+    """The ledger of a data set that a study uses; made if the study has never had one.
+
+    Its mark is kept beside the results, which every machine sees. So another folder, or on a cluster another machine,
+    never begins a second account that has forgotten what was spent.
+
+    Raises:
+        LedgerError: the ledger that the study has used is not there, with where it was; or it cannot be written.
+    """
+    store, collection = Store(results), collection_of(dataset)
+    noted = f"ledgers/{collection.digest[:16]}.json"
+    text = store.read_text(noted)
+    known = Mark(**json.loads(text)) if text else None
+    ledger = opening(folder, collection, known)
+    mark = ledger.mark()
+    if mark != known:
+        store.write_text(noted, json.dumps(asdict(mark)) + "\n")
+    return ledger
+
+
+def collection_of(dataset: Dataset) -> Collection:
+    """A data set as its ledger knows it: a sample of it has the same."""
+    origin = dataset.origin
+    patients, most = b"", 1
+    if origin.groups is not None:
+        known, place, counts = np.unique(origin.groups, return_inverse=True, return_counts=True)
+        hashes = [patient_hash(origin.digest, one) for one in known]
+        patients, most = zlib.compress(b"".join(hashes[one] for one in place)), int(counts.max())
+    return Collection(
+        digest=origin.digest,
+        name=dataset.name,
+        records=origin.records,
+        licence=dataset.licence,
+        patients=patients,
+        most_of_a_patient=most,
+    )
+
+
+def location_of(results: str) -> str:
+    """A folder or URI of results as ledgers note it."""
+    return results if "://" in results else str(Path(results).expanduser().resolve())
