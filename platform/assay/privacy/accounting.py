@@ -9,8 +9,9 @@ The mechanism is the Poisson-subsampled Gaussian; neighbours differ by adding or
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from scipy.optimize import brentq
 
@@ -92,30 +93,47 @@ def unsafe_delta(delta: float, records: int) -> str:
 
 
 def rdp_epsilon(mechanism: Mechanism) -> float:
-    """ε by Rényi differential privacy, the least over ``ORDERS``, as Opacus' accountant finds it.
+    """ε by Rényi differential privacy, the least over ``ORDERS``, as Opacus' accountant finds it."""
+
+    def at(place: int) -> float:
+        order = ORDERS[place]
+        spent_at = mechanism.steps * rdp_of_step(mechanism.sample_rate, mechanism.noise_multiplier, order)
+        return spent_at + conversion(order, mechanism.delta)
+
+    # At an order that tells little the bound may be negative, and ε is not.
+    return max(0.0, at(lowest(at)))
+
+
+def lowest(height: Callable[[int], float], first: int = 0) -> int:
+    """The place in ``ORDERS`` at which a valley is lowest, from the first that may be taken.
 
     ε falls with the order up to the best one and rises from there, so a dozen orders of some four hundred are asked:
     those at small sample rates and much noise take long. Every order is an upper bound, however ε behaves.
     """
-    from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
+    low, high = first, len(ORDERS) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if height(middle) <= height(middle + 1) else (middle + 1, high)
+    return low
 
-    @cache
-    def at(place: int) -> float:
-        order = ORDERS[place : place + 1]
-        rdp = compute_rdp(
-            q=mechanism.sample_rate, noise_multiplier=mechanism.noise_multiplier, steps=mechanism.steps, orders=order
-        )
-        return float(get_privacy_spent(orders=order, rdp=rdp, delta=mechanism.delta)[0])
 
-    low, high = 0, len(ORDERS) - 1
+@lru_cache(maxsize=1 << 16)
+def rdp_of_step(sample_rate: float, noise_multiplier: float, order: float) -> float:
+    """Rényi divergence of one step, by Opacus."""
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    return float(compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=[order])[0])
+
+
+@lru_cache(maxsize=1 << 12)
+def conversion(order: float, delta: float) -> float:
+    """What makes a Rényi divergence an ε when it is added (Balle et al. 2020, arXiv:1905.09982, Theorem 21)."""
+    from opacus.accountants.analysis.rdp import get_privacy_spent
+
     with warnings.catch_warnings():
         # Opacus advises more orders wherever the first or the last is best: of one alone, it is both.
         warnings.simplefilter("ignore", UserWarning)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if at(middle) <= at(middle + 1) else (middle + 1, high)
-        # At an order that tells little the bound may be negative, and ε is not.
-        return max(0.0, at(low))
+        return float(get_privacy_spent(orders=[order], rdp=[0.0], delta=delta)[0])
 
 
 def prv_epsilon(mechanism: Mechanism) -> float:

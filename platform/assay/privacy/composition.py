@@ -10,14 +10,13 @@ records, so of them the worst one counts, and every record is charged whether a 
 
 import json
 import math
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import product
 
-from assay.privacy.accounting import ORDERS, Mechanism
+from assay.privacy.accounting import ORDERS, Mechanism, conversion, lowest, rdp_of_step
 
 NEIGHBOURS = "add or remove one record"
 """The neighbouring relation of every mechanism here: only what shares it can be added up."""
@@ -47,7 +46,7 @@ def as_charge(text: str) -> Charge:
 def filter_epsilon(charges: Iterable[Charge], *, order: float, delta: float) -> float:
     """ε of everything together at one order; a bound under adaptive choice if the order was fixed in advance."""
     total = _divergence(tuple(charges), order)
-    return max(0.0, total + _conversion(order, delta)) if total else 0.0
+    return max(0.0, total + conversion(order, delta)) if total else 0.0
 
 
 def filter_order(charges: Sequence[Charge], *, epsilon: float, delta: float) -> float | None:
@@ -58,12 +57,12 @@ def filter_order(charges: Sequence[Charge], *, epsilon: float, delta: float) -> 
 
     def share(place: int) -> float:
         """Part of the budget that the charges take at an order."""
-        return _divergence(charges, ORDERS[place]) / (epsilon - _conversion(ORDERS[place], delta))
+        return _divergence(charges, ORDERS[place]) / (epsilon - conversion(ORDERS[place], delta))
 
-    first = next((place for place, order in enumerate(ORDERS) if epsilon > _conversion(order, delta)), None)
+    first = next((place for place, order in enumerate(ORDERS) if epsilon > conversion(order, delta)), None)
     if first is None:
         return None
-    candidates = {_lowest(share, first), _lowest(lambda place: _at(charges, place, delta))}
+    candidates = {lowest(share, first), lowest(lambda place: _at(charges, place, delta))}
     best = min((place for place in candidates if place >= first), key=share, default=first)
     return ORDERS[best] if share(best) <= 1 + 1e-9 else None
 
@@ -72,7 +71,7 @@ def rdp_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
     """ε of a set that was fixed beforehand, by RDP at the best order."""
     if not any(own for charge in charges for own in charge.values()):
         return 0.0
-    return max(0.0, _at(charges, _lowest(lambda place: _at(charges, place, delta)), delta))
+    return max(0.0, _at(charges, lowest(lambda place: _at(charges, place, delta)), delta))
 
 
 def pld_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
@@ -139,35 +138,8 @@ def _divergence(charges: Sequence[Charge], order: float) -> float:
 
 
 def _spent_at(mechanisms: tuple[Mechanism, ...], order: float) -> float:
-    return sum(m.steps * _of_step(m.sample_rate, m.noise_multiplier, order) for m in mechanisms if m.steps)
+    return sum(m.steps * rdp_of_step(m.sample_rate, m.noise_multiplier, order) for m in mechanisms if m.steps)
 
 
 def _at(charges: Sequence[Charge], place: int, delta: float) -> float:
-    return _divergence(charges, ORDERS[place]) + _conversion(ORDERS[place], delta)
-
-
-@lru_cache(maxsize=1 << 16)
-def _of_step(sample_rate: float, noise_multiplier: float, order: float) -> float:
-    """Rényi divergence of one step, by Opacus."""
-    from opacus.accountants.analysis.rdp import compute_rdp
-
-    return float(compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=[order])[0])
-
-
-def _conversion(order: float, delta: float) -> float:
-    """What makes a Rényi divergence an ε when it is added (Balle et al. 2020, arXiv:1905.09982, Theorem 21)."""
-    from opacus.accountants.analysis.rdp import get_privacy_spent
-
-    with warnings.catch_warnings():
-        # Opacus advises more orders wherever the first or the last is best: of one alone, it is both.
-        warnings.simplefilter("ignore", UserWarning)
-        return float(get_privacy_spent(orders=[order], rdp=[0.0], delta=delta)[0])
-
-
-def _lowest(height: Callable[[int], float], first: int = 0) -> int:
-    """The place at which a valley is lowest. Every place is a bound, however heights go."""
-    low, high = first, len(ORDERS) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if height(middle) <= height(middle + 1) else (middle + 1, high)
-    return low
+    return _divergence(charges, ORDERS[place]) + conversion(ORDERS[place], delta)
