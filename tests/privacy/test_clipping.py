@@ -208,6 +208,32 @@ def test_a_record_that_overflows_inside_the_network_adds_nothing(name: str, clip
         assert apart(gradients.clipped_sum(losses(model, x, y), 0.5), expected) < 1e-5
 
 
+@pytest.mark.parametrize("name", [*NETWORKS, *SLOW])
+def test_records_whose_gradients_overflow_add_nothing_whatever_the_layer(name: str) -> None:
+    model, x, y = made(name, 6, dtype=torch.float64)
+    plain, gradients = copy.deepcopy(model), PerRecordGradients(model)
+    for lost in ([1, 4], list(range(6))):
+        scale = torch.ones(6).double()
+        scale[lost] = math.inf
+        total = gradients.clipped_sum(scale * losses(model, x, y), 0.5)
+        kept = scale.isfinite()
+        if kept.any():
+            assert apart(total, loop(plain, x[kept], y[kept], 0.5)) <= 1e-10
+        else:
+            assert all(torch.equal(g, torch.zeros_like(g)) for g in total)
+
+
+def test_a_record_with_several_rows_that_overflow_adds_nothing() -> None:
+    model, x, y = made("conv2d in groups", 12, dtype=torch.float64)
+    alone = PerRecordGradients(model)
+    rows = [0, 2, 3, 4, 6, 7, 8, 10, 11]
+    expected = alone.clipped_sum(losses(model, x[rows], y[rows]).unflatten(0, (3, 3)).mean(0), 0.2)
+    alone.remove()
+    x[5] = math.inf  # the second row of record 1 of 4
+    total = PerRecordGradients(model).clipped_sum(losses(model, x, y).unflatten(0, (3, 4)).mean(0), 0.2)
+    assert apart(total, expected) <= 1e-10
+
+
 class Passing(nn.Module):
     """Answers with tanh, and lets every gradient through as it is."""
 

@@ -35,11 +35,12 @@ class Share(Protocol):
         """(n,) the squared length of each."""
         ...
 
-    def weighted(self, factors: Tensor) -> Tensor:
+    def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         """Their sum, each times its factor, in the shape of the parameter.
 
         Args:
             factors: (n,).
+            kept: (n,) bool, some of them: only these are summed. A factor of 0 would not do for what is not finite.
         """
         ...
 
@@ -58,8 +59,9 @@ class Stored:
     def squared_norms(self) -> Tensor:
         return _squared_lengths(self.gradients)
 
-    def weighted(self, factors: Tensor) -> Tensor:
-        return (factors @ self.gradients.reshape(len(factors), -1)).view(self.gradients.shape[1:])
+    def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
+        factors, gradients = _only(kept, factors, self.gradients)
+        return (factors @ gradients.reshape(len(factors), -1)).view(gradients.shape[1:])
 
     def each(self) -> Tensor:
         return self.gradients
@@ -70,11 +72,11 @@ class Formed:
     """Lengths alone; the sum is formed once, when the factors are known."""
 
     squared_norms: Tensor
-    form: Callable[[Tensor], Tensor]
+    form: Callable[[Tensor, Tensor | None], Tensor]
     instantiate: Callable[[], Tensor]
 
-    def weighted(self, factors: Tensor) -> Tensor:
-        return self.form(factors)
+    def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
+        return self.form(factors, kept)
 
     def each(self) -> Tensor:
         return self.instantiate()
@@ -84,8 +86,9 @@ def linear_weight(given: Tensor, back: Tensor, n: int) -> Share:
     """Of ``given @ weight.T``: given (k · n, ..., inputs), back (k · n, ..., outputs)."""
     a, g = _positions(given, n), _positions(back, n)
 
-    def form(factors: Tensor) -> Tensor:
-        return (g * factors[:, None, None]).flatten(0, 1).T @ a.flatten(0, 1)
+    def form(factors: Tensor, kept: Tensor | None) -> Tensor:
+        of, back, given = _only(kept, factors, g, a)
+        return (back * of[:, None, None]).flatten(0, 1).T @ given.flatten(0, 1)
 
     def each() -> Tensor:
         return torch.bmm(g.transpose(1, 2), a)
@@ -135,13 +138,15 @@ class _Convolution:
     def positions(self) -> int:
         return self._by_group.shape[3]
 
-    def form(self, factors: Tensor) -> Tensor:
-        scaled = self._back * factors.repeat(len(self._back) // self._n).view(-1, *[1] * (self._back.dim() - 1))
+    def form(self, factors: Tensor, kept: Tensor | None) -> Tensor:
+        k = len(self._back) // self._n
+        of, back, given = _only(None if kept is None else kept.repeat(k), factors.repeat(k), self._back, self._given)
+        scaled = back * of.view(-1, *[1] * (back.dim() - 1))
         layer, weight = self._layer, self._layer.weight.to(scaled.dtype)
         ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
         _, found, _ = torch.ops.aten.convolution_backward(
             scaled,
-            self._given,
+            given,
             weight,
             None,
             layer.stride,
@@ -199,8 +204,9 @@ def embedding_weight(layer: nn.Embedding, given: Tensor, back: Tensor, n: int) -
     record, word = which // layer.num_embeddings, which % layer.num_embeddings
     lengths = g.new_zeros(n).index_add_(0, record, _squared_lengths(merged))
 
-    def form(factors: Tensor) -> Tensor:
-        return g.new_zeros(layer.weight.shape).index_add_(0, word, merged * factors[record, None])
+    def form(factors: Tensor, kept: Tensor | None) -> Tensor:
+        of, found, rows = _only(None if kept is None else kept[record], factors[record], merged, word)
+        return g.new_zeros(layer.weight.shape).index_add_(0, rows, found * of[:, None])
 
     def each() -> Tensor:
         return g.new_zeros(n, *layer.weight.shape).index_put_((record, word), merged)
@@ -237,10 +243,10 @@ class Rows:
     def squared_norms(self) -> Tensor:
         return torch.stack([share.squared_norms for _, share in self.shares]).sum(0)
 
-    def weighted(self, factors: Tensor) -> Tensor:
+    def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         whole = factors.new_zeros(self.shape)
         for rows, share in self.shares:
-            whole[rows] = share.weighted(factors)
+            whole[rows] = share.weighted(factors, kept)
         return whole
 
     def each(self) -> Tensor:
@@ -309,6 +315,11 @@ def _positions(rows: Tensor, n: int) -> Tensor:
     if len(rows) == n:
         return rows.reshape(n, -1, rows.shape[-1])
     return rows.unflatten(0, (-1, n)).transpose(0, 1).reshape(n, -1, rows.shape[-1])
+
+
+def _only(kept: Tensor | None, *rows: Tensor) -> tuple[Tensor, ...]:
+    """Those rows of each that are kept; all of them without a copy if nothing is left out."""
+    return rows if kept is None else tuple(one[kept] for one in rows)
 
 
 def summed(rows: Tensor, n: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from assay.errors import IncompatibleRecipeError
 from assay.privacy import inspection
 from assay.privacy.attention import attend
-from assay.privacy.bookkeeping import Share, Stored, added, wide
+from assay.privacy.bookkeeping import Share, added, wide
 from assay.privacy.fallback import fallback, forget
 from assay.privacy.layers import Shares, rule_of
 from assay.privacy.recurrent import unroll
@@ -256,7 +256,7 @@ class PerRecordGradients:
             return [torch.zeros_like(p) for p in self._names]
         norms = [torch.stack([self._found[p].squared_norms for p in group]).sum(0).sqrt() for group in groups]
         finite = torch.stack(norms).isfinite().all(0)
-        every = bool(finite.all())
+        kept = None if bool(finite.all()) else finite
         sums: dict[Tensor, Tensor] = {}
         for group, lengths in zip(groups, norms, strict=True):
             if self._clipping == "automatic":
@@ -265,21 +265,13 @@ class PerRecordGradients:
                 factors = (limit / lengths.clamp_min(1e-12)).clamp_max(1.0)
             for parameter in group:
                 share = self._found.pop(parameter)
-                total = share.weighted(factors) if every else _without_the_others(share, finite, factors)
-                sums[parameter] = total.to(parameter.dtype)
+                if bool(finite.any()):
+                    sums[parameter] = share.weighted(factors, kept).to(parameter.dtype)
         return [sums[p] if p in sums else torch.zeros_like(p) for p in self._names]
 
     @property
     def _listening(self) -> bool:
         return self.hooks_enabled and torch.is_grad_enabled()
-
-
-def _without_the_others(share: Share, kept: Tensor, factors: Tensor) -> Tensor:
-    """The sum of the records that are kept alone: no factor makes nothing of the others, 0 times ∞ being NaN.
-
-    It takes the gradients of all records, and so is slow; it is rare.
-    """
-    return Stored(share.each()[kept]).weighted(factors[kept])
 
 
 class _Product:
