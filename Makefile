@@ -29,7 +29,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 evidence: $(STAMP)
 	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets) and the benchmarks: about four hours on 2 cores"

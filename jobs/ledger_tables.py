@@ -29,6 +29,12 @@ def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> Non
                 [_charge_row(one, account.delta) for one in account.charges],
             )
         )
+    _print_experiments(ledger)
+    _print_purposes(ledger)
+    _print_warnings(ledger, beside, today)
+
+
+def _print_experiments(ledger: "Ledger") -> None:
     trials = ledger.experiments()
     for place in sorted({one.results for one in trials}):
         console.print(f"counts what was trained with results in {place}", markup=False, highlight=False, soft_wrap=True)
@@ -45,18 +51,25 @@ def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> Non
         f"{len(trials) - len(ended)} failed or cut short, {sum(bool(one.erased) for one in trials)} erased",
         highlight=False,
     )
+
+
+def _print_purposes(ledger: "Ledger") -> None:
+    """Why records are processed; a purpose may be long, and stands last."""
     rows = [
         (
-            _plain(one.purpose or "not stated"),
-            _plain(one.legal_basis or "not stated"),
             one.until or "not stated",
             str(trials_of),
             str(releases),
+            _plain(one.legal_basis or "not stated"),
+            _plain(one.purpose or "not stated"),
         )
         for one, trials_of, releases in ledger.processings()
     ]
     if rows:
-        console.print(table(("processed for", "legal basis", "keep until", "experiments", "releases"), rows))
+        console.print(table(("keep until", "experiments", "releases", "legal basis", "processed for"), rows))
+
+
+def _print_warnings(ledger: "Ledger", beside: list["Ledger"], today: str) -> None:
     if gone := ledger.expired(today):
         console.print(
             f"{len(gone)} experiments have expired; delete them with `jobs.ledger erase --expired`", style="red"

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -36,13 +37,17 @@ STARTS_RAY = ("jobs", "cluster", "serve", "k8s")
 """Folders whose tests start clusters of their own: one after the other, since each has deadlines to keep."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Spread files over processes, where there are several: fixtures of a file are made once."""
-    here = Path(__file__).parent
-    for item in items:
-        place = item.path.relative_to(here)
-        item.add_marker(pytest.mark.xdist_group("ray" if place.parts[0] in STARTS_RAY else place.as_posix()))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "ray" if Path(file).parts[1] in STARTS_RAY else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

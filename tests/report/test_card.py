@@ -1,5 +1,7 @@
 """A card says which artefact it speaks of, and shows its figures beside those of its recipe."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from torch import nn
@@ -52,3 +54,11 @@ def test_the_figures_of_a_model_stand_beside_its_recipes(of_seed: Card, card_of_
     assert recipe is not None
     assert (accuracy.recipe_mean, accuracy.recipe_low) == (recipe.mean, recipe.low)
     assert "Abstains (risk ≤ 5 %)" in [figure.title for figure in of_seed.evidence]
+
+
+def test_a_model_that_stands_alone_passes_no_figure_off_as_its_recipes(official: Study, seeds: Store) -> None:
+    served = finished(official, seeds, trial="private-seed-2", fold=0, repeat=2)
+    alone = card_of(replace(served, frame=served.own), "served")
+    assert all(figure.recipe_mean is None for figure in alone.evidence)
+    assert "its recipe" not in alone.to_html()
+    assert "its recipe" in card_of(served, "served").to_html()

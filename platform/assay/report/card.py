@@ -26,7 +26,7 @@ class Figure:
     n: int
     """Records behind the value."""
     recipe_mean: float | None
-    """Over all folds and repeats, or seeds, of the recipe."""
+    """Over all folds and repeats, or seeds, of the recipe; None where this model stands alone."""
     recipe_low: float | None
     recipe_high: float | None
     why: str
@@ -109,14 +109,14 @@ def _privacy(finished: Finished) -> str:
 
 
 def _evidence(finished: Finished, card: Scorecard) -> list[Figure]:
-    found = []
+    found, alone = [], finished.frame["trial"].nunique() == 1
     for column in card.evidence:
         rows = select(finished.own, column.name, **column.where)
         if not len(rows):
             continue
         row = rows.iloc[0]
         measured = row["status"] == "measured"
-        summary = card.cells[finished.recipe_name, column.key].summary
+        summary = None if alone else card.cells[finished.recipe_name, column.key].summary
         found.append(
             Figure(
                 title=column.title,
