@@ -116,7 +116,7 @@ def test_a_release_charges_once_and_is_shown_with_its_purpose(root: Path) -> Non
     assert said(*release) == first
     assert ledger_at(root).account().released <= 2.0
     shown = said("show", root / "clean")
-    for words in ("clean · made · private · fold 1 released", "triage consent", "budget 2", "patients: 60 records"):
+    for words in ("clean · made · private · fold 1 released", "consent triage", "budget 2", "patients: 60 records"):
         assert words in shown
     assert "8 experiments: 6 private, 8 finished" in shown
     for place in ("clean", "mixed"):
