@@ -106,7 +106,7 @@ def test_what_lira_recognises_and_what_an_audit_proves_stand_below_on_the_same_s
         "eps_8": (8.0, 0.15),
         "eps_1": (0.5, 0.15),
     }
-    assert leaking.layout.yaxis2.title.text == "LiRA online: TPR at 10 % FPR"
+    assert leaking.layout.yaxis2.title.text == "LiRA online<br>TPR at 10 % FPR"
     assert {t.name: (t.x[0], t.y[0]) for t in rows["y3"]} == {name: (e, e / 2) for name, e in SPENT.items()}
     (claim,) = (trace for trace in leaking.data if trace.name == "ε claimed")
     assert list(claim.x) == list(claim.y) == [0.5, 0.5, 8.0]
@@ -124,7 +124,7 @@ def test_each_mode_of_lira_stands_in_a_plot_of_its_own(study: MakeStudy, frame: 
     figure = privacy(scorecard(asked, "made", table), asked, table)
     assert [t.y[0] for t in figure.data if t.mode == "markers"] == [0.8, 0.6, 0.2]
     titles = [figure.layout[f"yaxis{number}"].title.text for number in (2, 3)]
-    assert titles == ["LiRA online: TPR at 10 % FPR", "LiRA offline: TPR at 10 % FPR"]
+    assert titles == ["LiRA online<br>TPR at 10 % FPR", "LiRA offline<br>TPR at 10 % FPR"]
 
 
 def test_the_best_plain_training_of_another_model_is_a_line(leaking: go.Figure) -> None:
