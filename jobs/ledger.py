@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -153,9 +154,12 @@ def export(
         else:
             made = report_of(Store(results), render)
             ledgers = [_ledger_of(part.dataset, results, ledger) for part in made.parts]
-            for kept, part in zip(ledgers, made.parts, strict=True):
+            # All of them let it pass, or none is charged.
+            for rehearsed, (kept, part) in product((True, False), zip(ledgers, made.parts, strict=True)):
                 plan = part.included if declared else None
-                charge(kept, part.included, how=how, processing=processing, budget=asked, plan=plan)
+                charge(
+                    kept, part.included, how=how, processing=processing, budget=asked, plan=plan, rehearsed=rehearsed
+                )
             accounts = [kept.account() for kept in ledgers]
             written = export_report(made, folder, accounts)
         for account in accounts:

@@ -101,7 +101,7 @@ def main(
             # An interrupted sweep hides nothing of what was found before.
             store.keep_only(swept.trials if swept.complete else {*swept.trials, *store.finished()})
             write_study(study_of(sweep, swept.points), store, swept.trials, where, fresh=swept.ran > 0)
-            choice = choice_of_best(store, keeper.trainings(dataset) if keeper else ()).text
+            choice = choice_of_best(store, dataset, keeper.trainings(dataset) if keeper else ()).text
         page = publish(sweep, store, dataset, radius, choice=choice)
         _print(sweep, table_of(sweep, store, radius), swept, radius)
         if choice:

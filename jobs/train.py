@@ -70,8 +70,8 @@ def main(
             asked, location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
         with ray_session(address, workers=workers, cpus=trial.threads):
-            for refused in keeper.begin([trial], datasets).values() if keeper else ():
-                raise refused
+            if keeper:
+                keeper.begin(trial, dataset)
             console.print(f"{trial.label}: {workers} workers", highlight=False)
             trained = train_distributed(
                 trial,

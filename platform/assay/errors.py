@@ -29,6 +29,10 @@ class LedgerError(UserError):
     """The ledger of a data set does not allow what is asked of it, or cannot be read or written."""
 
 
+class BudgetError(LedgerError):
+    """The budget of a ledger does not hold what was asked."""
+
+
 class FederationError(RuntimeError):
     """A federated round lost a client or passed its deadline."""
 

@@ -42,7 +42,10 @@ class Executor(Protocol):
         ...
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
-        """``fn(item, shared)`` for each item, in order of completion. ``shared`` travels to a worker once."""
+        """``fn(item, shared)`` for each item, in order of completion. ``shared`` travels to a worker once.
+
+        Items are asked for one by one as workers take them, but for the first.
+        """
         ...
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:

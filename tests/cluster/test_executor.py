@@ -70,7 +70,11 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 
 
 def test_every_item_has_one_outcome(executor: Executor) -> None:
-    outcomes = list(executor.map(scaled, range(7), 3))
+    asked: list[int] = []
+    running = executor.map(scaled, (asked.append(n) or n for n in range(7)), 3)  # type: ignore[func-returns-value]
+    first = next(running)
+    assert len(asked) <= 1 + executor.workers, "an item is asked for when a worker takes it"
+    outcomes = [first, *running]
     assert sorted((o.index, o.value) for o in outcomes) == [(i, 3 * i) for i in range(7)]
 
 

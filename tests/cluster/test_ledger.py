@@ -33,7 +33,7 @@ def offer(trial: str, artefact: str = "") -> Offer:
 
 def begin(ledger: Ledger) -> None:
     begun = Experiment(trial="a", results="/r", label="a", noise="entropy", error=UNFINISHED)
-    ledger.begin([(begun, np.ones(60, np.uint8), offer("a").charge)])
+    ledger.begin(begun, np.ones(60, np.uint8), offer("a").charge)
 
 
 def compete(folder: Path, trial: str) -> tuple[int, bool]:

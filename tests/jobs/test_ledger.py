@@ -33,18 +33,30 @@ class Silent:
         return lambda *args, **settings: None
 
 
-def study_of(path: Path, recipes: dict[str, Any], evaluations: list[str]) -> Study:
-    cohort = {
-        "dataset": {"name": "arrays", "path": str(path), "low": -4, "high": 5, "public_preprocessing": True},
+def study_of(paths: list[Path], recipes: dict[str, Any], evaluations: list[str]) -> Study:
+    """One cohort of each file of records."""
+    cohort: dict[str, Any] = {
         "model": {"name": "mlp", "hidden": [4]},
         "evaluations": evaluations,
         "recipes": {name: {"training": QUICK, **recipe} for name, recipe in recipes.items()},
     }
-    return build_study({"name": "tiny", "split": {"folds": 2}, "cohorts": {"made": cohort}}, "tiny.yaml")
+    arrays = {"name": "arrays", "low": -4, "high": 5, "public_preprocessing": True}
+    names = ("made", *(path.stem for path in paths[1:]))
+    cohorts = {
+        name: {"dataset": {**arrays, "path": str(path)}, **cohort} for name, path in zip(names, paths, strict=True)
+    }
+    return build_study({"name": "tiny", "split": {"folds": 2}, "cohorts": cohorts}, "tiny.yaml")
 
 
-def conduct(folder: Path, recipes: dict[str, Any], *evaluations: str, until: str = "", publish: bool = False) -> None:
-    study = study_of(folder.parent / "patients.npz", recipes, ["accuracy", "privacy", *evaluations])
+def conduct(
+    folder: Path,
+    recipes: dict[str, Any],
+    *evaluations: str,
+    until: str = "",
+    publish: bool = False,
+    more: tuple[Path, ...] = (),
+) -> None:
+    study = study_of([folder.parent / "patients.npz", *more], recipes, ["accuracy", "privacy", *evaluations])
     store = Store(str(folder))
     keeper = Keeper(
         folder.parent / "ledger", results=str(folder), processing=Processing(purpose="to learn", until=until)
@@ -84,6 +96,12 @@ def root(conducted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
         for table in ("experiments", "trainings"):
             db.execute(f"UPDATE {table} SET results = replace(results, ?, ?)", (str(conducted), str(copy)))
     return copy
+
+
+def ledger_of_patients(root: Path) -> Path:
+    """Of the records that all studies have."""
+    (mark,) = (root / "clean" / "ledgers").iterdir()
+    return next(path for path in (root / "ledger").glob("*.sqlite") if path.stem[-8:] == mark.stem[:8])
 
 
 def ledger_at(root: Path) -> Ledger:
@@ -148,7 +166,7 @@ def test_what_may_not_be_released_is_refused_with_the_reason(root: Path, argumen
 
 def test_a_claim_that_failed_is_not_released(root: Path) -> None:
     path = root / "patients.npz"
-    study = study_of(path, {"private": {"privacy": PRIVATE}}, ["accuracy", "privacy"])
+    study = study_of([path], {"private": {"privacy": PRIVATE}}, ["accuracy", "privacy"])
     raw = study.model_dump(mode="json")
     raw["cohorts"]["made"]["dataset"]["public_preprocessing"] = False
     unpaid = build_study(raw, "unpaid.yaml")
@@ -253,6 +271,27 @@ def test_a_report_leaves_only_if_all_that_the_study_plans_is_stored_and_nothing_
     )
     assert "its weights are not those that were measured" in said(*export, code=2)
     assert not (tmp_path / "page").exists() and ledger_at(root).budgets() == []
+
+
+def test_a_report_on_two_data_sets_is_charged_to_both_or_to_none(root: Path, tmp_path: Path) -> None:
+    records = dict(np.load(root / "patients.npz"))
+    np.savez(root / "others.npz", **{**records, "x": records["x"] + np.float32(0.01)})
+    conduct(root / "two", {"private": {"privacy": PRIVATE}}, more=(root / "others.npz",))
+    first, second = (Ledger(path) for path in sorted((root / "ledger").glob("*.sqlite")))
+    if first.path != ledger_of_patients(root):
+        first, second = second, first
+    second.drop([held.trial for held in second.account().charges])
+    second.set_budget(0.5, delta=1e-3)
+    export = ("export", root / "two", "--report", "--to", tmp_path / "page")
+    said("show", first.path, "--budget", "9", "--delta", "1e-3")
+    assert "the budget is ε = 0.5" in said(*export, code=2)
+    assert not (tmp_path / "page").exists()
+    assert not any(held.released for ledger in (first, second) for held in ledger.account().charges)
+    second.set_budget(9, delta=1e-3, reason="the board agreed")
+    said(*export)
+    assert [sum(bool(held.released) for held in one.account().charges) for one in (first, second)] == [2, 2]
+    claimed = json.loads((tmp_path / "page" / "claim.json").read_text())
+    assert [one["releases"] for one in claimed["released_of_each"]] == [2, 2]
 
 
 def _is_private(root: Path, trial: str) -> bool:

@@ -1,16 +1,18 @@
 """A ledger loses nothing, charges once, and never lets a budget be exceeded, whoever writes at the same time."""
 
 import multiprocessing
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from assay.errors import LedgerError
+from assay.errors import BudgetError, LedgerError
 from assay.privacy.accounting import Mechanism, calibrate, rdp_epsilon
 from assay.privacy.composition import UNBOUNDED, Charge, as_text, filter_epsilon
 from assay.privacy.ledger import Ledger
@@ -32,7 +34,7 @@ def offer(trial: str, *, epsilon: float = 1.0, artefact: str = "weights", **sett
 
 def begin(ledger: Ledger, trial: str, *, results: str = "/r", charge: Charge | None = None) -> None:
     experiment = Experiment(trial=trial, results=results, label=f"trial {trial}", noise="entropy", error=UNFINISHED)
-    ledger.begin([(experiment, ROLES, offer(trial).charge if charge is None else charge)])
+    ledger.begin(experiment, ROLES, offer(trial).charge if charge is None else charge)
 
 
 def end(ledger: Ledger, trial: str, *, results: str = "/r", error: str = "", artefact: str = "") -> None:
@@ -73,6 +75,7 @@ def test_a_resume_charges_once(ledger: Ledger) -> None:
     ledger.set_budget(1.0)
     for _ in range(3):
         begin(ledger, "a")
+    end(ledger, "a", artefact="weights")
     for _ in range(2):
         leave(ledger, offer("a"))
     account = ledger.account()
@@ -93,16 +96,62 @@ def test_another_training_of_the_same_trial_is_another_release(ledger: Ledger) -
 def test_training_a_released_trial_anew_holds_its_part_before_it_begins(ledger: Ledger) -> None:
     ledger.set_budget(1.0)
     begin(ledger, "a")
+    end(ledger, "a", artefact="weights")
     leave(ledger, offer("a"))
-    with pytest.raises(LedgerError, match="1 released"):
+    with pytest.raises(BudgetError, match="1 released"):
         begin(ledger, "a")
     assert states(ledger) == {"a": "released"}, "what was released is never taken back"
     ledger.set_budget(3.0, reason="room for both")
     for _ in range(2):
         begin(ledger, "a")
     assert [held.state for held in ledger.account().charges] == ["released", "reserved"]
+    end(ledger, "a", artefact="other weights")
     leave(ledger, offer("a", artefact="other weights"))
     assert [held.state for held in ledger.account().charges] == ["released", "released"]
+
+
+def test_a_training_under_way_keeps_what_it_holds_when_an_earlier_one_is_released(ledger: Ledger) -> None:
+    ledger.set_budget(1.2)
+    begin(ledger, "a")
+    end(ledger, "a", artefact="weights")
+    begin(ledger, "a")  # once more, before the first has left
+    with pytest.raises(BudgetError, match="together"):
+        leave(ledger, offer("a"))
+    ledger.set_budget(3.0, reason="room for both")
+    leave(ledger, offer("a"))
+    assert [held.state for held in ledger.account().charges] == ["reserved", "released"]
+
+
+def test_a_training_that_was_charged_while_it_ran_is_not_charged_again_by_its_weights(ledger: Ledger) -> None:
+    ledger.set_budget(3.0)
+    begin(ledger, "chosen")
+    end(ledger, "chosen", artefact="weights")
+    begin(ledger, "b")
+
+    def best() -> None:
+        others = [offer(one.trial, artefact=one.artefact) for one in ledger.trainings("/r") if one.trial != "chosen"]
+        leave(ledger, offer("chosen"), looked_at=others)
+
+    best()
+    end(ledger, "b", artefact="weights of b")
+    best()
+    released = [(held.trial, held.artefact) for held in ledger.account().charges if held.released]
+    assert released == [("chosen", "weights"), ("b", "weights of b")]
+
+
+def test_a_rehearsal_refuses_what_would_be_refused_and_changes_nothing(ledger: Ledger) -> None:
+    leave(ledger, offer("a"), epsilon=2.0, rehearsed=True)
+    assert (ledger.budgets(), ledger.account().charges) == ([], ())
+    leave(ledger, offer("a"), epsilon=2.0)
+    with pytest.raises(BudgetError):
+        leave(ledger, offer("b", epsilon=1.9), rehearsed=True)
+
+
+def test_of_two_ledgers_of_the_same_records_the_one_that_was_used_is_opened(ledger: Ledger, tmp_path: Path) -> None:
+    other = Ledger.create(tmp_path / "other", replace(DATA, name="another name"))
+    shutil.copy(other.path, ledger.path.parent / other.path.name)
+    for one in (ledger, other):
+        assert Ledger.create(ledger.path.parent, DATA, one.mark()).about("id") == one.about("id")
 
 
 @pytest.mark.parametrize("charge", [{}, {"central": ()}, {"1": (), "2": ()}, offer("x", steps=0).charge])
@@ -160,6 +209,7 @@ def test_what_is_reserved_holds_its_part_until_it_is_dropped(ledger: Ledger) -> 
     for _ in range(2):
         assert ledger.drop(["a", "unknown"]) == ["trial a"], "who asks again is answered the same"
     begin(ledger, "b")
+    end(ledger, "b", artefact="weights")
     leave(ledger, offer("b"))
     assert ledger.drop(["b"]) == [], "what was released is never given back"
     with pytest.raises(LedgerError, match="1 released"):
@@ -266,9 +316,10 @@ def _compete(path: Path, name: int, gate: Any) -> None:
     for number in range(4):
         trial = f"{name}-{number}"
         plain = Experiment(trial=f"plain {trial}", results="here", label=trial, noise="", error=UNFINISHED)
-        ledger.begin([(plain, ROLES, UNBOUNDED)])
+        ledger.begin(plain, ROLES, UNBOUNDED)
         try:
             begin(ledger, trial)
+            end(ledger, trial, artefact="weights")
             leave(ledger, offer(trial))
         except LedgerError as error:
             assert "together" in str(error)
@@ -354,7 +405,7 @@ def remembered(tmp_path: Path) -> Ledger:
     kept, short = Processing(purpose="to learn"), Processing(purpose="to look", until="2020-01-31")
     cut_short = Experiment(trial="b", results="/r", label="B", noise="", error=UNFINISHED, processing=short)
     ledger.end(Experiment(trial="a", results="/r", label="A", noise="entropy", processing=kept), first)
-    ledger.begin([(cut_short, first, UNBOUNDED)])
+    ledger.begin(cut_short, first, UNBOUNDED)
     ledger.end(Experiment(trial="c", results="/r", label="C", noise="seeded", error="died", processing=kept), second)
     return ledger
 
@@ -465,7 +516,7 @@ def test_every_training_stays_on_record_whatever_becomes_of_it(ledger: Ledger) -
 
 def test_what_could_not_be_split_touched_nothing(ledger: Ledger) -> None:
     nothing = Experiment(trial="a", results="/r", label="a", noise="", error=UNFINISHED)
-    ledger.begin([(nothing, np.zeros(60, np.uint8), UNBOUNDED)])
+    ledger.begin(nothing, np.zeros(60, np.uint8), UNBOUNDED)
     assert len(ledger.experiments()) == 1 and ledger.trainings("/r") == []
 
 

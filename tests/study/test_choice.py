@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from assay.study.run import run_study
 from assay.study.spec import Study, build_study
 from assay.study.store import Store
 
+MADE: Any = SimpleNamespace(name="made", origin=SimpleNamespace(digest="made"))
 PRIVATE = {"privacy": {"epsilon": 2.0, "noise": "entropy", "delta": 1e-3}, "training": {"batch_size": 20}}
 
 
@@ -44,7 +46,7 @@ def store(tmp_path: Path, record: Callable[..., TrialRecord]) -> Store:
 
 
 def test_all_trainings_compose_and_not_only_those_that_are_stored(store: Store) -> None:
-    choice = choice_of_best(store, [training("a", 10), training("replaced", 20), training("deleted", 30)])
+    choice = choice_of_best(store, MADE, [training("a", 10), training("replaced", 20), training("deleted", 30)])
     assert choice.epsilon == pytest.approx(rdp_epsilon(mechanism(60)))
     assert choice.alone == pytest.approx(rdp_epsilon(mechanism(30)))
     said = f"Choosing the best of 3 private trials costs ε = {choice.epsilon:.2f} at δ = 1e-05, not {choice.alone:.2f}"
@@ -64,13 +66,13 @@ def test_all_trainings_compose_and_not_only_those_that_are_stored(store: Store) 
     ids=["not private", "not claimed", "not known", "before the ledger", "no choice", "nothing private"],
 )
 def test_what_nothing_bounds_is_said(store: Store, trainings: list[Training], said: str) -> None:
-    found = choice_of_best(store, trainings).text
+    found = choice_of_best(store, MADE, trainings).text
     assert said in found and bool(said) == bool(found)
 
 
 def test_where_no_ledger_keeps_account_nobody_can_say(store: Store, record: Callable[..., TrialRecord]) -> None:
     store.write(record("c", provenance={"asked": {"recipe": {"privacy": {"epsilon": 1}}}}))
-    assert "No ledger knows 2 of 2 trials" in choice_of_best(store, ()).text
+    assert "No ledger knows 2 of 2 trials" in choice_of_best(store, MADE, ()).text
 
 
 Conduct = Callable[..., tuple[Store, Keeper]]
@@ -149,8 +151,30 @@ def test_a_choice_among_trials_that_the_ledger_does_not_know_is_refused(
         looked_at(keeper.ledger(dataset), Store(str(moved)), chosen)
     moved.rename(store.location)
     assert len(looked_at(keeper.ledger(dataset), store, chosen)) == 1
-    # One that was trained while nobody kept account.
-    more = tiny({"private": PRIVATE, "other": {**PRIVATE, "training": {"batch_size": 15}}})
-    run_study(more, store, LocalExecutor(), watcher=watcher(), publish=lambda data: None)
+
+
+def unknown(conduct: Conduct, watcher: Callable[[], Any], unaccounted: Study, study: Study) -> None:
+    """Train one study while nobody keeps account and then another; what was chosen of it is refused."""
+    store = Store(conduct(study)[0].location)
+    run_study(unaccounted, store, LocalExecutor(), watcher=watcher(), publish=lambda data: None)
+    _, keeper = conduct(study)
+    dataset = load_datasets(study)["made"]
     with pytest.raises(LedgerError, match="does not know all trainings"):
-        looked_at(keeper.ledger(dataset), store, chosen)
+        looked_at(keeper.ledger(dataset), store, chosen_of(store))
+    assert "No ledger knows" in choice_of_best(store, dataset, keeper.trainings(dataset)).text
+
+
+def test_trials_of_an_earlier_plan_that_nobody_kept_account_of_are_not_forgotten(
+    conduct: Conduct, tiny: Callable[..., Study], watcher: Callable[[], Any]
+) -> None:
+    other = {**PRIVATE, "training": {"batch_size": 15}}
+    unknown(conduct, watcher, tiny({"private": PRIVATE, "other": other}), tiny({"private": PRIVATE}))
+
+
+def test_trials_on_a_sample_of_the_records_are_not_forgotten(
+    conduct: Conduct, raw: Callable[..., dict[str, Any]], watcher: Callable[[], Any]
+) -> None:
+    whole = raw({"private": PRIVATE})
+    sampled = {**whole["cohorts"]["made"], "records": 40}
+    both = {**whole, "cohorts": {**whole["cohorts"], "sample": sampled}}
+    unknown(conduct, watcher, build_study(both, "tiny.yaml"), build_study(whole, "tiny.yaml"))

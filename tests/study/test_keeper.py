@@ -18,6 +18,7 @@ from assay.study.plan import load_datasets, plan
 from assay.study.run import Summary, run_study
 from assay.study.spec import Study
 from assay.study.store import Store
+from assay.training.checkpoints import from_bytes
 
 PRIVATE = {"privacy": {"epsilon": 2.0, "noise": "entropy", "delta": 1e-3}, "training": {"batch_size": 20}}
 RECIPES: dict[str, Any] = {
@@ -86,7 +87,8 @@ def test_what_is_reserved_is_what_training_spends(
     for trial in plan(study, datasets):
         dataset = datasets[trial.cohort]
         rows = Keeper(tmp_path, results="")._split(trial, dataset).train
-        assert forecast_charge(trial, dataset, rows) == charge_of(store.checkpoint_log(trial.id))
+        _, log = from_bytes(store.checkpoint(trial.id) or b"", trial.id)
+        assert forecast_charge(trial, dataset, rows) == charge_of(log)
 
 
 def test_a_killed_training_is_reserved_once_when_it_is_resumed(
@@ -102,6 +104,7 @@ def test_a_killed_training_is_reserved_once_when_it_is_resumed(
         # Whatever touches the data finds its charge in the ledger, and itself on record.
         assert [held.state for held in ledger.account().charges] == ["reserved"] * 2
         assert {one.error for one in ledger.experiments()} == {UNFINISHED}
+        assert len(keeper.trainings(dataset)) == 1, "the other has not begun, and may never"
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
@@ -123,7 +126,7 @@ def test_a_trial_that_the_budget_does_not_hold_never_sees_the_data(
     summary = run(study, keeper)
     assert list(summary.failures) == ["made · private · fold 2"]
     (why,) = summary.failures.values()
-    assert why.startswith("LedgerError: ") and "1 reserved" in why
+    assert why.startswith("BudgetError: ") and "1 reserved" in why
     assert len(ledger.experiments()) == 3, "a trial that did not run is no experiment"
     # Nobody needs the first any more: the other has room.
     ledger.drop([held.trial for held in ledger.account().charges])

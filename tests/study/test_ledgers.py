@@ -13,6 +13,7 @@ from assay.privacy.ledger import Ledger
 from assay.study.ledgers import ledger_folder, open_ledger
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
+from assay.study.store import Store
 
 
 @pytest.fixture
@@ -61,3 +62,19 @@ def test_two_studies_in_one_folder_of_ledgers_have_one_account(dataset: Dataset,
         open_ledger(dataset, results=str(tmp_path / name), folder=tmp_path / "ledger") for name in ("one", "other")
     )
     assert one.mark() == other.mark() == Ledger(one.path).mark()
+
+
+def test_results_that_may_only_be_read_keep_the_mark_they_have(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = str(tmp_path / "results")
+    first = open_ledger(dataset, results=results, folder=tmp_path / "ledger")
+
+    def refused(*_: object) -> str:
+        raise PermissionError(13, "read-only")
+
+    monkeypatch.setattr(Store, "write_text", refused)
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-pod")
+    assert open_ledger(dataset, results=results, folder=tmp_path / "ledger").mark().id == first.mark().id
+    with pytest.raises(LedgerError, match="cannot note which ledger they use"):
+        open_ledger(dataset, results=str(tmp_path / "new"), folder=tmp_path / "ledger")

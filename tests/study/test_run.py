@@ -168,8 +168,9 @@ def test_a_worker_that_dies_is_a_failed_trial(tiny: Tiny, go: Go, store: Store) 
 
     class Deadly(LocalExecutor):
         def map(self, fn: Any, items: Any, shared: Any) -> Any:
-            for outcome in super().map(fn, items, shared):
-                trial, _ = items[outcome.index]
+            taken = list(items)
+            for outcome in super().map(fn, taken, shared):
+                trial, _ = taken[outcome.index]
                 dies = (trial.recipe_name, trial.fold) == ("slow", 0)
                 yield Outcome(index=outcome.index, error="the worker died") if dies else outcome
 

@@ -76,8 +76,9 @@ class RayExecutor:
         self._session.close()
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
-        waiting = [_Work(index=index, item=item, attempt=1) for index, item in enumerate(items)][::-1]
-        if not waiting:
+        fresh = (_Work(index=index, item=item, attempt=1) for index, item in enumerate(items))
+        again = [work for work in (next(fresh, None),) if work is not None]
+        if not again:
             return
         self._start()
         kept = ray.put(shared)
@@ -85,10 +86,13 @@ class RayExecutor:
         coming = {actor.ready.remote(): place for place, actor in enumerate(self._actors)}
         running: dict[ray.ObjectRef, tuple[int, _Work]] = {}
         idle: list[int] = []
-        while waiting or running:
-            while waiting and idle:
-                place, work = idle.pop(), waiting.pop()
+        while True:
+            # An item is asked for when a worker is there to take it, and not before.
+            while idle and (work := again.pop() if again else next(fresh, None)) is not None:
+                place = idle.pop()
                 running[self._actors[place].run.remote(fn, work.item, kept)] = (place, work)
+            if idle and not running:
+                return
             (done,), _ = ray.wait([*running, *coming], num_returns=1)
             if done in coming:
                 _started(done)
@@ -101,7 +105,7 @@ class RayExecutor:
                 self._actors[place] = self._make()
                 coming[self._actors[place].ready.remote()] = place
                 if work.attempt < _TRIES:
-                    waiting.append(replace(work, attempt=work.attempt + 1))
+                    again.append(replace(work, attempt=work.attempt + 1))
                     continue
                 yield Outcome(index=work.index, error=f"its worker died {work.attempt} times: {error}")
                 continue

@@ -13,6 +13,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from assay.cluster.messages import watched
 from assay.data.base import Dataset
+from assay.errors import UserError
 from assay.executors import LocalExecutor
 from assay.results import TrialRecord
 from assay.study.keeper import Keeper
@@ -182,9 +183,10 @@ class _PointTrial(tune.Trainable):
         """Run a trial that the ledger of its data allows, and have it know how that ended."""
         if self._keeper is None:
             return run_trial(trial, LocalExecutor(), self._dataset)
-        refused = self._keeper.begin([trial], {trial.cohort: self._dataset})
-        if refused:
-            return trial.record(error=f"LedgerError: {refused[trial.id]}", seconds=0.0)
+        try:
+            self._keeper.begin(trial, self._dataset)
+        except UserError as error:
+            return trial.record(error=f"{type(error).__name__}: {error}", seconds=0.0)
         record = run_trial(trial, LocalExecutor(), self._dataset)
         self._keeper.end(trial, record, self._dataset)
         return record

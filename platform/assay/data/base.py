@@ -281,6 +281,7 @@ class Dataset:
         """What whoever uses a result must be told of the data; JSON-able."""
         return {
             "name": self.name,
+            "origin": self.origin.digest,
             "records": len(self),
             "modality": self.modality,
             "licence": self.licence,

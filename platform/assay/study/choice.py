@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from assay.data.base import Dataset
 from assay.errors import LedgerError
 from assay.privacy.composition import rdp_epsilon_of, spends
 from assay.privacy.ledger import Ledger
@@ -56,15 +57,18 @@ class Choice:
         )
 
 
-def choice_of_best(store: Store, trainings: Sequence[Training]) -> Choice:
+def choice_of_best(store: Store, dataset: Dataset, trainings: Sequence[Training]) -> Choice:
     """What choosing the best costs: all trainings compose, since each could have been the one.
 
     Args:
-        store: of a study on one data set.
+        store: of the study.
+        dataset: on which the choice is made.
         trainings: of that study, as the ledger of the data knows them; empty where none keeps account.
     """
     private = [one for one in trainings if one.noise]
-    unknown = _private(store) - {one.trial for one in trainings}
+    known_ones = {one.trial for one in trainings}
+    stored = store.trained_on(dataset.origin.digest, dataset.name)
+    unknown = {trial for trial, is_private in stored.items() if is_private} - known_ones
     charges = [one.charge for one in private]
     delta = max((m.delta for charge in charges for own in charge.values() for m in own), default=0.0)
     known = bool(private) and not unknown and all(spends(one.charge) and not one.objection for one in private)
@@ -78,12 +82,6 @@ def choice_of_best(store: Store, trainings: Sequence[Training]) -> Choice:
     )
 
 
-def _private(store: Store) -> set[str]:
-    """Ids of the private trials that are stored and did not fail."""
-    finished = store.finished()
-    return {trial for trial, asked in store.asked().items() if trial in finished and asked["recipe"]["privacy"]}
-
-
 def looked_at(ledger: Ledger, store: Store, chosen: Candidate) -> list[Candidate]:
     """All other trainings that a choice may have been made by, whatever became of them, to be charged with it.
 
@@ -92,13 +90,13 @@ def looked_at(ledger: Ledger, store: Store, chosen: Candidate) -> list[Candidate
     """
     location = location_of(store.location)
     trainings = ledger.trainings(location)
-    finished, known = store.finished(), {one.trial for one in trainings}
-    stored = {trial for trial, asked in store.asked().items() if trial in finished and asked.get("data") == chosen.data}
-    if stored - known or all(one.artefact != chosen.offer.artefact for one in trainings):
+    stored = set(store.trained_on(ledger.about("digest"), ledger.name))
+    if stored - {one.trial for one in trainings} or all(one.artefact != chosen.offer.artefact for one in trainings):
         raise LedgerError(
             f"the ledger of {ledger.name} does not know all trainings in {location} that {chosen.offer.label} may have "
             "been chosen by, and so not what they spent: name the ledger with which the study ran, and its results "
-            "where they were; or train all of it again, under this ledger"
+            "where they were. What was trained without it, or by an earlier version, nobody can charge: choose without "
+            "looking, or begin again in a new folder"
         )
     return [
         Candidate(

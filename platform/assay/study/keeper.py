@@ -9,9 +9,10 @@ import pandas as pd
 
 from assay.data.base import Dataset
 from assay.data.splits import Split, split
-from assay.errors import DataError, LedgerError, UserError
+from assay.errors import BudgetError, DataError, LedgerError, UserError
 from assay.privacy.composition import UNBOUNDED, Charge
 from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
 from assay.privacy.ledger.trainings import Training
 from assay.results import TrialRecord
@@ -61,10 +62,8 @@ class Keeper:
         """Every training of this study on these data."""
         return self.ledger(dataset).trainings(self._results)
 
-    def begin(self, trials: Sequence[Trial], datasets: Mapping[str, Dataset]) -> dict[str, UserError]:
-        """Before any of these trainings sees a record: hold what they will spend, and note that they begin.
-
-        Only what may ever be released holds a part of the budget: training with ``noise: entropy``.
+    def reserve(self, trials: Sequence[Trial], datasets: Mapping[str, Dataset]) -> dict[str, UserError]:
+        """Hold what a plan will spend. Only what may ever be released does: training with ``noise: entropy``.
 
         Args:
             datasets: by cohort.
@@ -76,24 +75,29 @@ class Keeper:
             LedgerError: a ledger cannot be written.
         """
         refused: dict[str, UserError] = {}
-        others: dict[str, list[tuple[Experiment, np.ndarray, Charge]]] = {}
         for trial in trials:
             dataset = datasets[trial.cohort]
-            ledger = self.ledger(dataset)
             try:
-                charge = (
-                    forecast_charge(trial, dataset, self._split(trial, dataset).train) if noise_of(trial) else UNBOUNDED
-                )
-                begun = (self._experiment(trial, UNFINISHED), self._roles(trial, dataset), charge)
-                if noise_of(trial) == "entropy":
-                    ledger.begin([begun])
-                else:
-                    others.setdefault(dataset.origin.digest, []).append(begun)
+                charge = self._charge(trial, dataset)
             except UserError as error:
                 refused[trial.id] = error
-        for digest, begun_together in others.items():
-            self._ledgers[digest].begin(begun_together)
+                continue
+            ledger = self.ledger(dataset)
+            if noise_of(trial) == "entropy":
+                try:
+                    ledger.reserve(Offer(trial=trial.id, label=self._label(trial), charge=charge))
+                except BudgetError as error:
+                    refused[trial.id] = error
         return refused
+
+    def begin(self, trial: Trial, dataset: Dataset) -> None:
+        """Right before a training sees a record: note that it begins, and hold what it will spend if nothing does.
+
+        Raises:
+            UserError: the budget does not hold it, or no noise reaches its ε.
+        """
+        charge = self._charge(trial, dataset)
+        self.ledger(dataset).begin(self._experiment(trial, UNFINISHED), self._roles(trial, dataset), charge)
 
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
         """Note how a trial ended, before it is stored; what was reserved for one that failed is given back.
@@ -110,6 +114,10 @@ class Keeper:
             artefact=artefact_of(record.weights) if record.weights else "",
             objection="; ".join(objections),
         )
+
+    def _charge(self, trial: Trial, dataset: Dataset) -> Charge:
+        """What a training is going to spend."""
+        return forecast_charge(trial, dataset, self._split(trial, dataset).train) if noise_of(trial) else UNBOUNDED
 
     def _experiment(self, trial: Trial, error: str) -> Experiment:
         return Experiment(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from assay.data.base import Dataset
+from assay.errors import LedgerError
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.database import Collection, Mark
 from assay.privacy.ledger.experiments import patient_hash
@@ -46,8 +47,16 @@ def open_ledger(dataset: Dataset, *, results: str, folder: Path, opening: Openin
     known = Mark(**json.loads(text)) if text else None
     ledger = opening(folder, collection, known)
     mark = ledger.mark()
-    if mark != known:
+    if mark == known:
+        return ledger
+    try:
         store.write_text(noted, json.dumps(asdict(mark)) + "\n")
+    except OSError as error:
+        # Where it lies now helps who looks for it; who may only read these results goes without.
+        if known is None:
+            raise LedgerError(
+                f"results {results!r} cannot note which ledger they use, in {noted}: {error}; let us write there"
+            ) from None
     return ledger
 
 

@@ -109,12 +109,14 @@ def charge(
     budget: tuple[float | None, float | None, str] = (None, None, ""),
     looked_at: Sequence[Candidate] = (),
     plan: Sequence[Candidate] | None = None,
+    rehearsed: bool = False,
 ) -> None:
     """Charge what leaves, and what it was chosen by, once.
 
     Args:
         budget: ε and δ that all releases together may spend, and why it changes; see ``Charges.release``.
         plan: what was declared as a whole; of it, whatever may be released.
+        rehearsed: raise what would be raised, and charge nothing.
 
     Raises:
         LedgerError: something may not be released, or the budget does not hold it.
@@ -130,6 +132,7 @@ def charge(
         delta=delta,
         reason=reason,
         plan=None if plan is None else [one.offer for one in plan if not one.objections],
+        rehearsed=rehearsed,
     )
 
 

@@ -1,7 +1,7 @@
 """Runs a study: what is finished is never run again, what failed is retried, what is found is stored at once."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import yaml
 
 from assay.data.base import Dataset
+from assay.errors import BudgetError
 from assay.executors import Executor, LocalExecutor, Outcome
 from assay.results import TrialRecord
 from assay.study.keeper import Keeper
@@ -21,6 +22,8 @@ from assay.study.store import Store
 from assay.study.training import Trained, train_trial
 from assay.study.trial import Trial
 
+Item = tuple[Trial, Trained | None]
+"""A trial for a worker, with what was trained of it before."""
 PUBLISH_EVERY = 15.0
 """Seconds between two versions of the report while trials finish, at least."""
 PUBLISH_SHARE = 20.0
@@ -103,15 +106,16 @@ def run_study(
         watcher.begin(total=len(by_id), finished=len(finished), workers=workers)
         spent, failures, next_page = 0.0, {}, None
         try:
-            refused = {} if keeper is None else keeper.begin(todo, datasets)
+            refused = {} if keeper is None else keeper.reserve(todo, datasets)
             allowed = [trial for trial in todo if trial.id not in refused]
+            beginnings = _Beginnings(keeper, datasets)
             found = chain(
                 (_failed(by_id[name], error, 0.0) for name, error in refused.items()),
-                _records(allowed, datasets, store, executor, watcher, force=force),
+                _records(allowed, datasets, store, executor, watcher, beginnings=beginnings, force=force),
             )
             for number, bare in enumerate(found, start=1):
                 record = replace(bare, provenance={**bare.provenance, "environment": dict(environment or {})})
-                if keeper is not None and record.trial not in refused:
+                if keeper is not None and record.trial in beginnings.noted:
                     keeper.end(by_id[record.trial], record, datasets[by_id[record.trial].cohort])
                 store.write(record)
                 mirror(record)
@@ -146,6 +150,7 @@ def _records(
     executor: Executor,
     watcher: Watcher,
     *,
+    beginnings: "_Beginnings",
     force: bool,
 ) -> Iterator[TrialRecord]:
     """Every trial's record, in order of completion; the first fold first, so that there is soon something to look at.
@@ -164,6 +169,9 @@ def _records(
                 led[trial.id] = Trained(checkpoint=stored)
                 continue
             began = time.perf_counter()
+            if (refusal := beginnings.refusal(trial)) is not None:
+                yield refusal
+                continue
             try:
                 led[trial.id] = _lead(trial, datasets[trial.cohort], executor, watcher)
             except Exception as error:
@@ -171,10 +179,42 @@ def _records(
                 continue
             extra[trial.id] = (time.perf_counter() - began) * executor.workers
             store.write_checkpoint(trial.id, led[trial.id].checkpoint)
-        items = [(trial, led.get(trial.id)) for trial in stage if trial.recipe.federation is None or trial.id in led]
-        for outcome in executor.map(_evaluate_item, items, datasets):
-            record = _record_of(outcome, items)
+        taken: list[Item] = []
+        refused: list[TrialRecord] = []
+        ready = [(trial, led.get(trial.id)) for trial in stage if trial.recipe.federation is None or trial.id in led]
+        for outcome in executor.map(_evaluate_item, beginnings.of(ready, taken, refused), datasets):
+            record = _record_of(outcome, taken)
             yield replace(record, seconds=record.seconds + extra.get(record.trial, 0.0))
+        yield from refused
+
+
+class _Beginnings:
+    """Notes each training when a worker takes it, and not when it is planned: it may never come to that."""
+
+    def __init__(self, keeper: Keeper | None, datasets: Mapping[str, Dataset]) -> None:
+        self._keeper, self._datasets = keeper, datasets
+        self.noted: set[str] = set()
+        """Ids of trials of which the ledgers must be told how they end."""
+
+    def refusal(self, trial: Trial) -> TrialRecord | None:
+        """Why a training must not begin after all; None if it may, and is noted."""
+        if self._keeper is not None:
+            try:
+                self._keeper.begin(trial, self._datasets[trial.cohort])
+            except BudgetError as error:
+                return _failed(trial, error, 0.0)
+            self.noted.add(trial.id)
+        return None
+
+    def of(self, items: Sequence[Item], taken: list[Item], refused: list[TrialRecord]) -> Iterator[Item]:
+        """Each as it is asked for, and put among the taken; or the refused, and passed over."""
+        for item in items:
+            refusal = self.refusal(item[0])
+            if refusal is None:
+                taken.append(item)
+                yield item
+            else:
+                refused.append(refusal)
 
 
 def _lead(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) -> Trained:
@@ -183,12 +223,12 @@ def _lead(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) 
     return train_trial(trial, executor, dataset, after_round=lambda number: watcher.leading(trial, number, rounds))
 
 
-def _evaluate_item(item: tuple[Trial, Trained | None], datasets: Mapping[str, Dataset]) -> TrialRecord:
+def _evaluate_item(item: Item, datasets: Mapping[str, Dataset]) -> TrialRecord:
     trial, trained = item
     return run_trial(trial, LocalExecutor(), datasets[trial.cohort], trained=trained)
 
 
-def _record_of(outcome: Outcome, items: list[tuple[Trial, Trained | None]]) -> TrialRecord:
+def _record_of(outcome: Outcome, items: Sequence[Item]) -> TrialRecord:
     trial, record = items[outcome.index][0], outcome.value
     if record is None:
         return _failed(trial, RuntimeError(outcome.error), 0.0)

@@ -78,6 +78,23 @@ class Store:
         """What each stored trial asked, by id: its recipe, model, split and evaluations as plain values."""
         return {trial: about["asked"] for trial, about in self._abouts() if "asked" in about}
 
+    def trained_on(self, origin: str, name: str) -> dict[str, bool]:
+        """Ids of the trials that were trained on a data set, or a sample of it, and did not fail; True if privately.
+
+        Those of earlier plans are among them.
+
+        Args:
+            origin: digest of the whole data set.
+            name: of it; trials of earlier versions tell no digest of the whole.
+        """
+        found = {}
+        for trial, about in (*self._abouts("superseded"), *self._abouts()):
+            data = about.get("data", {})
+            ours = data["origin"] == origin if "origin" in data else data.get("name", name) == name
+            if ours and not about["error"] and "recipe" in about.get("asked", {}):
+                found[trial] = bool(about["asked"]["recipe"]["privacy"])
+        return found
+
     def artefacts(self) -> dict[str, str]:
         """Hash of the checkpoint on which each stored trial was measured, by id, where it is known."""
         return {trial: about["artefact"] for trial, about in self._abouts() if about.get("artefact")}
@@ -108,15 +125,6 @@ class Store:
             return None
         with self._files.open_input_file(path) as file:
             return bytes(file.read())
-
-    def checkpoint_log(self, trial: str) -> dict[str, Any]:
-        """What training left behind beside the weights of a trial; empty if there are none. Reads no weights."""
-        path = self._path(f"checkpoints/{trial}.safetensors")
-        if self._files.get_file_info(path).type != fs.FileType.File:
-            return {}
-        with self._files.open_input_file(path) as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return json.loads(header.get("__metadata__", {}).get("assay", "{}"))
 
     def delete(self, trial: str) -> list[str]:
         """Delete the model and everything measured of a trial, and the pages that show it; what was deleted."""

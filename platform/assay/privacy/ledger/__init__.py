@@ -5,7 +5,7 @@ report, is charged, composes with all that was released before, and is refused b
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -22,25 +22,25 @@ class Ledger(Charges, Experiments, Trainings):
     Every method may be called twice with the same effect: on a cluster a question whose answer was lost is asked again.
     """
 
-    def begin(self, beginning: Sequence[tuple[Experiment, np.ndarray, Charge]]) -> None:
-        """Note trainings, and hold what they will spend, before they see a record: all of them or none.
+    def begin(self, experiment: Experiment, roles: np.ndarray, charge: Charge) -> None:
+        """Note a training, and hold what it will spend, before it sees a record.
 
         Only what may ever be released holds a part of the budget: training with ``noise: entropy``.
 
         Args:
-            beginning: each with (records,) uint8, what becomes of each record, a position in ``ROLES``; and with what
-                it is going to spend.
+            roles: (records,) uint8, what becomes of each record, a position in ``ROLES``.
+            charge: what it is going to spend.
 
         Raises:
-            LedgerError: the budget does not hold them, with what is spent, asked and allowed; or one costs nothing.
+            BudgetError: the budget does not hold it, with what is spent, asked and allowed.
+            LedgerError: it costs nothing.
         """
         with self._writing() as db:
-            for experiment, roles, charge in beginning:
-                self._record(db, experiment, roles)
-                if roles.any():
-                    self._begin_training(db, experiment, charge)
-                if experiment.noise == "entropy":
-                    self._reserve(db, Offer(trial=experiment.trial, label=experiment.label, charge=charge))
+            self._record(db, experiment, roles)
+            if roles.any():
+                self._begin_training(db, experiment, charge)
+            if experiment.noise == "entropy":
+                self._reserve(db, Offer(trial=experiment.trial, label=experiment.label, charge=charge))
 
     def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
         """Note how a training ended; of one that failed, give back what is reserved, unless another run needs it.

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from assay.errors import LedgerError
+from assay.errors import BudgetError, LedgerError
 from assay.privacy.accounting import unsafe_delta
 from assay.privacy.composition import (
     as_charge,
@@ -19,7 +19,7 @@ from assay.privacy.composition import (
 )
 from assay.privacy.ledger.account import Account, Budget, Held, Offer, State
 from assay.privacy.ledger.database import Database, now
-from assay.privacy.ledger.experiments import Processing, processing_id
+from assay.privacy.ledger.experiments import UNFINISHED, Processing, processing_id
 
 DELTA = 1e-5
 """Of a ledger, unless its budget says otherwise."""
@@ -51,6 +51,16 @@ class Charges(Database):
         with self._writing() as db:
             self._set_budget(db, epsilon, delta, reason)
 
+    def reserve(self, offer: Offer) -> None:
+        """Hold a part of the budget for a training that is planned. The same trial again holds nothing more.
+
+        Raises:
+            BudgetError: the budget does not hold it, with what is spent, asked and allowed.
+            LedgerError: it costs nothing.
+        """
+        with self._writing() as db:
+            self._reserve(db, offer)
+
     def drop(self, trials: Iterable[str]) -> list[str]:
         """Give back what is reserved for trials of which nothing has left; the labels of those that hold nothing now.
 
@@ -71,6 +81,7 @@ class Charges(Database):
         looked_at: Sequence[Offer] = (),
         plan: Sequence[Offer] | None = None,
         unguarded: bool = False,
+        rehearsed: bool = False,
     ) -> None:
         """Charge models before they leave: all of them, or nothing at all. What was charged before is not again.
 
@@ -80,11 +91,12 @@ class Charges(Database):
             looked_at: models whose results the choice was made by: they stay, and are charged likewise.
             plan: everything that may ever leave, fixed before any of it has left.
             unguarded: without a budget, record the release instead of refusing it.
+            rehearsed: raise what would be raised, and change nothing.
 
         Raises:
             LedgerError: there is no budget, or it does not hold them; they are not in the plan, or cost nothing.
         """
-        with self._writing() as db:
+        with self._writing(undone=rehearsed) as db:
             if epsilon is not None:
                 self._set_budget(db, epsilon, delta, reason)
             elif self._budget(db) is None and not unguarded:
@@ -102,7 +114,12 @@ class Charges(Database):
                 known = db.execute(
                     "SELECT plan FROM charges WHERE trial = ? AND artefact = ''", (offer.trial,)
                 ).fetchone()
-                db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ''", (offer.trial,))
+                # A training that is still under way keeps what it holds: it will be a release of its own.
+                db.execute(
+                    """DELETE FROM charges WHERE trial = ? AND artefact = '' AND NOT EXISTS
+                    (SELECT 1 FROM experiments WHERE trial = ? AND error = ? AND erased = '')""",
+                    (offer.trial, offer.trial, UNFINISHED),
+                )
                 self._insert(db, offer, "released", plan=known["plan"] if known else "", processing=number)
             if fresh or plan is not None:
                 self._admit(db, fresh)
@@ -193,7 +210,7 @@ class Charges(Database):
             return
         spent = _epsilon(before, order=order, delta=budget.delta, planned=planned)
         own = [held for held in active if (held.trial, held.artefact) in new]
-        raise LedgerError(
+        raise BudgetError(
             f"the ledger of {self.name} refuses: the budget is ε = {budget.epsilon:g} at δ = {budget.delta:g}, "
             f"{_spent_text(before, spent)}, and "
             + (

@@ -105,7 +105,9 @@ class Database:
                 that was used before is not there.
         """
         # By content: the same records under another name have the same account.
-        path = min(folder.glob(f"*-{collection.digest[:8]}.sqlite"), default=folder / collection.file)
+        lying = sorted(folder.glob(f"*-{collection.digest[:8]}.sqlite"))
+        known_here = [path for path in lying if known is not None and cls(path)._about.get("id") == known.id]
+        path = next(iter(known_here or lying), folder / collection.file)
         if known is not None and not path.is_file():
             raise LedgerError(
                 f"the ledger of {collection.name} was {known.place}, and there is none in {_on_machine(folder)}; a new "
@@ -143,8 +145,12 @@ class Database:
         return int(self.about("records"))
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that sees and changes everything alone, whole or not at all."""
+    def _writing(self, *, undone: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction that sees and changes everything alone, whole or not at all.
+
+        Args:
+            undone: change nothing in the end: to see what would be refused.
+        """
         with _connected(self.path) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -152,7 +158,7 @@ class Database:
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
+            connection.execute("ROLLBACK" if undone else "COMMIT")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -57,8 +57,16 @@ class Trainings(Database):
             db.execute("INSERT INTO trainings VALUES (?, ?, ?, ?, ?, '', '')", (*key, number, unnamed, as_text(charge)))
 
     def _end_training(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
+        key = (experiment.trial, experiment.results)
+        if artefact:
+            # One that was looked at while it ran, and charged by its number, is not charged again by its weights.
+            db.execute(
+                """UPDATE OR IGNORE charges SET artefact = ? WHERE trial = ? AND artefact IN
+                (SELECT artefact FROM trainings WHERE trial = ? AND results = ? AND ended = '')""",
+                (artefact, experiment.trial, *key),
+            )
         db.execute(
             """UPDATE trainings SET ended = ?, objection = ?, artefact = coalesce(nullif(?, ''), artefact)
             WHERE trial = ? AND results = ? AND ended = ''""",
-            (now(), objection, artefact, experiment.trial, experiment.results),
+            (now(), objection, artefact, *key),
         )
