@@ -283,7 +283,8 @@ def test_the_report_is_published_after_the_first_fold_and_at_the_end(tiny: Tiny,
 def test_the_report_is_published_now_and_then(
     tiny: Tiny, go: Go, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "PUBLISH_EVERY", 0.0)
+    for pause in ("PUBLISH_EVERY", "PUBLISH_SHARE"):
+        monkeypatch.setattr(runs, pause, 0.0)
     finished: list[int] = []
     go(tiny(split={"folds": 3}), publish=lambda datasets: finished.append(len(store.finished())))
     assert finished == [2, 3, 4, 5, 6]
