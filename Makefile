@@ -13,7 +13,7 @@ export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 help:
 	@echo "make study     run the quickstart study (five to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
-	@echo "make test      lint, types and tests (about fifteen minutes on 2 cores)"
+	@echo "make test      lint, types and tests (about twenty minutes on 2 cores)"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning and privacy, and the benchmarks (about four hours)"
 	@echo "make clean     remove .venv and caches; results stay"
 
