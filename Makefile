@@ -1,4 +1,5 @@
-# Two commands: `make study` runs the quickstart, `make test` checks everything. Both set up .venv first, once.
+# `make study` runs the quickstart, `make serve` puts a model of it online, `make test` checks everything. Each sets up
+# .venv first, once.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ help:
 	@echo "make study     run the quickstart study (five to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
 	@echo "make test      lint, types and tests (about twenty minutes on 2 cores)"
-	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning and privacy, and the benchmarks (about four hours)"
+	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy and interaction, and the benchmarks (about four hours)"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -32,7 +33,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2
 
 evidence: $(STAMP)
-	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets) and the benchmarks: about four hours on 2 cores"
+	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets), those of robustness, poisoning, privacy and interaction, and the benchmarks: about four hours on 2 cores"
 	$(BIN)/python -m jobs.study paper
 	$(BIN)/python -m jobs.benchmark study
 	$(BIN)/python -m jobs.benchmark streaming

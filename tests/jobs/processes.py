@@ -22,7 +22,7 @@ class Job:
         self.process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=ROOT,
-            env={**environment, name: value},
+            env={**environment, name: value, "PYTHONFAULTHANDLER": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -30,8 +30,13 @@ class Job:
         )
 
     def finish(self, timeout: float = 240) -> tuple[int, str]:
-        """Exit code and everything it printed."""
-        said, _ = self.process.communicate(timeout=timeout)
+        """Exit code and everything it printed; where every thread stood, if it did not end in time."""
+        try:
+            said, _ = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            said, _ = self.process.communicate(timeout=60)
+            raise AssertionError(f"{self.process.args} did not end within {timeout:g} s; it said:\n{said}") from None
         return self.process.returncode, said
 
     def kill(self) -> None:

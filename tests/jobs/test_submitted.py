@@ -99,11 +99,12 @@ def test_the_exit_code_is_that_of_the_job(cluster: dict[str, str], tmp_path: Pat
 
 
 def test_a_detached_job_is_followed_later(cluster: dict[str, str], tmp_path: Path) -> None:
-    begun = submit(cluster, "--detach", *STUDY, "--results", str(tmp_path))
+    begun = submit(cluster, "--detach", *STUDY, "--dry-run", "--results", str(tmp_path))
     assert begun.returncode == 0, begun.stdout
     name = begun.stdout.strip()
     done = submit(cluster, "--follow", name)
     assert done.returncode == 0, done.stdout
+    assert "4 trials; nothing was run" in done.stdout
     assert f"{name} succeeded" in done.stdout
 
 

@@ -190,7 +190,7 @@ def server(results: Path) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{PORT}"
     try:
-        for _ in range(120):
+        for _ in range(300):
             try:
                 urllib.request.urlopen(f"{url}/v2/health/ready", timeout=5).close()
                 break
