@@ -7,8 +7,10 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from jobs.console import STUDIES, console, run, table, user_errors
+from jobs.options import Changes, Cohort, Fold, RecipeName, StudyName
 
 if TYPE_CHECKING:
     from assay.results import Measurement
@@ -17,29 +19,29 @@ _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def main(
-    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")],
-    recipe: Annotated[str, typer.Option(help="Name of the recipe.")],
-    cohort: Annotated[str | None, typer.Option(help="Cohort; the first that has the recipe by default.")] = None,
+    study: StudyName,
+    recipe: RecipeName,
+    cohort: Cohort = None,
     canaries: Annotated[int, typer.Option(min=10, help="Records that are in or out by a fair coin; the more, the tighter the bound.")] = 1000,
     space: Annotated[Literal["gradient", "input"], typer.Option(help="gradient: the auditor reads every noisy gradient. input: records with wrong labels, and the last model alone.")] = "gradient",
-    confidence: Annotated[float, typer.Option(help="That the bound holds, between 0.5 and 1.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Confidence level of the bound, between 0.5 and 1.")] = 0.95,
     audits: Annotated[int, typer.Option(min=1, help="Audits that you run and read together, this one included: the confidence is shared among them.")] = 1,
-    fold: Annotated[int, typer.Option(min=1, help="Fold to hold out, from 1.")] = 1,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study. Repeatable.")] = None,
+    fold: Fold = 1,
+    set_: Changes = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on standard output.")] = False,
 ) -> None:  # fmt: skip
-    """One training with canaries, and a lower bound on ε beside the claim. Exit code 1 if it exceeds the claim.
+    """One training with canaries, and a lower bound on ε beside the claim.
 
-    So it does if canaries show that gradients are not clipped record by record. Where the canaries are too few to show
-    a bug, the verdict is inconclusive.
+    Exit code 1 if the bound exceeds the claim, or if canaries show that gradients are not clipped record by record.
+    Where the canaries are too few to show a bug, the verdict is inconclusive.
 
     The audited run is one of its own: it is kept nowhere, and says nothing of a model that you have.
     """
-    with user_errors():
-        from rich.console import Console
-
-        said = Console(stderr=True) if json_ else console
+    # With --json, standard output holds the result alone.
+    said = Console(stderr=True) if json_ else console
+    with user_errors(said):
         said.print("reading the study …", style="dim")
+        from assay.data.splits import refuse_beyond_official
         from assay.errors import SpecError
         from assay.evaluations.audit import Audit
         from assay.registry import build
@@ -53,32 +55,37 @@ def main(
         asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)
         (dataset,) = datasets.values()
-        trials = [trial for trial in plan(asked, datasets) if trial.fold == fold - 1 and trial.repeat == 0]
-        if not trials:
-            raise SpecError(f"--fold {fold}: {dataset.name} keeps its official split, which is one fold")
-        said.print(f"{trials[0].label}: training with up to {canaries} canaries", highlight=False)
+        refuse_beyond_official("--fold", fold, dataset, asked.split)
+        trial = next(one for one in plan(asked, datasets) if (one.fold, one.repeat) == (fold - 1, 0))
+        said.print(f"{trial.label}: training with up to {canaries} canaries", highlight=False)
 
         def watch(epoch: int, epochs: int) -> None:
             if epoch == epochs or epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
                 said.print(f"epoch {epoch} of {epochs}", style="dim", highlight=False)
 
-        row, *checks = audit_trial(trials[0], dataset, audit, watch)
+        row, *checks = audit_trial(trial, dataset, audit, watch)
         if row.status != "measured":
             raise SpecError(f"recipe {recipe!r} cannot be audited: {row.warnings[0]}")
     verdicts = {check.conditions["verdict"] for check in checks}
     verdict = "fail" if "fail" in verdicts else "inconclusive" if "warn" in verdicts else "pass"
     if json_:
-        named = {"study": asked.name, "cohort": trials[0].cohort, "recipe": recipe, "fold": fold}
-        said_of = {check.name.removeprefix("check."): _plain(check) for check in checks}
-        judged = {"verdict": verdict, "checks": said_of, "warnings": list(row.warnings)}
-        print(
-            json.dumps(
-                {**named, "epsilon_audited": row.value, **row.conditions, **judged}, indent=2, ensure_ascii=False
-            )
-        )
+        about = {"study": asked.name, "cohort": trial.cohort, "recipe": recipe, "fold": fold}
+        print(_as_json(about, row, checks, verdict))
     else:
         _print(row, checks)
     raise typer.Exit(1 if verdict == "fail" else 0)
+
+
+def _as_json(about: dict[str, Any], row: "Measurement", checks: "list[Measurement]", verdict: str) -> str:
+    found = {
+        **about,
+        "epsilon_audited": row.value,
+        **row.conditions,
+        "verdict": verdict,
+        "checks": {check.name.removeprefix("check."): _plain(check) for check in checks},
+        "warnings": list(row.warnings),
+    }
+    return json.dumps(found, indent=2, ensure_ascii=False)
 
 
 def _plain(check: "Measurement") -> dict[str, Any]:

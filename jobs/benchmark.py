@@ -20,11 +20,13 @@ def main(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(NAMES)}.")],
 ) -> None:
     """Measure us and the peer alternately in the same run. Timings are benchmarks, never tests."""
-    if name not in NAMES:
-        typer.echo(f"error: unknown benchmark {name!r}; allowed: {', '.join(NAMES)}", err=True)
-        raise typer.Exit(2)
-    module = name.replace("-", "_")
     with user_errors():
+        from assay.errors import SpecError
+        from assay.registry import unknown
+
+        if name not in NAMES:
+            raise SpecError(unknown("benchmark", name, NAMES))
+        module = name.replace("-", "_")
         found = importlib.import_module(f"tests.benchmarks.{module}").measure()
     print(json.dumps({"benchmark": name, **found}, indent=2))
     below = [key for key, bar in found["bar"].items() if found["ratio"][key] < bar]

@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -24,33 +23,20 @@ console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
-    """A user's mistake ends the job with its message and exit code 2; a fault of ours keeps its traceback."""
+def user_errors(said: Console = console) -> Iterator[None]:
+    """A user's mistake ends the job with its message and exit code 2; a fault of ours keeps its traceback.
+
+    Args:
+        said: where the message goes.
+    """
     from assay.errors import UserError
 
     try:
         yield
     except UserError as error:
-        console.print("error:", style="bold red", end=" ")
-        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        said.print("error:", style="bold red", end=" ")
+        said.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
-
-
-def _to_come(until: str) -> str:
-    """A last day as it was given, if it is a day and not over: told before anything is read or trained."""
-    if until:
-        with user_errors():
-            from assay.privacy.ledger.experiments import Processing
-
-            Processing(until=until).refuse_past(datetime.now(UTC).date().isoformat())
-    return until
-
-
-# What every job that touches data says of it; the ledger keeps it.
-LedgerFolder = Annotated[str | None, typer.Option("--ledger", envvar="ASSAY_LEDGER", help="Folder of the ledgers, the same for all that uses these data; `ledger` beside the folder of the results by default.")]  # fmt: skip
-Purpose = Annotated[str, typer.Option(help="Why the records are processed, for the processing record.")]
-LegalBasis = Annotated[str, typer.Option("--legal-basis", help="On what legal basis, in your own words.")]
-Until = Annotated[str, typer.Option("--until", metavar="YYYY-MM-DD", callback=_to_come, help="Last day on which it may be kept; then `jobs.ledger erase --expired` deletes it.")]  # fmt: skip
 
 
 def run(main: Callable[..., None]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from jobs.console import console, evaluating, print_scorecards, run, user_errors
+from jobs.options import Address, results_option
 
 
 def main(
@@ -23,10 +24,10 @@ def main(
     immutable: Annotated[str, typer.Option(metavar="NAMES", help="Features that nobody can change, as age,sex: attacks and certificates leave them alone.")] = "",
     attacks: Annotated[str, typer.Option(metavar="NAMES", help="Attacks beyond the usual ones, as apgd,square,fab.")] = "",
     records: Annotated[int | None, typer.Option(min=10, help="Records that are attacked and certified, stratified; all by default.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers, of one thread each, that share the records under attack; without a cluster 1 by default, which needs no Ray, else one a CPU.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,
-    results: Annotated[str | None, typer.Option(help="Folder or URI; results/evaluate-WEIGHTS by default.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random starts and bootstrap draws.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers, one thread each, that share the records under attack. Default: 1, in this process without Ray; on a cluster one per CPU.")] = None,
+    address: Address = None,
+    results: Annotated[str | None, results_option("results/evaluate-WEIGHTS")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random starts and bootstrap draws.")] = 0,
 ) -> None:  # fmt: skip
     """Measure a given model on every record of a file: accuracy, robustness with its checks, explanations."""
     with user_errors():
@@ -42,15 +43,9 @@ def main(
         settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high, "modality": modality}
         name = f"evaluate-{Path(weights).stem}"
         study = given_study(
-            name,
-            model=model,
-            data=settings,
-            threat=threat,
-            seed=seed,
-            immutable=_names(immutable),
-            attacks=_names(attacks),
-            records=records,
-        )
+            name, model=model, data=settings, threat=threat, seed=seed, immutable=_names(immutable),
+            attacks=_names(attacks), records=records,
+        )  # fmt: skip
         store = Store(lasting(results, default=f"results/{name}"))
         datasets = load_datasets(study)
         joins = bool(address or os.environ.get("RAY_ADDRESS"))

@@ -4,23 +4,29 @@ python -m jobs.ledger release results/quickstart --recipe private --budget 3 --p
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from click.core import ParameterSource
 
-from jobs.console import LedgerFolder, LegalBasis, Purpose, Until, console, user_errors
+from jobs.console import console, user_errors
 from jobs.ledger_tables import print_account, print_ledger, print_traces
+from jobs.options import Cohort, LedgerFolder, LegalBasis, Purpose, RecipeName, Until
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
     from assay.privacy.ledger import Ledger
+    from assay.privacy.ledger.account import Account
     from assay.study.release import Candidate
     from assay.study.store import Store
+
+_Place = tuple[str, str | None, int, int]
+"""Recipe, cohort, fold and repeat of a trial."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=(
     "The ledger of a data set: what was done with its records, what was released, and what that spent.\n\n"
@@ -34,11 +40,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 Place = Annotated[str | None, typer.Argument(metavar="[PLACE]", help="A folder of results, a folder of ledgers, or one .sqlite file; results/ledger by default.")]  # fmt: skip
 Results = Annotated[str, typer.Argument(metavar="RESULTS", help="Folder or URI of a finished study.")]
 Data = Annotated[str | None, typer.Option("--data", help="Name of the data set, where there are several.")]
-Recipe = Annotated[str | None, typer.Option("--recipe", help="Name of the recipe in the study.")]
-Cohort = Annotated[str | None, typer.Option(help="Cohort; the first that has the recipe by default.")]
 Fold = Annotated[int, typer.Option(min=1, help="Fold, from 1.")]
 Repeat = Annotated[int, typer.Option(min=1, help="Repeat, from 1.")]
-BudgetOption = Annotated[float | None, typer.Option("--budget", help="ε that everything ever released from these data may spend together; needed once, then it stays. Another one needs --reason.")]  # fmt: skip
+BudgetOption = Annotated[float | None, typer.Option("--budget", help="Total ε of this data set, over everything ever released from it. Set once; changing it needs --reason.")]  # fmt: skip
 Delta = Annotated[float | None, typer.Option("--delta", help="δ of the budget, below 1/n; 1e-5 by default.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why the budget changes; stays on record. Never because of what releases have shown.")]  # fmt: skip
 Best = Annotated[bool, typer.Option("--best", help="The model was chosen by looking at the results of others: charge all that this study trained on the same data, of every cohort and plan, failed, replaced and deleted ones too.")]  # fmt: skip
@@ -57,24 +61,28 @@ def show(
 
     With --budget, set the budget of a data set, or with --reason too, change it.
     """
-    with user_errors(), _joined():
-        ledgers = _ledgers(place, data)
-        if budget is not None or delta is not None:
-            from assay.errors import LedgerError
+    with user_errors():
+        from assay.cluster.ledger import joined
+        from assay.errors import LedgerError, UserError
 
-            (ledger,) = _one(ledgers)
-            before = ledger.budgets()
-            if budget is None and not before:
-                raise LedgerError("--delta alone changes a budget that is set; give --budget too")
-            ledger.set_budget(before[-1].epsilon if budget is None else budget, delta=delta, reason=reason)
-        for ledger in ledgers:
-            print_ledger(ledger, ledgers, today=_today())
+        if reason and budget is None and delta is None:
+            raise UserError("--reason says why a budget changes: give --budget too, or leave --reason out")
+        with joined():
+            ledgers = _ledgers(place, data)
+            if budget is not None or delta is not None:
+                ledger = _one(ledgers)
+                before = ledger.budgets()
+                if budget is None and not before:
+                    raise LedgerError("--delta alone changes a budget that is set; give --budget too")
+                ledger.set_budget(before[-1].epsilon if budget is None else budget, delta=delta, reason=reason)
+            for ledger in ledgers:
+                print_ledger(ledger, ledgers, today=_today())
 
 
 @app.command()
 def release(
     results: Results,
-    recipe: Recipe = None,
+    recipe: RecipeName,
     cohort: Cohort = None,
     fold: Fold = 1,
     repeat: Repeat = 1,
@@ -89,25 +97,21 @@ def release(
     ledger: LedgerFolder = None,
 ) -> None:
     """Charge one trained model before it leaves, once. Refused if it is seeded, not private, failed, or too expensive."""
-    with user_errors(), _joined():
-        from assay.privacy.ledger.experiments import Processing
-        from assay.study.release import charge
+    with user_errors():
+        from assay.cluster.ledger import joined
 
-        store, dataset, chosen, others = _trained(results, _recipe(recipe), cohort, fold, repeat)
-        kept = _ledger_of(dataset, results, ledger)
-        charge(
-            kept, [chosen], how="released", budget=(budget, delta, reason),
-            processing=Processing(purpose=purpose, legal_basis=legal_basis, until=until),
-            looked_at=_looked_at(kept, store, chosen, best=best, declared=declared), plan=others if declared else None,
-        )  # fmt: skip
-        print_account(kept.account())
+        charging = _charging("released", (budget, delta, reason), (purpose, legal_basis, until))
+        with joined():
+            kept, _ = _charged(charging, results, (recipe, cohort, fold, repeat), ledger, best=best, declared=declared)
+            print_account(kept.account())
 
 
 @app.command()
 def export(
+    context: typer.Context,
     results: Results,
     to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="New folder that is handed over.")],
-    recipe: Recipe = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Name of the recipe.")] = None,
     report: Annotated[bool, typer.Option("--report", help="The report instead of a model: charges every trial in it.")] = False,
     cohort: Cohort = None,
     fold: Fold = 1,
@@ -127,43 +131,29 @@ def export(
     With --report, the study's page: it tells of every trial, so all are charged, and one that may not be released, or a
     figure that was read off training records, keeps the whole page here.
     """
-    with user_errors(), _joined():
+    with user_errors():
+        from assay.cluster.ledger import joined
         from assay.errors import UserError
-        from assay.privacy.ledger.experiments import Processing
-        from assay.report.page import render
-        from assay.study.export import NOT_COVERED, export_model, export_report, report_of
-        from assay.study.release import charge
-        from assay.study.store import Store
+        from assay.study.export import NOT_COVERED
 
         folder = Path(to).expanduser().resolve()
         if report == (recipe is not None):
             raise UserError("give either --recipe and its name, or --report")
+        if report:
+            _refuse_beside_report(context)
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"--to {folder} is not empty; name a new folder")
-        how, asked = f"exported to {folder}", (budget, delta, reason)
-        processing = Processing(purpose=purpose, legal_basis=legal_basis, until=until)
-        if recipe is not None:
-            store, dataset, chosen, others = _trained(results, recipe, cohort, fold, repeat)
-            kept = _ledger_of(dataset, results, ledger)
-            charge(
-                kept, [chosen], how=how, processing=processing, budget=asked,
-                looked_at=_looked_at(kept, store, chosen, best=best, declared=declared), plan=others if declared else None,
-            )  # fmt: skip
-            accounts = [kept.account()]
-            written = export_model(store, chosen, folder, dataset, accounts[0])
-        else:
-            made = report_of(Store(results), render)
-            ledgers = [_ledger_of(part.dataset, results, ledger) for part in made.parts]
-            # All of them let it pass, or none is charged.
-            for rehearsed, (kept, part) in product((True, False), zip(ledgers, made.parts, strict=True)):
-                plan = part.included if declared else None
-                charge(
-                    kept, part.included, how=how, processing=processing, budget=asked, plan=plan, rehearsed=rehearsed
+        charging = _charging(f"exported to {folder}", (budget, delta, reason), (purpose, legal_basis, until))
+        with joined():
+            if recipe is None:
+                accounts, written = _export_report(charging, results, folder, ledger, declared=declared)
+            else:
+                place = recipe, cohort, fold, repeat
+                accounts, written = _export_model(
+                    charging, results, folder, place, ledger, best=best, declared=declared
                 )
-            accounts = [kept.account() for kept in ledgers]
-            written = export_report(made, folder, accounts)
-        for account in accounts:
-            print_account(account)
+            for account in accounts:
+                print_account(account)
         console.print(f"not covered: {NOT_COVERED}", style="yellow", highlight=False)
         for path in written:
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
@@ -175,7 +165,7 @@ def erase(
     record: Annotated[int | None, typer.Option(min=0, help="Position of a record in the data set, from 0.")] = None,
     patient: Annotated[str | None, typer.Option(help="ID of a patient, as the data set's groups name it.")] = None,
     expired: Annotated[bool, typer.Option("--expired", help="Delete models and results whose last day has passed.")] = False,
-    reservations: Annotated[bool, typer.Option("--reservations", help="Give back what is reserved for trials of which nothing has left; one that still runs is charged when it is released.")] = False,
+    reservations: Annotated[bool, typer.Option("--reservations", help="Release the budget reserved for trials of which nothing has left. A trial still running is charged in full when it is released.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="With --record or --patient: delete what is listed.")] = False,
     data: Data = None,
 ) -> None:  # fmt: skip
@@ -184,129 +174,200 @@ def erase(
     What was released cannot be unlearnt or called back from here: it is listed, with where it went. Charges stay in the
     ledger whatever is deleted, since what was spent is never given back.
     """
-    with user_errors(), _joined():
+    with user_errors():
+        from assay.cluster.ledger import joined
         from assay.errors import UserError
         from assay.study.erasure import erase_trials
 
         if sum((record is not None, patient is not None, expired, reservations)) != 1:
             raise UserError("give one of --record, --patient, --expired and --reservations")
-        ledgers = _ledgers(place, data)
-        if expired or reservations:
-            for ledger in ledgers:
-                _expire(ledger) if expired else _drop(ledger)
-            return
-        (ledger,) = _one(ledgers)
-        rows = ledger.positions_of(patient).tolist() if patient is not None else [record or 0]
-        asked = f"record {record}" if patient is None else f"{len(rows)} records of a patient"
-        traces = ledger.traces(rows)
-        if delete:
-            erase_trials(ledger, [one.experiment for one in traces if not one.experiment.erased], asked=asked)
-        print_traces(ledger, traces, asked, deleted=delete)
+        if delete and expired:
+            raise UserError("--expired deletes without being asked twice: leave --delete out")
+        if delete and reservations:
+            raise UserError("--reservations deletes no model and no result: leave --delete out")
+        with joined():
+            ledgers = _ledgers(place, data)
+            if expired or reservations:
+                for ledger in ledgers:
+                    _expire(ledger) if expired else _drop(ledger)
+                return
+            ledger = _one(ledgers)
+            rows, told = _rows(ledger, record, patient)
+            traces = ledger.traces(rows)
+            if delete:
+                erase_trials(ledger, [one.experiment for one in traces if not one.experiment.erased], asked=told)
+            print_traces(ledger, traces, told, deleted=delete)
 
 
-@contextmanager
-def _joined() -> Iterator[None]:
-    """Within a cluster that is named, so that its one actor writes; else nothing is started."""
-    if not os.environ.get("RAY_ADDRESS"):
-        yield
-        return
-    from assay.cluster.session import ray_session
+def _charging(
+    how: str, budget: tuple[float | None, float | None, str], stated: tuple[str, str, str]
+) -> Callable[..., None]:
+    """``study.release.charge`` for one release, whatever it is of.
 
-    with ray_session(None, workers=1):
-        yield
+    Args:
+        how: where it goes, in words.
+        budget: ε, δ and why they change.
+        stated: purpose, legal basis and last day.
+
+    Raises:
+        UserError: something is said of a budget, and none is given.
+    """
+    from assay.errors import UserError
+    from assay.privacy.ledger.experiments import Processing
+    from assay.study.release import charge
+
+    epsilon, delta, reason = budget
+    if epsilon is None and (delta is not None or reason):
+        option = "--reason" if delta is None else "--delta"
+        raise UserError(f"{option} is about a budget: give --budget too, or leave {option} out")
+    purpose, legal_basis, until = stated
+    processing = Processing(purpose=purpose, legal_basis=legal_basis, until=until)
+    return partial(charge, how=how, budget=budget, processing=processing)
 
 
-def _reach(path: Path) -> "Ledger":
-    from assay.privacy.ledger import Ledger
+def _refuse_beside_report(context: typer.Context) -> None:
+    """Let pass what means something for a report.
 
-    if not os.environ.get("RAY_ADDRESS"):
-        return Ledger(path)
-    from assay.cluster.ledger import existing
+    Raises:
+        UserError: an option chooses a model, and a report tells of all.
+    """
+    from assay.errors import UserError
 
-    return existing(path)
+    chosen = ("cohort", "fold", "repeat", "best")
+    given = [name for name in chosen if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given:
+        named = " and ".join(f"--{name}" for name in given)
+        raise UserError(f"{named}: a report tells of every trial, and all are charged: leave {named} out of --report")
+
+
+def _export_model(
+    charging: Callable[..., None], results: str, folder: Path, place: _Place, ledger: str | None, *, best: bool,
+    declared: bool,
+) -> tuple[list["Account"], list[Path]]:  # fmt: skip
+    """Charge a model and write it: the account afterwards, and what was written."""
+    from assay.study.export import export_model
+    from assay.study.store import Store
+
+    kept, (chosen, dataset) = _charged(charging, results, place, ledger, best=best, declared=declared)
+    account = kept.account()
+    return [account], export_model(Store(results), chosen, folder, dataset, account)
+
+
+def _export_report(
+    charging: Callable[..., None], results: str, folder: Path, ledger: str | None, *, declared: bool
+) -> tuple[list["Account"], list[Path]]:
+    """Charge every trial of a report and write it: the account of each data set afterwards, and what was written."""
+    from assay.report.page import render
+    from assay.study.export import export_report, report_of
+    from assay.study.store import Store
+
+    made = report_of(Store(results), render)
+    ledgers = [_ledger_of(part.dataset, results, ledger) for part in made.parts]
+    # All of them let it pass, or none is charged.
+    for rehearsed, (kept, part) in product((True, False), zip(ledgers, made.parts, strict=True)):
+        charging(kept, part.included, plan=part.included if declared else None, rehearsed=rehearsed)
+    accounts = [kept.account() for kept in ledgers]
+    return accounts, export_report(made, folder, accounts)
+
+
+def _charged(
+    charging: Callable[..., None], results: str, place: _Place, ledger: str | None, *, best: bool, declared: bool
+) -> tuple["Ledger", tuple["Candidate", "Dataset"]]:
+    """Charge one model, with what it was chosen by, or as a part of its plan.
+
+    Returns:
+        The ledger that knows it now, and the model with its data.
+    """
+    from assay.errors import UserError
+    from assay.study.choice import looked_at
+    from assay.study.store import Store
+
+    store = Store(results)
+    dataset, chosen, others = _trained(store, place)
+    kept = _ledger_of(dataset, results, ledger)
+    if best and declared:
+        raise UserError("--best and --declared exclude each other: a plan is charged as a whole anyway")
+    seen = looked_at(kept, store, chosen) if best else ()
+    charging(kept, [chosen], looked_at=seen, plan=others if declared else None)
+    return kept, (chosen, dataset)
 
 
 def _ledgers(place: str | None, data: str | None) -> list["Ledger"]:
     """The ledgers at a place, of one data set if it is named."""
+    from assay.cluster.ledger import existing
     from assay.errors import LedgerError
-    from assay.study.ledgers import ledger_folder
 
-    given = Path(place).expanduser().resolve() if place and "://" not in place else None
-    if given is not None and given.is_file():
-        files = [given]
-    else:
-        own = sorted(given.glob("*.sqlite")) if given is not None and given.is_dir() else []
-        folder = ledger_folder(place or "results/any", None)
-        files = own or (sorted(folder.glob("*.sqlite")) if folder else [])
-    if not files:
-        looked = given or ledger_folder(place or "results/any", None) or place
-        raise LedgerError(
-            f"there is no ledger in or beside {str(looked)!r}; a study makes one when it runs. Name the folder of its "
-            "results, or of its ledgers"
-        )
-    found = [_reach(path) for path in files]
+    found = [existing(path) for path in _files(place)]
     named = [ledger for ledger in found if data in (None, ledger.name, ledger.path.stem)]
     if not named:
         raise LedgerError(f"no ledger of {data!r}; there are: {', '.join(ledger.path.stem for ledger in found)}")
     return named
 
 
-def _one(ledgers: list["Ledger"]) -> list["Ledger"]:
+def _files(place: str | None) -> list[Path]:
+    """The ledger that is named, those of a folder, or those that a folder of results uses.
+
+    Raises:
+        LedgerError: there is none.
+    """
+    from assay.errors import LedgerError
+    from assay.study.ledgers import VARIABLE, ledger_folder
+
+    named = None if place is None or "://" in place else Path(place).expanduser().resolve()
+    if named is not None and named.is_file():
+        return [named]
+    if place is None:
+        used: Path | None = Path(os.environ.get(VARIABLE) or "results/ledger").expanduser().resolve()
+    else:
+        used = ledger_folder(place, None)
+    for folder in (named, used):
+        if folder is not None and (files := sorted(folder.glob("*.sqlite"))):
+            return files
+    raise LedgerError(
+        f"there is no ledger in or beside {str(named or used or place)!r}; a study makes one when it runs. Name the "
+        "folder of its results, or of its ledgers"
+    )
+
+
+def _one(ledgers: list["Ledger"]) -> "Ledger":
     from assay.errors import LedgerError
 
     if len(ledgers) != 1:
         names = ", ".join(ledger.path.stem for ledger in ledgers)
         raise LedgerError(f"there are {len(ledgers)} ledgers: {names}; name one with --data")
-    return ledgers
+    return ledgers[0]
 
 
 def _ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
+    from assay.cluster.ledger import opening
     from assay.errors import LedgerError
-    from assay.privacy.ledger import Ledger
     from assay.study.ledgers import ledger_folder, open_ledger
 
     folder = ledger_folder(results, given)
     if folder is None:
         raise LedgerError(f"results lie at {results}, and a ledger needs a folder: give --ledger or set ASSAY_LEDGER")
-    made = Ledger.create
-    if os.environ.get("RAY_ADDRESS"):
-        from assay.cluster.ledger import through_actor as made
-    return open_ledger(dataset, results=results, folder=folder, opening=made)
+    return open_ledger(dataset, results=results, folder=folder, opening=opening())
 
 
-def _recipe(name: str | None) -> str:
-    from assay.errors import UserError
-
-    if name is None:
-        raise UserError("give --recipe and the name of the recipe that was trained")
-    return name
-
-
-def _trained(
-    results: str, recipe: str, cohort: str | None, fold: int, repeat: int
-) -> tuple["Store", "Dataset", "Candidate", list["Candidate"]]:
-    """The store, the data, the one trial, and all finished trials of its cohort."""
+def _trained(store: "Store", place: _Place) -> tuple["Dataset", "Candidate", list["Candidate"]]:
+    """The data, the one trial, and all finished trials of its cohort: its plan."""
     from assay.study.finished import open_finished
     from assay.study.release import candidates
-    from assay.study.store import Store
 
-    store = Store(results)
+    recipe, cohort, fold, repeat = place
     finished = open_finished(store, recipe=recipe, cohort=cohort, fold=fold, repeat=repeat)
     others = [one for one in candidates(store) if one.cohort == finished.cohort or one.offer.trial == finished.trial]
     (chosen,) = (one for one in others if one.offer.trial == finished.trial)
-    return store, finished.dataset, chosen, others
+    return finished.dataset, chosen, others
 
 
-def _looked_at(
-    ledger: "Ledger", store: "Store", chosen: "Candidate", *, best: bool, declared: bool
-) -> list["Candidate"]:
-    """The others, if one model was chosen by their results."""
-    from assay.errors import UserError
-    from assay.study.choice import looked_at
-
-    if best and declared:
-        raise UserError("--best and --declared exclude each other: a plan is charged as a whole anyway")
-    return looked_at(ledger, store, chosen) if best else []
+def _rows(ledger: "Ledger", record: int | None, patient: str | None) -> tuple[list[int], str]:
+    """Positions of the record or of a patient's records, and what they are, in words."""
+    if record is not None:
+        return [record], f"record {record}"
+    assert patient is not None
+    rows = ledger.positions_of(patient).tolist()
+    return rows, f"{len(rows)} records of a patient"
 
 
 def _expire(ledger: "Ledger") -> None:

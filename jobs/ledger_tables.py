@@ -29,9 +29,25 @@ def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> Non
                 [_charge_row(one, account.delta) for one in account.charges],
             )
         )
+    _print_budgets(ledger)
     _print_experiments(ledger)
     _print_purposes(ledger)
+    _print_deletions(ledger)
     _print_warnings(ledger, beside, today)
+
+
+def _print_budgets(ledger: "Ledger") -> None:
+    """Every budget that was ever in force, and why it took the place of the one before."""
+    rows = [(f"{one.epsilon:g}", f"{one.delta:g}", one.at, _plain(one.reason)) for one in ledger.budgets()]
+    if rows:
+        console.print(table(("budgets: ε", "at δ =", "set", "why it changed"), rows))
+
+
+def _print_deletions(ledger: "Ledger") -> None:
+    """What was deleted, and on whose behalf."""
+    rows = [(at, erased, _plain(asked)) for at, asked, erased in ledger.erasures()]
+    if rows:
+        console.print(table(("deletions", "deleted", "because of"), rows))
 
 
 def _print_experiments(ledger: "Ledger") -> None:
@@ -83,8 +99,8 @@ def _print_warnings(ledger: "Ledger", beside: list["Ledger"], today: str) -> Non
     same = [one.path.name for one in beside if one.name == ledger.name and one.path != ledger.path]
     if same:
         console.print(
-            f"{', '.join(same)}: other versions of data of this name, whose releases do not count here; if patients are "
-            "the same, leave that much of the budget",
+            f"{', '.join(same)}: other versions of data of this name, whose releases do not count here. Once one has "
+            "released something, the others may not, unless their patients' IDs show that they are other people",
             style="yellow",
             highlight=False,
         )
@@ -101,7 +117,11 @@ def print_account(account: "Account") -> None:
         ("the same: PLD", f"{account.pld:.4g}"),
     ]
     if account.budget is not None:
-        rows += [("budget", f"{account.budget.epsilon:.4g}"), ("budget less what is held", f"{account.left:.4g}")]
+        rows += [
+            (f"all that ever leaves, {account.bounded_by}", f"{account.bound:.4g}"),
+            ("budget", f"{account.budget.epsilon:.4g}"),
+            ("budget less what is held", f"{account.left:.4g}"),
+        ]
     console.print(table(("spent", f"ε at δ = {account.delta:g}"), rows))
     if account.budget is None:
         console.print(
@@ -150,7 +170,8 @@ def print_traces(ledger: "Ledger", traces: list["Trace"], asked: str, *, deleted
         )
     console.print(
         "Then take the record out of the data and run the studies again. The data without it have a new ledger, which "
-        "knows nothing of what was spent here: leave that much of their budget. Copies elsewhere, in Weights & Biases or "
+        "knows nothing of what was spent here, so it releases nothing once this one has: give the data another name, and "
+        "a budget less what was spent here. Copies elsewhere, in Weights & Biases or "
         "back-ups, are not reached from here.",
         style="dim",
     )

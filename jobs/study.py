@@ -8,34 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import (
-    STUDIES,
-    LedgerFolder,
-    LegalBasis,
-    Purpose,
-    Until,
-    console,
-    keeper_for,
-    print_scorecards,
-    run,
-    table,
-    user_errors,
-)
+from jobs.console import STUDIES, console, keeper_for, print_scorecards, run, table, user_errors
+from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
 
 if TYPE_CHECKING:
     from assay.study.keeper import Keeper
+    from assay.study.run import Summary
     from assay.study.spec import Study
 
 STARTED = time.perf_counter()
 
 
 def main(
-    study: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A study in jobs/studies, or the path of a YAML file.")],
+    study: StudyName,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and the ε each would spend; run nothing.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per CPU by default.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,
-    results: Annotated[str | None, typer.Option(help="Folder or URI for the results; results/NAME by default.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")] = None,
+    address: Address = None,
+    results: Annotated[str | None, results_option("results/STUDY")] = None,
+    set_: Changes = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished trials again.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Mirror trials to Weights & Biases (offline unless WANDB_MODE says otherwise).")] = False,
     ledger: LedgerFolder = None,
@@ -112,6 +102,11 @@ def _run(
             keeper=keeper,
         )
     print_scorecards(study, store)
+    _print_summary(summary, publisher.path)
+    return len(summary.failures)
+
+
+def _print_summary(summary: "Summary", page: str) -> None:
     console.print(
         f"{summary.ran} of {summary.planned} trials run in {summary.seconds:.0f} s, "
         f"{summary.planned - summary.ran} finished before; driver's own time {summary.own_seconds:.1f} s "
@@ -120,8 +115,7 @@ def _run(
     for label, error in summary.failures.items():
         console.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
     verdict = f"{len(summary.failures)} trials failed; run again to retry them. " if summary.failures else ""
-    console.print(f"{verdict}report: {publisher.path}", highlight=False, soft_wrap=True)
-    return len(summary.failures)
+    console.print(f"{verdict}report: {page}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-JOBS = sorted({path.stem for path in HERE.glob("[!_]*.py")} - {"console", "ledger_tables", "submit"})
+# Whatever here can be run is a job, but for this one.
+JOBS = sorted(
+    path.stem
+    for path in HERE.glob("[!_]*.py")
+    if path != Path(__file__) and '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
 # Ray takes the address of its job server from here even where it is given as an argument.
 VARIABLE = "RAY_API_SERVER_ADDRESS"
 # Seconds without any answer from the cluster after which the log is given up.

@@ -9,24 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import (
-    STUDIES,
-    LedgerFolder,
-    LegalBasis,
-    Purpose,
-    Until,
-    console,
-    keeper_for,
-    run,
-    table,
-    user_errors,
-)
+from jobs.console import STUDIES, console, keeper_for, run, table, user_errors
+from jobs.options import Address, Changes, Cohort, LedgerFolder, LegalBasis, Purpose, Until, results_option
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from assay.cluster.sweep import Swept
-    from assay.study.sweep import Sweep
+    from assay.study.spec import Study
+    from assay.study.sweep import Prepared
 
 SPACES = sorted(path.stem for path in (Path(__file__).parents[1] / "tune_spaces").glob("[!_]*.py"))
 
@@ -35,13 +26,13 @@ def main(
     space: Annotated[str, typer.Argument(metavar="SPACE", help=f"One of tune_spaces: {', '.join(SPACES)}.")],
     study: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="The study whose recipe is varied.")] = "quickstart",
     recipe: Annotated[str | None, typer.Option(help="Recipe to vary; the space names its own.")] = None,
-    cohort: Annotated[str | None, typer.Option(help="Cohort; the first that has the recipe by default.")] = None,
+    cohort: Cohort = None,
     folds: Annotated[int, typer.Option(min=1, help="Folds that every point is run on.")] = 1,
-    samples: Annotated[int | None, typer.Option(min=1, help="Points drawn from a random space, or repeats of a grid.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Points to draw from a random space, or repeats of a grid; the space has its own default.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at once; one per CPU by default.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster to join; RAY_ADDRESS is followed too.")] = None,
-    results: Annotated[str | None, typer.Option(help="Folder or URI; results/sweep-SPACE-STUDY by default.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study. Repeatable.")] = None,
+    address: Address = None,
+    results: Annotated[str | None, results_option("results/sweep-SPACE-STUDY")] = None,
+    set_: Changes = None,
     ledger: LedgerFolder = None,
     purpose: Purpose = "",
     legal_basis: LegalBasis = "",
@@ -55,63 +46,52 @@ def main(
         if space not in SPACES:
             raise SpecError(unknown("space", space, SPACES))
         console.print("reading the study …", style="dim")
-        from assay.cluster.session import environment, lasting, ray_session
-        from assay.cluster.sweep import run_sweep
-        from assay.data.splits import keeps_official
-        from assay.report.sweep import publish
-        from assay.report.sweep import results as table_of
-        from assay.study.choice import choice_of_best
+        from assay.cluster.session import lasting
+        from assay.cluster.sweep import sweep_to_store
+        from assay.report import sweep as report
         from assay.study.progress import ConsoleWatcher
-        from assay.study.run import write_study
         from assay.study.spec import read_study
         from assay.study.store import Store
-        from assay.study.sweep import FOLD, Sweep, base_of, reference_epsilon, study_of
 
-        chosen = importlib.import_module(f"tune_spaces.{space}")
         asked = read_study(study, tuple(set_ or ()), folder=STUDIES)
-        base = base_of(asked, cohort=cohort, recipe=recipe or chosen.RECIPE, asked=chosen.ASKED, tested=chosen.TESTED)
-        if folds > base.split.folds:
-            raise SpecError(f"--folds {folds}: the study has {base.split.folds}")
-        (one,) = base.cohorts.values()
-        dataset = one.load()
-        if folds > 1 and keeps_official(dataset, base.split):
-            raise SpecError(f"--folds {folds}: {dataset.name} keeps its official split, which is one fold")
-        radius = reference_epsilon(one, dataset)
-        points = chosen.space(radius)
-        sweep = Sweep(space=space, study=base, keys=tuple(points))
+        ready = _prepared(space, asked, cohort=cohort, recipe=recipe, folds=folds, samples=samples)
         store = Store(lasting(results, default=f"results/sweep-{space}-{asked.name}"))
         keeper = keeper_for(
-            base, store.location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
+            ready.sweep.study, store.location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis,
+            until=until,
+        )  # fmt: skip
+        swept = sweep_to_store(
+            ready, store, workers=workers, address=address, watcher=ConsoleWatcher(console), keeper=keeper
         )
-        with store.locked(), ray_session(address, workers=workers, cpus=base.threads) as found:
-            from ray import tune
-
-            where = environment()
-            swept = run_sweep(
-                sweep,
-                {**points, FOLD: tune.grid_search(list(range(folds)))},
-                dataset,
-                store,
-                samples=samples or chosen.SAMPLES,
-                workers=found,
-                watcher=ConsoleWatcher(console),
-                environment=where,
-                keeper=keeper,
-            )
-            # An interrupted sweep hides nothing of what was found before.
-            store.keep_only(swept.trials if swept.complete else {*swept.trials, *store.finished()})
-            write_study(study_of(sweep, swept.points), store, swept.trials, where, fresh=swept.ran > 0)
-            choice = choice_of_best(store, dataset, keeper.trainings(dataset) if keeper else ()).text
-        page = publish(sweep, store, dataset, radius, choice=choice)
-        _print(sweep, table_of(sweep, store, radius), swept, radius)
-        if choice:
-            console.print(choice, style="yellow", highlight=False)
+        found = report.results(ready.sweep, store, ready.radius)
+        page = report.publish(ready.sweep, found, store, ready.dataset, ready.radius, choice=swept.choice)
+        _print(ready, found, swept)
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if swept.failures or not swept.complete else 0)
 
 
-def _print(sweep: "Sweep", found: "pd.DataFrame", swept: "Swept", radius: float) -> None:
-    """The Pareto front, and what the sweep took."""
+def _prepared(
+    space: str, asked: "Study", *, cohort: str | None, recipe: str | None, folds: int, samples: int | None
+) -> "Prepared":
+    """What a space varies, unless the user said otherwise, in a recipe of the study."""
+    from assay.study.sweep import prepared
+
+    chosen = importlib.import_module(f"tune_spaces.{space}")
+    return prepared(
+        asked,
+        name=space,
+        space=chosen.space,
+        cohort=cohort,
+        recipe=recipe or chosen.RECIPE,
+        asked=chosen.ASKED,
+        tested=chosen.TESTED,
+        folds=folds,
+        samples=samples or chosen.SAMPLES,
+    )
+
+
+def _print(ready: "Prepared", found: "pd.DataFrame", swept: "Swept") -> None:
+    """The Pareto front, what the sweep took, and what choosing by it costs."""
     from assay.report.sweep import goals
     from assay.report.words import shown
     from assay.threats import radius_text
@@ -126,14 +106,18 @@ def _print(sweep: "Sweep", found: "pd.DataFrame", swept: "Swept", radius: float)
         )
         for row in best.to_dict("records")
     ]
-    heads = [f"{goal.title}, ε = {radius_text(radius)}" if goal.key == "robust" else goal.title for goal in wanted]
+    heads = [
+        f"{goal.title}, ε = {radius_text(ready.radius)}" if goal.key == "robust" else goal.title for goal in wanted
+    ]
     console.print(table(["Pareto front", *heads, "training"], rows))
     told = f"{swept.ran} of {len(swept.trials)} trials run in {swept.seconds:.0f} s on {swept.workers} workers"
     if swept.ran:
         told += f"; {swept.overhead:.2f} s a trial on top of the trials themselves"
-    console.print(f"{told}; asked of the {sweep.study.split.tested} records")
+    console.print(f"{told}; asked of the {ready.sweep.study.split.tested} records")
     for label, error in swept.failures.items():
         console.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
+    if swept.choice:
+        console.print(swept.choice, style="yellow", highlight=False)
 
 
 if __name__ == "__main__":

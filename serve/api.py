@@ -38,8 +38,8 @@ def create_api(model: ServedModel, card: Card, *, public: bool) -> FastAPI:
         api.add_middleware(LoopbackOnly)
     _answer_errors(api)
     _health(api, card)
-    _inference(api, model, card)
-    _kserve(api, model, card)
+    _v2(api, model, card)
+    _v1(api, model, card)
     return api
 
 
@@ -70,63 +70,22 @@ def _health(api: FastAPI, card: Card) -> None:
         return m.ModelList(models=[card.name])
 
 
-def _inference(api: FastAPI, model: ServedModel, card: Card) -> None:
-    dataset = model.dataset
+def _v2(api: FastAPI, model: ServedModel, card: Card) -> None:
+    """The Open Inference Protocol: tensors in, tensors out."""
 
     @api.get("/v2/models/{name}", tags=["model"])
     def metadata(name: str) -> m.ModelMetadata:
         _known(card, name)
-        return m.ModelMetadata(
-            name=card.name,
-            versions=[card.trial],
-            inputs=[_input(model)],
-            outputs=[
-                m.TensorInfo(name="probabilities", datatype="FP32", shape=[-1, dataset.classes]),
-                m.TensorInfo(name="class_index", datatype="INT64", shape=[-1]),
-            ],
-            class_names=list(dataset.class_names),
-            feature_names=list(dataset.feature_names),
-            units=dataset.units,
-            preprocessing=dataset.preprocessing,
-            low=[] if model.reads_text else np.broadcast_to(dataset.low, dataset.shape).tolist(),
-            high=[] if model.reads_text else np.broadcast_to(dataset.high, dataset.shape).tolist(),
-            epsilons=list(dataset.epsilons),
-            explanations=["integrated_gradients"] + ([] if model.unexplained else ["shap"]),
-            certificates=not model.unbounded,
-        )
+        return _metadata(model, card)
 
     @api.post("/v2/models/{name}/infer", tags=["model"], response_model_exclude_none=True)
     def infer(name: str, request: m.InferRequest) -> m.InferResponse:
         _known(card, name)
-        (tensor,) = request.inputs
-        if model.reads_text:
-            raise RefusedError(f"this model reads texts: send them to /v1/models/{card.name}:predict")
-        probabilities = model.probabilities(model.records(_nested(tensor, dataset.shape)))
-        outputs = [
-            m.OutputTensor(
-                name="probabilities",
-                datatype="FP32",
-                shape=list(probabilities.shape),
-                data=probabilities.flatten().tolist(),
-            ),
-            m.OutputTensor(
-                name="class_index",
-                datatype="INT64",
-                shape=[len(probabilities)],
-                data=probabilities.argmax(1).tolist(),
-            ),
-        ]
-        wanted: set[str] = {output.name for output in request.outputs}
-        return m.InferResponse(
-            model_name=card.name,
-            model_version=card.trial,
-            id=request.id,
-            outputs=[output for output in outputs if not wanted or output.name in wanted],
-        )
+        return _infer(model, card, request)
 
 
-def _kserve(api: FastAPI, model: ServedModel, card: Card) -> None:
-    names = model.dataset.class_names
+def _v1(api: FastAPI, model: ServedModel, card: Card) -> None:
+    """The calls of KServe's first protocol, and ours beside them: records in, words out."""
 
     @api.get("/v1/models/{name}", tags=["health"])
     def status(name: str) -> m.ModelStatus:
@@ -142,57 +101,119 @@ def _kserve(api: FastAPI, model: ServedModel, card: Card) -> None:
     @api.post("/v1/models/{name}:predict", tags=["model"])
     def predict(name: str, request: m.PredictRequest) -> m.PredictResponse:
         _known(card, name)
-        found = model.probabilities(model.records(request.instances))
-        return m.PredictResponse(
-            predictions=[
-                m.Prediction(
-                    class_name=names[int(row.argmax())],
-                    class_index=int(row.argmax()),
-                    probabilities=dict(zip(names, row.tolist(), strict=True)),
-                )
-                for row in found
-            ]
-        )
+        return _predict(model, request)
 
     @api.post("/v1/models/{name}:explain", tags=["model"], response_model_exclude_none=True)
     def explain(name: str, request: m.ExplainRequest) -> m.ExplainResponse:
         """What each input adds to the logit of the predicted class, by integrated gradients or SHAP."""
         _known(card, name)
-        shap = request.method == "shap"
-        x = model.records(request.instances, **({"most": MOST_EXPLAINED} if shap else {}))
-        target, found = model.explain(x, request.method)
-        words: Sequence[list[str] | None] = model.words(request.instances) or [None] * len(x)
-        return m.ExplainResponse(
-            method=request.method,
-            compared_with=model.compared_with,
-            error_is="additivity error, in logits" if shap else "completeness error, in logits",
-            explanations=[
-                m.Explanation(
-                    class_name=names[k],
-                    words=own,
-                    attributions=values if own is None else values[: len(own)],
-                    error=error,
-                )
-                for k, own, values, error in zip(
-                    target.tolist(), words, found.values.tolist(), found.error.tolist(), strict=True
-                )
-            ],
-        )
+        return _explain(model, request)
 
     @api.post("/v1/models/{name}:certify", tags=["model"])
     def certify(name: str, request: m.CertifyRequest) -> m.CertifyResponse:
         """Whether the predicted class is proven to stay whatever changes each input by at most ε."""
         _known(card, name)
-        epsilons = request.epsilons or list(model.dataset.epsilons)
-        target, proven = model.certify(model.records(request.instances), epsilons)
-        return m.CertifyResponse(
-            units=model.dataset.units,
-            epsilons=epsilons,
-            certificates=[
-                m.Certificate(class_name=names[k], certified=row)
-                for k, row in zip(target.tolist(), proven.tolist(), strict=True)
-            ],
-        )
+        return _certify(model, request)
+
+
+def _metadata(model: ServedModel, card: Card) -> m.ModelMetadata:
+    dataset = model.dataset
+    return m.ModelMetadata(
+        name=card.name,
+        versions=[card.trial],
+        inputs=[_input(model)],
+        outputs=[
+            m.TensorInfo(name="probabilities", datatype="FP32", shape=[-1, dataset.classes]),
+            m.TensorInfo(name="class_index", datatype="INT64", shape=[-1]),
+        ],
+        class_names=list(dataset.class_names),
+        feature_names=list(dataset.feature_names),
+        units=dataset.units,
+        preprocessing=dataset.preprocessing,
+        low=[] if model.reads_text else np.broadcast_to(dataset.low, dataset.shape).tolist(),
+        high=[] if model.reads_text else np.broadcast_to(dataset.high, dataset.shape).tolist(),
+        epsilons=list(dataset.epsilons),
+        explanations=["integrated_gradients"] + ([] if model.unexplained else ["shap"]),
+        certificates=not model.unbounded,
+    )
+
+
+def _infer(model: ServedModel, card: Card, request: m.InferRequest) -> m.InferResponse:
+    (tensor,) = request.inputs
+    if model.reads_text:
+        raise RefusedError(f"this model reads texts: send them to /v1/models/{card.name}:predict")
+    probabilities = model.probabilities(model.records(_nested(tensor, model.dataset.shape)))
+    outputs = [
+        m.OutputTensor(
+            name="probabilities",
+            datatype="FP32",
+            shape=list(probabilities.shape),
+            data=probabilities.flatten().tolist(),
+        ),
+        m.OutputTensor(
+            name="class_index",
+            datatype="INT64",
+            shape=[len(probabilities)],
+            data=probabilities.argmax(1).tolist(),
+        ),
+    ]
+    wanted: set[str] = {output.name for output in request.outputs}
+    return m.InferResponse(
+        model_name=card.name,
+        model_version=card.trial,
+        id=request.id,
+        outputs=[output for output in outputs if not wanted or output.name in wanted],
+    )
+
+
+def _predict(model: ServedModel, request: m.PredictRequest) -> m.PredictResponse:
+    names = model.dataset.class_names
+    return m.PredictResponse(
+        predictions=[
+            m.Prediction(
+                class_name=names[int(row.argmax())],
+                class_index=int(row.argmax()),
+                probabilities=dict(zip(names, row.tolist(), strict=True)),
+            )
+            for row in model.probabilities(model.records(request.instances))
+        ]
+    )
+
+
+def _explain(model: ServedModel, request: m.ExplainRequest) -> m.ExplainResponse:
+    shap = request.method == "shap"
+    x = model.records(request.instances, **({"most": MOST_EXPLAINED} if shap else {}))
+    target, found = model.explain(x, request.method)
+    words: Sequence[list[str] | None] = model.words(request.instances) or [None] * len(x)
+    return m.ExplainResponse(
+        method=request.method,
+        compared_with=model.compared_with,
+        error_is="additivity error, in logits" if shap else "completeness error, in logits",
+        explanations=[
+            m.Explanation(
+                class_name=model.dataset.class_names[k],
+                words=own,
+                attributions=values if own is None else values[: len(own)],
+                error=error,
+            )
+            for k, own, values, error in zip(
+                target.tolist(), words, found.values.tolist(), found.error.tolist(), strict=True
+            )
+        ],
+    )
+
+
+def _certify(model: ServedModel, request: m.CertifyRequest) -> m.CertifyResponse:
+    epsilons = request.epsilons or list(model.dataset.epsilons)
+    target, proven = model.certify(model.records(request.instances), epsilons)
+    return m.CertifyResponse(
+        units=model.dataset.units,
+        epsilons=epsilons,
+        certificates=[
+            m.Certificate(class_name=model.dataset.class_names[k], certified=row)
+            for k, row in zip(target.tolist(), proven.tolist(), strict=True)
+        ],
+    )
 
 
 def _input(model: ServedModel) -> m.TensorInfo:

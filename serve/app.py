@@ -15,10 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 from ray.serve import Application
 
-from assay.cluster.ledger import through_actor
+from assay.cluster.ledger import joined, opening
 from assay.cluster.session import start_ray_here
 from assay.errors import LedgerError, SpecError, UserError
-from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.experiments import Processing
 from assay.registry import explain
 from assay.report.card import card_of
@@ -53,7 +52,7 @@ class Serving(BaseModel):
     ledger: str | None = None
     """Folder of the ledgers: what is public is charged there first, once; beside that of the results by default."""
     budget: float | None = Field(default=None, gt=0)
-    """ε that everything ever released from the data may spend together, where their ledger has no budget yet."""
+    """ε that everything ever released from the data may spend together; needed once. Another one is refused."""
     purpose: str = "served to others"
     """For the processing record."""
     port: int = Field(default=8000, ge=1, le=65535)
@@ -163,15 +162,21 @@ def _charge(serving: Serving, finished: Finished) -> None:
     if finished.private:
         refuse([chosen])
     refuse_other_weights(finished.trial, chosen=finished.artefact, found=chosen.offer.artefact)
-    made = through_actor if ray.is_initialized() else Ledger.create
-    ledger = open_ledger(finished.dataset, results=serving.results, folder=folder, opening=made)
-    ledger.release(
-        [chosen.offer],
-        how=f"served as {serving.known_as}",
-        processing=Processing(purpose=serving.purpose),
-        epsilon=None if ledger.budgets() else serving.budget,
-        unguarded=not finished.private,
-    )
+    with joined():
+        ledger = open_ledger(finished.dataset, results=serving.results, folder=folder, opening=opening())
+        before = ledger.budgets()
+        if before and serving.budget not in (None, before[-1].epsilon):
+            raise LedgerError(
+                f"budget={serving.budget:g}: the budget of {ledger.name} is ε = {before[-1].epsilon:g}; leave budget "
+                f"out, or change it first: jobs.ledger show {folder} --budget {serving.budget:g} --reason WHY"
+            )
+        ledger.release(
+            [chosen.offer],
+            how=f"served as {serving.known_as}",
+            processing=Processing(purpose=serving.purpose),
+            epsilon=None if before else serving.budget,
+            unguarded=not finished.private,
+        )
 
 
 def _start_here(port: int) -> None:

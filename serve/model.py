@@ -20,9 +20,9 @@ from assay.study.finished import Finished
 from assay.threats import Threat
 
 MOST_RECORDS = 256
-"""Of one call: an explanation of more would hold up everyone else."""
+"""Records of one call: an explanation of more would hold up everyone else."""
 MOST_EXPLAINED = 32
-"""Of one call that explains by SHAP, which costs as much as its background is large."""
+"""Records of one call that explains by SHAP, which costs as much as its background is large."""
 _BACKGROUND = 50
 _POINTS = 64
 

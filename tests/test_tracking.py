@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from assay.results import Measurement, TrialRecord, not_applicable
+from assay.results import TELLS_OF, Measurement, TrialRecord, not_applicable
 from assay.tracking import mirror
 
 STUDY = SimpleNamespace(name="made")
 
 
-def record(trial: str) -> TrialRecord:
+def record(trial: str, *, noise: str = "") -> TrialRecord:
     return TrialRecord(
         trial=trial,
         dataset="made",
@@ -25,10 +25,11 @@ def record(trial: str) -> TrialRecord:
         seconds=1.5,
         measurements=(
             Measurement(name="accuracy", value=0.75),
+            Measurement(name="membership_auc", value=0.625, conditions={TELLS_OF: "training records"}),
             Measurement(name="robust_accuracy", value=0.5, conditions={"attack": "pgd", "epsilon": 0.1, "steps": 20}),
             not_applicable("epsilon", "not private"),
         ),
-        provenance={"asked": {"seed": 7}},
+        provenance={"asked": {"seed": 7, "recipe": {"privacy": {"noise": noise} if noise else None}}},
     )
 
 
@@ -55,6 +56,50 @@ def test_each_record_becomes_one_offline_run(offline: Path) -> None:
         assert b"epsilon/" not in content
 
 
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
+    """What each run would have sent."""
+    found: list[dict[str, float]] = []
+    run = SimpleNamespace(log=found.append, finish=lambda: None)
+    monkeypatch.setattr(wandb, "init", lambda **_: run)
+    return found
+
+
+COST = {"seconds", "failed"}
+
+
+@pytest.mark.parametrize(
+    ("noise", "names"),
+    [
+        ("", {"accuracy", "robust_accuracy/attack=pgd/epsilon=0.1"} | COST),
+        ("seeded", {"accuracy", "robust_accuracy/attack=pgd/epsilon=0.1"} | COST),
+        ("entropy", COST),
+    ],
+)
+@pytest.mark.parametrize("mode", ["online", "shared"])
+def test_online_nothing_leaves_that_a_ledger_would_charge_for_or_never_let_go(
+    sent: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch, mode: str, noise: str, names: set[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    warnings: list[str] = []
+    with mirror(STUDY, enabled=True, warn=warnings.append) as show:
+        show(record("first", noise=noise))
+        show(record("second", noise=noise))
+    assert [set(figures) for figures in sent] == [names, names]
+    assert len(warnings) == 1
+    assert "no ledger charges for it" in warnings[0]
+
+
+@pytest.mark.parametrize("noise", ["", "entropy"])
+def test_offline_everything_measured_is_mirrored_without_a_word(
+    sent: list[dict[str, float]], monkeypatch: pytest.MonkeyPatch, noise: str
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with mirror(STUDY, enabled=True, warn=pytest.fail) as show:
+        show(record("first", noise=noise))
+    assert set(sent[0]) == {"accuracy", "membership_auc", "robust_accuracy/attack=pgd/epsilon=0.1"} | COST
+
+
 def test_a_failing_mirror_warns_once_and_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, warnings = [], []
 
@@ -63,6 +108,7 @@ def test_a_failing_mirror_warns_once_and_never_raises(monkeypatch: pytest.Monkey
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(wandb, "init", fail)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     with mirror(STUDY, enabled=True, warn=warnings.append) as show:
         show(record("first"))
         show(record("second"))

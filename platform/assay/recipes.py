@@ -81,7 +81,8 @@ class Privacy(Settings):
     """Copies of a record, each augmented afresh, whose mean loss is the record's loss, *before* its gradient is
     clipped: less variance at the same ε (augmentation multiplicity, De et al. 2022, arXiv:2204.13650)."""
     noise: Literal["seeded", "entropy"] = "seeded"
-    """``seeded`` repeats exactly and may never be released; ``entropy`` draws noise that is stored nowhere."""
+    """``seeded`` repeats exactly and may never be released; ``entropy`` draws everything from a seed that is stored
+    nowhere."""
 
 
 class Federation(Settings):
@@ -161,6 +162,13 @@ class Recipe(Settings):
                 "set it to null, and take a batch_size that fits into memory"
             )
         return self
+
+    @property
+    def passes(self) -> int:
+        """How often each training record is seen by one training of it: over all rounds, at a client."""
+        if self.federation is None:
+            return self.training.epochs
+        return self.federation.rounds * self.federation.local_epochs
 
     def stages(self) -> list["Recipe"]:
         """The trainings that this recipe takes, teachers first. All see the same records and share one budget."""

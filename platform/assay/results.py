@@ -8,6 +8,8 @@ from typing import Any, Literal
 Status = Literal["measured", "abstained", "not_applicable", "failed"]
 Verdict = Literal["pass", "warn", "fail"]
 NAN = float("nan")
+TELLS_OF = "tells_of"
+"""Condition of a figure that was read off training records, or off networks trained on them again: no ε covers it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ A generator is made afresh for each purpose (``stream(seed, "noise", step)``), s
 generator state, clients and folds never share a stream, and the number of workers changes nothing.
 
 NumPy's Philox takes a 128-bit key. PyTorch's CPU generator keeps 32 bits of any seed it is given, which is too
-few to hide the noise of a private update: whoever tries all of them can subtract it.
+few to hide what private training draws: whoever tries all of them finds it.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def entropy() -> int:
 
 
 def torch_seed(seed: int, *names: Name) -> int:
-    """A seed for ``torch.manual_seed``: layer initialisation and dropout, never privacy."""
+    """A seed for ``torch.manual_seed``: first weights, and what layers draw where anyone may know it."""
     return derive(seed, *names) % 2**63
 
 

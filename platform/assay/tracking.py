@@ -1,6 +1,7 @@
 """A mirror of finished trials in Weights & Biases.
 
-Parquet is the truth: a failure here is a warning, never a failed trial.
+Parquet is the truth: a failure here is a warning, never a failed trial. What is mirrored offline stays here; online it
+leaves, and no ledger charges for it: so what a ledger is there to charge for, or never lets go, stays out of it.
 """
 
 import os
@@ -8,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from assay.results import TrialRecord
+from assay.results import TELLS_OF, Measurement, TrialRecord
 
 Mirror = Callable[[TrialRecord], None]
+_STAYS_HERE = ("offline", "dryrun", "disabled")
+"""Modes of W&B that send nothing."""
 
 
 @contextmanager
@@ -20,15 +23,23 @@ def mirror(study: Any, *, enabled: bool, warn: Callable[[str], object]) -> Itera
     Args:
         study: anything with ``name`` and ``model_dump``.
         enabled: if false, nothing is imported and nothing shown.
-        warn: told, once, why mirroring stopped.
+        warn: told, once, what leaves with ``WANDB_MODE=online``; and, once, why mirroring stopped.
     """
-    state = {"on": enabled}
+    state = {"on": enabled, "told": False}
 
     def show(record: TrialRecord) -> None:
         if not state["on"]:
             return
+        online = os.environ.get("WANDB_MODE") not in _STAYS_HERE
+        if online and not state["told"]:
+            state["told"] = True
+            warn(
+                "warning: W&B is online, so what is measured leaves this machine, and no ledger charges for it: "
+                "nothing bounds what it adds up to. Left out are figures read off training records, and all figures of "
+                "private trials with noise: entropy, which leave through jobs.ledger alone"
+            )
         try:
-            _show(study, record)
+            _show(study, record, online=online)
         except Exception as error:  # whatever W&B does, the study goes on
             state["on"] = False
             warn(f"warning: no longer mirroring to W&B: {type(error).__name__}: {error}")
@@ -37,7 +48,7 @@ def mirror(study: Any, *, enabled: bool, warn: Callable[[str], object]) -> Itera
     yield show
 
 
-def _show(study: Any, record: TrialRecord) -> None:
+def _show(study: Any, record: TrialRecord, *, online: bool) -> None:
     import wandb
 
     run = wandb.init(
@@ -51,7 +62,7 @@ def _show(study: Any, record: TrialRecord) -> None:
     )
     figures = {}
     for measurement in record.measurements:
-        if measurement.status == "measured":
+        if measurement.status == "measured" and not (online and _stays(record, measurement)):
             conditions = [
                 f"{key}={measurement.conditions[key]}"
                 for key in ("attack", "epsilon", "client", "map")
@@ -60,3 +71,9 @@ def _show(study: Any, record: TrialRecord) -> None:
             figures["/".join([measurement.name, *conditions])] = measurement.value
     run.log({**figures, "seconds": record.seconds, "failed": int(record.failed)})
     run.finish()
+
+
+def _stays(record: TrialRecord, measurement: Measurement) -> bool:
+    """Whether a figure may not leave without being charged, or at all."""
+    privacy = record.provenance.get("asked", {}).get("recipe", {}).get("privacy") or {}
+    return TELLS_OF in measurement.conditions or privacy.get("noise") == "entropy"

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from assay.attacks.losses import margin
 from assay.attacks.pgd import PGD
-from assay.bounds.interval import certified, worst_logits
+from assay.bounds.interval import certified
 from assay.bounds.spans import Span
 from assay.data.base import Dataset, Normalisation
 from assay.models.front import Normalise
 from assay.models.resnet import Basic, Bottleneck
 from assay.threats import Bounds, Norm, Threat
-from tests.bounds.networks import DOUBLE, Squared, convolutional, generator, residual_network, wide
+from tests.bounds.networks import DOUBLE, Squared, convolutional, generator, residual_network, wide, worst_logits
 
 FIGURES = Normalisation(mean=(0.5,), deviation=(0.05,))
 

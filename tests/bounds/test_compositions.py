@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.bounds.interval import UnboundableError, certified, interval, worst_logits
+from assay.bounds.interval import UnboundableError, certified, interval
 from assay.bounds.spans import Span
 from assay.models.resnet import Basic, Bottleneck
 from tests.bounds.networks import (
@@ -21,6 +21,7 @@ from tests.bounds.networks import (
     residual_network,
     small_blocks,
     wide,
+    worst_logits,
 )
 
 

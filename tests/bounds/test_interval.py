@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from assay.bounds.interval import interval, logits_and_worst, worst_logits
+from assay.bounds.interval import interval, logits_and_worst
 from assay.data.base import Normalisation
 from assay.models.front import Normalise
 from assay.models.resnet import Basic, Bottleneck
@@ -27,6 +27,7 @@ from tests.bounds.networks import (
     residual_network,
     small_blocks,
     two_hidden,
+    worst_logits,
 )
 from tests.bounds.oracles import Programme
 

@@ -1,6 +1,8 @@
 """On a cluster one named actor writes every ledger, and says what the file itself would say."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import ray
 
-from assay.cluster.ledger import NAME, NAMESPACE, existing, opening, through_actor
+from assay.cluster.ledger import NAME, NAMESPACE, RemoteLedger, existing, opening, through_actor
 from assay.cluster.session import ray_session
 from assay.errors import LedgerError
 from assay.privacy.accounting import Mechanism
@@ -93,9 +95,26 @@ def test_a_lost_answer_may_be_asked_for_again(tmp_path: Path) -> None:
         _ = ledger.forge  # type: ignore[attr-defined]
 
 
-def test_only_who_joins_a_cluster_asks_its_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_who_joins_a_cluster_asks_its_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    path = Ledger.create(tmp_path, DATA).path
+    assert opening() is through_actor, "this process has joined one"
+    assert isinstance(existing(path), RemoteLedger)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     assert opening() == Ledger.create
+    assert isinstance(existing(path), Ledger)
     assert opening("auto") is through_actor
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert opening() is through_actor
+    assert isinstance(existing(path), RemoteLedger)
+
+
+def test_a_ledger_is_reached_without_ray_where_no_cluster_is(tmp_path: Path) -> None:
+    """As a process of its own: this one has imported Ray."""
+    asked = (
+        "import sys; from pathlib import Path; from assay.cluster.ledger import existing, joined, opening\n"
+        f"with joined(): assert existing(Path({str(Ledger.create(tmp_path, DATA).path)!r})).budgets() == []\n"
+        "opening(); assert 'ray' not in sys.modules"
+    )
+    outside = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    subprocess.run([sys.executable, "-c", asked], env=outside, check=True)

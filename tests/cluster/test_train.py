@@ -1,5 +1,6 @@
 """What a training over workers hands over, and what one that fails or is refused says to the one who asked for it."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 from queue import SimpleQueue
@@ -12,14 +13,19 @@ import torch
 from ray.train import Checkpoint, WorkerGroupError
 from torch import nn
 
-from assay.cluster.train import _STATE, _last_state, _work, train_distributed
+from assay.cluster.train import _STATE, _last_state, _work, run_distributed, train_distributed
 from assay.data.base import Dataset
 from assay.data.splits import Splitting, split
 from assay.errors import DataError, IncompatibleRecipeError
+from assay.executors import LocalExecutor
 from assay.models.imported import Imported
 from assay.models.mlp import MLP
+from assay.privacy.ledger.experiments import UNFINISHED
 from assay.recipes import Privacy, Recipe
-from assay.study.training import log_of, train_alone, trainer_of
+from assay.study.keeper import Keeper
+from assay.study.spec import Study, build_study
+from assay.study.store import Store
+from assay.study.training import Trained, log_of, train_alone, train_trial, trainer_of
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, restore_trainer
 from assay.training.collective import Alone
@@ -75,6 +81,61 @@ def test_layers_that_mix_the_records_of_a_batch_are_refused_before_any_worker_st
 def test_a_worker_that_sees_the_whole_batch_may_mix_it(norm: str, workers: int, tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match="no cluster"):
         train(norm, workers, tmp_path)
+
+
+Failed = RuntimeError("the workers failed")
+
+
+@pytest.mark.parametrize("failing", ["train_distributed", ""], ids=["training fails", "training ends"])
+def test_a_training_that_fails_is_a_failed_record_and_holds_no_reservation(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.cluster.train.ray_session", lambda *_, **__: contextlib.nullcontext(2))
+    monkeypatch.setattr("assay.cluster.train.RayExecutor", lambda **_: contextlib.nullcontext(LocalExecutor()))
+    recipe = Recipe(privacy=Privacy(epsilon=4.0, delta=1e-3, noise="entropy"), training={"epochs": 1, "batch_size": 16})
+    dataset, trial = blobs(recipe)
+    seen: list[tuple[str, str]] = []
+    keeper, store = Keeper(tmp_path / "ledger", results=str(tmp_path / "out")), Store(str(tmp_path / "out"))
+
+    def train(*_: object, **__: object) -> Trained:
+        (held,), (noted,) = keeper.ledger(dataset).account().charges, keeper.ledger(dataset).experiments()
+        seen.append((held.state, noted.error))
+        if failing:
+            raise Failed
+        return train_trial(trial, LocalExecutor(), dataset)
+
+    monkeypatch.setattr("assay.cluster.train.train_distributed", train)
+    record = run_distributed(
+        trial, study_of(tmp_path), dataset, store, workers=2, address=None, watch=lambda *_: None,
+        evaluating=lambda *_: None, keeper=keeper,
+    )  # fmt: skip
+    assert seen == [("reserved", UNFINISHED)]
+    (held,), (noted,) = keeper.ledger(dataset).account().charges, keeper.ledger(dataset).experiments()
+    if failing:
+        assert (held.state, noted.error) == ("dropped", "RuntimeError: the workers failed")
+        assert store.failures() == {trial.id: record.error} == {trial.id: noted.error}
+    else:
+        assert (held.state, noted.error, record.error) == ("reserved", "", "")
+        assert store.finished() == {trial.id}
+    assert record.provenance["environment"]["ray_train_workers"] == 2
+
+
+def test_a_federated_recipe_is_refused_before_anything_is_noted(tmp_path: Path) -> None:
+    dataset, trial = blobs(Recipe(federation={"clients": 2}))
+    keeper, store = Keeper(tmp_path / "ledger", results=str(tmp_path / "out")), Store(str(tmp_path / "out"))
+    with pytest.raises(IncompatibleRecipeError, match=r"run it with jobs\.study"):
+        run_distributed(
+            trial, study_of(tmp_path), dataset, store, workers=2, address=None, watch=lambda *_: None,
+            evaluating=lambda *_: None, keeper=keeper,
+        )  # fmt: skip
+    assert keeper.ledger(dataset).experiments() == []
+    assert not list(tmp_path.glob("out/trials"))
+
+
+def study_of(folder: Path) -> Study:
+    """What is kept beside the results."""
+    arrays = {"name": "arrays", "path": str(folder / "blobs.npz")}
+    return build_study({"name": "tested", "cohorts": {"blobs": {"dataset": arrays, "recipes": {"tested": {}}}}}, "made")
 
 
 @pytest.fixture

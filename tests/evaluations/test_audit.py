@@ -17,7 +17,7 @@ from assay.executors import LocalExecutor
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
 from assay.models.text_cnn import TextCNN
-from assay.privacy import update
+from assay.privacy.accounting import planned
 from assay.privacy.update import PrivateUpdate, _normal
 from assay.recipes import Federation, Privacy, Recipe, Training
 from assay.results import Check, Measurement
@@ -79,20 +79,20 @@ def clipping_of(subject: Subject, **settings: Any) -> Check:
 
 class WithoutNoise(PrivateUpdate):
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        return [g / (self._sample_rate * self._records) for g in total]
+        return [g / (self.planned.sample_rate * self._records) for g in total]
 
 
 class NoiseDividedTwice(PrivateUpdate):
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        generator, expected = np.random.default_rng(step), self._sample_rate * self._records
-        scale = self.noise_multiplier * self._settings.max_grad_norm / expected
+        generator, expected = np.random.default_rng(step), self.planned.sample_rate * self._records
+        scale = self.planned.noise_multiplier * self._settings.max_grad_norm / expected
         return [(g + scale * _normal(generator, g)) / expected for g in total]
 
 
 class QuarterOfTheNoise(PrivateUpdate):
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        generator, expected = np.random.default_rng(step), self._sample_rate * self._records
-        scale = self.noise_multiplier * self._settings.max_grad_norm / 4
+        generator, expected = np.random.default_rng(step), self.planned.sample_rate * self._records
+        scale = self.planned.noise_multiplier * self._settings.max_grad_norm / 4
         return [(g + scale * _normal(generator, g)) / expected for g in total]
 
 
@@ -124,15 +124,13 @@ class SampledTenTimesTooOften(PrivateUpdate):
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.noise_multiplier = update.calibrate(
-            epsilon=self._settings.epsilon,
-            delta=self._settings.delta,
-            sample_rate=self._sample_rate / 10,
-            steps=settings["steps"],
+        told = planned(
+            self._settings, records=10 * self._records, batch_size=settings["batch_size"], steps=settings["steps"]
         )
+        self.planned = replace(self.planned, noise_multiplier=told.noise_multiplier)
 
     def mechanism(self, steps: int) -> Any:
-        return replace(super().mechanism(steps), sample_rate=self._sample_rate / 10)
+        return replace(super().mechanism(steps), sample_rate=self.planned.sample_rate / 10)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The claimed ε never stands without its evidence, and not at all where it does not hold."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from torch import nn
 from assay.evaluations import privacy
 from assay.evaluations.base import Subject
 from assay.evaluations.privacy import PrivacySpent
+from assay.models.base import Architecture
+from assay.models.resnet import ResNet18
 from assay.privacy.accounting import PRV_ERROR, Mechanism, Spent, spent
 from assay.recipes import Federation, Privacy, Recipe
 from assay.results import Measurement
@@ -27,7 +31,11 @@ def subject(make: Make, log: Callable[..., Any]) -> Callable[..., Subject]:
     """Two hundred records trained on privately."""
 
     def build(
-        *mechanisms: Mechanism, noise: str = "seeded", clients: int = 0, about: dict[str, Any] | None = None
+        *mechanisms: Mechanism,
+        noise: str = "seeded",
+        clients: int = 0,
+        about: dict[str, Any] | None = None,
+        architecture: Architecture | None = None,
     ) -> Subject:
         spenders = [str(i) for i in range(1, clients + 1)] if clients else ["central"]
         recipe = Recipe(
@@ -38,7 +46,14 @@ def subject(make: Make, log: Callable[..., Any]) -> Callable[..., Subject]:
         told = {name: asdict(mechanism) for name, mechanism in zip(spenders, mechanisms or [MECHANISM], strict=True)}
         x, y = np.arange(250.0)[:, None], np.arange(250) % 2
         return make(
-            nn.Identity(), x, y, train=np.arange(200), recipe=recipe, log=log(mechanisms=told), about=about or {}
+            nn.Identity(),
+            x,
+            y,
+            train=np.arange(200),
+            recipe=recipe,
+            log=log(mechanisms=told),
+            about=about or {},
+            architecture=architecture,
         )
 
     return build
@@ -48,6 +63,7 @@ def subject(make: Make, log: Callable[..., Any]) -> Callable[..., Subject]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accountants that agree at once; ε grows with the steps."""
     monkeypatch.setattr(privacy, "spent", lambda m: Spent(rdp=m.steps / 10, prv=m.steps / 11, pld=m.steps / 11))
+    monkeypatch.setattr(privacy, "rdp_epsilon", lambda m: m.steps / 10)
 
 
 def test_three_accountants_count_what_was_spent(subject: Callable[..., Subject], one: One) -> None:
@@ -80,6 +96,7 @@ def test_the_claim_stands_with_everything_it_depends_on(subject: Callable[..., S
             "records": 200,
             "noise": "seeded",
             "preprocessing": "none",
+            "first_weights": "drawn from the seed",
         }
         assert expected.items() <= dict(measurement.conditions).items()
         assert "not a cryptographic" in measurement.conditions["rng"]
@@ -126,6 +143,29 @@ def test_preprocessing_that_nobody_paid_for_breaks_the_claim(subject: Callable[.
         assert measurement.conditions["noise_multiplier"] == 1.5
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("public", "status"), [(False, "failed"), (True, "measured")])
+def test_first_weights_of_a_file_break_the_claim_unless_they_are_said_to_be_public(
+    subject: Callable[..., Subject], tmp_path: Path, public: bool, status: str
+) -> None:
+    file = tmp_path / "pretrained.safetensors"
+    file.write_bytes(b"weights")
+    for m in PrivacySpent().measure(
+        subject(noise="entropy", architecture=ResNet18(weights=str(file), public_weights=public))
+    ):
+        assert m.status == status
+        named = f"pretrained.safetensors (SHA-256 {hashlib.sha256(b'weights').hexdigest()})"
+        assert named in m.conditions["first_weights"]
+        if not public:
+            assert named in m.warnings[0] and "public_weights: true" in m.warnings[0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_network_drawn_from_the_seed_needs_no_word(subject: Callable[..., Subject]) -> None:
+    for m in PrivacySpent().measure(subject(noise="entropy", architecture=ResNet18())):
+        assert (m.status, m.conditions["first_weights"]) == ("measured", "drawn from the seed")
+
+
 @pytest.mark.parametrize(
     ("figures", "said"),
     [
@@ -170,6 +210,21 @@ def test_of_several_clients_the_one_that_spent_most_counts(subject: Callable[...
     assert claimed.conditions["spent_by"] == "2"
     assert (claimed.conditions["steps"], claimed.conditions["sample_rate"]) == (70, 0.2)
     assert (claimed.conditions["records"], claimed.n) == (200, 200)
+
+
+def test_clients_are_ranked_by_one_accountant_and_only_the_worst_is_counted_by_all(
+    subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[Mechanism] = []
+
+    def count(mechanism: Mechanism) -> Spent:
+        counted.append(mechanism)
+        return Spent(rdp=1.0, prv=0.9, pld=0.9)
+
+    monkeypatch.setattr(privacy, "spent", count)
+    mechanisms = [replace(MECHANISM, steps=steps) for steps in (30, 70, 50)]
+    PrivacySpent().measure(subject(*mechanisms, clients=3))
+    assert counted == [mechanisms[1]]
 
 
 @pytest.mark.usefixtures("quick")

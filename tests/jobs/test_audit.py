@@ -16,6 +16,7 @@ from jobs.audit import main
 from jobs.console import run
 
 Run = Callable[..., tuple[int, str]]
+"""Exit code, and what was printed on standard output."""
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def without_noise(self: PrivateUpdate, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-    return [gradient / (self._sample_rate * self._records) for gradient in total]
+    return [gradient / (self.planned.sample_rate * self._records) for gradient in total]
 
 
 def test_a_sound_trainer_passes_with_a_table(audit: Run) -> None:
@@ -100,6 +101,11 @@ def test_a_plain_recipe_is_audited_in_input_space_alone(audit: Run) -> None:
     found = json.loads(said)
     assert code == 0
     assert (found["claimed_epsilon"], found["space"]) == (None, "input")
+
+
+def test_a_mistake_leaves_standard_output_empty_where_json_was_asked_for(audit: Run) -> None:
+    code, said = audit("--recipe", "missing", "--json")
+    assert (code, said) == (2, "")
 
 
 @pytest.mark.parametrize(

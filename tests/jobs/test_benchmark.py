@@ -22,7 +22,7 @@ def test_an_unknown_name_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
     with pytest.raises(typer.Exit) as ended:
         main("attack_curve")
     assert ended.value.exit_code == 2
-    assert f"unknown benchmark 'attack_curve'; allowed: {', '.join(NAMES)}" in capsys.readouterr().err
+    assert f"unknown benchmark 'attack_curve'; allowed: {', '.join(NAMES)}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("ratio", "code"), [(2.9, 1), (3.0, 0)])

@@ -150,7 +150,7 @@ def test_a_release_charges_once_and_is_shown_with_its_purpose(root: Path) -> Non
         (("mixed", "--recipe", "seeded"), "its noise is seeded"),
         (("mixed", "--recipe", "private", "--best"), "4 of 6 trials may not be released"),
         (("mixed", "--recipe", "privat"), "unknown recipe"),
-        (("clean",), "give --recipe"),
+        (("clean",), "Missing option '--recipe'"),
         (("clean", "--recipe", "private", "--until", "soon"), "write it as 2031-12-31"),
         (("clean", "--recipe", "private", "--until", "2020-01-01"), "--until 2020-01-01 is over, and today is"),
         (("clean", "--recipe", "private", "--best", "--declared"), "exclude each other"),
@@ -219,7 +219,9 @@ def test_an_exported_model_carries_its_claim_and_nothing_of_its_training(root: P
     claim = json.loads((tmp_path / "given" / "claim.json").read_text())
     (trial,) = claim["trials"]
     assert 0 < trial["epsilon"] <= 2.0 and trial["delta"] == 1e-3
-    assert claim["released_together"]["releases"] == 1
+    together = claim["released_together"]
+    assert (together["releases"], together["epsilon"]) == (1, float(BUDGET[1]))
+    assert together["bounded_by"] == f"bounded by the budget of ε = {BUDGET[1]}"
     content = (tmp_path / "given" / "model.safetensors").read_bytes()
     assert b"losses" not in content and b"worker_seconds" not in content
     store = Store(str(root / "clean"))
@@ -356,3 +358,41 @@ def test_a_budget_is_set_and_changed_by_show(root: Path) -> None:
     assert "there is no ledger" in said("show", root / "ledger" / "elsewhere" / "out", code=2)
     assert "no ledger of 'other'" in said("show", root / "ledger", "--data", "other", code=2)
     assert "give one of" in said("erase", root / "ledger", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("show", "--reason", "more patients agreed"), "--reason says why a budget changes: give --budget too"),
+        (("release", "--recipe", "private", "--reason", "agreed"), "--reason is about a budget: give --budget too"),
+        (("release", "--recipe", "private", "--delta", "1e-3"), "--delta is about a budget: give --budget too"),
+        (("export", "--to", "page", "--report", "--delta", "1e-3"), "--delta is about a budget: give --budget too"),
+        (("export", "--to", "page", "--report", "--best"), "leave --best out of --report"),
+        (("export", "--to", "page", "--report", "--fold", "1"), "leave --fold out of --report"),
+        (
+            ("export", "--to", "page", "--report", "--repeat", "2", "--cohort", "made"),
+            "--cohort and --repeat: a report tells of every trial",
+        ),
+        (("erase", "--expired", "--delete"), "--expired deletes without being asked twice: leave --delete out"),
+        (("erase", "--reservations", "--delete"), "deletes no model and no result: leave --delete out"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    root: Path, tmp_path: Path, arguments: tuple[str, ...], why: str
+) -> None:
+    command, *options = (str(tmp_path / "page") if word == "page" else word for word in arguments)
+    before = ledger_at(root).account()
+    assert why in said(command, root / "clean", *options, code=2)
+    assert ledger_at(root).account() == before and not (tmp_path / "page").exists()
+
+
+def test_what_stays_on_record_can_be_read(root: Path) -> None:
+    shown = said("show", root / "ledger")
+    assert "why it changed" not in shown and "deletions" not in shown
+    said("show", root / "ledger", "--budget", "3", "--delta", "1e-3")
+    shown = said("show", root / "ledger", "--budget", "4", "--reason", "more patients agreed")
+    first, second = ledger_at(root).budgets()
+    assert f"3 0.001 {first.at} 4 0.001 {second.at} more patients agreed" in shown
+    said("erase", root / "clean", "--record", "12", "--delete")
+    ((at, *_),) = ledger_at(root).erasures()
+    assert f"{at} 8 trials record 12" in said("show", root / "ledger")

@@ -139,6 +139,12 @@ def test_help_answers_without_importing_torch(job: str) -> None:
     assert "Usage" in done.stdout
 
 
+def test_help_says_what_an_argument_is() -> None:
+    assert "A study in jobs/studies, or the path of a YAML file." in " ".join(
+        run("jobs.study", "--help").stdout.split()
+    )
+
+
 def test_a_dry_run_tells_what_each_trial_would_spend() -> None:
     done = run("jobs.study", "quickstart", "--dry-run")
     assert done.returncode == 0, done.stdout

@@ -1,11 +1,13 @@
 """The user's own network is found by its import path, or the message says why not."""
 
+import hashlib
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from assay.data.base import Form
 from assay.errors import SpecError, UserError
 from assay.models.imported import Imported
 from assay.registry import build
@@ -21,6 +23,24 @@ def net(outputs=2):
 
 def number():
     return 3
+
+def pretrained():
+    made = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+    with torch.no_grad():
+        made[0].weight.copy_(torch.arange(6.0).view(2, 3))
+    return made
+
+def of_a_file(settings):
+    return torch.nn.Linear(3, 2)
+
+def restless():
+    made = torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        made.weight.copy_(torch.rand(2, 3, generator=torch.Generator().manual_seed(restless.calls)))
+    restless.calls += 1
+    return made
+
+restless.calls = 0
 
 constant = 3
 """
@@ -49,6 +69,31 @@ def test_first_weights_depend_on_the_seed_alone() -> None:
     one, again, other = (Imported(factory="own_networks:net").build((3,), 2, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one.weight, again.weight)  # type: ignore[arg-type]
     assert not torch.equal(one.weight, other.weight)  # type: ignore[arg-type]
+
+
+FORM = Form(shape=(3,), classes=2)
+
+
+def test_weights_that_the_seed_draws_come_from_nowhere_else() -> None:
+    assert Imported(factory="own_networks:net").given_weights(FORM) is None
+
+
+@pytest.mark.parametrize("public", [False, True])
+@pytest.mark.parametrize("factory", ["pretrained", "restless"])
+def test_weights_that_the_seed_does_not_draw_are_told(factory: str, public: bool) -> None:
+    """The same under every seed, or another each time: both are more than the seed says."""
+    given = Imported(factory=f"own_networks:{factory}", public_weights=public).given_weights(FORM)
+    assert given is not None
+    assert f"own_networks:{factory}" in given.source and "weight" in given.source
+    assert given.public == public
+
+
+def test_a_file_among_the_arguments_is_named_with_its_hash() -> None:
+    Path("first.bin").write_bytes(b"weights")
+    given = Imported(factory="own_networks:of_a_file", arguments={"settings": {"from": ["x" * 999, "first.bin"]}})
+    found = given.given_weights(FORM)
+    assert found is not None
+    assert found.source == f"first.bin (SHA-256 {hashlib.sha256(b'weights').hexdigest()})"
 
 
 @pytest.mark.parametrize(

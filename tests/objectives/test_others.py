@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.bounds.interval import worst_logits
 from assay.data.base import Dataset
 from assay.errors import SpecError
 from assay.objectives.base import Batch
@@ -20,6 +19,7 @@ from assay.objectives.standard import Standard
 from assay.recipes import Recipe
 from assay.registry import build
 from assay.threats import Bounds, Threat
+from tests.bounds.networks import worst_logits
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]

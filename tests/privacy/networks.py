@@ -106,6 +106,36 @@ class Tied(nn.Module):
         return self.out(torch.tanh(self.inner(self.words(x)))).mean(1)
 
 
+class Total(nn.Module):
+    """Adds up the positions of a sequence, of which there may be none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1)
+
+
+class Cut(torch.autograd.Function):
+    """Gives nothing back, where others give zeros."""
+
+    @staticmethod
+    def forward(_: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(_: object, back: Tensor) -> None:
+        return None
+
+
+class HalfCut(nn.Module):
+    """Uses a layer once as it is, and once where no gradient comes back."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + Cut.apply(self.layer(torch.tanh(x)))
+
+
 class Scaled(nn.Module):
     """Parameters of a kind that no rule knows."""
 
@@ -157,6 +187,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "mlp": (TABLE, lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(inplace=True), nn.Linear(8, CLASSES, bias=False))),
     "linear over positions": (SEQUENCE, lambda: sequenced(9, nn.Linear(6, 9), nn.Tanh())),
     "wide linear over positions": (SHORT, lambda: sequenced(40, nn.Linear(6, 60), nn.Tanh(), nn.Linear(60, 40))),
+    "linear over no positions": ((0, 6), lambda: nn.Sequential(nn.Linear(6, 4), Total(), nn.Linear(4, CLASSES))),
     "linear over two axes": (IMAGE, lambda: sequenced(5, nn.Linear(8, 5), nn.Tanh())),
     "conv2d": (IMAGE, lambda: convolved(4, nn.Conv2d(2, 4, 3))),
     "wide conv2d": (IMAGE, lambda: convolved(40, nn.Conv2d(2, 30, 5, stride=4), nn.ReLU(), nn.Conv2d(30, 40, (2, 1)))),
@@ -172,6 +203,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "conv1d in groups": (SIGNAL, lambda: convolved(4, nn.Conv1d(2, 4, 5, padding=4, dilation=2, groups=2))),
     "wide conv1d": (SIGNAL, lambda: convolved(60, nn.Conv1d(2, 50, 7, stride=5), nn.ReLU(), nn.Conv1d(50, 60, 2))),
     "group norm": (IMAGE, lambda: convolved(4, nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU())),
+    "group norm without bias": (IMAGE, lambda: convolved(4, nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4, bias=False))),
     "group norm of a table": (TABLE, lambda: nn.Sequential(nn.Linear(5, 6), nn.GroupNorm(3, 6), nn.Linear(6, CLASSES))),
     "layer norm": (SEQUENCE, lambda: sequenced(6, nn.LayerNorm(6), nn.Tanh())),
     "layer norm over two axes": (SEQUENCE, lambda: sequenced(6, nn.LayerNorm((7, 6), bias=False), nn.Tanh())),
@@ -199,6 +231,7 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module]]] = {
     "transformer": (SEQUENCE, lambda: sequenced(6, nn.TransformerEncoderLayer(6, 2, 10, dropout=0, batch_first=True))),
     "layer used twice": (TABLE, lambda: nn.Sequential(Twice(nn.Linear(5, 5)), nn.Linear(5, CLASSES))),
     "convolution used twice": (IMAGE, lambda: convolved(2, Twice(nn.Conv2d(2, 2, 3, padding=1)))),
+    "no gradient comes back": (TABLE, lambda: nn.Sequential(HalfCut(nn.Linear(5, 5)), nn.Linear(5, CLASSES))),
     "tied words": (WORDS, Tied),
     "frozen layer": (TABLE, lambda: frozen(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, CLASSES))),
     "bias alone": (IMAGE, only_bias),

@@ -4,6 +4,8 @@ import math
 import warnings
 
 import pytest
+from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+from dp_accounting.pld import PLDAccountant
 from opacus.accountants import RDPAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -14,6 +16,7 @@ from assay.privacy.accounting import (
     PRV_ERROR,
     Mechanism,
     Spent,
+    _pld_interval,
     calibrate,
     pld_epsilon,
     prv_epsilon,
@@ -56,11 +59,55 @@ def test_accountants_agree_as_they_should(noise_multiplier: float) -> None:
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 1.0, 50.0])
-def test_accountants_are_silent_at_small_and_at_large_budgets(epsilon: float) -> None:
-    noise_multiplier = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=0.04, steps=2250)
-    found = spent(mechanism(noise_multiplier))
+@pytest.mark.parametrize(("sample_rate", "steps"), [(1.0, 1), (0.04, 2250), (1e-3, 10_000)])
+def test_accountants_are_silent_at_small_and_at_large_budgets(sample_rate: float, steps: int, epsilon: float) -> None:
+    noise_multiplier = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=sample_rate, steps=steps)
+    found = spent(mechanism(noise_multiplier, sample_rate, steps))
     assert found.pld <= found.rdp <= epsilon
     assert found.disagreement == ""
+
+
+@pytest.mark.parametrize(
+    ("noise_multiplier", "sample_rate", "steps", "delta", "exact"),
+    [(8.108, 5.7e-4, 35_000, 1e-6, 0.04546), (5.0, 1e-4, 100_000, 1e-5, 0.0165)],
+)
+def test_a_step_that_spends_less_than_a_usual_grid_resolves_is_not_overcounted(
+    noise_multiplier: float, sample_rate: float, steps: int, delta: float, exact: float
+) -> None:
+    """One step's loss spreads 7e-5 and 2e-5; the figures are PLD's on a grid of 1e-6, within which they are exact."""
+    found = spent(mechanism(noise_multiplier, sample_rate, steps, delta))
+    assert found.disagreement == ""
+    assert exact <= found.pld <= 1.03 * exact
+
+
+@pytest.mark.parametrize(
+    ("one", "fine"),
+    [
+        (mechanism(0.1555, sample_rate=1.0, steps=1), 1e-3),
+        (mechanism(8.108, sample_rate=5.7e-4, steps=35_000), 1e-6),
+    ],
+)
+def test_a_coarse_grid_only_ever_raises_the_bound(one: Mechanism, fine: float) -> None:
+    accountant = PLDAccountant(value_discretization_interval=fine)
+    step = PoissonSampledDpEvent(one.sample_rate, GaussianDpEvent(one.noise_multiplier))
+    accountant.compose(step, one.steps)
+    exact = accountant.get_epsilon(one.delta)
+    assert exact - 1e-6 <= pld_epsilon(one) <= 1.03 * exact
+
+
+def test_a_large_epsilon_takes_a_coarser_grid_and_not_a_thousand_times_as_many_points() -> None:
+    """At ε = 50 a grid of 1e-4 took ten seconds and more; its width follows ε, and the step's spread below that."""
+    widths = [_pld_interval({(rate, noise): 1}, rdp) for rate, noise, rdp in ((1.0, 0.155, 50.0), (1.0, 1.0, 5.0))]
+    assert widths == pytest.approx([5e-3, 5e-4])
+    assert _pld_interval({(1e-5, 1.0): 1000}, 0.5) == pytest.approx(0.5e-5 * math.sqrt(math.e - 1))
+    # Of unlike mechanisms the mean counts: one that hardly spends does not make the grid of the others endless.
+    assert _pld_interval({(1.0, 0.5): 1, (1e-6, 1e3): 1}, 10.0) == pytest.approx(1e-3)
+
+
+def test_runs_of_one_mechanism_are_one_longer_run() -> None:
+    whole, parts = mechanism(9.0, 1.0, 30), (mechanism(9.0, 1.0, 10), mechanism(9.0, 1.0, 20))
+    assert pld_epsilon(*parts) == pld_epsilon(whole)
+    assert rdp_epsilon(*parts) == pytest.approx(rdp_epsilon(whole), rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +115,7 @@ def test_accountants_are_silent_at_small_and_at_large_budgets(epsilon: float) ->
     [
         (Spent(rdp=1.0, prv=1.1, pld=1.1), "PLD says ε = 1.1000, above RDP's upper bound 1.0000"),
         (Spent(rdp=2.0, prv=1.2, pld=1.0), "PRV says ε = 1.2000 and PLD 1.0000"),
+        (Spent(rdp=60.0, prv=50.2, pld=50.0), "further apart than PRV's stated error 0.06"),
         (Spent(rdp=2.0, prv=0.8, pld=1.0), "PRV says ε = 0.8000 and PLD 1.0000"),
         (Spent(rdp=2.0, prv=float("nan"), pld=1.0), "nan"),
         (Spent(rdp=2.0, prv=1.0, pld=float("nan")), "nan"),

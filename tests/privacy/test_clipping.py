@@ -14,6 +14,12 @@ from torch.nn import functional as F
 
 from assay import seeds
 from assay.errors import IncompatibleRecipeError
+from assay.models.base import Architecture
+from assay.models.cnn import CNN
+from assay.models.lstm import LSTM
+from assay.models.mlp import MLP
+from assay.models.resnet import ResNet18
+from assay.models.text_cnn import TextCNN
 from assay.objectives.base import Batch
 from assay.objectives.pgd import AdversarialPGD
 from assay.objectives.trades import Trades
@@ -21,7 +27,7 @@ from assay.privacy import bookkeeping
 from assay.privacy.clipping import STABILITY, Clipping, PerRecordGradients
 from assay.seeds import Draw
 from assay.threats import Bounds
-from tests.privacy.networks import CLASSES, NETWORKS, SLOW, drawn, made
+from tests.privacy.networks import CLASSES, NETWORKS, SLOW, Attends, drawn, made
 
 # Torch's advice on the speed of even kernels, once a process.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
@@ -170,6 +176,42 @@ def test_positions_that_nearly_cancel_are_clipped_all_the_same(name: str) -> Non
         assert length(total) <= 1e-3 * (1 + 1e-3)
 
 
+DIFFERENCES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
+    "linear": (lambda: nn.Linear(64, 64, bias=False), (2, 64), 1),
+    "convolution": (lambda: nn.Conv1d(64, 64, 1, bias=False), (64, 2), 2),
+    "linear, two rows": (lambda: nn.Linear(64, 64, bias=False), (64,), 0),
+    "convolution, two rows": (lambda: nn.Conv1d(64, 64, 1, bias=False), (64, 1), 0),
+}
+"""A layer, what it takes and the axis of two positions whose difference counts; 0: two rows make one record."""
+
+
+@pytest.mark.parametrize("clipping", CLIPPINGS)
+@pytest.mark.parametrize("size", [1e3, 1e7, 1e20])
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_a_record_whose_positions_cancel_leaves_the_sum_of_the_others_alone(
+    name: str, size: float, clipping: Clipping
+) -> None:
+    torch.manual_seed(0)
+    make, shape, axis = DIFFERENCES[name]
+    layer, slope, limit = make(), torch.randn(64), 0.05
+    pairs = [torch.randn(201, *shape) for _ in range(2)] if axis == 0 else [torch.randn(201, *shape)]
+    equal = size * torch.rand(64)
+    for rows in pairs:
+        rows[100] = equal if axis != 2 and name != "convolution, two rows" else equal[:, None]
+
+    def clipped(records: Tensor) -> list[Tensor]:
+        gradients = PerRecordGradients(layer, clipping=clipping)
+        said = layer(torch.cat([rows[records] for rows in pairs]))
+        one, other = said.unflatten(0, (2, -1)) if axis == 0 else said.unbind(axis)
+        found = gradients.clipped_sum(((one - other).flatten(1) * slope).sum(1), limit)
+        gradients.remove()
+        return found
+
+    without, (total,) = clipped(torch.arange(201) != 100), clipped(torch.arange(201) >= 0)
+    assert length([total - without[0]]) <= 1e-3 * limit
+    assert length([total]) > limit
+
+
 @pytest.mark.parametrize("clipping", CLIPPINGS)
 @pytest.mark.parametrize("name", ["mlp", "conv2d", "lstm", "attention to itself", "tied words"])
 def test_adding_a_record_moves_the_sum_by_at_most_the_clipping_norm(name: str, clipping: Clipping) -> None:
@@ -296,7 +338,7 @@ def test_layers_with_a_rule_need_no_note() -> None:
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, *SLOW])
-def test_listening_changes_no_answer(name: str) -> None:
+def test_recording_changes_no_answer(name: str) -> None:
     model, x, _ = made(name, 4, dtype=torch.float64)
     before, names = copy.deepcopy(model), list(model.state_dict())
     gradients = PerRecordGradients(model)
@@ -323,7 +365,7 @@ MASKS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("batch_first", [True, False])
-def test_attention_is_heard_under_every_mask(mask: str, batch_first: bool) -> None:
+def test_attention_is_recorded_under_every_mask(mask: str, batch_first: bool) -> None:
     torch.manual_seed(0)
     layer = nn.MultiheadAttention(6, 2, batch_first=batch_first)
     x = torch.randn(4, 7, 6) if batch_first else torch.randn(7, 4, 6)
@@ -428,6 +470,126 @@ MIXERS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
 }
 
 
+class CentredInTraining(nn.Module):
+    """Takes the mean of the batch away while it trains, where no gradient flows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.detach().mean(0) if self.training else x
+
+
+class Replaces(nn.Module):
+    """Keeps averages over records, in a buffer that it replaces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.5 * self.mean + 0.5 * x.detach().mean(0)
+        return x - self.mean
+
+
+class Attribute(nn.Module):
+    """Keeps them where no buffer is."""
+
+    mean: float | Tensor = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.5 * self.mean + 0.5 * x.detach().mean(0)
+        return x - self.mean
+
+
+class Number(nn.Module):
+    """Keeps a number of what it saw."""
+
+    mean = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.5 * self.mean + 0.5 * float(x.detach().mean())
+        return x - self.mean
+
+
+class Bank(nn.Module):
+    """Keeps records in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.detach())
+        return x - self.seen[0].mean(0)
+
+
+@pytest.mark.parametrize("kind", [CentredInTraining, Replaces, Attribute, Number, Bank])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_layer_that_mixes_or_remembers_records_is_refused_by_name(kind: type[nn.Module], dropout: float) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(5, 5), nn.Dropout(dropout), nn.Sequential(kind()), nn.Linear(5, CLASSES)]
+    model, x, y = nn.Sequential(*layers).train(), torch.randn(16, 5), torch.arange(16) % CLASSES
+    gradients = PerRecordGradients(model)
+    with pytest.raises(IncompatibleRecipeError, match=rf"layer '2\.0' \({kind.__name__}\)"):
+        gradients.clipped_sum(losses(model, x, y), 1.0)
+
+
+OURS: dict[str, tuple[Architecture, tuple[int, ...]]] = {
+    "mlp": (MLP(), (5,)),
+    "cnn": (CNN(channels=(4, 6), hidden=8, dropout=0.5), (1, 12, 12)),
+    "resnet": (ResNet18(norm="group", stem="small"), (1, 8, 8)),
+    "lstm": (LSTM(hidden=6, layers=2, dropout=0.5), (7, 4)),
+    "text_cnn": (TextCNN(channels=5, dropout=0.5), (9, 4)),
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_model_of_ours_is_let_through_and_draws_what_it_would_have_drawn(name: str) -> None:
+    architecture, shape = OURS[name]
+    model, x = architecture.build(shape, CLASSES, seed=0).train(), torch.rand(4, *shape)
+    gradients = PerRecordGradients(model)
+    answers = []
+    for _ in range(2):  # the model is asked before the first alone
+        torch.manual_seed(0)
+        answers.append(model(x))
+        total = gradients.clipped_sum(F.cross_entropy(answers[-1], torch.arange(4) % CLASSES, reduction="none"), 1.0)
+        assert length(total) > 0
+    assert torch.equal(*answers)
+    assert all(layer.training for layer in model.modules())
+
+
+TUPLES: dict[str, Callable[[], nn.Module]] = {
+    "projected": lambda: nn.LSTM(6, 4, proj_size=2, batch_first=True),
+    "of another kind": lambda: nn.RNN(6, 4, batch_first=True),
+    "with a key of its own": lambda: Attends(crossed=0, add_bias_kv=True).layer,
+}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+@pytest.mark.parametrize("name", TUPLES)
+def test_a_layer_without_a_rule_that_answers_with_a_tuple_is_named(name: str) -> None:
+    class Holds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = TUPLES[name]()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (self.layer(x, x, x) if isinstance(self.layer, nn.MultiheadAttention) else self.layer(x))[0].sum(1)
+
+    model = Holds()
+    PerRecordGradients(model)
+    with pytest.raises(IncompatibleRecipeError, match=r"layer 'layer' \(.*\) answers with a tuple"):
+        model(torch.randn(4, 7, 6))
+
+
+def test_one_record_whose_gradient_autograd_cannot_tell_does_not_end_training() -> None:
+    """The end would tell of it; a weight that is used past its layer shows in all records."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(3, 2, bias=False), torch.randn(20, 2, 3)
+    x[7] = 1e7 * torch.rand(3)
+    gradients = PerRecordGradients(layer)
+    said = layer(x)
+    assert length(gradients.clipped_sum((said[:, 0] - said[:, 1]).sum(1), 1.0)) > 0
+
+
 @pytest.mark.parametrize("where", MIXERS)
 def test_a_network_that_mixes_records_is_refused(where: str) -> None:
     torch.manual_seed(0)
@@ -478,7 +640,9 @@ class Remembers(nn.Module):
 
 def test_a_forward_pass_that_writes_to_the_model_is_refused() -> None:
     model, x = Remembers(), torch.ones(1, 5)
-    with pytest.raises(IncompatibleRecipeError, match="the forward pass changed a weight or a buffer"):
+    with pytest.raises(
+        IncompatibleRecipeError, match="the forward pass changed a weight, a buffer or an attribute of the model itself"
+    ):
         PerRecordGradients(model).clipped_sum(losses(model, x, torch.tensor([0])), 1.0)
 
 
@@ -490,7 +654,7 @@ def test_an_objective_that_mixes_records_is_refused() -> None:
         gradients.clipped_sum(found - found.mean(), 1.0)
 
 
-class Unheard(nn.Module):
+class Unrecorded(nn.Module):
     """Uses a weight past the layer that holds it."""
 
     def __init__(self) -> None:
@@ -501,7 +665,7 @@ class Unheard(nn.Module):
         return self.head(self.inner(x) + x @ self.inner.weight)
 
 
-class Slightly(Unheard):
+class Slightly(Unrecorded):
     """Does so where it hardly matters."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -519,13 +683,13 @@ class Past(nn.Module):
         return F.linear(x, self.inner.weight, self.inner.bias)
 
 
-@pytest.mark.parametrize("make", [Unheard, Slightly, Past])
+@pytest.mark.parametrize("make", [Unrecorded, Slightly, Past])
 @pytest.mark.parametrize("n", [1, 6])
-def test_a_weight_that_is_used_unheard_is_named(make: Callable[[], nn.Module], n: int) -> None:
+def test_a_weight_that_is_used_unrecorded_is_named(make: Callable[[], nn.Module], n: int) -> None:
     torch.manual_seed(0)
     model = make()
     x, y = torch.randn(n, 5), torch.arange(n) % CLASSES
-    with pytest.raises(IncompatibleRecipeError, match=r"'inner.weight' is used where .* cannot hear it"):
+    with pytest.raises(IncompatibleRecipeError, match=r"'inner.weight' is used where .* cannot record it"):
         PerRecordGradients(model).clipped_sum(losses(model, x, y), 1.0)
 
 
@@ -572,7 +736,7 @@ class Buffered(nn.Module):
         return x * self.scale * self.mask
 
 
-def test_a_layer_that_opacus_refuses_is_named_and_nothing_listens() -> None:
+def test_a_layer_that_opacus_refuses_is_named_and_no_hook_is_left() -> None:
     model = nn.Sequential(nn.Linear(5, 5), Buffered())
     with pytest.raises(IncompatibleRecipeError, match=r"'1' \(Buffered\) has no per-record gradients here"):
         PerRecordGradients(model)
@@ -637,7 +801,7 @@ def test_batch_norm_is_refused_by_name(layer: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", ["mlp", "conv2d", "lstm", "attention to itself", "layer used twice"])
-def test_paused_passes_are_not_heard(name: str) -> None:
+def test_paused_passes_are_not_recorded(name: str) -> None:
     model, x, y = made(name, 6, dtype=torch.float64)
     expected = loop(copy.deepcopy(model), x, y, 0.5)
     gradients = PerRecordGradients(model)

@@ -4,7 +4,7 @@ import multiprocessing
 import shutil
 import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 
 from assay.errors import BudgetError, LedgerError
 from assay.privacy.accounting import Mechanism, calibrate, rdp_epsilon
-from assay.privacy.composition import UNBOUNDED, Charge, as_text, filter_epsilon
+from assay.privacy.composition import UNBOUNDED, Charge, charge_to_json, filter_epsilon, pld_epsilon_of
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.database import Collection
@@ -279,7 +279,9 @@ def test_a_plan_is_composed_by_pld_and_reserved_as_a_whole(ledger: Ledger) -> No
     leave(ledger, plan[0], epsilon=adaptive, plan=plan)
     account = ledger.account()
     assert account.accountant.startswith("PLD of the plan")
-    assert account.released < account.held <= adaptive
+    # Which others leave may depend on what the first one showed: only the whole plan is bounded.
+    assert account.released == account.held == account.bound <= adaptive
+    assert "PLD of the whole plan of 4 trials" in account.bounded_by
     leave(ledger, *plan[1:], plan=plan)
     assert ledger.account().released == pytest.approx(account.held)
     with pytest.raises(LedgerError, match="not in the declared plan"):
@@ -289,6 +291,38 @@ def test_a_plan_is_composed_by_pld_and_reserved_as_a_whole(ledger: Ledger) -> No
         leave(ledger, offer("e", epsilon=0.05))
     with pytest.raises(LedgerError, match="may have been chosen"):
         leave(ledger, offer("e", epsilon=0.05), plan=[*plan, offer("e", epsilon=0.05)])
+
+
+def test_dropping_a_part_of_a_plan_lowers_nothing_once_something_of_it_has_left(ledger: Ledger) -> None:
+    plan = [offer("a"), offer("b")]
+    leave(ledger, plan[0], epsilon=4.0, plan=plan)
+    before = ledger.account()
+    assert ledger.drop(["b"]) == ["trial b"]
+    after = ledger.account()
+    assert (after.released, after.held, after.left) == (before.released, before.held, before.left)
+    assert after.released > pld_epsilon_of([plan[0].charge], delta=1e-5)
+    # Nor can the budget fall below what the dropped one may still have shown by not leaving.
+    with pytest.raises(LedgerError, match="refuses"):
+        ledger.set_budget((after.held + after.pld) / 2, reason="to see")
+
+
+def test_a_part_of_a_plan_is_given_back_as_long_as_nothing_of_it_has_left(ledger: Ledger) -> None:
+    plan = [offer("a"), offer("b")]
+    leave(ledger, plan[0], epsilon=4.0, plan=plan, rehearsed=True)
+    ledger.set_budget(4.0)
+    with ledger._writing() as db:
+        ledger._declare(db, plan, plan)
+    before = ledger.account()
+    ledger.drop(["b"])
+    assert ledger.account().held < before.held
+
+
+def test_releases_that_are_chosen_one_after_the_other_are_bounded_by_their_budget_alone(ledger: Ledger) -> None:
+    assert ledger.account().bound == float("inf")
+    leave(ledger, offer("a"), epsilon=3.0)
+    account = ledger.account()
+    assert account.released < account.bound == 3.0
+    assert account.bounded_by == "bounded by the budget of ε = 3"
 
 
 def test_after_a_release_it_is_too_late_to_declare_a_plan(ledger: Ledger) -> None:
@@ -396,7 +430,7 @@ def test_new_ledgers_can_be_made_by_several_at_once(tmp_path: Path) -> None:
 @pytest.fixture
 def remembered(tmp_path: Path) -> Ledger:
     """Three trials of sixty records of twenty patients."""
-    patients = b"".join(patient_hash(DATA.digest, f"P{row // 3}") for row in range(60))
+    patients = b"".join(patient_hash("seen", f"P{row // 3}") for row in range(60))
     data = Collection(
         digest=DATA.digest, name="seen", records=60, patients=zlib.compress(patients), most_of_a_patient=3
     )
@@ -510,7 +544,7 @@ def test_every_training_stays_on_record_whatever_becomes_of_it(ledger: Ledger) -
         ("a", "training 2 in /r"),
         ("a", "training 3 in /r"),
     ]
-    assert {as_text(one.charge) for one in found} == {as_text(offer("a").charge)}
+    assert {charge_to_json(one.charge) for one in found} == {charge_to_json(offer("a").charge)}
     assert {one.objection for one in found} == {""}
 
 
@@ -550,3 +584,53 @@ def test_every_purpose_is_on_record_once(remembered: Ledger) -> None:
     leave(remembered, offer("c"), epsilon=2.0, reason="more")
     said = [(one.purpose, experiments, releases) for one, experiments, releases in remembered.processings()]
     assert said == [("to learn", 2, 0), ("to look", 1, 0), ("triage", 0, 2)]
+
+
+def guarded(folder: Path, digest: str, *, name: str = "scans", patients: Sequence[str] = ()) -> Ledger:
+    hashes = b"".join(patient_hash(name, one) for one in patients)
+    made = Collection(digest=digest * 64, name=name, records=60, patients=zlib.compress(hashes) if patients else b"")
+    ledger = Ledger.create(folder, made)
+    ledger.set_budget(5.0)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ((), (), "nobody can tell whether they share patients"),
+        (("P1", "P2", "P2"), (), "nobody can tell"),
+        (("P1", "P2", "P2"), ("P2", "P2", "P9"), "they share 1 patients"),
+        (("P1", "P2"), ("P8", "P9"), ""),
+    ],
+)
+def test_the_same_people_have_no_second_budget_for_being_read_in_another_way(
+    tmp_path: Path, ours: tuple[str, ...], theirs: tuple[str, ...], said: str
+) -> None:
+    here, there = guarded(tmp_path, "a", patients=ours), guarded(tmp_path, "b", patients=theirs)
+    leave(guarded(tmp_path, "c", name="other scans"), offer("z"))
+    leave(there, offer("a"))
+    if not said:
+        leave(here, offer("b"))
+        return
+    for rehearsed in (True, False):
+        with pytest.raises(LedgerError, match=f"scans-bbbbbbbb.sqlite is a ledger of scans too.*{said}"):
+            leave(here, offer("b"), rehearsed=rehearsed)
+    assert states(here) == {}
+    # What the other one has released may be shown again, and it goes on.
+    leave(there, offer("a"), offer("b"))
+
+
+def test_a_sibling_that_released_nothing_stands_in_nobodys_way(tmp_path: Path) -> None:
+    here, there = guarded(tmp_path, "a"), guarded(tmp_path, "b")
+    there.reserve(offer("a"))
+    leave(here, offer("b"))
+
+
+def test_patients_of_a_ledger_of_an_earlier_version_are_found_by_its_digest(remembered: Ledger) -> None:
+    packed = zlib.compress(b"".join(patient_hash(DATA.digest, f"P{row // 3}") for row in range(60)))
+    with sqlite3.connect(remembered.path) as db:
+        db.execute("DELETE FROM about WHERE key = 'salt'")
+        db.execute("UPDATE about SET value = ? WHERE key = 'patients'", (packed,))
+    earlier = Ledger(remembered.path)
+    assert earlier.positions_of("P6").tolist() == [18, 19, 20]
+    assert earlier.patients_shared_with(remembered) is None

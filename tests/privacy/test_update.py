@@ -81,7 +81,7 @@ def test_a_batch_as_large_as_the_data_takes_everyone(given_noise: float) -> None
 def test_the_noise_is_normal_with_the_promised_deviation() -> None:
     private = update()
     (noise,) = private.finish([torch.zeros(200_000)], np.arange(3), 7)
-    deviation = private.noise_multiplier * SETTINGS.max_grad_norm / BATCH
+    deviation = private.planned.noise_multiplier * SETTINGS.max_grad_norm / BATCH
     assert float(noise.mean()) == pytest.approx(0, abs=4 * deviation / np.sqrt(200_000))
     assert float(noise.var()) == pytest.approx(deviation**2, rel=4 * np.sqrt(2 / 200_000))
     assert stats.kstest(noise.numpy() / deviation, "norm").pvalue > 0.001
@@ -128,7 +128,7 @@ def test_the_noise_is_calibrated_to_the_budget() -> None:
     private = update()
     planned = private.mechanism(STEPS)
     assert (planned.sample_rate, planned.steps, planned.delta) == (0.1, STEPS, SETTINGS.delta)
-    assert planned.noise_multiplier == private.noise_multiplier
+    assert planned.noise_multiplier == private.planned.noise_multiplier
     assert 0.99 * SETTINGS.epsilon <= rdp_epsilon(planned) <= SETTINGS.epsilon
     assert rdp_epsilon(private.mechanism(STEPS // 2)) < rdp_epsilon(planned)
 
@@ -244,6 +244,100 @@ def trainer(
         training=Training(epochs=1, batch_size=20, optimizer="sgd", learning_rate=0.1, momentum=0.0),
     )
     return Trainer(network(torch.float64), recipe, *blobs(40, torch.float64), bounds=bounds, seed=9)
+
+
+class States(nn.Module):
+    """A recurrent network with dropout between its layers, over positions of a signal (n, 1, length)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.LSTM(1, 4, 2, dropout=0.5, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(x.mT)[0][:, -1])
+
+
+DRAWS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
+    "batches": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(5, 2)), {}),
+    "dropout": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(5, 8), nn.Dropout(0.5), nn.Linear(8, 2)), {}),
+    "dropout of channels": (
+        lambda: nn.Sequential(nn.Conv1d(1, 8, 5), nn.Dropout1d(0.5), nn.Flatten(), nn.Linear(8, 2)),
+        {},
+    ),
+    "dropout between layers": (States, {}),
+    "augmentation": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(5, 2)), {"data": ("jitter",)}),
+    "pgd": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(5, 2)),
+        {"objective": {"name": "pgd", "epsilon": 0.3, "steps": 1, "relative_step": 0.1}},
+    ),
+    "gaussian_noise": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(5, 2)),
+        {"objective": {"name": "gaussian_noise", "sigma": 0.5}},
+    ),
+    "trades": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(5, 2)),
+        {"objective": {"name": "trades", "epsilon": 0.3, "steps": 1}},
+    ),
+}
+
+
+def drawing(name: str, noise: str, blobs: Blobs, bounds: Bounds, *, seed: int = 9) -> Trainer:
+    """A private trainer whose steps draw something."""
+    make, choices = DRAWS[name]
+    torch.manual_seed(0)
+    x, y = blobs(40)
+    recipe = Recipe(
+        privacy=SETTINGS.model_copy(update={"noise": noise}),
+        training=Training(epochs=1, batch_size=20, optimizer="sgd", learning_rate=0.1),
+        **choices,
+    )
+    bounds = Bounds(low=bounds.low[None], high=bounds.high[None])
+    return Trainer(make(), recipe, x[:, None], y, bounds=bounds, seed=seed)
+
+
+def clipped_sum(trainer: Trainer) -> Tensor:
+    """What the trainer's first step would release of all records, but for the noise."""
+    trainer.model.train()
+    pieces = trainer._share(40)
+    gradients, _ = trainer._own_gradients(pieces, trainer._feed.follow(pieces), total=40)
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def weights(trainer: Trainer) -> Tensor:
+    trainer.run()
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_nothing_that_entropy_training_draws_comes_from_the_seed_of_the_recipe(
+    name: str, blobs: Blobs, blob_bounds: Bounds, given_noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever reads the seed in a report knows what each record was given, and then noise no longer hides it."""
+    if name != "batches":
+        one, other = (clipped_sum(drawing(name, "entropy", blobs, blob_bounds)) for _ in range(2))
+        assert not torch.allclose(one, other, rtol=1e-3, atol=0)
+    monkeypatch.setattr(seeds, "entropy", lambda: 7)
+    known, same = (weights(drawing(name, "entropy", blobs, blob_bounds, seed=seed)) for seed in (9, 10))
+    assert torch.equal(known, same)
+    monkeypatch.setattr(seeds, "entropy", lambda: 8)
+    assert not torch.equal(known, weights(drawing(name, "entropy", blobs, blob_bounds)))
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_seeded_training_draws_the_same_again(name: str, blobs: Blobs, blob_bounds: Bounds, given_noise: float) -> None:
+    one, same, other = (weights(drawing(name, "seeded", blobs, blob_bounds, seed=seed)) for seed in (9, 9, 10))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["dropout", "dropout of channels", "dropout between layers"])
+def test_what_entropy_training_drops_does_not_come_from_the_few_bits_of_torch(
+    name: str, blobs: Blobs, blob_bounds: Bounds, given_noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "torch_seed", lambda *_: 0)
+    for noise in ("seeded", "entropy"):
+        one, other = (clipped_sum(drawing(name, noise, blobs, blob_bounds)) for _ in range(2))
+        assert torch.equal(one, other) == (noise == "seeded")
 
 
 def noise(step: int, parameters: list[Tensor], noise_multiplier: float) -> list[Tensor]:

@@ -62,3 +62,20 @@ def test_a_model_that_stands_alone_passes_no_figure_off_as_its_recipes(official:
     assert all(figure.recipe_mean is None for figure in alone.evidence)
     assert "its recipe" not in alone.to_html()
     assert "its recipe" in card_of(served, "served").to_html()
+
+
+def test_what_stands_beside_a_figure_stands_on_the_card_and_what_stands_beside_another_models_does_not(
+    official: Study, seeds: Store
+) -> None:
+    served = finished(official, seeds, trial="private-seed-2", fold=0, repeat=2)
+
+    def warned(trial: str, status: str) -> tuple[str, ...]:
+        frame = served.frame.copy()
+        where = frame.index[(frame["trial"] == trial) & (frame["name"] == "accuracy")]
+        frame.loc[where, "status"] = status
+        frame.loc[where, "warnings"] = frame.loc[where, "warnings"].map(lambda _: ["overfitting was undone"])
+        return card_of(replace(served, frame=frame), "served").warnings
+
+    assert "overfitting was undone" in warned(served.trial, "measured")
+    assert "overfitting was undone" not in warned(served.trial, "not_applicable"), "it says why, in the figure's place"
+    assert "overfitting was undone" not in warned(b"private-seed-1".hex(), "measured")

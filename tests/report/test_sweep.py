@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.report.sweep import ACCURACY, EPSILON, ROBUST, goals, pareto, publish
+from assay.report.sweep import ACCURACY, EPSILON, ROBUST, goals, pareto, publish, results
 from assay.results import Measurement, TrialRecord
 from assay.study.run import write_study
 from assay.study.spec import Study
@@ -52,6 +52,7 @@ def test_the_page_says_what_choosing_the_best_costs(study: Callable[..., Study],
     )
     write_study(base, store, {}, {"git_commit": ""})
     (cohort,) = base.cohorts.values()
+    table = results(sweep, store, 0.3)
     for said in ("Choosing the best of 3 private trials costs ε = 2.00", ""):
-        page = Path(publish(sweep, store, cohort.load(), 0.3, choice=said)).read_text()
+        page = Path(publish(sweep, table, store, cohort.load(), 0.3, choice=said)).read_text()
         assert said in page and ("Each ε in the table covers one training alone" in page) == bool(said)

@@ -84,8 +84,12 @@ def test_what_is_public_is_charged_once_before_it_is_served(
     (held,) = ledger.account().charges
     assert held.state == "released"
     assert [where.split(",")[0] for where in held.departures] == ["served as triage"]
-    # The ledger's own budget is in force, whatever a configuration says.
-    build_app({**asked, "public": "true", "budget": "5"})
+    # The ledger's own budget is in force; a configuration that names another one does not just go unheard.
+    build_app({**asked, "public": "true"})
+    with pytest.raises(ClickException) as caught:
+        build_app({**asked, "public": "true", "budget": "5"})
+    assert "budget=5: the budget of wdbc is ε = 3" in caught.value.message
+    assert "--budget 5 --reason WHY" in caught.value.message
     assert [budget.epsilon for budget in ledger.budgets()] == [3.0]
     with pytest.raises(ClickException) as caught:
         build_app({**asked, "recipe": "standard", "public": "true"})
@@ -178,16 +182,18 @@ def card_from(api: FastAPI) -> Any:
 
 
 @pytest.fixture(scope="module")
-def server(results: Path) -> Iterator[str]:
+def server(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of ``serve run``, in a process group of its own."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     command = [
         str(Path(sys.executable).parent / "serve"), "run", "serve.app:build_app",
         f"results={results}", "recipe=standard", f"port={PORT}",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    said = tmp_path_factory.mktemp("serve") / "said"
+    with said.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, start_new_session=True, stdout=file, stderr=subprocess.STDOUT
+        )
     url = f"http://127.0.0.1:{PORT}"
     try:
         for _ in range(300):
@@ -195,7 +201,7 @@ def server(results: Path) -> Iterator[str]:
                 urllib.request.urlopen(f"{url}/v2/health/ready", timeout=5).close()
                 break
             except OSError:
-                assert process.poll() is None, "serve run ended"
+                assert process.poll() is None, f"serve run ended; it said:\n{said.read_text()}"
                 time.sleep(0.5)
         yield url
     finally:

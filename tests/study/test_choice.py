@@ -51,6 +51,7 @@ def test_all_trainings_compose_and_not_only_those_that_are_stored(store: Store) 
     assert choice.alone == pytest.approx(rdp_epsilon(mechanism(30)))
     said = f"Choosing the best of 3 private trials costs ε = {choice.epsilon:.2f} at δ = 1e-05, not {choice.alone:.2f}"
     assert said in choice.text
+    assert "not the choice by held-out records" in choice.text
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 
 from assay.data.base import Dataset
 from assay.errors import CheckpointError, LedgerError, SpecError
-from assay.evaluations.base import TELLS_OF
 from assay.executors import LocalExecutor
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.experiments import Processing
+from assay.results import TELLS_OF
 from assay.study.export import export_model, report_of
 from assay.study.finished import open_finished
 from assay.study.ledgers import collection_of

@@ -72,15 +72,21 @@ def test_every_trial_is_noted_and_only_what_may_leave_is_reserved(
     [
         PRIVATE,
         {**PRIVATE, "objective": {"name": "distillation"}},
+        {**PRIVATE, "data": ["jitter"], "privacy": {**PRIVATE["privacy"], "augmentations": 2}},
         {**PRIVATE, "federation": {"clients": 3, "rounds": 2, "local_epochs": 2}},
         {**PRIVATE, "federation": {"clients": 2, "rounds": 1, "partition": "dirichlet", "smallest_client": 8}},
     ],
-    ids=["central", "distilled", "federated", "unlike clients"],
+    ids=["central", "distilled", "augmented", "federated", "unlike clients"],
 )
 def test_what_is_reserved_is_what_training_spends(
     run: Run, tiny: Callable[..., Study], recipe: dict[str, Any], tmp_path: Path
 ) -> None:
     study = tiny({"private": recipe})
+    if "data" in recipe:
+        # What can be augmented is no table: the same records as signals of one channel.
+        path = tmp_path / "patients.npz"
+        given = dict(np.load(path))
+        np.savez(path, **{**given, "x": given["x"][:, None]})
     assert run(study, None).failures == {}
     datasets = load_datasets(study)
     store = Store(str(tmp_path / "out"))

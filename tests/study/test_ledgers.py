@@ -3,14 +3,22 @@
 import json
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from assay.data.base import Dataset
+from assay.data.tabular import WisconsinBreastCancer
 from assay.errors import LedgerError
+from assay.privacy.accounting import Mechanism
+from assay.privacy.composition import Charge
 from assay.privacy.ledger import Ledger
-from assay.study.ledgers import ledger_folder, open_ledger
+from assay.privacy.ledger.account import Offer
+from assay.privacy.ledger.experiments import Processing
+from assay.study.ledgers import collection_of, ledger_folder, open_ledger
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
 from assay.study.store import Store
@@ -55,6 +63,45 @@ def test_a_ledger_that_was_moved_is_known_by_its_mark(dataset: Dataset, tmp_path
     assert found.mark().id == first.mark().id
     (noted,) = (tmp_path / "results" / "ledgers").iterdir()
     assert str(found.path) in json.loads(noted.read_text())["place"]
+
+
+def test_what_is_said_of_records_or_asked_of_them_gives_them_no_other_account() -> None:
+    wdbc = WisconsinBreastCancer().load()
+    assert wdbc.groups is None
+    said: dict[str, Any] = {
+        "epsilons": (0.0, 0.5),
+        "units": "something else",
+        "warnings": ("look out",),
+        "unpaid_preprocessing": True,
+        "class_names": ("no", "yes"),
+        "low": wdbc.low - 1,
+        "preprocessing": "told otherwise",
+        "immutable": np.arange(30) < 3,
+    }
+    assert collection_of(replace(wdbc, **said)).digest == collection_of(wdbc).digest
+    for name, other in said.items():
+        assert replace(wdbc, **{name: other}).digest != wdbc.digest, name
+    people: dict[str, Any] = {"x": wdbc.x * 2, "y": 1 - wdbc.y, "groups": np.arange(len(wdbc)) // 2}
+    assert len({replace(wdbc, **{name: other}).identity for name, other in people.items()} | {wdbc.identity}) == 4
+
+
+def test_a_resized_copy_of_the_same_patients_is_refused_beside_what_was_released(tmp_path: Path) -> None:
+    """As an image data set that is loaded at another size: same name, same patients, other records."""
+    made = WisconsinBreastCancer().load()
+    whole = replace(made, groups=np.arange(len(made)) // 2)
+    resized = replace(whole, x=np.asarray(whole.x)[:, :10], feature_names=(), low=whole.low[:10], high=whole.high[:10])
+    others = replace(resized, groups=np.asarray(whole.groups) + 1000)
+    charge: Charge = {"central": (Mechanism(noise_multiplier=9.0, sample_rate=0.1, steps=5, delta=1e-5),)}
+    offers = [Offer(trial="t", label="t", charge=charge, artefact="weights")]
+
+    def leave(data: Dataset) -> None:
+        ledger = open_ledger(data, results=str(tmp_path / "results"), folder=tmp_path / "ledger")
+        ledger.release(offers, how="served", processing=Processing(), epsilon=3.0)
+
+    leave(whole)
+    with pytest.raises(LedgerError, match=r"they share 285 patients.*two budgets"):
+        leave(resized)
+    leave(others)
 
 
 def test_two_studies_in_one_folder_of_ledgers_have_one_account(dataset: Dataset, tmp_path: Path) -> None:

@@ -94,9 +94,10 @@ def test_every_trial_is_run_stored_and_shown(tiny: Tiny, go: Go, store: Store, w
     assert all(store.checkpoint(trial) for trial in store.finished())
 
 
-def test_the_time_of_trials_is_told_apart_from_our_own(tiny: Tiny, go: Go, store: Store) -> None:
-    summary = go(tiny())
-    assert summary.trial_seconds == pytest.approx(sum(store.seconds().values()))
+def test_the_time_of_trials_is_told_apart_from_our_own(tiny: Tiny, go: Go, watcher: Callable[[], Any]) -> None:
+    memory = watcher()
+    summary = go(tiny(), watcher=memory)
+    assert summary.trial_seconds == pytest.approx(sum(record.seconds for record in memory.records))
     assert summary.own_seconds == pytest.approx(summary.seconds - summary.trial_seconds)
     assert 0 < summary.own_seconds < summary.own_limit == pytest.approx(0.2 * summary.trial_seconds + 15)
 

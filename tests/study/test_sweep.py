@@ -1,11 +1,15 @@
 """A point of a sweep is the trial that a study of its recipe would run."""
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 
 from assay.errors import SpecError
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study, build_study
-from assay.study.sweep import Sweep, base_of, point_name, reference_epsilon, study_of
+from assay.study.sweep import Sweep, base_of, point_name, prepared, reference_epsilon, study_of
 
 PGD = {"objective": {"name": "pgd", "epsilon": 0.3, "steps": 7}}
 KEYS = ("objective.epsilon", "objective.steps")
@@ -61,6 +65,32 @@ def test_a_space_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(SpecError, match=said):
         Sweep(space="mine", study=sweep.study, keys=keys).recipe_at(point)
+
+
+SETTINGS: dict[str, Any] = {
+    "name": "mine", "space": lambda radius: {"objective.epsilon": {"grid_search": [radius, 2 * radius]}},
+    "cohort": None, "recipe": "pgd", "asked": ("accuracy",), "tested": "test", "samples": 3,
+}  # fmt: skip
+
+
+def test_a_space_is_drawn_at_the_radius_of_the_study_and_over_the_folds() -> None:
+    ready = prepared(study(), **SETTINGS, folds=2)
+    assert ready.sweep.keys == ("objective.epsilon",)
+    assert (ready.radius, ready.samples, ready.dataset.name) == (0.2, 3, "wdbc")
+    assert ready.space == {"objective.epsilon": {"grid_search": [0.2, 0.4]}, "fold": {"grid_search": [0, 1]}}
+
+
+def test_folds_that_the_data_do_not_have_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="--folds 3: the study has 2"):
+        prepared(study(), **SETTINGS, folds=3)
+    x, parts = np.random.default_rng(0).uniform(size=(40, 3)), np.repeat(["train", "test"], 20)
+    np.savez(tmp_path / "parted.npz", x=x, y=np.arange(40) % 2, split=parts)
+    arrays = {"name": "arrays", "path": str(tmp_path / "parted.npz"), "low": 0, "high": 1}
+    cohorts = {"made": {"dataset": arrays, "recipes": {"pgd": PGD}}}
+    official = build_study({"name": "two", "split": {"folds": 2}, "cohorts": cohorts}, "test")
+    with pytest.raises(SpecError, match="--folds 2: parted keeps its official split, which is one fold"):
+        prepared(official, **SETTINGS, folds=2)
+    assert prepared(official, **SETTINGS, folds=1).space["fold"] == {"grid_search": [0]}
 
 
 def test_only_what_is_asked_is_kept_and_the_tested_records_are_chosen() -> None:

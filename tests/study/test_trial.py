@@ -1,6 +1,7 @@
 """One trial: trained, asked and recorded; what goes wrong is a record too."""
 
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,24 @@ def test_a_trial_repeats_exactly(first: Callable[..., Any], recipes: Any) -> Non
     assert repr(figures(one)) == repr(figures(again))
     tensors, others = (from_bytes(record.weights, "")[0] for record in (one, again))
     assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+
+
+def test_a_private_trial_claims_nothing_of_first_weights_that_its_seed_did_not_draw(
+    first: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that was trained before, perhaps on these very patients."""
+    (tmp_path / "pretrained_networks.py").write_text(
+        "import torch\n\n\ndef net():\n    made = torch.nn.Linear(4, 2)\n"
+        "    made.load_state_dict({'weight': torch.arange(8.0).view(2, 4), 'bias': torch.zeros(2)})\n    return made\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    model = {"name": "imported", "factory": "pretrained_networks:net"}
+    for public, status in ((False, "failed"), (True, "measured")):
+        record = run(*first(PRIVATE, cohort={"model": {**model, "public_weights": public}}))
+        claims = [m for m in record.measurements if m.unit == "epsilon"]
+        assert {m.status for m in claims} == {status}, record.error
+        assert all("pretrained_networks:net" in m.conditions["first_weights"] for m in claims)
 
 
 def test_the_record_says_what_was_asked_and_with_what(first: Callable[..., Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from assay import seeds
 from assay.errors import CheckpointError
 from assay.privacy.accounting import rdp_epsilon
 from assay.recipes import Privacy, Recipe, Training
@@ -229,6 +230,38 @@ def test_a_run_that_is_killed_and_resumed_has_spent_what_an_undisturbed_one_has_
     assert 2.97 <= rdp_epsilon(resumed.mechanism) <= 3.0
     assert equal(resumed.model, whole.model)
     assert resumed.losses == whole.losses
+
+
+def test_a_run_that_may_be_released_has_spent_as_much_when_resumed_and_draws_anew(
+    blobs: Blobs, network: Network, blob_bounds: Bounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it drew before was drawn by nobody else, and what it draws after comes from no file."""
+    drawn: list[int] = []
+    entropy = seeds.entropy
+    monkeypatch.setattr(seeds, "entropy", lambda: drawn.append(entropy()) or drawn[-1])
+    recipe = Recipe(
+        objective={"name": "pgd", "epsilon": 0.3, "steps": 2},
+        privacy=Privacy(epsilon=3.0, noise="entropy"),
+        training=Training(epochs=3, batch_size=16, averaging=0.9),
+    )
+    whole, killed, resumed, other = (
+        Trainer(network(), recipe, *blobs(50), bounds=blob_bounds, seed=4) for _ in range(4)
+    )
+    assert len(set(drawn)) == 4
+    whole.run()
+    killed.run(1)
+    state = trainer_state(killed)
+    for number in drawn:
+        assert not any(said in state for said in (str(number).encode(), f"{number:x}".encode()))
+        assert not any(number.to_bytes(16, order) in state for order in ("big", "little"))
+    killed.run(1)
+    for trainer in (resumed, other):
+        restore_trainer(trainer, state)
+        assert trainer.step == 4
+        trainer.run()
+        assert trainer.mechanism == whole.mechanism
+        assert rdp_epsilon(trainer.mechanism) == rdp_epsilon(whole.mechanism)
+    assert not equal(resumed.model, other.model)
 
 
 @pytest.mark.parametrize("name", ["averaged", "private, averaged", "stopping early, averaged"])

@@ -216,7 +216,7 @@ def test_noise_is_calibrated_for_all_planned_epochs(
     blobs: Blobs, network: Network, blob_bounds: Bounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, float]] = []
-    monkeypatch.setattr("assay.privacy.update.calibrate", lambda **given: asked.append(given) or 1.0)
+    monkeypatch.setattr("assay.privacy.accounting.calibrate", lambda **given: asked.append(given) or 1.0)
     for epochs in (None, 7):
         Trainer(network(), RECIPES["private"], *blobs(50), bounds=blob_bounds, seed=0, epochs=epochs)
     assert [given["steps"] for given in asked] == [20, 28]

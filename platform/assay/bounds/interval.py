@@ -50,32 +50,22 @@ def interval(model: nn.Module, low: Tensor, high: Tensor) -> Box:
     return _followed(model, Span.between(low, high)).ends
 
 
-def worst_logits(model: nn.Module, low: Tensor, high: Tensor, y: Tensor) -> Tensor:
-    """Upper bounds of every logit minus the true one, (n, classes); exactly 0 for the true class.
-
-    A last layer that is linear is merged with these differences, which is tighter than bounding each logit (elision of
-    the last layer). The cross-entropy of the result is the loss of certified training.
-
-    Args:
-        model: from records to logits; see ``interval``.
-        low: (n, ...) least value of each input.
-        high: (n, ...) greatest value of each input.
-        y: (n,) true classes.
-
-    Raises:
-        UnboundableError: names the layer, its type and what is supported.
-    """
-    return _worst(_followed(model, Span.between(low, high)), y)
-
-
 def logits_and_worst(model: nn.Module, x: Tensor, low: Tensor, high: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """The logits of some records, and the worst logits of the boxes around them, in one pass; (n, classes) both.
+
+    The worst logits are upper bounds of every logit minus the true one; exactly 0 for the true class. A last layer that
+    is linear is merged with these differences, which is tighter than bounding each logit (elision of the last layer).
+    Their cross-entropy is the loss of certified training.
 
     Batch norm in training mode normalises the boxes by the statistics of the records, and keeps its running ones, as
     in a pass of the records alone: the bounds are of the network that this batch sees.
 
     Args:
-        x: (n, ...) records, one in each box. For all others see ``worst_logits``.
+        model: from records to logits; see ``interval``, as for what is raised.
+        x: (n, ...) records, one in each box.
+        low: (n, ...) least value of each input.
+        high: (n, ...) greatest value of each input.
+        y: (n,) true classes.
     """
     found = _followed(model, Span.between(low, high, records=x))
     assert found.records is not None

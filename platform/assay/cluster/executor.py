@@ -168,7 +168,7 @@ def _started(reference: Any) -> None:
     except RayActorError as error:
         raise UserError(
             "a worker could not start. Is assay installed on the cluster? If not, submit with "
-            f'--runtime-env-json \'{{"py_modules": ["platform/assay"]}}\'. Ray says: {error}'
+            f"jobs.submit --ship-assay. Ray says: {error}"
         ) from None
 
 

@@ -1,16 +1,15 @@
 """Ledgers on a cluster: one named actor writes them all, so that SQLite is never written from two machines."""
 
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import ray
-from ray.exceptions import RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+from assay.cluster.session import ray_session
 from assay.errors import UserError
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.database import Collection, Mark
@@ -68,12 +67,28 @@ class RemoteLedger:
 
 
 def opening(address: str | None = None) -> "Opening":
-    """How ledgers are reached: as files, or where a cluster is joined, through its actor.
+    """How the ledger of a data set is reached, which may have to be made: as a file, or where a cluster is joined,
+    through its actor.
 
     Args:
         address: as for ``session.ray_session``.
     """
-    return through_actor if address or os.environ.get("RAY_ADDRESS") else Ledger.create
+    return through_actor if _on_cluster(address) else Ledger.create
+
+
+def existing(path: Path) -> Ledger:
+    """A ledger that was made before, reached in the same way."""
+    return cast(Ledger, RemoteLedger(str(path))) if _on_cluster() else Ledger(path)
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """The cluster that is named, for as long as its ledgers are asked; where none is, nothing is started."""
+    if not os.environ.get("RAY_ADDRESS"):
+        yield
+        return
+    with ray_session(None, workers=1):
+        yield
 
 
 def through_actor(folder: Path, collection: Collection, known: Mark | None = None) -> Ledger:
@@ -86,9 +101,10 @@ def through_actor(folder: Path, collection: Collection, known: Mark | None = Non
     return cast(Ledger, RemoteLedger(_asked(lambda clerk: clerk.create.remote(str(folder), collection, known))))
 
 
-def existing(path: Path) -> Ledger:
-    """A ledger that was made before, written by the actor of the cluster that this process has joined."""
-    return cast(Ledger, RemoteLedger(str(path)))
+def _on_cluster(address: str | None = None) -> bool:
+    """Whether a cluster is named, or this process belongs to one. Ray is not imported to find out."""
+    ray = sys.modules.get("ray")
+    return bool(address or os.environ.get("RAY_ADDRESS")) or (ray is not None and ray.is_initialized())
 
 
 def _clerk() -> Any:
@@ -96,6 +112,9 @@ def _clerk() -> Any:
 
     It does not outlive its job: the cluster's end would wait half a minute for an actor that does.
     """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
     here = ray.get_runtime_context().get_node_id()
     if here not in _KEPT:
         _KEPT.clear()
@@ -120,6 +139,9 @@ def _asked(ask: Callable[[Any], Any]) -> Any:
 
     A question whose answer was lost is asked again: every method may be called twice with the same effect.
     """
+    import ray
+    from ray.exceptions import RayActorError
+
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
             found = ray.get(ask(_clerk()))

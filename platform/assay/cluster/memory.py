@@ -4,7 +4,7 @@ import ctypes
 import platform
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Of glibc's ``mallopt``."""
+"""Settings of glibc's ``mallopt``."""
 _IN_ONE_PIECE = 32 << 20
 """Bytes from which an allocation is the system's own business; glibc takes no more."""
 _KEPT = 256 << 20
@@ -12,7 +12,7 @@ _KEPT = 256 << 20
 
 
 def keep_freed_memory() -> None:
-    """Let this process use again what it has freed, as one does by itself that has trained for a while.
+    """Let this process use again what it has freed, as a process that has trained for a while does by itself.
 
     A fresh process hands the memory of every batch back to the system and asks for it again, page by page, which costs
     an attack of many short steps more than sharing it gains. Other allocators than glibc's are left alone.

@@ -12,15 +12,17 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from assay.cluster.messages import watched
+from assay.cluster.session import environment, ray_session
 from assay.data.base import Dataset
 from assay.errors import UserError
 from assay.executors import LocalExecutor
 from assay.results import TrialRecord
+from assay.study.choice import choice_of_best
 from assay.study.keeper import Keeper
-from assay.study.measure import run_trial
-from assay.study.run import Watcher
+from assay.study.measure import failed, run_trial, stamped
+from assay.study.run import Watcher, write_study
 from assay.study.store import Store
-from assay.study.sweep import Point, Sweep
+from assay.study.sweep import Point, Prepared, Sweep, study_of
 from assay.study.trial import Trial
 
 # Our store is the truth: Tune need neither log results itself nor save its own state while trials take seconds.
@@ -44,6 +46,8 @@ class Swept:
     workers: int
     seconds: float
     """Wall time of the sweep, without the start of Ray."""
+    choice: str = ""
+    """What choosing the best of its trials costs, in a sentence; see ``study.choice``."""
 
     @property
     def overhead(self) -> float:
@@ -51,100 +55,150 @@ class Swept:
         return (self.seconds - self.trial_seconds / self.workers) / max(self.ran, 1)
 
 
-def run_sweep(
-    sweep: Sweep,
-    space: Mapping[str, Any],
-    dataset: Dataset,
+def sweep_to_store(
+    prepared: Prepared,
     store: Store,
     *,
-    samples: int,
-    workers: int,
+    workers: int | None,
+    address: str | None,
     watcher: Watcher,
-    environment: Mapping[str, Any],
     keeper: Keeper | None = None,
 ) -> Swept:
-    """Run every point of a space that is not in the store yet, within a running Ray session.
+    """Run every point of a sweep that is not in a store yet, on Ray, and keep beside the results what was asked.
 
     Args:
-        space: of Tune; its keys are settings of a recipe, and ``fold``.
-        samples: Tune's ``num_samples``.
-        workers: trials at once.
+        workers: trials at once; one per CPU by default.
+        address: see ``session.ray_session``.
         watcher: told each finished trial.
-        environment: where this runs, kept with each record.
         keeper: keeps the ledger of the data; without one nothing is reserved or noted.
+
+    Raises:
+        UserError: another job is writing the store, or the cluster does not answer.
     """
+    sweep, dataset = prepared.sweep, prepared.dataset
+    with store.locked(), ray_session(address, workers=workers, cpus=sweep.study.threads) as found:
+        where = environment()
+        swept = _run(prepared, store, workers=found, watcher=watcher, about=where, keeper=keeper)
+        # An interrupted sweep hides nothing of what was found before.
+        store.keep_only(swept.trials if swept.complete else {*swept.trials, *store.finished()})
+        write_study(study_of(sweep, swept.points), store, swept.trials, where, fresh=swept.ran > 0)
+        choice = choice_of_best(store, dataset, keeper.trainings(dataset) if keeper else ())
+    return replace(swept, choice=choice.text)
+
+
+def _run(
+    prepared: Prepared,
+    store: Store,
+    *,
+    workers: int,
+    watcher: Watcher,
+    about: Mapping[str, Any],
+    keeper: Keeper | None,
+) -> Swept:
+    """The sweep itself, within a running Ray session."""
     started = time.perf_counter()
     os.environ.update({name: os.environ.get(name, value) for name, value in _TUNE.items()})
     known = store.finished() | store.superseded()
-    total = _points(space) * samples
-    found: dict[str, tuple[Point, str]] = {}
-    failures: dict[str, str] = {}
-    spent = [0.0]
-    visited = [0]
-
-    def keep(record: TrialRecord | None, trial: str, label: str, point: Point) -> None:
-        found[trial] = (point, label)
-        visited[0] += 1
-        if record is None:
-            return
-        store.write(record)
-        spent[0] += record.seconds
-        if record.failed:
-            failures[label] = record.error
-        left = max(total - len(found), 0)
-        mean = spent[0] / max(len(found), 1)
-        watcher.done(record, label, seconds_left=left * mean / workers)
-
+    progress = _Progress(store, watcher, total=_points(prepared.space) * prepared.samples, workers=workers)
     if keeper is not None:
         # Opened once, from here, and sent along: only one process notes where it is.
-        keeper.ledger(dataset)
-    watcher.begin(total=total, finished=0, workers=workers)
+        keeper.ledger(prepared.dataset)
+    watcher.begin(total=progress.total, finished=0, workers=workers)
     try:
-        with watched(keep) as queue, tempfile.TemporaryDirectory() as folder:
-            tuner = tune.Tuner(
-                tune.with_resources(
-                    tune.with_parameters(
-                        _PointTrial,
-                        sweep=sweep,
-                        dataset=dataset,
-                        known=known,
-                        queue=queue,
-                        about=dict(environment),
-                        keeper=keeper,
-                    ),
-                    {"cpu": sweep.study.threads},
-                ),
-                param_space=dict(space),
-                tune_config=tune.TuneConfig(
-                    num_samples=samples,
-                    reuse_actors=True,
-                    max_concurrent_trials=workers,
-                    search_alg=BasicVariantGenerator(random_state=np.random.RandomState(sweep.study.seed % 2**32)),
-                ),
-                run_config=tune.RunConfig(
-                    storage_path=folder,
-                    name="sweep",
-                    verbose=0,
-                    # Nothing is saved by the workers: on a cluster they do not see the driver's folder.
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
-                ),
+        with watched(progress.keep) as queue, tempfile.TemporaryDirectory() as folder:
+            trainable = tune.with_parameters(
+                _PointTrial,
+                sweep=prepared.sweep,
+                dataset=prepared.dataset,
+                known=known,
+                queue=queue,
+                about=dict(about),
+                keeper=keeper,
             )
-            results = tuner.fit()
+            results = _tuner(trainable, prepared, folder, workers=workers).fit()
     finally:
         watcher.end()
-    for result in results:
-        if result.error is not None:
-            failures.setdefault(str(result.config), str(result.error))
-    return Swept(
-        points=[point for point, _ in found.values()],
-        trials={trial: label for trial, (_, label) in found.items()},
-        ran=len(found) - len(known & set(found)),
-        failures=failures,
-        complete=visited[0] == total,
-        trial_seconds=spent[0],
-        workers=workers,
-        seconds=time.perf_counter() - started,
+    errors = {str(result.config): str(result.error) for result in results if result.error is not None}
+    return progress.swept(known, errors, seconds=time.perf_counter() - started)
+
+
+def _tuner(trainable: Any, prepared: Prepared, folder: str, *, workers: int) -> tune.Tuner:
+    """Tune, which gives every point to one of its actors.
+
+    Args:
+        folder: of the driver, gone with the sweep.
+    """
+    study = prepared.sweep.study
+    return tune.Tuner(
+        tune.with_resources(trainable, {"cpu": study.threads}),
+        param_space=dict(prepared.space),
+        tune_config=tune.TuneConfig(
+            num_samples=prepared.samples,
+            reuse_actors=True,
+            max_concurrent_trials=workers,
+            search_alg=BasicVariantGenerator(random_state=np.random.RandomState(study.seed % 2**32)),
+        ),
+        run_config=tune.RunConfig(
+            storage_path=folder,
+            name="sweep",
+            verbose=0,
+            # Nothing is saved by the workers: on a cluster they do not see the driver's folder.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+        ),
     )
+
+
+class _Progress:
+    """What a sweep has come to so far.
+
+    Args:
+        store: keeps each record as it comes.
+        watcher: told each trial that was run.
+        total: points that there are.
+        workers: trials at once.
+    """
+
+    def __init__(self, store: Store, watcher: Watcher, *, total: int, workers: int) -> None:
+        self.total = total
+        self._store, self._watcher, self._workers = store, watcher, workers
+        self._found: dict[str, tuple[Point, str]] = {}
+        """Point and label of each trial, by id."""
+        self._failures: dict[str, str] = {}
+        self._trial_seconds = 0.0
+        self._visited = 0
+
+    def keep(self, record: TrialRecord | None, trial: str, label: str, point: Point) -> None:
+        """A point was visited; there is no record of one that was finished before."""
+        self._found[trial] = (point, label)
+        self._visited += 1
+        if record is None:
+            return
+        self._store.write(record)
+        self._trial_seconds += record.seconds
+        if record.failed:
+            self._failures[label] = record.error
+        mean = self._trial_seconds / len(self._found)
+        left = max(self.total - len(self._found), 0)
+        self._watcher.done(record, label, seconds_left=left * mean / self._workers)
+
+    def swept(self, known: set[str], errors: Mapping[str, str], *, seconds: float) -> Swept:
+        """How the sweep ended.
+
+        Args:
+            known: ids of the trials that were finished before.
+            errors: of Tune itself, by the point at which it failed.
+            seconds: that it took.
+        """
+        return Swept(
+            points=[point for point, _ in self._found.values()],
+            trials={trial: label for trial, (_, label) in self._found.items()},
+            ran=len(self._found) - len(known & set(self._found)),
+            failures={**self._failures, **errors},
+            complete=self._visited == self.total,
+            trial_seconds=self._trial_seconds,
+            workers=self._workers,
+            seconds=seconds,
+        )
 
 
 class _PointTrial(tune.Trainable):
@@ -172,21 +226,18 @@ class _PointTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         point = dict(self.config)
         trial = self._sweep.trial(point, self._dataset)
-        record = None
-        if trial.id not in self._known:
-            bare = self._kept(trial)
-            record = replace(bare, provenance={**bare.provenance, "environment": self._about})
+        record = None if trial.id in self._known else stamped(self._noted(trial), self._about)
         self._queue.put((record, trial.id, trial.label, point))
         return {"done": True, "trial": trial.id}
 
-    def _kept(self, trial: Trial) -> TrialRecord:
+    def _noted(self, trial: Trial) -> TrialRecord:
         """Run a trial that the ledger of its data allows, and have it know how that ended."""
         if self._keeper is None:
             return run_trial(trial, LocalExecutor(), self._dataset)
         try:
             self._keeper.begin(trial, self._dataset)
         except UserError as error:
-            return trial.record(error=f"{type(error).__name__}: {error}", seconds=0.0)
+            return failed(trial, error)
         record = run_trial(trial, LocalExecutor(), self._dataset)
         self._keeper.end(trial, record, self._dataset)
         return record

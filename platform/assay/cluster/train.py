@@ -1,8 +1,10 @@
 """One trial over several Ray Train workers: the very same loop, every batch shared among them."""
 
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -12,13 +14,22 @@ from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import nn
 
+from assay.cluster.executor import RayExecutor
 from assay.cluster.memory import keep_freed_memory
 from assay.cluster.messages import watched
+from assay.cluster.session import environment, ray_session
 from assay.cluster.streaming import Streamed, readers_of
 from assay.data.base import Dataset
 from assay.errors import IncompatibleRecipeError, UserError
 from assay.evaluations.base import TrainingLog
+from assay.executors import Watched
 from assay.recipes import Recipe
+from assay.results import TrialRecord
+from assay.study.keeper import Keeper
+from assay.study.measure import failed, run_trial, stamped
+from assay.study.run import write_study
+from assay.study.spec import Study
+from assay.study.store import Store
 from assay.study.training import Trained, in_stages, log_of, network_of, prepared, trainer_of
 from assay.study.trial import Trial
 from assay.training.checkpoints import restore_trainer, trainer_state
@@ -26,9 +37,71 @@ from assay.training.collective import Distributed
 from assay.training.loop import Trainer
 
 _STATE = "state.safetensors"
+_SURVIVED = 3
+"""Failures of workers that one training survives."""
 
 Watch = Callable[[int, int, float], None]
 """Told epoch, epochs and loss."""
+
+
+def run_distributed(
+    trial: Trial,
+    study: Study,
+    dataset: Dataset,
+    store: Store,
+    *,
+    workers: int,
+    address: str | None,
+    watch: Watch,
+    evaluating: Callable[[int, int], None],
+    gpu: bool = False,
+    checkpoint_every: int = 5,
+    keeper: Keeper | None = None,
+) -> TrialRecord:
+    """Train a trial over several Ray Train workers, evaluate it over as many, and store it: it alone is the results.
+
+    A failure is a record that says why, not an exception.
+
+    Args:
+        study: of which it is the one trial.
+        address: see ``session.ray_session``.
+        watch: see ``train_distributed``, as for ``gpu`` and ``checkpoint_every``.
+        evaluating: told how many pieces of an evaluation are done, and of how many.
+        keeper: keeps the ledger of the data; without one nothing is reserved or noted.
+
+    Raises:
+        IncompatibleRecipeError: the recipe is federated.
+        UserError: the budget does not hold it, the cluster does not answer, or another job is writing the store.
+    """
+    _refuse_federated(trial)
+    where = {**environment(), "ray_train_workers": workers}
+    with ray_session(address, workers=workers, cpus=trial.threads):
+        if keeper:
+            keeper.begin(trial, dataset)
+        began = time.perf_counter()
+        try:
+            trained = train_distributed(
+                trial,
+                dataset,
+                workers=workers,
+                storage=f"{store.location}/ray_train",
+                watch=watch,
+                gpu=gpu,
+                checkpoint_every=checkpoint_every,
+            )
+        except Exception as error:
+            bare = failed(trial, error, time.perf_counter() - began)
+        else:
+            with RayExecutor(workers=workers, cpus=trial.threads) as executor:
+                bare = run_trial(trial, Watched(executor, evaluating), dataset, trained=trained)
+        record = stamped(bare, where)
+        if keeper:
+            keeper.end(trial, record, dataset)
+    with store.locked():
+        store.keep_only([trial.id])
+        write_study(study, store, {trial.id: trial.label}, where)
+        store.write(record)
+    return record
 
 
 def train_distributed(
@@ -40,7 +113,6 @@ def train_distributed(
     watch: Watch,
     gpu: bool = False,
     checkpoint_every: int = 5,
-    tries: int = 3,
 ) -> Trained:
     """Train a recipe with its batches spread over Ray Train workers.
 
@@ -53,22 +125,24 @@ def train_distributed(
         storage: absolute folder or URI, reachable from every node.
         watch: told epoch, epochs and mean loss of the first worker's records after each epoch.
         checkpoint_every: epochs between checkpoints; each costs a second or two, since all workers meet.
-        tries: worker failures that are survived.
 
     Raises:
         IncompatibleRecipeError: the recipe is federated: its data may not be spread over workers; or it treats all
             records at once, and they are streamed; or the network mixes the records of a batch, which workers share.
         UserError: a record cannot be decoded, and every try ended there.
     """
-    if trial.recipe.federation is not None:
-        raise IncompatibleRecipeError(
-            f"recipe {trial.recipe_name!r} is federated: its clients keep their records, so Ray Train cannot spread "
-            "them over workers; run it with jobs.study, which places the clients on the pool"
-        )
+    _refuse_federated(trial)
     dataset, parts = prepared(trial, dataset)
     if workers > 1:
         _refuse_mixing(network_of(trial, dataset)(), workers)
-    data = ray.put(dataset)
+    shared = {
+        "trial": trial,
+        "data": ray.put(dataset),
+        "rows": parts.train,
+        "held": parts.validation,
+        "readers": readers_of(workers),
+        "checkpoint_every": checkpoint_every,
+    }
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         # Made before any worker starts: it refuses at once what every worker would refuse.
@@ -82,35 +156,39 @@ def train_distributed(
             stage=stage,
         )
         with watched(watch) as queue:
-            state = _last_state(
-                TorchTrainer(
-                    _work,
-                    train_loop_config={
-                        "trial": trial,
-                        "data": data,
-                        "rows": parts.train,
-                        "held": parts.validation,
-                        "readers": readers_of(workers),
-                        "stage": {"recipe": recipe, "stage": stage, "teacher": teacher},
-                        "checkpoint_every": checkpoint_every,
-                        "progress": queue,
-                    },
-                    torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-                    scaling_config=ScalingConfig(
-                        num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
-                    ),
-                    run_config=RunConfig(
-                        name=f"{trial.id}-{workers}" + (f"-{stage.replace(' ', '-')}" if stage else ""),
-                        storage_path=storage,
-                        failure_config=FailureConfig(max_failures=tries),
-                    ),
-                )
-            )
+            config = {**shared, "stage": {"recipe": recipe, "stage": stage, "teacher": teacher}, "progress": queue}
+            state = _last_state(_workers(config, workers=workers, gpu=gpu, storage=storage))
         restore_trainer(trainer, state)
         trainer.close()
         return trainer.model, log_of(trainer, workers=workers)
 
     return Trained.of(*in_stages(trial.recipe, train))
+
+
+def _workers(config: dict[str, Any], *, workers: int, gpu: bool, storage: str) -> TorchTrainer:
+    """The workers of one stage of a training; they go on from what an earlier job has left of it."""
+    trial, stage = config["trial"], config["stage"]["stage"]
+    return TorchTrainer(
+        _work,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
+        ),
+        run_config=RunConfig(
+            name=f"{trial.id}-{workers}" + (f"-{stage.replace(' ', '-')}" if stage else ""),
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=_SURVIVED),
+        ),
+    )
+
+
+def _refuse_federated(trial: Trial) -> None:
+    if trial.recipe.federation is not None:
+        raise IncompatibleRecipeError(
+            f"recipe {trial.recipe_name!r} is federated: its clients keep their records, so Ray Train cannot spread "
+            "them over workers; run it with jobs.study, which places the clients on the pool"
+        )
 
 
 def _refuse_mixing(network: nn.Module, workers: int) -> None:

@@ -75,7 +75,7 @@ class Form:
     """All that a network must know of the records that it is to take."""
 
     shape: tuple[int, ...]
-    """Of one record, as it is stored."""
+    """Shape of one record, as it is stored."""
     classes: int
     modality: Modality = "tabular"
     normalisation: Normalisation | None = None
@@ -104,6 +104,7 @@ class Origin:
     """The whole data set of which another holds some records, or all with other rules: their patients are the same."""
 
     digest: str
+    """Its ``Dataset.identity``: names the ledger of these patients."""
     records: int
     groups: np.ndarray | None
     """(records,) as in ``Dataset``."""
@@ -151,7 +152,7 @@ class Dataset:
     """(n,) one of ``PARTS`` a record, where the data set comes with a split of its own."""
     normalisation: Normalisation | None = None
     words: tuple[str, ...] = ()
-    """Of text: every word that occurs, in any split; position 0 is padding. Naming words learns nothing from them."""
+    """Every word that occurs in texts, in any split; position 0 is padding. Naming words learns nothing from them."""
     preparation: Preparation | None = None
     """What must still be learnt from a training split before a network can take the records."""
     tokens: Tokens | None = None
@@ -274,14 +275,14 @@ class Dataset:
     def origin(self) -> Origin:
         """The data set whose patients these are: a sample of its records, or rules for them, are not another one."""
         everyone = np.arange(len(self))
-        return self.part_of or Origin(digest=self.digest, records=len(self), groups=self.groups, places=everyone)
+        return self.part_of or Origin(digest=self.identity, records=len(self), groups=self.groups, places=everyone)
 
     @property
     def about(self) -> dict[str, Any]:
         """What whoever uses a result must be told of the data; JSON-able."""
         return {
             "name": self.name,
-            "origin": self.origin.digest,
+            "identity": self.origin.digest,
             "records": len(self),
             "modality": self.modality,
             "licence": self.licence,
@@ -290,23 +291,28 @@ class Dataset:
         }
 
     @cached_property
+    def identity(self) -> str:
+        """SHA-256 of records, labels and patients, whatever is said of them: the same whatever is asked of them."""
+        sha = hashlib.sha256()
+        sha.update("\n".join(self.words).encode())
+        sha.update(b"" if isinstance(self.x, np.ndarray) else self.x.fingerprint().encode())
+        _hash_arrays(sha, self.x if isinstance(self.x, np.ndarray) else None, self.y, self.groups)
+        return sha.hexdigest()
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the content and of what is said of it: the same from any path."""
-        sha = hashlib.sha256()
         said = (self.class_names, self.feature_names, self.units, self.epsilons, self.unpaid_preprocessing)
         made = (self.modality, self.normalisation, "" if self.preparation is None else self.preparation.describe())
-        sha.update(repr((*said, self.preprocessing, self.warnings, *made)).encode())
-        sha.update("\n".join(self.words).encode())
-        arrays = [self.y, self.low, self.high, self.groups, self.official, self.immutable]
-        if isinstance(self.x, np.ndarray):
-            arrays.append(self.x)
-        else:
-            sha.update(self.x.fingerprint().encode())
-        for array in arrays:
-            if array is not None:
-                sha.update(f"{array.dtype}{array.shape}".encode())
-                sha.update(np.ascontiguousarray(array).tobytes())
+        sha = hashlib.sha256(repr((self.identity, *said, self.preprocessing, self.warnings, *made)).encode())
+        _hash_arrays(sha, self.low, self.high, self.official, self.immutable)
         return sha.hexdigest()
+
+
+def _hash_arrays(sha: "hashlib._Hash", *arrays: np.ndarray | None) -> None:
+    for array in arrays:
+        sha.update(b"none" if array is None else f"{array.dtype}{array.shape}".encode())
+        sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
 
 
 def _check_finite(name: str, x: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from assay import seeds
 from assay.data.base import PARTS, Dataset, Lazy
-from assay.errors import DataError
+from assay.errors import DataError, SpecError
 from assay.registry import Settings
 
 
@@ -44,6 +44,20 @@ class Split:
 def keeps_official(dataset: Dataset, settings: Splitting) -> bool:
     """Whether the data set's own split is used instead of folds."""
     return dataset.official is not None and settings.official == "keep"
+
+
+def refuse_beyond_official(option: str, number: int, dataset: Dataset, settings: Splitting) -> None:
+    """Let pass a fold, or a number of folds, that the data have.
+
+    Args:
+        option: that asks for it, named in the error.
+        number: from 1.
+
+    Raises:
+        SpecError: their own split is used, which is one fold.
+    """
+    if number > 1 and keeps_official(dataset, settings):
+        raise SpecError(f"{option} {number}: {dataset.name} keeps its official split, which is one fold")
 
 
 def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed: int) -> Split:

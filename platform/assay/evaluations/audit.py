@@ -338,7 +338,8 @@ def _train(
     model: nn.Module | None = None
     spent: Mechanism | None = None
     stages = recipe.stages()
-    passes = _passes(subject)
+    assert subject.recipe is not None
+    passes = subject.recipe.passes
     for number, stage in enumerate(stages):
         trainer = Trainer(
             network(number),
@@ -383,12 +384,6 @@ def _audited_recipe(subject: Subject, *, canaries: int) -> Recipe:
             "training": recipe.training.model_copy(update={"early_stopping": None, "batch_size": batch_size}),
         }
     )
-
-
-def _passes(subject: Subject) -> int:
-    assert subject.recipe is not None
-    federation = subject.recipe.federation
-    return subject.recipe.training.epochs if federation is None else federation.rounds * federation.local_epochs
 
 
 def _coins(subject: Subject, canaries: int) -> np.ndarray:

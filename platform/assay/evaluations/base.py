@@ -12,6 +12,7 @@ from assay import seeds, statistics
 from assay.data.base import Dataset
 from assay.data.splits import Split, stratified
 from assay.executors import Executor, LocalExecutor
+from assay.models.base import Architecture
 from assay.models.batches import places
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.privacy.accounting import Mechanism
@@ -20,9 +21,6 @@ from assay.registry import Method
 from assay.results import Finding, Measurement
 from assay.statistics import Interval
 from assay.threats import Bounds
-
-TELLS_OF = "tells_of"
-"""Condition of what is measured where ``Evaluation.of_training_records`` says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,6 @@ class TrainingLog:
     """What the privacy accountants must know, by who spent it: ``central``, or a client's number."""
     treatment: dict[str, int] = field(default_factory=dict)
     """What the recipe's treatments did to the training records; see ``data.treatment.Treated``."""
-
     notes: list[str] = field(default_factory=list)
     """What happened on the way that whoever reads a result should know: catastrophic overfitting, undone."""
     validation: list[float] = field(default_factory=list)
@@ -94,6 +91,8 @@ class Subject:
     """None where that is impossible."""
     network: Callable[[], nn.Module] | None = None
     """Makes the network before training, with its first weights; None where nothing can be trained."""
+    architecture: Architecture | None = None
+    """What describes that network, and knows where its first weights come from."""
     executor: Executor = field(default_factory=LocalExecutor)
     """Over whose workers an evaluation may spread its records; the result does not depend on how many there are."""
 
@@ -208,7 +207,6 @@ def estimated(
     n: int,
     unit: str = "fraction",
     conditions: Mapping[str, Any],
-    warnings: tuple[str, ...] = (),
 ) -> Measurement:
     """A measured value with the interval around it."""
     return Measurement(
@@ -219,5 +217,4 @@ def estimated(
         n=n,
         unit=unit,
         conditions=conditions,
-        warnings=warnings,
     )

@@ -6,10 +6,12 @@ from typing import Any, Literal
 import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
-from assay.privacy.accounting import PRV_ERROR, Mechanism, spent, unsafe_delta
+from assay.models.base import GivenWeights
+from assay.privacy.accounting import Mechanism, rdp_epsilon, spent, unsafe_delta
+from assay.privacy.composition import NEIGHBOURS
 from assay.recipes import Privacy
 from assay.registry import register
-from assay.results import Finding, Measurement, not_applicable
+from assay.results import NAN, Finding, Measurement, not_applicable
 
 _ACCOUNTANTS = {"epsilon": "rdp", "epsilon_prv": "prv", "epsilon_pld": "pld"}
 
@@ -36,42 +38,37 @@ class PrivacySpent(Evaluation):
         if subject.recipe.privacy is None:
             why = "the recipe is not private: nothing bounds what the model reveals of a patient (ε = ∞)"
             return [not_applicable(name, why) for name in _ACCOUNTANTS]
-        if not subject.log.mechanisms:
-            raise AssertionError("a private training left no account of what it spent")
+        assert subject.log.mechanisms, "a private training left no account of what it spent"
         by_spender = {name: subject.log.mechanism(name) for name in subject.log.mechanisms}
-        spender = max(by_spender, key=lambda name: spent(by_spender[name]).rdp)
+        spender = max(by_spender, key=lambda name: rdp_epsilon(by_spender[name]))
         mechanism = by_spender[spender]
         figures = spent(mechanism)
-        conditions = _conditions(subject, subject.recipe.privacy, mechanism, spender)
-        broken = _broken(subject, mechanism) + ([figures.disagreement] if figures.disagreement else [])
-        notes = _notes(subject.recipe.privacy, subject)
-        found = []
-        for name, accountant in _ACCOUNTANTS.items():
-            about = {**conditions, "accountant": accountant}
-            value = getattr(figures, accountant)
-            if broken:
-                found.append(
-                    Measurement(name=name, unit="epsilon", conditions=about, status="failed", warnings=tuple(broken))
-                )
-            else:
-                found.append(
-                    Measurement(
-                        name=name,
-                        value=value,
-                        unit="epsilon",
-                        n=conditions["records"],
-                        conditions=about,
-                        warnings=notes,
-                    )
-                )
-        return found
+        given = None if subject.architecture is None else subject.architecture.given_weights(subject.dataset.form)
+        conditions = {
+            **_conditions(subject, subject.recipe.privacy, mechanism, spender),
+            "prv_error": figures.prv_error,
+            "first_weights": _first_weights(given),
+        }
+        broken = [*_broken(subject, mechanism, given), *filter(None, [figures.disagreement])]
+        return [
+            Measurement(
+                name=name,
+                value=NAN if broken else getattr(figures, accountant),
+                unit="epsilon",
+                n=0 if broken else conditions["records"],
+                conditions={**conditions, "accountant": accountant},
+                status="failed" if broken else "measured",
+                warnings=tuple(broken) or _notes(subject.recipe.privacy, subject),
+            )
+            for name, accountant in _ACCOUNTANTS.items()
+        ]
 
 
 def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spender: str) -> dict[str, Any]:
     return {
         "delta": mechanism.delta,
         "target_epsilon": privacy.epsilon,
-        "neighbours": "add or remove one record",
+        "neighbours": NEIGHBOURS,
         "unit": "record",
         "sampling": "Poisson",
         "sample_rate": mechanism.sample_rate,
@@ -80,7 +77,6 @@ def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spende
         "clipping": privacy.clipping,
         "augmentations": privacy.augmentations,
         "steps": mechanism.steps,
-        "prv_error": PRV_ERROR,
         "spent_by": spender,
         "records": len(subject.split.train),
         "covers": "records of the training split; threshold and metrics use other records and are not covered",
@@ -90,7 +86,13 @@ def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spende
     }
 
 
-def _broken(subject: Subject, mechanism: Mechanism) -> list[str]:
+def _first_weights(given: GivenWeights | None) -> str:
+    if given is None:
+        return "drawn from the seed"
+    return f"of {given.source}, {'said to have seen no record of these data' if given.public else 'not paid for'}"
+
+
+def _broken(subject: Subject, mechanism: Mechanism, given: GivenWeights | None) -> list[str]:
     """Why the claim does not hold whatever the accountants say."""
     found = []
     if unsafe := unsafe_delta(mechanism.delta, len(subject.split.train)):
@@ -99,6 +101,11 @@ def _broken(subject: Subject, mechanism: Mechanism) -> list[str]:
         found.append(
             "the data were preprocessed with figures learned from them, and no ε was charged for it; use public "
             "figures and bounds, and say public_preprocessing: true"
+        )
+    if given is not None and not given.public:
+        found.append(
+            f"its first weights are those of {given.source}, and no ε was charged for them; if they saw no record of "
+            "these data, say public_weights: true of the model"
         )
     return found
 
@@ -112,6 +119,6 @@ def _notes(privacy: Privacy, subject: Subject) -> tuple[str, ...]:
     if most > 1:
         notes.append(
             f"ε protects one record; a patient with {most} records is protected {most} times less at best, "
-            f"and δ grows faster still"
+            "and δ grows faster still"
         )
     return tuple(notes)

@@ -102,7 +102,7 @@ class Robustness(Evaluation):
         curves = found | {
             name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
-        raised = [*behaviour, *self._checks(arena, strikes, curves, nearest, unbounded)]
+        raised = [*behaviour, *self._checks(arena, strikes, curves, unbounded)]
         adaptive = self._adaptive(arena, strikes, raised)
         rows: list[Finding] = [*raised, *self._rows(arena, curves | adaptive.curves, strikes | adaptive.strikes)]
         rows += adaptive.failed
@@ -234,7 +234,6 @@ class Robustness(Evaluation):
         arena: Arena,
         strikes: Mapping[str, Strike],
         curves: Curves,
-        nearest: Mapping[str, Judged],
         unbounded: Judged,
     ) -> list[Check]:
         sighted = {name for name, strike in strikes.items() if _is_sighted(strike) and name in curves}

@@ -64,7 +64,7 @@ class FederatedClient:
             stage=plan.stage,
             classes=plan.classes,
             teacher=teacher,
-            epochs=federation.rounds * federation.local_epochs,
+            epochs=plan.recipe.passes,
         )
         self._context = Context(run_id=0, node_id=plan.number, node_config={}, state=RecordDict(), run_config={})
         self._app = ClientApp()

@@ -32,7 +32,7 @@ class CNN(Architecture):
     pool: Literal["none", "average"] = "none"
     """``average`` leaves one number a channel to the linear layers, wherever in the record it came from."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Of what each linear layer is given."""
+    """Share of what each linear layer is given that is dropped."""
 
     @field_validator("kernel")
     @classmethod

@@ -4,14 +4,17 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
+from assay.data.base import Form
 from assay.errors import UserError
-from assay.models.base import Architecture
+from assay.models.base import Architecture, GivenWeights
 from assay.registry import register
 
 
@@ -22,6 +25,9 @@ class Imported(Architecture):
     name: Literal["imported"] = "imported"
     factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
     arguments: dict[str, Any] = Field(default_factory=dict)
+    public_weights: bool = False
+    """Say that first weights which the factory does not draw from the seed, a file's say, saw no record of these data:
+    else no private ε is claimed."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         factory = self._find()
@@ -48,6 +54,22 @@ class Imported(Architecture):
         found = Path(origin) if origin else None
         return hashlib.sha256(found.read_bytes()).hexdigest() if found and found.is_file() else ""
 
+    def given_weights(self, form: Form) -> GivenWeights | None:
+        """A file among the arguments, or weights that the seed does not make: those that no other seed changes.
+
+        Constants, such as zero biases, tell nothing of anybody. Buffers are not looked at.
+        """
+        for path in _files_in(self.arguments):
+            return GivenWeights.of_file(path, public=self.public_weights)
+        one, same, other = (
+            dict(self.build(form.network_shape, form.classes, seed=seed).named_parameters()) for seed in (0, 0, 1)
+        )
+        for name, drawn in one.items():
+            if not torch.equal(drawn, same[name]) or (torch.equal(drawn, other[name]) and drawn.unique().numel() > 1):
+                source = f"the factory {self.factory} (it does not draw {name} from the seed)"
+                return GivenWeights(source=source, public=self.public_weights)
+        return None
+
     def _reach(self) -> None:
         """Make the folder in which we run importable, as it is for the user."""
         here = str(Path.cwd())
@@ -67,3 +89,19 @@ class Imported(Architecture):
                 "from the folder in which you run"
             ) from None
         return found
+
+
+def _files_in(value: Any) -> Iterator[str]:
+    """Paths of files among the arguments of a factory, however deep."""
+    if isinstance(value, str) and _is_file(value):
+        yield value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for one in inner:
+        yield from _files_in(one)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # too long for the name of one
+        return False

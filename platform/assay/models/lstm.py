@@ -36,7 +36,7 @@ class LSTM(Architecture):
     attention: bool = False
     """Pool by additive attention (Bahdanau et al. 2015, arXiv:1409.0473); its weights are an explanation too."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Of what each layer of the network is given, the first and the last included."""
+    """Share of what each layer of the network is given that is dropped, the first and the last included."""
     channels_first: bool = False
     """Records are (channels, samples), as signals always are, every sample real; otherwise (length, dimension)."""
 
@@ -196,7 +196,7 @@ class Layer(nn.Module):
 
     @property
     def width(self) -> int:
-        """Of the states of all directions together."""
+        """Width of the states of all directions together."""
         return sum(direction.recurrent.in_features for direction in self._directions)
 
     @property

@@ -1,6 +1,5 @@
 """Residual networks (He et al. 2016, arXiv:1512.03385) under torchvision's names, so that its weights load."""
 
-import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from assay.data.base import Form
 from assay.errors import CheckpointError, SpecError
-from assay.models.base import Architecture
+from assay.models.base import Architecture, GivenWeights, file_digest
 from assay.registry import register
 
 Norm = Literal["batch", "group"]
@@ -30,6 +30,8 @@ class Residual(Architecture):
     weights: str | None = None
     """Safetensors file of torchvision's state dict, readable wherever the trial runs. Classifiers of another number of
     classes (``fc``) start afresh; of grey images the first layer sums its weights over the colours."""
+    public_weights: bool = False
+    """Say that what trained the weights of the file saw no record of these data: else no private ε is claimed."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 3:
@@ -49,10 +51,10 @@ class Residual(Architecture):
 
     def fingerprint(self) -> str:
         """Hash of the file of weights: other weights are another network."""
-        if self.weights is None or not Path(self.weights).is_file():
-            return ""
-        with Path(self.weights).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if self.weights is None else file_digest(self.weights)
+
+    def given_weights(self, form: Form) -> GivenWeights | None:
+        return None if self.weights is None else GivenWeights.of_file(self.weights, public=self.public_weights)
 
     def bare(self) -> Architecture:
         return self.model_copy(update={"weights": None})

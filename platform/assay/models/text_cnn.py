@@ -28,7 +28,7 @@ class TextCNN(Architecture):
     channels: int = Field(default=100, ge=1)
     """Filters of each width."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Of what the linear layer is given."""
+    """Share of what the linear layer is given that is dropped."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 2:

@@ -9,13 +9,15 @@ The mechanism is the Poisson-subsampled Gaussian; neighbours differ by adding or
 
 import math
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from scipy.optimize import brentq
 
 from assay.errors import UserError
+from assay.recipes import Privacy
 
 # Opacus' own orders stop at 63 and give up at small ε; the optimal order grows as ε falls. At small sample rates ε has
 # a cliff above the best order, so that a wide gap between two costs several per cent.
@@ -25,9 +27,9 @@ ORDERS = [1 + x / 10 for x in range(1, 110)] + [
     *range(256, 512, 4),
     *range(512, 1025, 8),
 ]
-"""Of Rényi differential privacy."""
+"""Orders of Rényi divergence that the accountant tries."""
 PRV_ERROR = 0.01
-"""Stated error of the PRV accountant, in ε."""
+"""Least stated error of the PRV accountant, in ε; see ``Spent.prv_error``."""
 _TOLERANCE = 1e-3
 """Relative tolerance of calibrated noise."""
 
@@ -63,28 +65,34 @@ class Spent:
     pld: float
 
     @property
+    def prv_error(self) -> float:
+        """Stated error of the PRV accountant, in ε: a thousandth of a large one is fine enough, and takes less long."""
+        return _prv_error(self.rdp)
+
+    @property
     def disagreement(self) -> str:
         """Why the accountants contradict each other, so that none can be believed; empty if they agree."""
         if not self.pld <= self.rdp + 1e-6:
             return f"PLD says ε = {self.pld:.4f}, above RDP's upper bound {self.rdp:.4f}"
         # PRV reports its upper bound, which lies within twice the stated error of the truth.
-        if not abs(self.prv - self.pld) <= 2 * PRV_ERROR + 1e-3 * self.pld:
+        if not abs(self.prv - self.pld) <= 2 * self.prv_error + 1e-3 * self.pld:
             return (
-                f"PRV says ε = {self.prv:.4f} and PLD {self.pld:.4f}, further apart than PRV's stated error {PRV_ERROR}"
+                f"PRV says ε = {self.prv:.4f} and PLD {self.pld:.4f}, further apart than PRV's stated error "
+                f"{self.prv_error:.4g}"
             )
         return ""
 
 
 @lru_cache(maxsize=256)
 def spent(mechanism: Mechanism) -> Spent:
-    """ε by all three accountants. A second or less; remembered, since folds of one size spend alike."""
+    """ε by all three accountants. Seconds at worst; remembered, since folds of one size spend alike."""
     if mechanism.steps == 0:
         return Spent(rdp=0.0, prv=0.0, pld=0.0)
     return Spent(rdp=rdp_epsilon(mechanism), prv=prv_epsilon(mechanism), pld=pld_epsilon(mechanism))
 
 
 def unsafe_delta(delta: float, records: int) -> str:
-    """Why a δ promises nothing of so many records, in words; empty if it may."""
+    """Why δ is too large for this many records (δ ≥ 1/n), as a sentence; empty if it is small enough."""
     if delta < 1 / records:
         return ""
     return (
@@ -92,20 +100,20 @@ def unsafe_delta(delta: float, records: int) -> str:
     )
 
 
-def rdp_epsilon(mechanism: Mechanism) -> float:
-    """ε by Rényi differential privacy, the least over ``ORDERS``, as Opacus' accountant finds it."""
+def rdp_epsilon(*mechanisms: Mechanism) -> float:
+    """ε of runs on the same records at the same δ, by RDP at the best of ``ORDERS``, as Opacus' accountant finds it."""
 
     def at(place: int) -> float:
         order = ORDERS[place]
-        spent_at = mechanism.steps * rdp_of_step(mechanism.sample_rate, mechanism.noise_multiplier, order)
-        return spent_at + conversion(order, mechanism.delta)
+        spent_at = sum(m.steps * rdp_of_step(m.sample_rate, m.noise_multiplier, order) for m in mechanisms)
+        return spent_at + rdp_to_epsilon_term(order, mechanisms[0].delta)
 
     # At an order that tells little the bound may be negative, and ε is not.
-    return max(0.0, at(lowest(at)))
+    return max(0.0, at(argmin_order(at)))
 
 
-def lowest(height: Callable[[int], float], first: int = 0) -> int:
-    """The place in ``ORDERS`` at which a valley is lowest, from the first that may be taken.
+def argmin_order(height: Callable[[int], float], first: int = 0) -> int:
+    """Index into ``ORDERS``, at or after ``first``, that minimises ``height``, which falls and then rises.
 
     ε falls with the order up to the best one and rises from there, so a dozen orders of some four hundred are asked:
     those at small sample rates and much noise take long. Every order is an upper bound, however ε behaves.
@@ -126,7 +134,7 @@ def rdp_of_step(sample_rate: float, noise_multiplier: float, order: float) -> fl
 
 
 @lru_cache(maxsize=1 << 12)
-def conversion(order: float, delta: float) -> float:
+def rdp_to_epsilon_term(order: float, delta: float) -> float:
     """What makes a Rényi divergence an ε when it is added (Balle et al. 2020, arXiv:1905.09982, Theorem 21)."""
     from opacus.accountants.analysis.rdp import get_privacy_spent
 
@@ -137,7 +145,7 @@ def conversion(order: float, delta: float) -> float:
 
 
 def prv_epsilon(mechanism: Mechanism) -> float:
-    """ε by composing privacy loss random variables numerically; an upper bound within ``PRV_ERROR``."""
+    """ε by composing privacy loss random variables numerically; an upper bound within ``Spent.prv_error``."""
     from opacus.accountants import PRVAccountant
 
     accountant = PRVAccountant()
@@ -146,18 +154,62 @@ def prv_epsilon(mechanism: Mechanism) -> float:
         # Opacus warns of RDP orders that only size its grid, and of a logarithm of 0 at sample rate 1.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        return float(accountant.get_epsilon(delta=mechanism.delta, eps_error=PRV_ERROR))
+        return float(accountant.get_epsilon(delta=mechanism.delta, eps_error=_prv_error(rdp_epsilon(mechanism))))
 
 
-def pld_epsilon(mechanism: Mechanism) -> float:
-    """ε by the privacy loss distribution of dp-accounting, an independent implementation."""
+def _prv_error(rdp: float) -> float:
+    return max(PRV_ERROR, 1e-3 * rdp)
+
+
+@lru_cache(maxsize=256)
+def pld_epsilon(*mechanisms: Mechanism) -> float:
+    """ε of runs on the same records at the same δ, by dp-accounting's privacy loss distributions; an upper bound."""
     from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
     from dp_accounting.pld import PLDAccountant
 
-    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
-    step = PoissonSampledDpEvent(mechanism.sample_rate, GaussianDpEvent(mechanism.noise_multiplier))
-    accountant.compose(step, mechanism.steps)
-    return float(accountant.get_epsilon(mechanism.delta))
+    steps: Counter[tuple[float, float]] = Counter()
+    for one in mechanisms:
+        if one.steps and one.sample_rate:
+            steps[one.sample_rate, one.noise_multiplier] += one.steps
+    if not steps:
+        return 0.0
+    if not all(noise for _, noise in steps):
+        return math.inf
+    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, _pld_interval(steps, rdp_epsilon(*mechanisms)))
+    for (rate, noise), count in steps.items():
+        accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), count)
+    return float(accountant.get_epsilon(mechanisms[0].delta))
+
+
+def _pld_interval(steps: Mapping[tuple[float, float], int], rdp: float) -> float:
+    """Width, in ε, of the grid of a privacy loss distribution.
+
+    Every loss is rounded up, at any width: the ε is a bound, and too high where one step's loss lies within the grid.
+    So the width follows what a step spreads, and where ε is large it need not be as fine, and takes less long.
+
+    Args:
+        steps: of each sample rate and noise multiplier.
+        rdp: ε of all of them, roughly.
+    """
+    # A step's likelihood ratio has this variance: the χ² divergence between its two outcomes. No float holds exp(800).
+    variance = sum(n * rate**2 * math.expm1(min(noise**-2, 100.0)) for (rate, noise), n in steps.items())
+    return min(1e-4 * max(1.0, rdp), math.sqrt(variance / sum(steps.values())) / 2)
+
+
+def planned(privacy: Privacy, *, records: int, batch_size: int, steps: int) -> Mechanism:
+    """One private training as it will be accounted for, its noise calibrated for all that share its budget.
+
+    Args:
+        records: that it draws from.
+        batch_size: expected, of a step.
+        steps: that it takes.
+
+    Raises:
+        UserError: no noise reaches its ε.
+    """
+    rate, together = min(1.0, batch_size / records), steps * privacy.trainings
+    noise = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=together)
+    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=privacy.delta)
 
 
 @lru_cache(maxsize=256)

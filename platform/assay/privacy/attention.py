@@ -1,4 +1,4 @@
-"""``nn.MultiheadAttention``, product by product, so that every product with its weights can be heard.
+"""``nn.MultiheadAttention``, product by product, so that every product with its weights can be recorded.
 
 The steps are those of the documentation of ``torch.nn.MultiheadAttention`` (Vaswani et al. 2017, arXiv:1706.03762).
 """
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.privacy.bookkeeping import Rows
-from assay.privacy.layers import Ear, Shares, affine
+from assay.privacy.layers import Recorder, Shares, affine
 
 
 def attend(  # noqa: PLR0917 - the arguments of the layer that it stands for
     layer: nn.MultiheadAttention,
-    ear: Ear,
+    recorder: Recorder,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -25,41 +25,42 @@ def attend(  # noqa: PLR0917 - the arguments of the layer that it stands for
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """The layer's forward pass, which tells ``ear`` of each product. ``is_causal`` is but a hint at ``attn_mask``.
+    """The layer's forward pass, which tells ``recorder`` of each product. ``is_causal`` is but a hint at ``attn_mask``.
 
     Raises:
         ValueError: the hint stands alone.
     """
     if is_causal and attn_mask is None:
         raise ValueError("is_causal is a hint at attn_mask, and there is none: give the mask")
-    given = [query, key, value]
+    inputs = [query, key, value]
     same = query is key and key is value
     if not layer.batch_first:
-        given = [one.transpose(0, 1) for one in given]
+        inputs = [one.transpose(0, 1) for one in inputs]
     q, k, v = (
-        one.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for one in _projected(layer, ear, given, same=same)
+        one.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
+        for one in _projected(layer, recorder, inputs, same=same)
     )
     scores = q @ k.mT / q.shape[-1] ** 0.5
     for mask in _masks(attn_mask, key_padding_mask, len(q), scores.dtype):
         scores = scores + mask
     weights = F.dropout(scores.softmax(-1), layer.dropout, layer.training)
     mixed = (weights @ v).transpose(1, 2).flatten(2)
-    out = _Product(layer.out_proj.weight, layer.out_proj.bias)(mixed, ear)
+    out = _Product(layer.out_proj.weight, layer.out_proj.bias)(mixed, recorder)
     shown = (weights.mean(1) if average_attn_weights else weights) if need_weights else None
     return (out if layer.batch_first else out.transpose(0, 1)), shown
 
 
-def _projected(layer: nn.MultiheadAttention, ear: Ear, given: list[Tensor], *, same: bool) -> list[Tensor]:
+def _projected(layer: nn.MultiheadAttention, recorder: Recorder, inputs: list[Tensor], *, same: bool) -> list[Tensor]:
     """Queries, keys and values, each (records, length, width)."""
     width, bias = layer.embed_dim, layer.in_proj_bias
     if same and layer.in_proj_weight is not None:
-        return list(_Product(layer.in_proj_weight, bias)(given[0], ear).chunk(3, -1))
+        return list(_Product(layer.in_proj_weight, bias)(inputs[0], recorder).chunk(3, -1))
     found = []
     apart = (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
-    for number, (one, own) in enumerate(zip(given, apart, strict=True)):
+    for number, (one, own) in enumerate(zip(inputs, apart, strict=True)):
         rows = slice(number * width, (number + 1) * width)
         product = _Product(layer.in_proj_weight, bias, rows, rows) if own is None else _Product(own, bias, None, rows)
-        found.append(product(one, ear))
+        found.append(product(one, recorder))
     return found
 
 
@@ -89,17 +90,17 @@ class _Product:
     weight_rows: slice | None = None
     bias_rows: slice | None = None
 
-    def __call__(self, x: Tensor, ear: Ear) -> Tensor:
+    def __call__(self, x: Tensor, recorder: Recorder) -> Tensor:
         weight, bias = (part if rows is None or part is None else part[rows] for part, rows in self._parts)
         assert weight is not None
         out = F.linear(x, weight, bias)
         seen = x.detach()
-        ear(out, [x], lambda back, n: self._shares(seen, back, n))
+        recorder(out, [x], lambda backprops, n: self._shares(seen, backprops, n))
         return out
 
-    def _shares(self, given: Tensor, back: Tensor, n: int) -> Shares:
+    def _shares(self, activations: Tensor, backprops: Tensor, n: int) -> Shares:
         rows_of = {id(part): rows for part, rows in self._parts}
-        for parameter, share in affine(self.weight, self.bias, given, back, n):
+        for parameter, share in affine(self.weight, self.bias, activations, backprops, n):
             rows = rows_of[id(parameter)]
             yield parameter, share if rows is None else Rows(((rows, share),), parameter.shape)
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import binom, t
 
 _PRECISION = 1e-5
-"""Of a bound, in ε."""
+"""Precision of a bound, in ε."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ class Moved:
     """Degrees of freedom of that error: with few canaries it is itself uncertain."""
 
     def margin(self, significance: float) -> float:
-        """How far from the truth chance alone takes the share at most, but for the significance: Welch's t."""
+        """Half-width of the two-sided confidence interval of ``share`` (Welch's t)."""
         return float(t.isf(significance / 2, self.freedom)) * self.error if self.error else 0.0
 
 
@@ -139,7 +139,7 @@ def moved(sums: np.ndarray, inside: np.ndarray, *, expected: float) -> Moved:
 
 
 def canaries_needed(epsilon: float, *, significance: float) -> int:
-    """Right guesses without a wrong one that refute ε at δ = 0, at least."""
+    """Fewest canaries that, all guessed rightly, refute ε at δ = 0."""
     return math.ceil(math.log(1 / significance) / math.log1p(math.exp(-epsilon))) + 1
 
 

@@ -1,4 +1,4 @@
-"""What each record adds to the gradient of one parameter, from what a layer was given and what came back to it.
+"""The part of each record in the gradient of one parameter, from a layer's activations and backprops.
 
 A layer's part in a record's gradient is a product of its input and the gradient of its output. The length of that
 product is often cheaper than the product itself (Goodfellow 2015, arXiv:1510.01799; Li et al. 2022, arXiv:2110.05679),
@@ -7,10 +7,12 @@ and the clipped sum over records is one product of all inputs and all gradients,
 and a way to form the sum.
 
 A layer may have seen k rows of each of n records: all records, then all records again. Everywhere below ``n`` is the
-number of records, ``given`` what the layer saw, (k · n, ...), and ``back`` the gradient of what it said, (k · n, ...).
+number of records, ``activations`` what the layer was given, (k · n, ...), and ``backprops`` the gradient of what it
+answered, (k · n, ...).
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -21,10 +23,11 @@ from torch.nn import functional as F
 
 AT_ONCE = 2**19
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
-
-
 _UNSURE = 0.01
-"""Of the square that positions would have if none cancelled: what is smaller is computed in float64."""
+"""Share of the squared length that positions would have if none cancelled; what is smaller is computed in float64."""
+_LOST = 1e-6
+"""The same share, below which a record is kept out of the product of all records: the rounding of its positions in
+float32 could be more than the whole part of any other."""
 
 
 class Share(Protocol):
@@ -74,63 +77,75 @@ class Formed:
     squared_norms: Tensor
     form: Callable[[Tensor, Tensor | None], Tensor]
     instantiate: Callable[[], Tensor]
+    apart: Sequence[int] = ()
+    """Records whose positions cancel: each is formed by itself, and added."""
+    alone: Callable[[int], Tensor] | None = None
+    """The gradient of one record, in float64: its length is that of what is added, whatever was lost of it."""
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
-        return self.form(factors, kept)
+        if not self.apart:
+            return self.form(factors, kept)
+        assert self.alone is not None
+        total = self.form(factors.index_fill(0, torch.tensor(self.apart, device=factors.device), 0), kept)
+        for record in self.apart:
+            if kept is None or kept[record]:
+                total += factors[record] * self.alone(record)
+        return total
 
     def each(self) -> Tensor:
         return self.instantiate()
 
 
-def linear_weight(given: Tensor, back: Tensor, n: int) -> Share:
-    """Of ``given @ weight.T``: given (k · n, ..., inputs), back (k · n, ..., outputs)."""
-    a, g = _positions(given, n), _positions(back, n)
+def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
+    """The weight of ``activations @ weight.T``: activations (k · n, ..., inputs), backprops (k · n, ..., outputs)."""
+    a, g = _positions(activations, n), _positions(backprops, n)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, back, given = _only(kept, factors, g, a)
-        return (back * of[:, None, None]).flatten(0, 1).T @ given.flatten(0, 1)
+        of, backprops, activations = _only(kept, factors, g, a)
+        return (backprops * of[:, None, None]).flatten(0, 1).T @ activations.flatten(0, 1)
 
     def each() -> Tensor:
         return torch.bmm(g.transpose(1, 2), a)
+
+    def alone(record: int) -> Tensor:
+        return g[record].double().T @ a[record].double()
 
     positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
     if positions == 1:
         return Formed(_squared_lengths(a) * _squared_lengths(g), form, each)
     if _is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
         return Stored(each())
-    if _by_pairs(positions, inputs, outputs):
-        return Formed(_pieces(_squared_by_pairs, n, positions * positions, a, g), form, each)
-    return Formed(_pieces(_squared_by_product, n, inputs * outputs, a, g), form, each)
+    return _formed(_pieces(_squared_by_pairs, n, positions * positions, a, g), form, each, alone)
 
 
-def linear_bias(back: Tensor, n: int) -> Share:
-    """Of what is added to the last axis of (k · n, ..., outputs)."""
-    return Stored(back if back.dim() == 2 and len(back) == n else _positions(back, n).sum(1))
+def linear_bias(backprops: Tensor, n: int) -> Share:
+    """The bias that is added to the last axis of (k · n, ..., outputs)."""
+    return Stored(backprops if backprops.dim() == 2 and len(backprops) == n else _positions(backprops, n).sum(1))
 
 
-def channel_bias(back: Tensor, n: int) -> Share:
-    """Of what is added to the second axis of (k · n, channels, ...)."""
-    return Stored(summed(back.flatten(2).sum(2) if back.dim() > 2 else back, n))
+def channel_bias(backprops: Tensor, n: int) -> Share:
+    """The bias that is added to the second axis of (k · n, channels, ...)."""
+    return Stored(summed(backprops.flatten(2).sum(2) if backprops.dim() > 2 else backprops, n))
 
 
-def convolution_weight(layer: nn.Conv1d | nn.Conv2d, given: Tensor, back: Tensor, n: int) -> Share:
-    """Of a convolution: given (k · n, channels, ...), back (k · n, outputs, ...)."""
-    convolution = _Convolution(layer, given, back, n)
+def convolution_weight(layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backprops: Tensor, n: int) -> Share:
+    """The weight of a convolution: activations (k · n, channels, ...), backprops (k · n, outputs, ...)."""
+    convolution = _Convolution(layer, activations, backprops, n)
     inputs, outputs, positions = layer.weight[0].numel(), len(layer.weight), convolution.positions
-    if _is_stored(positions, inputs, outputs, seen=given[0].numel() + back[0].numel()):
+    if _is_stored(positions, inputs, outputs, seen=activations[0].numel() + backprops[0].numel()):
         return Stored(convolution.each())
-    if len(given) == n and _by_pairs(positions, inputs, outputs // layer.groups):
-        return Formed(convolution.squared_by_pairs(), convolution.form, convolution.each)
-    return Formed(convolution.squared_by_product(), convolution.form, convolution.each)
+    by_pairs = len(activations) == n and _by_pairs(positions, inputs, outputs // layer.groups)
+    squared = convolution.squared_by_pairs() if by_pairs else convolution.squared_by_product()
+    return _formed(squared, convolution.form, convolution.each, convolution.alone)
 
 
 class _Convolution:
-    """What a convolution was given and what came back, record by record."""
+    """The activations and backprops of a convolution, record by record."""
 
-    def __init__(self, layer: nn.Conv1d | nn.Conv2d, given: Tensor, back: Tensor, n: int) -> None:
-        self._layer, self._n, self._back = layer, n, back
-        self._given, self._padding = _padded(layer, given)
-        self._by_group = back.flatten(2).unflatten(1, (layer.groups, -1))
+    def __init__(self, layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backprops: Tensor, n: int) -> None:
+        self._layer, self._n, self._backprops = layer, n, backprops
+        self._activations, self._padding = _padded(layer, activations)
+        self._by_group = backprops.flatten(2).unflatten(1, (layer.groups, -1))
         """(k · n, groups, outputs, positions)."""
         self._unfolded = layer.groups * layer.weight[0].numel() * self.positions
 
@@ -139,14 +154,16 @@ class _Convolution:
         return self._by_group.shape[3]
 
     def form(self, factors: Tensor, kept: Tensor | None) -> Tensor:
-        k = len(self._back) // self._n
-        of, back, given = _only(None if kept is None else kept.repeat(k), factors.repeat(k), self._back, self._given)
-        scaled = back * of.view(-1, *[1] * (back.dim() - 1))
+        k = len(self._backprops) // self._n
+        of, backprops, activations = _only(
+            None if kept is None else kept.repeat(k), factors.repeat(k), self._backprops, self._activations
+        )
+        scaled = backprops * of.view(-1, *[1] * (backprops.dim() - 1))
         layer, weight = self._layer, self._layer.weight.to(scaled.dtype)
         ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
         _, found, _ = torch.ops.aten.convolution_backward(
             scaled,
-            given,
+            activations,
             weight,
             None,
             layer.stride,
@@ -161,29 +178,38 @@ class _Convolution:
         return found
 
     def each(self) -> Tensor:
-        found = _pieces(self._product, len(self._given), self._unfolded, self._given, self._by_group)
+        found = _pieces(self._product, len(self._activations), self._unfolded, self._activations, self._by_group)
         return summed(found, self._n).view(self._n, *self._layer.weight.shape)
 
+    def alone(self, record: int) -> Tensor:
+        rows = slice(record, None, self._n)
+        found = self._product(self._activations[rows].double(), self._by_group[rows].double())
+        return found.sum(0).view(self._layer.weight.shape)
+
     def squared_by_pairs(self) -> Tensor:
-        def squared(rows: Tensor, back: Tensor) -> Tensor:
-            return _squared_by_pairs(self._windows(rows).mT, back.mT)
+        def squared(rows: Tensor, backprops: Tensor) -> Tensor:
+            return _squared_by_pairs(self._windows(rows).mT, backprops.mT)
 
         passing = self._unfolded + self._layer.groups * self.positions * self.positions
-        return _pieces(squared, self._n, passing, self._given, self._by_group)
+        return _pieces(squared, self._n, passing, self._activations, self._by_group)
 
     def squared_by_product(self) -> Tensor:
-        k = len(self._given) // self._n
-        rows, back = (whole.unflatten(0, (k, self._n)).transpose(0, 1) for whole in (self._given, self._by_group))
+        k = len(self._activations) // self._n
+        rows, backprops = (
+            whole.unflatten(0, (k, self._n)).transpose(0, 1) for whole in (self._activations, self._by_group)
+        )
 
-        def squared(rows: Tensor, back: Tensor) -> Tensor:
-            found = self._product(rows.flatten(0, 1), back.flatten(0, 1))
-            return _squared_lengths(found.unflatten(0, (len(rows), k)).sum(1))
+        def squared(rows: Tensor, backprops: Tensor) -> Tensor:
+            found = self._product(rows.flatten(0, 1), backprops.flatten(0, 1))
+            # By Cauchy and Schwarz; an input is in as many windows as the kernel has places.
+            most = math.prod(self._layer.kernel_size) * _squared_lengths(rows) * _squared_lengths(backprops)
+            return torch.stack([_squared_lengths(found.unflatten(0, (len(rows), k)).sum(1)), most], 1)
 
-        return _pieces(squared, self._n, k * (self._unfolded + self._layer.weight.numel()), rows, back)
+        return _pieces(squared, self._n, k * (self._unfolded + self._layer.weight.numel()), rows, backprops)
 
-    def _product(self, rows: Tensor, back: Tensor) -> Tensor:
+    def _product(self, rows: Tensor, backprops: Tensor) -> Tensor:
         """(rows, groups, outputs, inputs of an output): the gradient of each row."""
-        found = back.flatten(0, 1) @ self._windows(rows).flatten(0, 1).mT
+        found = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1).mT
         return found.unflatten(0, (len(rows), -1))
 
     def _windows(self, rows: Tensor) -> Tensor:
@@ -192,9 +218,9 @@ class _Convolution:
         return found.flatten(2).unflatten(1, (self._layer.groups, -1))
 
 
-def embedding_weight(layer: nn.Embedding, given: Tensor, back: Tensor, n: int) -> Share:
-    """Of a table of vectors: given (k · n, ...) integers, back (k · n, ..., dimension)."""
-    words, g = _positions(given[..., None], n)[..., 0], _positions(back, n)
+def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor, n: int) -> Share:
+    """The weight of a table of vectors: activations (k · n, ...) integers, backprops (k · n, ..., dimension)."""
+    words, g = _positions(activations[..., None], n)[..., 0], _positions(backprops, n)
     if layer.padding_idx is not None:
         g = g.masked_fill((words == layer.padding_idx)[..., None], 0)
     # A word that occurs twice in a record has one vector, which gets the sum of both gradients.
@@ -214,21 +240,22 @@ def embedding_weight(layer: nn.Embedding, given: Tensor, back: Tensor, n: int) -
     return Formed(lengths, form, each)
 
 
-def layer_norm_weight(layer: nn.LayerNorm, given: Tensor, back: Tensor, n: int) -> Share:
-    """Of the scale behind layer normalisation, over the last axes."""
-    normal = F.layer_norm(given, layer.normalized_shape, None, None, layer.eps)
-    return _scale(normal, back, n, len(layer.normalized_shape))
+def layer_norm_weight(layer: nn.LayerNorm, activations: Tensor, backprops: Tensor, n: int) -> Share:
+    """The scale behind layer normalisation, over the last axes."""
+    normal = F.layer_norm(activations, layer.normalized_shape, None, None, layer.eps)
+    return _scale(normal, backprops, n, len(layer.normalized_shape))
 
 
-def layer_norm_bias(layer: nn.LayerNorm, back: Tensor, n: int) -> Share:
+def layer_norm_bias(layer: nn.LayerNorm, backprops: Tensor, n: int) -> Share:
+    """What is added behind layer normalisation, over the last axes."""
     axes = len(layer.normalized_shape)
-    return Stored(_positions(back.flatten(-axes), n).sum(1).view(n, *layer.normalized_shape))
+    return Stored(_positions(backprops.flatten(-axes), n).sum(1).view(n, *layer.normalized_shape))
 
 
-def group_norm_weight(layer: nn.GroupNorm, given: Tensor, back: Tensor, n: int) -> Share:
-    """Of the scale of each channel behind group normalisation: given and back (k · n, channels, ...)."""
-    normal = F.group_norm(given, layer.num_groups, None, None, layer.eps)
-    return Stored(summed((normal * back).flatten(2).sum(2) if back.dim() > 2 else normal * back, n))
+def group_norm_weight(layer: nn.GroupNorm, activations: Tensor, backprops: Tensor, n: int) -> Share:
+    """The scale of each channel behind group normalisation: activations and backprops (k · n, channels, ...)."""
+    normal = F.group_norm(activations, layer.num_groups, None, None, layer.eps)
+    return Stored(summed((normal * backprops).flatten(2).sum(2) if backprops.dim() > 2 else normal * backprops, n))
 
 
 @dataclass(frozen=True)
@@ -237,7 +264,7 @@ class Rows:
 
     shares: tuple[tuple[slice, Share], ...]
     shape: torch.Size
-    """Of the whole parameter."""
+    """Shape of the whole parameter."""
 
     @property
     def squared_norms(self) -> Tensor:
@@ -271,9 +298,9 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def _scale(normal: Tensor, back: Tensor, n: int, axes: int) -> Share:
-    found = (normal * back).flatten(-axes)
-    return Stored(_positions(found, n).sum(1).view(n, *back.shape[-axes:]))
+def _scale(normal: Tensor, backprops: Tensor, n: int, axes: int) -> Share:
+    found = (normal * backprops).flatten(-axes)
+    return Stored(_positions(found, n).sum(1).view(n, *backprops.shape[-axes:]))
 
 
 def _is_stored(positions: int, inputs: int, outputs: int, *, seen: int) -> bool:
@@ -287,23 +314,34 @@ def _by_pairs(positions: int, inputs: int, outputs: int) -> bool:
     return positions * (inputs + outputs) < inputs * outputs
 
 
-def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
-    """(rows,) squared lengths from inner products of all positions: a (rows, ..., positions, inputs), g likewise.
+def _formed(
+    squared: Tensor,
+    form: Callable[[Tensor, Tensor | None], Tensor],
+    each: Callable[[], Tensor],
+    alone: Callable[[int], Tensor],
+) -> Formed:
+    """From squared lengths, and what they would be at most if no positions cancelled, (n, 2)."""
+    lengths, most = squared.unbind(1)
+    apart = ((lengths <= _LOST * most) & (most > 0)).nonzero().flatten().tolist()
+    for record in apart:
+        lengths[record] = alone(record).square().sum()
+    return Formed(lengths, form, each, apart, alone)
 
-    Where positions nearly cancel, what float32 leaves of their sum is rounding, and a length that comes out too small
-    would not be clipped: those rows are computed again in float64.
+
+def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
+    """Squared lengths from inner products of all positions: a (rows, ..., positions, inputs), g likewise.
+
+    Beside each stands what it would be if no positions cancelled, (rows, 2). Where positions nearly cancel, what
+    float32 leaves of their sum is rounding, and a length that comes out too small would not be clipped: those rows are
+    computed again in float64.
     """
-    of_inputs, of_back = a @ a.mT, g @ g.mT
-    squared = (of_inputs * of_back).flatten(1).sum(1)
-    most = (of_inputs.diagonal(0, -2, -1) * of_back.diagonal(0, -2, -1)).sqrt().flatten(1).sum(1).square()
+    of_inputs, of_backprops = a @ a.mT, g @ g.mT
+    squared = (of_inputs * of_backprops).flatten(1).sum(1)
+    most = (of_inputs.diagonal(0, -2, -1) * of_backprops.diagonal(0, -2, -1)).sqrt().flatten(1).sum(1).square()
     (unsure,) = (~(squared > _UNSURE * most)).nonzero(as_tuple=True)
     if len(unsure) and squared.dtype != torch.float64:
-        squared[unsure] = _squared_by_pairs(a[unsure].double(), g[unsure].double()).to(squared.dtype)
-    return squared.clamp_min(0)
-
-
-def _squared_by_product(a: Tensor, g: Tensor) -> Tensor:
-    return _squared_lengths(g.mT @ a)
+        squared[unsure] = _squared_by_pairs(a[unsure].double(), g[unsure].double())[:, 0].to(squared.dtype)
+    return torch.stack([squared.clamp_min(0), most], 1)
 
 
 def _squared_lengths(rows: Tensor) -> Tensor:
@@ -329,7 +367,7 @@ def summed(rows: Tensor, n: int) -> Tensor:
 
 def _pieces(fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor) -> Tensor:
     """``fn`` over the rows of both, so many at once that what passes by holds ``AT_ONCE`` numbers, ``each`` a row."""
-    size = max(1, AT_ONCE // each)
+    size = max(1, AT_ONCE // max(1, each))
     if size >= rows:
         return fn(a, g)
     first = fn(a[:size], g[:size])
@@ -341,14 +379,14 @@ def _pieces(fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Ten
     return found
 
 
-def _padded(layer: nn.Conv1d | nn.Conv2d, given: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+def _padded(layer: nn.Conv1d | nn.Conv2d, activations: Tensor) -> tuple[Tensor, tuple[int, ...]]:
     """The input with its padding where that is no plain border of zeros, and the border that is left to add."""
     nothing = (0,) * len(layer.kernel_size)
     if layer.padding_mode != "zeros":
-        return F.pad(given, layer._reversed_padding_repeated_twice, layer.padding_mode), nothing
+        return F.pad(activations, layer._reversed_padding_repeated_twice, layer.padding_mode), nothing
     if isinstance(layer.padding, str):
-        return F.pad(given, layer._reversed_padding_repeated_twice), nothing
-    return given, layer.padding
+        return F.pad(activations, layer._reversed_padding_repeated_twice), nothing
+    return activations, layer.padding
 
 
 def _windows(layer: nn.Conv1d | nn.Conv2d, rows: Tensor, padding: tuple[int, ...]) -> Tensor:

@@ -28,10 +28,10 @@ STABILITY = 0.01
 
 
 class PerRecordGradients:
-    """Listens to a model's layers, and tells the gradient of each record from those of the others.
+    """Computes the clipped sum of per-record gradients, by hooks on the model's layers.
 
     The model itself stays what it was: the same module, the same parameter names, the same answers. From the first
-    update on it is asked, now and then, whether its records stay apart and all of its gradient is heard; see
+    update on it is asked, now and then, whether its records stay apart and all of its gradient is recorded; see
     ``inspection``.
 
     Args:
@@ -42,13 +42,13 @@ class PerRecordGradients:
             the sum by at most C in each.
 
     Raises:
-        IncompatibleRecipeError: a layer mixes the records of a batch, or cannot be heard.
+        IncompatibleRecipeError: a layer mixes the records of a batch, or cannot be recorded.
     """
 
     def __init__(self, model: nn.Module, *, clipping: Clipping = "flat") -> None:
         inspection.refuse_kinds(model)
         self.hooks_enabled = True
-        """Whether it listens; layers that have a faster way when nobody does look at it."""
+        """Whether it records; layers that have a faster way when nobody does look at it."""
         self.notes: list[str] = []
         """Which layers take the slow way, and why, a sentence each."""
         self._model, self._clipping = model, clipping
@@ -56,21 +56,21 @@ class PerRecordGradients:
         layers = list(_layers(model))
         self._groups = [list(self._names)] if clipping != "per_layer" else _sharing(layer for _, layer in layers)
         self._update = 1
-        self._state: tuple[Any, ...] | None = None
-        self._silencers: list[Callable[[], object]] = []
+        self._held: inspection.Held | None = None
+        self._removers: list[Callable[[], object]] = []
         self._forget()
         try:
             for name, layer in layers:
-                self._listen(name, layer)
+                self._attach(name, layer)
         except IncompatibleRecipeError:
             self.remove()
             raise
         # Last: a layer that Opacus copies must not bring this object along.
-        self._silencers.append(model.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
+        self._removers.append(model.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Forward and backward passes in here (an attack on the model, say) are not listened to."""
+        """Forward and backward passes in here (an attack on the model, say) are not recorded."""
         before, self.hooks_enabled = self.hooks_enabled, False
         try:
             yield
@@ -88,19 +88,16 @@ class PerRecordGradients:
             max_grad_norm: clipping norm over all parameters together.
 
         Raises:
-            IncompatibleRecipeError: the loss of one record depends on another, a weight was used unheard, or the
+            IncompatibleRecipeError: the loss of one record depends on another, a weight was used unrecorded, or the
                 forward pass changed the model.
         """
         try:
-            if self._state is not None and self._state != inspection.state(self._model):
-                raise IncompatibleRecipeError(
-                    "the forward pass changed a weight or a buffer of the model, by what it saw of records and without "
-                    "noise: record-level privacy cannot cover that; take the layer that does so out"
-                )
+            if self._held is not None:
+                inspection.refuse_changed(self._model, self._held)
             expected = self._inspect(losses) if inspection.is_due(self._update) else None
             self._pass_back(losses)
             if expected is not None:
-                inspection.refuse_unheard(self._names, self._found, expected, halves=self._halves)
+                inspection.refuse_unrecorded(self._names, self._found, expected, rough=self._rough)
             sums = self._clipped(max_grad_norm)
         finally:
             self._forget()
@@ -108,33 +105,33 @@ class PerRecordGradients:
         return sums
 
     def remove(self) -> None:
-        """Stop listening."""
-        for silence in self._silencers:
-            silence()
-        self._silencers = []
+        """Take the hooks off."""
+        for remove in self._removers:
+            remove()
+        self._removers = []
         self._forget()
 
     def _forget(self) -> None:
-        """Nothing has been heard."""
-        self._state = None
+        """Nothing has been recorded."""
+        self._held = None
         self._roots: list[GradientEdge] = []
         self._edges: list[tuple[str, GradientEdge]] = []
         self._records: int | None = None
         self._pending: list[_Product] = []
         self._found: dict[Tensor, Share] = {}
-        self._halves = False
+        self._rough = False
 
-    def _listen(self, name: str, layer: nn.Module) -> None:
+    def _attach(self, name: str, layer: nn.Module) -> None:
         if isinstance(layer, nn.LSTM | nn.GRU | nn.MultiheadAttention) and _is_known(layer):
             run = attend if isinstance(layer, nn.MultiheadAttention) else unroll
             # An attribute of this one object: the class and what is saved of the module stay as they are.
             layer.forward = partial(self._run, name, layer, run)  # type: ignore[method-assign]
-            self._silencers.append(partial(delattr, layer, "forward"))
+            self._removers.append(partial(delattr, layer, "forward"))
             return
         rule = rule_of(layer)
         if rule is None:
             of_all_inputs = fallback(name, layer)
-            self._silencers.append(partial(forget, layer))
+            self._removers.append(partial(forget, layer))
             self.notes.append(
                 f"layer {name!r} is {type(layer).__name__}, for which there is no book-keeping rule: its gradients are "
                 "taken by Opacus, one a record, which is slower and takes more memory"
@@ -142,23 +139,23 @@ class PerRecordGradients:
         else:
             known = rule
 
-            def of_all_inputs(given: list[Tensor], back: Tensor, n: int) -> Shares:
-                return known(layer, given[0], back, n)
+            def of_all_inputs(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
+                return known(layer, activations[0], backprops, n)
 
         hook = partial(self._after, name, of_all_inputs)
-        self._silencers.append(layer.register_forward_hook(hook, with_kwargs=True).remove)
+        self._removers.append(layer.register_forward_hook(hook, with_kwargs=True).remove)
 
     def _enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Before the forward pass of the whole model: is it time to ask?"""
-        if not self._listening or not args or not isinstance(args[0], Tensor):
+        if not self._recording or not args or not isinstance(args[0], Tensor):
             return None
-        if self._state is None:
-            self._state = inspection.state(model)
+        if self._held is None:
+            self._held = inspection.held(model)
         x, due = args[0], inspection.is_due(self._update)
         if due and len(x) > 1 and len(args) == 1 and not kwargs:
             with self.paused():
                 inspection.refuse_mixed_answers(model, x, self._update)
-        # What wants a gradient already may come from a layer that was heard: the vectors of words that were moved.
+        # What wants a gradient already may come from a layer that was recorded: the vectors of words that were moved.
         if not due or x.requires_grad or not x.is_floating_point():
             return None
         x = x.detach().requires_grad_(True)
@@ -168,32 +165,38 @@ class PerRecordGradients:
         return (x.clone(), *args[1:]), kwargs  # a clone, which the model may change in place
 
     def _run(self, name: str, layer: nn.Module, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if not self._listening:
+        if not self._recording:
             return type(layer).forward(layer, *args, **kwargs)
-        return run(layer, partial(self._hear, name), *args, **kwargs)
+        return run(layer, partial(self._record, name), *args, **kwargs)
 
-    def _after(
+    def _after(  # noqa: PLR0917 - what torch gives a hook
         self,
         name: str,
         shares: Callable[[list[Tensor], Tensor, int], Shares],
-        _: nn.Module,
+        layer: nn.Module,
         args: Any,
         kwargs: Any,
         output: Any,
     ) -> None:
-        if not self._listening:
+        if not self._recording:
             return
+        if not isinstance(output, Tensor):
+            raise IncompatibleRecipeError(
+                f"layer {name!r} ({type(layer).__name__}) answers with a {type(output).__name__}, and per-record "
+                "gradients know no rule for it: they need a layer that answers with one tensor, or nn.LSTM and nn.GRU "
+                "without proj_size, or nn.MultiheadAttention without bias_k and zero attention"
+            )
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        self._hear(name, output, inputs, partial(shares, [wide(one.detach()) for one in inputs]))
+        self._record(name, output, inputs, partial(shares, [wide(one.detach()) for one in inputs]))
 
-    def _hear(
+    def _record(
         self,
         name: str,
         output: Tensor | Sequence[Tensor],
         inputs: Sequence[Tensor],
         shares: Callable[[Tensor, int], Shares],
     ) -> None:
-        """Be told when the backward pass comes by; see ``layers.Ear``."""
+        """Be told when the backward pass comes by; see ``layers.Recorder``."""
         outputs = [output] if isinstance(output, Tensor) else list(output)
         product = _Product(name, shares, None if isinstance(output, Tensor) else len(outputs))
         # The backward pass reaches a layer only on its way to something: to another layer's output, or to its own.
@@ -207,42 +210,42 @@ class PerRecordGradients:
             if inspection.is_due(self._update):
                 self._edges.append((name, get_gradient_edge(one)))
 
-    def _inspect(self, losses: Tensor) -> list[Tensor | None]:
-        """Refuse losses that depend on other records; autograd's own gradient of each parameter."""
+    def _inspect(self, losses: Tensor) -> list[inspection.Expected]:
+        """Refuse losses that depend on other records; autograd's own gradients, of each half of the records."""
         if len(losses) > 1 and self._edges:
             inspection.refuse_mixed_losses(losses, self._edges, self._update)
-        return list(torch.autograd.grad(losses.sum(), list(self._names), retain_graph=True, allow_unused=True))
+        return inspection.expected(losses, list(self._names), self._update)
 
     def _pass_back(self, losses: Tensor) -> None:
-        """One backward pass, to the outputs before which nothing was heard: no gradient of a weight is formed."""
+        """One backward pass, to the outputs before which nothing was recorded: no gradient of a weight is formed."""
         self._records = len(losses)
         if self._roots:
             torch.autograd.grad(losses.sum(), self._roots, allow_unused=True)
         for product in self._pending:
             self._add(product, product.joined)
 
-    def _pass_by(self, product: "_Product", number: int, back: Tensor) -> None:
-        """The backward pass has come to an output of a product, or to one of its steps in time."""
-        if self._records is None:
+    def _pass_by(self, product: "_Product", number: int, backprops: Tensor | None) -> None:
+        """The backward pass has come to an output of a product, or to one of its steps in time; None counts as zero."""
+        if self._records is None or backprops is None:
             return
         if product.steps is None:
-            self._add(product, back)
+            self._add(product, backprops)
             return
-        if not product.backs:
+        if not product.backprops:
             self._pending.append(product)
-        product.backs[number] = back
+        product.backprops[number] = backprops
 
     @torch.no_grad()
-    def _add(self, product: "_Product", back: Tensor) -> None:
+    def _add(self, product: "_Product", backprops: Tensor) -> None:
         """Add the shares of one product to those of its parameters."""
         assert self._records is not None
-        if len(back) % self._records:
+        if len(backprops) % self._records:
             raise IncompatibleRecipeError(
-                f"layer {product.name!r} gave {len(back)} rows for {self._records} records: per-record gradients need "
-                "the records of a batch at axis 0 of every layer"
+                f"layer {product.name!r} gave {len(backprops)} rows for {self._records} records: per-record gradients "
+                "need the records of a batch at axis 0 of every layer"
             )
-        full = wide(back.detach())
-        self._halves |= full.dtype != back.dtype
+        full = wide(backprops.detach())
+        self._rough |= full.dtype != backprops.dtype
         for parameter, share in product.take()(full, self._records):
             known = self._found.get(parameter)
             self._found[parameter] = share if known is None else added(known, share)
@@ -250,13 +253,15 @@ class PerRecordGradients:
     @torch.no_grad()
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
         limit = max_grad_norm / len(self._groups) ** 0.5
-        heard = [[parameter for parameter in group if parameter in self._found] for group in self._groups]
-        groups = [group for group in heard if group]
+        recorded = [[parameter for parameter in group if parameter in self._found] for group in self._groups]
+        groups = [group for group in recorded if group]
         if not groups:
             return [torch.zeros_like(p) for p in self._names]
         norms = [torch.stack([self._found[p].squared_norms for p in group]).sum(0).sqrt() for group in groups]
         finite = torch.stack(norms).isfinite().all(0)
         kept = None if bool(finite.all()) else finite
+        if kept is not None and not bool(finite.any()):
+            return [torch.zeros_like(p) for p in self._names]
         sums: dict[Tensor, Tensor] = {}
         for group, lengths in zip(groups, norms, strict=True):
             if self._clipping == "automatic":
@@ -264,13 +269,11 @@ class PerRecordGradients:
             else:
                 factors = (limit / lengths.clamp_min(1e-12)).clamp_max(1.0)
             for parameter in group:
-                share = self._found.pop(parameter)
-                if bool(finite.any()):
-                    sums[parameter] = share.weighted(factors, kept).to(parameter.dtype)
+                sums[parameter] = self._found.pop(parameter).weighted(factors, kept).to(parameter.dtype)
         return [sums[p] if p in sums else torch.zeros_like(p) for p in self._names]
 
     @property
-    def _listening(self) -> bool:
+    def _recording(self) -> bool:
         return self.hooks_enabled and torch.is_grad_enabled()
 
 
@@ -285,7 +288,7 @@ class _Product:
 
     def __init__(self, name: str, shares: Callable[[Tensor, int], Shares], steps: int | None) -> None:
         self.name, self.steps = name, steps
-        self.backs: dict[int, Tensor] = {}
+        self.backprops: dict[int, Tensor] = {}
         self._shares: Callable[[Tensor, int], Shares] | None = shares
 
     def take(self) -> Callable[[Tensor, int], Shares]:
@@ -298,12 +301,12 @@ class _Product:
     def joined(self) -> Tensor:
         """(rows, steps, width): nothing comes back from a step that the loss does not depend on."""
         assert self.steps is not None
-        nothing = torch.zeros_like(next(iter(self.backs.values())))
-        return torch.stack([self.backs.pop(step, nothing) for step in range(self.steps)], 1)
+        nothing = torch.zeros_like(next(iter(self.backprops.values())))
+        return torch.stack([self.backprops.pop(step, nothing) for step in range(self.steps)], 1)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that are heard, each once and as a whole: those with a rule, and those that hold parameters."""
+    """The layers that are recorded, each once and as a whole: those with a rule, and those that hold parameters."""
     inside: set[nn.Module] = set()
     for name, layer in model.named_modules():
         if layer in inside or not any(p.requires_grad for p in layer.parameters()):

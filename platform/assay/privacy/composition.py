@@ -10,13 +10,18 @@ records, so of them the worst one counts, and every record is charged whether a 
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from functools import lru_cache
+from dataclasses import asdict, replace
 from itertools import product
 
-from assay.privacy.accounting import ORDERS, Mechanism, conversion, lowest, rdp_of_step
+from assay.privacy.accounting import (
+    ORDERS,
+    Mechanism,
+    argmin_order,
+    pld_epsilon,
+    rdp_of_step,
+    rdp_to_epsilon_term,
+)
 
 NEIGHBOURS = "add or remove one record"
 """The neighbouring relation of every mechanism here: only what shares it can be added up."""
@@ -25,7 +30,7 @@ Charge = Mapping[str, tuple[Mechanism, ...]]
 UNBOUNDED: Charge = {"central": (Mechanism(noise_multiplier=0.0, sample_rate=1.0, steps=1, delta=1e-5),)}
 """What a training without privacy spends: no ε covers it."""
 _MOST_COMBINATIONS = 8
-"""Of clients of several federated trainings that PLD composes one by one; beyond, a bound of all clients is taken."""
+"""Combinations of clients of several federated trainings that PLD composes one by one; beyond, a bound of all is."""
 
 
 def spends(charge: Charge) -> bool:
@@ -33,12 +38,12 @@ def spends(charge: Charge) -> bool:
     return any(m.steps > 0 and m.sample_rate > 0 for own in charge.values() for m in own)
 
 
-def as_text(charge: Charge) -> str:
-    """A charge as a ledger writes it; ``as_charge`` reads it."""
+def charge_to_json(charge: Charge) -> str:
+    """A charge as a ledger writes it; ``charge_from_json`` reads it."""
     return json.dumps({name: [asdict(mechanism) for mechanism in own] for name, own in charge.items()})
 
 
-def as_charge(text: str) -> Charge:
+def charge_from_json(text: str) -> Charge:
     """A charge as a ledger wrote it."""
     return {name: tuple(Mechanism(**settings) for settings in own) for name, own in json.loads(text).items()}
 
@@ -46,7 +51,7 @@ def as_charge(text: str) -> Charge:
 def filter_epsilon(charges: Iterable[Charge], *, order: float, delta: float) -> float:
     """ε of everything together at one order; a bound under adaptive choice if the order was fixed in advance."""
     total = _divergence(tuple(charges), order)
-    return max(0.0, total + conversion(order, delta)) if total else 0.0
+    return max(0.0, total + rdp_to_epsilon_term(order, delta)) if total else 0.0
 
 
 def filter_order(charges: Sequence[Charge], *, epsilon: float, delta: float) -> float | None:
@@ -57,12 +62,12 @@ def filter_order(charges: Sequence[Charge], *, epsilon: float, delta: float) -> 
 
     def share(place: int) -> float:
         """Part of the budget that the charges take at an order."""
-        return _divergence(charges, ORDERS[place]) / (epsilon - conversion(ORDERS[place], delta))
+        return _divergence(charges, ORDERS[place]) / (epsilon - rdp_to_epsilon_term(ORDERS[place], delta))
 
-    first = next((place for place, order in enumerate(ORDERS) if epsilon > conversion(order, delta)), None)
+    first = next((place for place, order in enumerate(ORDERS) if epsilon > rdp_to_epsilon_term(order, delta)), None)
     if first is None:
         return None
-    candidates = {lowest(share, first), lowest(lambda place: _at(charges, place, delta))}
+    candidates = {argmin_order(share, first), argmin_order(lambda place: _at(charges, place, delta))}
     best = min((place for place in candidates if place >= first), key=share, default=first)
     return ORDERS[best] if share(best) <= 1 + 1e-9 else None
 
@@ -71,7 +76,7 @@ def rdp_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
     """ε of a set that was fixed beforehand, by RDP at the best order."""
     if not any(own for charge in charges for own in charge.values()):
         return 0.0
-    return max(0.0, _at(charges, lowest(lambda place: _at(charges, place, delta)), delta))
+    return max(0.0, _at(charges, argmin_order(lambda place: _at(charges, place, delta)), delta))
 
 
 def pld_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
@@ -84,24 +89,7 @@ def pld_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
         choices = [[_bounding(choice)] for choice in choices]
     # In whatever order: the same mechanisms compose to the same.
     chosen = {tuple(sorted((m for own in one for m in own), key=repr)) for one in product(*choices)}
-    return max(_pld_epsilon(mechanisms, delta) for mechanisms in chosen)
-
-
-@lru_cache(maxsize=256)
-def _pld_epsilon(mechanisms: tuple[Mechanism, ...], delta: float) -> float:
-    from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
-    from dp_accounting.pld import PLDAccountant
-
-    steps: Counter[tuple[float, float]] = Counter()
-    for mechanism in mechanisms:
-        if mechanism.steps and not mechanism.noise_multiplier:
-            return math.inf
-        steps[mechanism.sample_rate, mechanism.noise_multiplier] += mechanism.steps
-    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE)
-    for (rate, noise), count in steps.items():
-        if count:
-            accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), count)
-    return float(accountant.get_epsilon(delta)) if +steps else 0.0
+    return max(pld_epsilon(*(replace(m, delta=delta) for m in mechanisms)) for mechanisms in chosen)
 
 
 def _maximal(charge: Charge) -> list[tuple[Mechanism, ...]]:
@@ -142,4 +130,4 @@ def _spent_at(mechanisms: tuple[Mechanism, ...], order: float) -> float:
 
 
 def _at(charges: Sequence[Charge], place: int, delta: float) -> float:
-    return _divergence(charges, ORDERS[place]) + conversion(ORDERS[place], delta)
+    return _divergence(charges, ORDERS[place]) + rdp_to_epsilon_term(ORDERS[place], delta)

@@ -32,9 +32,9 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
             prepare_layer(layer, batch_first=True)
         sampler = ft_compute_per_sample_gradient
 
-    def shares(given: list[Tensor], back: Tensor, n: int) -> Shares:
+    def shares(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
         with _named(name, layer), torch.enable_grad():
-            found = sampler(layer, given, back)
+            found = sampler(layer, activations, backprops)
         for parameter, gradients in found.items():
             yield parameter, Stored(summed(gradients.detach(), n))
 

@@ -13,7 +13,7 @@ Rule = Callable[[nn.Module, Tensor, Tensor, int], Shares]
 """From a layer, its input, the gradient of its output and the number of records to the share of each parameter."""
 
 
-class Ear(Protocol):
+class Recorder(Protocol):
     """Told of every product of a record with weights, while the forward pass runs."""
 
     def __call__(
@@ -22,7 +22,7 @@ class Ear(Protocol):
         inputs: Sequence[Tensor],
         shares: Callable[[Tensor, int], Shares],
     ) -> None:
-        """Remember it.
+        """Record it.
 
         Args:
             output: what the product gave, (rows, ...); of steps in time, each (rows, width).
@@ -33,46 +33,46 @@ class Ear(Protocol):
         ...
 
 
-def _linear(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _linear(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.Linear)
-    return affine(layer.weight, layer.bias, given, back, n)
+    return affine(layer.weight, layer.bias, activations, backprops, n)
 
 
-def affine(weight: Tensor, bias: Tensor | None, given: Tensor, back: Tensor, n: int) -> Shares:
-    """Of ``given @ weight.T + bias``, wherever it is computed."""
+def affine(weight: Tensor, bias: Tensor | None, activations: Tensor, backprops: Tensor, n: int) -> Shares:
+    """The weight and bias of ``activations @ weight.T + bias``, wherever it is computed."""
     if weight.requires_grad:
-        yield weight, bookkeeping.linear_weight(bookkeeping.wide(given), back, n)
+        yield weight, bookkeeping.linear_weight(bookkeeping.wide(activations), backprops, n)
     if bias is not None and bias.requires_grad:
-        yield bias, bookkeeping.linear_bias(back, n)
+        yield bias, bookkeeping.linear_bias(backprops, n)
 
 
-def _convolution(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _convolution(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     if layer.weight.requires_grad:
-        yield layer.weight, bookkeeping.convolution_weight(layer, given, back, n)
+        yield layer.weight, bookkeeping.convolution_weight(layer, activations, backprops, n)
     if layer.bias is not None and layer.bias.requires_grad:
-        yield layer.bias, bookkeeping.channel_bias(back, n)
+        yield layer.bias, bookkeeping.channel_bias(backprops, n)
 
 
-def _embedding(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _embedding(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.Embedding)
-    yield layer.weight, bookkeeping.embedding_weight(layer, given, back, n)
+    yield layer.weight, bookkeeping.embedding_weight(layer, activations, backprops, n)
 
 
-def _layer_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _layer_norm(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.LayerNorm)
     if layer.weight.requires_grad:
-        yield layer.weight, bookkeeping.layer_norm_weight(layer, given, back, n)
+        yield layer.weight, bookkeeping.layer_norm_weight(layer, activations, backprops, n)
     if layer.bias is not None and layer.bias.requires_grad:
-        yield layer.bias, bookkeeping.layer_norm_bias(layer, back, n)
+        yield layer.bias, bookkeeping.layer_norm_bias(layer, backprops, n)
 
 
-def _group_norm(layer: nn.Module, given: Tensor, back: Tensor, n: int) -> Shares:
+def _group_norm(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.GroupNorm)
     if layer.weight.requires_grad:
-        yield layer.weight, bookkeeping.group_norm_weight(layer, given, back, n)
-    if layer.bias.requires_grad:
-        yield layer.bias, bookkeeping.channel_bias(back, n)
+        yield layer.weight, bookkeeping.group_norm_weight(layer, activations, backprops, n)
+    if layer.bias is not None and layer.bias.requires_grad:
+        yield layer.bias, bookkeeping.channel_bias(backprops, n)
 
 
 RULES: dict[type[nn.Module], Rule] = {

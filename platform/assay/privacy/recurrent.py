@@ -1,4 +1,4 @@
-"""``nn.LSTM`` and ``nn.GRU``, one step after the other, so that every product with their weights can be heard.
+"""``nn.LSTM`` and ``nn.GRU``, one step after the other, so that every product with their weights can be recorded.
 
 Torch's fused kernels give the gradient of a whole batch alone. The steps are those of the documentation of
 ``torch.nn.LSTM`` and ``torch.nn.GRU``; the result is that of the kernels up to the order of sums.
@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from assay.errors import IncompatibleRecipeError
-from assay.privacy.layers import Ear, Shares, affine
+from assay.privacy.layers import Recorder, Shares, affine
 
 State = Tensor | tuple[Tensor, Tensor] | None
 
 
 def unroll(
-    layer: nn.LSTM | nn.GRU, ear: Ear, x: Tensor, state: State = None
+    layer: nn.LSTM | nn.GRU, recorder: Recorder, x: Tensor, state: State = None
 ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-    """The layer's forward pass, which tells ``ear`` of each product.
+    """The layer's forward pass, which tells ``recorder`` of each product.
 
     Raises:
         IncompatibleRecipeError: the sequences are packed, or there is no axis of records.
@@ -38,7 +38,7 @@ def unroll(
         found = []
         for direction in range(directions):
             place = depth * directions + direction
-            run = _Direction(layer, f"_l{depth}" + ("_reverse" if direction else ""), ear)
+            run = _Direction(layer, f"_l{depth}" + ("_reverse" if direction else ""), recorder)
             out, end = run(x.flip(1) if direction else x, tuple(one[place] for one in states))
             found.append(out.flip(1) if direction else out)
             last.append(end)
@@ -62,27 +62,29 @@ def _initial(layer: nn.LSTM | nn.GRU, x: Tensor, state: State) -> tuple[Tensor, 
 class _Direction:
     """One direction of one layer of the stack."""
 
-    def __init__(self, layer: nn.LSTM | nn.GRU, suffix: str, ear: Ear) -> None:
-        self._lstm, self._ear = isinstance(layer, nn.LSTM), ear
+    def __init__(self, layer: nn.LSTM | nn.GRU, suffix: str, recorder: Recorder) -> None:
+        self._lstm, self._recorder = isinstance(layer, nn.LSTM), recorder
         self._of_input = getattr(layer, f"weight_ih{suffix}"), getattr(layer, f"bias_ih{suffix}", None)
         self._of_state = getattr(layer, f"weight_hh{suffix}"), getattr(layer, f"bias_hh{suffix}", None)
 
     def __call__(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """From (records, length, inputs) to (records, length, width) and the last state."""
         entering = F.linear(x, *self._of_input)
-        self._ear(entering, [x], partial(self._shares, self._of_input, x.detach()))
+        self._recorder(entering, [x], partial(self._shares, self._of_input, x.detach()))
         before, recurring, states = [], [], []
         for of_input in entering.unbind(1):
             before.append(state[0].detach())
             recurring.append(F.linear(state[0], *self._of_state))
             state = (_lstm_step if self._lstm else _gru_step)(of_input, recurring[-1], *state)
             states.append(state[0])
-        # Nothing was heard before the first state, so that the backward pass would not come by: hence no inputs.
-        self._ear(recurring, [], partial(self._shares, self._of_state, torch.stack(before, 1)))
+        # Nothing was recorded before the first state, so that the backward pass would not come by: hence no inputs.
+        self._recorder(recurring, [], partial(self._shares, self._of_state, torch.stack(before, 1)))
         return torch.stack(states, 1), state
 
-    def _shares(self, weights: tuple[nn.Parameter, nn.Parameter | None], given: Tensor, back: Tensor, n: int) -> Shares:
-        yield from affine(*weights, given, back, n)
+    def _shares(
+        self, weights: tuple[nn.Parameter, nn.Parameter | None], activations: Tensor, backprops: Tensor, n: int
+    ) -> Shares:
+        yield from affine(*weights, activations, backprops, n)
 
 
 def _lstm_step(of_input: Tensor, of_state: Tensor, _: Tensor, cell: Tensor) -> tuple[Tensor, ...]:

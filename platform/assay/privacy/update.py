@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.errors import UserError
-from assay.privacy.accounting import Mechanism, calibrate, unsafe_delta
+from assay.privacy.accounting import Mechanism, planned, unsafe_delta
 from assay.privacy.clipping import PerRecordGradients
 from assay.recipes import Privacy
 
@@ -32,14 +33,8 @@ class PrivateUpdate:
             raise UserError(f"privacy.delta: {unsafe}; set it below {1 / records:g}")
         self._settings = settings
         self._records = records
-        self._sample_rate = min(1.0, batch_size / records)
         self._seed = seed
-        self.noise_multiplier = calibrate(
-            epsilon=settings.epsilon,
-            delta=settings.delta,
-            sample_rate=self._sample_rate,
-            steps=steps * settings.trainings,
-        )
+        self.planned = planned(settings, records=records, batch_size=batch_size, steps=steps)
         self._gradients = PerRecordGradients(model, clipping=settings.clipping)
 
     @property
@@ -49,7 +44,7 @@ class PrivateUpdate:
 
     def batch(self, step: int) -> np.ndarray:
         """Positions of the records of this step; possibly none."""
-        return np.flatnonzero(seeds.stream(self._seed, "sample", step).random(self._records) < self._sample_rate)
+        return np.flatnonzero(seeds.stream(self._seed, "sample", step).random(self._records) < self.planned.sample_rate)
 
     @contextmanager
     def crafting(self) -> Iterator[None]:
@@ -63,18 +58,13 @@ class PrivateUpdate:
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
         """Noise added once to the sum over all workers, divided by the expected batch size."""
         noise = seeds.stream(self._seed, "noise", step)
-        scale = self.noise_multiplier * self._settings.max_grad_norm
-        expected = self._sample_rate * self._records
+        scale = self.planned.noise_multiplier * self._settings.max_grad_norm
+        expected = self.planned.sample_rate * self._records
         return [(g + scale * _normal(noise, g)) / expected for g in total]
 
     def mechanism(self, steps: int) -> Mechanism:
         """What the accountants are told after ``steps`` updates."""
-        return Mechanism(
-            noise_multiplier=self.noise_multiplier,
-            sample_rate=self._sample_rate,
-            steps=steps,
-            delta=self._settings.delta,
-        )
+        return replace(self.planned, steps=steps)
 
     def close(self) -> None:
         self._gradients.remove()

@@ -1,9 +1,13 @@
 """The card of a model that is served: which artefact it is, what it was shown to do, and what speaks against it."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pandas as pd
+
+from assay.report.evidence import Evidence
 from assay.report.page import environment
 from assay.report.rows import select
 from assay.report.scorecard import Scorecard, scorecard
@@ -20,7 +24,7 @@ class Figure:
     unit: str
     """``percent``, ``number`` or ``seconds``."""
     value: float | None
-    """Of this model on its test records; None where it was not measured."""
+    """What this model reaches on its test records; None where it was not measured."""
     low: float | None
     high: float | None
     n: int
@@ -51,7 +55,7 @@ class Card:
     intended_use: str
     evidence: tuple[Figure, ...]
     warnings: tuple[str, ...]
-    """Every check of this model that did not pass."""
+    """Every check of this model that did not pass, then what else stands beside its figures and its data."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,7 +84,7 @@ def card_of(finished: Finished, name: str) -> Card:
         intended_use="Research. The evidence is about records like those it was tested on; it is not a medical device "
         "and no licence to treat patients.",
         evidence=tuple(_evidence(finished, card)),
-        warnings=_warnings(finished),
+        warnings=_warnings(finished, card),
     )
 
 
@@ -110,11 +114,7 @@ def _privacy(finished: Finished) -> str:
 
 def _evidence(finished: Finished, card: Scorecard) -> list[Figure]:
     found, alone = [], finished.frame["trial"].nunique() == 1
-    for column in card.evidence:
-        rows = select(finished.own, column.name, **column.where)
-        if not len(rows):
-            continue
-        row = rows.iloc[0]
+    for column, row in _rows(finished, card):
         measured = row["status"] == "measured"
         summary = None if alone else card.cells[finished.recipe_name, column.key].summary
         found.append(
@@ -135,7 +135,15 @@ def _evidence(finished: Finished, card: Scorecard) -> list[Figure]:
     return found
 
 
-def _warnings(finished: Finished) -> tuple[str, ...]:
+def _rows(finished: Finished, card: Scorecard) -> Iterator[tuple[Evidence, pd.Series]]:
+    """What was asked of this model, each with its row."""
+    for column in card.evidence:
+        rows = select(finished.own, column.name, **column.where)
+        if len(rows):
+            yield column, rows.iloc[0]
+
+
+def _warnings(finished: Finished, card: Scorecard) -> tuple[str, ...]:
     """Checks first, then whatever else stands beside a figure of this model."""
     own = finished.own
     checks = own[own["name"].str.startswith("check.")]
@@ -145,7 +153,9 @@ def _warnings(finished: Finished) -> tuple[str, ...]:
         for w in said
         if c["verdict"] != "pass"
     ]
-    return tuple(dict.fromkeys([*raised, *finished.dataset.warnings]))
+    # Why a figure was not measured stands in its place.
+    beside = [w for _, row in _rows(finished, card) if row["status"] == "measured" for w in row["warnings"]]
+    return tuple(dict.fromkeys([*raised, *beside, *finished.dataset.warnings]))
 
 
 def _number(value: float) -> float | None:

@@ -34,7 +34,7 @@ class SummedUp:
     """Trials in which it did not pass; ``count``: in which it was checked."""
     count: int
     figure: float
-    """Of the worst trial, as is ``message``."""
+    """Figure of the worst trial, as is ``message``."""
     message: str
 
 

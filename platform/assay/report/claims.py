@@ -62,7 +62,7 @@ class Judged:
 
     claim: Claim
     measured: Summary | None
-    """Of the claim's quantity over folds or seeds, with its 95 % interval; None where it was not tested."""
+    """Mean of the claim's quantity over folds or seeds, with its 95 % interval; None where it was not tested."""
     verdict: Verdict
     why: str = ""
     """What the verdict rests on, or why there is none."""

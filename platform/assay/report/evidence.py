@@ -17,7 +17,7 @@ class Evidence:
     key: str
     title: str
     name: str
-    """Of the measurement."""
+    """Name of the measurement."""
     meaning: str
     where: Mapping[str, Any] = field(default_factory=dict)
     """Conditions that must hold."""
@@ -43,7 +43,7 @@ class Conditions:
     epsilon: float
     """Radius of robustness; NaN where none was measured."""
     norm: str = "linf"
-    """Of that radius."""
+    """Norm of that radius."""
     risk: float = 0.05
     """Share of wrong answers to which selective prediction is held."""
     alpha: float = 0.1

@@ -85,7 +85,6 @@ class Section:
     """What became of the training records."""
     exposed: list[OfRecipe]
     """The training records that an attacker recognises best."""
-
     interactions: list[Interaction]
     """Adversarial and private training, alone and together."""
     costs: Costs | None
@@ -127,7 +126,8 @@ def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
 
 def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     """The page of what is stored now."""
-    settings = store.read_text("study.yaml")
+    kept = store.read_text("study.yaml")
+    about = yaml.safe_load(kept)
     frame = store.frame()
     sections = [_section(study, name, frame, datasets[name]) for name in study.cohorts]
     failures = store.failures()
@@ -138,10 +138,10 @@ def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
             study=study,
             sections=sections,
             failures={trial: error.splitlines()[0] for trial, error in failures.items()},
-            planned=len(yaml.safe_load(settings)["trials"]),
+            planned=len(about["trials"]),
             finished=frame["trial"].nunique() - len(failures),
-            settings=settings,
-            about=yaml.safe_load(settings),
+            settings=kept,
+            about=about,
             designs=list(dict.fromkeys(design_text(section.card.design) for section in sections)),
             plotly=get_plotlyjs(),
         )

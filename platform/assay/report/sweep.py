@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from assay.data.base import Dataset
 from assay.report.figures.matrix import heatmap
-from assay.report.figures.style import TEMPLATE, blank, html
+from assay.report.figures.style import PALETTE, QUIET, TEMPLATE, blank, html
 from assay.report.page import environment
 from assay.report.rows import measured, select
 from assay.study.store import Store
@@ -115,7 +115,7 @@ def front(table: pd.DataFrame, reference_epsilon: float) -> go.Figure:
             x=best["robust"],
             y=best["accuracy"],
             mode="lines",
-            line={"color": "#9aa7b4", "dash": "dot"},
+            line={"color": QUIET, "dash": "dot"},
             showlegend=False,
         )
     figure.add_scatter(
@@ -126,13 +126,13 @@ def front(table: pd.DataFrame, reference_epsilon: float) -> go.Figure:
         text=table["recipe"],
         marker={
             "size": 13,
-            "color": np.log10(table["epsilon"]) if private else "#56B4E9",
+            "color": np.log10(table["epsilon"]) if private else PALETTE[5],
             "colorscale": "Cividis",
             "showscale": bool(private),
             "colorbar": {"title": "log10 ε"},
             "line": {
                 "width": np.where(table["pareto"], 3, 0).tolist(),
-                "color": "#D55E00",
+                "color": PALETTE[1],
             },
         },
         hovertemplate="%{text}<br>worst case %{x:.1%}<br>accuracy %{y:.1%}<extra></extra>",
@@ -162,13 +162,15 @@ def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
     return figure
 
 
-def publish(sweep: Sweep, store: Store, dataset: Dataset, reference_epsilon: float, *, choice: str) -> str:
+def publish(
+    sweep: Sweep, table: pd.DataFrame, store: Store, dataset: Dataset, reference_epsilon: float, *, choice: str
+) -> str:
     """Write ``sweep.html`` from what is stored; its path.
 
     Args:
+        table: see ``results``.
         choice: what choosing the best trial costs, in a sentence; see ``study.choice``.
     """
-    table = results(sweep, store, reference_epsilon)
     known = table.dropna(subset=["accuracy"])
     drawn = {
         "parallel": parallel(known, sweep.keys),

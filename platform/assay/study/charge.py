@@ -1,15 +1,17 @@
 """What a private trial is going to spend, and what it has spent."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from assay.data.base import Dataset
 from assay.federated.partition import partition
-from assay.privacy.accounting import Mechanism, calibrate
+from assay.privacy.accounting import Mechanism, planned
 from assay.privacy.composition import Charge
 from assay.privacy.ledger.experiments import Noise
+from assay.recipes import Recipe
 from assay.study.trial import Trial
 from assay.training.update import steps_per_epoch
 
@@ -30,11 +32,10 @@ def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge
     """
     recipe = trial.recipe
     if recipe.federation is None:
-        return {"central": (_forecast(trial, len(train), recipe.training.epochs),)}
+        return {"central": (_forecast(recipe, len(train)),)}
     groups = None if dataset.groups is None else dataset.groups[train]
     parts = partition(train, dataset.y[train], recipe.federation, seed=trial.trial_seed, groups=groups)
-    passes = recipe.federation.rounds * recipe.federation.local_epochs
-    return {str(number): (_forecast(trial, len(part), passes),) for number, part in enumerate(parts, start=1)}
+    return {str(number): (_forecast(recipe, len(part)),) for number, part in enumerate(parts, start=1)}
 
 
 def charge_of(log: Mapping[str, Any]) -> Charge:
@@ -42,11 +43,10 @@ def charge_of(log: Mapping[str, Any]) -> Charge:
     return {name: (Mechanism(**settings),) for name, settings in log.get("mechanisms", {}).items()}
 
 
-def _forecast(trial: Trial, records: int, passes: int) -> Mechanism:
+def _forecast(recipe: Recipe, records: int) -> Mechanism:
     """All stages of a recipe on so many records."""
-    stages, size = trial.recipe.stages(), trial.recipe.training.batch_size
+    stages, size = recipe.stages(), recipe.training.batch_size
     privacy = stages[-1].privacy
     assert privacy is not None
-    rate, steps = min(1.0, size / records), passes * steps_per_epoch(records, size)
-    noise = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=steps * privacy.trainings)
-    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps * len(stages), delta=privacy.delta)
+    each = planned(privacy, records=records, batch_size=size, steps=recipe.passes * steps_per_epoch(records, size))
+    return replace(each, steps=each.steps * len(stages))

@@ -24,9 +24,9 @@ class Choice:
     trained: int
     """Trainings that could be looked at: of all plans and cohorts on the same data, failed and deleted ones too."""
     private: int
-    """Of them, private ones."""
+    """Private ones among them."""
     epsilon: float
-    """Of all private ones together, by RDP; infinity if nothing bounds it."""
+    """ε of all private ones together, by RDP; infinity if nothing bounds it."""
     alone: float
     """The most that one of them spends by itself."""
     delta: float
@@ -53,7 +53,8 @@ class Choice:
         return (
             f"Choosing the best of {self.trained} private trials costs ε = {self.epsilon:.2f} at δ = {self.delta:g}, "
             f"not {self.alone:.2f}: whoever picks one by looking at all has used them all, and any that failed, were "
-            "replaced or deleted count too (RDP)."
+            "replaced or deleted count too (RDP). That covers the training records: not the choice by held-out "
+            "records, where those belong to the same data."
         )
 
 

@@ -24,7 +24,7 @@ Render = Callable[[Study, Mapping[str, Dataset], Store], str]
 NOT_COVERED = (
     "ε covers the training records in the weights and nothing else: not figures measured on test or validation records "
     "(accuracy, robustness, …), operating points, what is said of the data set, or networks that an evaluation trained "
-    "again to compare with"
+    "again to compare with; nor the choice by held-out records, where those belong to the same data"
 )
 
 
@@ -185,9 +185,10 @@ def _claim(parts: Sequence[tuple[Part, Account]]) -> dict[str, Any]:
 def _together(dataset: Dataset, account: Account) -> dict[str, Any]:
     return {
         "data": dataset.name,
-        "epsilon": account.released,
+        "epsilon": account.bound,
         "delta": account.delta,
         "accountant": account.accountant,
+        "bounded_by": account.bounded_by,
         "budget": None if account.budget is None else account.budget.epsilon,
         "releases": sum(bool(held.released) for held in account.charges),
     }

@@ -52,15 +52,7 @@ def given_study(
     Raises:
         SpecError: the threat is not of that form, or a setting is impossible.
     """
-    norm, _, radii = threat.partition(":")
-    try:
-        epsilons = [float(as_number(radius)) for radius in radii.split(",")] if radii else []
-    except ValueError:
-        raise SpecError(f"--threat {threat!r}: write linf or l2, and if you like radii: linf:0.05,0.1,0.2") from None
-    if norm == "l2" and not epsilons:
-        raise SpecError(f"--threat {threat!r}: give L2 radii in units of the data, such as l2:0.5,1,2")
-    if any(not 0 <= radius < float("inf") for radius in epsilons):
-        raise SpecError(f"--threat {threat!r}: every radius must be a number of at least 0")
+    norm, epsilons = _radii(threat)
     cohort = {
         "dataset": {"name": "arrays", **data},
         "model": {"name": "imported", "factory": model},
@@ -111,11 +103,7 @@ def evaluate_given(
     started = time.perf_counter()
     cohort = study.cohorts["given"]
     model = cohort.model.build_for(dataset.form, seed=study.seed)
-    tensors = read_weights(weights)
-    load_weights(model, tensors, weights)
-    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    if broken:
-        raise CheckpointError(f"weights {weights!r} hold NaN or infinity in {', '.join(broken[:6])}")
+    tensors = _loaded(model, weights)
     model = model.to(device()).eval()
     _try(model, dataset)
     subject = Subject(
@@ -132,6 +120,7 @@ def evaluate_given(
     with store.locked():
         store.keep_only([trial])
         write_study(study, store, {trial: RECIPE}, environment)
+        measurements = tuple(_asked(cohort.evaluations, subject))
         record = TrialRecord(
             trial=trial,
             dataset=dataset.name,
@@ -139,18 +128,37 @@ def evaluate_given(
             recipe=RECIPE,
             fold=0,
             repeat=0,
-            measurements=tuple(_asked(cohort.evaluations, subject)),
+            measurements=measurements,
             seconds=time.perf_counter() - started,
             weights=to_bytes(tensors, {}),
-            provenance={
-                "asked": study.model_dump(mode="json"),
-                "data": dataset.about,
-                "versions": versions(),
-                "source": source_digest(),
-            },
+            provenance=_provenance(study, dataset),
         )
         store.write(record)
     return record
+
+
+def _radii(threat: str) -> tuple[str, list[float]]:
+    """The norm of a threat, and its radii; none where the data set says them."""
+    norm, _, radii = threat.partition(":")
+    try:
+        epsilons = [float(as_number(radius)) for radius in radii.split(",")] if radii else []
+    except ValueError:
+        raise SpecError(f"--threat {threat!r}: write linf or l2, and if you like radii: linf:0.05,0.1,0.2") from None
+    if norm == "l2" and not epsilons:
+        raise SpecError(f"--threat {threat!r}: give L2 radii in units of the data, such as l2:0.5,1,2")
+    if any(not 0 <= radius < float("inf") for radius in epsilons):
+        raise SpecError(f"--threat {threat!r}: every radius must be a number of at least 0")
+    return norm, epsilons
+
+
+def _loaded(model: nn.Module, weights: str) -> dict[str, Tensor]:
+    """The weights of a file, which the model has now."""
+    tensors = read_weights(weights)
+    load_weights(model, tensors, weights)
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise CheckpointError(f"weights {weights!r} hold NaN or infinity in {', '.join(broken[:6])}")
+    return tensors
 
 
 def _asked(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
@@ -162,6 +170,15 @@ def _asked(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measur
         return ask(evaluations, subject)
     finally:
         torch.set_num_threads(threads)
+
+
+def _provenance(study: Study, dataset: Dataset) -> dict[str, Any]:
+    return {
+        "asked": study.model_dump(mode="json"),
+        "data": dataset.about,
+        "versions": versions(),
+        "source": source_digest(),
+    }
 
 
 def _name(study: Study, dataset: Dataset, model: Architecture, tensors: Mapping[str, Tensor]) -> str:

@@ -24,7 +24,7 @@ from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
 
 _MOST_SPLITS = 64
-"""That are remembered at once."""
+"""Splits that are remembered at once."""
 
 
 class Keeper:
@@ -91,7 +91,7 @@ class Keeper:
         return refused
 
     def begin(self, trial: Trial, dataset: Dataset) -> None:
-        """Right before a training sees a record: note that it begins, and hold what it will spend if nothing does.
+        """Right before a training sees a record: note that it begins, and reserve what it spends, unless it is already.
 
         Raises:
             UserError: the budget does not hold it, or no noise reaches its ε.

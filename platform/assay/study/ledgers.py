@@ -66,7 +66,7 @@ def collection_of(dataset: Dataset) -> Collection:
     patients, most = b"", 1
     if origin.groups is not None:
         known, place, counts = np.unique(origin.groups, return_inverse=True, return_counts=True)
-        hashes = [patient_hash(origin.digest, one) for one in known]
+        hashes = [patient_hash(dataset.name, one) for one in known]
         patients, most = zlib.compress(b"".join(hashes[one] for one in place)), int(counts.max())
     return Collection(
         digest=origin.digest,

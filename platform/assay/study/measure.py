@@ -2,15 +2,17 @@
 
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
 from assay.data.base import Dataset
-from assay.evaluations.base import TELLS_OF, Evaluation, Subject
+from assay.evaluations.base import Evaluation, Subject
 from assay.executors import Executor
-from assay.results import Finding, Measurement, TrialRecord, judged
+from assay.results import TELLS_OF, Finding, Measurement, TrialRecord, judged
 from assay.study.training import Trained, device, network_of, prepared, train_again, train_trial
 from assay.study.trial import Trial
 
@@ -35,6 +37,20 @@ def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Tr
     )
 
 
+def failed(trial: Trial, error: Exception, seconds: float = 0.0) -> TrialRecord:
+    """The record of a trial that was refused, or came to nothing outside of ``run_trial``, with why.
+
+    Args:
+        seconds: that it took.
+    """
+    return trial.record(error=f"{type(error).__name__}: {error}", seconds=seconds)
+
+
+def stamped(record: TrialRecord, environment: Mapping[str, Any]) -> TrialRecord:
+    """The same record, which says where it was made."""
+    return replace(record, provenance={**record.provenance, "environment": dict(environment)})
+
+
 def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executor) -> list[Measurement]:
     """Ask every question of a trained model; the answers do not depend on the executor."""
     dataset, parts = prepared(trial, dataset)
@@ -51,6 +67,7 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executo
             device=device(),
             train=partial(train_again, trial, dataset, held=parts.validation),
             network=network_of(trial, dataset),
+            architecture=trial.model,
             executor=executor,
         ),
     )

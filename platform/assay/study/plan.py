@@ -9,7 +9,7 @@ from assay.data.splits import keeps_official, split
 from assay.errors import DataError, SpecError
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Evaluation
-from assay.privacy.accounting import calibrate
+from assay.privacy.accounting import planned
 from assay.recipes import Recipe
 from assay.study.spec import Cohort, Study
 from assay.study.trial import Trial
@@ -118,7 +118,7 @@ def forecast(study: Study) -> Iterator[Forecast]:
 
 
 def evaluation_costs(study: Study) -> Iterator[tuple[str, str]]:
-    """Of each cohort, which trials a costly evaluation is asked of and what it takes each, in words.
+    """Each cohort, with which trials a costly evaluation is asked of and what it takes each, in words.
 
     Works where the data are absent.
     """
@@ -187,11 +187,12 @@ def _spends(recipe: Recipe, records: int | None) -> str:
             f"{records} training records cannot be shared among {federation.clients} clients; use fewer clients"
         )
     own = records // federation.clients if federation else records
-    passes = federation.rounds * federation.local_epochs if federation else recipe.training.epochs
-    rate = min(1.0, recipe.training.batch_size / own)
-    steps = passes * steps_per_epoch(own, recipe.training.batch_size)
-    trainings = recipe.stages()[-1].privacy.trainings  # type: ignore[union-attr]
-    sigma = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=steps * trainings)
-    if trainings > 1:
-        budget += f" for {trainings} trainings together"
-    return f"{budget}; noise multiplier ≈ {sigma:.2f}, sample rate ≈ {rate:.3f}, {steps} steps"
+    last, size = recipe.stages()[-1].privacy, recipe.training.batch_size
+    assert last is not None
+    each = planned(last, records=own, batch_size=size, steps=recipe.passes * steps_per_epoch(own, size))
+    if last.trainings > 1:
+        budget += f" for {last.trainings} trainings together"
+    return (
+        f"{budget}; noise multiplier ≈ {each.noise_multiplier:.2f}, sample rate ≈ {each.sample_rate:.3f}, "
+        f"{each.steps} steps"
+    )

@@ -10,13 +10,14 @@ import pandas as pd
 import yaml
 
 from assay.errors import CheckpointError, LedgerError
-from assay.evaluations.base import TELLS_OF, Evaluation
+from assay.evaluations.base import Evaluation
 from assay.privacy.composition import UNBOUNDED
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.experiments import Processing
 from assay.recipes import Recipe
 from assay.registry import build
+from assay.results import TELLS_OF
 from assay.study.charge import charge_of
 from assay.study.finished import Finished
 from assay.study.objections import WITHOUT_PRIVACY, objections_to, other_neighbours
@@ -161,12 +162,12 @@ def _candidate(
     content = store.checkpoint(trial) or b""
     artefact = artefact_of(content)
     # From the same bytes as the hash: the file may change between two readings.
-    charge = charge_of(from_bytes(content, f"checkpoint of trial {trial}")[1]) if content else {}
+    spent = charge_of(from_bytes(content, f"checkpoint of trial {trial}")[1]) if content else {}
     objections = [*objections_to(recipe, own), *other_neighbours(own)]
     if recipe is None or recipe.privacy is None:
         objections.append(WITHOUT_PRIVACY)
-        charge = UNBOUNDED
-    elif not charge:
+        spent = UNBOUNDED
+    elif not spent:
         objections.append("its weights are gone, or left no account of what they spent; run the study again")
     elif measured not in ("", artefact):
         objections.append("its weights are not those that were measured; run the study again with --force")
@@ -175,6 +176,6 @@ def _candidate(
         cohort=asked.get("cohort", ""),
         data=asked.get("data", ""),
         recipe=asked.get("recipe", {}),
-        offer=Offer(trial=trial, label=label, charge=charge, artefact=artefact),
+        offer=Offer(trial=trial, label=label, charge=spent, artefact=artefact),
         objections=tuple(objections),
     )

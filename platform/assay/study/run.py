@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import chain
+from functools import partial
 from typing import Any, Protocol
 
 import yaml
@@ -14,7 +14,7 @@ from assay.errors import BudgetError
 from assay.executors import Executor, LocalExecutor, Outcome
 from assay.results import TrialRecord
 from assay.study.keeper import Keeper
-from assay.study.measure import run_trial
+from assay.study.measure import failed, run_trial, stamped
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
 from assay.study.spec import Study
@@ -94,53 +94,91 @@ def run_study(
         keeper: keeps the ledgers of the data; without one nothing is reserved or noted.
     """
     started = time.perf_counter() if started is None else started
+    environment = environment or {}
     with store.locked():
         datasets = load_datasets(study)
-        trials = plan(study, datasets)
-        by_id = {trial.id: trial for trial in trials}
+        by_id = {trial.id: trial for trial in plan(study, datasets)}
         store.keep_only(by_id)
         finished = set() if force else store.finished() & set(by_id)
         todo = [trial for name, trial in by_id.items() if name not in finished]
-        write_study(study, store, {i: t.label for i, t in by_id.items()}, environment or {}, fresh=bool(todo))
-        workers = executor.workers if todo else 1
-        watcher.begin(total=len(by_id), finished=len(finished), workers=workers)
-        spent, failures, next_page = 0.0, {}, None
+        write_study(study, store, {i: t.label for i, t in by_id.items()}, environment, fresh=bool(todo))
+        tally = _Tally(todo=len(todo), workers=executor.workers if todo else 1)
+        page = _Page(partial(publish, datasets), first=len({(t.cohort, t.recipe_name) for t in by_id.values()}))
+        watcher.begin(total=len(by_id), finished=len(finished), workers=tally.workers)
         try:
-            refused = {} if keeper is None else keeper.reserve(todo, datasets)
-            allowed = [trial for trial in todo if trial.id not in refused]
-            beginnings = _Beginnings(keeper, datasets)
-            found = chain(
-                (_failed(by_id[name], error, 0.0) for name, error in refused.items()),
-                _records(allowed, datasets, store, executor, watcher, beginnings=beginnings, force=force),
-            )
-            for number, bare in enumerate(found, start=1):
-                record = replace(bare, provenance={**bare.provenance, "environment": dict(environment or {})})
-                if keeper is not None and record.trial in beginnings.noted:
-                    keeper.end(by_id[record.trial], record, datasets[by_id[record.trial].cohort])
+            notes = _Notes(keeper, datasets)
+            for bare in _records(todo, datasets, store, executor, watcher, notes=notes, force=force):
+                trial, record = by_id[bare.trial], stamped(bare, environment)
+                notes.end(trial, record)
                 store.write(record)
                 mirror(record)
-                spent += record.seconds
-                label = by_id[record.trial].label
-                if record.failed:
-                    failures[label] = record.error
-                left = (len(todo) - number) * (spent / number) / workers
-                watcher.done(record, label, seconds_left=left)
-                if _is_due(next_page, number, len(todo), trials):
-                    began = time.perf_counter()
-                    publish(datasets)
-                    now = time.perf_counter()
-                    next_page = now + max(PUBLISH_EVERY, PUBLISH_SHARE * (now - began))
+                tally.add(record, trial.label)
+                watcher.done(record, trial.label, seconds_left=tally.seconds_left)
+                page.look(tally)
         finally:
             watcher.end()
         publish(datasets)
-    return Summary(
-        planned=len(by_id),
-        ran=len(todo),
-        failures=failures,
-        trial_seconds=spent,
-        workers=workers,
-        seconds=time.perf_counter() - started,
-    )
+    return tally.summary(planned=len(by_id), seconds=time.perf_counter() - started)
+
+
+class _Tally:
+    """What a run has come to so far.
+
+    Args:
+        todo: trials that it is to run.
+        workers: that run them.
+    """
+
+    def __init__(self, *, todo: int, workers: int) -> None:
+        self.todo, self.workers = todo, workers
+        self.done = 0
+        self.spent = 0.0
+        """Seconds of the trials that are done, added up."""
+        self.failures: dict[str, str] = {}
+
+    @property
+    def seconds_left(self) -> float:
+        """What the others will take, if they are like those that are done."""
+        return (self.todo - self.done) * (self.spent / self.done) / self.workers
+
+    def add(self, record: TrialRecord, label: str) -> None:
+        self.done += 1
+        self.spent += record.seconds
+        if record.failed:
+            self.failures[label] = record.error
+
+    def summary(self, *, planned: int, seconds: float) -> Summary:
+        return Summary(
+            planned=planned,
+            ran=self.todo,
+            failures=self.failures,
+            trial_seconds=self.spent,
+            workers=self.workers,
+            seconds=seconds,
+        )
+
+
+class _Page:
+    """The report while trials finish: written after the first fold's worth of them, then every so often.
+
+    Args:
+        publish: writes it.
+        first: number of trials after which it is first written.
+    """
+
+    def __init__(self, publish: Callable[[], object], *, first: int) -> None:
+        self._publish, self._first = publish, first
+        self._next = 0.0
+        """The moment before which it is not written again."""
+
+    def look(self, tally: _Tally) -> None:
+        """Write it, if that is worth its time; never after the last trial, when it is written anyway."""
+        began = time.perf_counter()
+        if not self._first <= tally.done < tally.todo or began <= self._next:
+            return
+        self._publish()
+        now = time.perf_counter()
+        self._next = now + max(PUBLISH_EVERY, PUBLISH_SHARE * (now - began))
 
 
 def _records(
@@ -150,7 +188,7 @@ def _records(
     executor: Executor,
     watcher: Watcher,
     *,
-    beginnings: "_Beginnings",
+    notes: "_Notes",
     force: bool,
 ) -> Iterator[TrialRecord]:
     """Every trial's record, in order of completion; the first fold first, so that there is soon something to look at.
@@ -158,8 +196,10 @@ def _records(
     The federated trainings of a stage come first and one at a time: each is led from here and has the whole pool to
     itself. What they trained is then evaluated like every other trial, by one worker of the pool.
     """
-    first = [trial for trial in todo if (trial.repeat, trial.fold) == (0, 0)]
-    rest = [trial for trial in todo if (trial.repeat, trial.fold) != (0, 0)]
+    allowed, refusals = notes.reserve(todo)
+    yield from refusals
+    first = [trial for trial in allowed if (trial.repeat, trial.fold) == (0, 0)]
+    rest = [trial for trial in allowed if (trial.repeat, trial.fold) != (0, 0)]
     for stage in (first, rest):
         led: dict[str, Trained] = {}
         extra: dict[str, float] = {}
@@ -169,32 +209,41 @@ def _records(
                 led[trial.id] = Trained(checkpoint=stored)
                 continue
             began = time.perf_counter()
-            if (refusal := beginnings.refusal(trial)) is not None:
+            if (refusal := notes.refusal(trial)) is not None:
                 yield refusal
                 continue
             try:
                 led[trial.id] = _lead(trial, datasets[trial.cohort], executor, watcher)
             except Exception as error:
-                yield _failed(trial, error, time.perf_counter() - began)
+                yield failed(trial, error, time.perf_counter() - began)
                 continue
             extra[trial.id] = (time.perf_counter() - began) * executor.workers
             store.write_checkpoint(trial.id, led[trial.id].checkpoint)
         taken: list[Item] = []
         refused: list[TrialRecord] = []
         ready = [(trial, led.get(trial.id)) for trial in stage if trial.recipe.federation is None or trial.id in led]
-        for outcome in executor.map(_evaluate_item, beginnings.of(ready, taken, refused), datasets):
+        for outcome in executor.map(_evaluate_item, notes.of(ready, taken, refused), datasets):
             record = _record_of(outcome, taken)
             yield replace(record, seconds=record.seconds + extra.get(record.trial, 0.0))
         yield from refused
 
 
-class _Beginnings:
-    """Notes each training when a worker takes it, and not when it is planned: it may never come to that."""
+class _Notes:
+    """What the ledgers are told of a run; nothing, where nobody keeps them.
+
+    Each training is noted when a worker takes it, and not when it is planned: it may never come to that.
+    """
 
     def __init__(self, keeper: Keeper | None, datasets: Mapping[str, Dataset]) -> None:
         self._keeper, self._datasets = keeper, datasets
-        self.noted: set[str] = set()
+        self._begun: set[str] = set()
         """Ids of trials of which the ledgers must be told how they end."""
+
+    def reserve(self, todo: Sequence[Trial]) -> tuple[list[Trial], list[TrialRecord]]:
+        """Hold what the trials will spend: those that may run, and the records of those that may not."""
+        refused = {} if self._keeper is None else self._keeper.reserve(todo, self._datasets)
+        allowed = [trial for trial in todo if trial.id not in refused]
+        return allowed, [failed(trial, refused[trial.id]) for trial in todo if trial.id in refused]
 
     def refusal(self, trial: Trial) -> TrialRecord | None:
         """Why a training must not begin after all; None if it may, and is noted."""
@@ -202,8 +251,8 @@ class _Beginnings:
             try:
                 self._keeper.begin(trial, self._datasets[trial.cohort])
             except BudgetError as error:
-                return _failed(trial, error, 0.0)
-            self.noted.add(trial.id)
+                return failed(trial, error)
+            self._begun.add(trial.id)
         return None
 
     def of(self, items: Sequence[Item], taken: list[Item], refused: list[TrialRecord]) -> Iterator[Item]:
@@ -215,6 +264,11 @@ class _Beginnings:
                 yield item
             else:
                 refused.append(refusal)
+
+    def end(self, trial: Trial, record: TrialRecord) -> None:
+        """Note how a trial ended, if it began."""
+        if self._keeper is not None and trial.id in self._begun:
+            self._keeper.end(trial, record, self._datasets[trial.cohort])
 
 
 def _lead(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) -> Trained:
@@ -231,7 +285,7 @@ def _evaluate_item(item: Item, datasets: Mapping[str, Dataset]) -> TrialRecord:
 def _record_of(outcome: Outcome, items: Sequence[Item]) -> TrialRecord:
     trial, record = items[outcome.index][0], outcome.value
     if record is None:
-        return _failed(trial, RuntimeError(outcome.error), 0.0)
+        return failed(trial, RuntimeError(outcome.error))
     if record.trial == trial.id:
         return record
     if record.failed:
@@ -245,25 +299,7 @@ def _record_of(outcome: Outcome, items: Sequence[Item]) -> TrialRecord:
             f"its worker was not asked the same ({', '.join(other)}): a file that the model or an evaluation names is "
             "not the same, or absent, on the worker; put the same file there under the same path"
         )
-    return _failed(trial, RuntimeError(why), record.seconds)
-
-
-def _failed(trial: Trial, error: Exception, seconds: float) -> TrialRecord:
-    return trial.record(error=f"{type(error).__name__}: {error}", seconds=seconds)
-
-
-def _is_due(next_page: float | None, number: int, todo: int, trials: list[Trial]) -> bool:
-    """Whether the report is worth writing again: after the first fold's worth of trials, then every so often.
-
-    Args:
-        next_page: the moment from which it is, None before the first.
-    """
-    if number == todo:
-        return False
-    first_fold = len({(trial.cohort, trial.recipe_name) for trial in trials})
-    if next_page is None:
-        return number >= first_fold
-    return time.perf_counter() > next_page
+    return failed(trial, RuntimeError(why), record.seconds)
 
 
 def write_study(

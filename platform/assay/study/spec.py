@@ -39,7 +39,6 @@ _DEFAULT_EVALUATIONS = (
     "cost",
 )
 
-
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """A name that can stand in a path."""
 
@@ -73,7 +72,6 @@ class Cohort(Settings):
     """What is asked of some recipes in some trials alone, after ``evaluations``."""
     records: int | None = Field(default=None, ge=2)
     """About so many records of the data set, stratified, for a quick look; all by default."""
-
     immutable: tuple[str, ...] = ()
     """Features that nobody can change, a patient's age: attacks, adversarial training and certificates leave them."""
 

@@ -70,27 +70,23 @@ class Store:
         """Errors of the stored trials that failed, by id."""
         return {trial: about["error"] for trial, about in self._abouts() if about["error"]}
 
-    def seconds(self) -> dict[str, float]:
-        """Wall seconds of every stored trial."""
-        return {trial: float(about["seconds"]) for trial, about in self._abouts()}
-
     def asked(self) -> dict[str, dict[str, Any]]:
         """What each stored trial asked, by id: its recipe, model, split and evaluations as plain values."""
         return {trial: about["asked"] for trial, about in self._abouts() if "asked" in about}
 
-    def trained_on(self, origin: str, name: str) -> dict[str, bool]:
+    def trained_on(self, identity: str, name: str) -> dict[str, bool]:
         """Ids of the trials that were trained on a data set, or a sample of it, and did not fail; True if privately.
 
         Those of earlier plans are among them.
 
         Args:
-            origin: digest of the whole data set.
-            name: of it; trials of earlier versions tell no digest of the whole.
+            identity: of the whole data set; see ``Dataset.identity``.
+            name: of it; trials of earlier versions tell no identity.
         """
         found = {}
         for trial, about in (*self._abouts("superseded"), *self._abouts()):
             data = about.get("data", {})
-            ours = data["origin"] == origin if "origin" in data else data.get("name", name) == name
+            ours = data["identity"] == identity if "identity" in data else data.get("name", name) == name
             if ours and not about["error"] and "recipe" in about.get("asked", {}):
                 found[trial] = bool(about["asked"]["recipe"]["privacy"])
         return found
@@ -126,22 +122,18 @@ class Store:
         with self._files.open_input_file(path) as file:
             return bytes(file.read())
 
-    def delete(self, trial: str) -> list[str]:
-        """Delete the model and everything measured of a trial, and the pages that show it; what was deleted."""
+    def delete(self, trial: str) -> None:
+        """Delete the model and everything measured of a trial, and the pages that show it."""
         pages = ("report.html", "sweep.html")
         kept = [f"{folder}/{trial}.parquet" for folder in ("trials", "superseded")]
-        gone = []
         for name in (*kept, f"checkpoints/{trial}.safetensors", *pages):
             if self._files.get_file_info(self._path(name)).type == fs.FileType.File:
                 self._files.delete_file(self._path(name))
-                gone.append(name)
         # What Ray Train keeps on the way lies in folders that begin with the trial's id.
         selector = fs.FileSelector(self._path("ray_train"), allow_not_found=True)
         for info in self._files.get_file_info(selector):
             if info.type == fs.FileType.Directory and posixpath.basename(info.path).startswith(trial):
                 self._files.delete_dir(info.path)
-                gone.append(f"ray_train/{posixpath.basename(info.path)}")
-        return gone
 
     def write_text(self, name: str, text: str) -> str:
         """Replace one file of the study; its full path or URI."""

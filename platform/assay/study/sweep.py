@@ -1,10 +1,11 @@
 """A sweep: one recipe of a study with some of its settings varied. Each point is an ordinary trial."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from assay.data.base import Dataset
+from assay.data.splits import refuse_beyond_official
 from assay.errors import SpecError
 from assay.recipes import Recipe
 from assay.registry import explain
@@ -69,6 +70,62 @@ class Sweep:
         _, study = self.at(point)
         fold = point.get(FOLD, 0)
         return next(t for t in plan(study, {self.cohort_name: dataset}) if (t.fold, t.repeat) == (fold, 0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A sweep that may begin."""
+
+    sweep: Sweep
+    dataset: Dataset
+    radius: float
+    """At which robustness is read."""
+    space: Mapping[str, Any]
+    """Tune's space: the values of each varied setting, and ``fold``."""
+    samples: int
+    """Tune's ``num_samples``."""
+
+
+def prepared(
+    study: Study,
+    *,
+    name: str,
+    space: Callable[[float], Mapping[str, Any]],
+    cohort: str | None,
+    recipe: str,
+    asked: tuple[str, ...],
+    tested: str,
+    folds: int,
+    samples: int,
+) -> Prepared:
+    """The sweep of a search space over one recipe of a study.
+
+    Args:
+        name: of the space.
+        space: of Tune, given the radius at which robustness is read; see ``tune_spaces``.
+        cohort: see ``base_of``, as for ``recipe``, ``asked`` and ``tested``.
+        folds: that every point is run on.
+        samples: points of a random space, or repeats of a grid.
+
+    Raises:
+        SpecError: there is no such cohort or recipe, or there are not so many folds.
+        DataError: the data are absent or unusable.
+    """
+    base = base_of(study, cohort=cohort, recipe=recipe, asked=asked, tested=tested)
+    if folds > base.split.folds:
+        raise SpecError(f"--folds {folds}: the study has {base.split.folds}")
+    (one,) = base.cohorts.values()
+    dataset = one.load()
+    refuse_beyond_official("--folds", folds, dataset, base.split)
+    radius = reference_epsilon(one, dataset)
+    points = space(radius)
+    return Prepared(
+        sweep=Sweep(space=name, study=base, keys=tuple(points)),
+        dataset=dataset,
+        radius=radius,
+        space={**points, FOLD: {"grid_search": list(range(folds))}},
+        samples=samples,
+    )
 
 
 def point_name(settings: Mapping[str, Any]) -> str:

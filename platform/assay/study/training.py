@@ -210,10 +210,9 @@ def train_again(
 ) -> nn.Module:
     """The recipe, or another, without its federation, for as many passes, on the given rows; see ``TrainAgain``."""
     # Of the trial: another recipe in its place says nothing of a federation, and must learn for as long.
-    federation = trial.recipe.federation
+    passes = trial.recipe.passes
     trial = replace(trial, recipe=recipe or trial.recipe)
     seed = seeds.derive(trial.trial_seed, name) if name else trial.trial_seed
-    passes = trial.recipe.training.epochs if federation is None else federation.rounds * federation.local_epochs
     return train_alone(trial, dataset, rows, held=held, epochs=passes, seed=seed)[0]
 
 

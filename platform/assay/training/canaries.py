@@ -17,11 +17,11 @@ from assay.threats import Bounds
 from assay.training.feed import Feed
 
 _LENGTH = 1e6
-"""Of a canary's gradient before clipping, in clipping norms, about: temperatures and means make it shorter."""
+"""Length of a canary's gradient before clipping, in clipping norms, about: temperatures and means make it shorter."""
 _APART = 100.0
 """How far the logits of a canary lie apart in two stages: a student that agrees with its teacher learns nothing."""
 LABEL = 1
-"""Of every canary: not that of the logit which its weight moves, so that the gradient is positive."""
+"""Label of every canary: not that of the logit which its weight moves, so that the gradient is positive."""
 
 
 class Numbered(nn.Module):
@@ -103,7 +103,7 @@ class Planted:
             yield _numbered(records, numbers), labels
 
     def labels(self, y: Tensor) -> Tensor:
-        """Of all records, from those of the real ones."""
+        """Labels of all records, from those of the real ones."""
         return torch.cat([y, y.new_full((len(self._numbers),), LABEL)])
 
 

@@ -36,7 +36,7 @@ class Lookout:
         self.keep(0)
 
     def keep(self, epoch: int) -> None:
-        """Take the weights as they are now for those to go back to."""
+        """Remember the current weights as the ones to return to."""
         self._kept, self._kept_epoch = snapshot(self._model, self._optimizer), epoch
 
     def look(self, epoch: int, *, last: bool) -> None:

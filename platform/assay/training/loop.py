@@ -4,6 +4,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from assay.training.averaging import Averaging
 from assay.training.collective import Alone, Collective
 from assay.training.feed import Feed, InMemory
 from assay.training.lookout import Lookout
+from assay.training.masks import Masked
 from assay.training.modes import answering
 from assay.training.probe import Probe, balanced
 from assay.training.stopping import Stopping
@@ -36,6 +38,14 @@ class Trainer:
     Randomness is a function of ``seed`` and the step, so a trainer that is resumed from its state, or called for a
     few steps at a time, does what one uninterrupted run does.
 
+    A private recipe with ``noise: entropy`` draws everything (batches, noise, dropout, augmentation, crafted inputs)
+    from a seed of the operating system that all workers share and nothing stores; a resumed trainer has another. Draws
+    go by the place of a record in its batch, so a record that is added shifts those of all behind it, and whoever knew
+    the seed would see the clipped sum move by far more than the clipping norm C. To anyone else the draws of records
+    are independent and alike wherever they stand, and may be coupled: every other record keeps its own. For each
+    outcome of the draws a record then moves the sum by at most C, and a mixture of such mechanisms is as private as
+    they are.
+
     Where the recipe averages weights, ``model`` holds the average as soon as training is finished, and the weights of
     the last step until then.
 
@@ -46,7 +56,7 @@ class Trainer:
         y: (n,) labels.
         classes: number of classes; one above the greatest label by default.
         bounds: valid inputs, for objectives that perturb them.
-        seed: of treatments, batches, crafted inputs, dropout and (unless the recipe says ``entropy``) noise.
+        seed: of treatments and, unless the recipe says ``entropy``, of batches, crafted inputs, dropout and noise.
         stage: name of a stage before the last: it draws batches and noise of its own, from records treated alike.
         epochs: total number of passes for which a private recipe's noise is calibrated.
         collective: the workers that share every batch.
@@ -81,6 +91,7 @@ class Trainer:
         if training.records_at_once is not None:
             _refuse_mixing(model, recipe)
         self.model = model
+        self._collective = collective or Alone()
         self.treated: Treated | None = None
         if any(treatment.treats for treatment in recipe.data):
             if not isinstance(x, Tensor):
@@ -98,9 +109,12 @@ class Trainer:
                 seed=seed,
             )
             x, y = (torch.from_numpy(kept).to(x.device) for kept in (self.treated.x, self.treated.y))
-            _refuse_disagreement(x, y, collective or Alone())
+            _refuse_disagreement(x, y, self._collective)
         if stage:
             seed = seeds.derive(seed, "stage", stage)
+        self._drawn_anew = recipe.privacy is not None and recipe.privacy.noise == "entropy"
+        if self._drawn_anew:
+            seed = self._collective.agree(seeds.entropy())
         self.records = len(x)
         self.step = 0
         self.seconds = 0.0
@@ -115,15 +129,12 @@ class Trainer:
         self._weighing = [treatment for treatment in recipe.data if treatment.weighs]
         self._copies = 1 if recipe.privacy is None else recipe.privacy.augmentations
         self._bounds, self._seed = bounds, seed
-        self._collective = collective or Alone()
         self._teacher = None if teacher is None else teacher.to(self._feed.device).eval().requires_grad_(False)
         self.averaging = Averaging(training.averaging, model) if training.averaging else None
         self.lookout = self._lookout(y)
         self.stopping = self._stopping(validation)
         self._anchor: list[Tensor] = []
         self._pull = 0.0
-        if recipe.privacy is not None and recipe.privacy.noise == "entropy":
-            seed = self._collective.agree(seeds.entropy())
         self._update = _update(model, recipe, records=len(x), steps=self.total_steps, seed=seed)
 
     @property
@@ -295,7 +306,8 @@ class Trainer:
             place: number of the piece. Layers draw for each piece, all else for the whole batch.
         """
         piece = (place,) if place else ()
-        torch.manual_seed(seeds.torch_seed(self._seed, "layers", self.step, self._collective.rank, *piece))
+        purpose = ("layers", self.step, self._collective.rank, *piece)
+        torch.manual_seed(seeds.torch_seed(self._seed, *purpose))
         if self._copies > 1:
             x, y = torch.cat([x] * self._copies), torch.cat([y] * self._copies)
         rows = np.concatenate([copy * total + own for copy in range(self._copies)])
@@ -315,7 +327,8 @@ class Trainer:
         )
         with self._update.crafting(), answering(self.model):
             crafted = self._objective.craft(self.model, seen)
-        losses = self._objective.losses(self.model, seen, crafted)
+        with Masked(seeds.stream(self._seed, *purpose)) if self._drawn_anew else nullcontext():
+            losses = self._objective.losses(self.model, seen, crafted)
         return losses.unflatten(0, (self._copies, -1)).mean(0) if self._copies > 1 else losses
 
     def _weights(self, losses: Tensor, own: np.ndarray, *, total: int) -> Tensor:

@@ -48,16 +48,16 @@ class Probe:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def accuracy(self, model: nn.Module, attack: Attack, *, recoveries: int = 0) -> float:
+    def accuracy(self, model: nn.Module, attack: Attack) -> float:
         """Share of the records that the model, left in evaluation mode, answers rightly."""
-        return float(self._hits(model, attack, recoveries).sum() / self._counts.sum())
+        return float(self._hits(model, attack).sum() / self._counts.sum())
 
     def balanced_accuracy(self, model: nn.Module, attack: Attack, *, recoveries: int = 0) -> float:
         """The same for each class, and the mean of that: a constant answer is worth one part in the classes."""
         present = self._counts > 0
         return float((self._hits(model, attack, recoveries)[present] / self._counts[present]).mean())
 
-    def _hits(self, model: nn.Module, attack: Attack, recoveries: int) -> Tensor:
+    def _hits(self, model: nn.Module, attack: Attack, recoveries: int = 0) -> Tensor:
         """(classes,) right answers. Whole numbers, so that no order of sums can change a decision."""
         model.eval()
         hits = torch.zeros_like(self._counts)

@@ -26,7 +26,7 @@ class Stopping:
 
     @property
     def done(self) -> bool:
-        """Whether as many looks in a row as patience lasts were no better than the best before them."""
+        """Whether the last ``patience`` looks brought no improvement."""
         return bool(self.accuracies) and len(self.accuracies) - 1 - self._best >= self._settings.patience
 
     def look(self, epoch: int, *, last: bool) -> None:

@@ -7,7 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from assay.report.figures.privacy import budgets, privacy
+from assay.report.designs import budgets
+from assay.report.figures.privacy import privacy
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Summary

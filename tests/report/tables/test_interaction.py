@@ -6,8 +6,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from assay.report.designs import Quartet, quartets
 from assay.report.scorecard import scorecard
-from assay.report.tables.interaction import Interaction, Quartet, interactions, quartets
+from assay.report.tables.interaction import Interaction, interactions
 from assay.results import Measurement, TrialRecord
 from assay.study.spec import Study
 

@@ -19,8 +19,6 @@ from assay.registry import register
 # records 201 and 202, which are one person's.
 DS1 = (101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122, 124, 201, 203, 205, 207, 208, 209, 215, 220, 223, 230)
 DS2 = (100, 103, 105, 111, 113, 117, 121, 123, 200, 202, 210, 212, 213, 214, 219, 221, 222, 228, 231, 232, 233, 234)
-PACED = (102, 104, 107, 217)
-"""Left out by ANSI/AAMI EC57: a pacemaker's beats are not the heart's."""
 AAMI = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
 """The symbols of PhysioNet that make each class of ANSI/AAMI EC57."""
 _CLASS_OF = {symbol: name for name, symbols in AAMI.items() for symbol in symbols}

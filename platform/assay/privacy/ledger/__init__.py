@@ -12,11 +12,11 @@ import numpy as np
 from assay.privacy.composition import Charge
 from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.charges import Charges
-from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Experiments
+from assay.privacy.ledger.experiments import UNFINISHED, Experiment
 from assay.privacy.ledger.trainings import Trainings
 
 
-class Ledger(Charges, Experiments, Trainings):
+class Ledger(Charges, Trainings):
     """One SQLite file a data set, safe with concurrent writers; see ``Charges``, ``Experiments`` and ``Trainings``.
 
     Every method may be called twice with the same effect: on a cluster a question whose answer was lost is asked again.

@@ -56,8 +56,10 @@ class Account:
     budget: Budget | None
     accountant: str
     """That holds the budget: an RDP filter at its order, or PLD of a declared plan."""
+    plan: str
+    """The one declared plan to which all charges belong; empty if releases are chosen one after the other."""
     released: float
-    """ε of everything released, by that accountant."""
+    """ε of everything released, by that accountant: so far, or of a plan of which anything has left, all of it."""
     held: float
     """ε of everything released or reserved, by that accountant."""
     rdp: float
@@ -66,6 +68,24 @@ class Account:
     """The same by PLD."""
     delta: float
     charges: tuple[Held, ...]
+
+    @property
+    def bound(self) -> float:
+        """ε of all that has left or will, however each release follows from the ones before; infinity without a budget.
+
+        Where releases are chosen one after the other, the moment at which ``released`` is read is chosen too, and a
+        filter bounds nothing at such a moment but its budget.
+        """
+        if self.plan:
+            return self.held
+        return math.inf if self.budget is None else self.budget.epsilon
+
+    @property
+    def bounded_by(self) -> str:
+        """What ``bound`` rests on, in words."""
+        if self.plan:
+            return f"bounded by PLD of the whole plan {self.plan}, whichever part of it leaves"
+        return "bounded by nothing" if self.budget is None else f"bounded by the budget of ε = {self.budget.epsilon:g}"
 
     @property
     def left(self) -> float:

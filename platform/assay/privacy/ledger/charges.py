@@ -9,8 +9,8 @@ from dataclasses import replace
 from assay.errors import BudgetError, LedgerError
 from assay.privacy.accounting import unsafe_delta
 from assay.privacy.composition import (
-    as_charge,
-    as_text,
+    charge_from_json,
+    charge_to_json,
     filter_epsilon,
     filter_order,
     pld_epsilon_of,
@@ -18,22 +18,23 @@ from assay.privacy.composition import (
     spends,
 )
 from assay.privacy.ledger.account import Account, Budget, Held, Offer, State
-from assay.privacy.ledger.database import Database, now
-from assay.privacy.ledger.experiments import UNFINISHED, Processing, processing_id
+from assay.privacy.ledger.database import now
+from assay.privacy.ledger.experiments import UNFINISHED, Experiments, Processing, processing_id
 
 DELTA = 1e-5
-"""Of a ledger, unless its budget says otherwise."""
+"""δ of a ledger whose budget names none."""
 _SLACK = 1e-9
 
 
-class Charges(Database):
+class Charges(Experiments):
     """The part of a ledger that counts.
 
     A *release* is charged, an experiment is not. A charge is reserved under the trial's id before its training begins,
     so that two trainings never count on the same remainder, and becomes a release under the same id: once, however
     often a trial is resumed or served. A reservation holds its part of the budget until it is dropped, which is sound
     as long as nothing has left; a dropped trial may be released later, and is then charged. What was released is never
-    given back. Where no budget is set, reservations are noted and hold nothing.
+    given back, nor any part of a declared plan of which something was released. Where no budget is set, reservations
+    are noted and hold nothing.
 
     What counts is the whole of what is released or reserved, by an RDP filter at one order, fixed with the first
     release; or by PLD while the ledger holds one declared plan and nothing else.
@@ -122,6 +123,7 @@ class Charges(Database):
                 )
                 self._insert(db, offer, "released", plan=known["plan"] if known else "", processing=number)
             if fresh or plan is not None:
+                self._refuse_second_account(unguarded=unguarded)
                 self._admit(db, fresh)
             self._depart(db, offers, how)
 
@@ -130,15 +132,16 @@ class Charges(Database):
         with self._reading() as db:
             budget, charges, order = self._budget(db), self._held(db), self._order(db)
         delta = DELTA if budget is None else budget.delta
-        active = [held for held in charges if held.state != "dropped"]
-        gone = [held for held in active if held.released]
+        plan, counted = _counted(charges)
+        gone = [held for held in charges if held.released]
         out = [held.charge for held in gone]
-        planned = _is_plan(active)
+        spent = counted if plan and gone else gone
         return Account(
             budget=budget,
-            accountant=f"PLD of the plan {planned}" if planned else _filter_text(order),
-            released=_epsilon(gone, order=order, delta=delta, planned=bool(planned)),
-            held=_epsilon(active, order=order, delta=delta, planned=bool(planned)),
+            accountant=f"PLD of the plan {plan}" if plan else _filter_text(order),
+            plan=plan,
+            released=_epsilon(spent, order=order, delta=delta, planned=bool(plan)),
+            held=_epsilon(counted, order=order, delta=delta, planned=bool(plan)),
             rdp=rdp_epsilon_of(out, delta=delta),
             pld=pld_epsilon_of(out, delta=delta),
             delta=delta,
@@ -149,6 +152,35 @@ class Charges(Database):
         """Every budget that was ever set, the last one in force."""
         with self._reading() as db:
             return [Budget(**dict(row)) for row in db.execute("SELECT * FROM budgets ORDER BY rowid")]
+
+    def _refuse_second_account(self, *, unguarded: bool) -> None:
+        """Let pass what has no other ledger in this folder that has released something of the same people.
+
+        The records name a ledger, so the same people have two where they were read in two ways. Whether they are the
+        same is told by their patients, where both name them; the name of the data set is the curator's word for it.
+
+        Raises:
+            LedgerError: there is one.
+        """
+        for path in sorted(self.path.parent.glob("*.sqlite")):
+            other = type(self)(path)
+            if other.about("id") == self.about("id") or other.name != self.name:
+                continue
+            with other._reading() as db:
+                released = sum(bool(held.released) for held in other._held(db))
+                counts = not unguarded or other._budget(db) is not None
+            shared = self.patients_shared_with(other) if released and counts else 0
+            if shared != 0:
+                told = (
+                    "nobody can tell whether they share patients" if shared is None else f"they share {shared} patients"
+                )
+                raise LedgerError(
+                    f"{path.name} is a ledger of {self.name} too, of other records or of the same in another size, "
+                    f"length or form: {told}, it has released {released}, and two ledgers would grant the same people "
+                    "two budgets. Release what was trained on the records as that one holds them. If these are other "
+                    "people, say so: give the data another name, or patients' IDs as groups, and train again (after an "
+                    "erasure too, with a budget less what was spent there)"
+                )
 
     def _reserve(self, db: sqlite3.Connection, offer: Offer) -> None:
         """Hold a part of the budget for a training, before it sees a record. A resumed one holds nothing more.
@@ -194,22 +226,22 @@ class Charges(Database):
     def _admit(self, db: sqlite3.Connection, asked: Sequence[Offer]) -> None:
         """Let the charges as they now stand pass, or raise: then the transaction leaves them as they were."""
         budget = self._budget(db)
-        active = [held for held in self._held(db) if held.state != "dropped"]
-        if budget is None or not active:
+        plan, counted = _counted(self._held(db))
+        if budget is None or not counted:
             return
         new = {(offer.trial, offer.artefact) for offer in asked}
-        before = [held for held in active if (held.trial, held.artefact) not in new]
+        before = [held for held in counted if (held.trial, held.artefact) not in new]
         gone = any(held.released for held in before)
         if not gone or self._order(db) is None:
             # What will be released first may say at which order all is counted, and nothing that is chosen later.
-            fixing = [held.charge for held in (before if gone else active)]
+            fixing = [held.charge for held in (before if gone else counted)]
             self._fix_order(db, filter_order(fixing, epsilon=budget.epsilon, delta=budget.delta))
-        planned, order = bool(_is_plan(active)), self._order(db)
-        together = _epsilon(active, order=order, delta=budget.delta, planned=planned)
+        planned, order = bool(plan), self._order(db)
+        together = _epsilon(counted, order=order, delta=budget.delta, planned=planned)
         if together <= budget.epsilon + _SLACK:
             return
         spent = _epsilon(before, order=order, delta=budget.delta, planned=planned)
-        own = [held for held in active if (held.trial, held.artefact) in new]
+        own = [held for held in counted if (held.trial, held.artefact) in new]
         raise BudgetError(
             f"the ledger of {self.name} refuses: the budget is ε = {budget.epsilon:g} at δ = {budget.delta:g}, "
             f"{_spent_text(before, spent)}, and "
@@ -252,7 +284,17 @@ class Charges(Database):
         released = now() if state == "released" else ""
         db.execute(
             "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (offer.trial, offer.artefact, offer.label, as_text(offer.charge), state, plan, now(), released, processing),
+            (
+                offer.trial,
+                offer.artefact,
+                offer.label,
+                charge_to_json(offer.charge),
+                state,
+                plan,
+                now(),
+                released,
+                processing,
+            ),
         )
 
     def _is_released(self, db: sqlite3.Connection, offer: Offer) -> bool:
@@ -288,7 +330,7 @@ class Charges(Database):
                 trial=row["trial"],
                 artefact=row["artefact"],
                 label=row["label"],
-                charge=as_charge(row["mechanisms"]),
+                charge=charge_from_json(row["mechanisms"]),
                 state=row["state"],
                 plan=row["plan"],
                 released=row["released"],
@@ -299,8 +341,21 @@ class Charges(Database):
         ]
 
 
-def _is_plan(active: Sequence[Held]) -> str:
-    """The one declared plan to which all charges belong; empty if there is none."""
+def _counted(charges: Sequence[Held]) -> tuple[str, list[Held]]:
+    """The one declared plan to which all charges belong, empty if there is none; and the charges that count.
+
+    What was dropped does not, but for members of a plan of which something has left: which others leave may depend on
+    what that showed, so that only the whole is bounded.
+    """
+    active = [held for held in charges if held.state != "dropped"]
+    plan = _declared_plan(active)
+    if plan and any(held.released for held in active):
+        return plan, [held for held in charges if held.plan == plan]
+    return plan, active
+
+
+def _declared_plan(active: Sequence[Held]) -> str:
+    """Name of the one declared plan to which all charges belong; empty if there is none."""
     plans = {held.plan for held in active}
     return plans.pop() if len(plans) == 1 else ""
 

@@ -51,12 +51,12 @@ class Collection:
     """The records that one ledger guards."""
 
     digest: str
-    """Of their content: names the ledger."""
+    """Hash of their content, ``Dataset.identity``: names the ledger."""
     name: str
     records: int
     licence: str = "unknown"
     patients: bytes = b""
-    """``PATIENT_BYTES`` a record, compressed: a hash of the patient's ID; empty where records have none."""
+    """``PATIENT_BYTES`` a record, compressed: ``patient_hash`` of name and patient's ID; empty where they have none."""
     most_of_a_patient: int = 1
     """Records of the patient who has the most."""
 
@@ -71,7 +71,7 @@ class Mark:
     """By which whoever used a ledger finds it again, and takes no other for it."""
 
     id: str
-    """Of the ledger, wherever its file is moved."""
+    """The ledger's own, wherever its file is moved."""
     place: str
     """Where its file was: path and machine."""
 
@@ -137,7 +137,7 @@ class Database:
 
     @property
     def name(self) -> str:
-        """Of the data set."""
+        """Name of the data set."""
         return self.about("name")
 
     @property
@@ -186,6 +186,8 @@ def _make(path: Path, collection: Collection) -> None:
         "records": collection.records,
         "licence": collection.licence,
         "patients": collection.patients,
+        # By the name, which all ledgers of these people share: those of an earlier version hashed by their digest.
+        "salt": collection.name,
         "most_of_a_patient": collection.most_of_a_patient,
         "neighbours": NEIGHBOURS,
         "made": now(),

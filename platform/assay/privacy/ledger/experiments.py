@@ -129,14 +129,20 @@ class Experiments(Database):
         Raises:
             LedgerError: records of these data have no patients, or none has this one.
         """
-        packed = self._about["patients"]
-        if not packed:
+        hashes = self._patients()
+        if hashes is None:
             raise LedgerError(f"records of {self.name} name no patient; give --record and a position")
-        hashes = np.frombuffer(zlib.decompress(packed), np.dtype((np.void, PATIENT_BYTES)))
-        found = np.flatnonzero(hashes == np.void(patient_hash(self.about("digest"), patient)))
+        found = np.flatnonzero(hashes == np.void(patient_hash(self._salt, patient)))
         if not len(found):
             raise LedgerError(f"no record of {self.name} is of patient {patient!r}")
         return found
+
+    def patients_shared_with(self, other: "Experiments") -> int | None:
+        """How many patients have records in both; None where nobody can tell."""
+        ours, theirs = self._patients(), other._patients()
+        if ours is None or theirs is None or self._salt != other._salt:
+            return None
+        return len(set(ours.tolist()) & set(theirs.tolist()))
 
     def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
         """Every trial that used one of these records, and what it did with them; training counts before testing.
@@ -170,6 +176,15 @@ class Experiments(Database):
         with self._reading() as db:
             return [tuple(row) for row in db.execute("SELECT * FROM erasures")]
 
+    def _patients(self) -> np.ndarray | None:
+        """(records,) hashes of the patients' IDs; None where records name none."""
+        packed = self._about["patients"]
+        return np.frombuffer(zlib.decompress(packed), np.dtype((np.void, PATIENT_BYTES))) if packed else None
+
+    @property
+    def _salt(self) -> str:
+        return str(self._about.get("salt", self._about["digest"]))
+
     def _record(self, db: sqlite3.Connection, experiment: Experiment, roles: np.ndarray) -> None:
         """Note a trial that begins or has ended, however it ended; the same trial again replaces what was noted."""
         content = np.ascontiguousarray(roles, np.uint8).tobytes()
@@ -200,9 +215,9 @@ class Experiments(Database):
         db.execute("INSERT INTO erasures VALUES (?, ?, ?)", (now(), asked, erased))
 
 
-def patient_hash(digest: str, patient: object) -> bytes:
-    """Stands for a patient's ID in the ledger of a data set."""
-    return hashlib.sha256(f"{digest} {patient}".encode()).digest()[:PATIENT_BYTES]
+def patient_hash(name: str, patient: object) -> bytes:
+    """Stands for a patient's ID in the ledgers of a data set of that name."""
+    return hashlib.sha256(f"{name} {patient}".encode()).digest()[:PATIENT_BYTES]
 
 
 def processing_id(db: sqlite3.Connection, processing: Processing) -> int:

@@ -3,7 +3,7 @@
 import sqlite3
 from dataclasses import dataclass
 
-from assay.privacy.composition import Charge, as_charge, as_text
+from assay.privacy.composition import Charge, charge_from_json, charge_to_json
 from assay.privacy.ledger.database import Database, now
 from assay.privacy.ledger.experiments import Experiment, Noise
 
@@ -41,7 +41,7 @@ class Trainings(Database):
                     label=row["label"],
                     noise=row["noise"],
                     artefact=row["artefact"],
-                    charge=as_charge(row["mechanisms"]),
+                    charge=charge_from_json(row["mechanisms"]),
                     objection=row["objection"],
                 )
                 for row in db.execute(query, (results,))
@@ -54,7 +54,9 @@ class Trainings(Database):
         if all(ended):
             number = len(ended) + 1
             unnamed = f"training {number} in {experiment.results}"
-            db.execute("INSERT INTO trainings VALUES (?, ?, ?, ?, ?, '', '')", (*key, number, unnamed, as_text(charge)))
+            db.execute(
+                "INSERT INTO trainings VALUES (?, ?, ?, ?, ?, '', '')", (*key, number, unnamed, charge_to_json(charge))
+            )
 
     def _end_training(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
         key = (experiment.trial, experiment.results)

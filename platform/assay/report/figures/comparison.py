@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from assay.report.figures.style import blank, colours, error_bar
+from assay.report.figures.style import STRONG, blank, colours, error_bar
 from assay.report.rows import select
 from assay.report.scorecard import Scorecard
 
@@ -35,7 +35,7 @@ def differences(card: Scorecard, key: str, baseline: str) -> go.Figure:
     """Each recipe's difference to the baseline with its 95 % interval."""
     unit = next(column.unit for column in card.evidence if column.key == key)
     figure = blank(f"difference to {baseline}", "")
-    figure.add_vline(x=0, line={"color": "#52606d", "width": 1.5})
+    figure.add_vline(x=0, line={"color": STRONG, "width": 1.5})
     for recipe in reversed(card.recipes):
         comparison = card.comparisons.get((recipe, key))
         if comparison is None:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from assay.report.figures.curves import curve
-from assay.report.figures.style import QUIET, TEMPLATE, add_band, blank, colours, error_bar, looks, panels
+from assay.report.figures.style import QUIET, STRONG, TEMPLATE, add_band, blank, colours, error_bar, looks, panels
 from assay.report.rows import measured, of_recipe, runs_of, select, settings
 from assay.report.scorecard import Scorecard
 from assay.statistics import Summary
@@ -92,7 +92,7 @@ def conformal(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
                 row=1,
                 col=column,
             )
-    figure.add_hline(y=0, line={"color": "#52606d", "width": 1.5}, col=1)
+    figure.add_hline(y=0, line={"color": STRONG, "width": 1.5}, col=1)
     figure.update_layout(template=TEMPLATE, height=400, legend={"y": 1.12}, margin={"t": 80})
     figure.update_xaxes(tickvals=list(range(len(kinds))), ticktext=labels, range=[-0.5, len(kinds) - 0.5])
     figure.update_yaxes(tickformat="+.0%", col=1)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pandas as pd
 import plotly.graph_objects as go
 
+from assay.report.designs import grid
 from assay.report.figures.style import add_band, blank, error_bar, looks, panels
 from assay.report.rows import measured, of_recipe, runs_of
 from assay.report.scorecard import Scorecard
-from assay.report.treatments import grid
 from assay.statistics import Summary
 from assay.study.spec import Study
 

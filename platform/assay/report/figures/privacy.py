@@ -1,21 +1,21 @@
 """What privacy costs, and what leaks in spite of it."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from assay.recipes import Recipe
-from assay.report.figures.style import QUIET, TEMPLATE, Look, add_band, colours, error_bar, escaped
+from assay.report.designs import budgets
+from assay.report.figures.style import QUIET, STRONG, TEMPLATE, Look, add_band, colours, error_bar, escaped
 from assay.report.rows import measured, of_recipe, runs_of, settings
 from assay.report.scorecard import Scorecard
 from assay.statistics import Summary
 from assay.study.spec import Study
 
-_CURVE = Look(colour="#52606d", dash="solid")
+_CURVE = Look(colour=STRONG, dash="solid")
 _CLAIMED = "ε claimed (smaller is more private)"
 
 
@@ -77,22 +77,6 @@ def privacy(card: Scorecard, study: Study, frame: pd.DataFrame, best: Mapping[st
     figure.update_xaxes(title=_CLAIMED, row=panels, col=1)
     figure.update_yaxes(title="accuracy", tickformat=".0%", row=1, col=1)
     return figure
-
-
-def budgets(recipes: Mapping[str, Recipe]) -> Iterator[tuple[str, ...]]:
-    """Private recipes, two or more, that differ by ε and by how they train for it, least ε first.
-
-    At the end of each stands the recipe that does the same without privacy, if there is one.
-    """
-    alike: dict[str, list[str]] = {}
-    for name, recipe in recipes.items():
-        told = recipe.model_copy(update={"privacy": None}).model_dump_json(exclude={"training"})
-        alike.setdefault(told, []).append(name)
-    for names in alike.values():
-        by_budget = {r.privacy.epsilon: name for name in reversed(names) if (r := recipes[name]).privacy is not None}
-        if len(by_budget) > 1:
-            plain = [name for name in names if recipes[name].privacy is None]
-            yield (*(by_budget[epsilon] for epsilon in sorted(by_budget)), *plain[:1])
 
 
 def _panels(count: int) -> go.Figure:

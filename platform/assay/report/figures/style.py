@@ -14,7 +14,9 @@ from assay.statistics import Comparison, Summary
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
 QUIET = "#9aa7b4"
-"""Of axes, and of lines that are not about a recipe."""
+"""Colour of axes, and of lines that are not about a recipe."""
+STRONG = "#52606d"
+"""Colour of lines that are about all recipes, and must be seen."""
 _PAGE, _LETTER = 900, 7
 """Pixels: width of the page at its narrowest on a screen, and of a letter of an axis title."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -141,7 +143,7 @@ def add_band(
 def add_legend(figure: go.Figure, dashes: Mapping[str, str]) -> None:
     """What each kind of line means, where the colour means something else."""
     for name, dash in dashes.items():
-        line = {"color": "#52606d", "dash": dash, "width": 2.5}
+        line = {"color": STRONG, "dash": dash, "width": 2.5}
         figure.add_scatter(x=[None], y=[None], name=name, mode="lines", line=line)
 
 

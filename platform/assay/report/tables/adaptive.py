@@ -89,5 +89,5 @@ def _raised(own: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:
-    """Of the attacks behind a worst case, over all runs."""
+    """Names of the attacks behind a worst case, over all runs."""
     return list(dict.fromkeys(label for c in rows["conditions"] for label in c.get("attacks", ())))

@@ -83,7 +83,7 @@ def _patches(frame: pd.DataFrame) -> list[Evidence]:
 
 
 def _distances(frame: pd.DataFrame, ran: list[str]) -> list[Evidence]:
-    """Of attacks without an accuracy in this threat model."""
+    """Columns of the attacks without an accuracy in this threat model."""
     names = [name for name in frame["name"].unique() if name.endswith(_DISTANCE)]
     found = []
     for name in sorted(names):

@@ -1,15 +1,14 @@
 """Adversarial and private training, alone and together: do their effects add up?"""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 
 import pandas as pd
 
 from assay import statistics
-from assay.recipes import Recipe
 from assay.report.cells import Table, tabulate
+from assay.report.designs import Quartet, quartets
 from assay.report.evidence import Evidence
 from assay.report.rows import Found, measured, settings, shared
 from assay.report.scorecard import Scorecard
@@ -19,25 +18,11 @@ from assay.study.spec import Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quartet:
-    """Four recipes that differ by two factors, by name."""
-
-    neither: str
-    adversarial: str
-    private: str
-    both: str
-
-    @property
-    def recipes(self) -> tuple[str, str, str, str]:
-        return self.neither, self.adversarial, self.private, self.both
-
-
-@dataclass(frozen=True, kw_only=True)
 class Tested:
     """Whether two factors interact in one measure, and how much each does on the runs that all four recipes have."""
 
     comparison: Comparison
-    """Of both together with the sum of each alone; Holm over the measures of the quartet."""
+    """Both together against the sum of each alone; Holm over the measures of the quartet."""
     adversarial: float
     """What adversarial training alone changes, mean over runs."""
     private: float
@@ -59,7 +44,7 @@ class Interaction:
 
 
 def interactions(card: Scorecard, study: Study, frame: pd.DataFrame) -> list[Interaction]:
-    """Of every quartet of a cohort. Empty where there is none, or nothing was measured of it."""
+    """Every quartet of a cohort; empty where there is none, or nothing was measured of it."""
     recipes = study.cohorts[card.cohort].recipes
     columns = _columns(card, frame)
     found = []
@@ -71,32 +56,6 @@ def interactions(card: Scorecard, study: Study, frame: pd.DataFrame) -> list[Int
         tests = _tests(quartet, columns, runs, card)
         found.append(Interaction(quartet=quartet, table=table, tests=tests, retuned=retuned))
     return found
-
-
-def quartets(recipes: Mapping[str, Recipe]) -> Iterator[Quartet]:
-    """Recipes that are the four combinations of one adversarial objective and one privacy, by what they are.
-
-    The two that are private have all else in common, and so have the two that are not; between the two pairs only the
-    settings of training may differ, since private training that is not tuned for privacy says nothing of it.
-    """
-    plain, private = ({n: r for n, r in recipes.items() if (r.privacy is None) == open_} for open_ in (True, False))
-    for (neither, base), (adversarial, hard) in product(plain.items(), repeat=2):
-        if not _adversarial(hard) or not _differ_by_objective(base, hard):
-            continue
-        for (alone, secret), (both, hard_secret) in product(private.items(), repeat=2):
-            pairs = _differ_by_objective(secret, hard_secret) and hard_secret.objective == hard.objective
-            if pairs and secret.data == base.data and secret.federation == base.federation:
-                yield Quartet(neither=neither, adversarial=adversarial, private=alone, both=both)
-
-
-def _adversarial(recipe: Recipe) -> bool:
-    """Whether it learns from, or bounds its loss over, inputs within a radius."""
-    return bool(getattr(recipe.objective, "epsilon", 0.0))
-
-
-def _differ_by_objective(base: Recipe, other: Recipe) -> bool:
-    standard = base.objective.name == "standard"
-    return standard and base.model_dump(exclude={"objective"}) == other.model_dump(exclude={"objective"})
 
 
 def _columns(card: Scorecard, frame: pd.DataFrame) -> tuple[Evidence, ...]:

@@ -30,14 +30,14 @@ class OfRecipe:
     recipe: str
     attack: str
     unit: str
-    """Of the scores."""
+    """Unit of the scores."""
     records: tuple[Exposed, ...]
     runs: int
     """Trials that looked."""
 
 
 def exposed(card: Scorecard, frame: pd.DataFrame) -> list[OfRecipe]:
-    """Of each recipe and attack, the records with the greatest scores; empty where nobody looked."""
+    """The records with the greatest scores, by recipe and attack; empty where nobody looked."""
     rows = measured(frame, "lira_exposed")
     return list(_of_recipes(card, rows))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from assay import statistics
-from assay.report.figures.privacy import budgets
+from assay.report.designs import budgets
 from assay.report.rows import Found, measured, of_cohort, of_recipe, runs_of, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.statistics import Comparison, Summary

@@ -3,7 +3,7 @@
 import pytest
 
 from assay.recipes import Recipe
-from assay.report.treatments import grid, poisoned
+from assay.report.designs import grid, poisoned
 from assay.study.spec import Study, build_study
 
 

@@ -1,0 +1,43 @@
+"""Arguments and options that several jobs share."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from jobs.console import user_errors
+
+
+def _to_come(until: str) -> str:
+    """A last day as it was given, if it is a day and not over: told before anything is read or trained."""
+    if until:
+        with user_errors():
+            from assay.privacy.ledger.experiments import Processing
+
+            Processing(until=until).refuse_past(datetime.now(UTC).date().isoformat())
+    return until
+
+
+# fmt: off
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="Name of the recipe.")]
+Cohort = Annotated[str | None, typer.Option("--cohort", help="Cohort; the first that has the recipe by default.")]
+Fold = Annotated[int, typer.Option("--fold", min=1, help="Fold to hold out, from 1.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")]
+Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join; RAY_ADDRESS is followed too.")]
+
+# What every job that touches data says of it; the ledger keeps it.
+LedgerFolder = Annotated[str | None, typer.Option("--ledger", envvar="ASSAY_LEDGER", help="Folder of the ledgers, the same for all that uses these data; `ledger` beside the folder of the results by default.")]
+Purpose = Annotated[str, typer.Option("--purpose", help="Why the records are processed, for the processing record.")]
+LegalBasis = Annotated[str, typer.Option("--legal-basis", help="On what legal basis, in your own words.")]
+Until = Annotated[str, typer.Option("--until", metavar="YYYY-MM-DD", callback=_to_come, help="Last day on which it may be kept; then `jobs.ledger erase --expired` deletes it.")]
+# fmt: on
+
+
+def results_option(default: str) -> typer.models.OptionInfo:
+    """Where results go.
+
+    Args:
+        default: where they go if nothing is said.
+    """
+    return typer.Option("--results", help=f"Folder or URI; {default} by default.")
