@@ -13,7 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from assay.report.cells import Cell
     from assay.statistics import Design
-    from assay.study.keeper import Keeper
+    from assay.study.releases.keeper import Keeper
     from assay.study.spec import Study
     from assay.study.store import Store
 
@@ -62,7 +62,7 @@ def keeper_for(
     """Keeps the ledgers of a study's data; None, and a word of why, where there can be none."""
     from assay.cluster.ledger import opening
     from assay.privacy.ledger.experiments import Processing
-    from assay.study.keeper import keeper_of
+    from assay.study.releases.keeper import keeper_of
 
     stated = purpose or study.question or study.title or f"study {study.name}"
     return keeper_of(

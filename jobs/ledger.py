@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from assay.data.base import Dataset
     from assay.privacy.ledger import Ledger
     from assay.privacy.ledger.account import Account
-    from assay.study.release import Candidate
+    from assay.study.releases.candidates import Candidate
     from assay.study.store import Store
 
 _Place = tuple[str, str | None, int, int]
@@ -134,7 +134,7 @@ def export(
     with user_errors():
         from assay.cluster.ledger import joined
         from assay.errors import UserError
-        from assay.study.export import NOT_COVERED
+        from assay.study.releases.export import NOT_COVERED
 
         folder = Path(to).expanduser().resolve()
         if report == (recipe is not None):
@@ -177,7 +177,7 @@ def erase(
     with user_errors():
         from assay.cluster.ledger import joined
         from assay.errors import UserError
-        from assay.study.erasure import erase_trials
+        from assay.study.releases.erasure import erase_trials
 
         if sum((record is not None, patient is not None, expired, reservations)) != 1:
             raise UserError("give one of --record, --patient, --expired and --reservations")
@@ -202,7 +202,7 @@ def erase(
 def _charging(
     how: str, budget: tuple[float | None, float | None, str], stated: tuple[str, str, str]
 ) -> Callable[..., None]:
-    """``study.release.charge`` for one release, whatever it is of.
+    """``study.releases.candidates.charge`` for one release, whatever it is of.
 
     Args:
         how: where it goes, in words.
@@ -214,7 +214,7 @@ def _charging(
     """
     from assay.errors import UserError
     from assay.privacy.ledger.experiments import Processing
-    from assay.study.release import charge
+    from assay.study.releases.candidates import charge
 
     epsilon, delta, reason = budget
     if epsilon is None and (delta is not None or reason):
@@ -245,7 +245,7 @@ def _export_model(
     declared: bool,
 ) -> tuple[list["Account"], list[Path]]:  # fmt: skip
     """Charge a model and write it: the account afterwards, and what was written."""
-    from assay.study.export import export_model
+    from assay.study.releases.export import export_model
     from assay.study.store import Store
 
     kept, (chosen, dataset) = _charged(charging, results, place, ledger, best=best, declared=declared)
@@ -258,7 +258,7 @@ def _export_report(
 ) -> tuple[list["Account"], list[Path]]:
     """Charge every trial of a report and write it: the account of each data set afterwards, and what was written."""
     from assay.report.page import render
-    from assay.study.export import export_report, report_of
+    from assay.study.releases.export import export_report, report_of
     from assay.study.store import Store
 
     made = report_of(Store(results), render)
@@ -279,7 +279,7 @@ def _charged(
         The ledger that knows it now, and the model with its data.
     """
     from assay.errors import UserError
-    from assay.study.choice import looked_at
+    from assay.study.releases.choice import looked_at
     from assay.study.store import Store
 
     store = Store(results)
@@ -311,7 +311,7 @@ def _files(place: str | None) -> list[Path]:
         LedgerError: there is none.
     """
     from assay.errors import LedgerError
-    from assay.study.ledgers import VARIABLE, ledger_folder
+    from assay.study.releases.ledgers import VARIABLE, ledger_folder
 
     named = None if place is None or "://" in place else Path(place).expanduser().resolve()
     if named is not None and named.is_file():
@@ -341,7 +341,7 @@ def _one(ledgers: list["Ledger"]) -> "Ledger":
 def _ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
     from assay.cluster.ledger import opening
     from assay.errors import LedgerError
-    from assay.study.ledgers import ledger_folder, open_ledger
+    from assay.study.releases.ledgers import ledger_folder, open_ledger
 
     folder = ledger_folder(results, given)
     if folder is None:
@@ -352,7 +352,7 @@ def _ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
 def _trained(store: "Store", place: _Place) -> tuple["Dataset", "Candidate", list["Candidate"]]:
     """The data, the one trial, and all finished trials of its cohort: its plan."""
     from assay.study.finished import open_finished
-    from assay.study.release import candidates
+    from assay.study.releases.candidates import candidates
 
     recipe, cohort, fold, repeat = place
     finished = open_finished(store, recipe=recipe, cohort=cohort, fold=fold, repeat=repeat)
@@ -371,7 +371,7 @@ def _rows(ledger: "Ledger", record: int | None, patient: str | None) -> tuple[li
 
 
 def _expire(ledger: "Ledger") -> None:
-    from assay.study.erasure import erase_trials
+    from assay.study.releases.erasure import erase_trials
 
     gone = ledger.expired(_today())
     erase_trials(ledger, gone, asked="retention date passed")

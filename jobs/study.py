@@ -12,7 +12,7 @@ from jobs.console import STUDIES, console, keeper_for, print_scorecards, run, ta
 from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
 
 if TYPE_CHECKING:
-    from assay.study.keeper import Keeper
+    from assay.study.releases.keeper import Keeper
     from assay.study.run import Summary
     from assay.study.spec import Study
 
@@ -78,10 +78,10 @@ def _run(
     from assay.cluster.executor import RayExecutor
     from assay.cluster.session import environment
     from assay.report.page import Publisher
-    from assay.study.progress import ConsoleWatcher
     from assay.study.run import run_study
     from assay.study.store import Store
     from assay.tracking import mirror
+    from jobs.progress import ConsoleWatcher
 
     store = Store(location)
     publisher = Publisher(study, store)

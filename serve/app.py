@@ -22,8 +22,8 @@ from assay.privacy.ledger.experiments import Processing
 from assay.registry import explain
 from assay.report.card import card_of
 from assay.study.finished import Finished, open_finished
-from assay.study.ledgers import ledger_folder, open_ledger
-from assay.study.release import candidates, for_others, refuse, refuse_other_weights
+from assay.study.releases.candidates import candidates, for_others, refuse, refuse_other_weights
+from assay.study.releases.ledgers import ledger_folder, open_ledger
 from assay.study.spec import Name
 from assay.study.store import Store
 from serve.api import create_api

@@ -22,7 +22,7 @@ from assay.models.imported import Imported
 from assay.models.mlp import MLP
 from assay.privacy.ledger.experiments import UNFINISHED
 from assay.recipes import Privacy, Recipe
-from assay.study.keeper import Keeper
+from assay.study.releases.keeper import Keeper
 from assay.study.spec import Study, build_study
 from assay.study.store import Store
 from assay.study.training import Trained, log_of, train_alone, train_trial, trainer_of

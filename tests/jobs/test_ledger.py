@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from assay.executors import LocalExecutor
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.experiments import Processing
-from assay.study.keeper import Keeper
+from assay.study.releases.keeper import Keeper
 from assay.study.run import run_study
 from assay.study.spec import Study, build_study
 from assay.study.store import Store

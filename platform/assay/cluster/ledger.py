@@ -15,7 +15,7 @@ from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.database import Collection, Mark
 
 if TYPE_CHECKING:
-    from assay.study.ledgers import Opening
+    from assay.study.releases.ledgers import Opening
 
 NAME = "assay-ledger"
 NAMESPACE = "assay"

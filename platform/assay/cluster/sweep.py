@@ -17,9 +17,9 @@ from assay.data.base import Dataset
 from assay.errors import UserError
 from assay.executors import LocalExecutor
 from assay.results import TrialRecord
-from assay.study.choice import choice_of_best
-from assay.study.keeper import Keeper
 from assay.study.measure import failed, run_trial, stamped
+from assay.study.releases.choice import choice_of_best
+from assay.study.releases.keeper import Keeper
 from assay.study.run import Watcher, write_study
 from assay.study.store import Store
 from assay.study.sweep import Point, Prepared, Sweep, study_of

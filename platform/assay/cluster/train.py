@@ -25,8 +25,8 @@ from assay.evaluations.base import TrainingLog
 from assay.executors import Watched
 from assay.recipes import Recipe
 from assay.results import TrialRecord
-from assay.study.keeper import Keeper
 from assay.study.measure import failed, run_trial, stamped
+from assay.study.releases.keeper import Keeper
 from assay.study.run import write_study
 from assay.study.spec import Study
 from assay.study.store import Store

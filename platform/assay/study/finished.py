@@ -14,7 +14,7 @@ from assay.models.base import Architecture
 from assay.recipes import Recipe
 from assay.registry import build
 from assay.study.given import RECIPE as GIVEN
-from assay.study.objections import objections_to
+from assay.study.releases.objections import objections_to
 from assay.study.spec import Cohort, Study, cohort_with
 from assay.study.store import Store
 from assay.study.trial import seed_of

@@ -22,7 +22,8 @@ _DEPENDENCIES = (
     "wfdb",
 )
 _IF_INSTALLED = ("transformers",)
-_NOT_HASHED = ("report", "cluster", "tracking.py")
+_NOT_HASHED = ("report", "cluster", "tracking.py", "study/releases", "privacy/ledger")
+"""What shows or places a trial, or keeps account of it: no figure depends on it."""
 
 
 @lru_cache(maxsize=1)
@@ -39,7 +40,7 @@ def source_digest() -> str:
     sha = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)
-        if relative.parts[0] not in _NOT_HASHED:
+        if not any(relative.is_relative_to(part) for part in _NOT_HASHED):
             sha.update(str(relative).encode())
             sha.update(path.read_bytes())
     return sha.hexdigest()[:20]

@@ -13,10 +13,10 @@ from assay.data.base import Dataset
 from assay.errors import BudgetError
 from assay.executors import Executor, LocalExecutor, Outcome
 from assay.results import TrialRecord
-from assay.study.keeper import Keeper
 from assay.study.measure import failed, run_trial, stamped
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
+from assay.study.releases.keeper import Keeper
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.study.training import Trained, train_trial

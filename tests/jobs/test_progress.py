@@ -9,10 +9,13 @@ from rich.console import Console
 
 from assay.results import TrialRecord
 from assay.study.plan import load_datasets, plan
-from assay.study.progress import ConsoleWatcher
-from assay.study.spec import Study
+from assay.study.spec import build_study
+from jobs.progress import ConsoleWatcher
 
-Record = Callable[..., TrialRecord]
+
+def record(error: str = "") -> TrialRecord:
+    asked = {"dataset": "made", "model": "mlp", "recipe": "standard", "fold": 0, "repeat": 0}
+    return TrialRecord(trial="t1", measurements=(), seconds=1.5, error=error, **asked)
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def seen() -> tuple[ConsoleWatcher, Callable[[], str]]:
     return ConsoleWatcher(Console(file=text, width=140)), text.getvalue
 
 
-def test_every_finished_trial_is_a_line(seen: tuple[ConsoleWatcher, Any], record: Record) -> None:
+def test_every_finished_trial_is_a_line(seen: tuple[ConsoleWatcher, Any]) -> None:
     watcher, text = seen
     watcher.begin(total=3, finished=1, workers=2)
     watcher.done(record(), "made · standard · fold 1", seconds_left=75.2)
@@ -34,7 +37,7 @@ def test_every_finished_trial_is_a_line(seen: tuple[ConsoleWatcher, Any], record
     ]
 
 
-def test_a_failure_says_why_on_one_line(seen: tuple[ConsoleWatcher, Any], record: Record) -> None:
+def test_a_failure_says_why_on_one_line(seen: tuple[ConsoleWatcher, Any]) -> None:
     watcher, text = seen
     watcher.begin(total=2, finished=0, workers=1)
     failed = record(error="ValueError: [bold]odd[/bold] shape\nTraceback …")
@@ -48,9 +51,10 @@ def test_a_failure_says_why_on_one_line(seen: tuple[ConsoleWatcher, Any], record
     assert len(lines) == 3
 
 
-def test_the_first_and_the_last_round_are_told(seen: tuple[ConsoleWatcher, Any], tiny: Callable[..., Study]) -> None:
+def test_the_first_and_the_last_round_are_told(seen: tuple[ConsoleWatcher, Any]) -> None:
     watcher, text = seen
-    study = tiny({"fed": {"federation": {"clients": 2}}})
+    cohort = {"dataset": "wdbc", "recipes": {"fed": {"federation": {"clients": 2}}}}
+    study = build_study({"name": "led", "cohorts": {"made": cohort}}, "led.yaml")
     trial = plan(study, load_datasets(study))[0]
     for number in (1, 2, 3):
         watcher.leading(trial, number, 3)

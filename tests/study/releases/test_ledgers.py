@@ -18,8 +18,8 @@ from assay.privacy.composition import Charge
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.experiments import Processing
-from assay.study.ledgers import collection_of, ledger_folder, open_ledger
 from assay.study.plan import load_datasets
+from assay.study.releases.ledgers import collection_of, ledger_folder, open_ledger
 from assay.study.spec import Study
 from assay.study.store import Store
 

@@ -14,11 +14,11 @@ from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.experiments import Noise, Processing
 from assay.privacy.ledger.trainings import Training
 from assay.results import TrialRecord
-from assay.study.choice import choice_of_best, looked_at
-from assay.study.erasure import erase_trials
-from assay.study.keeper import Keeper
 from assay.study.plan import load_datasets
-from assay.study.release import Candidate, candidates
+from assay.study.releases.candidates import Candidate, candidates
+from assay.study.releases.choice import choice_of_best, looked_at
+from assay.study.releases.erasure import erase_trials
+from assay.study.releases.keeper import Keeper
 from assay.study.run import run_study
 from assay.study.spec import Study, build_study
 from assay.study.store import Store

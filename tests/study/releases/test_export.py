@@ -14,12 +14,12 @@ from assay.executors import LocalExecutor
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.experiments import Processing
 from assay.results import TELLS_OF
-from assay.study.export import export_model, report_of
 from assay.study.finished import open_finished
-from assay.study.ledgers import collection_of
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
-from assay.study.release import candidates, charge, for_others, uncovered
+from assay.study.releases.candidates import candidates, charge, for_others, uncovered
+from assay.study.releases.export import export_model, report_of
+from assay.study.releases.ledgers import collection_of
 from assay.study.run import write_study
 from assay.study.spec import Study
 from assay.study.store import Store
@@ -47,7 +47,7 @@ def again(store: Store, trial: Trial, dataset: Dataset, **changed: Any) -> None:
 
 def spare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a report pass whatever it shows."""
-    monkeypatch.setattr("assay.study.export._refuse_uncovered", lambda store: None)
+    monkeypatch.setattr("assay.study.releases.export._refuse_uncovered", lambda store: None)
 
 
 def test_a_report_is_rendered_from_the_trials_that_are_charged(

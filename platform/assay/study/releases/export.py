@@ -14,7 +14,14 @@ from assay.errors import DataError, LedgerError, SpecError
 from assay.privacy.composition import NEIGHBOURS, rdp_epsilon_of
 from assay.privacy.ledger.account import Account
 from assay.study.plan import load_datasets
-from assay.study.release import Candidate, candidates, of_training_records, refuse, refuse_other_weights, uncovered
+from assay.study.releases.candidates import (
+    Candidate,
+    candidates,
+    of_training_records,
+    refuse,
+    refuse_other_weights,
+    uncovered,
+)
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.training.checkpoints import artefact_of, from_bytes, to_bytes
