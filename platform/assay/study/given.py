@@ -20,12 +20,10 @@ from assay.results import Measurement, TrialRecord
 from assay.study.measure import ask
 from assay.study.provenance import source_digest, versions
 from assay.study.run import write_study
-from assay.study.spec import Study, build_study
+from assay.study.spec import GIVEN, Study, build_study
 from assay.study.store import Store
 from assay.study.training import device
 from assay.training.checkpoints import load_weights, read_weights, to_bytes
-
-RECIPE = "given"
 
 
 def given_study(
@@ -56,7 +54,7 @@ def given_study(
     cohort = {
         "dataset": {"name": "arrays", **data},
         "model": {"name": "imported", "factory": model},
-        "recipes": {RECIPE: {}},
+        "recipes": {GIVEN: {}},
         "immutable": immutable,
         "evaluations": [
             "accuracy",
@@ -77,7 +75,7 @@ def given_study(
         "title": f"Evidence for {model}",
         "seed": seed,
         "split": {"folds": 1},
-        "baseline": RECIPE,
+        "baseline": GIVEN,
         "cohorts": {"given": cohort},
     }
     return build_study(raw, "evaluate")
@@ -119,13 +117,13 @@ def evaluate_given(
     trial = _name(study, dataset, cohort.model, tensors)
     with store.locked():
         store.keep_only([trial])
-        write_study(study, store, {trial: RECIPE}, environment)
+        write_study(study, store, {trial: GIVEN}, environment)
         measurements = tuple(_asked(cohort.evaluations, subject))
         record = TrialRecord(
             trial=trial,
             dataset=dataset.name,
             model=cohort.model.name,
-            recipe=RECIPE,
+            recipe=GIVEN,
             fold=0,
             repeat=0,
             measurements=measurements,

@@ -39,6 +39,8 @@ _DEFAULT_EVALUATIONS = (
     "cost",
 )
 
+GIVEN = "given"
+"""Recipe under whose name the evidence for a checkpoint stands that Assay did not train."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """A name that can stand in a path."""
 

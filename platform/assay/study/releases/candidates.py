@@ -19,8 +19,8 @@ from assay.recipes import Recipe
 from assay.registry import build
 from assay.results import TELLS_OF
 from assay.study.finished import Finished
+from assay.study.objections import WITHOUT_PRIVACY, objections_to, other_neighbours
 from assay.study.releases.charge import charge_of
-from assay.study.releases.objections import WITHOUT_PRIVACY, objections_to, other_neighbours
 from assay.study.store import Store
 from assay.training.checkpoints import artefact_of, from_bytes
 

@@ -11,9 +11,9 @@ from assay.privacy.composition import rdp_epsilon_of, spends
 from assay.privacy.ledger import Ledger
 from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.trainings import Training
+from assay.study.objections import SEEDED, WITHOUT_PRIVACY
 from assay.study.releases.candidates import Candidate
 from assay.study.releases.ledgers import location_of
-from assay.study.releases.objections import SEEDED, WITHOUT_PRIVACY
 from assay.study.store import Store
 
 

@@ -16,9 +16,9 @@ from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
 from assay.privacy.ledger.trainings import Training
 from assay.results import TrialRecord
+from assay.study.objections import other_neighbours, unclaimed
 from assay.study.releases.charge import forecast_charge, noise_of
 from assay.study.releases.ledgers import VARIABLE, Opening, ledger_folder, location_of, open_ledger
-from assay.study.releases.objections import other_neighbours, unclaimed
 from assay.study.spec import Study
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
