@@ -299,7 +299,7 @@ def test_a_check_of_clipping_that_could_not_see_a_clipped_batch_is_inconclusive(
 def test_where_all_canaries_are_in_the_check_of_clipping_is_inconclusive(
     private: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assay.evaluations.audit._coins", lambda subject, canaries: np.arange(canaries) > 0)
+    monkeypatch.setattr("assay.evaluations.canary_runs._coins", lambda subject, canaries: np.arange(canaries) > 0)
     check = clipping_of(private(), canaries=12)
     assert (check.verdict, check.message[:13]) == ("warn", "inconclusive:")
 

@@ -1,33 +1,22 @@
 """Is training as private as it claims to be? A lower bound on ε from a training with canaries, beside the claim."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from assay import seeds
-from assay.data.base import Dataset
 from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.pool import confidence
+from assay.evaluations.canary_runs import Evidence, Watch, held_out, in_gradients, in_inputs
 from assay.objectives.base import Objective
-from assay.privacy.accounting import Mechanism, rdp_epsilon
-from assay.privacy.auditing import Audited, Moved, audited, canaries_needed, log_likelihood_ratio, moved
+from assay.privacy.accounting import rdp_epsilon
+from assay.privacy.auditing import Audited, audited, canaries_needed
 from assay.recipes import Privacy, Recipe
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, Verdict, not_applicable
-from assay.training.canaries import Numbered, Planted, numbered_bounds
-from assay.training.feed import Decoded, Feed, InMemory
-from assay.training.loop import Trainer
 
-Watch = Callable[[int, int], None]
-"""Told of finished epochs, and of how many there are."""
-_TABLES_A_LAYER = 3
 _SIGNIFICANCE = 1e-3
 """Of the check of clipping."""
 _TOLERANCE = 0.01
@@ -93,7 +82,8 @@ class Audit(Evaluation):
             return [not_applicable("epsilon_audited", why, canaries=self.canaries, **about)]
         about_all = {"canaries": self.canaries, **about}
         try:
-            evidence = (_in_gradients if self.space == "gradient" else _in_inputs)(self, subject, watch)
+            run = in_gradients if self.space == "gradient" else in_inputs
+            evidence = run(subject, canaries=self.canaries, watch=watch)
         except UserError as error:
             # With canaries there are more records, and δ may no longer be below one in their number.
             return [not_applicable("epsilon_audited", f"with canaries: {error}", **about_all)]
@@ -151,7 +141,7 @@ class Audit(Evaluation):
         if why := self.why_never(recipe):
             return why
         if self.space == "input":
-            held = len(_held_out(subject))
+            held = len(held_out(subject))
             return "" if held >= 10 else f"canaries are records that were held out, and there are {held}: 10 are needed"
         if subject.dataset.tokens is not None:
             changes = [step.name for step in recipe.data if step.augments]
@@ -177,7 +167,7 @@ class Audit(Evaluation):
             )
         return _check("audit_below_claim", verdict, found.epsilon, said, about)
 
-    def _clipped_alone(self, evidence: "_Evidence", recipe: Recipe, about: dict[str, Any]) -> Check:
+    def _clipped_alone(self, evidence: Evidence, recipe: Recipe, about: dict[str, Any]) -> Check:
         """A batch that is clipped as a whole leaves next to nothing of a canary: that, at least, must be seen."""
         rule, moved, canaries = "clipped_record_by_record", evidence.moved, len(evidence.scores)
         if moved is None:
@@ -210,206 +200,7 @@ def _check(rule: str, verdict: Verdict, figure: float, said: str, about: dict[st
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Evidence:
-    """What one training with canaries left behind."""
-
-    scores: np.ndarray
-    """(m,)"""
-    inside: np.ndarray
-    """(m,) bool."""
-    mechanism: Mechanism | None
-    """Of all stages together; None if nothing is private."""
-    records: int
-    """Real ones."""
-    moved: Moved | None = None
-    """None where it is not known what a canary should move, or fewer than two are in, or out."""
-    notes: tuple[str, ...] = ()
-
-
-def _in_gradients(settings: Audit, subject: Subject, watch: Watch | None) -> _Evidence:
-    """Scores from what every step released along the direction of each canary, over all stages of the recipe."""
-    dataset, rows = subject.dataset, subject.split.train
-    inside = _coins(subject, settings.canaries)
-    recipe = _audited_recipe(subject, canaries=int(inside.sum()))
-    assert recipe.privacy is not None
-    feed = Planted(_feed(dataset, dataset.y, rows, subject.device), np.flatnonzero(inside) + 1)
-    y = feed.labels(torch.from_numpy(dataset.y[rows]).to(subject.device))
-    words = dataset.tokens is not None
-    bounds = dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=settings.canaries)
-    scores, sums, expected = np.zeros(settings.canaries), np.zeros(settings.canaries), 0.0
-
-    def network(stage: int) -> Numbered:
-        assert subject.network is not None
-        bare = subject.network()
-        tables = _TABLES_A_LAYER * _layers(bare) if recipe.privacy and recipe.privacy.clipping == "per_layer" else 1
-        made = Numbered(
-            bare,
-            canaries=settings.canaries,
-            classes=dataset.classes,
-            max_grad_norm=recipe.privacy.max_grad_norm if recipe.privacy else 1.0,
-            tables=tables,
-            stage=stage,
-        )
-        return made.to(subject.device)
-
-    def listen(trainer: Trainer) -> None:
-        assert isinstance(trainer.model, Numbered)
-        model, mechanism = trainer.model, trainer.mechanism
-        assert mechanism is not None
-        assert recipe.privacy is not None
-        norms = mechanism.sample_rate * trainer.records / recipe.privacy.max_grad_norm
-        tables = len(model.tables)
-        signal = math.sqrt(tables / (tables + _layers(model.network))) if tables > 1 else 1.0
-
-        def read(*_: Any) -> None:
-            nonlocal scores, sums, expected
-            released = norms * model.released().double().cpu().numpy()
-            sums, expected = sums + released, expected + mechanism.sample_rate * signal
-            scores = scores + log_likelihood_ratio(
-                released,
-                signal=signal,
-                noise_multiplier=mechanism.noise_multiplier,
-                sample_rate=mechanism.sample_rate,
-            )
-
-        trainer.optimizer.register_step_pre_hook(read)
-
-    mechanism = _train(subject, recipe, feed, y, bounds=bounds, network=network, listen=listen, watch=watch)[1]
-    return _Evidence(
-        scores=scores,
-        inside=inside,
-        mechanism=mechanism,
-        records=len(rows),
-        moved=moved(sums, inside, expected=expected) if min(inside.sum(), (~inside).sum()) > 1 else None,
-    )
-
-
-def _in_inputs(settings: Audit, subject: Subject, watch: Watch | None) -> _Evidence:
-    """Scores from how much surer the last model is of each canary's wrong label than the first one was."""
-    dataset, held = subject.dataset, _held_out(subject)
-    generator = seeds.stream(subject.seed, "audit", "canaries")
-    rows = np.sort(generator.permutation(held)[: settings.canaries])
-    y = dataset.y.copy()
-    y[rows] = (y[rows] + generator.integers(1, dataset.classes, len(rows))) % dataset.classes
-    inside = _coins(subject, len(rows))
-    recipe = _audited_recipe(subject, canaries=int(inside.sum()))
-    learnt_from = np.concatenate([subject.split.train, rows[inside]])
-    feed = _feed(dataset, y, learnt_from, subject.device)
-    labels = torch.from_numpy(y[learnt_from]).to(subject.device)
-    mistaken = replace(subject, dataset=replace(dataset, y=y))
-
-    def network(stage: int) -> nn.Module:
-        assert subject.network is not None
-        return subject.network().to(subject.device)
-
-    model, mechanism = _train(subject, recipe, feed, labels, bounds=dataset.bounds, network=network, watch=watch)
-    first = network(0).eval()
-    scores = confidence(replace(mistaken, model=model), rows) - confidence(replace(mistaken, model=first), rows)
-    fewer = (
-        f"{len(rows)} records were held out, so there are no more canaries than these; asked for {settings.canaries}"
-    )
-    return _Evidence(
-        scores=scores,
-        inside=inside,
-        mechanism=mechanism,
-        records=len(subject.split.train),
-        notes=(fewer,) if len(rows) < settings.canaries else (),
-    )
-
-
-def _train(
-    subject: Subject,
-    recipe: Recipe,
-    feed: Feed,
-    y: Tensor,
-    *,
-    bounds: Any,
-    network: Callable[[int], nn.Module],
-    listen: Callable[[Trainer], None] | None = None,
-    watch: Watch | None = None,
-) -> tuple[nn.Module, Mechanism | None]:
-    """The recipe, its teachers first, by the trainer that trains all models; the last network, and all that was spent.
-
-    Args:
-        network: makes the one of a stage, numbered from 0.
-        listen: is handed the trainer of each stage before it starts.
-    """
-    model: nn.Module | None = None
-    spent: Mechanism | None = None
-    stages = recipe.stages()
-    assert subject.recipe is not None
-    passes = subject.recipe.passes
-    for number, stage in enumerate(stages):
-        trainer = Trainer(
-            network(number),
-            stage,
-            feed,
-            y,
-            bounds=bounds,
-            seed=seeds.derive(subject.seed, "audit"),
-            stage="" if number + 1 == len(stages) else f"teacher {number + 1}",
-            classes=subject.dataset.classes,
-            epochs=passes,
-            teacher=model,
-        )
-        if listen is not None:
-            listen(trainer)
-        done = number * passes
-
-        def told(trainer: Trainer, done: int = done) -> None:
-            if watch is not None:
-                watch(done + trainer.epoch, passes * len(stages))
-
-        trainer.run(after_epoch=told)
-        trainer.close()
-        model, own = trainer.model, trainer.mechanism
-        spent = own if spent is None or own is None else spent.then(own)
-    assert model is not None
-    return model.eval(), spent
-
-
-def _audited_recipe(subject: Subject, *, canaries: int) -> Recipe:
-    """In one place, to the end, with noise that can be drawn again.
-
-    Batches grow with the records, so that as many steps draw a record with the same probability as without canaries.
-    """
-    recipe, records = subject.recipe, len(subject.split.train)
-    assert recipe is not None
-    batch_size = math.ceil(recipe.training.batch_size * (records + canaries) / records)
-    return recipe.model_copy(
-        update={
-            "federation": None,
-            "privacy": recipe.privacy and recipe.privacy.model_copy(update={"noise": "seeded"}),
-            "training": recipe.training.model_copy(update={"early_stopping": None, "batch_size": batch_size}),
-        }
-    )
-
-
-def _coins(subject: Subject, canaries: int) -> np.ndarray:
-    return np.asarray(seeds.stream(subject.seed, "audit", "coins").random(canaries) < 0.5)
-
-
-def _held_out(subject: Subject) -> np.ndarray:
-    return np.concatenate([subject.split.test, subject.split.validation, subject.split.calibration])
-
-
-def _feed(dataset: Dataset, y: np.ndarray, rows: np.ndarray, device: torch.device) -> Feed:
-    if isinstance(dataset.x, np.ndarray):
-        return InMemory(torch.from_numpy(dataset.x[rows]).to(device), torch.from_numpy(y[rows]).to(device))
-    return Decoded(dataset.x, y, rows, device=device)
-
-
-def _layers(model: nn.Module) -> int:
-    """About as many as clipping by layer tells apart."""
-    return sum(any(p.requires_grad for p in layer.parameters(recurse=False)) for layer in model.modules())
-
-
-def _crafts(objective: Objective) -> bool:
-    return type(objective).craft is not Objective.craft
-
-
-def _conditions(evidence: _Evidence, found: Audited, claim: float, delta: float) -> dict[str, Any]:
+def _conditions(evidence: Evidence, found: Audited, claim: float, delta: float) -> dict[str, Any]:
     mechanism = evidence.mechanism
     about: dict[str, Any] = {
         "canaries": len(evidence.scores),
@@ -438,3 +229,7 @@ def _cautions(subject: Subject) -> list[str]:
     if recipe.training.early_stopping is not None:
         said.append("the recipe was audited without early stopping")
     return said
+
+
+def _crafts(objective: Objective) -> bool:
+    return type(objective).craft is not Objective.craft

@@ -3,8 +3,9 @@
 import torch
 
 from assay.data.base import Dataset
-from assay.evaluations.audit import Audit, Watch
+from assay.evaluations.audit import Audit
 from assay.evaluations.base import Subject
+from assay.evaluations.canary_runs import Watch
 from assay.results import Measurement, judged
 from assay.study.training import device, network_of, prepared
 from assay.study.trial import Trial
