@@ -92,29 +92,9 @@ class Trainer:
             _refuse_mixing(model, recipe)
         self.model = model
         self._collective = collective or Alone()
-        self.treated: Treated | None = None
-        if any(treatment.treats for treatment in recipe.data):
-            if not isinstance(x, Tensor):
-                raise IncompatibleRecipeError(
-                    "treatments of all records at once need them in memory, and these are streamed: "
-                    "treat them before, or use a data set that fits"
-                )
-            self.treated = treat(
-                recipe.data,
-                x.cpu().numpy(),
-                y.cpu().numpy(),
-                classes=int(y.max()) + 1 if classes is None else classes,
-                bounds=bounds,
-                fit=_fit(model, training, bounds=bounds, passes=epochs or training.epochs, device=x.device, seed=seed),
-                seed=seed,
-            )
-            x, y = (torch.from_numpy(kept).to(x.device) for kept in (self.treated.x, self.treated.y))
-            _refuse_disagreement(x, y, self._collective)
-        if stage:
-            seed = seeds.derive(seed, "stage", stage)
+        x, y = self._treat(recipe, x, y, classes=classes, bounds=bounds, passes=epochs or training.epochs, seed=seed)
         self._drawn_anew = recipe.privacy is not None and recipe.privacy.noise == "entropy"
-        if self._drawn_anew:
-            seed = self._collective.agree(seeds.entropy())
+        self._seed = self._drawing_seed(seed, stage)
         self.records = len(x)
         self.step = 0
         self.seconds = 0.0
@@ -128,14 +108,14 @@ class Trainer:
         self._augmentations = [treatment for treatment in recipe.data if treatment.augments]
         self._weighing = [treatment for treatment in recipe.data if treatment.weighs]
         self._copies = 1 if recipe.privacy is None else recipe.privacy.augmentations
-        self._bounds, self._seed = bounds, seed
+        self._bounds = bounds
         self._teacher = None if teacher is None else teacher.to(self._feed.device).eval().requires_grad_(False)
         self.averaging = Averaging(training.averaging, model) if training.averaging else None
         self.lookout = self._lookout(y)
         self.stopping = self._stopping(validation)
         self._anchor: list[Tensor] = []
         self._pull = 0.0
-        self._update = _update(model, recipe, records=len(x), steps=self.total_steps, seed=seed)
+        self._update = _update(model, recipe, records=len(x), steps=self.total_steps, seed=self._seed)
 
     @property
     def epoch(self) -> int:
@@ -203,6 +183,45 @@ class Trainer:
         """Take every hook off the model."""
         self._update.close()
         self.model.zero_grad(set_to_none=True)
+
+    def _treat(
+        self,
+        recipe: Recipe,
+        x: Tensor | Feed,
+        y: Tensor,
+        *,
+        classes: int | None,
+        bounds: Bounds,
+        passes: int,
+        seed: int,
+    ) -> tuple[Tensor | Feed, Tensor]:
+        """Records and labels as the recipe's treatments leave them."""
+        self.treated: Treated | None = None
+        if not any(treatment.treats for treatment in recipe.data):
+            return x, y
+        if not isinstance(x, Tensor):
+            raise IncompatibleRecipeError(
+                "treatments of all records at once need them in memory, and these are streamed: "
+                "treat them before, or use a data set that fits"
+            )
+        self.treated = treat(
+            recipe.data,
+            x.cpu().numpy(),
+            y.cpu().numpy(),
+            classes=int(y.max()) + 1 if classes is None else classes,
+            bounds=bounds,
+            fit=_fit(self.model, recipe.training, bounds=bounds, passes=passes, device=x.device, seed=seed),
+            seed=seed,
+        )
+        x, y = (torch.from_numpy(kept).to(x.device) for kept in (self.treated.x, self.treated.y))
+        _refuse_disagreement(x, y, self._collective)
+        return x, y
+
+    def _drawing_seed(self, seed: int, stage: str) -> int:
+        """The seed of all that is drawn while training, the same on every worker."""
+        if self._drawn_anew:
+            return self._collective.agree(seeds.entropy())
+        return seeds.derive(seed, "stage", stage) if stage else seed
 
     def _run_epoch(self) -> float:
         """One epoch; the mean loss of this worker's records, NaN if Poisson sampling gave it none."""
