@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from jobs.console import run, user_errors
 
@@ -20,7 +21,7 @@ def main(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(NAMES)}.")],
 ) -> None:
     """Measure us and the peer alternately in the same run. Timings are benchmarks, never tests."""
-    with user_errors():
+    with user_errors(Console(stderr=True)):
         from assay.errors import SpecError
         from assay.registry import unknown
 

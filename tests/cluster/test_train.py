@@ -22,6 +22,7 @@ from assay.models.imported import Imported
 from assay.models.mlp import MLP
 from assay.privacy.ledger.experiments import UNFINISHED
 from assay.recipes import Privacy, Recipe
+from assay.study.measure import run_trial
 from assay.study.releases.keeper import Keeper
 from assay.study.spec import Study, build_study
 from assay.study.store import Store
@@ -86,12 +87,17 @@ def test_a_worker_that_sees_the_whole_batch_may_mix_it(norm: str, workers: int, 
 Failed = RuntimeError("the workers failed")
 
 
-@pytest.mark.parametrize("failing", ["train_distributed", ""], ids=["training fails", "training ends"])
+def unstarted(**_: object) -> None:
+    raise Failed
+
+
+@pytest.mark.parametrize("failing", ["training", "the pool", ""])
 def test_a_training_that_fails_is_a_failed_record_and_holds_no_reservation(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assay.cluster.train.ray_session", lambda *_, **__: contextlib.nullcontext(2))
-    monkeypatch.setattr("assay.cluster.train.RayExecutor", lambda **_: contextlib.nullcontext(LocalExecutor()))
+    pool = unstarted if failing == "the pool" else lambda **_: contextlib.nullcontext(LocalExecutor())
+    monkeypatch.setattr("assay.cluster.train.RayExecutor", pool)
     recipe = Recipe(privacy=Privacy(epsilon=4.0, delta=1e-3, noise="entropy"), training={"epochs": 1, "batch_size": 16})
     dataset, trial = blobs(recipe)
     seen: list[tuple[str, str]] = []
@@ -100,7 +106,7 @@ def test_a_training_that_fails_is_a_failed_record_and_holds_no_reservation(
     def train(*_: object, **__: object) -> Trained:
         (held,), (noted,) = keeper.ledger(dataset).account().charges, keeper.ledger(dataset).experiments()
         seen.append((held.state, noted.error))
-        if failing:
+        if failing == "training":
             raise Failed
         return train_trial(trial, LocalExecutor(), dataset)
 
@@ -113,11 +119,31 @@ def test_a_training_that_fails_is_a_failed_record_and_holds_no_reservation(
     (held,), (noted,) = keeper.ledger(dataset).account().charges, keeper.ledger(dataset).experiments()
     if failing:
         assert (held.state, noted.error) == ("dropped", "RuntimeError: the workers failed")
-        assert store.failures() == {trial.id: record.error} == {trial.id: noted.error}
+        assert store.failures() == {trial.id: record.error}
+        assert record.error.splitlines()[:2] == [noted.error, "Traceback (most recent call last):"]
     else:
         assert (held.state, noted.error, record.error) == ("reserved", "", "")
         assert store.finished() == {trial.id}
     assert record.provenance["environment"]["ray_train_workers"] == 2
+
+
+@pytest.mark.parametrize("error", [DataError("image 3 is corrupt"), Failed], ids=["of the user", "of ours"])
+def test_what_finished_before_is_not_lost_to_a_failure(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.cluster.train.ray_session", lambda *_, **__: contextlib.nullcontext(2))
+    monkeypatch.setattr("assay.cluster.train.train_distributed", mock.Mock(side_effect=error))
+    dataset, trial = blobs(Recipe(training={"epochs": 1, "batch_size": 16}))
+    keeper, store = Keeper(tmp_path / "ledger", results=str(tmp_path / "out")), Store(str(tmp_path / "out"))
+    finished = run_trial(trial, LocalExecutor(), dataset)
+    store.write(finished)
+    with pytest.raises(DataError) if isinstance(error, DataError) else contextlib.nullcontext():
+        run_distributed(
+            trial, study_of(tmp_path), dataset, store, workers=2, address=None, watch=lambda *_: None,
+            evaluating=lambda *_: None, keeper=keeper,
+        )  # fmt: skip
+    assert (store.finished(), store.failures()) == ({trial.id}, {})
+    assert keeper.ledger(dataset).experiments()[0].error.endswith(str(error))
 
 
 def test_a_federated_recipe_is_refused_before_anything_is_noted(tmp_path: Path) -> None:

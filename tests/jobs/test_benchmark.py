@@ -22,7 +22,7 @@ def test_an_unknown_name_lists_the_known_ones(capsys: pytest.CaptureFixture[str]
     with pytest.raises(typer.Exit) as ended:
         main("attack_curve")
     assert ended.value.exit_code == 2
-    assert f"unknown benchmark 'attack_curve'; allowed: {', '.join(NAMES)}" in capsys.readouterr().out
+    assert f"unknown benchmark 'attack_curve'; allowed: {', '.join(NAMES)}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("ratio", "code"), [(2.9, 1), (3.0, 0)])
@@ -51,4 +51,4 @@ def test_data_that_are_not_here_are_said_in_a_line_not_in_a_traceback(
     with pytest.raises(typer.Exit) as ended:
         main("sharded")
     assert ended.value.exit_code == 2
-    assert "error: pneumoniamnist is not here: set ASSAY_DATA" in capsys.readouterr().out
+    assert "error: pneumoniamnist is not here: set ASSAY_DATA" in capsys.readouterr().err

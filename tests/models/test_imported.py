@@ -55,6 +55,15 @@ def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "own_networks", raising=False)
 
 
+def test_a_file_among_the_arguments_names_the_network_too(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    asked = Imported(factory="own_networks:of_a_file", arguments={"settings": {"file": str(file)}})
+    before, without = asked.fingerprint(), Imported(factory="own_networks:net").fingerprint()
+    file.write_bytes(b"another")
+    assert len({before, without, asked.fingerprint()}) == 3
+
+
 def test_a_factory_in_the_current_folder_is_found() -> None:
     network = Imported(factory="own_networks:net", arguments={"outputs": 4}).build((3,), 2, seed=0)
     assert network(torch.zeros(2, 3)).shape == (2, 4)

@@ -77,7 +77,7 @@ def test_a_step_that_spends_less_than_a_usual_grid_resolves_is_not_overcounted(
     """One step's loss spreads 7e-5 and 2e-5; the figures are PLD's on a grid of 1e-6, within which they are exact."""
     found = spent(mechanism(noise_multiplier, sample_rate, steps, delta))
     assert found.disagreement == ""
-    assert exact <= found.pld <= 1.03 * exact
+    assert exact <= found.pld <= 1.003 * exact
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,7 @@ def test_a_step_that_spends_less_than_a_usual_grid_resolves_is_not_overcounted(
     [
         (mechanism(0.1555, sample_rate=1.0, steps=1), 1e-3),
         (mechanism(8.108, sample_rate=5.7e-4, steps=35_000), 1e-6),
+        (mechanism(1.239, sample_rate=4e-3, steps=250_000), 1e-4),
     ],
 )
 def test_a_coarse_grid_only_ever_raises_the_bound(one: Mechanism, fine: float) -> None:
@@ -92,14 +93,14 @@ def test_a_coarse_grid_only_ever_raises_the_bound(one: Mechanism, fine: float) -
     step = PoissonSampledDpEvent(one.sample_rate, GaussianDpEvent(one.noise_multiplier))
     accountant.compose(step, one.steps)
     exact = accountant.get_epsilon(one.delta)
-    assert exact - 1e-6 <= pld_epsilon(one) <= 1.03 * exact
+    assert exact - 1e-6 <= pld_epsilon(one) <= 1.001 * exact, "the same whatever the number of steps"
 
 
 def test_a_large_epsilon_takes_a_coarser_grid_and_not_a_thousand_times_as_many_points() -> None:
     """At ε = 50 a grid of 1e-4 took ten seconds and more; its width follows ε, and the step's spread below that."""
     widths = [_pld_interval({(rate, noise): 1}, rdp) for rate, noise, rdp in ((1.0, 0.155, 50.0), (1.0, 1.0, 5.0))]
     assert widths == pytest.approx([5e-3, 5e-4])
-    assert _pld_interval({(1e-5, 1.0): 1000}, 0.5) == pytest.approx(0.5e-5 * math.sqrt(math.e - 1))
+    assert _pld_interval({(1e-5, 1.0): 1000}, 0.5) == pytest.approx(1e-5 / 16 * math.sqrt(math.e - 1))
     # Of unlike mechanisms the mean counts: one that hardly spends does not make the grid of the others endless.
     assert _pld_interval({(1.0, 0.5): 1, (1e-6, 1e3): 1}, 10.0) == pytest.approx(1e-3)
 

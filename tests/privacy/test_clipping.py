@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -509,6 +510,18 @@ class Number(nn.Module):
         return x - self.mean
 
 
+class Array(nn.Module):
+    """Keeps a mean over records in a NumPy array, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = np.zeros(5, np.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean += 0.5 * x.detach().mean(0).numpy()
+        return x - torch.from_numpy(self.mean)
+
+
 class Bank(nn.Module):
     """Keeps records in a list."""
 
@@ -521,7 +534,7 @@ class Bank(nn.Module):
         return x - self.seen[0].mean(0)
 
 
-@pytest.mark.parametrize("kind", [CentredInTraining, Replaces, Attribute, Number, Bank])
+@pytest.mark.parametrize("kind", [CentredInTraining, Replaces, Attribute, Number, Array, Bank])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_layer_that_mixes_or_remembers_records_is_refused_by_name(kind: type[nn.Module], dropout: float) -> None:
     torch.manual_seed(0)

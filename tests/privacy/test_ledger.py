@@ -1,10 +1,13 @@
 """A ledger loses nothing, charges once, and never lets a budget be exceeded, whoever writes at the same time."""
 
+import contextlib
 import multiprocessing
 import shutil
 import sqlite3
+import threading
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -618,6 +621,32 @@ def test_the_same_people_have_no_second_budget_for_being_read_in_another_way(
     assert states(here) == {}
     # What the other one has released may be shown again, and it goes on.
     leave(there, offer("a"), offer("b"))
+
+
+def test_of_two_that_release_at_once_for_the_same_people_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledgers = guarded(tmp_path, "a"), guarded(tmp_path, "b")
+    both, refuse = threading.Barrier(2), Ledger._refuse_second_account
+
+    def slowly(self: Ledger, **settings: bool) -> None:
+        refuse(self, **settings)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)
+
+    monkeypatch.setattr(Ledger, "_refuse_second_account", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(leave, ledger, offer("a")) for ledger in ledgers]
+    assert sorted(type(one.exception()).__name__ for one in asked) == ["LedgerError", "NoneType"]
+
+
+def test_a_ledger_of_an_earlier_version_is_not_continued_and_says_what_to_do(tmp_path: Path) -> None:
+    here, there = guarded(tmp_path, "a"), guarded(tmp_path, "b")
+    leave(there, offer("a"))
+    with sqlite3.connect(there.path) as db:
+        db.execute("DELETE FROM about WHERE key IN ('salt', 'id')")
+    with pytest.raises(LedgerError, match=r"made by an earlier version.*another name.*a budget less what was spent"):
+        leave(here, offer("b"))
 
 
 def test_a_sibling_that_released_nothing_stands_in_nobodys_way(tmp_path: Path) -> None:

@@ -50,6 +50,53 @@ def test_masks_are_those_of_the_generator_and_each_call_has_its_own(name: str) -
     assert not torch.equal(first, masked(layer, torch.ones(shape), seed=1))
 
 
+def attention(p: float, **settings: object) -> Callable[[Tensor], Tensor]:
+    return lambda x: F.scaled_dot_product_attention(x, x.flip(-2), x + 1, dropout_p=p, **settings)
+
+
+@pytest.mark.parametrize(
+    "dropping",
+    [
+        lambda x: torch.dropout(x, 0.5, train=True),
+        lambda x: torch.dropout_(x.clone(), 0.5, True),
+        attention(0.5),
+    ],
+)
+def test_torchs_own_functions_draw_from_the_generator_too(dropping: Callable[[Tensor], Tensor]) -> None:
+    x = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for seed in (0, 0, 1):
+        with Masked(seeds.stream(seed, "layers")):
+            found.append(dropping(x))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"is_causal": True},
+        {"scale": 0.3},
+        {"attn_mask": torch.ones(6, 6).tril().bool()},
+        {"attn_mask": torch.arange(36.0).view(6, 6) / 36},
+    ],
+)
+def test_attention_is_torchs_but_for_the_mask(settings: dict[str, object]) -> None:
+    x = torch.rand(2, 3, 6, 8, generator=torch.Generator().manual_seed(0))
+    least = 1e-30
+    with Masked(seeds.stream(0, "layers")):
+        found = attention(least, **settings)(x)
+    torch.testing.assert_close(found, attention(0.0, **settings)(x))
+
+
+def test_heads_that_share_keys_have_masks_of_their_own() -> None:
+    q, k = torch.rand(2, 4, 6, 8), torch.rand(2, 2, 6, 8)
+    with Masked(seeds.stream(0, "layers")):
+        found = F.scaled_dot_product_attention(q, k, k, dropout_p=1e-30, enable_gqa=True)
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, k, enable_gqa=True))
+
+
 def test_in_place_means_in_place() -> None:
     x = torch.ones(50)
     assert masked(nn.Dropout(0.5, inplace=True), x) is x

@@ -47,7 +47,7 @@ class Swept:
     seconds: float
     """Wall time of the sweep, without the start of Ray."""
     choice: str = ""
-    """What choosing the best of its trials costs, in a sentence; see ``study.choice``."""
+    """What choosing the best of its trials costs, in a sentence; see ``study.releases.choice``."""
 
     @property
     def overhead(self) -> float:

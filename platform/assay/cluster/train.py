@@ -60,7 +60,7 @@ def run_distributed(
 ) -> TrialRecord:
     """Train a trial over several Ray Train workers, evaluate it over as many, and store it: it alone is the results.
 
-    A failure is a record that says why, not an exception.
+    A failure of ours is a record that says why, not an exception; it takes the place of no earlier one that finished.
 
     Args:
         study: of which it is the one trial.
@@ -71,9 +71,11 @@ def run_distributed(
 
     Raises:
         IncompatibleRecipeError: the recipe is federated.
-        UserError: the budget does not hold it, the cluster does not answer, or another job is writing the store.
+        UserError: the budget does not hold it, the cluster does not answer, or another job is writing the store; or
+            what ``train_distributed`` raises. Nothing is stored then.
     """
     _refuse_federated(trial)
+    refusal: UserError | None = None
     where = {**environment(), "ray_train_workers": workers}
     with ray_session(address, workers=workers, cpus=trial.threads):
         if keeper:
@@ -89,15 +91,19 @@ def run_distributed(
                 gpu=gpu,
                 checkpoint_every=checkpoint_every,
             )
-        except Exception as error:
-            bare = failed(trial, error, time.perf_counter() - began)
-        else:
             with RayExecutor(workers=workers, cpus=trial.threads) as executor:
                 bare = run_trial(trial, Watched(executor, evaluating), dataset, trained=trained)
+        except Exception as error:
+            refusal = error if isinstance(error, UserError) else None
+            bare = failed(trial, error, time.perf_counter() - began)
         record = stamped(bare, where)
         if keeper:
             keeper.end(trial, record, dataset)
+    if refusal is not None:
+        raise refusal
     with store.locked():
+        if record.failed and trial.id in store.finished():
+            return record
         store.keep_only([trial.id])
         write_study(study, store, {trial.id: trial.label}, where)
         store.write(record)

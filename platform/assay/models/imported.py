@@ -44,15 +44,17 @@ class Imported(Architecture):
         return made
 
     def fingerprint(self) -> str:
-        """Hash of the file that holds the factory: an edited network is another network."""
+        """Hash of the file that holds the factory, and of those that its arguments name: an edited network is another
+        network, and so is one that begins with other weights."""
         self._reach()
         try:
             spec = importlib.util.find_spec(self.factory.partition(":")[0])
         except (ImportError, ValueError):
             return ""
         origin = None if spec is None else spec.origin
-        found = Path(origin) if origin else None
-        return hashlib.sha256(found.read_bytes()).hexdigest() if found and found.is_file() else ""
+        files = [*([origin] if origin and Path(origin).is_file() else []), *_files_in(self.arguments)]
+        hashes = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else ""
 
     def given_weights(self, form: Form) -> GivenWeights | None:
         """A file among the arguments, or weights that the seed does not make: those that no other seed changes.

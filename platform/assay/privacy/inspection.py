@@ -217,18 +217,19 @@ Held = dict[str, list[tuple[object, int]]]
 
 
 def held(model: nn.Module) -> Held:
-    """What each layer of a model holds, by the layer's name: tensors, with how often each was written to, and numbers.
+    """What each layer of a model holds, by the layer's name: tensors, with how often each was written to, NumPy arrays,
+    with a hash of what is in them, and floating-point numbers.
 
     A forward pass that keeps something of what it saw writes to one of them, or puts another in its place. Attributes
     are looked at, and what lies in a dictionary or a list; what hides deeper, or outside the layers, is not seen.
     """
     return {
         name: [
-            (thing, thing._version if isinstance(thing, Tensor) else 0)
+            (thing, _state(thing))
             for attribute, own in vars(layer).items()
             if attribute not in _PLUMBING
             for thing in (own.values() if isinstance(own, dict) else own if isinstance(own, _LISTS) else (own,))
-            if isinstance(thing, (Tensor, float))
+            if isinstance(thing, (Tensor, np.ndarray, float))
         ]
         for name, layer in model.named_modules()
     }
@@ -246,8 +247,15 @@ def refuse_changed(model: nn.Module, before: Held) -> None:
         if len(own) != len(now) or not all(map(_same, own, now)):
             raise IncompatibleRecipeError(
                 f"the forward pass changed a weight, a buffer or an attribute of {_named(model, name)}, by what it saw "
-                "of records and without noise: record-level privacy cannot cover that; take the layer that does so out"
+                "of records and without noise: record-level privacy cannot cover that; take the layer that does so "
+                "out, and make constants, such as a table of positions, in __init__ and not at the first call"
             )
+
+
+def _state(thing: object) -> int:
+    if isinstance(thing, Tensor):
+        return thing._version
+    return hash(thing.tobytes()) if isinstance(thing, np.ndarray) else 0
 
 
 def _same(one: tuple[object, int], other: tuple[object, int]) -> bool:

@@ -169,7 +169,7 @@ def publish(
 
     Args:
         table: see ``results``.
-        choice: what choosing the best trial costs, in a sentence; see ``study.choice``.
+        choice: what choosing the best trial costs, in a sentence; see ``study.releases.choice``.
     """
     known = table.dropna(subset=["accuracy"])
     drawn = {

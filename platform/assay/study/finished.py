@@ -130,7 +130,10 @@ def _architecture(cohort: Cohort, asked: dict[str, Any]) -> Architecture:
     bare = made.bare()
     code = bare.fingerprint()
     if code and asked.get("model_code", code) != code:
-        raise CheckpointError(f"the code of model {made.name!r} has changed since it was trained; run the study again")
+        raise CheckpointError(
+            f"the code of model {made.name!r}, or a file that it names, has changed since it was trained; run the "
+            "study again"
+        )
     return bare
 
 

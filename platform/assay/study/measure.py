@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from assay.data.base import Dataset
+from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.executors import Executor
 from assay.results import TELLS_OF, Finding, Measurement, TrialRecord, judged
@@ -40,10 +41,13 @@ def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Tr
 def failed(trial: Trial, error: Exception, seconds: float = 0.0) -> TrialRecord:
     """The record of a trial that was refused, or came to nothing outside of ``run_trial``, with why.
 
+    A fault of ours keeps its traceback.
+
     Args:
         seconds: that it took.
     """
-    return trial.record(error=f"{type(error).__name__}: {error}", seconds=seconds)
+    where = "" if isinstance(error, UserError) else "\n" + "".join(traceback.format_exception(error, limit=-6))
+    return trial.record(error=f"{type(error).__name__}: {error}{where}", seconds=seconds)
 
 
 def stamped(record: TrialRecord, environment: Mapping[str, Any]) -> TrialRecord:

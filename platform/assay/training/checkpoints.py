@@ -85,7 +85,11 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def trainer_state(trainer: Trainer) -> bytes:
-    """All that a trainer needs to go on where it stopped. Randomness needs nothing: it depends on the step."""
+    """All that a trainer needs to go on where it stopped.
+
+    Randomness needs nothing: it depends on the seed and the step, and with ``noise: entropy`` on a seed that nothing
+    stores, so that the rest of the training draws anew.
+    """
     tensors = snapshot(trainer.model, trainer.optimizer)
     about: dict[str, Any] = {"step": trainer.step, "seconds": trainer.seconds, "losses": trainer.losses}
     for owner, guard in _guards(trainer).items():

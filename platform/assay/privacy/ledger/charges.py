@@ -97,7 +97,7 @@ class Charges(Experiments):
         Raises:
             LedgerError: there is no budget, or it does not hold them; they are not in the plan, or cost nothing.
         """
-        with self._writing(undone=rehearsed) as db:
+        with self._folder_locked(), self._writing(undone=rehearsed) as db:
             if epsilon is not None:
                 self._set_budget(db, epsilon, delta, reason)
             elif self._budget(db) is None and not unguarded:
@@ -164,11 +164,17 @@ class Charges(Experiments):
         """
         for path in sorted(self.path.parent.glob("*.sqlite")):
             other = type(self)(path)
-            if other.about("id") == self.about("id") or other.name != self.name:
+            if path.name == self.path.name or other.name != self.name:
                 continue
             with other._reading() as db:
                 released = sum(bool(held.released) for held in other._held(db))
                 counts = not unguarded or other._budget(db) is not None
+            if released and counts and other.is_of_an_earlier_version:
+                raise LedgerError(
+                    f"{path.name} is a ledger of {self.name} too, made by an earlier version and not continued, and it "
+                    f"has released {released}: give the data another name and train again, with a budget less what was "
+                    "spent there"
+                )
             shared = self.patients_shared_with(other) if released and counts else 0
             if shared != 0:
                 told = (

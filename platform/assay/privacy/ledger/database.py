@@ -161,6 +161,15 @@ class Database:
             connection.execute("ROLLBACK" if undone else "COMMIT")
 
     @contextmanager
+    def _folder_locked(self) -> Iterator[None]:
+        """Alone among all who release from any ledger of the folder: one may be another account of the same people."""
+        import fcntl
+
+        with (self.path.parent / ".releasing").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with _connected(self.path) as connection:
             connection.execute("BEGIN")

@@ -182,6 +182,11 @@ class Experiments(Database):
         return np.frombuffer(zlib.decompress(packed), np.dtype((np.void, PATIENT_BYTES))) if packed else None
 
     @property
+    def is_of_an_earlier_version(self) -> bool:
+        """Whether it was named by more than its records, so that nothing is charged to it any more."""
+        return "salt" not in self._about
+
+    @property
     def _salt(self) -> str:
         return str(self._about.get("salt", self._about["digest"]))
 
