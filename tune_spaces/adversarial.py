@@ -11,7 +11,7 @@ ASKED = ("accuracy", "robustness", "certificates", "cost")
 TESTED = "test"
 """The records they are asked of: this maps a trade-off and chooses nothing."""
 SAMPLES = 1
-"""Of each point of the grid."""
+"""Repeats of each point of the grid."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ ASKED = ("accuracy", "robustness", "privacy", "cost")
 TESTED = "validation"
 """The records they are asked of: whoever takes the best point must not have looked at the test records."""
 SAMPLES = 1
-"""Of each point of the grid."""
+"""Repeats of each point of the grid."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class EarlyStopping(Settings):
     """Radius of the attack, in the units of the data; 0 looks at accuracy alone."""
     norm: Norm = "linf"
     steps: int = Field(default=10, ge=1)
-    """Of PGD, on the margin of the logits."""
+    """Steps of PGD on the margin of the logits."""
     relative_step: float = Field(default=2.5, gt=0)
     """Size of a step is ``relative_step * epsilon / steps``."""
     every: int = Field(default=1, ge=1)
@@ -44,7 +44,7 @@ class Training(Settings):
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of ``sgd``."""
+    """Momentum of ``sgd``."""
     weight_decay: float = Field(default=0.0, ge=0)
     early_stopping: EarlyStopping | None = None
     """Not of the teachers of a recipe: what they teach need not be robust."""

@@ -247,7 +247,7 @@ class Design:
     """How the runs of a cohort relate to each other: the one place that decides which statistics hold for them."""
 
     folds: int
-    """Of one repeat; 1 on an official split, and of a given model."""
+    """Folds of one repeat; 1 on an official split, and of a given model."""
     repeats: int
     official: bool = False
     """Whether the data set's own split is kept: then repeats vary the seed and share their test records."""
@@ -292,7 +292,7 @@ class Design:
         return self._contrast((runs, baseline), (1, -1))
 
     def interaction(self, neither: Runs, first: Runs, second: Runs, both: Runs) -> Comparison:
-        """Of two factors: how far what both do together is from the sum of what each does alone, run by run.
+        """How far what two factors do together is from the sum of what each does alone, run by run.
 
         ``both − first − second + neither`` is the interaction of the 2 × 2 analysis of variance with repeated measures
         on each run, whose F is the square of this t where runs are independent; here the variance is corrected for

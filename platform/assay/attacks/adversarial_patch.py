@@ -49,12 +49,12 @@ class AdversarialPatch(Settings):
     """
 
     share: float = Field(default=0.05, gt=0, le=0.5)
-    """Of the record that it covers, at scale 1."""
+    """Share of the record that it covers at scale 1."""
     steps: int = Field(default=200, ge=1)
     batch: int = Field(default=64, ge=1)
     """Records on which each step lays the patch."""
     learning_rate: float = Field(default=0.05, gt=0)
-    """Of Adam, as a share of the range of valid values."""
+    """Step of Adam, as a share of the range of valid values."""
     scale: float = Field(default=0.1, ge=0, lt=1)
     """By what share the patch may be larger or smaller."""
     rotation: float = Field(default=20.0, ge=0, le=180)

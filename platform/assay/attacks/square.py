@@ -31,7 +31,7 @@ class Square(SurvivorAttack):
 
     name: Literal["square"] = "square"
     queries: int = Field(default=500, ge=2)
-    """Of a record that withstands them all; 5,000 are AutoAttack's."""
+    """Queries for a record that withstands them all; 5,000 are AutoAttack's."""
     window: float = Field(default=0.8, gt=0, le=1)
     """Share of the inputs that the first windows cover."""
 

@@ -254,7 +254,7 @@ def _line(layer: nn.Module, x: Tensor) -> Tensor | None:
 
 
 def _slope(x: Tensor, value: Tensor) -> Tensor:
-    """Of the line through the answers of a layer, by least squares: about 1 for rounding, below 0 for what negates."""
+    """Slope of the line through a layer's answers, by least squares: about 1 for rounding, below 0 for what negates."""
     x, value = x - x.mean(), (value - value.mean()).nan_to_num()
     return (x * value).sum() / x.square().sum().clamp_min(torch.finfo(x.dtype).tiny)
 

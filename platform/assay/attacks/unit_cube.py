@@ -62,7 +62,7 @@ class UnitCube(nn.Module):
         self.low = threat.bounds.low.to(x).expand_as(x[0]).flatten()[self.free]
         reach = (threat.epsilon / self.unit * movable[:, self.free]) if each_its_own else threat.epsilon / self.unit
         self.radius = reach.float()[:, None, None] if each_its_own else float(reach)
-        """Of the ball in the cube: one number, or (n, 1, 1, free inputs) of each input's own unit."""
+        """Radius of the ball in the cube: one number, or (n, 1, 1, free inputs) of each input's own unit."""
 
     def inside(self, x: Tensor) -> Tensor:
         """Records as points of the cube, (n, 1, 1, free inputs) float32."""

@@ -224,7 +224,7 @@ def _averaged(apply: Callable[[Tensor], Tensor], x: Span, terms: int) -> Span:
 
 @rule(torch.add, Tensor.add)
 def _add(function: Any, x: Any, other: Any) -> Span:
-    """Of two stand-ins, each anywhere between its own ends: what both owe to the same input is not remembered."""
+    """The span of two stand-ins, each anywhere between its ends: what both owe to the same input is not remembered."""
     if not isinstance(x, Span):
         x, other = other, x
     if not isinstance(other, Span):

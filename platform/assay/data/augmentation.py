@@ -80,7 +80,7 @@ class WordDropout(Treatment):
 
     name: Literal["word_dropout"] = "word_dropout"
     probability: float = Field(default=0.1, ge=0, lt=1)
-    """Of each word, in each text anew."""
+    """Probability that a word is dropped, drawn anew in each text."""
 
     def augment(self, x: Tensor, draw: Draw) -> Tensor:
         if x.is_floating_point() or x.dim() != 2:

@@ -43,7 +43,7 @@ def absent(dataset: str, *, wanted: str, obtain: str) -> DataError:
 
 
 def md5(path: Path) -> str:
-    """Of a file, as publishers give it; against damage, not against malice."""
+    """MD5 of a file, as publishers give it; against damage, not against malice."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

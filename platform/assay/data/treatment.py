@@ -57,7 +57,7 @@ class Workbench:
 
     classes: int
     bounds: Bounds
-    """Of a valid record."""
+    """Bounds of a valid record."""
     fit: Fit
     generator: np.random.Generator
     targets: np.ndarray

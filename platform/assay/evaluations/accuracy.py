@@ -27,7 +27,7 @@ class Accuracy(Evaluation):
     sensitivity: float = Field(default=0.95, gt=0, lt=1)
     """Sensitivity that the operating point must reach on the validation split."""
     bins: int = Field(default=10, ge=2)
-    """Of the calibration error."""
+    """Bins of the calibration error."""
     draws: int = Field(default=200, ge=50)
     """Bootstrap draws behind the intervals of AUROC and its like."""
     smallest_group: int = Field(default=20, ge=2)

@@ -96,7 +96,7 @@ class PatchRobustness(Evaluation):
         return respond(subject.model, patched)
 
     def _hit(self, scene: "_Scene", answers: Tensor) -> Tensor:
-        """Of the records that could be fooled, which were, (m,) bool."""
+        """Which of the records that could be fooled were, (m,) bool."""
         if self.target is None:
             return scene.wrong(answers)[scene.could_be_fooled(None)]
         reached = (answers.argmax(1) == self.target) & answers.isfinite().all(1)

@@ -18,9 +18,9 @@ from assay.registry import register
 from assay.results import Check, Finding, Measurement, Verdict, not_applicable
 
 _SIGNIFICANCE = 1e-3
-"""Of the check of clipping."""
+"""Significance of the check of clipping."""
 _TOLERANCE = 0.01
-"""Of the check of clipping: far more than rounding."""
+"""Tolerance of the check of clipping: far more than rounding."""
 _BY_LAYER = 0.5
 """The same where layers are clipped each by itself, and are only about as many as are counted here."""
 
@@ -60,7 +60,7 @@ class Audit(Evaluation):
     """Audits that are run and read together, this one included: of other recipes, folds or seeds. By default as many as
     the study asks, which refuses a smaller number; 1 outside of a study."""
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.1, 1.0), min_length=1)
-    """Of the canaries, how many are guessed. Few sure guesses show most of a sound trainer, many of a broken one."""
+    """Shares of the canaries that are guessed. Few sure guesses show most of a sound trainer, many of a broken one."""
 
     def forecast(self, records: int) -> str:
         return f"{self.name}: one more training of every recipe that can be audited, with {self.canaries} canaries"

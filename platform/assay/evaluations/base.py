@@ -135,7 +135,7 @@ class Subject:
 
     @property
     def bounds(self) -> Bounds:
-        """Of a valid record, where it can be moved: of words, of their vectors in this model."""
+        """Bounds of a valid record, where it can be moved: of words, those of their vectors in this model."""
         vectors = word_vectors(self.model)
         return self.dataset.bounds if vectors is None else vector_bounds(vectors)
 

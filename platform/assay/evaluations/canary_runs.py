@@ -34,7 +34,7 @@ class Evidence:
     inside: np.ndarray
     """(m,) bool."""
     mechanism: Mechanism | None
-    """Of all stages together; None if nothing is private."""
+    """What all stages together spent; None if nothing is private."""
     records: int
     """Real ones."""
     moved: Moved | None = None

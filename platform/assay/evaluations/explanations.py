@@ -46,7 +46,7 @@ class Explanations(Evaluation):
     points: int = Field(default=64, ge=2)
     """Quadrature points of integrated gradients."""
     shap_records: int = Field(default=50, ge=1)
-    """Of the explained records, how many SHAP explains too; it costs as much as its background is large."""
+    """How many of the explained records SHAP explains too; it costs as much as its background is large."""
     shap_background: int = Field(default=50, ge=2)
     """Training records that stand for "nothing known" in SHAP."""
     draws: int = Field(default=200, ge=50)
@@ -276,7 +276,7 @@ def _rank_agreement(one: Tensor, other: Tensor, features: Tensor | None) -> np.n
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of each row, (n,); 0 where a row is constant."""
+    """Rank correlation of each row, (n,); 0 where a row is constant."""
     ranks = [rankdata(values, axis=1) for values in (one, other)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))

@@ -47,7 +47,7 @@ class OutOfDistribution(Evaluation):
     corruptions: tuple[choice_of("corruption"), ...] = ()  # type: ignore[valid-type]
     """All of the data's modality by default."""
     severity: int = Field(default=SEVERITIES[-1], ge=SEVERITIES[0], le=SEVERITIES[-1])
-    """Of the corruptions."""
+    """Severity of the corruptions."""
     records: int | None = Field(default=1000, ge=10)
     """At most so many records of each kind, each class with its share; None for all."""
     draws: int = Field(default=200, ge=50)

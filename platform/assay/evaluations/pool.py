@@ -43,7 +43,7 @@ class Pool:
 
     @property
     def is_member(self) -> np.ndarray:
-        """Of ``rows``."""
+        """Which of ``rows`` are members."""
         return np.arange(len(self.members) + len(self.others)) < len(self.members)
 
     @property

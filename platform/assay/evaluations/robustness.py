@@ -53,7 +53,7 @@ class Robustness(Evaluation):
     epsilons: tuple[Annotated[Number, Field(ge=0)], ...] = ()
     """Radii in the units of the data; those the data set proposes by default. 0 is always measured."""
     steps: int = Field(default=20, ge=1)
-    """Of PGD."""
+    """Steps of PGD."""
     carlini_wagner: CarliniWagner = CarliniWagner()
     attacks: tuple[choice_of("attack"), ...] = ()  # type: ignore[valid-type]
     """More attacks: ``apgd``, ``square``, ``{name: pgd, steps: 100, restarts: 5}``."""
@@ -262,7 +262,7 @@ class Robustness(Evaluation):
         ]
 
     def _step_sizes(self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves) -> list[Check]:
-        """Of the usual PGD, and of every attack whose steps do not cross the ball by their number.
+        """Checks of the usual PGD, and of every attack whose steps do not cross the ball by their number.
 
         One start each, on a few records, at the radius that about half of all records withstand.
         """
@@ -292,7 +292,7 @@ class Robustness(Evaluation):
         return found
 
     def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
-        """Of each attack, the radius at which another loss sees most that the one it climbs does not."""
+        """Checks, for each attack, at the radius where another loss sees most that the one it climbs does not."""
         return [
             _worst_of(
                 [
@@ -384,7 +384,7 @@ def _any(curves: Curves, names: Collection[str], epsilon: float) -> Tensor:
 
 
 def _worst_of(found: Sequence[Check]) -> Check:
-    """Of one rule at several radii, where it looks worst."""
+    """One rule at several radii, where it looks worst."""
     return max(found, key=lambda check: check.figure)
 
 

@@ -35,7 +35,7 @@ class Selective(Evaluation):
     risk: float = Field(default=0.05, gt=0, lt=1)
     """Share of wrong answers that may remain after abstention."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
-    """Of the bound by which the threshold is chosen."""
+    """Confidence of the bound by which the threshold is chosen."""
     draws: int = Field(default=200, ge=50)
 
     @property

@@ -39,7 +39,7 @@ class Shift(Evaluation):
     records: int | None = Field(default=None, ge=1)
     """At most so many test records, each class with its share; all by default."""
     bins: int = Field(default=10, ge=2)
-    """Of the calibration error."""
+    """Bins of the calibration error."""
     draws: int = Field(default=200, ge=50)
     """Bootstrap draws behind the intervals of the calibration and the mean errors."""
 

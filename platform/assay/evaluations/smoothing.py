@@ -34,7 +34,7 @@ _NAMES = (
     "smoothed_abstention_under_attack",
     "certified_radius",
 )
-"""Of the rows that it gives."""
+"""Names of the rows that it gives."""
 
 
 @register("evaluation")
@@ -66,9 +66,9 @@ class RandomisedSmoothing(Evaluation):
     records: int | None = Field(default=None, ge=10)
     """Test records that are asked about, stratified; all by default."""
     attack_steps: int = Field(default=10, ge=1)
-    """Of PGD through the noise, at each radius."""
+    """Steps of PGD through the noise, at each radius."""
     attack_draws: int = Field(default=8, ge=1)
-    """Of noise, over which the attack averages."""
+    """Draws of noise over which the attack averages."""
     judging_samples: int = Field(default=500, ge=10)
     """From which the smoothed model's answer to an attacked record is taken."""
 
@@ -198,7 +198,7 @@ def _quantile_of(values: np.ndarray, quantile: float, places: np.ndarray) -> flo
 def _quantiles(
     subject: Subject, radius: np.ndarray, groups: np.ndarray | None, about: Mapping[str, Any]
 ) -> Iterator[Measurement]:
-    """Of the radii within which each record is proven to be answered rightly, (n,); 0 where it is not even that."""
+    """What follows from the radii within which each record is provably answered rightly, (n,); 0 where it is not."""
     for quantile in _QUANTILES:
         interval = statistics.bootstrap(
             partial(_quantile_of, radius, quantile),

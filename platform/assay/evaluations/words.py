@@ -29,7 +29,7 @@ class WordSubstitution(Evaluation):
 
     name: Literal["word_substitution"] = "word_substitution"
     shares: tuple[float, ...] = Field(default=(0.1, 0.2, 0.3), min_length=1)
-    """Of a text's words, how many may be changed; at least one."""
+    """Shares of a text's words that may be changed; at least one word."""
     neighbours: int = Field(default=8, ge=1)
     similarity: float = Field(default=0.5, ge=-1, le=1)
     """Cosine that a neighbour must reach."""

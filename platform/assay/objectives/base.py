@@ -21,7 +21,7 @@ class Batch:
     y: Tensor
     """(n,) labels."""
     bounds: Bounds
-    """Of a valid input."""
+    """Bounds of a valid input."""
     draw: Draw
     """Random numbers of this batch."""
     progress: float = 0.0
@@ -69,9 +69,9 @@ class Watch(Settings):
     records: int = Field(default=128, ge=1)
     """Training records that are looked at, as many of each class where there are."""
     steps: int = Field(default=10, ge=1)
-    """Of PGD."""
+    """Steps of PGD."""
     least_share: float = Field(default=0.5, gt=0, lt=1)
-    """Of the balanced accuracy under the training's own examples, how much must be left under PGD."""
+    """Share of the balanced accuracy under the training's own examples that must be left under PGD."""
 
 
 class Objective(Method):

@@ -51,9 +51,9 @@ class Sparing(Settings):
 
     evaluations: tuple[choice_of("evaluation"), ...] = Field(min_length=1)  # type: ignore[valid-type]
     recipes: tuple[Name, ...] = Field(min_length=1)
-    """Of which they are asked."""
+    """Recipes of which they are asked."""
     asked: Literal["first_repeat", "first_fold"] = "first_repeat"
-    """Of all folds of the first repeat, or of its first fold alone; on an official split both are the first seed."""
+    """Whether all folds of the first repeat are asked, or the first alone; on an official split both are its first seed."""
 
     def of(self, recipe: str, *, fold: int, repeat: int) -> bool:
         """Whether a trial is one of those that are asked."""

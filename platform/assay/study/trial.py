@@ -24,7 +24,7 @@ class Trial:
     fold: int
     repeat: int
     seed: int
-    """Of the study."""
+    """Seed of the study."""
     threads: int
     splitting: Splitting
     model: Architecture

@@ -53,7 +53,7 @@ class UnitError(_OfTables):
     name: Literal["unit_error"] = "unit_error"
     strengths: Factors = (1.5, 2.2, 4, 10, 100)
     share: float = Field(default=0.1, gt=0, le=1)
-    """Of the features, rounded up."""
+    """Share of the features, rounded up."""
 
     def on_features(
         self, x: np.ndarray, strength: float, dataset: Dataset, generator: np.random.Generator

@@ -28,7 +28,7 @@ _CHANNELS = {
     **dict.fromkeys(("P", "RGB", "YCbCr", "LAB", "HSV"), 3),
     **dict.fromkeys(("RGBA", "CMYK", "PA", "RGBX"), 4),
 }
-"""Of every mode in which Pillow opens a file and whose greatest value is known."""
+"""Greatest value of every mode in which Pillow opens a file, where it is known."""
 _R = TypeVar("_R")
 
 
@@ -56,7 +56,7 @@ class Decoder:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of a record."""
+        """Shape of a record."""
         return self.channels, self.height, self.width
 
     def describe(self) -> str:

@@ -30,7 +30,7 @@ class Listing:
 
     root: Path
     names: tuple[str, ...]
-    """Of the files, below the folder, with ``/`` between folders."""
+    """Paths of the files below the folder, with ``/`` between folders."""
     y: np.ndarray
     """(n,) int64."""
     classes: tuple[str, ...]

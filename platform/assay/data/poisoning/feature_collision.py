@@ -45,7 +45,7 @@ class FeatureCollision(Treatment):
     """Records that are held out of training for the attack to aim at; every other class keeps at least half of its."""
     steps: int = Field(default=100, ge=1)
     opacity: float = Field(default=0.3, ge=0, lt=1)
-    """Of the target over the record from which the search starts: the paper's watermark, cut to the budget."""
+    """Opacity of the target over the record from which the search starts: the paper's watermark, cut to the budget."""
 
     @property
     def per_record(self) -> bool:
@@ -104,6 +104,6 @@ def _apart(learnt: Learnt, x: Tensor, goal: Tensor) -> Tensor:
 
 
 def _nearer(held: Tensor, least: Tensor, point: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each record whichever is nearer to its goal, and how near that is."""
+    """For each record, whichever point is nearer to its goal, and how near that is."""
     closer = (distance < least).view(-1, *[1] * (held.dim() - 1))
     return torch.where(closer, point, held), torch.minimum(distance, least)

@@ -28,7 +28,7 @@ FREQUENCY = 360
 BEFORE, AFTER = 90, 161
 """Samples before and after the R peak."""
 COUNTS = 200
-"""Of the analogue-digital converter a millivolt."""
+"""Counts of the analogue-digital converter in a millivolt."""
 _URL = "https://physionet.org/files/mitdb/1.0.0"
 _PLACES = (("mitbih", "records"), ("mitdb", "1.0.0"), ("mitdb", ""), ("mit-bih-arrhythmia-database-1.0.0", ""))
 
