@@ -198,7 +198,7 @@ def _quantile_of(values: np.ndarray, quantile: float, places: np.ndarray) -> flo
 def _quantiles(
     subject: Subject, radius: np.ndarray, groups: np.ndarray | None, about: Mapping[str, Any]
 ) -> Iterator[Measurement]:
-    """What follows from the radii within which each record is provably answered rightly, (n,); 0 where it is not."""
+    """Quantiles of the radii within which each record is provably answered rightly, (n,); 0 where it is not."""
     for quantile in _QUANTILES:
         interval = statistics.bootstrap(
             partial(_quantile_of, radius, quantile),

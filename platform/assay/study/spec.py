@@ -53,7 +53,7 @@ class Sparing(Settings):
     recipes: tuple[Name, ...] = Field(min_length=1)
     """Recipes of which they are asked."""
     asked: Literal["first_repeat", "first_fold"] = "first_repeat"
-    """Whether all folds of the first repeat are asked, or the first alone; on an official split both are its first seed."""
+    """Whether all folds of the first repeat are asked, or its first alone; on an official split: the first seed."""
 
     def of(self, recipe: str, *, fold: int, repeat: int) -> bool:
         """Whether a trial is one of those that are asked."""
