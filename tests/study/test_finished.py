@@ -69,5 +69,5 @@ def test_a_network_whose_code_has_changed_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
     finish(model={"name": "imported", "factory": "finished_networks:net"})
     code.write_text(NETWORKS + "\n# edited\n")
-    with pytest.raises(CheckpointError, match="the code of model 'imported' has changed"):
+    with pytest.raises(CheckpointError, match="the code of model 'imported', or a file that it names, has changed"):
         open_finished(store, recipe="standard")
