@@ -41,13 +41,15 @@ def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Tr
 def failed(trial: Trial, error: Exception, seconds: float = 0.0) -> TrialRecord:
     """The record of a trial that was refused, or came to nothing outside of ``run_trial``, with why.
 
-    A fault of ours keeps its traceback.
+    What was raised and is no user's mistake keeps its traceback.
 
     Args:
         seconds: that it took.
     """
-    where = "" if isinstance(error, UserError) else "\n" + "".join(traceback.format_exception(error, limit=-6))
-    return trial.record(error=f"{type(error).__name__}: {error}{where}", seconds=seconds)
+    why = f"{type(error).__name__}: {error}"
+    if error.__traceback__ is not None and not isinstance(error, UserError):
+        why += "\n" + "".join(traceback.format_exception(error, limit=-6))
+    return trial.record(error=why, seconds=seconds)
 
 
 def stamped(record: TrialRecord, environment: Mapping[str, Any]) -> TrialRecord:
