@@ -9,12 +9,13 @@ export ASSAY_DATA ?= $(wildcard ../shared/data)
 # Definitions of KubeRay's resources; the manifests are validated against them where they are present.
 export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 
-.PHONY: study test serve evidence clean help
+.PHONY: study lint test test-all serve evidence clean help
 
 help:
 	@echo "make study     run the quickstart study (five to six minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
-	@echo "make test      lint, types and tests (about twenty minutes on 2 cores)"
+	@echo "make test      lint, types and tests (about five minutes on 2 quiet cores)"
+	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy and interaction, and the benchmarks (about four hours)"
 	@echo "make clean     remove .venv and caches; results stay"
 
@@ -26,10 +27,15 @@ MODEL ?= results=results/quickstart recipe=interval_bounds
 serve: $(STAMP)
 	$(BIN)/serve run serve.app:build_app $(MODEL)
 
-test: $(STAMP)
+lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
+
+test-all: lint
 	$(BIN)/python -m pytest --numprocesses 2
 
 evidence: $(STAMP)

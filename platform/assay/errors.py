@@ -1,12 +1,27 @@
 """What can go wrong, in words a user can act on.
 
-A user's mistake is a ``UserError``: its message names the value given, what is allowed, and what to do.
-Each carries one string, so it survives pickling when Ray carries it between processes.
+A user's mistake is a ``UserError``: its message names the value given, what is allowed, and what to do, and its fields
+hold the same for programs and tests. All of it survives pickling when Ray carries an error between processes.
 """
+
+from typing import Any
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used as it is."""
+    """Something the user gave cannot be used as it is.
+
+    Args:
+        message: the value given, what is allowed and what to do; shown to the user as it stands.
+        setting: name of the setting, option, column, feature or file that the message is about.
+        given: the value that was refused, or the figure that passed a limit.
+        allowed: the limit, or the values that would be accepted.
+    """
+
+    def __init__(self, message: str, *, setting: str = "", given: Any = None, allowed: Any = None) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.given = given
+        self.allowed = allowed
 
 
 class SpecError(UserError):
