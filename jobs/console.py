@@ -24,18 +24,23 @@ console = Console(width=None if sys.stdout.isatty() else 140)
 
 @contextmanager
 def user_errors(said: Console = console) -> Iterator[None]:
-    """A user's mistake ends the job with its message and exit code 2; a fault of ours keeps its traceback.
+    """A user's mistake, or a disk that is full, ends the job with its message and exit code 2.
+
+    A fault of ours keeps its traceback.
 
     Args:
         said: where the message goes.
     """
-    from assay.errors import UserError
+    from assay.errors import UserError, storage_error
 
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
+        told = error if isinstance(error, UserError) else storage_error(error)
+        if told is None:
+            raise
         said.print("error:", style="bold red", end=" ")
-        said.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        said.print(str(told), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 

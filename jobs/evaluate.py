@@ -1,22 +1,27 @@
 """Give your own checkpoint the same evidence and report, without training.
 
 python -m jobs.evaluate --model package.module:factory --weights model.safetensors --data file.npz
+python -m jobs.evaluate --model model.onnx --data file.npz
 """
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.console import console, evaluating, print_scorecards, run, user_errors
 from jobs.options import Address, results_option
 
+if TYPE_CHECKING:
+    from assay.results import TrialRecord
+
 
 def main(
-    model: Annotated[str, typer.Option(metavar="PACKAGE.MODULE:FACTORY", help="Callable that returns the torch module, importable from here.")],
-    weights: Annotated[str, typer.Option(help="Weights as .safetensors; pickled checkpoints are refused.")],
+    model: Annotated[str, typer.Option(metavar="PACKAGE.MODULE:FACTORY|FILE", help="Callable that returns the torch module or a fitted scikit-learn classifier, importable from here; or an .onnx or .skops file.")],
     data: Annotated[str, typer.Option(help=".npz or .parquet with x, y and optionally groups, feature_names, class_names.")],
+    weights: Annotated[str | None, typer.Option(help="Weights as .safetensors; pickled checkpoints are refused. By default the model brings its own.")] = None,
+    output: Annotated[str | None, typer.Option(metavar="logits|probabilities", help="What the model returns. Of two classes it may be one number. By default logits, or one probability behind a last sigmoid layer.")] = None,
     threat: Annotated[str, typer.Option(help="linf or l2, with radii in units of the data: linf:0.05,0.1 or linf:8/255")] = "linf",
     low: Annotated[float | None, typer.Option(help="Least valid input; taken from the data by default.")] = None,
     high: Annotated[float | None, typer.Option(help="Greatest valid input; taken from the data by default.")] = None,
@@ -41,10 +46,10 @@ def main(
         from assay.study.store import Store
 
         settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high, "modality": modality}
-        name = f"evaluate-{Path(weights).stem}"
+        name = f"evaluate-{Path(weights or model.partition(':')[0]).stem}"
         study = given_study(
             name, model=model, data=settings, threat=threat, seed=seed, immutable=_names(immutable),
-            attacks=_names(attacks), records=records,
+            attacks=_names(attacks), records=records, output=output,
         )  # fmt: skip
         store = Store(lasting(results, default=f"results/{name}"))
         datasets = load_datasets(study)
@@ -58,6 +63,19 @@ def main(
         print_scorecards(study, store)
         console.print(f"{len(record.measurements)} measurements in {record.seconds:.1f} s")
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
+        _tell_failures(record, {evaluation.name for evaluation in study.cohorts["given"].evaluations})
+
+
+def _tell_failures(record: "TrialRecord", evaluations: set[str]) -> None:
+    """Name the evaluations that failed as a whole, and end with exit code 1 if there are any."""
+    failures = [one for one in record.measurements if one.status == "failed" and one.name in evaluations]
+    for one in failures:
+        console.print(
+            f"failed: {one.name}: {one.warnings[0].splitlines()[0]}", style="red", markup=False, soft_wrap=True
+        )
+    if failures:
+        console.print("all other figures are in the report; a traceback stands beside each failure")
+        raise typer.Exit(1)
 
 
 def _names(listed: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """A user's own checkpoint and data, and everything that can be wrong with them."""
 
+import errno
 import pickle
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from assay.evaluations.base import Subject
 from assay.executors import LocalExecutor, Outcome
 from assay.study.store import Store
 from jobs.console import run
@@ -108,6 +110,40 @@ def test_each_mistake_has_an_error_of_its_own(
     assert said in printed
 
 
+def test_a_file_where_the_results_should_go_is_named(given: Path, evaluate: Evaluate) -> None:
+    (given / "taken").write_text("")
+    for place in ("taken", "taken/inside"):
+        code, said = evaluate(results=str(given / place))
+        assert (code, "error:" in said, "Traceback" in said) == (2, True, False), said
+
+
+def test_a_full_disk_ends_the_job_with_a_message(
+    given: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("assay.study.given.ask", lambda *_, **__: [])
+    monkeypatch.setattr("assay.study.store.os.fsync", full)
+    code, said = evaluate(results=str(given / "full"))
+    assert code == 2
+    assert "the disk is full" in said
+    assert not list((given / "full").rglob("*.tmp"))
+
+
+def test_an_evaluation_that_fails_is_named_and_the_job_does_not_pretend_success(
+    given: Path, evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("in the middle")
+
+    monkeypatch.setattr("assay.evaluations.robustness.Robustness.measure", broken)
+    code, said = evaluate(threat="linf:0.1", results=str(given / "failing"))
+    assert code == 1
+    assert "failed: robustness: ZeroDivisionError: in the middle" in said
+    assert Store(str(given / "failing")).finished()
+
+
 def test_a_pickled_file_is_never_executed(evaluate: Evaluate, tmp_path: Path) -> None:
     witness = tmp_path / "executed"
 
@@ -167,7 +203,9 @@ def test_a_cluster_that_is_named_is_used_with_all_its_processors_unless_said_oth
     monkeypatch.setattr("assay.cluster.executor.RayExecutor", _Pool)
     monkeypatch.setattr(_Pool, "asked", [])
     monkeypatch.setattr(_Pool, "used", 0)
-    monkeypatch.setattr("assay.study.given.ask", lambda _, subject: list(subject.executor.map(_nothing, [0], 0)) and [])
+    monkeypatch.setattr(
+        "assay.study.given.ask", lambda _, subject, **__: list(subject.executor.map(_nothing, [0], 0)) and []
+    )
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     assert evaluate(**options)[0] == 0
     assert _Pool.asked == [{"address": options.get("address"), "workers": workers}]

@@ -21,6 +21,16 @@ class Holder:
 def net(outputs=2):
     return torch.nn.Linear(3, outputs)
 
+def failing():
+    raise ZeroDivisionError("in the factory")
+
+def estimator():
+    from sklearn.linear_model import LogisticRegression
+    return LogisticRegression().fit([[0.0, 0, 0], [1, 1, 1]], [0, 1])
+
+def single():
+    return torch.nn.Linear(3, 1)
+
 def number():
     return 3
 
@@ -50,6 +60,8 @@ constant = 3
 def _networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_networks.py").write_text(NETWORKS)
     (tmp_path / "broken_networks.py").write_text("import a_module_that_is_nowhere")
+    (tmp_path / "raising_networks.py").write_text("1 / 0")
+    (tmp_path / "unreadable_networks.py").write_text("def net(")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "own_networks", raising=False)
@@ -109,6 +121,8 @@ def test_a_file_among_the_arguments_is_named_with_its_hash() -> None:
     ("factory", "said"),
     [
         ("nowhere_at_all:net", "No module named 'nowhere_at_all'"),
+        ("raising_networks:net", "ZeroDivisionError"),
+        ("unreadable_networks:net", "SyntaxError"),
         ("own_networks:absent", "no attribute 'absent'"),
         ("broken_networks:net", "a_module_that_is_nowhere"),
         (".own_networks:net", "give package.module:factory"),
@@ -118,6 +132,19 @@ def test_a_factory_that_cannot_be_imported_says_why(factory: str, said: str) -> 
     with pytest.raises(UserError, match=r"cannot be imported: .*give package\.module:factory") as caught:
         Imported(factory=factory).build((3,), 2, seed=0)
     assert said in str(caught.value)
+
+
+def test_a_factory_that_raises_is_named_with_what_it_raised() -> None:
+    with pytest.raises(UserError) as caught:
+        Imported(factory="own_networks:failing").build((3,), 2, seed=0)
+    assert (caught.value.setting, caught.value.given) == ("model", "own_networks:failing")
+    assert "ZeroDivisionError: in the factory" in str(caught.value)
+
+
+def test_a_factory_may_return_an_estimator_or_one_logit() -> None:
+    for factory in ("estimator", "single"):
+        network = Imported(factory=f"own_networks:{factory}").build((3,), 2, seed=0)
+        assert network(torch.zeros(2, 3)).shape == (2, 2)
 
 
 def test_a_factory_must_return_a_module() -> None:

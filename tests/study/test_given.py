@@ -13,8 +13,9 @@ from torch import nn
 from assay.errors import CheckpointError, DataError, SpecError
 from assay.executors import LocalExecutor
 from assay.results import TrialRecord
-from assay.study import given
+from assay.study import given, given_model
 from assay.study.given import evaluate_given, given_study
+from assay.study.measure import ask
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.training.checkpoints import read_weights
@@ -44,6 +45,34 @@ class Pair(nn.Linear):
 class Flat(Pair):
     def forward(self, x):
         return nn.Linear.forward(self, x)[:, 0]
+
+class Probability(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 1)
+    def forward(self, x):
+        return torch.sigmoid(super().forward(x))
+
+class Steps(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+    def forward(self, x):
+        with torch.no_grad():
+            x = (4 * x).round() / 4
+        return super().forward(x)
+
+class Failing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+    @staticmethod
+    def backward(ctx, gradient):
+        raise KeyError("nothing leads back")
+
+class Broken(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+    def forward(self, x):
+        return super().forward(Failing.apply(x))
 
 class Picky(Pair):
     def forward(self, x):
@@ -152,11 +181,11 @@ def test_the_same_checkpoint_has_the_same_evidence(
 @pytest.fixture
 def read_in_order(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """safetensors returns tensors in whatever order; this fixes it. Nothing is asked: only the id counts."""
-    monkeypatch.setattr(given, "ask", lambda *_: [])
+    monkeypatch.setattr(given, "ask", lambda *_, **__: [])
 
     def fix(backwards: bool) -> None:
         read = lambda path: dict(sorted(read_weights(path).items(), reverse=backwards))
-        monkeypatch.setattr(given, "read_weights", read)
+        monkeypatch.setattr(given_model, "read_weights", read)
 
     return fix
 
@@ -190,20 +219,80 @@ def test_more_classes_than_the_data_have_are_no_error(
     ("factory", "shape", "said"),
     [
         ("wide", {"inputs": 5}, r"the model cannot take records of shape \(4,\)"),
-        ("one", {"outputs": 1}, "the model has 1 classes, the data 2"),
         ("net", {"inputs": 5}, r"weight has shape \(2, 5\), the model wants \(2, 4\)"),
         ("net", {"extra": torch.zeros(1)}, "do not fit the model: unexpected extra"),
-        ("Flat", {}, r"returned shape \(2,\) for 2 records; logits must be \(2, classes\)"),
         ("Pair", {}, "the model"),
         ("Picky", {}, r"the model cannot take records of shape \(4,\): .*give me a dictionary"),
     ],
-    ids=["wrong inputs", "too few classes", "wrong shape", "unexpected", "no classes", "a tuple", "a type error"],
+    ids=["wrong inputs", "wrong shape", "unexpected", "a tuple", "a type error"],
 )
 def test_a_model_that_does_not_fit_says_why(
     evaluate: Callable[..., TrialRecord], weights: Callable[..., str], factory: str, shape: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(CheckpointError, match=said):
         evaluate(weights(**shape), factory=factory)
+
+
+@pytest.mark.parametrize(("factory", "outputs"), [("one", 1), ("Flat", 2)], ids=["a column", "no axis of classes"])
+def test_one_logit_is_taken_for_two_classes(  # noqa: PLR0917
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], study: Callable[..., Study], store: Store,
+    monkeypatch: pytest.MonkeyPatch, factory: str, outputs: int,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(given, "ask", lambda evaluations, subject, **_: ask(evaluations[:1], subject))
+    logit = {"weight": torch.ones(outputs, 4), "bias": torch.full((outputs,), -2.0)}
+    record = evaluate(weights(outputs=outputs, **logit), factory=factory)
+    dataset = study().cohorts["given"].dataset.load()
+    expected = ((dataset.x.sum(1) > 2) == dataset.y).mean()
+    assert next(m for m in record.measurements if m.name == "accuracy").value == pytest.approx(expected)
+
+
+def test_one_probability_that_no_layer_tells_of_is_asked_about(
+    study: Callable[..., Study], weights: Callable[..., str], patients: Callable[..., Path], store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As a logit, a probability would call every record positive."""
+    path = weights(outputs=1)
+    with pytest.raises(CheckpointError) as caught:
+        asked = study(factory="Probability")
+        evaluate_given(asked, asked.cohorts["given"].load(), store, path, environment={})
+    assert caught.value.setting == "output"
+    monkeypatch.setattr(given, "ask", lambda evaluations, subject, **_: ask(evaluations[:1], subject))
+    data = {"path": str(patients()), "low": -4, "high": 5}
+    said = {"model": "given_networks:Probability", "data": data, "threat": "linf:0.1", "seed": 0}
+    accuracies = {}
+    for output in ("probabilities", "logits"):
+        asked = given_study("mine", output=output, **said)
+        dataset = asked.cohorts["given"].load()
+        record = evaluate_given(asked, dataset, store, path, environment={})
+        accuracies[output] = next(m for m in record.measurements if m.name == "accuracy").value
+    right = ((dataset.x.sum(1) * 0 > 2) == dataset.y).mean()
+    assert accuracies == {"probabilities": pytest.approx(right), "logits": pytest.approx(1 - right)}
+
+
+@pytest.mark.parametrize("factory", ["Steps", "Broken"])
+def test_a_model_without_a_gradient_keeps_every_other_figure(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], factory: str
+) -> None:
+    by_name = {m.name: m for m in evaluate(weights(), factory=factory, threat="linf:0.5").measurements}
+    for name in ("accuracy", "worst_case_accuracy", "selective_risk", "parameters", "ood_auroc"):
+        assert by_name[name].status == "measured", name
+    for name in ("insertion_gain", "completeness_error", "explanation_agreement"):
+        assert by_name[name].status == "not_applicable", name
+
+
+def test_an_evaluation_that_raises_is_one_failed_row_beside_all_others(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("in the middle")
+
+    monkeypatch.setattr("assay.evaluations.explanations.Explanations.measure", broken)
+    monkeypatch.setattr("assay.evaluations.robustness.Robustness.measure", broken)
+    by_name = {m.name: m for m in evaluate(weights()).measurements}
+    assert by_name["explanations"].status == by_name["robustness"].status == "failed"
+    assert "in the middle" in by_name["explanations"].warnings[0]
+    assert by_name["accuracy"].status == "measured"
+    assert by_name["certified_accuracy"].status == "measured"
 
 
 def test_weights_that_are_absent_or_pickled_are_refused(evaluate: Callable[..., TrialRecord], tmp_path: Path) -> None:
@@ -293,7 +382,7 @@ def test_workers_that_share_the_records_have_one_thread_each(
         workers = 2
 
     threads: list[int] = []
-    monkeypatch.setattr(given, "ask", lambda *_: threads.append(torch.get_num_threads()) or [])
+    monkeypatch.setattr(given, "ask", lambda *_, **__: threads.append(torch.get_num_threads()) or [])
     asked = study()
     torch.set_num_threads(2)
     for executor in (LocalExecutor(), Many()):

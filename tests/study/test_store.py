@@ -1,5 +1,6 @@
 """A reader sees whole trials or none, as one table; a plan changes and nothing is lost; one job writes at a time."""
 
+import errno
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from assay.errors import UserError
+from assay.errors import StorageError, UserError
 from assay.results import Measurement, TrialRecord
 from assay.study.store import Store
 
@@ -301,3 +302,38 @@ def test_a_trial_without_a_duration_can_be_stored(store: Store, folder: Path, re
     store.write(record("t1", seconds=math.nan, measurements=(Measurement(name="accuracy", value=1.0),)))
     about = json.loads(pq.read_schema(folder / "trials" / "t1.parquet").metadata[b"assay"])
     assert math.isnan(about["seconds"])
+
+
+def test_a_file_in_the_place_of_results_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StorageError) as caught:
+        Store(str(tmp_path / "taken"))
+    assert (caught.value.setting, caught.value.given) == ("results", str(tmp_path / "taken"))
+    with pytest.raises(StorageError) as caught, Store(str(tmp_path / "taken" / "inside")).locked():
+        pass
+    assert caught.value.setting == "results"
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(
+    store: Store, folder: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store.write(record("t1"))
+    monkeypatch.setattr("assay.study.store.os.fsync", full)
+    with pytest.raises(StorageError) as caught:
+        store.write(record("t2"))
+    assert caught.value.setting == "results"
+    assert store.finished() == {"t1"}
+    assert not list(folder.rglob(".*.tmp"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut off"], ids=["empty", "cut off"])
+def test_damaged_results_are_named(store: Store, folder: Path, record: Record, content: bytes) -> None:
+    store.write(record("t1"))
+    (folder / "trials" / "t1.parquet").write_bytes(content)
+    for ask in (store.finished, store.frame):
+        with pytest.raises(StorageError) as caught:
+            ask()
+        assert caught.value.given == str(folder / "trials" / "t1.parquet")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from assay.data.splits import Split, stratified
 from assay.executors import Executor, LocalExecutor
 from assay.models.base import Architecture
 from assay.models.batches import places
+from assay.models.black_box import why_no_gradient
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Recipe
@@ -138,6 +140,11 @@ class Subject:
         """Bounds of a valid record, where it can be moved: of words, those of their vectors in this model."""
         vectors = word_vectors(self.model)
         return self.dataset.bounds if vectors is None else vector_bounds(vectors)
+
+    @cached_property
+    def why_no_gradient(self) -> str:
+        """Why no gradient of the model's answers leads back to a record; empty where one does."""
+        return why_no_gradient(self.model, self.records(self.split.test[:2])[0])
 
     @property
     def space(self) -> str:

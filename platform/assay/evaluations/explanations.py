@@ -27,6 +27,15 @@ from assay.seeds import Draw
 _MOST_SIMILAR = 0.7
 _MOST_AVERAGED = 2000
 """Records whose mean stands for a missing feature."""
+_QUESTIONS = (
+    "completeness_error",
+    "deletion_gain",
+    "insertion_gain",
+    "additivity_error",
+    "explanation_agreement",
+    "explanation_seconds",
+)
+"""What is asked of a model's explanations, named also where nothing can be explained."""
 _ENTRIES_OF_A_FEATURE = {"text": -1, "image": 1}
 """The axis along which entries make up one feature: of a word's vector, the channels of a pixel."""
 
@@ -54,6 +63,9 @@ class Explanations(Evaluation):
     """Test records that are explained, stratified; all by default."""
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
+        if subject.why_no_gradient:
+            why = f"integrated gradients and Deep SHAP need a gradient: {subject.why_no_gradient}"
+            return [not_applicable(name, why) for name in _QUESTIONS]
         rows = subject.chosen(subject.split.test, self.records)
         scene = _Scene.of(subject, rows)
         about = {"method": "integrated_gradients", "points": self.points, "replacement": scene.replacement}
@@ -62,8 +74,7 @@ class Explanations(Evaluation):
         seconds = time.perf_counter() - started
         if not bool(gradients.error.isfinite().all()):
             why = "the model answers NaN or infinity, which nothing explains"
-            names = ("completeness_error", "deletion_gain", "insertion_gain", "additivity_error")
-            return [not_applicable(name, why) for name in names]
+            return [not_applicable(name, why) for name in _QUESTIONS]
         found: list[Finding] = [
             self._mean("completeness_error", gradients.error, scene, "logits", about),
             *self._faithful(scene, gradients.values, about),

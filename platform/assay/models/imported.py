@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -15,33 +16,61 @@ from torch import nn
 from assay.data.base import Form
 from assay.errors import UserError
 from assay.models.base import Architecture, GivenWeights
+from assay.models.black_box import is_estimator
+from assay.models.files import estimator_network
+from assay.models.outputs import Output, to_logits
 from assay.registry import register
 
 
 @register("model")
 class Imported(Architecture):
-    """``package.module:factory``: a callable that returns a ``torch.nn.Module`` from records to logits."""
+    """``package.module:factory``: a callable that returns a ``torch.nn.Module`` from records to logits.
+
+    Of two classes it may return one logit, or one probability. A fitted scikit-learn classifier is measured too.
+    """
 
     name: Literal["imported"] = "imported"
     factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
     arguments: dict[str, Any] = Field(default_factory=dict)
+    output: Output | None = None
+    """What the network returns; None for logits, or one probability where its last layer is a sigmoid."""
     public_weights: bool = False
     """Say that first weights which the factory does not draw from the seed, a file's say, saw no record of these data:
     else no private ε is claimed."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        made = self._make()
+        source = f"model factory {self.factory!r}"
+        if isinstance(made, nn.Module):
+            return to_logits(made, shape, classes, self.output)
+        if is_estimator(made):
+            return estimator_network(made, source, shape, classes, self.output)
+        raise UserError(
+            f"{source} returned {type(made).__name__}; it must return a torch.nn.Module, or a fitted scikit-learn "
+            "classifier",
+            setting="model",
+            given=type(made).__name__,
+        )
+
+    def _make(self) -> Any:
+        """What the factory returns."""
         factory = self._find()
         if not callable(factory):
-            raise UserError(f"model factory {self.factory!r} is {type(factory).__name__}, which cannot be called")
-        try:
-            made = factory(**self.arguments)
-        except TypeError as error:
-            raise UserError(f"model factory {self.factory!r} cannot be called with {self.arguments}: {error}") from None
-        if not isinstance(made, nn.Module):
             raise UserError(
-                f"model factory {self.factory!r} returned {type(made).__name__}; it must return a torch.nn.Module"
+                f"model factory {self.factory!r} is {type(factory).__name__}, which cannot be called",
+                setting="model",
+                given=self.factory,
             )
-        return made
+        try:
+            return factory(**self.arguments)
+        except Exception as error:  # the user's code may raise anything
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raise UserError(
+                f"model factory {self.factory!r} cannot be called with {self.arguments}: {type(error).__name__}: "
+                f"{error} ({Path(place.filename).name}, line {place.lineno})",
+                setting="model",
+                given=self.factory,
+            ) from error
 
     def fingerprint(self) -> str:
         """Hash of the file that holds the factory, and of those that its arguments name: an edited network is another
@@ -85,11 +114,14 @@ class Imported(Architecture):
             found: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except (ImportError, AttributeError, TypeError) as error:
+        except Exception as error:  # a module runs when it is imported, and may raise anything
+            named = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
             raise UserError(
-                f"model factory {self.factory!r} cannot be imported: {error}; give package.module:factory, importable "
-                "from the folder in which you run"
-            ) from None
+                f"model factory {self.factory!r} cannot be imported: {named}{error}; give package.module:factory, "
+                "importable from the folder in which you run",
+                setting="model",
+                given=self.factory,
+            ) from error
         return found
 
 

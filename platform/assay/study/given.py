@@ -6,24 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from assay import seeds
 from assay.data.base import Dataset
 from assay.data.splits import split
-from assay.errors import CheckpointError, SpecError
+from assay.errors import SpecError
 from assay.evaluations.base import Evaluation, Subject
 from assay.executors import Executor, LocalExecutor
 from assay.models.base import Architecture
 from assay.registry import as_number
 from assay.results import Measurement, TrialRecord
+from assay.study.given_model import answering, architecture_of, loaded
 from assay.study.measure import ask
 from assay.study.provenance import source_digest, versions
 from assay.study.run import write_study
 from assay.study.spec import GIVEN, Study, build_study
 from assay.study.store import Store
 from assay.study.training import device
-from assay.training.checkpoints import load_weights, read_weights, to_bytes
+from assay.training.checkpoints import to_bytes
 
 
 def given_study(
@@ -36,15 +37,17 @@ def given_study(
     immutable: tuple[str, ...] = (),
     attacks: tuple[str, ...] = (),
     records: int | None = None,
+    output: str | None = None,
 ) -> Study:
     """The study that asks everything of one given model.
 
     Args:
-        model: ``package.module:factory``.
+        model: ``package.module:factory``, or the path of an ``.onnx`` or ``.skops`` file.
         data: settings of the ``arrays`` data set.
         immutable: features that nobody can change.
         attacks: names of attacks beyond the usual ones.
         records: how many are attacked and certified, stratified; all by default.
+        output: ``logits`` or ``probabilities``, what the model returns; found out by default.
         threat: ``linf``, ``l2``, or with radii: ``linf:0.05,0.1,0.2`` or ``linf:8/255``.
 
     Raises:
@@ -53,7 +56,7 @@ def given_study(
     norm, epsilons = _radii(threat)
     cohort = {
         "dataset": {"name": "arrays", **data},
-        "model": {"name": "imported", "factory": model},
+        "model": architecture_of(model, output),
         "recipes": {GIVEN: {}},
         "immutable": immutable,
         "evaluations": [
@@ -85,14 +88,17 @@ def evaluate_given(
     study: Study,
     dataset: Dataset,
     store: Store,
-    weights: str,
+    weights: str | None,
     *,
     environment: Mapping[str, Any],
     executor: Executor | None = None,
 ) -> TrialRecord:
     """Ask everything of the given model on all records of the study's data set, and store the answers.
 
+    An evaluation that fails is one failed measurement beside the answers of all others.
+
     Args:
+        weights: a safetensors file; None where the model brings its own.
         executor: its workers share the records, with one thread each; this process alone by default.
 
     Raises:
@@ -101,9 +107,8 @@ def evaluate_given(
     started = time.perf_counter()
     cohort = study.cohorts["given"]
     model = cohort.model.build_for(dataset.form, seed=study.seed)
-    tensors = _loaded(model, weights)
-    model = model.to(device()).eval()
-    _try(model, dataset)
+    tensors = loaded(model, weights)
+    model = answering(model.to(device()).eval(), dataset, device(), output=getattr(cohort.model, "output", None))
     subject = Subject(
         model=model,
         dataset=dataset,
@@ -149,23 +154,13 @@ def _radii(threat: str) -> tuple[str, list[float]]:
     return norm, epsilons
 
 
-def _loaded(model: nn.Module, weights: str) -> dict[str, Tensor]:
-    """The weights of a file, which the model has now."""
-    tensors = read_weights(weights)
-    load_weights(model, tensors, weights)
-    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
-    if broken:
-        raise CheckpointError(f"weights {weights!r} hold NaN or infinity in {', '.join(broken[:6])}")
-    return tensors
-
-
 def _asked(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
     """All answers. Workers take over this process's number of threads, and each has reserved a single processor."""
     threads = torch.get_num_threads()
     if subject.executor.workers > 1:
         torch.set_num_threads(1)
     try:
-        return ask(evaluations, subject)
+        return ask(evaluations, subject, keep_going=True)
     finally:
         torch.set_num_threads(threads)
 
@@ -190,21 +185,3 @@ def _name(study: Study, dataset: Dataset, model: Architecture, tensors: Mapping[
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.dim() else repr(tensor.item()).encode())
     return sha.hexdigest()[:20]
-
-
-def _try(model: nn.Module, dataset: Dataset) -> None:
-    """Let the model answer two records before anything long begins."""
-    x = torch.from_numpy(dataset.x[:2]).to(device())
-    try:
-        with torch.no_grad():
-            logits = model(x)
-    except Exception as error:  # whatever the user's network raises
-        raise CheckpointError(f"the model cannot take records of shape {dataset.shape}: {error}") from None
-    if not isinstance(logits, Tensor):
-        raise CheckpointError(f"the model returned {type(logits).__name__}; it must return one tensor of logits")
-    if logits.dim() != 2 or len(logits) != len(x):
-        raise CheckpointError(
-            f"the model returned shape {tuple(logits.shape)} for {len(x)} records; logits must be ({len(x)}, classes)"
-        )
-    if logits.shape[1] < dataset.classes:
-        raise CheckpointError(f"the model has {logits.shape[1]} classes, the data {dataset.classes}")

@@ -79,11 +79,28 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executo
     )
 
 
-def ask(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
-    """All answers; warnings of data set and training stand beside the accuracy that everything else is read against."""
-    found = judged([finding for evaluation in evaluations for finding in _answers(evaluation, subject)])
+def ask(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bool = False) -> list[Measurement]:
+    """All answers; warnings of data set and training stand beside the accuracy that everything else is read against.
+
+    Args:
+        keep_going: an evaluation that raises becomes one failed measurement of its name, and the others are asked all
+            the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
+    """
+    answers = _answers_or_failure if keep_going else _answers
+    found = judged([finding for evaluation in evaluations for finding in answers(evaluation, subject)])
     warnings = (*subject.dataset.warnings, *(() if subject.log is None else subject.log.notes))
     return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]
+
+
+def _answers_or_failure(evaluation: Evaluation, subject: Subject) -> list[Finding]:
+    """What an evaluation finds, or one failed measurement that says what it raised and where."""
+    try:
+        return _answers(evaluation, subject)
+    except Exception as error:  # a user's network may raise anything, at any record
+        why = f"{type(error).__name__}: {error}"
+        if not isinstance(error, UserError):
+            why += "\n" + "".join(traceback.format_exception(error, limit=-6))
+        return [Measurement(name=evaluation.name, status="failed", unit="", warnings=(why,))]
 
 
 def _answers(evaluation: Evaluation, subject: Subject) -> list[Finding]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from assay.errors import UserError
+from assay.errors import StorageError, UserError, storage_errors
 from assay.results import TrialRecord
 from assay.training.checkpoints import artefact_of
 
@@ -56,6 +56,12 @@ class Store:
             self._files, self._root = fs.FileSystem.from_uri(location)
         else:
             self._files, self._root = fs.LocalFileSystem(), str(Path(location).expanduser().resolve())
+            if Path(self._root).exists() and not Path(self._root).is_dir():
+                raise StorageError(
+                    f"results would go to {self._root!r}, which is a file; give --results a folder",
+                    setting="results",
+                    given=self._root,
+                )
         self._local = isinstance(self._files, fs.LocalFileSystem)
 
     def finished(self) -> set[str]:
@@ -183,8 +189,10 @@ class Store:
             return
         import fcntl
 
-        Path(self._root).mkdir(parents=True, exist_ok=True)
-        with (Path(self._root) / ".lock").open("w") as file:
+        with storage_errors(self._root, setting="results"):
+            Path(self._root).mkdir(parents=True, exist_ok=True)
+            lock = (Path(self._root) / ".lock").open("w")
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -195,12 +203,27 @@ class Store:
 
     def _abouts(self, folder: str = "trials") -> Iterator[tuple[str, dict[str, Any]]]:
         for trial in sorted(self._names(folder)):
-            with self._files.open_input_file(self._path(f"{folder}/{trial}.parquet")) as file:
-                yield trial, json.loads(pq.read_schema(file).metadata[_ABOUT])
+            with self._opened(f"{folder}/{trial}.parquet") as file:
+                about = json.loads(pq.read_schema(file).metadata[_ABOUT])
+            yield trial, about
 
     def _read(self, trial: str) -> pa.Table:
-        with self._files.open_input_file(self._path(f"trials/{trial}.parquet")) as file:
+        with self._opened(f"trials/{trial}.parquet") as file:
             return pq.read_table(file).replace_schema_metadata(None)
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[Any]:
+        """A results file for reading; a damaged one is named."""
+        path = self._path(name)
+        try:
+            with storage_errors(path, setting="results"), self._files.open_input_file(path) as file:
+                yield file
+        except (pa.ArrowInvalid, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise StorageError(
+                f"{path!r} is damaged or no results of Assay ({error}); delete it, and its trial runs again",
+                setting="results",
+                given=path,
+            ) from error
 
     def _names(self, folder: str) -> set[str]:
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)
@@ -217,20 +240,28 @@ class Store:
     def _commit(self, name: str, content: bytes) -> str:
         """Write under another name, sync, rename: a reader sees all of it or nothing."""
         path = self._path(name)
+        with storage_errors(path, setting="results"):
+            self._write(path, content)
+        return path
+
+    def _write(self, path: str, content: bytes) -> None:
         self._files.create_dir(posixpath.dirname(path))
         if not self._local:
             # Object stores show an object only when it is complete.
             with self._files.open_output_stream(path) as sink:
                 sink.write(content)
-            return path
+            return
         # A leading dot: pyarrow, pandas and DuckDB pass over what a killed job may leave behind.
         temporary = Path(path).with_name(f".{posixpath.basename(path)}.tmp")
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        return path
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from assay.errors import CheckpointError
 from assay.training.averaging import Averaging
+from assay.training.foreign_files import described
 from assay.training.lookout import Lookout
 from assay.training.loop import Trainer
 from assay.training.snapshots import put_back, snapshot, under, weights_of
@@ -37,14 +38,10 @@ def from_bytes(content: bytes, source: str) -> tuple[dict[str, Tensor], dict[str
     try:
         tensors = load_tensors(content)
     except (SafetensorError, ValueError) as error:
-        looks_pickled = content[:2] in (b"PK", b"\x80\x02") or content[:1] == b"\x80"
-        hint = (
-            "it is a pickled checkpoint (torch.save), and Assay never unpickles: load it yourself where you trust it "
-            "and save model.state_dict() with safetensors.torch.save_file"
-            if looks_pickled
-            else f"{error}; save model.state_dict() with safetensors.torch.save_file"
-        )
-        raise CheckpointError(f"weights {source!r} are not safetensors: {hint}") from None
+        hint = described(content, source) or f"{error}; save model.state_dict() with safetensors.torch.save_file"
+        raise CheckpointError(
+            f"weights {source!r} are not safetensors: {hint}", setting="weights", given=source
+        ) from None
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return tensors, json.loads(header.get("__metadata__", {}).get(_STATE, "{}"))
 
@@ -55,22 +52,60 @@ def artefact_of(content: bytes) -> str:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Put weights into a model of the same names and shapes.
+    """Put weights into a model of the same names, shapes and kinds of number.
+
+    Names may all begin with a prefix that the model's lack, such as ``module.`` of DataParallel or ``_orig_mod.`` of
+    torch.compile, or the other way round.
 
     Raises:
-        CheckpointError: names or shapes differ; the message lists them.
+        CheckpointError: names, shapes or kinds of number differ; the message lists them.
     """
     expected = model.state_dict()
+    tensors = _without_prefix(tensors, expected)
     problems = [f"missing {name}" for name in expected if name not in tensors]
     problems += [f"unexpected {name}" for name in tensors if name not in expected]
-    problems += [
-        f"{name} has shape {tuple(tensors[name].shape)}, the model wants {tuple(expected[name].shape)}"
-        for name in expected
-        if name in tensors and tensors[name].shape != expected[name].shape
-    ]
+    for name in expected:
+        if name in tensors and (why := _misfit(tensors[name], expected[name])):
+            problems.append(f"{name} {why}")
     if problems:
-        raise CheckpointError(f"weights {source!r} do not fit the model: {'; '.join(problems[:6])}")
+        more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
+        raise CheckpointError(
+            f"weights {source!r} do not fit the model: {'; '.join(problems[:6])}{more}",
+            setting="weights",
+            given=problems,
+        )
     model.load_state_dict(dict(tensors))
+
+
+def _misfit(given: Tensor, wanted: Tensor) -> str:
+    """Why a tensor cannot take another's place; empty where it can.
+
+    Integers in the place of floating-point weights are quantised or broken: cast, they would answer something else.
+    """
+    if given.shape != wanted.shape:
+        return f"has shape {tuple(given.shape)}, the model wants {tuple(wanted.shape)}"
+    kinds = [(one.is_floating_point(), one.is_complex()) for one in (given, wanted)]
+    if kinds[0] != kinds[1]:
+        names = [str(one.dtype).removeprefix("torch.") for one in (given, wanted)]
+        return f"holds {names[0]}, the model wants {names[1]}"
+    return ""
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The same tensors under the model's names, where one prefix of all names is the only difference."""
+    if not expected or set(tensors) == set(expected):
+        return tensors
+    first = next(iter(expected))
+    for name in tensors:
+        if name.endswith(f".{first}"):
+            prefix = name.removesuffix(first)
+            if {prefix + one for one in expected} == set(tensors):
+                return {one: tensors[prefix + one] for one in expected}
+        if first.endswith(f".{name}"):
+            prefix = first.removesuffix(name)
+            if {prefix + one for one in tensors} == set(expected):
+                return {prefix + one: tensor for one, tensor in tensors.items()}
+    return tensors
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
@@ -80,7 +115,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         CheckpointError: there is no such file, or it is something else.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"weights file {path!r} does not exist")
+        raise CheckpointError(f"weights file {path!r} does not exist", setting="weights", given=path)
     return from_bytes(Path(path).read_bytes(), path)[0]
 
 

@@ -1,0 +1,188 @@
+"""Models without a gradient: an ONNX file, a scikit-learn estimator, or a network whose backward pass fails.
+
+Each is a ``torch.nn.Module`` from records to outputs that computes without autograd. Attacks that follow a gradient see
+that there is none; those that only ask, and all measures, work as on any other model.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay.errors import CheckpointError, UserError
+
+
+class WithoutGradient(nn.Module):
+    """A network whose backward pass cannot be used, as a function of its inputs alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            found = self.network(x.detach())
+        # A tensor made in inference mode can enter no later computation that autograd watches; a copy can. Interval
+        # bounds hand in a box instead of a tensor.
+        return found.clone() if isinstance(found, Tensor) else found
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX graph from one input of records to outputs (n, classes), run by ONNX Runtime on the CPU.
+
+    Args:
+        path: the ``.onnx`` file.
+
+    Raises:
+        CheckpointError: the file cannot be read, or takes more than one input.
+        UserError: ONNX Runtime is not installed.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        if not Path(path).is_file():
+            raise CheckpointError(f"ONNX file {path!r} does not exist", setting="model", given=path)
+        self.path = path
+        self._content = Path(path).read_bytes()
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError(
+                f"{self.path!r} is an ONNX file, and ONNX Runtime is not installed: pip install 'assay[onnx]'",
+                setting="model",
+                given=self.path,
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            session = onnxruntime.InferenceSession(self._content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # whatever ONNX Runtime says of the file
+            raise CheckpointError(
+                f"{self.path!r} cannot be read as ONNX: {error}", setting="model", given=self.path
+            ) from None
+        inputs = session.get_inputs()
+        if len(inputs) != 1:
+            raise CheckpointError(
+                f"{self.path!r} takes {len(inputs)} inputs ({', '.join(i.name for i in inputs)}); Assay gives a model "
+                "one array of records: export it with a single input",
+                setting="model",
+                given=len(inputs),
+                allowed=1,
+            )
+        self._session, self._input = session, inputs[0]
+        self._output = _scores(session.get_outputs(), self.path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, classes) outputs, in the type of the records."""
+        given = x.detach().cpu().numpy().astype(_numpy_type(self._input.type))
+        fixed = self._input.shape[0] if self._input.shape and isinstance(self._input.shape[0], int) else None
+        found = [self._run(part) for part in _batches(given, fixed)]
+        return torch.from_numpy(np.concatenate(found)[: len(given)]).to(x)
+
+    def _run(self, records: np.ndarray) -> np.ndarray:
+        return np.asarray(self._session.run([self._output], {self._input.name: records})[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A session cannot be copied; the file's content can."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_session", "_input")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+
+class EstimatorNetwork(nn.Module):
+    """A fitted scikit-learn classifier from records to probabilities, or to decision values where it has none.
+
+    Raises:
+        UserError: it is not fitted, or its classes are not 0, 1, … as the labels of the data are.
+    """
+
+    def __init__(self, estimator: Any, source: str) -> None:
+        super().__init__()
+        self.estimator = estimator
+        classes = getattr(estimator, "classes_", None)
+        if classes is None or list(np.shape(classes)) != [len(classes)]:
+            raise UserError(
+                f"{source} returned a {type(estimator).__name__} that is no fitted classifier of one label (it has no "
+                "classes_); fit it before, or load a fitted one",
+                setting="model",
+                given=type(estimator).__name__,
+            )
+        if [str(one) for one in classes] != [str(number) for number in range(len(classes))]:
+            raise UserError(
+                f"{source}: its classes are {list(classes)[:8]}, and Assay's labels are 0 to {len(classes) - 1}: fit "
+                "it on those numbers",
+                setting="classes_",
+                given=[str(one) for one in classes[:8]],
+                allowed=list(range(len(classes))),
+            )
+        self.returns_probabilities = hasattr(estimator, "predict_proba")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, classes) probabilities, or (n, 1) or (n, classes) decision values, in the type of the records."""
+        records = x.detach().cpu().double().flatten(1).numpy()
+        ask = self.estimator.predict_proba if self.returns_probabilities else self.estimator.decision_function
+        return torch.from_numpy(np.asarray(ask(records))).to(x)
+
+
+def why_no_gradient(model: nn.Module, x: Tensor) -> str:
+    """Why no gradient of the model's answers leads back to its records; empty where one does.
+
+    Args:
+        model: from records to logits, in evaluation mode.
+        x: (n, ...) a few records, in floating point.
+    """
+    point = x.detach().clone().requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            logits = model(point)
+            if logits.is_inference():
+                return "the model computes in inference mode, which keeps no gradient"
+            if not logits.requires_grad:
+                return "nothing in the computation leads back from the answers to a record (no_grad, NumPy, ONNX)"
+            (gradient,) = torch.autograd.grad(logits.sum(), point, allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the user's own backward pass may raise anything
+        return f"the model's backward pass fails: {type(error).__name__}: {error}"
+    return "no path of the model's computation leads back from its answers to the record" if gradient is None else ""
+
+
+def is_estimator(made: Any) -> bool:
+    """Whether an object is a classifier by scikit-learn's convention."""
+    return hasattr(made, "predict_proba") or hasattr(made, "decision_function")
+
+
+def _scores(outputs: list[Any], path: str) -> str:
+    """Name of the output that holds one number a class; classifiers exported by skl2onnx return labels beside it."""
+    floats = [one for one in outputs if one.type in ("tensor(float)", "tensor(double)", "tensor(float16)")]
+    if len(floats) != 1:
+        told = ", ".join(f"{one.name}: {one.type}" for one in outputs)
+        raise CheckpointError(
+            f"{path!r} returns {told}; Assay needs one tensor of logits or probabilities (n, classes). A classifier of "
+            "scikit-learn is exported with options={'zipmap': False}",
+            setting="model",
+            given=told,
+        )
+    return str(floats[0].name)
+
+
+def _numpy_type(onnx_type: str) -> Any:
+    return {"tensor(double)": np.float64, "tensor(float16)": np.float16, "tensor(int64)": np.int64}.get(
+        onnx_type, np.float32
+    )
+
+
+def _batches(records: np.ndarray, size: int | None) -> list[np.ndarray]:
+    """The records in pieces of the fixed batch size of a graph, the last one filled up; all at once without one."""
+    if size is None:
+        return [records]
+    missing = -len(records) % size
+    filled = np.concatenate([records, np.repeat(records[-1:], missing, axis=0)]) if missing else records
+    return [filled[start : start + size] for start in range(0, len(filled), size)]
