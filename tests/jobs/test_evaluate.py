@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from assay.evaluations.base import Subject
 from assay.executors import LocalExecutor, Outcome
 from assay.study.store import Store
 from jobs.console import run
@@ -138,6 +137,8 @@ def test_an_evaluation_that_fails_is_named_and_the_job_does_not_pretend_success(
         raise ZeroDivisionError("in the middle")
 
     monkeypatch.setattr("assay.evaluations.robustness.Robustness.measure", broken)
+    monkeypatch.setattr("assay.evaluations.shift.Shift.measure", lambda *_: [])
+    monkeypatch.setattr("assay.evaluations.explanations.Explanations.measure", lambda *_: [])
     code, said = evaluate(threat="linf:0.1", results=str(given / "failing"))
     assert code == 1
     assert "failed: robustness: ZeroDivisionError: in the middle" in said

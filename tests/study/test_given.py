@@ -11,8 +11,9 @@ from safetensors.torch import load, save_file
 from torch import nn
 
 from assay.errors import CheckpointError, DataError, SpecError
+from assay.evaluations.base import Evaluation, Subject
 from assay.executors import LocalExecutor
-from assay.results import TrialRecord
+from assay.results import Measurement, TrialRecord
 from assay.study import given, given_model
 from assay.study.given import evaluate_given, given_study
 from assay.study.measure import ask
@@ -120,6 +121,15 @@ def evaluate(study: Callable[..., Study], store: Store) -> Callable[..., TrialRe
         return evaluate_given(asked, asked.cohorts["given"].load(), store, path, environment={"gpus": 0})
 
     return run
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Ask these evaluations alone."""
+
+    def some(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bool) -> list[Measurement]:
+        return ask(tuple(one for one in evaluations if one.name in names), subject, keep_going=keep_going)
+
+    monkeypatch.setattr(given, "ask", some)
 
 
 def test_a_checkpoint_is_asked_everything(
@@ -238,7 +248,7 @@ def test_one_logit_is_taken_for_two_classes(  # noqa: PLR0917
     evaluate: Callable[..., TrialRecord], weights: Callable[..., str], study: Callable[..., Study], store: Store,
     monkeypatch: pytest.MonkeyPatch, factory: str, outputs: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(given, "ask", lambda evaluations, subject, **_: ask(evaluations[:1], subject))
+    only(monkeypatch, "accuracy")
     logit = {"weight": torch.ones(outputs, 4), "bias": torch.full((outputs,), -2.0)}
     record = evaluate(weights(outputs=outputs, **logit), factory=factory)
     dataset = study().cohorts["given"].dataset.load()
@@ -256,7 +266,7 @@ def test_one_probability_that_no_layer_tells_of_is_asked_about(
         asked = study(factory="Probability")
         evaluate_given(asked, asked.cohorts["given"].load(), store, path, environment={})
     assert caught.value.setting == "output"
-    monkeypatch.setattr(given, "ask", lambda evaluations, subject, **_: ask(evaluations[:1], subject))
+    only(monkeypatch, "accuracy")
     data = {"path": str(patients()), "low": -4, "high": 5}
     said = {"model": "given_networks:Probability", "data": data, "threat": "linf:0.1", "seed": 0}
     accuracies = {}
@@ -270,14 +280,24 @@ def test_one_probability_that_no_layer_tells_of_is_asked_about(
 
 
 @pytest.mark.parametrize("factory", ["Steps", "Broken"])
+def test_a_model_without_a_gradient_is_explained_by_no_method_that_needs_one(
+    evaluate: Callable[..., TrialRecord], weights: Callable[..., str], monkeypatch: pytest.MonkeyPatch, factory: str
+) -> None:
+    only(monkeypatch, "accuracy", "explanations", "cost")
+    by_name = {m.name: m for m in evaluate(weights(), factory=factory).measurements}
+    assert {by_name[name].status for name in ("accuracy", "parameters")} == {"measured"}
+    for name in ("insertion_gain", "completeness_error", "explanation_agreement"):
+        assert by_name[name].status == "not_applicable", name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factory", ["Steps", "Broken"])
 def test_a_model_without_a_gradient_keeps_every_other_figure(
     evaluate: Callable[..., TrialRecord], weights: Callable[..., str], factory: str
 ) -> None:
     by_name = {m.name: m for m in evaluate(weights(), factory=factory, threat="linf:0.5").measurements}
     for name in ("accuracy", "worst_case_accuracy", "selective_risk", "parameters", "ood_auroc"):
         assert by_name[name].status == "measured", name
-    for name in ("insertion_gain", "completeness_error", "explanation_agreement"):
-        assert by_name[name].status == "not_applicable", name
 
 
 def test_an_evaluation_that_raises_is_one_failed_row_beside_all_others(
@@ -286,6 +306,7 @@ def test_an_evaluation_that_raises_is_one_failed_row_beside_all_others(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("in the middle")
 
+    only(monkeypatch, "accuracy", "robustness", "certificates", "explanations")
     monkeypatch.setattr("assay.evaluations.explanations.Explanations.measure", broken)
     monkeypatch.setattr("assay.evaluations.robustness.Robustness.measure", broken)
     by_name = {m.name: m for m in evaluate(weights()).measurements}

@@ -43,7 +43,7 @@ def tensors() -> bytes:
     ("name", "content", "called"),
     [
         ("model.joblib", pickle.dumps([1]), "joblib or pickle"),
-        ("model.joblib", zlib.compress(pickle.dumps([1])), "zlib, as joblib does"),
+        *(("model.joblib", zlib.compress(b"x" * 99, level), "zlib, as joblib does") for level in (0, 3, 6, 9)),
         ("model.joblib", gzip.compress(pickle.dumps([1])), "gzip, as joblib does"),
         ("model.pkl", pickle.dumps([1]), "joblib or pickle"),
         ("model.pt", tensors(), "torch.save"),

@@ -16,7 +16,8 @@ _MAGIC = (
         "compressed with gzip, as joblib does",
         _ESTIMATOR,
     ),
-    (b"x\x9c", "compressed with zlib, as joblib does", _ESTIMATOR),
+    # The two bytes of a zlib header, by level of compression.
+    *((head, "compressed with zlib, as joblib does", _ESTIMATOR) for head in (b"x\x01", b"x^", b"x\x9c", b"x\xda")),
     (b"BZh", "compressed with bzip2, as joblib does", _ESTIMATOR),
     (b"\xfd7zXZ", "compressed with xz, as joblib does", _ESTIMATOR),
 )
