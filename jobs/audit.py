@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from jobs.console import STUDIES, console, run, table, user_errors
+from jobs.console import STUDIES, console, print_reading, run, table, user_errors
 from jobs.options import Changes, Cohort, Fold, RecipeName, StudyName
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def main(
         asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)
         (dataset,) = datasets.values()
+        print_reading(said, dataset.name, dataset)
         refuse_beyond_official("--fold", fold, dataset, asked.split)
         trial = next(one for one in plan(asked, datasets) if (one.fold, one.repeat) == (fold - 1, 0))
         said.print(f"{trial.label}: training with up to {canaries} canaries", highlight=False)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from assay.data.base import Dataset
     from assay.report.cells import Cell
     from assay.statistics import Design
     from assay.study.releases.keeper import Keeper
@@ -78,6 +79,14 @@ def keeper_for(
         opening=opening(address),
         warn=lambda said: console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True),
     )
+
+
+def print_reading(said: Console, cohort: str, dataset: "Dataset") -> None:
+    """What was read of a cohort's data, and the warnings that will stand beside its accuracy."""
+    for line in dataset.reading:
+        said.print(f"{cohort}: {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    for line in dataset.warnings:
+        said.print(f"{cohort}: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def evaluating(done: int, pieces: int) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import console, evaluating, print_scorecards, run, user_errors
+from jobs.console import console, evaluating, print_reading, print_scorecards, run, user_errors
 from jobs.options import Address, results_option
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def main(
         )  # fmt: skip
         store = Store(lasting(results, default=f"results/{name}"))
         datasets = load_datasets(study)
+        print_reading(console, "data", datasets["given"])
         joins = bool(address or os.environ.get("RAY_ADDRESS"))
         with RayExecutor(address=address, workers=workers) as pool:
             executor = Watched(pool if joins or (workers or 1) > 1 else LocalExecutor(), evaluating)

@@ -3,8 +3,10 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from assay.data.base import Dataset
 from assay.results import TrialRecord
 from assay.study.trial import Trial
+from jobs.console import print_reading
 
 
 class ConsoleWatcher:
@@ -24,6 +26,9 @@ class ConsoleWatcher:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("", total=None, doing="starting", left="")
+
+    def read(self, cohort: str, dataset: Dataset) -> None:
+        print_reading(self._console, cohort, dataset)
 
     def begin(self, *, total: int, finished: int, workers: int) -> None:
         self._total, self._done = total, finished

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, keeper_for, print_scorecards, run, table, user_errors
+from jobs.console import STUDIES, console, keeper_for, print_reading, print_scorecards, run, table, user_errors
 from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
 
 if TYPE_CHECKING:
@@ -53,14 +53,21 @@ def main(
 
 
 def _print_plan(study: "Study") -> None:
-    from assay.study.plan import evaluation_costs, forecast
+    from assay.errors import DataError
+    from assay.study.plan import evaluation_costs, forecast, load_unsized
 
+    loaded = load_unsized(study)
+    for cohort, data in loaded.items():
+        if isinstance(data, DataError):
+            console.print(f"{cohort}: {data}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        else:
+            print_reading(console, cohort, data)
     rows = [
         (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", f.spends)
-        for f in forecast(study)
+        for f in forecast(study, loaded)
     ]
     console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
-    for cohort, said in evaluation_costs(study):
+    for cohort, said in evaluation_costs(study, loaded):
         console.print(f"{cohort}, {said}", highlight=False)
     console.print(f"{sum(int(row[2]) for row in rows)} trials; nothing was run")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, evaluating, keeper_for, print_scorecards, run, user_errors
+from jobs.console import STUDIES, console, evaluating, keeper_for, print_reading, print_scorecards, run, user_errors
 from jobs.options import (
     Address,
     Changes,
@@ -56,6 +56,7 @@ def main(
         asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)
         (dataset,) = datasets.values()
+        print_reading(console, dataset.name, dataset)
         refuse_beyond_official("--fold", fold, dataset, asked.split)
         trial = next(one for one in plan(asked, datasets) if (one.fold, one.repeat) == (fold - 1, 0))
         store = Store(lasting(results, default=f"results/{asked.name}-train"))

@@ -11,6 +11,7 @@ from typing import Any
 
 from assay.cluster.executor import RayExecutor
 from assay.cluster.session import set_defaults
+from assay.data.base import Dataset
 from assay.data.splits import Splitting
 from assay.executors import Executor, LocalExecutor
 from assay.results import TrialRecord
@@ -23,6 +24,7 @@ ROUNDS = 3
 
 
 class Silent:
+    def read(self, cohort: str, dataset: Dataset) -> None: ...
     def begin(self, *, total: int, finished: int, workers: int) -> None: ...
     def leading(self, trial: Trial, round_number: int, rounds: int) -> None: ...
     def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None: ...

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assay.data.base import Dataset
 from assay.results import Measurement, TrialRecord
 from assay.study.spec import Study, build_study
 from assay.study.trial import Trial
@@ -66,6 +67,10 @@ class Memory:
         self.records: list[TrialRecord] = []
         self.left: list[float] = []
         self.ended = 0
+        self.readings: dict[str, tuple[str, ...]] = {}
+
+    def read(self, cohort: str, dataset: Dataset) -> None:
+        self.readings[cohort] = dataset.reading
 
     def begin(self, **told: int) -> None:
         self.began = told

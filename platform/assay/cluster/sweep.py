@@ -76,6 +76,7 @@ def sweep_to_store(
         UserError: another job is writing the store, or the cluster does not answer.
     """
     sweep, dataset = prepared.sweep, prepared.dataset
+    watcher.read(dataset.name, dataset)
     with store.locked(), ray_session(address, workers=workers, cpus=sweep.study.threads) as found:
         where = environment()
         swept = _run(prepared, store, workers=found, watcher=watcher, about=where, keeper=keeper)

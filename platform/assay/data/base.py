@@ -146,6 +146,8 @@ class Dataset:
     unpaid_preprocessing: bool = False
     """True if a figure used in preprocessing was learned from these records and no ε was charged for it."""
     warnings: tuple[str, ...] = field(default=())
+    reading: tuple[str, ...] = ()
+    """What was read, in lines for the user: rows or files, and how many of them were left out and why."""
     modality: Modality = "tabular"
     """What kind of thing a record is: (features,), (channels, height, width), (channels, samples) or (words,)."""
     official: np.ndarray | None = None
@@ -288,6 +290,7 @@ class Dataset:
             "licence": self.licence,
             "citation": self.citation,
             "warnings": list(self.warnings),
+            "reading": list(self.reading),
         }
 
     @cached_property

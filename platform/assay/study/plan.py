@@ -25,6 +25,19 @@ def load_datasets(study: Study) -> dict[str, Dataset]:
     return {name: cohort.load() for name, cohort in study.cohorts.items()}
 
 
+def load_unsized(study: Study) -> dict[str, Dataset | DataError]:
+    """The data of each cohort whose number of records only loading tells; the error where they cannot be used."""
+    found: dict[str, Dataset | DataError] = {}
+    for name, cohort in study.cohorts.items():
+        source = cohort.dataset
+        if cohort.records is not None or (source.official_train is None and source.records is None):
+            try:
+                found[name] = cohort.load()
+            except DataError as error:
+                found[name] = error
+    return found
+
+
 def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
     """Every trial, fold by fold, so that the report can show all recipes of a fold early.
 
@@ -99,14 +112,18 @@ class Forecast:
     """The ε of each trial, in words."""
 
 
-def forecast(study: Study) -> Iterator[Forecast]:
+def forecast(study: Study, loaded: Mapping[str, Dataset | DataError] | None = None) -> Iterator[Forecast]:
     """What would run and what it would spend. Works where the data are absent.
+
+    Args:
+        loaded: what ``load_unsized`` gave; loaded here by default.
 
     Raises:
         SpecError: there is nothing to train on, or there are more clients than records.
     """
+    loaded = load_unsized(study) if loaded is None else loaded
     for name, cohort in study.cohorts.items():
-        extent = _extent(study, cohort)
+        extent = _extent(study, cohort, loaded.get(name))
         for recipe_name, recipe in cohort.recipes.items():
             yield Forecast(
                 cohort=name,
@@ -117,13 +134,19 @@ def forecast(study: Study) -> Iterator[Forecast]:
             )
 
 
-def evaluation_costs(study: Study) -> Iterator[tuple[str, str]]:
+def evaluation_costs(
+    study: Study, loaded: Mapping[str, Dataset | DataError] | None = None
+) -> Iterator[tuple[str, str]]:
     """Each cohort, with which trials a costly evaluation is asked of and what it takes each, in words.
 
     Works where the data are absent.
+
+    Args:
+        loaded: what ``load_unsized`` gave; loaded here by default.
     """
+    loaded = load_unsized(study) if loaded is None else loaded
     for name, cohort in study.cohorts.items():
-        tested = _extent(study, cohort).test
+        tested = _extent(study, cohort, loaded.get(name)).test
         asked = [("each trial", evaluation) for evaluation in cohort.evaluations]
         for one in cohort.sparing:
             which = f"{one.asked.replace('_', ' ')} of {', '.join(one.recipes)}"
@@ -149,14 +172,12 @@ class _Extent(NamedTuple):
     test: int | None
 
 
-def _extent(study: Study, cohort: Cohort) -> _Extent:
+def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) -> _Extent:
+    """How much there is of a cohort, whose data were loaded, could not be, or need not be."""
     source, settings = cohort.dataset, study.split
     train, total, official = source.official_train, source.records, source.official_train is not None
-    if cohort.records is not None or (train is None and total is None):
-        try:
-            dataset = cohort.load()
-        except DataError:
-            dataset = None
+    if loaded is not None:
+        dataset = None if isinstance(loaded, DataError) else loaded
         if dataset is not None and (settings.folds > 1 or keeps_official(dataset, settings)):
             rows = split(dataset, settings, fold=0, repeat=0, seed=study.seed)
             runs = 1 if keeps_official(dataset, settings) else settings.folds

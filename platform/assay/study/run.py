@@ -33,6 +33,10 @@ PUBLISH_SHARE = 20.0
 class Watcher(Protocol):
     """Someone who looks on."""
 
+    def read(self, cohort: str, dataset: Dataset) -> None:
+        """The data of a cohort are loaded; ``Dataset.reading`` and ``Dataset.warnings`` are for the user."""
+        ...
+
     def begin(self, *, total: int, finished: int, workers: int) -> None: ...
 
     def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
@@ -97,6 +101,8 @@ def run_study(
     environment = environment or {}
     with store.locked():
         datasets = load_datasets(study)
+        for name, dataset in datasets.items():
+            watcher.read(name, dataset)
         by_id = {trial.id: trial for trial in plan(study, datasets)}
         store.keep_only(by_id)
         finished = set() if force else store.finished() & set(by_id)
