@@ -83,10 +83,9 @@ def keeper_for(
 
 def print_reading(said: Console, cohort: str, dataset: "Dataset") -> None:
     """What was read of a cohort's data, and the warnings that will stand beside its accuracy."""
-    for line in dataset.reading:
-        said.print(f"{cohort}: {line}", style="dim", markup=False, highlight=False, soft_wrap=True)
-    for line in dataset.warnings:
-        said.print(f"{cohort}: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    for line in dict.fromkeys((*dataset.reading, *dataset.warnings)):
+        style = "yellow" if line in dataset.warnings else "dim"
+        said.print(f"{cohort}: {line}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def evaluating(done: int, pieces: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from assay import seeds
 from assay.bounds.interval import UnboundableError, certified
 from assay.data.base import Language
-from assay.data.text.sources import words_of
+from assay.data.text.words import words_of
 from assay.explain.base import Attribution
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.integrated_gradients import blank_words, integrated_gradients

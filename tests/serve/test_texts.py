@@ -8,7 +8,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from assay.data.text.sources import words_of
+from assay.data.text.words import words_of
 from assay.executors import LocalExecutor
 from assay.report.card import card_of
 from assay.study.finished import Finished, open_finished

@@ -10,7 +10,7 @@ import pytest
 
 from assay.data.base import Dataset
 from assay.data.text.embeddings import sentences_at
-from assay.data.text.sources import words_of
+from assay.data.text.words import words_of
 from assay.errors import DataError
 from assay.registry import build
 
@@ -102,15 +102,15 @@ def test_long_texts_are_cut_and_counted(load: Callable[..., Dataset]) -> None:
             TABLE, {"text": "review"}, "no column 'review'; it has text, label, part, patient", id="no column"
         ),
         pytest.param(
-            TABLE, {"class_names": ["good", "poor"]}, "label 'bad', outside the classes good, poor", id="class"
+            TABLE, {"class_names": ["good", "poor"]}, "line 3: the label 'bad' is outside the classes good, poor", id="class"
         ),
-        pytest.param(TABLE, {"split": "patient"}, "row 2: split 'p1' is unknown; allowed: train", id="split"),
-        pytest.param("text,label\nyes,1\nno\n", {}, "row 3: 1 columns where the heading has 2", id="ragged"),
-        pytest.param("text,label\nyes,1\n ,0\n", {}, "text 2 holds no word", id="empty text"),
+        pytest.param(TABLE, {"split": "patient"}, "line 2: split 'p1' is unknown; allowed: train", id="split"),
+        pytest.param("text,label\nyes,1\nno\n", {}, "line 3: 1 columns instead of 2", id="ragged"),
+        pytest.param("text,label\nyes,1\n ,0\n", {}, "1 of 2 rows have no text: line 3", id="empty text"),
         pytest.param("text,label\n", {}, "a heading and no texts", id="no texts"),
         pytest.param("", {}, "is empty; its first row must name the columns, text and label", id="empty file"),
         pytest.param(
-            TABLE.replace("p3", " "), {"group": "patient"}, "row 4: patient is empty; name the group", id="no group"
+            TABLE.replace("p3", " "), {"group": "patient"}, "line 4: patient is empty; name the group", id="no group"
         ),
         pytest.param("text,label\nyes,1\nno,1\n", {}, "every record has the label 0", id="one class"),
     ],

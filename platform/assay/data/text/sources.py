@@ -1,49 +1,28 @@
-"""Text: sentences as positions of words, and the files and hubs that they come from.
+"""Text: sentences as positions of words, from files and from the hub.
 
 Cutting a sentence into words and naming the words learns nothing, so it is done once, here. What is learnt (which words
 are known, and a vector for each) is an embedding's part, which sees the training split only.
 """
 
-import csv
-import html
-import io
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from assay.data.base import PARTS, Dataset, Source
 from assay.data.locate import absent, find
+from assay.data.text.delimited import decoded, label_of, named, rows_of
+from assay.data.text.tables import Columns, Document, Table, read_table
+from assay.data.text.words import as_positions, words_of
 from assay.errors import DataError
 from assay.registry import choice_of, register
 
-_WORD = re.compile(r"\w+|[^\w\s]")
-_TAG = re.compile(r"<[^<>]*>")
-PADDING = ""
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words and punctuation marks, without HTML."""
-    return _WORD.findall(html.unescape(_TAG.sub(" ", text)).lower())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Document:
-    """One labelled text."""
-
-    text: str
-    label: str
-    part: str = ""
-    """One of ``PARTS`` where the texts come with a split; empty where they do not."""
-    group: str = ""
-
 
 class TextSource(Source):
-    """What all sources of text have in common. Write ``documents``."""
+    """What all sources of text have in common. Write ``table``."""
 
     length: int = Field(default=64, ge=1)
     """Words of a text that are read; the rest is cut off."""
@@ -55,8 +34,8 @@ class TextSource(Source):
     licence_text: ClassVar[str] = "unknown"
     citation_text: ClassVar[str] = ""
 
-    def documents(self) -> list[Document]:
-        """Every text of the data set.
+    def table(self) -> Table:
+        """Every text of the data set, and what is to be said of how they were read.
 
         Raises:
             DataError: they are absent or unusable.
@@ -70,22 +49,25 @@ class TextSource(Source):
     def known_as(self) -> str:
         return self.name
 
-    def warnings(self) -> tuple[str, ...]:
-        return ()
-
     def load(self) -> Dataset:
-        documents = self.documents()
+        table = self.table()
+        documents = table.documents
         names = dict(self.classes_of(documents))
-        strange = next((number for number, d in enumerate(documents) if d.label not in names), None)
+        strange = next((document for document in documents if document.label not in names), None)
         if strange is not None:
             raise DataError(
-                f"{self.known_as()}: text {strange + 1} has the label {documents[strange].label!r}, outside the "
-                f"classes {', '.join(names)}"
+                f"{self.known_as()}, {strange.where}: the label {strange.label!r} is outside the classes "
+                f"{', '.join(names)}",
+                setting="label",
+                given=strange.label,
+                allowed=list(names),
             )
         sentences = [words_of(document.text) for document in documents]
-        empty = next((number for number, sentence in enumerate(sentences) if not sentence), None)
-        if empty is not None:
-            raise DataError(f"{self.known_as()}: text {empty + 1} holds no word; drop it")
+        empty = [document.where for document, sentence in zip(documents, sentences, strict=True) if not sentence]
+        if empty:
+            raise DataError(
+                f"{self.known_as()}: {len(empty)} texts hold no word: {named(empty)}; drop them", given=empty
+            )
         words, written = as_positions(sentences, self.length)
         parts = np.array([document.part for document in documents])
         groups = np.array([document.group for document in documents])
@@ -110,7 +92,8 @@ class TextSource(Source):
             words=words,
             written=written,
             preparation=self.embedding,
-            warnings=self.warnings(),
+            warnings=table.warnings,
+            reading=table.reading,
         )
 
 
@@ -129,7 +112,7 @@ class SST2(TextSource):
         "Socher et al. (2013), Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank, EMNLP"
     )
 
-    def documents(self) -> list[Document]:
+    def table(self) -> Table:
         folder = find("sst2")
         files = {part: f"sentences_{'dev' if part == 'validation' else part}.tsv" for part in PARTS}
         if folder is None:
@@ -140,11 +123,12 @@ class SST2(TextSource):
                 text="sentence",
                 wanted="sst2/sentences_train.tsv",
             )
-        return [
-            Document(text=row[0], label=row[1], part=part)
+        found = [
+            Document(text=row.fields[0], label=label_of(row.fields[1]), part=part, where=f"{name}, {row.where}")
             for part, name in files.items()
-            for row in _rows(folder / name, "\t", columns=2, quoted=False)
+            for row in rows_of(folder / name, decoded(folder / name, "utf-8-sig"), "\t", quoted=False, columns=2)
         ]
+        return Table(documents=found, reading=(f"{len(found):,} sentences of {', '.join(files.values())}",))
 
 
 @register("dataset")
@@ -157,7 +141,7 @@ class IMDB(TextSource):
     licence_text: ClassVar[str] = "research use"
     citation_text: ClassVar[str] = "Maas et al. (2011), Learning Word Vectors for Sentiment Analysis, ACL"
 
-    def documents(self) -> list[Document]:
+    def table(self) -> Table:
         found = _local_table("imdb")
         if found is None:
             hub = _from_hub(
@@ -167,12 +151,13 @@ class IMDB(TextSource):
                 text="text",
                 wanted="imdb/imdb_sample.csv",
             )
-            return [Document(text=d.text, label=("negative", "positive")[int(d.label)], part=d.part) for d in hub]
-        return read_table(found, text="text", label="label", split="is_valid", parts={"False": "train", "True": "test"})
-
-    def warnings(self) -> tuple[str, ...]:
-        found = _local_table("imdb")
-        return () if found is None else (f"the reviews of {found.name}, not the official 25,000 + 25,000",)
+            labelled = [replace(d, label=("negative", "positive")[int(d.label)]) for d in hub.documents]
+            return replace(hub, documents=labelled)
+        table = read_table(
+            found, Columns(text="text", label="label", split="is_valid"), parts={"False": "train", "True": "test"}
+        )
+        told = f"the reviews of {found.name}, not the official 25,000 + 25,000"
+        return replace(table, warnings=(told, *table.warnings))
 
 
 @register("dataset")
@@ -192,19 +177,36 @@ class TextFile(TextSource):
     """Column of patients or authors, who never straddle a split."""
     encoding: str = "utf-8-sig"
     """By default UTF-8, with or without a byte-order mark."""
+    quoted: bool | None = None
+    """Whether quotation marks enclose a field that holds separators or line breaks; by default where commas or
+    semicolons separate fields, and not where tabs do."""
+    on_missing: Literal["fail", "skip"] = "fail"
+    """What becomes of rows without a text or a label: an error, or they are left out, counted and named."""
     licence: str = "unknown"
     citation: str = ""
 
-    def documents(self) -> list[Document]:
+    def table(self) -> Table:
         path = Path(self.path).expanduser()
         if not path.is_file():
-            raise DataError(f"text file {self.path!r} does not exist; give a .csv or .tsv file with a heading")
+            raise DataError(
+                f"text file {self.path!r} does not exist; give a .csv or .tsv file with a heading",
+                setting="path",
+                given=self.path,
+            )
         return read_table(
-            path, text=self.text, label=self.label, split=self.split, group=self.group, encoding=self.encoding
+            path,
+            Columns(text=self.text, label=self.label, split=self.split, group=self.group),
+            classes=self._named(),
+            encoding=self.encoding,
+            quoted=self.quoted,
+            on_missing=self.on_missing,
         )
 
+    def _named(self) -> list[str]:
+        return [label_of(name) for name in self.class_names]
+
     def classes_of(self, documents: list[Document]) -> Mapping[str, str]:
-        return {label: label for label in self.class_names or sorted({document.label for document in documents})}
+        return {label: label for label in self._named() or sorted({document.label for document in documents})}
 
     def known_as(self) -> str:
         return Path(self.path).stem
@@ -213,99 +215,12 @@ class TextFile(TextSource):
         return replace(super().load(), licence=self.licence, citation=self.citation)
 
 
-def as_positions(sentences: Sequence[Sequence[str]], length: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """Every word that occurs, padding first, and the sentences as positions among them, (n, longest) int32."""
-    kept = [sentence[:length] for sentence in sentences]
-    words = (PADDING, *sorted({word for sentence in kept for word in sentence}))
-    place = {word: number for number, word in enumerate(words)}
-    written = np.zeros((len(kept), max(len(sentence) for sentence in kept)), np.int32)
-    for row, sentence in zip(written, kept, strict=True):
-        row[: len(sentence)] = [place[word] for word in sentence]
-    return words, written
-
-
-def read_table(
-    path: Path,
-    *,
-    text: str,
-    label: str,
-    split: str | None = None,
-    group: str | None = None,
-    parts: Mapping[str, str] | None = None,
-    encoding: str = "utf-8-sig",
-) -> list[Document]:
-    """Texts of a table with a heading, tab-separated if it ends in ``.tsv``.
-
-    Args:
-        parts: what the values of the ``split`` column mean; by default they are ``PARTS`` themselves.
-
-    Raises:
-        DataError: names the column, the line or the byte that is wrong.
-    """
-    heading, *rows = list(_rows(path, "\t" if path.suffix == ".tsv" else ",", encoding=encoding)) or [[]]
-    if not heading:
-        raise DataError(f"{str(path)!r} is empty; its first row must name the columns, {text} and {label} among them")
-    for column in (text, label, split, group):
-        if column is not None and column not in heading:
-            raise DataError(f"{str(path)!r} has no column {column!r}; it has {', '.join(heading)}")
-    if not rows:
-        raise DataError(f"{str(path)!r} has a heading and no texts")
-    meaning = {part: part for part in PARTS} if parts is None else parts
-    found = []
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(heading):
-            raise DataError(f"{str(path)!r}, row {number}: {len(row)} columns where the heading has {len(heading)}")
-        held = dict(zip(heading, row, strict=True))
-        if split is not None and held[split] not in meaning:
-            raise DataError(
-                f"{str(path)!r}, row {number}: split {held[split]!r} is unknown; allowed: {', '.join(meaning)}"
-            )
-        if group is not None and not held[group].strip():
-            raise DataError(f"{str(path)!r}, row {number}: {group} is empty; name the group of every text, or none")
-        found.append(
-            Document(
-                text=held[text],
-                label=held[label],
-                part=meaning[held[split]] if split else "",
-                group=held[group] if group else "",
-            )
-        )
-    return found
-
-
-def _rows(
-    path: Path, separator: str, *, columns: int | None = None, quoted: bool = True, encoding: str = "utf-8-sig"
-) -> Iterator[list[str]]:
-    """Rows of a table, blank ones passed over."""
-    if not path.is_file():
-        raise DataError(f"{str(path)!r} does not exist; the data set needs it beside its other files")
-    try:
-        content = path.read_bytes().decode(encoding)
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        known = "UTF-8" if encoding == "utf-8-sig" else encoding
-        raise DataError(
-            f"{str(path)!r}, line {line}: byte {error.object[error.start]:#04x} is no {known}; save the file as "
-            "UTF-8, or say which encoding it is in (encoding: cp1252, say)"
-        ) from None
-    except LookupError:
-        raise DataError(f"encoding {encoding!r} is unknown; use utf-8, cp1252, latin-1 …") from None
-    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    csv.field_size_limit(1 << 24)
-    for number, row in enumerate(csv.reader(io.StringIO(content, newline=""), delimiter=separator, quoting=quoting), 1):
-        if not row:
-            continue
-        if columns is not None and len(row) != columns:
-            raise DataError(f"{str(path)!r}, line {number}: {len(row)} columns instead of {columns}")
-        yield row
-
-
 def _local_table(folder: str) -> Path | None:
     found = find(folder)
     return None if found is None else next(iter(sorted(found.glob("*.csv"))), None)
 
 
-def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: str, wanted: str) -> list[Document]:
+def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: str, wanted: str) -> Table:
     """Texts from the Hugging Face hub.
 
     Args:
@@ -317,10 +232,10 @@ def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: 
 
     try:
         found = load_dataset(repository)
-        return [
-            Document(text=row[text], label=str(row["label"]), part=ours)
+        documents = [
+            Document(text=row[text], label=str(row["label"]), part=ours, where=f"{theirs}, text {number}")
             for theirs, ours in parts.items()
-            for row in found[theirs]
+            for number, row in enumerate(found[theirs], start=1)
         ]
     except Exception as error:  # whatever the hub or its library raises
         raise absent(
@@ -329,3 +244,4 @@ def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: 
             obtain=f"the hub's {repository} could not be read ({type(error).__name__}): download it there, "
             f"once and online, with python -c \"import datasets; datasets.load_dataset('{repository}')\"",
         ) from None
+    return Table(documents=documents, reading=(f"{len(documents):,} texts of the hub's {repository}",))

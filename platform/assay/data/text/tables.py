@@ -1,0 +1,317 @@
+"""Tables of labelled texts: which column is what, which rows are used, and what is said of the others.
+
+Quoting follows the separator unless it is set: a comma or a semicolon comes with quoted fields (RFC 4180), a tab
+without, unless the names of its columns are in quotation marks: otherwise a quotation mark in a tab-separated text is a
+character like any other. A quoted field may hold line breaks, but a line inside of it that reads as a whole row (as
+many columns as the heading, and a known class) is an error: a quotation mark was opened before it and never closed.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from assay.data.base import PARTS
+from assay.data.text.delimited import UNSEEN, Row, decoded, label_of, named, rows_of
+from assay.data.text.words import words_of
+from assay.errors import DataError
+
+MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "?"})
+"""What stands for a missing value, in lower case."""
+_MISSING_TEXT = MISSING - {"none", "na", "n/a", "?"}
+"""The same of a text, which may well read "none"."""
+_BREAK = re.compile(r"\r\n|\r|\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """One labelled text."""
+
+    text: str
+    label: str
+    part: str = ""
+    """One of ``PARTS`` where the texts come with a split; empty where they do not."""
+    group: str = ""
+    where: str = ""
+    """The line of a file where it stands, for messages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Documents of a file, and what became of its rows."""
+
+    documents: list[Document]
+    reading: tuple[str, ...]
+    """What was read, for the user."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What the columns of a table are called."""
+
+    text: str
+    label: str
+    split: str | None = None
+    group: str | None = None
+
+    @property
+    def named(self) -> list[str]:
+        return [name for name in (self.text, self.label, self.split, self.group) if name is not None]
+
+
+def read_table(
+    path: Path,
+    columns: Columns,
+    *,
+    parts: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
+    encoding: str = "utf-8-sig",
+    quoted: bool | None = None,
+    on_missing: Literal["fail", "skip"] = "fail",
+) -> Table:
+    """Texts of a table with a heading, separated by tabs, commas or semicolons, whichever its heading shows.
+
+    Args:
+        parts: what the values of the split column mean; by default they are ``PARTS`` themselves.
+        classes: labels that are classes whatever they read, "none" for example.
+        quoted: whether quotation marks enclose fields; by default see above.
+        on_missing: what becomes of rows without a text or a label: an error, or they are left out and counted.
+
+    Raises:
+        DataError: names the column, the line or the byte that is wrong.
+    """
+    content = decoded(path, encoding)
+    separator, heading, begins = _heading(path, content, columns)
+    if quoted is None:
+        quoted = separator != "\t" or content.lstrip("\ufeff \r\n").startswith('"')
+    every = rows_of(path, content, separator, quoted=quoted, columns=len(heading))
+    rows = [row for row in every if row.first > begins]
+    if not rows:
+        raise DataError(f"{str(path)!r} has a heading and no texts", setting="path", given=str(path))
+    held = _Rows(path=path, columns=columns, heading=heading, separator=separator, rows=rows, classes=classes)
+    held.refuse_swallowed()
+    held.refuse_spellings()
+    kept, left_out = held.present(on_missing)
+    meaning = {part: part for part in PARTS} if parts is None else parts
+    return Table(
+        documents=[held.document(number, meaning) for number in kept],
+        reading=(*held.counted(len(kept)), *left_out),
+        warnings=(*left_out, *(() if quoted else held.enclosed())),
+    )
+
+
+def _heading(path: Path, content: str, columns: Columns) -> tuple[str, list[str], int]:
+    """The separator, the names of the columns, and the line on which they stand."""
+    separators = "\t" if path.suffix.lower() in (".tsv", ".tab") else ",;\t"
+    found: dict[str, Row | None] = {mark: next(rows_of(path, content, mark, quoted=True), None) for mark in separators}
+    if all(row is None for row in found.values()):
+        raise DataError(
+            f"{str(path)!r} is empty; its first row must name the columns, {columns.text} and "
+            f"{columns.label} among them",
+            setting="path",
+            given=str(path),
+        )
+    heads = {mark: [label_of(name) for name in row.fields] for mark, row in found.items() if row is not None}
+    mark = next((mark for mark, names in heads.items() if set(columns.named) <= set(names)), None)
+    if mark is None:
+        mark = max(heads, key=lambda one: len(heads[one]))
+        absent = next(name for name in columns.named if name not in heads[mark])
+        raise DataError(
+            f"{str(path)!r} has no column {absent!r}; it has {', '.join(heads[mark])}",
+            setting=absent,
+            given=absent,
+            allowed=heads[mark],
+        )
+    for name in columns.named:
+        if heads[mark].count(name) > 1:
+            raise DataError(
+                f"{str(path)!r} has {heads[mark].count(name)} columns {name!r}; rename all but one",
+                setting=name,
+                given=heads[mark],
+            )
+    row = found[mark]
+    assert row is not None
+    return mark, heads[mark], row.last
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows of a table below its heading."""
+
+    path: Path
+    columns: Columns
+    heading: list[str]
+    separator: str
+    rows: list[Row]
+    classes: Sequence[str]
+
+    @cached_property
+    def texts(self) -> list[str]:
+        return self.of(self.columns.text)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        return [label_of(written) for written in self.of(self.columns.label)]
+
+    def of(self, column: str) -> list[str]:
+        """A column as it is written."""
+        place = self.heading.index(column)
+        return [row.fields[place] for row in self.rows]
+
+    def counted(self, used: int) -> Iterator[str]:
+        """How many rows there are, for the user."""
+        first, last = self.rows[0].first, self.rows[-1].last
+        yield f"{len(self.rows):,} rows in lines {first} to {last} of {self.path.name}, {used:,} used"
+        several = [row.last - row.first + 1 for row in self.rows if row.last > row.first]
+        if several:
+            yield f"{len(several):,} rows hold texts of several lines, the longest of {max(several)}"
+        spaced = sum(a != b for a, b in zip(self.of(self.columns.label), self.labels, strict=True))
+        if spaced:
+            yield f"{spaced:,} labels were freed of spaces around them"
+
+    def refuse_swallowed(self) -> None:
+        """Refuse fields of several lines of which one is a row of its own: a quotation mark was left open.
+
+        Raises:
+            DataError: names the line where it was opened.
+        """
+        single = [row.first == row.last for row in self.rows]
+        known = {*self.classes, *(label for label, one in zip(self.labels, single, strict=True) if one)} - {""}
+        place = self.heading.index(self.columns.label)
+        for row in (row for row, one in zip(self.rows, single, strict=True) if not one):
+            for fields in self._rows_within(row):
+                if len(fields) == len(self.heading) and label_of(fields[place]) in known:
+                    raise DataError(
+                        f"{str(self.path)!r}, {row.where}: within one field stands a row of its own, with the label "
+                        f"{label_of(fields[place])!r}: a quotation mark in line {row.first} is never closed. Close it, "
+                        "write it twice, or set quoted: false if marks are characters of the texts",
+                        setting="quoted",
+                        given=row.first,
+                    )
+
+    def _rows_within(self, row: Row) -> Iterator[list[str]]:
+        """Each line of a field of several lines as a row; the first and the last with the columns beside the field."""
+        for number, field in enumerate(row.fields):
+            lines = _BREAK.split(field)
+            for place, line in enumerate(lines if len(lines) > 1 else ()):
+                if self.separator in line:
+                    before = row.fields[:number] if place == 0 else []
+                    behind = row.fields[number + 1 :] if place == len(lines) - 1 else []
+                    yield [*before, *line.split(self.separator), *behind]
+
+    def refuse_spellings(self) -> None:
+        """Refuse labels that may be one class written in several ways; those that ``classes`` names are meant.
+
+        Raises:
+            DataError: names the spellings, or the column where it holds no classes at all.
+        """
+        alike: dict[str, set[str]] = {}
+        for label in {label for label in self.labels if label.lower() not in MISSING} - set(self.classes):
+            alike.setdefault(_plain(label), set()).add(label)
+        for spellings in alike.values():
+            if len(spellings) > 1:
+                counts = Counter(label for label in self.labels if label in spellings)
+                told = ", ".join(f"{label!r} ({count:,} rows)" for label, count in sorted(counts.items()))
+                raise DataError(
+                    f"{str(self.path)!r}: {self.columns.label} has {told}, which may be one class; write it in one "
+                    "way, or name each in class_names if they are different ones",
+                    setting="class_names",
+                    given=sorted(spellings),
+                )
+        if len(alike) > 20 and len(alike) * 2 > len(self.labels):
+            raise DataError(
+                f"{str(self.path)!r}: {self.columns.label} has {len(alike):,} different values in "
+                f"{len(self.labels):,} rows, so it is no column of classes; name the right one with label",
+                setting="label",
+                given=self.columns.label,
+            )
+
+    def present(self, on_missing: str) -> tuple[list[int], tuple[str, ...]]:
+        """Positions of the rows that have a label and a text, and what is to be said of the others.
+
+        Raises:
+            DataError: there are others, and they are not to be left out, or nothing else is there.
+        """
+        lacking = {
+            self.columns.label: [self._has_no_label(label) for label in self.labels],
+            self.columns.text: [_has_no_text(text) for text in self.texts],
+        }
+        lines = {name: [row for row, no in zip(self.rows, lacks, strict=True) if no] for name, lacks in lacking.items()}
+        told = tuple(
+            f"{len(rows):,} of {len(self.rows):,} rows have no {name}: {named([row.where for row in rows])}"
+            for name, rows in lines.items()
+            if rows
+        )
+        if told and on_missing == "fail":
+            raise DataError(
+                f"{str(self.path)!r}: {'; '.join(told)}; fill them in, or set on_missing: skip to leave these rows out"
+                + ("; what is a class of that name must stand in class_names" if lines[self.columns.label] else ""),
+                setting="on_missing",
+                given=sorted({row.first for rows in lines.values() for row in rows}),
+                allowed=["fail", "skip"],
+            )
+        kept = [n for n, no in enumerate(zip(*lacking.values(), strict=True)) if not any(no)]
+        if not kept:
+            raise DataError(f"{str(self.path)!r}: {'; '.join(told)}; no row is left", setting="on_missing")
+        return kept, tuple(f"left out: {line}" for line in told)
+
+    def _has_no_label(self, label: str) -> bool:
+        return label.lower() in MISSING and label not in self.classes
+
+    def enclosed(self) -> Iterator[str]:
+        """A warning where texts are written as if the quotation marks around them were none of their characters."""
+        count = sum(len(text) > 1 and text[0] == text[-1] == '"' and '""' in text[1:-1] for text in self.texts)
+        if count:
+            yield (
+                f"{count:,} texts stand in quotation marks, which were read as characters: set quoted: true if they "
+                "are none"
+            )
+
+    def document(self, number: int, parts: Mapping[str, str]) -> Document:
+        """One row as a labelled text.
+
+        Raises:
+            DataError: its part of the split is unknown, or its group is missing.
+        """
+        row = self.rows[number]
+        held = dict(zip(self.heading, row.fields, strict=True))
+        part, group = held.get(self.columns.split or "", "").strip(), label_of(held.get(self.columns.group or "", ""))
+        if self.columns.split is not None and part not in parts:
+            raise DataError(
+                f"{str(self.path)!r}, {row.where}: split {part!r} is unknown; allowed: {', '.join(parts)}",
+                setting=self.columns.split,
+                given=part,
+                allowed=list(parts),
+            )
+        if self.columns.group is not None and group.lower() in MISSING:
+            raise DataError(
+                f"{str(self.path)!r}, {row.where}: {self.columns.group} is empty; name the group of every text, "
+                "or none",
+                setting=self.columns.group,
+                given=group,
+            )
+        return Document(
+            text=held[self.columns.text],
+            label=self.labels[number],
+            part=parts[part] if part else "",
+            group=group,
+            where=row.where,
+        )
+
+
+def _has_no_text(text: str) -> bool:
+    return text.translate(UNSEEN).strip().lower() in _MISSING_TEXT or not words_of(text)
+
+
+def _plain(label: str) -> str:
+    """What two spellings of one class have in common: letters in one case, or the same number."""
+    try:
+        return f"{float(label):g}"
+    except ValueError:
+        quoted = len(label) > 1 and label[0] == label[-1] and label[0] in "\"'"
+        return unicodedata.normalize("NFKC", label[1:-1].strip() if quoted else label).casefold()
