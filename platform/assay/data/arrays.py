@@ -15,6 +15,8 @@ from assay.registry import register, unknown
 _WANTED = "give x (records, ...) and y (records,), and if you like groups, split, feature_names and class_names"
 _BESIDE = ("y", "groups", "split")
 """Columns of a table that are no features."""
+_FAR = 3.0
+"""How many times the range of all others a value must be away from them to be taken for a code."""
 _AXES = {"image": ("channels", "height", "width"), "signal": ("channels", "samples")}
 
 
@@ -31,6 +33,9 @@ class Arrays(Source):
     path: str
     modality: Literal["tabular", "image", "signal"] = "tabular"
     """What a record is: features, (channels, height, width), or (channels, samples)."""
+    channels: Literal["checked", "first", "last"] = "checked"
+    """Which axis of an image or a signal holds the channels: the first of a record, or the last, which is then moved to
+    the front. By default the first, and an error where the shape says that it may be the last."""
     low: float | None = None
     high: float | None = None
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -62,7 +67,7 @@ class Arrays(Source):
             raise DataError(
                 f"data file {self.path!r}: x has shape {x.shape}; it must be (records, ...) with at least one record"
             )
-        self._check_axes(x)
+        x = self._channels_first(x)
         unnamed = [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))] if self.modality == "tabular" else []
         features = [str(name) for name in held.get("feature_names", unnamed)]
         low, high, warnings = self._bounds(x, features)
@@ -115,20 +120,36 @@ class Arrays(Source):
                 raise DataError(f"ranges: {name}: {error}") from None
         return low, high, warnings
 
-    def _check_axes(self, x: np.ndarray) -> None:
+    def _channels_first(self, x: np.ndarray) -> np.ndarray:
+        """The records with the channels of images and signals in front.
+
+        Raises:
+            DataError: they have other axes, or the channels seem to be last.
+        """
         if self.modality == "tabular":
-            return
+            return x
         axes = _AXES[self.modality]
         if x.ndim != len(axes) + 1:
             raise DataError(
                 f"data file {self.path!r}: x has shape {x.shape}, but modality {self.modality} wants (records, "
                 f"{', '.join(axes)}); reshape it, of one channel with x[:, None], or give another modality"
             )
-        if x.shape[-1] == 1 or (self.modality == "image" and x.shape[-1] <= 4 < x.shape[1]):
+        if self.channels == "last":
+            return np.ascontiguousarray(np.moveaxis(x, -1, 1))
+        # More leads than samples, or more channels than columns: nobody records so.
+        swapped = x.shape[-1] < x.shape[1] and (self.modality == "signal" or x.shape[1] > 4)
+        undecided = self.modality == "signal" and 1 < x.shape[1] == x.shape[-1]
+        if self.channels == "checked" and (x.shape[-1] == 1 or swapped or undecided):
+            like = "may be the channels" if undecided else "looks like channels"
             raise DataError(
-                f"data file {self.path!r}: x has shape {x.shape}, whose last axis looks like channels; modality "
-                f"{self.modality} wants (records, {', '.join(axes)}): move it with np.moveaxis(x, -1, 1)"
+                f"data file {self.path!r}: x has shape {x.shape}, whose last axis {like}; modality {self.modality} "
+                f"wants (records, {', '.join(axes)}): move it with np.moveaxis(x, -1, 1) or channels: last, or "
+                "set channels: first if the shape is right as it is",
+                setting="channels",
+                given=x.shape,
+                allowed=["first", "last"],
             )
+        return x
 
 
 def bounds_of(
@@ -161,7 +182,23 @@ def bounds_of(
         "bounds of a valid input were taken from the data, those of the test records included, so no ε can be claimed; "
         "give low and high if you know them"
     )
-    return floor, ceiling, (told,)
+    return floor, ceiling, (told, *(() if modality == "tabular" else _missing_codes(x)))
+
+
+def _missing_codes(x: np.ndarray) -> tuple[str, ...]:
+    """A warning for a value that recurs far from all others, as codes of invalid samples do (-32768, -9999)."""
+    told = []
+    for code in (x.min(), x.max()):
+        rest = x[x != code]
+        spread = float(np.ptp(rest)) if rest.size else 0.0
+        away = float(np.abs(rest - code).min()) if rest.size else 0.0
+        if spread > 0 and away > _FAR * spread:
+            holding = int((x == code).reshape(len(x), -1).any(1).sum())
+            told.append(
+                f"{holding:,} of {len(x):,} records hold the value {code:g}, far from all others ({rest.min():g} to "
+                f"{rest.max():g}): if it marks missing samples, drop these records"
+            )
+    return tuple(told)
 
 
 def usual_radii(low: np.ndarray, high: np.ndarray) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """What a data set is, and what a source of one promises."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
@@ -197,6 +197,26 @@ class Dataset:
             )
         if not (self.low < self.high).all():
             raise DataError(f"{self.name}: every lower bound must lie below its upper bound; give --low below --high")
+        if isinstance(self.x, np.ndarray):
+            self._check_bounds(self.x)
+
+    def _check_bounds(self, x: np.ndarray) -> None:
+        low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low, self.high))
+        outside = _each(x, lambda some: ((some < low) | (some > high)).reshape(len(some), -1).any(1))
+        if not outside.any():
+            return
+        record = x[int(outside.argmax())]
+        place = int(((record < low) | (record > high)).argmax())
+        value, bounds = record.flat[place], (float(low.flat[place]), float(high.flat[place]))
+        where = self.feature_names[place] if self.feature_names else f"input {place}"
+        raise DataError(
+            f"{self.name}: {int(outside.sum())} of {len(x)} records lie outside the bounds of a valid input; the first "
+            f"is record {int(outside.argmax())}, whose {where} is {value:g}, outside {bounds[0]:g} to {bounds[1]:g}: "
+            "correct or drop these records, or widen the bounds",
+            setting="bounds",
+            given=float(value),
+            allowed=bounds,
+        )
 
     def _check_official(self, official: np.ndarray) -> None:
         strange = sorted(set(np.unique(official).tolist()) - set(PARTS))
@@ -318,16 +338,15 @@ def _hash_arrays(sha: "hashlib._Hash", *arrays: np.ndarray | None) -> None:
         sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
 
 
+def _each(x: np.ndarray, judge: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(n,) bool, what is found of some records at a time: a mask of all inputs would take a quarter of their memory."""
+    return np.concatenate([judge(x[start : start + 4096]) for start in range(0, len(x), 4096)])
+
+
 def _check_finite(name: str, x: np.ndarray) -> None:
     if x.dtype.kind in "iu":
         return
-    # In pieces: a mask of all records at once is as large as a quarter of the records.
-    finite = np.concatenate(
-        [
-            np.isfinite(x[start : start + 4096]).reshape(len(x[start : start + 4096]), -1).all(1)
-            for start in range(0, len(x), 4096)
-        ]
-    )
+    finite = _each(x, lambda some: np.isfinite(some).reshape(len(some), -1).all(1))
     if not finite.all():
         raise DataError(
             f"{name}: {int((~finite).sum())} of {len(x)} records hold NaN or infinity, the first is record "

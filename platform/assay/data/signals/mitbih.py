@@ -1,6 +1,7 @@
 """Signals, as (channels, samples): single heartbeats, and whatever follows the UCR archive's text format."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,11 +48,11 @@ class _Beats:
     """(n,) int64."""
     remarks: tuple[str, ...] = ()
     """What a reader of any figure on these beats must know."""
+    reading: tuple[str, ...] = ()
+    """What was read and left out."""
 
     def only(self, rows: np.ndarray) -> "_Beats":
-        return _Beats(
-            signal=self.signal[rows], symbol=self.symbol[rows], record=self.record[rows], remarks=self.remarks
-        )
+        return replace(self, signal=self.signal[rows], symbol=self.symbol[rows], record=self.record[rows])
 
 
 @register("dataset")
@@ -118,6 +119,7 @@ class MitBih(Source):
             signal=signal.astype(np.float32) / np.float32(COUNTS),
             symbol=symbol,
             record=held["record"].astype(np.int64),
+            reading=(f"{len(symbol):,} beats of {file.name}",),
             remarks=("a selection of beats, with the rare ones in excess: prevalence is not that of patients",),
         )
 
@@ -131,18 +133,24 @@ class MitBih(Source):
             known = sorted({lead for path in wanted.values() for lead in wfdb_records.leads(path)})
             raise DataError(f"mitbih: no record has a lead {self.lead!r}; allowed: {', '.join(known)}")
         cut = {record: self._beats_of(path) for record, path in held.items()}
+        remarks, reading = _told(cut)
         return _Beats(
-            signal=np.concatenate([signal for signal, _ in cut.values()]),
-            symbol=np.concatenate([symbol for _, symbol in cut.values()]),
-            record=np.repeat(np.array(list(cut)), [len(symbol) for _, symbol in cut.values()]),
+            signal=np.concatenate([windows.signal for windows in cut.values()]),
+            symbol=np.concatenate([windows.symbols for windows in cut.values()]),
+            record=np.repeat(np.array(list(cut)), [len(windows.symbols) for windows in cut.values()]),
+            remarks=remarks,
+            reading=reading,
         )
 
-    def _beats_of(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def _beats_of(self, path: Path) -> wfdb_records.Windows:
         recording = wfdb_records.read(path, lead=self.lead)
         if recording.frequency != FREQUENCY:
             raise DataError(
                 f"WFDB record {str(path)!r} has {recording.frequency:g} samples a second; mitbih has {FREQUENCY}: "
-                "resample it, or give its beats as an .npz to data set 'arrays'"
+                "resample it, or give its beats as an .npz to data set 'arrays'",
+                setting="frequency",
+                given=recording.frequency,
+                allowed=FREQUENCY,
             )
         return wfdb_records.beats(recording, before=BEFORE, after=AFTER, kinds="".join(AAMI.values()))
 
@@ -187,6 +195,7 @@ class MitBih(Source):
                 ]
             ),
             warnings=(*found.remarks, *said, *lacking),
+            reading=(*found.reading, f"{len(found.symbol):,} beats of classes {', '.join(self.classes)} used"),
             modality="signal",
             official=official,
             normalisation=Normalisation(mean=(0.0,), deviation=(0.5,)),
@@ -200,6 +209,28 @@ class MitBih(Source):
                     f"mitbih: the inter-patient split has no {part} records: usable are {held}; add at least one "
                     f"with lead {self.lead} of {', '.join(str(record) for record in records)}"
                 )
+
+
+def _told(cut: Mapping[int, wfdb_records.Windows]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Warnings of what was left out or cut off, and lines of what was read, of beats by record."""
+    gaps = {record: windows.with_gaps for record, windows in cut.items() if windows.with_gaps}
+    limits = {record: windows.at_limit for record, windows in cut.items() if windows.at_limit}
+    used = sum(len(windows.symbols) for windows in cut.values())
+    ends = sum(windows.past_ends for windows in cut.values())
+    remarks = []
+    if gaps:
+        remarks.append(f"{sum(gaps.values()):,} beats left out, for they hold invalid samples: {_by_record(gaps)}")
+    if limits:
+        remarks.append(
+            f"{sum(limits.values()):,} beats reach a limit of the converter and may be cut off: {_by_record(limits)}"
+        )
+    read = f"{used + ends + sum(gaps.values()):,} annotated beats in {len(cut)} records, {used:,} whole"
+    near = f"; {ends:,} too near to an end of the recording" if ends else ""
+    return tuple(remarks), (read + near, *remarks)
+
+
+def _by_record(counts: Mapping[int, int]) -> str:
+    return ", ".join(f"record {record}: {count:,}" for record, count in counts.items())
 
 
 def _classes_of(symbols: np.ndarray) -> np.ndarray:

@@ -111,7 +111,7 @@ def _with_suffix(prefix: Path, part: str) -> Path | None:
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Labels (n,) and series (n, samples), both float64."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"data file {str(path)!r} cannot be read as text: {error}") from None
     rows = [

@@ -1,5 +1,6 @@
 """Annotated recordings in PhysioNet's WFDB format: ``100.hea``, ``100.dat`` and ``100.atr`` are one."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,30 @@ import numpy as np
 
 from assay.errors import DataError
 
+MILLIVOLTS = {
+    "mV": 1.0,
+    "mv": 1.0,
+    "uV": 1e-3,
+    "uv": 1e-3,
+    "\u00b5V": 1e-3,
+    "\u03bcV": 1e-3,
+    "nV": 1e-6,
+    "V": 1e3,
+    "v": 1e3,
+}
+"""Millivolts in one of the units that a header may name; the Greek letter has two codes."""
+_WITHOUT_GAPS = "8"
+"""The one format, of first differences, that has no code for an invalid sample."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
     """One lead of one recording, with what the annotators marked."""
 
     signal: np.ndarray
-    """(samples,) float32, in the physical units of the header."""
+    """(samples,) float32, mV; NaN where the file says that the sample is invalid."""
+    limit: np.ndarray
+    """(samples,) bool: at the least or the greatest value of the converter, so possibly cut off."""
     frequency: float
     """Samples a second."""
     places: np.ndarray
@@ -33,11 +51,11 @@ def leads(header: Path) -> tuple[str, ...]:
 
 
 def read(header: Path, *, lead: str) -> Recording:
-    """One lead with its annotations; the samples are held against the checksum of the header.
+    """One lead in millivolts with its annotations; the samples are held against the checksum of the header.
 
     Raises:
         DataError: the signal or the annotations are absent, or the files cannot be read, or samples are not those
-            that the header was written for.
+            that the header was written for, or it does not say what they are in millivolts.
     """
     import wfdb
 
@@ -51,8 +69,11 @@ def read(header: Path, *, lead: str) -> Recording:
             )
     try:
         channel = described.sig_name.index(lead)
+        scale = _scale(header, described, channel)
         held = wfdb.rdrecord(record, physical=False, channels=[channel])
         marks = wfdb.rdann(record, "atr")
+    except DataError:
+        raise
     except Exception as error:  # a damaged file fails anywhere inside the reader
         raise DataError(f"WFDB record {str(header)!r} cannot be read: {error}; fetch it anew") from None
     counts = held.d_signal[:, 0].astype(np.int64)
@@ -62,23 +83,115 @@ def read(header: Path, *, lead: str) -> Recording:
             f"says {described.checksum[channel] % 2**16}; fetch it anew"
         )
     signal = (counts - held.baseline[0]).astype(np.float32) / np.float32(held.adc_gain[0])
+    signal[_invalid(held)] = np.nan
     return Recording(
-        signal=signal, frequency=float(held.fs), places=np.asarray(marks.sample), symbols=np.asarray(marks.symbol)
+        signal=signal if scale == 1 else signal * np.float32(scale),
+        limit=_at_limit(held, counts),
+        frequency=float(held.fs),
+        places=np.asarray(marks.sample),
+        symbols=np.asarray(marks.symbol),
     )
 
 
-def beats(recording: Recording, *, before: int, after: int, kinds: str) -> tuple[np.ndarray, np.ndarray]:
-    """Windows (n, before + 1 + after) around the marks of some kinds, and the symbol of each (n,).
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Windows around the marks of a recording, and how many marks gave none."""
 
-    A mark whose window would pass an end of the recording is left out.
+    signal: np.ndarray
+    """(n, before + 1 + after) float32, mV."""
+    symbols: np.ndarray
+    """(n,) PhysioNet's code of each."""
+    past_ends: int
+    """Marks whose window would pass an end of the recording."""
+    with_gaps: int
+    """Marks whose window holds an invalid sample."""
+    at_limit: int
+    """Windows of ``signal`` that reach a limit of the converter."""
+
+
+def beats(recording: Recording, *, before: int, after: int, kinds: str) -> Windows:
+    """Windows around the marks of some kinds; those that are not whole are left out and counted.
 
     Args:
         kinds: the symbols, one letter each.
     """
-    whole = (recording.places >= before) & (recording.places + after < len(recording.signal))
-    chosen = whole & np.isin(recording.symbols, list(kinds))
-    window = np.arange(-before, after + 1)
-    return recording.signal[recording.places[chosen][:, None] + window], recording.symbols[chosen]
+    asked = np.isin(recording.symbols, list(kinds))
+    inside = asked & (recording.places >= before) & (recording.places + after < len(recording.signal))
+    window = recording.places[inside][:, None] + np.arange(-before, after + 1)
+    valid = np.isfinite(recording.signal[window]).all(1)
+    return Windows(
+        signal=recording.signal[window[valid]],
+        symbols=recording.symbols[inside][valid],
+        past_ends=int(asked.sum() - inside.sum()),
+        with_gaps=int((~valid).sum()),
+        at_limit=int(recording.limit[window[valid]].any(1).sum()),
+    )
+
+
+def _scale(header: Path, described: Any, channel: int) -> float:
+    """Millivolts in one physical unit of a lead.
+
+    Raises:
+        DataError: the header gives no gain or an unknown unit, or several samples a frame.
+    """
+    lead, frame = described.sig_name[channel], described.samps_per_frame[channel]
+    where = f"WFDB record {str(header)!r}, lead {lead}"
+    gain, unit = _calibration(header, channel)
+    if gain == 0:
+        raise DataError(
+            f"{where}: the header gives no gain, so the samples are not calibrated: write the counts of the converter "
+            "in a unit behind the format, such as 200/mV",
+            setting="gain",
+            given=gain,
+        )
+    if unit not in MILLIVOLTS:
+        raise DataError(
+            f"{where} is in {unit!r}; allowed: {', '.join(dict.fromkeys(MILLIVOLTS))}. Correct the header, or name a "
+            "lead in one of them",
+            setting="units",
+            given=unit,
+            allowed=sorted(MILLIVOLTS),
+        )
+    if frame not in (None, 1):
+        raise DataError(
+            f"{where} has {frame} samples a frame, so other leads have another rate; resample it to one",
+            setting="samples per frame",
+            given=frame,
+            allowed=1,
+        )
+    return MILLIVOLTS[unit]
+
+
+def _calibration(header: Path, channel: int) -> tuple[float, str]:
+    """Gain and unit of a lead as the header writes them, 0 and "mV" where it does not.
+
+    wfdb takes a gain of 200 where there is none, and drops a letter that is not ASCII: of µV it leaves V.
+    """
+    raw = header.read_bytes()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    written = lines[1 + channel][2] if len(lines[1 + channel]) > 2 else ""
+    number = re.match(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?", written)
+    return float(number[0]) if number else 0.0, written.partition("/")[2] or "mV"
+
+
+def _invalid(held: Any) -> np.ndarray:
+    """(samples,) bool: what the format of the file calls an invalid sample."""
+    if held.fmt[0] == _WITHOUT_GAPS:
+        return np.zeros(len(held.d_signal), bool)
+    return np.isnan(held.dac()[:, 0])
+
+
+def _at_limit(held: Any, counts: np.ndarray) -> np.ndarray:
+    """(samples,) bool: the least and the greatest count of the converter, where its resolution is known."""
+    bits, zero = held.adc_res[0], held.adc_zero[0]
+    if not bits or zero is None:
+        return np.zeros(len(counts), bool)
+    half = 2 ** (bits - 1)
+    return (counts <= zero - half) | (counts >= zero + half - 1)
 
 
 def _header(header: Path) -> Any:
