@@ -7,7 +7,8 @@ from pydantic import Field
 
 from assay.data.base import Dataset
 from assay.data.images.files import Decoder
-from assay.data.images.folder import ImageSource, listed
+from assay.data.images.folder import ImageSource
+from assay.data.images.listing import listed
 from assay.data.locate import absent, find
 from assay.errors import DataError
 from assay.registry import register

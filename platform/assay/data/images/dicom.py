@@ -1,13 +1,16 @@
 """One DICOM file as an image.
 
-Grey values are those of the modality: stored value × rescale slope + intercept. Where the file carries a window, its
-first one maps them to black … white (PS3.3, C.11.2, with its function, linear by default); otherwise the least and the
-greatest value that the stored bits can hold do. MONOCHROME1 is inverted, so that more is always brighter.
+Grey values go through the transformations of the standard (PS3.3, C.11), which pydicom applies: from stored values to
+those of the modality by the rescale slope and intercept or the modality LUT, then to black … white by the VOI LUT, the
+file's first window, or a window that the user gives. Without any of them the least and the greatest value that the
+stored bits can hold are black and white; of computed tomography, where this leaves no contrast, that is asked for or
+refused. MONOCHROME1 is inverted, so that more is always brighter, and padding becomes black.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,18 +20,28 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".dcm", ".dicom")
-_WINDOWS: dict[str, Callable[[np.ndarray, float, float], np.ndarray]] = {
-    "LINEAR": lambda x, centre, width: (x - (centre - 0.5)) / max(width - 1, 1e-6) + 0.5,
-    "LINEAR_EXACT": lambda x, centre, width: (x - centre) / max(width, 1e-6) + 0.5,
-    "SIGMOID": lambda x, centre, width: 1 / (1 + np.exp(-4 * (x - centre) / max(width, 1e-6))),
-}
+Window = tuple[float, float] | Literal["file", "full"]
+"""Centre and width in units of the modality (Hounsfield units of CT), what the file says, or all that bits can hold."""
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 class UnreadableImageError(DataError):
     """A file cannot be decoded as an image; the message says why, its reader says which."""
 
 
-def channels(path: Path) -> int:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its name, or by the mark behind its preamble: archives leave out extensions."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            file.seek(128)
+            return file.read(4) == b"DICM"
+    except OSError:
+        return False
+
+
+def channels(path: Path, window: Window = "file") -> int:
     """1 for grey, 3 for colour, from the header; what is not compressed must also be there to the last byte.
 
     Raises:
@@ -37,7 +50,7 @@ def channels(path: Path) -> int:
     header = _read(path, stop_before_pixels=True)
     _refuse_unknown(header)
     if header.SamplesPerPixel == 1:
-        _scale(header)
+        _grey_scale(header, window)
     if not header.file_meta.TransferSyntaxUID.is_compressed:
         needed = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
         if path.stat().st_size < needed:
@@ -45,7 +58,7 @@ def channels(path: Path) -> int:
     return int(header.SamplesPerPixel)
 
 
-def read(path: Path) -> "Image":
+def read(path: Path, window: Window = "file") -> "Image":
     """The image, upright as stored: mode F from 0 (black) to 1 (white), or RGB.
 
     Raises:
@@ -59,7 +72,7 @@ def read(path: Path) -> "Image":
         pixels = file.pixel_array
     except Exception as error:  # whatever a decoder raises
         raise UnreadableImageError(f"its pixels cannot be decoded: {error}") from None
-    return Image.fromarray(pixels) if file.SamplesPerPixel == 3 else Image.fromarray(_grey(file, pixels))
+    return Image.fromarray(pixels) if file.SamplesPerPixel == 3 else Image.fromarray(_grey(file, pixels, window))
 
 
 def _read(path: Path, **how: Any) -> Any:
@@ -89,54 +102,155 @@ def _refuse_unknown(file: Any) -> None:
         raise UnreadableImageError(f"{kind} of {file.SamplesPerPixel} × {file.BitsAllocated} bits is not read")
 
 
-def _grey(file: Any, pixels: np.ndarray) -> np.ndarray:
+def _grey(file: Any, pixels: np.ndarray, window: Window) -> np.ndarray:
     """(height, width) float32 in [0, 1]."""
-    scale = _scale(file)
-    slope, intercept = scale.slope, scale.intercept
-    values = pixels.astype(np.float64) * slope + intercept
-    if scale.window is not None:
-        shown = _WINDOWS[scale.function](values, *scale.window)
-    else:
-        bits, signed = int(file.BitsStored), int(file.get("PixelRepresentation", 0)) == 1
-        least = -(2 ** (bits - 1)) if signed else 0
-        ends = sorted(end * slope + intercept for end in (least, least + 2**bits - 1))
-        shown = (values - ends[0]) / max(ends[1] - ends[0], 1e-12)
+    scale = _grey_scale(file, window)
+    padding = _padding(file, pixels)
+    try:
+        shown = _shown(scale, pixels)
+    except Exception as error:  # whatever pydicom raises on a table that is none
+        raise UnreadableImageError(f"its grey values cannot be mapped: {error}") from None
     shown = np.clip(shown, 0, 1)
-    return (1 - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown).astype(np.float32)
+    shown = 1 - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown
+    return np.where(padding, 0, shown).astype(np.float32)
 
 
-class _Scale(NamedTuple):
-    """What a header says of its grey values."""
+def _shown(scale: Any, pixels: np.ndarray) -> np.ndarray:
+    """(height, width): stored values through the modality's and the VOI's transformation, black 0 and white 1."""
+    from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
-    slope: float
-    intercept: float
-    window: tuple[float, float] | None
-    """Centre and width."""
-    function: str
+    least, most = _ends(scale)
+    values = apply_modality_lut(pixels, scale)
+    if "VOILUTSequence" in scale:
+        entries, first, bits = scale.VOILUTSequence[0].LUTDescriptor
+        # Beyond the ends of the table its ends hold; pydicom would wrap around at 16 bits.
+        rounded = np.rint(values).astype(np.int64).clip(first, first + (entries or 2**16) - 1)
+        return np.asarray(apply_voi(rounded, scale), np.float64) / (2**bits - 1)
+    if "WindowWidth" in scale:
+        with np.errstate(over="ignore"):
+            values = apply_windowing(values, scale)
+    return (np.asarray(values, np.float64) - least) / (most - least)
 
 
-def _scale(file: Any) -> _Scale:
-    slope, intercept, centre, width = (
-        _number(file, tag) for tag in ("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth")
-    )
-    function = str(file.get("VOILUTFunction") or "LINEAR")
-    window = None if centre is None or width is None else (centre, width)
-    if window is not None and function not in _WINDOWS:
-        raise UnreadableImageError(f"window function {function!r} is unknown; known: {', '.join(_WINDOWS)}")
-    return _Scale(
-        slope=1.0 if slope is None else slope,
-        intercept=0.0 if intercept is None else intercept,
-        window=window,
-        function=function,
-    )
+def _ends(scale: Any) -> tuple[float, float]:
+    """The values of the modality that are black and white where nothing else says them; descending by a slope below 0.
+
+    pydicom's windows lead to the same two.
+    """
+    if "ModalityLUTSequence" in scale:
+        return 0.0, float(2 ** scale.ModalityLUTSequence[0].LUTDescriptor[2] - 1)
+    half = 2 ** (scale.BitsStored - 1)
+    least, most = (-half, half - 1) if scale.PixelRepresentation else (0, 2 * half - 1)
+    slope, intercept = float(scale.get("RescaleSlope", 1)), float(scale.get("RescaleIntercept", 0))
+    ends = least * slope + intercept, most * slope + intercept
+    # A window turns with the slope, for pydicom maps its lower end to the value of the least bits.
+    return ends if "WindowWidth" in scale else (min(ends), max(ends))
+
+
+def _grey_scale(file: Any, window: Window) -> Any:
+    """The tags that say what grey values mean, as a DICOM data set of their own.
+
+    Raises:
+        UnreadableImageError: they say nothing that could be applied.
+    """
+    import pydicom
+
+    scale = pydicom.Dataset()
+    scale.file_meta = file.file_meta
+    scale.PhotometricInterpretation = file.PhotometricInterpretation
+    scale.BitsStored, scale.PixelRepresentation = int(file.BitsStored), int(file.get("PixelRepresentation") or 0)
+    if file.get("ModalityLUTSequence"):
+        scale.ModalityLUTSequence = file.ModalityLUTSequence
+    else:
+        slope, intercept = (_number(file, tag) for tag in ("RescaleSlope", "RescaleIntercept"))
+        if slope == 0:
+            raise UnreadableImageError("its RescaleSlope is 0, which makes every pixel the same")
+        if slope is not None or intercept is not None:
+            scale.RescaleSlope, scale.RescaleIntercept = _decimal(slope, 1.0), _decimal(intercept, 0.0)
+    for tag, value in _voi(file, window).items():
+        setattr(scale, tag, value)
+    return scale
+
+
+def _voi(file: Any, window: Window) -> Mapping[str, Any]:
+    """The tags of the transformation that makes grey values black … white; none for the range of the bits."""
+    if window == "full":
+        return {}
+    table = file.get("VOILUTSequence")
+    if window == "file" and table:
+        if any(table[0].get(tag) is None for tag in ("LUTDescriptor", "LUTData")):
+            raise UnreadableImageError("its VOILUTSequence holds no table")
+        return {"VOILUTSequence": table}
+    if window == "file":
+        centre, width = (_number(file, tag) for tag in ("WindowCenter", "WindowWidth"))
+        function = str(file.get("VOILUTFunction") or "LINEAR").upper()
+    else:
+        (centre, width), function = window, "LINEAR_EXACT"
+    if centre is None or width is None:
+        if file.get("Modality") == "CT" or file.get("RescaleType") == "HU":
+            raise UnreadableImageError(
+                "computed tomography without a window: set window: [centre, width] in Hounsfield units, such as "
+                "[40, 400] of soft tissue, or window: full for all that its bits can hold"
+            )
+        return {}
+    if function not in _FUNCTIONS:
+        raise UnreadableImageError(f"window function {function!r} is unknown; known: {', '.join(_FUNCTIONS)}")
+    least = 1 if function == "LINEAR" else 0
+    if width < least or width == 0:
+        raise UnreadableImageError(
+            f"its WindowWidth is {width:g}; the standard wants {'at least 1' if least else 'more than 0'}: correct it, "
+            "or set window: [centre, width]"
+        )
+    return {"WindowCenter": _decimal(centre), "WindowWidth": _decimal(width), "VOILUTFunction": function}
+
+
+def _padding(file: Any, pixels: np.ndarray) -> np.ndarray:
+    """(height, width) bool: pixels that are none of the image (PS3.3, C.7.5.1.1.2).
+
+    Raises:
+        UnreadableImageError: the value does not fit into the stored bits, so it cannot be told from another one.
+    """
+    first, last = (_number(file, tag) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    if first is None:
+        return np.zeros(pixels.shape, bool)
+    ends = sorted(_as_stored(file, end) for end in (first, first if last is None else last))
+    found = (pixels >= ends[0]) & (pixels <= ends[1])
+    signed, most = int(file.get("PixelRepresentation") or 0) == 1, 2 ** int(file.BitsStored) - 1
+    if not signed and first > most and found.any():
+        raise UnreadableImageError(f"its PixelPaddingValue is {first:g}, which {file.BitsStored} bits cannot hold")
+    return found
+
+
+def _as_stored(file: Any, value: float) -> int:
+    """A value cut to the stored bits and in the sign of the pixels, as pydicom decodes them.
+
+    Files write the padding of signed pixels without a sign, and in all the bits that are allocated.
+    """
+    bits, signed = int(file.BitsStored), int(file.get("PixelRepresentation") or 0) == 1
+    cut = int(value) % 2**bits
+    return cut - 2**bits if signed and cut >= 2 ** (bits - 1) else cut
+
+
+def _decimal(value: float | None, otherwise: float = 0.0) -> Any:
+    """A number as a decimal string of DICOM can hold it: at most 16 characters."""
+    from pydicom.valuerep import DSfloat
+
+    return DSfloat(otherwise if value is None else value, auto_format=True)
 
 
 def _number(file: Any, tag: str) -> float | None:
-    """The first value of a tag; None where it is absent or empty."""
+    """The first value of a tag; None where it is absent or empty.
+
+    Raises:
+        UnreadableImageError: it is no finite number.
+    """
     try:
         value = file.get(tag)  # decoded only now
         if value is None or value == "":
             return None
-        return float(value if isinstance(value, int | float | str) else value[0])
-    except (TypeError, ValueError, OverflowError) as error:
+        number = float(value if isinstance(value, int | float | str) else value[0])
+    except (TypeError, ValueError, OverflowError, IndexError) as error:
         raise UnreadableImageError(f"its {tag} is no number: {error}") from None
+    if not math.isfinite(number):
+        raise UnreadableImageError(f"its {tag} is {number}, no finite number")
+    return number

@@ -8,20 +8,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from assay.data.images import dicom
-from assay.data.images.dicom import UnreadableImageError
+from assay.data.images.dicom import UnreadableImageError, Window
 from assay.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".bmp", ".dcm", ".dicom", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
-"""Files that are taken for images, in any case; what else lies in a folder is passed over."""
+SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Files that are taken for images, in any case, as are DICOM files of other names; the rest of a folder is listed."""
+_WHITE_IS_ZERO = 262, 0
+"""Tag of TIFF, and its value where 0 is white: Pillow turns images of 8 bits, not of 16."""
 _CHANNELS = {
     **dict.fromkeys(("1", "L", "I;16", "I;16B", "I;16L"), 1),
     "LA": 2,
@@ -29,6 +31,8 @@ _CHANNELS = {
     **dict.fromkeys(("RGBA", "CMYK", "PA", "RGBX"), 4),
 }
 """Greatest value of every mode in which Pillow opens a file, where it is known."""
+_DECODED = ("BMP", "GIF", "TIFF", "WEBP")
+"""Formats without a checksum or a mark at the end: only decoding shows whether a file is whole."""
 _R = TypeVar("_R")
 
 
@@ -36,12 +40,22 @@ class WrongChannelsError(DataError):
     """An image has other channels than were declared."""
 
 
+class Seen(NamedTuple):
+    """An image that was decoded."""
+
+    record: np.ndarray
+    """(channels, height, width) float32 from 0 to 1."""
+    greatest: int | None
+    """The greatest stored value of a grey image of 16 bits that is no DICOM; None of others."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
     """From a file to a record (channels, height, width), float32 from 0 (black) to 1 (white).
 
     Each value is divided by the greatest that its bits can hold; DICOM is read as ``assay.data.images.dicom`` says. A
-    photograph is turned upright as its EXIF tag asks. Scaling is bilinear, over all pixels that fall on one.
+    photograph is turned upright as its EXIF tag asks. Scaling is bilinear, over all pixels that fall on one. A file of
+    several images, as pages or an animation, is an error.
     """
 
     height: int
@@ -50,6 +64,11 @@ class Decoder:
     convert: bool = False
     """Take files with other channels too: grey is repeated, colour is weighed to grey (ITU-R 601), transparency and
     palettes are dropped. Otherwise such a file is an error."""
+    window: Window = "file"
+    """Of grey DICOM files: centre and width, what each file says, or the range of its bits."""
+    bits: int | None = None
+    """How many bits of a grey image of 16 hold its values: cameras and detectors of 12 bits write such files. All by
+    default."""
     shorter: int | None = None
     """Scale the shorter side to this and cut the record out of the middle; None scales the whole image to the record,
     whatever its proportions."""
@@ -68,43 +87,75 @@ class Decoder:
             else f"scaled to {self.shorter} pixels on the shorter side and cut to the middle {size}"
         )
         made = f", made {'grey' if self.channels == 1 else 'RGB'} where it is not" if self.convert else ""
-        return f"each image {scaled}{made}, from 0 (black) to 1 (white)"
+        window = {"file": "", "full": "; DICOM without its window"}.get(
+            str(self.window), f"; DICOM in a window of centre and width {self.window}"
+        )
+        bits = "" if self.bits is None else f"; grey of 16 bits divided by 2^{self.bits} - 1"
+        return f"each image {scaled}{made}, from 0 (black) to 1 (white){window}{bits}"
 
-    def check(self, path: Path) -> None:
+    def check(self, path: Path) -> int | None:
         """Look at the header and whatever else is cheap, without decoding where the format allows.
+
+        Returns:
+            ``Seen.greatest``.
 
         Raises:
             UnreadableImageError: the file cannot be decoded.
             WrongChannelsError: it has other channels than declared.
         """
-        if path.suffix.lower() in dicom.SUFFIXES:
-            self._check_channels(dicom.channels(path))
-            return
+        if _is_dicom(path):
+            self._check_channels(dicom.channels(path, self.window))
+            return None
         with _opened(path) as image:
             self._check_channels(_channels(image))
-            whole = image.format in ("BMP", "TIFF") or (image.format == "JPEG" and not _ends_as_jpeg(path))
+            _refuse_several(image)
+            if image.mode.startswith("I;16"):
+                return int(self._stored(image).max())
             # Pillow verifies checksums of PNG alone; a JPEG whose end is not the marker may still be whole.
-            if whole:
+            if image.format in _DECODED or (image.format == "JPEG" and not _ends_as_jpeg(path)):
                 image.load()
             else:
                 image.verify()
+        return None
 
     def read(self, path: Path) -> np.ndarray:
-        """The record of a file.
+        """The record of a file; see ``look``."""
+        return self.look(path).record
+
+    def look(self, path: Path) -> Seen:
+        """Decode a file.
 
         Raises:
             UnreadableImageError: the file cannot be decoded.
             WrongChannelsError: it has other channels than declared.
         """
-        if path.suffix.lower() in dicom.SUFFIXES:
-            image = dicom.read(path)
+        if _is_dicom(path):
+            image = dicom.read(path, self.window)
             self._check_channels(len(image.getbands()))
-            return self._record(image)
-        from PIL import ImageOps
+            return Seen(self._record(image), None)
+        from PIL import Image, ImageOps
 
         with _opened(path) as image:
             self._check_channels(_channels(image))
-            return self._record(ImageOps.exif_transpose(image))
+            _refuse_several(image)
+            upright = ImageOps.exif_transpose(image)
+            if not image.mode.startswith("I;16"):
+                return Seen(self._record(upright), None)
+            stored = self._stored(upright)
+            white = 2 ** (self.bits or 16) - 1
+            shown = stored.astype(np.float32) / white
+            return Seen(self._record(Image.fromarray(1 - shown if _white_is_zero(image) else shown)), int(stored.max()))
+
+    def _stored(self, image: "Image") -> np.ndarray:
+        """(height, width): the values of a grey image of 16 bits.
+
+        Raises:
+            UnreadableImageError: they do not fit into ``bits``.
+        """
+        stored = np.asarray(image)
+        if self.bits is not None and stored.max() >= 2**self.bits:
+            raise UnreadableImageError(f"a value of {stored.max()}, which {self.bits} bits cannot hold")
+        return stored
 
     def _check_channels(self, found: int) -> None:
         if found != self.channels and not self.convert:
@@ -113,9 +164,7 @@ class Decoder:
     def _record(self, image: "Image") -> np.ndarray:
         from PIL import Image
 
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray(np.asarray(image).astype(np.float32) / 65535)
-        elif image.mode != "F":
+        if image.mode != "F":
             if "transparency" in image.info:
                 image = image.convert("RGBA")
             image = image.convert("L" if self.channels == 1 else "RGB")
@@ -204,6 +253,16 @@ def in_threads(work: Callable[[Any], _R], items: Sequence[Any]) -> Iterator[_R]:
         yield from pool.map(work, items)
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is taken for an image."""
+    return path.suffix.lower() in SUFFIXES or dicom.is_dicom(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in dicom.SUFFIXES or (suffix not in SUFFIXES and dicom.is_dicom(path))
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator["Image"]:
     """An open image; whatever Pillow raises on it, then or later, becomes one error."""
@@ -223,6 +282,18 @@ def _channels(image: "Image") -> int:
     if image.mode not in _CHANNELS:
         raise UnreadableImageError(f"pixels of kind {image.mode}, whose greatest value is not known")
     return _CHANNELS[image.mode]
+
+
+def _refuse_several(image: "Image") -> None:
+    """Refuse a file of several images; a camera's JPEG may hold a preview behind the one that it is (MPO)."""
+    frames = int(getattr(image, "n_frames", 1))
+    if frames > 1 and image.format != "MPO":
+        raise UnreadableImageError(f"{frames} pages or frames: give each as an image of its own")
+
+
+def _white_is_zero(image: "Image") -> bool:
+    tag, value = _WHITE_IS_ZERO
+    return image.format == "TIFF" and getattr(image, "tag_v2", {}).get(tag) == value
 
 
 def _ends_as_jpeg(path: Path) -> bool:

@@ -1,18 +1,19 @@
 """Folders of images: one sub-folder a class, below the folder itself or below train/, val/ and test/."""
 
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from assay.data.base import Dataset, Lazy, Source
 from assay.data.images.base import RADII, image_dataset
+from assay.data.images.contrast import low_contrast
+from assay.data.images.dicom import Window
 from assay.data.images.files import SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
+from assay.data.images.listing import Listing, few, folders_in, listed
 from assay.errors import DataError
 from assay.registry import register
 
@@ -20,85 +21,8 @@ PARTS = {"train": "train", "val": "validation", "validation": "validation", "tes
 """Folders that are parts of an official split, in lower case, and the parts that they are."""
 _MOST_IN_MEMORY = 4 * 2**30
 """Bytes of records above which a folder must be streamed: they are copied when they are split."""
-_NAMED = 10
-"""Files that a message names; of more it gives the number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """Which images there are, in an order that depends on their names alone."""
-
-    root: Path
-    names: tuple[str, ...]
-    """Paths of the files below the folder, with ``/`` between folders."""
-    y: np.ndarray
-    """(n,) int64."""
-    classes: tuple[str, ...]
-    official: np.ndarray | None
-    """(n,) the part of each file where there are parts."""
-
-    def only(self, kept: np.ndarray) -> "Listing":
-        """The files at the given positions.
-
-        Raises:
-            DataError: a class, or a class of a part, has none left.
-        """
-        rest = Listing(
-            root=self.root,
-            names=tuple(self.names[position] for position in kept),
-            y=self.y[kept],
-            classes=self.classes,
-            official=None if self.official is None else self.official[kept],
-        )
-        for gone in sorted(self._cells() - rest._cells()):
-            raise DataError(f"{self.root}: no image of {' '.join(gone).strip()} can be decoded; repair the files")
-        return rest
-
-    def _cells(self) -> set[tuple[str, str]]:
-        parts = [""] * len(self.y) if self.official is None else self.official.tolist()
-        return {(part, self.classes[label]) for part, label in zip(parts, self.y.tolist(), strict=True)}
-
-
-def listed(root: Path, parts: Mapping[str, str], *, dataset: str, classes: Sequence[str] = ()) -> Listing:
-    """The images of a folder.
-
-    Args:
-        parts: which folder below ``root`` is which part of the official split; empty if classes lie directly below.
-        classes: the class folders in the order of their labels; sorted by name if none are given.
-
-    Raises:
-        DataError: there are fewer than two classes, a class has no images, or the parts differ in their classes.
-    """
-    found = {folder: _folders(root / folder) for folder in parts or ("",)}
-    known = list(next(iter(found.values())))
-    for folder, own in found.items():
-        if set(own) != set(known):
-            first = next(iter(found))
-            raise DataError(
-                f"{dataset}: {first}/ and {folder}/ of {root} have different classes: only {first}/ has "
-                f"{_few(sorted(set(known) - set(own)))}, only {folder}/ has {_few(sorted(set(own) - set(known)))}; "
-                "every part needs the same class folders"
-            )
-    if len(known) < 2:
-        raise DataError(
-            f"{dataset}: {root} has {len(known)} class folder{'s' * (len(known) != 1)} ({_few(known)}); "
-            "classification needs at least two, each with the images of one class"
-        )
-    if classes and set(classes) != set(known):
-        raise DataError(f"{dataset}: classes are {_few(classes)}, but {root} has the folders {_few(known)}")
-    names: list[str] = []
-    labels: list[int] = []
-    belongs: list[str] = []
-    for folder in found:
-        for label, name in enumerate(classes or known):
-            own = _images(root, f"{folder}/{name}" if folder else name, dataset)
-            names += own
-            labels += [label] * len(own)
-            belongs += [parts[folder] if folder else ""] * len(own)
-    official = np.array(belongs) if parts else None
-    return Listing(
-        root=root, names=tuple(names), y=np.array(labels, np.int64), classes=tuple(classes or known), official=official
-    )
+_OTHER_IMAGES = (".avif", ".gz", ".heic", ".heif", ".j2k", ".jp2", ".mha", ".nii", ".nrrd", ".raw", ".svs", ".zip")
+"""Files that may well hold images, of kinds that are not read."""
 
 
 class ImageSource(Source):
@@ -150,7 +74,9 @@ class ImageSource(Source):
             kept = np.setdiff1d(np.arange(n), list(seen.corrupt))
             listing = listing.only(kept)
             seen = seen._replace(x=None if seen.x is None else seen.x[kept])
+        refuse_few_bits(name, decoder, seen.greatest)
         x: np.ndarray | Lazy = ImageFiles(listing.root, listing.names, decoder) if seen.x is None else seen.x
+        warnings = (*warnings, *(low_contrast(x) if self.check or seen.x is not None else ()))
         return image_dataset(
             x=x,
             y=listing.y,
@@ -158,14 +84,15 @@ class ImageSource(Source):
             official=listing.official,
             groups=None if groups is None else _groups(listing, groups, name),
             preprocessing=decoder.describe(),
-            warnings=warnings,
+            warnings=(*warnings, *_unread(listing)),
+            reading=(f"{len(listing.names):,} of {n:,} images in {len(listing.classes)} classes", *_skipped(listing)),
             **about,
         )
 
 
 @register("dataset")
 class ImageFolder(ImageSource):
-    """Your own images: JPEG, PNG, BMP, TIFF or DICOM, one folder a class.
+    """Your own images: JPEG, PNG, BMP, TIFF, GIF, WebP or DICOM, one folder a class.
 
     With class folders directly below ``path`` there is no official split; with ``train/``, ``test/`` and, if you like,
     ``val/`` or ``validation/`` below it, each with the same class folders, their split is official.
@@ -187,6 +114,11 @@ class ImageFolder(ImageSource):
     without it every image is taken for another patient's."""
     stream: bool = False
     """Decode images as they are needed, for folders that do not fit into memory."""
+    window: Window = "file"
+    """Of grey DICOM files: ``[centre, width]`` in units of the modality (of CT Hounsfield units), ``file`` for what
+    each file says, or ``full`` for the range of its bits."""
+    bits: int | None = Field(default=None, ge=8, le=16)
+    """How many bits of grey PNG and TIFF files of 16 bits hold their values, such as 12."""
     epsilons: tuple[float, ...] = RADII
     licence: str = "unknown"
     citation: str = ""
@@ -197,6 +129,13 @@ class ImageFolder(ImageSource):
         if min(size if isinstance(size, tuple) else (size,)) < 1:
             raise ValueError(f"{size} has no pixels; give one side, or [height, width]")
         return size
+
+    @field_validator("window")
+    @classmethod
+    def _has_a_width(cls, window: Window) -> Window:
+        if isinstance(window, tuple) and not window[1] > 0:
+            raise ValueError(f"{window} has no width; give [centre, width] with a width above 0")
+        return window
 
     @field_validator("group_pattern")
     @classmethod
@@ -220,7 +159,14 @@ class ImageFolder(ImageSource):
         height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
         return self.gathered(
             listed(root, self._parts(root, name), dataset=name, classes=self.classes),
-            Decoder(height=height, width=width, channels=self.channels, convert=self.convert),
+            Decoder(
+                height=height,
+                width=width,
+                channels=self.channels,
+                convert=self.convert,
+                window=self.window,
+                bits=self.bits,
+            ),
             stream=self.stream,
             groups=self.group_pattern or None,
             name=name,
@@ -230,7 +176,7 @@ class ImageFolder(ImageSource):
         )
 
     def _parts(self, root: Path, dataset: str) -> dict[str, str]:
-        folders = _folders(root)
+        folders = folders_in(root)
         parts = {folder: part for name, part in PARTS.items() for folder in folders if folder.lower() == name}
         if not parts:
             return {}
@@ -238,7 +184,7 @@ class ImageFolder(ImageSource):
         absent = sorted({"train", "test"} - set(parts.values()))
         if strange or absent:
             raise DataError(
-                f"{dataset}: {root} has the folders {_few(folders)}: an official split needs train/ and test/, may "
+                f"{dataset}: {root} has the folders {few(folders)}: an official split needs train/ and test/, may "
                 "have val/ or validation/, and has no class folders beside them"
             )
         return parts
@@ -248,6 +194,8 @@ class _Seen(NamedTuple):
     """What came of looking at every file; positions in the listing, and why."""
 
     x: np.ndarray | None
+    greatest: int | None
+    """The greatest stored value of all grey images of 16 bits."""
     corrupt: dict[int, str]
     wrong: dict[int, str]
 
@@ -255,33 +203,72 @@ class _Seen(NamedTuple):
 def _memory(listing: Listing, decoder: Decoder) -> _Seen:
     x = np.zeros((len(listing.names), *decoder.shape), np.float32)
 
-    def decode(position: int) -> None:
-        x[position] = decoder.read(listing.root / listing.names[position])
+    def decode(position: int) -> int | None:
+        x[position], greatest = decoder.look(listing.root / listing.names[position])
+        return greatest
 
     return _Seen(x, *_faults(decode, len(x)))
 
 
 def _stream(listing: Listing, decoder: Decoder, *, check: bool) -> _Seen:
-    def look(position: int) -> None:
-        decoder.check(listing.root / listing.names[position])
+    def look(position: int) -> int | None:
+        return decoder.check(listing.root / listing.names[position])
 
-    return _Seen(None, *_faults(look, len(listing.names))) if check else _Seen(None, {}, {})
+    return _Seen(None, *_faults(look, len(listing.names))) if check else _Seen(None, None, {}, {})
 
 
-def _faults(look: Any, n: int) -> tuple[dict[int, str], dict[int, str]]:
-    def fault(position: int) -> DataError | None:
+def _faults(look: Callable[[int], int | None], n: int) -> tuple[int | None, dict[int, str], dict[int, str]]:
+    """The greatest of what looking gave, the files that cannot be decoded, and those of other channels."""
+
+    def fault(position: int) -> DataError | int | None:
         try:
-            look(position)
+            return look(position)
         except DataError as error:
             return error
-        return None
 
+    greatest: int | None = None
     corrupt: dict[int, str] = {}
     wrong: dict[int, str] = {}
-    for position, error in enumerate(in_threads(fault, range(n))):
-        if error is not None:
-            (wrong if isinstance(error, WrongChannelsError) else corrupt)[position] = str(error)
-    return corrupt, wrong
+    for position, found in enumerate(in_threads(fault, range(n))):
+        if isinstance(found, DataError):
+            (wrong if isinstance(found, WrongChannelsError) else corrupt)[position] = str(found)
+        elif found is not None:
+            greatest = max(found, greatest or 0)
+    return greatest, corrupt, wrong
+
+
+def refuse_few_bits(name: str, decoder: Decoder, greatest: int | None) -> None:
+    """Refuse images of 16 bits whose values all lie in the dark quarter: a detector of fewer bits wrote them.
+
+    Args:
+        greatest: stored value of all of them, None if there are none.
+
+    Raises:
+        DataError: names the setting that says how many bits hold the values.
+    """
+    if greatest is None or decoder.bits is not None or greatest >= 2**14:
+        return
+    likely = next((bits for bits in (8, 10, 12) if greatest < 2**bits), 14)
+    raise DataError(
+        f"{name}: no value of its grey images of 16 bits exceeds {greatest}, so they would lie between 0 and "
+        f"{greatest / 65535:.2f} of white; set bits: {likely} if that is what the detector has, or bits: 16 if they "
+        "are so dark",
+        setting="bits",
+        given=greatest,
+        allowed=[likely, 16],
+    )
+
+
+def _skipped(listing: Listing) -> tuple[str, ...]:
+    if not listing.skipped:
+        return ()
+    return (f"{len(listing.skipped):,} files are no images that are read: {few(listing.skipped)}",)
+
+
+def _unread(listing: Listing) -> tuple[str, ...]:
+    """A warning where skipped files are images of another kind, or lie beside the class folders."""
+    lost = [name for name in listing.skipped if name.lower().endswith((*_OTHER_IMAGES, *SUFFIXES))]
+    return (f"{len(lost):,} images were not read: {few(lost)}",) if lost else ()
 
 
 def _groups(listing: Listing, pattern: str, dataset: str) -> np.ndarray:
@@ -290,36 +277,10 @@ def _groups(listing: Listing, pattern: str, dataset: str) -> np.ndarray:
     if unnamed:
         raise DataError(
             f"{dataset}: group_pattern {pattern!r} finds no patient in {len(unnamed)} of {len(found)} file names: "
-            f"{_few(unnamed)}"
+            f"{few(unnamed)}"
         )
     return np.array([match[1] for match in found if match is not None])
 
 
-def _folders(path: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones and what archives leave behind."""
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
-
-
-def _images(root: Path, folder: str, dataset: str) -> list[str]:
-    """The images in a folder and below it, as paths below ``root``."""
-    found = [
-        (Path(place) / file).relative_to(root).as_posix()
-        for place, _, files in os.walk(root / folder, followlinks=True)
-        for file in files
-        if not file.startswith(".") and file.lower().endswith(SUFFIXES)
-    ]
-    if not found:
-        raise DataError(
-            f"{dataset}: class folder {folder}/ of {root} holds no image ({', '.join(SUFFIXES)}); fill or remove it"
-        )
-    return sorted(found)
-
-
 def _told(listing: Listing, faults: Mapping[int, str]) -> str:
-    return _few([f"{listing.names[position]} ({why})" for position, why in faults.items()])
-
-
-def _few(names: Iterable[str]) -> str:
-    every = list(names)
-    rest = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
-    return (", ".join(every[:_NAMED]) or "none") + rest
+    return few([f"{listing.names[position]} ({why})" for position, why in faults.items()])

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from assay.data.base import Dataset, Normalisation
 from assay.data.images.files import Decoder
-from assay.data.images.folder import ImageSource, Listing, listed
+from assay.data.images.folder import ImageSource
+from assay.data.images.listing import Listing, listed
 from assay.data.images.synthetic import make_image_folder
 from assay.data.locate import absent, cache, find
 from assay.errors import DataError

@@ -1,0 +1,33 @@
+"""Whether images use the range from black to white, or a figure on them is one of nearly empty records."""
+
+import numpy as np
+
+from assay.data.base import Lazy
+
+_LOW = 0.1
+"""Share of the range from black to white below which a whole image has low contrast."""
+_MOST = 64
+"""Images that are decoded to find out, of those that are not in memory."""
+
+
+def low_contrast(x: np.ndarray | Lazy) -> tuple[str, ...]:
+    """A warning where images span less than a tenth of the range from black to white, with how many.
+
+    Args:
+        x: (n, channels, height, width) from 0 to 1; of records that are decoded when asked for, some are looked at.
+    """
+    rows = np.arange(len(x))
+    if not isinstance(x, np.ndarray) and len(x) > _MOST:
+        rows = np.unique(np.linspace(0, len(x) - 1, _MOST).astype(int))
+    spans = []
+    for start in range(0, len(rows), 64):
+        some = x[rows[start : start + 64]].reshape(len(rows[start : start + 64]), -1)
+        spans.append(some.max(1) - some.min(1))
+    low = np.concatenate(spans) < _LOW
+    if not low.any():
+        return ()
+    of = f"{len(rows):,}" if len(rows) == len(x) else f"{len(rows):,} images looked at, of {len(x):,},"
+    return (
+        f"{int(low.sum()):,} of {of} images span less than {_LOW:.0%} of the range from black to white: they may be "
+        "blank, or wrongly scaled (see window and bits)",
+    )

@@ -1,0 +1,141 @@
+"""The image files of a folder: which there are, of which class and part, and which files are none."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from assay.data.images.files import SUFFIXES, is_image
+from assay.errors import DataError
+
+_NAMED = 10
+"""Files that a message names; of more it gives the number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Which images there are, in an order that depends on their names alone."""
+
+    root: Path
+    names: tuple[str, ...]
+    """Paths of the files below the folder, with ``/`` between folders."""
+    y: np.ndarray
+    """(n,) int64."""
+    classes: tuple[str, ...]
+    official: np.ndarray | None
+    """(n,) the part of each file where there are parts."""
+    skipped: tuple[str, ...] = ()
+    """Files below the folder that are no images or lie in no class folder."""
+
+    def only(self, kept: np.ndarray) -> "Listing":
+        """The files at the given positions.
+
+        Raises:
+            DataError: a class, or a class of a part, has none left.
+        """
+        rest = Listing(
+            root=self.root,
+            names=tuple(self.names[position] for position in kept),
+            y=self.y[kept],
+            classes=self.classes,
+            official=None if self.official is None else self.official[kept],
+            skipped=self.skipped,
+        )
+        for gone in sorted(self._cells() - rest._cells()):
+            raise DataError(f"{self.root}: no image of {' '.join(gone).strip()} can be decoded; repair the files")
+        return rest
+
+    def _cells(self) -> set[tuple[str, str]]:
+        parts = [""] * len(self.y) if self.official is None else self.official.tolist()
+        return {(part, self.classes[label]) for part, label in zip(parts, self.y.tolist(), strict=True)}
+
+
+def listed(root: Path, parts: Mapping[str, str], *, dataset: str, classes: Sequence[str] = ()) -> Listing:
+    """The images of a folder.
+
+    Args:
+        parts: which folder below ``root`` is which part of the official split; empty if classes lie directly below.
+        classes: the class folders in the order of their labels; sorted by name if none are given.
+
+    Raises:
+        DataError: there are fewer than two classes, a class has no images, or the parts differ in their classes.
+    """
+    found = {folder: folders_in(root / folder) for folder in parts or ("",)}
+    known = list(next(iter(found.values())))
+    for folder, own in found.items():
+        if set(own) != set(known):
+            first = next(iter(found))
+            raise DataError(
+                f"{dataset}: {first}/ and {folder}/ of {root} have different classes: only {first}/ has "
+                f"{few(sorted(set(known) - set(own)))}, only {folder}/ has {few(sorted(set(own) - set(known)))}; "
+                "every part needs the same class folders"
+            )
+    if len(known) < 2:
+        raise DataError(
+            f"{dataset}: {root} has {len(known)} class folder{'s' * (len(known) != 1)} ({few(known)}); "
+            "classification needs at least two, each with the images of one class"
+        )
+    if classes and set(classes) != set(known):
+        raise DataError(f"{dataset}: classes are {few(classes)}, but {root} has the folders {few(known)}")
+    names: list[str] = []
+    skipped = [name for folder in sorted({"", *found}) for name in _loose(root, folder)]
+    labels: list[int] = []
+    belongs: list[str] = []
+    for folder in found:
+        for label, name in enumerate(classes or known):
+            own, others = _images(root, f"{folder}/{name}" if folder else name, dataset)
+            names, skipped = names + own, skipped + others
+            labels += [label] * len(own)
+            belongs += [parts[folder] if folder else ""] * len(own)
+    official = np.array(belongs) if parts else None
+    return Listing(
+        root=root,
+        names=tuple(names),
+        y=np.array(labels, np.int64),
+        classes=tuple(classes or known),
+        official=official,
+        skipped=tuple(skipped),
+    )
+
+
+def folders_in(path: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, without hidden ones and what archives leave behind."""
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+
+
+def _images(root: Path, folder: str, dataset: str) -> tuple[list[str], list[str]]:
+    """The images in a folder and below it, and the other files, as paths below ``root``; hidden files are neither."""
+    every = [
+        Path(place) / file
+        for place, _, files in os.walk(root / folder, followlinks=True)
+        for file in files
+        if not file.startswith(".")
+    ]
+    images = [path for path in every if is_image(path)]
+    if not images:
+        kinds = sorted({path.suffix.lower() or "no extension" for path in every})
+        raise DataError(
+            f"{dataset}: class folder {folder}/ of {root} holds no image ({', '.join(SUFFIXES)}), but "
+            f"{few(kinds)}; fill or remove it",
+            setting="path",
+            given=kinds,
+            allowed=SUFFIXES,
+        )
+    return _names(root, images), _names(root, set(every) - set(images))
+
+
+def _names(root: Path, paths: Iterable[Path]) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in paths)
+
+
+def _loose(root: Path, folder: str) -> list[str]:
+    """Files that lie beside class folders, not in one."""
+    return _names(root, (path for path in (root / folder).iterdir() if path.is_file() and path.name[0] != "."))
+
+
+def few(names: Iterable[str]) -> str:
+    every = list(names)
+    rest = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
+    return (", ".join(every[:_NAMED]) or "none") + rest
