@@ -45,6 +45,11 @@ class ConsoleWatcher:
         if not self._console.is_terminal and round_number in (1, rounds):
             self._console.print(f"  leading {trial.label} · round {round_number} of {rounds}")
 
+    def status(self, said: str) -> None:
+        self._bar.update(self._task, doing=said)
+        if not self._console.is_terminal:
+            self._console.print(f"  {said}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
     def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
         self._done += 1
         mark = "[red]failed[/red]" if record.failed else "[green]done[/green]"

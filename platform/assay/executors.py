@@ -1,9 +1,11 @@
 """Who does the work: this process, or (in ``assay.cluster``) a pool of Ray actors. Same contract, same results."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from assay import progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,9 @@ class LocalExecutor:
     workers = 1
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
+        known = len(items) if isinstance(items, Sized) else 0
         for index, item in enumerate(items):
+            progress.tell(index, known)
             yield Outcome(index=index, value=fn(item, shared))
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from assay import progress
 from assay.cluster.executor import RayExecutor, gpu_share
 from assay.executors import Executor, LocalExecutor
 
@@ -137,3 +138,18 @@ def test_no_work_starts_no_ray() -> None:
 @pytest.mark.parametrize(("gpus", "workers", "share"), [(0, 4, 0), (4, 4, 1), (8, 4, 1), (2, 3, 0.5), (1, 5, 0.2)])
 def test_every_worker_fits_on_one_gpu(gpus: float, workers: int, share: float) -> None:
     assert gpu_share(gpus, workers) == share
+
+
+@pytest.mark.slow
+def test_what_a_worker_does_is_told_here_while_it_does_it() -> None:
+    said: list[str] = []
+    with RayExecutor(workers=1) as executor, progress.listening(said.append):
+        (outcome,) = executor.map(_long, ["long"], None)
+    assert outcome.value == "long"
+    assert any(line.startswith("trial: long, ") for line in said)
+
+
+def _long(item: str, _: None) -> str:
+    with progress.step("trial"), progress.step(item):
+        time.sleep(1.8 * progress.EVERY)
+    return item

@@ -67,6 +67,7 @@ class Memory:
         self.records: list[TrialRecord] = []
         self.left: list[float] = []
         self.ended = 0
+        self.statuses: list[str] = []
         self.readings: dict[str, tuple[str, ...]] = {}
 
     def read(self, cohort: str, dataset: Dataset) -> None:
@@ -77,6 +78,9 @@ class Memory:
 
     def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
         self.rounds.append((trial.recipe_name, round_number, rounds))
+
+    def status(self, said: str) -> None:
+        self.statuses.append(said)
 
     def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
         self.records.append(record)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from assay import progress
 from assay.cluster.memory import keep_freed_memory
 from assay.cluster.session import ray_session
 from assay.errors import UserError
@@ -18,22 +20,50 @@ _PATIENCE = 30.0
 """Seconds that a federated training waits for workers beyond the first."""
 _PLACING = 300.0
 """Seconds in which every worker must have made its clients."""
+_READING = 5.0
+"""Seconds in which the board must answer; if it does not, nothing is told this time."""
 _TRIES = 2
 """How often an item is given to a worker before its death is blamed on the item."""
 
 
-class Worker:
-    """A warm process. Runs functions, and keeps clients alive between requests."""
+class Board:
+    """Where workers write what they are doing; an actor of its own, started once there is something long to tell."""
 
     def __init__(self) -> None:
+        self._said: dict[int, str] = {}
+
+    def say(self, place: int, said: str) -> None:
+        self._said[place] = said
+
+    def read(self) -> dict[int, str]:
+        """What was said since the last call, by worker."""
+        said, self._said = self._said, {}
+        return said
+
+
+class Worker:
+    """A warm process. Runs functions, and keeps clients alive between requests.
+
+    Args:
+        place: its number in the pool.
+        board: name of the actor that it tells what it is doing, if there is one by then.
+    """
+
+    def __init__(self, place: int, board: str) -> None:
         keep_freed_memory()
+        self._place, self._board = place, board
         self._clients: dict[int, Client] = {}
 
     def ready(self) -> None:
         """Answers once the process has started."""
 
     def run(self, fn: Callable[..., Any], item: Any, shared: Any) -> Any:
-        return fn(item, shared)
+        with progress.listening(self._tell):
+            return fn(item, shared)
+
+    def _tell(self, said: str) -> None:
+        with contextlib.suppress(ValueError, RayError):  # no board yet, or none any more
+            ray.get_actor(self._board).say.remote(self._place, said)
 
     def host(self, clients: dict[int, Callable[[], Client]]) -> None:
         self._clients = {number: make() for number, make in clients.items()}
@@ -56,6 +86,8 @@ class RayExecutor:
         self._session = contextlib.ExitStack()
         self._actors: list[Any] = []
         self._gpus = 0.0
+        self._name = f"assay-board-{uuid.uuid4().hex}"
+        self._board: Any = None
 
     def __enter__(self) -> "RayExecutor":
         return self
@@ -70,9 +102,9 @@ class RayExecutor:
 
     def close(self) -> None:
         """Stop the actors, and Ray if it was started here."""
-        for actor in self._actors:
+        for actor in [*self._actors, *([] if self._board is None else [self._board])]:
             ray.kill(actor)
-        self._actors = []
+        self._actors, self._board = [], None
         self._session.close()
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
@@ -93,7 +125,12 @@ class RayExecutor:
                 running[self._actors[place].run.remote(fn, work.item, kept)] = (place, work)
             if idle and not running:
                 return
-            (done,), _ = ray.wait([*running, *coming], num_returns=1)
+            patience = progress.EVERY / 2 if progress.wanted() else None
+            finished, _ = ray.wait([*running, *coming], num_returns=1, timeout=patience)
+            if not finished:
+                self._relay({place for place, _ in running.values()})
+                continue
+            (done,) = finished
             if done in coming:
                 _started(done)
                 idle.append(coming.pop(done))
@@ -102,7 +139,7 @@ class RayExecutor:
             try:
                 outcome = Outcome(index=work.index, value=ray.get(done))
             except RayActorError as error:
-                self._actors[place] = self._make()
+                self._actors[place] = self._make(place)
                 coming[self._actors[place].ready.remote()] = place
                 if work.attempt < _TRIES:
                     again.append(replace(work, attempt=work.attempt + 1))
@@ -128,10 +165,19 @@ class RayExecutor:
                 "lower `threads` in the study"
             )
         self._gpus = gpu_share(ray.cluster_resources().get("GPU", 0.0), found)
-        self._actors = [self._make() for _ in range(found)]
+        self._actors = [self._make(place) for place in range(found)]
 
-    def _make(self) -> Any:
-        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0)(Worker).remote()
+    def _make(self, place: int) -> Any:
+        return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0)(Worker).remote(place, self._name)
+
+    def _relay(self, places: set[int]) -> None:
+        """Tell who listens here what the workers at these places are doing."""
+        if self._board is None:
+            self._board = ray.remote(num_cpus=0)(Board).options(name=self._name).remote()
+        with contextlib.suppress(RayError):
+            for place, said in sorted(ray.get(self._board.read.remote(), timeout=_READING).items()):
+                if place in places:
+                    progress.relay(said)
 
     def _ready(self) -> list[Any]:
         """The actors that have started; waits for the first."""
@@ -149,7 +195,7 @@ class RayExecutor:
             try:
                 ray.get(answer_)
             except RayActorError:
-                self._actors[answers[answer_]] = self._make()
+                self._actors[answers[answer_]] = self._make(answers[answer_])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from assay import progress
 from assay.data.base import Dataset
 from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject
@@ -28,8 +29,9 @@ def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Tr
     torch.set_num_threads(trial.threads)
     started = time.perf_counter()
     try:
-        trained = trained or train_trial(trial, executor, dataset)
-        measurements = evaluate(trial, dataset, trained, executor)
+        with progress.step(trial.label):
+            trained = trained or train_trial(trial, executor, dataset)
+            measurements = evaluate(trial, dataset, trained, executor)
     except Exception as error:
         why = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
         return trial.record(error=why, seconds=time.perf_counter() - started)
@@ -106,4 +108,6 @@ def _answers_or_failure(evaluation: Evaluation, subject: Subject) -> list[Findin
 def _answers(evaluation: Evaluation, subject: Subject) -> list[Finding]:
     """What an evaluation finds; where it tells of training records it says so, for whoever would release it."""
     told = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
-    return [replace(one, conditions={**one.conditions, **told}) for one in evaluation.measure(subject)]
+    with progress.step(evaluation.name):
+        found = evaluation.measure(subject)
+    return [replace(one, conditions={**one.conditions, **told}) for one in found]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import yaml
 
+from assay import progress
 from assay.data.base import Dataset
 from assay.errors import BudgetError
 from assay.executors import Executor, LocalExecutor, Outcome
@@ -41,6 +42,10 @@ class Watcher(Protocol):
 
     def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
         """A round of a federated trial is over."""
+        ...
+
+    def status(self, said: str) -> None:
+        """What a trial is doing, every few seconds of a long one; may be called from another thread."""
         ...
 
     def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None: ...
@@ -113,14 +118,15 @@ def run_study(
         watcher.begin(total=len(by_id), finished=len(finished), workers=tally.workers)
         try:
             notes = _Notes(keeper, datasets)
-            for bare in _records(todo, datasets, store, executor, watcher, notes=notes, force=force):
-                trial, record = by_id[bare.trial], stamped(bare, environment)
-                notes.end(trial, record)
-                store.write(record)
-                mirror(record)
-                tally.add(record, trial.label)
-                watcher.done(record, trial.label, seconds_left=tally.seconds_left)
-                page.look(tally)
+            with progress.listening(watcher.status):
+                for bare in _records(todo, datasets, store, executor, watcher, notes=notes, force=force):
+                    trial, record = by_id[bare.trial], stamped(bare, environment)
+                    notes.end(trial, record)
+                    store.write(record)
+                    mirror(record)
+                    tally.add(record, trial.label)
+                    watcher.done(record, trial.label, seconds_left=tally.seconds_left)
+                    page.look(tally)
         finally:
             watcher.end()
         publish(datasets)

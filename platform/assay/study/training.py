@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay import seeds
+from assay import progress, seeds
 from assay.data.base import Dataset
 from assay.data.splits import Split, split
 from assay.errors import IncompatibleRecipeError
@@ -125,7 +125,8 @@ def prepared(trial: Trial, dataset: Dataset) -> tuple[Dataset, Split]:
     key = (trial.data_digest, parts.train.tobytes(), trial.trial_seed)
     if key not in _PREPARED:
         _PREPARED.clear()
-        _PREPARED[key] = dataset.prepared(parts.train, seed=trial.trial_seed)
+        with progress.step("preparing the data"):
+            _PREPARED[key] = dataset.prepared(parts.train, seed=trial.trial_seed)
     return _PREPARED[key], parts
 
 
@@ -139,7 +140,8 @@ def train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, **settings: An
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         about = {"stage": stage, "teacher": teacher, **settings}
         trainer = trainer_of(trial, dataset, rows, recipe=recipe, device=device(), **about)
-        trainer.run()
+        with progress.step(f"training {stage}".strip()):
+            trainer.run(after_epoch=lambda so_far: progress.tell(so_far.step, so_far.total_steps))
         trainer.close()
         return trainer.model, log_of(trainer)
 

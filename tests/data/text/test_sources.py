@@ -102,7 +102,10 @@ def test_long_texts_are_cut_and_counted(load: Callable[..., Dataset]) -> None:
             TABLE, {"text": "review"}, "no column 'review'; it has text, label, part, patient", id="no column"
         ),
         pytest.param(
-            TABLE, {"class_names": ["good", "poor"]}, "line 3: the label 'bad' is outside the classes good, poor", id="class"
+            TABLE,
+            {"class_names": ["good", "poor"]},
+            "label 'bad' is outside the classes good, poor",
+            id="class",
         ),
         pytest.param(TABLE, {"split": "patient"}, "line 2: split 'p1' is unknown; allowed: train", id="split"),
         pytest.param("text,label\nyes,1\nno\n", {}, "line 3: 1 columns instead of 2", id="ragged"),

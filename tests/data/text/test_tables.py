@@ -84,9 +84,7 @@ def test_spaces_around_a_label_make_no_other_class(load: Callable[..., Dataset])
     assert "4 labels were freed of spaces around them" in dataset.reading
 
 
-@pytest.mark.parametrize(
-    "spellings", [("Pos", "pos"), ("1", "1.0"), ('"pos"', "pos"), ("01", "1"), ("\ufb01t", "fit")]
-)
+@pytest.mark.parametrize("spellings", [("Pos", "pos"), ("1", "1.0"), ('"pos"', "pos"), ("01", "1"), ("\ufb01t", "fit")])
 def test_spellings_of_one_class_are_refused_unless_they_are_named(
     load: Callable[..., Dataset], refusal: Callable[..., DataError], spellings: tuple[str, str]
 ) -> None:
