@@ -100,3 +100,32 @@ def test_carlini_wagner_is_no_weaker_than_pgd_in_l2(
     x, y = records[0][right], records[1][right]
     least = CarliniWagner().run(trained, x, y, threat.at(float("inf")), seed=0).distance
     assert (least <= 1.0).double().mean() >= PGD().run(trained, x, y, threat, seed=0).fooled.double().mean() - 0.01
+
+
+class Counting(nn.Module):
+    """A model that counts the records it is asked about, and the most at once."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.asked, self.most = model, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked, self.most = self.asked + len(x), max(self.most, len(x))
+        return self.model(x)
+
+
+def test_records_that_are_wrong_already_cost_one_pass_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = linear(1)
+    y[:7] = 1 - y[:7]
+    attack = CarliniWagner(steps=10, search_steps=2)
+    counting = Counting(model)
+    found = attack.perturb(counting, x, y, ANYTHING, None)  # type: ignore[arg-type]
+    assert torch.equal(found[:7], x[:7])
+    assert counting.asked == 10 + 3 * 10 * 2
+    # And each record's search is its own, however many there are at once.
+    monkeypatch.setattr("assay.attacks.carlini_wagner._CACHED", 6)
+    x, y = x.repeat(8, 1), y.repeat(8)
+    counting = Counting(model)
+    again = attack.perturb(counting, x, y, ANYTHING, None)  # type: ignore[arg-type]
+    assert torch.allclose(again[:10], found, atol=1e-9)
+    assert torch.equal(again[70:], again[:10])

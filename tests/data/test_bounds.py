@@ -87,3 +87,13 @@ def test_series_of_the_archive_are_warned_of_likewise(tmp_path: Path) -> None:
     (tmp_path / "Own_TEST.tsv").write_text("\ufeff" + "\n".join(lines[10:]), encoding="utf-8")
     data = UCR(path=str(tmp_path)).load()
     assert any("the value -9999" in line for line in data.warnings)
+
+
+def test_rounding_is_no_violation(wdbc: Dataset) -> None:
+    x = np.clip(wdbc.x, -1, 1)  # type: ignore[call-overload]
+    low, high = np.full(30, -1, np.float32), np.full(30, 1, np.float32)
+    x[0, 0] = np.float32(1 + 1e-7 * 8)
+    assert replace(wdbc, x=x, low=low, high=high).high is high
+    x[0, 0] = np.float32(1 + 1e-5)
+    with pytest.raises(DataError):
+        replace(wdbc, x=x, low=low, high=high)

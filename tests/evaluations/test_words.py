@@ -104,3 +104,23 @@ def test_what_is_no_text_is_not_applicable(make: Any, trained: nn.Module) -> Non
     (found,) = WordSubstitution().measure(make(trained, x, [0, 1, 0, 1]))
     assert found.status == "not_applicable"
     assert "tabular, not words" in found.warnings[0]
+
+
+def test_of_many_texts_a_costly_question_looks_at_some_and_of_few_at_all(
+    of_texts: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assay.evaluations.arena import Arena
+
+    subject = of_texts(vectors(np.zeros(9)))
+    assert subject.examined(subject.split.test, None).tolist() == list(range(30, 60))
+    monkeypatch.setattr("assay.evaluations.base.TEXT_WORDS", 48)
+    monkeypatch.setattr("assay.evaluations.base.FEWEST_TEXTS", 10)
+    some = subject.examined(subject.split.test, None)
+    # Texts of four words each; stratified, and in order.
+    assert len(some) == 12
+    assert subject.dataset.y[some].sum() == 6
+    assert (np.diff(some) > 0).all()
+    assert len(subject.examined(subject.split.test, 25)) == 25
+    arena = Arena.of(subject, norm="linf", epsilons=[0.1], records=None)
+    assert sorted(arena.rows.tolist()) == some.tolist()
+    assert (np.diff(subject.words(arena.rows)) >= 0).all()

@@ -88,3 +88,31 @@ def test_images_are_scored_pixel_by_pixel() -> None:
     pixels, scores = square
     found = insertion(image, pixels, torch.tensor([1]), scores, replacement=torch.zeros(1, 1, 2, 2))
     assert torch.equal(found, flat)
+
+
+def test_a_state_of_a_record_is_asked_about_once(model: nn.Module, x: Tensor) -> None:
+    asked = []
+
+    class Counting(nn.Module):
+        def forward(self, given: Tensor) -> Tensor:
+            asked.append(len(given))
+            return model(given[:, :4])
+
+    scores = torch.randn(6, 40, generator=torch.Generator().manual_seed(2))
+    long, features = torch.cat([x, torch.zeros(6, 36)], 1), torch.arange(40).expand(6, 40) < 4
+    replacement = torch.cat([REPLACEMENT, torch.zeros(1, 36)], 1)
+    curve = deletion(Counting(), long, TARGET, scores, replacement=replacement, features=features)
+    # Four features have five states, at forty-one shares.
+    assert sum(asked) == 6 * 5
+    states = [
+        model(torch.where(rank_below(scores[:, :4], count), REPLACEMENT, x)).softmax(1).gather(1, TARGET[:, None])
+        for count in range(5)
+    ]
+    shares = [float((torch.tensor(place / 40, dtype=torch.float64) * 4).round()) for place in range(41)]
+    expected = torch.trapezoid(torch.stack([states[int(share)][:, 0] for share in shares]), dx=1 / 40, dim=0)
+    assert torch.allclose(curve, expected, atol=1e-6)
+
+
+def rank_below(scores: Tensor, count: int) -> Tensor:
+    """Which entries are among the ``count`` highest of their record."""
+    return scores.argsort(dim=1, descending=True).argsort(dim=1) < count

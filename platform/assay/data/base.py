@@ -201,13 +201,16 @@ class Dataset:
             self._check_bounds(self.x)
 
     def _check_bounds(self, x: np.ndarray) -> None:
-        low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low, self.high))
+        # Rounding is no violation: the sine of pi is -8.7e-8 in float32.
+        slack = 1e-6 * (self.high - self.low)
+        low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low - slack, self.high + slack))
         outside = _each(x, lambda some: ((some < low) | (some > high)).reshape(len(some), -1).any(1))
         if not outside.any():
             return
         record = x[int(outside.argmax())]
         place = int(((record < low) | (record > high)).argmax())
-        value, bounds = record.flat[place], (float(low.flat[place]), float(high.flat[place]))
+        value = record.flat[place]
+        bounds = tuple(float(np.broadcast_to(end, x.shape[1:]).flat[place]) for end in (self.low, self.high))
         where = self.feature_names[place] if self.feature_names else f"input {place}"
         raise DataError(
             f"{self.name}: {int(outside.sum())} of {len(x)} records lie outside the bounds of a valid input; the first "

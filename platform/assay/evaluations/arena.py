@@ -92,7 +92,10 @@ class Arena:
     @classmethod
     def of(cls, subject: Subject, *, norm: Norm, epsilons: Sequence[float], records: int | None) -> "Arena":
         """An arena on the test records, or on a stratified part of them."""
-        rows = subject.chosen(subject.split.test, records)
+        rows = subject.examined(subject.split.test, records)
+        if subject.dataset.modality == "text":
+            # Texts of one length lie together: a batch is as long as its longest.
+            rows = rows[np.argsort(subject.words(rows), kind="stable")]
         x, y = subject.records(rows)
         return cls(
             subject=subject,

@@ -76,6 +76,11 @@ class TrainAgain(Protocol):
         ...
 
 
+TEXT_WORDS = 1_500
+"""Words that a costly question looks at where nobody says how many texts: a text has thousands of inputs."""
+FEWEST_TEXTS = 50
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """One trained model with everything that may be asked about it."""
@@ -111,6 +116,19 @@ class Subject:
     def chosen(self, rows: np.ndarray, most: int | None) -> np.ndarray:
         """At most so many of the rows, stratified, the same for every recipe; all of them without a limit."""
         return stratified(self.dataset.y, rows, most, seed=self.seed)
+
+    def examined(self, rows: np.ndarray, most: int | None) -> np.ndarray:
+        """``chosen`` for a question that costs hundreds of passes a record: without a limit all rows, but of texts only
+        so many as hold about ``TEXT_WORDS`` words, and at least ``FEWEST_TEXTS``."""
+        if most is None and self.dataset.modality == "text":
+            most = max(FEWEST_TEXTS, int(TEXT_WORDS / max(self.words(rows).mean(), 1)))
+        return self.chosen(rows, most)
+
+    def words(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) words of each text at the given positions, as far as they are read."""
+        written = self.dataset.written
+        held = (self.dataset.x if written is None else written)[rows] != 0
+        return (held.any(-1) if held.ndim == 3 else held).sum(1)
 
     @property
     def untouched(self) -> np.ndarray:

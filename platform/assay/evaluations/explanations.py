@@ -60,13 +60,13 @@ class Explanations(Evaluation):
     """Training records that stand for "nothing known" in SHAP."""
     draws: int = Field(default=200, ge=50)
     records: int | None = Field(default=None, ge=2)
-    """Test records that are explained, stratified; all by default."""
+    """Test records that are explained, stratified; all by default, of texts as ``Subject.examined`` says."""
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.why_no_gradient:
             why = f"integrated gradients and Deep SHAP need a gradient: {subject.why_no_gradient}"
             return [not_applicable(name, why) for name in _QUESTIONS]
-        rows = subject.chosen(subject.split.test, self.records)
+        rows = subject.examined(subject.split.test, self.records)
         scene = _Scene.of(subject, rows)
         about = {"method": "integrated_gradients", "points": self.points, "replacement": scene.replacement}
         started = time.perf_counter()

@@ -62,7 +62,8 @@ class Robustness(Evaluation):
     samples: int = Field(default=16, ge=2)
     """Passes over which a model that answers at random is averaged, by its adaptive attack and by the judge of all."""
     records: int | None = Field(default=None, ge=10)
-    """Test records that are attacked, stratified; all by default. Every figure says how many there were."""
+    """Test records that are attacked, stratified; all by default, of texts as ``Subject.examined`` says. Every figure
+    says how many there were."""
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> "Robustness":

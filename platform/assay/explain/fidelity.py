@@ -46,11 +46,16 @@ def _curve(
     # Every record's curve ends at its own last feature: a short text is not judged by the padding behind it.
     count = real.flatten(1).sum(1).view(-1, *[1] * (scores.dim() - 1))
     shares = torch.linspace(0, 1, min(order.shape[1], _STEPS) + 1, dtype=torch.float64, device=x.device)
-    seen = [
-        respond(model, torch.where(rank < (share * count).round(), end, begin))
-        .softmax(1)
-        .gather(1, target[:, None])
-        .squeeze(1)
-        for share in shares
-    ]
+    seen: list[Tensor] = []
+    before = torch.full_like(count, -1, dtype=torch.float64)
+    for share in shares:
+        replaced = (share * count).round()
+        # A record of few features is the same at several shares: a text of 19 words has 20 states, not 51.
+        new = (replaced != before).flatten(1).any(1)
+        known = seen[-1].clone() if seen else torch.zeros(len(x), dtype=x.dtype, device=x.device)
+        if bool(new.any()):
+            mixed = torch.where(rank[new] < replaced[new], end[new], begin[new])
+            known[new] = respond(model, mixed).softmax(1).gather(1, target[new, None]).squeeze(1).to(known)
+        seen.append(known)
+        before = replaced
     return torch.trapezoid(torch.stack(seen), dx=1 / (len(seen) - 1), dim=0)
