@@ -94,6 +94,7 @@ class Arrays(Source):
             preprocessing="as in the file",
             unpaid_preprocessing=not self.public_preprocessing or bool(warnings),
             warnings=warnings,
+            reading=(f"{len(x):,} records of shape {x.shape[1:]} in {path.name}",),
             modality=self.modality,
             official=None if held.get("split") is None else np.asarray(held["split"]).astype(str),
         )

@@ -69,6 +69,10 @@ class UCR(Source):
             preprocessing="as in the files",
             unpaid_preprocessing=not self.public_preprocessing or None in (self.low, self.high),
             warnings=warnings,
+            reading=tuple(
+                f"{len(held[0]):,} series of {held[1].shape[1]:,} samples in {file.name}"
+                for held, file in zip(parts.values(), (train, test), strict=True)
+            ),
             modality="signal",
             official=np.repeat(list(parts), [len(held[0]) for held in parts.values()]),
         )
