@@ -204,7 +204,7 @@ class Dataset:
         # Rounding is no violation: the sine of pi is -8.7e-8 in float32.
         slack = 1e-6 * (self.high - self.low)
         low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low - slack, self.high + slack))
-        outside = _each(x, lambda some: ((some < low) | (some > high)).reshape(len(some), -1).any(1))
+        outside = _each(x, lambda some: np.logical_or(some < low, some > high).reshape(len(some), -1).any(1))
         if not outside.any():
             return
         record = x[int(outside.argmax())]

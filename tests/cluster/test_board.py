@@ -1,0 +1,69 @@
+"""What a worker says reaches whoever listens at the driver, and says nothing where nobody does; without a cluster."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from assay import progress
+from assay.cluster.executor import Board, RayExecutor, Worker
+
+
+class Method:
+    """A method of an actor, which answers at once."""
+
+    def __init__(self, called: Callable[..., Any]) -> None:
+        self.remote = called
+
+
+class Handle:
+    """A board as Ray hands it out."""
+
+    def __init__(self) -> None:
+        board = Board()
+        self.say, self.read = Method(board.say), Method(board.read)
+
+
+@pytest.fixture
+def board(monkeypatch: pytest.MonkeyPatch) -> Handle:
+    """A board of the name "known"; there is no other."""
+    handle = Handle()
+
+    def get_actor(name: str) -> Handle:
+        if name != "known":
+            raise ValueError(f"Failed to look up actor with name {name!r}")
+        return handle
+
+    monkeypatch.setattr("ray.get_actor", get_actor)
+    monkeypatch.setattr("ray.get", lambda answer, timeout: answer)
+    return handle
+
+
+def test_lines_of_busy_workers_are_handed_on_once(board: Handle) -> None:
+    said: list[str] = []
+    executor = RayExecutor()
+    executor._board = board
+    for place in (0, 1):
+        Worker(place, "known")._tell(f"trial {place}: robustness, 10 s")
+    with progress.listening(said.append):
+        executor._relay({1})
+        executor._relay({0, 1})
+    assert said == ["trial 1: robustness, 10 s"]
+
+
+def test_a_worker_tells_of_its_item_while_it_works(board: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    listening = progress.listening
+    monkeypatch.setattr(progress, "listening", lambda listener: listening(listener, every=0.01))
+
+    def long(item: str, shared: str) -> str:
+        with progress.step(item), progress.step(shared):
+            while not (lines := board.read.remote()):
+                pass
+        return lines[4]
+
+    assert Worker(4, "known").run(long, "trial", "membership") == "trial: membership, 0 s"
+
+
+def test_without_a_board_nothing_is_said(board: Handle) -> None:
+    Worker(0, "unknown")._tell("trial: robustness, 10 s")
+    assert board.read.remote() == {}
