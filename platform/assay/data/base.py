@@ -204,7 +204,7 @@ class Dataset:
         # Rounding is no violation: the sine of pi is -8.7e-8 in float32.
         slack = 1e-6 * (self.high - self.low)
         low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low - slack, self.high + slack))
-        outside = _each(x, lambda some: np.logical_or(some < low, some > high).reshape(len(some), -1).any(1))
+        outside = ~_each(x, lambda some: ((some >= low) & (some <= high)).reshape(len(some), -1).all(axis=1))
         if not outside.any():
             return
         record = x[int(outside.argmax())]
@@ -341,7 +341,7 @@ def _hash_arrays(sha: "hashlib._Hash", *arrays: np.ndarray | None) -> None:
         sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
 
 
-def _each(x: np.ndarray, judge: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _each(x: np.ndarray, judge: Callable[[np.ndarray], Any]) -> np.ndarray:
     """(n,) bool, what is found of some records at a time: a mask of all inputs would take a quarter of their memory."""
     return np.concatenate([judge(x[start : start + 4096]) for start in range(0, len(x), 4096)])
 
