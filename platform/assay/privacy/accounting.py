@@ -1,6 +1,7 @@
 """What private training spends, by three accountants, and the noise that a budget demands.
 
-The mechanism is the Poisson-subsampled Gaussian; neighbours differ by adding or removing one record.
+The mechanism is the Poisson-subsampled Gaussian; neighbours differ by adding or removing one unit: a record, or a
+patient with all of its records.
 
 * RDP: Mironov et al. 2019 (arXiv:1908.10530), in Opacus, converted by Balle et al. 2020. An upper bound: the claim.
 * PRV: Gopi et al. 2021 (arXiv:2106.02848), in Opacus. An upper bound within a stated numerical error.
@@ -17,6 +18,7 @@ from functools import lru_cache
 from scipy.optimize import brentq
 
 from assay.errors import UserError
+from assay.privacy.unit import Unit
 from assay.recipes import Privacy
 
 # Opacus' own orders stop at 63 and give up at small ε; the optimal order grows as ε falls. At small sample rates ε has
@@ -41,9 +43,11 @@ class Mechanism:
     noise_multiplier: float
     """Standard deviation of the noise, in clipping norms."""
     sample_rate: float
-    """Probability with which each record enters a step."""
+    """Probability with which each unit enters a step."""
     steps: int
     delta: float
+    unit: Unit = "record"
+    """What is sampled, clipped and protected: a record, or a patient with all of its records."""
 
     def then(self, other: "Mechanism") -> "Mechanism":
         """Both runs on the same records, one after the other: the account of both together.
@@ -91,13 +95,12 @@ def spent(mechanism: Mechanism) -> Spent:
     return Spent(rdp=rdp_epsilon(mechanism), prv=prv_epsilon(mechanism), pld=pld_epsilon(mechanism))
 
 
-def unsafe_delta(delta: float, records: int) -> str:
-    """Why δ is too large for this many records (δ ≥ 1/n), as a sentence; empty if it is small enough."""
-    if delta < 1 / records:
+def unsafe_delta(delta: float, units: int, *, unit: Unit = "record") -> str:
+    """Why δ is too large for this many records, or patients (δ ≥ 1/n), in a sentence; empty if it is small enough."""
+    if delta < 1 / units:
         return ""
-    return (
-        f"δ = {delta:g} is not below 1/n = {1 / records:g}, so a training may simply publish the record of some patient"
-    )
+    published = "the record of some patient" if unit == "record" else "all records of some patient"
+    return f"δ = {delta:g} is not below 1/n = {1 / units:g}, so a training may simply publish {published}"
 
 
 def rdp_epsilon(*mechanisms: Mechanism) -> float:
@@ -197,20 +200,20 @@ def _pld_interval(steps: Mapping[tuple[float, float], int], rdp: float) -> float
     return min(1e-4 * max(1.0, rdp), math.sqrt(variance / sum(steps.values())) / 16)
 
 
-def planned(privacy: Privacy, *, records: int, batch_size: int, steps: int) -> Mechanism:
+def planned(privacy: Privacy, *, units: int, batch_size: int, steps: int, unit: Unit = "record") -> Mechanism:
     """One private training as it will be accounted for, its noise calibrated for all that share its budget.
 
     Args:
-        records: that it draws from.
-        batch_size: expected, of a step.
+        units: records, or patients, that it draws from.
+        batch_size: expected number of them in a step.
         steps: that it takes.
 
     Raises:
         UserError: no noise reaches its ε.
     """
-    rate, together = min(1.0, batch_size / records), steps * privacy.trainings
+    rate, together = min(1.0, batch_size / units), steps * privacy.trainings
     noise = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=together)
-    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=privacy.delta)
+    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=privacy.delta, unit=unit)
 
 
 @lru_cache(maxsize=256)

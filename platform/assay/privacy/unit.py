@@ -8,6 +8,11 @@ from assay.errors import IncompatibleRecipeError
 from assay.recipes import Privacy
 
 Unit = Literal["patient", "record"]
+NEIGHBOURS: dict[Unit, str] = {
+    "record": "add or remove one record",
+    "patient": "add or remove one patient with all of its records",
+}
+"""The neighbouring relation of each unit: only charges that share it can simply be added up."""
 
 
 def protected_unit(privacy: Privacy | None, groups: np.ndarray | None) -> Unit:

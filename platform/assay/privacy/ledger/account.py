@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from assay.privacy.composition import Charge
+from assay.privacy.unit import Unit
 
 State = Literal["reserved", "released", "dropped"]
 
@@ -68,6 +69,8 @@ class Account:
     """The same by PLD."""
     delta: float
     charges: tuple[Held, ...]
+    unit: Unit = "record"
+    """For whom every ε here holds: for one patient if all that counts protects patients, else for one record."""
 
     @property
     def bound(self) -> float:

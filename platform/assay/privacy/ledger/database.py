@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from assay.errors import LedgerError
-from assay.privacy.composition import NEIGHBOURS
+from assay.privacy.unit import NEIGHBOURS
 
 PATIENCE = 120.0
 """Seconds that a writer waits for another: composing a long plan takes some."""
@@ -198,7 +198,7 @@ def _make(path: Path, collection: Collection) -> None:
         # By the name, which all ledgers of these people share: those of an earlier version hashed by their digest.
         "salt": collection.name,
         "most_of_a_patient": collection.most_of_a_patient,
-        "neighbours": NEIGHBOURS,
+        "neighbours": " or ".join(NEIGHBOURS.values()),
         "made": now(),
     }
     with _connected(path) as connection:
