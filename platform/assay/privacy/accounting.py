@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 from scipy.optimize import brentq
 
 from assay.errors import UserError
@@ -58,6 +59,28 @@ class Mechanism:
         if replace(other, steps=self.steps) != self:
             raise ValueError(f"{self} and {other} are no runs of one mechanism")
         return replace(self, steps=self.steps + other.steps)
+
+
+def impossible(mechanism: Mechanism) -> tuple[str, object, str] | None:
+    """Returns the first figure that no mechanism can have, as its name, its value and what is allowed; None if all can.
+
+    No noise is possible, and spends infinitely much.
+    """
+    whole = isinstance(mechanism.steps, int | np.integer) and not isinstance(mechanism.steps, bool)
+    for name, given, allowed, fine in (
+        ("noise_multiplier", mechanism.noise_multiplier, "a finite number of at least 0", lambda x: 0 <= x < math.inf),
+        ("sample_rate", mechanism.sample_rate, "a number from 0 to 1", lambda x: 0 <= x <= 1),
+        ("steps", mechanism.steps, "a whole number of at least 0", lambda x: whole and x >= 0),
+        ("delta", mechanism.delta, "a number above 0 and below 1", lambda x: 0 < x < 1),
+        ("unit", mechanism.unit, "patient or record", lambda x: x in ("patient", "record")),
+    ):
+        try:
+            possible = bool(fine(given))
+        except (TypeError, ValueError):
+            possible = False
+        if not possible:
+            return name, given, allowed
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
