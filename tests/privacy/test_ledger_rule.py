@@ -51,13 +51,13 @@ def composed(noises: list[float]) -> float:
 
 def test_a_dropped_part_of_a_plan_gives_nothing_back_to_what_comes_after(ledger: Ledger) -> None:
     first, second, third = offer("a", 2.0), offer("b", 1.2), offer("c", 2.0)
-    leave(ledger, first, epsilon=9.0, plan=[first, second])
+    leave(ledger, first, epsilon=7.9, plan=[first, second])
     held = ledger.account().held
     for _ in range(2):
         for ask in (lambda: leave(ledger, third), lambda: ledger.reserve(third)):
             with pytest.raises(BudgetError) as caught:
                 ask()
-            assert (caught.value.setting, caught.value.allowed) == ("--budget", 9.0)
+            assert (caught.value.setting, caught.value.allowed) == ("--budget", 7.9)
             assert caught.value.given > composed([2.0, 1.2])
         assert ledger.account().held == held
         ledger.drop(["a", "b", "c"])
@@ -65,7 +65,7 @@ def test_a_dropped_part_of_a_plan_gives_nothing_back_to_what_comes_after(ledger:
 
 def test_what_was_dropped_from_a_plan_by_an_earlier_version_counts(ledger: Ledger) -> None:
     first, second = offer("a", 2.0), offer("b", 1.2)
-    leave(ledger, first, epsilon=9.0, plan=[first, second])
+    leave(ledger, first, epsilon=7.9, plan=[first, second])
     with ledger._writing() as db:
         db.execute("UPDATE charges SET state = 'dropped' WHERE trial = 'b'")
     with pytest.raises(BudgetError):
@@ -175,11 +175,11 @@ class Caller:
         self.plans.append({one.artefact for one in plan})
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 60))])
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 60))])
 def test_nothing_that_began_ever_composes_beyond_the_budget(ledger: Ledger, seed: int) -> None:
     caller = Caller(ledger, seed)
     caller.ask_budget("", 0.0)
-    for _ in range(40):
+    for _ in range(25):
         caller.step()
         noises = list(caller.began.values())
         alone = len(caller.plans) == 1 and {name for _, name in caller.began} == caller.plans[0]

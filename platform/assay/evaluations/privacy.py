@@ -8,7 +8,7 @@ import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
 from assay.models.base import GivenWeights
-from assay.privacy.accounting import Mechanism, rdp_epsilon, spent, unsafe_delta
+from assay.privacy.accounting import Mechanism, Spent, rdp_epsilon, spent, unsafe_delta
 from assay.privacy.unit import NEIGHBOURS
 from assay.recipes import Privacy
 from assay.registry import register
@@ -53,19 +53,27 @@ class PrivacySpent(Evaluation):
             "first_weights": _first_weights(given),
         }
         broken = [*_broken(subject, mechanism, given), *filter(None, [figures.disagreement])]
-        rows = [
-            Measurement(
-                name=name,
-                value=NAN if broken else getattr(figures, accountant),
-                unit="epsilon",
-                n=0 if broken else conditions["protected"],
-                conditions={**conditions, "accountant": accountant},
-                status="failed" if broken else "measured",
-                warnings=tuple(broken) or _notes(subject.recipe.privacy, subject, mechanism),
-            )
-            for name, accountant in _ACCOUNTANTS.items()
-        ]
+        notes = tuple(broken) or _notes(subject.recipe.privacy, subject, mechanism)
+        rows = [_row(name, figures, conditions, notes, broken=bool(broken)) for name in _ACCOUNTANTS]
         return rows if broken else [*rows, _noise_and_signal(subject, mechanism, figures.rdp)]
+
+
+def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str, ...], *, broken: bool) -> Measurement:
+    """What one accountant says; why it was not asked, or why nothing can be claimed."""
+    accountant = _ACCOUNTANTS[name]
+    about = {**conditions, "accountant": accountant}
+    why_not = {"prv": figures.why_no_prv, "pld": figures.why_no_pld}.get(accountant, "")
+    if why_not and not broken:
+        return not_applicable(name, why_not, **about)
+    return Measurement(
+        name=name,
+        value=NAN if broken else getattr(figures, accountant),
+        unit="epsilon",
+        n=0 if broken else conditions["protected"],
+        conditions=about,
+        status="failed" if broken else "measured",
+        warnings=notes,
+    )
 
 
 def _units(subject: Subject, mechanism: Mechanism) -> int:

@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy.optimize import brentq
@@ -31,6 +31,12 @@ ORDERS = [1 + x / 10 for x in range(1, 110)] + [
     *range(512, 1025, 8),
 ]
 """Orders of Rényi divergence that the accountant tries."""
+BEYOND = 500.0
+"""ε from which on RDP alone is asked: the others take long, and no such ε promises anything."""
+LEAST_DELTA = 1e-12
+"""δ below which RDP alone is asked: the others add up probabilities, whose rounding is as large."""
+_POINTS = 2**21
+"""Points of a grid of privacy losses, about, that PRV and PLD may have: memory and time are bounded by it."""
 PRV_ERROR = 0.01
 """Least stated error of the PRV accountant, in ε; see ``Spent.prv_error``."""
 _TOLERANCE = 1e-3
@@ -89,20 +95,27 @@ class Spent:
 
     rdp: float
     prv: float
+    """NaN where ``why_no_prv`` says why."""
     pld: float
+    """NaN where ``why_no_pld`` says why."""
+    coarse: float = 0.0
+    """Error, in ε, of a PRV grid that is as fine as memory and time allow, where that is more than would be usual."""
+    why_no_prv: str = ""
+    why_no_pld: str = ""
 
     @property
     def prv_error(self) -> float:
         """Stated error of the PRV accountant, in ε: a thousandth of a large one is fine enough, and takes less long."""
-        return _prv_error(self.rdp)
+        return max(PRV_ERROR, 1e-3 * self.rdp, self.coarse)
 
     @property
     def disagreement(self) -> str:
         """Why the accountants contradict each other, so that none can be believed; empty if they agree."""
-        if not self.pld <= self.rdp + 1e-6:
+        if not self.why_no_pld and not self.pld <= self.rdp + 1e-6:
             return f"PLD says ε = {self.pld:.4f}, above RDP's upper bound {self.rdp:.4f}"
         # PRV reports its upper bound, which lies within twice the stated error of the truth.
-        if not abs(self.prv - self.pld) <= 2 * self.prv_error + 1e-3 * self.pld:
+        both = not self.why_no_prv and not self.why_no_pld
+        if both and not abs(self.prv - self.pld) <= 2 * self.prv_error + 1e-3 * self.pld:
             return (
                 f"PRV says ε = {self.prv:.4f} and PLD {self.pld:.4f}, further apart than PRV's stated error "
                 f"{self.prv_error:.4g}"
@@ -112,10 +125,56 @@ class Spent:
 
 @lru_cache(maxsize=256)
 def spent(mechanism: Mechanism) -> Spent:
-    """ε by all three accountants. Seconds at worst; remembered, since folds of one size spend alike."""
-    if mechanism.steps == 0:
+    """ε by all three accountants. Seconds at worst; remembered, since folds of one size spend alike.
+
+    Raises:
+        UserError: a figure of the mechanism is none, such as a noise multiplier of NaN.
+    """
+    refuse_impossible(mechanism)
+    if mechanism.steps == 0 or mechanism.sample_rate == 0:
         return Spent(rdp=0.0, prv=0.0, pld=0.0)
-    return Spent(rdp=rdp_epsilon(mechanism), prv=prv_epsilon(mechanism), pld=pld_epsilon(mechanism))
+    rdp = rdp_epsilon(mechanism)
+    if rdp > BEYOND or mechanism.delta < LEAST_DELTA:
+        why = f"ε = {rdp:.4g} is above {BEYOND:g}, where no ε says anything"
+        if mechanism.delta < LEAST_DELTA:
+            why = (
+                f"δ = {mechanism.delta:g} is below {LEAST_DELTA:g}, which sums of floating-point numbers do not resolve"
+            )
+        return Spent(rdp=rdp, prv=math.nan, pld=math.nan, why_no_prv=why, why_no_pld=why)
+    prv, why_no_prv = _told(partial(prv_epsilon, mechanism))
+    pld, why_no_pld = _told(partial(pld_epsilon, mechanism))
+    if not why_no_pld and pld > rdp:
+        # A grid may be too coarse for a very small ε, and RDP is a bound as well.
+        pld, why_no_pld = (pld, "") if pld > rdp + _grid_error(mechanism) else (rdp, "")
+    return Spent(
+        rdp=rdp, prv=prv, pld=pld, coarse=_coarse_error(mechanism, rdp), why_no_prv=why_no_prv, why_no_pld=why_no_pld
+    )
+
+
+def refuse_impossible(mechanism: Mechanism) -> None:
+    """Let pass a mechanism whose figures a mechanism can have.
+
+    Raises:
+        UserError: names the first that is none, with what is allowed.
+    """
+    if wrong := impossible(mechanism):
+        setting, given, allowed = wrong
+        raise UserError(
+            f"{setting} is {given}, and {allowed} is needed to say what a training spends",
+            setting=setting,
+            given=given,
+            allowed=allowed,
+        )
+
+
+def _told(count: Callable[[], float]) -> tuple[float, str]:
+    """What an accountant says; NaN where its numerics give up, with how."""
+    try:
+        found = count()
+    except (ArithmeticError, ValueError, RuntimeError, MemoryError, IndexError) as error:
+        told = str(error).splitlines()
+        return math.nan, f"the accountant gave up ({type(error).__name__}: {told[0] if told else 'no reason given'})"
+    return (found, "") if math.isfinite(found) else (math.nan, "the accountant found no finite ε")
 
 
 def unsafe_delta(delta: float, units: int, *, unit: Unit = "record") -> str:
@@ -180,16 +239,24 @@ def prv_epsilon(mechanism: Mechanism) -> float:
         # Opacus warns of RDP orders that only size its grid, and of a logarithm of 0 at sample rate 1.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        return float(accountant.get_epsilon(delta=mechanism.delta, eps_error=_prv_error(rdp_epsilon(mechanism))))
+        rdp = rdp_epsilon(mechanism)
+        error = max(PRV_ERROR, 1e-3 * rdp, _coarse_error(mechanism, rdp))
+        # Where δ alone allows more than the mechanism tells, the loss at δ is negative, and ε is not.
+        return max(0.0, float(accountant.get_epsilon(delta=mechanism.delta, eps_error=error)))
 
 
-def _prv_error(rdp: float) -> float:
-    return max(PRV_ERROR, 1e-3 * rdp)
+def _coarse_error(mechanism: Mechanism, rdp: float) -> float:
+    """The error, in ε, at which the grid of PRV has ``_POINTS`` points; it grows with the square root of the steps."""
+    spread = math.sqrt(mechanism.steps / 2 * math.log(12e3 / mechanism.delta))
+    return 2 * (rdp + 3) * spread / _POINTS
 
 
 @lru_cache(maxsize=256)
 def pld_epsilon(*mechanisms: Mechanism) -> float:
-    """ε of runs on the same records at the same δ, by dp-accounting's privacy loss distributions; an upper bound."""
+    """ε of runs on the same records at the same δ, by dp-accounting's privacy loss distributions; an upper bound.
+
+    Above ``BEYOND`` and below ``LEAST_DELTA`` it is RDP's, an upper bound too.
+    """
     from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
     from dp_accounting.pld import PLDAccountant
 
@@ -201,7 +268,10 @@ def pld_epsilon(*mechanisms: Mechanism) -> float:
         return 0.0
     if not all(noise for _, noise in steps):
         return math.inf
-    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, _pld_interval(steps, rdp_epsilon(*mechanisms)))
+    rdp = rdp_epsilon(*mechanisms)
+    if rdp > BEYOND or mechanisms[0].delta < LEAST_DELTA:
+        return rdp
+    accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, _pld_interval(steps, rdp))
     for (rate, noise), count in steps.items():
         accountant.compose(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), count)
     return float(accountant.get_epsilon(mechanisms[0].delta))
@@ -220,7 +290,24 @@ def _pld_interval(steps: Mapping[tuple[float, float], int], rdp: float) -> float
     """
     # A step's likelihood ratio has this variance: the χ² divergence between its two outcomes. No float holds exp(800).
     variance = sum(n * rate**2 * math.expm1(min(noise**-2, 100.0)) for (rate, noise), n in steps.items())
-    return min(1e-4 * max(1.0, rdp), math.sqrt(variance / sum(steps.values())) / 16)
+    width = min(1e-4 * max(1.0, rdp), math.sqrt(variance / sum(steps.values())) / 16)
+    # What the grid must hold: the loss of one step, out to ten deviations of its noise, and the sum of all steps.
+    one = max(_greatest_loss(rate, noise) for rate, noise in steps)
+    return max(width, (one + rdp) / _POINTS)
+
+
+def _greatest_loss(rate: float, noise: float) -> float:
+    """Privacy loss of one step, in ε, that noise of ten deviations gives."""
+    loss = min(0.5 / noise**2 + 10 / noise, 700.0) if noise > 1e-3 else 700.0
+    return math.log1p(rate * math.expm1(loss))
+
+
+def _grid_error(mechanism: Mechanism) -> float:
+    """By how much, in ε, a grid of the width in use may raise the bound: six deviations of what it adds."""
+    width = _pld_interval(
+        {(mechanism.sample_rate, mechanism.noise_multiplier): mechanism.steps}, rdp_epsilon(mechanism)
+    )
+    return 6 * width * math.sqrt(mechanism.steps / 6) + width
 
 
 def planned(privacy: Privacy, *, units: int, batch_size: int, steps: int, unit: Unit = "record") -> Mechanism:

@@ -366,6 +366,8 @@ def connected(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connecti
         uri = f"{path.resolve().as_uri()}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)) as connection:
             connection.row_factory = sqlite3.Row
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone() is None:
+                raise sqlite3.DatabaseError("no such table: about")
             _set_up(connection)
             if writing:
                 if not _is_sealed(connection):
