@@ -35,8 +35,9 @@ BEYOND = 500.0
 """ε from which on RDP alone is asked: the others take long, and no such ε promises anything."""
 LEAST_DELTA = 1e-12
 """δ below which RDP alone is asked: the others add up probabilities, whose rounding is as large."""
-_POINTS = 2**21
-"""Points of a grid of privacy losses, about, that PRV and PLD may have: memory and time are bounded by it."""
+_PRV_POINTS = 2**21
+_PLD_POINTS = 2**20
+"""Points of a grid of privacy losses, about, that PRV and PLD may have: memory and time are bounded by them."""
 PRV_ERROR = 0.01
 """Least stated error of the PRV accountant, in ε; see ``Spent.prv_error``."""
 _TOLERANCE = 1e-3
@@ -246,9 +247,9 @@ def prv_epsilon(mechanism: Mechanism) -> float:
 
 
 def _coarse_error(mechanism: Mechanism, rdp: float) -> float:
-    """The error, in ε, at which the grid of PRV has ``_POINTS`` points; it grows with the square root of the steps."""
+    """The error, in ε, at which the grid of PRV has ``_PRV_POINTS`` points; it grows with the root of the steps."""
     spread = math.sqrt(mechanism.steps / 2 * math.log(12e3 / mechanism.delta))
-    return 2 * (rdp + 3) * spread / _POINTS
+    return 2 * (rdp + 3) * spread / _PRV_POINTS
 
 
 @lru_cache(maxsize=256)
@@ -293,7 +294,7 @@ def _pld_interval(steps: Mapping[tuple[float, float], int], rdp: float) -> float
     width = min(1e-4 * max(1.0, rdp), math.sqrt(variance / sum(steps.values())) / 16)
     # What the grid must hold: the loss of one step, out to ten deviations of its noise, and the sum of all steps.
     one = max(_greatest_loss(rate, noise) for rate, noise in steps)
-    return max(width, (one + rdp) / _POINTS)
+    return max(width, (one + rdp) / _PLD_POINTS)
 
 
 def _greatest_loss(rate: float, noise: float) -> float:

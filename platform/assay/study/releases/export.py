@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 import assay
@@ -199,11 +200,24 @@ def _together(dataset: Dataset, account: Account) -> dict[str, Any]:
         "epsilon": account.bound,
         "delta": account.delta,
         "unit": account.unit,
+        "caution": _caution(dataset, account),
         "accountant": account.accountant,
         "bounded_by": account.bounded_by,
         "budget": None if account.budget is None else account.budget.epsilon,
         "releases": sum(bool(held.released) for held in account.charges),
     }
+
+
+def _caution(dataset: Dataset, account: Account) -> str:
+    """What an ε of single records leaves open where patients have several; empty elsewhere."""
+    groups = dataset.origin.groups
+    most = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max())
+    if account.unit == "patient" or most == 1:
+        return ""
+    return (
+        f"ε protects one record, as privacy.unit: record asks; a patient has up to {most} records and is protected "
+        "that many times less at best"
+    )
 
 
 def _write_claim(claim: Mapping[str, Any], folder: Path) -> Path:
