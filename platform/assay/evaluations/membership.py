@@ -1,7 +1,7 @@
 """Does the model tell who was in its training data?"""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -40,7 +40,7 @@ class Membership(Evaluation):
             return unanswered(self.name, "the model answers NaN or infinity", rates=self.false_positive_rates)
         groups = subject.groups(pool.rows)
         unit = protected_unit(None if subject.recipe is None else subject.recipe.privacy, groups)
-        about = {"attack": "loss threshold", "unit_of_members": unit}
+        about: dict[str, Any] = {"attack": "loss threshold", "unit_of_members": unit}
         # No patient straddles a split, so of grouped records no non-member shares a patient with a member.
         cautions = () if groups is None or unit == "patient" else (OTHER_PATIENTS,)
         if groups is not None and unit == "patient":

@@ -36,7 +36,7 @@ BEYOND = 500.0
 LEAST_DELTA = 1e-12
 """δ below which RDP alone is asked: the others add up probabilities, whose rounding is as large."""
 _PRV_POINTS = 2**21
-_PLD_POINTS = 2**20
+_PLD_POINTS = 2**19
 """Points of a grid of privacy losses, about, that PRV and PLD may have: memory and time are bounded by them."""
 PRV_ERROR = 0.01
 """Least stated error of the PRV accountant, in ε; see ``Spent.prv_error``."""
@@ -99,15 +99,13 @@ class Spent:
     """NaN where ``why_no_prv`` says why."""
     pld: float
     """NaN where ``why_no_pld`` says why."""
-    coarse: float = 0.0
-    """Error, in ε, of a PRV grid that is as fine as memory and time allow, where that is more than would be usual."""
     why_no_prv: str = ""
     why_no_pld: str = ""
 
     @property
     def prv_error(self) -> float:
         """Stated error of the PRV accountant, in ε: a thousandth of a large one is fine enough, and takes less long."""
-        return max(PRV_ERROR, 1e-3 * self.rdp, self.coarse)
+        return _prv_error(self.rdp)
 
     @property
     def disagreement(self) -> str:
@@ -142,14 +140,15 @@ def spent(mechanism: Mechanism) -> Spent:
                 f"δ = {mechanism.delta:g} is below {LEAST_DELTA:g}, which sums of floating-point numbers do not resolve"
             )
         return Spent(rdp=rdp, prv=math.nan, pld=math.nan, why_no_prv=why, why_no_pld=why)
-    prv, why_no_prv = _told(partial(prv_epsilon, mechanism))
+    points = _prv_points(mechanism, rdp)
+    prv, why_no_prv = math.nan, f"its grid would need {points:.2g} points, which are too many for time and memory"
+    if points <= _PRV_POINTS:
+        prv, why_no_prv = _told(partial(prv_epsilon, mechanism))
     pld, why_no_pld = _told(partial(pld_epsilon, mechanism))
     if not why_no_pld and pld > rdp:
         # A grid may be too coarse for a very small ε, and RDP is a bound as well.
         pld, why_no_pld = (pld, "") if pld > rdp + _grid_error(mechanism) else (rdp, "")
-    return Spent(
-        rdp=rdp, prv=prv, pld=pld, coarse=_coarse_error(mechanism, rdp), why_no_prv=why_no_prv, why_no_pld=why_no_pld
-    )
+    return Spent(rdp=rdp, prv=prv, pld=pld, why_no_prv=why_no_prv, why_no_pld=why_no_pld)
 
 
 def refuse_impossible(mechanism: Mechanism) -> None:
@@ -240,16 +239,19 @@ def prv_epsilon(mechanism: Mechanism) -> float:
         # Opacus warns of RDP orders that only size its grid, and of a logarithm of 0 at sample rate 1.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        rdp = rdp_epsilon(mechanism)
-        error = max(PRV_ERROR, 1e-3 * rdp, _coarse_error(mechanism, rdp))
+        error = _prv_error(rdp_epsilon(mechanism))
         # Where δ alone allows more than the mechanism tells, the loss at δ is negative, and ε is not.
         return max(0.0, float(accountant.get_epsilon(delta=mechanism.delta, eps_error=error)))
 
 
-def _coarse_error(mechanism: Mechanism, rdp: float) -> float:
-    """The error, in ε, at which the grid of PRV has ``_PRV_POINTS`` points; it grows with the root of the steps."""
+def _prv_error(rdp: float) -> float:
+    return max(PRV_ERROR, 1e-3 * rdp)
+
+
+def _prv_points(mechanism: Mechanism, rdp: float) -> float:
+    """Points of the grid of PRV at its stated error; they grow with the root of the steps."""
     spread = math.sqrt(mechanism.steps / 2 * math.log(12e3 / mechanism.delta))
-    return 2 * (rdp + 3) * spread / _PRV_POINTS
+    return 2 * (rdp + 3) * spread / _prv_error(rdp)
 
 
 @lru_cache(maxsize=256)
@@ -294,7 +296,7 @@ def _pld_interval(steps: Mapping[tuple[float, float], int], rdp: float) -> float
     width = min(1e-4 * max(1.0, rdp), math.sqrt(variance / sum(steps.values())) / 16)
     # What the grid must hold: the loss of one step, out to ten deviations of its noise, and the sum of all steps.
     one = max(_greatest_loss(rate, noise) for rate, noise in steps)
-    return max(width, (one + rdp) / _PLD_POINTS)
+    return max(width, one / _PLD_POINTS, rdp / _PLD_POINTS / 2)
 
 
 def _greatest_loss(rate: float, noise: float) -> float:
