@@ -91,9 +91,7 @@ def root(conducted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     for name in ("ASSAY_LEDGER", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     copy = Path(shutil.copytree(conducted, tmp_path / "root"))
-    import sqlite3
-
-    with sqlite3.connect(next((copy / "ledger").glob("*.sqlite"))) as db:
+    with Ledger(next((copy / "ledger").glob("*.sqlite")))._writing() as db:
         for table in ("experiments", "trainings"):
             db.execute(f"UPDATE {table} SET results = replace(results, ?, ?)", (str(conducted), str(copy)))
     return copy
@@ -141,7 +139,7 @@ def test_a_release_charges_once_and_is_shown_with_its_purpose(root: Path) -> Non
     for place in ("clean", "mixed"):
         assert f"counts what was trained with results in {root / place}" in shown
     assert f"counts only with --ledger {root / 'ledger'} or ASSAY_LEDGER" in shown
-    assert "most of" not in shown and "the patient with 3 records" in shown
+    assert "ε for one patient at δ" in shown and "the patient with 3 records" not in shown
 
 
 @pytest.mark.parametrize(
