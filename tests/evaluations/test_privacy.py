@@ -155,9 +155,7 @@ def test_first_weights_of_a_file_break_the_claim_unless_they_are_said_to_be_publ
 ) -> None:
     file = tmp_path / "pretrained.safetensors"
     file.write_bytes(b"weights")
-    for m in claims(
-        subject(noise="entropy", architecture=ResNet18(weights=str(file), public_weights=public))
-    ):
+    for m in claims(subject(noise="entropy", architecture=ResNet18(weights=str(file), public_weights=public))):
         assert m.status == status
         named = f"pretrained.safetensors (SHA-256 {hashlib.sha256(b'weights').hexdigest()})"
         assert named in m.conditions["first_weights"]
