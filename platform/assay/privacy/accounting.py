@@ -35,6 +35,8 @@ BEYOND = 500.0
 """ε from which on RDP alone is asked: the others take long, and no such ε promises anything."""
 LEAST_DELTA = 1e-12
 """δ below which RDP alone is asked: the others add up probabilities, whose rounding is as large."""
+_FINEST = 1e-9
+"""Least width, in ε, of a grid of privacy losses: below, rounding of the losses themselves would fill it."""
 _PRV_POINTS = 2**21
 _PLD_POINTS = 2**19
 """Points of a grid of privacy losses, about, that PRV and PLD may have: memory and time are bounded by them."""
@@ -296,7 +298,7 @@ def _pld_interval(steps: Mapping[tuple[float, float], int], rdp: float) -> float
     width = min(1e-4 * max(1.0, rdp), math.sqrt(variance / sum(steps.values())) / 16)
     # What the grid must hold: the loss of one step, out to ten deviations of its noise, and the sum of all steps.
     one = max(_greatest_loss(rate, noise) for rate, noise in steps)
-    return max(width, one / _PLD_POINTS, rdp / _PLD_POINTS / 2)
+    return max(width, one / _PLD_POINTS, rdp / _PLD_POINTS / 2, _FINEST)
 
 
 def _greatest_loss(rate: float, noise: float) -> float:
