@@ -3,7 +3,6 @@
 python -m jobs.ledger release results/quickstart --recipe private --budget 3 --purpose "triage at the clinic"
 """
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +14,7 @@ import typer
 from click.core import ParameterSource
 
 from jobs.console import console, user_errors
+from jobs.ledger_places import ledger_of, ledgers_at, only_one
 from jobs.ledger_tables import print_account, print_ledger, print_traces
 from jobs.options import Cohort, LedgerFolder, LegalBasis, Purpose, RecipeName, Until
 
@@ -34,7 +34,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
     "charged first, adds up with all that left before, and is refused beyond the budget. One file a data set; ledgers "
     "lie in `ledger` beside the folder of the results, or where ASSAY_LEDGER or --ledger says: use one folder for all "
     "that uses the same patients. What was trained with noise: entropy holds its part of the budget from before its "
-    "training on; give it back with erase --reservations."
+    "training on, and for good once it has begun; what never began is given back with erase --reservations."
 ))  # fmt: skip
 
 Place = Annotated[str | None, typer.Argument(metavar="[PLACE]", help="A folder of results, a folder of ledgers, or one .sqlite file; results/ledger by default.")]  # fmt: skip
@@ -68,9 +68,9 @@ def show(
         if reason and budget is None and delta is None:
             raise UserError("--reason says why a budget changes: give --budget too, or leave --reason out")
         with joined():
-            ledgers = _ledgers(place, data)
+            ledgers = ledgers_at(place, data)
             if budget is not None or delta is not None:
-                ledger = _one(ledgers)
+                ledger = only_one(ledgers)
                 before = ledger.budgets()
                 if budget is None and not before:
                     raise LedgerError("--delta alone changes a budget that is set; give --budget too")
@@ -160,12 +160,35 @@ def export(
 
 
 @app.command()
+def verify(
+    place: Place = None,
+    data: Data = None,
+    head: Annotated[str, typer.Option(help="What an earlier call printed: the ledger must go on from there.")] = "",
+) -> None:
+    """Check that no row of a ledger was changed, added or deleted by another hand, and name the first one that was.
+
+    Keep the printed head elsewhere, and give it the next time: then an older copy of the ledger is noticed too.
+    """
+    with user_errors():
+        from assay.cluster.ledger import joined
+
+        with joined():
+            ledgers = ledgers_at(place, data)
+            for ledger in [only_one(ledgers)] if head else ledgers:
+                found = ledger.verify(head)
+                said = f"every row is as it was written; head {found}"
+                if not found:
+                    said = "of an earlier version: its rows are sealed as they are when it is next written to"
+                console.print(f"{ledger.name}: {said}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def erase(
     place: Place = None,
     record: Annotated[int | None, typer.Option(min=0, help="Position of a record in the data set, from 0.")] = None,
     patient: Annotated[str | None, typer.Option(help="ID of a patient, as the data set's groups name it.")] = None,
     expired: Annotated[bool, typer.Option("--expired", help="Delete models and results whose last day has passed.")] = False,
-    reservations: Annotated[bool, typer.Option("--reservations", help="Release the budget reserved for trials of which nothing has left. A trial still running is charged in full when it is released.")] = False,
+    reservations: Annotated[bool, typer.Option("--reservations", help="Give back the budget reserved for trainings that never began. What has begun counts, whatever became of it.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="With --record or --patient: delete what is listed.")] = False,
     data: Data = None,
 ) -> None:  # fmt: skip
@@ -186,12 +209,12 @@ def erase(
         if delete and reservations:
             raise UserError("--reservations deletes no model and no result: leave --delete out")
         with joined():
-            ledgers = _ledgers(place, data)
+            ledgers = ledgers_at(place, data)
             if expired or reservations:
                 for ledger in ledgers:
                     _expire(ledger) if expired else _drop(ledger)
                 return
-            ledger = _one(ledgers)
+            ledger = only_one(ledgers)
             rows, told = _rows(ledger, record, patient)
             traces = ledger.traces(rows)
             if delete:
@@ -262,7 +285,7 @@ def _export_report(
     from assay.study.store import Store
 
     made = report_of(Store(results), render)
-    ledgers = [_ledger_of(part.dataset, results, ledger) for part in made.parts]
+    ledgers = [ledger_of(part.dataset, results, ledger) for part in made.parts]
     # All of them let it pass, or none is charged.
     for rehearsed, (kept, part) in product((True, False), zip(ledgers, made.parts, strict=True)):
         charging(kept, part.included, plan=part.included if declared else None, rehearsed=rehearsed)
@@ -284,69 +307,12 @@ def _charged(
 
     store = Store(results)
     dataset, chosen, others = _trained(store, place)
-    kept = _ledger_of(dataset, results, ledger)
+    kept = ledger_of(dataset, results, ledger)
     if best and declared:
         raise UserError("--best and --declared exclude each other: a plan is charged as a whole anyway")
     seen = looked_at(kept, store, chosen) if best else ()
     charging(kept, [chosen], looked_at=seen, plan=others if declared else None)
     return kept, (chosen, dataset)
-
-
-def _ledgers(place: str | None, data: str | None) -> list["Ledger"]:
-    """The ledgers at a place, of one data set if it is named."""
-    from assay.cluster.ledger import existing
-    from assay.errors import LedgerError
-
-    found = [existing(path) for path in _files(place)]
-    named = [ledger for ledger in found if data in (None, ledger.name, ledger.path.stem)]
-    if not named:
-        raise LedgerError(f"no ledger of {data!r}; there are: {', '.join(ledger.path.stem for ledger in found)}")
-    return named
-
-
-def _files(place: str | None) -> list[Path]:
-    """The ledger that is named, those of a folder, or those that a folder of results uses.
-
-    Raises:
-        LedgerError: there is none.
-    """
-    from assay.errors import LedgerError
-    from assay.study.releases.ledgers import VARIABLE, ledger_folder
-
-    named = None if place is None or "://" in place else Path(place).expanduser().resolve()
-    if named is not None and named.is_file():
-        return [named]
-    if place is None:
-        used: Path | None = Path(os.environ.get(VARIABLE) or "results/ledger").expanduser().resolve()
-    else:
-        used = ledger_folder(place, None)
-    for folder in (named, used):
-        if folder is not None and (files := sorted(folder.glob("*.sqlite"))):
-            return files
-    raise LedgerError(
-        f"there is no ledger in or beside {str(named or used or place)!r}; a study makes one when it runs. Name the "
-        "folder of its results, or of its ledgers"
-    )
-
-
-def _one(ledgers: list["Ledger"]) -> "Ledger":
-    from assay.errors import LedgerError
-
-    if len(ledgers) != 1:
-        names = ", ".join(ledger.path.stem for ledger in ledgers)
-        raise LedgerError(f"there are {len(ledgers)} ledgers: {names}; name one with --data")
-    return ledgers[0]
-
-
-def _ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
-    from assay.cluster.ledger import opening
-    from assay.errors import LedgerError
-    from assay.study.releases.ledgers import ledger_folder, open_ledger
-
-    folder = ledger_folder(results, given)
-    if folder is None:
-        raise LedgerError(f"results lie at {results}, and a ledger needs a folder: give --ledger or set ASSAY_LEDGER")
-    return open_ledger(dataset, results=results, folder=folder, opening=opening())
 
 
 def _trained(store: "Store", place: _Place) -> tuple["Dataset", "Candidate", list["Candidate"]]:

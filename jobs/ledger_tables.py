@@ -33,7 +33,7 @@ def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> Non
     _print_experiments(ledger)
     _print_purposes(ledger)
     _print_deletions(ledger)
-    _print_warnings(ledger, beside, today)
+    _print_warnings(ledger, account, beside, today)
 
 
 def _print_budgets(ledger: "Ledger") -> None:
@@ -85,14 +85,14 @@ def _print_purposes(ledger: "Ledger") -> None:
         console.print(table(("keep until", "experiments", "releases", "legal basis", "processed for"), rows))
 
 
-def _print_warnings(ledger: "Ledger", beside: list["Ledger"], today: str) -> None:
+def _print_warnings(ledger: "Ledger", account: "Account", beside: list["Ledger"], today: str) -> None:
     if gone := ledger.expired(today):
         console.print(
             f"{len(gone)} experiments have expired; delete them with `jobs.ledger erase --expired`", style="red"
         )
-    if ledger.about("most_of_a_patient") != "1":
+    if ledger.about("most_of_a_patient") != "1" and account.unit == "record":
         console.print(
-            f"ε protects one record; the patient with {ledger.about('most_of_a_patient')} records is protected that "
+            f"ε protects one record, as privacy.unit: record asks; the patient with {ledger.about('most_of_a_patient')} records is protected that "
             "many times less at best",
             style="yellow",
         )
@@ -109,10 +109,10 @@ def _print_warnings(ledger: "Ledger", beside: list["Ledger"], today: str) -> Non
 def print_account(account: "Account") -> None:
     """What was spent, by each accountant, and what is left."""
     released = sum(bool(one.released) for one in account.charges)
-    reserved = sum(one.state == "reserved" for one in account.charges)
+    trained, reserved = (sum(one.state == state for one in account.charges) for state in ("trained", "reserved"))
     rows = [
         (f"{released} released, by {account.accountant}", f"{account.released:.4g}"),
-        (f"and {reserved} reserved", f"{account.held:.4g}"),
+        (f"and {trained} trained, whatever became of them, and {reserved} reserved", f"{account.held:.4g}"),
         ("released, if all had been fixed beforehand: RDP", f"{account.rdp:.4g}"),
         ("the same: PLD", f"{account.pld:.4g}"),
     ]
@@ -122,7 +122,7 @@ def print_account(account: "Account") -> None:
             ("budget", f"{account.budget.epsilon:.4g}"),
             ("budget less what is held", f"{account.left:.4g}"),
         ]
-    console.print(table(("spent", f"ε at δ = {account.delta:g}"), rows))
+    console.print(table(("spent", f"ε for one {account.unit} at δ = {account.delta:g}"), rows))
     if account.budget is None:
         console.print(
             "no budget is set: nothing private may be released, and reservations hold nothing", style="yellow"

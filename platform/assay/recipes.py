@@ -39,7 +39,8 @@ class Training(Settings):
 
     epochs: int = Field(default=40, ge=1)
     batch_size: int = Field(default=64, ge=1)
-    """Records a step; the expected number under Poisson sampling."""
+    """Records a step; the expected number under Poisson sampling. Patients where privacy protects patients: an epoch
+    then draws each patient once, in expectation."""
     optimizer: Literal["sgd", "adam"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
@@ -55,13 +56,15 @@ class Training(Settings):
     records_at_once: int | None = Field(default=None, ge=1)
     """Records that a worker puts through the network together, at most: a large batch is worked off in pieces, and
     their gradients are added up. It bounds memory and changes no result beyond rounding, except where dropout draws;
-    None takes a worker's share of a batch at once. With ``privacy.augmentations``, each record has that many rows."""
+    None takes a worker's share of a batch at once. With ``privacy.augmentations``, each record has that many rows. No
+    piece splits a patient whom privacy protects, so it must hold ``privacy.records_per_patient``."""
 
 
 class Privacy(Settings):
-    """DP-SGD (Abadi et al. 2016) for a target budget: each *record* of the training split is protected.
+    """DP-SGD (Abadi et al. 2016) for a target budget: each patient of the training split is protected.
 
-    The guarantee is (``epsilon``, ``delta``)-differential privacy under adding or removing one record.
+    The guarantee is (``epsilon``, ``delta``)-differential privacy under adding or removing one patient with all of its
+    records; where records have no patients, under adding or removing one record. See ``unit``.
     """
 
     epsilon: float = Field(gt=0)
@@ -69,9 +72,16 @@ class Privacy(Settings):
     trainings: int = Field(default=1, ge=1)
     """Trainings on the same records for which the budget must last; a recipe counts its teachers by itself."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
-    """Below one in the number of records, or training is refused."""
+    """Below one in the number of patients (of records, where those are protected), or training is refused."""
+    unit: Literal["patient", "record"] | None = None
+    """Who is protected. ``patient``: patients are sampled, at most ``records_per_patient`` records of each enter a
+    step, and the gradient of their mean loss is clipped (user-level DP-SGD, McMahan et al. 2018, arXiv:1710.06963).
+    ``record``: each record by itself, which says little of a patient who has several. By default patients where the
+    data have groups, records otherwise."""
+    records_per_patient: int = Field(default=16, ge=1)
+    """Records of a patient that enter one step, at most, drawn at random. More of them cost time and no ε."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Clipping norm of one record's gradient."""
+    """Clipping norm of the gradient of one patient, or of one record: see ``unit``."""
     clipping: Literal["flat", "per_layer", "automatic"] = "flat"
     """What bounds one record's gradient by ``max_grad_norm``; ε is the same for all. ``flat`` scales a gradient that is
     longer (Abadi et al. 2016); ``per_layer`` gives each layer an equal part of the bound and scales each by itself

@@ -85,7 +85,7 @@ def test_a_lost_answer_may_be_asked_for_again(tmp_path: Path) -> None:
     # Nor does it matter that the job which made the actor has ended, and the actor with it.
     ray.kill(ray.get_actor(NAME, NAMESPACE), no_restart=True)
     begin(ledger)
-    assert [held.state for held in Ledger(ledger.path).account().charges] == ["reserved"]
+    assert [held.state for held in Ledger(ledger.path).account().charges] == ["trained"]
     assert len(ledger.trainings("/r")) == 1
     # The next actor may lie on another machine, where the file is not: it makes no new one.
     assert through_actor(tmp_path, DATA, ledger.mark()).mark() == Ledger(ledger.path).mark()

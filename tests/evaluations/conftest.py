@@ -70,7 +70,11 @@ def one() -> Callable[..., Measurement]:
     """``one(found, name, key=value)``: the only measurement of that name and those conditions."""
 
     def only(found: list[Measurement], name: str, **conditions: Any) -> Measurement:
-        matching = [m for m in found if m.name == name and conditions.items() <= dict(m.conditions).items()]
+        matching = [
+            m
+            for m in found
+            if isinstance(m, Measurement) and m.name == name and conditions.items() <= dict(m.conditions).items()
+        ]
         assert len(matching) == 1, f"{len(matching)} measurements of {name} with {conditions}"
         return matching[0]
 

@@ -16,7 +16,7 @@ from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.membership import Membership
 from assay.evaluations.roc import ladder, threshold
-from assay.recipes import EarlyStopping, Recipe, Training
+from assay.recipes import EarlyStopping, Privacy, Recipe, Training
 from assay.registry import build
 from assay.results import Measurement
 
@@ -251,7 +251,8 @@ def test_of_grouped_records_the_patient_may_be_what_is_told(
 ) -> None:
     named = np.array(["train"] * 600 + ["test"] * (MEMBERS + OTHERS - 600))
     about = {"about": {"official": named}, "validation": np.arange(MEMBERS, 600)} if official else {}
-    found = measure(overfitted, groups=np.arange(MEMBERS + OTHERS) // 2, **about)
+    of_records = Recipe(privacy=Privacy(epsilon=8, unit="record"))
+    found = measure(overfitted, groups=np.arange(MEMBERS + OTHERS) // 2, recipe=of_records, **about)
     for row in (one(found, "membership_auc"), one(found, "membership_tpr", false_positive_rate=0.1)):
         assert row.warnings == (
             "members and non-members are different patients: what tells them apart may be the patient",

@@ -46,7 +46,7 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def without_noise(self: PrivateUpdate, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-    return [gradient / (self.planned.sample_rate * self._records) for gradient in total]
+    return [gradient / (self.planned.sample_rate * self._sampling.units) for gradient in total]
 
 
 def test_a_sound_trainer_passes_with_a_table(audit: Run) -> None:

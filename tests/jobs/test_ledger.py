@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from assay.executors import LocalExecutor
 from assay.privacy.ledger import Ledger
+from assay.privacy.ledger.account import Offer
 from assay.privacy.ledger.experiments import Processing
 from assay.study.releases.keeper import Keeper
 from assay.study.run import run_study
@@ -90,9 +91,7 @@ def root(conducted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     for name in ("ASSAY_LEDGER", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     copy = Path(shutil.copytree(conducted, tmp_path / "root"))
-    import sqlite3
-
-    with sqlite3.connect(next((copy / "ledger").glob("*.sqlite"))) as db:
+    with Ledger(next((copy / "ledger").glob("*.sqlite")))._writing() as db:
         for table in ("experiments", "trainings"):
             db.execute(f"UPDATE {table} SET results = replace(results, ?, ?)", (str(conducted), str(copy)))
     return copy
@@ -140,7 +139,7 @@ def test_a_release_charges_once_and_is_shown_with_its_purpose(root: Path) -> Non
     for place in ("clean", "mixed"):
         assert f"counts what was trained with results in {root / place}" in shown
     assert f"counts only with --ledger {root / 'ledger'} or ASSAY_LEDGER" in shown
-    assert "most of" not in shown and "the patient with 3 records" in shown
+    assert "ε for one patient at δ" in shown and "the patient with 3 records" not in shown
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,7 @@ def test_a_release_charges_once_and_is_shown_with_its_purpose(root: Path) -> Non
 def test_what_may_not_be_released_is_refused_with_the_reason(root: Path, arguments: tuple[str, ...], why: str) -> None:
     results, *rest = arguments
     assert why in said("release", root / results, *BUDGET, *rest, code=2)
-    assert all(held.state == "reserved" for held in ledger_at(root).account().charges)
+    assert all(held.state == "trained" for held in ledger_at(root).account().charges)
     assert ledger_at(root).budgets() == []
 
 
@@ -344,10 +343,12 @@ def test_what_has_expired_is_deleted_and_its_charge_stays(root: Path) -> None:
     assert "0 experiments had expired" in said("erase", root / "short", "--expired")
 
 
-def test_reservations_are_given_back(root: Path) -> None:
-    assert "4 reserved" in said("show", root / "clean")
-    assert "4 reservations given back" in said("erase", root / "clean", "--reservations")
-    assert "0 reserved" in said("show", root / "clean")
+def test_reservations_are_given_back_and_what_began_is_not(root: Path) -> None:
+    before = ledger_at(root).account().charges
+    ledger_at(root).reserve(Offer(trial="planned", label="planned", charge=before[0].charge))
+    assert "4 trained, whatever became of them, and 1 reserved" in said("show", root / "clean")
+    assert "1 reservations given back" in said("erase", root / "clean", "--reservations")
+    assert "4 trained, whatever became of them, and 0 reserved" in said("show", root / "clean")
 
 
 def test_a_budget_is_set_and_changed_by_show(root: Path) -> None:

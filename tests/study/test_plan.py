@@ -325,8 +325,8 @@ def test_the_forecast_counts_trials_and_records_and_names_the_budget(tiny: Tiny)
         ("made", "both", 6, 26),
     ]
     assert found[0].spends == "not private (ε = ∞)"
-    assert found[1].spends.startswith("ε ≤ 8 at δ = 1e-05; noise multiplier ≈ ")
-    assert found[2].spends.startswith("ε ≤ 2 at δ = 0.0001 at each client; noise multiplier ≈ ")
+    assert found[1].spends.startswith("ε ≤ 8 at δ = 1e-05 for one record of 26; noise multiplier ≈ ")
+    assert found[2].spends.startswith("ε ≤ 2 at δ = 0.0001 for one record of 8 at each client; noise multiplier ≈ ")
 
 
 def test_the_forecast_is_close_to_what_training_does(tiny: Tiny) -> None:
@@ -346,7 +346,10 @@ def test_the_forecast_works_where_the_data_are_absent(tiny: Tiny) -> None:
     (plain, private) = forecast(tiny({"standard": {}, "private": {"privacy": {"epsilon": 3}}}, absent))
     assert (plain.records, private.records) == (None, None)
     assert plain.spends == "not private (ε = ∞)"
-    assert private.spends == ("ε ≤ 3 at δ = 1e-05; the noise depends on the number of records, which is unknown here")
+    assert private.spends == (
+        "ε ≤ 3 at δ = 1e-05 for one patient where the records have patients, else one record; the noise depends on how "
+        "many there are, which is unknown until the data are here"
+    )
 
 
 def test_the_forecast_reads_no_data_whose_size_is_known(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

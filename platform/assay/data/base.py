@@ -361,7 +361,8 @@ class Source(Method):
     """Where a data set comes from. Register with ``@register("dataset")`` and write ``load``."""
 
     records: ClassVar[int | None] = None
-    """Number of records where it is known without loading, so that a dry run can calibrate noise."""
+    """Number of records where it is known without loading, so that a dry run can calibrate noise. Only of data whose
+    records name no patients: privacy would protect those, and their number is known by loading alone."""
     official_train: ClassVar[int | None] = None
     """Training records of the data set's own split, where it has one and they are known without loading."""
 

@@ -1,7 +1,7 @@
 """Does the model tell who was in its training data?"""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -9,6 +9,7 @@ from pydantic import Field
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.pool import OTHER_PATIENTS, Pool, confidence
 from assay.evaluations.roc import RATES, Rate, told_apart, unanswered
+from assay.privacy.unit import protected_unit
 from assay.registry import register
 from assay.results import Finding
 
@@ -16,6 +17,9 @@ from assay.results import Finding
 @register("evaluation")
 class Membership(Evaluation):
     """The loss-threshold attack (Yeom et al. 2018, arXiv:1709.01604): members have smaller losses.
+
+    Who is recognised is whom privacy would protect (``privacy.unit``): where records have patients, a patient, by the
+    mean over all of its records; else a record.
 
     Reported as in Carlini et al. 2022 (arXiv:2112.03570): the true-positive rate at a low false-positive rate. Who the
     members and the others are says ``Pool``. It costs nothing and finds little: ``lira`` asks the same with shadow
@@ -34,8 +38,14 @@ class Membership(Evaluation):
         score = confidence(subject, pool.rows)
         if not np.isfinite(score).all():
             return unanswered(self.name, "the model answers NaN or infinity", rates=self.false_positive_rates)
+        groups = subject.groups(pool.rows)
+        unit = protected_unit(None if subject.recipe is None else subject.recipe.privacy, groups)
+        about: dict[str, Any] = {"attack": "loss threshold", "unit_of_members": unit}
         # No patient straddles a split, so of grouped records no non-member shares a patient with a member.
-        patients = () if subject.dataset.groups is None else (OTHER_PATIENTS,)
+        cautions = () if groups is None or unit == "patient" else (OTHER_PATIENTS,)
+        if groups is not None and unit == "patient":
+            about["records"] = len(pool.rows)
+            pool, score = pool.of_patients(groups, score)
         return told_apart(
             self.name,
             subject,
@@ -43,6 +53,6 @@ class Membership(Evaluation):
             score,
             rates=self.false_positive_rates,
             draws=self.draws,
-            conditions={"attack": "loss threshold"},
-            warnings=(*patients, *pool.notes),
+            conditions=about,
+            warnings=(*cautions, *pool.notes),
         )

@@ -46,6 +46,26 @@ class Pool:
         """Which of ``rows`` are members."""
         return np.arange(len(self.members) + len(self.others)) < len(self.members)
 
+    def of_patients(self, groups: np.ndarray, score: np.ndarray) -> tuple["Pool", np.ndarray]:
+        """Returns the same pool with one row a patient, its first record, and each patient's mean score.
+
+        A patient who has records on both sides is a member.
+
+        Args:
+            groups: (n,) the patient of each of ``rows``.
+            score: (n,) of each of ``rows``.
+        """
+        patients, first, place = np.unique(groups, return_index=True, return_inverse=True)
+        mean = np.bincount(place, score) / np.bincount(place)
+        # Members stand first, so a patient's first row tells on which side it is.
+        order = np.argsort(first)
+        members = order[first[order] < len(self.members)]
+        others = order[first[order] >= len(self.members)]
+        rows = self.rows[first]
+        pool = Pool(members=rows[members], others=rows[others], other_pool=self.other_pool)
+        assert len(pool.rows) == len(patients)
+        return pool, mean[np.concatenate([members, others])]
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What speaks against the non-members."""

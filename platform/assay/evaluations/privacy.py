@@ -1,5 +1,6 @@
 """What was spent on the patients' privacy: the claimed ε with the evidence behind it."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -7,11 +8,11 @@ import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
 from assay.models.base import GivenWeights
-from assay.privacy.accounting import Mechanism, rdp_epsilon, spent, unsafe_delta
-from assay.privacy.composition import NEIGHBOURS
+from assay.privacy.accounting import Mechanism, Spent, rdp_epsilon, spent, unsafe_delta
+from assay.privacy.unit import NEIGHBOURS
 from assay.recipes import Privacy
 from assay.registry import register
-from assay.results import NAN, Finding, Measurement, not_applicable
+from assay.results import NAN, Check, Finding, Measurement, not_applicable
 
 _ACCOUNTANTS = {"epsilon": "rdp", "epsilon_prv": "prv", "epsilon_pld": "pld"}
 
@@ -20,9 +21,11 @@ _ACCOUNTANTS = {"epsilon": "rdp", "epsilon_prv": "prv", "epsilon_pld": "pld"}
 class PrivacySpent(Evaluation):
     """ε by RDP (the claim), PRV and PLD, with everything the claim depends on.
 
-    In a federated recipe each client protects its own records; the figures, the sample rate among them, are those of
-    the client that spent most, which ``spent_by`` names. δ is judged by the records of all clients: it is the chance
-    that the one model gives away a record, of each of them.
+    ``unit`` says for whom: a patient, where records have patients and the recipe does not ask otherwise, else a record.
+    In a federated recipe each client protects its own; the figures, the sample rate among them, are those of the client
+    that spent most, which ``spent_by`` names. δ is judged by the patients, or records, of all clients: it is the chance
+    that the one model gives one away, of each of them. The check ``noise_and_signal`` holds the noise against the most
+    that all gradients together could say, and warns where there are too few patients to learn from.
     """
 
     name: Literal["privacy"] = "privacy"
@@ -50,26 +53,74 @@ class PrivacySpent(Evaluation):
             "first_weights": _first_weights(given),
         }
         broken = [*_broken(subject, mechanism, given), *filter(None, [figures.disagreement])]
-        return [
-            Measurement(
-                name=name,
-                value=NAN if broken else getattr(figures, accountant),
-                unit="epsilon",
-                n=0 if broken else conditions["records"],
-                conditions={**conditions, "accountant": accountant},
-                status="failed" if broken else "measured",
-                warnings=tuple(broken) or _notes(subject.recipe.privacy, subject),
-            )
-            for name, accountant in _ACCOUNTANTS.items()
-        ]
+        notes = tuple(broken) or _notes(subject.recipe.privacy, subject, mechanism)
+        rows = [_row(name, figures, conditions, notes, broken=bool(broken)) for name in _ACCOUNTANTS]
+        return rows if broken else [*rows, _noise_and_signal(subject, mechanism, figures.rdp)]
+
+
+def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str, ...], *, broken: bool) -> Measurement:
+    """What one accountant says; why it was not asked, or why nothing can be claimed."""
+    accountant = _ACCOUNTANTS[name]
+    about = {**conditions, "accountant": accountant}
+    why_not = {"prv": figures.why_no_prv, "pld": figures.why_no_pld}.get(accountant, "")
+    if why_not and not broken:
+        return not_applicable(name, why_not, **about)
+    return Measurement(
+        name=name,
+        value=NAN if broken else getattr(figures, accountant),
+        unit="epsilon",
+        n=0 if broken else conditions["protected"],
+        conditions=about,
+        status="failed" if broken else "measured",
+        warnings=notes,
+    )
+
+
+def _units(subject: Subject, mechanism: Mechanism) -> int:
+    """Patients, or records, that a training protects."""
+    groups = subject.groups(subject.split.train)
+    if mechanism.unit == "record" or groups is None:
+        return len(subject.split.train)
+    return len(np.unique(groups))
+
+
+def _noise_and_signal(subject: Subject, mechanism: Mechanism, epsilon: float) -> Check:
+    """Is the noise of all steps longer than the sum of all clipped gradients can be?
+
+    The noise of T steps has length σ · C · √(d · T) in d weights, the clipped sums at most C · q · n · T.
+    """
+    units, unit = _units(subject, mechanism), mechanism.unit
+    if mechanism.steps == 0:
+        ratio = 0.0
+    else:
+        weights = sum(p.numel() for p in subject.model.parameters() if p.requires_grad)
+        expected = mechanism.sample_rate * units
+        ratio = mechanism.noise_multiplier * math.sqrt(weights / mechanism.steps) / expected
+    said = (
+        f"{units} {unit}s are protected with noise multiplier {mechanism.noise_multiplier:.3g} (ε = {epsilon:.3g}): "
+        f"the noise of all {mechanism.steps} steps together is {ratio:.2g} times as long as the sum of their clipped "
+        "gradients can be at most"
+    )
+    if ratio >= 1:
+        said += (
+            f"; little can be learnt from so few {unit}s at this ε: give more {unit}s or a smaller network, or raise ε "
+            "and say what it then means"
+        )
+    return Check(
+        rule="noise_and_signal",
+        concerns="epsilon",
+        verdict="warn" if ratio >= 1 else "pass",
+        figure=ratio,
+        message=said,
+    )
 
 
 def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spender: str) -> dict[str, Any]:
     return {
         "delta": mechanism.delta,
         "target_epsilon": privacy.epsilon,
-        "neighbours": NEIGHBOURS,
-        "unit": "record",
+        "neighbours": NEIGHBOURS[mechanism.unit],
+        "unit": mechanism.unit,
         "sampling": "Poisson",
         "sample_rate": mechanism.sample_rate,
         "noise_multiplier": mechanism.noise_multiplier,
@@ -79,7 +130,9 @@ def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spende
         "steps": mechanism.steps,
         "spent_by": spender,
         "records": len(subject.split.train),
-        "covers": "records of the training split; threshold and metrics use other records and are not covered",
+        "protected": _units(subject, mechanism),
+        "records_per_patient": privacy.records_per_patient if mechanism.unit == "patient" else None,
+        "covers": f"{mechanism.unit}s of the training split; threshold and metrics use others and are not covered",
         "noise": privacy.noise,
         "rng": "Philox 4x64, not a cryptographic generator",
         "preprocessing": subject.dataset.preprocessing,
@@ -95,7 +148,7 @@ def _first_weights(given: GivenWeights | None) -> str:
 def _broken(subject: Subject, mechanism: Mechanism, given: GivenWeights | None) -> list[str]:
     """Why the claim does not hold whatever the accountants say."""
     found = []
-    if unsafe := unsafe_delta(mechanism.delta, len(subject.split.train)):
+    if unsafe := unsafe_delta(mechanism.delta, _units(subject, mechanism), unit=mechanism.unit):
         found.append(unsafe)
     if subject.dataset.unpaid_preprocessing:
         found.append(
@@ -110,15 +163,15 @@ def _broken(subject: Subject, mechanism: Mechanism, given: GivenWeights | None) 
     return found
 
 
-def _notes(privacy: Privacy, subject: Subject) -> tuple[str, ...]:
+def _notes(privacy: Privacy, subject: Subject, mechanism: Mechanism) -> tuple[str, ...]:
     notes = []
     if privacy.noise == "seeded":
         notes.append("experiment, not releasable: the noise comes from a recorded seed, so anyone can subtract it")
     groups = subject.groups(subject.split.train)
     most = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max(initial=1))
-    if most > 1:
+    if most > 1 and mechanism.unit == "record":
         notes.append(
-            f"ε protects one record; a patient with {most} records is protected {most} times less at best, "
-            "and δ grows faster still"
+            f"ε protects one record, as privacy.unit: record asks; a patient with {most} records is protected {most} "
+            "times less at best, and δ grows faster still; leave privacy.unit out, and patients are protected"
         )
     return tuple(notes)

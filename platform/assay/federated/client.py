@@ -29,6 +29,8 @@ class ClientPlan:
     classes: int
     seed: int
     threads: int
+    patients: np.ndarray | None = None
+    """(n,) ID of each record's patient, None where records have none."""
     stage: str = ""
     teacher: Mapping[str, Tensor] | None = None
     """Weights of the network that the stage before trained."""
@@ -65,6 +67,7 @@ class FederatedClient:
             classes=plan.classes,
             teacher=teacher,
             epochs=plan.recipe.passes,
+            patients=plan.patients,
         )
         self._context = Context(run_id=0, node_id=plan.number, node_config={}, state=RecordDict(), run_config={})
         self._app = ClientApp()
@@ -87,6 +90,7 @@ class FederatedClient:
                     "sample-rate": mechanism.sample_rate,
                     "steps": mechanism.steps,
                     "delta": mechanism.delta,
+                    "unit": mechanism.unit,
                 }
             )
         # The loss of a client's own records is a figure that no noise covers.
@@ -96,7 +100,8 @@ class FederatedClient:
                 "arrays": ArrayRecord(self._trainer.model.state_dict()),
                 "metrics": MetricRecord(
                     {
-                        "num-examples": self._trainer.records,
+                        # The weight in the average: of a private client, how many it protects.
+                        "num-examples": self._trainer.units,
                         **loss,
                         "train-seconds": self._trainer.seconds,
                         **{f"treated-{name}": count for name, count in self._trainer.treatment.items()},

@@ -55,6 +55,7 @@ def train_federated(
     seed: int,
     threads: int,
     executor: Executor,
+    patients: np.ndarray | None = None,
     stage: str = "",
     teacher: nn.Module | None = None,
     after_round: Callable[[int], None] | None = None,
@@ -65,6 +66,7 @@ def train_federated(
         network: makes the first network, the same for all.
         x: (n, ...) records; each client is given its own rows of it and no others.
         parts: positions of each client's records.
+        patients: (n,) ID of each record's patient, None where records have none; see ``training.loop.Trainer``.
         stage: name of a stage before the last; see ``training.loop.Trainer``.
         teacher: the network that the stage before trained.
         after_round: told the number of each finished round.
@@ -84,6 +86,7 @@ def train_federated(
             recipe=recipe,
             x=x[rows],
             y=y[rows],
+            patients=None if patients is None else patients[rows],
             bounds=bounds,
             classes=classes,
             seed=seed,
@@ -156,6 +159,7 @@ class _Recorded(FedAvg):
                     sample_rate=float(account["sample-rate"]),
                     steps=int(account["steps"]),
                     delta=float(account["delta"]),
+                    unit="patient" if account["unit"] == "patient" else "record",
                 )
         return super().aggregate_train(server_round, replies)
 

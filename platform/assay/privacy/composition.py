@@ -4,8 +4,13 @@
   be chosen after seeing the ones before, and the sum stays a bound.
 * PLD composes what was declared beforehand: tighter, and no bound at all if a release was chosen by an earlier one.
 
-Neighbours differ by one record, which lives at one spender: the clients of a federated training each protect their own
-records, so of them the worst one counts, and every record is charged whether a fold trained on it or not.
+Neighbours differ by one unit, a patient or a record, which lives at one spender: the clients of a federated training
+each protect their own, so of them the worst one counts, and every unit is charged whether a fold trained on it or not.
+
+Where some charges protect patients and others single records, all together protect a single record. A record that is
+taken from a patient who keeps others replaces that patient by another one, so a charge of a patient counts as its
+removal and an addition, by the weak triangle inequality of Rényi divergences (Mironov 2017, arXiv:1702.07476,
+Proposition 11).
 """
 
 import json
@@ -22,9 +27,8 @@ from assay.privacy.accounting import (
     rdp_of_step,
     rdp_to_epsilon_term,
 )
+from assay.privacy.unit import Unit
 
-NEIGHBOURS = "add or remove one record"
-"""The neighbouring relation of every mechanism here: only what shares it can be added up."""
 Charge = Mapping[str, tuple[Mechanism, ...]]
 """What one training spent, by who spent it: ``central``, or the number of a client. What one spender did adds up."""
 UNBOUNDED: Charge = {"central": (Mechanism(noise_multiplier=0.0, sample_rate=1.0, steps=1, delta=1e-5),)}
@@ -38,6 +42,14 @@ def spends(charge: Charge) -> bool:
     return any(m.steps > 0 and m.sample_rate > 0 for own in charge.values() for m in own)
 
 
+def unit_of(charges: Iterable[Charge]) -> Unit | None:
+    """Returns whom charges protect together: a patient if all of them do, else a record; None if nothing is spent."""
+    units = {m.unit for charge in charges for own in charge.values() for m in own if m.steps}
+    if not units:
+        return None
+    return "patient" if units == {"patient"} else "record"
+
+
 def charge_to_json(charge: Charge) -> str:
     """A charge as a ledger writes it; ``charge_from_json`` reads it."""
     return json.dumps({name: [asdict(mechanism) for mechanism in own] for name, own in charge.items()})
@@ -49,7 +61,10 @@ def charge_from_json(text: str) -> Charge:
 
 
 def filter_epsilon(charges: Iterable[Charge], *, order: float, delta: float) -> float:
-    """ε of everything together at one order; a bound under adaptive choice if the order was fixed in advance."""
+    """ε of everything together at one order, for the unit that ``unit_of`` names.
+
+    A bound under adaptive choice if the order was fixed in advance.
+    """
     total = _divergence(tuple(charges), order)
     return max(0.0, total + rdp_to_epsilon_term(order, delta)) if total else 0.0
 
@@ -82,8 +97,11 @@ def rdp_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
 def pld_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
     """ε of a set that was fixed beforehand, by privacy loss distributions; the worst client of each federated one.
 
-    Where clients are many and unlike, a mechanism is composed that spends no less than any of them: still a bound.
+    Where clients are many and unlike, a mechanism is composed that spends no less than any of them: still a bound. Of
+    charges that protect patients beside others that protect records it is the ε by RDP.
     """
+    if _is_mixed(charges):
+        return rdp_epsilon_of(charges, delta=delta)
     choices = [_maximal(charge) for charge in charges if charge]
     if math.prod(len(choice) for choice in choices) > _MOST_COMBINATIONS:
         choices = [[_bounding(choice)] for choice in choices]
@@ -122,11 +140,28 @@ def _bounding(spenders: list[tuple[Mechanism, ...]]) -> tuple[Mechanism, ...]:
 
 def _divergence(charges: Sequence[Charge], order: float) -> float:
     """Rényi divergence of all together: of each charge that of its worst spender."""
-    return sum(max((_spent_at(own, order) for own in charge.values()), default=0.0) for charge in charges)
+    mixed = _is_mixed(charges)
+    return sum(max((_spent_at(own, order, mixed=mixed) for own in charge.values()), default=0.0) for charge in charges)
 
 
-def _spent_at(mechanisms: tuple[Mechanism, ...], order: float) -> float:
-    return sum(m.steps * rdp_of_step(m.sample_rate, m.noise_multiplier, order) for m in mechanisms if m.steps)
+def _is_mixed(charges: Iterable[Charge]) -> bool:
+    """Whether some protect a patient, and others a record."""
+    return len({m.unit for charge in charges for own in charge.values() for m in own if m.steps}) > 1
+
+
+def _spent_at(mechanisms: tuple[Mechanism, ...], order: float, *, mixed: bool) -> float:
+    return sum(m.steps * _of_step(m, order, replaced=mixed and m.unit == "patient") for m in mechanisms if m.steps)
+
+
+def _of_step(mechanism: Mechanism, order: float, *, replaced: bool) -> float:
+    """Rényi divergence of one step between neighbours that differ by one unit, or by one that replaces another."""
+
+    def at(order: float) -> float:
+        return rdp_of_step(mechanism.sample_rate, mechanism.noise_multiplier, order)
+
+    if not replaced:
+        return at(order)
+    return (order - 0.5) / (order - 1) * at(2 * order) + at(2 * order - 1)
 
 
 def _at(charges: Sequence[Charge], place: int, delta: float) -> float:

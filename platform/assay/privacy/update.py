@@ -12,29 +12,54 @@ from assay import seeds
 from assay.errors import UserError
 from assay.privacy.accounting import Mechanism, planned, unsafe_delta
 from assay.privacy.clipping import PerRecordGradients
+from assay.privacy.sampling import PatientSampling, RecordSampling
+from assay.privacy.unit import Unit
 from assay.recipes import Privacy
 
 
 class PrivateUpdate:
     """How the training loop turns losses into a private gradient; see ``training.update.Update``.
 
-    Every step samples each record independently with the same probability, divides by the *expected* batch size,
-    and adds noise even when the batch is empty, as the accountants assume.
+    Every step samples each record, or each patient, independently with the same probability, divides by the *expected*
+    number of them, and adds noise even when the batch is empty, as the accountants assume.
+
+    Args:
+        records: how many there are.
+        owners: (records,) number of each record's patient, from 0, where patients are protected; None where records
+            are.
+        batch_size: expected number of patients, or records, in a step.
 
     Raises:
-        UserError: δ is not below one in the number of records, or no noise reaches ε.
+        UserError: δ is not below one in the number of patients, or records, or no noise reaches ε.
         IncompatibleRecipeError: a layer mixes the records of a batch.
     """
 
     def __init__(
-        self, model: nn.Module, settings: Privacy, *, records: int, batch_size: int, steps: int, seed: int
+        self,
+        model: nn.Module,
+        settings: Privacy,
+        *,
+        records: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        owners: np.ndarray | None = None,
     ) -> None:
-        if unsafe := unsafe_delta(settings.delta, records):
-            raise UserError(f"privacy.delta: {unsafe}; set it below {1 / records:g}")
         self._settings = settings
-        self._records = records
         self._seed = seed
-        self.planned = planned(settings, records=records, batch_size=batch_size, steps=steps)
+        self._sampling: RecordSampling | PatientSampling = RecordSampling(records)
+        unit: Unit = "record"
+        if owners is not None:
+            self._sampling, unit = PatientSampling(owners, most=settings.records_per_patient), "patient"
+        units = self._sampling.units
+        if unsafe := unsafe_delta(settings.delta, units, unit=unit):
+            raise UserError(
+                f"privacy.delta: {unsafe}; set it below {1 / units:g}",
+                setting="privacy.delta",
+                given=settings.delta,
+                allowed=1 / units,
+            )
+        self.planned = planned(settings, units=units, batch_size=batch_size, steps=steps, unit=unit)
         self._gradients = PerRecordGradients(model, clipping=settings.clipping)
 
     @property
@@ -43,8 +68,8 @@ class PrivateUpdate:
         return self._gradients.notes
 
     def batch(self, step: int) -> np.ndarray:
-        """Positions of the records of this step; possibly none."""
-        return np.flatnonzero(seeds.stream(self._seed, "sample", step).random(self._records) < self.planned.sample_rate)
+        """Positions of the records of this step, a patient's next to each other; possibly none."""
+        return self._sampling.draw(self._seed, step, self.planned.sample_rate)
 
     @contextmanager
     def crafting(self) -> Iterator[None]:
@@ -52,14 +77,14 @@ class PrivateUpdate:
             yield
 
     def gradients(self, losses: Tensor) -> list[Tensor]:
-        """Clipped sum over the given records."""
+        """Clipped sum over the given records, or patients."""
         return self._gradients.clipped_sum(losses, self._settings.max_grad_norm)
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        """Noise added once to the sum over all workers, divided by the expected batch size."""
+        """Noise added once to the sum over all workers, divided by the expected number of records, or patients."""
         noise = seeds.stream(self._seed, "noise", step)
         scale = self.planned.noise_multiplier * self._settings.max_grad_norm
-        expected = self.planned.sample_rate * self._records
+        expected = self.planned.sample_rate * self._sampling.units
         return [(g + scale * _normal(noise, g)) / expected for g in total]
 
     def mechanism(self, steps: int) -> Mechanism:

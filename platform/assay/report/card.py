@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from assay.privacy.unit import protected, protected_unit
 from assay.report.evidence import Evidence
 from assay.report.page import environment
 from assay.report.rows import select
@@ -106,8 +107,14 @@ def _privacy(finished: Finished) -> str:
         return "not private: training records may be recognised in its answers (ε = ∞)"
     if finished.objections:
         return f"no privacy claim, and served on loopback only: {'; '.join(finished.objections)}"
+    rows = finished.split.train
+    groups = None if finished.dataset.groups is None else finished.dataset.groups[rows]
+    unit = protected_unit(privacy, groups)
+    whom = "training record, adding or removing it"
+    if unit == "patient":
+        whom = f"patient of {protected(privacy, groups, len(rows))}, adding or removing all of its records"
     return (
-        f"({privacy.epsilon:g}, {privacy.delta:g})-differential privacy of one training record, adding or removing it; "
+        f"({privacy.epsilon:g}, {privacy.delta:g})-differential privacy of one {whom}; "
         "noise drawn from entropy that is not stored, not from a cryptographic generator"
     )
 

@@ -244,7 +244,8 @@ def _of_privacy(lira: str) -> tuple[Evidence, ...]:
             unit="number",
             better="neither",
             estimated=False,
-            meaning="Differential privacy of one training record by the RDP accountant; ∞ if training is not private.",
+            meaning="Differential privacy by the RDP accountant, of one patient where records have patients and of one "
+            "record elsewhere, or where the recipe asks for that; ∞ if training is not private.",
         ),
         Evidence(
             key="epsilon_pld",

@@ -39,7 +39,7 @@ from assay.report.tables.certificates import Certified, certified
 from assay.report.tables.interaction import Interaction, interactions
 from assay.report.tables.membership import OfRecipe, exposed
 from assay.report.tables.poisoning import poisoning as poisoned
-from assay.report.tables.privacy import Costs, costs, uncorrected
+from assay.report.tables.privacy import Costs, costs, uncorrected, units_text
 from assay.report.words import (
     cell_text,
     comparison_text,
@@ -89,6 +89,8 @@ class Section:
     """Adversarial and private training, alone and together."""
     costs: Costs | None
     """What each budget costs in accuracy."""
+    protects: str
+    """For whom the ε of its private recipes holds, in words."""
     uncorrected: str
     """Why its audits do not hold together; empty if they do."""
 
@@ -177,6 +179,7 @@ def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: D
         exposed=exposed(card, frame),
         interactions=interactions(card, study, frame),
         costs=paid,
+        protects=units_text(frame, card.recipes),
         uncorrected=uncorrected(card, everything_found),
     )
 

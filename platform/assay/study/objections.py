@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from assay.privacy.composition import NEIGHBOURS
+from assay.privacy.unit import NEIGHBOURS
 from assay.recipes import Recipe
 
 WITHOUT_PRIVACY = "it was trained without privacy, so nothing bounds what it reveals of a patient (ε = ∞)"
@@ -35,8 +35,8 @@ def other_neighbours(own: pd.DataFrame) -> Iterator[str]:
     """What is claimed of another neighbouring relation cannot be added up with the rest."""
     claimed = own[(own["name"] == "epsilon") & (own["status"] == "measured")]
     for about in claimed["conditions"]:
-        if about.get("neighbours") != NEIGHBOURS or about.get("unit") != "record":
+        if (about.get("unit"), about.get("neighbours")) not in NEIGHBOURS.items():
             yield (
                 f"its ε is of neighbours by {about.get('neighbours')!r}, of unit {about.get('unit')!r}; what adds up "
-                f"here is of {NEIGHBOURS!r}, of unit 'record'"
+                f"here is {' or '.join(f'{relation!r}, of unit {unit!r}' for unit, relation in NEIGHBOURS.items())}"
             )

@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from assay.data.base import Dataset
 from assay.data.splits import keeps_official, split
 from assay.errors import DataError, SpecError
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Evaluation
 from assay.privacy.accounting import planned
+from assay.privacy.unit import Unit, protected_unit
 from assay.recipes import Recipe
 from assay.study.spec import Cohort, Study
 from assay.study.trial import Trial
@@ -130,7 +133,7 @@ def forecast(study: Study, loaded: Mapping[str, Dataset | DataError] | None = No
                 recipe=recipe_name,
                 trials=extent.runs * study.split.repeats,
                 records=extent.train,
-                spends=_spends(recipe, extent.train),
+                spends=_spends(recipe, extent),
             )
 
 
@@ -170,6 +173,8 @@ class _Extent(NamedTuple):
     train: int | None
     """Training records of each."""
     test: int | None
+    patients: int | None = None
+    """Patients of whom the training records are; None where records name none."""
 
 
 def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) -> _Extent:
@@ -181,7 +186,8 @@ def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) ->
         if dataset is not None and (settings.folds > 1 or keeps_official(dataset, settings)):
             rows = split(dataset, settings, fold=0, repeat=0, seed=study.seed)
             runs = 1 if keeps_official(dataset, settings) else settings.folds
-            return _Extent(runs, len(rows.train), len(rows.test))
+            patients = None if dataset.groups is None else len(np.unique(dataset.groups[rows.train]))
+            return _Extent(runs, len(rows.train), len(rows.test), patients)
         total, train, official = None, None, False
     if official and settings.official == "keep":
         assert train is not None
@@ -196,24 +202,41 @@ def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) ->
     return _Extent(settings.folds, learning, total - outside)
 
 
-def _spends(recipe: Recipe, records: int | None) -> str:
+def _spends(recipe: Recipe, extent: _Extent) -> str:
+    """What one trial of a recipe spends, for whom, and the noise that this takes, in words.
+
+    Raises:
+        SpecError: there are more clients than patients, or records.
+        IncompatibleRecipeError: patients are to be protected, and the data name none.
+    """
     if recipe.privacy is None:
         return "not private (ε = ∞)"
     privacy, federation = recipe.privacy, recipe.federation
-    budget = f"ε ≤ {privacy.epsilon:g} at δ = {privacy.delta:g}" + (" at each client" if federation else "")
-    if records is None:
-        return f"{budget}; the noise depends on the number of records, which is unknown here"
-    if federation and federation.clients > records:
-        raise SpecError(
-            f"{records} training records cannot be shared among {federation.clients} clients; use fewer clients"
+    budget = f"ε ≤ {privacy.epsilon:g} at δ = {privacy.delta:g}"
+    everywhere = " at each client" if federation else ""
+    if extent.train is None:
+        who = f"one {privacy.unit}" if privacy.unit else "one patient where the records have patients, else one record"
+        return (
+            f"{budget} for {who}{everywhere}; the noise depends on how many there are, which is unknown until the data "
+            "are here"
         )
-    own = records // federation.clients if federation else records
+    unit: Unit = "record"
+    if extent.patients is not None or privacy.unit == "patient":
+        unit = protected_unit(privacy, None if extent.patients is None else np.arange(extent.patients))
+    units = extent.train if unit == "record" or extent.patients is None else extent.patients
+    if federation and federation.clients > units:
+        raise SpecError(
+            f"{units} training {unit}s cannot be shared among {federation.clients} clients; use fewer clients"
+        )
+    own = units // federation.clients if federation else units
     last, size = recipe.stages()[-1].privacy, recipe.training.batch_size
     assert last is not None
-    each = planned(last, records=own, batch_size=size, steps=recipe.passes * steps_per_epoch(own, size))
-    if last.trainings > 1:
-        budget += f" for {last.trainings} trainings together"
+    each = planned(last, units=own, batch_size=size, steps=recipe.passes * steps_per_epoch(own, size), unit=unit)
+    together = f" for {last.trainings} trainings together" if last.trainings > 1 else ""
+    several = ""
+    if unit == "record" and extent.patients is not None and extent.patients < extent.train:
+        several = f", not for one of {extent.patients} patients, who have several records each (privacy.unit: record)"
     return (
-        f"{budget}; noise multiplier ≈ {each.noise_multiplier:.2f}, sample rate ≈ {each.sample_rate:.3f}, "
-        f"{each.steps} steps"
+        f"{budget} for one {unit} of {own}{everywhere}{together}{several}; noise multiplier ≈ "
+        f"{each.noise_multiplier:.2f}, sample rate ≈ {each.sample_rate:.3f}, {each.steps} steps"
     )

@@ -79,6 +79,7 @@ def train_trial(
             parts,
             bounds=dataset.bounds,
             classes=dataset.classes,
+            patients=dataset.groups,
             seed=trial.trial_seed,
             threads=trial.threads,
             executor=executor,
@@ -181,6 +182,7 @@ def trainer_of(
         torch.from_numpy(dataset.y[rows]).to(device),
         bounds=dataset.bounds,
         classes=dataset.classes,
+        patients=None if dataset.groups is None else dataset.groups[rows],
         **{"seed": trial.trial_seed, **settings},
     )
 

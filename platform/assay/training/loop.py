@@ -17,6 +17,7 @@ from assay.models.representation import Represented
 from assay.objectives.base import Batch
 from assay.objectives.standard import Standard
 from assay.privacy.accounting import Mechanism
+from assay.privacy.sampling import owners_of
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
 from assay.seeds import Draw
@@ -28,6 +29,7 @@ from assay.training.lookout import Lookout
 from assay.training.masks import Masked
 from assay.training.modes import answering
 from assay.training.probe import Probe, balanced
+from assay.training.shares import Piece, pieces_of_patients, pieces_of_records
 from assay.training.stopping import Stopping
 from assay.training.update import PlainUpdate, Update, steps_per_epoch
 
@@ -62,12 +64,15 @@ class Trainer:
         collective: the workers that share every batch.
         teacher: the network that the stage before trained.
         validation: records (n, ...), or a ``Feed`` of them, and labels (n,) that early stopping looks at.
+        patients: (n,) ID of each record's patient, None where records have none. A private recipe protects patients
+            then, unless its ``privacy.unit`` says otherwise.
 
     Raises:
         UserError: the recipe stops early, and there are no validation records; or its δ is not below one in the number
-            of records.
+            of patients, or records, that it protects.
         IncompatibleRecipeError: batches are to be worked off in pieces, and a layer or the objective mixes their
-            records; or the recipe treats all records at once, and they are streamed.
+            records, or a piece cannot hold a patient; or the recipe treats all records at once, and they are streamed;
+            or it protects patients, and there are none.
         TrainingError: treatments left other records on one worker than on another.
     """
 
@@ -86,6 +91,7 @@ class Trainer:
         collective: Collective | None = None,
         teacher: nn.Module | None = None,
         validation: tuple[Tensor | Feed, Tensor] | None = None,
+        patients: np.ndarray | None = None,
     ) -> None:
         training = recipe.training
         if training.records_at_once is not None:
@@ -96,10 +102,13 @@ class Trainer:
         self._drawn_anew = recipe.privacy is not None and recipe.privacy.noise == "entropy"
         self._seed = self._drawing_seed(seed, stage)
         self.records = len(x)
+        self._owners = owners_of(recipe, patients, records=len(x))
+        self.units = self.records if self._owners is None else int(self._owners.max()) + 1
+        """Patients that privacy protects; records where it protects those, or nobody."""
         self.step = 0
         self.seconds = 0.0
         self.losses: list[float] = []
-        self.steps_per_epoch = steps_per_epoch(len(x), training.batch_size)
+        self.steps_per_epoch = steps_per_epoch(self.units, training.batch_size)
         self.total_steps = (epochs or training.epochs) * self.steps_per_epoch
         self.optimizer = _optimizer(model, training)
         self._objective = recipe.objective
@@ -115,7 +124,9 @@ class Trainer:
         self.stopping = self._stopping(validation)
         self._anchor: list[Tensor] = []
         self._pull = 0.0
-        self._update = _update(model, recipe, records=len(x), steps=self.total_steps, seed=self._seed)
+        self._update = _update(
+            model, recipe, records=len(x), owners=self._owners, steps=self.total_steps, seed=self._seed
+        )
 
     @property
     def epoch(self) -> int:
@@ -227,8 +238,10 @@ class Trainer:
         """One epoch; the mean loss of this worker's records, NaN if Poisson sampling gave it none."""
         ahead = self.steps_per_epoch - self.step % self.steps_per_epoch
         batches = [self._update.batch(self.step + place) for place in range(ahead)]
-        shares = [self._share(len(batch)) for batch in batches]
-        fed = self._feed.follow([batch[own] for batch, pieces in zip(batches, shares, strict=True) for own in pieces])
+        shares = [self._share(batch) for batch in batches]
+        fed = self._feed.follow(
+            [batch[piece.rows.ravel()] for batch, pieces in zip(batches, shares, strict=True) for piece in pieces]
+        )
         seen = [
             loss
             for batch, pieces in zip(batches, shares, strict=True)
@@ -241,11 +254,13 @@ class Trainer:
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
 
-    def _share(self, total: int) -> list[np.ndarray]:
-        """This worker's positions within a batch of so many records, in the pieces that it works off one by one."""
-        own = np.arange(self._collective.rank, total, self._collective.size)
-        at_once = self._training.records_at_once or max(total, 1)
-        return [own[start : start + at_once] for start in range(0, len(own), at_once)]
+    def _share(self, batch: np.ndarray) -> list[Piece]:
+        """This worker's part of a batch, in the pieces that it works off one by one; a patient goes to one worker."""
+        of_worker = {"rank": self._collective.rank, "size": self._collective.size}
+        at_once = self._training.records_at_once
+        if self._owners is None:
+            return pieces_of_records(len(batch), at_once=at_once, **of_worker)
+        return pieces_of_patients(self._owners[batch], at_once=at_once, **of_worker)
 
     def _look(self) -> None:
         """What is to be seen after an epoch, and what follows from it for the weights.
@@ -266,14 +281,12 @@ class Trainer:
             if own is not None and not self.stopping.done:
                 self.model.load_state_dict(own)
 
-    def _take_step(
-        self, batch: np.ndarray, pieces: list[np.ndarray], fed: Iterator[tuple[Tensor, Tensor]]
-    ) -> Tensor | None:
-        """One update; the mean loss of this worker's records, None if it had none.
+    def _take_step(self, batch: np.ndarray, pieces: list[Piece], fed: Iterator[tuple[Tensor, Tensor]]) -> Tensor | None:
+        """One update; the mean loss of this worker's records, or patients, None if it had none.
 
         Args:
             batch: positions of the records of all workers.
-            pieces: which of them are this worker's.
+            pieces: which of them are this worker's, as they go through the network.
             fed: gives this worker's records of one piece after the other.
         """
         gradients, loss = self._own_gradients(pieces, fed, total=len(batch))
@@ -295,16 +308,16 @@ class Trainer:
         return loss
 
     def _own_gradients(
-        self, pieces: list[np.ndarray], fed: Iterator[tuple[Tensor, Tensor]], *, total: int
+        self, pieces: list[Piece], fed: Iterator[tuple[Tensor, Tensor]], *, total: int
     ) -> tuple[list[Tensor], Tensor | None]:
         """Sum of the gradients of this worker's share of the batch, and its mean loss."""
         gradients: list[Tensor] = []
         seen = []
-        for place, own in enumerate(pieces):
-            losses = self._losses(*next(fed), own, total=total, place=place)
+        for place, piece in enumerate(pieces):
+            losses = self._losses(*next(fed), piece, total=total, place=place)
             seen.append(losses.detach())
             if self._weighing:
-                losses = losses * self._weights(seen[-1], own, total=total)
+                losses = losses * self._weights(seen[-1], piece.rows[0], total=total)
             found = self._update.gradients(losses)
             gradients = [a + b for a, b in zip(gradients, found, strict=True)] if gradients else found
         if seen:
@@ -315,21 +328,21 @@ class Trainer:
             self._weights(gradients[0].new_zeros(0), np.arange(0), total=total)
         return gradients, None
 
-    def _losses(self, x: Tensor, y: Tensor, own: np.ndarray, *, total: int, place: int) -> Tensor:
-        """One loss a record, (n,), the mean over its copies where it has several.
+    def _losses(self, x: Tensor, y: Tensor, piece: Piece, *, total: int, place: int) -> Tensor:
+        """One loss a record, or patient, (n,): the mean over its rows where it has several.
 
-        Rows of the network are all records, then all records again: see ``privacy.clipping``.
+        Rows of the network are one of each, then another of each: see ``privacy.clipping``.
 
         Args:
-            own: positions of the records within the batch of ``total``.
+            x: (slots · n, ...) the rows of the piece, as ``y``, (slots · n,).
+            piece: where they stand within the batch of ``total`` records.
             place: number of the piece. Layers draw for each piece, all else for the whole batch.
         """
-        piece = (place,) if place else ()
-        purpose = ("layers", self.step, self._collective.rank, *piece)
+        purpose = ("layers", self.step, self._collective.rank, *((place,) if place else ()))
         torch.manual_seed(seeds.torch_seed(self._seed, *purpose))
         if self._copies > 1:
             x, y = torch.cat([x] * self._copies), torch.cat([y] * self._copies)
-        rows = np.concatenate([copy * total + own for copy in range(self._copies)])
+        rows = np.concatenate([copy * total + piece.rows.ravel() for copy in range(self._copies)])
         drawn = x
         for number, augmentation in enumerate(self._augmentations):
             x = augmentation.augment(x, self._draw("augment", number, total=total, rows=rows))
@@ -348,7 +361,7 @@ class Trainer:
             crafted = self._objective.craft(self.model, seen)
         with Masked(seeds.stream(self._seed, *purpose)) if self._drawn_anew else nullcontext():
             losses = self._objective.losses(self.model, seen, crafted)
-        return losses.unflatten(0, (self._copies, -1)).mean(0) if self._copies > 1 else losses
+        return piece.averaged(losses, self._copies)
 
     def _weights(self, losses: Tensor, own: np.ndarray, *, total: int) -> Tensor:
         """How much each of this worker's losses counts, (n,), by those of the whole batch: all workers ask at once."""
@@ -452,12 +465,13 @@ def _feed_of(x: Tensor | Feed, y: Tensor) -> Feed:
     return InMemory(x, y) if isinstance(x, Tensor) else x
 
 
-def _update(model: nn.Module, recipe: Recipe, *, records: int, steps: int, seed: int) -> Update:
+def _update(
+    model: nn.Module, recipe: Recipe, *, records: int, owners: np.ndarray | None, steps: int, seed: int
+) -> Update:
+    size = recipe.training.batch_size
     if recipe.privacy is None:
-        return PlainUpdate(model, records=records, batch_size=recipe.training.batch_size, seed=seed)
-    return PrivateUpdate(
-        model, recipe.privacy, records=records, batch_size=recipe.training.batch_size, steps=steps, seed=seed
-    )
+        return PlainUpdate(model, records=records, batch_size=size, seed=seed)
+    return PrivateUpdate(model, recipe.privacy, records=records, owners=owners, batch_size=size, steps=steps, seed=seed)
 
 
 def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:

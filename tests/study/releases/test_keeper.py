@@ -60,7 +60,7 @@ def test_every_trial_is_noted_and_only_what_may_leave_is_reserved(
     )
     assert {one.processing for one in noted} == {Processing(purpose="to learn", until="2031-12-31")}
     charges = ledger.account().charges
-    assert [held.state for held in charges] == ["reserved"] * 2
+    assert [held.state for held in charges] == ["trained"] * 2
     assert all("private" in held.label for held in charges)
     # Of two folds, each record was trained on in one and tested in the other, or held out for validation.
     roles = [trace.role for trace in ledger.traces([0]) if trace.experiment.noise == ""]
@@ -108,7 +108,7 @@ def test_a_killed_training_is_reserved_once_when_it_is_resumed(
 
     def killed(*_: Any, **__: Any) -> Any:
         # Whatever touches the data finds its charge in the ledger, and itself on record.
-        assert [held.state for held in ledger.account().charges] == ["reserved"] * 2
+        assert sorted(held.state for held in ledger.account().charges) == ["reserved", "trained"]
         assert {one.error for one in ledger.experiments()} == {UNFINISHED}
         assert len(keeper.trainings(dataset)) == 1, "the other has not begun, and may never"
         raise KeyboardInterrupt
@@ -134,12 +134,14 @@ def test_a_trial_that_the_budget_does_not_hold_never_sees_the_data(
     (why,) = summary.failures.values()
     assert why.startswith("BudgetError: ") and "1 reserved" in why
     assert len(ledger.experiments()) == 3, "a trial that did not run is no experiment"
-    # Nobody needs the first any more: the other has room.
-    ledger.drop([held.trial for held in ledger.account().charges])
+    # Nobody needs the first any more, and yet it counts: its result may steer what follows.
+    assert ledger.drop([held.trial for held in ledger.account().charges]) == []
+    assert list(run(study, keeper).failures) == ["made · private · fold 2"]
+    ledger.set_budget(4.0, reason="room for two folds")
     assert run(study, keeper).failures == {}
 
 
-def test_what_failed_is_noted_and_gives_back_what_it_held(
+def test_what_failed_is_noted_and_counts_beside_what_is_trained_in_its_place(
     run: Run, keeper: Keeper, tiny: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = tiny({"private": PRIVATE})
@@ -149,9 +151,9 @@ def test_what_failed_is_noted_and_gives_back_what_it_held(
         assert len(run(study, keeper).failures) == 2
     ledger = keeper.ledger(dataset)
     assert {one.error for one in ledger.experiments()} == {"ZeroDivisionError: division by zero"}
-    assert {held.state for held in ledger.account().charges} == {"dropped"}
+    assert [held.state for held in ledger.account().charges] == ["trained"] * 2
     assert run(study, keeper).failures == {}
-    assert {held.state for held in ledger.account().charges} == {"reserved"}
+    assert [held.state for held in ledger.account().charges] == ["trained"] * 4
 
 
 def test_a_sample_of_the_records_has_the_ledger_of_the_whole(keeper: Keeper, tiny: Callable[..., Study]) -> None:

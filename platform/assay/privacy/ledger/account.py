@@ -4,9 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from assay.errors import LedgerError
+from assay.privacy.accounting import impossible
 from assay.privacy.composition import Charge
+from assay.privacy.unit import Unit
 
-State = Literal["reserved", "released", "dropped"]
+State = Literal["reserved", "trained", "released", "dropped"]
+"""``reserved``: planned, and not begun. ``trained``: begun, whatever became of it, and counted for good. ``released``:
+has left, or was looked at by whoever chose what left. ``dropped``: counts no more, since it never began, or began while
+there was no budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +24,24 @@ class Offer:
     charge: Charge
     artefact: str = ""
     """Hash of the weights; a training that has not begun has none. Two trainings of one trial are two releases."""
+
+
+def refuse_impossible(offer: Offer) -> None:
+    """Let pass a charge whose figures a mechanism can have, before any transaction begins.
+
+    Raises:
+        LedgerError: one of them is NaN, infinite, negative or otherwise impossible; names it.
+    """
+    for mechanism in (one for own in offer.charge.values() for one in own):
+        if wrong := impossible(mechanism):
+            setting, given, allowed = wrong
+            raise LedgerError(
+                f"{offer.label}: its {setting.replace('_', ' ')} is {given}, and {allowed} is needed: nothing can be "
+                "charged for it; train it again, so that its account is noted",
+                setting=setting,
+                given=given,
+                allowed=allowed,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +85,15 @@ class Account:
     released: float
     """ε of everything released, by that accountant: so far, or of a plan of which anything has left, all of it."""
     held: float
-    """ε of everything released or reserved, by that accountant."""
+    """ε of everything released, trained or reserved, by that accountant."""
     rdp: float
     """ε of everything released, as if its set had been fixed beforehand, by RDP."""
     pld: float
     """The same by PLD."""
     delta: float
     charges: tuple[Held, ...]
+    unit: Unit = "record"
+    """For whom every ε here holds: for one patient if all that counts protects patients, else for one record."""
 
     @property
     def bound(self) -> float:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Self
 
 from assay.errors import LedgerError
-from assay.privacy.composition import NEIGHBOURS
+from assay.privacy.ledger import chain
+from assay.privacy.unit import NEIGHBOURS
 
 PATIENCE = 120.0
 """Seconds that a writer waits for another: composing a long plan takes some."""
@@ -90,7 +91,7 @@ class Database:
         self.path = path
         if not path.is_file():
             raise LedgerError(f"there is no ledger {str(path)!r}; a study makes one when its first trial is run")
-        with self._reading() as rows:
+        with connected(path) as rows:
             self._about = {str(row["key"]): row["value"] for row in rows.execute("SELECT key, value FROM about")}
 
     @classmethod
@@ -144,17 +145,49 @@ class Database:
     def records(self) -> int:
         return int(self.about("records"))
 
+    def verify(self, head: str = "") -> str:
+        """Check that every row is as it was written, and that none was added or deleted by another hand.
+
+        Args:
+            head: what an earlier call returned and was kept elsewhere; the ledger must go on from there.
+
+        Returns:
+            The hash of the last seal, to be kept elsewhere; empty of a ledger of an earlier version, whose rows are
+            sealed when it is next written to.
+
+        Raises:
+            LedgerError: names the first row that is not as it was written; or ``head`` is none of this ledger.
+        """
+        with self._reading() as db:
+            if not _is_sealed(db) and not _lost_seals(db):
+                return ""
+            self._refuse_broken(db)
+            if head and not chain.holds(db, head):
+                raise LedgerError(
+                    f"ledger {str(self.path)!r} does not go on from {head}: it is another one, or an older copy, which "
+                    "has forgotten what was spent since. Put the right file back, from a backup if need be",
+                    setting="--head",
+                    given=head,
+                    allowed="a head that this ledger has had",
+                )
+            return chain.head(db)
+
     @contextmanager
-    def _writing(self, *, undone: bool = False) -> Iterator[sqlite3.Connection]:
+    def _writing(self, *, undone: bool = False, verified: bool = False) -> Iterator[sqlite3.Connection]:
         """A transaction that sees and changes everything alone, whole or not at all.
 
         Args:
             undone: change nothing in the end: to see what would be refused.
+            verified: refuse at once if another hand has changed the ledger.
         """
-        with _connected(self.path) as connection:
+        with connected(self.path, writing=True) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
+                self._refuse_another(connection)
+                if verified:
+                    self._refuse_broken(connection)
                 yield connection
+                chain.seal(connection)
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
@@ -163,18 +196,42 @@ class Database:
     @contextmanager
     def _folder_locked(self) -> Iterator[None]:
         """Alone among all who release from any ledger of the folder: one may be another account of the same people."""
-        import fcntl
-
-        with (self.path.parent / ".releasing").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.path.parent / ".releasing"):
             yield
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with _connected(self.path) as connection:
+        with connected(self.path) as connection:
             connection.execute("BEGIN")
+            self._refuse_another(connection)
             yield connection
             connection.execute("COMMIT")
+
+    def _refuse_another(self, db: sqlite3.Connection) -> None:
+        """Let pass the ledger that was opened, and none that has taken its place since."""
+        found = db.execute("SELECT value FROM about WHERE key = 'id'").fetchone()
+        if found is not None and found["value"] != self._about.get("id", found["value"]):
+            raise LedgerError(
+                f"ledger {str(self.path)!r} is not the one that was opened: another was put in its place, which knows "
+                f"nothing of what was spent. {_FIND_AGAIN}"
+            )
+
+    def _refuse_broken(self, db: sqlite3.Connection) -> None:
+        """Let pass a ledger whose rows are all as they were sealed.
+
+        Raises:
+            LedgerError: names the first that is not.
+        """
+        if (wrong := chain.broken(db)) is not None:
+            raise LedgerError(
+                f"ledger {str(self.path)!r} was changed by another hand: {wrong}. What it counts is no longer what was "
+                "spent, so nothing is charged to it: put a backup in its place, or begin a new account under another "
+                "name of the data, with a budget less all that may have been spent (jobs.ledger verify tells whether a "
+                "file is whole)",
+                setting=wrong.place,
+                given=wrong.key,
+                allowed="the row as it was written",
+            )
 
 
 def _on_machine(path: Path) -> str:
@@ -198,32 +255,145 @@ def _make(path: Path, collection: Collection) -> None:
         # By the name, which all ledgers of these people share: those of an earlier version hashed by their digest.
         "salt": collection.name,
         "most_of_a_patient": collection.most_of_a_patient,
-        "neighbours": NEIGHBOURS,
+        "neighbours": " or ".join(NEIGHBOURS.values()),
         "made": now(),
     }
-    with _connected(path) as connection:
-        # Of one that an earlier version made, what is missing is added.
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'trainings'").fetchone():
+    with locked(path.parent / ".making"):
+        if path.exists():
+            with connected(path) as connection:
+                if not _is_sealed(connection):
+                    _seal_earlier(connection, path, about)
             return
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-        connection.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", about.items())
+        # Under another name first: a ledger that is there is whole, so one without content has lost it.
+        draft = path.with_name(f".{path.name}.{about['id']}")
+        with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+            _lay_out(connection, about)
+        draft.replace(path)
+
+
+def _seal_earlier(connection: sqlite3.Connection, path: Path, about: dict[str, object]) -> None:
+    """Add what an earlier version did not write to a ledger, and seal its rows as they are.
+
+    Raises:
+        LedgerError: it had seals, and another hand has taken them away.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not _is_sealed(connection):
+            if _lost_seals(connection):
+                raise LedgerError(
+                    f"ledger {str(path)!r} was changed by another hand: its table seals is gone. Put a backup in its "
+                    "place, or begin a new account under another name of the data, with a budget less all that may "
+                    "have been spent",
+                    setting="seals",
+                    given="no table",
+                    allowed="the table as it was written",
+                )
+            _lay_out(connection, about)
         connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _lost_seals(connection: sqlite3.Connection) -> bool:
+    """Whether a ledger without seals once had them."""
+    return connection.execute("SELECT 1 FROM about WHERE key = 'sealed'").fetchone() is not None
+
+
+def _lay_out(connection: sqlite3.Connection, about: dict[str, object]) -> None:
+    for statement in (*_SCHEMA.split(";"), chain.SCHEMA):
+        connection.execute(statement)
+    connection.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", {**about, "sealed": now()}.items())
+    # An earlier version kept what had begun under the name of what had not.
+    connection.execute(
+        """UPDATE OR IGNORE charges SET state = 'trained', artefact = (SELECT artefact FROM trainings
+        WHERE trainings.trial = charges.trial ORDER BY trainings.rowid DESC LIMIT 1)
+        WHERE state = 'reserved' AND artefact = '' AND plan = ''
+        AND EXISTS (SELECT 1 FROM trainings WHERE trainings.trial = charges.trial)"""
+    )
+    chain.seal_all(connection)
+
+
+def _is_sealed(connection: sqlite3.Connection) -> bool:
+    """Whether its rows have seals; those of an earlier version have none."""
+    return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'seals'").fetchone() is not None
 
 
 @contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+def locked(file: Path) -> Iterator[None]:
+    """Alone among all processes of this machine that lock the same file."""
+    import fcntl
+
     try:
-        with closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as connection:
+        held = file.open("w")
+    except OSError as error:
+        raise LedgerError(
+            f"ledgers in {str(file.parent)!r} cannot be written: {error}; let us write there, or name another folder "
+            "with --ledger",
+            setting="--ledger",
+            given=str(file.parent),
+        ) from None
+    with held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def connected(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connection]:
+    """A connection to a ledger that is there; none is made.
+
+    Args:
+        writing: rows may be written, and are to be sealed; a ledger of an earlier version gets its seals first.
+
+    Raises:
+        LedgerError: it is gone, empty, damaged or no ledger, or cannot be written; says what to do.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = -1
+    if size <= 0:
+        what = "is empty (0 bytes): whatever it held is lost" if size == 0 else "is not there any more"
+        raise LedgerError(
+            f"ledger {str(path)!r} {what}, and a new one would forget what was spent. Put it back, from a backup if "
+            "need be; if nothing was ever released of these data, delete what is left, and a study makes a new one",
+            setting=str(path),
+            given=f"{max(size, 0)} bytes",
+            allowed="the ledger that was kept",
+        )
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)) as connection:
             connection.row_factory = sqlite3.Row
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone() is None:
+                raise sqlite3.DatabaseError("no such table: about")
             _set_up(connection)
+            if writing:
+                if not _is_sealed(connection):
+                    _seal_earlier(connection, path, {})
+                chain.watch(connection)
             yield connection
     except sqlite3.Error as error:
         raise LedgerError(
-            f"ledger {str(path)!r}: {error}; it must lie in a folder that we may write, on a disk of this machine, or "
-            "on a shared one of which a single cluster's actor writes it"
+            f"ledger {str(path)!r}: {error}; {_remedy(error)}", setting=str(path), given=str(error)
         ) from None
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    """What to do about what SQLite says of a file."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or "no such table" in str(error):
+        return (
+            "the file is damaged, cut short or no ledger: put a backup in its place. A new ledger would forget what "
+            "was spent, so delete the file only if nothing was ever released of these data"
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return "we may not write there: let us write the file and its folder, or name another folder with --ledger"
+    return (
+        "it must lie in a folder that we may write, on a disk of this machine, or on a shared one of which a single "
+        "cluster's actor writes it"
+    )
 
 
 def _set_up(connection: sqlite3.Connection) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from assay.errors import LedgerError
 from assay.privacy.ledger.database import Database, now
+from assay.privacy.unit import Unit
 
 ROLES = ("unused", "trained on", "validated on", "calibrated on", "tested on")
 """What a trial did with a record, by its code."""
@@ -175,6 +176,17 @@ class Experiments(Database):
         """When, what was asked for, and what was deleted."""
         with self._reading() as db:
             return [tuple(row) for row in db.execute("SELECT * FROM erasures")]
+
+    @property
+    def units(self) -> int:
+        """Patients of these data, or records where they name none: the n of δ < 1/n."""
+        patients = self._patients()
+        return self.records if patients is None else len(np.unique(patients))
+
+    @property
+    def _unit(self) -> Unit:
+        """Whom a budget of these data should protect: patients where one of them has several records."""
+        return "patient" if int(self.about("most_of_a_patient")) > 1 else "record"
 
     def _patients(self) -> np.ndarray | None:
         """(records,) hashes of the patients' IDs; None where records name none."""

@@ -47,16 +47,23 @@ class Trainings(Database):
                 for row in db.execute(query, (results,))
             ]
 
-    def _begin_training(self, db: sqlite3.Connection, experiment: Experiment, charge: Charge) -> None:
-        """Note one more training, unless the last one of this trial was cut short: then this resumes it."""
+    def _begin_training(self, db: sqlite3.Connection, experiment: Experiment, charge: Charge) -> str:
+        """Note one more training, unless the last one of this trial was cut short: then this resumes it.
+
+        Returns:
+            What the training is called as long as it has no weights.
+        """
         key = (experiment.trial, experiment.results)
-        ended = [row["ended"] for row in db.execute("SELECT ended FROM trainings WHERE trial = ? AND results = ?", key)]
-        if all(ended):
-            number = len(ended) + 1
-            unnamed = f"training {number} in {experiment.results}"
-            db.execute(
-                "INSERT INTO trainings VALUES (?, ?, ?, ?, ?, '', '')", (*key, number, unnamed, charge_to_json(charge))
-            )
+        query = "SELECT ended, artefact FROM trainings WHERE trial = ? AND results = ? ORDER BY number"
+        known = db.execute(query, key).fetchall()
+        if resumed := [str(row["artefact"]) for row in known if not row["ended"]]:
+            return resumed[-1]
+        number = len(known) + 1
+        unnamed = f"training {number} in {experiment.results}"
+        db.execute(
+            "INSERT INTO trainings VALUES (?, ?, ?, ?, ?, '', '')", (*key, number, unnamed, charge_to_json(charge))
+        )
+        return unnamed
 
     def _end_training(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
         key = (experiment.trial, experiment.results)

@@ -12,11 +12,11 @@ from assay.report.designs import budgets
 from assay.report.figures.style import QUIET, STRONG, TEMPLATE, Look, add_band, colours, error_bar, escaped
 from assay.report.rows import measured, of_recipe, runs_of, settings
 from assay.report.scorecard import Scorecard
+from assay.report.tables.privacy import units
 from assay.statistics import Summary
 from assay.study.spec import Study
 
 _CURVE = Look(colour=STRONG, dash="solid")
-_CLAIMED = "ε claimed (smaller is more private)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,10 @@ def privacy(card: Scorecard, study: Study, frame: pd.DataFrame, best: Mapping[st
         ticktext=[*(f"{t:g}" for t in ticks), "∞"],
         range=[math.log10(min([*scale.spent.values(), 1.0])) - 0.4, math.log10(scale.edge) + 0.3],
     )
-    figure.update_xaxes(title=_CLAIMED, row=panels, col=1)
+    protects = sorted(set(units(frame, card.recipes).values())) or ["record"]
+    figure.update_xaxes(
+        title=f"ε claimed for one {' or one '.join(protects)} (smaller is more private)", row=panels, col=1
+    )
     figure.update_yaxes(title="accuracy", tickformat=".0%", row=1, col=1)
     return figure
 

@@ -1,5 +1,5 @@
-"""What each budget costs in accuracy, against the best training without privacy, whatever its model; and what audits
-left uncorrected."""
+"""What each budget costs in accuracy, against the best training without privacy, whatever its model; for whom each ε
+holds; and what audits left uncorrected."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +20,8 @@ class Cost:
 
     recipe: str
     epsilon: Summary | None
+    unit: str
+    """For whom ε holds: ``patient`` or ``record``; empty where it was not claimed."""
     accuracy: Summary
     comparison: Comparison | None
     """With the best training without privacy, on the folds and seeds that both have; Holm over the budgets."""
@@ -57,6 +59,7 @@ def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
     tested = [name for name, one in compared.items() if one is not None]
     corrected = statistics.holm([one.p for one in compared.values() if one is not None])
     p_holm = dict(zip(tested, corrected, strict=True))
+    protects = units(of_cohort(frame, card.cohort), card.recipes)
     return Costs(
         plain=f"{recipe} ({_model(study.cohorts[where])}{f', {where}' if elsewhere else ''})",
         elsewhere=elsewhere,
@@ -65,6 +68,7 @@ def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
             Cost(
                 recipe=name,
                 epsilon=card.cells[name, "epsilon"].summary,
+                unit=protects.get(name, ""),
                 accuracy=accuracy,
                 comparison=None if (one := compared[name]) is None else replace(one, p_holm=p_holm[name]),
             )
@@ -72,6 +76,31 @@ def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
             if (accuracy := card.cells[name, "accuracy"].summary) is not None
         ],
     )
+
+
+def units(frame: pd.DataFrame, recipes: Sequence[str]) -> dict[str, str]:
+    """Returns for whom the ε of each private recipe holds, by its name: a ``patient`` or a ``record``.
+
+    Args:
+        frame: rows of one cohort.
+    """
+    claimed = measured(frame, "epsilon")
+    found = {recipe: settings(of_recipe(claimed, recipe), "unit") for recipe in recipes}
+    return {recipe: " or ".join(sorted(own)) for recipe, own in found.items() if own}
+
+
+def units_text(frame: pd.DataFrame, recipes: Sequence[str]) -> str:
+    """Returns the same in a phrase, such as "one patient with all of their records"; recipes are named if they differ.
+
+    Args:
+        frame: rows of one cohort.
+    """
+    found = units(frame, recipes)
+    words = {"patient": "one patient with all of their records", "record": "one record"}
+    by_unit = {unit: [recipe for recipe in found if found[recipe] == unit] for unit in dict.fromkeys(found.values())}
+    if len(by_unit) < 2:
+        return words.get(next(iter(by_unit), "record"), words["record"])
+    return ", or ".join(f"{words.get(unit, unit)} ({', '.join(own)})" for unit, own in by_unit.items())
 
 
 def uncorrected(card: Scorecard, frame: pd.DataFrame) -> str:

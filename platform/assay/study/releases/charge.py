@@ -11,6 +11,7 @@ from assay.federated.partition import partition
 from assay.privacy.accounting import Mechanism, planned
 from assay.privacy.composition import Charge
 from assay.privacy.ledger.experiments import Noise
+from assay.privacy.unit import protected, protected_unit
 from assay.recipes import Recipe
 from assay.study.trial import Trial
 from assay.training.update import steps_per_epoch
@@ -22,7 +23,8 @@ def noise_of(trial: Trial) -> Noise:
 
 
 def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge:
-    """What a private training is going to spend: by its recipe and by how many records there are, not by what they say.
+    """What a private training is going to spend: by its recipe and by how many patients, or records, there are, not by
+    what their records say.
 
     Args:
         train: positions of the training records.
@@ -30,12 +32,15 @@ def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge
     Raises:
         UserError: no noise reaches its ε, or clients are more than records.
     """
-    recipe = trial.recipe
+    recipe, groups = trial.recipe, None if dataset.groups is None else dataset.groups[train]
+
+    def own(rows: np.ndarray) -> tuple[Mechanism]:
+        return (_forecast(recipe, len(rows), None if dataset.groups is None else dataset.groups[rows]),)
+
     if recipe.federation is None:
-        return {"central": (_forecast(recipe, len(train)),)}
-    groups = None if dataset.groups is None else dataset.groups[train]
+        return {"central": own(train)}
     parts = partition(train, dataset.y[train], recipe.federation, seed=trial.trial_seed, groups=groups)
-    return {str(number): (_forecast(recipe, len(part)),) for number, part in enumerate(parts, start=1)}
+    return {str(number): own(part) for number, part in enumerate(parts, start=1)}
 
 
 def charge_of(log: Mapping[str, Any]) -> Charge:
@@ -43,10 +48,15 @@ def charge_of(log: Mapping[str, Any]) -> Charge:
     return {name: (Mechanism(**settings),) for name, settings in log.get("mechanisms", {}).items()}
 
 
-def _forecast(recipe: Recipe, records: int) -> Mechanism:
-    """All stages of a recipe on so many records."""
+def _forecast(recipe: Recipe, records: int, groups: np.ndarray | None) -> Mechanism:
+    """All stages of a recipe on so many records.
+
+    Args:
+        groups: (records,) the patient of each; None where they have none.
+    """
     stages, size = recipe.stages(), recipe.training.batch_size
     privacy = stages[-1].privacy
     assert privacy is not None
-    each = planned(privacy, records=records, batch_size=size, steps=recipe.passes * steps_per_epoch(records, size))
+    unit, units = protected_unit(privacy, groups), protected(privacy, groups, records)
+    each = planned(privacy, units=units, batch_size=size, steps=recipe.passes * steps_per_epoch(units, size), unit=unit)
     return replace(each, steps=each.steps * len(stages))

@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 import assay
 from assay.data.base import Dataset
 from assay.errors import DataError, LedgerError, SpecError
-from assay.privacy.composition import NEIGHBOURS, rdp_epsilon_of
+from assay.privacy.composition import rdp_epsilon_of, unit_of
 from assay.privacy.ledger.account import Account
+from assay.privacy.unit import NEIGHBOURS, Unit
 from assay.study.plan import load_datasets
 from assay.study.releases.candidates import (
     Candidate,
@@ -160,6 +162,8 @@ def _refuse_uncovered(store: Store) -> None:
 def _claim(parts: Sequence[tuple[Part, Account]]) -> dict[str, Any]:
     """What is promised of everything that is exported together, and what is not; JSON-able."""
     together = [_together(part.dataset, account) for part, account in parts]
+    # Of everything that is claimed here, the weaker promise.
+    unit: Unit = "record" if any(account.unit == "record" for _, account in parts) else "patient"
     return {
         "assay": assay.__version__,
         "trials": [
@@ -169,6 +173,7 @@ def _claim(parts: Sequence[tuple[Part, Account]]) -> dict[str, Any]:
                 "weights": one.offer.artefact,
                 "epsilon": rdp_epsilon_of([one.offer.charge], delta=account.delta),
                 "delta": account.delta,
+                "unit": unit_of([one.offer.charge]),
                 "accountant": "RDP",
                 "mechanisms": {
                     name: [asdict(mechanism) for mechanism in own] for name, own in one.offer.charge.items()
@@ -181,8 +186,8 @@ def _claim(parts: Sequence[tuple[Part, Account]]) -> dict[str, Any]:
         # Of the data set that spent most.
         "released_together": max(together, key=lambda of_one: float(of_one["epsilon"])),
         "released_of_each": together,
-        "neighbours": NEIGHBOURS,
-        "unit": "record",
+        "neighbours": NEIGHBOURS[unit],
+        "unit": unit,
         "sampling": "Poisson",
         "rng": "Philox 4x64 from entropy that is not stored; not a cryptographic generator",
         "not_covered": NOT_COVERED,
@@ -194,11 +199,25 @@ def _together(dataset: Dataset, account: Account) -> dict[str, Any]:
         "data": dataset.name,
         "epsilon": account.bound,
         "delta": account.delta,
+        "unit": account.unit,
+        "caution": _caution(dataset, account),
         "accountant": account.accountant,
         "bounded_by": account.bounded_by,
         "budget": None if account.budget is None else account.budget.epsilon,
         "releases": sum(bool(held.released) for held in account.charges),
     }
+
+
+def _caution(dataset: Dataset, account: Account) -> str:
+    """What an ε of single records leaves open where patients have several; empty elsewhere."""
+    groups = dataset.origin.groups
+    most = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max())
+    if account.unit == "patient" or most == 1:
+        return ""
+    return (
+        f"ε protects one record, as privacy.unit: record asks; a patient has up to {most} records and is protected "
+        "that many times less at best"
+    )
 
 
 def _write_claim(claim: Mapping[str, Any], folder: Path) -> Path:

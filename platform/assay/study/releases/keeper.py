@@ -91,7 +91,7 @@ class Keeper:
         return refused
 
     def begin(self, trial: Trial, dataset: Dataset) -> None:
-        """Right before a training sees a record: note that it begins, and reserve what it spends, unless it is already.
+        """Right before a training sees a record: note that it begins, and hold what it spends, from now on for good.
 
         Raises:
             UserError: the budget does not hold it, or no noise reaches its ε.
@@ -100,10 +100,7 @@ class Keeper:
         self.ledger(dataset).begin(self._experiment(trial, UNFINISHED), self._roles(trial, dataset), charge)
 
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
-        """Note how a trial ended, before it is stored; what was reserved for one that failed is given back.
-
-        Unless the same trial runs, or is kept, in another study: then the reservation is that one's too.
-        """
+        """Note how a trial ended, before it is stored. What it holds of the budget it keeps, failed or not."""
         objections = []
         if noise_of(trial) and not record.failed:
             own = pd.DataFrame(record.rows())

@@ -1,0 +1,66 @@
+"""Which ledgers a command means: those at a place, or the one of a data set."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from assay.data.base import Dataset
+    from assay.privacy.ledger import Ledger
+
+
+def ledgers_at(place: str | None, data: str | None) -> list["Ledger"]:
+    """The ledgers at a place, of one data set if it is named."""
+    from assay.cluster.ledger import existing
+    from assay.errors import LedgerError
+
+    found = [existing(path) for path in _files(place)]
+    named = [ledger for ledger in found if data in (None, ledger.name, ledger.path.stem)]
+    if not named:
+        raise LedgerError(f"no ledger of {data!r}; there are: {', '.join(ledger.path.stem for ledger in found)}")
+    return named
+
+
+def _files(place: str | None) -> list[Path]:
+    """The ledger that is named, those of a folder, or those that a folder of results uses.
+
+    Raises:
+        LedgerError: there is none.
+    """
+    from assay.errors import LedgerError
+    from assay.study.releases.ledgers import VARIABLE, ledger_folder
+
+    named = None if place is None or "://" in place else Path(place).expanduser().resolve()
+    if named is not None and named.is_file():
+        return [named]
+    if place is None:
+        used: Path | None = Path(os.environ.get(VARIABLE) or "results/ledger").expanduser().resolve()
+    else:
+        used = ledger_folder(place, None)
+    for folder in (named, used):
+        if folder is not None and (files := sorted(folder.glob("*.sqlite"))):
+            return files
+    raise LedgerError(
+        f"there is no ledger in or beside {str(named or used or place)!r}; a study makes one when it runs. Name the "
+        "folder of its results, or of its ledgers"
+    )
+
+
+def only_one(ledgers: list["Ledger"]) -> "Ledger":
+    from assay.errors import LedgerError
+
+    if len(ledgers) != 1:
+        names = ", ".join(ledger.path.stem for ledger in ledgers)
+        raise LedgerError(f"there are {len(ledgers)} ledgers: {names}; name one with --data")
+    return ledgers[0]
+
+
+def ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
+    from assay.cluster.ledger import opening
+    from assay.errors import LedgerError
+    from assay.study.releases.ledgers import ledger_folder, open_ledger
+
+    folder = ledger_folder(results, given)
+    if folder is None:
+        raise LedgerError(f"results lie at {results}, and a ledger needs a folder: give --ledger or set ASSAY_LEDGER")
+    return open_ledger(dataset, results=results, folder=folder, opening=opening())

@@ -1,0 +1,79 @@
+"""The rows of a ledger that hold charges: read, written, and nothing decided."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from assay.errors import LedgerError
+from assay.privacy.composition import charge_from_json, charge_to_json, spends
+from assay.privacy.ledger.account import Budget, Held, Offer, State
+from assay.privacy.ledger.database import now
+from assay.privacy.ledger.experiments import Experiments
+
+
+class ChargeRows(Experiments):
+    """The part of a ledger that reads and writes charges, budgets and departures."""
+
+    def _insert(
+        self, db: sqlite3.Connection, offer: Offer, state: State, *, plan: str, processing: int | None = None
+    ) -> None:
+        if not spends(offer.charge):
+            raise LedgerError(
+                f"{offer.label}: no mechanism that spends anything is known of it, and nothing private costs nothing; "
+                "train it again, so that its account is noted"
+            )
+        released = now() if state == "released" else ""
+        db.execute(
+            "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                offer.trial,
+                offer.artefact,
+                offer.label,
+                charge_to_json(offer.charge),
+                state,
+                plan,
+                now(),
+                released,
+                processing,
+            ),
+        )
+
+    def _state(self, db: sqlite3.Connection, trial: str, artefact: str) -> State | None:
+        """How a charge stands; None if there is none."""
+        found = db.execute("SELECT state FROM charges WHERE trial = ? AND artefact = ?", (trial, artefact)).fetchone()
+        return None if found is None else found["state"]
+
+    def _depart(self, db: sqlite3.Connection, offers: Sequence[Offer], how: str) -> None:
+        rows = [(offer.trial, offer.artefact, how, now()) for offer in offers]
+        db.executemany("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", rows)
+
+    def _budget(self, db: sqlite3.Connection) -> Budget | None:
+        row = db.execute("SELECT * FROM budgets ORDER BY rowid DESC LIMIT 1").fetchone()
+        return None if row is None else Budget(**dict(row))
+
+    def _order(self, db: sqlite3.Connection) -> float | None:
+        row = db.execute("SELECT value FROM about WHERE key = 'order'").fetchone()
+        return None if row is None else float(row["value"])
+
+    def _fix_order(self, db: sqlite3.Connection, order: float | None) -> None:
+        db.execute("DELETE FROM about WHERE key = 'order'")
+        if order is not None:
+            db.execute("INSERT INTO about VALUES ('order', ?)", (order,))
+
+    def _held(self, db: sqlite3.Connection) -> list[Held]:
+        left: dict[tuple[str, str], list[str]] = {}
+        for row in db.execute("SELECT * FROM departures ORDER BY at"):
+            left.setdefault((row["trial"], row["artefact"]), []).append(f"{row['how']}, {row['at']}")
+        return [
+            Held(
+                trial=row["trial"],
+                artefact=row["artefact"],
+                label=row["label"],
+                charge=charge_from_json(row["mechanisms"]),
+                state=row["state"],
+                plan=row["plan"],
+                released=row["released"],
+                processing=row["processing"],
+                departures=tuple(left.get((row["trial"], row["artefact"]), ())),
+            )
+            for row in db.execute("SELECT * FROM charges ORDER BY rowid")
+        ]
