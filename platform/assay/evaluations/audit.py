@@ -10,7 +10,7 @@ from pydantic import Field
 from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.canary_runs import Evidence, Watch, held_out, in_gradients, in_inputs
-from assay.evaluations.trainer_checks import Trainer
+from assay.evaluations.trainer_checks import TrainerChecks
 from assay.objectives.base import Objective
 from assay.privacy.accounting import rdp_epsilon
 from assay.privacy.auditing import Audited, audited, canaries_needed
@@ -163,13 +163,13 @@ class Audit(Evaluation):
         """What was seen of clipping, noise, sampling and steps, tensor by tensor."""
         if evidence.recorder is None or evidence.mechanism is None:
             return []
-        trainer = Trainer(
+        trainer = TrainerChecks(
             recorder=evidence.recorder,
             mechanism=evidence.mechanism,
             conditions={"attack": about["attack"]},
             significance=_SIGNIFICANCE / self.together,
         )
-        return trainer.checks()
+        return trainer.all()
 
     def _below_claim(self, found: Audited, claim: float, about: dict[str, Any]) -> Check:
         said = f"the audit shows that ε is at least {found.epsilon:.3f}, and {claim:.3f} is claimed"

@@ -15,6 +15,7 @@ from assay.evaluations.base import Subject
 from assay.evaluations.pool import confidence
 from assay.privacy.accounting import Mechanism
 from assay.privacy.auditing import Moved, log_likelihood_ratio, moved
+from assay.privacy.noise_levels import NoiseRecord
 from assay.recipes import Recipe
 from assay.training.canaries import InTensors, Numbered, Planted, numbered_bounds
 from assay.training.feed import Decoded, Feed, InMemory
@@ -26,6 +27,8 @@ Watch = Callable[[int, int], None]
 _TABLES_A_LAYER = 3
 _IN_TENSORS = 10
 """One canary in so many lives in the network's own tensors, more where these would not have one each."""
+_FIRST_EPOCHS = 8
+"""Epochs whose noise is held against that of another training."""
 _SURE = 1e-6
 """Significance at which a tensor has less noise than is claimed, so that its canaries are judged by what it has."""
 
@@ -276,8 +279,39 @@ def _train(
     return model.eval(), spent
 
 
-def _audited_recipe(subject: Subject, *, canaries: int) -> Recipe:
-    """In one place, to the end, with noise that can be drawn again.
+def noise_of(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mechanism]:
+    """The noise of the first epochs of a private recipe, drawn as the recipe says, and what is claimed of it."""
+    recipe = subject.recipe
+    assert recipe is not None
+    short = recipe.model_copy(
+        update={
+            "federation": None,
+            "training": recipe.training.model_copy(update={"epochs": min(recipe.passes, _FIRST_EPOCHS)}),
+        }
+    )
+    subject = replace(subject, recipe=short)
+    dataset, rows = subject.dataset, subject.split.train
+    numbers = np.flatnonzero(_coins(subject, canaries)) + 1
+    audited = _audited_recipe(subject, canaries=len(numbers), noise=None)
+    feed = Planted(_feed(dataset, dataset.y, rows, subject.device), numbers)
+    words = dataset.tokens is not None
+    auditor = _Auditor(subject, audited, canaries, numbers)
+    mechanism = _train(
+        subject,
+        audited,
+        feed,
+        feed.labels(torch.from_numpy(dataset.y[rows]).to(subject.device)),
+        bounds=dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=canaries),
+        network=auditor.network,
+        listen=auditor.listen,
+    )[1]
+    assert mechanism is not None
+    assert auditor.recorder.noise is not None
+    return auditor.recorder.noise, mechanism
+
+
+def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "seeded") -> Recipe:
+    """In one place, to the end, with noise that can be drawn again, or, with None, as the recipe draws it.
 
     Batches grow with the records, so that as many steps draw a record with the same probability as without canaries.
     """
@@ -287,7 +321,7 @@ def _audited_recipe(subject: Subject, *, canaries: int) -> Recipe:
     return recipe.model_copy(
         update={
             "federation": None,
-            "privacy": recipe.privacy and recipe.privacy.model_copy(update={"noise": "seeded"}),
+            "privacy": recipe.privacy and recipe.privacy.model_copy(update={} if noise is None else {"noise": noise}),
             "training": recipe.training.model_copy(update={"early_stopping": None, "batch_size": batch_size}),
         }
     )

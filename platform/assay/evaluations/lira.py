@@ -18,8 +18,6 @@ from assay.executors import LocalExecutor
 from assay.registry import register
 from assay.results import Check, Finding, Measurement
 
-__all__ = ["LiRA", "dealt", "likelihood_ratio"]
-
 _UNITS: dict[Mode, str] = {"online": "log-likelihood ratio", "offline": "standard deviations"}
 _EXPOSED = 10
 

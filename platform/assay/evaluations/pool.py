@@ -71,7 +71,7 @@ class Joined:
     unit: Literal["patient", "record"]
     counts: np.ndarray
     """(units,) records of each."""
-    _places: np.ndarray
+    places: np.ndarray
     """(n,) which unit each record of the whole pool belongs to."""
 
     @classmethod
@@ -80,7 +80,7 @@ class Joined:
         privacy = None if recipe is None else recipe.privacy
         if groups is None or privacy is None or protected_unit(privacy, subject.dataset.groups) == "record":
             n = len(pool.rows)
-            return cls(pool=pool, unit="record", counts=np.ones(n), _places=np.arange(n))
+            return cls(pool=pool, unit="record", counts=np.ones(n), places=np.arange(n))
         # No patient straddles a split; numbered by the first record, members come before the others.
         _, first, patient = np.unique(groups, return_index=True, return_inverse=True)
         rank = np.empty(len(first), np.int64)
@@ -89,11 +89,11 @@ class Joined:
         members = first < len(pool.members)
         rows = pool.rows[first]
         joined = Pool(members=rows[members], others=rows[~members], other_pool=pool.other_pool)
-        return cls(pool=joined, unit="patient", counts=np.bincount(places).astype(float), _places=places)
+        return cls(pool=joined, unit="patient", counts=np.bincount(places).astype(float), places=places)
 
     def total(self, scores: np.ndarray) -> np.ndarray:
         """(units,) sums of the scores (n,) of their records: the log of a product of likelihood ratios."""
-        return np.bincount(self._places, weights=scores, minlength=len(self.counts))
+        return np.bincount(self.places, weights=scores, minlength=len(self.counts))
 
 
 def asked(subject: Subject, rows: np.ndarray, *, queries: int) -> np.ndarray:

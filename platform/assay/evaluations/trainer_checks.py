@@ -31,7 +31,7 @@ _TESTS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trainer:
+class TrainerChecks:
     """What the checks of a trainer look at."""
 
     recorder: Recorder
@@ -41,7 +41,7 @@ class Trainer:
     significance: float
     """Probability with which any of the checks accuses a sound trainer, at most."""
 
-    def checks(self) -> list[Check]:
+    def all(self) -> list[Check]:
         """All of them; what was not seen is inconclusive, never a pass."""
         if self.recorder.noise is None or self.recorder.batches is None or not self.recorder.noise.steps:
             why = "inconclusive: training took no step that could be looked at"
@@ -120,10 +120,9 @@ class Trainer:
             return self._check(rule, "fail", least.share, said)
         expected = self.mechanism.sample_rate * batches.records
         test, p = surest(noise_knows_records(noise, batches.sizes[: noise.steps], expected=expected))
-        share = 1.0 if least is None else least.share
         said = (
             "noise depends neither on the clipped sum, nor on the size of a batch, nor on the noise of other tensors, "
-            f"steps or coordinates: no direction has less than {share:.3g} of it"
+            f"steps or coordinates: of {sum(map(len, directions))} groups of directions none has too little"
         )
         return self._tested(rule, test, p, 2, said)
 

@@ -257,6 +257,32 @@ class NoiseRecord:
         return Directions(name=name, squares=squares, counts=counts, steps=1, signal=float(np.sqrt(0.5)))
 
 
+def between_runs(one: NoiseRecord, other: NoiseRecord) -> list[Directions]:
+    """Differences and sums of the noise of two trainings at any step of each, by the tensors that have one name.
+
+    One training cannot show that another has the same noise, and whoever has what both released subtracts it.
+    """
+    found = []
+    for name in (name for name in one.names if name in other.names):
+        mine, theirs = one.sketch(one.names.index(name)), other.sketch(other.names.index(name))
+        both = min(mine.shape[1], theirs.shape[1])
+        if both < _FEWEST:
+            continue
+        mine, theirs = mine[:, :both], theirs[:, :both]
+        mean = ((mine**2).sum(1)[:, None] + (theirs**2).sum(1)) / 2
+        products = mine @ theirs.T
+
+        def called(place: int, name: str = name, shape: tuple[int, ...] = products.shape) -> str:
+            what, step, step_of_other = np.unravel_index(place, (2, *shape))
+            kind = "sum" if what else "difference"
+            return f"the {kind} of step {step + 1} of the one and step {step_of_other + 1} of the other of {name!r}"
+
+        squares = np.maximum(np.stack([mean - products, mean + products]).ravel(), 0.0)
+        counts = np.full(len(squares), both)
+        found.append(Directions(name=called, squares=squares, counts=counts, steps=1, signal=float(np.sqrt(0.5))))
+    return found
+
+
 def _rest(total: np.ndarray, part: np.ndarray) -> np.ndarray:
     """What is left of sums of squares: at least 0, whatever rounding says."""
     return np.asarray(np.maximum(total - part, 0.0))

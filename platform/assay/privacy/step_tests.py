@@ -147,14 +147,14 @@ class BatchRecord:
         found = [
             *_both(by_size, "the sizes of batches", "than Poisson sampling makes them"),
             *_both(by_record, "the numbers of times that records were drawn", "than Poisson sampling makes them"),
-            _shifted(by_size, "records are drawn", sizes.mean() / self.records, sample_rate),
+            _shifted(by_size, "records are drawn", float(sizes.mean()) / self.records, sample_rate),
         ]
         if self._overlaps:
             alike = stats.hypergeom(self.records, sizes[:-1], sizes[1:])
             by_overlap = self._normal(np.array(self._overlaps), alike)
             found += _both(by_overlap, "the overlaps of batches that follow each other", "than independent draws")
             expected = (sizes[:-1] * sizes[1:] / self.records).mean()
-            found.append(_shifted(by_overlap, "batches share records", np.mean(self._overlaps), expected))
+            found.append(_shifted(by_overlap, "batches share records", float(np.mean(self._overlaps)), float(expected)))
         return found
 
     def _normal(self, counts: np.ndarray, law: "stats.rv_frozen") -> np.ndarray:

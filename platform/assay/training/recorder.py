@@ -27,6 +27,8 @@ _LOOKS_EVERY, _MOST_LOOKS = 12, 16
 """Steps at which single records are taken out: one in so many, and no more than so many."""
 _LOOKED_AT = 8
 """Records of a batch that are looked at together; two of them are taken out, one after the other."""
+_ROUNDING = 1e-6
+"""Share of a sum of many records that rounding may take or give: that of float32, and no less precise a type's."""
 
 Inject = Callable[[list[Tensor], np.ndarray], list[Tensor]]
 """Adds what canaries in the network's own tensors give to a clipped sum, by the positions of the batch."""
@@ -175,9 +177,10 @@ class _Stage:
     def _compare(self, whole: list[Tensor], without: list[Tensor], gradient: list[Tensor] | None) -> None:
         """What one record added to a sum: how long it is, and how far from the record's own clipped gradient."""
         recorder = self._recorder
-        added = _flat(whole) - _flat(without)
+        sums = _flat(whole)
+        added, rounding = sums - _flat(without), _ROUNDING * sums.norm()
         recorder.differences += 1
-        recorder.longest = max(recorder.longest, _number(added.norm() / self._norm))
+        recorder.longest = max(recorder.longest, _number((added.norm() - rounding) / self._norm))
         if gradient is None or recorder._privacy.clipping == "per_layer":
             return
         own = _flat(gradient)
@@ -186,7 +189,8 @@ class _Stage:
         else:
             clipped = own * (self._norm / own.norm().clamp_min(1e-30)).clamp_max(1.0)
         if bool(clipped.isfinite().all()):
-            recorder.farthest = max(recorder.farthest, _number((added - clipped).norm() / self._norm))
+            apart = (added - clipped).norm() - rounding
+            recorder.farthest = max(recorder.farthest, _number(apart / self._norm))
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Noise is what is left of the gradient that the optimizer descends; weights are trained on it elsewhere."""
@@ -238,7 +242,7 @@ def _number(figure: Tensor) -> float:
 
 def _optimizer(weights: list[Tensor], training: Training) -> torch.optim.Optimizer:
     """Torch's own, by the recipe: not the trainer's."""
-    settings = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    rate, decay = training.learning_rate, training.weight_decay
     if training.optimizer == "adam":
-        return torch.optim.Adam(weights, **settings)
-    return torch.optim.SGD(weights, momentum=training.momentum, **settings)
+        return torch.optim.Adam(weights, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(weights, lr=rate, momentum=training.momentum, weight_decay=decay)
