@@ -18,7 +18,9 @@ from assay.evaluations.base import Subject, TrainingLog
 from assay.evaluations.likelihood import likelihood_ratio
 from assay.evaluations.lira import LiRA, dealt
 from assay.evaluations.membership import Membership
-from assay.evaluations.pool import Joined, Pool, asked
+from assay.evaluations.pool import Pool
+from assay.evaluations.queries import asked
+from assay.evaluations.units import Joined
 from assay.executors import LocalExecutor, Outcome
 from assay.recipes import Federation, Privacy, Recipe
 from assay.registry import build
@@ -315,12 +317,11 @@ def test_what_shadows_cannot_tell_stands_beside_the_figures(
 ) -> None:
     x, y = (column[:100] for column in people)
     train = Learner(x, y, steps=2)
-    settings = {"train": np.arange(50), "log": LOG, "groups": np.arange(100) // 2}
+    settings = {"train": np.arange(50), "log": LOG}
     subject = make(train(np.arange(50), "target"), x, y, recipe=Recipe(federation=Federation(clients=2)), **settings)
     found = LiRA(shadows=4, draws=50).measure(replace(subject, train=train))
     for row in (one(rows(found), "lira_auc"), one(rows(found), "lira_tpr", false_positive_rate=0.2)):
         assert [warning.split(":")[0] for warning in row.warnings] == [
-            "a patient's records are in or out together",
             "the shadows were trained on all their records in one place, not at the recipe's clients",
         ]
         assert (row.conditions["members"], row.conditions["shadows_trained_on"]) == (50, 50)
@@ -366,29 +367,30 @@ def grouped(make: Make, people: tuple[np.ndarray, np.ndarray], **settings: Any) 
     return replace(make(train(np.arange(60), "target"), x, y, **about), train=train)
 
 
-def test_where_patients_are_protected_their_records_are_judged_together(
-    make: Make, people: tuple[np.ndarray, np.ndarray], one: One
+@pytest.mark.parametrize("recipe", [Recipe(privacy=Privacy(epsilon=4.0)), Recipe()], ids=["private", "plain"])
+def test_where_records_have_patients_a_patients_records_are_judged_together(
+    make: Make, people: tuple[np.ndarray, np.ndarray], one: One, recipe: Recipe
 ) -> None:
-    protected = grouped(make, people, recipe=Recipe(privacy=Privacy(epsilon=4.0)))
-    joined = Joined.of(protected, Pool.of(protected))
+    subject = grouped(make, people, recipe=recipe)
+    joined = Joined.of(subject, Pool.of(subject))
     assert (joined.unit, len(joined.pool.members), len(joined.pool.others)) == ("patient", 30, 30)
     assert joined.total(np.arange(120.0)).tolist() == [4.0 * k + 1 for k in range(60)]
-    for attack in (LiRA(shadows=4, draws=50), Membership(draws=50)):
-        area = one(rows(attack.measure(protected)), f"{attack.name}_auc")
-        assert (area.n, area.conditions["unit"]) == (60, "patient")
-        assert (area.conditions["members"], area.conditions["non_members"]) == (30, 30)
-    exposed = one(rows(LiRA(shadows=4, draws=50).measure(protected)), "lira_exposed")
+    found = rows(LiRA(shadows=4, draws=50).measure(subject))
+    area, exposed = one(found, "lira_auc"), one(found, "lira_exposed")
+    assert (area.n, area.conditions["unit_of_members"]) == (60, "patient")
+    assert (area.conditions["members"], area.conditions["non_members"]) == (30, 30)
     assert set(exposed.conditions["records"]) <= set(range(0, 60, 2))
 
 
-def test_a_recipe_that_protects_nobody_has_figures_of_records_and_no_patient_on_both_sides(
-    make: Make, people: tuple[np.ndarray, np.ndarray], one: One
+def test_where_records_are_protected_no_patient_is_on_both_sides_and_it_is_said(
+    make: Make, people: tuple[np.ndarray, np.ndarray], one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = grouped(make, people, recipe=Recipe())
-    area = one(rows(LiRA(shadows=4, draws=50).measure(plain)), "lira_auc")
-    assert (area.n, area.conditions["unit"]) == (120, "record")
+    monkeypatch.setattr("assay.evaluations.units.protected_unit", lambda privacy, groups: "record")
+    subject = grouped(make, people, recipe=Recipe())
+    area = one(rows(LiRA(shadows=4, draws=50).measure(subject)), "lira_auc")
+    assert (area.n, area.conditions["unit_of_members"]) == (120, "record")
     assert "a patient's records are in or out together" in area.warnings[0]
-    assert (dealt(plain, np.arange(120), 4).reshape(4, 60, 2).std(2) == 0).all()
+    assert (dealt(subject, np.arange(120), 4).reshape(4, 60, 2).std(2) == 0).all()
 
 
 class Level(nn.Module):

@@ -12,8 +12,10 @@ from torch import nn
 from assay import seeds, statistics
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.likelihood import Mode, likelihood_ratio
-from assay.evaluations.pool import Joined, Pool, asked
+from assay.evaluations.pool import Pool
+from assay.evaluations.queries import asked
 from assay.evaluations.roc import RATES, Rate, told_apart, unanswered
+from assay.evaluations.units import Joined
 from assay.executors import LocalExecutor
 from assay.registry import register
 from assay.results import Check, Finding, Measurement
@@ -40,10 +42,11 @@ class LiRA(Evaluation):
     (``likelihood``). Where the recipe augments records, the model is asked of each record as it is and as augmented,
     ``queries`` times in all, and the mean of the answers is judged, as in the paper.
 
-    Who is told apart is whom privacy protects (``protected_unit``): where a private recipe protects patients, the
-    ratios of a patient's records are multiplied, and figures count patients. A recipe that is not private has figures
-    of records. Even then a patient's records are all in or all out, of the model and of each shadow: if some could be
-    on either side, the others would give them away, and it would be the patient that is recognised, at any record.
+    Who is told apart is whom privacy protects, or would (``protected_unit``): where records have patients, the ratios
+    of a patient's records are multiplied, and figures count patients, whether the recipe is private or not; with
+    ``privacy.unit: record`` they count records. Even then a patient's records are all in or all out, of the model and
+    of each shadow: if some could be on either side, the others would give them away, and it would be the patient that
+    is recognised at any record.
 
     A federated recipe's shadows are trained in one place. What is learnt from the training split before any training
     (a vocabulary) is the target's for all shadows.
@@ -93,7 +96,7 @@ class LiRA(Evaluation):
             "shadows": self.shadows,
             "variance": "shrunk",
             "queries": self.queries if subject.augmentations else 1,
-            "unit": joined.unit,
+            "unit_of_members": joined.unit,
             "shadows_trained_on": len(pool.rows) // 2,
         }
 

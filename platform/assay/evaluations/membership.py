@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.pool import OTHER_PATIENTS, Joined, Pool, confidence
+from assay.evaluations.pool import OTHER_PATIENTS, Pool, confidence
 from assay.evaluations.roc import RATES, Rate, told_apart, unanswered
 from assay.registry import register
 from assay.results import Finding
@@ -18,8 +18,7 @@ class Membership(Evaluation):
     """The loss-threshold attack (Yeom et al. 2018, arXiv:1709.01604): members have smaller losses.
 
     Reported as in Carlini et al. 2022 (arXiv:2112.03570): the true-positive rate at a low false-positive rate. Who the
-    members and the others are says ``Pool``; where the recipe protects patients, a patient has the mean of its records'
-    confidence (``pool.Joined``). It costs nothing and finds little: ``lira`` asks the same with shadow
+    members and the others are says ``Pool``. It costs nothing and finds little: ``lira`` asks the same with shadow
     models.
     """
 
@@ -32,8 +31,7 @@ class Membership(Evaluation):
             why = "the training records of this model are not known"
             return unanswered(self.name, why, rates=self.false_positive_rates)
         pool = Pool.of(subject)
-        joined = Joined.of(subject, pool)
-        score = joined.total(confidence(subject, pool.rows)) / joined.counts
+        score = confidence(subject, pool.rows)
         if not np.isfinite(score).all():
             return unanswered(self.name, "the model answers NaN or infinity", rates=self.false_positive_rates)
         # No patient straddles a split, so of grouped records no non-member shares a patient with a member.
@@ -41,10 +39,10 @@ class Membership(Evaluation):
         return told_apart(
             self.name,
             subject,
-            joined.pool,
+            pool,
             score,
             rates=self.false_positive_rates,
             draws=self.draws,
-            conditions={"attack": "loss threshold", "unit": joined.unit},
+            conditions={"attack": "loss threshold"},
             warnings=(*patients, *pool.notes),
         )

@@ -1,17 +1,10 @@
 """Who was trained on and who might have been: the two groups between which membership attacks must tell."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from assay import seeds
 from assay.evaluations.base import Subject
-from assay.privacy.unit import protected_unit
-from assay.seeds import Draw
 
 OTHER_PATIENTS = "members and non-members are different patients: what tells them apart may be the patient"
 _OTHER_POOL = (
@@ -59,76 +52,17 @@ class Pool:
         return (_OTHER_POOL,) if self.other_pool else ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Joined:
-    """Those whom membership attacks tell apart: the patients of a pool, or its records one by one.
-
-    Patients are who a private recipe protects, where records have patients and the recipe does not ask for records.
-    """
-
-    pool: Pool
-    """Of patients it holds one record each, the first."""
-    unit: Literal["patient", "record"]
-    counts: np.ndarray
-    """(units,) records of each."""
-    places: np.ndarray
-    """(n,) which unit each record of the whole pool belongs to."""
-
-    @classmethod
-    def of(cls, subject: Subject, pool: Pool) -> "Joined":
-        groups, recipe = subject.groups(pool.rows), subject.recipe
-        privacy = None if recipe is None else recipe.privacy
-        if groups is None or privacy is None or protected_unit(privacy, subject.dataset.groups) == "record":
-            n = len(pool.rows)
-            return cls(pool=pool, unit="record", counts=np.ones(n), places=np.arange(n))
-        # No patient straddles a split; numbered by the first record, members come before the others.
-        _, first, patient = np.unique(groups, return_index=True, return_inverse=True)
-        rank = np.empty(len(first), np.int64)
-        rank[np.argsort(first)] = np.arange(len(first))
-        places, first = rank[patient], np.sort(first)
-        members = first < len(pool.members)
-        rows = pool.rows[first]
-        joined = Pool(members=rows[members], others=rows[~members], other_pool=pool.other_pool)
-        return cls(pool=joined, unit="patient", counts=np.bincount(places).astype(float), places=places)
-
-    def total(self, scores: np.ndarray) -> np.ndarray:
-        """(units,) sums of the scores (n,) of their records: the log of a product of likelihood ratios."""
-        return np.bincount(self.places, weights=scores, minlength=len(self.counts))
-
-
-def asked(subject: Subject, rows: np.ndarray, *, queries: int) -> np.ndarray:
-    """Mean confidence over a record as it is and as the recipe augments it, (n,); the same draws for every model."""
-    found = [confidence(subject, rows)]
-    for query in range(1, queries if subject.augmentations else 1):
-        found.append(_confidence(subject.answers(_augmented(subject, rows, query)), subject.dataset.y[rows]))
-    return np.asarray(np.mean(found, 0))
-
-
-def _augmented(subject: Subject, rows: np.ndarray, query: int) -> Iterator[np.ndarray]:
-    """The records, as one more augmentation leaves them, in the pieces that the model can take."""
-    start = 0
-    for piece in subject.pieces(rows):
-        drawn: Tensor = torch.from_numpy(subject.dataset.x[piece])
-        own = np.arange(start, start + len(piece))
-        start += len(piece)
-        x = drawn
-        for number, augmentation in enumerate(subject.augmentations):
-            generator = seeds.stream(subject.seed, "query", query, number)
-            x = augmentation.augment(x, Draw(generator, total=len(rows), rows=own))
-        yield (subject.dataset.bounds.confine(x, drawn) if x.is_floating_point() else x).numpy()
-
-
 def confidence(subject: Subject, rows: np.ndarray) -> np.ndarray:
     """Logit of the true class minus the log-sum-exp of the others, (n,): ``log(p / (1 − p))`` of its probability p.
 
     That is minus the loss, on a scale without a ceiling: the loss itself rounds to 0 on confident records, and ties
     hide whom it could tell apart. Over models that are trained anew it is nearly normal (Carlini et al. 2022).
     """
-    return _confidence(subject.logits(rows), subject.dataset.y[rows])
+    return confidence_of(subject.logits(rows), subject.dataset.y[rows])
 
 
-def _confidence(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """In float64 and without an exponential of a large number, whatever the logits."""
+def confidence_of(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The same of logits (n, classes), which it changes: in float64, without an exponential of a large number."""
     true = logits[np.arange(len(y)), y]
     logits[np.arange(len(y)), y] = -np.inf
     with np.errstate(invalid="ignore"):

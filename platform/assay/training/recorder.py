@@ -23,7 +23,7 @@ from assay.recipes import Privacy, Training
 from assay.training.loop import Trainer
 from assay.training.update import Update
 
-_LOOKS_EVERY, _MOST_LOOKS = 12, 16
+_LOOKS_EVERY, _MOST_LOOKS = 20, 16
 """Steps at which single records are taken out: one in so many, and no more than so many."""
 _LOOKED_AT = 8
 """Records of a batch that are looked at together; two of them are taken out, one after the other."""
@@ -86,7 +86,8 @@ class _Stage:
         self._expected = mechanism.sample_rate * trainer.records
         looks = min(_MOST_LOOKS, max(2, trainer.total_steps // _LOOKS_EVERY))
         self._looks = set(np.linspace(0, trainer.total_steps - 1, looks).round().astype(int).tolist())
-        self._whole = {trainer.total_steps // 2} if trainer.total_steps < 24 else {0, trainer.total_steps - 1}
+        # One more pass through a whole batch, where rounding of large sums would show.
+        self._whole = trainer.total_steps // 2
         self._kept: Tensor | None = None
         self._losses: list[Tensor] = []
         self._own: list[list[Tensor]] = []
@@ -135,7 +136,7 @@ class _Stage:
         """As the update does it, with the gradients of canaries in tensors added to the clipped sum before."""
         assert self._recorder.batches is not None
         self._recorder.batches.add(batch)
-        if step in self._looks or step in self._whole:
+        if step in self._looks or step == self._whole:
             self._look(total, batch, step)
         self._losses = []
         self._sum = self._recorder._inject([g.detach().clone() for g in total], batch)
@@ -160,7 +161,7 @@ class _Stage:
                     kept[place] = 0
                     self._kept = kept
                     self._compare(whole, self._trainer.clipped_sum(batch, [chosen]), gradient)
-            if step in self._whole:
+            if step == self._whole:
                 kept = torch.ones(len(batch))
                 kept[order[0]] = 0
                 self._kept = kept
