@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import in_gradients
-from assay.models.lstm import LSTM
 from assay.models.mlp import MLP
 from assay.privacy.accounting import Mechanism
 from assay.privacy.update import PrivateUpdate, _normal
@@ -324,10 +323,30 @@ def test_the_check_that_looks_at_a_bug_catches_it(
     assert rule in failed(checks(subject()))
 
 
+class LastState(nn.Module):
+    """Logits from the last state of torch's LSTM."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(inputs, 3, batch_first=True), nn.Linear(3, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.lstm(x)[0][:, -1])
+
+
+class TorchLSTM:
+    """Builds networks as an ``Architecture`` does."""
+
+    def build(self, shape: tuple[int, ...], classes: int, *, seed: int) -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return LastState(shape[1], classes)
+
+
 def test_hidden_weights_of_an_lstm_that_nobody_clips_are_caught(
     subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {"network": LSTM(hidden=3, dropout=0.0), "shape": (2, 6), "rate": 0.25}
+    asked = {"network": TorchLSTM(), "shape": (6, 2), "rate": 0.25}
     assert not failed(checks(subject(**asked), canaries=40))
     monkeypatch.setattr("assay.training.loop.PrivateUpdate", HiddenWeightsUnclipped)
     found = checks(subject(**asked), canaries=40)

@@ -101,6 +101,10 @@ class Audit(Evaluation):
         if not np.isfinite(evidence.scores).all():
             why = "training with canaries ended in scores that are no numbers"
             return [Measurement(name="epsilon_audited", status="failed", conditions=about_all, warnings=(why,))]
+        return self._concluded(subject, evidence, about)
+
+    def _concluded(self, subject: Subject, evidence: Evidence, about: dict[str, Any]) -> list[Finding]:
+        """The bound, and what every check says."""
         assert subject.recipe is not None
         delta = (subject.recipe.privacy or Privacy(epsilon=1.0)).delta
         found = audited(
