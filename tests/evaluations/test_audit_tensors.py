@@ -87,7 +87,15 @@ def length(gradient: list[Tensor]) -> float:
     return float(torch.cat([g.flatten() for g in gradient]).norm())
 
 
-class Naive(PrivateUpdate):
+class Counting(PrivateUpdate):
+    """Sound; knows how many records there are."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.count = settings["records"]
+
+
+class Naive(Counting):
     """Clips record by record, by plain autograd: sound, and easy to break."""
 
     def __init__(self, model: nn.Module, *args: Any, **settings: Any) -> None:
@@ -141,16 +149,16 @@ class NoiseBeforeClipping(Naive):
         return super().clipped([[g + scale * _normal(generator, g) for g in own] for own in every])
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        return [g / (self.planned.sample_rate * self._records) for g in total]
+        return [g / (self.planned.sample_rate * self.count) for g in total]
 
 
-class Noisy(PrivateUpdate):
+class Noisy(Counting):
     """Sound; ``noise`` is the place for a bug."""
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
         generator, scale = np.random.default_rng([step, 3]), self.planned.noise_multiplier * NORM
         noise = self.noise([_normal(generator, g) for g in total], batch, step)
-        expected = self.planned.sample_rate * self._records
+        expected = self.planned.sample_rate * self.count
         return [(g + scale * n) / expected for g, n in zip(total, noise, strict=True)]
 
     def noise(self, noise: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
@@ -218,12 +226,12 @@ class Uniform(Noisy):
 
 class GrowingWithTheBatch(Noisy):
     def noise(self, noise: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        return [n * len(batch) / (self.planned.sample_rate * self._records) for n in noise]
+        return [n * len(batch) / (self.planned.sample_rate * self.count) for n in noise]
 
 
-class DividedByTheActualSize(PrivateUpdate):
+class DividedByTheActualSize(Counting):
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        expected = self.planned.sample_rate * self._records
+        expected = self.planned.sample_rate * self.count
         return [g * expected / max(len(batch), 1) for g in super().finish(total, batch, step)]
 
 
@@ -232,47 +240,47 @@ class WithRecordsInTheNoise(Noisy):
         return super().finish([3 * g for g in total], batch, step)
 
 
-class OneSampleForAllSteps(PrivateUpdate):
+class OneSampleForAllSteps(Counting):
     def batch(self, step: int) -> np.ndarray:
         return super().batch(0)
 
 
-class OneSampleForTwoSteps(PrivateUpdate):
+class OneSampleForTwoSteps(Counting):
     def batch(self, step: int) -> np.ndarray:
         return super().batch(step % (STEPS // 2))
 
 
-class FixedSize(PrivateUpdate):
+class FixedSize(Counting):
     def batch(self, step: int) -> np.ndarray:
-        size = round(self.planned.sample_rate * self._records)
-        return np.sort(np.random.default_rng(step).choice(self._records, size, replace=False))
+        size = round(self.planned.sample_rate * self.count)
+        return np.sort(np.random.default_rng(step).choice(self.count, size, replace=False))
 
 
-class Shuffled(PrivateUpdate):
+class Shuffled(Counting):
     """Each record once an epoch of two batches, of sizes that vary as they should."""
 
     def batch(self, step: int) -> np.ndarray:
         first = super().batch(step - step % 2)
-        return first if step % 2 == 0 else np.setdiff1d(np.arange(self._records), first)
+        return first if step % 2 == 0 else np.setdiff1d(np.arange(self.count), first)
 
 
-class TwiceInABatch(PrivateUpdate):
+class TwiceInABatch(Counting):
     def batch(self, step: int) -> np.ndarray:
         batch = super().batch(step)
         return np.concatenate([batch, batch[:1]])
 
 
-class DrawnMoreOften(PrivateUpdate):
+class DrawnMoreOften(Counting):
     def batch(self, step: int) -> np.ndarray:
         return np.union1d(super().batch(step), super().batch(step + 1000))
 
 
-class OneStepLessIsTold(PrivateUpdate):
+class OneStepLessIsTold(Counting):
     def mechanism(self, steps: int) -> Mechanism:
         return replace(super().mechanism(steps), steps=max(0, steps - 1))
 
 
-class RawGradientsReachTheWeights(PrivateUpdate):
+class RawGradientsReachTheWeights(Counting):
     def __init__(self, model: nn.Module, *args: Any, **settings: Any) -> None:
         super().__init__(model, *args, **settings)
         self._weights = [p for p in model.parameters() if p.requires_grad]
