@@ -122,10 +122,10 @@ def _drawn_together(
     left = float(np.mean((gap - usual) ** 2) * _unbiased(len(gap)) - error.mean())
     weight = 1 / max(left, 1e-3 * float(error.mean()), _LEAST_VARIANCE)
     a, b = out.count / out.variance, within.count / within.variance
-    whole = (a + weight) * (b + weight) - weight**2
-    to_out, to_in = a * out.mean - weight * usual, b * within.mean + weight * usual
-    mean_out = ((b + weight) * to_out + weight * to_in) / whole
-    mean_in = (weight * to_out + (a + weight) * to_in) / whole
+    # As differences from what is known already: levels may be large, and what is told apart small.
+    whole = a * b + weight * (a + b)
+    mean_out = out.mean + weight * b * (gap - usual) / whole
+    mean_in = out.mean + (b * (a + weight) * gap + a * weight * usual) / whole
     spread_out = np.sqrt(out.variance + (b + weight) / whole)
     spread_in = np.sqrt(within.variance + (a + weight) / whole)
     return (mean_in, spread_in), (mean_out, spread_out)
