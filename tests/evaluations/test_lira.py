@@ -404,12 +404,16 @@ class Level(nn.Module):
 def test_the_model_is_asked_of_records_as_the_recipe_augments_them(make: Make) -> None:
     x = np.zeros((40, 1, 4, 4), np.float32)
     x[:, 0, 0, 0], x[:, 0, 0, 3] = 3.0, 1.0
+    y = np.arange(40) % 2
     flips = Recipe(data=({"name": "flip"},))
-    subject = make(Level(), x, np.ones(40, int), train=np.arange(20), recipe=flips, about={"modality": "image"})
-    assert set(asked(subject, np.arange(40), queries=1).tolist()) == {3.0}
-    once, again = (asked(subject, np.arange(40), queries=200) for _ in range(2))
+    subject = make(Level(), x, y, train=np.arange(20), recipe=flips, about={"modality": "image"})
+
+    def margins(subject: Subject, queries: int) -> np.ndarray:
+        return asked(subject, np.arange(40), queries=queries) * (2 * y - 1)
+
+    assert set(margins(subject, 1).tolist()) == {3.0}
+    once, again = (margins(subject, 200) for _ in range(2))
     assert once.tolist() == again.tolist()
     assert once.mean() == pytest.approx(2.0, abs=0.05)
     assert len(set(once.tolist())) > 5
-    plain = replace(subject, recipe=Recipe())
-    assert set(asked(plain, np.arange(40), queries=200).tolist()) == {3.0}
+    assert set(margins(replace(subject, recipe=Recipe()), 200).tolist()) == {3.0}
