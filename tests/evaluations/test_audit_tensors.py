@@ -422,6 +422,7 @@ def test_a_sound_trainer_is_not_accused(subject: Callable[..., Subject]) -> None
 
 
 @pytest.mark.slow
-def test_a_sound_trainer_is_accused_no_more_often_than_stated(subject: Callable[..., Subject]) -> None:
-    """Of 60 seeds none fails: with 0.002 for the checks at most, 0.11 of such suites would hold one that does."""
-    assert not any(accused(subject, range(60)))
+@pytest.mark.parametrize("first", range(0, 60, 6))
+def test_a_sound_trainer_is_accused_no_more_often_than_stated(subject: Callable[..., Subject], first: int) -> None:
+    """Of 60 seeds none fails: each may with probability 0.002."""
+    assert accused(subject, range(first, first + 6)) == [set()] * 6

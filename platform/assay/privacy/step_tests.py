@@ -14,7 +14,7 @@ from scipy import stats
 
 from assay.privacy.noise_levels import NoiseRecord
 
-_MOST_VALUES = 50_000
+_MOST_VALUES = 20_000
 _FEWEST_VALUES = 100
 """Numbers of one tensor whose kurtosis is tested: of fewer it is known too roughly, and they count among all."""
 _TRIFLE = {"kurtosis": 0.1, "distribution": 0.01}
