@@ -26,13 +26,14 @@ def main(
     space: Annotated[Literal["gradient", "input"], typer.Option(help="gradient: the auditor reads every noisy gradient. input: records with wrong labels, and the last model alone.")] = "gradient",
     confidence: Annotated[float, typer.Option(help="Confidence level of the bound, between 0.5 and 1.")] = 0.95,
     audits: Annotated[int, typer.Option(min=1, help="Audits that you run and read together, this one included: the confidence is shared among them.")] = 1,
+    against: Annotated[str | None, typer.Option(help="Another private recipe of the study: does it draw the same noise?")] = None,
     fold: Fold = 1,
     set_: Changes = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on standard output.")] = False,
 ) -> None:  # fmt: skip
     """One training with canaries, and a lower bound on ε beside the claim.
 
-    Exit code 1 if the bound exceeds the claim, or if canaries show that gradients are not clipped record by record.
+    Exit code 1 if the bound exceeds the claim, or if a check of clipping, noise, sampling, steps or weights fails.
     Where the canaries are too few to show a bug, the verdict is inconclusive.
 
     The audited run is one of its own: it is kept nowhere, and says nothing of a model that you have.
@@ -45,14 +46,15 @@ def main(
         from assay.errors import SpecError
         from assay.evaluations.audit import Audit
         from assay.registry import build
-        from assay.study.audit import audit_trial
+        from assay.study.audit import audit_trial, compare_noise
         from assay.study.plan import load_datasets, plan
         from assay.study.spec import only, read_study
 
         settings = {"canaries": canaries, "space": space, "confidence": confidence, "audits": audits}
         audit = build("evaluation", {"name": "audit", **settings})
         assert isinstance(audit, Audit)
-        asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
+        whole = read_study(study, tuple(set_ or ()), folder=STUDIES)
+        asked = only(whole, cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)
         (dataset,) = datasets.values()
         print_reading(said, dataset.name, dataset)
@@ -67,6 +69,13 @@ def main(
         row, *checks = audit_trial(trial, dataset, audit, watch)
         if row.status != "measured":
             raise SpecError(f"recipe {recipe!r} cannot be audited: {row.warnings[0]}")
+        if against is not None:
+            beside = only(whole, cohort=trial.cohort, recipe=against, fold=fold)
+            other = next(one for one in plan(beside, datasets) if (one.fold, one.repeat) == (fold - 1, 0))
+            if other.recipe.privacy is None or trial.recipe.privacy is None:
+                said_of = "--against compares the noise of two private recipes; name one that has privacy"
+                raise SpecError(said_of, setting="--against", given=against)
+            checks += compare_noise(trial, other, dataset)
     verdicts = {check.conditions["verdict"] for check in checks}
     verdict = "fail" if "fail" in verdicts else "inconclusive" if "warn" in verdicts else "pass"
     if json_:

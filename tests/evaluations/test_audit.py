@@ -65,7 +65,7 @@ def audit(subject: Subject, **settings: Any) -> tuple[Measurement, Check]:
     assert isinstance(row, Measurement)
     assert isinstance(check, Check)
     assert check.rule == "audit_below_claim"
-    assert len(more) == (settings.get("space") != "input")
+    assert len(more) == (0 if settings.get("space") == "input" else 8)
     return row, check
 
 
@@ -163,7 +163,7 @@ def test_the_sound_trainer_is_never_accused(private: Callable[..., Subject]) -> 
         subject = private(given={"seed": seed})
         row, *checks = Audit().measure(subject)
         assert isinstance(row, Measurement)
-        assert [check.verdict for check in checks if isinstance(check, Check)] == ["pass", "pass"]
+        assert {check.verdict for check in checks if isinstance(check, Check)} == {"pass"}
         assert row.conditions["claimed_epsilon"] == pytest.approx(CLAIM, rel=0.01)
         bounds.append(row.value)
     assert max(bounds) < CLAIM

@@ -30,7 +30,11 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     cohort = {
         "dataset": {"name": "arrays", "path": str(tmp_path / "made.npz"), "low": -4, "high": 5},
         "model": {"name": "mlp", "hidden": []},
-        "recipes": {"plain": {"training": training}, "private": {"training": training, "privacy": {"epsilon": 1}}},
+        "recipes": {
+            "plain": {"training": training},
+            "private": {"training": training, "privacy": {"epsilon": 1}},
+            "other": {"training": training, "privacy": {"epsilon": 2}},
+        },
     }
     official = {**cohort, "dataset": {**cohort["dataset"], "path": str(tmp_path / "split.npz")}}
     path = tmp_path / "study.yaml"
@@ -121,3 +125,13 @@ def test_a_mistake_is_named(audit: Run, options: tuple[str, ...], why: str) -> N
     code, said = audit(*options)
     assert code == 2
     assert why in " ".join(said.split())
+
+
+def test_the_noise_of_another_recipe_is_compared_on_request(audit: Run) -> None:
+    options = ("--recipe", "private", "--canaries", "200", "--json")
+    code, said = audit(*options, "--against", "other")
+    found = json.loads(said)["checks"]["noise_of_its_own"]
+    assert code == 0
+    assert (found["verdict"], "from one seed" in found["message"]) == ("warn", True)
+    code, said = audit(*options, "--against", "plain")
+    assert (code, said) == (2, "")

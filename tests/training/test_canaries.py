@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from assay.data.base import Lazy
 from assay.privacy.clipping import PerRecordGradients
 from assay.threats import Bounds
-from assay.training.canaries import LABEL, Numbered, Planted, numbered_bounds
+from assay.training.canaries import LABEL, InTensors, Numbered, Planted, numbered_bounds
 from assay.training.feed import Decoded, Feed, InMemory
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
@@ -129,3 +129,27 @@ def test_nobody_can_change_a_number() -> None:
     bounds = numbered_bounds(Bounds(low=torch.tensor(-1.0), high=torch.tensor(1.0), fixed=fixed), (3,), canaries=9)
     x = torch.tensor([[0.5, 0.5, 0.5, 9.0]])
     assert bounds.confine(x + 2.0, x).tolist() == [[0.5, 1.0, 1.0, 9.0]]
+
+
+def test_canaries_in_tensors_cover_every_tensor_and_add_the_norm_along_one_coordinate_each() -> None:
+    sizes, numbers = [30, 5, 2, 1], np.arange(11, 24)
+    planted = InTensors(sizes, numbers, length=NORM, generator=np.random.default_rng(0))
+    assert set(planted.tensors.tolist()) == {0, 1, 2, 3}
+    places = list(zip(planted.tensors.tolist(), planted.coordinates.tolist(), strict=True))
+    assert len(set(places)) == len(numbers)
+    total = [torch.ones(5, 6), torch.ones(5), torch.ones(2), torch.ones(1)]
+    found = planted.add([one.clone() for one in total], np.array([3, 12, 15]))
+    moved = torch.cat([(a - b).flatten() for a, b in zip(found, total, strict=True)])
+    assert moved.nonzero().shape[0] == 2
+    assert moved[moved > 0].tolist() == [NORM, NORM]
+
+
+def test_a_canary_that_lives_elsewhere_has_no_gradient_of_its_own(
+    network: Callable[..., nn.Module], blobs: Blobs
+) -> None:
+    model, feed = numbered(network(), elsewhere=2), planted(blobs, [2, 5, 6])
+    ((x, y),) = feed.follow([np.array([8, 9, 10])])
+    found = sums(model, x, y)
+    table = found.pop("tables.0.weight")[:, 0]
+    assert table.nonzero()[:, 0].tolist() == [2]
+    assert not any(bool(gradient.any()) for gradient in found.values())

@@ -10,6 +10,7 @@ from pydantic import Field
 from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.canary_runs import Evidence, Watch, held_out, in_gradients, in_inputs
+from assay.evaluations.trainer_checks import TrainerChecks
 from assay.objectives.base import Objective
 from assay.privacy.accounting import rdp_epsilon
 from assay.privacy.auditing import Audited, audited, canaries_needed
@@ -18,7 +19,7 @@ from assay.registry import register
 from assay.results import Check, Finding, Measurement, Verdict, not_applicable
 
 _SIGNIFICANCE = 1e-3
-"""Significance of the check of clipping."""
+"""Significance of the check of clipping, and of all checks of the trainer's steps together."""
 _TOLERANCE = 0.01
 """Tolerance of the check of clipping: far more than rounding."""
 _BY_LAYER = 0.5
@@ -46,6 +47,13 @@ class Audit(Evaluation):
     In gradient space it is known, too, how far a canary should move a step: by the clipping norm. Where it moves it by
     less, the guesses show too little, whatever the trainer does to real records: the sum of a batch may be clipped and
     not each record. A check of its own looks at that.
+
+    A tenth of these canaries live in the network's own tensors, some in each, the others in a table beside the network.
+    What no canary shows is looked at step by step (``evaluations.trainer_checks``): how far single records move the
+    clipped sum; how much noise each tensor gets, whether it is normal, and independent over tensors, steps and
+    records; whether batches are Poisson samples; how many steps there were, and whether the weights follow from what
+    was released. All these checks together accuse a sound trainer with probability 0.001 at most, shared among
+    ``audits``.
 
     A check that could not have failed, since the canaries are too few for the noise, is inconclusive: it warns.
     """
@@ -93,6 +101,10 @@ class Audit(Evaluation):
         if not np.isfinite(evidence.scores).all():
             why = "training with canaries ended in scores that are no numbers"
             return [Measurement(name="epsilon_audited", status="failed", conditions=about_all, warnings=(why,))]
+        return self._concluded(subject, evidence, about)
+
+    def _concluded(self, subject: Subject, evidence: Evidence, about: dict[str, Any]) -> list[Finding]:
+        """The bound, and what every check says."""
         assert subject.recipe is not None
         delta = (subject.recipe.privacy or Privacy(epsilon=1.0)).delta
         found = audited(
@@ -115,6 +127,7 @@ class Audit(Evaluation):
             ),
             self._below_claim(found, claim, about),
             *([self._clipped_alone(evidence, subject.recipe, about)] if self.space == "gradient" else []),
+            *self._of_trainer(evidence, about),
         ]
 
     @property
@@ -149,6 +162,18 @@ class Audit(Evaluation):
             if changes:
                 return f"{changes[0]} changes words, and the number of a canary stands among them; ask in space: input"
         return ""
+
+    def _of_trainer(self, evidence: Evidence, about: dict[str, Any]) -> list[Check]:
+        """What was seen of clipping, noise, sampling and steps, tensor by tensor."""
+        if evidence.recorder is None or evidence.mechanism is None:
+            return []
+        trainer = TrainerChecks(
+            recorder=evidence.recorder,
+            mechanism=evidence.mechanism,
+            conditions={"attack": about["attack"]},
+            significance=_SIGNIFICANCE / self.together,
+        )
+        return trainer.all()
 
     def _below_claim(self, found: Audited, claim: float, about: dict[str, Any]) -> Check:
         said = f"the audit shows that ε is at least {found.epsilon:.3f}, and {claim:.3f} is claimed"
@@ -205,6 +230,7 @@ def _conditions(evidence: Evidence, found: Audited, claim: float, delta: float) 
     about: dict[str, Any] = {
         "canaries": len(evidence.scores),
         "included": int(evidence.inside.sum()),
+        "in_tensors": evidence.in_tensors,
         "records": evidence.records,
         "guesses": found.guesses,
         "correct": found.correct,

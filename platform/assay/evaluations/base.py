@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from assay import seeds, statistics
 from assay.data.base import Dataset
 from assay.data.splits import Split, stratified
+from assay.data.treatment import Treatment
 from assay.executors import Executor, LocalExecutor
 from assay.models.base import Architecture
 from assay.models.batches import places
@@ -102,6 +103,11 @@ class Subject:
     """What describes that network, and knows where its first weights come from."""
     executor: Executor = field(default_factory=LocalExecutor)
     """Over whose workers an evaluation may spread its records; the result does not depend on how many there are."""
+
+    @property
+    def augmentations(self) -> list[Treatment]:
+        """The recipe's treatments that change each record of a batch as it is drawn."""
+        return [] if self.recipe is None else [one for one in self.recipe.data if one.augments]
 
     def groups(self, rows: np.ndarray) -> np.ndarray | None:
         """The patient of each record, None where each record is its own."""

@@ -15,14 +15,22 @@ from assay.evaluations.base import Subject
 from assay.evaluations.pool import confidence
 from assay.privacy.accounting import Mechanism
 from assay.privacy.auditing import Moved, log_likelihood_ratio, moved
+from assay.privacy.noise_levels import NoiseRecord
 from assay.recipes import Recipe
-from assay.training.canaries import Numbered, Planted, numbered_bounds
+from assay.training.canaries import InTensors, Numbered, Planted, numbered_bounds
 from assay.training.feed import Decoded, Feed, InMemory
 from assay.training.loop import Trainer
+from assay.training.recorder import Recorder
 
 Watch = Callable[[int, int], None]
 """Told of finished epochs, and of how many there are."""
 _TABLES_A_LAYER = 3
+_IN_TENSORS = 10
+"""One canary in so many lives in the network's own tensors, more where these would not have one each."""
+_FIRST_EPOCHS = 8
+"""Epochs whose noise is held against that of another training."""
+_SURE = 1e-6
+"""Significance at which a tensor has less noise than is claimed, so that its canaries are judged by what it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,10 @@ class Evidence:
     """Real ones."""
     moved: Moved | None = None
     """None where it is not known what a canary should move, or fewer than two are in, or out."""
+    recorder: Recorder | None = None
+    """What was seen of each step; None where only the last model was looked at."""
+    in_tensors: int = 0
+    """How many of the canaries, the last ones, live in the network's own tensors."""
     notes: tuple[str, ...] = ()
 
 
@@ -47,20 +59,23 @@ def in_gradients(subject: Subject, *, canaries: int, watch: Watch | None) -> Evi
     dataset, rows = subject.dataset, subject.split.train
     inside = _coins(subject, canaries)
     recipe = _audited_recipe(subject, canaries=int(inside.sum()))
-    feed = Planted(_feed(dataset, dataset.y, rows, subject.device), np.flatnonzero(inside) + 1)
+    numbers = np.flatnonzero(inside) + 1
+    feed = Planted(_feed(dataset, dataset.y, rows, subject.device), numbers)
     y = feed.labels(torch.from_numpy(dataset.y[rows]).to(subject.device))
     words = dataset.tokens is not None
     bounds = dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=canaries)
-    auditor = _Auditor(subject, recipe, canaries)
+    auditor = _Auditor(subject, recipe, canaries, numbers)
     mechanism = _train(
         subject, recipe, feed, y, bounds=bounds, network=auditor.network, listen=auditor.listen, watch=watch
     )[1]
     return Evidence(
-        scores=auditor.scores,
+        scores=auditor.scores(),
         inside=inside,
         mechanism=mechanism,
         records=len(rows),
         moved=auditor.moved(inside),
+        recorder=auditor.recorder,
+        in_tensors=auditor.in_tensors,
     )
 
 
@@ -69,25 +84,52 @@ class _Auditor:
 
     Args:
         recipe: a private one.
+        canaries: in tables, and in the network's own tensors.
+        numbers: of the canaries that are in, each from 1, in the order in which they stand behind the real records.
     """
 
-    def __init__(self, subject: Subject, recipe: Recipe, canaries: int) -> None:
+    def __init__(self, subject: Subject, recipe: Recipe, canaries: int, numbers: np.ndarray) -> None:
         assert recipe.privacy is not None
-        self._subject, self._privacy, self._canaries = subject, recipe.privacy, canaries
-        self._sums, self._expected = np.zeros(canaries), 0.0
-        self.scores = np.zeros(canaries)
-        """Log likelihood ratio of in to out for each canary, over all steps so far."""
+        assert subject.network is not None
+        self._subject, self._privacy, self._canaries, self._numbers = subject, recipe.privacy, canaries, numbers
+        self._real = len(subject.split.train)
+        bare = subject.network()
+        self._tables = _TABLES_A_LAYER * _layers(bare) if self._privacy.clipping == "per_layer" else 1
+        self._signal = math.sqrt(self._tables / (self._tables + _layers(bare))) if self._tables > 1 else 1.0
+        sizes = [p.numel() for p in bare.parameters() if p.requires_grad]
+        free = sum(-(-size // 2) for size in sizes)
+        self.in_tensors = min(canaries // 2, free, max(canaries // _IN_TENSORS, len(sizes)))
+        self._length = 1.0 if self._tables == 1 else (self._tables + _layers(bare)) ** -0.5
+        self._planted = InTensors(
+            sizes,
+            1 + np.arange(canaries)[canaries - self.in_tensors :],
+            length=self._length * self._privacy.max_grad_norm,
+            generator=seeds.stream(subject.seed, "audit", "coordinates"),
+        )
+        self._starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int)
+        self._sums, self._expected = np.zeros(canaries - self.in_tensors), 0.0
+        self._scores = np.zeros(canaries - self.in_tensors)
+        self._released: list[np.ndarray] = []
+        self._drawn = numbers[:0]
+        self._mechanism: Mechanism | None = None
+        self.recorder = Recorder(
+            self._privacy,
+            recipe.training,
+            real=self._real,
+            seed=seeds.derive(subject.seed, "audit", "recorder"),
+            inject=self._inject,
+        )
 
     def network(self, stage: int) -> Numbered:
         assert self._subject.network is not None
-        bare = self._subject.network()
         made = Numbered(
-            bare,
+            self._subject.network(),
             canaries=self._canaries,
             classes=self._subject.dataset.classes,
             max_grad_norm=self._privacy.max_grad_norm,
-            tables=_TABLES_A_LAYER * _layers(bare) if self._privacy.clipping == "per_layer" else 1,
+            tables=self._tables,
             stage=stage,
+            elsewhere=self.in_tensors,
         )
         return made.to(self._subject.device)
 
@@ -96,26 +138,63 @@ class _Auditor:
         assert isinstance(trainer.model, Numbered)
         model, mechanism = trainer.model, trainer.mechanism
         assert mechanism is not None
+        self._mechanism = mechanism
         norms = mechanism.sample_rate * trainer.records / self._privacy.max_grad_norm
-        tables = len(model.tables)
-        signal = math.sqrt(tables / (tables + _layers(model.network))) if tables > 1 else 1.0
+        in_table = self._canaries - self.in_tensors
+        self.recorder.attach(trainer)
 
         def read(*_: Any) -> None:
-            released = norms * model.released().double().cpu().numpy()
+            released = norms * model.released().double().cpu().numpy()[:in_table]
             self._sums += released
-            self._expected += mechanism.sample_rate * signal
-            self.scores += log_likelihood_ratio(
+            self._expected += mechanism.sample_rate * self._signal
+            self._scores += log_likelihood_ratio(
                 released,
-                signal=signal,
+                signal=self._signal,
                 noise_multiplier=mechanism.noise_multiplier,
                 sample_rate=mechanism.sample_rate,
             )
+            if len(self.recorder.released):
+                self._released.append(self._along_tensors())
 
         trainer.optimizer.register_step_pre_hook(read)
 
+    def scores(self) -> np.ndarray:
+        """(m,) log likelihood ratio of in to out for each canary, over all steps."""
+        return np.concatenate([self._scores, self._in_tensor_scores()])
+
     def moved(self, inside: np.ndarray) -> Moved | None:
         """How far a canary moved a step, in parts of how far it should; None with fewer than two in, or out."""
-        return moved(self._sums, inside, expected=self._expected) if min(inside.sum(), (~inside).sum()) > 1 else None
+        own = inside[: len(self._sums)]
+        return moved(self._sums, own, expected=self._expected) if min(own.sum(), (~own).sum()) > 1 else None
+
+    def _inject(self, total: list[Tensor], batch: np.ndarray) -> list[Tensor]:
+        """Add what the canaries in tensors give to a clipped sum: the network's tensors come before the tables."""
+        self._drawn = self._numbers[batch[batch >= self._real] - self._real]
+        return self._planted.add(total, self._drawn)
+
+    def _along_tensors(self) -> np.ndarray:
+        """(k,) what the step released along the canaries in tensors, without the sum of all other records."""
+        noise = self.recorder.released[self._starts[self._planted.tensors] + self._planted.coordinates]
+        return np.asarray(noise + self._length * np.isin(self._planted.numbers, self._drawn))
+
+    def _in_tensor_scores(self) -> np.ndarray:
+        """(k,) likewise; where a tensor surely has less noise than is claimed, by the noise that it has."""
+        noise, mechanism = self.recorder.noise, self._mechanism
+        if not self._released or noise is None or mechanism is None:
+            return np.zeros(self.in_tensors)
+        levels = noise.tensors()
+        seen = np.maximum(np.sqrt(levels.squares / levels.counts), 1e-3)
+        share = np.where(levels.at_most(_SURE) < 1, np.minimum(seen, 1.0), 1.0)[self._planted.tensors]
+        ratios = [
+            log_likelihood_ratio(
+                released / share,
+                signal=self._length / share,
+                noise_multiplier=mechanism.noise_multiplier,
+                sample_rate=mechanism.sample_rate,
+            )
+            for released in self._released
+        ]
+        return np.asarray(np.sum(ratios, 0))
 
 
 def in_inputs(subject: Subject, *, canaries: int, watch: Watch | None) -> Evidence:
@@ -200,8 +279,39 @@ def _train(
     return model.eval(), spent
 
 
-def _audited_recipe(subject: Subject, *, canaries: int) -> Recipe:
-    """In one place, to the end, with noise that can be drawn again.
+def noise_of(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mechanism]:
+    """The noise of the first epochs of a private recipe, drawn as the recipe says, and what is claimed of it."""
+    recipe = subject.recipe
+    assert recipe is not None
+    short = recipe.model_copy(
+        update={
+            "federation": None,
+            "training": recipe.training.model_copy(update={"epochs": min(recipe.passes, _FIRST_EPOCHS)}),
+        }
+    )
+    subject = replace(subject, recipe=short)
+    dataset, rows = subject.dataset, subject.split.train
+    numbers = np.flatnonzero(_coins(subject, canaries)) + 1
+    audited = _audited_recipe(subject, canaries=len(numbers), noise=None)
+    feed = Planted(_feed(dataset, dataset.y, rows, subject.device), numbers)
+    words = dataset.tokens is not None
+    auditor = _Auditor(subject, audited, canaries, numbers)
+    mechanism = _train(
+        subject,
+        audited,
+        feed,
+        feed.labels(torch.from_numpy(dataset.y[rows]).to(subject.device)),
+        bounds=dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=canaries),
+        network=auditor.network,
+        listen=auditor.listen,
+    )[1]
+    assert mechanism is not None
+    assert auditor.recorder.noise is not None
+    return auditor.recorder.noise, mechanism
+
+
+def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "seeded") -> Recipe:
+    """In one place, to the end, with noise that can be drawn again, or, with None, as the recipe draws it.
 
     Batches grow with the records, so that as many steps draw a record with the same probability as without canaries.
     """
@@ -211,7 +321,7 @@ def _audited_recipe(subject: Subject, *, canaries: int) -> Recipe:
     return recipe.model_copy(
         update={
             "federation": None,
-            "privacy": recipe.privacy and recipe.privacy.model_copy(update={"noise": "seeded"}),
+            "privacy": recipe.privacy and recipe.privacy.model_copy(update={} if noise is None else {"noise": noise}),
             "training": recipe.training.model_copy(update={"early_stopping": None, "batch_size": batch_size}),
         }
     )

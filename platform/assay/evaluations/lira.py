@@ -11,18 +11,16 @@ from torch import nn
 
 from assay import seeds, statistics
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.pool import Pool, confidence
+from assay.evaluations.likelihood import Mode, likelihood_ratio
+from assay.evaluations.pool import Pool
+from assay.evaluations.queries import asked
 from assay.evaluations.roc import RATES, Rate, told_apart, unanswered
+from assay.evaluations.units import Joined
 from assay.executors import LocalExecutor
 from assay.registry import register
 from assay.results import Check, Finding, Measurement
 
-Mode = Literal["online", "offline"]
-"""Whether the attacker has models that were trained on a record, or only such as were not."""
 _UNITS: dict[Mode, str] = {"online": "log-likelihood ratio", "offline": "standard deviations"}
-_PER_RECORD = 64
-"""Shadow models from which on each record has a variance of its own, as in the paper."""
-_LEAST_VARIANCE = 1e-12
 _EXPOSED = 10
 
 
@@ -38,9 +36,17 @@ class LiRA(Evaluation):
     without a given record, whose own distribution nobody would then know. The conditions say both sizes, ``members``
     that of the target.
 
-    ``online`` compares the normal density of the confidence (``pool.confidence``) among the shadows that saw a record
-    with that among those that did not. ``offline`` looks at the latter alone, as an attacker must who meets a record
-    after training the shadows, and tests on one side. With fewer than 64 shadows all records share a variance.
+    ``online`` compares the density of the confidence (``pool.confidence``) among the shadows that saw a record with
+    that among those that did not. ``offline`` looks at the latter alone, as an attacker must who meets a record after
+    training the shadows, and tests on one side. Means and variances of few shadows are drawn towards what is usual
+    (``likelihood``). Where the recipe augments records, the model is asked of each record as it is and as augmented,
+    ``queries`` times in all, and the mean of the answers is judged, as in the paper.
+
+    Who is told apart is whom privacy protects, or would (``protected_unit``): where records have patients, the ratios
+    of a patient's records are multiplied, and figures count patients, whether the recipe is private or not; with
+    ``privacy.unit: record`` they count records. Even then a patient's records are all in or all out, of the model and
+    of each shadow: if some could be on either side, the others would give them away, and it would be the patient that
+    is recognised at any record.
 
     A federated recipe's shadows are trained in one place. What is learnt from the training split before any training
     (a vocabulary) is the target's for all shadows.
@@ -50,6 +56,8 @@ class LiRA(Evaluation):
     shadows: int = Field(default=16, ge=4, multiple_of=2)
     """Trainings; in pairs that share out the pool."""
     mode: Mode = "online"
+    queries: int = Field(default=10, ge=1)
+    """Times that a model is asked of each record where the recipe augments records; otherwise once."""
     false_positive_rates: tuple[Rate, ...] = Field(default=RATES)
     draws: int = Field(default=200, ge=50)
 
@@ -58,34 +66,37 @@ class LiRA(Evaluation):
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         pool = Pool.of(subject)
-        about = self._conditions(pool)
+        joined = Joined.of(subject, pool)
+        about = self._conditions(subject, pool, joined)
         if why := _why_not(subject):
             return self._unanswered(why, about)
         inside = dealt(subject, pool.rows, self.shadows)
-        shadows = _confidences(subject, pool.rows, inside)
-        own = confidence(subject, pool.rows)
+        shadows = _confidences(subject, pool.rows, inside, queries=self.queries)
+        own = asked(subject, pool.rows, queries=self.queries)
         if not (np.isfinite(own).all() and np.isfinite(shadows).all()):
             return self._unanswered("the model or a shadow of it answers NaN or infinity", about)
-        score = likelihood_ratio(own, shadows, inside, mode=self.mode)
+        score = joined.total(likelihood_ratio(own, shadows, inside, mode=self.mode))
         found = told_apart(
             self.name,
             subject,
-            pool,
+            joined.pool,
             score,
             rates=self.false_positive_rates,
             draws=self.draws,
             conditions=about,
-            warnings=_cautions(subject, pool),
+            warnings=_cautions(subject, pool, joined),
         )
-        area = statistics.auroc(pool.is_member, own)
-        return [*found, self._exposed(pool, score, about), _shadows_help(found[0], area)]
+        area = statistics.auroc(joined.pool.is_member, joined.total(own) / joined.counts)
+        return [*found, self._exposed(joined.pool, score, about), _shadows_help(found[0], area)]
 
-    def _conditions(self, pool: Pool) -> dict[str, Any]:
+    def _conditions(self, subject: Subject, pool: Pool, joined: Joined) -> dict[str, Any]:
         return {
             "attack": f"LiRA {self.mode}",
             "mode": self.mode,
             "shadows": self.shadows,
-            "variance": "of each record" if self.shadows >= _PER_RECORD else "shared",
+            "variance": "shrunk",
+            "queries": self.queries if subject.augmentations else 1,
+            "unit_of_members": joined.unit,
             "shadows_trained_on": len(pool.rows) // 2,
         }
 
@@ -96,6 +107,7 @@ class LiRA(Evaluation):
     def _exposed(self, pool: Pool, score: np.ndarray, about: dict[str, Any]) -> Measurement:
         """The members that the attack is surest of, by their position in the data set; the value is the greatest score.
 
+        Of a patient it is the position of the first record.
         Positions mean something to the curator of the data alone, and so they stay there.
         """
         members = score[pool.is_member]
@@ -131,39 +143,6 @@ def dealt(subject: Subject, rows: np.ndarray, shadows: int) -> np.ndarray:
     return inside
 
 
-def likelihood_ratio(
-    own: np.ndarray, shadows: np.ndarray, inside: np.ndarray, *, mode: Mode, per_record: bool | None = None
-) -> np.ndarray:
-    """How much likelier the target's confidence in each record is if it was trained on it, (n,).
-
-    Online, the logarithm of the ratio of two normal densities; offline, the standard deviations by which it exceeds
-    the mean of the models that did not see the record, which rank records as the one-sided test does.
-
-    Args:
-        own: (n,) confidence of the target.
-        shadows: (shadows, n) of the shadows.
-        inside: (shadows, n) bool, which shadow was trained on which record; every record on as many.
-        per_record: whether each record has a variance of its own; from 64 shadows on by default.
-    """
-    alone = len(shadows) >= _PER_RECORD if per_record is None else per_record
-    mean_out, variance_out = _normal(shadows, ~inside, per_record=alone)
-    if mode == "offline":
-        return np.asarray((own - mean_out) / np.sqrt(variance_out))
-    mean_in, variance_in = _normal(shadows, inside, per_record=alone)
-    far_in, far_out = (own - mean_in) ** 2 / variance_in, (own - mean_out) ** 2 / variance_out
-    return np.asarray((far_out - far_in + np.log(variance_out) - np.log(variance_in)) / 2)
-
-
-def _normal(shadows: np.ndarray, chosen: np.ndarray, *, per_record: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, (n,), and variance, (n,) or of all records together, of the chosen shadows' confidence in each record."""
-    count = chosen.sum(0)
-    mean = np.where(chosen, shadows, 0.0).sum(0) / count
-    squares = (np.where(chosen, shadows - mean, 0.0) ** 2).sum(0)
-    variance = squares / (count - 1) if per_record else np.asarray(squares.sum() / (count - 1).sum())
-    # Shadows that all say the same would make any difference infinitely telling.
-    return mean, np.maximum(variance, _LEAST_VARIANCE)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Ground:
     """All that a worker needs to train any shadow; it travels to a machine once."""
@@ -172,16 +151,17 @@ class _Ground:
     """Without its model and its workers."""
     rows: np.ndarray
     threads: int
+    queries: int
 
 
-def _confidences(subject: Subject, rows: np.ndarray, inside: np.ndarray) -> np.ndarray:
+def _confidences(subject: Subject, rows: np.ndarray, inside: np.ndarray, *, queries: int) -> np.ndarray:
     """(shadows, n) confidence of every shadow in all rows; the workers share the trainings.
 
     Raises:
         RuntimeError: a shadow has killed its worker more than once.
     """
     bare = replace(subject, model=nn.Identity(), executor=LocalExecutor())
-    ground = _Ground(subject=bare, rows=rows, threads=torch.get_num_threads())
+    ground = _Ground(subject=bare, rows=rows, threads=torch.get_num_threads(), queries=queries)
     found = np.full(inside.shape, np.nan)
     for outcome in subject.executor.map(_shadow, list(enumerate(inside)), ground):
         if outcome.error:
@@ -197,7 +177,7 @@ def _shadow(item: tuple[int, np.ndarray], ground: _Ground) -> np.ndarray:
     assert ground.subject.train is not None
     model = ground.subject.train(np.sort(ground.rows[inside]), f"shadow/{number}").eval()
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
-    return confidence(replace(ground.subject, model=model, device=device), ground.rows)
+    return asked(replace(ground.subject, model=model, device=device), ground.rows, queries=ground.queries)
 
 
 def _why_not(subject: Subject) -> str:
@@ -207,9 +187,9 @@ def _why_not(subject: Subject) -> str:
     return "shadow models are trained as the model was, and nothing can be trained here" if not subject.train else ""
 
 
-def _cautions(subject: Subject, pool: Pool) -> tuple[str, ...]:
+def _cautions(subject: Subject, pool: Pool, joined: Joined) -> tuple[str, ...]:
     said = [*pool.notes]
-    if subject.dataset.groups is not None:
+    if subject.dataset.groups is not None and joined.unit == "record":
         said.insert(0, "a patient's records are in or out together: what is told is whether the patient took part")
     if subject.recipe is not None and subject.recipe.federation is not None:
         said.append("the shadows were trained on all their records in one place, not at the recipe's clients")

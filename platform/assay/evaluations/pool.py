@@ -78,7 +78,11 @@ def confidence(subject: Subject, rows: np.ndarray) -> np.ndarray:
     That is minus the loss, on a scale without a ceiling: the loss itself rounds to 0 on confident records, and ties
     hide whom it could tell apart. Over models that are trained anew it is nearly normal (Carlini et al. 2022).
     """
-    logits, y = subject.logits(rows), subject.dataset.y[rows]
+    return confidence_of(subject.logits(rows), subject.dataset.y[rows])
+
+
+def confidence_of(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The same of logits (n, classes), which it changes: in float64, without an exponential of a large number."""
     true = logits[np.arange(len(y)), y]
     logits[np.arange(len(y)), y] = -np.inf
     with np.errstate(invalid="ignore"):

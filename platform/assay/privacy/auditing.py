@@ -144,14 +144,14 @@ def canaries_needed(epsilon: float, *, significance: float) -> int:
 
 
 def log_likelihood_ratio(
-    released: np.ndarray, *, signal: float, noise_multiplier: float, sample_rate: float
+    released: np.ndarray, *, signal: float | np.ndarray, noise_multiplier: float, sample_rate: float
 ) -> np.ndarray:
     """How much likelier one step's noisy sums are if a canary is in than if it is out; the best score there is.
 
     Args:
         released: (m,) what was released of the direction of each canary, in clipping norms: noise, and ``signal`` more
             where the canary was drawn.
-        signal: length of what a canary adds, in clipping norms.
+        signal: length of what a canary adds, in clipping norms; of all, or of each (m,).
         noise_multiplier: deviation of the noise, in clipping norms.
         sample_rate: probability that a canary which is in is drawn.
     """

@@ -6,6 +6,7 @@ from assay.data.base import Dataset
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import Watch
+from assay.evaluations.two_runs import noise_shared
 from assay.results import Measurement, judged
 from assay.study.training import device, network_of, prepared
 from assay.study.trial import Trial
@@ -13,10 +14,19 @@ from assay.study.trial import Trial
 
 def audit_trial(trial: Trial, dataset: Dataset, audit: Audit, watch: Watch | None = None) -> list[Measurement]:
     """What the evaluation ``audit`` would say of the trial; ``watch`` is told of each epoch."""
+    return judged(audit.run(_subject(trial, dataset), watch))
+
+
+def compare_noise(trial: Trial, other: Trial, dataset: Dataset) -> list[Measurement]:
+    """Whether two private trials draw the same noise; one check."""
+    return judged([noise_shared(_subject(trial, dataset), _subject(other, dataset))])
+
+
+def _subject(trial: Trial, dataset: Dataset) -> Subject:
     torch.set_num_threads(trial.threads)
     dataset, parts = prepared(trial, dataset)
     network = network_of(trial, dataset)
-    subject = Subject(
+    return Subject(
         model=network().to(device()),
         dataset=dataset,
         split=parts,
@@ -26,4 +36,3 @@ def audit_trial(trial: Trial, dataset: Dataset, audit: Audit, watch: Watch | Non
         device=device(),
         network=network,
     )
-    return judged(audit.run(subject, watch))

@@ -39,10 +39,20 @@ class Numbered(nn.Module):
         tables: among which a canary's gradient is shared out evenly. Clipping by layer gives each layer its part of the
             norm, and a canary that moves few layers would show little.
         stage: number of the training in its recipe, from 0.
+        elsewhere: how many of the canaries, the last ones, have no weight in the table and no gradient: what they add
+            is given to the clipped sum by whoever audits (``InTensors``).
     """
 
     def __init__(
-        self, network: nn.Module, *, canaries: int, classes: int, max_grad_norm: float, tables: int = 1, stage: int = 0
+        self,
+        network: nn.Module,
+        *,
+        canaries: int,
+        classes: int,
+        max_grad_norm: float,
+        tables: int = 1,
+        stage: int = 0,
+        elsewhere: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -51,6 +61,7 @@ class Numbered(nn.Module):
         )
         self._length = _LENGTH * max_grad_norm * classes
         self._level = _APART * stage
+        self._in_table = canaries - elsewhere
 
     def forward(self, x: Tensor) -> Tensor:
         number = x[:, -1].detach().flatten(1).amax(1) if x.dim() > 2 else x[:, -1].detach()
@@ -58,17 +69,55 @@ class Numbered(nn.Module):
         logits = self.network(x[:, :-1])
         own = torch.stack([table(number)[:, 0] for table in self.tables]).sum(0)
         of_canary = torch.zeros_like(logits)
-        of_canary[:, 0] = self._level + self._length * (own - own.detach())
+        of_canary[:, 0] = self._level + (number <= self._in_table) * self._length * (own - own.detach())
         return torch.where((number > 0)[:, None], of_canary, logits)
 
     def released(self) -> Tensor:
-        """(canaries,) the gradient that the optimizer is about to descend, along the direction of each canary."""
+        """(canaries,) the gradient that the optimizer is about to descend, along each canary's weight of the table."""
         found = []
         for table in self.tables:
             assert isinstance(table, nn.Embedding)
             assert table.weight.grad is not None
             found.append(table.weight.grad[1:, 0])
         return torch.stack(found).sum(0) / len(found) ** 0.5
+
+
+class InTensors:
+    """Canaries that live in the network's own tensors: each adds the clipping norm along one coordinate of one tensor.
+
+    They are records as all others, drawn by the trainer's own sampling; what they add joins the clipped sum before the
+    noise does, as a gradient in that direction would that clipping leaves whole. Tensors take turns, so that each has
+    some, and at most half of its coordinates.
+
+    Args:
+        sizes: numbers of coordinates of the tensors.
+        numbers: (k,) of the canaries.
+        length: of what each adds.
+        generator: chooses the coordinates.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], numbers: np.ndarray, *, length: float, generator: np.random.Generator
+    ) -> None:
+        left = [list(generator.permutation(size)[: -(-size // 2)]) for size in sizes]
+        places: list[tuple[int, int]] = []
+        while len(places) < len(numbers) and any(left):
+            for tensor, free in enumerate(left):
+                if free and len(places) < len(numbers):
+                    places.append((tensor, int(free.pop())))
+        self.numbers = numbers[: len(places)]
+        self.tensors = np.array([tensor for tensor, _ in places], np.int64)
+        self.coordinates = np.array([coordinate for _, coordinate in places], np.int64)
+        self._length = length
+        self._place = {int(number): place for place, number in enumerate(self.numbers)}
+
+    def add(self, total: list[Tensor], drawn: np.ndarray) -> list[Tensor]:
+        """What the canaries among the drawn numbers add to a clipped sum, in place."""
+        for number in drawn.tolist():
+            place = self._place.get(number)
+            if place is not None:
+                total[self.tensors[place]].view(-1)[self.coordinates[place]] += self._length
+        return total
 
 
 class Planted:

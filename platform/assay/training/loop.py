@@ -164,6 +164,21 @@ class Trainer:
         if self.lookout is not None:
             self.lookout.keep(self.epoch)
 
+    def wrap_update(self, around: Callable[[Update], Update]) -> None:
+        """Put another update around the trainer's own: an audit reads what goes in and what comes out."""
+        self._update = around(self._update)
+
+    def clipped_sum(self, batch: np.ndarray, pieces: list[np.ndarray] | None = None) -> list[Tensor]:
+        """Sum of the (perhaps clipped) gradients of a batch, with the weights and the draws of the coming step.
+
+        Args:
+            batch: positions of the records.
+            pieces: which of them are summed, as positions within the batch; by default all, as the step does it.
+        """
+        pieces = self._share(len(batch)) if pieces is None else pieces
+        fed = self._feed.follow([batch[own] for own in pieces])
+        return self._own_gradients(pieces, fed, total=len(batch))[0]
+
     def anchor(self, strength: float) -> None:
         """From now on pull the weights towards what they are now: FedProx's μ/2 times the squared distance.
 

@@ -1,0 +1,34 @@
+"""What a model answers to records as its recipe augments them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay import seeds
+from assay.evaluations.base import Subject
+from assay.evaluations.pool import confidence, confidence_of
+from assay.seeds import Draw
+
+
+def asked(subject: Subject, rows: np.ndarray, *, queries: int) -> np.ndarray:
+    """Mean confidence over a record as it is and as the recipe augments it, (n,); the same draws for every model."""
+    found = [confidence(subject, rows)]
+    for query in range(1, queries if subject.augmentations else 1):
+        found.append(confidence_of(subject.answers(_augmented(subject, rows, query)), subject.dataset.y[rows]))
+    return np.asarray(np.mean(found, 0))
+
+
+def _augmented(subject: Subject, rows: np.ndarray, query: int) -> Iterator[np.ndarray]:
+    """The records, as one more augmentation leaves them, in the pieces that the model can take."""
+    start = 0
+    for piece in subject.pieces(rows):
+        drawn: Tensor = torch.from_numpy(subject.dataset.x[piece])
+        own = np.arange(start, start + len(piece))
+        start += len(piece)
+        x = drawn
+        for number, augmentation in enumerate(subject.augmentations):
+            generator = seeds.stream(subject.seed, "query", query, number)
+            x = augmentation.augment(x, Draw(generator, total=len(rows), rows=own))
+        yield (subject.dataset.bounds.confine(x, drawn) if x.is_floating_point() else x).numpy()

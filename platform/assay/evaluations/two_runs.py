@@ -1,0 +1,38 @@
+"""Do two trainings draw the same noise? No audit of one of them can tell."""
+
+from assay.evaluations.base import Subject
+from assay.evaluations.canary_runs import noise_of
+from assay.privacy.accounting import rdp_epsilon
+from assay.privacy.noise_levels import between_runs, least_noise
+from assay.results import Check, Verdict
+
+_SIGNIFICANCE = 1e-3
+_TRIFLE = 1.01
+
+
+def noise_shared(one: Subject, other: Subject) -> Check:
+    """Trains the first epochs of two private recipes, each with noise as it says, and compares the noise.
+
+    Noise that is drawn from a seed is the same in all recipes of a fold: that is known, such models are never released
+    together or alone, and it warns. Noise from entropy must be nobody else's, so there it fails.
+    """
+    assert one.recipe is not None
+    assert other.recipe is not None
+    privacies = [one.recipe.privacy, other.recipe.privacy]
+    (noise, mechanism), (others, _) = noise_of(one), noise_of(other)
+    directions = between_runs(noise, others)
+    least = least_noise(directions, mechanism, significance=_SIGNIFICANCE)
+    verdict: Verdict = "warn"
+    figure = 0.0
+    if least is None:
+        said = "inconclusive: the two trainings have no tensor of one name that is large enough to compare"
+    elif least.epsilon <= _TRIFLE * rdp_epsilon(mechanism):
+        verdict, figure = "pass", least.share
+        said = f"the two trainings draw noise of their own: differences have at least {least.share:.3g} of it"
+    else:
+        figure = least.share
+        seeded = any(privacy is not None and privacy.noise == "seeded" for privacy in privacies)
+        verdict = "warn" if seeded else "fail"
+        said = f"the two trainings share noise: {least.where} has at most {least.share:.3g} of it, so whoever has both "
+        said += "subtracts it" + ("; they draw it from one seed, and may not be released" if seeded else "")
+    return Check(rule="noise_of_its_own", concerns="epsilon_audited", verdict=verdict, figure=figure, message=said)

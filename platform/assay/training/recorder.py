@@ -1,0 +1,249 @@
+"""What a private training is given and what it releases at each step, seen from outside, for an audit.
+
+The recorder stands around the trainer's update, and uses nothing that the update counts for itself. Noise is what is
+left when the clipped sum is taken from what the optimizer is about to descend. What one record adds is the difference
+of two sums, with and without it, held against its gradient by plain autograd. And the weights are trained once more,
+by torch's own optimizer, from the released gradients alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.privacy.accounting import Mechanism
+from assay.privacy.clipping import STABILITY
+from assay.privacy.noise_levels import NoiseRecord
+from assay.privacy.step_tests import BatchRecord
+from assay.recipes import Privacy, Training
+from assay.training.loop import Trainer
+from assay.training.update import Update
+
+_LOOKS_EVERY, _MOST_LOOKS = 20, 16
+"""Steps at which single records are taken out: one in so many, and no more than so many."""
+_LOOKED_AT = 8
+"""Records of a batch that are looked at together; two of them are taken out, one after the other."""
+_ROUNDING = 1e-6
+"""Share of a sum of many records that rounding may take or give: that of float32, and no less precise a type's."""
+
+Inject = Callable[[list[Tensor], np.ndarray], list[Tensor]]
+"""Adds what canaries in the network's own tensors give to a clipped sum, by the positions of the batch."""
+
+
+class Recorder:
+    """Watches all stages of one private recipe.
+
+    Args:
+        privacy: of the recipe.
+        training: of the recipe.
+        real: records that are no canaries; they stand first.
+        seed: of the records that are looked at.
+        inject: see ``Inject``.
+    """
+
+    def __init__(self, privacy: Privacy, training: Training, *, real: int, seed: int, inject: Inject) -> None:
+        self._privacy, self._training, self._real = privacy, training, real
+        self._seed, self._inject = seed, inject
+        self.noise: NoiseRecord | None = None
+        self.batches: BatchRecord | None = None
+        self.steps = 0
+        """Steps of the optimizers, over all stages."""
+        self.longest = 0.0
+        """How far one record moved a clipped sum, at most, in clipping norms."""
+        self.farthest = 0.0
+        """How far that was from its own clipped gradient, at most, in clipping norms."""
+        self.differences = 0
+        """Times that a record was taken out."""
+        self.unexplained = 0.0
+        """How far weights are from those that the releases alone lead to, at most, as a share of the largest."""
+        self.released = np.zeros(0)
+        """(d,) noise of the last step with what canaries in tensors added, in clipping norms."""
+
+    def attach(self, trainer: Trainer) -> None:
+        """Stand around the update of a stage that has not begun."""
+        mechanism = trainer.mechanism
+        assert mechanism is not None
+        parameters = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+        if self.noise is None:
+            self.noise = NoiseRecord(list(parameters), [tuple(p.shape) for p in parameters.values()])
+            draws = seeds.stream(self._seed, "randomised counts")
+            self.batches = BatchRecord(records=trainer.records, generator=draws)
+        _Stage(self, trainer, list(parameters.values()), mechanism)
+
+
+class _Stage:
+    """Stands around the update of one stage; see ``training.update.Update``."""
+
+    def __init__(
+        self, recorder: Recorder, trainer: Trainer, parameters: list[nn.Parameter], mechanism: Mechanism
+    ) -> None:
+        self._recorder, self._trainer, self._parameters, self._claimed = recorder, trainer, parameters, mechanism
+        self._norm = recorder._privacy.max_grad_norm
+        self._expected = mechanism.sample_rate * trainer.records
+        looks = min(_MOST_LOOKS, max(2, trainer.total_steps // _LOOKS_EVERY))
+        self._looks = set(np.linspace(0, trainer.total_steps - 1, looks).round().astype(int).tolist())
+        # One more pass through a whole batch, where rounding of large sums would show.
+        self._whole = trainer.total_steps // 2
+        self._kept: Tensor | None = None
+        self._losses: list[Tensor] = []
+        self._own: list[list[Tensor]] = []
+        self._wanted: list[int] = []
+        self._looking = False
+        self._sum: list[Tensor] = []
+        self._replayed = [p.detach().clone().requires_grad_(True) for p in parameters]
+        self._optimizer = _optimizer(self._replayed, recorder._training)
+        trainer.wrap_update(self._around)
+        trainer.optimizer.register_step_pre_hook(self._before_step)
+        trainer.optimizer.register_step_post_hook(self._after_step)
+
+    def _around(self, inner: Update) -> Update:
+        self._inner = inner
+        return self
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._inner.notes
+
+    def batch(self, step: int) -> np.ndarray:
+        return self._inner.batch(step)
+
+    def crafting(self) -> AbstractContextManager[None]:
+        return self._inner.crafting()
+
+    def mechanism(self, steps: int) -> Mechanism | None:
+        return self._inner.mechanism(steps)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def gradients(self, losses: Tensor) -> list[Tensor]:
+        """As the update does it; while a look is on, without the records that were taken out."""
+        if not self._looking:
+            self._losses.append(losses.detach())
+            return self._inner.gradients(losses)
+        if self._wanted:
+            self._own = [_gradient(losses[place], self._parameters) for place in self._wanted]
+        if self._kept is not None:
+            kept, self._kept = self._kept[: len(losses)], self._kept[len(losses) :]
+            losses = losses * kept.to(losses)
+        return self._inner.gradients(losses)
+
+    def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
+        """As the update does it, with the gradients of canaries in tensors added to the clipped sum before."""
+        assert self._recorder.batches is not None
+        self._recorder.batches.add(batch)
+        if step in self._looks or step == self._whole:
+            self._look(total, batch, step)
+        self._losses = []
+        self._sum = self._recorder._inject([g.detach().clone() for g in total], batch)
+        return self._inner.finish([g.clone() for g in self._sum], batch, step)
+
+    def _look(self, total: list[Tensor], batch: np.ndarray, step: int) -> None:
+        """Take single real records out of the batch: those with the greatest losses, which need clipping most."""
+        losses = torch.cat([loss.flatten() for loss in self._losses]).double().cpu().numpy()
+        real = np.flatnonzero(batch < self._recorder._real)
+        if not len(real) or len(losses) != len(batch):
+            return
+        order = real[np.argsort(-np.nan_to_num(losses[real]), kind="stable")]
+        with self._look_on():
+            if step in self._looks:
+                others = seeds.stream(self._recorder._seed, "looked at", self._recorder.steps).permutation(order[1:])
+                chosen = np.concatenate([order[:1], others[: _LOOKED_AT - 1]])
+                self._wanted = list(range(min(2, len(chosen))))
+                whole = self._trainer.clipped_sum(batch, [chosen])
+                self._wanted, own = [], self._own
+                for place, gradient in enumerate(own):
+                    kept = torch.ones(len(chosen))
+                    kept[place] = 0
+                    self._kept = kept
+                    self._compare(whole, self._trainer.clipped_sum(batch, [chosen]), gradient)
+            if step == self._whole:
+                kept = torch.ones(len(batch))
+                kept[order[0]] = 0
+                self._kept = kept
+                self._compare(total, self._trainer.clipped_sum(batch), None)
+
+    @contextmanager
+    def _look_on(self) -> Iterator[None]:
+        self._looking = True
+        try:
+            yield
+        finally:
+            self._looking, self._kept, self._wanted, self._own = False, None, [], []
+
+    def _compare(self, whole: list[Tensor], without: list[Tensor], gradient: list[Tensor] | None) -> None:
+        """What one record added to a sum: how long it is, and how far from the record's own clipped gradient."""
+        recorder = self._recorder
+        sums = _flat(whole)
+        added, rounding = sums - _flat(without), _ROUNDING * sums.norm()
+        recorder.differences += 1
+        recorder.longest = max(recorder.longest, _number((added.norm() - rounding) / self._norm))
+        if gradient is None or recorder._privacy.clipping == "per_layer":
+            return
+        own = _flat(gradient)
+        if recorder._privacy.clipping == "automatic":
+            clipped = own * self._norm / (own.norm() + STABILITY)
+        else:
+            clipped = own * (self._norm / own.norm().clamp_min(1e-30)).clamp_max(1.0)
+        if bool(clipped.isfinite().all()):
+            apart = (added - clipped).norm() - rounding
+            recorder.farthest = max(recorder.farthest, _number(apart / self._norm))
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Noise is what is left of the gradient that the optimizer descends; weights are trained on it elsewhere."""
+        recorder = self._recorder
+        assert recorder.noise is not None
+        recorder.steps += 1
+        held = [p.detach() for p in self._parameters]
+        self._explain(held)
+        deviation = self._claimed.noise_multiplier * self._norm
+        if self._sum:
+            descended = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters]
+            sums = _flat(self._sum).cpu().numpy() / deviation
+            noise = _flat(descended).cpu().numpy() * self._expected / deviation - sums
+            recorder.noise.add(noise, sums)
+            recorder.released = noise * self._claimed.noise_multiplier
+        for copy, own in zip(self._replayed, self._parameters, strict=True):
+            copy.grad = None if own.grad is None else own.grad.detach().clone()
+        for theirs, ours in zip(optimizer.param_groups, self._optimizer.param_groups, strict=True):
+            ours["lr"] = theirs["lr"]
+        self._optimizer.step()
+
+    def _after_step(self, *_: Any) -> None:
+        self._sum = []
+        self._explain([p.detach() for p in self._parameters])
+
+    def _explain(self, weights: list[Tensor]) -> None:
+        """How far weights are from those that the releases lead to."""
+        for own, copy in zip(weights, self._replayed, strict=True):
+            if torch.equal(own, copy.detach()):
+                continue
+            apart = (own - copy.detach()).abs().max() / own.abs().max().clamp_min(1e-12)
+            self._recorder.unexplained = max(self._recorder.unexplained, _number(apart))
+
+
+def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Of one record, by plain autograd; the graph stays."""
+    found = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors])
+
+
+def _number(figure: Tensor) -> float:
+    """What is no number is as bad as can be."""
+    return float(figure) if bool(figure.isfinite()) else float("inf")
+
+
+def _optimizer(weights: list[Tensor], training: Training) -> torch.optim.Optimizer:
+    """Torch's own, by the recipe: not the trainer's."""
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimizer == "adam":
+        return torch.optim.Adam(weights, lr=rate, weight_decay=decay)
+    return torch.optim.SGD(weights, lr=rate, momentum=training.momentum, weight_decay=decay)
