@@ -79,19 +79,19 @@ def clipping_of(subject: Subject, **settings: Any) -> Check:
 
 class WithoutNoise(PrivateUpdate):
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        return [g / (self.planned.sample_rate * self._records) for g in total]
+        return [g / (self.planned.sample_rate * self._sampling.units) for g in total]
 
 
 class NoiseDividedTwice(PrivateUpdate):
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        generator, expected = np.random.default_rng(step), self.planned.sample_rate * self._records
+        generator, expected = np.random.default_rng(step), self.planned.sample_rate * self._sampling.units
         scale = self.planned.noise_multiplier * self._settings.max_grad_norm / expected
         return [(g + scale * _normal(generator, g)) / expected for g in total]
 
 
 class QuarterOfTheNoise(PrivateUpdate):
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        generator, expected = np.random.default_rng(step), self.planned.sample_rate * self._records
+        generator, expected = np.random.default_rng(step), self.planned.sample_rate * self._sampling.units
         scale = self.planned.noise_multiplier * self._settings.max_grad_norm / 4
         return [(g + scale * _normal(generator, g)) / expected for g in total]
 
@@ -125,7 +125,7 @@ class SampledTenTimesTooOften(PrivateUpdate):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         told = planned(
-            self._settings, records=10 * self._records, batch_size=settings["batch_size"], steps=settings["steps"]
+            self._settings, units=10 * self._sampling.units, batch_size=settings["batch_size"], steps=settings["steps"]
         )
         self.planned = replace(self.planned, noise_multiplier=told.noise_multiplier)
 

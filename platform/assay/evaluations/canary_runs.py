@@ -16,6 +16,7 @@ from assay.evaluations.pool import confidence
 from assay.privacy.accounting import Mechanism
 from assay.privacy.auditing import Moved, log_likelihood_ratio, moved
 from assay.privacy.noise_levels import NoiseRecord
+from assay.privacy.unit import protected
 from assay.recipes import Recipe
 from assay.training.canaries import InTensors, Numbered, Planted, numbered_bounds
 from assay.training.feed import Decoded, Feed, InMemory
@@ -66,7 +67,15 @@ def in_gradients(subject: Subject, *, canaries: int, watch: Watch | None) -> Evi
     bounds = dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=canaries)
     auditor = _Auditor(subject, recipe, canaries, numbers)
     mechanism = _train(
-        subject, recipe, feed, y, bounds=bounds, network=auditor.network, listen=auditor.listen, watch=watch
+        subject,
+        recipe,
+        feed,
+        y,
+        bounds=bounds,
+        network=auditor.network,
+        patients=_patients(subject, len(numbers)),
+        listen=auditor.listen,
+        watch=watch,
     )[1]
     return Evidence(
         scores=auditor.scores(),
@@ -139,7 +148,7 @@ class _Auditor:
         model, mechanism = trainer.model, trainer.mechanism
         assert mechanism is not None
         self._mechanism = mechanism
-        norms = mechanism.sample_rate * trainer.records / self._privacy.max_grad_norm
+        norms = mechanism.sample_rate * trainer.units / self._privacy.max_grad_norm
         in_table = self._canaries - self.in_tensors
         self.recorder.attach(trainer)
 
@@ -215,7 +224,16 @@ def in_inputs(subject: Subject, *, canaries: int, watch: Watch | None) -> Eviden
         assert subject.network is not None
         return subject.network().to(subject.device)
 
-    model, mechanism = _train(subject, recipe, feed, labels, bounds=dataset.bounds, network=network, watch=watch)
+    model, mechanism = _train(
+        subject,
+        recipe,
+        feed,
+        labels,
+        bounds=dataset.bounds,
+        network=network,
+        patients=_patients(subject, int(inside.sum())),
+        watch=watch,
+    )
     first = network(0).eval()
     scores = confidence(replace(mistaken, model=model), rows) - confidence(replace(mistaken, model=first), rows)
     fewer = f"{len(rows)} records were held out, so there are no more canaries than these; asked for {canaries}"
@@ -236,6 +254,7 @@ def _train(
     *,
     bounds: Any,
     network: Callable[[int], nn.Module],
+    patients: np.ndarray | None = None,
     listen: Callable[[Trainer], None] | None = None,
     watch: Watch | None = None,
 ) -> tuple[nn.Module, Mechanism | None]:
@@ -243,6 +262,7 @@ def _train(
 
     Args:
         network: makes the one of a stage, numbered from 0.
+        patients: (n,) of all records; a canary is a patient of its own.
         listen: is handed the trainer of each stage before it starts.
     """
     model: nn.Module | None = None
@@ -262,6 +282,7 @@ def _train(
             classes=subject.dataset.classes,
             epochs=passes,
             teacher=model,
+            patients=patients,
         )
         if listen is not None:
             listen(trainer)
@@ -303,6 +324,7 @@ def noise_of(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mech
         feed.labels(torch.from_numpy(dataset.y[rows]).to(subject.device)),
         bounds=dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=canaries),
         network=auditor.network,
+        patients=_patients(subject, len(numbers)),
         listen=auditor.listen,
     )[1]
     assert mechanism is not None
@@ -315,8 +337,9 @@ def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "see
 
     Batches grow with the records, so that as many steps draw a record with the same probability as without canaries.
     """
-    recipe, records = subject.recipe, len(subject.split.train)
+    recipe, groups = subject.recipe, subject.groups(subject.split.train)
     assert recipe is not None
+    records = protected(recipe.privacy, groups, len(subject.split.train))
     batch_size = math.ceil(recipe.training.batch_size * (records + canaries) / records)
     return recipe.model_copy(
         update={
@@ -325,6 +348,14 @@ def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "see
             "training": recipe.training.model_copy(update={"early_stopping": None, "batch_size": batch_size}),
         }
     )
+
+
+def _patients(subject: Subject, canaries: int) -> np.ndarray | None:
+    """(n,) the patient of each training record and of each canary that is in; None where records have none."""
+    groups = subject.groups(subject.split.train)
+    if groups is None:
+        return None
+    return np.concatenate([[f"patient {group}" for group in groups], [f"canary {k}" for k in range(canaries)]])
 
 
 def _coins(subject: Subject, canaries: int) -> np.ndarray:

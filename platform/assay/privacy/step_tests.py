@@ -109,7 +109,7 @@ class BatchRecord:
     """The batches of a training.
 
     Args:
-        records: that it draws from.
+        records: that it draws from, or patients.
         generator: of the randomised transform.
     """
 
@@ -127,10 +127,15 @@ class BatchRecord:
         """(steps,)"""
         return np.array(self._sizes)
 
-    def add(self, batch: np.ndarray) -> None:
-        """Take in the positions of the records of one step."""
+    def add(self, batch: np.ndarray, units: np.ndarray | None = None) -> None:
+        """Take in the positions of the records of one step.
+
+        Args:
+            units: (n,) the patient of each record of the batch, from 0, where patients are drawn.
+        """
         distinct = np.unique(batch)
         self.repeated += len(batch) - len(distinct)
+        distinct = distinct if units is None else np.unique(units)
         self._sizes.append(len(distinct))
         self._drawn[distinct] += 1
         if self._last is not None:

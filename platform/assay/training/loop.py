@@ -168,15 +168,23 @@ class Trainer:
         """Put another update around the trainer's own: an audit reads what goes in and what comes out."""
         self._update = around(self._update)
 
-    def clipped_sum(self, batch: np.ndarray, pieces: list[np.ndarray] | None = None) -> list[Tensor]:
+    def pieces(self, batch: np.ndarray) -> list[Piece]:
+        """This worker's part of a batch, in the pieces that go through the network together."""
+        return self._share(batch)
+
+    def units_of(self, batch: np.ndarray) -> np.ndarray:
+        """Numbers of the patients, or records, that privacy protects, of the records of a batch."""
+        return batch if self._owners is None else self._owners[batch]
+
+    def clipped_sum(self, batch: np.ndarray, pieces: list[Piece] | None = None) -> list[Tensor]:
         """Sum of the (perhaps clipped) gradients of a batch, with the weights and the draws of the coming step.
 
         Args:
             batch: positions of the records.
-            pieces: which of them are summed, as positions within the batch; by default all, as the step does it.
+            pieces: which of them are summed; by default all, as the step does it.
         """
-        pieces = self._share(len(batch)) if pieces is None else pieces
-        fed = self._feed.follow([batch[own] for own in pieces])
+        pieces = self._share(batch) if pieces is None else pieces
+        fed = self._feed.follow([batch[piece.rows.ravel()] for piece in pieces])
         return self._own_gradients(pieces, fed, total=len(batch))[0]
 
     def anchor(self, strength: float) -> None:

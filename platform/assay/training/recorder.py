@@ -21,6 +21,7 @@ from assay.privacy.noise_levels import NoiseRecord
 from assay.privacy.step_tests import BatchRecord
 from assay.recipes import Privacy, Training
 from assay.training.loop import Trainer
+from assay.training.shares import Piece
 from assay.training.update import Update
 
 _LOOKS_EVERY, _MOST_LOOKS = 20, 16
@@ -71,7 +72,7 @@ class Recorder:
         if self.noise is None:
             self.noise = NoiseRecord(list(parameters), [tuple(p.shape) for p in parameters.values()])
             draws = seeds.stream(self._seed, "randomised counts")
-            self.batches = BatchRecord(records=trainer.records, generator=draws)
+            self.batches = BatchRecord(records=trainer.units, generator=draws)
         _Stage(self, trainer, list(parameters.values()), mechanism)
 
 
@@ -83,7 +84,7 @@ class _Stage:
     ) -> None:
         self._recorder, self._trainer, self._parameters, self._claimed = recorder, trainer, parameters, mechanism
         self._norm = recorder._privacy.max_grad_norm
-        self._expected = mechanism.sample_rate * trainer.records
+        self._expected = mechanism.sample_rate * trainer.units
         looks = min(_MOST_LOOKS, max(2, trainer.total_steps // _LOOKS_EVERY))
         self._looks = set(np.linspace(0, trainer.total_steps - 1, looks).round().astype(int).tolist())
         # One more pass through a whole batch, where rounding of large sums would show.
@@ -135,7 +136,7 @@ class _Stage:
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
         """As the update does it, with the gradients of canaries in tensors added to the clipped sum before."""
         assert self._recorder.batches is not None
-        self._recorder.batches.add(batch)
+        self._recorder.batches.add(batch, self._trainer.units_of(batch))
         if step in self._looks or step == self._whole:
             self._look(total, batch, step)
         self._losses = []
@@ -145,27 +146,45 @@ class _Stage:
     def _look(self, total: list[Tensor], batch: np.ndarray, step: int) -> None:
         """Take single real records out of the batch: those with the greatest losses, which need clipping most."""
         losses = torch.cat([loss.flatten() for loss in self._losses]).double().cpu().numpy()
-        real = np.flatnonzero(batch < self._recorder._real)
-        if not len(real) or len(losses) != len(batch):
+        pieces = self._trainer.pieces(batch)
+        firsts = np.concatenate([piece.rows[0] for piece in pieces])
+        real = np.flatnonzero(batch[firsts] < self._recorder._real)
+        if not len(real) or len(losses) != len(firsts):
             return
         order = real[np.argsort(-np.nan_to_num(losses[real]), kind="stable")]
         with self._look_on():
             if step in self._looks:
-                others = seeds.stream(self._recorder._seed, "looked at", self._recorder.steps).permutation(order[1:])
-                chosen = np.concatenate([order[:1], others[: _LOOKED_AT - 1]])
-                self._wanted = list(range(min(2, len(chosen))))
-                whole = self._trainer.clipped_sum(batch, [chosen])
+                piece = self._some_of(pieces, order)
+                chosen = piece.rows.shape[1]
+                self._wanted = list(range(min(2, chosen)))
+                whole = self._trainer.clipped_sum(batch, [piece])
                 self._wanted, own = [], self._own
                 for place, gradient in enumerate(own):
-                    kept = torch.ones(len(chosen))
+                    kept = torch.ones(chosen)
                     kept[place] = 0
                     self._kept = kept
-                    self._compare(whole, self._trainer.clipped_sum(batch, [chosen]), gradient)
+                    self._compare(whole, self._trainer.clipped_sum(batch, [piece]), gradient)
             if step == self._whole:
-                kept = torch.ones(len(batch))
+                kept = torch.ones(len(firsts))
                 kept[order[0]] = 0
                 self._kept = kept
                 self._compare(total, self._trainer.clipped_sum(batch), None)
+
+    def _some_of(self, pieces: list[Piece], order: np.ndarray) -> Piece:
+        """The real unit that comes first in an order, and some others of the piece in which it is.
+
+        Args:
+            order: of real units, by their place in all pieces one after the other.
+        """
+        ends = np.cumsum([piece.rows.shape[1] for piece in pieces])
+        number = int(np.searchsorted(ends, order[0], side="right"))
+        start = 0 if number == 0 else int(ends[number - 1])
+        beside = order[1:][(order[1:] >= start) & (order[1:] < ends[number])]
+        others = seeds.stream(self._recorder._seed, "looked at", self._recorder.steps).permutation(beside)
+        columns = np.concatenate([order[:1], others[: _LOOKED_AT - 1]]) - start
+        piece = pieces[number]
+        weights = None if piece.weights is None else piece.weights[:, columns]
+        return Piece(rows=piece.rows[:, columns], weights=weights)
 
     @contextmanager
     def _look_on(self) -> Iterator[None]:
