@@ -612,14 +612,10 @@ def test_a_network_that_mixes_records_is_refused(where: str) -> None:
         gradients.clipped_sum(losses(model, x, torch.arange(len(x)) % CLASSES), 1.0)
 
 
-def test_mixing_behind_a_gate_is_found_when_the_gate_opens() -> None:
+def test_mixing_behind_a_gate_is_found_while_the_gate_is_closed() -> None:
     torch.manual_seed(0)
     model, x, y = Gated(), torch.randn(6, 5), torch.arange(6) % CLASSES
     gradients = PerRecordGradients(model)
-    for _ in range(9):
-        gradients.clipped_sum(losses(model, x, y), 1.0)
-        with torch.no_grad():
-            model.gate.weight += 0.1
     with pytest.raises(IncompatibleRecipeError, match="depends on other records"):
         gradients.clipped_sum(losses(model, x, y), 1.0)
 

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.privacy.precision import exact, squared_lengths, to_float64
+
 AT_ONCE = 2**19
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
 _UNSURE = 0.01
@@ -35,14 +37,14 @@ class Share(Protocol):
 
     @property
     def squared_norms(self) -> Tensor:
-        """(n,) the squared length of each."""
+        """(n,) the squared length of each, in float64."""
         ...
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Their sum, each times its factor, in the shape of the parameter.
+        """Their sum, each times its factor, in the shape of the parameter; in float64 where it is small.
 
         Args:
-            factors: (n,).
+            factors: (n,) float64.
             kept: (n,) bool, some of them: only these are summed. A factor of 0 would not do for what is not finite.
         """
         ...
@@ -60,11 +62,12 @@ class Stored:
 
     @property
     def squared_norms(self) -> Tensor:
-        return _squared_lengths(self.gradients)
+        return squared_lengths(self.gradients)
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         factors, gradients = _only(kept, factors, self.gradients)
-        return (factors @ gradients.reshape(len(factors), -1)).view(gradients.shape[1:])
+        (rows,) = exact(gradients.reshape(len(factors), -1))
+        return (factors.to(rows.dtype) @ rows).view(gradients.shape[1:])
 
     def each(self) -> Tensor:
         return self.gradients
@@ -89,7 +92,7 @@ class Formed:
         total = self.form(factors.index_fill(0, torch.tensor(self.apart, device=factors.device), 0), kept)
         for record in self.apart:
             if kept is None or kept[record]:
-                total += factors[record] * self.alone(record)
+                total = total + factors[record] * self.alone(record)
         return total
 
     def each(self) -> Tensor:
@@ -101,8 +104,9 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
     a, g = _positions(activations, n), _positions(backprops, n)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, backprops, activations = _only(kept, factors, g, a)
-        return (backprops * of[:, None, None]).flatten(0, 1).T @ activations.flatten(0, 1)
+        of, backprops, activations = _only(kept, factors, *exact(g, a, products=g.numel() * a.shape[2]))
+        scaled = backprops * of.to(backprops.dtype)[:, None, None]
+        return scaled.flatten(0, 1).T @ activations.flatten(0, 1)
 
     def each() -> Tensor:
         return torch.bmm(g.transpose(1, 2), a)
@@ -112,7 +116,7 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
 
     positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
     if positions == 1:
-        return Formed(_squared_lengths(a) * _squared_lengths(g), form, each)
+        return Formed(squared_lengths(a) * squared_lengths(g), form, each)
     if _is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
         return Stored(each())
     return _formed(_pieces(_squared_by_pairs, n, positions * positions, a, g), form, each, alone)
@@ -155,10 +159,10 @@ class _Convolution:
 
     def form(self, factors: Tensor, kept: Tensor | None) -> Tensor:
         k = len(self._backprops) // self._n
-        of, backprops, activations = _only(
-            None if kept is None else kept.repeat(k), factors.repeat(k), self._backprops, self._activations
-        )
-        scaled = backprops * of.view(-1, *[1] * (backprops.dim() - 1))
+        products = self._backprops.numel() * self._layer.weight[0].numel()
+        seen = exact(self._backprops, self._activations, products=products)
+        of, backprops, activations = _only(None if kept is None else kept.repeat(k), factors.repeat(k), *seen)
+        scaled = backprops * of.to(backprops.dtype).view(-1, *[1] * (backprops.dim() - 1))
         layer, weight = self._layer, self._layer.weight.to(scaled.dtype)
         ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
         _, found, _ = torch.ops.aten.convolution_backward(
@@ -202,8 +206,8 @@ class _Convolution:
         def squared(rows: Tensor, backprops: Tensor) -> Tensor:
             found = self._product(rows.flatten(0, 1), backprops.flatten(0, 1))
             # By Cauchy and Schwarz; an input is in as many windows as the kernel has places.
-            most = math.prod(self._layer.kernel_size) * _squared_lengths(rows) * _squared_lengths(backprops)
-            return torch.stack([_squared_lengths(found.unflatten(0, (len(rows), k)).sum(1)), most], 1)
+            most = math.prod(self._layer.kernel_size) * squared_lengths(rows) * squared_lengths(backprops)
+            return torch.stack([squared_lengths(found.unflatten(0, (len(rows), k)).sum(1)), most], 1)
 
         return _pieces(squared, self._n, k * (self._unfolded + self._layer.weight.numel()), rows, backprops)
 
@@ -228,11 +232,12 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
     which, place = torch.unique(key, return_inverse=True)
     merged = g.new_zeros(len(which), g.shape[-1]).index_add_(0, place.flatten(), g.flatten(0, 1))
     record, word = which // layer.num_embeddings, which % layer.num_embeddings
-    lengths = g.new_zeros(n).index_add_(0, record, _squared_lengths(merged))
+    of_words = squared_lengths(merged)
+    lengths = of_words.new_zeros(n).index_add_(0, record, of_words)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, found, rows = _only(None if kept is None else kept[record], factors[record], merged, word)
-        return g.new_zeros(layer.weight.shape).index_add_(0, rows, found * of[:, None])
+        of, found, rows = _only(None if kept is None else kept[record], factors[record], *exact(merged), word)
+        return found.new_zeros(layer.weight.shape).index_add_(0, rows, found * of.to(found.dtype)[:, None])
 
     def each() -> Tensor:
         return g.new_zeros(n, *layer.weight.shape).index_put_((record, word), merged)
@@ -271,9 +276,10 @@ class Rows:
         return torch.stack([share.squared_norms for _, share in self.shares]).sum(0)
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
-        whole = factors.new_zeros(self.shape)
-        for rows, share in self.shares:
-            whole[rows] = share.weighted(factors, kept)
+        parts = [(rows, share.weighted(factors, kept)) for rows, share in self.shares]
+        whole = parts[0][1].new_zeros(self.shape)
+        for rows, part in parts:
+            whole[rows] = part
         return whole
 
     def each(self) -> Tensor:
@@ -291,11 +297,6 @@ def added(one: Share, other: Share) -> Share:
         if all(before[1] <= after[0] for before, after in pairwise(places)):
             return Rows((*one.shares, *other.shares), one.shape)
     return Stored(one.each() + other.each())
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """In float32 at least where it is a half: lengths of gradients need the range and the digits."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _scale(normal: Tensor, backprops: Tensor, n: int, axes: int) -> Share:
@@ -336,16 +337,13 @@ def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
     computed again in float64.
     """
     of_inputs, of_backprops = a @ a.mT, g @ g.mT
-    squared = (of_inputs * of_backprops).flatten(1).sum(1)
-    most = (of_inputs.diagonal(0, -2, -1) * of_backprops.diagonal(0, -2, -1)).sqrt().flatten(1).sum(1).square()
+    squared = to_float64((of_inputs * of_backprops).flatten(1)).sum(1)
+    most = to_float64((of_inputs.diagonal(0, -2, -1) * of_backprops.diagonal(0, -2, -1)).sqrt().flatten(1))
+    most = most.sum(1).square()
     (unsure,) = (~(squared > _UNSURE * most)).nonzero(as_tuple=True)
-    if len(unsure) and squared.dtype != torch.float64:
-        squared[unsure] = _squared_by_pairs(a[unsure].double(), g[unsure].double())[:, 0].to(squared.dtype)
+    if len(unsure) and a.dtype != torch.float64:
+        squared[unsure] = _squared_by_pairs(to_float64(a[unsure]), to_float64(g[unsure]))[:, 0]
     return torch.stack([squared.clamp_min(0), most], 1)
-
-
-def _squared_lengths(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows.reshape(len(rows), -1), dim=1).square()
 
 
 def _positions(rows: Tensor, n: int) -> Tensor:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from assay.errors import IncompatibleRecipeError
-from assay.privacy import inspection
+from assay.privacy import inspection, separation, state
 from assay.privacy.attention import attend
-from assay.privacy.bookkeeping import Share, added, wide
+from assay.privacy.bookkeeping import Share, added
+from assay.privacy.calls import Call
 from assay.privacy.fallback import fallback, forget
 from assay.privacy.layers import Shares, rule_of
+from assay.privacy.precision import full_precision, refuse_types, summing_type, wide, wide_zeros, without_autocast
 from assay.privacy.recurrent import unroll
 
 Clipping = Literal["flat", "per_layer", "automatic"]
@@ -53,10 +55,14 @@ class PerRecordGradients:
         """Which layers take the slow way, and why, a sentence each."""
         self._model, self._clipping = model, clipping
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
+        refuse_types(self._names)
         layers = list(_layers(model))
         self._groups = [list(self._names)] if clipping != "per_layer" else _sharing(layer for _, layer in layers)
         self._update = 1
-        self._held: inspection.Held | None = None
+        self._passing_back = False
+        self._asks_again = False
+        self._asked_rows = 0
+        self._watch: state.Watch | None = None
         self._removers: list[Callable[[], object]] = []
         self._forget()
         try:
@@ -80,7 +86,9 @@ class PerRecordGradients:
     def clipped_sum(self, losses: Tensor, max_grad_norm: float) -> list[Tensor]:
         """Sum over records of each gradient clipped to norm at most ``max_grad_norm``, one tensor a parameter.
 
-        A record whose gradient is not finite adds nothing: were training to end, its end would tell of that record.
+        Each is in the parameter's own type, and of halves in float32 or float64: add noise to it as it is, and round
+        to the parameter's type afterwards. A record whose gradient is not finite adds nothing: were training to end,
+        its end would tell of that record.
 
         Args:
             losses: (n,) one loss a record, each a function of its own record alone. A layer may have answered k times
@@ -92,17 +100,35 @@ class PerRecordGradients:
                 forward pass changed the model.
         """
         try:
-            if self._held is not None:
-                inspection.refuse_changed(self._model, self._held)
-            expected = self._inspect(losses) if inspection.is_due(self._update) else None
-            self._pass_back(losses)
-            if expected is not None:
-                inspection.refuse_unrecorded(self._names, self._found, expected, rough=self._rough)
-            sums = self._clipped(max_grad_norm)
+            self._refuse_changed()
+            self._passing_back = True
+            with without_autocast(losses.device):
+                expected = self._inspect(losses) if self._due else None
+                self._pass_back(losses)
+                if expected is not None:
+                    inspection.refuse_unrecorded(self._names, self._found, expected, rough=self._rough)
+                with full_precision(losses.device):
+                    sums = self._clipped(max_grad_norm)
+        except RuntimeError as error:
+            if "use_reentrant" not in str(error):
+                raise
+            raise IncompatibleRecipeError(
+                "the model uses torch.utils.checkpoint with use_reentrant=True, whose layers cannot be recorded; set "
+                "use_reentrant=False",
+                setting="use_reentrant",
+                given=True,
+                allowed=False,
+            ) from error
         finally:
+            self._passing_back = False
             self._forget()
         self._update += 1
+        self._asks_again = False
         return sums
+
+    def ask_again(self) -> None:
+        """At the next update the model is asked once more whether it keeps records apart: the last, say."""
+        self._asks_again = True
 
     def remove(self) -> None:
         """Take the hooks off."""
@@ -113,7 +139,10 @@ class PerRecordGradients:
 
     def _forget(self) -> None:
         """Nothing has been recorded."""
-        self._held = None
+        self._held: state.Held | None = None
+        self._noted: list[tuple[object, ...]] | None = None
+        self._grew = False
+        self._call: Call | None = None
         self._roots: list[GradientEdge] = []
         self._edges: list[tuple[str, GradientEdge]] = []
         self._records: int | None = None
@@ -140,29 +169,56 @@ class PerRecordGradients:
             known = rule
 
             def of_all_inputs(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
-                return known(layer, activations[0], backprops, n)
+                return known(layer, wide(activations[0]), backprops, n)
 
         hook = partial(self._after, name, of_all_inputs)
         self._removers.append(layer.register_forward_hook(hook, with_kwargs=True).remove)
 
     def _enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Before the forward pass of the whole model: is it time to ask?"""
-        if not self._recording or not args or not isinstance(args[0], Tensor):
+        if not self._recording:
             return None
-        if self._held is None:
-            self._held = inspection.held(model)
-        x, due = args[0], inspection.is_due(self._update)
-        if due and len(x) > 1 and len(args) == 1 and not kwargs:
-            with self.paused():
-                inspection.refuse_mixed_answers(model, x, self._update)
+        if self._passing_back:  # recomputed, as it was the first time
+            return self._rooted(args, kwargs)[0] if self._due else None
+        rows = max((len(one) for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.dim()), default=0)
+        # What many records would show, the few of a first batch did not.
+        self._grew |= 0 < 2 * self._asked_rows <= rows
+        due = self._due
+        if due and self._held is None:
+            self._asked_rows = max(self._asked_rows, rows)
+            self._held = state.held(model, ignored=[self], thorough=True)
+            self._call = Call.of(args, kwargs)
+        elif not due and self._noted is None:
+            self._watch = self._watch or state.Watch(model, ignored=[self])
+            self._noted = self._watch.note()
+        changed, x = self._rooted(args, kwargs) if due else (None, None)
+        if x is not None:
+            edge = get_gradient_edge(x)
+            self._roots.append(edge)
+            self._edges.append(("the model's input", edge))
+        return changed
+
+    @staticmethod
+    def _rooted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Tensor | None]:
+        """Arguments of which the first wants a gradient, and that one; None if it cannot."""
+        x = args[0] if args else None
         # What wants a gradient already may come from a layer that was recorded: the vectors of words that were moved.
-        if not due or x.requires_grad or not x.is_floating_point():
-            return None
+        if not isinstance(x, Tensor) or x.requires_grad or not x.is_floating_point():
+            return None, None
         x = x.detach().requires_grad_(True)
-        edge = get_gradient_edge(x)
-        self._roots.append(edge)
-        self._edges.append(("the model's input", edge))
-        return (x.clone(), *args[1:]), kwargs  # a clone, which the model may change in place
+        return ((x.clone(), *args[1:]), kwargs), x  # a clone, which the model may change in place
+
+    def _refuse_changed(self) -> None:
+        """Refuse a forward pass that kept something."""
+        if self._held is not None:
+            after = state.held(self._model, ignored=[self], thorough=True)
+            state.refuse_changed(self._model, self._held, after)
+        elif self._noted is not None and self._watch is not None:
+            self._watch.refuse_changed(self._noted)
+
+    @property
+    def _due(self) -> bool:
+        return self._grew or self._asks_again or inspection.is_due(self._update)
 
     def _run(self, name: str, layer: nn.Module, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._recording:
@@ -187,7 +243,7 @@ class PerRecordGradients:
                 "without proj_size, or nn.MultiheadAttention without bias_k and zero attention"
             )
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        self._record(name, output, inputs, partial(shares, [wide(one.detach()) for one in inputs]))
+        self._record(name, output, inputs, partial(shares, [one.detach() for one in inputs]))
 
     def _record(
         self,
@@ -197,6 +253,8 @@ class PerRecordGradients:
         shares: Callable[[Tensor, int], Shares],
     ) -> None:
         """Be told when the backward pass comes by; see ``layers.Recorder``."""
+        if self._passing_back:  # a checkpoint computes again what was recorded once
+            return
         outputs = [output] if isinstance(output, Tensor) else list(output)
         product = _Product(name, shares, None if isinstance(output, Tensor) else len(outputs))
         # The backward pass reaches a layer only on its way to something: to another layer's output, or to its own.
@@ -207,11 +265,16 @@ class PerRecordGradients:
             one.register_hook(partial(self._pass_by, product, number))
             if is_root:
                 self._roots.append(get_gradient_edge(one))
-            if inspection.is_due(self._update):
+            if self._due:
                 self._edges.append((name, get_gradient_edge(one)))
 
     def _inspect(self, losses: Tensor) -> list[inspection.Expected]:
         """Refuse losses that depend on other records; autograd's own gradients, of each half of the records."""
+        if self._call is not None:
+            with self.paused():
+                separation.refuse_mixing(
+                    self._model, self._call, records=len(losses), recorder=self, update=self._update
+                )
         if len(losses) > 1 and self._edges:
             inspection.refuse_mixed_losses(losses, self._edges, self._update)
         return inspection.expected(losses, list(self._names), self._update)
@@ -246,9 +309,10 @@ class PerRecordGradients:
             )
         full = wide(backprops.detach())
         self._rough |= full.dtype != backprops.dtype
-        for parameter, share in product.take()(full, self._records):
-            known = self._found.get(parameter)
-            self._found[parameter] = share if known is None else added(known, share)
+        with full_precision(full.device):
+            for parameter, share in product.take()(full, self._records):
+                known = self._found.get(parameter)
+                self._found[parameter] = share if known is None else added(known, share)
 
     @torch.no_grad()
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
@@ -256,12 +320,12 @@ class PerRecordGradients:
         recorded = [[parameter for parameter in group if parameter in self._found] for group in self._groups]
         groups = [group for group in recorded if group]
         if not groups:
-            return [torch.zeros_like(p) for p in self._names]
+            return [wide_zeros(p) for p in self._names]
         norms = [torch.stack([self._found[p].squared_norms for p in group]).sum(0).sqrt() for group in groups]
         finite = torch.stack(norms).isfinite().all(0)
         kept = None if bool(finite.all()) else finite
         if kept is not None and not bool(finite.any()):
-            return [torch.zeros_like(p) for p in self._names]
+            return [wide_zeros(p) for p in self._names]
         sums: dict[Tensor, Tensor] = {}
         for group, lengths in zip(groups, norms, strict=True):
             if self._clipping == "automatic":
@@ -269,8 +333,8 @@ class PerRecordGradients:
             else:
                 factors = (limit / lengths.clamp_min(1e-12)).clamp_max(1.0)
             for parameter in group:
-                sums[parameter] = self._found.pop(parameter).weighted(factors, kept).to(parameter.dtype)
-        return [sums[p] if p in sums else torch.zeros_like(p) for p in self._names]
+                sums[parameter] = self._found.pop(parameter).weighted(factors, kept).to(summing_type(parameter))
+        return [sums[p] if p in sums else wide_zeros(p) for p in self._names]
 
     @property
     def _recording(self) -> bool:

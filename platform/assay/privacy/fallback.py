@@ -1,16 +1,17 @@
 """Layers without a rule of ours: the gradients of all records by Opacus, or by its use of ``torch.func``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from opacus.grad_sample.functorch import ft_compute_per_sample_gradient, prepare_layer
+from opacus.grad_sample.functorch import prepare_layer
 from opacus.grad_sample.grad_sample_module import GradSampleModule
 from torch import Tensor, nn
 
 from assay.errors import IncompatibleRecipeError
 from assay.privacy.bookkeeping import Stored, summed
 from assay.privacy.layers import Shares
+from assay.privacy.precision import wide
 
 
 def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int], Shares]:
@@ -30,15 +31,24 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
     if sampler is None:
         with _named(name, layer):
             prepare_layer(layer, batch_first=True)
-        sampler = ft_compute_per_sample_gradient
+        sampler = _by_functorch
 
     def shares(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
         with _named(name, layer), torch.enable_grad():
-            found = sampler(layer, activations, backprops)
+            found = sampler(layer, [wide(one) for one in activations], backprops)
         for parameter, gradients in found.items():
             yield parameter, Stored(summed(gradients.detach(), n))
 
     return shares
+
+
+def _by_functorch(layer: nn.Module, activations: list[Tensor], backprops: Tensor) -> dict[Tensor, Tensor]:
+    """The gradients of each record, from weights in float32 at least; Opacus' own call takes halves as they are."""
+    parameters, seen = list(layer.parameters()), activations[0]
+    seen = seen.to(backprops.dtype) if seen.is_floating_point() else seen
+    ask: Callable[..., Sequence[Tensor]] = layer.ft_compute_sample_grad  # type: ignore[assignment]
+    found = ask([one.detach().to(backprops.dtype) for one in parameters], seen, backprops)
+    return dict(zip(parameters, found, strict=True))
 
 
 def forget(layer: nn.Module) -> None:

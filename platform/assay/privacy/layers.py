@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from assay.privacy import bookkeeping
 from assay.privacy.bookkeeping import Share
+from assay.privacy.precision import wide
 
 Shares = Iterator[tuple[Tensor, Share]]
 Rule = Callable[[nn.Module, Tensor, Tensor, int], Shares]
@@ -41,7 +42,7 @@ def _linear(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) ->
 def affine(weight: Tensor, bias: Tensor | None, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     """The weight and bias of ``activations @ weight.T + bias``, wherever it is computed."""
     if weight.requires_grad:
-        yield weight, bookkeeping.linear_weight(bookkeeping.wide(activations), backprops, n)
+        yield weight, bookkeeping.linear_weight(wide(activations), backprops, n)
     if bias is not None and bias.requires_grad:
         yield bias, bookkeeping.linear_bias(backprops, n)
 

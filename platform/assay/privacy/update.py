@@ -12,6 +12,7 @@ from assay import seeds
 from assay.errors import UserError
 from assay.privacy.accounting import Mechanism, planned, unsafe_delta
 from assay.privacy.clipping import PerRecordGradients
+from assay.privacy.precision import wide
 from assay.privacy.sampling import PatientSampling, RecordSampling
 from assay.privacy.unit import Unit
 from assay.recipes import Privacy
@@ -22,6 +23,7 @@ class PrivateUpdate:
 
     Every step samples each record, or each patient, independently with the same probability, divides by the *expected*
     number of them, and adds noise even when the batch is empty, as the accountants assume.
+    Sums and noise are in float32 at least: they are rounded to the weights' type by whoever takes the step.
 
     Args:
         records: how many there are.
@@ -82,10 +84,12 @@ class PrivateUpdate:
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
         """Noise added once to the sum over all workers, divided by the expected number of records, or patients."""
+        if step + 2 >= self.planned.steps:
+            self._gradients.ask_again()
         noise = seeds.stream(self._seed, "noise", step)
         scale = self.planned.noise_multiplier * self._settings.max_grad_norm
         expected = self.planned.sample_rate * self._sampling.units
-        return [(g + scale * _normal(noise, g)) / expected for g in total]
+        return [_normal(noise, g).mul_(scale).add_(g).div_(expected) for g in map(wide, total)]
 
     def mechanism(self, steps: int) -> Mechanism:
         """What the accountants are told after ``steps`` updates."""

@@ -5,6 +5,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from assay.privacy.precision import wide
+
 
 class Collective(Protocol):
     """What data-parallel training needs: who am I, and the sum over everyone."""
@@ -13,7 +15,10 @@ class Collective(Protocol):
     size: int
 
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Each tensor summed over all workers. Called by every worker at every step, with or without records."""
+        """Each tensor summed over all workers. Called by every worker at every step, with or without records.
+
+        Halves come back in float32: a sum over workers must not be rounded to them.
+        """
         ...
 
     def agree(self, seed: int) -> int:
@@ -47,10 +52,16 @@ class Distributed:
         self.size = torch.distributed.get_world_size()
 
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        torch.distributed.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+        tensors = [wide(tensor) for tensor in tensors]
+        found: dict[int, Tensor] = {}
+        # One message a type, in the order of the tensors, which is alike on all workers: none is widened by another.
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            own = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
+            flat = torch.cat([tensors[place].reshape(-1) for place in own])
+            torch.distributed.all_reduce(flat)
+            parts = flat.split([tensors[place].numel() for place in own])
+            found |= {place: part.view_as(tensors[place]) for place, part in zip(own, parts, strict=True)}
+        return [found[place] for place in range(len(tensors))]
 
     def agree(self, seed: int) -> int:
         own = seed if self.rank == 0 else 0

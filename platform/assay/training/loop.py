@@ -17,6 +17,7 @@ from assay.models.representation import Represented
 from assay.objectives.base import Batch
 from assay.objectives.standard import Standard
 from assay.privacy.accounting import Mechanism
+from assay.privacy.precision import wide_zeros
 from assay.privacy.sampling import owners_of
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
@@ -321,7 +322,7 @@ class Trainer:
                 for gradient, parameter, home in zip(descended, self._parameters, self._anchor, strict=True)
             ]
         for parameter, gradient in zip(self._parameters, descended, strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.to(parameter.dtype)  # behind the noise: sums are wider than weights may be
         for group in self.optimizer.param_groups:
             group["lr"] = _learning_rate(self._training, self.step, self.total_steps)
         self.optimizer.step()
@@ -345,7 +346,8 @@ class Trainer:
             gradients = [a + b for a, b in zip(gradients, found, strict=True)] if gradients else found
         if seen:
             return gradients, torch.cat(seen).mean()
-        gradients = [torch.zeros_like(p) for p in self._parameters]
+        nothing = torch.zeros_like if self.mechanism is None else wide_zeros
+        gradients = [nothing(p) for p in self._parameters]
         if self._weighing:
             # The others wait for what this worker adds to the losses of the batch: nothing.
             self._weights(gradients[0].new_zeros(0), np.arange(0), total=total)
@@ -362,7 +364,7 @@ class Trainer:
             place: number of the piece. Layers draw for each piece, all else for the whole batch.
         """
         purpose = ("layers", self.step, self._collective.rank, *((place,) if place else ()))
-        torch.manual_seed(seeds.torch_seed(self._seed, *purpose))
+        seeds.seed_layers(seeds.torch_seed(self._seed, *purpose))
         if self._copies > 1:
             x, y = torch.cat([x] * self._copies), torch.cat([y] * self._copies)
         rows = np.concatenate([copy * total + piece.rows.ravel() for copy in range(self._copies)])

@@ -1,0 +1,363 @@
+"""Does a model keep the records of a batch apart? Asked of a copy of it in float64.
+
+The copy answers a few records together, some of them alone, and some beside others than before: whatever else is in
+the batch, each record must get the same answer and the same gradient, but for rounding. A branch that starts at weights
+of 0 hides what it does, so the copy is asked with its weights as they are and, at first, moved to either side.
+"""
+
+import copy
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.errors import IncompatibleRecipeError
+from assay.privacy.calls import Call
+from assay.privacy.precision import HALVES
+from assay.privacy.state import named
+
+KEEP_APART = "record-level privacy clips the gradient of each record by itself; keep the records of a batch apart"
+TOLERANCE = 1e-9
+"""Of an answer or a gradient in float64, on the scale of all of them: rounding is a million times smaller."""
+_ROUGH = 1e-5
+"""The same of a model that cannot compute in float64, and of a whole batch in the model's own precision."""
+_HALF = 0.02
+ROWS = 4
+_DROPPING = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
+_ALONE = ((0, 2), (1, 3))
+_BESIDE = ((0, 3), (1, 2))
+"""Which of four rows are asked alone, and beside others: every two rows are parted by one or the other."""
+
+
+def refuse_mixing(model: nn.Module, call: Call, *, records: int, recorder: object, update: int) -> None:
+    """Refuse a model whose answer to a record, or whose gradient of it, depends on other records.
+
+    It is asked as it trains, without dropout and with it, and as it answers.
+
+    Args:
+        call: what it was called with; a tensor whose length is that of the first holds a row a record, or k.
+        records: how many there were.
+        recorder: of gradients, whose hooks the copy keeps and must not copy.
+        update: whose inspection this is; at the first the weights are moved, too.
+
+    Raises:
+        IncompatibleRecipeError: it does, or it cannot be asked; names the innermost layer at which it was seen.
+    """
+    if not call.rows or call.rows % records:
+        raise IncompatibleRecipeError(
+            f"the model was called with {call.rows} rows for {records} records, so that it cannot be asked whether "
+            "their answers depend on other records: give the records of a batch at axis 0 of its first argument",
+            setting="model",
+            given=f"{call.rows} rows",
+            allowed=f"a multiple of {records} rows",
+        )
+    with torch.random.fork_rng([call.device] if call.device.type == "cuda" else []), _modes(model):
+        with torch.no_grad():
+            _ask_whole(model, call, update)
+        with torch.enable_grad():
+            _Few(model, _sample(model, call, update), recorder).ask(moved=update == 1)
+
+
+@contextmanager
+def _modes(model: nn.Module) -> Iterator[None]:
+    modes = {layer: layer.training for layer in model.modules()}
+    try:
+        yield
+    finally:
+        for layer, training in modes.items():
+            layer.training = training
+
+
+def _sample(model: nn.Module, call: Call, update: int) -> Call:
+    """Four rows of the call; those that lack are made from them, or repeat them where the model takes no such rows."""
+    few = _chosen(call, update, made=True)
+    try:
+        with torch.no_grad():
+            few.answers(model)
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return _chosen(call, update, made=False)
+    return few
+
+
+def _chosen(call: Call, update: int, *, made: bool) -> Call:
+    """Four rows, those that lack turned round and, where they are numbers, moved; or some of them twice."""
+    chosen = np.sort(seeds.stream(0, "which rows", update).permutation(call.rows)[:ROWS]).tolist()
+
+    def pick(tensor: Tensor) -> Tensor:
+        few = tensor[chosen]
+        if not made:
+            return few[[place % len(few) for place in range(ROWS)]]
+        while len(few) < ROWS:
+            turned = few[:1].flatten().flip(0).view_as(few[:1])
+            if turned.is_floating_point():
+                turned = turned + 0.1 * (1 + len(few)) * few[:1].abs().mean().nan_to_num(1, 1, 1)
+            few = torch.cat([few, turned])
+        return few
+
+    return call.changed(pick)
+
+
+def _replaced(call: Call, places: Sequence[int], how: str) -> Call:
+    """The call with other records in some rows: what stands in the other rows, nothing, or what is far larger."""
+    others = [row for row in range(call.rows) if row not in set(places)]
+    source = [others[number % len(others)] for number in range(len(places))]
+
+    def replace(tensor: Tensor) -> Tensor:
+        changed, made = tensor.clone(), tensor[source]
+        if tensor.is_floating_point() and how != "others":
+            made = torch.zeros_like(made) if how == "nothing" else 1e3 * (made.abs() + 1)
+        changed[list(places)] = made
+        return changed
+
+    return call.changed(replace)
+
+
+def _ask_whole(model: nn.Module, call: Call, update: int) -> None:
+    """The whole batch, in the model's own precision: half of it stays, beside others. Some mixing needs many rows."""
+    if call.rows <= ROWS:
+        return
+    try:
+        together = call.answers(model)
+    except RuntimeError:  # fused kernels of some layers take no halves on some processors, where single steps do
+        return
+    order = seeds.stream(0, "which half", update).permutation(call.rows).tolist()
+    halves = order[: call.rows // 2], order[call.rows // 2 :]
+    for kept, other in (halves, halves[::-1]):
+        beside = _replaced(call, other, "others")
+        if _differ(together[kept], beside.answers(model)[kept], _rounding(together)):
+            raise _mixing(model, (call, kept), (beside, kept))
+
+
+class _Other(NamedTuple):
+    """The few records in another way."""
+
+    call: Call
+    rows: Sequence[int]
+    """Which of the few are compared."""
+    places: Sequence[int]
+    """Where they stand in this call."""
+    may_fail: bool = False
+
+
+class _Few:
+    """A few records, and a copy of the model that answers them."""
+
+    def __init__(self, model: nn.Module, call: Call, recorder: object) -> None:
+        self._copy, self._own = _copied(model, recorder), call
+        double, wider = _doubled(_copied(model, recorder)), call.changed(_double, all_tensors=True)
+        self._is_double = _computes_in_double(double, wider)
+        if self._is_double:
+            self._copy, self._own = double, wider
+        self._training = {layer: layer.training for layer in self._copy.modules()}
+
+    def ask(self, *, moved: bool) -> None:
+        """Ask as it trains, without and with dropout, and as it answers; and with its weights moved to either side."""
+        self._ask_training(gradients=True)
+        if any(isinstance(layer, _DROPPING) and training for layer, training in self._training.items()):
+            self._restore()
+            self._ask(alone=False)
+        self._copy.eval()
+        self._ask(alone=not self._draws())
+        for sign in (1, -1) if moved else ():
+            with torch.no_grad():
+                for parameter, (own, by) in zip(self._copy.parameters(), self._moves, strict=True):
+                    parameter.copy_(own + sign * by)
+            self._ask_training(gradients=sign == 1)
+
+    @functools.cached_property
+    def _moves(self) -> list[tuple[Tensor, Tensor]]:
+        """Each weight as it is, and by how much it is moved."""
+        generator = torch.Generator().manual_seed(0)
+        found = []
+        for parameter in self._copy.parameters():
+            own = parameter.detach().clone()
+            noise = torch.zeros_like(own)
+            if own.is_floating_point() and own.numel():
+                length = 0.1 + own.square().mean().sqrt()
+                noise = 0.5 * length * torch.randn(own.shape, generator=generator).to(own)
+            found.append((own, noise))
+        return found
+
+    def _restore(self) -> None:
+        for layer, training in self._training.items():
+            layer.training = training
+
+    def _ask_training(self, *, gradients: bool) -> None:
+        self._restore()
+        for layer in self._copy.modules():
+            if isinstance(layer, _DROPPING):
+                layer.training = False
+        draws = self._draws()
+        self._ask(alone=not draws)
+        if gradients:
+            self._ask_gradients(alone=not draws)
+
+    @torch.no_grad()
+    def _draws(self) -> bool:
+        """Whether chance has a part in the answers."""
+        one, other = (self._own.answers(self._copy, seed).nan_to_num() for seed in (0, 1))
+        return not torch.equal(one, other)
+
+    @torch.no_grad()
+    def _ask(self, *, alone: bool) -> None:
+        """Of what is drawn by chance nothing can be said alone; beside others, in as many rows, it is drawn alike."""
+        together = self._own.answers(self._copy)
+        for other in self._others(alone=alone):
+            try:
+                answers = other.call.answers(self._copy)
+            except (RuntimeError, ValueError, IndexError, TypeError, ArithmeticError) as error:
+                if other.may_fail:
+                    continue
+                raise IncompatibleRecipeError(
+                    f"the model answers {ROWS} records, but not {other.call.rows} of them with others or none beside "
+                    f"them, so that its answer depends on other records ({type(error).__name__}: "
+                    f"{' '.join(str(error).split())[:200]}): {KEEP_APART}",
+                    setting="model",
+                ) from error
+            tolerance = self._tolerance(together, alone=other.call.rows < ROWS)
+            if _differ(together[list(other.rows)], answers[list(other.places)], tolerance):
+                raise _mixing(self._copy, (self._own, other.rows), (other.call, other.places))
+
+    def _others(self, *, alone: bool) -> Iterator[_Other]:
+        for kept, how in zip((*_BESIDE, *_BESIDE), ("others", "others", "nothing", "large"), strict=True):
+            rest = [row for row in range(ROWS) if row not in kept]
+            yield _Other(_replaced(self._own, rest, how), kept, kept, may_fail=how != "others")
+        for kept in _ALONE if alone else ():
+            yield _Other(self._own.only(kept), kept, range(len(kept)))
+
+    def _ask_gradients(self, *, alone: bool) -> None:
+        """Gradients of some losses: with all others in the batch, with others beside them, and without any."""
+        parameters = {p: name for name, p in self._copy.named_parameters() if p.requires_grad}
+        answers = self._own.answers(self._copy)
+        if not parameters or not answers.requires_grad:
+            return
+        kept, rest = _ALONE
+        first, second, whole = self._gradients(answers, [kept, rest, [*kept, *rest]], list(parameters))
+        pairs = [([one + two for one, two in zip(first, second, strict=True)], whole)]
+        beside = _replaced(self._own, rest, "others").answers(self._copy)
+        pairs += [(first, self._gradients(beside, [kept], list(parameters))[0])]
+        for rows, together in ((kept, first), (rest, second)) if alone else ():
+            said = self._own.only(rows).answers(self._copy)
+            pairs += [(together, self._gradients(said, [range(len(rows))], list(parameters))[0])]
+        scale = max(float(one.nan_to_num(0, 0, 0).abs().amax()) for one in (*first, *second) if one.numel())
+        for one, other in pairs:
+            for name, expected, found in zip(parameters.values(), one, other, strict=True):
+                if _differ(expected, found, self._tolerance(expected, alone=True), scale):
+                    raise IncompatibleRecipeError(
+                        f"the gradient of one record depends on other records (seen at parameter {name!r}), though its "
+                        f"answer does not: {KEEP_APART}, in every backward pass too",
+                        setting=name,
+                    )
+
+    @staticmethod
+    def _gradients(answers: Tensor, groups: Sequence[Sequence[int]], parameters: list[Tensor]) -> list[list[Tensor]]:
+        """Of the summed losses of each group of rows, one tensor a parameter."""
+        slope = torch.randn(answers.shape[1], generator=torch.Generator().manual_seed(1)).to(answers)
+        losses = (answers * slope + answers.tanh().square()).sum(1)
+        found = []
+        for rows in groups:
+            gradients = torch.autograd.grad(losses[list(rows)].sum(), parameters, retain_graph=True, allow_unused=True)
+            pairs = zip(gradients, parameters, strict=True)
+            found.append([torch.zeros_like(p) if one is None else one.to_dense() for one, p in pairs])
+        return found
+
+    def _tolerance(self, answers: Tensor, *, alone: bool) -> float:
+        """Beside others nothing is computed otherwise, so even float32 gives the same; alone other kernels may run."""
+        if self._is_double:
+            return TOLERANCE
+        return _rounding(answers) * (100 if alone and answers.dtype not in HALVES else 1)
+
+
+def _copied(model: nn.Module, recorder: object) -> nn.Module:
+    try:
+        return copy.deepcopy(model, {id(recorder): recorder})
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise IncompatibleRecipeError(
+            f"the model cannot be copied ({type(error).__name__}: {' '.join(str(error).split())[:200]}), so that it "
+            "cannot be asked whether its answers depend on other records: keep in its layers only what copy.deepcopy "
+            "copies",
+            setting="model",
+        ) from error
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _doubled(model: nn.Module) -> nn.Module:
+    """The same model in float64, with the tensors that are plain attributes of its layers."""
+    model = model.double()
+    for layer in model.modules():
+        for name, value in vars(layer).items():
+            if isinstance(value, Tensor):
+                vars(layer)[name] = _double(value.detach())
+    return model
+
+
+@torch.no_grad()
+def _computes_in_double(model: nn.Module, call: Call) -> bool:
+    try:
+        return call.answers(model).dtype == torch.float64
+    except (RuntimeError, TypeError, ValueError):
+        return False
+
+
+def _rounding(answers: Tensor) -> float:
+    if answers.dtype == torch.float64:
+        return TOLERANCE
+    return _HALF if answers.dtype in HALVES else _ROUGH
+
+
+def _differ(one: Tensor, other: Tensor, tolerance: float, scale: float | None = None) -> bool:
+    """Whether two answers are apart by more than rounding, on the scale of them; what is not finite must be alike."""
+    if one.shape != other.shape:
+        return True
+    known = one.isfinite()
+    if not torch.equal(known, other.isfinite()):
+        return scale is None
+    if not bool(known.any()):
+        return False
+    largest = float(one[known].abs().max()) if scale is None else scale
+    return float((one - other)[known].abs().max()) > tolerance * max(largest, 1e-30)
+
+
+def _mixing(
+    model: nn.Module, one: tuple[Call, Sequence[int]], other: tuple[Call, Sequence[int]]
+) -> IncompatibleRecipeError:
+    """What to raise where a model answers the same records otherwise in another call; names the layer."""
+    name = _mixer(model, one, other)
+    return IncompatibleRecipeError(
+        f"the model's answer to one record depends on other records (seen at {named(model, name)}): {KEEP_APART}",
+        setting=name or "model",
+    )
+
+
+def _mixer(model: nn.Module, one: tuple[Call, Sequence[int]], other: tuple[Call, Sequence[int]]) -> str:
+    """Which layer is the first, and the innermost, to answer otherwise."""
+    for (name, first), (_, second) in zip(_said(model, *one), _said(model, *other), strict=False):
+        if first.shape == second.shape and _differ(first, second, _rounding(first)):
+            return name
+    return ""
+
+
+def _said(model: nn.Module, call: Call, rows: Sequence[int]) -> list[tuple[str, Tensor]]:
+    """What each layer says of some rows, in turn."""
+    said: list[tuple[str, Tensor]] = []
+
+    def note(name: str, _layer: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point() and output.dim() and len(output) == call.rows:
+            said.append((name, output.detach()[list(rows)]))
+
+    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in model.named_modules()]
+    try:
+        call.answers(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return said

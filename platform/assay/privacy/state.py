@@ -1,0 +1,276 @@
+"""What a model holds beside what it is given: does a forward pass keep something of the records that it saw?
+
+What was kept would move later gradients without noise. So everything that a forward pass can reach is written down
+before it and after it: weights, buffers and attributes of every layer, whatever they contain, and, where it is asked
+thoroughly, the classes and functions of the model with their closures and the global variables that they name.
+"""
+
+import functools
+import itertools
+import site
+import sys
+import sysconfig
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Set
+from enum import Enum
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay.errors import IncompatibleRecipeError
+
+_PLUMBING = vars(nn.Module()).keys() - {"_parameters", "_buffers"}
+"""Attributes of every module, in which no layer keeps anything."""
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+_SCALARS = (int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, torch.Size, slice, range)
+_LISTS = (list, tuple, deque, Set)
+_WRAPPERS = (staticmethod, classmethod, functools.partialmethod)
+_RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState)
+"""Their state is moved by drawing and tells nothing of records."""
+_HASHED = 2**16
+"""Bytes of a tensor, at most, that are compared one by one; of a larger one two sums are."""
+_INSTALLED = {*site.getsitepackages(), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}
+
+
+class Leaf(NamedTuple):
+    """Something that can change by itself, and what it was."""
+
+    thing: object
+    mark: object
+
+
+Held = dict[str, list[Leaf]]
+"""By the name of the layer."""
+
+
+def held(model: nn.Module, *, ignored: Iterable[object] = (), thorough: bool) -> Held:
+    """What each layer of a model holds, by the layer's name.
+
+    Args:
+        ignored: objects that are not looked into: whoever records the model.
+        thorough: look into classes, functions, closures, hooks and global variables too, and at the contents of
+            tensors beside how often each was written to: ``.data`` is written to without being counted.
+    """
+    layers = dict(model.named_modules())
+    packages = {type(layer).__module__.partition(".")[0] for layer in layers.values()} - _SKIPPED
+    walk = _Walk([*ignored, *layers.values()], thorough=thorough, packages=packages)
+    return {name: list(walk.layer(layer)) for name, layer in layers.items()}
+
+
+def refuse_changed(model: nn.Module, before: Held, after: Held) -> None:
+    """Refuse a model whose forward pass changed what it held before.
+
+    Raises:
+        IncompatibleRecipeError: names the layer.
+    """
+    for name, own in before.items():
+        now = after.get(name, [])
+        if len(own) != len(now) or not all(map(_same, own, now)):
+            raise _changed(model, name)
+
+
+class Watch:
+    """The same of every step, at the price of a glance: attributes of layers, and what the containers in them hold.
+
+    Args:
+        model: as it is now; a container that comes later is seen when it comes, and not looked into.
+        ignored: objects that are not looked into.
+    """
+
+    def __init__(self, model: nn.Module, *, ignored: Iterable[object] = ()) -> None:
+        self._model = model
+        layers = dict(model.named_modules())
+        walk = _Walk([*ignored, *layers.values()], thorough=False, packages=set())
+        self._containers: list[tuple[str, Any]] = []
+        self._tensors: list[tuple[str, Tensor]] = []
+        self._arrays: list[tuple[str, np.ndarray]] = []
+        for name, layer in layers.items():
+            things = [leaf.thing for leaf in walk.layer(layer)]
+            self._containers += [(name, vars(layer)), (name, layer._parameters), (name, layer._buffers)]
+            self._containers += [(name, one) for one in walk.take_containers()]
+            self._tensors += [(name, one) for one in things if isinstance(one, Tensor)]
+            self._arrays += [(name, one) for one in things if isinstance(one, np.ndarray)]
+
+    def note(self) -> list[tuple[object, ...]]:
+        """What everything is now."""
+        held = [tuple(one.values() if isinstance(one, Mapping) else one) for _, one in self._containers]
+        arrays = tuple(_mark(one) for _, one in self._arrays)
+        return [*held, tuple(one._version for _, one in self._tensors), arrays]
+
+    def refuse_changed(self, before: list[tuple[object, ...]]) -> None:
+        """Refuse a model whose forward pass changed any of it.
+
+        Raises:
+            IncompatibleRecipeError: names the layer.
+        """
+        now = self.note()
+        for (name, _), one, other in zip(self._containers, before, now, strict=False):
+            if len(one) != len(other) or not all(a is b or _equal(a, b) for a, b in zip(one, other, strict=True)):
+                raise _changed(self._model, name)
+        names = [[name for name, _ in self._tensors], [name for name, _ in self._arrays]]
+        for own, one, other in zip(names, before[-2:], now[-2:], strict=True):
+            for name, a, b in zip(own, one, other, strict=True):
+                if a != b:
+                    raise _changed(self._model, name)
+
+
+def _equal(one: object, other: object) -> bool:
+    """Whether two numbers or texts that are not one object are alike."""
+    if not isinstance(one, _SCALARS) or type(one) is not type(other):
+        return False
+    return one == other or repr(one) == repr(other)  # NaN equals NaN here
+
+
+def _changed(model: nn.Module, name: str) -> IncompatibleRecipeError:
+    return IncompatibleRecipeError(
+        f"the forward pass changed a weight, a buffer or an attribute of {named(model, name)}, or a variable that it "
+        "uses, by what it saw of records and without noise: record-level privacy cannot cover that; take the layer "
+        "that does so out, and make constants, such as a table of positions, in __init__ and not at the first call",
+        setting=name or "model",
+    )
+
+
+def named(model: nn.Module, name: str) -> str:
+    """A layer as messages call it."""
+    return f"layer {name!r} ({type(model.get_submodule(name)).__name__})" if name else "the model itself"
+
+
+def _same(one: Leaf, other: Leaf) -> bool:
+    if isinstance(one.thing, (Tensor, np.ndarray)) and one.thing is not other.thing:
+        return False
+    return type(one.mark) is type(other.mark) and (one.mark == other.mark or repr(one.mark) == repr(other.mark))
+
+
+class _Walk:
+    """One walk through all that a model can reach: each object once, at the layer that comes first."""
+
+    def __init__(self, ignored: Iterable[object], *, thorough: bool, packages: Set[str]) -> None:
+        self._seen = {id(one) for one in ignored}
+        self._kept: list[object] = []  # alive, so that no other object takes the place of one that was seen
+        self._thorough, self._packages = thorough, packages
+        self._containers: list[object] = []
+
+    def take_containers(self) -> list[object]:
+        """Dictionaries, lists and attributes of objects that were walked through since it was last asked."""
+        taken, self._containers = self._containers, []
+        return taken
+
+    def layer(self, layer: nn.Module) -> Iterator[Leaf]:
+        own = {name: value for name, value in vars(layer).items() if name not in _PLUMBING}
+        yield from self._leaves([own, *(type(layer).__mro__ if self._thorough else ())])
+        if self._thorough:
+            hooks = [hook for kind in _HOOKS for hook in vars(layer)[kind].values()]
+            # A hook that counts, or notes a mode, keeps nothing of records.
+            yield from (one for one in self._leaves(hooks) if isinstance(one.thing, (Tensor, np.ndarray, float)))
+
+    def _leaves(self, values: Iterable[object]) -> Iterator[Leaf]:
+        waiting = deque(values)
+        while waiting:
+            value = waiting.popleft()
+            if isinstance(value, _SCALARS):
+                yield Leaf(value, value)
+                continue
+            if id(value) in self._seen:
+                continue
+            self._seen.add(id(value))
+            self._kept.append(value)
+            if isinstance(value, (Tensor, np.ndarray)):
+                yield Leaf(value, _mark(value, thorough=self._thorough))
+            elif isinstance(value, (Mapping, *_LISTS)):
+                self._containers.append(value)
+                yield Leaf(None, len(value))
+                # What is put in or taken out shows in the number; the order of a set is its own.
+                waiting.extend(value.values() if isinstance(value, Mapping) else value)
+            elif isinstance(value, (itertools.count, itertools.cycle)):
+                yield Leaf(None, repr(value))
+            else:
+                waiting.extend(self._inside(value))
+
+    def _inside(self, value: object) -> Iterable[object]:
+        if isinstance(value, functools.partial):
+            return [value.func, value.args, value.keywords]
+        if isinstance(value, MethodType):
+            return [value.__self__, value.__func__]
+        if isinstance(value, weakref.ref):
+            return [value()]
+        if isinstance(value, (FunctionType, type, *_WRAPPERS, property)) or hasattr(value, "__wrapped__"):
+            return self._of_code(value) if self._thorough else ()
+        if isinstance(value, (ModuleType, *_RANDOM)) or type(value).__module__.partition(".")[0] in _SKIPPED - {
+            "torch"
+        }:
+            return ()
+        if hasattr(value, "__dict__"):
+            self._containers.append(vars(value))
+        slots = [getattr(value, name) for name in getattr(type(value), "__slots__", ()) if hasattr(value, name)]
+        return [dict(getattr(value, "__dict__", {})), *slots, *([type(value)] if self._thorough else ())]
+
+    def _of_code(self, value: Any) -> Iterable[object]:
+        """What a function or a class of the model's own code refers to."""
+        if isinstance(value, property):
+            return [value.fget]
+        if not isinstance(value, (FunctionType, type)):
+            return [getattr(value, "__wrapped__", None), getattr(value, "__func__", None)]
+        if not self._is_own(value.__module__):
+            return ()
+        if isinstance(value, type):
+            return [one for name, one in vars(value).items() if not name.startswith("__") or callable(one)]
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        names = set(_names(value.__code__))
+        return [*cells, value.__defaults__, value.__kwdefaults__, vars(value), *self._globals(value, names)]
+
+    def _globals(self, function: FunctionType, names: Set[str]) -> Iterator[object]:
+        for name in sorted(names & function.__globals__.keys()):
+            value = function.__globals__[name]
+            if not isinstance(value, ModuleType):
+                yield value
+            elif self._is_own(value.__name__):
+                yield from (one for attribute, one in sorted(vars(value).items()) if attribute in names)
+
+    def _is_own(self, module: str | None) -> bool:
+        """Whether it is code of the model, and not of a library."""
+        top = (module or "").partition(".")[0]
+        if top in _SKIPPED or (module or "").startswith("assay.privacy"):
+            return False
+        file = getattr(sys.modules.get(top), "__file__", None) or ""
+        return top in self._packages or not any(file.startswith(folder) for folder in _INSTALLED)
+
+
+def _mark(value: Tensor | np.ndarray, *, thorough: bool = False) -> object:
+    """What is compared of a tensor or an array: how often it was written to, and what it holds."""
+    if isinstance(value, np.ndarray):
+        return hash(value.tobytes()) if value.dtype != object else len(value)
+    if not thorough or value.layout != torch.strided or value.is_meta:
+        return value._version
+    return value._version, _content(value.detach())
+
+
+def _content(tensor: Tensor) -> object:
+    if tensor.numel() * tensor.element_size() <= _HASHED:
+        return hash(tensor.reshape(-1).contiguous().view(torch.uint8).cpu().numpy().tobytes())
+    numbers = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    flat = numbers.reshape(-1).nan_to_num() if numbers.is_floating_point() else numbers.reshape(-1)
+    return float(flat.sum(dtype=torch.float32)), float(flat[::7].abs().sum(dtype=torch.float32))
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """All names of global variables and attributes in a function, those within it included."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
+
+
+_SKIPPED = {*sys.stdlib_module_names, "torch", "numpy", "opacus"} - {"__main__"}
+"""Libraries whose own state is none of a model's."""
