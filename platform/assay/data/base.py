@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 
+from assay.data.identifiers import refuse_alike, refuse_missing
 from assay.errors import DataError
 from assay.registry import Method, unknown
 from assay.threats import Bounds
@@ -174,6 +175,10 @@ class Dataset:
             raise DataError(f"{self.name}: x holds {n} records but y has shape {self.y.shape}; give one label a record")
         if self.groups is not None and self.groups.shape != (n,):
             raise DataError(f"{self.name}: groups has shape {self.groups.shape}; give one a record, ({n},)")
+        if self.groups is not None:
+            refuse_missing(self.groups, where=self.name)
+        refuse_alike(self.feature_names, where=self.name, setting="feature_names", what="features")
+        refuse_alike(self.class_names, where=self.name, setting="class_names", what="classes")
         if isinstance(self.x, np.ndarray):
             _check_finite(self.name, self.x)
         if self.official is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.base import PARTS, Dataset, Source
+from assay.data.identifiers import as_groups, group_column, refuse_alike
 from assay.data.locate import absent, find
 from assay.errors import DataError
 from assay.registry import choice_of, register
@@ -189,7 +190,10 @@ class TextFile(TextSource):
     split: str | None = None
     """Column that says train, validation or test, where the texts come with a split."""
     group: str | None = None
-    """Column of patients or authors, who never straddle a split."""
+    """Column of patients or authors, who never straddle a split; by default the one with a usual name (``patient_id``,
+    ``subject`` …), and none if empty."""
+    drop: tuple[str, ...] = ()
+    """Columns that look like those of patients and are not."""
     encoding: str = "utf-8-sig"
     """By default UTF-8, with or without a byte-order mark."""
     licence: str = "unknown"
@@ -199,9 +203,19 @@ class TextFile(TextSource):
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise DataError(f"text file {self.path!r} does not exist; give a .csv or .tsv file with a heading")
-        return read_table(
-            path, text=self.text, label=self.label, split=self.split, group=self.group, encoding=self.encoding
+        found = read_table(
+            path,
+            text=self.text,
+            label=self.label,
+            split=self.split,
+            group=self.group,
+            dropped=self.drop,
+            encoding=self.encoding,
         )
+        if not found[0].group:
+            return found
+        patients = as_groups([document.group for document in found], where=repr(self.path), column="group")
+        return [replace(document, group=str(patient)) for document, patient in zip(found, patients, strict=True)]
 
     def classes_of(self, documents: list[Document]) -> Mapping[str, str]:
         return {label: label for label in self.class_names or sorted({document.label for document in documents})}
@@ -231,12 +245,15 @@ def read_table(
     label: str,
     split: str | None = None,
     group: str | None = None,
+    dropped: Sequence[str] = (),
     parts: Mapping[str, str] | None = None,
     encoding: str = "utf-8-sig",
 ) -> list[Document]:
     """Texts of a table with a heading, tab-separated if it ends in ``.tsv``.
 
     Args:
+        group: column of patients; see ``identifiers.group_column``.
+        dropped: columns that are none of patients, whatever they are called.
         parts: what the values of the ``split`` column mean; by default they are ``PARTS`` themselves.
 
     Raises:
@@ -245,9 +262,13 @@ def read_table(
     heading, *rows = list(_rows(path, "\t" if path.suffix == ".tsv" else ",", encoding=encoding)) or [[]]
     if not heading:
         raise DataError(f"{str(path)!r} is empty; its first row must name the columns, {text} and {label} among them")
-    for column in (text, label, split, group):
+    refuse_alike(heading, where=repr(str(path)), setting="path", what="columns")
+    for column in (text, label, split, group or None):
         if column is not None and column not in heading:
             raise DataError(f"{str(path)!r} has no column {column!r}; it has {', '.join(heading)}")
+    others = [column for column in heading if column not in (text, label, split)]
+    if group != "":
+        group = group_column(others, given=group, where=repr(str(path)), insisted=(text, label), dropped=dropped)
     if not rows:
         raise DataError(f"{str(path)!r} has a heading and no texts")
     meaning = {part: part for part in PARTS} if parts is None else parts
@@ -260,7 +281,7 @@ def read_table(
             raise DataError(
                 f"{str(path)!r}, row {number}: split {held[split]!r} is unknown; allowed: {', '.join(meaning)}"
             )
-        if group is not None and not held[group].strip():
+        if group and not held[group].strip():
             raise DataError(f"{str(path)!r}, row {number}: {group} is empty; name the group of every text, or none")
         found.append(
             Document(
