@@ -1,7 +1,7 @@
 """What every job says on a terminal, and how it fails."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from assay.data.base import Dataset
     from assay.report.cells import Cell
     from assay.statistics import Design
     from assay.study.releases.keeper import Keeper
@@ -78,6 +79,15 @@ def keeper_for(
         opening=opening(address),
         warn=lambda said: console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True),
     )
+
+
+def print_readings(datasets: "Mapping[str, Dataset]") -> None:
+    """What was read of each cohort's data, and the warnings that stand beside its accuracy."""
+    for name, dataset in datasets.items():
+        for line in dataset.reading:
+            console.print(f"{name}: {line}", highlight=False, markup=False, soft_wrap=True)
+        for line in dataset.warnings if dataset.reading else ():
+            console.print(f"{name}: warning: {line}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def evaluating(done: int, pieces: int) -> None:

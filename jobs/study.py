@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from jobs.console import STUDIES, console, keeper_for, print_scorecards, run, table, user_errors
+from jobs.console import STUDIES, console, keeper_for, print_readings, print_scorecards, run, table, user_errors
 from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
 
 if TYPE_CHECKING:
@@ -53,10 +54,12 @@ def main(
 
 
 def _print_plan(study: "Study") -> None:
-    from assay.study.plan import evaluation_costs, forecast
+    from assay.study.plan import evaluation_costs, forecast, readings
 
+    for cohort, line in readings(study):
+        console.print(f"{cohort}: {line}", highlight=False, markup=False, soft_wrap=True)
     rows = [
-        (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", f.spends)
+        (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", escape(f.spends))
         for f in forecast(study)
     ]
     console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
@@ -96,6 +99,7 @@ def _run(
             watcher=ConsoleWatcher(console),
             publish=publisher.publish,
             mirror=show,
+            told=print_readings,
             force=force,
             environment=environment(),
             started=STARTED,

@@ -50,6 +50,12 @@ class Arrays(Source):
     """True if whatever scaling the file carries used public figures only; otherwise, and without both bounds, no ε is
     claimed on it."""
 
+    def owes(self) -> str:
+        if not self.public_preprocessing:
+            return "how the file was scaled is unknown; if public figures did it, say public_preprocessing: true"
+        ends = (self.low, self.high)
+        return "" if self.ranges or None not in ends else "bounds are taken from the data; give low and high"
+
     def load(self) -> Dataset:
         path = Path(self.path).expanduser()
         if not path.is_file():

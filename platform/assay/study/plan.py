@@ -113,7 +113,7 @@ def forecast(study: Study) -> Iterator[Forecast]:
                 recipe=recipe_name,
                 trials=extent.runs * study.split.repeats,
                 records=extent.train,
-                spends=_spends(recipe, extent.train),
+                spends=_spends(recipe, extent),
             )
 
 
@@ -134,6 +134,18 @@ def evaluation_costs(study: Study) -> Iterator[tuple[str, str]]:
                 yield name, f"{which}: {said}"
 
 
+def readings(study: Study) -> Iterator[tuple[str, str]]:
+    """Each cohort of the user's own data with what was read of it, a line each, or why nothing was."""
+    for name, cohort in study.cohorts.items():
+        if cohort.dataset.records is None and cohort.dataset.official_train is None:
+            try:
+                dataset = cohort.load()
+                lines = (*dataset.reading, *(f"warning: {warning}" for warning in dataset.warnings))
+            except DataError as error:
+                lines = (f"not read: {error}",)
+            yield from ((name, line) for line in lines)
+
+
 def _needs_folds(study: Study) -> None:
     if study.split.folds < 2:
         raise SpecError(f"split.folds is {study.split.folds}: training needs at least 2 folds")
@@ -147,6 +159,10 @@ class _Extent(NamedTuple):
     train: int | None
     """Training records of each."""
     test: int | None
+    owes: str = ""
+    """Why no ε can be claimed on the data; empty if one can, or if nothing tells."""
+    pooled: str = ""
+    """What is learnt from the pooled records of all clients of a federated recipe; empty if nothing is."""
 
 
 def _extent(study: Study, cohort: Cohort) -> _Extent:
@@ -160,7 +176,8 @@ def _extent(study: Study, cohort: Cohort) -> _Extent:
         if dataset is not None and (settings.folds > 1 or keeps_official(dataset, settings)):
             rows = split(dataset, settings, fold=0, repeat=0, seed=study.seed)
             runs = 1 if keeps_official(dataset, settings) else settings.folds
-            return _Extent(runs, len(rows.train), len(rows.test))
+            pooled = "" if dataset.preparation is None else dataset.preparation.owes()
+            return _Extent(runs, len(rows.train), len(rows.test), dataset.owes, pooled)
         total, train, official = None, None, False
     if official and settings.official == "keep":
         assert train is not None
@@ -169,13 +186,24 @@ def _extent(study: Study, cohort: Cohort) -> _Extent:
         return _Extent(1, round(train * (1 - settings.calibration)), tested)
     _needs_folds(study)
     if total is None:
-        return _Extent(settings.folds, None, None)
+        return _Extent(settings.folds, None, None, source.owes())
     outside = total - total // settings.folds
     learning = round(outside * (1 - settings.validation - settings.calibration))
     return _Extent(settings.folds, learning, total - outside)
 
 
-def _spends(recipe: Recipe, records: int | None) -> str:
+def _spends(recipe: Recipe, extent: _Extent) -> str:
+    """What a trial spends, and whether any ε can be claimed for it."""
+    federation = recipe.federation
+    if federation is not None and extent.pooled:
+        return f"cannot run: its records are prepared from those of all clients together: {extent.pooled}"
+    spends = _budget(recipe, extent.train)
+    if recipe.privacy is None or not extent.owes:
+        return spends
+    return f"no ε can be claimed (✖): {extent.owes}. Without that: {spends}"
+
+
+def _budget(recipe: Recipe, records: int | None) -> str:
     if recipe.privacy is None:
         return "not private (ε = ∞)"
     privacy, federation = recipe.privacy, recipe.federation

@@ -77,6 +77,7 @@ def run_study(
     watcher: Watcher,
     publish: Callable[[Mapping[str, Dataset]], object],
     mirror: Callable[[TrialRecord], None] = lambda record: None,
+    told: Callable[[Mapping[str, Dataset]], object] = lambda datasets: None,
     force: bool = False,
     environment: Mapping[str, Any] | None = None,
     started: float | None = None,
@@ -88,6 +89,7 @@ def run_study(
         publish: writes the report from the store, given the data of every cohort; called after the first fold, now and
             then, and at the end.
         mirror: shown every finished trial.
+        told: shown the data of every cohort before anything is trained.
         force: run finished trials again too.
         environment: where this ran, for ``study.yaml``.
         started: ``time.perf_counter()`` of the beginning, if it was before this call.
@@ -97,6 +99,7 @@ def run_study(
     environment = environment or {}
     with store.locked():
         datasets = load_datasets(study)
+        told(datasets)
         by_id = {trial.id: trial for trial in plan(study, datasets)}
         store.keep_only(by_id)
         finished = set() if force else store.finished() & set(by_id)

@@ -74,6 +74,9 @@ class TextSource(Source):
     def warnings(self) -> tuple[str, ...]:
         return ()
 
+    def owes(self) -> str:
+        return self.embedding.owes()
+
     def load(self) -> Dataset:
         documents = self.documents()
         names = dict(self.classes_of(documents))
