@@ -295,7 +295,10 @@ def test_every_evaluation_is_asked_in_order() -> None:
         )
 
     subject = SimpleNamespace(
-        dataset=SimpleNamespace(warnings=("small",)), log=None, recipe=None, split=SimpleNamespace(train=np.arange(0))
+        dataset=SimpleNamespace(warnings=("small",), modality="text"),
+        log=None,
+        recipe=None,
+        split=SimpleNamespace(train=np.arange(0)),
     )
     found = ask((asked("loss"), asked("accuracy")), subject)  # type: ignore[arg-type]
     assert [(m.name, m.warnings) for m in found] == [("loss", ()), ("accuracy", ("small",))]

@@ -32,6 +32,7 @@ from assay.report.figures import (
 from assay.report.figures.style import colours, html
 from assay.report.lines import Line, everything
 from assay.report.rows import measured, of_cohort, settings
+from assay.report.scales import own_units
 from assay.report.scorecard import Scorecard, scorecard
 from assay.report.tables.adaptive import Answered, adaptive
 from assay.report.tables.attacks import attacks, caption
@@ -89,6 +90,8 @@ class Section:
     """Adversarial and private training, alone and together."""
     costs: Costs | None
     """What each budget costs in accuracy."""
+    own_units: str
+    """What the radius of the scorecard is of each feature of a table, in its own unit, in words; empty of others."""
     uncorrected: str
     """Why its audits do not hold together; empty if they do."""
 
@@ -177,6 +180,7 @@ def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: D
         exposed=exposed(card, frame),
         interactions=interactions(card, study, frame),
         costs=paid,
+        own_units=own_units(frame, card.reference_epsilon),
         uncorrected=uncorrected(card, everything_found),
     )
 

@@ -13,6 +13,7 @@ from assay.data.base import Dataset
 from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.copies import CopiedRecords
+from assay.evaluations.scales import FeatureScales
 from assay.executors import Executor
 from assay.results import TELLS_OF, Finding, Measurement, TrialRecord, judged
 from assay.study.training import Trained, device, network_of, prepared, train_again, train_trial
@@ -112,7 +113,9 @@ def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Eval
     """
     listed = {evaluation.name for evaluation in evaluations}
     private = subject.recipe is not None and subject.recipe.privacy is not None
-    wanted = [CopiedRecords()] if len(subject.split.train) and not private else []
+    wanted: list[Evaluation] = [CopiedRecords()] if len(subject.split.train) and not private else []
+    if subject.dataset.modality == "tabular":
+        wanted.append(FeatureScales())
     return [one for one in wanted if "accuracy" in listed and one.name not in listed]
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from assay.data.identifiers import normalised, refuse_alike
@@ -180,7 +181,9 @@ def _named(names: Sequence[str], where: str) -> list[str]:
 
 
 def _refuse_missing_heading(names: Sequence[str], where: str) -> None:
-    if all(not name or name == "?" or _NUMBER.fullmatch(name) for name in names):
+    numbers = [float(name.replace(",", ".")) for name in names if _NUMBER.fullmatch(name)]
+    rising = all(one < other for one, other in pairwise(numbers))  # as the masses that head a spectrum
+    if all(not name or name == "?" for name in names) or (2 * len(numbers) > len(names) and not rising):
         raise DataError(
             f"{where}: its first row holds {', '.join(names[:4])} … and no names; name the columns in order, columns: "
             "[age, sex, …]",

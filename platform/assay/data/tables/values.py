@@ -1,5 +1,6 @@
 """From the text of a column to numbers, or to words. What can be read in two ways is refused by name, never guessed."""
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ def canonical(value: Any) -> str:
     if not _POINT.fullmatch(text):
         return text
     number = float(text)
+    if math.isinf(number):
+        return text
     return str(int(number)) if number == int(number) and abs(number) < 2**53 else repr(number)
 
 
