@@ -1,5 +1,6 @@
 """Test records that are training records too are counted, and warned of beside the accuracy."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ Make = Callable[..., Subject]
 def asked(subject: Subject) -> tuple[dict[str, Measurement], Check]:
     found = CopiedRecords().measure(subject)
     (check,) = [one for one in found if isinstance(one, Check)]
+    json.dumps([dict(one.conditions) for one in found])  # so they are stored
     rows = [one for one in found if isinstance(one, Measurement)]
     return {f"{m.name} {m.conditions.get('kind', '')}".strip(): m for m in rows}, check
 

@@ -1,6 +1,7 @@
 """Records that are on both sides of a split: exact copies by hash, near ones by distance to the nearest record."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -112,7 +113,7 @@ def _coarse(x: np.ndarray, rows: np.ndarray) -> bool:
     if x[0].size > 64:
         return False
     seen = x[rows].reshape(len(rows), -1)
-    return sum(float(np.log(len(np.unique(column)))) for column in seen.T) < np.log(10 * len(rows))
+    return sum(math.log(len(np.unique(column))) for column in seen.T) < math.log(10 * len(rows))
 
 
 def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
