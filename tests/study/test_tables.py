@@ -135,7 +135,12 @@ def test_clients_prepare_nothing_together(table: str) -> None:
 
 
 def test_a_trial_on_a_table_learns_and_says_what_epsilon_is(table: str) -> None:
-    robustness = {"name": "robustness", "epsilons": [0, 0.2], "steps": 3, "carlini_wagner": None}
+    robustness = {
+        "name": "robustness",
+        "epsilons": [0, 0.2],
+        "steps": 3,
+        "carlini_wagner": {"steps": 2, "search_steps": 1},
+    }
     recipes = {"standard": {"training": {**QUICK, "epochs": 40}}}
     evaluations: tuple[Any, ...] = ({"name": "accuracy", "draws": 50}, robustness, {"name": "shift", "draws": 50})
     asked = study({"name": "table", "path": table, "label": "ill", "kinds": STATED}, recipes, evaluations)
@@ -154,7 +159,10 @@ def test_unscaled_features_are_warned_of_by_name(tmp_path: Path) -> None:
     x = generator.normal(1, 1, size=(N, 3)) * [1, 0.5, 200]
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(N) % 2, feature_names=["bmi", "pedigree", "glucose"])
     recipes = {"standard": {"training": {**QUICK, "epochs": 2}}}
-    evaluations = ({"name": "accuracy", "draws": 50}, {"name": "robustness", "epsilons": [0, 1], "steps": 2})
+    evaluations = (
+        {"name": "accuracy", "draws": 50},
+        {"name": "robustness", "epsilons": [0, 1], "steps": 2, "records": 20},
+    )
     asked = study({"name": "arrays", "path": str(tmp_path / "a.npz")}, recipes, evaluations)
     record, _ = trial_of(asked)
     for name in ("accuracy", "worst_case_accuracy"):
