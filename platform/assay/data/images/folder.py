@@ -13,6 +13,7 @@ from pydantic import field_validator
 from assay.data.base import Dataset, Lazy, Source
 from assay.data.images.base import RADII, image_dataset
 from assay.data.images.files import SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
+from assay.data.images.patients import patients_in
 from assay.errors import DataError
 from assay.registry import register
 
@@ -156,7 +157,7 @@ class ImageSource(Source):
             y=listing.y,
             class_names=listing.classes,
             official=listing.official,
-            groups=None if groups is None else _groups(listing, groups, name),
+            groups=patients_in(listing.root, listing.names, name) if groups is None else _groups(listing, groups, name),
             preprocessing=decoder.describe(),
             warnings=warnings,
             **about,
@@ -184,7 +185,8 @@ class ImageFolder(ImageSource):
     """The class folders in the order of their labels; by name if not given. Of two, the last is the one to detect."""
     group_pattern: str = ""
     """A regular expression, searched in the name of each file (without its folder), whose first group is the patient;
-    without it every image is taken for another patient's."""
+    without it patients are those of a table in the folder that names them (``metadata.csv`` with columns ``file`` and
+    ``patient_id``), and if there is none every image is taken for another patient's."""
     stream: bool = False
     """Decode images as they are needed, for folders that do not fit into memory."""
     epsilons: tuple[float, ...] = RADII
