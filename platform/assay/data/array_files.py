@@ -48,8 +48,8 @@ def read_arrays(path: Path) -> Held:
     readers = {".npz": _held_in_npz, ".parquet": _held_in_parquet}
     if path.suffix not in readers:
         raise DataError(
-            f"data file {str(path)!r} ends in {path.suffix!r}; allowed: .npz, .parquet; a .csv file is for the data set "
-            "table"
+            f"data file {str(path)!r} ends in {path.suffix!r}; allowed: .npz, .parquet; a .csv file is for the data "
+            "set table"
         )
     return readers[path.suffix](path)
 
