@@ -12,6 +12,8 @@ from assay.results import Check, Finding, Measurement, not_applicable
 _NAME = "feature_scale"
 _LIMIT = 100.0
 """Ratio of the largest feature to the smallest from which on a network learns the large ones alone."""
+_MOST_TOLD = 100
+"""Features whose scales are told: more would bury all other rows."""
 
 
 @register("evaluation")
@@ -42,7 +44,12 @@ def _scales(subject: Subject) -> list[Finding]:
     dataset = subject.dataset
     fixed = np.zeros(dataset.shape, bool) if dataset.immutable is None else dataset.immutable
     private = subject.recipe is not None and subject.recipe.privacy is not None
-    return [
+    told = [
+        feature
+        for feature, stays in zip(dataset.features, fixed, strict=bool(dataset.features))
+        if not stays and not (private and feature.source != "stated")
+    ]
+    rows: list[Finding] = [
         Measurement(
             name=_NAME,
             value=feature.scale,
@@ -50,9 +57,11 @@ def _scales(subject: Subject) -> list[Finding]:
             n=len(dataset),
             conditions={"feature": feature.name, "center": feature.center, "source": feature.source},
         )
-        for feature, stays in zip(dataset.features, fixed, strict=bool(dataset.features))
-        if not stays and not (private and feature.source != "stated")
+        for feature in told[:_MOST_TOLD]
     ]
+    if len(told) > _MOST_TOLD:
+        rows.append(not_applicable(_NAME, f"told of the first {_MOST_TOLD} of {len(told)} features alone"))
+    return rows
 
 
 def alike_in_scale(x: np.ndarray, names: Sequence[str], immutable: np.ndarray | None) -> list[Check]:

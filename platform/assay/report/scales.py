@@ -7,6 +7,10 @@ import pandas as pd
 from assay.report.rows import measured
 
 
+_MOST = 30
+"""Features that a sentence names."""
+
+
 def own_units(frame: pd.DataFrame, epsilon: float) -> str:
     """The radius in the units of features that attacks may move, by the scales of the first trial; empty if unknown.
 
@@ -22,4 +26,5 @@ def own_units(frame: pd.DataFrame, epsilon: float) -> str:
         f"{conditions['feature']} ± {epsilon * value:.3g}{'' if unit.startswith('own unit') else f' {unit}'}"
         for conditions, value, unit in zip(own["conditions"], own["value"], own["unit"], strict=True)
     ]
-    return f"ε = {epsilon:g} is {', '.join(told)}"
+    more = f" and so on for {len(told) - _MOST} more" if len(told) > _MOST else ""
+    return f"ε = {epsilon:g} is {', '.join(told[:_MOST])}{more}"
