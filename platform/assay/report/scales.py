@@ -6,7 +6,6 @@ import pandas as pd
 
 from assay.report.rows import measured
 
-
 _MOST = 30
 """Features that a sentence names."""
 
