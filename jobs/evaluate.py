@@ -6,9 +6,10 @@ python -m jobs.evaluate --model model.onnx --data file.npz
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import yaml
 
 from jobs.console import console, evaluating, print_reading, print_scorecards, run, user_errors
 from jobs.options import Address, results_option
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def main(
     model: Annotated[str, typer.Option(metavar="PACKAGE.MODULE:FACTORY|FILE", help="Callable that returns the torch module or a fitted scikit-learn classifier, importable from here; or an .onnx or .skops file.")],
-    data: Annotated[str, typer.Option(help=".npz or .parquet with x, y and optionally groups, feature_names, class_names.")],
+    data: Annotated[str, typer.Option(help=".npz or .parquet with x, y and optionally groups, feature_names, class_names; or a .yaml of the settings of any data set, as a study has them: {name: table, path: ward.csv, …}.")],
     weights: Annotated[str | None, typer.Option(help="Weights as .safetensors; pickled checkpoints are refused. By default the model brings its own.")] = None,
     output: Annotated[str | None, typer.Option(metavar="logits|probabilities", help="What the model returns. Of two classes it may be one number. By default logits, or one probability behind a last sigmoid layer.")] = None,
     threat: Annotated[str, typer.Option(help="linf or l2, with radii in units of the data: linf:0.05,0.1 or linf:8/255")] = "linf",
@@ -45,7 +46,7 @@ def main(
         from assay.study.plan import load_datasets
         from assay.study.store import Store
 
-        settings = {"path": str(Path(data).expanduser().resolve()), "low": low, "high": high, "modality": modality}
+        settings = _settings(data, low=low, high=high, modality=modality)
         name = f"evaluate-{Path(weights or model.partition(':')[0]).stem}"
         study = given_study(
             name, model=model, data=settings, threat=threat, seed=seed, immutable=_names(immutable),
@@ -77,6 +78,33 @@ def _tell_failures(record: "TrialRecord", evaluations: set[str]) -> None:
     if failures:
         console.print("all other figures are in the report; a traceback stands beside each failure")
         raise typer.Exit(1)
+
+
+def _settings(data: str, **about: Any) -> dict[str, Any]:
+    """Settings of a data set: those of a file of settings, or of a file of arrays with what the options say of it."""
+    from assay.errors import SpecError
+
+    path = Path(data).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        return {"path": str(path.resolve()), **about}
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"--data {data!r} cannot be read as YAML: {error}", setting="--data", given=data) from None
+    if not isinstance(read, dict) or "name" not in read:
+        raise SpecError(
+            f"--data {data!r} holds no settings of a data set; write name: table, path: ward.csv and so on",
+            setting="--data",
+            given=data,
+            allowed="a mapping with name",
+        )
+    if about["low"] is not None or about["high"] is not None or about["modality"] != "tabular":
+        raise SpecError(
+            "--low, --high and --modality are for files of arrays; write them into the settings instead",
+            setting="--data",
+            given=data,
+        )
+    return read
 
 
 def _names(listed: str) -> tuple[str, ...]:

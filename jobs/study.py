@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from jobs.console import STUDIES, console, keeper_for, print_reading, print_scorecards, run, table, user_errors
 from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
@@ -63,7 +64,7 @@ def _print_plan(study: "Study") -> None:
         else:
             print_reading(console, cohort, data)
     rows = [
-        (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", f.spends)
+        (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", escape(f.spends))
         for f in forecast(study, loaded)
     ]
     console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))

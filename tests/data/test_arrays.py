@@ -159,7 +159,7 @@ def test_arrays_that_cannot_be_evaluated_are_refused(
     ("columns", "message"),
     [
         pytest.param({"y": Y}, "has no 'x' (it holds: y)", id="no x"),
-        pytest.param({"age": X[:, 0]}, "has no 'y' (it holds: feature_names, x)", id="no y"),
+        pytest.param({"age": X[:, 0]}, "has no 'y' (it holds: age)", id="no y"),
         pytest.param({"x": [[1.0, 2.0]] * 7 + [[1.0]], "y": Y}, "is ragged: x has rows of [1, 2] values", id="ragged"),
         pytest.param({"x": [[1.0, 2.0]] * 7 + [None], "y": Y}, "data.parquet", id="missing row"),
         pytest.param({"x": [["a", "b"]] * 8, "y": Y}, "it must be numeric", id="lists of words"),

@@ -54,7 +54,16 @@ def signals(folder: Path) -> None:
     np.savez(folder / "beats.npz", x=x[:, None].astype(np.float32), y=y, groups=np.arange(60) // 3)
 
 
-MADE = {"my-xrays": images, "my-notes": notes, "my-beats": signals}
+def ward(folder: Path) -> None:
+    """Eighty records of forty patients, with gaps: the older are ill."""
+    generator = np.random.default_rng(0)
+    age = np.repeat(generator.permutation(np.arange(20, 100, 2)), 2)
+    dose = generator.integers(0, 50, 80)
+    lines = [f"p{i // 2},{age[i]},{dose[i]},{'fm'[i % 2]},{'ill' if age[i] > 60 else 'well'}" for i in range(80)]
+    (folder / "ward.csv").write_text("\n".join(["patient,age,dose,sex,outcome", *lines]))
+
+
+MADE = {"my-ward": ward, "my-xrays": images, "my-notes": notes, "my-beats": signals}
 
 
 def test_readme_shows_a_study_for_each_kind_of_data() -> None:

@@ -342,7 +342,8 @@ def test_the_forecast_is_close_to_what_training_does(tiny: Tiny) -> None:
 
 
 def test_the_forecast_works_where_the_data_are_absent(tiny: Tiny) -> None:
-    absent = {"dataset": {"name": "arrays", "path": "nowhere.npz"}}
+    scaled = {"low": 0, "high": 1, "public_preprocessing": True}
+    absent = {"dataset": {"name": "arrays", "path": "nowhere.npz", **scaled}}
     (plain, private) = forecast(tiny({"standard": {}, "private": {"privacy": {"epsilon": 3}}}, absent))
     assert (plain.records, private.records) == (None, None)
     assert plain.spends == "not private (ε = ∞)"

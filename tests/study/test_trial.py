@@ -289,10 +289,17 @@ def test_a_checkpoint_of_another_network_is_refused(first: Callable[..., Any]) -
 def test_every_evaluation_is_asked_in_order() -> None:
     def asked(name: str) -> SimpleNamespace:
         return SimpleNamespace(
-            measure=lambda subject: [Measurement(name=name, value=1.0)], of_training_records=name == "loss"
+            measure=lambda subject: [Measurement(name=name, value=1.0)],
+            of_training_records=name == "loss",
+            name=name,
         )
 
-    subject = SimpleNamespace(dataset=SimpleNamespace(warnings=("small",)), log=None)
+    subject = SimpleNamespace(
+        dataset=SimpleNamespace(warnings=("small",), modality="text"),
+        log=None,
+        recipe=None,
+        split=SimpleNamespace(train=np.arange(0)),
+    )
     found = ask((asked("loss"), asked("accuracy")), subject)  # type: ignore[arg-type]
     assert [(m.name, m.warnings) for m in found] == [("loss", ()), ("accuracy", ("small",))]
     assert [m.conditions for m in found] == [{"tells_of": "training records"}, {}]

@@ -1,20 +1,18 @@
 """The user's own arrays: one ``.npz`` or ``.parquet`` file."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from assay.data.array_files import WANTED, read_arrays, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
+from assay.data.identifiers import refuse_identifiers
 from assay.errors import DataError
 from assay.registry import register, unknown
 
-_WANTED = "give x (records, ...) and y (records,), and if you like groups, split, feature_names and class_names"
-_BESIDE = ("y", "groups", "split")
-"""Columns of a table that are no features."""
 _FAR = 3.0
 """How many times the range of all others a value must be away from them to be taken for a code."""
 _AXES = {"image": ("channels", "height", "width"), "signal": ("channels", "samples")}
@@ -25,8 +23,10 @@ class Arrays(Source):
     """A file with ``x``, ``y`` and optionally ``groups``, ``split``, ``feature_names`` and ``class_names``.
 
     ``split`` names ``train``, ``validation`` or ``test`` for each record, and is then kept. In a ``.parquet`` file
-    ``x`` is a list column, or every numeric column other than ``y``, ``groups`` and ``split`` is a feature. Bounds and
-    radii are yours to give; without them they are taken from the data, with a warning.
+    ``x`` is a list column, or every numeric column other than ``y``, ``split`` and that of the patients is a feature.
+    An array, a column or a feature with a usual name (``group``, ``groups``, ``patient_id``, ``subject``, ``MRN`` …)
+    tells patients apart and is no feature. Bounds and radii are yours to give; without them they are taken from the
+    data, with a warning.
     """
 
     name: Literal["arrays"] = "arrays"
@@ -36,6 +36,12 @@ class Arrays(Source):
     channels: Literal["checked", "first", "last"] = "checked"
     """Which axis of an image or a signal holds the channels: the first of a record, or the last, which is then moved to
     the front. By default the first, and an error where the shape says that it may be the last."""
+    group: str | None = None
+    """Array, column or feature that tells patients apart; by default the one with a usual name, and none if empty."""
+    drop: tuple[str, ...] = ()
+    """Arrays, columns or features that are left out."""
+    features: tuple[str, ...] = ()
+    """Features that are kept though they look like identifiers, which is an error otherwise."""
     low: float | None = None
     high: float | None = None
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -49,35 +55,39 @@ class Arrays(Source):
     """True if whatever scaling the file carries used public figures only; otherwise, and without both bounds, no ε is
     claimed on it."""
 
+    def owes(self) -> str:
+        if not self.public_preprocessing:
+            return "how the file was scaled is unknown; if public figures did it, say public_preprocessing: true"
+        ends = (self.low, self.high)
+        return "" if self.ranges or None not in ends else "bounds are taken from the data; give low and high"
+
     def load(self) -> Dataset:
         path = Path(self.path).expanduser()
         if not path.is_file():
-            raise DataError(f"data file {self.path!r} does not exist; {_WANTED}")
-        readers = {".npz": read_npz, ".parquet": _read_parquet}
-        if path.suffix not in readers:
-            raise DataError(f"data file {self.path!r} ends in {path.suffix!r}; allowed: .npz, .parquet")
-        held = readers[path.suffix](path)
-        for key in ("x", "y"):
-            if key not in held:
-                raise DataError(
-                    f"data file {self.path!r} has no {key!r} (it holds: {', '.join(sorted(held))}); {_WANTED}"
-                )
-        x, y = _numbers(held["x"], self.path), _labels(held["y"], self.path)
+            raise DataError(f"data file {self.path!r} does not exist; {WANTED}")
+        where = f"data file {self.path!r}"
+        held = sort_out(read_arrays(path), where=where, group=self.group, drop=self.drop, insisted=self.features)
+        raw = records_of(held, where)
+        for key, array in (("x", raw), ("y", held.known.get("y"))):
+            if array is None:
+                raise DataError(f"{where} has no {key!r} (it holds: {', '.join(sorted(held.names))}); {WANTED}")
+        x, y = _numbers(raw, self.path), _labels(held.known["y"], self.path)
         if x.ndim < 2 or len(x) == 0:
             raise DataError(
                 f"data file {self.path!r}: x has shape {x.shape}; it must be (records, ...) with at least one record"
             )
         x = self._channels_first(x)
         unnamed = [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))] if self.modality == "tabular" else []
-        features = [str(name) for name in held.get("feature_names", unnamed)]
+        features = held.features or [str(name) for name in held.known.get("feature_names", unnamed)]
+        suspected = self._suspected(raw, y, features, grouped=held.groups is not None)
         low, high, warnings = self._bounds(x, features)
         found = np.unique(y)
-        if "class_names" not in held and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
+        if "class_names" not in held.known and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
             raise DataError(
                 f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
                 "renumber them, or give class_names"
             )
-        classes = held.get("class_names", [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))])
+        classes = held.known.get("class_names", [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))])
         return Dataset(
             name=path.stem,
             x=x,
@@ -88,16 +98,24 @@ class Arrays(Source):
             high=high,
             units=self.units,
             epsilons=self.epsilons or usual_radii(low, high),
-            groups=None if held.get("groups") is None else _plain(np.asarray(held["groups"])),
+            groups=held.groups,
             licence=self.licence,
             citation=self.citation,
             preprocessing="as in the file",
             unpaid_preprocessing=not self.public_preprocessing or bool(warnings),
-            warnings=warnings,
             reading=(f"{len(x):,} records of shape {x.shape[1:]} in {path.name}",),
+            warnings=(*warnings, *suspected),
             modality=self.modality,
-            official=None if held.get("split") is None else np.asarray(held["split"]).astype(str),
+            official=None if held.known.get("split") is None else np.asarray(held.known["split"]).astype(str),
         )
+
+    def _suspected(self, x: np.ndarray, y: np.ndarray, features: Sequence[str], *, grouped: bool) -> tuple[str, ...]:
+        """Warnings of features that may be identifiers; those that surely look like one are errors."""
+        if self.modality != "tabular" or x.ndim != 2 or len(features) != x.shape[1] or y.shape != (len(x),):
+            return ()
+        columns = [(name, x[:, place].astype(np.float64), False) for place, name in enumerate(features)]
+        where = f"data file {self.path!r}"
+        return refuse_identifiers(columns, y, grouped=grouped, where=where, insisted=self.features)
 
     def _bounds(self, x: np.ndarray, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """Bounds of a valid record, and what must be said of them; see ``bounds_of``."""
@@ -206,67 +224,6 @@ def usual_radii(low: np.ndarray, high: np.ndarray) -> tuple[float, ...]:
     """Radii for data of which nothing but the bounds is known: shares of the middle range of a feature."""
     span = float(np.median(high - low))
     return tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05))
-
-
-def read_npz(path: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """The wanted arrays of an archive; all of them if none is named.
-
-    Raises:
-        DataError: it is no archive, lacks one of them, or holds objects.
-    """
-    try:
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"data file {str(path)!r} cannot be read as .npz: it is no archive of arrays")
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            absent = [key for key in wanted if key not in file.files]
-            if absent:
-                raise DataError(
-                    f"data file {str(path)!r} has no {absent[0]!r} (it holds: {', '.join(sorted(file.files))})"
-                )
-            return {key: file[key] for key in wanted or file.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"data file {str(path)!r} cannot be read as .npz: {error}") from None
-    except ValueError as error:
-        raise DataError(
-            f"data file {str(path)!r} holds Python objects or ragged rows ({error}); Assay unpickles nothing: "
-            "save plain arrays of equal-length records"
-        ) from None
-
-
-def _read_parquet(path: Path) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowException
-
-    try:
-        frame = pq.read_table(path).to_pandas()
-    except (OSError, ArrowException) as error:
-        raise DataError(f"data file {str(path)!r} cannot be read as Parquet: {error}") from None
-    held: dict[str, Any] = {key: frame[key].to_numpy() for key in _BESIDE if key in frame}
-    if "x" in frame:
-        rows = [np.asarray(row) for row in frame["x"]]
-        absent = [number for number, row in enumerate(rows) if row.ndim == 0]
-        if absent or not rows:
-            lacking = f"row {absent[0]} of x is missing" if absent else "x holds no records"
-            raise DataError(f"data file {str(path)!r}: {lacking}; {_WANTED}")
-        if len({row.shape for row in rows}) > 1:
-            lengths = sorted({len(row) for row in rows})
-            raise DataError(
-                f"data file {str(path)!r} is ragged: x has rows of {lengths} values; all must be of one length"
-            )
-        held["x"] = np.stack(rows)
-        return held
-    features = [column for column in frame.columns if column not in _BESIDE]
-    text = [column for column in features if frame[column].dtype.kind not in "fiub"]
-    if text:
-        raise DataError(f"data file {str(path)!r}: column {text[0]!r} is not numeric; encode or drop it")
-    if features:
-        held["x"], held["feature_names"] = frame[features].to_numpy(np.float64), features
-    return held
-
-
-def _plain(groups: np.ndarray) -> np.ndarray:
-    """Names as text: objects have no content that could be hashed."""
-    return groups.astype(str) if groups.dtype == object else groups
 
 
 def _numbers(x: np.ndarray, path: str) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 
+from assay.data.features import Feature
+from assay.data.identifiers import refuse_alike, refuse_missing
 from assay.errors import DataError
 from assay.registry import Method, unknown
 from assay.threats import Bounds
@@ -53,6 +55,10 @@ class Preparation(Protocol):
 
     def describe(self) -> str:
         """All settings, for the hash that names a trial."""
+        ...
+
+    def owes(self) -> str:
+        """What is learnt from records and no ε is charged for, and how to avoid it; empty if nothing is."""
         ...
 
 
@@ -145,6 +151,8 @@ class Dataset:
     """What was done to the records, and from which figures."""
     unpaid_preprocessing: bool = False
     """True if a figure used in preprocessing was learned from these records and no ε was charged for it."""
+    remedy: str = "use public figures and bounds, and say public_preprocessing: true"
+    """How to avoid that."""
     warnings: tuple[str, ...] = field(default=())
     reading: tuple[str, ...] = ()
     """What was read, in lines for the user: rows or files, and how many of them were left out and why."""
@@ -163,6 +171,10 @@ class Dataset:
     """Set by a preparation of text: how other sentences become records."""
     written: np.ndarray | None = None
     """(n, length) int32, positions in ``words``: the text itself, kept where a preparation has replaced ``x``."""
+    features: tuple[Feature, ...] = ()
+    """What each input of a prepared table is: its column, kind and scale in the column's own unit."""
+    reading: tuple[str, ...] = ()
+    """What was read, what was left out and why, in lines for whoever runs a job."""
     part_of: Origin | None = None
     """The data set of which these records were drawn; None for a whole one."""
 
@@ -176,8 +188,13 @@ class Dataset:
             raise DataError(f"{self.name}: x holds {n} records but y has shape {self.y.shape}; give one label a record")
         if self.groups is not None and self.groups.shape != (n,):
             raise DataError(f"{self.name}: groups has shape {self.groups.shape}; give one a record, ({n},)")
+        if self.groups is not None:
+            refuse_missing(self.groups, where=self.name)
+        refuse_alike(self.feature_names, where=self.name, setting="feature_names", what="features")
+        refuse_alike(self.class_names, where=self.name, setting="class_names", what="classes")
         if isinstance(self.x, np.ndarray):
-            _check_finite(self.name, self.x)
+            # What is missing is the preparation's to fill in.
+            _check_finite(self.name, self.x, gaps=self.preparation is not None)
         if self.official is not None:
             self._check_official(self.official)
         inputs = int(np.prod(self.x.shape[1:]))
@@ -266,6 +283,13 @@ class Dataset:
         return self if self.preparation is None else self.preparation.fit(self, train, seed=seed)
 
     @property
+    def owes(self) -> str:
+        """Why no ε can be claimed on these data, prepared or not, and how to avoid it; empty if one can."""
+        if self.unpaid_preprocessing:
+            return f"the data were preprocessed with figures learned from them; {self.remedy}"
+        return "" if self.preparation is None else self.preparation.owes()
+
+    @property
     def classes(self) -> int:
         return len(self.class_names)
 
@@ -291,7 +315,7 @@ class Dataset:
         for name in names:
             if name not in self.feature_names:
                 raise DataError(f"{self.name}: {unknown('feature', name, list(self.feature_names))}")
-        immutable = np.isin(self.feature_names, names)
+        immutable = np.isin(self.feature_names, names) | (False if self.immutable is None else self.immutable)
         if immutable.all():
             raise DataError(f"{self.name}: every feature is immutable, so there is nothing to attack; name fewer")
         return replace(self, immutable=immutable, part_of=self.origin)
@@ -346,8 +370,8 @@ def _each(x: np.ndarray, judge: Callable[[np.ndarray], Any]) -> np.ndarray:
     return np.concatenate([judge(x[start : start + 4096]) for start in range(0, len(x), 4096)])
 
 
-def _check_finite(name: str, x: np.ndarray) -> None:
-    if x.dtype.kind in "iu":
+def _check_finite(name: str, x: np.ndarray, *, gaps: bool) -> None:
+    if x.dtype.kind in "iu" or (gaps and not np.isinf(x).any()):
         return
     finite = _each(x, lambda some: np.isfinite(some).reshape(len(some), -1).all(1))
     if not finite.all():
@@ -365,6 +389,10 @@ class Source(Method):
     records name no patients: privacy would protect those, and their number is known by loading alone."""
     official_train: ClassVar[int | None] = None
     """Training records of the data set's own split, where it has one and they are known without loading."""
+
+    def owes(self) -> str:
+        """Why no ε can be claimed on it whatever the records are, so far as the settings tell; empty if they do not."""
+        return ""
 
     def load(self) -> Dataset:
         """Read the data.

@@ -110,17 +110,17 @@ class Rows:
     """``Lazy`` records that are some rows of others."""
 
     def __init__(self, x: Lazy, rows: np.ndarray) -> None:
-        self._x, self._rows = x, rows
+        self.whole, self.rows = x, rows
         self.shape, self.dtype, self.ndim = (len(rows), *x.shape[1:]), x.dtype, x.ndim
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        return self._x[self._rows[rows]]
+        return self.whole[self.rows[rows]]
 
     def fingerprint(self) -> str:
-        return f"{self._x.fingerprint()} {hashlib.sha256(self._rows.tobytes()).hexdigest()}"
+        return f"{self.whole.fingerprint()} {hashlib.sha256(self.rows.tobytes()).hexdigest()}"
 
 
 def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:

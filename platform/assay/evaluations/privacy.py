@@ -152,8 +152,8 @@ def _broken(subject: Subject, mechanism: Mechanism, given: GivenWeights | None) 
         found.append(unsafe)
     if subject.dataset.unpaid_preprocessing:
         found.append(
-            "the data were preprocessed with figures learned from them, and no ε was charged for it; use public "
-            "figures and bounds, and say public_preprocessing: true"
+            "the data were preprocessed with figures learned from them, and no ε was charged for it; "
+            f"{subject.dataset.remedy}"
         )
     if given is not None and not given.public:
         found.append(

@@ -32,6 +32,7 @@ from assay.report.figures import (
 from assay.report.figures.style import colours, html
 from assay.report.lines import Line, everything
 from assay.report.rows import measured, of_cohort, settings
+from assay.report.scales import own_units
 from assay.report.scorecard import Scorecard, scorecard
 from assay.report.tables.adaptive import Answered, adaptive
 from assay.report.tables.attacks import attacks, caption
@@ -91,6 +92,8 @@ class Section:
     """What each budget costs in accuracy."""
     protects: str
     """For whom the ε of its private recipes holds, in words."""
+    own_units: str
+    """What the radius of the scorecard is of each feature of a table, in its own unit, in words; empty of others."""
     uncorrected: str
     """Why its audits do not hold together; empty if they do."""
 
@@ -180,6 +183,7 @@ def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: D
         interactions=interactions(card, study, frame),
         costs=paid,
         protects=units_text(frame, card.recipes),
+        own_units=own_units(frame, card.reference_epsilon),
         uncorrected=uncorrected(card, everything_found),
     )
 

@@ -43,7 +43,7 @@ def given_study(
 
     Args:
         model: ``package.module:factory``, or the path of an ``.onnx`` or ``.skops`` file.
-        data: settings of the ``arrays`` data set.
+        data: settings of a data set; of ``arrays`` if they name none.
         immutable: features that nobody can change.
         attacks: names of attacks beyond the usual ones.
         records: how many are attacked and certified, stratified; all by default.
@@ -106,13 +106,16 @@ def evaluate_given(
     """
     started = time.perf_counter()
     cohort = study.cohorts["given"]
+    parts = split(dataset, study.split, fold=0, repeat=0, seed=study.seed)
+    # With no training records: what a preparation cannot do by stated figures alone is an error.
+    dataset = dataset.prepared(parts.train, seed=study.seed)
     model = cohort.model.build_for(dataset.form, seed=study.seed)
     tensors = loaded(model, weights)
     model = answering(model.to(device()).eval(), dataset, device(), output=getattr(cohort.model, "output", None))
     subject = Subject(
         model=model,
         dataset=dataset,
-        split=split(dataset, study.split, fold=0, repeat=0, seed=study.seed),
+        split=parts,
         recipe=None,
         log=None,
         seed=seeds.derive(study.seed, "given"),

@@ -13,6 +13,8 @@ from assay import progress
 from assay.data.base import Dataset
 from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.copies import CopiedRecords
+from assay.evaluations.scales import FeatureScales
 from assay.executors import Executor
 from assay.results import TELLS_OF, Finding, Measurement, TrialRecord, judged
 from assay.study.training import Trained, device, network_of, prepared, train_again, train_trial
@@ -89,7 +91,8 @@ def ask(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bo
             the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
     """
     answers = _answers_or_failure if keep_going else _answers
-    found = judged([finding for evaluation in evaluations for finding in answers(evaluation, subject)])
+    asked = (*evaluations, *_implied(evaluations, subject))
+    found = judged([finding for evaluation in asked for finding in answers(evaluation, subject)])
     warnings = (*subject.dataset.warnings, *(() if subject.log is None else subject.log.notes))
     return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]
 
@@ -103,6 +106,19 @@ def _answers_or_failure(evaluation: Evaluation, subject: Subject) -> list[Findin
         if not isinstance(error, UserError):
             why += "\n" + "".join(traceback.format_exception(error, limit=-6))
         return [Measurement(name=evaluation.name, status="failed", unit="", warnings=(why,))]
+
+
+def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Evaluation]:
+    """What is asked beside accuracy though nobody lists it: without it, the accuracy may mislead.
+
+    Copies of test records tell of training records, so they are not looked for unasked in a private recipe.
+    """
+    listed = {evaluation.name for evaluation in evaluations}
+    private = subject.recipe is not None and subject.recipe.privacy is not None
+    wanted: list[Evaluation] = [CopiedRecords()] if len(subject.split.train) and not private else []
+    if subject.dataset.modality == "tabular":
+        wanted.append(FeatureScales())
+    return [one for one in wanted if "accuracy" in listed and one.name not in listed]
 
 
 def _answers(evaluation: Evaluation, subject: Subject) -> list[Finding]:

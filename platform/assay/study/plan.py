@@ -175,6 +175,10 @@ class _Extent(NamedTuple):
     test: int | None
     patients: int | None = None
     """Patients of whom the training records are; None where records name none."""
+    owes: str = ""
+    """Why no ε can be claimed on the data; empty if one can, or if nothing tells."""
+    pooled: str = ""
+    """What is learnt from the pooled records of all clients of a federated recipe; empty if nothing is."""
 
 
 def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) -> _Extent:
@@ -187,22 +191,34 @@ def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) ->
             rows = split(dataset, settings, fold=0, repeat=0, seed=study.seed)
             runs = 1 if keeps_official(dataset, settings) else settings.folds
             patients = None if dataset.groups is None else len(np.unique(dataset.groups[rows.train]))
-            return _Extent(runs, len(rows.train), len(rows.test), patients)
+            pooled = "" if dataset.preparation is None else dataset.preparation.owes()
+            return _Extent(runs, len(rows.train), len(rows.test), patients, dataset.owes, pooled)
         total, train, official = None, None, False
     if official and settings.official == "keep":
         assert train is not None
         # Some official splits have validation records too, which belong to neither.
         tested = None if total is None else total - train
-        return _Extent(1, round(train * (1 - settings.calibration)), tested)
+        return _Extent(1, round(train * (1 - settings.calibration)), tested, owes=source.owes())
     _needs_folds(study)
     if total is None:
-        return _Extent(settings.folds, None, None)
+        return _Extent(settings.folds, None, None, owes=source.owes())
     outside = total - total // settings.folds
     learning = round(outside * (1 - settings.validation - settings.calibration))
-    return _Extent(settings.folds, learning, total - outside)
+    return _Extent(settings.folds, learning, total - outside, owes=source.owes())
 
 
 def _spends(recipe: Recipe, extent: _Extent) -> str:
+    """What a trial spends, and whether any ε can be claimed for it."""
+    federation = recipe.federation
+    if federation is not None and extent.pooled:
+        return f"cannot run: its records are prepared from those of all clients together: {extent.pooled}"
+    spends = _budget(recipe, extent)
+    if recipe.privacy is None or not extent.owes:
+        return spends
+    return f"no ε can be claimed (✖): {extent.owes}. Without that: {spends}"
+
+
+def _budget(recipe: Recipe, extent: _Extent) -> str:
     """What one trial of a recipe spends, for whom, and the noise that this takes, in words.
 
     Raises:

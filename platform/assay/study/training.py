@@ -56,11 +56,10 @@ def train_trial(
     rows = parts_of_data.train
     if trial.recipe.federation is None:
         return Trained.of(*train_alone(trial, dataset, rows, held=parts_of_data.validation))
-    if given.preparation is not None and dataset.unpaid_preprocessing and not given.unpaid_preprocessing:
+    if given.preparation is not None and (owed := given.preparation.owes()):
         raise IncompatibleRecipeError(
-            f"recipe {trial.recipe_name!r} is federated, but the words of {dataset.name} would be learnt from the "
-            f"pooled texts of all clients, by {given.preparation.describe()}; use the embedding encoder, word2vec with "
-            "the path of public vectors, or learned with a public vocabulary"
+            f"recipe {trial.recipe_name!r} is federated, but {dataset.name} is prepared from the pooled records of all "
+            f"clients: {owed}"
         )
     parts = partition(
         rows,

@@ -14,10 +14,15 @@ _SAMPLE = 2000
 
 
 class _OfTables(Corruption):
+    """Categories are left as they are: none of these mishaps makes one half of another."""
+
     modality: ClassVar[Modality] = "tabular"
 
     def apply(self, x: np.ndarray, strength: float, *, dataset: Dataset, generator: np.random.Generator) -> np.ndarray:
-        return self.on_features(x.reshape(len(x), -1), strength, dataset, generator).reshape(x.shape)
+        changed = self.on_features(x.reshape(len(x), -1), strength, dataset, generator).reshape(x.shape)
+        if not dataset.features:
+            return changed
+        return np.where([feature.kind == "number" for feature in dataset.features], changed, x)
 
     def on_features(
         self, x: np.ndarray, strength: float, dataset: Dataset, generator: np.random.Generator

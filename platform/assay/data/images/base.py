@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.data.arrays import read_npz
+from assay.data.array_files import read_npz
 from assay.data.base import Dataset, Lazy, Normalisation
 from assay.errors import DataError
 

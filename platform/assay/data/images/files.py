@@ -201,7 +201,7 @@ class ImageFiles:
         # One array of bytes: a million Python strings would weigh more than the images of many batches.
         self._names = np.array([os.fsencode(name) for name in names], dtype=bytes)
         self.shape: tuple[int, ...] = (len(names), *decoder.shape)
-        sizes = np.array([(root / name).stat().st_size for name in names], np.int64)
+        sizes = self._sizes = np.array([(root / name).stat().st_size for name in names], np.int64)
         sha = hashlib.sha256(repr(decoder).encode())
         sha.update(b"\0".join(self._names.tolist()))
         sha.update(sizes.tobytes())
@@ -227,6 +227,15 @@ class ImageFiles:
     def name(self, position: int) -> str:
         """The file of a record, below the folder."""
         return os.fsdecode(self._names[position])
+
+    def sizes(self, rows: np.ndarray) -> np.ndarray:
+        """(len(rows),) bytes of the files of some records, as they were when the folder was looked through."""
+        return self._sizes[rows]
+
+    def digest(self, position: int) -> bytes:
+        """Hash of the file of a record, undecoded."""
+        with (self.root / self.name(position)).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
 
     def fingerprint(self) -> str:
         """Hash of the names and sizes of the files, wherever the folder lies, and of how they are decoded."""

@@ -14,6 +14,7 @@ from assay.data.images.contrast import low_contrast
 from assay.data.images.dicom import Window
 from assay.data.images.files import SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
 from assay.data.images.listing import Listing, few, folders_in, listed
+from assay.data.images.patients import patients_in
 from assay.errors import DataError
 from assay.registry import register
 
@@ -82,7 +83,7 @@ class ImageSource(Source):
             y=listing.y,
             class_names=listing.classes,
             official=listing.official,
-            groups=None if groups is None else _groups(listing, groups, name),
+            groups=patients_in(listing.root, listing.names, name) if groups is None else _groups(listing, groups, name),
             preprocessing=decoder.describe(),
             warnings=(*warnings, *_unread(listing)),
             reading=(f"{len(listing.names):,} of {n:,} images in {len(listing.classes)} classes", *_skipped(listing)),
@@ -111,7 +112,8 @@ class ImageFolder(ImageSource):
     """The class folders in the order of their labels; by name if not given. Of two, the last is the one to detect."""
     group_pattern: str = ""
     """A regular expression, searched in the name of each file (without its folder), whose first group is the patient;
-    without it every image is taken for another patient's."""
+    without it patients are those of a table in the folder that names them (``metadata.csv`` with columns ``file`` and
+    ``patient_id``), and if there is none every image is taken for another patient's."""
     stream: bool = False
     """Decode images as they are needed, for folders that do not fit into memory."""
     window: Window = "file"

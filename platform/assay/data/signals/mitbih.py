@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from assay.data import locate
-from assay.data.arrays import read_npz
+from assay.data.array_files import read_npz
 from assay.data.base import Dataset, Normalisation, Source
 from assay.data.signals import wfdb_records
 from assay.data.signals.mitbih_sums import SHA256

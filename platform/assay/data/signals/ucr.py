@@ -35,6 +35,11 @@ class UCR(Source):
     """True if whatever scaling the files carry used public figures only; otherwise, and without both bounds, no ε is
     claimed on them."""
 
+    def owes(self) -> str:
+        if not self.public_preprocessing:
+            return "how the files were scaled is unknown; if public figures did it, say public_preprocessing: true"
+        return "bounds are taken from the data; give low and high" if None in (self.low, self.high) else ""
+
     def load(self) -> Dataset:
         train, test = self._files()
         parts = {"train": _read(train), "test": _read(test)}

@@ -31,6 +31,17 @@ class Embedding(Method):
     def describe(self) -> str:
         return self.model_dump_json()
 
+    def owes(self) -> str:
+        """What is learnt from texts and no ε is charged for; see ``data.base.Preparation``."""
+        return ""
+
+
+UNPAID = (
+    "its words are learnt from the texts, and no ε is charged for it; use the embedding encoder, word2vec with the "
+    "path of public vectors, or learned with a public vocabulary"
+)
+"""What an embedding owes that reads its words off the texts."""
+
 
 @register("embedding")
 class Learned(Embedding):
@@ -56,6 +67,9 @@ class Learned(Embedding):
 
     def describe(self) -> str:
         return super().describe() + ("" if self.vocabulary is None else _digest(self.vocabulary))
+
+    def owes(self) -> str:
+        return UNPAID if self.vocabulary is None else ""
 
 
 @register("embedding")
@@ -84,6 +98,9 @@ class Word2Vec(Embedding):
 
     def describe(self) -> str:
         return super().describe() + ("" if self.path is None else _digest(self.path))
+
+    def owes(self) -> str:
+        return UNPAID if self.path is None else ""
 
     def _trained(self, dataset: Dataset, train: np.ndarray, seed: int) -> tuple[tuple[str, ...], np.ndarray]:
         from gensim.models import Word2Vec as Gensim

@@ -60,6 +60,16 @@ class Encoder(Embedding):
     def describe(self) -> str:
         return super().describe() + fingerprint(self.model)
 
+    def owes(self) -> str:
+        try:
+            public = FrozenEncoder(model=self.model, length=self.length).reach()
+        except DataError:  # it is absent, and says so where it is needed
+            return ""
+        why = (
+            "how far the vectors of this encoder reach is taken from the texts, since it ends in no layer normalisation"
+        )
+        return f"{why}; use one that does, as BERT" if public is None else ""
+
     def _kept(self, dataset: Dataset, language: "FrozenEncoder") -> "Kept":
         """The vectors of every text, from the cache or computed into it."""
         assert dataset.written is not None

@@ -49,6 +49,9 @@ class TextSource(Source):
     def known_as(self) -> str:
         return self.name
 
+    def owes(self) -> str:
+        return self.embedding.owes()
+
     def load(self) -> Dataset:
         table = self.table()
         documents = table.documents
@@ -174,7 +177,10 @@ class TextFile(TextSource):
     split: str | None = None
     """Column that says train, validation or test, where the texts come with a split."""
     group: str | None = None
-    """Column of patients or authors, who never straddle a split."""
+    """Column of patients or authors, who never straddle a split; by default the one with a usual name (``patient_id``,
+    ``subject`` …), and none if empty."""
+    drop: tuple[str, ...] = ()
+    """Columns that look like those of patients and are not."""
     encoding: str = "utf-8-sig"
     """By default UTF-8, with or without a byte-order mark."""
     quoted: bool | None = None
@@ -195,7 +201,7 @@ class TextFile(TextSource):
             )
         return read_table(
             path,
-            Columns(text=self.text, label=self.label, split=self.split, group=self.group),
+            Columns(text=self.text, label=self.label, split=self.split, group=self.group, dropped=self.drop),
             classes=self._named(),
             encoding=self.encoding,
             quoted=self.quoted,

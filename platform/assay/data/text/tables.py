@@ -10,12 +10,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from assay.data.base import PARTS
+from assay.data.identifiers import group_column, refuse_alike
 from assay.data.text.delimited import UNSEEN, Row, decoded, label_of, named, rows_of
 from assay.data.text.words import words_of
 from assay.errors import DataError
@@ -58,10 +59,13 @@ class Columns:
     label: str
     split: str | None = None
     group: str | None = None
+    """The column of patients; None for the one with a usual name, if there is one, and empty for none."""
+    dropped: tuple[str, ...] = ()
+    """Columns that are none of patients, whatever they are called."""
 
     @property
     def named(self) -> list[str]:
-        return [name for name in (self.text, self.label, self.split, self.group) if name is not None]
+        return [name for name in (self.text, self.label, self.split, self.group) if name]
 
 
 def read_table(
@@ -87,6 +91,12 @@ def read_table(
     """
     content = decoded(path, encoding)
     separator, heading, begins = _heading(path, content, columns)
+    refuse_alike(heading, where=repr(str(path)), setting="path", what="columns")
+    if columns.group != "":
+        others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
+        where = repr(str(path))
+        own = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
+        columns = replace(columns, group=own)
     if quoted is None:
         quoted = separator != "\t" or content.lstrip("\ufeff \r\n").startswith('"')
     every = rows_of(path, content, separator, quoted=quoted, columns=len(heading))
@@ -97,6 +107,14 @@ def read_table(
     held.refuse_swallowed()
     held.refuse_spellings()
     kept, left_out = held.present(on_missing)
+    if columns.group:
+        refuse_alike(
+            sorted({label_of(one) for one in held.of(columns.group)}),
+            where=f"{str(path)!r}: {columns.group}",
+            setting=columns.group,
+            what="patients",
+            blanks=False,
+        )
     meaning = {part: part for part in PARTS} if parts is None else parts
     return Table(
         documents=[held.document(number, meaning) for number in kept],
@@ -288,7 +306,7 @@ class _Rows:
                 given=part,
                 allowed=list(parts),
             )
-        if self.columns.group is not None and group.lower() in MISSING:
+        if self.columns.group and group.lower() in MISSING:
             raise DataError(
                 f"{str(self.path)!r}, {row.where}: {self.columns.group} is empty; name the group of every text, "
                 "or none",

@@ -1,0 +1,177 @@
+"""Files of arrays, ``.npz`` and ``.parquet``, and which of what they hold are records, labels and patients."""
+
+import zipfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assay.data.identifiers import as_groups, group_column, normalised, refuse_alike
+from assay.errors import DataError
+from assay.registry import unknown
+
+WANTED = "give x (records, ...) and y (records,), and if you like groups, split, feature_names and class_names"
+_KNOWN = ("x", "y", "split", "feature_names", "class_names")
+"""Arrays whose meaning is known by their names, beside that of patients."""
+
+
+@dataclass(kw_only=True)
+class Held:
+    """What a file holds. Features with names stand in ``columns``; other records in ``known["x"]``."""
+
+    known: dict[str, Any] = field(default_factory=dict)
+    """Arrays whose names have a meaning: y, split, class_names, and x where its features have no names."""
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    """Features, and in a table whatever else its columns are, by name."""
+    beside: dict[str, np.ndarray] = field(default_factory=dict)
+    """Arrays that are neither."""
+    groups: np.ndarray | None = None
+    """(n,) the patient of each record."""
+
+    @property
+    def features(self) -> list[str]:
+        return list(self.columns)
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.known, *self.columns, *self.beside]
+
+
+def read_arrays(path: Path) -> Held:
+    """What an ``.npz`` or ``.parquet`` file holds.
+
+    Raises:
+        DataError: it ends in something else, cannot be read, or two names in it are alike.
+    """
+    readers = {".npz": _held_in_npz, ".parquet": _held_in_parquet}
+    if path.suffix not in readers:
+        raise DataError(
+            f"data file {str(path)!r} ends in {path.suffix!r}; allowed: .npz, .parquet; a .csv file is for the data "
+            "set table"
+        )
+    return readers[path.suffix](path)
+
+
+def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], insisted: Collection[str]) -> Held:
+    """The same without what is dropped, and with the patients of the records apart from their features.
+
+    Args:
+        where: the file, for errors.
+        group: what tells patients apart; see ``identifiers.group_column``.
+        insisted: features that are kept whatever they are called.
+
+    Raises:
+        DataError: a name is unknown, patients are not told apart clearly, or an array means nothing.
+    """
+    own = [*held.columns, *held.beside]
+    for setting, names in (("drop", drop), ("features", insisted)):
+        for name in names:
+            if own and name not in own and not name.startswith("feature "):
+                raise DataError(
+                    f"{where}: {setting}: {unknown('column', name, own)}", setting=setting, given=name, allowed=own
+                )
+    chosen = group_column(own, given=group, where=where, insisted=insisted, dropped=drop)
+    both = {**held.columns, **held.beside}
+    strange = [name for name in held.beside if name != chosen and name not in drop]
+    if strange:
+        raise DataError(
+            f"{where} holds {strange[0]!r}, whose meaning is not known (known are {', '.join(_KNOWN)} and the usual "
+            f"names of patients); if it tells patients apart say group: {strange[0]}, if not drop: [{strange[0]}]",
+            setting="drop",
+            given=strange[0],
+            allowed=_KNOWN,
+        )
+    return Held(
+        known=held.known,
+        columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
+        groups=None if chosen is None else as_groups(both[chosen], where=where, column=chosen),
+    )
+
+
+def records_of(held: Held, where: str) -> Any:
+    """The records of a file: the array x, or its columns side by side.
+
+    Raises:
+        DataError: a column is not numeric.
+    """
+    if not held.columns:
+        return held.known.get("x")
+    text = [name for name, column in held.columns.items() if column.dtype.kind not in "fiub"]
+    if text:
+        raise DataError(
+            f"{where}: column {text[0]!r} is not numeric; encode or drop it (drop: [{text[0]}]), or read the file as "
+            "the data set table, which takes categories",
+            setting="drop",
+            given=text[0],
+            allowed="numbers",
+        )
+    return np.stack(list(held.columns.values()), axis=1)
+
+
+def read_npz(path: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
+    """The wanted arrays of an archive; all of them if none is named.
+
+    Raises:
+        DataError: it is no archive, lacks one of them, or holds objects.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"data file {str(path)!r} cannot be read as .npz: it is no archive of arrays")
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            absent = [key for key in wanted if key not in file.files]
+            if absent:
+                raise DataError(
+                    f"data file {str(path)!r} has no {absent[0]!r} (it holds: {', '.join(sorted(file.files))})"
+                )
+            return {key: file[key] for key in wanted or file.files}
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"data file {str(path)!r} cannot be read as .npz: {error}") from None
+    except ValueError as error:
+        raise DataError(
+            f"data file {str(path)!r} holds Python objects or ragged rows ({error}); Assay unpickles nothing: "
+            "save plain arrays of equal-length records"
+        ) from None
+
+
+def _held_in_npz(path: Path) -> Held:
+    arrays = read_npz(path)
+    where = f"data file {str(path)!r}"
+    refuse_alike(list(arrays), where=where, setting="path", what="arrays")
+    known = {name: array for name, array in arrays.items() if name in _KNOWN}
+    beside = {name: array for name, array in arrays.items() if name not in _KNOWN}
+    names = [str(name) for name in np.ravel(known.get("feature_names", ()))]
+    x = known.get("x")
+    if not names or x is None or x.ndim != 2 or x.shape[1] != len(names):
+        return Held(known=known, beside=beside)
+    refuse_alike([*names, *beside], where=where, setting="feature_names", what="features")
+    left = {name: array for name, array in known.items() if name not in ("x", "feature_names")}
+    return Held(known=left, beside=beside, columns={name: x[:, place] for place, name in enumerate(names)})
+
+
+def _held_in_parquet(path: Path) -> Held:
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowException
+
+    where = f"data file {str(path)!r}"
+    try:
+        refuse_alike(pq.read_schema(path).names, where=where, setting="path", what="columns")
+        # As stored: pandas would hide an index, which may well be that of the patients.
+        frame = pq.read_table(path).to_pandas(ignore_metadata=True)
+    except (OSError, ArrowException) as error:
+        raise DataError(f"{where} cannot be read as Parquet: {error}") from None
+    numbered = [name for name in frame.columns if name.startswith("__index_level_") and frame[name].is_unique]
+    columns = {name: frame[name].to_numpy() for name in frame.columns if name not in numbered}
+    known = {normalised(name): columns.pop(name) for name in list(columns) if normalised(name) in ("y", "split")}
+    if "x" not in columns:
+        return Held(known=known, columns=columns)
+    rows = [np.asarray(row) for row in columns.pop("x")]
+    absent = [number for number, row in enumerate(rows) if row.ndim == 0]
+    if absent or not rows:
+        lacking = f"row {absent[0]} of x is missing" if absent else "x holds no records"
+        raise DataError(f"{where}: {lacking}; {WANTED}")
+    if len({row.shape for row in rows}) > 1:
+        lengths = sorted({len(row) for row in rows})
+        raise DataError(f"{where} is ragged: x has rows of {lengths} values; all must be of one length")
+    return Held(known={**known, "x": np.stack(rows)}, beside=columns)

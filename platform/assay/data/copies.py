@@ -1,0 +1,174 @@
+"""Records that are on both sides of a split: exact copies by hash, near ones by distance to the nearest record."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from assay.data.base import Dataset, Lazy
+from assay.data.splits import Rows
+
+NEAR = 0.05
+"""Distance to the nearest training record, in multiples of the median, below which a record is a near copy."""
+_MOST_TESTED, _MOST_TRAINED = 1_000, 20_000
+"""Records between which distances are taken at most, evenly spread: 20 million distances of 256 numbers, a second."""
+_MOST_NUMBERS = 256
+"""Numbers to which a record is brought before distances are taken."""
+_MOST_BYTES = 2**30
+"""Bytes of files that are read at most to compare images that are decoded as they are needed."""
+_PIECE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """What was found in training records of the tested ones."""
+
+    exact: np.ndarray
+    """(tested,) position of a training record that is the same, -1 where there is none."""
+    near: np.ndarray
+    """(tested,) position of a training record that is nearly the same, -1 where there is none or nobody looked."""
+    near_looked_at: int
+    """Tested records of which the nearest training record was looked for."""
+    near_by_chance: float
+    """Share of them that would be so near if records lay as evenly as most do."""
+    coarse: bool
+    """Whether records can take so few values that equal ones must be expected."""
+    told: str
+    """How was looked, and at what was not."""
+
+
+def copies_of(dataset: Dataset, test: np.ndarray, train: np.ndarray) -> Copies:
+    """Tested records that also stand among the training records, whatever their labels.
+
+    Near copies: each record is brought to at most 256 numbers (images and signals by averages of neighbouring values,
+    tables standardised, wide ones projected at random); one whose nearest training record, exact copies aside, is at
+    less than ``NEAR`` of the median distance is a near copy. How many there would be by chance follows from the
+    dimension in which records lie (by the ratio of their two nearest distances, Facco et al. 2017, arXiv:1803.06992):
+    a share c of the median distance has the chance 1 - 2^-(c^dimension).
+
+    Shifted, mirrored or recoloured copies are not found.
+    """
+    nowhere = np.full(len(test), -1)
+    found = Copies(exact=nowhere, near=nowhere, near_looked_at=0, near_by_chance=0.0, coarse=False, told="")
+    if dataset.written is not None or isinstance(dataset.x, np.ndarray):
+        x = dataset.x if dataset.written is None else dataset.written
+        assert isinstance(x, np.ndarray)
+        exact = _same([_digests(x, rows) for rows in (test, train)], train)
+        if dataset.written is not None:
+            return replace(found, exact=exact, told="texts compared word by word; near copies were not looked for")
+        near, looked, chance = _near(dataset, test, train, exact)
+        coarse = _coarse(x, np.concatenate([test, train]))
+        return replace(
+            found, exact=exact, near=near, near_looked_at=looked, near_by_chance=chance, coarse=coarse,
+            told=f"records compared number by number; near ones by distance, of {looked} tested records",
+        )  # fmt: skip
+    digests, told = _of_files(dataset.x, test, train)
+    return replace(found, exact=nowhere if digests is None else _same(digests, train), told=told)
+
+
+def _digests(x: np.ndarray, rows: np.ndarray) -> list[bytes]:
+    found = []
+    for start in range(0, len(rows), _PIECE):
+        # Plus 0 makes -0 and 0 one.
+        piece = np.ascontiguousarray(x[rows[start : start + _PIECE]] + 0)
+        found += [hashlib.blake2b(record.tobytes(), digest_size=16).digest() for record in piece]
+    return found
+
+
+def _same(digests: Sequence[Sequence[bytes]], train: np.ndarray) -> np.ndarray:
+    tested, trained = digests
+    place = dict(zip(reversed(trained), reversed(train.tolist()), strict=True))
+    return np.array([place.get(digest, -1) if digest else -1 for digest in tested], np.int64)
+
+
+def _of_files(x: Lazy, test: np.ndarray, train: np.ndarray) -> tuple[list[list[bytes]] | None, str]:
+    """Digests of the files of both sides where sizes agree; None, and why, where there are none to compare."""
+    rows = [test, train]
+    source: Any = x
+    while isinstance(source, Rows):
+        rows, source = [source.rows[own] for own in rows], source.whole
+    sizes_of, digest_of = getattr(source, "sizes", None), getattr(source, "digest", None)
+    if sizes_of is None or digest_of is None:
+        return None, "not looked for: these records are decoded as they are needed, and nothing tells them apart before"
+    sizes = [np.array(sizes_of(own)) for own in rows]
+    both = np.intersect1d(sizes[0], sizes[1])
+    wanted = [np.flatnonzero(np.isin(own, both)) for own in sizes]
+    weight = sum(int(own[places].sum()) for own, places in zip(sizes, wanted, strict=True))
+    if weight > _MOST_BYTES:
+        return None, f"not looked for: {weight / 2**30:.1f} GiB of image files of equal sizes would have to be read"
+    digests = [[b""] * len(own) for own in rows]
+    for own, places, made in zip(rows, wanted, digests, strict=True):
+        for place in places.tolist():
+            made[place] = digest_of(int(own[place]))
+    return digests, "image files compared byte by byte; near copies were not looked for, since images are decoded late"
+
+
+def _coarse(x: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether there are fewer than ten possible records for each one, at the values that occur."""
+    if x[0].size > 64:
+        return False
+    seen = x[rows].reshape(len(rows), -1)
+    return sum(math.log(len(np.unique(column))) for column in seen.T) < math.log(10 * len(rows))
+
+
+def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+
+
+def _near(dataset: Dataset, test: np.ndarray, train: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, int, float]:
+    """(tested,) near copies, of how many records they were looked for, and the share expected by chance."""
+    found = np.full(len(test), -1)
+    places = _evenly(np.flatnonzero(exact < 0), _MOST_TESTED)
+    trained = _evenly(train, _MOST_TRAINED)
+    if len(places) < 10 or len(trained) < 10:
+        return found, 0, 0.0
+    numbers = _brought(dataset, [test[places], trained])
+    nearest, distances = _two_nearest(*numbers)
+    median = float(np.median(distances[:, 0]))
+    # By the two nearest of records that are no copies: a planted pair would say nothing of how others lie.
+    usual = distances[distances[:, 0] > NEAR * median]
+    ratios = np.log(np.maximum(usual[:, 1], 1e-30) / np.maximum(usual[:, 0], 1e-30))
+    dimension = len(usual) / max(float(ratios.sum()), 1e-9)
+    close = distances[:, 0] < NEAR * median
+    found[places[close]] = trained[nearest[close]]
+    return found, len(places), float(1 - 2 ** -(NEAR**dimension))
+
+
+def _two_nearest(tested: torch.Tensor, trained: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(tested,) the nearest training record, and (tested, 2) the distances to the two nearest."""
+    nearest, distances = [], []
+    for piece in tested.split(_PIECE):
+        # Products are quick and cancel where records are near each other: they choose, differences decide.
+        squares = (trained**2).sum(1) - 2 * piece @ trained.T
+        candidates = squares.topk(min(8, len(trained)), 1, largest=False).indices
+        exact = (piece[:, None] - trained[candidates]).norm(dim=2)
+        shortest = exact.topk(2, 1, largest=False)
+        nearest.append(candidates.gather(1, shortest.indices[:, :1])[:, 0])
+        distances.append(shortest.values)
+    return torch.cat(nearest).numpy(), torch.cat(distances).double().numpy()
+
+
+def _brought(dataset: Dataset, sides: Sequence[np.ndarray]) -> list[torch.Tensor]:
+    """Records of both sides as at most 256 numbers each."""
+    made = [torch.cat([_few(dataset, side[i : i + _PIECE]) for i in range(0, len(side), _PIECE)]) for side in sides]
+    mean, deviation = made[1].mean(0), made[1].std(0)
+    scale = torch.where(deviation > 0, deviation, 1.0) if dataset.modality == "tabular" else 1.0
+    return [(one - mean) / scale for one in made]
+
+
+def _few(dataset: Dataset, rows: np.ndarray) -> torch.Tensor:
+    x = torch.from_numpy(np.asarray(dataset.x[rows], np.float32))
+    if x.dim() == 4:
+        x = F.adaptive_avg_pool2d(x.mean(1), (min(16, x.shape[2]), min(16, x.shape[3])))
+    elif x.dim() == 3:
+        x = F.adaptive_avg_pool1d(x, max(1, min(x.shape[2], _MOST_NUMBERS // x.shape[1])))
+    flat = x.flatten(1)
+    if flat.shape[1] <= _MOST_NUMBERS:
+        return flat
+    generator = torch.Generator().manual_seed(0)
+    return flat @ torch.randn(flat.shape[1], _MOST_NUMBERS, generator=generator) / _MOST_NUMBERS**0.5

@@ -1,0 +1,245 @@
+"""Files of rows and columns, read as text: CSV, TSV and Parquet. What is ambiguous is an error that names it."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from assay.data.identifiers import normalised, refuse_alike
+from assay.errors import DataError
+
+TEXT = (".csv", ".tsv", ".tab", ".txt", ".data")
+_WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".xlsb", ".ods")
+_SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """A table as text: what stands in each column of each record, without blanks around it."""
+
+    columns: dict[str, list[str]]
+    places: list[str]
+    """Where each record stands, for errors: ``line 5``."""
+    separator: str
+    """What stood between the columns; empty where the file knows them."""
+    told: tuple[str, ...] = ()
+    """What was left out, and why."""
+
+    @property
+    def rows(self) -> int:
+        return len(self.places)
+
+    def only(self, kept: Sequence[int]) -> "Cells":
+        """The records at the given positions."""
+        columns = {name: [cells[i] for i in kept] for name, cells in self.columns.items()}
+        places = [self.places[i] for i in kept]
+        return Cells(columns=columns, places=places, separator=self.separator, told=self.told)
+
+
+def read_cells(path: Path, *, columns: Sequence[str], separator: str | None, encoding: str | None) -> Cells:
+    """All of a file.
+
+    Args:
+        columns: names of the columns of a file without a heading.
+        separator: between columns; found by itself if None.
+        encoding: of the text; UTF-8 if None, or UTF-16 where the file begins with its mark.
+
+    Raises:
+        DataError: the file is absent, of another kind, ragged, or can be read in several ways.
+    """
+    where = f"table {str(path)!r}"
+    if not path.is_file():
+        raise DataError(f"{where} does not exist; give a .csv, .tsv or .parquet file", setting="path", given=str(path))
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet(path, where, columns)
+    if suffix not in TEXT:
+        remedy = "save the sheet as CSV (UTF-8)" if suffix in _WORKBOOKS else "save it as CSV"
+        raise DataError(
+            f"{where} ends in {path.suffix!r}, which is not read here; {remedy}",
+            setting="path",
+            given=path.suffix,
+            allowed=(*TEXT, ".parquet"),
+        )
+    text = _decoded(path, where, encoding)
+    first = re.match(r"sep=(.)\r?\n", text)
+    if first:  # a line that spreadsheets write for each other
+        separator, text = separator or first[1], text[first.end() :]
+    separator = separator or _separator(text, where, suffix)
+    return _delimited(text, separator, where, columns, offset=1 if first else 0)
+
+
+def _decoded(path: Path, where: str, encoding: str | None) -> str:
+    content = path.read_bytes()
+    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    known = encoding or ("utf-16" if marked else "utf-8-sig")
+    try:
+        text = content.decode(known)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{where}, line {line}: byte {error.object[error.start]:#04x} is no {'UTF-8' if not encoding else known}; "
+            "save the file as UTF-8, or say which encoding it is in (encoding: cp1252, say)",
+            setting="encoding",
+            given=known,
+        ) from None
+    except LookupError:
+        raise DataError(
+            f"encoding {encoding!r} is unknown; use utf-8, cp1252, latin-1 …", setting="encoding", given=encoding
+        ) from None
+    if "\0" in text:
+        raise DataError(f"{where} holds bytes of zero: it is no text; save it as CSV", setting="path", given=str(path))
+    return text.removeprefix("\ufeff")
+
+
+def _split(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    """Rows with the number of the line on which each ends; raises ``csv.Error`` where quotes do not close."""
+    csv.field_size_limit(1 << 24)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    return [(reader.line_num, [cell.strip(" \t\u00a0\r\n") for cell in row]) for row in reader if row]
+
+
+def _separator(text: str, where: str, suffix: str) -> str:
+    """The one separator at which every row has as many columns as the first."""
+    fitting = []
+    for separator in _SEPARATORS:
+        try:
+            widths = {len(row) for _, row in _split(text, separator)}
+        except csv.Error:
+            continue
+        if len(widths) == 1 and widths != {1}:
+            fitting.append(separator)
+    if len(fitting) > 1 and suffix in (".tsv", ".tab") and "\t" in fitting:
+        return "\t"
+    if len(fitting) > 1:
+        raise DataError(
+            f"{where} can be read with {' or '.join(_SEPARATORS[one] for one in fitting)} between columns; say which: "
+            f"separator: {fitting[0]!r}",
+            setting="separator",
+            given=fitting,
+            allowed=tuple(_SEPARATORS),
+        )
+    if fitting:
+        return fitting[0]
+    # None fits: take the likeliest, and let the row that does not fit be the error.
+    heading = text.partition("\n")[0]
+    return max(_SEPARATORS, key=heading.count)
+
+
+def _delimited(text: str, separator: str, where: str, columns: Sequence[str], *, offset: int) -> Cells:
+    try:
+        rows = _split(text, separator)
+    except csv.Error as error:
+        raise DataError(
+            f"{where}: a quotation mark does not close, or stands inside a quoted cell ({error}); write a mark inside "
+            'quotes twice, "5"" tube"',
+            setting="path",
+            given=str(error),
+        ) from None
+    full = [(line + offset, row) for line, row in rows if any(row)]
+    told = [] if len(full) == len(rows) else [f"{len(rows) - len(full)} rows without any value were left out"]
+    if not full:
+        raise DataError(f"{where} is empty", setting="path", given=0)
+    names = list(columns) if columns else full[0][1]
+    body = full if columns else full[1:]
+    if columns:
+        _refuse_heading(full[0], columns, where)
+    else:
+        _refuse_missing_heading(names, where)
+    if not body:
+        raise DataError(f"{where} has a heading and no rows", setting="path", given=0)
+    for line, row in body:
+        if len(row) != len(names):
+            raise DataError(
+                f"{where}, line {line}: {len(row)} columns where {'columns names' if columns else 'the heading has'} "
+                f"{len(names)}; put cells that hold {_SEPARATORS.get(separator, separator)}s in quotes, or name every "
+                "column",
+                setting="columns",
+                given=len(row),
+                allowed=len(names),
+            )
+        _refuse_swallowed(row, separator, len(names), where, line)
+    named = _named(names, where)
+    cells = {name: [row[place] for _, row in body] for place, name in enumerate(named)}
+    for name in [name for name in cells if name not in names and not any(cells[name])]:
+        del cells[name]
+        told.append(f"{name} has neither a name nor a value and was left out")
+    places = [f"line {line}" for line, _ in body]
+    return Cells(columns=cells, places=places, separator=separator, told=tuple(told))
+
+
+def _named(names: Sequence[str], where: str) -> list[str]:
+    """Names of all columns; one without a name is called by its place."""
+    named = [name or f"column {place}" for place, name in enumerate(names, 1)]
+    refuse_alike(named, where=where, setting="columns", what="columns")
+    return named
+
+
+def _refuse_missing_heading(names: Sequence[str], where: str) -> None:
+    numbers = [float(name.replace(",", ".")) for name in names if _NUMBER.fullmatch(name)]
+    rising = all(one < other for one, other in pairwise(numbers))  # as the masses that head a spectrum
+    if all(not name or name == "?" for name in names) or (2 * len(numbers) > len(names) and not rising):
+        raise DataError(
+            f"{where}: its first row holds {', '.join(names[:4])} … and no names; name the columns in order, columns: "
+            "[age, sex, …]",
+            setting="columns",
+            given=list(names),
+        )
+
+
+def _refuse_heading(first: tuple[int, list[str]], columns: Sequence[str], where: str) -> None:
+    known = {normalised(name) for name in columns}
+    if any(cell and not _NUMBER.fullmatch(cell) and normalised(cell) in known for cell in first[1]):
+        raise DataError(
+            f"{where}, line {first[0]}: the file has a heading of its own ({', '.join(first[1][:4])} …); leave columns "
+            "out, or remove the heading",
+            setting="columns",
+            given=list(columns),
+            allowed=[],
+        )
+
+
+def _refuse_swallowed(row: Sequence[str], separator: str, width: int, where: str, line: int) -> None:
+    """Let pass cells over several lines, unless one of these looks like a row of the table."""
+    for cell in row:
+        if "\n" in cell and width > 1 and any(part.count(separator) >= width - 1 for part in cell.splitlines()):
+            raise DataError(
+                f"{where}, line {line}: a quoted cell holds what looks like whole rows of the table; close its quotes",
+                setting="path",
+                given=cell[:40],
+            )
+
+
+def _parquet(path: Path, where: str, columns: Sequence[str]) -> Cells:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if columns:
+        raise DataError(f"{where} names its columns itself; leave columns out", setting="columns", given=list(columns))
+    try:
+        names = pq.read_schema(path).names
+        refuse_alike(names, where=where, setting="columns", what="columns")
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{where} cannot be read as Parquet: {error}", setting="path", given=str(path)) from None
+    cells = {name: [_written(value) for value in table[name].to_pylist()] for name in names}
+    told = []
+    for name in [name for name in names if name.startswith("__index_level_")]:
+        if len(set(cells[name])) == len(cells[name]):
+            del cells[name]
+            told.append("the index of the rows, which numbers them, was left out")
+    places = [f"row {number}" for number in range(1, table.num_rows + 1)]
+    return Cells(columns=cells, places=places, separator="", told=tuple(told))
+
+
+def _written(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value).strip()

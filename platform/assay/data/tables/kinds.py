@@ -1,0 +1,179 @@
+"""What a column of a table is: settings that a study may give, and what follows from them and from its values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from assay.data.features import Kind
+from assay.data.identifiers import refuse_alike
+from assay.data.tables.values import Parsed, canonical
+from assay.errors import DataError
+from assay.registry import Settings
+
+MISSING = "missing"
+"""Category of values that are not there."""
+_MOST_CATEGORIES = 50
+
+
+class ColumnSettings(Settings):
+    """What a study says of one column. A column of which nothing is said has its kind found from its values."""
+
+    kind: Kind | None = None
+    unit: str = ""
+    """Unit of a number: ``mmHg``."""
+    range: tuple[float, float] | None = None
+    """Least and greatest valid value of a number. It also scales the column, so that nothing is learnt from records:
+    its middle becomes 0, and a quarter of it 1, unless ``center`` and ``scale`` say otherwise."""
+    center: float | None = None
+    """Value that becomes 0: a published mean."""
+    scale: float | None = Field(default=None, gt=0)
+    """Change that becomes 1, and that 1.0 of every ε means: a published standard deviation."""
+    fill: float | str | None = None
+    """What stands for a missing value; by default the middle of ``range`` or ``center``, else the median of the
+    training records. Missing categories are one of their own."""
+    order: tuple[str | float, ...] = ()
+    """Categories from the least to the greatest; it makes the column ordered."""
+    categories: tuple[str | float, ...] = ()
+    """All categories that can occur, ``missing`` among them where values are missing."""
+    missing: tuple[str | float, ...] | None = None
+    """Values of this column that stand for a missing one: ``[0]`` of a blood pressure."""
+    decimal: Literal[".", ","] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        """``sex: category`` is short for ``sex: {kind: category}``."""
+        return {"kind": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ColumnSettings":
+        of_numbers = [name for name in ("range", "center", "scale") if getattr(self, name) is not None]
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"range {list(self.range)} must run from the least to the greatest value")
+        if (self.order or self.categories or self.kind in ("ordered", "category")) and of_numbers:
+            raise ValueError(f"{of_numbers[0]} is for numbers, and the column has categories; leave one of them out")
+        if self.order and self.categories:
+            raise ValueError("order names all categories already; leave categories out")
+        if self.kind == "ordered" and len(self.order) < 2:
+            raise ValueError("an ordered column needs its order: [mild, moderate, severe]")
+        return self
+
+    @property
+    def stated(self) -> Kind | None:
+        """The kind as far as it was said."""
+        if self.kind is not None:
+            return self.kind
+        if self.order:
+            return "ordered"
+        if self.categories:
+            return "category"
+        return "number" if (self.range, self.center, self.scale) != (None, None, None) else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column that becomes inputs of a network."""
+
+    name: str
+    kind: Kind
+    settings: ColumnSettings
+    low: float
+    """Least valid value: stated, or the least that occurs; of categories 0."""
+    high: float
+    categories: tuple[str, ...] = ()
+    """Of an ordered or a category column, in their order; a record holds the position of its own."""
+    missing: int = 0
+    """Records without a value."""
+
+    @property
+    def public(self) -> bool:
+        """Whether nothing of the column is learnt from records: its range, or all of its categories, are stated."""
+        if self.kind == "number":
+            return self.settings.range is not None
+        return bool(self.settings.order or self.settings.categories) and (
+            self.kind == "category" or not self.missing or self.settings.fill is not None
+        )
+
+    def describe(self) -> str:
+        """What it is, in words."""
+        gone = f"; {self.missing} missing" if self.missing else ""
+        if self.kind == "number":
+            stated = " (stated)" if self.settings.range is not None else ""
+            unit = f" {self.settings.unit}" if self.settings.unit else ""
+            return f"{self.name}: number, {self.low:g} to {self.high:g}{unit}{stated}{gone}"
+        joined = (" < " if self.kind == "ordered" else ", ").join(self.categories)
+        return f"{self.name}: {'ordered' if self.kind == 'ordered' else 'category'}, {joined}{gone}"
+
+
+def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str) -> tuple[Column, np.ndarray]:
+    """What a column is, and its values, (n,) float64 with NaN where missing: numbers, or positions of categories.
+
+    Of no stated kind, words and numbers of two values are categories, and other numbers are numbers.
+
+    Raises:
+        DataError: values are not of the stated kind, range or categories, or there are too many categories.
+    """
+    distinct = parsed.distinct
+    kind = settings.stated or ("category" if parsed.numbers is None or len(distinct) == 2 else "number")
+    if kind == "number":
+        return _number(name, parsed, settings, where)
+    known = tuple(canonical(one) for one in (settings.order or settings.categories or distinct))
+    refuse_alike(known, where=f"{where}, column {name!r}", setting="kinds", what="categories", blanks=False)
+    gone = parsed.missing
+    if kind == "category" and gone.any() and not settings.categories:
+        known = (*known, MISSING)
+    elif kind == "category" and gone.any() and MISSING not in known:
+        raise _error(
+            name, f"{int(gone.sum())} values are missing", f"add {MISSING} to its categories", where, int(gone.sum())
+        )
+    strange = [one for one in distinct if one not in known]
+    if strange:
+        raise _error(name, f"{strange[0]!r} is none of {', '.join(known)}", "name it among them", where, strange[0])
+    if len(known) > _MOST_CATEGORIES and not settings.categories and not settings.order:
+        fix = f"leave it out with drop: [{name}], name the patients by it with group: {name}, or state its categories"
+        raise _error(
+            name, f"its {len(known)} different values are words, or names of something", fix, where, len(known)
+        )
+    place = {one: float(number) for number, one in enumerate(known)}
+    absent = place.get(MISSING, np.nan) if kind == "category" else np.nan
+    values = np.array([place[word] if word else absent for word in parsed.words])
+    high = float(max(len(known) - 1, 1))
+    column = Column(
+        name=name, kind=kind, settings=settings, low=0.0, high=high, categories=known, missing=int(gone.sum())
+    )
+    return column, values
+
+
+def _number(name: str, parsed: Parsed, settings: ColumnSettings, where: str) -> tuple[Column, np.ndarray]:
+    numbers = parsed.numbers
+    if numbers is None:
+        if any(parsed.words):
+            word = next(word for word in parsed.words if word)
+            raise _error(name, f"it is said to hold numbers and holds {word!r}", "say kind: category", where, word)
+        numbers = np.full(len(parsed.words), np.nan)
+    held = numbers[np.isfinite(numbers)]
+    low, high = settings.range or (float(held.min(initial=np.inf)), float(held.max(initial=-np.inf)))
+    outside = held[(held < low) | (held > high)]
+    if len(outside):
+        raise _error(
+            name,
+            f"{len(outside)} values lie outside of the range {low:g} to {high:g}, {outside[0]:g} is the first",
+            "widen the range, or name them under missing",
+            where,
+            float(outside[0]),
+        )
+    return Column(
+        name=name, kind="number", settings=settings, low=low, high=high, missing=int(len(numbers) - len(held))
+    ), numbers
+
+
+def settings_of(kinds: Mapping[str, ColumnSettings], name: str) -> ColumnSettings:
+    """What is said of a column; nothing by default."""
+    return kinds.get(name, ColumnSettings())
+
+
+def _error(name: str, told: str, fix: str, where: str, given: Any) -> DataError:
+    return DataError(f"{where}, column {name!r}: {told}; {fix}", setting="kinds", given=given, allowed=fix)

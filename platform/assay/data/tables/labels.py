@@ -1,0 +1,114 @@
+"""Labels of a table: which value is which class, and which class is the one to detect."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from assay.data.identifiers import refuse_alike
+from assay.data.tables.values import canonical
+from assay.errors import DataError
+
+_MOST_CLASSES = 20
+_ABSENT = (
+    "0",
+    "no",
+    "false",
+    "neg",
+    "negative",
+    "n",
+    "f",
+    "absent",
+    "control",
+    "controls",
+    "healthy",
+    "normal",
+    "benign",
+)
+"""Classes of two that are the one not to detect, in lower case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """The label of each record."""
+
+    y: np.ndarray
+    """(n,) int64."""
+    names: tuple[str, ...]
+    told: str
+    warnings: tuple[str, ...] = ()
+
+
+def labels_of(
+    values: Sequence[str], *, column: str, where: str, classes: Mapping[str, Sequence[Any]], positive: str | None
+) -> Labels:
+    """Classes of a column without missing values.
+
+    Args:
+        classes: the values of each class, in order; by default each value is a class.
+        positive: the class of two that is to be detected, and becomes class 1; by default the last.
+
+    Raises:
+        DataError: values are of no class, alike, or so many that they are no classes.
+    """
+    written = [canonical(value) for value in values]
+    meaning = {canonical(value): name for name, own in classes.items() for value in own}
+    distinct = sorted(set(written), key=lambda one: (0, float(one), "") if _is_number(one) else (1, 0.0, one))
+    if classes:
+        strange = [one for one in distinct if one not in meaning]
+        if strange:
+            raise DataError(
+                f"{where}: label {strange[0]!r} of column {column!r} is of none of the classes {', '.join(classes)}; "
+                "name it among the values of one",
+                setting="classes",
+                given=strange[0],
+                allowed=sorted(meaning),
+            )
+    else:
+        refuse_alike(distinct, where=f"{where}: column {column!r}", setting="classes", what="labels", blanks=False)
+        meaning = {one: one for one in distinct}
+    names = list(classes or distinct)
+    if len(names) > _MOST_CLASSES or any("." in one for one in names if _is_number(one)):
+        raise DataError(
+            f"{where}: column {column!r} has {len(names)} different values, {', '.join(names[:4])} …: these are no "
+            "classes; name the column of the classes (label), or say which values make which class: classes: "
+            "{healthy: [0], ill: [1, 2]}",
+            setting="label" if not classes else "classes",
+            given=len(names),
+            allowed=_MOST_CLASSES,
+        )
+    if positive is not None:
+        names = _with_last(names, canonical(positive), where)
+    counts = Counter(meaning[one] for one in written)
+    said = ", ".join(f"{name} ({counts[name]})" for name in names)
+    two = len(names) == 2
+    told = f"label {column}: {said}" + (f"; {names[1]} is the one to detect" if two else "")
+    guessed = two and positive is None and not classes and names[0].casefold() not in _ABSENT
+    warnings = (
+        (f"class {names[1]!r} was taken for the one to detect, as the last of the alphabet; say positive: NAME",)
+        if guessed
+        else ()
+    )
+    y = np.array([names.index(meaning[one]) for one in written], np.int64)
+    return Labels(y=y, names=tuple(names), told=told, warnings=warnings)
+
+
+def _with_last(names: list[str], positive: str, where: str) -> list[str]:
+    if positive not in names or len(names) != 2:
+        raise DataError(
+            f"{where}: positive {positive!r} must be one of two classes, here are {', '.join(names)}",
+            setting="positive",
+            given=positive,
+            allowed=names,
+        )
+    return [*(name for name in names if name != positive), positive]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.casefold() not in ("nan", "inf", "infinity")

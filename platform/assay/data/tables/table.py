@@ -1,0 +1,313 @@
+"""The user's own table: a file of rows, with columns of numbers and categories, gaps and patients."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from assay.data.base import Dataset, Source
+from assay.data.identifiers import as_groups, group_column, refuse_identifiers
+from assay.data.tables.files import Cells, read_cells
+from assay.data.tables.kinds import Column, ColumnSettings, column_of, settings_of
+from assay.data.tables.labels import labels_of
+from assay.data.tables.preparation import TablePreparation
+from assay.data.tables.values import MISSING, Parsed, canonical, parse, refuse_sentinels
+from assay.errors import DataError
+from assay.registry import register, unknown
+
+_SITE = "site"
+"""Column that tells files apart, where there are several."""
+_MOST_TOLD = 40
+
+
+@register("dataset")
+class Table(Source):
+    """Your own ``.csv``, ``.tsv`` or ``.parquet`` file: a record a row, with features, a label and a patient.
+
+    Kinds of columns are found from their values and can be stated (``kinds``). Gaps are filled, numbers scaled and
+    categories coded by what the training records of each fold say, or by what is stated: then private and federated
+    recipes owe nothing for it. Categories cannot be changed by an attack unless they are ``movable``.
+    """
+
+    name: Literal["table"] = "table"
+    path: str | dict[str, str]
+    """A file, or several by the name of the hospital that they come from: ``{cleveland: a.csv, zurich: b.csv}``; then a
+    column ``site`` tells it."""
+    label: str
+    """Column of the classes."""
+    classes: dict[str, tuple[str | float | bool, ...]] = Field(default_factory=dict)
+    """Values of the label that make each class, in order: ``{healthy: [0], ill: [1, 2]}``; by default each is one."""
+    positive: str | None = None
+    """The class of two that is to be detected; the last by default."""
+    group: str | None = None
+    """Column that tells patients apart; by default the one with a usual name, and none if empty. ``site`` keeps
+    hospitals whole: models are then tested on hospitals that they never saw."""
+    site: str | None = None
+    """Column of hospitals: no feature unless ``features`` says so."""
+    split: str | None = None
+    """Column that says train, validation or test of each record, an official split."""
+    drop: tuple[str, ...] = ()
+    """Columns that are left out."""
+    features: tuple[str, ...] = ()
+    """Columns that are features whatever they look like."""
+    kinds: dict[str, ColumnSettings] = Field(default_factory=dict)
+    """What columns are: ``{age: {range: [0, 120], unit: years}, sex: category, stage: {order: [I, II, III]}}``."""
+    movable: tuple[str, ...] = ()
+    """Columns of categories that attacks may move all the same."""
+    missing: tuple[str | float, ...] = ()
+    """What stands for a missing value beside an empty cell, ``?``, ``NA`` and their like, in any column: ``[-9]``."""
+    on_missing_label: Literal["fail", "drop"] = "fail"
+    columns: tuple[str, ...] = ()
+    """Names of the columns, of a file without a heading."""
+    separator: str | None = None
+    """What stands between columns; found by itself where only one fits."""
+    decimal: Literal[".", ","] | None = None
+    """What stands before decimals; found by itself where only one fits."""
+    encoding: str | None = None
+    epsilons: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.5)
+    licence: str = "unknown"
+    citation: str = ""
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _lists(cls, classes: Any) -> Any:
+        """A class of one value may be written without brackets."""
+        if not isinstance(classes, dict):
+            return classes
+        return {name: own if isinstance(own, list | tuple) else (own,) for name, own in classes.items()}
+
+    def load(self) -> Dataset:
+        cells = self._read()
+        self._refuse_unknown(list(cells.columns))
+        cells, lost = self._labelled(cells)
+        classes = labels_of(
+            cells.columns[self.label],
+            column=self.label,
+            where=self._where,
+            classes=self.classes,
+            positive=self.positive,
+        )
+        names = [name for name in cells.columns if name not in (self.label, self.split)]
+        others = [name for name in names if name != self.site or self.group == self.site]
+        chosen = group_column(others, given=self.group, where=self._where, insisted=self.features, dropped=self.drop)
+        apart = {self.label, self.split, *self.drop, *({chosen, self._site} - set(self.features))}
+        features = [name for name in cells.columns if name not in apart]
+        parsed = {name: self._parsed(name, cells) for name in features}
+        kept, dropped = self._varying(parsed)
+        columns = [column_of(name, parsed[name], settings_of(self.kinds, name), where=self._where) for name in kept]
+        if not columns:
+            raise DataError(f"{self._where}: no column is left as a feature", setting="drop", given=list(self.drop))
+        suspected = refuse_identifiers(
+            [(column.name, values, column.kind != "number") for column, values in columns if not _binary(column)],
+            classes.y,
+            grouped=chosen is not None,
+            where=self._where,
+            insisted=[*self.features, *self.kinds],
+        )
+        said = self._sentinels([column for column, _ in columns], parsed)
+        groups = (
+            None
+            if chosen is None
+            else as_groups(np.array([_named(cell) for cell in cells.columns[chosen]]), where=self._where, column=chosen)
+        )
+        told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, cells), *_commas(parsed)]
+        dataset = self._dataset([column for column, _ in columns], [values for _, values in columns], cells)
+        return replace(
+            dataset,
+            y=classes.y,
+            class_names=classes.names,
+            groups=groups,
+            official=None if self.split is None else np.array(cells.columns[self.split]),
+            warnings=(*dataset.warnings, *classes.warnings, *suspected, *said),
+            reading=(f"{cells.rows} records, {len(columns)} features", *told, *_described(columns)),
+        )
+
+    def owes(self) -> str:
+        numbers = "no column has a stated range or categories (kinds), so scales are learnt from the records"
+        return "" if self.kinds else numbers
+
+    @property
+    def _where(self) -> str:
+        return f"table {self.path!r}" if isinstance(self.path, str) else f"table of {', '.join(self.path)}"
+
+    @property
+    def _site(self) -> str | None:
+        return self.site or (None if isinstance(self.path, str) else _SITE)
+
+    def _read(self) -> Cells:
+        files = {"": self.path} if isinstance(self.path, str) else self.path
+        if not files:
+            raise DataError("path names no file; give one, or several by name", setting="path", given=self.path)
+        read = {
+            site: read_cells(
+                Path(file).expanduser(), columns=self.columns, separator=self.separator, encoding=self.encoding
+            )
+            for site, file in files.items()
+        }
+        return read[""] if "" in read else _joined(read, self._site or _SITE)
+
+    def _refuse_unknown(self, names: Sequence[str]) -> None:
+        """Let pass settings that name columns of the file."""
+        asked: dict[str, Sequence[str]] = {
+            "label": (self.label,),
+            "split": () if self.split is None else (self.split,),
+            "site": () if self.site is None else (self.site,),
+            "drop": self.drop,
+            "features": self.features,
+            "kinds": tuple(self.kinds),
+            "movable": self.movable,
+        }
+        for setting, given in asked.items():
+            for name in given:
+                if name not in names:
+                    raise DataError(
+                        f"{self._where}: {setting}: {unknown('column', name, list(names))}",
+                        setting=setting,
+                        given=name,
+                        allowed=list(names),
+                    )
+
+    def _labelled(self, cells: Cells) -> tuple[Cells, list[str]]:
+        """Records with a label, and what is said of those without."""
+        codes = {canonical(code).casefold() for code in self.missing} | set(MISSING)
+        codes |= {canonical(code).casefold() for code in settings_of(self.kinds, self.label).missing or ()}
+        gone = [canonical(cell).casefold() in codes for cell in cells.columns[self.label]]
+        if not any(gone):
+            return cells, []
+        lost = [place for place, absent in zip(cells.places, gone, strict=True) if absent]
+        if self.on_missing_label == "fail" or all(gone):
+            raise DataError(
+                f"{self._where}: column {self.label!r} is missing in {len(lost)} of {cells.rows} records, the first at "
+                f"{lost[0]}; name the column of the classes, or leave such records out: on_missing_label: drop",
+                setting="on_missing_label",
+                given=len(lost),
+                allowed="drop",
+            )
+        kept = [row for row, absent in enumerate(gone) if not absent]
+        return cells.only(kept), [f"{len(lost)} records without a label were left out, the first at {lost[0]}"]
+
+    def _parsed(self, name: str, cells: Cells) -> Parsed:
+        said = settings_of(self.kinds, name)
+        return parse(
+            name,
+            cells.columns[name],
+            places=cells.places,
+            where=self._where,
+            missing=self.missing if said.missing is None else (*self.missing, *said.missing),
+            decimal=said.decimal or self.decimal or ("." if not cells.separator else None),
+            words=said.stated in ("category", "ordered"),
+        )
+
+    def _varying(self, parsed: dict[str, Parsed]) -> tuple[list[str], list[str]]:
+        """Columns that tell records apart, or of which something is stated; and what is said of the others."""
+        kept, told = [], []
+        for name, column in parsed.items():
+            values = column.distinct
+            stated = settings_of(self.kinds, name).stated is not None or name in self.features
+            if len(values) > 1 or (values and (stated or column.missing.any())) or stated:
+                kept.append(name)
+            else:
+                told.append(f"{name} was left out: {f'it is always {values[0]}' if values else 'it has no value'}")
+        return kept, told
+
+    def _sentinels(self, columns: Sequence[Column], parsed: dict[str, Parsed]) -> tuple[str, ...]:
+        warned: list[str] = []
+        for column in columns:
+            numbers = parsed[column.name].numbers
+            if column.kind == "number" and numbers is not None:
+                allowed = column.settings.missing is not None
+                warned += refuse_sentinels(column.name, numbers, where=self._where, allowed=allowed)
+        return tuple(warned)
+
+    def _roles(self, chosen: str | None, cells: Cells) -> list[str]:
+        told = [] if chosen is None else [f"patients by {chosen}: {len(set(cells.columns[chosen]))}"]
+        if self._site is not None:
+            counts = {site: cells.columns[self._site].count(site) for site in dict.fromkeys(cells.columns[self._site])}
+            told.append(f"{self._site}: " + ", ".join(f"{site} ({count})" for site, count in counts.items()))
+        if self.drop:
+            told.append(f"left out as asked: {', '.join(self.drop)}")
+        return told
+
+    def _dataset(self, columns: list[Column], values: list[np.ndarray], cells: Cells) -> Dataset:
+        """The records before anything is learnt; labels, patients and class names come after."""
+        preparation = TablePreparation(columns=tuple(columns), movable=frozenset(self.movable))
+        fixed = np.array([column.kind != "number" and column.name not in self.movable for column in columns])
+        taken = [column.name for column in columns if column.kind == "number" and column.settings.range is None]
+        warnings = []
+        if taken:
+            warnings.append(
+                f"bounds of {', '.join(taken[:6])}{' …' if len(taken) > 6 else ''} were taken from the data, those of "
+                "the test records included; state their range under kinds"
+            )
+        if fixed.all():
+            warnings.append("every feature is a category that no attack may move, so none can do any harm (movable)")
+        return Dataset(
+            name=Path(self.path).stem if isinstance(self.path, str) else "-".join(self.path),
+            x=np.stack(values, axis=1),
+            y=np.arange(cells.rows) % 2,
+            class_names=("0", "1"),
+            feature_names=tuple(column.name for column in columns),
+            low=np.array([column.low for column in columns], np.float32),
+            high=np.array([column.high + (column.high <= column.low) for column in columns], np.float32),
+            units=preparation.units,
+            epsilons=self.epsilons,
+            immutable=fixed if fixed.any() else None,
+            licence=self.licence,
+            citation=self.citation,
+            preprocessing="a table as in the file",
+            unpaid_preprocessing=False,
+            warnings=tuple(warnings),
+            preparation=preparation,
+        )
+
+
+def _joined(read: dict[str, Cells], site: str) -> Cells:
+    """Several files below each other, with the name of each in a column."""
+    first, *others = read.items()
+    for name, cells in others:
+        if list(cells.columns) != list(first[1].columns):
+            differing = sorted(set(cells.columns) ^ set(first[1].columns)) or list(cells.columns)
+            raise DataError(
+                f"{name} and {first[0]} have other columns ({', '.join(differing[:6])}); all files need the same ones "
+                "in the same order",
+                setting="path",
+                given=name,
+                allowed=list(first[1].columns),
+            )
+    if site in first[1].columns:
+        raise DataError(
+            f"the files have a column {site!r} of their own; give another name to that of the files: site: hospital",
+            setting="site",
+            given=site,
+        )
+    columns = {key: [cell for cells in read.values() for cell in cells.columns[key]] for key in first[1].columns}
+    columns[site] = [name for name, cells in read.items() for _ in cells.places]
+    return Cells(
+        columns=columns,
+        places=[f"{name}, {place}" for name, cells in read.items() for place in cells.places],
+        separator=first[1].separator,
+        told=tuple(f"{name}: {said}" for name, cells in read.items() for said in cells.told),
+    )
+
+
+def _binary(column: Column) -> bool:
+    return column.kind == "category" and len(column.categories) <= 2
+
+
+def _named(cell: str) -> str:
+    """A patient's name: a whole number without ``.0``, and nothing where it is missing."""
+    text = cell.strip()
+    return canonical(text) if text.endswith(".0") else ("" if text.casefold() in MISSING else text)
+
+
+def _commas(parsed: dict[str, Parsed]) -> list[str]:
+    commas = [name for name, column in parsed.items() if column.comma]
+    return [f"a comma stands before decimals of {', '.join(commas)}"] if commas else []
+
+
+def _described(columns: Sequence[tuple[Column, np.ndarray]]) -> list[str]:
+    told = [column.describe() for column, _ in columns[:_MOST_TOLD]]
+    return told + ([f"and {len(columns) - _MOST_TOLD} more columns"] if len(columns) > _MOST_TOLD else [])

@@ -1,0 +1,100 @@
+"""What does ε mean of each feature of a table, and do its features share one scale?"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from assay.evaluations.base import Evaluation, Subject
+from assay.registry import register
+from assay.results import Check, Finding, Measurement, not_applicable
+
+_NAME = "feature_scale"
+_LIMIT = 100.0
+"""Ratio of the largest feature to the smallest from which on a network learns the large ones alone."""
+_MOST_TOLD = 100
+"""Features whose scales are told: more would bury all other rows."""
+
+
+@register("evaluation")
+class FeatureScales(Evaluation):
+    """What 1.0 of ε is of each feature that an attack may move, in the feature's own unit, and whether one ε fits all.
+
+    It is asked beside every accuracy of a table without being listed. Scales that a private recipe has learnt from
+    training records are left out, since no ε pays for them.
+    """
+
+    name: Literal["scales"] = "scales"
+
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        dataset = subject.dataset
+        if dataset.modality != "tabular" or len(dataset.shape) != 1 or not len(subject.split.test):
+            return [not_applicable(_NAME, f"these records are no table: {dataset.modality}, shape {dataset.shape}")]
+        checks = alike_in_scale(
+            np.asarray(dataset.x[subject.split.test], np.float64), dataset.feature_names, dataset.immutable
+        )
+        return [*_scales(subject), *checks]
+
+
+def _scales(subject: Subject) -> list[Finding]:
+    dataset = subject.dataset
+    fixed = np.zeros(dataset.shape, bool) if dataset.immutable is None else dataset.immutable
+    private = subject.recipe is not None and subject.recipe.privacy is not None
+    told = [
+        feature
+        for feature, stays in zip(dataset.features, fixed, strict=bool(dataset.features))
+        if not stays and not (private and feature.source != "stated")
+    ]
+    rows: list[Finding] = [
+        Measurement(
+            name=_NAME,
+            value=feature.scale,
+            unit=feature.unit or "own unit of the feature",
+            n=len(dataset),
+            conditions={"feature": feature.name, "center": feature.center, "source": feature.source},
+        )
+        for feature in told[:_MOST_TOLD]
+    ]
+    if len(told) > _MOST_TOLD:
+        rows.append(not_applicable(_NAME, f"told of the first {_MOST_TOLD} of {len(told)} features alone"))
+    return rows
+
+
+def alike_in_scale(x: np.ndarray, names: Sequence[str], immutable: np.ndarray | None) -> list[Check]:
+    """The root mean squares of features may differ by a factor of 100 at most: one check of the accuracy, and, where
+    features that an attack may move differ more, one of the worst case.
+
+    Args:
+        x: (n, features) test records.
+        names: of the features, if they have any.
+        immutable: (features,) which no attack may move.
+    """
+    sizes = np.sqrt((x**2).mean(0))
+    fixed = np.zeros(len(sizes), bool) if immutable is None else immutable
+    checks = [_check(sizes, np.arange(len(sizes)), names, "accuracy", "a network learns the large ones alone")]
+    told = "one ε is a trifle for the large ones and more than their range for the small ones"
+    robust = _check(sizes, np.flatnonzero(~fixed), names, "worst_case_accuracy", told)
+    return checks if robust.verdict == "pass" else [*checks, robust]
+
+
+def _check(sizes: np.ndarray, places: np.ndarray, names: Sequence[str], concerns: str, told: str) -> Check:
+    order = [int(place) for place in places[np.argsort(sizes[places])] if sizes[place] > 0]
+    ratio = float(sizes[order[-1]] / sizes[order[0]]) if order else 1.0
+    message = f"the largest feature is {ratio:.3g} times the smallest (root mean squares of test records)"
+    if ratio >= _LIMIT:
+        named = [f"{names[place] if names else f'feature {place}'} ({sizes[place]:.3g})" for place in order]
+        message += (
+            f": {', '.join(named[-3:][::-1])} beside {', '.join(named[:3])}, so that {told}; scale every feature by a "
+            "published deviation, or read the file as the data set table, which scales"
+        )
+    return Check(
+        rule="features_of_one_scale",
+        concerns=concerns,
+        verdict="warn" if ratio >= _LIMIT else "pass",
+        figure=ratio,
+        message=message,
+    )

@@ -1,0 +1,234 @@
+"""Patients are told apart by columns of any usual name, and what looks like a name of records is never a feature."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from assay.data.arrays import Arrays
+from assay.data.base import Dataset
+from assay.data.identifiers import as_groups, names_patients, names_records, suspicion
+from assay.data.splits import Splitting, split
+from assay.data.text.sources import TextFile
+from assay.errors import DataError
+
+N = 200
+RNG = np.random.default_rng(0)
+PATIENT = np.repeat(np.arange(40), 5)
+Y = RNG.permutation(np.arange(40) % 2)[PATIENT]
+AGE, RATE = RNG.integers(20, 90, N), RNG.normal(70, 10, N)
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> Callable[..., Dataset]:
+    """Loads columns, written as Parquet, or as an archive of named features: ``arrays(columns, kind, **settings)``."""
+
+    def load(columns: dict[str, Any], kind: str = "parquet", **settings: Any) -> Dataset:
+        path = tmp_path / f"data.{kind}"
+        if kind == "parquet":
+            pd.DataFrame(columns).to_parquet(path)
+        else:
+            x = np.stack([np.asarray(column) for name, column in columns.items() if name != "y"], 1)
+            np.savez(path, x=x, y=columns["y"], feature_names=[name for name in columns if name != "y"])
+        return Arrays(path=str(path), **settings).load()
+
+    return load
+
+
+USUAL = ("group", "groups", "patient", "patient_id", "Patient ID", "PatientID", "subject", "SUBJECT-ID", "mrn", " MRN ")
+
+
+@pytest.mark.parametrize("name", [*USUAL, "id_patient", "participant no", "Medical Record Number", "pseudonym"])
+def test_usual_names_of_patients_are_known_in_any_spelling(name: str) -> None:
+    assert names_patients(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["patient_age", "grouped", "subjective pain", "age group", "id", "mrna", "pid controller"]
+)
+def test_other_names_are_none_of_patients(name: str) -> None:
+    assert not names_patients(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"), [("ID", True), ("Unnamed: 0", True), ("visit_id", True), ("visits", False)]
+)
+def test_usual_names_of_records_are_known(name: str, is_one: bool) -> None:
+    assert names_records(name) is is_one
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz"])
+@pytest.mark.parametrize("name", USUAL)
+def test_patients_are_taken_by_any_usual_name_and_never_as_a_feature(
+    arrays: Callable[..., Dataset], name: str, kind: str
+) -> None:
+    data = arrays({"age": AGE, name: PATIENT, "y": Y}, kind)
+    assert data.feature_names == ("age",)
+    assert data.groups is not None
+    assert data.groups.tolist() == PATIENT.tolist()
+    for fold in range(5):
+        parts = split(data, Splitting(), fold=fold, repeat=0, seed=0)
+        assert not set(PATIENT[parts.train]) & set(PATIENT[parts.test])
+
+
+def test_an_array_of_an_archive_that_means_nothing_is_refused_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.stack([RATE, AGE], 1), y=Y, subjects=PATIENT, ward=PATIENT % 3)
+    with pytest.raises(DataError) as caught:
+        Arrays(path=str(tmp_path / "a.npz")).load()
+    assert (caught.value.setting, caught.value.given) == ("drop", "ward")
+    data = Arrays(path=str(tmp_path / "a.npz"), drop=("ward",)).load()
+    assert data.groups is not None and data.groups.tolist() == PATIENT.tolist()
+
+
+def test_an_index_of_patients_that_pandas_stores_apart_is_seen(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"age": AGE, "y": Y}, index=pd.Index(PATIENT, name="patient"))
+    frame.to_parquet(tmp_path / "a.parquet")
+    data = Arrays(path=str(tmp_path / "a.parquet")).load()
+    assert data.groups is not None and data.feature_names == ("age",)
+
+
+def test_a_setting_names_the_patients_and_drops_or_keeps_columns(arrays: Callable[..., Dataset]) -> None:
+    columns = {"age": AGE, "ward": PATIENT, "y": Y}
+    named = arrays(columns, group="ward")
+    assert named.groups is not None and named.feature_names == ("age",)
+    assert arrays(columns, drop=("ward",)).feature_names == ("age",)
+    kept = arrays(columns, features=("ward",))
+    assert kept.feature_names == ("age", "ward") and kept.groups is None
+    assert len({one.digest for one in (named, kept)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "setting", "given"),
+    [
+        pytest.param({"patient": PATIENT, "mrn": PATIENT}, {}, "group", ["patient", "mrn"], id="two"),
+        pytest.param({"patient": PATIENT, "mrn": PATIENT}, {"group": "mrn"}, "drop", "patient", id="one is left"),
+        pytest.param({"patient": PATIENT}, {"group": ""}, "drop", "patient", id="none wanted"),
+        pytest.param({"patient": PATIENT}, {"group": "patients"}, "group", "patients", id="no such column"),
+        pytest.param({"patient": PATIENT}, {"drop": ("pat",)}, "drop", "pat", id="no such column to drop"),
+        pytest.param({"patient": [None] * 44 + PATIENT[44:].tolist()}, {}, "patient", 44, id="None"),
+        pytest.param({"patient": np.where(PATIENT < 1, np.nan, PATIENT)}, {}, "patient", 5, id="NaN"),
+        pytest.param({"patient": np.where(PATIENT < 1, " ", PATIENT.astype(str))}, {}, "patient", 5, id="blank"),
+        pytest.param({"patient": np.where(PATIENT < 1, "None", PATIENT.astype(str))}, {}, "patient", 5, id="in words"),
+        pytest.param({"patient": PATIENT + 2.0**53}, {}, "patient", 2.0**53 + 40, id="floats too large"),
+        pytest.param({"id": AGE}, {}, "features", "id", id="number of a record by name"),
+    ],
+)
+def test_patients_that_are_not_told_apart_clearly_are_refused(
+    arrays: Callable[..., Dataset], columns: dict[str, Any], settings: dict[str, Any], setting: str, given: Any
+) -> None:
+    with pytest.raises(DataError) as caught:
+        arrays({"age": AGE, "y": Y, **columns}, **settings)
+    assert (caught.value.setting, caught.value.given) == (setting, given)
+
+
+def test_blanks_around_a_patients_name_are_none_of_the_name() -> None:
+    assert as_groups(["p1", " p1", "p2 "], where="a").tolist() == ["p1", "p1", "p2"]
+    assert as_groups(np.array([1.0, 2.0]), where="a").dtype == np.int64
+    with pytest.raises(DataError) as caught:
+        as_groups(["p1", "P1"], where="a")
+    assert caught.value.given == "p1"
+
+
+def shuffled(values: np.ndarray) -> np.ndarray:
+    return values[np.random.default_rng(1).permutation(len(values))]
+
+
+ORDER = np.random.default_rng(1).permutation(N)
+
+
+@pytest.mark.parametrize(
+    ("values", "y"),
+    [
+        pytest.param(np.arange(N), Y, id="row number"),
+        pytest.param(shuffled(np.arange(1000, 1000 + N)), Y, id="numbered through, shuffled"),
+        pytest.param(np.random.default_rng(2).choice(10**7, N, replace=False), Y, id="drawn numbers"),
+        pytest.param(PATIENT * 17 + 3, Y, id="blocks"),
+        pytest.param((PATIENT * 17 + 3)[ORDER], Y[ORDER], id="patients, shuffled"),
+        pytest.param(PATIENT, (PATIENT >= 20).astype(int), id="the healthy first"),
+    ],
+)
+def test_what_looks_like_an_identifier_is_refused(
+    arrays: Callable[..., Dataset], values: np.ndarray, y: np.ndarray
+) -> None:
+    for kind in ("parquet", "npz"):
+        with pytest.raises(DataError) as caught:
+            arrays({"rate": RATE, "code": values, "y": y}, kind)
+        assert (caught.value.setting, caught.value.given) == ("features", "code")
+        assert all(remedy in caught.value.allowed for remedy in ("drop: [code]", "group: code", "features: [code]"))
+    assert arrays({"rate": RATE, "code": values, "y": y}, features=("code",)).feature_names == ("rate", "code")
+
+
+@pytest.mark.parametrize(
+    ("values", "y"),
+    [
+        pytest.param(AGE, Y, id="age"),
+        pytest.param(RATE, Y, id="continuous"),
+        pytest.param(np.random.default_rng(3).poisson(4, N), Y, id="counts"),
+        pytest.param(np.sort(AGE), Y, id="sorted ages"),
+        pytest.param(AGE, (AGE > 50).astype(int), id="ages that decide the label"),
+        pytest.param(AGE, (np.arange(N) == 7).astype(int), id="one ill"),
+        pytest.param(PATIENT % 2, Y, id="sex"),
+        pytest.param(np.where(RATE > 70, np.nan, AGE), Y, id="half missing"),
+    ],
+)
+def test_measurements_are_none(values: np.ndarray, y: np.ndarray) -> None:
+    assert suspicion(values.astype(float), y, grouped=False) is None
+
+
+def test_a_count_that_never_repeats_is_warned_of_alone() -> None:
+    platelets = np.random.default_rng(4).normal(250_000, 60_000, 400).round()
+    found = suspicion(platelets, np.arange(400) % 2, grouped=False)
+    assert found is not None and found.verdict == "warn"
+
+
+def test_known_patients_leave_their_constant_measurements_alone() -> None:
+    assert suspicion(PATIENT * 17.0, Y, grouped=False) is not None
+    assert suspicion(PATIENT * 17.0, Y, grouped=True) is None
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["a", "A"], ["a", " a"], ["a b", "a_b"]])
+def test_names_that_are_alike_are_refused(tmp_path: Path, names: list[str]) -> None:
+    np.savez(tmp_path / "a.npz", x=np.stack([RATE, RATE + 1], 1), y=Y, feature_names=names)
+    with pytest.raises(DataError) as caught:
+        Arrays(path=str(tmp_path / "a.npz")).load()
+    assert (caught.value.setting, caught.value.given) == ("feature_names", names[1])
+    np.savez(tmp_path / "b.npz", x=RATE[:, None], y=Y, class_names=names)
+    with pytest.raises(DataError) as caught:
+        Arrays(path=str(tmp_path / "b.npz")).load()
+    assert (caught.value.setting, caught.value.given) == ("class_names", names[1])
+
+
+def test_a_data_set_of_any_source_has_features_of_one_name_each(wdbc: Dataset) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(DataError) as caught:
+        replace(wdbc, feature_names=("mean radius",) * 30)
+    assert caught.value.setting == "feature_names"
+    with pytest.raises(DataError) as caught:
+        replace(wdbc, groups=np.array(["p"] * 568 + ["nan"]))
+    assert (caught.value.setting, caught.value.given) == ("groups", 1)
+
+
+def test_columns_of_a_parquet_file_that_are_alike_are_refused(arrays: Callable[..., Dataset]) -> None:
+    with pytest.raises(DataError) as caught:
+        arrays({"rate": RATE, "Rate": RATE, "y": Y})
+    assert (caught.value.setting, caught.value.given) == ("path", "Rate")
+
+
+def texts(tmp_path: Path, heading: str, **settings: Any) -> Dataset:
+    lines = [f"some words {number},{number % 2},p{number // 2} " for number in range(8)]
+    (tmp_path / "notes.csv").write_text("\n".join([heading, *lines]))
+    return TextFile(path=str(tmp_path / "notes.csv"), **settings).load()
+
+
+def test_texts_are_told_apart_by_patients_of_any_usual_name(tmp_path: Path) -> None:
+    data = texts(tmp_path, "text,label,Patient ID")
+    assert data.groups is not None and data.groups.tolist() == [f"p{number // 2}" for number in range(8)]
+    assert texts(tmp_path, "text,label,Patient ID", group="").groups is None
+    assert texts(tmp_path, "text,label,ward").groups is None
+    with pytest.raises(DataError) as caught:
+        texts(tmp_path, "text,label,Label")
+    assert caught.value.setting == "path"
