@@ -173,8 +173,6 @@ class Dataset:
     """(n, length) int32, positions in ``words``: the text itself, kept where a preparation has replaced ``x``."""
     features: tuple[Feature, ...] = ()
     """What each input of a prepared table is: its column, kind and scale in the column's own unit."""
-    reading: tuple[str, ...] = ()
-    """What was read, what was left out and why, in lines for whoever runs a job."""
     part_of: Origin | None = None
     """The data set of which these records were drawn; None for a whole one."""
 
@@ -221,7 +219,8 @@ class Dataset:
         # Rounding is no violation: the sine of pi is -8.7e-8 in float32.
         slack = 1e-6 * (self.high - self.low)
         low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low - slack, self.high + slack))
-        outside = ~_each(x, lambda some: ((some >= low) & (some <= high)).reshape(len(some), -1).all(axis=1))
+        # A gap, NaN, which a preparation is to fill, lies neither below nor above.
+        outside = _each(x, lambda some: ((some < low) | (some > high)).reshape(len(some), -1).any(axis=1))
         if not outside.any():
             return
         record = x[int(outside.argmax())]
