@@ -332,26 +332,32 @@ def quantised() -> nn.Module:
     [
         ((), quantised(), []),
         (("train_mode", "finite_outputs"), quantised(), []),
-        (("zero_gradients",), quantised(), ["pgd_straight_through", "square"]),
+        (("zero_gradients",), quantised(), ["pgd_straight_through", "spsa", "square", "hop_skip_jump"]),
         (
             ("black_box_against_white_box",),
             quantised(),
-            ["pgd_straight_through", "pgd_smoothed_input", "pgd_long", "square"],
+            ["pgd_straight_through", "pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
         ),
-        (("unbounded_attack",), nn.Linear(FEATURES, 3), ["square"]),
+        (("unbounded_attack",), nn.Linear(FEATURES, 3), ["spsa", "square", "hop_skip_jump"]),
+        (
+            ("true_slopes",),
+            nn.Linear(FEATURES, 3),
+            ["pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
+        ),
+        (("stronger_attack",), nn.Linear(FEATURES, 3), ["pgd_long"]),
         (("gradient_masking",), nn.Linear(FEATURES, 3), ["pgd_margin", "square"]),
         (("randomised_forward",), Dropped(), ["pgd_expectation"]),
         (
             ("black_box_against_white_box", "randomised_forward"),
             Dropped(),
-            ["pgd_expectation", "pgd_smoothed_input", "pgd_long", "square"],
+            ["pgd_expectation", "pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
         ),
         (("probability_outputs",), nn.Sequential(nn.Linear(FEATURES, 3), nn.Softmax(1)), ["pgd_logarithm"]),
         (("step_size", "boundary_reached"), nn.Linear(FEATURES, 3), ["pgd_long"]),
         (
             ("unbounded_attack", "randomised_forward", "probability_outputs"),
             nn.Sequential(Dropped(), Negated(), nn.Softmax(1)),
-            ["pgd_straight_through_logarithm_expectation", "square"],
+            ["pgd_straight_through_logarithm_expectation", "spsa", "square", "hop_skip_jump"],
         ),
     ],
 )

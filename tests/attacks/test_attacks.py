@@ -51,6 +51,12 @@ CASES = [
     case("fab", "l2", steps=10, restarts=2),
     case("transfer", "linf"),
     case("transfer", "l2"),
+    case("targeted_pgd", "linf"),
+    case("targeted_pgd", "l2", restarts=2),
+    case("hop_skip_jump", "linf", steps=2, queries=10),
+    case("hop_skip_jump", "l2", steps=2, queries=10),
+    case("spsa", "linf", samples=8),
+    case("spsa", "l2", samples=8),
 ]
 every_attack = pytest.mark.parametrize("case", CASES)
 
@@ -195,7 +201,7 @@ def test_an_attack_works_where_gradients_are_off(
         assert torch.equal(case.run(trained, *records, threat, seed=4).x, usual.x)
 
 
-RANDOM = ("random_noise", "restarts", "apgd", "square")
+RANDOM = ("random_noise", "restarts", "apgd", "square", "targeted_pgd", "hop_skip_jump", "spsa")
 """What draws numbers by record."""
 
 

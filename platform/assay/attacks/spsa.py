@@ -1,0 +1,81 @@
+"""SPSA (Uesato et al. 2018, arXiv:1802.05666), L∞ and L2: PGD along a gradient estimated from differences."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from assay.attacks.ascent import direction, heading, wide
+from assay.attacks.losses import margin, misclassified
+from assay.attacks.survivors import SurvivorAttack
+from assay.models.batches import respond
+from assay.registry import register
+from assay.seeds import Draw
+from assay.threats import Threat
+
+
+@register("attack")
+class SPSA(SurvivorAttack):
+    """Estimates the slope of the margin from its differences between pairs of points far apart, and climbs that.
+
+    The pairs are as far apart as a share of ε, so the slope is that of the model at the scale of the attack, whatever
+    its own gradient is there: none, behind rounding or a lookup; true and useless, behind a fine ripple. It asks for
+    logits alone.
+    """
+
+    follows_gradient: ClassVar[bool] = False
+
+    name: Literal["spsa"] = "spsa"
+    steps: int = Field(default=20, ge=1)
+    samples: int = Field(default=32, ge=1)
+    """Pairs of points from which each slope is estimated."""
+    reach: float = Field(default=0.5, gt=0, le=1)
+    """How far each point of a pair lies from the record's present place, as a share of ε."""
+    relative_step: float = Field(default=2.5, gt=0)
+    """The first step is ``relative_step * epsilon / 2``, and they fall to a tenth of that."""
+    momentum: float = Field(default=0.75, ge=0)
+    """Share of the last direction that enters the next one; it averages estimates over steps."""
+
+    @property
+    def label(self) -> str:
+        return self._labelled(
+            steps="", samples="x", reach="reach", relative_step="step", momentum="momentum"
+        )
+
+    @torch.no_grad()
+    def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        found = x.clone()
+        rows = torch.arange(len(x), device=x.device)
+        current, drift = x.clone(), None
+        lead = margin(respond(model, x), y)
+        for step in range(self.steps):
+            own = draw.of(rows)
+            slope = self._slope(model, current, x[rows], y[rows], threat, own)
+            drift = heading(slope, drift, self.momentum)
+            size = self.relative_step * threat.epsilon / 2 * 0.1 ** (step / max(1, self.steps - 1))
+            current = threat.project(current + size * direction(drift, threat), x[rows])
+            logits = respond(model, current)
+            now, fooled = margin(logits, y[rows]), misclassified(logits, y[rows])
+            better = (now > lead[rows]) | fooled
+            found[rows[better]], lead[rows[better]] = current[better], now[better]
+            open_ = ~fooled
+            rows, current, drift = rows[open_], current[open_], drift[open_]
+            if not len(rows):
+                break
+        return found
+
+    def _slope(self, model: nn.Module, at: Tensor, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        """The estimated gradient of the margin, (m, ...): differences along random signs, by least squares a pair."""
+        far = self.reach * threat.epsilon
+        if threat.norm == "l2":
+            far /= at[0].numel() ** 0.5
+        ways = torch.stack([draw.uniform(at).sign() for _ in range(self.samples)])
+        ahead, behind = (
+            torch.cat([threat.bounds.confine(at + far * sign * way, x) for way in ways]) for sign in (1.0, -1.0)
+        )
+        labels = y.repeat(self.samples)
+        change = (margin(respond(model, ahead), labels) - margin(respond(model, behind), labels)).nan_to_num()
+        gone = ahead - behind
+        slopes = wide(change / gone.square().flatten(1).sum(1).clamp_min(1e-12), gone) * gone
+        return slopes.view(ways.shape).sum(0)
