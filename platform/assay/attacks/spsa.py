@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
+from scipy.linalg import hadamard
 from torch import Tensor, nn
 
 from assay.attacks.ascent import direction, heading, wide
@@ -14,6 +15,9 @@ from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Threat
 
+_LARGEST = 1024
+"""Inputs up to which directions are at right angles over all inputs."""
+
 
 @register("attack")
 class SPSA(SurvivorAttack):
@@ -21,15 +25,16 @@ class SPSA(SurvivorAttack):
 
     The pairs are as far apart as a share of ε, so the slope is that of the model at the scale of the attack, whatever
     its own gradient is there: none, behind rounding or a lookup; true and useless, behind a fine ripple. It asks for
-    logits alone.
+    logits alone. Directions are rows of a Hadamard matrix with random signs: as many pairs as there are inputs measure
+    the slope exactly, fewer take turns over the steps.
     """
 
     follows_gradient: ClassVar[bool] = False
 
     name: Literal["spsa"] = "spsa"
     steps: int = Field(default=20, ge=1)
-    samples: int = Field(default=32, ge=1)
-    """Pairs of points from which each slope is estimated."""
+    samples: int = Field(default=64, ge=1)
+    """Pairs of points from which each slope is estimated; never more than it takes to measure it exactly."""
     reach: float = Field(default=0.5, gt=0, le=1)
     """How far each point of a pair lies from the record's present place, as a share of ε."""
     relative_step: float = Field(default=2.5, gt=0)
@@ -51,7 +56,7 @@ class SPSA(SurvivorAttack):
         lead = margin(respond(model, x), y)
         for step in range(self.steps):
             own = draw.of(rows)
-            slope = self._slope(model, current, x[rows], y[rows], threat, own)
+            slope = self._slope(model, current, x[rows], y[rows], threat, own, step)
             drift = heading(slope, drift, self.momentum)
             size = self.relative_step * threat.epsilon / 2 * 0.1 ** (step / max(1, self.steps - 1))
             current = threat.project(current + size * direction(drift, threat), x[rows])
@@ -65,17 +70,32 @@ class SPSA(SurvivorAttack):
                 break
         return found
 
-    def _slope(self, model: nn.Module, at: Tensor, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+    def _slope(  # noqa: PLR0917
+        self, model: nn.Module, at: Tensor, x: Tensor, y: Tensor, threat: Threat, draw: Draw, step: int
+    ) -> Tensor:
         """The estimated gradient of the margin, (m, ...): differences along random signs, by least squares a pair."""
         far = self.reach * threat.epsilon
         if threat.norm == "l2":
             far /= at[0].numel() ** 0.5
-        ways = torch.stack([draw.uniform(at).sign() for _ in range(self.samples)])
+        ways = _directions(at[0].numel(), self.samples, step).to(at).view(-1, 1, *at.shape[1:]) * draw.uniform(at).sign()
         ahead, behind = (
             torch.cat([threat.bounds.confine(at + far * sign * way, x) for way in ways]) for sign in (1.0, -1.0)
         )
-        labels = y.repeat(self.samples)
+        labels = y.repeat(len(ways))
         change = (margin(respond(model, ahead), labels) - margin(respond(model, behind), labels)).nan_to_num()
         gone = ahead - behind
         slopes = wide(change / gone.square().flatten(1).sum(1).clamp_min(1e-12), gone) * gone
         return slopes.view(ways.shape).sum(0)
+
+
+def _directions(inputs: int, most: int, step: int) -> Tensor:
+    """At most so many directions of entries ±1, (k, inputs), as nearly at right angles as there are; others each step.
+
+    All rows of a Hadamard matrix, cut to ``inputs`` columns, measure every input apart from all others.
+    """
+    size = 1 << max(0, inputs - 1).bit_length()
+    # Of more inputs than that rows are drawn from the matrix of a block, repeated: the random signs tell blocks apart.
+    block = min(size, _LARGEST)
+    rows = torch.arange(step * most, (step + 1) * most) % block if most < block else torch.arange(block)
+    matrix = torch.from_numpy(hadamard(block, dtype=float))[rows]
+    return matrix.repeat(1, -(-inputs // block))[:, :inputs]
