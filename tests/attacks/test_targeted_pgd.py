@@ -18,7 +18,9 @@ class Decoy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first, second = x[:, 0], x[:, 1]
         lead = 5 * (second - 0.4)
-        return torch.stack([torch.zeros_like(lead), -0.01 - 0.01 * first.abs(), torch.where(lead > 0, lead, lead - 1)], 1)
+        return torch.stack(
+            [torch.zeros_like(lead), -0.01 - 0.01 * first.abs(), torch.where(lead > 0, lead, lead - 1)], 1
+        )
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -78,7 +78,10 @@ def measure() -> dict[str, Any]:
     ratio: dict[str, float] = {}
     bar: dict[str, float] = {}
     for name, one in measured.items():
-        ratio |= {f"{name} no weaker": float(one["greatest_excess_points"] <= ALLOWED), f"{name} speed-up": one["speed_up"]}
+        ratio |= {
+            f"{name} no weaker": float(one["greatest_excess_points"] <= ALLOWED),
+            f"{name} speed-up": one["speed_up"],
+        }
         bar |= {f"{name} no weaker": 1.0, f"{name} speed-up": SHARE}
     return {
         "unit": "worst-case accuracy in %, processor seconds of one thread",

@@ -41,9 +41,7 @@ def check(model: nn.Module, norm: Norm, epsilon: float = 0.1) -> Check:
     ("height", "steepness", "verdict"),
     [(0.0, 0.0, "pass"), (0.004, 200.0, "fail"), (0.004, 800.0, "fail"), (0.02, 60.0, "fail"), (0.004, 0.5, "pass")],
 )
-def test_a_ripple_is_seen_and_an_honest_slope_is_not(
-    norm: Norm, height: float, steepness: float, verdict: str
-) -> None:
+def test_a_ripple_is_seen_and_an_honest_slope_is_not(norm: Norm, height: float, steepness: float, verdict: str) -> None:
     found = check(Behind(height, steepness), norm, 0.1 if norm == "linf" else 0.4)
     assert found.verdict == verdict
     if verdict == "pass":
@@ -78,13 +76,20 @@ def test_nothing_is_said_where_nothing_was_promised_and_nothing_got() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.tensor([[1.0, 0.0]]).expand(len(x), 2) + 0 * x[:, :2]
 
-    assert rises(Deaf(), x, torch.zeros(4).long(), threat, 0.25, Draw(seeds.stream(0), 4)).isnan().all()
+    assert rises(Deaf(), x, torch.zeros(4).long(), threat, share=0.25, draw=Draw(seeds.stream(0), 4)).isnan().all()
     assert check(Deaf(), "linf").figure == 1.0
 
 
 @pytest.mark.parametrize(
     ("fooled", "sample", "survivors", "verdict"),
-    [(0, 32, 180, "pass"), (1, 32, 180, "pass"), (3, 32, 180, "warn"), (2, 4, 4, "pass"), (4, 4, 4, "pass"), (0, 0, 0, "pass")],
+    [
+        (0, 32, 180, "pass"),
+        (1, 32, 180, "pass"),
+        (3, 32, 180, "warn"),
+        (2, 4, 4, "pass"),
+        (4, 4, 4, "pass"),
+        (0, 0, 0, "pass"),
+    ],
 )
 def test_a_sample_warns_where_a_point_alone_would_seldom_show_so_much(
     fooled: int, sample: int, survivors: int, verdict: str

@@ -60,9 +60,7 @@ class HopSkipJump(Attack):
         best[rows[fooled]] = found[fooled]
         return best
 
-    def _start(
-        self, walk: "_Walk", x: Tensor, answered: Tensor, rows: Tensor, draw: Draw
-    ) -> tuple[Tensor, Tensor]:
+    def _start(self, walk: "_Walk", x: Tensor, answered: Tensor, rows: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """The nearest boundary of each record on the way back from others, (m, ...), and where there is one, (m,)."""
         found, distance = walk.x.clone(), torch.full((len(rows),), torch.inf, device=x.device, dtype=x.dtype)
         # Pairwise distances, of records with another answer alone.

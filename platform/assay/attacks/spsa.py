@@ -44,9 +44,7 @@ class SPSA(SurvivorAttack):
 
     @property
     def label(self) -> str:
-        return self._labelled(
-            steps="", samples="x", reach="reach", relative_step="step", momentum="momentum"
-        )
+        return self._labelled(steps="", samples="x", reach="reach", relative_step="step", momentum="momentum")
 
     @torch.no_grad()
     def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
@@ -77,7 +75,9 @@ class SPSA(SurvivorAttack):
         far = self.reach * threat.epsilon
         if threat.norm == "l2":
             far /= at[0].numel() ** 0.5
-        ways = _directions(at[0].numel(), self.samples, step).to(at).view(-1, 1, *at.shape[1:]) * draw.uniform(at).sign()
+        ways = (
+            _directions(at[0].numel(), self.samples, step).to(at).view(-1, 1, *at.shape[1:]) * draw.uniform(at).sign()
+        )
         ahead, behind = (
             torch.cat([threat.bounds.confine(at + far * sign * way, x) for way in ways]) for sign in (1.0, -1.0)
         )

@@ -51,7 +51,7 @@ def _fooled(arena: Arena, rows: Tensor, attacks: Sequence[Attack], epsilon: floa
     standing, names = rows.to(arena.x.device), []
     through = arena.subject.model if arena.passes > 1 else None
     for attack in attacks:
-        if not len(standing) or attack.minimal and arena.base.norm not in attack.norms:
+        if not len(standing) or (attack.minimal and arena.base.norm not in attack.norms):
             continue
         about = {"seed": arena.subject.seed, "through": through}
         try:

@@ -41,11 +41,12 @@ _PROBED = 64
 class Robustness(Evaluation):
     """Accuracy under attack at every ε, the per-record worst case, and the shortest changes that fool.
 
-    FGSM, PGD through cross-entropy and through a margin loss, and random noise always run; ``attacks`` names more. Those
-    that withstand all attacks which follow gradients are attacked towards each wrong class (``targeted_pgd``), and a
-    sample of those that withstand that too by stronger attacks, which say whether the worst case was found. A record that is fooled at ε counts as fooled at every larger ε in the worst case. Attacks that look for
-    the smallest change report its length; where they do so in another norm than ``norm``, a threat model of their own,
-    they enter no worst case.
+    FGSM, PGD through cross-entropy and through a margin loss, and random noise always run; ``attacks`` names more.
+    Records that withstand all of these which follow gradients are attacked towards each wrong class
+    (``targeted_pgd``), and a sample of those that withstand that too by stronger attacks, which say whether the worst
+    case was found. A record that is fooled at ε counts as fooled at every larger ε in the worst case. Attacks that look
+    for the smallest change report its length; where they do so in another norm than ``norm``, a threat model of their
+    own, they enter no worst case.
 
     Where a check finds the figures suspect, attacks made for the suspicion follow (``attacks.adaptive``), and enter the
     worst case; what it was before them stands beside it. One that cannot be run leaves a row that says so.

@@ -18,7 +18,7 @@ LOWEST, HIGHEST = 0.6, 1.7
 """What share of the promised rise an honest network keeps: those measured keep 0.8 to 1.2 at every length."""
 
 
-def rises(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, share: float, draw: Draw) -> Tensor:
+def rises(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, share: float, draw: Draw) -> Tensor:
     """Rise of the margin that was got ÷ that its gradient promised, for each record and direction, (3, n).
 
     The directions are the steepest one in the norm of the threat, and two in which a random half of the inputs moves:
@@ -58,9 +58,10 @@ def true_slopes(
     """
     right = ~misclassified(respond(model, x), y)
     rows = right.nonzero()[:, 0]
-    ratios = [
-        _median(rises(model, x[rows], y[rows], threat, share, draw.of(rows))) if len(rows) else 1.0 for share in lengths
-    ]
+    ratios = [1.0] * len(lengths)
+    if len(rows):
+        about = (model, x[rows], y[rows], threat)
+        ratios = [_median(rises(*about, share=share, draw=draw.of(rows))) for share in lengths]
     worst = max(ratios, key=_departure)
     share = lengths[ratios.index(worst)]
     return Check(
@@ -69,9 +70,9 @@ def true_slopes(
         verdict="pass" if LOWEST <= worst <= HIGHEST else "fail",
         figure=worst,
         message=(
-            f"a step of {share:g} ε along the gradient raises the margin by {worst:.2g} times what the gradient promises "
-            f"(median over {len(rows)} records, limits {LOWEST:g} to {HIGHEST:g}, ε = {threat.epsilon:g}): the gradient "
-            "says nothing of the model at the scale of ε; trust attacks that need none"
+            f"a step of {share:g} ε along the gradient raises the margin by {worst:.2g} times what the gradient "
+            f"promises (median over {len(rows)} records, limits {LOWEST:g} to {HIGHEST:g}, ε = {threat.epsilon:g}): "
+            "it says nothing of the model at the scale of ε; trust attacks that need no gradient"
         ),
         conditions={"epsilon": threat.epsilon, "length": share},
     )
