@@ -16,6 +16,8 @@ from assay.threats import Threat, flat_norm
 
 _HALVINGS = 12
 """Of the way between a record and one that fools, until the boundary counts as found."""
+_ENTRIES = 2**23
+"""Of all points that are asked about at once."""
 _TRIES = 8
 """Random valid records that are tried where no other record of the batch is answered differently."""
 
@@ -106,15 +108,23 @@ class HopSkipJump(Attack):
     def _direction(self, walk: "_Walk", found: Tensor, reach: Tensor, queries: int, draw: Draw) -> Tensor:
         """Unit steps, (m, ...), in the norm of the threat, towards where more random steps fool."""
         drawn = draw.normal if walk.threat.norm == "l2" else draw.uniform
-        noise = torch.cat([drawn(found) for _ in range(queries)])
-        unit = noise / wide(flat_norm(noise).clamp_min(1e-12), noise) * found[0].numel() ** 0.5
-        tried = walk.valid(found.repeat(queries, *[1] * (found.dim() - 1)) + wide(reach.repeat(queries), unit) * unit)
-        shape = (queries, *found.shape)
-        signs = torch.where(walk.fools(tried), 1.0, -1.0).to(found).view(queries, -1)
+        total, gone, balance = torch.zeros_like(found), torch.zeros_like(found), torch.zeros_like(reach)
+        # So many steps at once as fit into memory.
+        most = max(1, _ENTRIES // found.numel())
+        for start in range(0, queries, most):
+            noise = torch.cat([drawn(found) for _ in range(min(most, queries - start))])
+            rounds = len(noise) // len(found)
+            unit = noise / wide(flat_norm(noise).clamp_min(1e-12), noise) * found[0].numel() ** 0.5
+            from_here = found.repeat(rounds, *[1] * (found.dim() - 1))
+            tried = walk.valid(from_here + wide(reach.repeat(rounds), unit) * unit)
+            signs = torch.where(walk.fools(tried), 1.0, -1.0).to(found)
+            steps = tried - from_here
+            total += (wide(signs, steps) * steps).view(rounds, *found.shape).sum(0)
+            gone += steps.view(rounds, *found.shape).sum(0)
+            balance += signs.view(rounds, -1).sum(0)
         # Less the mean sign: where nearly all fool, or none does, the few others say where the boundary lies.
-        mean = signs.mean(0)
-        weights = torch.where(mean.abs() < 1, signs - mean, signs).view(queries, -1, *[1] * (found.dim() - 1))
-        way = (weights * (tried.view(shape) - found)).sum(0)
+        mean = balance / queries
+        way = torch.where(wide(mean.abs() < 1, found), total - wide(mean, found) * gone, total)
         if walk.threat.norm == "linf":
             return way.sign()
         return way / wide(flat_norm(way).clamp_min(1e-12), way)

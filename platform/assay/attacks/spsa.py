@@ -1,7 +1,9 @@
 """SPSA (Uesato et al. 2018, arXiv:1802.05666), L∞ and L2: PGD along a gradient estimated from differences."""
 
+from functools import cache
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from scipy.linalg import hadamard
@@ -15,6 +17,8 @@ from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Threat
 
+_ENTRIES = 2**23
+"""Of all points that are asked about at once."""
 _LARGEST = 1024
 """Inputs up to which directions are at right angles over all inputs."""
 
@@ -71,21 +75,40 @@ class SPSA(SurvivorAttack):
     def _slope(  # noqa: PLR0917
         self, model: nn.Module, at: Tensor, x: Tensor, y: Tensor, threat: Threat, draw: Draw, step: int
     ) -> Tensor:
-        """The estimated gradient of the margin, (m, ...): differences along random signs, by least squares a pair."""
+        """The estimated gradient of the margin, (m, ...), by differences along directions with random signs."""
         far = self.reach * threat.epsilon
         if threat.norm == "l2":
             far /= at[0].numel() ** 0.5
-        ways = (
-            _directions(at[0].numel(), self.samples, step).to(at).view(-1, 1, *at.shape[1:]) * draw.uniform(at).sign()
-        )
-        ahead, behind = (
-            torch.cat([threat.bounds.confine(at + far * sign * way, x) for way in ways]) for sign in (1.0, -1.0)
-        )
-        labels = y.repeat(len(ways))
-        change = (margin(respond(model, ahead), labels) - margin(respond(model, behind), labels)).nan_to_num()
-        gone = ahead - behind
-        slopes = wide(change / gone.square().flatten(1).sum(1).clamp_min(1e-12), gone) * gone
-        return slopes.view(ways.shape).sum(0)
+        signs = draw.uniform(at).sign()
+        ways = _directions(at[0].numel(), self.samples, step).to(at).view(-1, 1, *at.shape[1:])
+        total = torch.zeros_like(at)
+        # So many pairs at once as fit into memory.
+        for part in ways.split(max(1, _ENTRIES // at.numel())):
+            total += _differences(model, at, x, y, threat, far * signs * part)
+        return total
+
+
+def _differences(  # noqa: PLR0917
+    model: nn.Module, at: Tensor, x: Tensor, y: Tensor, threat: Threat, steps: Tensor
+) -> Tensor:
+    """Changes of the margin over pairs of points, each times the way between them over its squared length, summed.
+
+    Args:
+        steps: (pairs, m, ...) from each record to one end of a pair; the other end lies opposite.
+    """
+    many = [len(steps), *[1] * (x.dim() - 1)]
+    around, labels = x.repeat(many), y.repeat(len(steps))
+    ahead, behind = (threat.bounds.confine((at + sign * steps).flatten(0, 1), around) for sign in (1, -1))
+    change = (margin(respond(model, ahead), labels) - margin(respond(model, behind), labels)).nan_to_num()
+    gone = ahead - behind
+    slopes = wide(change / gone.square().flatten(1).sum(1).clamp_min(1e-12), gone) * gone
+    return slopes.view(steps.shape).sum(0)
+
+
+@cache
+def _hadamard(size: int) -> Tensor:
+    """(size, size) of entries ±1, its rows at right angles; ``size`` is a power of 2."""
+    return torch.from_numpy(hadamard(size, dtype=np.float32))
 
 
 def _directions(inputs: int, most: int, step: int) -> Tensor:
@@ -93,9 +116,7 @@ def _directions(inputs: int, most: int, step: int) -> Tensor:
 
     All rows of a Hadamard matrix, cut to ``inputs`` columns, measure every input apart from all others.
     """
-    size = 1 << max(0, inputs - 1).bit_length()
-    # Of more inputs than that rows are drawn from the matrix of a block, repeated: the random signs tell blocks apart.
-    block = min(size, _LARGEST)
+    # Of more inputs the matrix of a block is repeated: the random signs tell the blocks apart.
+    block = min(1 << max(0, inputs - 1).bit_length(), _LARGEST)
     rows = torch.arange(step * most, (step + 1) * most) % block if most < block else torch.arange(block)
-    matrix = torch.from_numpy(hadamard(block, dtype=float))[rows]
-    return matrix.repeat(1, -(-inputs // block))[:, :inputs]
+    return _hadamard(block)[rows].repeat(1, -(-inputs // block))[:, :inputs]

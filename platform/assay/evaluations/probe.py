@@ -11,7 +11,6 @@ from assay.attacks.base import Attack
 from assay.attacks.fab import FAB
 from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
-from assay.errors import UserError
 from assay.evaluations.arena import Arena
 from assay.results import Check, Verdict
 
@@ -40,15 +39,19 @@ def probed(arena: Arena, worst: Mapping[float, Tensor]) -> list[Check]:
     epsilon = min(radii, key=lambda e: abs(float((~worst[e]).double().mean()) - arena.clean / 2))
     survivors = (~worst[epsilon]).nonzero()[:, 0]
     sample = survivors[torch.linspace(0, len(survivors) - 1, min(SAMPLE, len(survivors))).round().long()]
-    fooled, names = _fooled(arena, sample, STRONGER, epsilon)
-    blind, _ = _fooled(arena, sample, (BLIND,), epsilon)
+    fooled, ran, failed = _fooled(arena, sample, STRONGER, epsilon)
+    blind, *_ = _fooled(arena, sample, (BLIND,), epsilon)
     shown = (len(sample), len(survivors), epsilon, len(arena.x))
-    return [_stronger(fooled, *shown, names), _blind(blind, *shown)]
+    return [_stronger(fooled, *shown, ran, failed), _blind(blind, *shown)]
 
 
-def _fooled(arena: Arena, rows: Tensor, attacks: Sequence[Attack], epsilon: float) -> tuple[int, tuple[str, ...]]:
-    """How many of the records at ``rows`` any of these attacks fools, and the labels of those that could be run."""
-    standing, names = rows.to(arena.x.device), []
+def _fooled(
+    arena: Arena, rows: Tensor, attacks: Sequence[Attack], epsilon: float
+) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """How many of the records at ``rows`` any of these attacks fools, which were run, and which failed, with why."""
+    standing = rows.to(arena.x.device)
+    ran: list[str] = []
+    failed: list[str] = []
     through = arena.subject.model if arena.passes > 1 else None
     for attack in attacks:
         if not len(standing) or (attack.minimal and arena.base.norm not in attack.norms):
@@ -56,16 +59,23 @@ def _fooled(arena: Arena, rows: Tensor, attacks: Sequence[Attack], epsilon: floa
         about = {"seed": arena.subject.seed, "through": through}
         try:
             found = attack.run(arena.judge, arena.x[standing], arena.y[standing], arena.base.at(epsilon), **about)
-        except UserError:
-            # Of a package that is not installed.
+        except Exception as error:
+            # A package that is not installed, or a model that it cannot take: the figures stand without it.
+            failed.append(f"{attack.label}: {type(error).__name__}: {error}")
             continue
-        names.append(attack.label)
+        ran.append(attack.label)
         standing = standing[~found.fooled]
-    return len(rows) - len(standing), tuple(names)
+    return len(rows) - len(standing), tuple(ran), tuple(failed)
 
 
 def _stronger(  # noqa: PLR0917
-    fooled: int, sample: int, survivors: int, epsilon: float, records: int, attacks: tuple[str, ...]
+    fooled: int,
+    sample: int,
+    survivors: int,
+    epsilon: float,
+    records: int,
+    attacks: tuple[str, ...],
+    failed: tuple[str, ...] = (),
 ) -> Check:
     """Stronger attacks must not bring the worst case down by more than a point.
 
@@ -75,6 +85,7 @@ def _stronger(  # noqa: PLR0917
         survivors: records that withstood everything before at ``epsilon``.
         records: all of them.
         attacks: labels of the stronger attacks.
+        failed: those that could not be run, and why.
     """
     points = fooled / sample * survivors / records if sample else 0.0
     # A sample shows more than a point only where a point alone would seldom show so much.
@@ -91,7 +102,7 @@ def _stronger(  # noqa: PLR0917
             f"from the {survivors} that withstood all others at ε = {epsilon:g}: about {points:.1%} of all (limit 1 "
             "point, p < 0.05): the attacks have not converged; raise steps, or add stronger ones by attacks"
         ),
-        conditions={"epsilon": epsilon, "sample": sample},
+        conditions={"epsilon": epsilon, "sample": sample, "attacks": list(attacks), "failed": list(failed)},
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.attacks.adaptive import Answer, answers
+from assay.attacks.adaptive import Answer, LogProbabilities, answers
 from assay.attacks.base import Attack, Judged
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
@@ -25,6 +25,7 @@ from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
 from assay.evaluations.probe import probed
 from assay.evaluations.slopes import true_slopes
+from assay.models.batches import respond
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.seeds import Draw
@@ -323,9 +324,12 @@ class Robustness(Evaluation):
         epsilon = _half_withstand(arena, curves["pgd_margin"])
         if epsilon is None or arena.passes > 1:
             return []
-        x, y = _few(arena)
+        (x, y), model = _few(arena), arena.subject.model
+        if checks.probability_outputs(respond(model, x)).verdict != "pass":
+            # A probability is no straight line even where its logit is.
+            model = LogProbabilities(model)
         draw = Draw(seeds.stream(arena.subject.seed, "slopes"), len(x))
-        return [true_slopes(arena.subject.model, x, y, arena.base.at(epsilon), draw)]
+        return [true_slopes(model, x, y, arena.base.at(epsilon), draw)]
 
     def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
         """Checks, for each attack, at the radius where another loss sees most that the one it climbs does not."""
