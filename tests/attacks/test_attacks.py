@@ -51,12 +51,12 @@ CASES = [
     case("fab", "l2", steps=10, restarts=2),
     case("transfer", "linf"),
     case("transfer", "l2"),
-    case("targeted_pgd", "linf"),
-    case("targeted_pgd", "l2", restarts=2),
-    case("hop_skip_jump", "linf", steps=2, queries=10),
-    case("hop_skip_jump", "l2", steps=2, queries=10),
-    case("spsa", "linf", samples=8),
-    case("spsa", "l2", samples=8),
+    case("targeted_pgd", "linf", steps=10),
+    case("targeted_pgd", "l2", steps=10, restarts=2),
+    case("hop_skip_jump", "linf", steps=1, queries=4, starts=2),
+    case("hop_skip_jump", "l2", steps=1, queries=4, starts=2),
+    case("spsa", "linf", steps=5, samples=4),
+    case("spsa", "l2", steps=5, samples=4),
 ]
 every_attack = pytest.mark.parametrize("case", CASES)
 
