@@ -99,10 +99,18 @@ def _differences(  # noqa: PLR0917
     many = [len(steps), *[1] * (x.dim() - 1)]
     around, labels = x.repeat(many), y.repeat(len(steps))
     ahead, behind = (threat.bounds.confine((at + sign * steps).flatten(0, 1), around) for sign in (1, -1))
-    change = (margin(respond(model, ahead), labels) - margin(respond(model, behind), labels)).nan_to_num()
+    rises = _margins(respond(model, torch.cat([ahead, behind])), labels.repeat(2))
+    change = rises[: len(ahead)] - rises[len(ahead) :]
     gone = ahead - behind
     slopes = wide(change / gone.square().flatten(1).sum(1).clamp_min(1e-12), gone) * gone
     return slopes.view(steps.shape).sum(0)
+
+
+def _margins(logits: Tensor, y: Tensor) -> Tensor:
+    """The margin of each record, (n,); above all others where the model answers with no finite number: that fools."""
+    margins, known = margin(logits, y), logits.isfinite().all(1)
+    highest = margins[known].amax() if bool(known.any()) else margins.new_zeros(())
+    return torch.where(known, margins, highest.clamp_min(0) + 1)
 
 
 @cache

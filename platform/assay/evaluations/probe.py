@@ -56,9 +56,9 @@ def _fooled(
     for attack in attacks:
         if not len(standing) or (attack.minimal and arena.base.norm not in attack.norms):
             continue
-        about = {"seed": arena.subject.seed, "through": through}
+        x, y, threat = arena.x[standing], arena.y[standing], arena.base.at(epsilon)
         try:
-            found = attack.run(arena.judge, arena.x[standing], arena.y[standing], arena.base.at(epsilon), **about)
+            found = attack.run(arena.judge, x, y, threat, seed=arena.subject.seed, through=through)
         except Exception as error:
             # A package that is not installed, or a model that it cannot take: the figures stand without it.
             failed.append(f"{attack.label}: {type(error).__name__}: {error}")
