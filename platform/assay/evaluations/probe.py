@@ -22,7 +22,7 @@ STRONGER: tuple[Attack, ...] = (
     FAB(steps=10),
 )
 """More steps and starts, another schedule of steps, and another kind of search: attacks that do not fail alike."""
-BLIND = Square(queries=200)
+BLIND = Square(queries=100)
 """Sees no gradient."""
 
 
