@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -29,25 +28,12 @@ class Behind(nn.Module):
         return self.network(self.change(x))
 
 
-def staircase(x: Tensor) -> Tensor:
-    """Steps of 1/8 with steep, smooth ramps between them."""
-    steps = (8 * x).floor()
-    return (steps + torch.sigmoid(40 * (8 * x - steps - 0.5))) / 8
-
-
-def looked_up(x: Tensor) -> Tensor:
-    """Rounded by numpy, where no gradient follows."""
-    return torch.from_numpy(np.round(4 * x.detach().numpy()) / 4)
-
-
 UNTRUE: dict[str, Callable[[Tensor], Tensor]] = {
     "ripple": lambda x: x + 0.02 * torch.sin(x @ (200 * WAVES)),
     "coarse ripple": lambda x: x + 0.04 * torch.sin(x @ (10 * WAVES)),
     "multiplicative ripple": lambda x: x * (1 + 0.05 * torch.sin(2000 * x.sum(1, keepdim=True))),
     "phase of a neighbour": lambda x: x + 0.02 * torch.sin(3000 * x.roll(1, -1)),
     "hash": lambda x: x + 0.02 * torch.cos(1e4 * x).roll(2, -1),
-    "differences that saturate": lambda x: x + 0.05 * torch.tanh((x - x.roll(1, -1)) / 1e-3),
-    "soft staircase": staircase,
 }
 FAST = ("ripple",)
 
