@@ -17,11 +17,11 @@ from assay.results import Check, Verdict
 SAMPLE = 32
 """Survivors that are attacked again."""
 STRONGER: tuple[Attack, ...] = (
-    TargetedPGD(steps=50, restarts=2, momentum=0.75),
+    TargetedPGD(steps=50, momentum=0.75),
     APGD(loss="dlr", steps=25),
     FAB(steps=10),
 )
-"""More steps and starts, another schedule of steps, and another kind of search: attacks that do not fail alike."""
+"""More steps from other starts, another schedule of steps, and another kind of search: they do not fail alike."""
 BLIND = Square(queries=100)
 """Sees no gradient."""
 
