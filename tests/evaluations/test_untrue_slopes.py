@@ -115,10 +115,11 @@ def test_a_lookup_falls_to_a_walk_towards_records_of_the_other_class(
     x, y = torch.from_numpy(wdbc.x[::5]), torch.from_numpy(wdbc.y[::5])
     model = Lookup(trained.eval(), torch.from_numpy(wdbc.x)).eval()
     found = measure(model)
-    # By hand: towards each known record of the other class, as far as the radius allows.
-    left = model(x).argmax(1) == y
+    # By hand: towards each tested record of the other class, as far as the radius allows.
+    said = model(x).argmax(1)
+    left = said == y
     for row in left.nonzero()[:, 0].tolist():
-        others = model.known[model.said != y[row]]
+        others = x[said != y[row]]
         moved = wdbc.bounds.clip(torch.maximum(torch.minimum(others, x[row] + EPSILON), x[row] - EPSILON))
         left[row] = bool((model(moved).argmax(1) == y[row]).all())
     worst = one(found, "worst_case_accuracy", epsilon=EPSILON)

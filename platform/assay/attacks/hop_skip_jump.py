@@ -39,7 +39,7 @@ class HopSkipJump(Attack):
     """Steps along the boundary."""
     queries: int = Field(default=50, ge=2)
     """Random steps from which each direction is estimated; the t-th step takes √t times as many."""
-    starts: int = Field(default=10, ge=1)
+    starts: int = Field(default=32, ge=1)
     """Nearest records of the batch with another answer that are walked back from; the nearest boundary is kept."""
 
     @property
