@@ -47,6 +47,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.study robustness --set preset=laptop
 	$(BIN)/python -m jobs.study poisoning --set preset=laptop
 	$(BIN)/python -m jobs.benchmark attack-curve
+	$(BIN)/python -m jobs.benchmark autoattack
 	$(BIN)/python -m jobs.benchmark sharded
 	$(BIN)/python -m jobs.benchmark adversarial-training
 	$(BIN)/python -m jobs.benchmark certified-training

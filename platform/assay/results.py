@@ -60,7 +60,7 @@ class Check:
     """The verdict of one rule of evidence, with the figure it rests on."""
 
     rule: str
-    """Name of the rule: ``step_doubling``."""
+    """Name of the rule: ``stronger_attack``."""
     concerns: str
     """Name of the measurement it judges."""
     verdict: Verdict

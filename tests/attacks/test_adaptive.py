@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -146,6 +147,47 @@ def test_a_blind_layer_is_bridged_by_the_slope_that_it_has_on_average(x: Tensor)
     stand_in = straight_through(model, x)
     assert torch.equal(stand_in(x), model(x))
     assert torch.allclose(slope(stand_in, x), -10 * model.network.weight[0].expand_as(x), rtol=0.05)
+
+
+class Top(nn.Module):
+    """A network whose own method leaves PyTorch on the way."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.network, self.change = nn.Linear(FEATURES, 3), change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(self.change(x))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: torch.from_numpy(np.round(4 * x.detach().numpy()) / 4),
+        lambda x: torch.tensor(np.floor(9 * x.detach().cpu().numpy()) / 9),
+        lambda x: torch.from_numpy(np.round(np.asarray(x.detach(), np.float64) * 8) / 8).float(),
+        lambda x: torch.from_numpy((127 * x.detach().numpy()).astype(np.int16)).float() / 127,
+        lambda x: torch.tensor([[round(4 * value) / 4 for value in row] for row in x.tolist()]),
+    ],
+    ids=["from_numpy", "tensor", "in double precision", "as integers", "lists"],
+)
+def test_rounding_by_numpy_in_a_method_of_the_top_module_is_bridged(
+    change: Callable[[Tensor], Tensor], x: Tensor
+) -> None:
+    model = Top(change)
+    stand_in = straight_through(model, x)
+    assert torch.equal(stand_in(x), model(x))
+    assert not slope(model, x).any()
+    assert F.cosine_similarity(slope(stand_in, x), model.network.weight[0].expand_as(x)).min() > 0.99
+
+
+def test_a_constant_of_the_same_shape_is_not_taken_for_what_came_back_from_numpy(x: Tensor) -> None:
+    def change(x: Tensor) -> Tensor:
+        x.detach().numpy()
+        return torch.where(x > 0, x, torch.zeros_like(x))
+
+    assert torch.equal(slope(straight_through(Top(change), x), x), slope(Top(change), x))
 
 
 def test_a_blind_layer_of_another_shape_is_bridged_by_a_line(x: Tensor) -> None:
@@ -332,26 +374,32 @@ def quantised() -> nn.Module:
     [
         ((), quantised(), []),
         (("train_mode", "finite_outputs"), quantised(), []),
-        (("zero_gradients",), quantised(), ["pgd_straight_through", "square"]),
+        (("zero_gradients",), quantised(), ["pgd_straight_through", "spsa", "square", "hop_skip_jump"]),
         (
             ("black_box_against_white_box",),
             quantised(),
-            ["pgd_straight_through", "pgd_smoothed_input", "pgd_long", "square"],
+            ["pgd_straight_through", "pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
         ),
-        (("unbounded_attack",), nn.Linear(FEATURES, 3), ["square"]),
+        (("unbounded_attack",), nn.Linear(FEATURES, 3), ["spsa", "square", "hop_skip_jump"]),
+        (
+            ("true_slopes",),
+            nn.Linear(FEATURES, 3),
+            ["pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
+        ),
+        (("stronger_attack",), nn.Linear(FEATURES, 3), ["pgd_long"]),
         (("gradient_masking",), nn.Linear(FEATURES, 3), ["pgd_margin", "square"]),
         (("randomised_forward",), Dropped(), ["pgd_expectation"]),
         (
             ("black_box_against_white_box", "randomised_forward"),
             Dropped(),
-            ["pgd_expectation", "pgd_smoothed_input", "pgd_long", "square"],
+            ["pgd_expectation", "pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
         ),
         (("probability_outputs",), nn.Sequential(nn.Linear(FEATURES, 3), nn.Softmax(1)), ["pgd_logarithm"]),
         (("step_size", "boundary_reached"), nn.Linear(FEATURES, 3), ["pgd_long"]),
         (
             ("unbounded_attack", "randomised_forward", "probability_outputs"),
             nn.Sequential(Dropped(), Negated(), nn.Softmax(1)),
-            ["pgd_straight_through_logarithm_expectation", "square"],
+            ["pgd_straight_through_logarithm_expectation", "spsa", "square", "hop_skip_jump"],
         ),
     ],
 )

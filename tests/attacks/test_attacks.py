@@ -51,6 +51,12 @@ CASES = [
     case("fab", "l2", steps=10, restarts=2),
     case("transfer", "linf"),
     case("transfer", "l2"),
+    case("targeted_pgd", "linf", steps=10),
+    case("targeted_pgd", "l2", steps=10, restarts=2),
+    case("hop_skip_jump", "linf", steps=1, queries=4, starts=2),
+    case("hop_skip_jump", "l2", steps=1, queries=4, starts=2),
+    case("spsa", "linf", steps=5, samples=4),
+    case("spsa", "l2", steps=5, samples=4),
 ]
 every_attack = pytest.mark.parametrize("case", CASES)
 
@@ -195,7 +201,7 @@ def test_an_attack_works_where_gradients_are_off(
         assert torch.equal(case.run(trained, *records, threat, seed=4).x, usual.x)
 
 
-RANDOM = ("random_noise", "restarts", "apgd", "square")
+RANDOM = ("random_noise", "restarts", "apgd", "square", "targeted_pgd", "hop_skip_jump", "spsa")
 """What draws numbers by record."""
 
 

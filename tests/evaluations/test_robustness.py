@@ -107,7 +107,7 @@ def test_every_figure_says_how_it_was_found(found: list[Measurement], patients: 
     assert pgd.n == len(patients.split.test)
     assert pgd.low < pgd.value < pgd.high
     worst = one(found, "worst_case_accuracy", epsilon=0.3)
-    assert worst.conditions["attacks"][:5] == [*ATTACKS, "pgd_doubled", "random_noise"]
+    assert worst.conditions["attacks"][:5] == [*ATTACKS, "random_noise", "targeted_pgd"]
     assert {m.conditions["norm"] for m in found if m.name.startswith("carlini_wagner")} == {"l2"}
 
 
@@ -115,7 +115,7 @@ def test_every_radius_is_attacked_by_everything(found: list[Measurement]) -> Non
     rows = [m.conditions for m in found if m.name == "robust_accuracy"]
     radii = {row["epsilon"] for row in rows}
     attacks = {row["attack"] for row in rows}
-    assert {"pgd_doubled", "random_noise"} <= attacks
+    assert {"targeted_pgd", "random_noise"} <= attacks
     assert {(row["attack"], row["epsilon"]) for row in rows} == {(a, e) for a in attacks for e in radii}
 
 

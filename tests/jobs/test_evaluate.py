@@ -80,7 +80,7 @@ def test_a_given_checkpoint_gets_the_same_evidence_and_report(given: Path, evalu
     frame = Store(str(given / "out")).frame()
     accuracy = frame[frame["name"] == "accuracy"].iloc[0]
     assert accuracy["value"] == pytest.approx(108 / 120)
-    assert {"robust_accuracy", "worst_case_accuracy", "check.step_doubling", "insertion_gain"} <= set(frame["name"])
+    assert {"robust_accuracy", "worst_case_accuracy", "check.stronger_attack", "insertion_gain"} <= set(frame["name"])
     assert set(frame[frame["name"] == "membership_auc"]["status"]) == {"not_applicable"}
     assert any("bounds of a valid input were taken from the data" in w for w in accuracy["warnings"])
     assert "given" in (given / "out" / "report.html").read_text()

@@ -17,17 +17,20 @@ from assay.attacks.expectation import Expectation
 from assay.attacks.gradients import input_gradient
 from assay.attacks.pgd import PGD
 from assay.attacks.straight_through import straight_through
+from assay.attacks.targeted_pgd import TargetedPGD
 from assay.registry import build
 
 BLINDED = frozenset({"zero_gradients", "unbounded_attack", "black_box_against_white_box"})
 """Rules that fire where gradients lead nowhere."""
-SHATTERED = frozenset({"black_box_against_white_box"})
+SHATTERED = frozenset({"black_box_against_white_box", "true_slopes"})
 """Rules that fire where gradients are there, and lead astray."""
+SEARCHED = BLINDED | SHATTERED
+"""Rules that fire where an attack without the model's gradient may find what those with it cannot."""
 SATURATED = frozenset({"gradient_masking"})
 """Rules that fire where cross-entropy hides what a margin shows."""
 RANDOM = frozenset({"randomised_forward"})
 PROBABILITIES = frozenset({"probability_outputs"})
-UNFINISHED = frozenset({"step_doubling", "step_size", "boundary_reached", "monotone_in_epsilon"})
+UNFINISHED = frozenset({"stronger_attack", "step_size", "boundary_reached", "monotone_in_epsilon"})
 """Rules that fire where an attack stopped too early."""
 _SHAKEN = 0.05
 """Noise that averages over what shatters a gradient, as a share of each input's own spread."""
@@ -115,13 +118,15 @@ def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int,
     """
     raised, stand_in = frozenset(raised), _stand_in(raised, model, x, samples)
     margin = PGD(steps=steps, loss="margin")
-    thorough = PGD(steps=5 * steps, loss="margin", restarts=5, warm_start=False)
+    thorough = TargetedPGD(steps=5 * steps, restarts=3, momentum=0.75)
     smooth = Expectation(NearBy(model if stand_in is None else stand_in[1], _SHAKEN * x.std(0, correction=0)), samples)
     possible: list[tuple[str, Attack, nn.Module | None, frozenset[str]]] = [
         ("pgd_margin", margin, None, SATURATED),
         ("pgd_smoothed_input", PGD(steps=2 * steps, loss="margin", momentum=1.0), smooth, SHATTERED),
         ("pgd_long", thorough, None, UNFINISHED | SHATTERED),
-        ("square", _attack("square"), None, BLINDED | SATURATED),
+        ("spsa", _attack("spsa"), None, SEARCHED),
+        ("square", _attack("square"), None, SEARCHED | SATURATED),
+        ("hop_skip_jump", _attack("hop_skip_jump"), None, SEARCHED),
     ]
     if stand_in is not None:
         name, through = stand_in

@@ -17,13 +17,15 @@ at which it was never attacked.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.ascent import Slope, direction, heading, random_start, slope
-from assay.attacks.losses import LossName, margin, misclassified
+from assay.attacks.ascent import Loss, Slope, direction, heading, random_start, slope
+from assay.attacks.losses import LossName, margin, misclassified, runners_up, targeted_margin
+from assay.models.batches import respond
 from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
 
@@ -41,11 +43,15 @@ class _Climbers(NamedTuple):
     """Records on their way."""
 
     rows: Tensor
-    """(m,) their positions in the batch."""
+    """(m,) their positions among all climbs."""
+    record: Tensor
+    """(m,) the position in the batch of the record that climbs; several targets of one record climb apart."""
     x: Tensor
     """(m, ...) what they were."""
     y: Tensor
     """(m,) labels."""
+    target: Tensor
+    """(m,) the class climbed towards; not looked at where the loss has none."""
     current: Tensor
     """(m, ...) where they stand."""
     understated: Tensor
@@ -57,21 +63,29 @@ class _Climbers(NamedTuple):
 
 @dataclass
 class _Found:
-    """The strongest perturbation of each record so far."""
+    """The strongest perturbation of each climb so far."""
 
     x: Tensor
-    """(n, ...)."""
+    """(climbs, ...)."""
     losses: Tensor
-    """(n,) what the attack climbs, there."""
+    """(climbs,) what the attack climbs, there; infinite where the record is fooled."""
     fooled: Tensor
-    """(n,) bool."""
+    """(n,) bool, of each record."""
 
-    def update(self, rows: Tensor, x: Tensor, losses: Tensor, fooled: Tensor) -> None:
-        """Keep what fools, or comes nearer to it, (m, ...), of the records at ``rows``."""
-        better = fooled | (losses > self.losses[rows])
-        chosen = rows[better]
-        self.x[chosen], self.losses[chosen] = x[better], losses[better].to(self.losses)
-        self.fooled[rows] |= fooled
+    def update(self, at: _Climbers, losses: Tensor, fooled: Tensor) -> None:
+        """Keep what fools, or comes nearer to it, of the climbs at ``at``."""
+        losses = losses.to(self.losses).masked_fill(fooled, math.inf)
+        better = fooled | (losses > self.losses[at.rows])
+        chosen = at.rows[better]
+        self.x[chosen], self.losses[chosen] = at.current[better], losses[better]
+        self.fooled[at.record[fooled]] = True
+
+    def best(self, records: int) -> Tensor:
+        """Of each record the strongest perturbation over its climbs, (n, ...)."""
+        if len(self.losses) == records:
+            return self.x.clone()
+        climbs = self.losses.view(records, -1)
+        return self.x[torch.arange(records, device=climbs.device) * climbs.shape[1] + climbs.argmax(1)]
 
 
 def warm_curve(
@@ -86,6 +100,8 @@ def warm_curve(
     restarts: int,
     momentum: float,
     draw: Draw,
+    targets: int = 0,
+    start_at_random: bool = False,
 ) -> Iterator[Tensor]:
     """Propose perturbed records, (n, ...), for each threat in turn.
 
@@ -101,59 +117,75 @@ def warm_curve(
         restarts: starts at each radius.
         momentum: share of the last direction that enters the next one.
         draw: of random starts.
+        targets: where above 0, so many wrong classes, those with the greatest logits at the record itself, are climbed
+            towards apart from each other, by the margin of each over the label, whatever ``loss`` is.
+        start_at_random: whether the first start is random at the smallest radius, too.
     """
     layout = _fastest_layout(model, x)
-    x = x.to(memory_format=layout)
+    start = _climbers(model, x.to(memory_format=layout), y, targets)
     found = _Found(
-        x=x.clone(),
-        losses=torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device),
+        x=start.x.clone(),
+        losses=torch.full((len(start.x),), -math.inf, dtype=x.dtype, device=x.device),
         fooled=torch.zeros(len(x), dtype=torch.bool, device=x.device),
     )
     last = threats[0].epsilon
+    climbed: LossName | None = None if targets else loss
     for threat in threats:
         for restart in range(restarts):
-            rows = (~found.fooled).nonzero()[:, 0]
-            if not len(rows):
+            at = start.where(~found.fooled[start.record])
+            if not len(at.rows):
                 break
-            origin = x[rows]
-            if restart == 0:
-                start = threat.project(origin + threat.epsilon / last * (found.x[rows] - origin), origin)
+            if restart == 0 and not (start_at_random and threat is threats[0]):
+                warm = threat.project(at.x + threat.epsilon / last * (found.x[at.rows] - at.x), at.x)
                 sizes = [relative_step * threat.epsilon / step for step in range(1, steps + 1)]
             else:
-                start = random_start(origin, threat, draw.of(rows))
+                warm = random_start(at.x, threat, draw.of(at.record))
                 sizes = [relative_step * threat.epsilon / steps] * steps
-            at = _Climbers(rows, origin, y[rows], start.to(memory_format=layout), torch.ones_like(found.losses[rows]))
-            _climb(model, at, threat, found, sizes, loss=loss, momentum=momentum)
+            _climb(model, at._replace(current=warm.to(memory_format=layout)), threat, found, sizes, climbed, momentum)
         last = threat.epsilon
-        yield found.x.clone()
+        yield found.best(len(x))
 
 
-def _climb(
+def _climbers(model: nn.Module, x: Tensor, y: Tensor, targets: int) -> _Climbers:
+    """One climb a record, or one for each of its targets."""
+    record = torch.arange(len(x), device=x.device)
+    target = y
+    if targets:
+        wrong = runners_up(respond(model, x), y, targets)
+        record, target = record.repeat_interleave(wrong.shape[1]), wrong.flatten()
+        x, y = x[record], y[record]
+    ones = torch.ones(len(x), dtype=x.dtype, device=x.device)
+    return _Climbers(torch.arange(len(x), device=x.device), record, x, y, target, x, ones)
+
+
+def _climb(  # noqa: PLR0917
     model: nn.Module,
     at: _Climbers,
     threat: Threat,
     found: _Found,
     sizes: Sequence[float],
-    *,
-    loss: LossName,
+    loss: LossName | None,
     momentum: float,
 ) -> None:
-    """Take steps of these sizes, each record until it is fooled or hopeless, and keep what is found."""
+    """Take steps of these sizes, each climb until its record is fooled or it is hopeless, and keep what is found.
+
+    Args:
+        loss: None for the margin of the climb's own target.
+    """
     drift: Tensor | None = None
     before: Tensor | None = None
     promised = torch.zeros_like(at.understated)
     for step in range(len(sizes) + 1):
-        here = _slope(model, at.current, at.y, loss)
+        here = _slope(model, at, loss)
         lead = _lead(here, at.y, loss)
         if before is not None:
             rounding = _ROUNDING * torch.finfo(here.logits.dtype).eps * here.logits.abs().amax(1)
             changed = ((lead.values - before).abs() - rounding).clamp_min(0)
             at = at._replace(understated=_understated(at.understated, changed, promised))
-        fooled = misclassified(here.logits, at.y)
-        found.update(at.rows, at.current, here.losses, fooled)
+        found.update(at, here.losses, misclassified(here.logits, at.y))
         if step == len(sizes):
             return
-        going = ~fooled
+        going = ~found.fooled[at.record]
         if step >= LEAST:
             going &= ~_hopeless(here.gradient, lead, at, threat)
         gradient = here.gradient
@@ -179,7 +211,7 @@ class _Lead(NamedTuple):
     """(m,) its slope, as a multiple of the slope of what is climbed."""
 
 
-def _lead(here: Slope, y: Tensor, loss: LossName) -> _Lead:
+def _lead(here: Slope, y: Tensor, loss: LossName | None) -> _Lead:
     """The loss itself, or of cross-entropy the margin."""
     if loss != "cross_entropy":
         return _Lead(here.losses, torch.ones_like(here.losses))
@@ -215,13 +247,15 @@ def _greatest_rise(gradient: Tensor, at: _Climbers, threat: Threat) -> Tensor:
     return threat.epsilon * flat_norm(gradient) - (gradient * (at.current - at.x)).flatten(1).sum(1)
 
 
-def _slope(model: nn.Module, x: Tensor, y: Tensor, loss: LossName) -> Slope:
+def _slope(model: nn.Module, at: _Climbers, loss: LossName | None) -> Slope:
     """The same as ``slope``, in batches that stay in a processor's cache."""
+    x = at.current
     most = len(x) if x.is_cuda else max(16, _CACHED // math.prod(x.shape[1:]))
-    if len(x) <= most:
-        return slope(model, x, y, loss)
-    parts = [slope(model, *part, loss) for part in zip(x.split(most), y.split(most), strict=True)]
-    return Slope(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    parts = []
+    for part, y, target in zip(x.split(most), at.y.split(most), at.target.split(most), strict=True):
+        climbed: Loss = partial(targeted_margin, target=target) if loss is None else loss
+        parts.append(slope(model, part, y, climbed))
+    return parts[0] if len(parts) == 1 else Slope(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 @torch.no_grad()

@@ -24,6 +24,17 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return others - true
 
 
+def targeted_margin(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Logit of each record's target class minus the true one, (n,): above 0 only where it is misclassified."""
+    return (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
+
+
+def runners_up(logits: Tensor, y: Tensor, most: int) -> Tensor:
+    """The wrong classes with the greatest logits, greatest first, (n, at most ``most``)."""
+    wrong = logits.nan_to_num().scatter(1, y[:, None], float("-inf"))
+    return wrong.topk(min(most, logits.shape[1] - 1), dim=1).indices
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference-of-logits ratio of each record, (n,): the margin in units of the lead over the third class.
 

@@ -33,7 +33,8 @@ def straight_through(model: nn.Module, x: Tensor) -> nn.Module:
         x: (n, ...) valid records, on which each layer is probed for a gradient.
 
     Functions of PyTorch that round, bin, threshold, clamp, saturate or detach are bridged wherever they are called. A
-    layer that is still blind is bridged as a whole: by a multiple of the identity where it keeps the shape of its
+    What left for numpy and came back in the same shape is bridged by the line between the two. A layer that is still
+    blind is bridged as a whole: by a multiple of the identity where it keeps the shape of its
     input, and otherwise by the line that fits it best, up to ``WIDEST`` inputs. Layers of ``torch.nn`` are taken to be
     honest.
     """
@@ -108,6 +109,8 @@ _TO_NUMBERS = ("float", "double", "half", "bfloat16", "to", "type", "type_as", "
 _TO_INTEGERS = ("to", "type", "byte", "char", "short", "int", "long")
 _AMONG_INTEGERS = ("add", "sub", "mul", "rsub", "neg")
 _LOOKED_UP = ("getitem", "take")
+_TO_NUMPY = ("numpy", "array", "tolist")
+_FROM_NUMPY = ("tensor", "as_tensor", "asarray", "from_numpy")
 
 
 class _Bridging(TorchFunctionMode):
@@ -117,6 +120,10 @@ class _Bridging(TorchFunctionMode):
         super().__init__()
         self._smooth: dict[int, tuple[Tensor, Tensor]] = {}
         """By the id of a tensor that carries no gradient (kept alive): itself, and what it was made of."""
+        self._left: Tensor | None = None
+        """What last went where no gradient follows: to numpy."""
+        self._made: dict[int, Tensor] = {}
+        """By its id (kept alive), what functions of PyTorch have made since then, of the same shape."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -124,13 +131,18 @@ class _Bridging(TorchFunctionMode):
         kwargs, name = kwargs or {}, getattr(func, "__name__", "").strip("_")
         if name == "set_grad_enabled" and args == (False,):
             return None
+        if self._left is not None:
+            args = tuple(self._returned(argument) for argument in args)
         true_division = name in ("div", "divide") and kwargs.get("rounding_mode") is None
         if name in _SURROGATES and args and _moves(args[0]) and not true_division:
             return self._replaced(func, name, args, kwargs)
-        if name in ("numpy", "array"):
+        if name in _TO_NUMPY:
             # They refuse a tensor with a gradient, which one that was detached has here.
+            self._left = args[0] if _moves(args[0]) else self._left
             args = (args[0].detach(), *args[1:])
         value = func(*args, **kwargs)
+        if self._left is not None and isinstance(value, Tensor) and name not in _FROM_NUMPY:
+            self._made[id(value)] = value
         return self._revived(func, name, value, args, kwargs) if isinstance(value, Tensor) else value
 
     def _revived(
@@ -186,6 +198,19 @@ class _Bridging(TorchFunctionMode):
             return argument
         value, smooth = self._smooth[id(argument)]
         return _bridged(value.to(smooth.dtype), smooth)
+
+    def _returned(self, argument: Any) -> Any:
+        """What came back from numpy, with the gradient of what went there; anything else as it is."""
+        left = self._left
+        foreign = isinstance(argument, Tensor) and not isinstance(argument, nn.Parameter) and not argument.requires_grad
+        if not foreign or left is None or argument.shape != left.shape or id(argument) in (*self._made, *self._smooth):
+            return argument
+        with torch.no_grad():
+            smooth_slope = _slope(left, argument.to(left))
+        if argument.is_floating_point():
+            return _bridged(argument, smooth_slope * left)
+        self._smooth[id(argument)] = (argument, smooth_slope * left)
+        return argument
 
     def _knows(self, args: Sequence[Any]) -> bool:
         return any(id(argument) in self._smooth for argument in args)

@@ -1,6 +1,6 @@
 """One model under attack: its test records, the radii, and whoever does the work, records spread over workers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,6 +72,8 @@ class Strike:
     radii: tuple[float, ...]
     through: nn.Module | None = None
     """None: the model itself."""
+    survivors_of: tuple[str, ...] = ()
+    """Attacks whose survivors alone it is given; what they fooled counts as fooled. Empty: it is given all records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +134,13 @@ class Arena:
         """The patient of each record, None where each record is its own."""
         return self.subject.groups(self.rows)
 
-    def curves(self, strikes: Mapping[str, Strike]) -> Curves:
+    def curves(self, strikes: Mapping[str, Strike], *, fallen: Mapping[float, Tensor] | None = None) -> Curves:
         """Every strike on every record, in pieces that the workers share; a piece whose worker dies is done again.
+
+        Args:
+            strikes: by label.
+            fallen: by radius, (n,) bool, records that other attacks fooled there or at a smaller radius. They are not
+                attacked again and count as fooled, at every radius of the strikes.
 
         Raises:
             RuntimeError: a piece has killed its worker more than once.
@@ -148,6 +155,7 @@ class Arena:
             y=self.y.cpu().numpy(),
             base=self.base,
             strikes=dict(strikes),
+            fallen=None if fallen is None else {radius: fooled.cpu().numpy() for radius, fooled in fallen.items()},
             seed=self.subject.seed,
             passes=self.passes,
             threads=torch.get_num_threads(),
@@ -185,6 +193,7 @@ class _Ground:
     y: np.ndarray
     base: Threat
     strikes: dict[str, Strike]
+    fallen: dict[float, np.ndarray] | None
     seed: int
     passes: int
     threads: int
@@ -210,19 +219,46 @@ def _strike(piece: tuple[str, int], ground: _Ground) -> Curve:
     with torch.random.fork_rng():
         # A model that answers at random draws the same, whoever asks it.
         torch.manual_seed(seeds.torch_seed(ground.seed, "layers", name, start))
-        found = strike.attack.curve(
-            judge_of(model, ground.passes, seed=ground.seed),
-            x,
-            y,
-            Threat(norm=strike.norm, epsilon=0.0, bounds=ground.base.bounds),
-            strike.radii,
-            seed=seeds.derive(ground.seed, "records", start),
-            through=through,
-        )
-    return {
-        radius: Judged(fooled=one.fooled.cpu(), distance=one.distance.cpu(), invalid=one.invalid)
-        for radius, one in found.items()
-    }
+        judge = judge_of(model, ground.passes, seed=ground.seed)
+        base = Threat(norm=strike.norm, epsilon=0.0, bounds=ground.base.bounds)
+        seed = seeds.derive(ground.seed, "records", start)
+
+        def attack(x: Tensor, y: Tensor, radii: Sequence[float]) -> Curve:
+            found = strike.attack.curve(judge, x, y, base, radii, seed=seed, through=through)
+            return {radius: _on_the_cpu(one) for radius, one in found.items()}
+
+        if ground.fallen is None:
+            return attack(x, y, strike.radii)
+        fallen = {radius: torch.from_numpy(ground.fallen[radius][start : start + SHARD]) for radius in strike.radii}
+        return _on_survivors(attack, x, y, fallen)
+
+
+def _on_the_cpu(one: Judged) -> Judged:
+    return Judged(fooled=one.fooled.cpu(), distance=one.distance.cpu(), invalid=one.invalid)
+
+
+def _on_survivors(
+    attack: Callable[[Tensor, Tensor, Sequence[float]], Curve], x: Tensor, y: Tensor, fallen: Mapping[float, Tensor]
+) -> Curve:
+    """A curve on the records that are still standing: each is attacked at the radii below the one where it fell.
+
+    Args:
+        attack: the curve of some records at some radii.
+        fallen: by radius, rising, (n,) bool; what fell at one radius has fallen at every larger one. It counts as
+            fooled, with an infinite distance: this attack did not do it.
+    """
+    radii = sorted(fallen)
+    found = {r: [fallen[r].clone(), torch.full((len(x),), UNLIMITED, dtype=x.dtype)] for r in radii}
+    invalid = dict.fromkeys(radii, 0)
+    stood = torch.stack([~fallen[radius] for radius in radii]).sum(0)
+    for count in stood.unique().tolist():
+        rows = (stood == count).nonzero()[:, 0]
+        if not count:
+            continue
+        for radius, one in attack(x[rows.to(x.device)], y[rows.to(y.device)], radii[:count]).items():
+            found[radius][0][rows], found[radius][1][rows] = one.fooled, one.distance
+            invalid[radius] += one.invalid
+    return {r: Judged(fooled=fooled, distance=distance, invalid=invalid[r]) for r, (fooled, distance) in found.items()}
 
 
 def worst_case(curves: Sequence[Curve]) -> dict[float, Tensor]:

@@ -97,20 +97,6 @@ def unbounded_attack_wins(accuracy: float, *, fixed: bool = False) -> Check:
     )
 
 
-def step_doubling(white_box: Tensor, doubled: Tensor, epsilon: float) -> Check:
-    """Twice the steps and one more start must change less than one point."""
-    gain = float((white_box | doubled).double().mean() - white_box.double().mean())
-    return _check(
-        "step_doubling",
-        WORST,
-        "warn" if gain >= 0.01 else "pass",
-        gain,
-        f"doubling the steps and restarting fools {gain:.1%} more of the records at ε = {epsilon:g} (limit 1 point): "
-        "the attack has not converged; raise steps",
-        epsilon=epsilon,
-    )
-
-
 def larger_step(attack: str, given: Tensor, larger: Tensor, epsilon: float) -> Check:
     """The same number of larger steps, whose sum crosses the ball, must change less than one point.
 

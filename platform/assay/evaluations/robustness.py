@@ -10,36 +10,44 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.attacks.adaptive import Answer, answers
+from assay.attacks.adaptive import Answer, LogProbabilities, answers
 from assay.attacks.base import Attack, Judged
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
 from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
 from assay.attacks.square import Square
+from assay.attacks.targeted_pgd import TargetedPGD
 from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
 from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, as_used, worst_case
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
+from assay.evaluations.probe import probed
+from assay.evaluations.slopes import true_slopes
+from assay.models.batches import respond
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
+from assay.seeds import Draw
 from assay.threats import Norm
 
 _QUANTILES = {"median": 0.5, "tenth_percentile": 0.1}
 _UNBOUNDED = "unbounded"
+_TARGETED = "targeted_pgd"
 _PROBED = 64
-"""Records on which the steps of an attack are looked at."""
+"""Records on which the steps of an attack, and the slopes that it follows, are looked at."""
 
 
 @register("evaluation")
 class Robustness(Evaluation):
     """Accuracy under attack at every ε, the per-record worst case, and the shortest changes that fool.
 
-    FGSM, PGD through cross-entropy and through a margin loss, a longer PGD and random noise always run; ``attacks``
-    names more. A record that is fooled at ε counts as fooled at every larger ε in the worst case. Attacks that look for
-    the smallest change report its length; where they do so in another norm than ``norm``, a threat model of their own,
-    they enter no worst case.
+    FGSM, PGD through cross-entropy and through a margin loss, and random noise always run; ``attacks`` names more.
+    Records that withstand all of these which follow gradients are attacked towards each wrong class
+    (``targeted_pgd``), and a sample of those that withstand that too by stronger attacks, which say whether the worst
+    case was found. A record that is fooled at ε counts as fooled at every larger ε in the worst case. Attacks that look
+    for the smallest change report its length; where they do so in another norm than ``norm``, a threat model of their
+    own, they enter no worst case.
 
     Where a check finds the figures suspect, attacks made for the suspicion follow (``attacks.adaptive``), and enter the
     worst case; what it was before them stands beside it. One that cannot be run leaves a row that says so.
@@ -69,7 +77,7 @@ class Robustness(Evaluation):
     def _can_be_asked(self) -> "Robustness":
         if self.norm == "l2" and not self.epsilons:
             raise ValueError("norm l2 needs its own epsilons: those that a data set proposes are L∞ radii")
-        taken = [*self._usual(), self.carlini_wagner.label]
+        taken = [*self._usual(), _TARGETED, self.carlini_wagner.label]
         for attack in self.attacks:
             if attack.label in taken:
                 raise ValueError(f"attacks: two are called {attack.label!r}; of {taken} each is run once: drop one")
@@ -103,6 +111,7 @@ class Robustness(Evaluation):
         curves = found | {
             name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
+        curves |= self.on_survivors(arena, strikes, curves)
         raised = [*behaviour, *self._checks(arena, strikes, curves, unbounded)]
         adaptive = self._adaptive(arena, strikes, raised)
         rows: list[Finding] = [*raised, *self._rows(arena, curves | adaptive.curves, strikes | adaptive.strikes)]
@@ -124,8 +133,13 @@ class Robustness(Evaluation):
             "fgsm": FGSM(),
             "pgd_cross_entropy": PGD(steps=self.steps),
             "pgd_margin": PGD(steps=self.steps, loss="margin"),
-            "pgd_doubled": PGD(steps=2 * self.steps, restarts=2, warm_start=False),
             "random_noise": RandomNoise(),
+        }
+
+    def strikes_of_worst_case(self, arena: Arena) -> dict[str, Strike]:
+        """What enters the default worst case, but for the attack that ``on_survivors`` adds, by label."""
+        return {
+            label: Strike(attack=attack, norm=self.norm, radii=arena.radii) for label, attack in self._usual().items()
         }
 
     def _strikes(self, arena: Arena, *, without: Mapping[str, str]) -> dict[str, Strike]:
@@ -141,6 +155,19 @@ class Robustness(Evaluation):
         unbounded = PGD(steps=self.steps, loss="margin")
         strikes[_UNBOUNDED] = Strike(attack=unbounded, norm=self.norm, radii=(UNLIMITED,))
         return strikes
+
+    def on_survivors(self, arena: Arena, strikes: dict[str, Strike], curves: Curves) -> Curves:
+        """PGD towards each wrong class, of the records that no attack before it which follows gradients has fooled.
+
+        It joins ``strikes``. Records that fell to blind attacks alone are attacked again: that gradients fool them too
+        is what absolves the gradients.
+        """
+        sighted = tuple(name for name in curves if _is_sighted(strikes[name]))
+        strikes[_TARGETED] = Strike(
+            attack=TargetedPGD(steps=self.steps), norm=self.norm, radii=arena.radii, survivors_of=sighted
+        )
+        fallen = worst_case([curves[name] for name in sighted])
+        return arena.curves({_TARGETED: strikes[_TARGETED]}, fallen=fallen)
 
     def _missing(self, arena: Arena) -> dict[str, str]:
         """Attacks that cannot be run on this subject, and why."""
@@ -158,7 +185,7 @@ class Robustness(Evaluation):
     def _rows(self, arena: Arena, curves: Curves, strikes: Mapping[str, Strike]) -> list[Measurement]:
         return [
             *(
-                self._row(arena, "robust_accuracy", curve[e], attack=name, epsilon=e, **_settings(strikes[name].attack))
+                self._row(arena, "robust_accuracy", curve[e], attack=name, epsilon=e, **_settings(strikes[name]))
                 for name, curve in curves.items()
                 for e in arena.radii
             ),
@@ -238,8 +265,6 @@ class Robustness(Evaluation):
         unbounded: Judged,
     ) -> list[Check]:
         sighted = {name for name, strike in strikes.items() if _is_sighted(strike) and name in curves}
-        white_box = {e: _any(curves, sighted - {"pgd_doubled"}, e) for e in arena.radii}
-        doubled = [checks.step_doubling(white_box[e], curves["pgd_doubled"][e].fooled, e) for e in arena.radii]
         blind = [name for name in curves if name not in sighted]
         fixed = arena.base.bounds.fixed is not None
         return [
@@ -248,7 +273,8 @@ class Robustness(Evaluation):
             *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in sorted(sighted)),
             checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed),
             *self._masking(arena, curves),
-            _worst_of(doubled),
+            *probed(arena, worst_case(list(curves.values()))),
+            *self._slopes(arena, curves),
             *(
                 _worst_of(
                     [
@@ -267,19 +293,17 @@ class Robustness(Evaluation):
 
         One start each, on a few records, at the radius that about half of all records withstand.
         """
-        few = min(_PROBED, len(arena.first[0]))
-        x, y = arena.x[:few], arena.y[:few]
+        x, y = _few(arena)
         found: list[Check] = []
         for name, curve in curves.items():
-            attack, clean = strikes[name].attack, arena.clean
+            attack = strikes[name].attack
             path = getattr(attack, "relative_step", None)
             usual = name in ("pgd_cross_entropy", "pgd_margin")
             if path is None or strikes[name].through is not None or not (usual or path < checks.ENOUGH_PATH):
                 continue
-            radii = [e for e in arena.radii if e > 0]
-            if not radii:
+            epsilon = _half_withstand(arena, curve)
+            if epsilon is None:
                 continue
-            epsilon = min(radii, key=lambda radius: abs(curve[radius].accuracy - clean / 2))
             found += checks.steps_cross_the_ball(
                 attack.model_copy(update={"restarts": 1}) if hasattr(attack, "restarts") else attack,
                 arena.judge,
@@ -291,6 +315,21 @@ class Robustness(Evaluation):
                 label=name,
             )
         return found
+
+    def _slopes(self, arena: Arena, curves: Curves) -> list[Check]:
+        """Whether gradients are true at the scale of the radius that about half of all records withstand.
+
+        Nothing is said of a model that answers at random: its answers differ without a step.
+        """
+        epsilon = _half_withstand(arena, curves["pgd_margin"])
+        if epsilon is None or arena.passes > 1:
+            return []
+        (x, y), model = _few(arena), arena.subject.model
+        if checks.probability_outputs(respond(model, x)).verdict != "pass":
+            # A probability is no straight line even where its logit is.
+            model = LogProbabilities(model)
+        draw = Draw(seeds.stream(arena.subject.seed, "slopes"), len(x))
+        return [true_slopes(model, x, y, arena.base.at(epsilon), draw)]
 
     def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
         """Checks, for each attack, at the radius where another loss sees most that the one it climbs does not."""
@@ -340,7 +379,7 @@ class Robustness(Evaluation):
             why = "the model classifies no record correctly to begin with"
             return [not_applicable(one, why) for one in (f"{name}_success", *names)]
         fooled, distance = nearest.fooled[right].numpy(), nearest.distance[right].double().numpy()
-        about = {"attack": name, "norm": strike.norm, "units": subject.space, **_settings(strike.attack)}
+        about = {"attack": name, "norm": strike.norm, "units": subject.space, **_settings(strike)}
         own = None if arena.groups is None else arena.groups[right.numpy()]
         found = [share(f"{name}_success", fooled, own, seed=subject.seed, **about)]
         shared: dict[str, Any] = {"unit": subject.dataset.units, "n": len(distance), "conditions": about}
@@ -374,6 +413,18 @@ def _has_run(answer: Answer, strikes: Collection[Strike]) -> bool:
     )
 
 
+def _few(arena: Arena) -> tuple[Tensor, Tensor]:
+    """Some records and their labels, no more than the model can take at once."""
+    few = min(_PROBED, len(arena.first[0]))
+    return arena.x[:few], arena.y[:few]
+
+
+def _half_withstand(arena: Arena, curve: Curve) -> float | None:
+    """The radius above 0 that about half of the records which are right withstand; None where there is none."""
+    radii = [epsilon for epsilon in arena.radii if epsilon > 0]
+    return min(radii, key=lambda radius: abs(curve[radius].accuracy - arena.clean / 2), default=None)
+
+
 def _is_sighted(strike: Strike) -> bool:
     """Whether an attack follows the gradient of the very model that is judged."""
     return strike.through is None and strike.attack.follows_gradient
@@ -400,5 +451,7 @@ def _within(arena: Arena, nearest: Judged) -> Curve:
     return found
 
 
-def _settings(attack: Attack) -> dict[str, Any]:
-    return attack.model_dump(exclude={"name"})
+def _settings(strike: Strike) -> dict[str, Any]:
+    """The settings of an attack, and which attacks had their turn before it, where it was given their survivors."""
+    told = strike.attack.model_dump(exclude={"name"})
+    return {**told, "survivors_of": list(strike.survivors_of)} if strike.survivors_of else told

@@ -1,0 +1,167 @@
+"""HopSkipJump (Chen, Jordan & Wainwright 2020, arXiv:1904.02144), L∞ and L2: a walk along the decision boundary."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from assay.attacks.ascent import wide
+from assay.attacks.base import Attack
+from assay.attacks.losses import misclassified
+from assay.models.batches import respond
+from assay.registry import register
+from assay.seeds import Draw
+from assay.threats import Threat, flat_norm
+
+_HALVINGS = 12
+"""Of the way between a record and one that fools, until the boundary counts as found."""
+_ENTRIES = 2**23
+"""Of all points that are asked about at once."""
+_TRIES = 8
+"""Random valid records that are tried where no other record of the batch is answered differently."""
+
+
+@register("attack")
+class HopSkipJump(Attack):
+    """Starts from records of other classes, walks back to the decision boundary, and along it towards the record.
+
+    It asks for the answered class alone, neither gradients nor logits, so no masking of either stops it. The direction
+    in which the boundary rises is the mean of random steps, each counted by whether it fools. A minimal-norm attack:
+    run it at an infinite radius and read the distances.
+    """
+
+    minimal: ClassVar[bool] = True
+    follows_gradient: ClassVar[bool] = False
+
+    name: Literal["hop_skip_jump"] = "hop_skip_jump"
+    steps: int = Field(default=8, ge=0)
+    """Steps along the boundary."""
+    queries: int = Field(default=50, ge=2)
+    """Random steps from which each direction is estimated; the t-th step takes √t times as many."""
+    starts: int = Field(default=32, ge=1)
+    """Nearest records of the batch with another answer that are walked back from; the nearest boundary is kept."""
+
+    @property
+    def label(self) -> str:
+        return self._labelled(steps="", queries="queries", starts="starts")
+
+    @torch.no_grad()
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
+        best = x.clone()
+        answered = respond(model, x)
+        rows = (~misclassified(answered, y)).nonzero()[:, 0]
+        if not len(rows):
+            return best
+        walk = _Walk(model, x[rows], y[rows], threat)
+        found, fooled = self._start(walk, x, answered, rows, draw)
+        for step in range(1, self.steps + 1):
+            if not bool(fooled.any()):
+                break
+            found = self._step(walk, found, fooled, step, draw.of(rows))
+        best[rows[fooled]] = found[fooled]
+        return best
+
+    def _start(self, walk: "_Walk", x: Tensor, answered: Tensor, rows: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """The nearest boundary of each record on the way back from others, (m, ...), and where there is one, (m,)."""
+        found, distance = walk.x.clone(), torch.full((len(rows),), torch.inf, device=x.device, dtype=x.dtype)
+        # Pairwise distances, of records with another answer alone.
+        gaps = torch.cdist(walk.x.flatten(1), x.flatten(1))
+        gaps = gaps.masked_fill(answered.argmax(1)[None, :] == walk.y[:, None], torch.inf)
+        nearest = gaps.topk(min(self.starts, len(x)), largest=False)
+        candidates = [x[nearest.indices[:, k]] for k in range(nearest.indices.shape[1])]
+        low, high = walk.threat.bounds.box(walk.x, torch.inf)
+        for turn in range(_TRIES):
+            share = (draw.of(rows).uniform(walk.x) + 1) / 2
+            # Every second one a corner: a classifier of one input is often fooled at the ends of its range alone.
+            candidates.append(low + (high - low) * (share.round() if turn % 2 else share))
+        for number, candidate in enumerate(candidates):
+            if number >= len(candidates) - _TRIES and bool(distance.isfinite().all()):
+                break
+            reached = walk.back(walk.threat.bounds.confine(candidate, walk.x))
+            length = walk.threat.distance(reached, walk.x).masked_fill(~walk.fools(reached), torch.inf)
+            better = length < distance
+            found[better], distance = reached[better], torch.minimum(length, distance)
+        return found, distance.isfinite()
+
+    def _step(self, walk: "_Walk", found: Tensor, fooled: Tensor, step: int, draw: Draw) -> Tensor:
+        """One step along the boundary, (m, ...): a direction, the longest step along it that fools, and back."""
+        length = walk.threat.distance(found, walk.x)
+        size = found[0].numel()
+        # Of the paper: short enough to see the boundary as flat, wide enough to meet it.
+        reach = length / size if walk.threat.norm == "linf" else length / size**0.5
+        way = self._direction(walk, found, reach, round(self.queries * step**0.5), draw)
+        stride = length / step**0.5
+        moved, open_ = found.clone(), fooled.clone()
+        for _ in range(_HALVINGS):
+            if not bool(open_.any()):
+                break
+            tried = walk.valid(found + wide(stride, found) * way)
+            hit = walk.fools(tried) & open_
+            moved[hit] = tried[hit]
+            open_ &= ~hit
+            stride = stride / 2
+        back = walk.back(moved)
+        nearer = (walk.threat.distance(back, walk.x) < length) & fooled
+        return torch.where(wide(nearer, found), back, found)
+
+    def _direction(self, walk: "_Walk", found: Tensor, reach: Tensor, queries: int, draw: Draw) -> Tensor:
+        """Unit steps, (m, ...), in the norm of the threat, towards where more random steps fool."""
+        drawn = draw.normal if walk.threat.norm == "l2" else draw.uniform
+        total, gone, balance = torch.zeros_like(found), torch.zeros_like(found), torch.zeros_like(reach)
+        # So many steps at once as fit into memory.
+        most = max(1, _ENTRIES // found.numel())
+        for start in range(0, queries, most):
+            noise = torch.cat([drawn(found) for _ in range(min(most, queries - start))])
+            rounds = len(noise) // len(found)
+            unit = noise / wide(flat_norm(noise).clamp_min(1e-12), noise) * found[0].numel() ** 0.5
+            from_here = found.repeat(rounds, *[1] * (found.dim() - 1))
+            tried = walk.valid(from_here + wide(reach.repeat(rounds), unit) * unit)
+            signs = torch.where(walk.fools(tried), 1.0, -1.0).to(found)
+            steps = tried - from_here
+            total += (wide(signs, steps) * steps).view(rounds, *found.shape).sum(0)
+            gone += steps.view(rounds, *found.shape).sum(0)
+            balance += signs.view(rounds, -1).sum(0)
+        # Less the mean sign: where nearly all fool, or none does, the few others say where the boundary lies.
+        mean = balance / queries
+        way = torch.where(wide(mean.abs() < 1, found), total - wide(mean, found) * gone, total)
+        if walk.threat.norm == "linf":
+            return way.sign()
+        return way / wide(flat_norm(way).clamp_min(1e-12), way)
+
+
+class _Walk:
+    """Records, what they are answered, and the way from elsewhere back to each."""
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
+        self.model, self.x, self.y, self.threat = model, x, y, threat
+
+    def fools(self, points: Tensor) -> Tensor:
+        """Which points, any number of rounds of all records, are answered wrongly, (rounds · m,)."""
+        return misclassified(respond(self.model, points), self.y.repeat(len(points) // len(self.y)))
+
+    def valid(self, points: Tensor) -> Tensor:
+        """The nearest valid records to points, any number of rounds of all records, (rounds · m, ...)."""
+        rounds = len(points) // len(self.x)
+        return self.threat.bounds.confine(points, self.x.repeat(rounds, *[1] * (self.x.dim() - 1)))
+
+    def back(self, points: Tensor) -> Tensor:
+        """From points that fool, (m, ...), as near to the record as still fools; others stay where they are."""
+        far = self.threat.distance(points, self.x)
+        near = torch.zeros_like(far)
+        reached = points.clone()
+        for _ in range(_HALVINGS):
+            middle = (near + far) / 2
+            tried = self._within(points, middle)
+            hit = self.fools(tried)
+            reached = torch.where(wide(hit, points), tried, reached)
+            far, near = torch.where(hit, middle, far), torch.where(hit, near, middle)
+        return reached
+
+    def _within(self, points: Tensor, radius: Tensor) -> Tensor:
+        """The point nearest to each that lies within its record's own radius, (m, ...)."""
+        change = points - self.x
+        if self.threat.norm == "linf":
+            limit = wide(radius, change)
+            return self.x + change.clamp(-limit, limit)
+        return self.x + change * wide((radius / flat_norm(change).clamp_min(1e-12)).clamp(max=1), change)

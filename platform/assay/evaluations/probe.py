@@ -1,0 +1,124 @@
+"""A stronger look at a sample of the records that withstood every attack: was the worst case found?"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from assay.attacks.apgd import APGD
+from assay.attacks.base import Attack
+from assay.attacks.fab import FAB
+from assay.attacks.square import Square
+from assay.attacks.targeted_pgd import TargetedPGD
+from assay.evaluations.arena import Arena
+from assay.results import Check, Verdict
+
+SAMPLE = 32
+"""Survivors that are attacked again."""
+STRONGER: tuple[Attack, ...] = (
+    TargetedPGD(steps=50, momentum=0.75),
+    APGD(loss="dlr", steps=25),
+    FAB(steps=10),
+)
+"""More steps from other starts, another schedule of steps, and another kind of search: they do not fail alike."""
+BLIND = Square(queries=100)
+"""Sees no gradient."""
+
+
+def probed(arena: Arena, worst: Mapping[float, Tensor]) -> list[Check]:
+    """Attack a sample of the survivors again, at one radius, by stronger attacks and by one that sees no gradient.
+
+    Args:
+        worst: by radius, (n,) bool, the records that were fooled there. The radius looked at is the one that about half
+            of the records which are right withstand.
+    """
+    radii = [e for e in arena.radii if e > 0 and not bool(worst[e].all())]
+    if not radii:
+        return [_stronger(0, 0, 0, 0.0, 0, ()), _blind(0, 0, 0, 0.0, 0)]
+    epsilon = min(radii, key=lambda e: abs(float((~worst[e]).double().mean()) - arena.clean / 2))
+    survivors = (~worst[epsilon]).nonzero()[:, 0]
+    sample = survivors[torch.linspace(0, len(survivors) - 1, min(SAMPLE, len(survivors))).round().long()]
+    fooled, ran, failed = _fooled(arena, sample, STRONGER, epsilon)
+    blind, *_ = _fooled(arena, sample, (BLIND,), epsilon)
+    shown = (len(sample), len(survivors), epsilon, len(arena.x))
+    return [_stronger(fooled, *shown, ran, failed), _blind(blind, *shown)]
+
+
+def _fooled(
+    arena: Arena, rows: Tensor, attacks: Sequence[Attack], epsilon: float
+) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """How many of the records at ``rows`` any of these attacks fools, which were run, and which failed, with why."""
+    standing = rows.to(arena.x.device)
+    ran: list[str] = []
+    failed: list[str] = []
+    through = arena.subject.model if arena.passes > 1 else None
+    for attack in attacks:
+        if not len(standing) or (attack.minimal and arena.base.norm not in attack.norms):
+            continue
+        x, y, threat = arena.x[standing], arena.y[standing], arena.base.at(epsilon)
+        try:
+            found = attack.run(arena.judge, x, y, threat, seed=arena.subject.seed, through=through)
+        except Exception as error:
+            # A package that is not installed, or a model that it cannot take: the figures stand without it.
+            failed.append(f"{attack.label}: {type(error).__name__}: {error}")
+            continue
+        ran.append(attack.label)
+        standing = standing[~found.fooled]
+    return len(rows) - len(standing), tuple(ran), tuple(failed)
+
+
+def _stronger(  # noqa: PLR0917
+    fooled: int,
+    sample: int,
+    survivors: int,
+    epsilon: float,
+    records: int,
+    attacks: tuple[str, ...],
+    failed: tuple[str, ...] = (),
+) -> Check:
+    """Stronger attacks must not bring the worst case down by more than a point.
+
+    Args:
+        fooled: how many of the sample they fooled.
+        sample: size of the sample.
+        survivors: records that withstood everything before at ``epsilon``.
+        records: all of them.
+        attacks: labels of the stronger attacks.
+        failed: those that could not be run, and why.
+    """
+    points = fooled / sample * survivors / records if sample else 0.0
+    # A sample shows more than a point only where a point alone would seldom show so much.
+    allowed = min(1.0, 0.01 * records / survivors) if survivors else 1.0
+    surely = bool(fooled) and float(stats.binom.sf(fooled - 1, sample, allowed)) < 0.05
+    verdict: Verdict = "warn" if points >= 0.01 and surely else "pass"
+    return Check(
+        rule="stronger_attack",
+        concerns="worst_case_accuracy",
+        verdict=verdict,
+        figure=points,
+        message=(
+            f"stronger attacks ({', '.join(attacks) or 'none could be run'}) fool {fooled} of {sample} records drawn "
+            f"from the {survivors} that withstood all others at ε = {epsilon:g}: about {points:.1%} of all (limit 1 "
+            "point, p < 0.05): the attacks have not converged; raise steps, or add stronger ones by attacks"
+        ),
+        conditions={"epsilon": epsilon, "sample": sample, "attacks": list(attacks), "failed": list(failed)},
+    )
+
+
+def _blind(fooled: int, sample: int, survivors: int, epsilon: float, records: int) -> Check:
+    """A search without gradients must not fool many records that withstood the attacks which follow them."""
+    beaten = fooled / sample * survivors / records if sample else 0.0
+    verdict: Verdict = "pass" if beaten <= 0.05 else "warn" if beaten <= 0.1 else "fail"
+    return Check(
+        rule="black_box_against_white_box",
+        concerns="worst_case_accuracy",
+        verdict=verdict,
+        figure=beaten,
+        message=(
+            f"{BLIND.label} fools {fooled} of {sample} records drawn from the {survivors} that withstood all others at "
+            f"ε = {epsilon:g}: about {beaten:.1%} of all (limit 5 %): gradients mislead the attacks that follow them; "
+            "attack through a stand-in"
+        ),
+        conditions={"black_box": BLIND.label, "epsilon": epsilon, "sample": sample},
+    )

@@ -1,0 +1,89 @@
+"""Are the model's gradients true at the scale of an attack, or only in a neighbourhood that is too small to matter?"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from assay.attacks.ascent import direction, slope
+from assay.attacks.losses import margin, misclassified
+from assay.models.batches import respond
+from assay.results import Check
+from assay.seeds import Draw
+from assay.threats import Threat
+
+LENGTHS = (1 / 16, 1 / 8, 1 / 4)
+"""Steps that are tried, as shares of ε. A whole ε may leave the part of the input space where a slope is the same."""
+LOWEST, HIGHEST = 0.6, 1.7
+"""What share of the promised rise an honest network keeps: those measured keep 0.8 to 1.2 at every length."""
+
+
+def rises(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, share: float, draw: Draw) -> Tensor:
+    """Rise of the margin that was got ÷ that its gradient promised, for each record and direction, (3, n).
+
+    The directions are the steepest one in the norm of the threat, and two in which a random half of the inputs moves:
+    what is true along one line alone is not true of the slope. NaN where nothing was promised.
+
+    Args:
+        share: length of the step, as a share of ε.
+    """
+    here = slope(model, x, y, "margin")
+    steepest = direction(here.gradient, threat)
+    half = draw.uniform(x) < 0
+    found = []
+    for way in (steepest, steepest * half, steepest * ~half):
+        moved = threat.bounds.confine(x + share * threat.epsilon * way, x)
+        promised = (here.gradient * (moved - x)).flatten(1).sum(1)
+        got = margin(respond(model, moved), y) - here.losses
+        rounding = 64 * torch.finfo(here.logits.dtype).eps * here.logits.abs().amax(1)
+        known = (promised.abs() > 10 * rounding) | (got.abs() > 10 * rounding)
+        found.append((got / promised).masked_fill(~known, torch.nan))
+    return torch.stack(found)
+
+
+def true_slopes(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw, *, lengths: Sequence[float] = LENGTHS
+) -> Check:
+    """A step along the gradient must raise the margin by about what the gradient promises.
+
+    A gradient that is right within a hair's breadth and useless beyond it (a fine ripple, a soft staircase) leads every
+    attack that follows it astray, and no zero, no noise and no saturation shows.
+
+    Args:
+        model: in evaluation mode, with equal answers to equal records.
+        x: (n, ...) valid records.
+        y: (n,) their labels.
+        threat: of the radius whose scale is meant.
+        draw: of the directions.
+    """
+    right = ~misclassified(respond(model, x), y)
+    rows = right.nonzero()[:, 0]
+    ratios = [1.0] * len(lengths)
+    if len(rows):
+        about = (model, x[rows], y[rows], threat)
+        ratios = [_median(rises(*about, share=share, draw=draw.of(rows))) for share in lengths]
+    worst = max(ratios, key=_departure)
+    share = lengths[ratios.index(worst)]
+    return Check(
+        rule="true_slopes",
+        concerns="worst_case_accuracy",
+        verdict="pass" if LOWEST <= worst <= HIGHEST else "fail",
+        figure=worst,
+        message=(
+            f"a step of {share:g} ε along the gradient raises the margin by {worst:.2g} times what the gradient "
+            f"promises (median over {len(rows)} records, limits {LOWEST:g} to {HIGHEST:g}, ε = {threat.epsilon:g}): "
+            "it says nothing of the model at the scale of ε; trust attacks that need no gradient"
+        ),
+        conditions={"epsilon": threat.epsilon, "length": share},
+    )
+
+
+def _median(ratios: Tensor) -> float:
+    """Over all records and directions of which something is known; 1 where nothing is."""
+    known = ratios[~ratios.isnan()]
+    return float(known.double().median().nan_to_num(posinf=1e9, neginf=-1e9)) if len(known) else 1.0
+
+
+def _departure(ratio: float) -> float:
+    """How far a ratio is from 1, a half and a double alike."""
+    return max(ratio, 1 / ratio) if ratio > 0 else float("inf")
