@@ -51,6 +51,11 @@ def run(main: Callable[..., None]) -> None:
     app()
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 worker``, ``2 workers``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     """A plain table; columns fold rather than lose text."""
     made = Table(box=None, pad_edge=False, header_style="bold")
@@ -122,7 +127,7 @@ def _told(records: str) -> str:
 
 def _below(design: "Design") -> str:
     """What stands below a figure, in a line."""
-    if design.runs == 1:
+    if (design.done or design.runs) == 1:
         return "95 % interval over records below"
     if design.official:
         return "mean over seeds, below it the 95 % interval of test records and seeds together"

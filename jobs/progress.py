@@ -5,6 +5,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from assay.results import TrialRecord
 from assay.study.trial import Trial
+from jobs.console import counted
 
 
 class ConsoleWatcher:
@@ -28,10 +29,12 @@ class ConsoleWatcher:
     def begin(self, *, total: int, finished: int, workers: int) -> None:
         self._total, self._done = total, finished
         if finished == total:
-            self._console.print(f"all {total} trials were finished before")
+            self._console.print(
+                f"all {total} trials were finished before" if total > 1 else "the trial was finished before"
+            )
         else:
             already = f", {finished} finished before" if finished else ""
-            self._console.print(f"{total} trials on {workers} worker{'s' if workers > 1 else ''}{already}")
+            self._console.print(f"{counted(total, 'trial')} on {counted(workers, 'worker')}{already}")
         self._bar.update(self._task, total=total, completed=finished)
         self._bar.start()
 

@@ -150,7 +150,7 @@ def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequ
     environment: dict[str, object] = {"working_dir": str(ROOT)}
     if ship_assay:
         environment["py_modules"] = [str(ROOT / "platform" / "assay")]
-    entrypoint = shlex.join(["python", "-m", f"jobs.{job}", *arguments])
+    entrypoint = shlex.join(["sh", "jobs/python.sh", "-m", f"jobs.{job}", *arguments])
     try:
         return str(client.submit_job(entrypoint=entrypoint, runtime_env=environment))
     except (OSError, RuntimeError, ValueError) as error:
