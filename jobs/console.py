@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -44,11 +44,20 @@ def user_errors(said: Console = console) -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def run(main: Callable[..., None]) -> None:
-    """Parse the command line and call ``main``. Tracebacks stay plain: rich ones print local values, secrets too."""
+def application(main: Callable[..., None], **context: Any) -> typer.Typer:
+    """A command line that calls ``main``. Tracebacks stay plain: rich ones print local values, secrets too.
+
+    Args:
+        context: settings of click's context.
+    """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    app.command(context_settings=context)(main)
+    return app
+
+
+def run(main: Callable[..., None]) -> None:
+    """Parse the command line and call ``main``."""
+    application(main)()
 
 
 def counted(number: int, noun: str) -> str:

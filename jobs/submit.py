@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import console, user_errors
+from jobs.console import application, console, user_errors
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -230,8 +230,8 @@ def _say(words: str) -> None:
     console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
+# The first word that is no option of ours ends our options: the rest belongs to the job.
+app = application(main, allow_interspersed_args=False)
+
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    # The first word that is no option of ours ends our options: the rest belongs to the job.
-    app.command(context_settings={"allow_interspersed_args": False})(main)
     app()
