@@ -82,10 +82,10 @@ def check(job: str, arguments: Sequence[str]) -> None:
         UserError: there is no such job, or its results would be lost with the temporary folder that it runs in.
     """
     from assay.errors import UserError
-    from assay.registry import unknown
+    from assay.registry import unknown_name
 
     if job not in JOBS:
-        raise UserError(unknown("job", job, JOBS))
+        raise unknown_name("job", job, JOBS)
     for place, word in enumerate(arguments):
         name, equals, value = word.partition("=")
         location = value if equals else "".join(arguments[place + 1 : place + 2])
@@ -93,7 +93,10 @@ def check(job: str, arguments: Sequence[str]) -> None:
         if name in ("--results", "--ledger", "--to") and location and not lasts:
             raise UserError(
                 f"{name} {location}: a submitted job runs in a temporary folder of the cluster, and results below "
-                "it are lost with it; give an absolute path that the cluster keeps, or a URI such as s3://bucket/folder"
+                "it are lost with it; give an absolute path that the cluster keeps, or a URI such as s3://bucket/folder",
+                setting=name,
+                given=location,
+                allowed="an absolute path or a URI",
             )
 
 
@@ -108,7 +111,10 @@ def url(address: str) -> str:
     scheme, given, _ = address.partition("://")
     if given and scheme not in ("http", "https"):
         raise UserError(
-            f"--address {address}: jobs are submitted to the cluster's dashboard, http://HOST:8265 or https://HOST"
+            f"--address {address}: jobs are submitted to the cluster's dashboard, http://HOST:8265 or https://HOST",
+            setting="--address",
+            given=address,
+            allowed=("http", "https"),
         )
     return (address if given else f"http://{address}").rstrip("/")
 

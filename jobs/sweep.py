@@ -40,11 +40,10 @@ def main(
 ) -> None:  # fmt: skip
     """Sweep a search space. Finished points are never run again; kill the sweep at any moment and start it again."""
     with user_errors():
-        from assay.errors import SpecError
-        from assay.registry import unknown
+        from assay.registry import unknown_name
 
         if space not in SPACES:
-            raise SpecError(unknown("space", space, SPACES))
+            raise unknown_name("space", space, SPACES)
         console.print("reading the study …", style="dim")
         from assay.cluster.session import lasting
         from assay.cluster.sweep import sweep_to_store

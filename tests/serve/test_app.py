@@ -182,19 +182,30 @@ def card_from(api: FastAPI) -> Any:
 
 
 @pytest.fixture(scope="module")
-def server(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of ``serve run``, in a process group of its own."""
+def server(results: Path, shared_ray: str) -> Iterator[str]:
+    """The URL of the application, run on the Ray that tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serve.app.start_ray_here", lambda **settings: None)
+        application = build_app({"results": str(results), "recipe": "standard", "port": str(PORT)})
+    ray_serve.run(application)
+    yield f"http://127.0.0.1:{PORT}"
+    ray_serve.shutdown()
+
+
+@pytest.fixture
+def started(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of ``serve run``, in a process group of its own, at another port."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     command = [
         str(Path(sys.executable).parent / "serve"), "run", "serve.app:build_app",
-        f"results={results}", "recipe=standard", f"port={PORT}",
+        f"results={results}", "recipe=standard", f"port={PORT + 1}",
     ]  # fmt: skip
     said = tmp_path_factory.mktemp("serve") / "said"
     with said.open("w") as file:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, start_new_session=True, stdout=file, stderr=subprocess.STDOUT
         )
-    url = f"http://127.0.0.1:{PORT}"
+    url = f"http://127.0.0.1:{PORT + 1}"
     try:
         for _ in range(300):
             try:
@@ -223,7 +234,18 @@ def post(url: str, body: Any) -> tuple[int, Any]:
             return error.code, json.load(error)
 
 
-def test_the_model_answers_over_http(server: str, wdbc: Dataset) -> None:
+def test_the_model_answers_over_http_on_the_loopback_interface_only(server: str, wdbc: Dataset) -> None:
+    answers(server, wdbc)
+    is_on_loopback(PORT)
+
+
+@pytest.mark.slow
+def test_so_it_does_when_serve_run_starts_it(started: str, wdbc: Dataset) -> None:
+    answers(started, wdbc)
+    is_on_loopback(PORT + 1)
+
+
+def answers(server: str, wdbc: Dataset) -> None:
     records = wdbc.x[:3].tolist()
     model = f"{server}/v1/models/standard"
     for call, key in (("predict", "predictions"), ("explain", "explanations"), ("certify", "certificates")):
@@ -238,9 +260,9 @@ def test_the_model_answers_over_http(server: str, wdbc: Dataset) -> None:
         assert "/v2/models/{name}/infer" in json.load(answer)["paths"]
 
 
-def test_the_port_is_open_on_the_loopback_interface_only(server: str) -> None:
+def is_on_loopback(port: int) -> None:
     listening = Path("/proc/net/tcp").read_text().splitlines()[1:]
     ours = [
-        line.split()[1] for line in listening if line.split()[3] == "0A" and line.split()[1].endswith(f":{PORT:04X}")
+        line.split()[1] for line in listening if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")
     ]
-    assert ours == [f"0100007F:{PORT:04X}"]
+    assert ours == [f"0100007F:{port:04X}"]

@@ -75,7 +75,10 @@ def _audited_together(trials: list[Trial]) -> list[Trial]:
     if few := [audits for audits in asked if audits is not None and audits < count]:
         raise SpecError(
             f"audits is {min(few)}, but the study asks for {count} audits, over all cohorts, recipes, folds and "
-            f"repeats, and their bounds are read together: set audits to {count} or more, or leave it out"
+            f"repeats, and their bounds are read together: set audits to {count} or more, or leave it out",
+            setting="audits",
+            given=min(few),
+            allowed=count,
         )
 
     def told(evaluation: Evaluation) -> Evaluation:
@@ -136,7 +139,8 @@ def evaluation_costs(study: Study) -> Iterator[tuple[str, str]]:
 
 def _needs_folds(study: Study) -> None:
     if study.split.folds < 2:
-        raise SpecError(f"split.folds is {study.split.folds}: training needs at least 2 folds")
+        said = f"split.folds is {study.split.folds}: training needs at least 2 folds"
+        raise SpecError(said, setting="split.folds", given=study.split.folds, allowed=2)
 
 
 class _Extent(NamedTuple):
@@ -184,7 +188,10 @@ def _spends(recipe: Recipe, records: int | None) -> str:
         return f"{budget}; the noise depends on the number of records, which is unknown here"
     if federation and federation.clients > records:
         raise SpecError(
-            f"{records} training records cannot be shared among {federation.clients} clients; use fewer clients"
+            f"{records} training records cannot be shared among {federation.clients} clients; use fewer clients",
+            setting="federation.clients",
+            given=federation.clients,
+            allowed=records,
         )
     own = records // federation.clients if federation else records
     last, size = recipe.stages()[-1].privacy, recipe.training.batch_size

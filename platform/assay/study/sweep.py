@@ -51,7 +51,8 @@ class Sweep:
             for part in path:
                 inner = inner[part] if isinstance(inner.get(part), dict) else {}
             if last not in inner:
-                raise SpecError(f"space {self.space!r} varies {key!r}, which the base recipe does not have")
+                said = f"space {self.space!r} varies {key!r}, which the base recipe does not have"
+                raise SpecError(said, setting=self.space, given=key)
             inner[last] = point[key]
         try:
             return Recipe.model_validate(raw)
@@ -113,7 +114,8 @@ def prepared(
     """
     base = base_of(study, cohort=cohort, recipe=recipe, asked=asked, tested=tested)
     if folds > base.split.folds:
-        raise SpecError(f"--folds {folds}: the study has {base.split.folds}")
+        said = f"--folds {folds}: the study has {base.split.folds}"
+        raise SpecError(said, setting="--folds", given=folds, allowed=base.split.folds)
     (one,) = base.cohorts.values()
     dataset = one.load()
     refuse_beyond_official("--folds", folds, dataset, base.split)
