@@ -86,7 +86,7 @@ def build_app(args: Mapping[str, str]) -> Application:
         chosen = finished.artefact
     except UserError as error:
         # Not a traceback: ``serve run`` prints it as one line.
-        raise ClickException(str(error)) from None
+        raise ClickException(str(error)) from error
     if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
         _start_here(serving.port)
 

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from assay.data.base import Dataset
 from assay.data.splits import refuse_beyond_official
 from assay.errors import SpecError
 from assay.recipes import Recipe
-from assay.registry import explain
+from assay.registry import explain, first_mistake
 from assay.study.plan import plan
 from assay.study.spec import Cohort, Study, cohort_with
 from assay.study.trial import Trial
@@ -57,8 +59,9 @@ class Sweep:
         try:
             return Recipe.model_validate(raw)
         except ValueError as error:
-            said = explain(error) if hasattr(error, "errors") else [str(error)]  # type: ignore[arg-type]
-            raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(said)}") from None
+            said = explain(error) if isinstance(error, ValidationError) else [str(error)]
+            fields = first_mistake(error) if isinstance(error, ValidationError) else {}
+            raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(said)}", **fields) from None
 
     def at(self, point: Point) -> tuple[str, Study]:
         """The name of a point, and the study of that one recipe."""
