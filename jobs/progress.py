@@ -1,11 +1,15 @@
 """What a person sees while a study runs: a line for every finished trial, and on a terminal a live bar below."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from assay.results import TrialRecord
-from assay.study.trial import Trial
 from jobs.console import counted
+
+if TYPE_CHECKING:
+    from assay.results import TrialRecord
+    from assay.study.trial import Trial
 
 
 class ConsoleWatcher:
@@ -38,12 +42,12 @@ class ConsoleWatcher:
         self._bar.update(self._task, total=total, completed=finished)
         self._bar.start()
 
-    def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
+    def leading(self, trial: "Trial", round_number: int, rounds: int) -> None:
         self._bar.update(self._task, doing=f"{trial.label} · round {round_number} of {rounds}")
         if not self._console.is_terminal and round_number in (1, rounds):
             self._console.print(f"  leading {trial.label} · round {round_number} of {rounds}")
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+    def done(self, record: "TrialRecord", label: str, *, seconds_left: float) -> None:
         self._done += 1
         mark = "[red]failed[/red]" if record.failed else "[green]done[/green]"
         left = (

@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from ray import serve as ray_serve
 
 from assay.data.base import Dataset
-from assay.errors import CheckpointError
+from assay.errors import CheckpointError, UserError
 from assay.executors import LocalExecutor
 from assay.privacy.ledger import Ledger
 from assay.study.measure import run_trial
@@ -45,26 +45,29 @@ def forgotten(results: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "setting", "given"),
     [
-        ({"recipe": "standrd"}, "unknown recipe 'standrd'; allowed: standard, private, released, late"),
-        ({"recipe": "late"}, "'late' of cohort 'wdbc', fold 1, repeat 1 has not finished"),
-        ({"fold": "2"}, "'standard' of cohort 'wdbc', fold 2, repeat 1 has not finished"),
-        ({"fold": "3"}, "fold 3 does not exist; the study has 2"),
-        ({"cohort": "digits"}, "unknown cohort 'digits'; allowed: wdbc"),
-        ({"recipe": "private", "public": "true"}, "its noise is seeded"),
-        ({"queued": "-1"}, "queued"),
-        ({"quiet": "1"}, "quiet"),
-        ({"results": "/nowhere"}, "there is no study in '/nowhere'"),
-        ({"name": "a/b"}, "name"),
+        ({"recipe": "standrd"}, "recipe", "standrd"),
+        ({"recipe": "late"}, "recipe", "late"),
+        ({"fold": "2"}, "recipe", "standard"),
+        ({"fold": "3"}, "fold", 3),
+        ({"cohort": "digits"}, "cohort", "digits"),
+        ({"recipe": "private", "public": "true"}, "public", True),
+        ({"queued": "-1"}, "queued", "-1"),
+        ({"quiet": "1"}, "quiet", "1"),
+        ({"results": "/nowhere"}, "results", "/nowhere"),
+        ({"name": "a/b"}, "name", "a/b"),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_anything_starts(
-    results: Path, changed: dict[str, str], said: str
+    results: Path, changed: dict[str, str], setting: str, given: Any
 ) -> None:
     with pytest.raises(ClickException) as caught:
         build_app({"results": str(results), "recipe": "standard", **changed})
-    assert said in caught.value.message
+    error = caught.value.__cause__
+    assert isinstance(error, UserError)
+    assert (error.setting, error.given) == (setting, given)
+    assert caught.value.message == str(error)
 
 
 def test_what_is_public_is_charged_once_before_it_is_served(
@@ -88,8 +91,9 @@ def test_what_is_public_is_charged_once_before_it_is_served(
     build_app({**asked, "public": "true"})
     with pytest.raises(ClickException) as caught:
         build_app({**asked, "public": "true", "budget": "5"})
-    assert "budget=5: the budget of wdbc is ε = 3" in caught.value.message
-    assert "--budget 5 --reason WHY" in caught.value.message
+    error = caught.value.__cause__
+    assert isinstance(error, UserError)
+    assert (error.setting, error.given, error.allowed) == ("budget", 5, 3)
     assert [budget.epsilon for budget in ledger.budgets()] == [3.0]
     with pytest.raises(ClickException) as caught:
         build_app({**asked, "recipe": "standard", "public": "true"})
