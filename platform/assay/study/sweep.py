@@ -59,9 +59,9 @@ class Sweep:
         try:
             return Recipe.model_validate(raw)
         except ValueError as error:
-            said = explain(error) if isinstance(error, ValidationError) else [str(error)]
+            why = explain(error) if isinstance(error, ValidationError) else [str(error)]
             fields = first_mistake(error) if isinstance(error, ValidationError) else {}
-            raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(said)}", **fields) from None
+            raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(why)}", **fields) from None
 
     def at(self, point: Point) -> tuple[str, Study]:
         """The name of a point, and the study of that one recipe."""
