@@ -22,7 +22,7 @@ def test_a_sweep_of_a_small_grid_runs_every_point_once_and_reports(
     arguments = ("sweep", "adversarial", "--results", str(tmp_path), "--workers", "2", *QUICK)
     code, said = job(*arguments)
     assert code == 0, said
-    assert "4 of 4 trials run" in said and "asked of the validation records" in said
+    assert "4 of 4 trials run" in said and "asked of the test records" in said
     store = Store(str(tmp_path))
     tried = {(a["recipe"]["objective"]["epsilon"], a["recipe"]["objective"]["steps"]) for a in store.asked().values()}
     assert len(store.finished()) == len(tried) == 4
