@@ -31,7 +31,7 @@ from assay.study.spec import Study
 from assay.study.store import Store
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, to_bytes
-from serve.app import build_app
+from serve.app import _start_here, build_app
 
 ROOT = Path(__file__).parents[2]
 PORT = 18123
@@ -188,9 +188,11 @@ def card_from(api: FastAPI) -> Any:
 @pytest.fixture(scope="module")
 def server(results: Path, shared_ray: str) -> Iterator[str]:
     """The URL of the application, run on the Ray that tests share."""
+    application = build_app({"results": str(results), "recipe": "standard", "port": str(PORT)})
     with pytest.MonkeyPatch.context() as patch:
+        # All that the application does where no Ray runs yet, but for starting one.
         patch.setattr("serve.app.start_ray_here", lambda **settings: None)
-        application = build_app({"results": str(results), "recipe": "standard", "port": str(PORT)})
+        _start_here(PORT)
     ray_serve.run(application)
     yield f"http://127.0.0.1:{PORT}"
     ray_serve.shutdown()
