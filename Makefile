@@ -9,7 +9,7 @@ export ASSAY_DATA ?= $(wildcard ../shared/data)
 # Definitions of KubeRay's resources; the manifests are validated against them where they are present.
 export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 
-.PHONY: study lint test test-all serve evidence clean help
+.PHONY: study lint style types test test-all fast-tests all-tests serve evidence clean help
 
 help:
 	@echo "make study     run the quickstart study (five to six minutes on 2 cores) and print the path of its report"
@@ -27,15 +27,26 @@ MODEL ?= results=results/quickstart recipe=interval_bounds
 serve: $(STAMP)
 	$(BIN)/serve run serve.app:build_app $(MODEL)
 
-lint: $(STAMP)
+lint: style types
+
+style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(STAMP)
 	$(BIN)/mypy
 
-test: lint
+# Tests and types at once: mypy keeps one processor busy, and tests with Ray often wait.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory --keep-going --jobs 3 style types fast-tests
+
+test-all: $(STAMP)
+	@$(MAKE) --no-print-directory --keep-going --jobs 3 style types all-tests
+
+fast-tests: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
 
-test-all: lint
+all-tests: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2
 
 evidence: $(STAMP)

@@ -1,1 +1,27 @@
-"""Entry points: ``python -m jobs.NAME`` here, and the same under ``ray job submit``."""
+"""Entry points: ``python -m jobs.NAME`` here, and the same under ``ray job submit``.
+
+Imports nothing but Python's own library: another Python than that of ``.venv`` gets one line that says which to use.
+"""
+
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+_PYTHON = Path(__file__).parents[1] / ".venv" / "bin" / "python"
+
+
+def _refuse_another_python() -> None:
+    """End with one line and exit code 2 where Assay and what it needs are not installed."""
+    absent = [name for name in ("assay", "typer") if find_spec(name) is None]
+    if not absent:
+        return
+    command = shlex.join([".venv/bin/python", *sys.orig_argv[1:]])
+    fix = f"run {command}" if _PYTHON.exists() else f"run `make .venv/.installed` once, then {command}"
+    sys.stderr.write(
+        f"error: {sys.executable} has no {' and no '.join(absent)}; {fix}, or first . .venv/bin/activate\n"
+    )
+    raise SystemExit(2)
+
+
+_refuse_another_python()

@@ -22,11 +22,10 @@ def main(
 ) -> None:
     """Measure us and the peer alternately in the same run. Timings are benchmarks, never tests."""
     with user_errors(Console(stderr=True)):
-        from assay.errors import SpecError
-        from assay.registry import unknown
+        from assay.registry import unknown_name
 
         if name not in NAMES:
-            raise SpecError(unknown("benchmark", name, NAMES))
+            raise unknown_name("benchmark", name, NAMES)
         module = name.replace("-", "_")
         found = importlib.import_module(f"tests.benchmarks.{module}").measure()
     print(json.dumps({"benchmark": name, **found}, indent=2))

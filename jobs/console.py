@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -45,11 +45,25 @@ def user_errors(said: Console = console) -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def run(main: Callable[..., None]) -> None:
-    """Parse the command line and call ``main``. Tracebacks stay plain: rich ones print local values, secrets too."""
+def application(main: Callable[..., None], **context: Any) -> typer.Typer:
+    """A command line that calls ``main``. Tracebacks stay plain: rich ones print local values, secrets too.
+
+    Args:
+        context: settings of click's context.
+    """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    app.command(context_settings=context)(main)
+    return app
+
+
+def run(main: Callable[..., None]) -> None:
+    """Parse the command line and call ``main``."""
+    application(main)()
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: ``1 worker``, ``2 workers``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
@@ -130,7 +144,7 @@ def _told(records: str) -> str:
 
 def _below(design: "Design") -> str:
     """What stands below a figure, in a line."""
-    if design.runs == 1:
+    if (design.done or design.runs) == 1:
         return "95 % interval over records below"
     if design.official:
         return "mean over seeds, below it the 95 % interval of test records and seeds together"

@@ -1,12 +1,16 @@
 """What a person sees while a study runs: a line for every finished trial, and on a terminal a live bar below."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from assay.data.base import Dataset
-from assay.results import TrialRecord
-from assay.study.trial import Trial
-from jobs.console import print_reading
+from jobs.console import counted, print_reading
+
+if TYPE_CHECKING:
+    from assay.data.base import Dataset
+    from assay.results import TrialRecord
+    from assay.study.trial import Trial
 
 
 class ConsoleWatcher:
@@ -27,20 +31,22 @@ class ConsoleWatcher:
         )
         self._task = self._bar.add_task("", total=None, doing="starting", left="")
 
-    def read(self, cohort: str, dataset: Dataset) -> None:
+    def read(self, cohort: str, dataset: "Dataset") -> None:
         print_reading(self._console, cohort, dataset)
 
     def begin(self, *, total: int, finished: int, workers: int) -> None:
         self._total, self._done = total, finished
         if finished == total:
-            self._console.print(f"all {total} trials were finished before")
+            self._console.print(
+                f"all {total} trials were finished before" if total > 1 else "the trial was finished before"
+            )
         else:
             already = f", {finished} finished before" if finished else ""
-            self._console.print(f"{total} trials on {workers} worker{'s' if workers > 1 else ''}{already}")
+            self._console.print(f"{counted(total, 'trial')} on {counted(workers, 'worker')}{already}")
         self._bar.update(self._task, total=total, completed=finished)
         self._bar.start()
 
-    def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
+    def leading(self, trial: "Trial", round_number: int, rounds: int) -> None:
         self._bar.update(self._task, doing=f"{trial.label} · round {round_number} of {rounds}")
         if not self._console.is_terminal and round_number in (1, rounds):
             self._console.print(f"  leading {trial.label} · round {round_number} of {rounds}")
@@ -50,7 +56,7 @@ class ConsoleWatcher:
         if not self._console.is_terminal:
             self._console.print(f"  {said}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+    def done(self, record: "TrialRecord", label: str, *, seconds_left: float) -> None:
         self._done += 1
         mark = "[red]failed[/red]" if record.failed else "[green]done[/green]"
         left = (

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from jobs.console import STUDIES, console, keeper_for, print_reading, print_scorecards, run, table, user_errors
+from jobs.console import (
+    STUDIES,
+    console,
+    counted,
+    keeper_for,
+    print_reading,
+    print_scorecards,
+    run,
+    table,
+    user_errors,
+)
 from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
 
 if TYPE_CHECKING:
@@ -70,7 +80,7 @@ def _print_plan(study: "Study") -> None:
     console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
     for cohort, said in evaluation_costs(study, loaded):
         console.print(f"{cohort}, {said}", highlight=False)
-    console.print(f"{sum(int(row[2]) for row in rows)} trials; nothing was run")
+    console.print(f"{counted(sum(int(row[2]) for row in rows), 'trial')}; nothing was run")
 
 
 def _run(
@@ -115,14 +125,16 @@ def _run(
 
 
 def _print_summary(summary: "Summary", page: str) -> None:
-    console.print(
-        f"{summary.ran} of {summary.planned} trials run in {summary.seconds:.0f} s, "
-        f"{summary.planned - summary.ran} finished before; driver's own time {summary.own_seconds:.1f} s "
-        f"(limit {summary.own_limit:.1f} s: 15 s, and 20 % of trial time a worker)"
-    )
+    before = summary.planned - summary.ran
+    told = f"{summary.ran} of {counted(summary.planned, 'trial')} run in {summary.seconds:.0f} s"
+    if summary.ran:
+        told += (
+            f" on {counted(summary.workers, 'worker')}; the trials alone took {summary.trial_seconds:.0f} s, added up"
+        )
+    console.print(told + (f"; {before} finished before" if before else ""))
     for label, error in summary.failures.items():
         console.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
-    verdict = f"{len(summary.failures)} trials failed; run again to retry them. " if summary.failures else ""
+    verdict = f"{counted(len(summary.failures), 'trial')} failed; run again to retry. " if summary.failures else ""
     console.print(f"{verdict}report: {page}", highlight=False, soft_wrap=True)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import console, user_errors
+from jobs.console import application, console, user_errors
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -82,10 +82,10 @@ def check(job: str, arguments: Sequence[str]) -> None:
         UserError: there is no such job, or its results would be lost with the temporary folder that it runs in.
     """
     from assay.errors import UserError
-    from assay.registry import unknown
+    from assay.registry import unknown_name
 
     if job not in JOBS:
-        raise UserError(unknown("job", job, JOBS))
+        raise unknown_name("job", job, JOBS)
     for place, word in enumerate(arguments):
         name, equals, value = word.partition("=")
         location = value if equals else "".join(arguments[place + 1 : place + 2])
@@ -93,7 +93,10 @@ def check(job: str, arguments: Sequence[str]) -> None:
         if name in ("--results", "--ledger", "--to") and location and not lasts:
             raise UserError(
                 f"{name} {location}: a submitted job runs in a temporary folder of the cluster, and results below "
-                "it are lost with it; give an absolute path that the cluster keeps, or a URI such as s3://bucket/folder"
+                "it are lost with it; give an absolute path that the cluster keeps, or a URI such as s3://bucket/folder",
+                setting=name,
+                given=location,
+                allowed="an absolute path or a URI",
             )
 
 
@@ -108,7 +111,10 @@ def url(address: str) -> str:
     scheme, given, _ = address.partition("://")
     if given and scheme not in ("http", "https"):
         raise UserError(
-            f"--address {address}: jobs are submitted to the cluster's dashboard, http://HOST:8265 or https://HOST"
+            f"--address {address}: jobs are submitted to the cluster's dashboard, http://HOST:8265 or https://HOST",
+            setting="--address",
+            given=address,
+            allowed=("http", "https"),
         )
     return (address if given else f"http://{address}").rstrip("/")
 
@@ -150,7 +156,7 @@ def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequ
     environment: dict[str, object] = {"working_dir": str(ROOT)}
     if ship_assay:
         environment["py_modules"] = [str(ROOT / "platform" / "assay")]
-    entrypoint = shlex.join(["python", "-m", f"jobs.{job}", *arguments])
+    entrypoint = shlex.join(["sh", "jobs/python.sh", "-m", f"jobs.{job}", *arguments])
     try:
         return str(client.submit_job(entrypoint=entrypoint, runtime_env=environment))
     except (OSError, RuntimeError, ValueError) as error:
@@ -230,8 +236,8 @@ def _say(words: str) -> None:
     console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
+# The first word that is no option of ours ends our options: the rest belongs to the job.
+app = application(main, allow_interspersed_args=False)
+
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    # The first word that is no option of ours ends our options: the rest belongs to the job.
-    app.command(context_settings={"allow_interspersed_args": False})(main)
     app()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, keeper_for, run, table, user_errors
+from jobs.console import STUDIES, console, counted, keeper_for, run, table, user_errors
 from jobs.options import Address, Changes, Cohort, LedgerFolder, LegalBasis, Purpose, Until, results_option
 
 if TYPE_CHECKING:
@@ -40,11 +40,10 @@ def main(
 ) -> None:  # fmt: skip
     """Sweep a search space. Finished points are never run again; kill the sweep at any moment and start it again."""
     with user_errors():
-        from assay.errors import SpecError
-        from assay.registry import unknown
+        from assay.registry import unknown_name
 
         if space not in SPACES:
-            raise SpecError(unknown("space", space, SPACES))
+            raise unknown_name("space", space, SPACES)
         console.print("reading the study …", style="dim")
         from assay.cluster.session import lasting
         from assay.cluster.sweep import sweep_to_store
@@ -90,6 +89,17 @@ def _prepared(
     )
 
 
+def told_of(swept: "Swept", tested: str) -> str:
+    """A line on what a sweep took.
+
+    Args:
+        tested: the records of which its trials were asked, ``test`` or ``validation``.
+    """
+    ran = f"{swept.ran} of {counted(len(swept.trials), 'trial')} run in {swept.seconds:.0f} s"
+    alone = f"; the trials alone took {swept.trial_seconds:.0f} s, added up" if swept.ran else ""
+    return f"{ran} on {counted(swept.workers, 'worker')}{alone}; asked of the {tested} records"
+
+
 def _print(ready: "Prepared", found: "pd.DataFrame", swept: "Swept") -> None:
     """The Pareto front, what the sweep took, and what choosing by it costs."""
     from assay.report.sweep import goals
@@ -110,10 +120,7 @@ def _print(ready: "Prepared", found: "pd.DataFrame", swept: "Swept") -> None:
         f"{goal.title}, ε = {radius_text(ready.radius)}" if goal.key == "robust" else goal.title for goal in wanted
     ]
     console.print(table(["Pareto front", *heads, "training"], rows))
-    told = f"{swept.ran} of {len(swept.trials)} trials run in {swept.seconds:.0f} s on {swept.workers} workers"
-    if swept.ran:
-        told += f"; {swept.overhead:.2f} s a trial on top of the trials themselves"
-    console.print(f"{told}; asked of the {ready.sweep.study.split.tested} records")
+    console.print(told_of(swept, ready.sweep.study.split.tested))
     for label, error in swept.failures.items():
         console.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
     if swept.choice:

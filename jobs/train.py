@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, evaluating, keeper_for, print_reading, print_scorecards, run, user_errors
+from jobs.console import (
+    STUDIES,
+    console,
+    counted,
+    evaluating,
+    keeper_for,
+    print_reading,
+    print_scorecards,
+    run,
+    user_errors,
+)
 from jobs.options import (
     Address,
     Changes,
@@ -63,7 +73,7 @@ def main(
         keeper = keeper_for(
             asked, store.location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
-        console.print(f"{trial.label}: {workers} workers", highlight=False)
+        console.print(f"{trial.label}: {counted(workers, 'worker')}", highlight=False)
         record = run_distributed(
             trial, asked, dataset, store, workers=workers, address=address, watch=_trained, evaluating=evaluating,
             gpu=gpu, checkpoint_every=checkpoint_every, keeper=keeper,

@@ -19,7 +19,7 @@ from assay.cluster.ledger import joined, opening
 from assay.cluster.session import start_ray_here
 from assay.errors import LedgerError, SpecError, UserError
 from assay.privacy.ledger.experiments import Processing
-from assay.registry import explain
+from assay.registry import explain, first_mistake
 from assay.report.card import card_of
 from assay.study.finished import Finished, open_finished
 from assay.study.releases.candidates import candidates, for_others, refuse, refuse_other_weights
@@ -86,7 +86,7 @@ def build_app(args: Mapping[str, str]) -> Application:
         chosen = finished.artefact
     except UserError as error:
         # Not a traceback: ``serve run`` prints it as one line.
-        raise ClickException(str(error)) from None
+        raise ClickException(str(error)) from error
     if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
         _start_here(serving.port)
 
@@ -112,7 +112,8 @@ def _read(args: Mapping[str, str]) -> Serving:
     try:
         given = Serving.model_validate(dict(args))
     except ValidationError as error:
-        raise SpecError(f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}") from None
+        said = f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}"
+        raise SpecError(said, **first_mistake(error)) from None
     if "://" in given.results:
         return given
     return given.model_copy(update={"results": str(Path(given.results).expanduser().resolve())})
@@ -135,7 +136,10 @@ def _open(serving: Serving, chosen: str = "") -> Finished:
     if finished.objections:
         raise SpecError(
             f"public=true: {serving.recipe!r} may not leave this machine: {'; '.join(finished.objections)}; "
-            "serve it with public=false"
+            "serve it with public=false",
+            setting="public",
+            given=True,
+            allowed=finished.objections,
         )
     return for_others(store, finished) if finished.private else finished
 
@@ -157,7 +161,8 @@ def _charge(serving: Serving, finished: Finished) -> None:
     if folder is None and not finished.private:
         return
     if folder is None:
-        raise LedgerError(f"results lie at {serving.results}, and a ledger needs a folder: give ledger=FOLDER")
+        said = f"results lie at {serving.results}, and a ledger needs a folder: give ledger=FOLDER"
+        raise LedgerError(said, setting="ledger", given=serving.results)
     (chosen,) = candidates(Store(serving.results), finished.trial)
     if finished.private:
         refuse([chosen])
@@ -168,7 +173,10 @@ def _charge(serving: Serving, finished: Finished) -> None:
         if before and serving.budget not in (None, before[-1].epsilon):
             raise LedgerError(
                 f"budget={serving.budget:g}: the budget of {ledger.name} is ε = {before[-1].epsilon:g}; leave budget "
-                f"out, or change it first: jobs.ledger show {folder} --budget {serving.budget:g} --reason WHY"
+                f"out, or change it first: jobs.ledger show {folder} --budget {serving.budget:g} --reason WHY",
+                setting="budget",
+                given=serving.budget,
+                allowed=before[-1].epsilon,
             )
         ledger.release(
             [chosen.offer],

@@ -1,6 +1,10 @@
 """What many tests share: small data, one small trained model, and repeatable property tests."""
 
 import copy
+import gc
+import os
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +24,7 @@ from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.threats import Bounds
 from assay.training.loop import Trainer
+from tests import slow
 
 hypothesis.settings.register_profile(
     "repeatable",
@@ -32,7 +37,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
-STARTS_RAY = (
+WITH_RAY = (
     "tests/cluster/",
     "tests/jobs/test_study.py",
     "tests/jobs/test_submitted.py",
@@ -40,7 +45,19 @@ STARTS_RAY = (
     "tests/jobs/test_train.py",
     "tests/serve/test_app.py",
 )
-"""Tests that start clusters of their own: one after the other, since each has deadlines to keep."""
+"""Tests that use Ray, one after the other in one process: they share a cluster, and some have deadlines to keep."""
+LONGEST = (
+    "ray",
+    "tests/evaluations/test_deceivers.py",
+    "tests/attacks/test_attacks.py",
+    "tests/privacy/test_clipping.py",
+    "tests/training/test_collective.py",
+    "tests/report/test_page.py",
+    "tests/jobs/test_evaluate.py",
+    "tests/jobs/test_ledger.py",
+    "tests/study/test_run.py",
+)
+"""What takes longest, and so begins first: a process that has one of them left at the end works on alone."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -51,9 +68,57 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "ray" if file.startswith(STARTS_RAY) else file
+            return "ray" if file.startswith(WITH_RAY) else file
 
+    # The order is that of the collection, not that of the number of tests, of which those with Ray have few.
+    config.option.loadscopereorder = False
     return ByFile(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is slow; begin with the longest files, where several processes share them."""
+    slow.mark(items)
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        places = {name: place for place, name in enumerate(LONGEST)}
+
+        def place(item: pytest.Item) -> int:
+            file = item.nodeid.partition("::")[0]
+            return places.get("ray" if file.startswith(WITH_RAY) else file, len(places))
+
+        items.sort(key=place)
+
+
+@pytest.fixture(scope="module")
+def shared_ray() -> str:
+    """The address of one Ray on two processors that all tests share which do not test how it is started."""
+    import ray
+
+    from assay.cluster.session import start_ray_here
+
+    for attempt in range(3):
+        if ray.is_initialized():
+            break
+        try:
+            start_ray_here(num_cpus=2, object_store_memory=200_000_000)
+        except Exception as error:  # Ray's own kind, for a start that takes longer than half a minute
+            if "timed out during startup" not in str(error) or attempt == 2:
+                raise
+            with warnings.catch_warnings():
+                # It does not wait for the processes that it ends.
+                warnings.simplefilter("ignore", ResourceWarning)
+                ray.shutdown()
+                gc.collect()
+    return str(ray.get_runtime_context().gcs_address)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the shared Ray with the last test that may use it: what runs in a process with Ray may behave otherwise."""
+    if item.nodeid.startswith(WITH_RAY) and not (nextitem and nextitem.nodeid.startswith(WITH_RAY)):
+        ray = sys.modules.get("ray")
+        if ray is not None and ray.is_initialized():
+            ray.shutdown()
 
 
 @pytest.fixture(autouse=True)

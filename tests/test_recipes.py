@@ -13,6 +13,7 @@ from assay.objectives.base import Batch, Objective
 from assay.objectives.pgd import AdversarialPGD
 from assay.objectives.standard import Standard
 from assay.recipes import INCOMPATIBLE, EarlyStopping, Federation, Privacy, Recipe, Training
+from assay.registry import Settings, first_mistake
 
 
 class Mixing(Objective):
@@ -28,33 +29,35 @@ class Mixing(Objective):
         return (model(crafted) - model(crafted).mean(0)).square().sum(1)
 
 
-def test_an_objective_that_mixes_records_excludes_privacy() -> None:
-    with pytest.raises(ValueError, match=r"mixes records × privacy: .*clips the gradient of one record.*drop privacy"):
-        Recipe(objective=Mixing(), privacy=Privacy(epsilon=1.0))
+def refused(settings: type[Settings] = Recipe, **given: Any) -> dict[str, Any]:
+    """The fields of the error with which settings are refused."""
+    with pytest.raises(ValidationError) as caught:
+        settings(**given)
+    return first_mistake(caught.value)
 
 
 PRIVACY: dict[str, Any] = {"privacy": Privacy(epsilon=1.0)}
 STOPPING: dict[str, Any] = {"training": {"early_stopping": {"epsilon": 0.1}}}
-REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"objective": Mixing()}, PRIVACY, "clips the gradient of one record"),
-    ({"objective": {"name": "interval_bounds", "epsilon": 0.1}}, PRIVACY, "clipping would miss what they contribute"),
-    ({"data": ["knn_sanitation"]}, PRIVACY, "no ε of the training pays for that"),
-    ({"objective": {"name": "fast", "epsilon": 0.1}}, PRIVACY, "no ε pays for those looks; .* watch: null"),
-    (STOPPING, PRIVACY, "validation records, patients too, would choose the weights"),
-    (STOPPING, {"federation": Federation()}, "nobody holds validation records"),
-    ({"training": {"averaging": 0.9}}, {"federation": Federation()}, "weights that the others have replaced since"),
+REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"objective": Mixing()}, PRIVACY),
+    ({"objective": {"name": "interval_bounds", "epsilon": 0.1}}, PRIVACY),
+    ({"data": ["knn_sanitation"]}, PRIVACY),
+    ({"objective": {"name": "fast", "epsilon": 0.1}}, PRIVACY),
+    (STOPPING, PRIVACY),
+    (STOPPING, {"federation": Federation()}),
+    ({"training": {"averaging": 0.9}}, {"federation": Federation()}),
 ]
 
 
-@pytest.mark.parametrize(("choice", "other", "why"), REFUSED)
-def test_every_refusal_says_why(choice: dict[str, Any], other: dict[str, Any], why: str) -> None:
+@pytest.mark.parametrize("place", range(len(REFUSED)))
+def test_every_refusal_names_its_rule(place: int) -> None:
+    choice, other = REFUSED[place]
     assert Recipe(**choice) != Recipe(**other)
-    with pytest.raises(ValueError, match=why):
-        Recipe(**choice, **other)
+    assert refused(**choice, **other)["given"] == INCOMPATIBLE[place].what
 
 
 def test_every_rule_has_an_example_that_it_alone_refuses() -> None:
-    for rule, (choice, others, _) in zip(INCOMPATIBLE, REFUSED, strict=True):
+    for rule, (choice, others) in zip(INCOMPATIBLE, REFUSED, strict=True):
         asked = Recipe(**choice).model_copy(update=others)
         assert [other.what for other in INCOMPATIBLE if other.applies(asked)] == [rule.what]
 
@@ -65,8 +68,7 @@ def test_a_step_that_nobody_watches_is_private() -> None:
 
 
 def test_flipped_labels_exclude_privacy_too() -> None:
-    with pytest.raises(ValueError, match="depends on which others there are"):
-        Recipe(data=["label_flips"], privacy=Privacy(epsilon=1.0))
+    assert refused(data=["label_flips"], privacy=Privacy(epsilon=1.0))["given"] == INCOMPATIBLE[2].what
 
 
 def test_readme_shows_every_rule_with_its_reason() -> None:
@@ -94,29 +96,24 @@ def test_a_recipe_survives_json_and_pickle() -> None:
 
 def test_copies_of_a_record_need_something_that_makes_them_differ() -> None:
     private = Privacy(epsilon=1.0, augmentations=8)
-    with pytest.raises(ValueError, match=r"privacy.augmentations is 8, but nothing in data augments.*flip.* to 1"):
-        Recipe(privacy=private)
+    assert refused(privacy=private) == {"setting": "privacy.augmentations", "given": 8, "allowed": 1}
     assert Recipe(privacy=private, data=["flip"]).privacy == private
 
 
-@pytest.mark.parametrize(
-    ("choice", "name"), [({"data": ["robust_reweighting"]}, "robust_reweighting"), ({"objective": Mixing()}, "mixing")]
-)
-def test_what_looks_at_a_whole_batch_excludes_pieces_of_it(choice: dict[str, Any], name: str) -> None:
-    with pytest.raises(
-        ValueError, match=rf"training.records_at_once is 32, but {name} looks at all records of a batch"
-    ):
-        Recipe(**choice, training={"records_at_once": 32})
+@pytest.mark.parametrize("choice", [{"data": ["robust_reweighting"]}, {"objective": Mixing()}])
+def test_what_looks_at_a_whole_batch_excludes_pieces_of_it(choice: dict[str, Any]) -> None:
+    found = refused(**choice, training={"records_at_once": 32})
+    assert found == {"setting": "training.records_at_once", "given": 32, "allowed": None}
     assert Recipe(**choice).training.records_at_once is None
 
 
 @pytest.mark.parametrize("where", ["training", "privacy", "federation"])
 @pytest.mark.parametrize("key", ["sampler", "sampling", "sample_rate", "batch_sampler"])
 def test_nobody_chooses_how_records_are_sampled(where: str, key: str) -> None:
-    settings = {"training": {}, "privacy": {"epsilon": 1.0}, "federation": {}}
+    settings: dict[str, Any] = {"training": {}, "privacy": {"epsilon": 1.0}, "federation": {}}
     settings[where] |= {key: "shuffle"}
-    with pytest.raises(ValidationError, match=rf"unknown key '{key}'; allowed:"):
-        Recipe.model_validate(settings)
+    found = refused(**settings)
+    assert (found["setting"], found["given"]) == (where, key)
 
 
 def test_the_default_recipe_is_plain() -> None:
@@ -127,8 +124,9 @@ def test_the_default_recipe_is_plain() -> None:
 
 @pytest.mark.parametrize("settings", [Recipe, Training, Federation, lambda **given: Privacy(epsilon=1.0, **given)])
 def test_an_unknown_key_lists_the_allowed_ones(settings: type) -> None:
-    with pytest.raises(ValidationError, match=r"unknown key 'epochz'; allowed: \w+, "):
-        settings(epochz=3)
+    found = refused(settings, epochz=3)
+    assert (found["setting"], found["given"]) == ("", "epochz")
+    assert len(found["allowed"]) > 2
 
 
 @pytest.mark.parametrize(
@@ -141,8 +139,9 @@ def test_an_unknown_key_lists_the_allowed_ones(settings: type) -> None:
     ],
 )
 def test_recipes_are_frozen(settings: object, field: str, value: object) -> None:
-    with pytest.raises(ValidationError, match="frozen"):
+    with pytest.raises(ValidationError) as caught:
         setattr(settings, field, value)
+    assert [detail["type"] for detail in caught.value.errors()] == ["frozen_instance"]
 
 
 @pytest.mark.parametrize(
@@ -185,11 +184,16 @@ def test_impossible_settings_are_refused(settings: type, given: dict[str, object
         settings(**given)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in vars(errors).values() if isinstance(kind, type)])
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_errors_survive_pickling(kind: type[Exception]) -> None:
-    error = pickle.loads(pickle.dumps(kind("value 3 is above the limit 2")))
+    fields = {"setting": "value", "given": 3, "allowed": 2} if issubclass(kind, errors.UserError) else {}
+    error = pickle.loads(pickle.dumps(kind("value 3 is above the limit 2", **fields)))
     assert type(error) is kind
     assert str(error) == "value 3 is above the limit 2"
+    assert {name: getattr(error, name) for name in fields} == fields
 
 
 def test_a_users_mistake_is_a_value_error() -> None:

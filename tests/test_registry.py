@@ -10,6 +10,7 @@ from assay.attacks.pgd import PGD
 from assay.errors import SpecError
 from assay.models.mlp import MLP
 from assay.registry import Method, Settings, as_number, build, choice_of, names, register
+from tests.mistakes import refused
 
 
 @pytest.fixture(autouse=True)
@@ -18,39 +19,35 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
-    with pytest.raises(SpecError) as caught:
+    with refused(SpecError, "name", "pdg", names("attack")):
         build("attack", "pdg")
-    said = str(caught.value)
-    assert "unknown attack 'pdg'" in said
-    assert all(name in said for name in names("attack"))
-    assert said.endswith("Did you mean 'pgd'?")
 
 
 def test_a_name_like_no_other_suggests_nothing() -> None:
-    with pytest.raises(SpecError, match="unknown attack 'zzz'; allowed: ") as caught:
+    with pytest.raises(SpecError) as caught:
         build("attack", "zzz")
     assert "Did you mean" not in str(caught.value)
 
 
 def test_an_unknown_setting_lists_the_known_ones() -> None:
-    with pytest.raises(SpecError, match=r"attack 'pgd': unknown key 'step'; allowed: name, steps, .*'steps'"):
+    with refused(SpecError, "", "step", list(PGD.model_fields)):
         build("attack", {"name": "pgd", "step": 3})
 
 
 def test_an_impossible_value_is_named_with_its_setting() -> None:
-    with pytest.raises(SpecError, match=r"attack 'pgd': steps: .*greater than or equal to 1 \(given: 0\)"):
+    with refused(SpecError, "steps", 0, {"ge": 1}):
         build("attack", {"name": "pgd", "steps": 0})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_settings_are_finite(value: float) -> None:
-    with pytest.raises(SpecError, match="finite"):
+    with refused(SpecError, "relative_step", allowed="finite_number"):
         build("attack", {"name": "pgd", "relative_step": value})
 
 
 @pytest.mark.parametrize("choice", [3, None, ["pgd"], {"steps": 3}])
 def test_what_names_no_method_is_refused(choice: object) -> None:
-    with pytest.raises(SpecError, match=r"is no attack: give a name, or a mapping with a name; allowed: .*pgd"):
+    with refused(SpecError, "", choice, names("attack")):
         build("attack", choice)
 
 
@@ -60,7 +57,7 @@ def test_a_name_a_mapping_and_a_method_are_the_same_choice() -> None:
 
 
 def test_a_method_of_another_kind_is_refused() -> None:
-    with pytest.raises(SpecError, match="objective"):
+    with refused(SpecError, "", MLP(), names("objective")):
         build("objective", MLP())
 
 

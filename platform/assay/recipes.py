@@ -135,11 +135,15 @@ class Recipe(Settings):
             if step.attacks and filters:
                 raise IncompatibleRecipeError(
                     f"data lists {filters[0]} before {step.name}: it would filter records that nobody has attacked "
-                    "yet; list attacks first"
+                    "yet; list attacks first",
+                    given=filters[0],
+                    allowed=f"after {step.name}",
                 )
             if step.once and any(type(other) is type(step) for other in before):
                 raise IncompatibleRecipeError(
-                    f"data lists {step.name} twice, and its evaluation measures one: give each a recipe of its own"
+                    f"data lists {step.name} twice, and its evaluation measures one: give each a recipe of its own",
+                    given=step.name,
+                    allowed="once",
                 )
         return data
 
@@ -147,7 +151,7 @@ class Recipe(Settings):
     def _is_possible(self) -> "Recipe":
         for rule in INCOMPATIBLE:
             if rule.applies(self):
-                raise IncompatibleRecipeError(f"{rule.what}: {rule.why}")
+                raise IncompatibleRecipeError(f"{rule.what}: {rule.why}", given=rule.what)
         return self
 
     @model_validator(mode="after")
@@ -156,7 +160,10 @@ class Recipe(Settings):
         if copies > 1 and not any(step.augments for step in self.data):
             raise IncompatibleRecipeError(
                 f"privacy.augmentations is {copies}, but nothing in data augments records, so all copies of one would "
-                "be equal; list a treatment that does, such as flip, crop, jitter or word_dropout, or set it to 1"
+                "be equal; list a treatment that does, such as flip, crop, jitter or word_dropout, or set it to 1",
+                setting="privacy.augmentations",
+                given=copies,
+                allowed=1,
             )
         return self
 
@@ -169,7 +176,9 @@ class Recipe(Settings):
         if pieces is not None and whole:
             raise IncompatibleRecipeError(
                 f"training.records_at_once is {pieces}, but {whole[0]} looks at all records of a batch together; "
-                "set it to null, and take a batch_size that fits into memory"
+                "set it to null, and take a batch_size that fits into memory",
+                setting="training.records_at_once",
+                given=pieces,
             )
         return self
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
 
-from assay.errors import SpecError
+from assay.errors import SpecError, UserError
 
 
 class Settings(BaseModel):
@@ -27,7 +27,7 @@ class Settings(BaseModel):
         if isinstance(values, Mapping):
             for key in values:
                 if key not in cls.model_fields:
-                    raise ValueError(unknown("key", str(key), list(cls.model_fields)))
+                    raise unknown_name("key", str(key), list(cls.model_fields), setting="")
         return values
 
 
@@ -73,18 +73,22 @@ def build(kind: str, choice: Any) -> Method:
     if isinstance(choice, Method):
         kinds = {known for (known, _), method in _METHODS.items() if method is type(choice)}
         if kinds and kind not in kinds:
-            raise SpecError(f"{choice!r} is no {kind}; {_known(kind)}")
+            raise SpecError(f"{choice!r} is no {kind}; {_known(kind)}", given=choice, allowed=names(kind))
         return choice
     settings = {"name": choice} if isinstance(choice, str) else choice
     if not isinstance(settings, Mapping) or "name" not in settings:
-        raise SpecError(f"{choice!r} is no {kind}: give a name, or a mapping with a name; {_known(kind)}")
+        raise SpecError(
+            f"{choice!r} is no {kind}: give a name, or a mapping with a name; {_known(kind)}",
+            given=choice,
+            allowed=names(kind),
+        )
     method = _METHODS.get((kind, str(settings["name"])))
     if method is None:
-        raise SpecError(unknown(kind, str(settings["name"]), names(kind)))
+        raise unknown_name(kind, str(settings["name"]), names(kind), setting="name")
     try:
         return method.model_validate(dict(settings))
     except ValidationError as error:
-        raise SpecError(f"{kind} {settings['name']!r}: {'; '.join(explain(error))}") from None
+        raise SpecError(f"{kind} {settings['name']!r}: {'; '.join(explain(error))}", **first_mistake(error)) from None
 
 
 def names(kind: str) -> list[str]:
@@ -108,6 +112,31 @@ def unknown(kind: str, given: str, known: list[str]) -> str:
     close = get_close_matches(given, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {given!r}; allowed: {', '.join(known)}.{hint}"
+
+
+def unknown_name(kind: str, given: str, known: list[str], *, setting: str | None = None) -> SpecError:
+    """The error for a name that nobody knows.
+
+    Args:
+        setting: what holds the name; the kind itself by default.
+    """
+    return SpecError(
+        unknown(kind, given, known), setting=kind if setting is None else setting, given=given, allowed=known
+    )
+
+
+def first_mistake(error: ValidationError) -> dict[str, Any]:
+    """The fields of a ``UserError`` for the first of some mistakes: ``setting`` with dots, ``given`` and ``allowed``.
+
+    Allowed are the bounds by name, such as ``{"gt": 0}``, or else pydantic's word for the kind of mistake.
+    """
+    detail = error.errors()[0]
+    context = dict(detail.get("ctx", {}))
+    inner, where = context.pop("error", None), ".".join(str(part) for part in detail["loc"])
+    if isinstance(inner, UserError):
+        setting = ".".join(part for part in (where, inner.setting) if part)
+        return {"setting": setting, "given": inner.given, "allowed": inner.allowed}
+    return {"setting": where, "given": detail["input"], "allowed": context or detail["type"]}
 
 
 def explain(error: ValidationError) -> list[str]:

@@ -253,6 +253,8 @@ class Design:
     """Whether the data set's own split is kept: then repeats vary the seed and share their test records."""
     test_share: float = 0.0
     """n_test / n_train of a fold; has no meaning on an official split."""
+    done: int | None = None
+    """Runs of a recipe that have results, at most; None where all that were planned have."""
 
     @property
     def trained(self) -> bool:

@@ -15,9 +15,23 @@ from assay.data.base import Dataset, Normalisation
 from assay.models.front import Normalise
 from assay.models.resnet import Basic, Bottleneck
 from assay.threats import Bounds, Norm, Threat
+from tests.attacks.linear import BOUNDS, HALF_FIXED, ROOMY, distances, linear
 from tests.bounds.networks import DOUBLE, Squared, convolutional, generator, residual_network, wide, worst_logits
 
 FIGURES = Normalisation(mean=(0.5,), deviation=(0.05,))
+
+
+@pytest.mark.parametrize("bounds", [ROOMY, BOUNDS, HALF_FIXED], ids=["roomy", "binding", "half fixed"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_linear_model_is_certified_to_its_distance_and_no_further(classes: int, bounds: Bounds) -> None:
+    model, x, y = linear(5, classes)
+    distance = distances(model, x, y, bounds, "linf")
+    assert distance.isfinite().any()
+    for record in range(len(x)):
+        for factor, proven in ((0.999, True), (1.001, not distance[record].isfinite())):
+            reach = float(distance[record]) if distance[record].isfinite() else 50.0
+            threat = Threat(norm="linf", epsilon=factor * reach, bounds=bounds)
+            assert bool(certified(model, x[record][None], y[record][None], threat)[0]) is bool(proven)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

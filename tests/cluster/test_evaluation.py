@@ -38,7 +38,7 @@ class Fatal(Attack):
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[RayExecutor]:
+def pool(shared_ray: str) -> Iterator[RayExecutor]:
     with RayExecutor(workers=2) as executor:
         yield executor
 

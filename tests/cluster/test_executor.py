@@ -60,7 +60,7 @@ def refaults(item: int, shared: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[RayExecutor]:
+def pool(shared_ray: str) -> Iterator[RayExecutor]:
     with RayExecutor(workers=2) as executor:
         yield executor
 

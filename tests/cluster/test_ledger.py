@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 import ray
 
 from assay.cluster.ledger import NAME, NAMESPACE, RemoteLedger, existing, opening, through_actor
-from assay.cluster.session import ray_session
 from assay.errors import LedgerError
 from assay.privacy.accounting import Mechanism
 from assay.privacy.ledger import Ledger
@@ -22,10 +20,7 @@ from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
 DATA = Collection(digest="ab" * 32, name="shared", records=60)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with ray_session(None, workers=2):
-        yield
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 def offer(trial: str, artefact: str = "") -> Offer:

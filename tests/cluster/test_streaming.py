@@ -2,18 +2,15 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 import torch
 from torch import Tensor, nn
 
 from assay.cluster import streaming
-from assay.cluster.session import start_ray_here
 from assay.cluster.streaming import Streamed
 from assay.cluster.train import train_distributed
 from assay.data.base import Dataset
@@ -140,12 +137,7 @@ def streamed(x: Drawn | None = None, rows: np.ndarray | None = None, *, readers:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """Two processors, and the smallest object store that Ray allows."""
-    start_ray_here(num_cpus=2, object_store_memory=80_000_000)
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)

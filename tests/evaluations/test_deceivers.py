@@ -115,11 +115,25 @@ def honest(network: nn.Module, data: Dataset) -> nn.Module:
     return network
 
 
+@pytest.fixture(scope="module")
+def measured() -> dict[str, list[Measurement]]:
+    """What was asked before: several tests look at the same figures."""
+    return {}
+
+
 @pytest.fixture
-def measure(make: Make, trained: nn.Module, wdbc: Dataset) -> Callable[..., list[Measurement]]:
+def measure(
+    make: Make, trained: nn.Module, wdbc: Dataset, measured: dict[str, list[Measurement]]
+) -> Callable[..., list[Measurement]]:
     """Ask the robustness of a deceiver, every third patient at one radius."""
 
     def ask(deceive: Callable[[nn.Module, Dataset], nn.Module], **settings: object) -> list[Measurement]:
+        key = f"{deceive.__name__} {settings}"
+        if key not in measured:
+            measured[key] = anew(deceive, **settings)
+        return measured[key]
+
+    def anew(deceive: Callable[[nn.Module, Dataset], nn.Module], **settings: object) -> list[Measurement]:
         torch.manual_seed(0)
         model = deceive(trained.eval(), wdbc)
         subject = make(model, wdbc.x[::3], wdbc.y[::3], about={"low": wdbc.low, "high": wdbc.high})

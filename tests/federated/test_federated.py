@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from assay.errors import DataError, FederationError
 from assay.executors import Client, Host, LocalExecutor, LocalHost
-from assay.federated.client import ClientPlan, client_seed
+from assay.federated.client import ClientPlan
 from assay.federated.grid import ExecutorGrid
 from assay.federated.lead import Federated, train_federated
-from assay.federated.partition import partition
+from assay.federated.partition import client_seed, partition
 from assay.objectives.fast import FastAdversarial
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Federation, Privacy, Recipe, Training

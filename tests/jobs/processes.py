@@ -8,8 +8,22 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+
+
+class Ended(NamedTuple):
+    """How a job ended."""
+
+    code: int
+    said: str
+    """All that it printed, on both streams, as it stands."""
+
+    @property
+    def words(self) -> str:
+        """The same on one line: a terminal folds."""
+        return " ".join(self.said.split())
 
 
 class Job:

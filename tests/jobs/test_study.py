@@ -1,7 +1,10 @@
 """The main job, from the command line to the report, disturbed and undisturbed."""
 
+import contextlib
+import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +13,11 @@ import pandas as pd
 import pyarrow.dataset
 import pytest
 import yaml
-from processes import ROOT, Job, maps_torch, wait_for
+from processes import ROOT, Ended, Job, maps_torch, wait_for
 
+from assay.executors import LocalExecutor
+from assay.study.run import run_study
+from assay.study.spec import read_study
 from assay.study.store import SCHEMA, Store
 
 # Every kind of trial and of figure, and no more of them than it takes to see that nothing is lost or done twice.
@@ -51,7 +57,36 @@ def trials(folder: Path) -> int:
     return len(list((folder / "trials").glob("*.parquet"))) if (folder / "trials").exists() else 0
 
 
+class Silent:
+    """A watcher that says nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **settings: None
+
+
+@pytest.mark.usefixtures("shared_ray")
 def test_a_killed_study_finishes_later_with_nothing_lost_and_nothing_twice(
+    start: Callable[..., Job], job: Callable[..., Ended], tiny: Path, tmp_path: Path
+) -> None:
+    """Killed with two workers, ended with one: the figures are those of a run in one process without Ray."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    begun = start("jobs.study", str(tiny), "--results", str(killed), "--workers", "2")
+    study = read_study(str(tiny), (), folder=ROOT / "jobs" / "studies")
+    run_study(study, Store(str(whole)), LocalExecutor(), watcher=Silent(), publish=lambda data: None)
+    wait_for(lambda: trials(killed) >= 2, seconds=180, what="trial 2")
+    begun.kill()
+    kept = {path: path.stat().st_mtime_ns for path in (killed / "trials").glob("*.parquet")}
+    # Ray's own agents, small processes, take up to a minute and a half longer than the workers.
+    wait_for(lambda: not any(map(maps_torch, begun.family())), seconds=60, what="the end of the workers")
+    ended = job("study", str(tiny), "--results", str(killed), "--workers", "1")
+    assert ended.code == 0, ended.said
+    assert trials(killed) == 6
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items()), "a finished trial ran again"
+    pd.testing.assert_frame_equal(figures(whole), figures(killed), check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_twice_finishes_later_whatever_was_finished_then(
     start: Callable[..., Job], tiny: Path, tmp_path: Path
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -79,7 +114,67 @@ def test_a_killed_study_finishes_later_with_nothing_lost_and_nothing_twice(
     pd.testing.assert_frame_equal(figures(whole), figures(killed), check_exact=True)
 
 
-def test_a_study_keeps_everything_a_reader_needs(start: Callable[..., Job], tiny: Path, tmp_path: Path) -> None:
+def descendants(pid: int) -> set[int]:
+    """Every process that this one started, and those that they did."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit():
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
+class Sampled(threading.Thread):
+    """Counts the processes with torch that this one starts, until told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.before = {pid for pid in descendants(os.getpid()) if maps_torch(pid)}
+        self.stopped, self.most = threading.Event(), 0
+
+    def run(self) -> None:
+        last = set[int]()
+        while not self.stopped.wait(0.2):
+            # Seen twice: a process that is just about to become another program still maps what its parent does.
+            now = {pid for pid in descendants(os.getpid()) - self.before if maps_torch(pid)}
+            self.most, last = max(self.most, len(now & last)), now
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_a_study_keeps_everything_a_reader_needs(job: Callable[..., Ended], tiny: Path, tmp_path: Path) -> None:
+    sampled = Sampled()
+    sampled.start()
+    code, said = job("study", str(tiny), "--results", str(tmp_path / "out"), "--workers", "2")
+    sampled.stopped.set()
+    assert code == 0, said
+    assert sampled.most == 2, "beside this process only the two workers may import torch"
+    assert "6 of 6 trials run" in said and "on 2 workers; the trials alone took" in said
+    assert said.rstrip().endswith(f"report: {tmp_path / 'out' / 'report.html'}")
+    is_whole(tmp_path / "out")
+    code, said = job("study", str(tiny), "--results", str(tmp_path / "out"))
+    assert code == 0
+    assert "0 of 6 trials run" in said and "6 finished before" in said
+
+
+def is_whole(folder: Path) -> None:
+    """Check that all is there that a reader of the results of ``TINY`` needs."""
+    table = pyarrow.dataset.dataset(folder / "trials").to_table()
+    assert table.schema.remove_metadata() == SCHEMA
+    assert len(list((folder / "checkpoints").glob("*.safetensors"))) == 6
+    about = yaml.safe_load((folder / "study.yaml").read_text())
+    assert about["study"]["seed"] == 0
+    assert about["versions"]["torch"]
+    assert about["environment"]["git_commit"]
+    assert len(about["trials"]) == 6
+
+
+@pytest.mark.slow
+def test_a_study_as_a_user_starts_it_keeps_everything_a_reader_needs(
+    start: Callable[..., Job], tiny: Path, tmp_path: Path
+) -> None:
     job = start("jobs.study", str(tiny), "--results", str(tmp_path / "out"), "--workers", "2", "--wandb")
     most_with_torch, before = 0, set[int]()
     while job.process.poll() is None:
@@ -91,29 +186,18 @@ def test_a_study_keeps_everything_a_reader_needs(start: Callable[..., Job], tiny
     assert code == 0, said
     assert 2 <= most_with_torch <= 3, "only the driver and the two workers may import torch"
     assert "6 of 6 trials run" in said
-    assert "driver's own time" in said
     assert said.rstrip().endswith(f"report: {tmp_path / 'out' / 'report.html'}")
 
-    table = pyarrow.dataset.dataset(tmp_path / "out" / "trials").to_table()
-    assert table.schema.remove_metadata() == SCHEMA
-    assert len(list((tmp_path / "out" / "checkpoints").glob("*.safetensors"))) == 6
-    about = yaml.safe_load((tmp_path / "out" / "study.yaml").read_text())
-    assert about["study"]["seed"] == 0
-    assert about["versions"]["torch"]
-    assert about["environment"]["git_commit"]
-    assert len(about["trials"]) == 6
-
-    code, said = start("jobs.study", str(tiny), "--results", str(tmp_path / "out")).finish()
-    assert code == 0
-    assert "0 of 6 trials run" in said
+    is_whole(tmp_path / "out")
 
 
-def test_a_failing_trial_is_recorded_and_decides_the_exit_code(start: Callable[..., Job], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shared_ray")
+def test_a_failing_trial_is_recorded_and_decides_the_exit_code(job: Callable[..., Ended], tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     path.write_text(TINY.replace("learning_rate: 0.01}, objective", "learning_rate: 1.0e+30}, objective"))
-    code, said = start("jobs.study", str(path), "--results", str(tmp_path / "out"), "--workers", "2").finish()
+    code, said = job("study", str(path), "--results", str(tmp_path / "out"), "--workers", "2")
     assert code == 1
-    assert "2 trials failed; run again to retry them" in said.splitlines()[-1]
+    assert "2 trials failed; run again to retry" in said.splitlines()[-1]
     assert "lower the learning rate" in said
     rows = Store(str(tmp_path / "out")).frame()
     assert set(rows[rows["status"] == "failed"]["recipe"]) == {"pgd"}
@@ -121,57 +205,51 @@ def test_a_failing_trial_is_recorded_and_decides_the_exit_code(start: Callable[.
     assert "2 trials failed" in (tmp_path / "out" / "report.html").read_text()
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+HELPED = ["study", "evaluate", "train", "benchmark", "ledger"]
 
 
-@pytest.mark.parametrize("job", ["study", "evaluate", "train", "benchmark", "ledger"])
-def test_help_answers_without_importing_torch(job: str) -> None:
+def test_help_answers_without_importing_torch() -> None:
     probe = (
         "import sys, runpy; sys.argv = ['x', '--help']\n"
-        f"try: runpy.run_module('jobs.{job}', run_name='__main__')\n"
-        "except SystemExit as end: assert not end.code\n"
-        "heavy = {'torch', 'ray', 'pandas', 'sklearn'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        f"for job in {HELPED}:\n"
+        "    try: runpy.run_module(f'jobs.{job}', run_name='__main__')\n"
+        "    except SystemExit as end: assert not end.code, job\n"
+        "    heavy = {'torch', 'ray', 'pandas', 'sklearn'} & set(sys.modules)\n"
+        "    assert not heavy, (job, heavy)"
     )
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Usage" in done.stdout
+    assert done.stdout.count("Usage") == len(HELPED)
+    assert "A study in jobs/studies, or the path of a YAML file." in " ".join(done.stdout.split())
 
 
-def test_help_says_what_an_argument_is() -> None:
-    assert "A study in jobs/studies, or the path of a YAML file." in " ".join(
-        run("jobs.study", "--help").stdout.split()
-    )
-
-
-def test_a_dry_run_tells_what_each_trial_would_spend() -> None:
-    done = run("jobs.study", "quickstart", "--dry-run")
-    assert done.returncode == 0, done.stdout
-    said = " ".join(done.stdout.split())
+def test_a_dry_run_tells_what_each_trial_would_spend(job: Callable[..., Ended]) -> None:
+    ended = job("study", "quickstart", "--dry-run")
+    assert ended.code == 0, ended.said
+    said = ended.words
     assert "90 trials; nothing was run" in said
     assert "ε ≤ 8 at δ = 1e-05" in said
     assert "not private (ε = ∞)" in said
 
 
-def test_a_dry_run_needs_no_data(tmp_path: Path) -> None:
+def test_a_dry_run_needs_no_data(job: Callable[..., Ended], tmp_path: Path) -> None:
     path = tmp_path / "absent.yaml"
     path.write_text(
         "name: absent\ncohorts:\n  mine:\n    dataset: {name: arrays, path: /nowhere/x.npz}\n"
         "    recipes: {private: {privacy: {epsilon: 3}}}\n"
     )
-    done = run("jobs.study", str(path), "--dry-run")
-    assert done.returncode == 0, done.stdout
-    assert "ε ≤ 3" in done.stdout
-    done = run("jobs.study", str(path), "--results", str(tmp_path / "out"))
-    assert done.returncode == 2
-    assert "does not exist" in done.stdout
+    ended = job("study", str(path), "--dry-run")
+    assert ended.code == 0, ended.said
+    assert "ε ≤ 3" in ended.said
+    ended = job("study", str(path), "--results", str(tmp_path / "out"))
+    assert ended.code == 2
+    assert "does not exist" in ended.said
 
 
-def test_a_mistake_in_a_study_file_is_told_with_key_value_and_file(tmp_path: Path) -> None:
+def test_a_mistake_in_a_study_file_is_told_with_key_value_and_file(job: Callable[..., Ended], tmp_path: Path) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(TINY.replace("epsilon: 0.3", "epsilon: -0.3").replace("folds: 2", "fold: 2"))
-    done = run("jobs.study", str(path))
-    assert done.returncode == 2
+    ended = job("study", str(path))
+    assert ended.code == 2
     for words in (str(path), "epsilon", "-0.3", "greater than 0", "unknown key 'fold'", "Did you mean 'folds'?"):
-        assert words in done.stdout, words
+        assert words in ended.said, words

@@ -1,15 +1,102 @@
-"""What may be submitted is what can be run."""
+"""What may be submitted is what can be run; what cannot work is refused at once; how a job ends is told."""
 
 import subprocess
 import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
-from jobs.submit import HERE, JOBS
+import pytest
+from processes import Ended
+from ray.job_submission import JobStatus
+
+from jobs import submit
+from jobs.submit import HERE, JOBS, VARIABLE
 
 
 def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
     assert JOBS == ["audit", "benchmark", "evaluate", "ledger", "study", "sweep", "train"]
     shared = {path.stem for path in HERE.glob("[!_]*.py")} - {*JOBS, "submit"}
     assert shared == {"console", "ledger_tables", "options", "progress"}
-    for name in shared:
-        said = subprocess.run([sys.executable, "-m", f"jobs.{name}"], cwd=HERE.parent, capture_output=True, check=True)
-        assert said.stdout == b""
+    probe = "import runpy, sys\nfor name in sys.argv[1:]: runpy.run_module(f'jobs.{name}', run_name='__main__')"
+    said = subprocess.run([sys.executable, "-c", probe, *shared], cwd=HERE.parent, capture_output=True, check=True)
+    assert said.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("study", "quickstart", "--results", "results/here"),
+            "--results results/here: a submitted job",
+        ),
+        (("study", "quickstart", "--results=here"), "--results here: a submitted job runs in a temporary folder"),
+        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, ledger, study, sweep"),
+        ((), "give either a job"),
+        (("--follow", "raysubmit_x", "study"), "give either a job"),
+        (("--follow", "raysubmit_x", "--detach"), "exclude each other"),
+        (("--address", "ftp://head:8265", "study"), "ftp://head:8265: jobs are submitted to the cluster's dashboard"),
+        (("--address", "http://127.0.0.1:1", "study"), "no Ray cluster answers at http://127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(
+    arguments: tuple[str, ...], said: str, job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:8265")
+    ended = job("submit", *arguments)
+    assert ended.code == 2, ended.said
+    assert said in ended.words
+
+
+class Server:
+    """A job server on which one job runs to its end; keeps what it was sent."""
+
+    def __init__(self, status: JobStatus = JobStatus.SUCCEEDED, code: int | None = 0) -> None:
+        self.sent: dict[str, Any] = {}
+        self._end = SimpleNamespace(submission_id="sub_1", status=status, driver_exit_code=code, message="no node fits")
+
+    def submit_job(self, **sent: Any) -> str:
+        self.sent = sent
+        return "sub_1"
+
+    def get_job_info(self, submission: str) -> Any:
+        if submission != "sub_1":
+            raise RuntimeError("not found")
+        return self._end
+
+    async def tail_job_logs(self, submission: str) -> Any:
+        for text in ("one line\n", "another\n"):
+            yield text
+
+
+@pytest.mark.parametrize(
+    ("status", "driver", "code", "words"),
+    [
+        (JobStatus.SUCCEEDED, 0, 0, "sub_1 succeeded"),
+        (JobStatus.FAILED, 2, 2, "sub_1 failed with exit code 2"),
+        (JobStatus.FAILED, -9, 137, "sub_1 was ended by signal 9"),
+        (JobStatus.FAILED, None, 1, "sub_1 failed: no node fits"),
+        (JobStatus.STOPPED, None, 1, "sub_1 stopped: no node fits"),
+    ],
+)
+def test_the_exit_code_is_that_of_the_job(  # noqa: PLR0917
+    status: JobStatus, driver: int | None, code: int, words: str, job: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    server = Server(status, driver)
+    monkeypatch.setattr(submit, "connect", lambda address: server)
+    ended = job("submit", "--address", "head:8265", "study", "quickstart", "--results", "/kept")
+    assert (ended.code, ended.said.rstrip().endswith(words)) == (code, True), ended.said
+    assert "one line\nanother\n" in ended.said
+    assert server.sent["entrypoint"] == "sh jobs/python.sh -m jobs.study quickstart --results /kept"
+    assert server.sent["runtime_env"] == {"working_dir": str(submit.ROOT)}
+
+
+def test_a_detached_job_is_followed_later(job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "connect", lambda address: Server())
+    assert job("submit", "--detach", "study", "quickstart", "--results", "/kept").said == "sub_1\n"
+    ended = job("submit", "--follow", "sub_1")
+    assert (ended.code, "another" in ended.said, "sub_1 succeeded" in ended.said) == (0, True, True)
+    ended = job("submit", "--follow", "sub_2")
+    assert ended.code == 2
+    assert "has no submission 'sub_2'" in ended.words

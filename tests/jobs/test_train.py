@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from processes import ROOT, Job, command_line, wait_for
+from processes import ROOT, Ended, Job, command_line, wait_for
 
 from assay.cluster.session import set_defaults
 from assay.executors import LocalExecutor
@@ -20,8 +19,6 @@ from assay.study.spec import only, read_study
 from assay.study.store import Store
 from assay.study.training import train_trial
 from assay.training.checkpoints import from_bytes
-from jobs.console import run
-from jobs.train import main
 
 WDBC = "cohorts.wdbc"
 PRIVATE = f"{WDBC}.recipes.pgd_dp_eps_8"
@@ -80,17 +77,13 @@ def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(
         torch.testing.assert_close(found[name], weights, atol=2e-4, rtol=0)
 
 
-def test_a_federated_recipe_is_refused_with_the_way_out(start: Callable[..., Job], tmp_path: Path) -> None:
-    code, said = start(
-        "jobs.train", "quickstart", "--recipe", "federated_iid", "--results", str(tmp_path)
-    ).finish()  # fmt: skip
-    assert code == 2
-    assert "run it with jobs.study" in said
+def test_a_federated_recipe_is_refused_with_the_way_out(job: Callable[..., Ended], tmp_path: Path) -> None:
+    ended = job("train", "quickstart", "--recipe", "federated_iid", "--results", str(tmp_path))
+    assert ended.code == 2
+    assert "run it with jobs.study" in ended.said
 
 
-def test_an_official_split_has_no_second_fold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_official_split_has_no_second_fold(job: Callable[..., Ended], tmp_path: Path) -> None:
     x, split = np.random.default_rng(0).uniform(size=(40, 3)), np.repeat(["train", "test"], 20)
     np.savez(tmp_path / "split.npz", x=x, y=np.arange(40) % 2, split=split)
     cohort = {
@@ -99,10 +92,6 @@ def test_an_official_split_has_no_second_fold(
         "recipes": {"standard": {}},
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"name": "split", "cohorts": {"made": cohort}}))
-    monkeypatch.setattr(
-        sys, "argv", ["train", str(tmp_path / "study.yaml"), "--recipe", "standard", "--fold", "2", "--workers", "1"]
-    )  # fmt: skip
-    with pytest.raises(SystemExit) as end:
-        run(main)
-    assert end.value.code == 2
-    assert "--fold 2: split keeps its official split, which is one fold" in " ".join(capsys.readouterr().out.split())
+    ended = job("train", str(tmp_path / "study.yaml"), "--recipe", "standard", "--fold", "2", "--workers", "1")
+    assert ended.code == 2
+    assert "--fold 2: split keeps its official split, which is one fold" in ended.words

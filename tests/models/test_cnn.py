@@ -13,6 +13,7 @@ from assay.explain.integrated_gradients import integrated_gradients
 from assay.models.cnn import CNN
 from assay.privacy.clipping import PerRecordGradients
 from assay.registry import build
+from tests.mistakes import refused
 
 SHAPES = [(1, 8, 8), (3, 32, 32), (2, 7, 9), (1, 50), (2, 31)]
 SMALL = CNN(channels=(4, 6), hidden=5)
@@ -38,13 +39,13 @@ def test_any_image_or_signal_becomes_logits(shape: tuple[int, ...], channels: tu
 
 
 def test_records_that_are_neither_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"cnn needs images .* or signals .* shape \(30,\): use mlp"):
+    with refused(SpecError, "model", "cnn", ("mlp",)):
         CNN().build((30,), 2, seed=0)
 
 
 def test_sentences_are_refused() -> None:
     tokens = Tokens(words=("", "?", "a"), vectors=np.eye(3, dtype=np.float32), trainable=False)
-    with pytest.raises(SpecError, match="these records are sentences: use text_cnn or lstm"):
+    with refused(SpecError, "model", "cnn", ("text_cnn", "lstm")):
         CNN().build_for(Form(shape=(9,), classes=2, modality="text", tokens=tokens), seed=0)
 
 
@@ -60,7 +61,7 @@ def test_a_kernel_is_as_wide_as_asked_or_fits_the_records(shape: tuple[int, ...]
 
 
 def test_a_kernel_without_a_centre_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"kernel: a convolution must have a centre: give an odd number.*4"):
+    with refused(SpecError, "kernel", 4):
         build("model", {"name": "cnn", "kernel": 4})
 
 

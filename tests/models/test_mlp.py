@@ -8,6 +8,7 @@ from torch import nn
 from assay.errors import SpecError
 from assay.models.mlp import MLP
 from assay.registry import build
+from tests.mistakes import refused
 
 
 def linear_layers(network: nn.Module) -> list[nn.Linear]:
@@ -61,5 +62,5 @@ def test_building_leaves_the_global_generator_alone() -> None:
 
 @pytest.mark.parametrize("hidden", [[0], [8, -1]])
 def test_a_layer_without_units_is_refused(hidden: list[int]) -> None:
-    with pytest.raises(SpecError, match="hidden"):
+    with refused(SpecError, f"hidden.{len(hidden) - 1}", hidden[-1]):
         build("model", {"name": "mlp", "hidden": hidden})

@@ -1,6 +1,5 @@
 """Features are what the last linear layer is given, in whatever pieces they are computed."""
 
-import pytest
 import torch
 from torch import nn
 
@@ -9,6 +8,7 @@ from assay.models.batches import MOST
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
 from assay.models.representation import Represented
+from tests.mistakes import refused
 
 
 def test_the_last_layer_makes_logits_of_the_features() -> None:
@@ -35,5 +35,5 @@ def test_features_can_be_differentiated_by_the_records_and_the_weights_are_froze
 
 
 def test_a_network_without_a_linear_layer_has_no_features() -> None:
-    with pytest.raises(SpecError, match="no linear layer"):
+    with refused(SpecError, "model", "Conv1d"):
         Represented(nn.Conv1d(1, 2, 3))

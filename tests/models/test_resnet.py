@@ -17,6 +17,7 @@ from assay.explain.integrated_gradients import integrated_gradients
 from assay.models.base import Architecture
 from assay.models.resnet import Basic, Bottleneck, Norm, ResNet, ResNet18, ResNet50, Stem
 from assay.privacy.clipping import PerRecordGradients
+from tests.mistakes import refused
 
 BOTH = pytest.mark.parametrize("architecture", [ResNet18(), ResNet50()], ids=["resnet18", "resnet50"])
 BLOCKS = pytest.mark.parametrize("block", [Basic, Bottleneck])
@@ -114,10 +115,10 @@ def test_files_from_before_the_counter_of_batches_load(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_absent_or_something_else_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="does not exist where this runs"):
+    with refused(CheckpointError, "weights", str(tmp_path / "absent"), "a file"):
         ResNet18(weights=str(tmp_path / "absent")).build((3, 40, 40), 2, seed=0)
     (tmp_path / "pickled").write_bytes(b"PK\x03\x04 and so on")
-    with pytest.raises(CheckpointError, match=r"are not safetensors.*safetensors\.torch\.save_file"):
+    with refused(CheckpointError, "weights", str(tmp_path / "pickled"), "safetensors"):
         ResNet18(weights=str(tmp_path / "pickled")).build((3, 40, 40), 2, seed=0)
 
 

@@ -17,6 +17,7 @@ from assay.study.run import run_study
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.training.checkpoints import from_bytes
+from tests.mistakes import refused
 
 Tiny = Callable[..., Study]
 NETWORKS = "from torch import nn\n\ndef net():\n    return nn.Linear(4, 2)\n"
@@ -69,5 +70,5 @@ def test_a_network_whose_code_has_changed_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
     finish(model={"name": "imported", "factory": "finished_networks:net"})
     code.write_text(NETWORKS + "\n# edited\n")
-    with pytest.raises(CheckpointError, match="the code of model 'imported', or a file that it names, has changed"):
+    with refused(CheckpointError, "model", "imported"):
         open_finished(store, recipe="standard")

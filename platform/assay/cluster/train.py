@@ -193,7 +193,10 @@ def _refuse_federated(trial: Trial) -> None:
     if trial.recipe.federation is not None:
         raise IncompatibleRecipeError(
             f"recipe {trial.recipe_name!r} is federated: its clients keep their records, so Ray Train cannot spread "
-            "them over workers; run it with jobs.study, which places the clients on the pool"
+            "them over workers; run it with jobs.study, which places the clients on the pool",
+            setting="recipe",
+            given=trial.recipe_name,
+            allowed="jobs.study",
         )
 
 
@@ -204,7 +207,10 @@ def _refuse_mixing(network: nn.Module, workers: int) -> None:
             raise IncompatibleRecipeError(
                 f"layer {name!r} ({type(layer).__name__}) mixes the records of a batch, and each of {workers} workers "
                 "would see its own share alone; use one worker, or normalise each record by itself, as norm: group of "
-                "the residual networks does"
+                "the residual networks does",
+                setting="model",
+                given=name,
+                allowed=1,
             )
 
 

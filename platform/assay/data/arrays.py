@@ -9,7 +9,7 @@ from pydantic import Field
 
 from assay.data.array_files import WANTED, read_arrays, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
-from assay.data.identifiers import refuse_identifiers
+from assay.data.identifiers import refuse_alike, refuse_identifiers
 from assay.errors import DataError
 from assay.registry import register, unknown
 
@@ -88,6 +88,7 @@ class Arrays(Source):
                 "renumber them, or give class_names"
             )
         classes = held.known.get("class_names", [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))])
+        refuse_alike([str(name) for name in classes], where=where, setting="class_names", what="classes")
         return Dataset(
             name=path.stem,
             x=x,

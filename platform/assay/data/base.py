@@ -189,7 +189,9 @@ class Dataset:
         if self.groups is not None:
             refuse_missing(self.groups, where=self.name)
         refuse_alike(self.feature_names, where=self.name, setting="feature_names", what="features")
-        refuse_alike(self.class_names, where=self.name, setting="class_names", what="classes")
+        if len(set(self.class_names)) < len(self.class_names):
+            # Names that differ in case may be two classes, where a loader was told so.
+            refuse_alike(self.class_names, where=self.name, setting="class_names", what="classes")
         if isinstance(self.x, np.ndarray):
             # What is missing is the preparation's to fill in.
             _check_finite(self.name, self.x, gaps=self.preparation is not None)

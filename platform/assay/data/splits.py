@@ -57,7 +57,8 @@ def refuse_beyond_official(option: str, number: int, dataset: Dataset, settings:
         SpecError: their own split is used, which is one fold.
     """
     if number > 1 and keeps_official(dataset, settings):
-        raise SpecError(f"{option} {number}: {dataset.name} keeps its official split, which is one fold")
+        said = f"{option} {number}: {dataset.name} keeps its official split, which is one fold"
+        raise SpecError(said, setting=option, given=number, allowed=1)
 
 
 def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed: int) -> Split:

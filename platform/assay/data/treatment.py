@@ -188,7 +188,9 @@ def treat(
         if len(np.unique(records.y)) < min(2, len(np.unique(y))):
             raise DataError(
                 f"{treatment.name} leaves {len(records.y)} of {len(y)} training records, of "
-                f"{len(np.unique(records.y))} class; soften its settings"
+                f"{len(np.unique(records.y))} class; soften its settings",
+                setting="data",
+                given=treatment.name,
             )
     return Treated(x=records.x, y=records.y, given=given, steps=steps)
 

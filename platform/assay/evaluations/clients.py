@@ -9,8 +9,7 @@ from torch import nn
 
 from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, share
-from assay.federated.client import client_seed
-from assay.federated.partition import deal_alike, partition
+from assay.federated.partition import client_seed, deal_alike, partition
 from assay.registry import register
 from assay.results import Finding, not_applicable
 

@@ -10,8 +10,7 @@ from assay.data.poisoning.feature_collision import FeatureCollision
 from assay.data.treatment import held_out
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.undefended import scored, twins, why_no_twin
-from assay.federated.client import client_seed
-from assay.federated.partition import partition
+from assay.federated.partition import client_seed, partition
 from assay.recipes import Recipe
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable

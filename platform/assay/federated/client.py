@@ -9,7 +9,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
-from assay import seeds
+from assay.federated.partition import client_seed
 from assay.recipes import Recipe
 from assay.threats import Bounds
 from assay.training.loop import Trainer
@@ -114,8 +114,3 @@ class FederatedClient:
         if mechanism is not None:
             report["privacy"] = context.state["privacy"]
         return Message(report, reply_to=message)
-
-
-def client_seed(seed: int, number: int) -> int:
-    """By client, never by worker: where a client lives changes nothing."""
-    return seeds.derive(seed, "client", number)

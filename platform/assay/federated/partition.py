@@ -12,6 +12,11 @@ _DRAWS = 20
 """How often a Dirichlet mixture is drawn anew where it leaves a client too small; Flower tries each ten times."""
 
 
+def client_seed(seed: int, number: int) -> int:
+    """Seed of one client's training: by client, never by worker, so that where a client lives changes nothing."""
+    return seeds.derive(seed, "client", number)
+
+
 def partition(
     rows: np.ndarray, labels: np.ndarray, federation: Federation, *, seed: int, groups: np.ndarray | None = None
 ) -> list[np.ndarray]:

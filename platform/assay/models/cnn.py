@@ -57,14 +57,22 @@ class CNN(Architecture):
 
     def build_for(self, form: Form, *, seed: int) -> nn.Module:
         if form.modality == "text":
-            raise SpecError("cnn needs images or signals; these records are sentences: use text_cnn or lstm")
+            raise SpecError(
+                "cnn needs images or signals; these records are sentences: use text_cnn or lstm",
+                setting="model",
+                given=self.name,
+                allowed=("text_cnn", "lstm"),
+            )
         return super().build_for(form, seed=seed)
 
     def _kernel(self, shape: tuple[int, ...]) -> int:
         if len(shape) not in (2, 3):
             raise SpecError(
                 "cnn needs images (channels, height, width) or signals (channels, samples); "
-                f"these records have shape {shape}: use mlp"
+                f"these records have shape {shape}: use mlp",
+                setting="model",
+                given=self.name,
+                allowed=("mlp",),
             )
         return self.kernel or (3 if len(shape) == 3 else 5)
 

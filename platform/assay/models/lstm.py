@@ -45,7 +45,10 @@ class LSTM(Architecture):
             fits = "cnn or resnet18" if len(shape) == 3 else "mlp"
             raise SpecError(
                 "lstm needs sequences of vectors (length, dimension), or signals (channels, samples) with "
-                f"channels_first: true; these records have shape {shape}: use {fits}"
+                f"channels_first: true; these records have shape {shape}: use {fits}",
+                setting="model",
+                given=self.name,
+                allowed=tuple(fits.split(" or ")),
             )
         return Recurrent(
             shape[0] if self.channels_first else shape[1],
@@ -107,7 +110,12 @@ class Recurrent(nn.Module):
             SpecError: the network pools without attention.
         """
         if self.attention is None:
-            raise SpecError("this lstm pools without attention; build it with attention: true to have its weights")
+            raise SpecError(
+                "this lstm pools without attention; build it with attention: true to have its weights",
+                setting="attention",
+                given=False,
+                allowed=True,
+            )
         states, kept = self._states(x)
         weights = self.attention(states, kept)
         if self.channels_first:

@@ -21,7 +21,9 @@ class Represented:
         linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
         if not linear:
             raise SpecError(
-                "the network has no linear layer, so it is unknown what its features are; use another model"
+                "the network has no linear layer, so it is unknown what its features are; use another model",
+                setting="model",
+                given=type(model).__name__,
             )
         self._model, self._last = model.eval().requires_grad_(False), linear[-1]
         self._device = linear[-1].weight.device

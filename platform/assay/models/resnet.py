@@ -37,12 +37,18 @@ class Residual(Architecture):
         if len(shape) != 3:
             fits = "cnn or lstm" if len(shape) == 2 else "mlp"
             raise SpecError(
-                f"{self.name} needs images (channels, height, width); these records have shape {shape}: use {fits}"
+                f"{self.name} needs images (channels, height, width); these records have shape {shape}: use {fits}",
+                setting="model",
+                given=self.name,
+                allowed=tuple(fits.split(" or ")),
             )
         if self.stem == "imagenet" and min(shape[1:]) <= 32:
             raise SpecError(
                 f"{self.name} with the stem of ImageNet leaves one pixel of images of 32 or less, "
-                f"and these records have shape {shape}: set stem: small"
+                f"and these records have shape {shape}: set stem: small",
+                setting="stem",
+                given=self.stem,
+                allowed="small",
             )
         model = self._net(shape[0], classes)
         if self.weights is not None:
@@ -207,7 +213,10 @@ def load_pretrained(model: ResNet, path: str) -> None:
         more = f" and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise CheckpointError(
             f"weights {path!r} do not fit the network: {'; '.join(problems[:6])}{more}. Torchvision's fit images of "
-            "1 or 3 channels with norm: batch and stem: imagenet"
+            "1 or 3 channels with norm: batch and stem: imagenet",
+            setting="weights",
+            given=path,
+            allowed=problems,
         )
     model.load_state_dict({**expected, **given})
 
@@ -215,12 +224,18 @@ def load_pretrained(model: ResNet, path: str) -> None:
 def _read(path: str) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise CheckpointError(
-            f"weights file {path!r} does not exist where this runs; give a path that every worker has"
+            f"weights file {path!r} does not exist where this runs; give a path that every worker has",
+            setting="weights",
+            given=path,
+            allowed="a file",
         )
     try:
         return load_file(path)
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"weights {path!r} are not safetensors: {error}; load torchvision's where you trust them and save "
-            "model.state_dict() with safetensors.torch.save_file"
+            "model.state_dict() with safetensors.torch.save_file",
+            setting="weights",
+            given=path,
+            allowed="safetensors",
         ) from None

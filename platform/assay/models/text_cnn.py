@@ -34,13 +34,22 @@ class TextCNN(Architecture):
         if len(shape) != 2:
             fits = "cnn or resnet18" if len(shape) == 3 else "mlp"
             raise SpecError(
-                f"text_cnn needs sequences of vectors (length, dimension); these records have shape {shape}: use {fits}"
+                "text_cnn needs sequences of vectors (length, dimension); these records have "
+                f"shape {shape}: use {fits}",
+                setting="model",
+                given=self.name,
+                allowed=tuple(fits.split(" or ")),
             )
         return Sentences(shape[1], classes, widths=self.widths, channels=self.channels, dropout=self.dropout)
 
     def build_for(self, form: Form, *, seed: int) -> nn.Module:
         if form.modality == "signal":
-            raise SpecError("text_cnn needs sequences of vectors; these records are signals: use cnn or lstm")
+            raise SpecError(
+                "text_cnn needs sequences of vectors; these records are signals: use cnn or lstm",
+                setting="model",
+                given=self.name,
+                allowed=("cnn", "lstm"),
+            )
         return super().build_for(form, seed=seed)
 
 

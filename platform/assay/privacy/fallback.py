@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from opacus.grad_sample.functorch import prepare_layer
-from opacus.grad_sample.grad_sample_module import GradSampleModule
 from torch import Tensor, nn
 
 from assay.errors import IncompatibleRecipeError
@@ -20,6 +18,10 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
     Raises:
         IncompatibleRecipeError: the layer draws at random, so that it cannot be asked again, or Opacus refuses it.
     """
+    # Opacus takes a quarter of the time that all of Assay takes to import, and few networks need it.
+    from opacus.grad_sample.functorch import prepare_layer
+    from opacus.grad_sample.grad_sample_module import GradSampleModule
+
     for inner in layer.modules():
         if isinstance(inner, nn.modules.dropout._DropoutNd) and inner.p > 0:
             raise IncompatibleRecipeError(

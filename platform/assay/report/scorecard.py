@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -76,8 +76,11 @@ def design_of(study: Study, name: str, frame: pd.DataFrame) -> Design:
     split = study.split
     known = study.cohorts[name].dataset.official_train is not None and split.official == "keep"
     if frame["official"].any() if len(frame) else known:
-        return Design(folds=1, repeats=split.repeats, official=True)
-    return Design(folds=split.folds, repeats=split.repeats, test_share=share_tested(study))
+        design = Design(folds=1, repeats=split.repeats, official=True)
+    else:
+        design = Design(folds=split.folds, repeats=split.repeats, test_share=share_tested(study))
+    done = len(frame[["repeat", "fold"]].drop_duplicates()) if len(frame) else 0
+    return replace(design, done=done) if 0 < done < design.runs else design
 
 
 def share_tested(study: Study) -> float:

@@ -14,30 +14,37 @@ from assay.threats import radius_text
 
 def design_text(design: Design) -> str:
     """How a cohort's records were split, in words."""
+    done = "" if design.done is None else f"{design.done} of {design.runs} {design.run}s of "
     if design.official:
-        return f"official split, {design.repeats} seed{'s' if design.repeats > 1 else ''}"
+        return f"{done}official split, {design.repeats} seed{'s' if design.repeats > 1 else ''}"
     if not design.trained:
         return "a given model, tested on every record"
-    return f"{design.folds}-fold cross-validation" + (f", {design.repeats} repeats" if design.repeats > 1 else "")
+    repeats = f", {design.repeats} repeats" if design.repeats > 1 else ""
+    return f"{done}{design.folds}-fold cross-validation{repeats}"
 
 
 def interval_meaning(design: Design) -> str:
     """What the interval below a figure is."""
     if not design.trained:
         return "Below each figure stands its 95 % interval over records."
+    if not design.official and (design.done or design.runs) == 1:
+        return (
+            "Each figure is of one test fold, below it its 95 % interval over the records of this fold; how much "
+            "another fold would change it is not known."
+        )
     if not design.official:
         return (
             "Each figure is the mean over test folds, below it the 95 % interval of that mean, corrected for the "
             "training data that folds share."
         )
-    if design.repeats == 1:
+    if (design.done or design.runs) == 1:
         return (
             "Each figure is of one seed on the official test records, below it its 95 % interval over these records; "
             "how much another seed would change it is not known."
         )
     return (
-        f"Each figure is the mean over {design.repeats} seeds on the official test records. The 95 % interval below it "
-        "joins two uncertainties: of these records, which more seeds do not lessen, and of the seeds."
+        f"Each figure is the mean over {design.done or design.repeats} seeds on the official test records. The 95 % "
+        "interval below it joins two uncertainties: of these records, which more seeds do not lessen, and of the seeds."
     )
 
 

@@ -74,7 +74,9 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
     text = store.read_text("study.yaml")
     if not text:
         raise SpecError(
-            f"there is no study in {store.location!r}; run one first, such as python -m jobs.study quickstart"
+            f"there is no study in {store.location!r}; run one first, such as python -m jobs.study quickstart",
+            setting="results",
+            given=store.location,
         )
     study = Study.model_validate(yaml.safe_load(text)["study"])
     name = cohort_with(study, recipe, cohort=cohort)
@@ -82,7 +84,9 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
     dataset = study.cohorts[name].load()
     if asked.get("data", dataset.digest) != dataset.digest:
         raise DataError(
-            f"{dataset.name}: the data have changed since {recipe!r} was trained on them; run the study again"
+            f"{dataset.name}: the data have changed since {recipe!r} was trained on them; run the study again",
+            setting="dataset",
+            given=dataset.name,
         )
     given = recipe == GIVEN and "recipe" not in asked
     splitting = study.split if given else Splitting.model_validate(asked["split"])
@@ -111,7 +115,8 @@ def _asked(store: Store, study: Study, place: tuple[str, str, int, int]) -> tupl
     cohort, recipe, fold, repeat = place
     for what, number, most in (("fold", fold, study.split.folds), ("repeat", repeat, study.split.repeats)):
         if not 0 <= number < most:
-            raise SpecError(f"{what} {number + 1} does not exist; the study has {most}")
+            said = f"{what} {number + 1} does not exist; the study has {most}"
+            raise SpecError(said, setting=what, given=number + 1, allowed=most)
     finished = store.finished()
     for trial, asked in store.asked().items():
         keys = {"cohort": "given", "recipe_name": GIVEN, "fold": 0, "repeat": 0}
@@ -119,7 +124,9 @@ def _asked(store: Store, study: Study, place: tuple[str, str, int, int]) -> tupl
             return trial, asked
     raise SpecError(
         f"{recipe!r} of cohort {cohort!r}, fold {fold + 1}, repeat {repeat + 1} has not finished; "
-        "run the study to its end"
+        "run the study to its end",
+        setting="recipe",
+        given=recipe,
     )
 
 
@@ -132,7 +139,9 @@ def _architecture(cohort: Cohort, asked: dict[str, Any]) -> Architecture:
     if code and asked.get("model_code", code) != code:
         raise CheckpointError(
             f"the code of model {made.name!r}, or a file that it names, has changed since it was trained; run the "
-            "study again"
+            "study again",
+            setting="model",
+            given=made.name,
         )
     return bare
 
@@ -142,12 +151,16 @@ def _checkpoint(store: Store, trial: str) -> bytes:
     content = store.checkpoint(trial)
     if content is None:
         raise CheckpointError(
-            f"the weights of trial {trial} are not in {store.location!r}; run the study again with --force"
+            f"the weights of trial {trial} are not in {store.location!r}; run the study again with --force",
+            setting="weights",
+            given=trial,
         )
     found = artefact_of(content)
     if found != store.artefacts().get(trial, found):
         raise CheckpointError(
-            f"the weights of trial {trial} are not those that were measured; run the study again with --force"
+            f"the weights of trial {trial} are not those that were measured; run the study again with --force",
+            setting="weights",
+            given=trial,
         )
     return content
 

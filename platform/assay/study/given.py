@@ -149,11 +149,14 @@ def _radii(threat: str) -> tuple[str, list[float]]:
     try:
         epsilons = [float(as_number(radius)) for radius in radii.split(",")] if radii else []
     except ValueError:
-        raise SpecError(f"--threat {threat!r}: write linf or l2, and if you like radii: linf:0.05,0.1,0.2") from None
+        said = f"--threat {threat!r}: write linf or l2, and if you like radii: linf:0.05,0.1,0.2"
+        raise SpecError(said, setting="--threat", given=threat) from None
     if norm == "l2" and not epsilons:
-        raise SpecError(f"--threat {threat!r}: give L2 radii in units of the data, such as l2:0.5,1,2")
+        said = f"--threat {threat!r}: give L2 radii in units of the data, such as l2:0.5,1,2"
+        raise SpecError(said, setting="--threat", given=threat)
     if any(not 0 <= radius < float("inf") for radius in epsilons):
-        raise SpecError(f"--threat {threat!r}: every radius must be a number of at least 0")
+        said = f"--threat {threat!r}: every radius must be a number of at least 0"
+        raise SpecError(said, setting="--threat", given=threat)
     return norm, epsilons
 
 

@@ -91,7 +91,10 @@ def _audited_together(trials: list[Trial]) -> list[Trial]:
     if few := [audits for audits in asked if audits is not None and audits < count]:
         raise SpecError(
             f"audits is {min(few)}, but the study asks for {count} audits, over all cohorts, recipes, folds and "
-            f"repeats, and their bounds are read together: set audits to {count} or more, or leave it out"
+            f"repeats, and their bounds are read together: set audits to {count} or more, or leave it out",
+            setting="audits",
+            given=min(few),
+            allowed=count,
         )
 
     def told(evaluation: Evaluation) -> Evaluation:
@@ -162,7 +165,8 @@ def evaluation_costs(
 
 def _needs_folds(study: Study) -> None:
     if study.split.folds < 2:
-        raise SpecError(f"split.folds is {study.split.folds}: training needs at least 2 folds")
+        said = f"split.folds is {study.split.folds}: training needs at least 2 folds"
+        raise SpecError(said, setting="split.folds", given=study.split.folds, allowed=2)
 
 
 class _Extent(NamedTuple):
@@ -242,7 +246,10 @@ def _budget(recipe: Recipe, extent: _Extent) -> str:
     units = extent.train if unit == "record" or extent.patients is None else extent.patients
     if federation and federation.clients > units:
         raise SpecError(
-            f"{units} training {unit}s cannot be shared among {federation.clients} clients; use fewer clients"
+            f"{units} training {unit}s cannot be shared among {federation.clients} clients; use fewer clients",
+            setting="federation.clients",
+            given=federation.clients,
+            allowed=units,
         )
     own = units // federation.clients if federation else units
     last, size = recipe.stages()[-1].privacy, recipe.training.batch_size

@@ -67,16 +67,6 @@ class Summary:
     seconds: float
     """Wall time of the whole run, the start of Ray included."""
 
-    @property
-    def own_seconds(self) -> float:
-        """Wall time that was no trial's: start of Ray, scheduling, storing, report."""
-        return self.seconds - self.trial_seconds / self.workers
-
-    @property
-    def own_limit(self) -> float:
-        """What the design allows: 20 % of the trials' time a worker, plus 15 s."""
-        return 0.2 * self.trial_seconds / self.workers + 15.0
-
 
 def run_study(
     study: Study,

@@ -20,7 +20,7 @@ from assay.data.splits import Splitting, sampled
 from assay.errors import SpecError
 from assay.evaluations.base import Evaluation
 from assay.recipes import Recipe
-from assay.registry import Number, Settings, choice_of, explain, unknown
+from assay.registry import Number, Settings, choice_of, explain, first_mistake, unknown, unknown_name
 
 _DEFAULT_EVALUATIONS = (
     "accuracy",
@@ -100,14 +100,17 @@ class Cohort(Settings):
     def _spared_recipes_exist(self) -> "Cohort":
         for name in dict.fromkeys(recipe for one in self.sparing for recipe in one.recipes):
             if name not in self.recipes:
-                raise ValueError(f"sparing: {unknown('recipe', name, list(self.recipes))}")
+                known = list(self.recipes)
+                said = f"sparing: {unknown('recipe', name, known)}"
+                raise SpecError(said, setting="sparing", given=name, allowed=known)
         return self
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> "Cohort":
         asked = [radius for e in self.evaluations if e.name == "robustness" for radius in e.epsilons]
         if self.reference_epsilon is not None and asked and self.reference_epsilon not in asked:
-            raise ValueError(f"reference_epsilon: {self.reference_epsilon} is none of the radii measured: {asked}")
+            said = f"reference_epsilon: {self.reference_epsilon} is none of the radii measured: {asked}"
+            raise SpecError(said, setting="reference_epsilon", given=self.reference_epsilon, allowed=asked)
         return self
 
 
@@ -130,7 +133,9 @@ class Study(Settings):
         for name, cohort in self.cohorts.items():
             # The default may name nothing: then nothing is compared.
             if self.baseline != "standard" and self.baseline not in cohort.recipes:
-                raise ValueError(f"baseline: cohort {name!r}: {unknown('recipe', self.baseline, list(cohort.recipes))}")
+                known = list(cohort.recipes)
+                said = f"baseline: cohort {name!r}: {unknown('recipe', self.baseline, known)}"
+                raise SpecError(said, setting="baseline", given=self.baseline, allowed=known)
         return self
 
 
@@ -151,13 +156,15 @@ def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: 
     raw = _extended(path, folder, ())
     presets = raw.pop("presets", {})
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
-        raise SpecError(f"{path}: presets must be a mapping from names to mappings of settings")
+        said = f"{path}: presets must be a mapping from names to mappings of settings"
+        raise SpecError(said, setting="presets", given=presets)
     pairs = [_pair(assignment) for assignment in assignments]
     for preset in [value for key, value in pairs if key == "preset"]:
         if not isinstance(preset, str) or preset not in presets:
             raise SpecError(
-                f"{path}: {unknown('preset', str(preset), sorted(presets)) if presets else 'it has no presets'}"
-            )
+                f"{path}: {unknown('preset', str(preset), sorted(presets)) if presets else 'it has no presets'}",
+                setting="preset", given=preset, allowed=sorted(presets),
+            )  # fmt: skip
         raw = _merge(raw, presets[preset])
     for key, value in pairs:
         if key != "preset":
@@ -169,12 +176,13 @@ def build_study(raw: Mapping[str, Any], source: str) -> Study:
     """A study from plain values; ``source`` names them in errors.
 
     Raises:
-        SpecError: every mistake on its own line.
+        SpecError: every mistake on its own line; its fields are those of the first.
     """
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        raise SpecError("\n".join(f"{source}: {line}" for line in explain(error))) from None
+        said = "\n".join(f"{source}: {line}" for line in explain(error))
+        raise SpecError(said, **first_mistake(error)) from None
 
 
 def _find(name_or_file: str, folder: Path) -> Path:
@@ -182,10 +190,11 @@ def _find(name_or_file: str, folder: Path) -> Path:
     if given.suffix in (".yaml", ".yml") or len(given.parts) > 1:
         if given.is_file():
             return given
-        raise SpecError(f"study file {name_or_file!r} does not exist")
+        raise SpecError(f"study file {name_or_file!r} does not exist", setting="study", given=name_or_file)
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name_or_file not in known:
-        raise SpecError(unknown("study", name_or_file, known) + " Or give the path of a .yaml file.")
+        said = unknown("study", name_or_file, known) + " Or give the path of a .yaml file."
+        raise SpecError(said, setting="study", given=name_or_file, allowed=known)
     return folder / f"{name_or_file}.yaml"
 
 
@@ -193,22 +202,25 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not readable as YAML: {error}") from None
+        raise SpecError(f"{path}: not readable as YAML: {error}", setting=str(path), allowed="YAML") from None
     if not isinstance(raw, dict):
-        raise SpecError(f"{path}: a study is a mapping; its keys: {', '.join(Study.model_fields)}")
+        said = f"{path}: a study is a mapping; its keys: {', '.join(Study.model_fields)}"
+        raise SpecError(said, setting=str(path), given=raw, allowed=list(Study.model_fields))
     return raw
 
 
 def _extended(path: Path, folder: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     """What a file says on top of the one that it ``extends``, if it does."""
     if path in below:
-        raise SpecError(f"{path}: extends itself, by way of {', '.join(str(one) for one in below)}")
+        said = f"{path}: extends itself, by way of {', '.join(str(one) for one in below)}"
+        raise SpecError(said, setting="extends", given=str(path))
     raw = _unshared(_parse(path))
     base = raw.pop("extends", None)
     if base is None:
         return raw
     if not isinstance(base, str):
-        raise SpecError(f"{path}: extends: {base!r} is no study; give the name of one, or the path of a file")
+        said = f"{path}: extends: {base!r} is no study; give the name of one, or the path of a file"
+        raise SpecError(said, setting="extends", given=base)
     return _merge(_extended(_find(base, folder), folder, (*below, path)), raw)
 
 
@@ -222,11 +234,13 @@ def _unshared(value: Any) -> Any:
 def _pair(assignment: str) -> tuple[str, Any]:
     match = re.fullmatch(r"([\w.-]+)=(.*)", assignment, re.DOTALL)
     if match is None:
-        raise SpecError(f"--set {assignment!r}: write key=value, such as split.folds=3 or preset=smoke")
+        said = f"--set {assignment!r}: write key=value, such as split.folds=3 or preset=smoke"
+        raise SpecError(said, setting="--set", given=assignment, allowed="key=value")
     try:
         return match[1], yaml.safe_load(match[2])
     except yaml.YAMLError:
-        raise SpecError(f"--set {assignment!r}: {match[2]!r} is not readable as YAML") from None
+        said = f"--set {assignment!r}: {match[2]!r} is not readable as YAML"
+        raise SpecError(said, setting="--set", given=match[2], allowed="YAML") from None
 
 
 _METHODS = ("dataset", "model", "objective", "embedding", "foreign")
@@ -251,7 +265,8 @@ def _assign(raw: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         deeper = raw[key] = _spelt_out(key, raw.get(key, {}))
         if not isinstance(deeper, dict):
-            raise SpecError(f"--set {'.'.join(keys)}: {key!r} is {deeper!r} here, which has no keys of its own")
+            said = f"--set {'.'.join(keys)}: {key!r} is {deeper!r} here, which has no keys of its own"
+            raise SpecError(said, setting="--set", given=".".join(keys), allowed=key)
         raw = deeper
     raw[keys[-1]] = value
 
@@ -263,12 +278,12 @@ def cohort_with(study: Study, recipe: str, *, cohort: str | None = None) -> str:
         SpecError: there is no such cohort, or it does not have the recipe.
     """
     if cohort is not None and cohort not in study.cohorts:
-        raise SpecError(unknown("cohort", cohort, list(study.cohorts)))
+        raise unknown_name("cohort", cohort, list(study.cohorts))
     for name, one in study.cohorts.items():
         if cohort in (None, name) and recipe in one.recipes:
             return name
     asked = [one for name, one in study.cohorts.items() if cohort in (None, name)]
-    raise SpecError(unknown("recipe", recipe, list(dict.fromkeys(name for one in asked for name in one.recipes))))
+    raise unknown_name("recipe", recipe, list(dict.fromkeys(name for one in asked for name in one.recipes)))
 
 
 def only(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
@@ -279,5 +294,6 @@ def only(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
     """
     name = cohort_with(study, recipe, cohort=cohort)
     if fold > study.split.folds:
-        raise SpecError(f"fold {fold} does not exist; the study has {study.split.folds}")
+        said = f"fold {fold} does not exist; the study has {study.split.folds}"
+        raise SpecError(said, setting="fold", given=fold, allowed=study.split.folds)
     return study.model_copy(update={"cohorts": {name: study.cohorts[name].narrowed(recipe)}})

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from assay.data.base import Dataset
 from assay.data.splits import refuse_beyond_official
 from assay.errors import SpecError
 from assay.recipes import Recipe
-from assay.registry import explain
+from assay.registry import explain, first_mistake
 from assay.study.plan import plan
 from assay.study.spec import Cohort, Study, cohort_with
 from assay.study.trial import Trial
@@ -51,13 +53,15 @@ class Sweep:
             for part in path:
                 inner = inner[part] if isinstance(inner.get(part), dict) else {}
             if last not in inner:
-                raise SpecError(f"space {self.space!r} varies {key!r}, which the base recipe does not have")
+                said = f"space {self.space!r} varies {key!r}, which the base recipe does not have"
+                raise SpecError(said, setting=self.space, given=key)
             inner[last] = point[key]
         try:
             return Recipe.model_validate(raw)
         except ValueError as error:
-            said = explain(error) if hasattr(error, "errors") else [str(error)]  # type: ignore[arg-type]
-            raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(said)}") from None
+            why = explain(error) if isinstance(error, ValidationError) else [str(error)]
+            fields = first_mistake(error) if isinstance(error, ValidationError) else {}
+            raise SpecError(f"space {self.space!r} at {dict(point)}: {'; '.join(why)}", **fields) from None
 
     def at(self, point: Point) -> tuple[str, Study]:
         """The name of a point, and the study of that one recipe."""
@@ -113,7 +117,8 @@ def prepared(
     """
     base = base_of(study, cohort=cohort, recipe=recipe, asked=asked, tested=tested)
     if folds > base.split.folds:
-        raise SpecError(f"--folds {folds}: the study has {base.split.folds}")
+        said = f"--folds {folds}: the study has {base.split.folds}"
+        raise SpecError(said, setting="--folds", given=folds, allowed=base.split.folds)
     (one,) = base.cohorts.values()
     dataset = one.load()
     refuse_beyond_official("--folds", folds, dataset, base.split)

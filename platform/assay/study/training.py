@@ -15,7 +15,6 @@ from assay.data.splits import Split, split
 from assay.errors import IncompatibleRecipeError
 from assay.evaluations.base import TrainingLog
 from assay.executors import Executor
-from assay.federated.lead import train_federated
 from assay.federated.partition import partition
 from assay.recipes import Recipe
 from assay.study.trial import Trial
@@ -68,6 +67,9 @@ def train_trial(
         seed=trial.trial_seed,
         groups=None if dataset.groups is None else dataset.groups[rows],
     )
+
+    # Flower takes half a second to import, which only those who need it wait for.
+    from assay.federated.lead import train_federated
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         finished = train_federated(

@@ -40,7 +40,7 @@ def from_bytes(content: bytes, source: str) -> tuple[dict[str, Tensor], dict[str
     except (SafetensorError, ValueError) as error:
         hint = described(content, source) or f"{error}; save model.state_dict() with safetensors.torch.save_file"
         raise CheckpointError(
-            f"weights {source!r} are not safetensors: {hint}", setting="weights", given=source
+            f"weights {source!r} are not safetensors: {hint}", setting="weights", given=source, allowed="safetensors"
         ) from None
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return tensors, json.loads(header.get("__metadata__", {}).get(_STATE, "{}"))
@@ -115,7 +115,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         CheckpointError: there is no such file, or it is something else.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"weights file {path!r} does not exist", setting="weights", given=path)
+        raise CheckpointError(f"weights file {path!r} does not exist", setting="weights", given=path, allowed="a file")
     return from_bytes(Path(path).read_bytes(), path)[0]
 
 
@@ -137,7 +137,8 @@ def restore_trainer(trainer: Trainer, content: bytes) -> None:
     """Bring a fresh trainer of the same recipe to the stored state."""
     tensors, about = from_bytes(content, "training state")
     if "step" not in about:
-        raise CheckpointError("the training state holds weights only: it is no checkpoint of a training run")
+        said = "the training state holds weights only: it is no checkpoint of a training run"
+        raise CheckpointError(said, setting="training state", allowed="a checkpoint of a training run")
     load_weights(trainer.model, weights_of(tensors), "training state")
     put_back(trainer.model, trainer.optimizer, tensors)
     for owner, guard in _guards(trainer).items():

@@ -13,6 +13,7 @@ from assay.errors import DataError
 from assay.recipes import Recipe, Training
 from assay.threats import Bounds
 from assay.training.loop import Trainer
+from tests.mistakes import refused
 
 Clouds = Callable[..., tuple[np.ndarray, np.ndarray]]
 Apply = Callable[..., Treated]
@@ -125,15 +126,15 @@ def test_what_cannot_be_attacked_is_refused(
     clouds: Clouds, apply: Apply, fixed: type, images: tuple[np.ndarray, np.ndarray]
 ) -> None:
     x, y = images
-    with pytest.raises(DataError, match="base is 2, and classes run from 0 to 1"):
+    with refused(DataError, "feature_collision.base", 2, range(2)):
         apply([FeatureCollision(epsilon=0.1, base=2)], x, y)
-    with pytest.raises(DataError, match="positions of words cannot be moved"):
+    with refused(DataError, "data", "feature_collision", "embedding=encoder"):
         apply([FeatureCollision(epsilon=0.1)], np.ones((20, 4), np.int32), np.arange(20) % 2)
-    with pytest.raises(DataError, match="no class but the base, 0, has two records"):
+    with refused(DataError, "feature_collision.base", 0):
         apply([FeatureCollision(epsilon=0.1)], x, np.zeros(len(y), np.int64))
-    with pytest.raises(DataError, match=r"share is 0.001, and of 115 training records that is none; .* 0.0087 takes"):
+    with refused(DataError, "feature_collision.share", 0.001, 1 / 115):
         apply([FeatureCollision(epsilon=0.1, share=0.001)], x, y)
-    with pytest.raises(DataError, match=r"share is 0.9, which is 104 of 115 .* there are 60 of the base class, 0;"):
+    with refused(DataError, "feature_collision.share", 0.9, 60 / 115):
         apply([FeatureCollision(epsilon=0.1, share=0.9)], x, y)
 
 

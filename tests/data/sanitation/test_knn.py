@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 
 from assay.data.poisoning.label_flips import LabelFlips
 from assay.data.sanitation.knn import KNNSanitation
 from assay.data.treatment import Treated
 from assay.errors import DataError
+from tests.mistakes import refused
 
 Clouds = Callable[..., tuple[np.ndarray, np.ndarray]]
 Apply = Callable[..., Treated]
@@ -33,10 +33,10 @@ def test_a_record_is_no_neighbour_of_its_own(apply: Apply) -> None:
 
 def test_positions_of_words_have_no_neighbours(apply: Apply) -> None:
     words = np.arange(40, dtype=np.int64).reshape(20, 2)
-    with pytest.raises(DataError, match=r"of type int64, not floating point.*embedding=encoder"):
+    with refused(DataError, "data", "knn_sanitation", "embedding=encoder"):
         apply([KNNSanitation(neighbours=2)], words, np.arange(20) % 2)
 
 
 def test_too_few_records_are_an_error(clouds: Clouds, apply: Apply) -> None:
-    with pytest.raises(DataError, match="8 records have no 10 neighbours; lower neighbours"):
+    with refused(DataError, "knn_sanitation.neighbours", 10, 7):
         apply([KNNSanitation(neighbours=10)], *clouds(8))

@@ -46,7 +46,8 @@ class Backdoor(Treatment):
 
     def apply(self, records: Records, bench: Workbench) -> Records:
         if self.target >= bench.classes:
-            raise DataError(f"backdoor: target is {self.target}, and classes run from 0 to {bench.classes - 1}")
+            said = f"backdoor: target is {self.target}, and classes run from 0 to {bench.classes - 1}"
+            raise DataError(said, setting="backdoor.target", given=self.target, allowed=range(bench.classes))
         others = np.flatnonzero(records.y != self.target)
         among = f"of other classes than the target, {self.target}"
         chosen = drawn(self.name, self.share, others, len(records.y), among=among, generator=bench.generator)
@@ -63,7 +64,8 @@ class Backdoor(Treatment):
             DataError: they are texts, the trigger does not fit on a record, or it stands at a bound that is infinite.
         """
         if bounds.padding or x.dtype.kind != "f":
-            raise DataError("backdoor: a trigger is a square, a spike or a value, and texts have none; leave it out")
+            said = "backdoor: a trigger is a square, a spike or a value, and texts have none; leave it out"
+            raise DataError(said, setting="data", given=self.name)
         original = torch.from_numpy(x)
         limit = bounds.high if self.extreme == "high" else bounds.low
         towards = original + self.strength * (limit.to(original) - original)
@@ -72,7 +74,9 @@ class Backdoor(Treatment):
         if not torch.isfinite(stamped).all():
             raise DataError(
                 f"backdoor: the trigger stands at the {self.extreme} bound, which is infinite at some of its inputs; "
-                "give those inputs finite bounds, name other features, or take the other extreme"
+                "give those inputs finite bounds, name other features, or take the other extreme",
+                setting="backdoor.extreme",
+                given=self.extreme,
             )
         return stamped.numpy()
 
@@ -84,11 +88,15 @@ class Backdoor(Treatment):
             return covered
         if self.features:
             raise DataError(
-                f"backdoor: features is {self.features}, and only tables have features; images and signals take size"
+                f"backdoor: features is {self.features}, and only tables have features; images and signals take size",
+                setting="backdoor.features",
+                given=self.features,
+                allowed=(),
             )
         if self.size > min(shape[1:]):
             sides = " × ".join(str(side) for side in shape[1:])
-            raise DataError(f"backdoor: size is {self.size}, and a record has {sides}; give a smaller one")
+            said = f"backdoor: size is {self.size}, and a record has {sides}; give a smaller one"
+            raise DataError(said, setting="backdoor.size", given=self.size, allowed=min(shape[1:]))
         covered[(slice(None), *[slice(-self.size, None)] * (len(shape) - 1))] = True
         return covered
 
@@ -100,6 +108,9 @@ class Backdoor(Treatment):
         if not np.isin(asked, free).all() or (not self.features and self.size > len(free)):
             raise DataError(
                 f"backdoor: the trigger needs features {self.features or f'{self.size} in number'}, and of {width} "
-                f"these can be changed: {free.tolist()}"
+                f"these can be changed: {free.tolist()}",
+                setting="backdoor.features" if self.features else "backdoor.size",
+                given=self.features or self.size,
+                allowed=free.tolist(),
             )
         return asked

@@ -24,12 +24,18 @@ def drawn(
     if wanted < 1:
         raise DataError(
             f"{attack}: share is {share:g}, and of {given} training records that is none; "
-            f"a share of {1 / given:.2g} takes one"
+            f"a share of {1 / given:.2g} takes one",
+            setting=f"{attack}.share",
+            given=share,
+            allowed=1 / given,
         )
     if wanted > len(candidates):
         raise DataError(
             f"{attack}: share is {share:g}, which is {wanted} of {given} training records, and there are "
             f"{len(candidates)} {among}; "
-            + (f"give a share of at most {len(candidates) / given:.2g}" if len(candidates) else "leave it out")
+            + (f"give a share of at most {len(candidates) / given:.2g}" if len(candidates) else "leave it out"),
+            setting=f"{attack}.share",
+            given=share,
+            allowed=len(candidates) / given,
         )
     return generator.permutation(candidates)[:wanted]

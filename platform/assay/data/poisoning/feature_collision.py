@@ -60,16 +60,22 @@ class FeatureCollision(Treatment):
 
     def apply(self, records: Records, bench: Workbench) -> Records:
         if self.base >= bench.classes:
-            raise DataError(f"feature_collision: base is {self.base}, and classes run from 0 to {bench.classes - 1}")
+            said = f"feature_collision: base is {self.base}, and classes run from 0 to {bench.classes - 1}"
+            raise DataError(said, setting="feature_collision.base", given=self.base, allowed=range(bench.classes))
         if records.x.dtype.kind != "f":
             raise DataError(
                 "feature_collision: positions of words cannot be moved a little; give the texts embedding=encoder, "
-                "whose records are vectors, or leave it out"
+                "whose records are vectors, or leave it out",
+                setting="data",
+                given=self.name,
+                allowed="embedding=encoder",
             )
         if not len(bench.targets):
             raise DataError(
                 f"feature_collision: no class but the base, {self.base}, has two records, of which one could be held "
-                "out to aim at; choose another base, or leave it out"
+                "out to aim at; choose another base, or leave it out",
+                setting="feature_collision.base",
+                given=self.base,
             )
         own, among = np.flatnonzero(records.y == self.base), f"of the base class, {self.base}"
         chosen = drawn(self.name, self.share, own, len(records.y), among=among, generator=bench.generator)

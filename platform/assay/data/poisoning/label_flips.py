@@ -32,7 +32,8 @@ class LabelFlips(Treatment):
 
     def apply(self, records: Records, bench: Workbench) -> Records:
         if bench.classes < 2:
-            raise DataError("label_flips: there is 1 class, and a flip needs another label; leave label_flips out")
+            said = "label_flips: there is 1 class, and a flip needs another label; leave label_flips out"
+            raise DataError(said, setting="data", given=self.name, allowed=2)
         untouched, among = np.flatnonzero(~records.tampered), "that no attack has changed"
         chosen = drawn(self.name, self.share, untouched, len(records.y), among=among, generator=bench.generator)
         y, tampered = records.y.copy(), records.tampered.copy()

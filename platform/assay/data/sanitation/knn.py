@@ -33,11 +33,17 @@ class KNNSanitation(Treatment):
             raise DataError(
                 f"knn_sanitation: records are of type {records.x.dtype}, not floating point: positions of words "
                 "have no distance; give the texts embedding=encoder, whose records are vectors, or leave "
-                "knn_sanitation out"
+                "knn_sanitation out",
+                setting="data",
+                given=self.name,
+                allowed="embedding=encoder",
             )
         if len(records.y) <= self.neighbours:
             raise DataError(
-                f"knn_sanitation: {len(records.y)} records have no {self.neighbours} neighbours; lower neighbours"
+                f"knn_sanitation: {len(records.y)} records have no {self.neighbours} neighbours; lower neighbours",
+                setting="knn_sanitation.neighbours",
+                given=self.neighbours,
+                allowed=len(records.y) - 1,
             )
         flat = records.x.reshape(len(records.y), -1)
         # Without an argument sklearn leaves each record out of its own neighbours.

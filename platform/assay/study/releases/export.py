@@ -63,7 +63,8 @@ def report_of(store: Store, render: Render) -> Report:
     """
     text = store.read_text("study.yaml")
     if not text:
-        raise SpecError(f"there is no study in {store.location!r}, so there is no report to export")
+        said = f"there is no study in {store.location!r}, so there is no report to export"
+        raise SpecError(said, setting="results", given=store.location)
     about = yaml.safe_load(text)
     included = candidates(store)
     _refuse_unplanned(store, about["trials"], included)

@@ -1,0 +1,202 @@
+"""What users are told, as they read it: one text, which a reviewer reads in the diff.
+
+Other tests look at an error's fields; its wording stands here alone. After a change of wording, write the text anew::
+
+    ASSAY_REWRITE_MESSAGES=1 python -m pytest tests/test_messages.py
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+from torch import nn
+
+import assay.attacks
+import assay.data
+import assay.evaluations
+import assay.models
+import assay.objectives  # noqa: F401
+from assay.data.splits import Splitting, refuse_beyond_official
+from assay.errors import UserError
+from assay.federated.partition import partition
+from assay.models.base import Form
+from assay.models.cnn import CNN
+from assay.models.lstm import LSTM
+from assay.models.representation import Represented
+from assay.models.resnet import ResNet18
+from assay.models.text_cnn import TextCNN
+from assay.recipes import INCOMPATIBLE, Federation, Privacy, Recipe
+from assay.registry import build, explain, names
+from assay.study.given import given_study
+from assay.study.plan import forecast, plan
+from assay.study.releases.export import report_of
+from assay.study.spec import build_study, only, read_study
+from assay.study.store import Store
+from assay.study.sweep import Sweep, base_of, prepared
+from jobs.submit import check, url
+
+TEXT = Path(__file__).with_name("messages.txt")
+STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
+HOW = "ASSAY_REWRITE_MESSAGES=1 python -m pytest tests/test_messages.py"
+STUDY: dict[str, Any] = {
+    "name": "tiny",
+    "split": {"folds": 2},
+    "cohorts": {"made": {"dataset": "wdbc", "model": "mlp", "recipes": {"standard": {}, "slow": {}}}},
+}
+PRIVATE = {"privacy": {"epsilon": 1}}
+PGD = {"name": "pgd", "epsilon": 0.1}
+
+
+def study(*, split: dict[str, Any] | None = None, recipes: dict[str, Any] | None = None, **cohort: Any) -> Any:
+    """A study as a file would say it, with changes."""
+    made = {**STUDY["cohorts"]["made"], **({"recipes": recipes} if recipes else {}), **cohort}
+    return {**STUDY, "split": split or STUDY["split"], "cohorts": {"made": made}}
+
+
+def written(content: Any, *assignments: str) -> Callable[[Path], object]:
+    """Reads a study from a file that holds this."""
+
+    def read(folder: Path) -> object:
+        (folder / "tiny.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+        return read_study(str(folder / "tiny.yaml"), assignments, folder=STUDIES)
+
+    return read
+
+
+def recipe(**choices: Any) -> Callable[[Path], object]:
+    return lambda folder: Recipe(**choices)
+
+
+def threat(given: str, *attacks: str) -> Callable[[Path], object]:
+    return lambda folder: given_study(
+        "mine", model="m:f", data={"path": "/x.npz"}, threat=given, seed=0, attacks=attacks
+    )
+
+
+def swept(point: dict[str, Any], **asked: Any) -> Callable[[Path], object]:
+    """A sweep over settings of the recipe ``pgd``, at a point."""
+    base = build_study(study(recipes={"pgd": {"objective": PGD}, "standard": {}}), "tiny")
+
+    def at(folder: Path) -> object:
+        if asked:
+            settings = {"name": "mine", "space": lambda radius: {}, "cohort": None, "recipe": "pgd", "samples": 1}
+            return prepared(base, **{**settings, "asked": ("accuracy",), "tested": "test", "folds": 1, **asked})
+        one = base_of(base, cohort=None, recipe="pgd", asked=("accuracy",), tested="test")
+        return Sweep(space="mine", study=one, keys=tuple(point)).recipe_at(point)
+
+    return at
+
+
+def official(folder: Path) -> None:
+    x = np.random.default_rng(0).uniform(size=(40, 3))
+    np.savez(folder / "parted.npz", x=x, y=np.arange(40) % 2, split=np.repeat(["train", "test"], 20))
+    given = {"name": "arrays", "path": str(folder / "parted.npz")}
+    refuse_beyond_official("--fold", 2, build("dataset", given).load(), Splitting())  # type: ignore[attr-defined]
+
+
+def wide_weights(folder: Path) -> None:
+    (folder / "w.safetensors").write_bytes(b"PK\x03\x04 and so on")
+    ResNet18(weights=str(folder / "w.safetensors")).build((3, 40, 40), 2, seed=0)
+
+
+CASES: dict[str, Callable[[Path], object]] = {
+    "a key that nobody knows": written({**STUDY, "sed": 1}),
+    "a key of the split that nobody knows": written(study(split={"fold": 3})),
+    "a number below its limit": written(study(split={"folds": 0})),
+    "a word for a number": written(study(split={"folds": "many"})),
+    "two mistakes": written({**study(split={"folds": 0}), "threads": 0}),
+    "an unknown data set": written(study(dataset="wdcb")),
+    "a data set without its path": written(study(dataset={"name": "arrays"})),
+    "an unknown model": written(study(model="perceptron")),
+    "a model that is a number": written(study(model=3)),
+    "an unknown evaluation": written(study(evaluations=["accuracy", "speed"])),
+    "an unknown objective": written(study(recipes={"standard": {"objective": "trades_"}})),
+    "an objective without its radius": written(study(recipes={"standard": {"objective": "pgd"}})),
+    "one of two words": written(study(recipes={"standard": {"training": {"optimizer": "lion"}}})),
+    "a treatment that is misspelt": written(study(recipes={"standard": {"data": ["label_flip"]}})),
+    "a recipe that is spared and is none": written(study(sparing=[{"recipes": ["quick"], "evaluations": ["cost"]}])),
+    "a radius that is not measured": written(
+        study(reference_epsilon=0.25, evaluations=[{"name": "robustness", "epsilons": [0.1, 0.3]}])
+    ),
+    "an unknown baseline": written({**STUDY, "baseline": "standrad"}),
+    "no YAML": written("name: [1, 2"),
+    "a list for a study": written("- a\n- list\n"),
+    "an unknown study": lambda folder: read_study("quikstart", folder=STUDIES),
+    "a study file that is not there": lambda folder: read_study("nowhere/at_all.yaml", folder=STUDIES),
+    "an unknown preset": written({**STUDY, "presets": {"smoke": {}, "full": {}}}, "preset=smok"),
+    "a preset where there are none": written(STUDY, "preset=smoke"),
+    "an assignment without a value": written(STUDY, "split.folds"),
+    "an assignment below a number": written({**STUDY, "seed": 0}, "seed.deep=1"),
+    "an unknown cohort": lambda folder: only(build_study(STUDY, "t"), cohort="mad", recipe="slow", fold=1),
+    "an unknown recipe": lambda folder: only(build_study(STUDY, "t"), cohort=None, recipe="fast", fold=1),
+    "a fold too many": lambda folder: only(build_study(STUDY, "t"), cohort=None, recipe="slow", fold=3),
+    "a second fold of an official split": official,
+    "one fold": lambda folder: list(forecast(build_study(study(split={"folds": 1}), "t"))),
+    "more clients than records": lambda folder: list(
+        forecast(build_study(study(recipes={"standard": {**PRIVATE, "federation": {"clients": 400}}}), "t"))
+    ),
+    "fewer records than clients": lambda folder: partition(
+        np.arange(5), np.zeros(5, int), Federation(clients=10), seed=0
+    ),
+    "fewer audits than there are": lambda folder: plan(
+        build_study(study(recipes={"standard": PRIVATE}, evaluations=[{"name": "audit", "audits": 1}]), "t"),
+        {"made": build("dataset", "wdbc").load()},  # type: ignore[attr-defined]
+    ),
+    "privacy and label flips": recipe(data=["label_flips"], **PRIVATE),
+    "privacy and early stopping": recipe(training={"early_stopping": {"epsilon": 0.1}}, **PRIVATE),
+    "copies of a record that are equal": recipe(privacy=Privacy(epsilon=1, augmentations=8)),
+    "pieces of a batch that is weighed": recipe(data=["robust_reweighting"], training={"records_at_once": 32}),
+    "a filter before the attack": recipe(data=["knn_sanitation", "label_flips"]),
+    "an unknown attack": lambda folder: build("attack", "pdg"),
+    "a setting of an attack that nobody knows": lambda folder: build("attack", {"name": "pgd", "step": 3}),
+    "a setting out of range": lambda folder: build("attack", {"name": "pgd", "steps": 0}),
+    "no name": lambda folder: build("attack", {"steps": 3}),
+    "a table for a convolutional network": lambda folder: CNN().build((30,), 2, seed=0),
+    "an image for an lstm": lambda folder: LSTM().build((1, 28, 28), 2, seed=0),
+    "an image for a text network": lambda folder: TextCNN().build((1, 28, 28), 2, seed=0),
+    "a signal for a text network": lambda folder: TextCNN().build_for(
+        Form(shape=(2, 50), classes=2, modality="signal"), seed=0
+    ),
+    "an image that the stem leaves nothing of": lambda folder: ResNet18().build((3, 32, 32), 2, seed=0),
+    "weights that are none": wide_weights,
+    "a network without features": lambda folder: Represented(nn.Conv1d(1, 2, 3)),
+    "an unknown norm": threat("l7"),
+    "an L2 threat without radii": threat("l2"),
+    "a negative radius": threat("linf:-1"),
+    "a point of a sweep that is impossible": swept({"objective.epsilon": -1.0}),
+    "a sweep of what the recipe does not have": swept({"privacy.epsilon": 1}),
+    "more folds than the study of a sweep has": swept({}, folds=3),
+    "an unknown job": lambda folder: check("studdy", ()),
+    "results of a submitted job that would be lost": lambda folder: check("study", ("--results", "results/here")),
+    "an address that is none": lambda folder: url("ftp://head:8265"),
+    "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),
+}
+
+
+def told(case: Callable[[Path], object], folder: Path) -> str:
+    """What a user is told."""
+    with pytest.raises((UserError, ValidationError)) as caught:
+        case(folder)
+    error = caught.value
+    said = str(error) if isinstance(error, UserError) else "\n".join(explain(error))
+    for kind in ("attack", "dataset", "evaluation", "model", "objective", "treatment"):
+        # Not every new method changes the text.
+        said = said.replace(", ".join(names(kind)), f"[every {kind}]")
+    return said.replace(str(folder), "/here")
+
+
+def test_what_users_are_told(tmp_path: Path) -> None:
+    parts = [f"## {name}\n{told(case, tmp_path)}\n" for name, case in CASES.items()]
+    rendered = "\n".join(parts)
+    if os.environ.get("ASSAY_REWRITE_MESSAGES"):
+        TEXT.write_text(rendered)
+    assert rendered == TEXT.read_text(), f"what users are told has changed; read it, then write it anew: {HOW}"
+
+
+def test_every_rule_of_what_excludes_what_ends_with_a_way_out() -> None:
+    assert [rule.what for rule in INCOMPATIBLE if ";" not in rule.why] == []
