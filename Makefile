@@ -9,7 +9,7 @@ export ASSAY_DATA ?= $(wildcard ../shared/data)
 # Definitions of KubeRay's resources; the manifests are validated against them where they are present.
 export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 
-.PHONY: study lint style types test test-all fast-tests all-tests serve evidence clean help
+.PHONY: study lint style types test test-all fast-tests all-tests serve evidence peers clean help
 
 help:
 	@echo "make study     run the quickstart study (five to six minutes on 2 cores) and print the path of its report"
@@ -17,6 +17,7 @@ help:
 	@echo "make test      lint, types and tests (about five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy and interaction, and the benchmarks (about four hours)"
+	@echo "make peers     an environment of their own for peers whose pins clash with ours (3 GB); for python -m jobs.benchmark certified-claim"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -62,6 +63,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark sharded
 	$(BIN)/python -m jobs.benchmark adversarial-training
 	$(BIN)/python -m jobs.benchmark certified-training
+	$(MAKE) peers && $(BIN)/python -m jobs.benchmark certified-claim
 	$(BIN)/python -m jobs.study privacy
 	$(BIN)/python -m jobs.study interaction --set preset=laptop
 	$(BIN)/python -m jobs.benchmark dp-step
@@ -75,5 +77,15 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --no-deps torchattacks==3.5.1
 	touch $(STAMP)
 
+# Peers whose pins clash with ours; the benchmark certified-claim runs them.
+PEERS := .venv-peers
+peers: $(PEERS)/.installed
+$(PEERS)/.installed:
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install torch==1.13.1 numpy==1.26.4 packaging appdirs pyyaml tqdm
+	@# Its pins name releases of PyTorch that have no wheel for Python 3.11.
+	$(PEERS)/bin/python -m pip install --no-deps auto_LiRPA==0.3
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache
