@@ -14,7 +14,7 @@ asked of the same. Its p is the level at which this interval ends at 0, so that 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -44,6 +44,13 @@ class Summary:
     high: float
     """Ends of the 95 % interval of the mean, by the rule of the design; NaN where nothing tells."""
     count: int
+    of: int = 0
+    """Runs of the design, of which ``count`` have a value; 0 where no design is known."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether fewer runs stand behind the mean than the design has."""
+        return self.count < self.of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,6 +226,10 @@ class Runs:
     values: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    least: float = -math.inf
+    """Least possible value of the figure: 0 of a share. The interval of a mean is cut there."""
+    most: float = math.inf
+    """Greatest possible value, likewise: 1 of a share."""
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -234,7 +245,9 @@ def weighed(runs: Sequence[Runs], weights: Sequence[float]) -> Runs:
     total = np.asarray(sum(weight * run.values for run, weight in pairs))
     below = [_beyond(weight * (run.values - (run.low if weight > 0 else run.high))) for run, weight in pairs]
     above = [_beyond(weight * ((run.high if weight > 0 else run.low) - run.values)) for run, weight in pairs]
-    return Runs(values=total, low=total - np.linalg.norm(below, axis=0), high=total + np.linalg.norm(above, axis=0))
+    low, high = total - np.linalg.norm(below, axis=0), total + np.linalg.norm(above, axis=0)
+    alone = runs[0] if list(weights) == [1] else Runs(values=total, low=low, high=high)
+    return Runs(values=total, low=low, high=high, least=alone.least, most=alone.most)
 
 
 def _beyond(reach: np.ndarray) -> np.ndarray:
@@ -270,18 +283,30 @@ class Design:
         return "seed" if self.official else "fold"
 
     def summarise(self, runs: Runs) -> Summary:
-        """Mean and 95 % interval over runs; of a single run, its own interval over records."""
+        """Mean and 95 % interval over runs; of a single run, its own interval over records.
+
+        An interval from a t distribution may reach beyond what is possible (a share above 1). It is truncated at the
+        least and the greatest possible value: the truth lies within these, so no coverage is lost.
+        """
         count = len(runs.values)
         if count == 1:
             value, low, high = (float(end[0]) for end in (runs.values, runs.low, runs.high))
-            return Summary(mean=value, deviation=math.nan, low=low, high=high, count=1)
+            return self._possible(Summary(mean=value, deviation=math.nan, low=low, high=high, count=1), runs)
         plain = summarise(runs.values, test_share=0.0 if self.official else self.test_share)
         if count == 0 or not self.official:
-            return plain
+            return self._possible(plain, runs)
         below, above = runs.reach
         reach = plain.high - plain.mean
         low, high = plain.mean - math.hypot(below, reach), plain.mean + math.hypot(above, reach)
-        return Summary(mean=plain.mean, deviation=plain.deviation, low=low, high=high, count=count)
+        return self._possible(replace(plain, low=low, high=high), runs)
+
+    def _possible(self, summary: Summary, runs: Runs) -> Summary:
+        """The summary with its interval truncated, and the number of runs that the design has."""
+        low, high = (min(max(end, runs.least), runs.most) for end in (summary.low, summary.high))
+        known = not math.isnan(summary.low)
+        return replace(
+            summary, low=low if known else math.nan, high=high if known else math.nan, of=max(self.runs, summary.count)
+        )
 
     def compare(self, runs: Runs, baseline: Runs) -> Comparison:
         """Paired run by run.

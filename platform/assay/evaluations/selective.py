@@ -26,7 +26,8 @@ class Selective(Evaluation):
     the validation split where there is none (and early stopping has not seen it), with guaranteed risk (Geifman &
     El-Yaniv 2017, arXiv:1705.08500): the highest of the coverages at which the exact binomial bound of the risk keeps
     to ``risk``. Where their search halves a range, ours tries every coverage: the bound is worst at both ends, and
-    halving may pass over what lies between.
+    halving may pass over what lies between. Without such a coverage every record is left to the clinician, and the
+    abstention rate is 1.
     """
 
     name: Literal["selective"] = "selective"
@@ -92,7 +93,8 @@ class Selective(Evaluation):
         )
         if threshold is None:
             why = self._why_none(len(held), whose, float(mistaken.mean()))
-            return [_unknown(name, why, len(sure), about) for name in _ABSTENTION]
+            everything = Measurement(name=_ABSTENTION[0], value=1.0, low=1.0, high=1.0, n=len(sure), conditions=about)
+            return [everything.warn(why), _unknown(_ABSTENTION[1], why, len(sure), about)]
         about["threshold"] = float(1 / (1 + np.exp(-threshold)))
         return self._left(subject, sure >= threshold, wrong, about)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from assay.report.cells import between
+from assay.results import limits_of
 from assay.statistics import Design, Runs, Summary
 
 _TELLING = (
@@ -25,6 +26,7 @@ class Line:
     records: str
     """Behind each value."""
     by_recipe: Mapping[str, Summary]
+    """Each knows in how many of the design's runs there was a value."""
 
 
 def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) -> list[Line]:
@@ -41,7 +43,10 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
     for key, places in sorted(groups.items(), key=lambda group: group[1][0]):
         assert isinstance(key, tuple)
         *line, recipe = map(str, key)
-        runs = Runs(values=ends["value"][places], low=ends["low"][places], high=ends["high"][places])
+        least, most = limits_of(line[0], line[2])
+        runs = Runs(
+            values=ends["value"][places], low=ends["low"][places], high=ends["high"][places], least=least, most=most
+        )
         found.setdefault(tuple(line), {})[recipe] = design.summarise(runs)
     by_line = told.groupby(keys, sort=False)["n"]
     fewest, most = by_line.min().to_dict(), by_line.max().to_dict()

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from assay import statistics
 from assay.data.base import Dataset
-from assay.report.cells import Table
+from assay.report.cells import Table, runs_text
 from assay.report.claims import Judged, claimed_text, judge, read_claims
 from assay.report.claims import shown as shown_claim
 from assay.report.evidence import norm_text
@@ -47,7 +47,7 @@ from assay.report.words import (
     design_text,
     interval_meaning,
     interval_text,
-    records_text,
+    notes,
     shown,
     summary_text,
 )
@@ -235,7 +235,8 @@ def environment() -> jinja2.Environment:
     made.globals |= {
         "cell_text": cell_text,
         "interval_text": interval_text,
-        "records_text": records_text,
+        "notes": notes,
+        "runs_text": runs_text,
         "comparison_text": comparison_text,
         "claimed_text": claimed_text,
         "shown_claim": shown_claim,
