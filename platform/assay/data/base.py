@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 
+from assay.data.fingerprints import Fingerprints
 from assay.errors import DataError
 from assay.registry import Method, unknown
 from assay.threats import Bounds
@@ -298,6 +299,11 @@ class Dataset:
         sha.update(b"" if isinstance(self.x, np.ndarray) else self.x.fingerprint().encode())
         _hash_arrays(sha, self.x if isinstance(self.x, np.ndarray) else None, self.y, self.groups)
         return sha.hexdigest()
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints:
+        """Hashes of single records, for finding copies."""
+        return Fingerprints(self.x)
 
     @cached_property
     def digest(self) -> str:

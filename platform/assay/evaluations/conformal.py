@@ -47,6 +47,7 @@ class Conformal(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         split = subject.split
         held, whose = subject.held_out
+        held = subject.distinct(held)  # a promise rests on exchangeable records: a copy adds none
         asked = [(method, alpha) for method in self.methods for alpha in sorted(set(self.alphas), reverse=True)]
         if not len(held):
             return _none(asked, subject.why_none_held_out)
@@ -74,7 +75,7 @@ class Conformal(Evaluation):
     def _told(self, subject: Subject, sets: np.ndarray, about: dict[str, Any]) -> list[Measurement]:
         """Coverage, size and the worst class's coverage of the sets, (n, classes) bool."""
         rows, seed = subject.split.test, subject.seed
-        y, groups = subject.dataset.y[rows], subject.groups(rows)
+        y, groups = subject.dataset.y[rows], subject.clusters(rows)
         hits, sizes = sets[np.arange(len(y)), y], sets.sum(1)
         size = statistics.bootstrap(
             lambda i: float(sizes[i].mean()),

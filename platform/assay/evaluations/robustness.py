@@ -19,9 +19,12 @@ from assay.attacks.random_noise import RandomNoise
 from assay.attacks.square import Square
 from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
-from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, as_used, worst_case
+from assay.evaluations.arena import SHARD, UNLIMITED, Arena, Curve, Curves, Strike, as_used, worst_case
+from assay.evaluations.balanced import under_attack
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
+from assay.evaluations.constant_answers import Answers, explained
+from assay.models.batches import respond
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.threats import Norm
@@ -102,7 +105,7 @@ class Robustness(Evaluation):
         curves = found | {
             name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
-        raised = [*behaviour, *self._checks(arena, strikes, curves, unbounded)]
+        raised = explained([*behaviour, *self._checks(arena, strikes, curves, unbounded)], _answers(arena))
         adaptive = self._adaptive(arena, strikes, raised)
         rows: list[Finding] = [*raised, *self._rows(arena, curves | adaptive.curves, strikes | adaptive.strikes)]
         rows += adaptive.failed
@@ -162,6 +165,7 @@ class Robustness(Evaluation):
                 for e in arena.radii
             ),
             *self._worst(arena, "worst_case_accuracy", curves),
+            *under_attack(arena, curves),
         ]
 
     def _worst(self, arena: Arena, name: str, curves: Curves) -> list[Measurement]:
@@ -363,6 +367,13 @@ class _Adaptive:
     """The rules that called for them."""
     failed: list[Measurement]
     """Rows of those that could not be run."""
+
+
+def _answers(arena: Arena) -> Answers | None:
+    """What the model says of the records without an attack."""
+    said = torch.cat([respond(arena.judge, x).argmax(1) for x in arena.x.split(SHARD)])
+    names = arena.subject.dataset.class_names
+    return Answers.of(said.cpu().numpy(), arena.y.cpu().numpy(), class_names=names, clusters=arena.groups)
 
 
 def _has_run(answer: Answer, strikes: Collection[Strike]) -> bool:

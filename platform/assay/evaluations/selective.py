@@ -60,7 +60,7 @@ class Selective(Evaluation):
             len(sure),
             generator=seeds.stream(subject.seed, "bootstrap", self.name),
             draws=self.draws,
-            groups=subject.groups(subject.split.test),
+            groups=subject.clusters(subject.split.test),
         )
         about = {"confidence": "max softmax"}
         return [
@@ -79,6 +79,7 @@ class Selective(Evaluation):
     def _abstention(self, subject: Subject, sure: np.ndarray, wrong: np.ndarray) -> list[Finding]:
         about: dict[str, Any] = {"risk": self.risk, "confidence_level": self.confidence}
         held, whose = subject.held_out
+        held = subject.distinct(held)  # the bound counts records as independent, which copies are not
         if not len(held):
             why = f"no threshold can be chosen: {subject.why_none_held_out}"
             return [not_applicable(name, why, **about) for name in _ABSTENTION]
@@ -108,8 +109,12 @@ class Selective(Evaluation):
 
     def _left(self, subject: Subject, given: np.ndarray, wrong: np.ndarray, about: dict[str, Any]) -> list[Finding]:
         """Which test records are left to the clinician, and how often the other answers are wrong."""
-        groups = subject.groups(subject.split.test)
-        grouped = () if groups is None else ("the bound counts records as independent; those of one group are not",)
+        groups = subject.clusters(subject.split.test)
+        grouped = (
+            ()
+            if subject.dataset.groups is None
+            else ("the bound counts records as independent; those of one group are not",)
+        )
         rate = share("abstention_rate", ~given, groups, seed=subject.seed, **about).warn(*grouped)
         if not given.any():
             why = "every test record lies below the threshold, so no answer is given"

@@ -11,7 +11,7 @@ from assay.results import limits_of
 from assay.statistics import Design, Runs, Summary
 
 _TELLING = (
-    *("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group"),
+    *("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group", "class", "evaluation"),
     *("corruption", "severity", "coverage", "risk", "score", "alpha", "against", "sigma", "quantile", "share"),
 )
 
