@@ -20,7 +20,7 @@ from assay.data.splits import Splitting, sampled
 from assay.errors import SpecError
 from assay.evaluations.base import Evaluation
 from assay.recipes import Recipe
-from assay.registry import Number, Settings, choice_of, explain, unknown
+from assay.registry import Number, Settings, about_first, choice_of, explain, unknown
 
 _DEFAULT_EVALUATIONS = (
     "accuracy",
@@ -174,7 +174,8 @@ def build_study(raw: Mapping[str, Any], source: str) -> Study:
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        raise SpecError("\n".join(f"{source}: {line}" for line in explain(error))) from None
+        told = "\n".join(f"{source}: {line}" for line in explain(error))
+        raise SpecError(told, **about_first(error)) from None
 
 
 def _find(name_or_file: str, folder: Path) -> Path:
