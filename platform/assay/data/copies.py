@@ -9,7 +9,7 @@ _CONTINUOUS = 0.9
 
 
 def copies(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """(len(rows),) a number for each record, equal for exact copies of one another.
+    """(len(rows),) a number for each record from 0, in order of appearance, equal for exact copies of one another.
 
     Of a table whose features take few values, equal records are expected of different people and are no copies: where
     by the number of combinations that occur in each feature two of so many records meet by chance (the birthday
@@ -20,7 +20,8 @@ def copies(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
         dataset.modality == "tabular" and _meet_by_chance(dataset.x[rows[first]], len(rows))
     ):
         return np.arange(len(rows))
-    return number
+    # Numbered as they first appear, so that without copies record i has number i.
+    return np.argsort(np.argsort(first))[number]
 
 
 def clusters(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
