@@ -16,7 +16,8 @@ from assay.evaluations.constant_answers import DIAGNOSES, Answers, answers_of
 from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
 from assay.results import Check, Measurement
-from assay.study.measure import ask, of_the_whole
+from assay.study.beside import of_the_whole
+from assay.study.measure import ask
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]

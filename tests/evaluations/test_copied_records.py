@@ -17,7 +17,7 @@ from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
 from assay.evaluations.shift import Shift
 from assay.results import Measurement
-from assay.study.measure import of_the_whole
+from assay.study.beside import of_the_whole
 
 Make = Callable[..., Subject]
 

@@ -114,6 +114,19 @@ def test_what_was_attacked_stands_beside_the_accuracy_of_the_same_records(asked:
     assert said(asked, frame, "certified") == ["50 of 100 records", "accuracy on the same: 71.0%"]
 
 
+def test_sensitivity_under_attack_stands_beside_its_own_value_without(
+    asked: Study, trial: Trial, fill: Fill, tmp_path: Path
+) -> None:
+    found = (
+        share("accuracy", 0.9),
+        share("sensitivity", 0.95, n=7, threshold=0.1),
+        share("worst_case_sensitivity", 0.6, n=7, epsilon=0.0, norm="linf"),
+        share("worst_case_sensitivity", 0.2, n=7, **AT),
+    )
+    rows = fill(asked, tmp_path, [trial("standard", 0, measurements=found)]).frame()
+    assert said(asked, rows, "robust_sensitivity") == ["1 of 5 folds", "n = 7, at ε = 0: 60.0%"]
+
+
 def test_an_attack_that_ran_in_some_folds_stands_beside_the_worst_case_of_these(
     asked: Study, frame: pd.DataFrame
 ) -> None:

@@ -33,6 +33,8 @@ class Cell:
     None where they are the same, or where nobody measured it."""
     beside: Summary | None = None
     """What stands beside it (``Evidence.beside``), on the same runs; None where all runs are the same."""
+    at_zero: Summary | None = None
+    """Its own value at ε = 0, on the same records and runs (``Evidence.from_zero``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,9 @@ def _compared(cell: Cell, own: pd.DataFrame, column: Evidence, found: Found, des
         return cell
     accuracy = runs_of(select(own, "accuracy"))
     beside = None if column.beside is None else _on_the_runs_of(found, runs_of(_rows(own, column.beside)), design)
+    if column.from_zero:
+        unharmed = replace(column, where={**column.where, "epsilon": 0.0})
+        return replace(cell, beside=beside, at_zero=_alike(found, runs_of(_rows(own, unharmed)), design))
     if not column.sampled or not len(accuracy):
         return replace(cell, beside=beside)
     counts, whole = found.of_records(), accuracy.of_records()

@@ -54,13 +54,17 @@ class Evidence:
     """Whether the column is left out where no trial was asked for it, and where it applies to no recipe."""
     sampled: bool = False
     """Whether it may be asked of a part of the test records: then the part is told, with the accuracy on it."""
+    from_zero: bool = False
+    """Whether it is shown with its own value at ε = 0, on the same records and runs: accuracy would be no match."""
     beside: "Evidence | None" = None
     """What is shown on the same runs, where this figure has fewer runs than that one: else means of different folds
     would stand side by side."""
 
     @property
     def evaluation(self) -> str:
-        """The evaluation whose sample of the test records it rests on; empty where it is asked of all."""
+        """The evaluation whose sample of the test records it rests on, where accuracy is a match for it; else empty."""
+        if (not self.name.endswith("accuracy") and self.name != "mean_corruption_error") or "balanced" in self.name:
+            return ""
         by_method = _BY_METHOD.get(str(self.where.get("method")), "certificates")
         found = _SAMPLED.get(self.name, "")
         return by_method if found == "certificates" else found
@@ -231,7 +235,7 @@ def _of_attacks(at: Conditions) -> tuple[Evidence, ...]:
 
 def _of_classes(threat: Mapping[str, Any], radius: str) -> tuple[Evidence, ...]:
     """Whom an attack costs: a defence may keep the healthy and lose the ill, at the same accuracy."""
-    about: dict[str, Any] = {"sampled": True, "optional": True}
+    about: dict[str, Any] = {"sampled": True, "optional": True, "from_zero": True}
     return (
         Evidence(
             key="robust_balanced",
@@ -265,7 +269,8 @@ def _of_classes(threat: Mapping[str, Any], radius: str) -> tuple[Evidence, ...]:
             name="certified_balanced_accuracy",
             where={"method": "interval bounds", **threat},
             meaning="Mean over classes of the share of their records that are proven to be classified correctly.",
-            **about,
+            sampled=True,
+            optional=True,
         ),
     )
 

@@ -116,6 +116,8 @@ def notes(table: Table, recipe: str, column: Evidence, design: Design) -> list[s
     found = [runs_text(cell.summary, design), records_text(table, recipe, column)]
     if cell.clean is not None:
         found.append(f"accuracy on the same: {shown(cell.clean.mean, 'percent')}")
+    if cell.at_zero is not None:
+        found.append(f"n = {cell.records}, at ε = 0: {shown(cell.at_zero.mean, column.unit)}")
     if cell.beside is not None and column.beside is not None:
         found.append(f"{column.beside.title} on the same: {shown(cell.beside.mean, column.beside.unit)}")
     return [note for note in found if note]
