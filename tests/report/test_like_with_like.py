@@ -19,6 +19,7 @@ from assay.report.rows import runs_of, shared
 from assay.report.scorecard import scorecard
 from assay.report.sweep import ACCURACY, ROBUST, rests_on, results
 from assay.report.tables.attacks import attacks
+from assay.report.tables.classes import classes
 from assay.report.words import notes
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Design
@@ -123,7 +124,23 @@ def test_sensitivity_under_attack_stands_beside_its_own_value_without(
         share("worst_case_sensitivity", 0.6, n=7, epsilon=0.0, norm="linf"),
         share("worst_case_sensitivity", 0.2, n=7, **AT),
     )
+    found += tuple(
+        share("worst_case_recall", value, n=n, epsilon=epsilon, norm="linf", **{"class": name})
+        for name, n, epsilon, value in (
+            ("ill", 7, 0.0, 0.6),
+            ("ill", 7, 0.3, 0.2),
+            ("well", 93, 0.0, 1),
+            ("well", 93, 0.3, 0.9),
+        )
+    )
     rows = fill(asked, tmp_path, [trial("standard", 0, measurements=found)]).frame()
+    table = classes(scorecard(asked, "made", rows), rows)
+    assert table is not None
+    cells = {column.title: table.cells["standard", column.key] for column in table.evidence}
+    shown = {
+        name: (cell.summary.mean, cell.at_zero.mean) for name, cell in cells.items() if cell.summary and cell.at_zero
+    }
+    assert shown == {"ill": (0.2, 0.6), "well": (0.9, 1.0)}
     assert said(asked, rows, "robust_sensitivity") == ["1 of 5 folds", "n = 7, at ε = 0: 60.0%"]
 
 

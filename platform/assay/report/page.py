@@ -36,6 +36,7 @@ from assay.report.scorecard import Scorecard, scorecard
 from assay.report.tables.adaptive import Answered, adaptive
 from assay.report.tables.attacks import attacks, caption
 from assay.report.tables.certificates import Certified, certified
+from assay.report.tables.classes import classes
 from assay.report.tables.interaction import Interaction, interactions
 from assay.report.tables.membership import OfRecipe, exposed
 from assay.report.tables.poisoning import poisoning as poisoned
@@ -77,6 +78,8 @@ class Section:
     """The attacks behind the worst case, in words."""
     attacks: Table | None
     """Recipes × attacks at the reference radius."""
+    classes: Table | None
+    """Recipes × classes in the worst case there."""
     answered: list[Answered]
     """Where a check warned and an adaptive attack answered."""
     certified: Mapping[str, Certified]
@@ -167,6 +170,7 @@ def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: D
         claims=_claims(card, frame),
         attacked=_attacked(frame),
         attacks=attacks(card, frame),
+        classes=classes(card, frame),
         answered=adaptive(card, frame),
         certified={
             key: certified(card, frame, method)
