@@ -43,10 +43,8 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
     for key, places in sorted(groups.items(), key=lambda group: group[1][0]):
         assert isinstance(key, tuple)
         *line, recipe = map(str, key)
-        least, most = limits_of(line[0], line[2])
-        runs = Runs(
-            values=ends["value"][places], low=ends["low"][places], high=ends["high"][places], least=least, most=most
-        )
+        limits = dict(zip(("least", "most"), limits_of(line[0], line[2]), strict=True))
+        runs = Runs(values=ends["value"][places], low=ends["low"][places], high=ends["high"][places], **limits)
         found.setdefault(tuple(line), {})[recipe] = design.summarise(runs)
     by_line = told.groupby(keys, sort=False)["n"]
     fewest, most = by_line.min().to_dict(), by_line.max().to_dict()

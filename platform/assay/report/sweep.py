@@ -77,7 +77,7 @@ def results(sweep: Sweep, store: Store, reference_epsilon: float) -> pd.DataFram
     return table.sort_values(list(sweep.keys), ignore_index=True)
 
 
-def rests_on(row: Mapping[str, Any], goal: Goal) -> str:
+def rests_on(row: Mapping[Any, Any], goal: Goal) -> str:
     """On how many of a point's trials, and of its records, a figure rests, where these are not all; else empty."""
     runs, trials = int(row[f"{goal.key}_runs"]), int(row["trials"])
     said = [f"{runs} of {trials} trials"] if 0 < runs < trials else []
