@@ -181,8 +181,9 @@ def test_a_defence_that_keeps_the_healthy_and_loses_the_ill_shows(make: Make, on
 def test_ranks_that_are_worse_than_a_coin_are_warned_of(make: Make) -> None:
     x, y = ill(100, 0.4)
     for model, verdict in ((Sharp(), "pass"), (nn.Sequential(Sharp(), Swapped()), "warn")):
-        found = Accuracy(draws=50).measure(make(model, x, y))
-        assert [f.verdict for f in found if isinstance(f, Check) and f.rule == "ranking_above_chance"] == [verdict]
+        subject = make(model, x, y)
+        found = of_the_whole(subject, Accuracy(draws=50).measure(subject))
+        assert [check.verdict for check in found if check.rule == "ranking_above_chance"] == [verdict]
 
 
 class Swapped(nn.Module):

@@ -13,10 +13,9 @@ from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.evaluations.constant_answers import majority_baseline
 from assay.registry import register
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.results import Finding, Measurement, not_applicable
 
 Statistic = Callable[[np.ndarray], float]
-_COIN = 0.5
 _CURVES = ("precision", "recall", "f1", "auroc", "auprc", "calibration_error")
 
 
@@ -62,23 +61,7 @@ class Accuracy(Evaluation):
             probability = softmax(logits)
             found += self._bootstrapped(y, probability, clusters, subject.seed)
             found += self._operating_point(subject, y, probability)
-        return found + beside + self._ranking(found) + self._by_group(subject, y, logits, correct)
-
-    def _ranking(self, found: Sequence[Measurement]) -> list[Finding]:
-        """Whether scores rank the classes the wrong way round, by more than chance."""
-        return [
-            Check(
-                rule="ranking_above_chance",
-                concerns="auroc",
-                verdict="warn" if row.high < _COIN else "pass",
-                figure=row.value,
-                message=f"AUROC is {row.value:.2f} ({row.low:.2f} to {row.high:.2f}), all of it below {_COIN}: the "
-                "model ranks records worse than a coin would; look whether the labels are swapped, or the test records "
-                "are of another kind than those it was trained on",
-            )
-            for row in found
-            if row.name == "auroc" and row.status == "measured"
-        ]
+        return found + beside + self._by_group(subject, y, logits, correct)
 
     def _by_group(self, subject: Subject, y: np.ndarray, logits: np.ndarray, correct: np.ndarray) -> list[Measurement]:
         """The same figures for each group, so that a mean cannot hide whom the model fails."""

@@ -16,6 +16,7 @@ from assay.evaluations.base import Subject, share
 from assay.results import Check, Measurement
 from assay.statistics import Interval
 
+_COIN = 0.5
 NEARLY_ALL = 0.95
 """Share of equally frequent classes that must get one answer before the model counts as constant. Of two classes: it
 misses nine of ten records of the other one."""
@@ -154,6 +155,23 @@ def check(answers: Answers, measured: Iterable[str]) -> list[Check]:
             )
         )
     return found
+
+
+def ranking(found: Iterable[Measurement]) -> list[Check]:
+    """Whether scores rank the classes the wrong way round, by more than chance."""
+    return [
+        Check(
+            rule="ranking_above_chance",
+            concerns="auroc",
+            verdict="warn" if row.high < _COIN else "pass",
+            figure=row.value,
+            message=f"AUROC is {row.value:.2f} ({row.low:.2f} to {row.high:.2f}), all of it below {_COIN}: the "
+            "model ranks records worse than a coin would; look whether the labels are swapped, or the test records "
+            "are of another kind than those it was trained on",
+        )
+        for row in found
+        if row.name == "auroc" and row.status == "measured"
+    ]
 
 
 def explained(raised: Sequence[Check], answers: Answers | None) -> list[Check]:

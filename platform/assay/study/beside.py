@@ -6,7 +6,7 @@ import numpy as np
 
 from assay.data.copies import copied
 from assay.evaluations.base import Evaluation, Subject, share
-from assay.evaluations.constant_answers import answers_of, check
+from assay.evaluations.constant_answers import answers_of, check, ranking
 from assay.results import Check, Finding, Measurement
 
 
@@ -28,7 +28,8 @@ def on_samples(evaluations: Sequence[Evaluation], subject: Subject) -> list[Meas
 def of_the_whole(subject: Subject, found: Sequence[Finding]) -> list[Check]:
     """Checks of a model that answers one class, and of copied test records."""
     test = subject.split.test
-    names = [one.name for one in found if isinstance(one, Measurement)]
+    rows = [one for one in found if isinstance(one, Measurement)]
+    names = [row.name for row in rows]
     answers = answers_of(subject) if len(test) else None
     again = copied(subject.dataset, test)
     copies = Check(
@@ -39,4 +40,4 @@ def of_the_whole(subject: Subject, found: Sequence[Finding]) -> list[Check]:
         message=f"{again} of the {len(test)} test records are exact copies of another one: each counts again in every "
         "figure, but no interval takes it for one more record; drop copies from the data",
     )
-    return [*([] if answers is None else check(answers, names)), copies]
+    return [*([] if answers is None else check(answers, names)), *ranking(rows), copies]
