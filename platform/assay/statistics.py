@@ -14,7 +14,7 @@ asked of the same. Its p is the level at which this interval ends at 0, so that 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -44,7 +44,7 @@ class Summary:
     high: float
     """Ends of the 95 % interval of the mean, by the rule of the design; NaN where nothing tells."""
     count: int
-    of: int = 0
+    of: int = field(default=0, compare=False)
     """Runs of the design, of which ``count`` have a value; 0 where no design is known."""
 
     @property
