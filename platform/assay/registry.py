@@ -97,10 +97,19 @@ def _misread_number(value: Any, kind: Any) -> str:
         return "" if kind is bool else f"{said}; write {wanted}"
     if isinstance(value, str):
         scientific = kind is float and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) is not None
-        return "" if scientific else f"{value!r} is text; write {wanted}, without quotes"
+        passes = scientific or (kind is not bool and not _is_number(value))  # pydantic refuses what is no number
+        return "" if passes else f"{value!r} is text; write {wanted}, without quotes"
     if kind is bool:
         return "" if value is None else f"{value!r} is neither; write {wanted}"
     return f"{value!r} is no whole number; write {wanted}" if kind is int and isinstance(value, float) else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _may_be(value: Any, kind: Any) -> bool:
