@@ -85,8 +85,8 @@ def _answered(
 
 def _raised(own: pd.DataFrame) -> tuple[str, ...]:
     """The rules of robustness that did not pass in some trial."""
-    concerned = [check for check in checks_of(own) if _CONCERNED & {*concerned(check.conditions)}]
-    raised = [check.rule for check in sum_up(concerned) if check.verdict != "pass"]
+    of_attacks = [check for check in checks_of(own) if _CONCERNED & {*concerned(check.conditions)}]
+    raised = [check.rule for check in sum_up(of_attacks) if check.verdict != "pass"]
     return tuple(rule.replace("_", " ") for rule in raised if rule not in _NO_SUSPICION)
 
 
