@@ -115,7 +115,7 @@ def _mark(cell: "Cell") -> str:
 def print_scorecards(study: "Study", store: "Store") -> None:
     """The scorecard of each cohort, as the report shows it."""
     from assay.report.scorecard import scorecard
-    from assay.report.words import cell_text, design_text, interval_text, records_text
+    from assay.report.words import cell_text, design_text, interval_text, notes
 
     frame = store.frame()
     shown = ("accuracy", "f1", "auroc", "robust", "epsilon", "membership", "insertion", "seconds")
@@ -127,7 +127,7 @@ def print_scorecards(study: "Study", store: "Store") -> None:
                 recipe,
                 *(
                     f"{cell_text(card.cells[recipe, c.key], c)} {_mark(card.cells[recipe, c.key])}\n"
-                    f"[dim]{interval_text(card.cells[recipe, c.key], c)}{_told(records_text(card, recipe, c))}[/dim]"
+                    f"[dim]{interval_text(card.cells[recipe, c.key], c)}{_told(notes(card, recipe, c, card.design))}[/dim]"
                     for c in columns
                 ),
             )
@@ -138,8 +138,8 @@ def print_scorecards(study: "Study", store: "Store") -> None:
     console.print("▲ a warning, ✖ a failed check stands beside the figure in the report", style="dim")
 
 
-def _told(records: str) -> str:
-    return f"\n{records}" if records else ""
+def _told(said: Iterable[str]) -> str:
+    return "".join(f"\n{note}" for note in said)
 
 
 def _below(design: "Design") -> str:

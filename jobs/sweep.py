@@ -102,7 +102,7 @@ def told_of(swept: "Swept", tested: str) -> str:
 
 def _print(ready: "Prepared", found: "pd.DataFrame", swept: "Swept") -> None:
     """The Pareto front, what the sweep took, and what choosing by it costs."""
-    from assay.report.sweep import goals
+    from assay.report.sweep import goals, rests_on
     from assay.report.words import shown
     from assay.threats import radius_text
 
@@ -111,7 +111,10 @@ def _print(ready: "Prepared", found: "pd.DataFrame", swept: "Swept") -> None:
     rows = [
         (
             str(row["recipe"]),
-            *(shown(row[goal.key], "percent" if goal.percent else "number") for goal in wanted),
+            *(
+                f"{shown(row[goal.key], 'percent' if goal.percent else 'number')}\n{rests_on(row, goal)}".strip()
+                for goal in wanted
+            ),
             shown(row["seconds"], "seconds"),
         )
         for row in best.to_dict("records")

@@ -7,11 +7,21 @@ its fields are its settings, its methods what it does. ``@register("attack")`` m
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from assay.errors import SpecError, UserError
 
@@ -20,6 +30,16 @@ class Settings(BaseModel):
     """Frozen, keyword-only, validated; an unknown key is an error that lists the known ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_what_it_says(cls, value: Any, info: ValidationInfo) -> Any:
+        """A setting takes no value of another kind for its own: ``yes`` for 1, 3.0 for 3, ``"5"`` for 5."""
+        field = cls.model_fields[str(info.field_name)]
+        why = misread(value, Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
+        if why:
+            raise ValueError(why)
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -39,6 +59,74 @@ def as_number(value: Any) -> Any:
 
 Number = Annotated[float, BeforeValidator(as_number)]
 """A number of a study file, which may be written as a fraction: radii of images are so many of 255 grey levels."""
+
+
+def misread(value: Any, kind: Any) -> str:
+    """Why a value is not of the kind that a setting wants, though pydantic would make one of it; empty if it is.
+
+    YAML reads ``yes``, ``no``, ``on`` and ``off`` as true and false, which Python takes for 1 and 0. A number in quotes
+    is text; only ``1e-3`` without a point passes, which YAML leaves as text.
+
+    Args:
+        value: as it was given.
+        kind: the type of the setting, as it is annotated.
+    """
+    if get_origin(kind) is Annotated:
+        kind, *about = get_args(kind)
+        if isinstance(value, str) and isinstance(as_number(value), float) and _takes_fractions(about):
+            return ""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        found = [misread(value, one) for one in get_args(kind) if _may_be(value, one)]
+        return "" if "" in found else next(iter(found), "")
+    if origin in (tuple, list, Sequence) and isinstance(value, list | tuple):
+        inner = [one for one in get_args(kind) if one is not Ellipsis]
+        each = inner if len(inner) == len(value) and Ellipsis not in get_args(kind) else inner[:1] * len(value)
+        return next(filter(None, map(misread, value, each)), "")
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
+        return next(filter(None, (misread(one, get_args(kind)[1]) for one in value.values())), "")
+    return _misread_number(value, kind)
+
+
+def _misread_number(value: Any, kind: Any) -> str:
+    wanted = {int: "a whole number, as 3", float: "a number, as 0.5", bool: "true or false"}.get(kind, "")
+    if not wanted:
+        return ""
+    if isinstance(value, bool):
+        said = f"{str(value).lower()} is no number: YAML reads yes, no, on and off as true and false"
+        return "" if kind is bool else f"{said}; write {wanted}"
+    if isinstance(value, str):
+        scientific = kind is float and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) is not None
+        passes = scientific or (kind is not bool and not _is_number(value))  # pydantic refuses what is no number
+        return "" if passes else f"{value!r} is text; write {wanted}, without quotes"
+    if kind is bool:
+        return "" if value is None else f"{value!r} is neither; write {wanted}"
+    return f"{value!r} is no whole number; write {wanted}" if kind is int and isinstance(value, float) else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _may_be(value: Any, kind: Any) -> bool:
+    """Whether one kind of a union is the one that a value is of, or is mistaken for."""
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    origin = get_origin(kind)
+    if kind in (int, float, bool):
+        return isinstance(value, int | float | str)
+    if kind in (NoneType, str):
+        return value is None if kind is NoneType else isinstance(value, str)
+    if origin is Literal:
+        return value in get_args(kind)
+    return isinstance(value, list | tuple) if origin in (tuple, list, Sequence) else not isinstance(value, bool)
+
+
+def _takes_fractions(about: Sequence[Any]) -> bool:
+    return any(getattr(one, "func", None) is as_number for one in about)
 
 
 class Method(Settings):

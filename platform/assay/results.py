@@ -50,6 +50,25 @@ class Measurement:
         return replace(self, warnings=(*self.warnings, *warnings))
 
 
+ANY = (-math.inf, math.inf)
+_LIMITS = {
+    "fraction": (0.0, 1.0),
+    "probability": (0.0, 1.0),
+    "AUROC": (0.0, 1.0),
+    "Spearman correlation": (-1.0, 1.0),
+    "seconds": (0.0, math.inf),
+    "classes": (0.0, math.inf),
+    "epsilon": (0.0, math.inf),
+}
+_SIGNED = ("relative_corruption_error", "insertion_gain", "deletion_gain")
+"""Differences of two shares or probabilities: from -1 to 1."""
+
+
+def limits_of(name: str, unit: str) -> tuple[float, float]:
+    """The least and the greatest value that a measurement can have: no interval reaches beyond."""
+    return (-1.0, 1.0) if name.removeprefix("subgroup_") in _SIGNED else _LIMITS.get(unit, ANY)
+
+
 def not_applicable(name: str, why: str, **conditions: Any) -> Measurement:
     """A question that cannot be asked of this model or these data."""
     return Measurement(name=name, status="not_applicable", conditions=conditions, warnings=(why,))
@@ -61,28 +80,34 @@ class Check:
 
     rule: str
     """Name of the rule: ``stronger_attack``."""
-    concerns: str
-    """Name of the measurement it judges."""
+    concerns: str | tuple[str, ...]
+    """Name of the measurement it judges, or names of several."""
     verdict: Verdict
     figure: float
     """What the rule looked at; its meaning and limit stand in ``message``."""
     message: str
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all measurements that it judges."""
+        return (self.concerns,) if isinstance(self.concerns, str) else self.concerns
+
     def judges(self, measurement: Measurement) -> bool:
         """Whether this check looked at a measurement; one of an attack, method or corruption judges that one alone."""
-        return measurement.name == self.concerns and all(
+        return measurement.name in self.names and all(
             self.conditions.get(key) in (None, measurement.conditions.get(key))
             for key in ("attack", "method", "corruption")
         )
 
     def measurement(self) -> Measurement:
         """The check as a row of the results."""
+        told = self.concerns if isinstance(self.concerns, str) else list(self.concerns)
         return Measurement(
             name=f"check.{self.rule}",
             value=self.figure,
             unit="",
-            conditions={"concerns": self.concerns, "verdict": self.verdict, **self.conditions},
+            conditions={"concerns": told, "verdict": self.verdict, **self.conditions},
             warnings=(self.message,),
         )
 

@@ -14,7 +14,7 @@ asked of the same. Its p is the level at which this interval ends at 0, so that 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -44,6 +44,13 @@ class Summary:
     high: float
     """Ends of the 95 % interval of the mean, by the rule of the design; NaN where nothing tells."""
     count: int
+    of: int = field(default=0, compare=False)
+    """Runs of the design, of which ``count`` have a value; 0 where no design is known."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether fewer runs stand behind the mean than the design has."""
+        return self.count < self.of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +88,36 @@ def proportion(successes: int, n: int) -> Interval:
     return Interval(value=successes / n, low=float(test.low), high=float(test.high))
 
 
+def proportion_of_clusters(hits: np.ndarray, clusters: np.ndarray) -> Interval:
+    """A share of records that come in clusters, with Wilson's 95 % interval of as many independent records.
+
+    How many these are follows from the variance between clusters (the design effect of a survey; Kish 1965, Korn and
+    Graubard 1998): never more than there are records; the quantile is then that of t on the clusters less one, as the
+    variance is estimated. Where each cluster agrees within itself, as copies of a record do, it counts as one record
+    (weighed by its size).
+
+    Args:
+        hits: (n,) bool.
+        clusters: (n,) the patient of each record, or whatever holds records that tell the same.
+    """
+    n = len(hits)
+    _, place = np.unique(clusters, return_inverse=True)
+    sizes, sums = np.bincount(place), np.bincount(place, hits)
+    count, p = len(sizes), float(hits.mean())
+    if count == n:
+        return proportion(int(hits.sum()), n)
+    if count < 2:
+        return Interval(value=p, low=0.0, high=1.0)
+    z, effective = _Z, n**2 / float((sizes**2).sum())
+    if not np.isin(sums / sizes, (0.0, 1.0)).all():
+        variance = count / (count - 1) * float(((sums - p * sizes) ** 2).sum()) / n**2
+        effective = min(p * (1 - p) / variance, n) if variance > 0 else n
+        z = float(special.stdtrit(count - 1, (1 + LEVEL) / 2))
+    middle = (p + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    reach = z / (1 + z**2 / effective) * math.sqrt(p * (1 - p) / effective + z**2 / (4 * effective**2))
+    return Interval(value=p, low=max(0.0, min(p, middle - reach)), high=min(1.0, max(p, middle + reach)))
+
+
 def bootstrap(
     statistic: Callable[[np.ndarray], float],
     n: int,
@@ -109,15 +146,12 @@ def bootstrap_curve(
     groups: np.ndarray | None = None,
 ) -> list[Interval]:
     """``bootstrap`` of many figures of the same draws at once: an interval for each entry of ``statistic``."""
-    members: list[np.ndarray] | None = None
-    if groups is not None:
-        order = np.argsort(groups, kind="stable")
-        members = np.split(order, np.unique(groups[order], return_index=True)[1][1:])
-    units = n if members is None else len(members)
+    members = None if groups is None else _Members.of(groups)
+    units = n if members is None else len(members.sizes)
     values = []
     for _ in range(draws if units > 1 else 0):
         chosen = generator.integers(units, size=units)
-        values.append(statistic(chosen if members is None else np.concatenate([members[i] for i in chosen])))
+        values.append(statistic(chosen if members is None else members.at(chosen)))
     found = []
     for place, value in enumerate(statistic(np.arange(n))):
         drawn = np.array([entries[place] for entries in values], float)
@@ -125,6 +159,28 @@ def bootstrap_curve(
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (math.nan, math.nan)
         found.append(Interval(value=float(value), low=float(low), high=float(high)))
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Members:
+    """Positions of the records of each group, one group after the other."""
+
+    order: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, groups: np.ndarray) -> "_Members":
+        order = np.argsort(groups, kind="stable")
+        _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+        return cls(order=order, starts=starts, sizes=sizes)
+
+    def at(self, chosen: np.ndarray) -> np.ndarray:
+        """Positions of the records of the chosen groups, group by group, with repetition."""
+        sizes = self.sizes[chosen]
+        ends = np.cumsum(sizes)
+        within = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
+        return self.order[np.repeat(self.starts[chosen], sizes) + within]
 
 
 def auroc(positive: np.ndarray, score: np.ndarray) -> float:
@@ -219,6 +275,10 @@ class Runs:
     values: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    least: float = -math.inf
+    """Least possible value of the figure: 0 of a share. The interval of a mean is cut there."""
+    most: float = math.inf
+    """Greatest possible value, likewise: 1 of a share."""
 
     @property
     def reach(self) -> tuple[float, float]:
@@ -234,7 +294,9 @@ def weighed(runs: Sequence[Runs], weights: Sequence[float]) -> Runs:
     total = np.asarray(sum(weight * run.values for run, weight in pairs))
     below = [_beyond(weight * (run.values - (run.low if weight > 0 else run.high))) for run, weight in pairs]
     above = [_beyond(weight * ((run.high if weight > 0 else run.low) - run.values)) for run, weight in pairs]
-    return Runs(values=total, low=total - np.linalg.norm(below, axis=0), high=total + np.linalg.norm(above, axis=0))
+    low, high = total - np.linalg.norm(below, axis=0), total + np.linalg.norm(above, axis=0)
+    alone = runs[0] if list(weights) == [1] else Runs(values=total, low=low, high=high)
+    return Runs(values=total, low=low, high=high, least=alone.least, most=alone.most)
 
 
 def _beyond(reach: np.ndarray) -> np.ndarray:
@@ -272,18 +334,30 @@ class Design:
         return "seed" if self.official else "fold"
 
     def summarise(self, runs: Runs) -> Summary:
-        """Mean and 95 % interval over runs; of a single run, its own interval over records."""
+        """Mean and 95 % interval over runs; of a single run, its own interval over records.
+
+        An interval from a t distribution may reach beyond what is possible (a share above 1). It is truncated at the
+        least and the greatest possible value: the truth lies within these, so no coverage is lost.
+        """
         count = len(runs.values)
         if count == 1:
             value, low, high = (float(end[0]) for end in (runs.values, runs.low, runs.high))
-            return Summary(mean=value, deviation=math.nan, low=low, high=high, count=1)
+            return self._possible(Summary(mean=value, deviation=math.nan, low=low, high=high, count=1), runs)
         plain = summarise(runs.values, test_share=0.0 if self.official else self.test_share)
         if count == 0 or not self.official:
-            return plain
+            return self._possible(plain, runs)
         below, above = runs.reach
         reach = plain.high - plain.mean
         low, high = plain.mean - math.hypot(below, reach), plain.mean + math.hypot(above, reach)
-        return Summary(mean=plain.mean, deviation=plain.deviation, low=low, high=high, count=count)
+        return self._possible(replace(plain, low=low, high=high), runs)
+
+    def _possible(self, summary: Summary, runs: Runs) -> Summary:
+        """The summary with its interval truncated, and the number of runs that the design has."""
+        low, high = (min(max(end, runs.least), runs.most) for end in (summary.low, summary.high))
+        known = not math.isnan(summary.low)
+        return replace(
+            summary, low=low if known else math.nan, high=high if known else math.nan, of=max(self.runs, summary.count)
+        )
 
     def compare(self, runs: Runs, baseline: Runs) -> Comparison:
         """Paired run by run.

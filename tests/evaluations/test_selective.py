@@ -145,7 +145,7 @@ def test_only_what_could_pass_is_tried() -> None:
 def test_few_records_are_told_how_many_it_takes(make: Make, one: One) -> None:
     x, y = records(80, seed=0, doubtful=0)
     row = one(measured(make(nn.Identity(), x, y, validation=np.arange(40))), "abstention_rate")
-    assert (row.status, "takes 59 records" in row.warnings[0]) == ("abstained", True)
+    assert (row.value, "takes 59 records" in row.warnings[0]) == (1.0, True)
 
 
 def test_a_lower_risk_answers_less() -> None:
@@ -198,9 +198,11 @@ def test_a_risk_that_nothing_reaches_is_no_number(make: Make, one: One) -> None:
     x, y = records(400, seed=1, doubtful=1.0)
     found = measured(make(nn.Identity(), x, y, validation=np.arange(200)))
     for name in ("abstention_rate", "risk_after_abstention"):
-        row = one(found, name)
-        assert row.status == "abstained"
-        assert "no threshold keeps the risk at or below 5.0%" in row.warnings[0]
+        assert "no threshold keeps the risk at or below 5.0%" in one(found, name).warnings[0]
+    # All records are left to the clinician, so none has a risk.
+    rate = one(found, "abstention_rate")
+    assert (rate.value, rate.low, rate.high, rate.n) == (1.0, 1.0, 1.0, 200)
+    assert one(found, "risk_after_abstention").status == "abstained"
     assert one(found, "aurc").status == "measured"
 
 

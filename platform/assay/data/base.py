@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from assay.data.features import Feature
+from assay.data.fingerprints import Fingerprints
 from assay.data.identifiers import refuse_alike, refuse_missing
 from assay.errors import DataError
 from assay.registry import Method, unknown
@@ -349,6 +350,11 @@ class Dataset:
         sha.update(b"" if isinstance(self.x, np.ndarray) else self.x.fingerprint().encode())
         _hash_arrays(sha, self.x if isinstance(self.x, np.ndarray) else None, self.y, self.groups)
         return sha.hexdigest()
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints:
+        """Hashes of single records, for finding copies."""
+        return Fingerprints(self.x)
 
     @cached_property
     def digest(self) -> str:

@@ -8,7 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from assay import seeds, statistics
+from assay.data.repeated_records import copies
+from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.evaluations.constant_answers import majority_baseline
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
 
@@ -40,10 +43,14 @@ class Accuracy(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = subject.split.test
         y, logits = subject.dataset.y[rows], subject.logits(rows)
-        groups = subject.groups(rows)
+        clusters = subject.clusters(rows)
         finite = np.isfinite(logits).all(1)
         correct = (logits.argmax(1) == y) & finite
-        found = [share("accuracy", correct, groups, seed=subject.seed)]
+        found = [share("accuracy", correct, clusters, seed=subject.seed)]
+        beside = [
+            majority_baseline(y, clusters, subject.dataset.class_names, subject.seed),
+            *by_class("", subject, rows, correct),
+        ]
         if not finite.all():
             why = (
                 f"the model answers NaN or infinity to {int((~finite).sum())} of {len(y)} records, which count as wrong"
@@ -52,28 +59,28 @@ class Accuracy(Evaluation):
             found += [not_applicable(name, why) for name in (*_CURVES, "sensitivity", "specificity")]
         else:
             probability = softmax(logits)
-            found += self._bootstrapped(y, probability, groups, subject.seed)
+            found += self._bootstrapped(y, probability, clusters, subject.seed)
             found += self._operating_point(subject, y, probability)
-        return found + self._by_group(y, logits, correct, groups, subject.seed)
+        return found + beside + self._by_group(subject, y, logits, correct)
 
-    def _by_group(
-        self, y: np.ndarray, logits: np.ndarray, correct: np.ndarray, groups: np.ndarray | None, seed: int
-    ) -> list[Measurement]:
+    def _by_group(self, subject: Subject, y: np.ndarray, logits: np.ndarray, correct: np.ndarray) -> list[Measurement]:
         """The same figures for each group, so that a mean cannot hide whom the model fails."""
+        groups, seed = subject.groups(subject.split.test), subject.seed
         if groups is None:
             return [not_applicable("subgroup_accuracy", "the data have no groups")]
+        copied = copies(subject.dataset, subject.split.test)
         found = []
         for group in np.unique(groups):
             own = groups == group
             about = {"group": str(group)}
-            rows = [share("accuracy", correct[own], None, seed=seed)]
+            rows = [share("accuracy", correct[own], copied[own], seed=seed)]
             if own.sum() >= self.smallest_group and np.isfinite(logits[own]).all():
-                rows += self._bootstrapped(y[own], softmax(logits[own]), None, seed)
+                rows += self._bootstrapped(y[own], softmax(logits[own]), copied[own], seed)
             found += [replace(row, name=f"subgroup_{row.name}", conditions={**row.conditions, **about}) for row in rows]
         return found
 
     def _bootstrapped(
-        self, y: np.ndarray, probability: np.ndarray, groups: np.ndarray | None, seed: int
+        self, y: np.ndarray, probability: np.ndarray, clusters: np.ndarray | None, seed: int
     ) -> list[Measurement]:
         classes = probability.shape[1]
         averaging = {"average": "binary (class 1)" if classes == 2 else "macro"}
@@ -96,7 +103,7 @@ class Accuracy(Evaluation):
                 len(y),
                 generator=seeds.stream(seed, "bootstrap", name),
                 draws=self.draws,
-                groups=groups,
+                groups=clusters,
             )
             if np.isnan(interval.value):
                 found.append(not_applicable(name, "the test records do not hold every class", **conditions))
@@ -126,12 +133,12 @@ class Accuracy(Evaluation):
         positive = probability[:, 1] >= threshold
         conditions = {"threshold": threshold, "chosen_on": chosen_on, "target_sensitivity": self.sensitivity}
         found = []
-        groups = subject.groups(subject.split.test)
+        clusters = subject.clusters(subject.split.test)
         for name, asked, hit in (("sensitivity", y == 1, positive), ("specificity", y == 0, ~positive)):
             if not asked.any():
                 found.append(not_applicable(name, "the test records hold no such class", **conditions))
                 continue
-            own = None if groups is None else groups[asked]
+            own = None if clusters is None else clusters[asked]
             found.append(share(name, hit[asked], own, seed=subject.seed, **conditions).warn(*warnings))
         return found
 

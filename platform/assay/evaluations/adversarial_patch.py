@@ -146,7 +146,7 @@ class _Scene:
         return right if target is None else right & (self.y != target)
 
     def share(self, name: str, hits: Tensor, *, among: Tensor | None = None, **about: Any) -> Measurement:
-        groups = self.subject.groups(self.rows if among is None else self.rows[among.cpu().numpy()])
+        groups = self.subject.clusters(self.rows if among is None else self.rows[among.cpu().numpy()])
         return share(name, hits.cpu().numpy(), groups, seed=self.subject.seed, **about)
 
 

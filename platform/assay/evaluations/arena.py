@@ -131,8 +131,8 @@ class Arena:
 
     @property
     def groups(self) -> np.ndarray | None:
-        """The patient of each record, None where each record is its own."""
-        return self.subject.groups(self.rows)
+        """What counts as one in an interval; see ``Subject.clusters``."""
+        return self.subject.clusters(self.rows)
 
     def curves(self, strikes: Mapping[str, Strike], *, fallen: Mapping[float, Tensor] | None = None) -> Curves:
         """Every strike on every record, in pieces that the workers share; a piece whose worker dies is done again.

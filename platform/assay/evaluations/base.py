@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay import seeds, statistics
+from assay import statistics
 from assay.data.base import Dataset
+from assay.data.repeated_records import clusters, copies
 from assay.data.splits import Split, stratified
 from assay.data.treatment import Treatment
 from assay.executors import Executor, LocalExecutor
@@ -112,6 +113,18 @@ class Subject:
     def groups(self, rows: np.ndarray) -> np.ndarray | None:
         """The patient of each record, None where each record is its own."""
         return None if self.dataset.groups is None else self.dataset.groups[rows]
+
+    def clusters(self, rows: np.ndarray) -> np.ndarray | None:
+        """What counts as one in an interval: a patient with all its records, a record with its exact copies.
+
+        None where each record is its own. Whoever deals out records by patient takes ``groups``.
+        """
+        return clusters(self.dataset, rows)
+
+    def distinct(self, rows: np.ndarray) -> np.ndarray:
+        """The rows without those that are exact copies, label and all, of an earlier one."""
+        pairs = np.column_stack([copies(self.dataset, rows), self.dataset.y[rows]])
+        return rows[np.sort(np.unique(pairs, axis=0, return_index=True)[1])] if len(rows) else rows
 
     def records(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Records and labels at the given positions, on the device, where records can be moved: words as vectors."""
@@ -221,13 +234,12 @@ class Evaluation(Method):
         return ""
 
 
-def share(name: str, hits: np.ndarray, groups: np.ndarray | None, *, seed: int, **conditions: Any) -> Measurement:
-    """A share of records with its interval; patients are drawn whole where several records are one patient's."""
-    if groups is None:
+def share(name: str, hits: np.ndarray, clusters: np.ndarray | None, *, seed: int, **conditions: Any) -> Measurement:
+    """A share of records with its interval; what ``Subject.clusters`` holds together counts together."""
+    if clusters is None:
         interval = statistics.proportion(int(hits.sum()), len(hits))
     else:
-        generator = seeds.stream(seed, "bootstrap", name)
-        interval = statistics.bootstrap(lambda i: float(hits[i].mean()), len(hits), generator=generator, groups=groups)
+        interval = statistics.proportion_of_clusters(hits, clusters)
     return estimated(name, interval, n=len(hits), conditions=conditions)
 
 

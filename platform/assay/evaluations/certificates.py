@@ -11,6 +11,7 @@ from assay import seeds
 from assay.attacks.curve import answers_alike
 from assay.bounds.interval import UnboundableError, certified
 from assay.evaluations.arena import as_used
+from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.models.batches import places
 from assay.registry import Number, register
@@ -39,7 +40,7 @@ class Certificates(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         rows = subject.chosen(subject.split.test, self.records)
         x, y = subject.records(rows)
-        groups = subject.groups(rows)
+        groups = subject.clusters(rows)
         radii = sorted({*(self.epsilons or subject.dataset.epsilons)} - {0.0})
         about = {"norm": "linf", "units": subject.space, "method": "interval bounds"}
         if _answers_at_random(subject, x):
@@ -63,6 +64,7 @@ class Certificates(Evaluation):
                     **about,
                 )
             )
+            found += by_class("certified", subject, rows, proven.cpu().numpy(), epsilon=epsilon, **about)
         return found
 
 

@@ -11,6 +11,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import betabinom
 
 from assay import seeds, statistics
+from assay.data.repeated_records import copies
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.evaluations.selective import certainty
 from assay.registry import register
@@ -47,6 +48,7 @@ class Conformal(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         split = subject.split
         held, whose = subject.held_out
+        held = subject.distinct(held)  # a promise rests on exchangeable records: a copy adds none
         asked = [(method, alpha) for method in self.methods for alpha in sorted(set(self.alphas), reverse=True)]
         if not len(held):
             return _none(asked, subject.why_none_held_out)
@@ -63,7 +65,8 @@ class Conformal(Evaluation):
                 continue
             scores = _scores(known, method, subject.seed, "calibration")
             threshold = quantile(scores[np.arange(len(held)), subject.dataset.y[held]], alpha)
-            sets = _scores(answers, method, subject.seed, "test") <= threshold
+            same = copies(subject.dataset, split.test)
+            sets = _scores(answers, method, subject.seed, "test", same) <= threshold
             found += [row.warn(*_cautions(subject, whose)) for row in self._told(subject, sets, about)]
             hits = sets[np.arange(len(sets)), subject.dataset.y[split.test]]
             promises.append(
@@ -74,7 +77,7 @@ class Conformal(Evaluation):
     def _told(self, subject: Subject, sets: np.ndarray, about: dict[str, Any]) -> list[Measurement]:
         """Coverage, size and the worst class's coverage of the sets, (n, classes) bool."""
         rows, seed = subject.split.test, subject.seed
-        y, groups = subject.dataset.y[rows], subject.groups(rows)
+        y, groups = subject.dataset.y[rows], subject.clusters(rows)
         hits, sizes = sets[np.arange(len(y)), y], sets.sum(1)
         size = statistics.bootstrap(
             lambda i: float(sizes[i].mean()),
@@ -108,14 +111,19 @@ def lac(logits: np.ndarray) -> np.ndarray:
     return -odds
 
 
-def aps(logits: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """(n, classes) probability of all classes that are likelier than each, and of a random part of itself."""
+def aps(logits: np.ndarray, generator: np.random.Generator, same: np.ndarray | None = None) -> np.ndarray:
+    """(n, classes) probability of all classes that are likelier than each, and of a random part of itself.
+
+    Args:
+        same: (n,) a number from 0 for each record; those of one number share their draw, as copies must.
+    """
     probability = softmax(logits, axis=1)
     order = np.argsort(-probability, axis=1, kind="stable")
     ranked = np.take_along_axis(probability, order, axis=1)
     before = np.empty_like(ranked)
     np.put_along_axis(before, order, np.cumsum(ranked, axis=1) - ranked, axis=1)
-    return before + generator.random((len(logits), 1)) * probability
+    draws = generator.random((len(logits), 1))
+    return before + (draws if same is None else draws[same]) * probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +179,8 @@ def _place(n: int, alpha: float) -> int:
     return math.ceil(round((n + 1) * (1 - alpha), 9))
 
 
-def _scores(logits: np.ndarray, method: Kind, seed: int, part: str) -> np.ndarray:
-    return lac(logits) if method == "LAC" else aps(logits, seeds.stream(seed, "conformal", part))
+def _scores(logits: np.ndarray, method: Kind, seed: int, part: str, same: np.ndarray | None = None) -> np.ndarray:
+    return lac(logits) if method == "LAC" else aps(logits, seeds.stream(seed, "conformal", part), same)
 
 
 def _cautions(subject: Subject, whose: str) -> list[str]:

@@ -170,7 +170,7 @@ class Explanations(Evaluation):
             len(known),
             generator=seeds.stream(scene.subject.seed, "bootstrap", name),
             draws=self.draws,
-            groups=scene.subject.groups(scene.rows),
+            groups=scene.subject.clusters(scene.rows),
         )
         return estimated(name, interval, unit=unit, n=len(known), conditions=conditions)
 

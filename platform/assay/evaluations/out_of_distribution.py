@@ -115,7 +115,7 @@ class OutOfDistribution(Evaluation):
             len(logits),
             generator=seeds.stream(subject.seed, "bootstrap", _NAME),
             draws=self.draws,
-            groups=others.drawn_with(rows, subject.groups(rows)),
+            groups=others.drawn_with(rows, subject.clusters(rows)),
         )
         return [
             estimated(_NAME, interval, unit="AUROC", n=len(logits), conditions={"score": name, **about})

@@ -20,9 +20,11 @@ from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
 from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
-from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, as_used, worst_case
+from assay.evaluations.arena import SHARD, UNLIMITED, Arena, Curve, Curves, Strike, as_used, worst_case
+from assay.evaluations.balanced import under_attack
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
+from assay.evaluations.constant_answers import Answers, explained
 from assay.evaluations.probe import probed
 from assay.evaluations.slopes import true_slopes
 from assay.models.batches import respond
@@ -112,7 +114,7 @@ class Robustness(Evaluation):
             name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
         curves |= self.on_survivors(arena, strikes, curves)
-        raised = [*behaviour, *self._checks(arena, strikes, curves, unbounded)]
+        raised = explained([*behaviour, *self._checks(arena, strikes, curves, unbounded)], _answers(arena))
         adaptive = self._adaptive(arena, strikes, raised)
         rows: list[Finding] = [*raised, *self._rows(arena, curves | adaptive.curves, strikes | adaptive.strikes)]
         rows += adaptive.failed
@@ -190,6 +192,7 @@ class Robustness(Evaluation):
                 for e in arena.radii
             ),
             *self._worst(arena, "worst_case_accuracy", curves),
+            *under_attack(arena, curves),
         ]
 
     def _worst(self, arena: Arena, name: str, curves: Curves) -> list[Measurement]:
@@ -403,6 +406,13 @@ class _Adaptive:
     """The rules that called for them."""
     failed: list[Measurement]
     """Rows of those that could not be run."""
+
+
+def _answers(arena: Arena) -> Answers | None:
+    """What the model says of the records without an attack."""
+    said = torch.cat([respond(arena.judge, x).argmax(1) for x in arena.x.split(SHARD)])
+    names = arena.subject.dataset.class_names
+    return Answers.of(said.cpu().numpy(), arena.y.cpu().numpy(), class_names=names, clusters=arena.groups)
 
 
 def _has_run(answer: Answer, strikes: Collection[Strike]) -> bool:

@@ -49,7 +49,7 @@ def told_apart(
         len(score),
         generator=seeds.stream(subject.seed, "bootstrap", stem),
         draws=draws,
-        groups=subject.groups(pool.rows),
+        groups=subject.clusters(pool.rows),
     )
     found = [estimated(f"{stem}_auc", area, n=len(score), conditions=about)]
     members, others = score[is_member], score[~is_member]
@@ -58,7 +58,7 @@ def told_apart(
         row = share(
             f"{stem}_tpr",
             hits,
-            subject.groups(pool.members),
+            subject.clusters(pool.members),
             seed=subject.seed,
             false_positive_rate=rate,
             **about,

@@ -26,7 +26,8 @@ class Selective(Evaluation):
     the validation split where there is none (and early stopping has not seen it), with guaranteed risk (Geifman &
     El-Yaniv 2017, arXiv:1705.08500): the highest of the coverages at which the exact binomial bound of the risk keeps
     to ``risk``. Where their search halves a range, ours tries every coverage: the bound is worst at both ends, and
-    halving may pass over what lies between.
+    halving may pass over what lies between. Without such a coverage every record is left to the clinician, and the
+    abstention rate is 1.
     """
 
     name: Literal["selective"] = "selective"
@@ -59,7 +60,7 @@ class Selective(Evaluation):
             len(sure),
             generator=seeds.stream(subject.seed, "bootstrap", self.name),
             draws=self.draws,
-            groups=subject.groups(subject.split.test),
+            groups=subject.clusters(subject.split.test),
         )
         about = {"confidence": "max softmax"}
         return [
@@ -78,6 +79,7 @@ class Selective(Evaluation):
     def _abstention(self, subject: Subject, sure: np.ndarray, wrong: np.ndarray) -> list[Finding]:
         about: dict[str, Any] = {"risk": self.risk, "confidence_level": self.confidence}
         held, whose = subject.held_out
+        held = subject.distinct(held)  # the bound counts records as independent, which copies are not
         if not len(held):
             why = f"no threshold can be chosen: {subject.why_none_held_out}"
             return [not_applicable(name, why, **about) for name in _ABSTENTION]
@@ -92,7 +94,8 @@ class Selective(Evaluation):
         )
         if threshold is None:
             why = self._why_none(len(held), whose, float(mistaken.mean()))
-            return [_unknown(name, why, len(sure), about) for name in _ABSTENTION]
+            everything = Measurement(name=_ABSTENTION[0], value=1.0, low=1.0, high=1.0, n=len(sure), conditions=about)
+            return [everything.warn(why), _unknown(_ABSTENTION[1], why, len(sure), about)]
         about["threshold"] = float(1 / (1 + np.exp(-threshold)))
         return self._left(subject, sure >= threshold, wrong, about)
 
@@ -106,8 +109,12 @@ class Selective(Evaluation):
 
     def _left(self, subject: Subject, given: np.ndarray, wrong: np.ndarray, about: dict[str, Any]) -> list[Finding]:
         """Which test records are left to the clinician, and how often the other answers are wrong."""
-        groups = subject.groups(subject.split.test)
-        grouped = () if groups is None else ("the bound counts records as independent; those of one group are not",)
+        groups = subject.clusters(subject.split.test)
+        grouped = (
+            ()
+            if subject.dataset.groups is None
+            else ("the bound counts records as independent; those of one group are not",)
+        )
         rate = share("abstention_rate", ~given, groups, seed=subject.seed, **about).warn(*grouped)
         if not given.any():
             why = "every test record lies below the threshold, so no answer is given"

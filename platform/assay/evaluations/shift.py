@@ -147,7 +147,7 @@ class _Ward:
 
     @property
     def groups(self) -> np.ndarray | None:
-        return self.subject.groups(self.rows)
+        return self.subject.clusters(self.rows)
 
     def answers(self, chosen: Corruption | None = None, severity: int = 0) -> _Answers:
         """To the records after a corruption, or as they are."""

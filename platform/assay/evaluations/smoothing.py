@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from assay import seeds, statistics
 from assay.bounds.smoothing import ABSTAINED, Certificates, Smoothing, attack, certify, lower_end, predict
+from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.models.batches import at_once
 from assay.registry import Number, register
@@ -130,7 +131,7 @@ class RandomisedSmoothing(Evaluation):
         return Examined.joined([done[place] for place in range(len(pieces))])
 
     def _rows(self, subject: Subject, rows: np.ndarray, found: "Examined") -> list[Finding]:
-        y, groups = subject.dataset.y[rows], subject.groups(rows)
+        y, groups = subject.dataset.y[rows], subject.clusters(rows)
         right = found.proven.answer == y
         about = {
             "norm": "l2",
@@ -155,8 +156,10 @@ class RandomisedSmoothing(Evaluation):
         abstains = found.proven.answer == ABSTAINED
         findings: list[Finding] = [row("smoothed_accuracy", right), row("smoothed_abstention", abstains)]
         for epsilon in self.radii:
-            certified = row("certified_accuracy", right & (found.proven.radius > epsilon), epsilon=epsilon)
+            proven = right & (found.proven.radius > epsilon)
+            certified = row("certified_accuracy", proven, epsilon=epsilon)
             findings.append(certified.warn(*self._unprovable(epsilon)))
+            findings += by_class("certified", subject, rows, proven, epsilon=epsilon, **about)
             fooled, silenced = found.fooled[epsilon], found.silenced[epsilon]
             withstood = right & ~fooled & ~silenced
             findings += [

@@ -8,11 +8,13 @@ from typing import Any
 import pandas as pd
 
 from assay.privacy.unit import protected, protected_unit
+from assay.report.cells import runs_text
 from assay.report.evidence import Evidence
 from assay.report.page import environment
-from assay.report.rows import select
+from assay.report.rows import largest_sample, select
 from assay.report.scorecard import Scorecard, scorecard
 from assay.report.words import described
+from assay.results import limits_of
 from assay.study.finished import Finished
 
 
@@ -36,6 +38,10 @@ class Figure:
     recipe_high: float | None
     why: str
     """Why there is no value."""
+    recipe_runs: str = ""
+    """In how many folds or seeds the recipe has a value, where that is not in all."""
+    sample: str = ""
+    """Which part of the test records ``n`` is, and the accuracy on it, where it is not all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,28 +130,43 @@ def _evidence(finished: Finished, card: Scorecard) -> list[Figure]:
     for column, row in _rows(finished, card):
         measured = row["status"] == "measured"
         summary = None if alone else card.cells[finished.recipe_name, column.key].summary
+        least, most = limits_of(row["name"], row["unit"])
         found.append(
             Figure(
                 title=column.title,
                 meaning=column.meaning,
                 unit=column.unit,
                 value=_number(row["value"]) if measured else None,
-                low=_number(row["low"]) if measured else None,
-                high=_number(row["high"]) if measured else None,
+                low=_number(max(row["low"], least)) if measured else None,
+                high=_number(min(row["high"], most)) if measured else None,
                 n=int(row["n"]),
                 recipe_mean=None if summary is None else _number(summary.mean),
                 recipe_low=None if summary is None else _number(summary.low),
                 recipe_high=None if summary is None else _number(summary.high),
                 why="" if measured else "; ".join(row["warnings"]),
+                recipe_runs="" if summary is None else runs_text(summary, card.design),
+                sample=_sample(finished, column, row) if measured else "",
             )
         )
     return found
+
+
+def _sample(finished: Finished, column: Evidence, row: pd.Series) -> str:
+    """How many of the test records a figure rests on, and how often the model is right on these without an attack."""
+    whole = select(finished.own, "accuracy")["n"]
+    if not column.sampled or not len(whole) or not 0 < row["n"] < whole.iloc[0]:
+        return ""
+    told = f"{row['n']} of {whole.iloc[0]} records"
+    same = select(finished.own, "sample_accuracy", evaluation=column.evaluation) if column.evaluation else whole[:0]
+    same = same[same["n"] == row["n"]] if len(same) else same
+    return told + (f", accuracy on the same: {same.iloc[0]['value']:.1%}" if len(same) else "")
 
 
 def _rows(finished: Finished, card: Scorecard) -> Iterator[tuple[Evidence, pd.Series]]:
     """What was asked of this model, each with its row."""
     for column in card.evidence:
         rows = select(finished.own, column.name, **column.where)
+        rows = largest_sample(rows) if column.sampled else rows
         if len(rows):
             yield column, rows.iloc[0]
 

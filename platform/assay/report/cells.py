@@ -1,14 +1,14 @@
 """What stands at one recipe and one column: a figure with its interval and its warnings, or why there is none."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from assay.report.checks import Said, checks_of, sum_up
+from assay.report.checks import Said, checks_of, concerned, sum_up
 from assay.report.evidence import Evidence
-from assay.report.rows import Found, of_recipe, runs_of, select
+from assay.report.rows import Found, largest_sample, of_recipe, runs_of, select, shared
 from assay.statistics import Design, Summary
 
 
@@ -26,6 +26,15 @@ class Cell:
     """Whether a check failed, or the measurement did."""
     records: int = 0
     """Behind the value, in the trial that asked fewest."""
+    whole: int = 0
+    """Test records of that trial; 0 where accuracy was not asked."""
+    clean: Summary | None = None
+    """Accuracy without an attack or a change on the same records and runs, where these are fewer than accuracy's own;
+    None where they are the same, or where nobody measured it."""
+    beside: Summary | None = None
+    """What stands beside it (``Evidence.beside``), on the same runs; None where all runs are the same."""
+    at_zero: Summary | None = None
+    """Its own value at ε = 0, on the same records and runs (``Evidence.from_zero``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +61,70 @@ def tabulate(
         frame: rows of the cohort.
     """
     cells, runs = {}, {}
-    names = {column.name for column in evidence}
+    names = {column.name for column in evidence} | {"accuracy", "sample_accuracy"}
     for recipe in recipes:
         own = of_recipe(frame, recipe)
         checks = checks_of(own)
         begun = bool((own["status"] != "failed").any())
         own = own[own["name"].isin(names).to_numpy()]
         for column in evidence:
-            rows = select(own, column.name, **column.where)
+            rows = _rows(own, column)
             found = runs[recipe, column.key] = runs_of(rows)
-            cells[recipe, column.key] = _cell(rows, checks, column, found, design, begun=begun)
+            cell = _cell(rows, checks, column, found, design, begun=begun)
+            cells[recipe, column.key] = _compared(cell, own, column, found, design)
     return Table(recipes=tuple(recipes), evidence=tuple(evidence), cells=cells), runs
+
+
+def runs_text(summary: Summary, design: Design) -> str:
+    """In how many of the folds, or seeds, there is a value; empty where there is one in all."""
+    if not summary.partial:
+        return ""
+    run = design.run if design.repeats == 1 or design.official else "trial"
+    return f"{summary.count} of {summary.of} {run}s"
+
+
+def _rows(own: pd.DataFrame, column: Evidence) -> pd.DataFrame:
+    """The rows of a column; where a question was asked of a sample and of all records, those of the larger."""
+    rows = select(own, column.name, **column.where)
+    return largest_sample(rows) if column.sampled else rows
+
+
+def _compared(cell: Cell, own: pd.DataFrame, column: Evidence, found: Found, design: Design) -> Cell:
+    """The cell with what a reader would hold it against, on the same records and runs.
+
+    Args:
+        own: rows of the recipe.
+        found: the runs of the cell.
+    """
+    if cell.summary is None:
+        return cell
+    accuracy = runs_of(select(own, "accuracy"))
+    beside = None if column.beside is None else _on_the_runs_of(found, runs_of(_rows(own, column.beside)), design)
+    if column.from_zero:
+        unharmed = replace(column, where={**column.where, "epsilon": 0.0})
+        return replace(cell, beside=beside, at_zero=_alike(found, runs_of(_rows(own, unharmed)), design))
+    if not column.sampled or not len(accuracy):
+        return replace(cell, beside=beside)
+    counts, whole = found.of_records(), accuracy.of_records()
+    place = min(counts, key=counts.__getitem__)
+    clean = None
+    if column.evaluation:
+        sample = runs_of(select(own, "sample_accuracy", evaluation=column.evaluation))
+        clean = _alike(found, accuracy, design) or _alike(found, sample, design)
+    everything = len(accuracy) == len(found) and all(counts[p] == whole.get(p) for p in counts)
+    return replace(cell, whole=whole.get(place, 0), clean=None if everything else clean, beside=beside)
+
+
+def _alike(found: Found, other: Found, design: Design) -> Summary | None:
+    """Another figure on the runs of ``found``, where it rests on as many records in each of them; else None."""
+    places = shared((found, other), same_records=True)
+    return design.summarise(other.at(places)) if len(places) == len(found) else None
+
+
+def _on_the_runs_of(found: Found, other: Found, design: Design) -> Summary | None:
+    """Another figure on the runs of ``found``; None where it has no other runs than these."""
+    places = shared((found, other))
+    return design.summarise(other.at(places)) if places and len(other) > len(places) else None
 
 
 def between(least: int, most: int) -> str:
@@ -103,6 +165,6 @@ def _said(checks: list[Said], rows: pd.DataFrame, column: Evidence, design: Desi
 def _concerns(conditions: Mapping[str, Any], column: Evidence) -> bool:
     """Whether a check looked at this column: of one attack or method, at that one alone."""
     asked = {key: column.where.get(key) for key in ("attack", "method", "corruption")}
-    return conditions.get("concerns") == column.name and all(
+    return column.name in concerned(conditions) and all(
         conditions.get(key) in (None, wanted) for key, wanted in asked.items()
     )

@@ -38,6 +38,12 @@ class SummedUp:
     message: str
 
 
+def concerned(conditions: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the measurements that a check concerns, read off its row."""
+    names = conditions.get("concerns", ())
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def checks_of(frame: pd.DataFrame) -> list[Said]:
     """Every check among the rows."""
     rows = frame[frame["name"].str.startswith("check.").to_numpy(bool)]

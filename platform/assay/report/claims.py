@@ -13,7 +13,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from assay.registry import Settings
-from assay.report.rows import measured, of_recipe, runs_of, shared
+from assay.report.evidence import rests_on_a_sample
+from assay.report.rows import largest_sample, measured, of_recipe, runs_of, shared
 from assay.statistics import Design, Runs, Summary, weighed
 
 Verdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
@@ -98,7 +99,12 @@ def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, design
             why = f"no {term.name} of {recipe}" if known else f"no recipe {recipe} in this cohort"
             return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
     found = [runs_of(own) for own in rows]
-    places = shared(found)
+    sampled = all(rests_on_a_sample(term.name) for term in claim.terms)
+    places = shared(found, same_records=sampled)
+    if not places and shared(found):
+        counts = sorted({count for one in found for count in one.records})
+        why = f"its figures are of different records ({' and '.join(map(str, counts))} in a {design.run})"
+        return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
     if not places:
         why = f"its recipes share no finished {design.run}"
         return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
@@ -127,7 +133,8 @@ def claimed_text(claim: Claim) -> str:
 
 def _rows(frame: pd.DataFrame, term: Term, reference_epsilon: float) -> pd.DataFrame:
     where = {key: reference_epsilon if wanted == "reference" else wanted for key, wanted in term.where.items()}
-    return of_recipe(measured(frame, term.name, **where), _recipe(frame, term))
+    rows = of_recipe(measured(frame, term.name, **where), _recipe(frame, term))
+    return largest_sample(rows) if rests_on_a_sample(term.name) else rows
 
 
 def _recipe(frame: pd.DataFrame, term: Term) -> str:
@@ -143,7 +150,7 @@ def _summary(claim: Claim, terms: list[Runs], design: Design) -> Summary:
             logs = [Runs(values=np.log(t.values), low=np.log(t.low), high=np.log(t.high)) for t in terms]
         ratio = design.summarise(weighed(logs, (1, -1)))
         ends = {key: math.exp(getattr(ratio, key)) for key in ("mean", "low", "high")}
-        return Summary(deviation=ratio.deviation, count=ratio.count, **ends)
+        return Summary(deviation=ratio.deviation, count=ratio.count, of=ratio.of, **ends)
     signs = {"value": [1], "difference": [1, -1], "excess": [1, -1, -1, 1]}[claim.quantity]
     return design.summarise(weighed(terms, signs))
 

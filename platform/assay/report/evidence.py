@@ -8,6 +8,26 @@ from typing import Any
 from assay.threats import radius_text
 
 _NORMS = {"linf": "L∞", "l2": "L2"}
+_SAMPLED = {
+    **dict.fromkeys(("robust_accuracy", "worst_case_accuracy", "worst_case_before_adaptive"), "robustness"),
+    **dict.fromkeys(
+        (f"worst_case_{kind}" for kind in ("balanced_accuracy", "sensitivity", "specificity", "recall")), "robustness"
+    ),
+    **dict.fromkeys(
+        (f"certified_{kind}" for kind in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "recall")),
+        "certificates",
+    ),
+    **dict.fromkeys(("smoothed_accuracy", "smoothed_robust_accuracy"), "smoothing"),
+    **dict.fromkeys(("shifted_accuracy", "mean_corruption_error"), "shift"),
+    "word_substitution_accuracy": "word_substitution",
+}
+"""By measurement, the evaluation that may ask it of a sample of the test records."""
+_BY_METHOD = {"randomised smoothing": "smoothing"}
+
+
+def rests_on_a_sample(name: str) -> bool:
+    """Whether a measurement may rest on a sample of the test records; accuracy itself counts, as what it is held to."""
+    return name == "accuracy" or name in _SAMPLED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +53,21 @@ class Evidence:
     optional: bool = False
     """Whether the column is left out where no trial was asked for it, and where it applies to no recipe."""
     sampled: bool = False
-    """Whether it may be asked of a part of the test records: then the part is told."""
+    """Whether it may be asked of a part of the test records: then the part is told, with the accuracy on it."""
+    from_zero: bool = False
+    """Whether it is shown with its own value at ε = 0, on the same records and runs: accuracy would be no match."""
+    beside: "Evidence | None" = None
+    """What is shown on the same runs, where this figure has fewer runs than that one: else means of different folds
+    would stand side by side."""
+
+    @property
+    def evaluation(self) -> str:
+        """The evaluation whose sample of the test records it rests on, where accuracy is a match for it; else empty."""
+        if (not self.name.endswith("accuracy") and self.name != "mean_corruption_error") or "balanced" in self.name:
+            return ""
+        by_method = _BY_METHOD.get(str(self.where.get("method")), "certificates")
+        found = _SAMPLED.get(self.name, "")
+        return by_method if found == "certificates" else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +113,23 @@ def _of_answers() -> tuple[Evidence, ...]:
             meaning="Share of test records classified correctly.",
         ),
         Evidence(
+            key="majority",
+            title="Majority",
+            name="majority_baseline",
+            better="neither",
+            optional=True,
+            meaning="Accuracy of answering the most frequent class of the test records to everything: accuracy, under "
+            "attack too, says something only where it lies above.",
+        ),
+        Evidence(
+            key="balanced",
+            title="Balanced accuracy",
+            name="balanced_accuracy",
+            optional=True,
+            meaning="Mean over classes of the share of their records that are classified correctly: of a constant "
+            "answer one over the number of classes, whatever their shares.",
+        ),
+        Evidence(
             key="f1",
             title="F1",
             name="f1",
@@ -121,21 +172,24 @@ def _of_answers() -> tuple[Evidence, ...]:
 def _of_attacks(at: Conditions) -> tuple[Evidence, ...]:
     threat = {"epsilon": at.epsilon, "norm": at.norm}
     radius = "" if math.isnan(at.epsilon) else f", ε = {radius_text(at.epsilon)}"
+    worst = Evidence(
+        key="robust",
+        sampled=True,
+        title=f"Worst case{radius}",
+        name="worst_case_accuracy",
+        where=threat,
+        meaning="Share of records classified correctly whatever attack of this threat model is tried on them.",
+    )
     return (
-        Evidence(
-            key="robust",
-            sampled=True,
-            title=f"Worst case{radius}",
-            name="worst_case_accuracy",
-            where=threat,
-            meaning="Share of records classified correctly whatever attack of this threat model is tried on them.",
-        ),
+        worst,
+        *_of_classes(threat, radius),
         Evidence(
             key="fgsm",
             sampled=True,
             title=f"FGSM{radius}",
             name="robust_accuracy",
             where={"attack": "fgsm", **threat},
+            beside=worst,
             meaning="The same under one gradient step alone: what a weak attack flatters, and where masking shows.",
         ),
         Evidence(
@@ -144,6 +198,7 @@ def _of_attacks(at: Conditions) -> tuple[Evidence, ...]:
             title=f"Certified{radius}",
             name="certified_accuracy",
             where={"method": "interval bounds", **threat},
+            beside=worst,
             meaning="Share of records proven to be classified correctly within ε, whatever attack is ever invented.",
         ),
         Evidence(
@@ -174,6 +229,48 @@ def _of_attacks(at: Conditions) -> tuple[Evidence, ...]:
             unit="number",
             most=math.inf,
             meaning="Median Euclidean change that flips a correct answer, in the units of the data.",
+        ),
+    )
+
+
+def _of_classes(threat: Mapping[str, Any], radius: str) -> tuple[Evidence, ...]:
+    """Whom an attack costs: a defence may keep the healthy and lose the ill, at the same accuracy."""
+    about: dict[str, Any] = {"sampled": True, "optional": True, "from_zero": True}
+    return (
+        Evidence(
+            key="robust_balanced",
+            title=f"Worst case, balanced{radius}",
+            name="worst_case_balanced_accuracy",
+            where=threat,
+            meaning="Mean over classes of the share of their records that stay right in the worst case: a constant "
+            "answer, which no attack changes, has one over the number of classes.",
+            **about,
+        ),
+        Evidence(
+            key="robust_sensitivity",
+            title=f"Worst-case sensitivity{radius}",
+            name="worst_case_sensitivity",
+            where=threat,
+            meaning="Share of the records of class 1 that are found whatever attack is tried on them. The answer is "
+            "the likelier class, not that of the operating point, so compare it with sensitivity at ε = 0.",
+            **about,
+        ),
+        Evidence(
+            key="robust_specificity",
+            title=f"Worst-case specificity{radius}",
+            name="worst_case_specificity",
+            where=threat,
+            meaning="The same share of the records of class 0.",
+            **about,
+        ),
+        Evidence(
+            key="certified_balanced",
+            title=f"Certified, balanced{radius}",
+            name="certified_balanced_accuracy",
+            where={"method": "interval bounds", **threat},
+            meaning="Mean over classes of the share of their records that are proven to be classified correctly.",
+            sampled=True,
+            optional=True,
         ),
     )
 

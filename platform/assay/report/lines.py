@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from assay.report.cells import between
+from assay.results import limits_of
 from assay.statistics import Design, Runs, Summary
 
 _TELLING = (
-    *("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group"),
+    *("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group", "class", "evaluation"),
     *("corruption", "severity", "coverage", "risk", "score", "alpha", "against", "sigma", "quantile", "share"),
 )
 
@@ -25,6 +26,7 @@ class Line:
     records: str
     """Behind each value."""
     by_recipe: Mapping[str, Summary]
+    """Each knows in how many of the design's runs there was a value."""
 
 
 def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) -> list[Line]:
@@ -41,7 +43,8 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
     for key, places in sorted(groups.items(), key=lambda group: group[1][0]):
         assert isinstance(key, tuple)
         *line, recipe = map(str, key)
-        runs = Runs(values=ends["value"][places], low=ends["low"][places], high=ends["high"][places])
+        limits = dict(zip(("least", "most"), limits_of(line[0], line[2]), strict=True))
+        runs = Runs(values=ends["value"][places], low=ends["low"][places], high=ends["high"][places], **limits)
         found.setdefault(tuple(line), {})[recipe] = design.summarise(runs)
     by_line = told.groupby(keys, sort=False)["n"]
     fewest, most = by_line.min().to_dict(), by_line.max().to_dict()

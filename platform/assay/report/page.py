@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from assay import statistics
 from assay.data.base import Dataset
-from assay.report.cells import Table
+from assay.report.cells import Table, runs_text
 from assay.report.claims import Judged, claimed_text, judge, read_claims
 from assay.report.claims import shown as shown_claim
 from assay.report.evidence import norm_text
@@ -37,6 +37,7 @@ from assay.report.scorecard import Scorecard, scorecard
 from assay.report.tables.adaptive import Answered, adaptive
 from assay.report.tables.attacks import attacks, caption
 from assay.report.tables.certificates import Certified, certified
+from assay.report.tables.classes import classes
 from assay.report.tables.interaction import Interaction, interactions
 from assay.report.tables.membership import OfRecipe, exposed
 from assay.report.tables.poisoning import poisoning as poisoned
@@ -48,7 +49,7 @@ from assay.report.words import (
     design_text,
     interval_meaning,
     interval_text,
-    records_text,
+    notes,
     shown,
     summary_text,
 )
@@ -78,6 +79,8 @@ class Section:
     """The attacks behind the worst case, in words."""
     attacks: Table | None
     """Recipes × attacks at the reference radius."""
+    classes: Table | None
+    """Recipes × classes in the worst case there."""
     answered: list[Answered]
     """Where a check warned and an adaptive attack answered."""
     certified: Mapping[str, Certified]
@@ -172,6 +175,7 @@ def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: D
         claims=_claims(card, frame),
         attacked=_attacked(frame),
         attacks=attacks(card, frame),
+        classes=classes(card, frame),
         answered=adaptive(card, frame),
         certified={
             key: certified(card, frame, method)
@@ -242,7 +246,8 @@ def environment() -> jinja2.Environment:
     made.globals |= {
         "cell_text": cell_text,
         "interval_text": interval_text,
-        "records_text": records_text,
+        "notes": notes,
+        "runs_text": runs_text,
         "comparison_text": comparison_text,
         "claimed_text": claimed_text,
         "shown_claim": shown_claim,

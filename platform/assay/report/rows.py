@@ -1,12 +1,13 @@
 """Picking rows out of the long table of measurements."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from assay.results import ANY, limits_of
 from assay.statistics import Runs
 
 
@@ -54,6 +55,8 @@ class Found:
     places: tuple[tuple[int, int], ...]
     """(repeat, fold) of each, rising."""
     runs: Runs
+    records: tuple[int, ...] = ()
+    """Records behind each; empty where nobody counted."""
 
     def __len__(self) -> int:
         return len(self.places)
@@ -62,6 +65,10 @@ class Found:
         """The figures of some of its runs."""
         known = {place: i for i, place in enumerate(self.places)}
         return taken(self.runs, [known[place] for place in places])
+
+    def of_records(self) -> dict[tuple[int, int], int]:
+        """Records behind each figure, by its run."""
+        return dict(zip(self.places, self.records, strict=False))
 
 
 def runs_of(rows: pd.DataFrame) -> Found:
@@ -72,16 +79,37 @@ def runs_of(rows: pd.DataFrame) -> Found:
     places = tuple(zip(repeat[order].tolist(), fold[order].tolist(), strict=True))
     runs = taken(as_runs(rows), np.flatnonzero(known)[order])
     distinct = tuple(dict.fromkeys(places))
+    records = rows["n"].to_numpy()[known][order] if "n" in rows else np.zeros(len(places), int)
     if len(distinct) < len(places):
         starts = [places.index(place) for place in distinct]
+        records = np.minimum.reduceat(records, starts)
         counts = np.diff([*starts, len(places)])
-        runs = Runs(**{key: np.add.reduceat(ends, starts) / counts for key, ends in vars(runs).items()})
-    return Found(places=distinct, runs=runs)
+        means = {key: np.add.reduceat(getattr(runs, key), starts) / counts for key in ("values", "low", "high")}
+        runs = replace(runs, **means)
+    return Found(places=distinct, runs=runs, records=tuple(records.tolist()))
 
 
-def shared(found: Iterable[Found]) -> list[tuple[int, int]]:
-    """The runs that all have, rising."""
-    return sorted(set.intersection(*(set(one.places) for one in found)))
+def shared(found: Iterable[Found], *, same_records: bool = False) -> list[tuple[int, int]]:
+    """The runs that all have, rising.
+
+    Args:
+        same_records: leave out the runs in which they rest on different numbers of records, which cannot be compared.
+    """
+    each = list(found)
+    places = sorted(set.intersection(*(set(one.places) for one in each)))
+    counts = [one.of_records() for one in each] if same_records else []
+    return [place for place in places if len({known[place] for known in counts}) < 2]
+
+
+def largest_sample(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each recipe and run the rows that rest on most records.
+
+    A question may be asked twice, of a sample of the test records and of all: a mean of both would be of neither.
+    """
+    if len(rows) < 2 or "n" not in rows:
+        return rows
+    most = rows.groupby(["recipe", "repeat", "fold"])["n"].transform("max")
+    return rows[((rows["n"] == most) | (rows["status"] != "measured")).to_numpy()]
 
 
 def table(found: Mapping[str, Found]) -> pd.DataFrame:
@@ -96,9 +124,13 @@ def table(found: Mapping[str, Found]) -> pd.DataFrame:
 def taken(runs: Runs, positions: Sequence[int] | np.ndarray) -> Runs:
     """Some of the runs, in the given order."""
     chosen = np.asarray(positions, int)
-    return Runs(values=runs.values[chosen], low=runs.low[chosen], high=runs.high[chosen])
+    return replace(runs, values=runs.values[chosen], low=runs.low[chosen], high=runs.high[chosen])
 
 
 def as_runs(rows: pd.DataFrame) -> Runs:
-    """The same as statistics take it: each row a run."""
-    return Runs(values=rows["value"].to_numpy(), low=rows["low"].to_numpy(), high=rows["high"].to_numpy())
+    """The same as statistics take it: each row a run, with the limits of what is possible for such a measurement."""
+    least, most = (
+        limits_of(str(rows["name"].iloc[0]), str(rows["unit"].iloc[0])) if "unit" in rows and len(rows) else ANY
+    )
+    ends = {key: rows[column].to_numpy() for key, column in (("values", "value"), ("low", "low"), ("high", "high"))}
+    return Runs(**ends, least=least, most=most)

@@ -50,7 +50,8 @@ def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
         if column.better == "neither":
             continue
         own = {recipe: runs[recipe, column.key] for recipe in found.recipes}
-        for recipe, comparison in _comparisons(own, study.baseline, design).items():
+        compared = _comparisons(own, study.baseline, design, same_records=column.sampled)
+        for recipe, comparison in compared.items():
             comparisons[recipe, column.key] = comparison
         complete = table(own).dropna(axis="columns", how="all").dropna()
         if min(complete.shape) >= 2 and np.ptp(complete.to_numpy()) > 0:
@@ -122,13 +123,19 @@ def _condition(rows: pd.DataFrame, key: str, *, preferred: float) -> float:
     return preferred if preferred in known or not known else min(known)
 
 
-def _comparisons(runs: Mapping[str, Found], baseline: str, design: Design) -> dict[str, Comparison]:
-    """Each recipe against the baseline on the runs that both have, with Holm's correction over the recipes."""
+def _comparisons(
+    runs: Mapping[str, Found], baseline: str, design: Design, *, same_records: bool
+) -> dict[str, Comparison]:
+    """Each recipe against the baseline on the runs that both have, with Holm's correction over the recipes.
+
+    Args:
+        same_records: runs in which both were not asked of equally many records are left out.
+    """
     found: dict[str, Comparison] = {}
     for recipe, own in runs.items():
         if recipe == baseline or baseline not in runs:
             continue
-        pairs = shared((own, runs[baseline]))
+        pairs = shared((own, runs[baseline]), same_records=same_records)
         if len(pairs) >= 2:
             found[recipe] = design.compare(own.at(pairs), runs[baseline].at(pairs))
     corrected = statistics.holm([comparison.p for comparison in found.values()])

@@ -1,6 +1,7 @@
 """The report of a sweep: every point in parallel coordinates, the Pareto front, and the ε-matrix."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from assay.data.base import Dataset
 from assay.report.figures.matrix import heatmap
 from assay.report.figures.style import PALETTE, QUIET, TEMPLATE, blank, html
 from assay.report.page import environment
-from assay.report.rows import measured, select
+from assay.report.rows import largest_sample, measured, of_recipe
 from assay.study.store import Store
 from assay.study.sweep import Sweep
 from assay.threats import radius_text
@@ -42,28 +43,47 @@ def results(sweep: Sweep, store: Store, reference_epsilon: float) -> pd.DataFram
     """One row a point: its settings, and the mean over its trials of everything that a sweep is judged by.
 
     Columns: ``recipe``, one a varied setting, ``accuracy``, ``robust``, ``epsilon`` (NaN where training is not
-    private), ``seconds``, ``pareto``.
+    private), ``seconds``, each with ``<column>_runs``, the trials that have a value; ``trials``, those that were asked
+    of the point; ``records`` and ``robust_records``, on which the two accuracies rest in a trial; ``pareto``.
     """
     frame = store.frame()
     asked = store.asked()
     points = {about["recipe_name"]: _settings(about["recipe"], sweep.keys) for about in asked.values()}
+    trials = Counter(about["recipe_name"] for about in asked.values())
     rows = []
     for recipe, settings in points.items():
-        own = frame[(frame["recipe"] == recipe) & (frame["status"] == "measured")]
+        own = of_recipe(frame, recipe)
+        found = {
+            "accuracy": measured(own, "accuracy"),
+            "robust": largest_sample(measured(own, "worst_case_accuracy", epsilon=reference_epsilon)),
+            "epsilon": measured(own, "epsilon"),
+            "seconds": measured(own, "training_seconds"),
+        }
         rows.append(
             {
                 "recipe": recipe,
                 **settings,
-                "accuracy": select(own, "accuracy")["value"].mean(),
-                "robust": select(own, "worst_case_accuracy", epsilon=reference_epsilon)["value"].mean(),
-                "epsilon": select(own, "epsilon")["value"].mean(),
-                "seconds": select(own, "training_seconds")["value"].mean(),
+                **{key: rows_["value"].mean() for key, rows_ in found.items()},
+                **{f"{key}_runs": rows_["trial"].nunique() for key, rows_ in found.items()},
+                "trials": trials[recipe],
+                "records": found["accuracy"]["n"].min(),
+                "robust_records": found["robust"]["n"].min(),
             }
         )
-    columns = ["recipe", *sweep.keys, "accuracy", "robust", "epsilon", "seconds"]
-    table = pd.DataFrame(rows, columns=columns)
+    measures = ["accuracy", "robust", "epsilon", "seconds"]
+    columns = ["recipe", *sweep.keys, *measures, *(f"{one}_runs" for one in measures), "trials", "records"]
+    table = pd.DataFrame(rows, columns=[*columns, "robust_records"])
     table["pareto"] = pareto(table, goals(table))
     return table.sort_values(list(sweep.keys), ignore_index=True)
+
+
+def rests_on(row: Mapping[Any, Any], goal: Goal) -> str:
+    """On how many of a point's trials, and of its records, a figure rests, where these are not all; else empty."""
+    runs, trials = int(row[f"{goal.key}_runs"]), int(row["trials"])
+    said = [f"{runs} of {trials} trials"] if 0 < runs < trials else []
+    if goal is ROBUST and row["robust_records"] < row["records"]:
+        said.append(f"{int(row['robust_records'])} of {int(row['records'])} records")
+    return ", ".join(said)
 
 
 def goals(table: pd.DataFrame) -> list[Goal]:
@@ -190,6 +210,7 @@ def publish(
             choice=choice,
             about=yaml.safe_load(store.read_text("study.yaml")),
             figures={key: None if figure is None else html(figure, described=key) for key, figure in drawn.items()},
+            rests_on=rests_on,
             reference_epsilon=reference_epsilon,
             plotly=get_plotlyjs(),
         )

@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from assay.report.cells import Cell
+from assay.report.cells import Cell, Table, runs_text
 from assay.report.evidence import Evidence
-from assay.report.scorecard import Scorecard
 from assay.statistics import Comparison, Design, Summary
 from assay.study.spec import Study
 from assay.threats import radius_text
@@ -35,7 +34,8 @@ def interval_meaning(design: Design) -> str:
     if not design.official:
         return (
             "Each figure is the mean over test folds, below it the 95 % interval of that mean, corrected for the "
-            "training data that folds share."
+            "training data that folds share and cut at the values that are possible. Where fewer folds have a value, "
+            "their number stands below."
         )
     if (design.done or design.runs) == 1:
         return (
@@ -109,10 +109,25 @@ def summary_text(summary: Summary) -> str:
     return f"{summary.mean:.1%} ({100 * max(summary.low, 0.0):.1f} – {100 * min(summary.high, 1.0):.1f})"
 
 
-def records_text(card: Scorecard, recipe: str, column: Evidence) -> str:
+def records_text(table: Table, recipe: str, column: Evidence) -> str:
     """How many records were asked, where that is fewer than accuracy was asked of; empty elsewhere."""
-    asked, whole = card.cells[recipe, column.key].records, card.cells[recipe, "accuracy"].records
-    return f"{asked} of {whole} records" if column.sampled and 0 < asked < whole else ""
+    cell = table.cells[recipe, column.key]
+    return f"{cell.records} of {cell.whole} records" if column.sampled and 0 < cell.records < cell.whole else ""
+
+
+def notes(table: Table, recipe: str, column: Evidence, design: Design) -> list[str]:
+    """On what a figure rests, where that is less than it seems: runs, records, and what to hold it against instead."""
+    cell = table.cells[recipe, column.key]
+    if cell.summary is None:
+        return []
+    found = [runs_text(cell.summary, design), records_text(table, recipe, column)]
+    if cell.clean is not None:
+        found.append(f"accuracy on the same: {shown(cell.clean.mean, 'percent')}")
+    if cell.at_zero is not None:
+        found.append(f"n = {cell.records}, at ε = 0: {shown(cell.at_zero.mean, column.unit)}")
+    if cell.beside is not None and column.beside is not None:
+        found.append(f"{column.beside.title} on the same: {shown(cell.beside.mean, column.beside.unit)}")
+    return [note for note in found if note]
 
 
 def comparison_text(comparison: Comparison, column: Evidence) -> str:

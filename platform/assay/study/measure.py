@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from assay.evaluations.copies import CopiedRecords
 from assay.evaluations.scales import FeatureScales
 from assay.executors import Executor
 from assay.results import TELLS_OF, Finding, Measurement, TrialRecord, judged
+from assay.study.beside import of_the_whole, on_samples
 from assay.study.training import Trained, device, network_of, prepared, train_again, train_trial
 from assay.study.trial import Trial
 
@@ -91,8 +92,9 @@ def ask(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bo
             the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
     """
     answers = _answers_or_failure if keep_going else _answers
-    asked = (*evaluations, *_implied(evaluations, subject))
-    found = judged([finding for evaluation in asked for finding in answers(evaluation, subject)])
+    evaluations = (*evaluations, *_implied(evaluations, subject))
+    asked = [finding for evaluation in evaluations for finding in answers(evaluation, subject)]
+    found = judged([*asked, *_of_the_whole(evaluations, subject, asked, keep_going=keep_going)])
     warnings = (*subject.dataset.warnings, *(() if subject.log is None else subject.log.notes))
     return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]
 
@@ -102,10 +104,26 @@ def _answers_or_failure(evaluation: Evaluation, subject: Subject) -> list[Findin
     try:
         return _answers(evaluation, subject)
     except Exception as error:  # a user's network may raise anything, at any record
-        why = f"{type(error).__name__}: {error}"
-        if not isinstance(error, UserError):
-            why += "\n" + "".join(traceback.format_exception(error, limit=-6))
-        return [Measurement(name=evaluation.name, status="failed", unit="", warnings=(why,))]
+        return [_failure(evaluation.name, error)]
+
+
+def _of_the_whole(
+    evaluations: tuple[Evaluation, ...], subject: Subject, asked: Sequence[Finding], *, keep_going: bool
+) -> list[Finding]:
+    """What concerns several evaluations, or one failed measurement, as ``_answers_or_failure``."""
+    try:
+        return [*on_samples(evaluations, subject), *of_the_whole(subject, asked)]
+    except Exception as error:
+        if not keep_going:
+            raise
+        return [_failure("answers_one_class", error)]
+
+
+def _failure(name: str, error: Exception) -> Measurement:
+    why = f"{type(error).__name__}: {error}"
+    if not isinstance(error, UserError):
+        why += "\n" + "".join(traceback.format_exception(error, limit=-6))
+    return Measurement(name=name, status="failed", unit="", warnings=(why,))
 
 
 def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Evaluation]:

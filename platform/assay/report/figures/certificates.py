@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from assay.report.cells import between
 from assay.report.figures.curves import curve
 from assay.report.figures.style import Look, Panels, add_band, add_legend, looks, panels
-from assay.report.rows import as_runs, measured, of_recipe, settings
+from assay.report.rows import measured, of_recipe, runs_of, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.statistics import Summary
 
@@ -32,9 +33,37 @@ def interval_bounds(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figu
     for recipe in shown:
         attacked = curve(card, withstood, "worst_case_accuracy", recipe, by="epsilon")
         certified = curve(card, proven, "certified_accuracy", recipe, by="epsilon")
-        curves.append((_from_clean([point for point in attacked if point[0] == 0], certified), attacked))
+        curves.append((_from_clean(_unattacked(card, frame, proven, recipe), certified), attacked))
     drawn = panels(shown, columns=_A_ROW, x=f"ε in L∞ ({units})", height=180)
-    return _beside(card, drawn, shown, curves, ("certified by interval bounds", "worst case over all attacks"))
+    names = ("certified by interval bounds", "worst case over all attacks")
+    counts = [sorted(set(rows["n"][rows["recipe"].isin(shown)])) for rows in (proven, withstood)]
+    if counts[0] != counts[1]:
+        # Curves of different records may cross: say so where they are named.
+        names = tuple(  # type: ignore[assignment]
+            f"{name} (n = {between(min(count), max(count))})" if count else name
+            for name, count in zip(names, counts, strict=True)
+        )
+    return _beside(card, drawn, shown, curves, names)
+
+
+def _unattacked(card: Scorecard, frame: pd.DataFrame, proven: pd.DataFrame, recipe: str) -> Points:
+    """Accuracy at ε = 0 on the records that were certified; nothing where nobody measured it on these.
+
+    Args:
+        proven: certified accuracies.
+    """
+    certified = runs_of(of_recipe(proven, recipe))
+    where: tuple[tuple[str, dict[str, object]], ...] = (
+        ("accuracy", {}),
+        ("sample_accuracy", {"evaluation": "certificates"}),
+        ("worst_case_accuracy", {"epsilon": 0.0, "norm": "linf"}),
+    )
+    for name, conditions in where:
+        found = runs_of(of_recipe(measured(frame, name, **conditions), recipe))
+        places = shared((certified, found), same_records=True)
+        if places and len(places) == len(certified):
+            return [(0.0, card.design.summarise(found.at(places)))]
+    return []
 
 
 def smoothing(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure | None:
@@ -91,7 +120,7 @@ def _smoothed(card: Scorecard, frame: pd.DataFrame, recipe: str, at: Mapping[str
     def clean(name: str) -> Points:
         """A figure without an attack; nothing where it was not measured."""
         rows = of_recipe(measured(frame, name, **at), recipe)
-        return [(0.0, card.design.summarise(as_runs(rows)))] if len(rows) else []
+        return [(0.0, card.design.summarise(runs_of(rows).runs))] if len(rows) else []
 
     def points(name: str) -> Points:
         return curve(card, frame, name, recipe, by="epsilon", norm="l2", method=SMOOTHING, **at)

@@ -3,7 +3,8 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from assay.report.figures.curves import mean
+from assay.report.cells import runs_text
+from assay.report.figures.curves import summary
 from assay.report.figures.style import blank
 from assay.report.scorecard import Scorecard
 
@@ -16,14 +17,15 @@ def faithfulness(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
         ("shap", "SHAP", "#7d92a6"),
         ("attention", "attention", "#b4c2ce"),
     ):
-        values = [mean(frame, "insertion_gain", recipe, method=method) for recipe in card.recipes]
-        if any(value is not None for value in values):
+        found = [summary(card, frame, "insertion_gain", recipe, method=method) for recipe in card.recipes]
+        if any(one is not None for one in found):
             figure.add_bar(
                 x=list(card.recipes),
-                y=values,
+                y=[None if one is None else one.mean for one in found],
                 name=name,
                 marker_color=shade,
-                hovertemplate="%{y:.3f}<extra>" + name + "</extra>",
+                text=["" if one is None else runs_text(one, card.design) for one in found],
+                hovertemplate="%{y:.3f}<br>%{text}<extra>" + name + "</extra>",
             )
     figure.update_layout(barmode="group", bargap=0.35)
     return figure

@@ -7,9 +7,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from assay.report.cells import runs_text
 from assay.report.figures.curves import curve
 from assay.report.figures.style import QUIET, STRONG, TEMPLATE, add_band, blank, colours, error_bar, looks, panels
-from assay.report.rows import measured, of_recipe, runs_of, select, settings
+from assay.report.rows import measured, of_recipe, runs_of, select, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.statistics import Summary
 
@@ -27,7 +28,7 @@ def shift(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
     drawn = panels([name.replace("_", " ") for name in names], columns=_A_ROW, x="severity")
     for place, name in enumerate(names):
         for recipe in card.recipes:
-            clean = card.cells[recipe, "accuracy"].summary
+            clean = _unchanged(card, frame, rows, recipe)
             points = [(0.0, clean)] if clean is not None else []
             points += curve(card, rows, "shifted_accuracy", recipe, by="severity", corruption=name)
             add_band(
@@ -42,6 +43,21 @@ def shift(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
     drawn.figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
     drawn.figure.update_xaxes(dtick=1)
     return drawn.figure
+
+
+def _unchanged(card: Scorecard, frame: pd.DataFrame, rows: pd.DataFrame, recipe: str) -> Summary | None:
+    """Accuracy on the records that were changed, as they were before; None where nobody measured it.
+
+    Args:
+        rows: accuracies of the changed records.
+    """
+    changed = runs_of(of_recipe(rows, recipe))
+    for name, where in (("accuracy", {}), ("sample_accuracy", {"evaluation": "shift"})):
+        found = runs_of(of_recipe(measured(frame, name, **where), recipe))
+        places = shared((changed, found), same_records=True)
+        if places and len(places) == len(changed):
+            return card.design.summarise(found.at(places))
+    return None
 
 
 def risk_coverage(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
@@ -88,7 +104,8 @@ def conformal(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
                 legendgroup=recipe,
                 showlegend=column == 1,
                 marker={"color": colours(card.recipes)[recipe], "size": 8},
-                hovertemplate=f"{recipe}<br>%{{y:.3f}}<extra></extra>",
+                text=[runs_text(s, card.design) for _, s in found],
+                hovertemplate=f"{recipe}<br>%{{y:.3f}}<br>%{{text}}<extra></extra>",
                 row=1,
                 col=column,
             )
@@ -120,7 +137,8 @@ def out_of_distribution(card: Scorecard, frame: pd.DataFrame) -> go.Figure | Non
                 legendgroup=recipe,
                 showlegend=score == scores[0],
                 marker={"color": colours(card.recipes)[recipe], "size": 9, "symbol": symbol, "line": {"width": 2}},
-                hovertemplate=f"{recipe}, {score}<br>%{{y}}: %{{x:.2f}}<extra></extra>",
+                text=[runs_text(s, card.design) for _, s in found],
+                hovertemplate=f"{recipe}, {score}<br>%{{y}}: %{{x:.2f}}<br>%{{text}}<extra></extra>",
             )
     figure.add_vline(x=0.5, line={"dash": "dot", "color": QUIET})
     figure.update_layout(height=180 + 30 * len(against))

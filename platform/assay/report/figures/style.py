@@ -135,7 +135,8 @@ def add_band(
         name=name,
         mode="lines+markers",
         line={"color": look.colour, "dash": look.dash, "width": 2.5},
-        hovertemplate=f"{name}<br>{hover}<extra></extra>",
+        text=[f"<br>{s.count} of {s.of} runs" if s.partial else "" for _, s in points],
+        hovertemplate=f"{name}<br>{hover}%{{text}}<extra></extra>",
         **about,
     )
 

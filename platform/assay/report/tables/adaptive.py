@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from assay.report.checks import checks_of, sum_up
+from assay.report.checks import checks_of, concerned, sum_up
 from assay.report.rows import measured, of_recipe, runs_of, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.statistics import Summary
 
 _BEFORE, _AFTER = "worst_case_before_adaptive", "worst_case_accuracy"
 _CONCERNED = {"worst_case_accuracy", "robust_accuracy"}
+_NO_SUSPICION = {"adaptive_answer", "answers_one_class", "answers_tell_classes", "constant_answer"}
+"""Rules that no adaptive attack could answer: they say nothing of the attacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +85,9 @@ def _answered(
 
 def _raised(own: pd.DataFrame) -> tuple[str, ...]:
     """The rules of robustness that did not pass in some trial."""
-    concerned = [check for check in checks_of(own) if check.conditions["concerns"] in _CONCERNED]
-    raised = [check.rule for check in sum_up(concerned) if check.verdict != "pass"]
-    return tuple(rule.replace("_", " ") for rule in raised if rule != "adaptive_answer")
+    of_attacks = [check for check in checks_of(own) if _CONCERNED & {*concerned(check.conditions)}]
+    raised = [check.rule for check in sum_up(of_attacks) if check.verdict != "pass"]
+    return tuple(rule.replace("_", " ") for rule in raised if rule not in _NO_SUSPICION)
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:

@@ -1,0 +1,101 @@
+"""How often is each class answered rightly: accuracy that the shares of the classes cannot flatter.
+
+Balanced accuracy is the mean of the classes' recalls (Brodersen et al. 2010): one over the number of classes for any
+constant answer. Its 95 % interval is joined from those of the recalls by square-and-add (Zou and Donner 2008).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from assay.evaluations.arena import Arena, Curves, worst_case
+from assay.evaluations.base import Subject, share
+from assay.results import Measurement, not_applicable
+from assay.statistics import Interval
+
+_OF_TWO = {1: "sensitivity", 0: "specificity"}
+
+
+def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, **conditions: Any) -> list[Measurement]:
+    """Balanced accuracy and the recall of each class; of two classes these are sensitivity and specificity too.
+
+    Args:
+        stem: what stands before each name: ``worst_case``, or empty without an attack.
+        rows: (n,) positions of the records.
+        right: (n,) bool, whether each was answered rightly.
+        conditions: of every row.
+
+    Returns:
+        ``STEM_balanced_accuracy``; ``STEM_recall`` of each class, with its name as condition ``class``; of two classes
+        ``STEM_sensitivity`` (class 1) and ``STEM_specificity`` (class 0). What no record shows is ``not_applicable``.
+    """
+    y, clusters, classes = subject.dataset.y[rows], subject.clusters(rows), subject.dataset.classes
+    recalls: dict[int, Measurement] = {}
+    for k in range(classes):
+        own = y == k
+        name, about = _named(stem, "recall"), {"class": subject.dataset.class_names[k], **conditions}
+        recalls[k] = (
+            share(name, right[own], None if clusters is None else clusters[own], seed=subject.seed, **about)
+            if own.any()
+            else not_applicable(name, f"the records hold none of class {subject.dataset.class_names[k]}", **about)
+        )
+    found = [_mean(_named(stem, "balanced_accuracy"), recalls, len(rows), conditions)]
+    if stem and classes == 2:  # without an attack these names are taken by the operating point
+        found += [_renamed(recalls[k], _named(stem, name), conditions) for k, name in _OF_TWO.items()]
+    return [*found, *recalls.values()]
+
+
+def balanced(right: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> Interval:
+    """Mean recall over the classes that are there, with its 95 % interval.
+
+    Args:
+        right: (n,) bool.
+        y: (n,) labels.
+        clusters: (n,) as ``Subject.clusters``.
+    """
+    each = [
+        share("recall", right[y == k], None if clusters is None else clusters[y == k], seed=0) for k in np.unique(y)
+    ]
+    return _joined(each)
+
+
+def under_attack(arena: Arena, curves: Curves) -> Iterator[Measurement]:
+    """The same in the worst case over all attacks, at every radius."""
+    for epsilon, fooled in worst_case(list(curves.values())).items():
+        about: dict[str, Any] = {"epsilon": epsilon, "norm": arena.base.norm, "units": arena.subject.space}
+        yield from by_class("worst_case", arena.subject, arena.rows, ~fooled.numpy(), **about)
+
+
+def _mean(name: str, recalls: dict[int, Measurement], n: int, conditions: dict[str, Any]) -> Measurement:
+    """The mean of the recalls that there are; of a single one it would be no mean."""
+    known = [row for row in recalls.values() if row.status == "measured"]
+    absent = [str(row.conditions["class"]) for row in recalls.values() if row.status != "measured"]
+    if len(known) < 2:
+        why = f"the records are all of one class: there are none of {', '.join(absent)}"
+        return not_applicable(name, why, **conditions)
+    joined = _joined(known)
+    row = Measurement(name=name, value=joined.value, low=joined.low, high=joined.high, n=n, conditions={**conditions})
+    told = f"mean over {len(known)} of {len(recalls)} classes: no record is of {', '.join(absent)}"
+    return row.warn(told) if absent else row
+
+
+def _joined(recalls: list[Measurement]) -> Interval:
+    """Mean of independent shares; their distances to the ends of their intervals are added as squares."""
+    value, k = float(np.mean([row.value for row in recalls])), len(recalls)
+    below = float(np.linalg.norm([row.value - row.low for row in recalls])) / k
+    above = float(np.linalg.norm([row.high - row.value for row in recalls])) / k
+    return Interval(value=value, low=value - below, high=value + above)
+
+
+def _renamed(row: Measurement, name: str, conditions: dict[str, Any]) -> Measurement:
+    """A recall under the name that it has where there are two classes."""
+    if row.status != "measured":
+        return not_applicable(name, *row.warnings, **conditions)
+    return Measurement(name=name, value=row.value, low=row.low, high=row.high, n=row.n, conditions={**conditions})
+
+
+def _named(stem: str, name: str) -> str:
+    if stem:
+        return f"{stem}_{name}"
+    return "class_recall" if name == "recall" else name

@@ -1,0 +1,198 @@
+"""Does the model answer one class to nearly everything? Then what looks like robustness or privacy is that answer.
+
+A constant answer is right as often as its class is frequent, under any attack, corruption or certificate; nobody can
+recognise training records by it, and it treats all groups alike. Two checks say so beside every figure that it
+flatters. Both look at what the answers would be if all classes were equally frequent, so that a good model of rare
+disease, which answers "healthy" to nearly everybody, passes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay.evaluations.balanced import balanced
+from assay.evaluations.base import Subject, share
+from assay.results import Check, Measurement
+from assay.statistics import Interval
+
+_COIN = 0.5
+NEARLY_ALL = 0.95
+"""Share of equally frequent classes that must get one answer before the model counts as constant. Of two classes: it
+misses nine of ten records of the other one."""
+DIAGNOSES = frozenset(
+    {
+        *("zero_gradients", "unbounded_attack", "black_box_against_white_box", "gradient_masking"),
+        *("boundary_reached", "step_size", "step_doubling"),
+    }
+)
+"""Rules that take it for a sign of masked gradients, or of a weak attack, that no record changes its answer."""
+SPEAKS_FOR_ITSELF = frozenset(
+    {
+        # A constant answer shows in these, or they say nothing of answers.
+        *("majority_baseline", "balanced_accuracy", "class_recall", "precision", "recall", "f1", "auroc", "auprc"),
+        *("sensitivity", "specificity", "parameters", "training_seconds", "training_worker_seconds"),
+        *("inference_seconds", "explanation_seconds", "stopped_epoch", "tampered_share", "removed_share"),
+        *("sanitation_precision", "sanitation_recall"),
+        # These are counted, not read off answers.
+        *("epsilon", "epsilon_pld", "epsilon_prv", "delta", "noise_multiplier"),
+        # These are of other models.
+        *("local_only_accuracy", "centralised_accuracy", "undefended_backdoor_success", "undefended_collision_success"),
+    }
+)
+"""Measurements that a constant answer does not flatter; every other one is marked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a model answers to some records."""
+
+    favourite: str
+    """The class that it answers most often, were all classes equally frequent."""
+    share: float
+    """Share of the records that get this answer."""
+    prevalence: float
+    """Share of the records that are of this class."""
+    balanced_share: float
+    """Share that would get it if all classes were equally frequent: 1 of a constant answer, one over the number of
+    classes of a model that is always right."""
+    accuracy: Interval
+    """Balanced accuracy."""
+    classes: int
+    """Classes that the records hold."""
+    n: int
+
+    @classmethod
+    def of(
+        cls, answer: np.ndarray, y: np.ndarray, *, class_names: Sequence[str], clusters: np.ndarray | None
+    ) -> "Answers | None":
+        """From answers and labels, (n,) each; None where the records hold one class, of which nobody can tell."""
+        present = np.unique(y)
+        if len(present) < 2:
+            return None
+        given = np.array([[(answer[y == k] == a).mean() for a in range(len(class_names))] for k in present]).mean(0)
+        most = int(given.argmax())
+        return cls(
+            favourite=class_names[most],
+            share=float((answer == most).mean()),
+            prevalence=float((y == most).mean()),
+            balanced_share=float(given[most]),
+            accuracy=balanced(answer == y, y, clusters),
+            classes=len(present),
+            n=len(y),
+        )
+
+    @property
+    def constant(self) -> bool:
+        """Whether one class is answered to nearly everything, whatever the record's own class."""
+        return self.balanced_share >= NEARLY_ALL
+
+    @property
+    def tell_nothing(self) -> bool:
+        """Whether the records cannot tell the answers from a constant one, or from a guess."""
+        return self.accuracy.low <= 1 / self.classes
+
+    @property
+    def cause(self) -> str:
+        """What the model does, in words."""
+        return (
+            f"the model answers {self.favourite!r} to {self.share:.1%} of {self.n} records, of which "
+            f"{self.prevalence:.1%} are of that class (to {self.balanced_share:.1%} if all classes were equally "
+            "frequent)"
+        )
+
+
+def majority_baseline(y: np.ndarray, clusters: np.ndarray | None, class_names: Sequence[str], seed: int) -> Measurement:
+    """Accuracy of the best constant answer to these records: what accuracy must be held against."""
+    most = int(np.bincount(y).argmax())
+    return share("majority_baseline", y == most, clusters, seed=seed, answer=class_names[most])
+
+
+def answers_of(subject: Subject) -> Answers | None:
+    """What the model answers to the test records; None where these hold one class."""
+    rows = subject.split.test
+    logits = subject.logits(rows)
+    # No answer is none of the classes.
+    answer = np.where(np.isfinite(logits).all(1), logits.argmax(1), -1)
+    return Answers.of(
+        answer,
+        subject.dataset.y[rows],
+        class_names=subject.dataset.class_names,
+        clusters=subject.clusters(rows),
+    )
+
+
+def check(answers: Answers, measured: Iterable[str]) -> list[Check]:
+    """The verdict on a model's answers, beside every figure that a constant answer flatters.
+
+    Args:
+        answers: see ``answers_of``.
+        measured: names of what was measured of it.
+    """
+    names = tuple(dict.fromkeys(name for name in measured if name.removeprefix("subgroup_") not in SPEAKS_FOR_ITSELF))
+    chance = 1 / answers.classes
+    found = [
+        Check(
+            rule="answers_one_class",
+            concerns=names,
+            verdict="fail" if answers.constant else "pass",
+            figure=answers.balanced_share,
+            message=f"{answers.cause}; limit {NEARLY_ALL:.0%}: a constant answer is right as often as its class is "
+            "frequent, under any attack, and gives nobody away, so this figure shows nothing; see balanced accuracy, "
+            "and train with balanced classes or a larger budget",
+        )
+    ]
+    if not answers.constant:
+        found.append(
+            Check(
+                rule="answers_tell_classes",
+                concerns=names,
+                verdict="warn" if answers.tell_nothing else "pass",
+                figure=answers.accuracy.value,
+                message=f"balanced accuracy is {answers.accuracy.value:.1%} ({answers.accuracy.low:.1%} to "
+                f"{answers.accuracy.high:.1%}) on {answers.n} records, of a constant answer {chance:.1%}: these "
+                "records do not tell the model from one, so its robustness, privacy and fairness mean nothing yet",
+            )
+        )
+    return found
+
+
+def ranking(found: Iterable[Measurement]) -> list[Check]:
+    """Whether scores rank the classes the wrong way round, by more than chance."""
+    return [
+        Check(
+            rule="ranking_above_chance",
+            concerns="auroc",
+            verdict="warn" if row.high < _COIN else "pass",
+            figure=row.value,
+            message=f"AUROC is {row.value:.2f} ({row.low:.2f} to {row.high:.2f}), all of it below {_COIN}: the "
+            "model ranks records worse than a coin would; look whether the labels are swapped, or the test records "
+            "are of another kind than those it was trained on",
+        )
+        for row in found
+        if row.name == "auroc" and row.status == "measured"
+    ]
+
+
+def explained(raised: Sequence[Check], answers: Answers | None) -> list[Check]:
+    """The checks of robustness, without diagnoses that a constant answer explains; that cause is named in their place.
+
+    Args:
+        raised: all checks.
+        answers: to the records under attack, without an attack.
+    """
+    if answers is None or not answers.constant:
+        return list(raised)
+    mistaken = [one for one in raised if one.rule in DIAGNOSES and one.verdict != "pass"]
+    if not mistaken:
+        return list(raised)
+    rules = ", ".join(dict.fromkeys(one.rule for one in mistaken))
+    cause = Check(
+        rule="constant_answer",
+        concerns=tuple(dict.fromkeys(name for one in mistaken for name in one.names)),
+        verdict="fail",
+        figure=answers.balanced_share,
+        message=f"{answers.cause}: that is why attacks change nothing ({rules} would have been raised). No gradient is "
+        "masked and no attack is too weak: there is hardly another answer to be got",
+    )
+    return [*(one for one in raised if one not in mistaken), cause]
