@@ -39,22 +39,24 @@ def tensors() -> bytes:
     return held.getvalue()
 
 
+FILES = [
+    ("model.joblib", pickle.dumps([1]), "joblib or pickle"),
+    *(("model.joblib", zlib.compress(b"x" * 99, level), "zlib, as joblib does") for level in (0, 3, 6, 9)),
+    ("model.joblib", gzip.compress(pickle.dumps([1])), "gzip, as joblib does"),
+    ("model.pkl", pickle.dumps([1]), "joblib or pickle"),
+    ("model.pt", tensors(), "torch.save"),
+    ("model.pt", pickle.dumps({"w": 1}), "torch.save"),
+    ("model.npz", arrays(), ".npz"),
+    ("model.keras", archive("config.json", "model.weights.h5"), "Keras"),
+    ("model.h5", b"\x89HDF\r\n\x1a\n", "Keras"),
+    ("model.skops", archive("schema.json"), "skops"),
+    ("model.onnx", b"\x08\x09", "ONNX"),
+    ("model.zip", b"PK\x03\x04 cut off", "damaged"),
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "called"),
-    [
-        ("model.joblib", pickle.dumps([1]), "joblib or pickle"),
-        *(("model.joblib", zlib.compress(b"x" * 99, level), "zlib, as joblib does") for level in (0, 3, 6, 9)),
-        ("model.joblib", gzip.compress(pickle.dumps([1])), "gzip, as joblib does"),
-        ("model.pkl", pickle.dumps([1]), "joblib or pickle"),
-        ("model.pt", tensors(), "torch.save"),
-        ("model.pt", pickle.dumps({"w": 1}), "torch.save"),
-        ("model.npz", arrays(), ".npz"),
-        ("model.keras", archive("config.json", "model.weights.h5"), "Keras"),
-        ("model.h5", b"\x89HDF\r\n\x1a\n", "Keras"),
-        ("model.skops", archive("schema.json"), "skops"),
-        ("model.onnx", b"\x08\x09", "ONNX"),
-        ("model.zip", b"PK\x03\x04 cut off", "damaged"),
-    ],
+    ("name", "content", "called"), FILES, ids=[f"{number}-{name}" for number, (name, _, _) in enumerate(FILES)]
 )
 def test_a_file_of_another_format_is_named(name: str, content: bytes, called: str, tmp_path: Path) -> None:
     assert called in described(content, name)
