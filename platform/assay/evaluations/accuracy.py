@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from assay import seeds, statistics
-from assay.data.repeated_records import copies
+from assay.data.clusters import copies
 from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.evaluations.constant_answers import majority_baseline

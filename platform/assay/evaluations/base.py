@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from assay import statistics
 from assay.data.base import Dataset
-from assay.data.repeated_records import clusters, copies
+from assay.data.clusters import clusters, copies
 from assay.data.splits import Split, stratified
 from assay.data.treatment import Treatment
 from assay.executors import Executor, LocalExecutor

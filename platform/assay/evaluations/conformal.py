@@ -11,7 +11,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import betabinom
 
 from assay import seeds, statistics
-from assay.data.repeated_records import copies
+from assay.data.clusters import copies
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.evaluations.selective import certainty
 from assay.registry import register

@@ -23,7 +23,7 @@ misses nine of ten records of the other one."""
 DIAGNOSES = frozenset(
     {
         *("zero_gradients", "unbounded_attack", "black_box_against_white_box", "gradient_masking"),
-        *("boundary_reached", "step_size", "step_doubling"),
+        *("boundary_reached", "step_size", "stronger_attack", "true_slopes"),
     }
 )
 """Rules that take it for a sign of masked gradients, or of a weak attack, that no record changes its answer."""
@@ -33,7 +33,7 @@ SPEAKS_FOR_ITSELF = frozenset(
         *("majority_baseline", "balanced_accuracy", "class_recall", "precision", "recall", "f1", "auroc", "auprc"),
         *("sensitivity", "specificity", "parameters", "training_seconds", "training_worker_seconds"),
         *("inference_seconds", "explanation_seconds", "stopped_epoch", "tampered_share", "removed_share"),
-        *("sanitation_precision", "sanitation_recall"),
+        *("sanitation_precision", "sanitation_recall", "copied_records", "feature_scale"),
         # These are counted, not read off answers.
         *("epsilon", "epsilon_pld", "epsilon_prv", "delta", "noise_multiplier"),
         # These are of other models.

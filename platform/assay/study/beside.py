@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from assay.data.repeated_records import copied
+from assay.data.clusters import copied
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.constant_answers import answers_of, check, ranking
 from assay.results import Check, Finding, Measurement

@@ -92,9 +92,9 @@ def ask(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bo
             the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
     """
     answers = _answers_or_failure if keep_going else _answers
-    evaluations = (*evaluations, *_implied(evaluations, subject))
-    asked = [finding for evaluation in evaluations for finding in answers(evaluation, subject)]
-    found = judged([*asked, *_of_the_whole(evaluations, subject, asked, keep_going=keep_going)])
+    asked = (*evaluations, *_implied(evaluations, subject))
+    told = [finding for evaluation in asked for finding in answers(evaluation, subject)]
+    found = judged([*told, *_of_the_whole(evaluations, subject, told, keep_going=keep_going)])
     warnings = (*subject.dataset.warnings, *(() if subject.log is None else subject.log.notes))
     return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]
 

@@ -1,4 +1,4 @@
-"""Exact copies among records: what was asked twice of the same record tells no more than once."""
+"""What counts as one in an interval: exact copies of a record, and the records of a patient."""
 
 import numpy as np
 

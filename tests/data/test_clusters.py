@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assay.data.base import Dataset
-from assay.data.repeated_records import clusters, copied, copies
+from assay.data.clusters import clusters, copied, copies
 from assay.data.splits import Rows
 
 
