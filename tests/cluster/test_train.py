@@ -93,7 +93,7 @@ def unstarted(**_: object) -> None:
 
 
 @pytest.mark.parametrize("failing", ["training", "the pool", ""])
-def test_a_training_that_fails_is_a_failed_record_and_holds_no_reservation(
+def test_a_training_that_fails_is_a_failed_record_and_counts_as_begun(
     failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assay.cluster.train.ray_session", lambda *_, **__: contextlib.nullcontext(2))
@@ -116,14 +116,14 @@ def test_a_training_that_fails_is_a_failed_record_and_holds_no_reservation(
         trial, study_of(tmp_path), dataset, store, workers=2, address=None, watch=lambda *_: None,
         evaluating=lambda *_: None, keeper=keeper,
     )  # fmt: skip
-    assert seen == [("reserved", UNFINISHED)]
+    assert seen == [("trained", UNFINISHED)]
     (held,), (noted,) = keeper.ledger(dataset).account().charges, keeper.ledger(dataset).experiments()
     if failing:
-        assert (held.state, noted.error) == ("dropped", "RuntimeError: the workers failed")
+        assert (held.state, noted.error) == ("trained", "RuntimeError: the workers failed")
         assert store.failures() == {trial.id: record.error}
         assert record.error.splitlines()[:2] == [noted.error, "Traceback (most recent call last):"]
     else:
-        assert (held.state, noted.error, record.error) == ("reserved", "", "")
+        assert (held.state, noted.error, record.error) == ("trained", "", "")
         assert store.finished() == {trial.id}
     assert record.provenance["environment"]["ray_train_workers"] == 2
 

@@ -180,7 +180,7 @@ def test_what_is_trained_beside_a_federation_learns_for_as_many_passes(
     monkeypatch.setattr("assay.study.measure.ask", lambda evaluations, subject: [subject])
     (subject,) = evaluate(trial, dataset, trained, LocalExecutor())
     passes: list[int] = []
-    monkeypatch.setattr(Trainer, "run", lambda self: passes.append(self.total_steps // self.steps_per_epoch))
+    monkeypatch.setattr(Trainer, "run", lambda self, **_: passes.append(self.total_steps // self.steps_per_epoch))
     central = trial.recipe.model_copy(update={"federation": None})
     for recipe in (None, central):
         subject.train(subject.split.train, "", recipe)  # type: ignore[attr-defined]
@@ -203,7 +203,7 @@ def test_clients_share_no_texts_to_learn_a_vocabulary_from(
         assert train_trial(trial, LocalExecutor(), dataset).checkpoint
     else:
         with pytest.raises(
-            IncompatibleRecipeError, match=r"'fed' is federated.*pooled texts.*learned.*use the embedding"
+            IncompatibleRecipeError, match=r"'fed' is federated.*pooled records of all clients.*use the embedding"
         ):
             train_trial(trial, LocalExecutor(), dataset)
         assert train_trial(first(None, cohort)[0], LocalExecutor(), dataset).checkpoint
@@ -298,7 +298,7 @@ def test_every_evaluation_is_asked_in_order() -> None:
         dataset=SimpleNamespace(warnings=("small",), modality="text"),
         log=None,
         recipe=None,
-        split=SimpleNamespace(train=np.arange(0)),
+        split=SimpleNamespace(train=np.arange(0), test=np.arange(0)),
     )
     found = ask((asked("loss"), asked("accuracy")), subject)  # type: ignore[arg-type]
     assert [(m.name, m.warnings) for m in found] == [("loss", ()), ("accuracy", ("small",))]

@@ -161,7 +161,7 @@ class _Few:
         self._ask_training(gradients=True)
         if any(isinstance(layer, _DROPPING) and training for layer, training in self._training.items()):
             self._restore()
-            self._ask(alone=False)
+            self._ask(alone=False, dropping=True)
         self._copy.eval()
         self._ask(alone=not self._draws())
         for sign in (1, -1) if moved else ():
@@ -205,9 +205,15 @@ class _Few:
         return not torch.equal(one, other)
 
     @torch.no_grad()
-    def _ask(self, *, alone: bool) -> None:
-        """Of what is drawn by chance nothing can be said alone; beside others, in as many rows, it is drawn alike."""
-        together = self._own.answers(self._copy)
+    def _ask(self, *, alone: bool, dropping: bool = False) -> None:
+        """Of what is drawn by chance nothing can be said alone; beside others, in as many rows, it is drawn alike.
+
+        Args:
+            alone: whether records are asked without others, too.
+            dropping: whether dropout is on. How many masks are drawn may then depend on the batch (a recurrent network
+                ends at its longest record), and masks of another place in the sequence say nothing of mixing.
+        """
+        together, drawn = self._own.answers(self._copy), self._drawn()
         for other in self._others(alone=alone):
             try:
                 answers = other.call.answers(self._copy)
@@ -220,9 +226,16 @@ class _Few:
                     f"{' '.join(str(error).split())[:200]}): {KEEP_APART}",
                     setting="model",
                 ) from error
+            if dropping and not torch.equal(drawn, self._drawn()):
+                continue
             tolerance = self._tolerance(together, alone=other.call.rows < ROWS)
             if _differ(together[list(other.rows)], answers[list(other.places)], tolerance):
                 raise _mixing(self._copy, (self._own, other.rows), (other.call, other.places))
+
+    def _drawn(self) -> Tensor:
+        """How far the draws have come."""
+        device = self._own.device
+        return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
     def _others(self, *, alone: bool) -> Iterator[_Other]:
         for kept, how in zip((*_BESIDE, *_BESIDE), ("others", "others", "nothing", "large"), strict=True):

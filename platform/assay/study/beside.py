@@ -28,9 +28,11 @@ def on_samples(evaluations: Sequence[Evaluation], subject: Subject) -> list[Meas
 def of_the_whole(subject: Subject, found: Sequence[Finding]) -> list[Check]:
     """Checks of a model that answers one class, and of copied test records."""
     test = subject.split.test
+    if not len(test):
+        return []
     rows = [one for one in found if isinstance(one, Measurement)]
     names = [row.name for row in rows]
-    answers = answers_of(subject) if len(test) else None
+    answers = answers_of(subject)
     again = copied(subject.dataset, test)
     copies = Check(
         rule="copied_test_records",
@@ -40,4 +42,4 @@ def of_the_whole(subject: Subject, found: Sequence[Finding]) -> list[Check]:
         message=f"{again} of the {len(test)} test records are exact copies of another one: each counts again in every "
         "figure, but no interval takes it for one more record; drop copies from the data",
     )
-    return [*([] if answers is None else check(answers, names)), *ranking(rows), copies]
+    return [*check(answers, names), *ranking(rows), copies]

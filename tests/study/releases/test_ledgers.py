@@ -81,7 +81,7 @@ def test_what_is_said_of_records_or_asked_of_them_gives_them_no_other_account() 
     assert collection_of(replace(wdbc, **said)).digest == collection_of(wdbc).digest
     for name, other in said.items():
         assert replace(wdbc, **{name: other}).digest != wdbc.digest, name
-    people: dict[str, Any] = {"x": wdbc.x * 2, "y": 1 - wdbc.y, "groups": np.arange(len(wdbc)) // 2}
+    people: dict[str, Any] = {"x": wdbc.x / 2, "y": 1 - wdbc.y, "groups": np.arange(len(wdbc)) // 2}
     assert len({replace(wdbc, **{name: other}).identity for name, other in people.items()} | {wdbc.identity}) == 4
 
 
