@@ -123,7 +123,7 @@ def test_of_a_private_recipe_nothing_is_told_unless_it_is_asked(make: Make) -> N
     found = ask((Accuracy(draws=50),), private)
     assert not [m for m in found if m.name in ACROSS]
     accuracy = next(m for m in found if m.name == "accuracy")
-    assert not [warning for warning in accuracy.warnings if "copies" in warning]
+    assert not [warning for warning in accuracy.warnings if "copies of training records" in warning]
     assert asked(private)[1].concerns == "copied_records"
     assert all("tells_of" in m.conditions for m in ask((CopiedRecords(),), private))
 
