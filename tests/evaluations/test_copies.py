@@ -119,7 +119,7 @@ def test_of_a_private_recipe_nothing_is_told_unless_it_is_asked(make: Make) -> N
     private = made(make, x, recipe=Recipe(privacy=Privacy(epsilon=1)))
     found = ask((Accuracy(draws=50),), private)
     assert not [m for m in found if "cop" in m.name]
-    assert not next(m for m in found if m.name == "accuracy").warnings
+    assert "copies" not in str(next(m for m in found if m.name == "accuracy").warnings)
     assert asked(private)[1].concerns == "copied_records"
     assert all("tells_of" in m.conditions for m in ask((CopiedRecords(),), private))
 
