@@ -122,6 +122,11 @@ def answers_of(subject: Subject) -> Answers | None:
     )
 
 
+def flattered(measured: Iterable[str]) -> tuple[str, ...]:
+    """Of the names of what was measured, those that a constant answer flatters, each once."""
+    return tuple(dict.fromkeys(name for name in measured if name.removeprefix("subgroup_") not in SPEAKS_FOR_ITSELF))
+
+
 def check(answers: Answers, measured: Iterable[str]) -> list[Check]:
     """The verdict on a model's answers, beside every figure that a constant answer flatters.
 
@@ -129,7 +134,7 @@ def check(answers: Answers, measured: Iterable[str]) -> list[Check]:
         answers: see ``answers_of``.
         measured: names of what was measured of it.
     """
-    names = tuple(dict.fromkeys(name for name in measured if name.removeprefix("subgroup_") not in SPEAKS_FOR_ITSELF))
+    names = flattered(measured)
     chance = 1 / answers.classes
     found = [
         Check(
@@ -174,14 +179,16 @@ def ranking(found: Iterable[Measurement]) -> list[Check]:
     ]
 
 
-def explained(raised: Sequence[Check], answers: Answers | None) -> list[Check]:
+def explained(raised: Sequence[Check], answers: Answers | None, *, moved: float) -> list[Check]:
     """The checks of robustness, without diagnoses that a constant answer explains; that cause is named in their place.
 
     Args:
         raised: all checks.
         answers: to the records under attack, without an attack.
+        moved: share of the right answers that any attack changed, at any radius and without one. Where attacks change
+            more than the odd one there is another answer to be got, and the diagnoses stand.
     """
-    if answers is None or not answers.constant:
+    if answers is None or not answers.constant or moved > 1 - NEARLY_ALL:
         return list(raised)
     mistaken = [one for one in raised if one.rule in DIAGNOSES and one.verdict != "pass"]
     if not mistaken:
@@ -192,7 +199,7 @@ def explained(raised: Sequence[Check], answers: Answers | None) -> list[Check]:
         concerns=tuple(dict.fromkeys(name for one in mistaken for name in one.names)),
         verdict="fail",
         figure=answers.balanced_share,
-        message=f"{answers.cause}: that is why attacks change nothing ({rules} would have been raised). No gradient is "
-        "masked and no attack is too weak: there is hardly another answer to be got",
+        message=f"{answers.cause}: that is why attacks change {moved:.1%} of its right answers ({rules} would have "
+        "been raised). No gradient is masked and no attack is too weak: there is hardly another answer to be got",
     )
     return [*(one for one in raised if one not in mistaken), cause]

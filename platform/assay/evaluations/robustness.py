@@ -114,7 +114,10 @@ class Robustness(Evaluation):
             name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
         curves |= self.on_survivors(arena, strikes, curves)
-        raised = explained([*behaviour, *self._checks(arena, strikes, curves, unbounded)], _answers(arena))
+        reached = worst_case([*curves.values(), {UNLIMITED: unbounded}])[UNLIMITED]
+        moved = float((reached & arena.right.cpu()).double().sum() / arena.right.sum().clamp_min(1))
+        verdicts = [*behaviour, *self._checks(arena, strikes, curves, unbounded)]
+        raised = explained(verdicts, _answers(arena), moved=moved)
         adaptive = self._adaptive(arena, strikes, raised)
         rows: list[Finding] = [*raised, *self._rows(arena, curves | adaptive.curves, strikes | adaptive.strikes)]
         rows += adaptive.failed

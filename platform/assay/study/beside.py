@@ -6,8 +6,8 @@ import numpy as np
 
 from assay.data.clusters import copied
 from assay.evaluations.base import Evaluation, Subject, share
-from assay.evaluations.constant_answers import answers_of, check, ranking
-from assay.results import Check, Finding, Measurement
+from assay.evaluations.constant_answers import answers_of, check, flattered, ranking
+from assay.results import TELLS_OF, Check, Finding, Measurement
 
 
 def on_samples(evaluations: Sequence[Evaluation], subject: Subject) -> list[Measurement]:
@@ -26,20 +26,27 @@ def on_samples(evaluations: Sequence[Evaluation], subject: Subject) -> list[Meas
 
 
 def of_the_whole(subject: Subject, found: Sequence[Finding]) -> list[Check]:
-    """Checks of a model that answers one class, and of copied test records."""
-    test = subject.split.test
-    if not len(test):
+    """Checks of a model that answers one class, of ranks, and of copies among the test records."""
+    if not len(subject.split.test):
         return []
     rows = [one for one in found if isinstance(one, Measurement)]
     names = [row.name for row in rows]
-    answers = answers_of(subject)
+    # Of figures alone that stay with the curator, nothing is told beside them that would not stay there.
+    released = flattered(row.name for row in rows if TELLS_OF not in row.conditions)
+    answers = answers_of(subject) if released else None
+    checks = [*([] if answers is None else check(answers, names)), *ranking(rows)]
+    return [*checks, _repeated(subject)] if "accuracy" in names else checks
+
+
+def _repeated(subject: Subject) -> Check:
+    """Copies among the test records themselves; those of training records are for ``evaluations.copies``."""
+    test = subject.split.test
     again = copied(subject.dataset, test)
-    copies = Check(
-        rule="copied_test_records",
+    return Check(
+        rule="repeated_test_records",
         concerns="accuracy",
         verdict="warn" if again else "pass",
         figure=float(again),
         message=f"{again} of the {len(test)} test records are exact copies of another one: each counts again in every "
         "figure, but no interval takes it for one more record; drop copies from the data",
     )
-    return [*check(answers, names), *ranking(rows), copies]
