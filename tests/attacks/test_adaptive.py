@@ -380,6 +380,11 @@ def quantised() -> nn.Module:
             quantised(),
             ["pgd_straight_through", "pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
         ),
+        (
+            ("black_box_on_survivors",),
+            quantised(),
+            ["pgd_straight_through", "pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
+        ),
         (("unbounded_attack",), nn.Linear(FEATURES, 3), ["spsa", "square", "hop_skip_jump"]),
         (
             ("true_slopes",),

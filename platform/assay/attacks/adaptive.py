@@ -20,9 +20,10 @@ from assay.attacks.straight_through import straight_through
 from assay.attacks.targeted_pgd import TargetedPGD
 from assay.registry import build
 
-BLINDED = frozenset({"zero_gradients", "unbounded_attack", "black_box_against_white_box"})
+_BLACK_BOX = frozenset({"black_box_against_white_box", "black_box_on_survivors"})
+BLINDED = _BLACK_BOX | {"zero_gradients", "unbounded_attack"}
 """Rules that fire where gradients lead nowhere."""
-SHATTERED = frozenset({"black_box_against_white_box", "true_slopes"})
+SHATTERED = _BLACK_BOX | {"true_slopes"}
 """Rules that fire where gradients are there, and lead astray."""
 SEARCHED = BLINDED | SHATTERED
 """Rules that fire where an attack without the model's gradient may find what those with it cannot."""
