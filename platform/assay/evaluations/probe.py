@@ -126,10 +126,8 @@ def _blind(  # noqa: PLR0917
         f"ε = {epsilon:g}: about {beaten:.1%} of all (limit 5 %)"
     )
     if failed:
-        verdict, said = (
-            "warn",
-            _inconclusive(f"{BLIND.label} was to attack {sample} records that withstood all others", failed),
-        )
+        verdict = "warn"
+        said = _inconclusive(f"{BLIND.label} was to attack {sample} records that withstood all others", failed)
     elif verdict != "pass":
         said += ": gradients mislead the attacks that follow them; attack through a stand-in"
     return Check(
