@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.attacks.adaptive import LogProbabilities, answers
+from assay.attacks.adaptive import LogitsOfProbabilities, answers
 from assay.attacks.expectation import Expectation
 from assay.attacks.gradients import input_gradient
 from assay.attacks.losses import margin
@@ -320,7 +320,7 @@ def test_the_logarithm_of_a_saturated_softmax_leads_as_its_logits_do(
     behind = After(model, lambda logits: softmax(1000 * logits))
     y = model(x).argmax(1)
     assert (margins(behind, x, y) == 0).double().mean() > 0.8
-    torch.testing.assert_close(margins(LogProbabilities(behind), x, y), 1000 * margins(model, x, y))
+    torch.testing.assert_close(margins(LogitsOfProbabilities(behind), x, y), 1000 * margins(model, x, y))
 
 
 def test_a_saturated_softmax_within_a_network_is_bridged_by_a_milder_one(x: Tensor) -> None:
@@ -361,7 +361,7 @@ def test_the_line_of_a_bridge_moves_with_its_network(x: Tensor) -> None:
 
 def test_the_logarithm_of_probabilities_has_the_margins_of_the_logits(x: Tensor) -> None:
     model = nn.Linear(FEATURES, 3)
-    said = LogProbabilities(nn.Sequential(model, nn.Softmax(1)))(x)
+    said = LogitsOfProbabilities(nn.Sequential(model, nn.Softmax(1)))(x)
     assert torch.allclose(said, model(x).log_softmax(1), atol=1e-5)
 
 
@@ -377,6 +377,11 @@ def quantised() -> nn.Module:
         (("zero_gradients",), quantised(), ["pgd_straight_through", "spsa", "square", "hop_skip_jump"]),
         (
             ("black_box_against_white_box",),
+            quantised(),
+            ["pgd_straight_through", "pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
+        ),
+        (
+            ("black_box_on_survivors",),
             quantised(),
             ["pgd_straight_through", "pgd_smoothed_input", "pgd_long", "spsa", "square", "hop_skip_jump"],
         ),

@@ -31,6 +31,7 @@ RULES = (
     "step_size",
     "boundary_reached",
     "black_box_against_white_box",
+    "black_box_on_survivors",
     "finite_outputs",
     "gradient_masking",
     "certified_is_never_fooled",

@@ -17,7 +17,7 @@ from assay.models.base import Architecture
 from assay.models.resnet import ResNet18
 from assay.privacy.accounting import PRV_ERROR, Mechanism, Spent, spent
 from assay.recipes import Federation, Privacy, Recipe
-from assay.results import Measurement
+from assay.results import Check, Measurement
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
@@ -237,3 +237,13 @@ def test_delta_is_judged_by_the_records_of_all_clients(
 ) -> None:
     found = claims(subject(*[replace(MECHANISM, delta=delta)] * 4, clients=4))
     assert {m.status for m in found} == {status}
+
+
+@pytest.mark.usefixtures("quick")
+def test_noise_is_held_against_the_records_of_the_client_that_spent_most(subject: Callable[..., Subject]) -> None:
+    told = subject(MECHANISM, replace(MECHANISM, sample_rate=0.4, steps=60), MECHANISM, clients=3)
+    told = replace(told, model=nn.Linear(1, 2))
+    (check,) = [found for found in PrivacySpent().measure(told) if isinstance(found, Check)]
+    # 200 records among three: 67, 67 and 66. Four weights.
+    assert check.figure == pytest.approx(1.5 * np.sqrt(4 / 60) / (0.4 * 67))
+    assert "67 records of client 2" in check.message

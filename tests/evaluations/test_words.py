@@ -10,11 +10,16 @@ import torch
 from torch import nn
 
 from assay.data.splits import Split
+from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.base import Subject
+from assay.evaluations.certificates import Certificates
+from assay.evaluations.explanations import Explanations
+from assay.evaluations.robustness import Robustness
 from assay.evaluations.words import WordSubstitution
 from assay.models.front import behind, front_of
 from assay.registry import build
 from assay.results import Check, Measurement
+from assay.study.beside import on_samples
 
 GOOD, BAD = ["good", "great", "fine", "nice"], ["bad", "poor", "dull", "weak"]
 
@@ -124,3 +129,18 @@ def test_of_many_texts_a_costly_question_looks_at_some_and_of_few_at_all(
     arena = Arena.of(subject, norm="linf", epsilons=[0.1], records=None)
     assert sorted(arena.rows.tolist()) == some.tolist()
     assert (np.diff(subject.words(arena.rows)) >= 0).all()
+
+
+def test_accuracy_is_told_of_the_texts_that_a_costly_question_took_unasked(
+    of_texts: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, one: Any
+) -> None:
+    subject = of_texts(vectors(np.array([0.1] * 4 + [-0.3] * 4 + [0.0])))
+    questions = [Robustness(), Explanations(), Certificates(), WordSubstitution(records=None), Accuracy()]
+    assert on_samples(questions, subject) == []
+    monkeypatch.setattr("assay.evaluations.base.TEXT_WORDS", 48)
+    monkeypatch.setattr("assay.evaluations.base.FEWEST_TEXTS", 10)
+    found = on_samples(questions, subject)
+    assert [(row.conditions["evaluation"], row.n) for row in found] == [("robustness", 12), ("explanations", 12)]
+    some = subject.examined(subject.split.test, None)
+    right = subject.logits(some).argmax(1) == subject.dataset.y[some]
+    assert found[0].value == right.mean()

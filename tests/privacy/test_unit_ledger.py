@@ -55,12 +55,17 @@ def test_a_charge_of_an_earlier_version_is_of_records() -> None:
     assert charge_from_json(text.replace(', "unit": "patient"', "")) == charge("record")
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """Of sixty records of twenty patients, with a budget."""
+def of_patients(folder: Path) -> Ledger:
+    """Of sixty records of twenty patients, without a budget."""
     hashes = b"".join(patient_hash("beats", f"P{row // 3}") for row in range(60))
     data = Collection(digest="ab" * 32, name="beats", records=60, patients=zlib.compress(hashes), most_of_a_patient=3)
-    made = Ledger.create(tmp_path, data)
+    return Ledger.create(folder, data)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """The same with a budget."""
+    made = of_patients(tmp_path)
     made.set_budget(20.0)
     return made
 
@@ -105,3 +110,21 @@ def test_delta_of_a_budget_is_held_against_patients(ledger: Ledger) -> None:
     with pytest.raises(LedgerError) as caught:
         ledger.set_budget(20.0, delta=0.05, reason="to see")
     assert (caught.value.setting, caught.value.allowed) == ("--delta", 0.05)
+
+
+def test_a_release_that_protects_records_is_refused_without_a_budget_too(tmp_path: Path) -> None:
+    ledger = of_patients(tmp_path)
+    # Two experiments promise nothing to anybody.
+    for unit in ("patient", "record"):
+        ledger.reserve(Offer(trial=unit, label=unit, charge=charge(unit)))
+
+    def leave_unguarded(trial: str, unit: str) -> None:
+        offer = Offer(trial=trial, label=trial, charge=charge(unit), artefact="weights")
+        ledger.release([offer], how="handed over", processing=Processing(), unguarded=True)
+
+    leave_unguarded("a", "patient")
+    with pytest.raises(LedgerError) as caught:
+        leave_unguarded("b", "record")
+    assert (caught.value.setting, caught.value.given, caught.value.allowed) == ("privacy.unit", "record", "patient")
+    assert [held.trial for held in ledger.account().charges if held.released] == ["a"]
+    leave_unguarded("c", "patient")

@@ -107,7 +107,7 @@ def measurements(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
             yield measured("local_only_accuracy", accuracy - client / 20, client=client)
         yield measured("centralised_accuracy", accuracy + 0.02)
     yield check("clean_at_zero", "worst_case_accuracy", "pass", 0.0)
-    yield check("step_doubling", "worst_case_accuracy", "warn" if private and fold else "pass", 0.02 * fold)
+    yield check("stronger_attack", "worst_case_accuracy", "warn" if private and fold else "pass", 0.02 * fold)
     yield check("zero_gradients", "worst_case_accuracy", "fail" if recipe == "fed" and fold == 1 else "pass", 0.2)
 
 
@@ -248,7 +248,7 @@ ARMED: dict[str, Any] = {
 # What each attack takes away at radius 1, the strongest last.
 ATTACKS = {
     **{"random_noise": 0.2, "fgsm": 0.9, "transfer": 0.5, "square": 1.0, "pgd_cross_entropy": 1.1, "pgd_margin": 1.2},
-    **{"pgd_doubled": 1.25, "pgd_100x5": 1.3, "apgd_ce": 1.32, "apgd_dlr": 1.34, "fab": 1.36, "autoattack": 1.4},
+    **{"targeted_pgd": 1.25, "pgd_100x5": 1.3, "apgd_ce": 1.32, "apgd_dlr": 1.34, "fab": 1.36, "autoattack": 1.4},
 }
 
 
@@ -288,7 +288,7 @@ def _attacked(recipe: str, fold: int, base: float, measured: Callable[..., Measu
             yield measured("robust_accuracy", left, attack="pgd_straight_through", **about)
         yield measured("worst_case_accuracy", left, attacks=labels, **about)
     yield check("zero_gradients", "worst_case_accuracy", "fail" if suspect else "pass", 0.4)
-    yield check("step_doubling", "worst_case_accuracy", "warn" if recipe == "collision" else "pass", 0.02)
+    yield check("stronger_attack", "worst_case_accuracy", "warn" if recipe == "collision" else "pass", 0.02)
     yield measured("deepfool_median_distance", 0.4, "units", attack="deepfool", norm="l2")
     yield measured("fab_median_distance", 0.2, "units", attack="fab", norm="linf")
     yield measured("patch_accuracy", base - 0.3, attack="adversarial_patch", share=0.05)

@@ -117,16 +117,16 @@ def test_the_same_for_all_needs_no_analysis(card: Scorecard) -> None:
 
 def test_checks_are_counted_over_folds_and_the_worst_is_told(card: Scorecard) -> None:
     checks = card.checks.set_index(["recipe", "rule"])
-    doubled = checks.loc[("private", "step_doubling")]
-    assert (doubled["verdict"], doubled["raised"], doubled["count"], doubled["figure"]) == ("warn", 2, 3, 0.04)
-    assert doubled["message"] == "step_doubling found 0.04"
+    stronger = checks.loc[("private", "stronger_attack")]
+    assert (stronger["verdict"], stronger["raised"], stronger["count"], stronger["figure"]) == ("warn", 2, 3, 0.04)
+    assert stronger["message"] == "stronger_attack found 0.04"
     assert checks.loc[("fed", "zero_gradients"), ["verdict", "raised"]].tolist() == ["fail", 1]
     assert checks.loc[("standard", "zero_gradients"), "verdict"] == "pass"
 
 
 def test_what_the_checks_said_stands_beside_the_figure(card: Scorecard) -> None:
     warned, failed = card.cells["private", "robust"], card.cells["fed", "robust"]
-    assert (warned.warnings, warned.failed) == (("step_doubling found 0.04 [2 of 3 folds]",), False)
+    assert (warned.warnings, warned.failed) == (("stronger_attack found 0.04 [2 of 3 folds]",), False)
     assert (failed.warnings, failed.failed) == (("zero_gradients found 0.2 [1 of 3 folds]",), True)
     assert card.cells["standard", "robust"].warnings == ()
     assert card.cells["private", "epsilon"].warnings == ("experiment, not releasable: the noise is seeded",)
@@ -240,7 +240,7 @@ def test_checks_of_an_official_split_are_counted_over_seeds(
     official: Study, frame: Frame, of_seeds: list[TrialRecord]
 ) -> None:
     raised = Measurement(
-        name="check.step_doubling",
+        name="check.stronger_attack",
         value=0.1,
         conditions={"concerns": "worst_case_accuracy", "verdict": "warn"},
         warnings=("not converged",),

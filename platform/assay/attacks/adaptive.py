@@ -20,9 +20,10 @@ from assay.attacks.straight_through import straight_through
 from assay.attacks.targeted_pgd import TargetedPGD
 from assay.registry import build
 
-BLINDED = frozenset({"zero_gradients", "unbounded_attack", "black_box_against_white_box"})
+_BLACK_BOX = frozenset({"black_box_against_white_box", "black_box_on_survivors"})
+BLINDED = _BLACK_BOX | {"zero_gradients", "unbounded_attack"}
 """Rules that fire where gradients lead nowhere."""
-SHATTERED = frozenset({"black_box_against_white_box", "true_slopes"})
+SHATTERED = _BLACK_BOX | {"true_slopes"}
 """Rules that fire where gradients are there, and lead astray."""
 SEARCHED = BLINDED | SHATTERED
 """Rules that fire where an attack without the model's gradient may find what those with it cannot."""
@@ -48,7 +49,7 @@ class Answer:
     """The rules that called for it."""
 
 
-class LogProbabilities(nn.Module):
+class LogitsOfProbabilities(nn.Module):
     """Logits of a model that returns probabilities: their logarithm, which a softmax leaves as they are.
 
     Where the probabilities are what a softmax returned, it is taken of the logits, so nothing is lost to rounding.
@@ -141,7 +142,7 @@ def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int,
 def _stand_in(raised: Collection[str], model: nn.Module, x: Tensor, samples: int) -> tuple[str, nn.Module] | None:
     """What the suspicions make of the model, and its name; None where that is no other than the model itself."""
     # The logarithm first: it must see what the model's own softmax returned, before anything is made of that.
-    seen: nn.Module = LogProbabilities(model) if PROBABILITIES & set(raised) else model
+    seen: nn.Module = LogitsOfProbabilities(model) if PROBABILITIES & set(raised) else model
     made = [] if seen is model else ["logarithm"]
     if BLINDED & set(raised):
         bridged = straight_through(seen, x)

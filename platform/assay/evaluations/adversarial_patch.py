@@ -49,7 +49,7 @@ class PatchRobustness(Evaluation):
         why = self._why_not(subject)
         if why:
             return [not_applicable(name, why) for name in (ACCURACY, SUCCESS)]
-        scene = _Scene.of(subject, self.patch, subject.chosen(subject.split.test, self.records))
+        scene = _Scene.of(subject, self.patch, self.sample(subject))
         patched = self._under(scene, optimised=True)
         controlled = self._under(scene, optimised=False)
         about = {

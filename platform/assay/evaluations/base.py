@@ -211,6 +211,13 @@ class Evaluation(Method):
         """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""
         raise NotImplementedError
 
+    def sample(self, subject: Subject) -> np.ndarray:
+        """Positions of the test records that it asks: so many as ``records`` says, where it has that setting, or all.
+
+        Whoever asks of others than these overrides it: the accuracy shown beside its figures is of this sample.
+        """
+        return subject.chosen(subject.split.test, getattr(self, "records", None))
+
     @property
     def of_training_records(self) -> bool:
         """Whether its answers depend on the training records beyond the model's own weights.

@@ -38,7 +38,7 @@ class Certificates(Evaluation):
         return False
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
-        rows = subject.chosen(subject.split.test, self.records)
+        rows = self.sample(subject)
         x, y = subject.records(rows)
         groups = subject.clusters(rows)
         radii = sorted({*(self.epsilons or subject.dataset.epsilons)} - {0.0})

@@ -32,7 +32,7 @@ class Clients(Evaluation):
         if subject.train is None:
             return [not_applicable(name, "nothing can be trained here") for name in names]
         test = subject.split.test
-        mine = _training_parts(subject)
+        mine = training_parts(subject)
         try:
             dealt = _test_parts(subject, mine)
         except DataError as error:
@@ -71,7 +71,7 @@ class Clients(Evaluation):
         return [*found, share("centralised_accuracy", everyone, subject.clusters(test), seed=subject.seed)]
 
 
-def _training_parts(subject: Subject) -> list[np.ndarray]:
+def training_parts(subject: Subject) -> list[np.ndarray]:
     """The training records of each client, as they were dealt for training."""
     assert subject.recipe is not None and subject.recipe.federation is not None
     rows = subject.split.train

@@ -23,7 +23,7 @@ misses nine of ten records of the other one."""
 DIAGNOSES = frozenset(
     {
         *("zero_gradients", "unbounded_attack", "black_box_against_white_box", "gradient_masking"),
-        *("boundary_reached", "step_size", "stronger_attack", "true_slopes"),
+        *("black_box_on_survivors", "boundary_reached", "step_size", "stronger_attack", "true_slopes"),
     }
 )
 """Rules that take it for a sign of masked gradients, or of a weak attack, that no record changes its answer."""

@@ -62,11 +62,14 @@ class Explanations(Evaluation):
     records: int | None = Field(default=None, ge=2)
     """Test records that are explained, stratified; all by default, of texts as ``Subject.examined`` says."""
 
+    def sample(self, subject: Subject) -> np.ndarray:
+        return subject.examined(subject.split.test, self.records)
+
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.why_no_gradient:
             why = f"integrated gradients and Deep SHAP need a gradient: {subject.why_no_gradient}"
             return [not_applicable(name, why) for name in _QUESTIONS]
-        rows = subject.examined(subject.split.test, self.records)
+        rows = self.sample(subject)
         scene = _Scene.of(subject, rows)
         about = {"method": "integrated_gradients", "points": self.points, "replacement": scene.replacement}
         started = time.perf_counter()

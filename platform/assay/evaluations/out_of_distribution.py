@@ -54,7 +54,7 @@ class OutOfDistribution(Evaluation):
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         dataset = subject.dataset
-        rows = subject.chosen(subject.split.test, self.records)
+        rows = self.sample(subject)
         known = subject.logits(rows)
         if not np.isfinite(known).all():
             return [not_applicable(_NAME, "the model answers NaN or infinity to test records")]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
+from assay.evaluations.clients import training_parts
 from assay.models.base import GivenWeights
 from assay.privacy.accounting import Mechanism, Spent, rdp_epsilon, spent, unsafe_delta
 from assay.privacy.unit import NEIGHBOURS
@@ -55,7 +56,7 @@ class PrivacySpent(Evaluation):
         broken = [*_broken(subject, mechanism, given), *filter(None, [figures.disagreement])]
         notes = tuple(broken) or _notes(subject.recipe.privacy, subject, mechanism)
         rows = [_row(name, figures, conditions, notes, broken=bool(broken)) for name in _ACCOUNTANTS]
-        return rows if broken else [*rows, _noise_and_signal(subject, mechanism, figures.rdp)]
+        return rows if broken else [*rows, _noise_and_signal(subject, mechanism, figures.rdp, spender)]
 
 
 def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str, ...], *, broken: bool) -> Measurement:
@@ -76,20 +77,24 @@ def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str
     )
 
 
-def _units(subject: Subject, mechanism: Mechanism) -> int:
-    """Patients, or records, that a training protects."""
-    groups = subject.groups(subject.split.train)
-    if mechanism.unit == "record" or groups is None:
-        return len(subject.split.train)
-    return len(np.unique(groups))
+def _units(subject: Subject, mechanism: Mechanism, rows: np.ndarray) -> int:
+    """Patients, or records, among these training records that are protected."""
+    groups = subject.groups(rows)
+    return len(rows) if mechanism.unit == "record" or groups is None else len(np.unique(groups))
 
 
-def _noise_and_signal(subject: Subject, mechanism: Mechanism, epsilon: float) -> Check:
+def _noise_and_signal(subject: Subject, mechanism: Mechanism, epsilon: float, spender: str) -> Check:
     """Is the noise of all steps longer than the sum of all clipped gradients can be?
 
-    The noise of T steps has length σ · C · √(d · T) in d weights, the clipped sums at most C · q · n · T.
+    The noise of T steps has length σ · C · √(d · T) in d weights, the clipped sums at most C · q · n · T. Of a
+    federated recipe all of these are of one client.
+
+    Args:
+        spender: ``central``, or the number of the client whose mechanism it is.
     """
-    units, unit = _units(subject, mechanism), mechanism.unit
+    central = subject.recipe is None or subject.recipe.federation is None
+    rows = subject.split.train if central else training_parts(subject)[int(spender) - 1]
+    units, unit = _units(subject, mechanism, rows), mechanism.unit
     if mechanism.steps == 0:
         ratio = 0.0
     else:
@@ -97,7 +102,8 @@ def _noise_and_signal(subject: Subject, mechanism: Mechanism, epsilon: float) ->
         expected = mechanism.sample_rate * units
         ratio = mechanism.noise_multiplier * math.sqrt(weights / mechanism.steps) / expected
     said = (
-        f"{units} {unit}s are protected with noise multiplier {mechanism.noise_multiplier:.3g} (ε = {epsilon:.3g}): "
+        f"{units} {unit}s{'' if central else f' of client {spender}'} are protected with noise multiplier "
+        f"{mechanism.noise_multiplier:.3g} (ε = {epsilon:.3g}): "
         f"the noise of all {mechanism.steps} steps together is {ratio:.2g} times as long as the sum of their clipped "
         "gradients can be at most"
     )
@@ -130,7 +136,7 @@ def _conditions(subject: Subject, privacy: Privacy, mechanism: Mechanism, spende
         "steps": mechanism.steps,
         "spent_by": spender,
         "records": len(subject.split.train),
-        "protected": _units(subject, mechanism),
+        "protected": _units(subject, mechanism, subject.split.train),
         "records_per_patient": privacy.records_per_patient if mechanism.unit == "patient" else None,
         "covers": f"{mechanism.unit}s of the training split; threshold and metrics use others and are not covered",
         "noise": privacy.noise,
@@ -148,7 +154,7 @@ def _first_weights(given: GivenWeights | None) -> str:
 def _broken(subject: Subject, mechanism: Mechanism, given: GivenWeights | None) -> list[str]:
     """Why the claim does not hold whatever the accountants say."""
     found = []
-    if unsafe := unsafe_delta(mechanism.delta, _units(subject, mechanism), unit=mechanism.unit):
+    if unsafe := unsafe_delta(mechanism.delta, _units(subject, mechanism, subject.split.train), unit=mechanism.unit):
         found.append(unsafe)
     if subject.dataset.unpaid_preprocessing:
         found.append(

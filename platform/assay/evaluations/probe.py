@@ -40,9 +40,9 @@ def probed(arena: Arena, worst: Mapping[float, Tensor]) -> list[Check]:
     survivors = (~worst[epsilon]).nonzero()[:, 0]
     sample = survivors[torch.linspace(0, len(survivors) - 1, min(SAMPLE, len(survivors))).round().long()]
     fooled, ran, failed = _fooled(arena, sample, STRONGER, epsilon)
-    blind, *_ = _fooled(arena, sample, (BLIND,), epsilon)
+    blind, _, blind_failed = _fooled(arena, sample, (BLIND,), epsilon)
     shown = (len(sample), len(survivors), epsilon, len(arena.x))
-    return [_stronger(fooled, *shown, ran, failed), _blind(blind, *shown)]
+    return [_stronger(fooled, *shown, ran, failed), _blind(blind, *shown, blind_failed)]
 
 
 def _fooled(
@@ -60,7 +60,7 @@ def _fooled(
         try:
             found = attack.run(arena.judge, x, y, threat, seed=arena.subject.seed, through=through)
         except Exception as error:
-            # A package that is not installed, or a model that it cannot take: the figures stand without it.
+            # A model that this attack cannot take: the figures stand without it, and the check says so.
             failed.append(f"{attack.label}: {type(error).__name__}: {error}")
             continue
         ran.append(attack.label)
@@ -77,48 +77,69 @@ def _stronger(  # noqa: PLR0917
     attacks: tuple[str, ...],
     failed: tuple[str, ...] = (),
 ) -> Check:
-    """Stronger attacks must not bring the worst case down by more than a point.
+    """Stronger attacks must not bring the worst case down by more than a point; all of them must run to show it.
 
     Args:
         fooled: how many of the sample they fooled.
-        sample: size of the sample.
+        sample: size of the sample; 0 where nothing withstood the attacks before.
         survivors: records that withstood everything before at ``epsilon``.
         records: all of them.
-        attacks: labels of the stronger attacks.
+        attacks: labels of the stronger attacks that were run.
         failed: those that could not be run, and why.
     """
     points = fooled / sample * survivors / records if sample else 0.0
     # A sample shows more than a point only where a point alone would seldom show so much.
     allowed = min(1.0, 0.01 * records / survivors) if survivors else 1.0
     surely = bool(fooled) and float(stats.binom.sf(fooled - 1, sample, allowed)) < 0.05
-    verdict: Verdict = "warn" if points >= 0.01 and surely else "pass"
+    found = points >= 0.01 and surely
+    said = (
+        f"stronger attacks ({', '.join(attacks) or 'none was run'}) fool {fooled} of {sample} records drawn "
+        f"from the {survivors} that withstood all others at ε = {epsilon:g}: about {points:.1%} of all (limit 1 "
+        "point, p < 0.05)"
+    )
+    if found:
+        said += ": the attacks have not converged; raise steps, or add stronger ones by attacks"
+    if failed:
+        said = f"{said}; not run: {'; '.join(failed)}" if found else _inconclusive(said, failed)
     return Check(
         rule="stronger_attack",
         concerns="worst_case_accuracy",
-        verdict=verdict,
+        verdict="warn" if found or failed else "pass",
         figure=points,
-        message=(
-            f"stronger attacks ({', '.join(attacks) or 'none could be run'}) fool {fooled} of {sample} records drawn "
-            f"from the {survivors} that withstood all others at ε = {epsilon:g}: about {points:.1%} of all (limit 1 "
-            "point, p < 0.05): the attacks have not converged; raise steps, or add stronger ones by attacks"
-        ),
+        message=said,
         conditions={"epsilon": epsilon, "sample": sample, "attacks": list(attacks), "failed": list(failed)},
     )
 
 
-def _blind(fooled: int, sample: int, survivors: int, epsilon: float, records: int) -> Check:
-    """A search without gradients must not fool many records that withstood the attacks which follow them."""
+def _blind(  # noqa: PLR0917
+    fooled: int, sample: int, survivors: int, epsilon: float, records: int, failed: tuple[str, ...] = ()
+) -> Check:
+    """A search without gradients must not fool many records that withstood the attacks which follow them.
+
+    Args:
+        fooled: as of ``_stronger``, and so are the others.
+    """
     beaten = fooled / sample * survivors / records if sample else 0.0
     verdict: Verdict = "pass" if beaten <= 0.05 else "warn" if beaten <= 0.1 else "fail"
+    said = (
+        f"{BLIND.label} fools {fooled} of {sample} records drawn from the {survivors} that withstood all others at "
+        f"ε = {epsilon:g}: about {beaten:.1%} of all (limit 5 %)"
+    )
+    if failed:
+        verdict = "warn"
+        said = _inconclusive(f"{BLIND.label} was to attack {sample} records that withstood all others", failed)
+    elif verdict != "pass":
+        said += ": gradients mislead the attacks that follow them; attack through a stand-in"
     return Check(
-        rule="black_box_against_white_box",
+        rule="black_box_on_survivors",
         concerns="worst_case_accuracy",
         verdict=verdict,
         figure=beaten,
-        message=(
-            f"{BLIND.label} fools {fooled} of {sample} records drawn from the {survivors} that withstood all others at "
-            f"ε = {epsilon:g}: about {beaten:.1%} of all (limit 5 %): gradients mislead the attacks that follow them; "
-            "attack through a stand-in"
-        ),
-        conditions={"black_box": BLIND.label, "epsilon": epsilon, "sample": sample},
+        message=said,
+        conditions={"black_box": BLIND.label, "epsilon": epsilon, "sample": sample, "failed": list(failed)},
     )
+
+
+def _inconclusive(said: str, failed: Sequence[str]) -> str:
+    """What a probe says that could not be run, or not all of it."""
+    return f"inconclusive: {said}, but could not run {'; '.join(failed)}"

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.attacks.adaptive import Answer, LogProbabilities, answers
+from assay.attacks.adaptive import Answer, LogitsOfProbabilities, answers
 from assay.attacks.base import Attack, Judged
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
@@ -91,6 +91,9 @@ class Robustness(Evaluation):
     @property
     def of_training_records(self) -> bool:
         return any(attack.needs_surrogate for attack in self.attacks)
+
+    def sample(self, subject: Subject) -> np.ndarray:
+        return subject.examined(subject.split.test, self.records)
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         as_given = checks.train_mode(subject.model)
@@ -333,7 +336,7 @@ class Robustness(Evaluation):
         (x, y), model = _few(arena), arena.subject.model
         if checks.probability_outputs(respond(model, x)).verdict != "pass":
             # A probability is no straight line even where its logit is.
-            model = LogProbabilities(model)
+            model = LogitsOfProbabilities(model)
         draw = Draw(seeds.stream(arena.subject.seed, "slopes"), len(x))
         return [true_slopes(model, x, y, arena.base.at(epsilon), draw)]
 

@@ -62,7 +62,9 @@ class Shift(Evaluation):
             why = "the data set does not say how other words become records"
         if why:
             return [*found, *(not_applicable(name, why) for name in (*_OF_EACH, *_OF_ALL))]
-        return found + self._measured(_Ward.of(subject, self.records), fitting, sorted(set(self.severities)))
+        return found + self._measured(
+            _Ward(subject=subject, rows=self.sample(subject)), fitting, sorted(set(self.severities))
+        )
 
     def _measured(self, ward: "_Ward", asked: list[Corruption], severities: list[int]) -> list[Finding]:
         clean = ward.answers()
@@ -140,10 +142,6 @@ class _Ward:
         """Whether texts are kept as vectors of an encoder."""
         dataset = self.subject.dataset
         return dataset.modality == "text" and dataset.x.dtype.kind == "f"
-
-    @classmethod
-    def of(cls, subject: Subject, most: int | None) -> "_Ward":
-        return cls(subject=subject, rows=subject.chosen(subject.split.test, most))
 
     @property
     def groups(self) -> np.ndarray | None:

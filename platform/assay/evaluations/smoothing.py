@@ -105,7 +105,7 @@ class RandomisedSmoothing(Evaluation):
         if subject.bounds.padding:
             why = "noise on words is no word, and padding must stay empty: smoothing needs records of a fixed shape"
             return [not_applicable(name, why, norm="l2", method=METHOD, sigma=self.sigma) for name in _NAMES]
-        rows = subject.chosen(subject.split.test, self.records)
+        rows = self.sample(subject)
         found = self._examine(subject, rows)
         return [*self._rows(subject, rows, found), self._check(subject.dataset.y[rows], found)]
 

@@ -3,11 +3,10 @@
 from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import noise_of
 from assay.privacy.accounting import rdp_epsilon
-from assay.privacy.noise_levels import between_runs, least_noise
+from assay.privacy.noise_levels import TRIFLE, between_runs, least_noise, surely_there
 from assay.results import Check, Verdict
 
 _SIGNIFICANCE = 1e-3
-_TRIFLE = 1.01
 
 
 def noise_shared(one: Subject, other: Subject) -> Check:
@@ -26,9 +25,9 @@ def noise_shared(one: Subject, other: Subject) -> Check:
     figure = 0.0
     if least is None:
         said = "inconclusive: the two trainings have no tensor of one name that is large enough to compare"
-    elif least.epsilon <= _TRIFLE * rdp_epsilon(mechanism):
-        verdict, figure = "pass", least.share
-        said = f"the two trainings draw noise of their own: differences have at least {least.share:.3g} of it"
+    elif least.epsilon <= TRIFLE * rdp_epsilon(mechanism):
+        verdict, figure = "pass", surely_there(directions, significance=_SIGNIFICANCE)
+        said = f"the two trainings draw noise of their own: differences and sums have at least {figure:.3g} of it"
     else:
         figure = least.share
         seeded = any(privacy is not None and privacy.noise == "seeded" for privacy in privacies)

@@ -44,7 +44,7 @@ class WordSubstitution(Evaluation):
         dataset = subject.dataset
         if dataset.language is None or dataset.written is None:
             return [not_applicable(_MEASURED, f"these records are {dataset.modality}, not words")]
-        rows = subject.chosen(subject.split.test, self.records)
+        rows = self.sample(subject)
         y, sentences = dataset.y[rows], sentences_at(dataset, rows)
         near = self._near(subject, sentences)
         open_ = float(np.mean([bool(near.get(word)) for sentence in sentences for word in sentence]))

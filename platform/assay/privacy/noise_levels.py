@@ -20,6 +20,8 @@ _SKETCH = 4096
 _SKETCHED_STEPS = 1000
 _FEWEST = 8
 """Coordinates without which two steps are not compared: chance alone makes so few alike."""
+TRIFLE = 1.01
+"""Excess over the claimed ε, as a factor, that proves nothing: noise is calibrated, and ε converted, to less."""
 _NOTHING = 1e-2
 """Share of the claimed noise below which there is none to speak of, and ε is infinite."""
 
@@ -82,6 +84,17 @@ def least_noise(found: Sequence[Directions], mechanism: Mechanism, *, significan
         epsilon = rdp_epsilon(mechanism) if share >= 1 else epsilon_at(mechanism, share, steps=one.steps)
         seen.append(LeastNoise(where=one.name(place), share=share, epsilon=epsilon))
     return max(seen, key=lambda one: (one.epsilon, -one.share), default=None)
+
+
+def surely_there(found: Sequence[Directions], *, significance: float) -> float:
+    """The share of the claimed noise that every group of directions has at least; all bounds hold together.
+
+    Args:
+        found: kinds of directions, at least one of them with a group.
+        significance: probability that any group has less.
+    """
+    kinds = [one for one in found if len(one)]
+    return min(float(one.at_least(significance / (len(kinds) * len(one))).min()) for one in kinds)
 
 
 def epsilon_at(mechanism: Mechanism, share: float, *, steps: int) -> float:

@@ -139,6 +139,14 @@ def comparison_text(comparison: Comparison, column: Evidence) -> str:
     )
 
 
+def attack_title(label: str) -> str:
+    """Name of an attack above its figures.
+
+    Targeted PGD is given what withstood the others alone, and what they fooled counts as fooled: it is none by itself.
+    """
+    return "targeted PGD, after all others" if label == "targeted_pgd" else label.replace("_", " ")
+
+
 def _listed(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {_said(value)}" for key, value in settings.items())
 

@@ -11,13 +11,12 @@ from assay.results import TELLS_OF, Check, Finding, Measurement
 
 
 def on_samples(evaluations: Sequence[Evaluation], subject: Subject) -> list[Measurement]:
-    """Accuracy, without an attack or a change, on the sample of the test records that an evaluation was limited to."""
+    """Accuracy, without an attack or a change, on the sample of the test records that an evaluation took."""
     found, test = [], subject.split.test
     for evaluation in evaluations:
-        most = getattr(evaluation, "records", None)
-        if not isinstance(most, int) or not len(test):
+        rows = evaluation.sample(subject) if len(test) else test
+        if not len(rows) or (getattr(evaluation, "records", None) is None and len(rows) == len(test)):
             continue
-        rows = subject.chosen(test, most)
         logits = subject.logits(rows)
         right = (logits.argmax(1) == subject.dataset.y[rows]) & np.isfinite(logits).all(1)
         about = {"evaluation": evaluation.name}

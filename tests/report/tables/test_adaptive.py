@@ -17,7 +17,7 @@ def test_before_and_after_are_taken_from_the_runs_that_have_both(card_of_arsenal
     assert answered.after.mean == pytest.approx(0.215)
     assert {name: one.mean for name, one in answered.attacks.items()} == {"pgd_straight_through": pytest.approx(0.215)}
     assert answered.rules == ("zero gradients",)
-    assert (alone.recipe, alone.rules, alone.before) == ("collision", ("step doubling",), None)
+    assert (alone.recipe, alone.rules, alone.before) == ("collision", ("stronger attack",), None)
 
 
 def test_where_nothing_was_answered_there_is_no_table(card: Scorecard, whole: Store) -> None:

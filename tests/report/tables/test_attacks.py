@@ -59,3 +59,9 @@ def test_without_an_attack_there_is_no_table(card: Scorecard, whole: Store) -> N
     frame: pd.DataFrame = whole.frame()
     assert attacks(card, frame) is not None
     assert attacks(card, frame[frame["name"] != "robust_accuracy"]) is None
+
+
+def test_an_attack_on_survivors_alone_is_named_as_such(found: Table) -> None:
+    titles = {column.key: column.title for column in found.evidence}
+    assert titles["targeted_pgd"] == "targeted PGD, after all others"
+    assert titles["random_noise"] == "random noise"

@@ -239,11 +239,15 @@ class Charges(Siblings):
         """Let the charges as they now stand pass, or raise: then the transaction leaves them as they were."""
         budget = self._budget(db)
         plan, active = counted(self._held(db))
-        if budget is None or not active:
+        if not active:
             return
         new = {(offer.trial, offer.artefact) for offer in asked}
         before = [held for held in active if (held.trial, held.artefact) not in new]
         own = [held for held in active if (held.trial, held.artefact) in new]
+        if budget is None:
+            # What was trained then is an experiment: only what has left has promised anything to patients.
+            self._refuse_weaker_unit(*([held for held in ones if held.released] for ones in (before, own)))
+            return
         self._refuse_weaker_unit(before, own)
         begun = any(held.released or held.state == "trained" for held in before)
         if not begun or self._order(db) is None:

@@ -6,6 +6,7 @@ from assay.report.cells import Table, tabulate
 from assay.report.evidence import Evidence, norm_text
 from assay.report.rows import measured, select, settings
 from assay.report.scorecard import Scorecard
+from assay.report.words import attack_title
 from assay.threats import radius_text
 
 _DISTANCE = "_median_distance"
@@ -29,7 +30,7 @@ def attacks(card: Scorecard, frame: pd.DataFrame) -> Table | None:
         *(
             Evidence(
                 key=attack,
-                title=attack.replace("_", " "),
+                title=attack_title(attack),
                 name="robust_accuracy",
                 where={"attack": attack, **threat},
                 meaning="",
