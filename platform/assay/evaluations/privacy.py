@@ -78,7 +78,7 @@ def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str
 
 def _units(subject: Subject, mechanism: Mechanism) -> int:
     """Patients, or records, that a training protects."""
-    groups = subject.groups(subject.split.train)
+    groups = subject.patients(subject.split.train)
     if mechanism.unit == "record" or groups is None:
         return len(subject.split.train)
     return len(np.unique(groups))
@@ -167,7 +167,7 @@ def _notes(privacy: Privacy, subject: Subject, mechanism: Mechanism) -> tuple[st
     notes = []
     if privacy.noise == "seeded":
         notes.append("experiment, not releasable: the noise comes from a recorded seed, so anyone can subtract it")
-    groups = subject.groups(subject.split.train)
+    groups = subject.patients(subject.split.train)
     most = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max(initial=1))
     if most > 1 and mechanism.unit == "record":
         notes.append(

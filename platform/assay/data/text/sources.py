@@ -87,6 +87,7 @@ class TextSource(Source):
             units="entries of a word's vector",
             epsilons=self.embedding.epsilons,
             groups=groups if any(groups) else None,
+            group_kind=table.group_kind,
             licence=self.licence_text,
             citation=self.citation_text,
             preprocessing=f"lower case, words and punctuation apart; {cut} of {len(documents)} texts cut to their "

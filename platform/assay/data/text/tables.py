@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from assay.data.base import PARTS
-from assay.data.identifiers import group_column, refuse_alike
+from assay.data.identifiers import GroupKind, group_column, names_sites, refuse_alike, refuse_ambiguous
 from assay.data.text.delimited import UNSEEN, Row, decoded, label_of, named, rows_of
 from assay.data.text.words import words_of
 from assay.errors import DataError
@@ -49,6 +49,7 @@ class Table:
     reading: tuple[str, ...]
     """What was read, for the user."""
     warnings: tuple[str, ...] = ()
+    group_kind: GroupKind = "patient"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,8 @@ def read_table(
     content = decoded(path, encoding)
     separator, heading, begins = _heading(path, content, columns)
     refuse_alike(heading, where=repr(str(path)), setting="path", what="columns")
-    if columns.group != "":
+    given = columns.group
+    if given != "":
         others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
         where = repr(str(path))
         own = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
@@ -115,11 +117,14 @@ def read_table(
             what="patients",
             blanks=False,
         )
+        patients = [label_of(one) for one in held.of(columns.group)]
+        refuse_ambiguous(columns.group, patients, given=given, where=repr(str(path)))
     meaning = {part: part for part in PARTS} if parts is None else parts
     return Table(
         documents=[held.document(number, meaning) for number in kept],
         reading=(*held.counted(len(kept)), *left_out),
         warnings=(*left_out, *(() if quoted else held.enclosed())),
+        group_kind="site" if columns.group and names_sites(columns.group) else "patient",
     )
 
 
