@@ -157,6 +157,9 @@ class Dataset:
     remedy: str = "use public figures and bounds, and say public_preprocessing: true"
     """How to avoid that."""
     warnings: tuple[str, ...] = field(default=())
+    stated: tuple[str, ...] = ()
+    """Those of the warnings that follow from settings and published facts. All others were counted on records: no ε
+    pays for them, so they stay out of what a private model shows to others."""
     reading: tuple[str, ...] = ()
     """What was read, in lines for the user: rows or files, and how many of them were left out and why."""
     modality: Modality = "tabular"
@@ -334,6 +337,11 @@ class Dataset:
         """The data set whose patients these are: a sample of its records, or rules for them, are not another one."""
         everyone = np.arange(len(self))
         return self.part_of or Origin(digest=self.identity, records=len(self), groups=self.patients, places=everyone)
+
+    @property
+    def for_others(self) -> "Dataset":
+        """The same records, of which nothing is said that was counted on them."""
+        return replace(self, warnings=tuple(one for one in self.warnings if one in self.stated), reading=())
 
     @property
     def about(self) -> dict[str, Any]:

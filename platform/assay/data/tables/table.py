@@ -126,6 +126,7 @@ class Table(Source):
             group_kind=self._kind(chosen),
             official=None if self.split is None else np.array(cells.columns[self.split]),
             warnings=(*dataset.warnings, *classes.warnings, *suspected, *said),
+            stated=(*dataset.warnings, *classes.warnings),
             reading=(f"{cells.rows} records, {len(columns)} features", *told, *_described(columns)),
         )
 
