@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from assay.data.missing import NO_NAME
 from assay.errors import DataError
 from assay.registry import unknown
 
@@ -32,8 +33,6 @@ _FEWEST = 20
 """Values of a column below which nothing is concluded from how they repeat."""
 _DISTINCT = 0.95
 """Share of distinct values from which on nearly all are."""
-_NO_NAME = ("", "?", "nan", "none", "null", "nat", "n/a", "<na>")
-"""What stands in place of a patient's name where there is none, in lower case."""
 _LARGEST_EXACT = 2.0**53
 """Whole numbers above it cannot all be told apart as floating point."""
 
@@ -178,7 +177,7 @@ def _missing(groups: np.ndarray) -> np.ndarray:
     if groups.dtype.kind in "iub":
         return np.zeros(len(groups), bool)
     names, place = np.unique(groups.astype(str), return_inverse=True)
-    return np.array([name.strip().casefold() in _NO_NAME for name in names.tolist()], bool)[place]
+    return np.array([name.strip().casefold() in NO_NAME for name in names.tolist()], bool)[place]
 
 
 def _whole(groups: np.ndarray, where: str, column: str) -> np.ndarray:

@@ -56,8 +56,8 @@ def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None)
         return
     raise IncompatibleRecipeError(
         f"privacy would protect patients, but {patients} groups in {len(groups)} records look like hospitals or arms "
-        "of a trial; set privacy.unit to record, or to patient if each group is one patient, or name the column of patients "
-        "(group)",
+        "of a trial; set privacy.unit to record, or to patient if each group is one patient, or name the column of "
+        "patients (group)",
         setting="privacy.unit",
         given=None,
         allowed=("record", "patient"),

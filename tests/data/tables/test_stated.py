@@ -16,6 +16,6 @@ def test_only_what_settings_say_is_said_to_others(tmp_path: Path) -> None:
     data = Table(path=str(path), label="outcome", features=("count",)).load()
     assert any("ins is 0 in 40 records" in one for one in data.warnings) and data.reading
     others = data.for_others
-    assert others.reading == () and len(others.warnings) == 2
+    assert others.reading == () and len(others.warnings) == 1
     assert others.warnings[0].startswith("bounds of") and not any("40" in one for one in others.warnings)
     assert others.about["reading"] == [] and others.about["warnings"] == list(others.warnings)

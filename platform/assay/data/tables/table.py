@@ -10,11 +10,12 @@ from pydantic import Field, field_validator
 
 from assay.data.base import Dataset, Source
 from assay.data.identifiers import GroupKind, as_groups, group_column, names_sites, refuse_ambiguous, refuse_identifiers
+from assay.data.missing import MISSING
 from assay.data.tables.files import Cells, read_cells
 from assay.data.tables.kinds import Column, ColumnSettings, column_of, settings_of
 from assay.data.tables.labels import labels_of
 from assay.data.tables.preparation import TablePreparation
-from assay.data.tables.values import MISSING, Parsed, canonical, parse, refuse_sentinels
+from assay.data.tables.values import Parsed, canonical, parse, refuse_sentinels
 from assay.errors import DataError
 from assay.registry import register, unknown
 

@@ -17,14 +17,13 @@ from typing import Literal
 
 from assay.data.base import PARTS
 from assay.data.identifiers import GroupKind, group_column, names_sites, refuse_alike, refuse_ambiguous
+from assay.data.missing import NO_NAME, NO_TEXT_LABEL
 from assay.data.text.delimited import UNSEEN, Row, decoded, label_of, named, rows_of
 from assay.data.text.words import words_of
 from assay.errors import DataError
 
-MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "?"})
-"""What stands for a missing value, in lower case."""
-_MISSING_TEXT = MISSING - {"none", "na", "n/a", "?"}
-"""The same of a text, which may well read "none"."""
+_MISSING_TEXT = NO_TEXT_LABEL - {"none", "na", "n/a", "?"}
+"""What stands for a missing text, which may well read "none"."""
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
@@ -234,7 +233,7 @@ class _Rows:
             DataError: names the spellings, or the column where it holds no classes at all.
         """
         alike: dict[str, set[str]] = {}
-        for label in {label for label in self.labels if label.lower() not in MISSING} - set(self.classes):
+        for label in {label for label in self.labels if label.lower() not in NO_TEXT_LABEL} - set(self.classes):
             alike.setdefault(_plain(label), set()).add(label)
         for spellings in alike.values():
             if len(spellings) > 1:
@@ -284,7 +283,7 @@ class _Rows:
         return kept, tuple(f"left out: {line}" for line in told)
 
     def _has_no_label(self, label: str) -> bool:
-        return label.lower() in MISSING and label not in self.classes
+        return label.lower() in NO_TEXT_LABEL and label not in self.classes
 
     def enclosed(self) -> Iterator[str]:
         """A warning where texts are written as if the quotation marks around them were none of their characters."""
@@ -311,7 +310,7 @@ class _Rows:
                 given=part,
                 allowed=list(parts),
             )
-        if self.columns.group and group.lower() in MISSING:
+        if self.columns.group and group.lower() in NO_NAME:
             raise DataError(
                 f"{str(self.path)!r}, {row.where}: {self.columns.group} is empty; name the group of every text, "
                 "or none",
