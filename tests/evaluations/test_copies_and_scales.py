@@ -59,6 +59,6 @@ def test_records_that_cannot_be_compared_say_so_in_a_field(make: Make) -> None:
 def test_a_learnt_scale_tells_of_training_records(make: Make, source: str, marked: bool) -> None:
     x = np.random.default_rng(0).normal(size=(20, 1))
     features = (Feature(name="age", column="age", kind="number", scale=9.0, source=source),)
-    made = make(nn.Linear(1, 2), x, np.arange(20) % 2, about={"features": features, "feature_names": ("age",)})
+    made = make(nn.Linear(1, 2), x, np.arange(20) % 2, about={"features": features})
     (row,) = [one for one in FeatureScales().measure(made) if isinstance(one, Measurement)]
     assert (TELLS_OF in row.conditions) == marked
