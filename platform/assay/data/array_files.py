@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from assay.data.identifiers import as_groups, group_column, normalised, refuse_alike
+from assay.data.identifiers import (
+    GroupKind,
+    as_groups,
+    group_column,
+    names_sites,
+    normalised,
+    refuse_alike,
+    refuse_ambiguous,
+)
 from assay.errors import DataError
 from assay.registry import unknown
 
@@ -28,7 +36,8 @@ class Held:
     beside: dict[str, np.ndarray] = field(default_factory=dict)
     """Arrays that are neither."""
     groups: np.ndarray | None = None
-    """(n,) the patient of each record."""
+    """(n,) the patient or site of each record."""
+    group_kind: GroupKind = "patient"
 
     @property
     def features(self) -> list[str]:
@@ -83,10 +92,14 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
             given=strange[0],
             allowed=_KNOWN,
         )
+    groups = None if chosen is None else as_groups(both[chosen], where=where, column=chosen)
+    if chosen is not None and groups is not None and groups.ndim == 1:
+        refuse_ambiguous(chosen, groups, given=group, where=where)
     return Held(
         known=held.known,
         columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
-        groups=None if chosen is None else as_groups(both[chosen], where=where, column=chosen),
+        groups=groups,
+        group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
     )
 
 

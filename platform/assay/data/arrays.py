@@ -100,6 +100,7 @@ class Arrays(Source):
             units=self.units,
             epsilons=self.epsilons or usual_radii(low, high),
             groups=held.groups,
+            group_kind=held.group_kind,
             licence=self.licence,
             citation=self.citation,
             preprocessing="as in the file",

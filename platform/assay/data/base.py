@@ -11,7 +11,7 @@ import torch
 
 from assay.data.features import Feature
 from assay.data.fingerprints import Fingerprints
-from assay.data.identifiers import refuse_alike, refuse_missing
+from assay.data.identifiers import GroupKind, refuse_alike, refuse_missing
 from assay.errors import DataError
 from assay.registry import Method, unknown
 from assay.threats import Bounds
@@ -114,7 +114,7 @@ class Origin:
     """Its ``Dataset.identity``: names the ledger of these patients."""
     records: int
     groups: np.ndarray | None
-    """(records,) as in ``Dataset``."""
+    """(records,) as ``Dataset.patients``."""
     places: np.ndarray
     """(n,) where each record of the other one lies in this one."""
 
@@ -146,6 +146,8 @@ class Dataset:
     """(features,) bool: which inputs nobody can change; None where all can be."""
     groups: np.ndarray | None = None
     """(n,) the patient or centre of each record; a group never straddles a split."""
+    group_kind: GroupKind = "patient"
+    """What ``groups`` are. Privacy and membership protect patients; sites only stay whole when records are split."""
     licence: str = "unknown"
     citation: str = ""
     preprocessing: str = "none"
@@ -155,6 +157,9 @@ class Dataset:
     remedy: str = "use public figures and bounds, and say public_preprocessing: true"
     """How to avoid that."""
     warnings: tuple[str, ...] = field(default=())
+    stated: tuple[str, ...] = ()
+    """Those of the warnings that follow from settings and published facts. All others were counted on records: no ε
+    pays for them, so they stay out of what a private model shows to others."""
     reading: tuple[str, ...] = ()
     """What was read, in lines for the user: rows or files, and how many of them were left out and why."""
     modality: Modality = "tabular"
@@ -271,6 +276,11 @@ class Dataset:
         return tuple(self.x.shape[1:])
 
     @property
+    def patients(self) -> np.ndarray | None:
+        """(n,) the patient of each record; None where nothing tells patients apart, though sites may be known."""
+        return self.groups if self.group_kind == "patient" else None
+
+    @property
     def form(self) -> Form:
         return Form(
             shape=self.shape,
@@ -326,7 +336,12 @@ class Dataset:
     def origin(self) -> Origin:
         """The data set whose patients these are: a sample of its records, or rules for them, are not another one."""
         everyone = np.arange(len(self))
-        return self.part_of or Origin(digest=self.identity, records=len(self), groups=self.groups, places=everyone)
+        return self.part_of or Origin(digest=self.identity, records=len(self), groups=self.patients, places=everyone)
+
+    @property
+    def for_others(self) -> "Dataset":
+        """The same records, of which nothing is said that was counted on them."""
+        return replace(self, warnings=tuple(one for one in self.warnings if one in self.stated), reading=())
 
     @property
     def about(self) -> dict[str, Any]:
@@ -360,7 +375,12 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 of the content and of what is said of it: the same from any path."""
         said = (self.class_names, self.feature_names, self.units, self.epsilons, self.unpaid_preprocessing)
-        made = (self.modality, self.normalisation, "" if self.preparation is None else self.preparation.describe())
+        made: tuple[Any, ...] = (
+            self.modality,
+            self.normalisation,
+            "" if self.preparation is None else self.preparation.describe(),
+            *(() if self.group_kind == "patient" else (self.group_kind,)),
+        )
         sha = hashlib.sha256(repr((self.identity, *said, self.preprocessing, self.warnings, *made)).encode())
         _hash_arrays(sha, self.low, self.high, self.official, self.immutable)
         return sha.hexdigest()

@@ -38,6 +38,8 @@ class Copies:
     """Share of them that would be so near if records lay as evenly as most do."""
     coarse: bool
     """Whether records can take so few values that equal ones must be expected."""
+    looked: bool = True
+    """Whether records could be compared; ``told`` says why not."""
     told: str
     """How was looked, and at what was not."""
 
@@ -68,7 +70,9 @@ def copies_of(dataset: Dataset, test: np.ndarray, train: np.ndarray) -> Copies:
             told=f"records compared number by number; near ones by distance, of {looked} tested records",
         )  # fmt: skip
     digests, told = _of_files(dataset.x, test, train)
-    return replace(found, exact=nowhere if digests is None else _same(digests, train), told=told)
+    if digests is None:
+        return replace(found, looked=False, told=told)
+    return replace(found, exact=_same(digests, train), told=told)
 
 
 def _digests(x: np.ndarray, rows: np.ndarray) -> list[bytes]:

@@ -10,6 +10,7 @@ from assay.registry import register
 
 _NOISE = 0.02
 """Share of the labels that are drawn at random."""
+_DRAWN = "drawn by a program: figures on it say nothing of patients"
 
 
 @register("dataset")
@@ -55,5 +56,6 @@ class Generated(Source):
             licence="none needed",
             citation="",
             preprocessing="each feature minus its mean, divided by its standard deviation; the records are nobody's",
-            warnings=("drawn by a program: figures on it say nothing of patients",),
+            warnings=(_DRAWN,),
+            stated=(_DRAWN,),
         )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from assay.data.missing import NO_NAME
 from assay.errors import DataError
 from assay.registry import unknown
 
@@ -20,14 +21,22 @@ _RECORD = re.compile(
     rf"ids?|uids?|guid|index|idx|unnamed\d*|(row|record|sample|case|study|visit|encounter|admission|episode|exam|scan|"
     rf"image|hadm|stay|icustay|accession|specimen|report){_NUMBER}|accession"
 )
+_SITE = re.compile(
+    rf"(sites?|hospitals?|cent(er|re)s?|clinics?|wards?|departments?|institutions?|institutes?|facility|facilities)"
+    rf"(name|{_NUMBER})?"
+)
+_AMBIGUOUS = re.compile(rf"groups?{_NUMBER}?|{_NUMBER}groups?")
+"""Names that stand for patients in one file, and for arms of a trial or hospitals in another."""
+_FEW_GROUPS, _MANY_RECORDS = 10, 20
+"""Fewer groups than the first, of as many records each as the second on average, are hardly patients."""
 _FEWEST = 20
 """Values of a column below which nothing is concluded from how they repeat."""
 _DISTINCT = 0.95
 """Share of distinct values from which on nearly all are."""
-_NO_NAME = ("", "?", "nan", "none", "null", "nat", "n/a", "<na>")
-"""What stands in place of a patient's name where there is none, in lower case."""
 _LARGEST_EXACT = 2.0**53
 """Whole numbers above it cannot all be told apart as floating point."""
+
+GroupKind = Literal["patient", "site"]
 
 
 def normalised(name: str) -> str:
@@ -43,6 +52,38 @@ def names_patients(name: str) -> bool:
 def names_records(name: str) -> bool:
     """Whether a column of this name usually tells records apart."""
     return _RECORD.fullmatch(normalised(name)) is not None
+
+
+def names_sites(name: str) -> bool:
+    """Whether a column of this name usually tells hospitals apart."""
+    return _SITE.fullmatch(normalised(name)) is not None
+
+
+def hardly_patients(groups: int, records: int) -> bool:
+    """Whether so few groups of so many records are rather hospitals, or arms of a trial, than patients."""
+    return groups < _FEW_GROUPS and records >= _MANY_RECORDS * groups
+
+
+def refuse_ambiguous(column: str, groups: np.ndarray | Sequence[str], *, given: str | None, where: str) -> None:
+    """Let pass a column of patients that was named, or whose name leaves no doubt, or whose values may be patients.
+
+    Args:
+        groups: (n,) its values.
+        given: the setting ``group``.
+
+    Raises:
+        DataError: the column was found by a name like ``group``, and holds few values of many records each.
+    """
+    distinct = len(np.unique(groups))
+    if given is None and _AMBIGUOUS.fullmatch(normalised(column)) and hardly_patients(distinct, len(groups)):
+        raise DataError(
+            f"{where}: column {column!r} was found by its name, and its {distinct} values in {len(groups)} records are "
+            f"too few to be patients without being told so; say group: {column} if they are, or name the column of "
+            f"patients, or leave it out with drop: [{column}]",
+            setting="group",
+            given=column,
+            allowed=f"group: {column} or drop: [{column}]",
+        )
 
 
 def group_column(
@@ -136,7 +177,7 @@ def _missing(groups: np.ndarray) -> np.ndarray:
     if groups.dtype.kind in "iub":
         return np.zeros(len(groups), bool)
     names, place = np.unique(groups.astype(str), return_inverse=True)
-    return np.array([name.strip().casefold() in _NO_NAME for name in names.tolist()], bool)[place]
+    return np.array([name.strip().casefold() in NO_NAME for name in names.tolist()], bool)[place]
 
 
 def _whole(groups: np.ndarray, where: str, column: str) -> np.ndarray:

@@ -136,6 +136,7 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         for part in parts
     ]
     rows = np.sort(np.concatenate(chosen))
+    told = f"a stratified sample of {len(rows)} of {len(dataset)} records"
     return replace(
         dataset,
         x=dataset.x[rows] if isinstance(dataset.x, np.ndarray) else Rows(dataset.x, rows),
@@ -144,7 +145,8 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         official=None if dataset.official is None else official[rows],
         written=None if dataset.written is None else dataset.written[rows],
         part_of=replace(dataset.origin, places=dataset.origin.places[rows]),
-        warnings=(*dataset.warnings, f"a stratified sample of {len(rows)} of {len(dataset)} records"),
+        warnings=(*dataset.warnings, told),
+        stated=(*dataset.stated, told),
     )
 
 

@@ -111,8 +111,12 @@ class Subject:
         return [] if self.recipe is None else [one for one in self.recipe.data if one.augments]
 
     def groups(self, rows: np.ndarray) -> np.ndarray | None:
-        """The patient of each record, None where each record is its own."""
+        """The patient or hospital of each record, which stays whole; None where each record is its own."""
         return None if self.dataset.groups is None else self.dataset.groups[rows]
+
+    def patients(self, rows: np.ndarray) -> np.ndarray | None:
+        """The patient of each record, None where nothing tells patients apart: groups may be hospitals."""
+        return None if self.dataset.patients is None else self.dataset.patients[rows]
 
     def clusters(self, rows: np.ndarray) -> np.ndarray | None:
         """What counts as one in an interval: a patient with all its records, a record with its exact copies.

@@ -337,7 +337,7 @@ def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "see
 
     Batches grow with the records, so that as many steps draw a record with the same probability as without canaries.
     """
-    recipe, groups = subject.recipe, subject.groups(subject.split.train)
+    recipe, groups = subject.recipe, subject.patients(subject.split.train)
     assert recipe is not None
     records = protected(recipe.privacy, groups, len(subject.split.train))
     batch_size = math.ceil(recipe.training.batch_size * (records + canaries) / records)
@@ -352,7 +352,7 @@ def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "see
 
 def _patients(subject: Subject, canaries: int) -> np.ndarray | None:
     """(n,) the patient of each training record and of each canary that is in; None where records have none."""
-    groups = subject.groups(subject.split.train)
+    groups = subject.patients(subject.split.train)
     if groups is None:
         return None
     return np.concatenate([[f"patient {group}" for group in groups], [f"canary {k}" for k in range(canaries)]])

@@ -31,18 +31,18 @@ class CopiedRecords(Evaluation):
         if not len(train):
             return [not_applicable(_NAME, "there are no training records to compare with")]
         found = _found(subject, test, train)
-        if found.told.startswith("not looked for"):
+        if not found.looked:
             return [not_applicable(_NAME, found.told)]
-        groups = subject.groups(test)
+        clusters = subject.clusters(test)
         exact, near = found.exact >= 0, found.near >= 0
-        rows: list[Finding] = [share(_NAME, exact, groups, seed=subject.seed, kind="exact", how=found.told)]
+        rows: list[Finding] = [share(_NAME, exact, clusters, seed=subject.seed, kind="exact", how=found.told)]
         if found.near_looked_at:
             about = {"kind": "near", "within": NEAR, "of": "the median distance to the nearest training record"}
             rows.append(_near_share(found, near, about))
         copied = exact | near
         if copied.any() and not copied.all():
             right = subject.logits(test).argmax(1) == subject.dataset.y[test]
-            own = None if groups is None else groups[~copied]
+            own = None if clusters is None else clusters[~copied]
             rows.append(share("accuracy_without_copies", right[~copied], own, seed=subject.seed))
         private = subject.recipe is not None and subject.recipe.privacy is not None
         return [*rows, split_without_copies(found, subject.dataset.y, test, concerns=_NAME if private else "accuracy")]

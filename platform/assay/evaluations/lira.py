@@ -130,7 +130,7 @@ def dealt(subject: Subject, rows: np.ndarray, shadows: int) -> np.ndarray:
 
     Patients go whole. Classes keep their shares, a patient counting as one of the class of its first record.
     """
-    groups = subject.groups(rows)
+    groups = subject.patients(rows)
     _, first, unit = np.unique(rows if groups is None else groups, return_index=True, return_inverse=True)
     label, inside = subject.dataset.y[rows[first]], np.empty((shadows, len(rows)), bool)
     for pair in range(shadows // 2):
@@ -189,7 +189,7 @@ def _why_not(subject: Subject) -> str:
 
 def _cautions(subject: Subject, pool: Pool, joined: Joined) -> tuple[str, ...]:
     said = [*pool.notes]
-    if subject.dataset.groups is not None and joined.unit == "record":
+    if subject.dataset.patients is not None and joined.unit == "record":
         said.insert(0, "a patient's records are in or out together: what is told is whether the patient took part")
     if subject.recipe is not None and subject.recipe.federation is not None:
         said.append("the shadows were trained on all their records in one place, not at the recipe's clients")

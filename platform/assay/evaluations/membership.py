@@ -38,7 +38,7 @@ class Membership(Evaluation):
         score = confidence(subject, pool.rows)
         if not np.isfinite(score).all():
             return unanswered(self.name, "the model answers NaN or infinity", rates=self.false_positive_rates)
-        groups = subject.groups(pool.rows)
+        groups = subject.patients(pool.rows)
         unit = protected_unit(None if subject.recipe is None else subject.recipe.privacy, groups)
         about: dict[str, Any] = {"attack": "loss threshold", "unit_of_members": unit}
         # No patient straddles a split, so of grouped records no non-member shares a patient with a member.

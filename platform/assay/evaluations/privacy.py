@@ -79,7 +79,7 @@ def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str
 
 def _units(subject: Subject, mechanism: Mechanism, rows: np.ndarray) -> int:
     """Patients, or records, among these training records that are protected."""
-    groups = subject.groups(rows)
+    groups = subject.patients(rows)
     return len(rows) if mechanism.unit == "record" or groups is None else len(np.unique(groups))
 
 
@@ -173,7 +173,7 @@ def _notes(privacy: Privacy, subject: Subject, mechanism: Mechanism) -> tuple[st
     notes = []
     if privacy.noise == "seeded":
         notes.append("experiment, not releasable: the noise comes from a recorded seed, so anyone can subtract it")
-    groups = subject.groups(subject.split.train)
+    groups = subject.patients(subject.split.train)
     most = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max(initial=1))
     if most > 1 and mechanism.unit == "record":
         notes.append(

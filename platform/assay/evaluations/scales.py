@@ -7,7 +7,7 @@ import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
 from assay.registry import register
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.results import TELLS_OF, Check, Finding, Measurement, not_applicable
 
 _NAME = "feature_scale"
 _LIMIT = 100.0
@@ -21,7 +21,7 @@ class FeatureScales(Evaluation):
     """What 1.0 of ε is of each feature that an attack may move, in the feature's own unit, and whether one ε fits all.
 
     It is asked beside every accuracy of a table without being listed. Scales that a private recipe has learnt from
-    training records are left out, since no ε pays for them.
+    training records are left out, since no ε pays for them; those of other recipes are marked, and stay here.
     """
 
     name: Literal["scales"] = "scales"
@@ -55,7 +55,13 @@ def _scales(subject: Subject) -> list[Finding]:
             value=feature.scale,
             unit=feature.unit or "own unit of the feature",
             n=len(dataset),
-            conditions={"feature": feature.name, "center": feature.center, "source": feature.source},
+            conditions={
+                "feature": feature.name,
+                "center": feature.center,
+                "source": feature.source,
+                # A learnt scale is a deviation of training records.
+                **({} if feature.source == "stated" else {TELLS_OF: "training records"}),
+            },
         )
         for feature in told[:_MOST_TOLD]
     ]

@@ -28,7 +28,7 @@ class Joined:
 
     @classmethod
     def of(cls, subject: Subject, pool: Pool) -> "Joined":
-        groups = subject.groups(pool.rows)
+        groups = subject.patients(pool.rows)
         privacy = None if subject.recipe is None else subject.recipe.privacy
         if groups is None or protected_unit(privacy, groups) == "record":
             n = len(pool.rows)

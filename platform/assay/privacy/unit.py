@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from assay.data.identifiers import hardly_patients
 from assay.errors import IncompatibleRecipeError
 from assay.recipes import Privacy
 
@@ -22,7 +23,7 @@ def protected_unit(privacy: Privacy | None, groups: np.ndarray | None) -> Unit:
 
     Args:
         privacy: of the recipe; None if it is not private.
-        groups: (records,) the patient of each record; None where each record is its own.
+        groups: (records,) the patient of each record, ``Dataset.patients``; None where each record is its own.
 
     Raises:
         IncompatibleRecipeError: patients are to be protected, and the data name none.
@@ -37,6 +38,30 @@ def protected_unit(privacy: Privacy | None, groups: np.ndarray | None) -> Unit:
             allowed=("record", None),
         )
     return asked or ("record" if groups is None else "patient")
+
+
+def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None) -> None:
+    """Let pass data whose groups may be patients, or a recipe that says whom it protects.
+
+    Args:
+        groups: (records,) of the whole data set, ``Origin.groups``; None where it names no patients.
+
+    Raises:
+        IncompatibleRecipeError: nothing but a guess says that the few groups of many records are patients.
+    """
+    if privacy is None or privacy.unit is not None or groups is None:
+        return
+    patients = len(np.unique(groups))
+    if not hardly_patients(patients, len(groups)):
+        return
+    raise IncompatibleRecipeError(
+        f"privacy would protect patients, but {patients} groups in {len(groups)} records look like hospitals or arms "
+        "of a trial; set privacy.unit to record, or to patient if each group is one patient, or name the column of "
+        "patients (group)",
+        setting="privacy.unit",
+        given=None,
+        allowed=("record", "patient"),
+    )
 
 
 def protected(privacy: Privacy | None, groups: np.ndarray | None, records: int) -> int:

@@ -114,7 +114,7 @@ def _privacy(finished: Finished) -> str:
     if finished.objections:
         return f"no privacy claim, and served on loopback only: {'; '.join(finished.objections)}"
     rows = finished.split.train
-    groups = None if finished.dataset.groups is None else finished.dataset.groups[rows]
+    groups = None if finished.dataset.patients is None else finished.dataset.patients[rows]
     unit = protected_unit(privacy, groups)
     whom = "training record, adding or removing it"
     if unit == "patient":

@@ -87,6 +87,8 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executo
 def ask(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bool = False) -> list[Measurement]:
     """All answers; warnings of data set and training stand beside the accuracy that everything else is read against.
 
+    Beside that of a private model stand none that were counted on records: the row may leave, and no ε pays for them.
+
     Args:
         keep_going: an evaluation that raises becomes one failed measurement of its name, and the others are asked all
             the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
@@ -95,7 +97,9 @@ def ask(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bo
     asked = (*evaluations, *_implied(evaluations, subject))
     told = [finding for evaluation in asked for finding in answers(evaluation, subject)]
     found = judged([*told, *_of_the_whole(evaluations, subject, told, keep_going=keep_going)])
-    warnings = (*subject.dataset.warnings, *(() if subject.log is None else subject.log.notes))
+    private = subject.recipe is not None and subject.recipe.privacy is not None
+    data = subject.dataset.for_others if private else subject.dataset
+    warnings = (*data.warnings, *(() if subject.log is None else subject.log.notes))
     return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]
 
 

@@ -12,7 +12,7 @@ from assay.errors import DataError, SpecError
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Evaluation
 from assay.privacy.accounting import planned
-from assay.privacy.unit import Unit, protected_unit
+from assay.privacy.unit import Unit, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.spec import Cohort, Study
 from assay.study.trial import Trial
@@ -181,6 +181,8 @@ class _Extent(NamedTuple):
     """Patients of whom the training records are; None where records name none."""
     owes: str = ""
     """Why no ε can be claimed on the data; empty if one can, or if nothing tells."""
+    everyone: np.ndarray | None = None
+    """(records,) the patient of each record of the whole data set, where they are known."""
     pooled: str = ""
     """What is learnt from the pooled records of all clients of a federated recipe; empty if nothing is."""
 
@@ -194,9 +196,10 @@ def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) ->
         if dataset is not None and (settings.folds > 1 or keeps_official(dataset, settings)):
             rows = split(dataset, settings, fold=0, repeat=0, seed=study.seed)
             runs = 1 if keeps_official(dataset, settings) else settings.folds
-            patients = None if dataset.groups is None else len(np.unique(dataset.groups[rows.train]))
+            patients = None if dataset.patients is None else len(np.unique(dataset.patients[rows.train]))
             pooled = "" if dataset.preparation is None else dataset.preparation.owes()
-            return _Extent(runs, len(rows.train), len(rows.test), patients, dataset.owes, pooled)
+            everyone = dataset.origin.groups
+            return _Extent(runs, len(rows.train), len(rows.test), patients, dataset.owes, everyone, pooled)
         total, train, official = None, None, False
     if official and settings.official == "keep":
         assert train is not None
@@ -240,6 +243,7 @@ def _budget(recipe: Recipe, extent: _Extent) -> str:
             f"{budget} for {who}{everywhere}; the noise depends on how many there are, which is unknown until the data "
             "are here"
         )
+    refuse_unlikely_patients(privacy, extent.everyone)
     unit: Unit = "record"
     if extent.patients is not None or privacy.unit == "patient":
         unit = protected_unit(privacy, None if extent.patients is None else np.arange(extent.patients))

@@ -16,6 +16,7 @@ from assay.errors import IncompatibleRecipeError
 from assay.evaluations.base import TrainingLog
 from assay.executors import Executor
 from assay.federated.partition import partition
+from assay.privacy.unit import refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, load_weights, to_bytes
@@ -80,7 +81,7 @@ def train_trial(
             parts,
             bounds=dataset.bounds,
             classes=dataset.classes,
-            patients=dataset.groups,
+            patients=dataset.patients,
             seed=trial.trial_seed,
             threads=trial.threads,
             executor=executor,
@@ -121,6 +122,7 @@ def in_stages(recipe: Recipe, train: Stage) -> tuple[nn.Module, TrainingLog]:
 
 def prepared(trial: Trial, dataset: Dataset) -> tuple[Dataset, Split]:
     """The records as the network takes them, and who is trained on and tested; learns from the training split alone."""
+    refuse_unlikely_patients(trial.recipe.privacy, dataset.origin.groups)
     parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
     if dataset.preparation is None:
         return dataset, parts
@@ -183,7 +185,7 @@ def trainer_of(
         torch.from_numpy(dataset.y[rows]).to(device),
         bounds=dataset.bounds,
         classes=dataset.classes,
-        patients=None if dataset.groups is None else dataset.groups[rows],
+        patients=None if dataset.patients is None else dataset.patients[rows],
         **{"seed": trial.trial_seed, **settings},
     )
 

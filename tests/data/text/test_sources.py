@@ -85,7 +85,7 @@ def test_tabs_separate_where_the_name_says_so(load: Callable[..., Dataset]) -> N
 def test_long_texts_are_cut_and_counted(load: Callable[..., Dataset]) -> None:
     dataset = load(length=3)
     assert dataset.shape == (3,)
-    assert "2 of 5 texts cut to their first 3 words" in dataset.preprocessing
+    assert "2 of 5 texts cut to their first 3 words" in dataset.reading
 
 
 @pytest.mark.parametrize(

@@ -136,3 +136,20 @@ def test_what_an_earlier_version_did_not_note_is_not_taken_for_harmless() -> Non
         uncovered(rows, {"evaluations": [{"name": "accuracy"}, {"name": "membership"}]})
     noted = pd.DataFrame({"conditions": [{}, {TELLS_OF: "training records"}]})
     assert uncovered(noted, {"evaluations": [{"name": "membership"}]}).tolist() == [False, True]
+
+
+def test_what_was_counted_on_records_stays_out_of_what_leaves(
+    conducted: tuple[Store, list[Trial], Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, trials, dataset = conducted
+    counted, stated = "541 of 569 values are distinct", "scaled by published figures"
+    warned = replace(dataset, warnings=(counted, stated), stated=(stated,), reading=("569 records",))
+    (row,) = [one for one in run_trial(trials[0], LocalExecutor(), warned).measurements if one.name == "accuracy"]
+    assert stated in row.warnings and counted not in row.warnings
+    opened = for_others(store, replace(open_finished(store, recipe="private"), dataset=warned)).dataset
+    assert (opened.warnings, opened.reading) == ((stated,), ())
+    spare(monkeypatch)
+    assert dataset.reading
+    shown: dict[str, Dataset] = {}
+    report_of(store, lambda study, datasets, stored: shown.update(datasets) or "a page")
+    assert shown["made"].reading == ()

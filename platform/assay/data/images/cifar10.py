@@ -69,6 +69,7 @@ class CIFAR10(Source):
             citation="Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images, University of Toronto",
             preprocessing="each pixel divided by 255",
             warnings=warnings,
+            stated=warnings,
         )
 
     def _parts(self) -> tuple[_Part, _Part, tuple[str, ...]]:

@@ -50,6 +50,7 @@ class ImageNet(ImageSource):
             else "Russakovsky, Deng, Su et al. (2015), ImageNet Large Scale Visual "
             "Recognition Challenge, International Journal of Computer Vision 115:211-252",
             warnings=self._warnings(listing),
+            stated=self._warnings(listing),
         )
 
     @property

@@ -54,6 +54,7 @@ class MedMNIST(Source):
             preprocessing="published at 28 × 28 pixels; each divided by 255"
             + ("" if published else "; read from a file whose MD5 is not the published one"),
             warnings=(_dependence(facts), *_shortage(facts, counts)),
+            stated=(_dependence(facts), *_shortage(facts, counts)),
         )
 
     def task(self, labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

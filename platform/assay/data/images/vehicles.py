@@ -42,6 +42,7 @@ class Vehicles(Source):
             citation=photographs.citation,
             preprocessing="each pixel divided by 255; colours averaged, two pixels cut off on every side",
             warnings=photographs.warnings,
+            stated=photographs.stated,
             modality="image",
             official=photographs.official,
         )

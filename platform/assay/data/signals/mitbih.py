@@ -195,6 +195,7 @@ class MitBih(Source):
                 ]
             ),
             warnings=(*found.remarks, *said, *lacking),
+            stated=tuple(said),
             reading=(*found.reading, f"{len(found.symbol):,} beats of classes {', '.join(self.classes)} used"),
             modality="signal",
             official=official,

@@ -9,12 +9,13 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from assay.data.base import Dataset, Source
-from assay.data.identifiers import as_groups, group_column, refuse_identifiers
+from assay.data.identifiers import GroupKind, as_groups, group_column, names_sites, refuse_ambiguous, refuse_identifiers
+from assay.data.missing import MISSING
 from assay.data.tables.files import Cells, read_cells
 from assay.data.tables.kinds import Column, ColumnSettings, column_of, settings_of
 from assay.data.tables.labels import labels_of
 from assay.data.tables.preparation import TablePreparation
-from assay.data.tables.values import MISSING, Parsed, canonical, parse, refuse_sentinels
+from assay.data.tables.values import Parsed, canonical, parse, refuse_sentinels
 from assay.errors import DataError
 from assay.registry import register, unknown
 
@@ -43,8 +44,9 @@ class Table(Source):
     positive: str | None = None
     """The class of two that is to be detected; the last by default."""
     group: str | None = None
-    """Column that tells patients apart; by default the one with a usual name, and none if empty. ``site`` keeps
-    hospitals whole: models are then tested on hospitals that they never saw."""
+    """Column that tells patients apart; by default the one with a usual name, and none if empty. The
+    column of hospitals keeps these whole: models are then tested on hospitals that they never saw, and privacy protects
+    records, since nothing tells patients apart."""
     site: str | None = None
     """Column of hospitals: no feature unless ``features`` says so."""
     split: str | None = None
@@ -113,6 +115,8 @@ class Table(Source):
             if chosen is None
             else as_groups(np.array([_named(cell) for cell in cells.columns[chosen]]), where=self._where, column=chosen)
         )
+        if chosen is not None and groups is not None:
+            refuse_ambiguous(chosen, groups, given=self.group, where=self._where)
         told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, cells), *_commas(parsed)]
         dataset = self._dataset([column for column, _ in columns], [values for _, values in columns], cells)
         return replace(
@@ -120,8 +124,10 @@ class Table(Source):
             y=classes.y,
             class_names=classes.names,
             groups=groups,
+            group_kind=self._kind(chosen),
             official=None if self.split is None else np.array(cells.columns[self.split]),
             warnings=(*dataset.warnings, *classes.warnings, *suspected, *said),
+            stated=(*dataset.warnings, *classes.warnings),
             reading=(f"{cells.rows} records, {len(columns)} features", *told, *_described(columns)),
         )
 
@@ -132,6 +138,10 @@ class Table(Source):
     @property
     def _where(self) -> str:
         return f"table {self.path!r}" if isinstance(self.path, str) else f"table of {', '.join(self.path)}"
+
+    def _kind(self, chosen: str | None) -> GroupKind:
+        """What the groups of the chosen column are."""
+        return "site" if chosen is not None and (chosen == self._site or names_sites(chosen)) else "patient"
 
     @property
     def _site(self) -> str | None:
@@ -223,7 +233,7 @@ class Table(Source):
         return tuple(warned)
 
     def _roles(self, chosen: str | None, cells: Cells) -> list[str]:
-        told = [] if chosen is None else [f"patients by {chosen}: {len(set(cells.columns[chosen]))}"]
+        told = [] if chosen is None else [f"{self._kind(chosen)}s by {chosen}: {len(set(cells.columns[chosen]))}"]
         if self._site is not None:
             counts = {site: cells.columns[self._site].count(site) for site in dict.fromkeys(cells.columns[self._site])}
             told.append(f"{self._site}: " + ", ".join(f"{site} ({count})" for site, count in counts.items()))

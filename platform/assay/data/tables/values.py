@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from assay.data.missing import MISSING
 from assay.errors import DataError
 
-MISSING = ("", "?", "na", "n/a", "nan", "#n/a", "null", "<na>", ".", "-", "--")
-"""What stands for a missing value in any column, in lower case."""
 _POINT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?(\d+,?\d*|,\d+)([eE][-+]?\d+)?")
 _ODD = (

@@ -87,16 +87,17 @@ class TextSource(Source):
             units="entries of a word's vector",
             epsilons=self.embedding.epsilons,
             groups=groups if any(groups) else None,
+            group_kind=table.group_kind,
             licence=self.licence_text,
             citation=self.citation_text,
-            preprocessing=f"lower case, words and punctuation apart; {cut} of {len(documents)} texts cut to their "
-            f"first {self.length} words",
+            preprocessing=f"lower case, words and punctuation apart; longer texts cut to their first {self.length} "
+            "words",
             official=parts if any(parts) else None,
             words=words,
             written=written,
             preparation=self.embedding,
             warnings=table.warnings,
-            reading=table.reading,
+            reading=(*table.reading, f"{cut} of {len(documents)} texts cut to their first {self.length} words"),
         )
 
 

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Literal
 
 from assay.data.base import PARTS
-from assay.data.identifiers import group_column, refuse_alike
+from assay.data.identifiers import GroupKind, group_column, names_sites, refuse_alike, refuse_ambiguous
+from assay.data.missing import NO_NAME, NO_TEXT_LABEL
 from assay.data.text.delimited import UNSEEN, Row, decoded, label_of, named, rows_of
 from assay.data.text.words import words_of
 from assay.errors import DataError
 
-MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "?"})
-"""What stands for a missing value, in lower case."""
-_MISSING_TEXT = MISSING - {"none", "na", "n/a", "?"}
-"""The same of a text, which may well read "none"."""
+_MISSING_TEXT = NO_TEXT_LABEL - {"none", "na", "n/a", "?"}
+"""What stands for a missing text, which may well read "none"."""
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
@@ -49,6 +48,7 @@ class Table:
     reading: tuple[str, ...]
     """What was read, for the user."""
     warnings: tuple[str, ...] = ()
+    group_kind: GroupKind = "patient"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,8 @@ def read_table(
     content = decoded(path, encoding)
     separator, heading, begins = _heading(path, content, columns)
     refuse_alike(heading, where=repr(str(path)), setting="path", what="columns")
-    if columns.group != "":
+    given = columns.group
+    if given != "":
         others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
         where = repr(str(path))
         own = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
@@ -115,11 +116,14 @@ def read_table(
             what="patients",
             blanks=False,
         )
+        patients = [label_of(one) for one in held.of(columns.group)]
+        refuse_ambiguous(columns.group, patients, given=given, where=repr(str(path)))
     meaning = {part: part for part in PARTS} if parts is None else parts
     return Table(
         documents=[held.document(number, meaning) for number in kept],
         reading=(*held.counted(len(kept)), *left_out),
         warnings=(*left_out, *(() if quoted else held.enclosed())),
+        group_kind="site" if columns.group and names_sites(columns.group) else "patient",
     )
 
 
@@ -229,7 +233,7 @@ class _Rows:
             DataError: names the spellings, or the column where it holds no classes at all.
         """
         alike: dict[str, set[str]] = {}
-        for label in {label for label in self.labels if label.lower() not in MISSING} - set(self.classes):
+        for label in {label for label in self.labels if label.lower() not in NO_TEXT_LABEL} - set(self.classes):
             alike.setdefault(_plain(label), set()).add(label)
         for spellings in alike.values():
             if len(spellings) > 1:
@@ -279,7 +283,7 @@ class _Rows:
         return kept, tuple(f"left out: {line}" for line in told)
 
     def _has_no_label(self, label: str) -> bool:
-        return label.lower() in MISSING and label not in self.classes
+        return label.lower() in NO_TEXT_LABEL and label not in self.classes
 
     def enclosed(self) -> Iterator[str]:
         """A warning where texts are written as if the quotation marks around them were none of their characters."""
@@ -306,7 +310,7 @@ class _Rows:
                 given=part,
                 allowed=list(parts),
             )
-        if self.columns.group and group.lower() in MISSING:
+        if self.columns.group and group.lower() in NO_NAME:
             raise DataError(
                 f"{str(self.path)!r}, {row.where}: {self.columns.group} is empty; name the group of every text, "
                 "or none",

@@ -92,13 +92,14 @@ def of_training_records(asked: Mapping[str, Any]) -> list[str]:
 
 
 def for_others(store: Store, finished: Finished) -> Finished:
-    """A private model with what may be said of it to others: its own figures, less those that no ε pays for.
+    """A private model with what may be said of it to others: figures and warnings, less those that no ε pays for.
 
     Raises:
         LedgerError: an earlier version did not note which these are.
     """
     own = finished.own
-    return replace(finished, frame=own[~uncovered(own, store.asked()[finished.trial])])
+    frame = own[~uncovered(own, store.asked()[finished.trial])]
+    return replace(finished, frame=frame, dataset=finished.dataset.for_others)
 
 
 def charge(

@@ -11,7 +11,7 @@ from assay.federated.partition import partition
 from assay.privacy.accounting import Mechanism, planned
 from assay.privacy.composition import Charge
 from assay.privacy.ledger.experiments import Noise
-from assay.privacy.unit import protected, protected_unit
+from assay.privacy.unit import protected, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.trial import Trial
 from assay.training.update import steps_per_epoch
@@ -33,9 +33,10 @@ def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge
         UserError: no noise reaches its ε, or clients are more than records.
     """
     recipe, groups = trial.recipe, None if dataset.groups is None else dataset.groups[train]
+    refuse_unlikely_patients(recipe.privacy, dataset.origin.groups)
 
     def own(rows: np.ndarray) -> tuple[Mechanism]:
-        return (_forecast(recipe, len(rows), None if dataset.groups is None else dataset.groups[rows]),)
+        return (_forecast(recipe, len(rows), None if dataset.patients is None else dataset.patients[rows]),)
 
     if recipe.federation is None:
         return {"central": own(train)}

@@ -75,7 +75,7 @@ def report_of(store: Store, render: Render) -> Report:
     for one in included:
         if one.data != datasets[one.cohort].digest:
             raise DataError(f"{one.offer.label}: the data have changed since; run the study again")
-    page = render(study, datasets, store)
+    page = render(study, {name: dataset.for_others for name, dataset in datasets.items()}, store)
     # A lock would not do: results in an object store have none. Weights are stored before the figures of a trial, so
     # the same weights before and after are those of every figure on the page.
     if (store.read_text("study.yaml"), candidates(store), store.failures()) != (text, included, {}):
