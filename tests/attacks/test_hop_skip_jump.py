@@ -45,3 +45,23 @@ def test_without_steps_it_goes_straight_back_from_records_of_the_other_class() -
         model, x, model(x).argmax(1), Threat(norm="l2", epsilon=float("inf"), bounds=BOUNDS), seed=0
     )
     torch.testing.assert_close(found.x, model.known.mean(0).expand_as(x), rtol=0, atol=2e-3)
+
+
+def test_it_starts_from_records_that_it_is_told_of_beyond_its_batch() -> None:
+    """One record in a thousand directions is answered otherwise: no random one is, nor any of the batch."""
+    elsewhere = torch.zeros(1, 1000)
+    elsewhere[0, 7] = 2.5
+
+    class Needle(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.one_hot((torch.cdist(x, elsewhere)[:, 0] < 2).long(), 2).float()
+
+    x, y = torch.zeros(3, 1000), torch.zeros(3, dtype=torch.long)
+    threat = Threat(norm="l2", epsilon=float("inf"), bounds=BOUNDS)
+    attack = HopSkipJump(steps=0)
+    assert not attack.run(Needle(), x, y, threat, seed=0).fooled.any()
+    found = attack.run(Needle(), x, y, threat, seed=0, known=torch.cat([x, elsewhere]))
+    assert found.fooled.all()
+    torch.testing.assert_close(found.distance, torch.full((3,), 0.5), rtol=0, atol=2e-3)
+    assert attack == HopSkipJump(steps=0)
+    assert attack.starting_from(elsewhere).model_dump() == attack.model_dump()

@@ -11,6 +11,7 @@ from torch import nn
 
 from assay.attacks.base import Judged
 from assay.attacks.fgsm import FGSM
+from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
 from assay.data.base import Dataset
@@ -18,6 +19,7 @@ from assay.evaluations import arena
 from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, worst_case
 from assay.evaluations.base import Subject
 from assay.executors import LocalExecutor, Outcome
+from assay.recipes import Privacy, Recipe
 
 Make = Callable[..., Subject]
 STRIKES = {
@@ -193,3 +195,34 @@ def test_a_piece_is_given_its_own_records_as_a_copy(make: Make, trained: nn.Modu
 
     alone = ground(make, trained, wdbc).curves(STRIKES)
     assert same(alone, ground(make, trained, wdbc, executor=Frozen()).curves(STRIKES))
+
+
+@pytest.mark.parametrize(("recipe", "rows"), [(None, 40), (Recipe(), 40), (Recipe(privacy=Privacy(epsilon=1)), 20)])
+def test_an_attack_may_start_from_training_records_but_for_those_of_a_private_recipe(
+    make: Make, trained: nn.Module, wdbc: Dataset, recipe: Recipe | None, rows: int
+) -> None:
+    about = {"low": wdbc.low, "high": wdbc.high}
+    subject = make(trained, wdbc.x[:40], wdbc.y[:40], train=np.arange(20), about=about, recipe=recipe)
+    known = Arena.of(subject, norm="linf", epsilons=(0.1,), records=10).known
+    assert {tuple(record) for record in known.tolist()} == {tuple(record) for record in wdbc.x[40 - rows : 40].tolist()}
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_records_to_start_from_reach_every_piece_and_are_no_more_than_the_limit(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all pieces only the last holds a record that is answered otherwise, and no random one is."""
+    x = np.random.default_rng(0).normal(scale=0.01, size=(40, 500)).astype(np.float32)
+    x[-1, 7] = 2.5
+
+    class Needle(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            near = (x[:, 7] > 2) & (x[:, :7].abs().amax(1) < 0.5)
+            return nn.functional.one_hot(near.long(), 2).float()
+
+    subject = make(Needle(), x, np.arange(40) == 39, about={"low": np.full(500, -3), "high": np.full(500, 3)})
+    field = Arena.of(subject, norm="linf", epsilons=(0.5,), records=None)
+    hop = {"hop": Strike(attack=HopSkipJump(steps=0), norm="linf", radii=(UNLIMITED,))}
+    assert field.curves(hop)["hop"][UNLIMITED].fooled.all()
+    monkeypatch.setattr(arena, "KNOWN", 7)
+    assert len(Arena.of(subject, norm="linf", epsilons=(0.5,), records=None).known) == 7

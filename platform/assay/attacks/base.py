@@ -53,6 +53,8 @@ class Attack(Method):
     """Whether it looks at the gradient of the network, so that no blind attack should do better."""
     needs_surrogate: ClassVar[bool] = False
     """Whether it is crafted on another network than the one that is judged."""
+    starts_elsewhere: ClassVar[bool] = False
+    """Whether it starts from valid records of other classes, so that it gains by knowing many."""
 
     @property
     def label(self) -> str:
@@ -91,9 +93,24 @@ class Attack(Method):
         """
         return self
 
+    def starting_from(self, records: Tensor) -> "Attack":
+        """The same attack, which may start from these records too, (k, ...); one that has no use for them ignores them.
+
+        Settings of a study file hold no tensors, so whoever runs an attack hands them over.
+        """
+        return self
+
     @final
     def run(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, seed: int, through: nn.Module | None = None
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        *,
+        seed: int,
+        through: nn.Module | None = None,
+        known: Tensor | None = None,
     ) -> Attacked:
         """Attack every record, batch by batch, and judge the result with the model in evaluation mode.
 
@@ -105,13 +122,15 @@ class Attack(Method):
             seed: of random starts and samples.
             through: the network that the attack looks at, where it is not the one that is judged: a surrogate, or the
                 same with another backward pass.
+            known: (k, ...) valid records from which an attack may start; by default those of the batch.
 
         Raises:
             ValueError: the model's output is not (n, classes), a label has no logit, a record breaks the bounds, or
                 the attack knows nothing of the norm.
         """
         (radius,) = radii = [threat.capped(x).epsilon]
-        parts = [points[radius] for points in self._judged(model, x, y, threat, radii, seed=seed, through=through)]
+        found = self._judged(model, x, y, threat, radii, seed=seed, through=through, known=known)
+        parts = [points[radius] for points in found]
         judged = joined(parts)
         return Attacked(
             x=torch.cat([part.x for part in parts]),
@@ -131,6 +150,7 @@ class Attack(Method):
         *,
         seed: int,
         through: nn.Module | None = None,
+        known: Tensor | None = None,
     ) -> dict[float, Judged]:
         """Attack every record at every radius; what comes out is judged as ``run`` does.
 
@@ -143,7 +163,7 @@ class Attack(Method):
                 e: Judged(fooled=point.fooled, distance=point.distance, invalid=point.invalid)
                 for e, point in points.items()
             }
-            for points in self._judged(model, x, y, threat, radii, seed=seed, through=through)
+            for points in self._judged(model, x, y, threat, radii, seed=seed, through=through, known=known)
         ]
         return {epsilon: joined([points[epsilon] for points in parts]) for epsilon in radii}
 
@@ -157,6 +177,7 @@ class Attack(Method):
         *,
         seed: int,
         through: nn.Module | None,
+        known: Tensor | None,
     ) -> Iterator[dict[float, Attacked]]:
         """For each batch of records, what was achieved at each radius."""
         _check_records(x, threat)
@@ -164,6 +185,7 @@ class Attack(Method):
             raise ValueError(f"attack {self.name!r} works in {' and '.join(self.norms)}, not in {threat.norm}")
         if self.needs_surrogate and through is None:
             raise ValueError(f"attack {self.name!r} is crafted on a surrogate: give one as through=")
+        attack = self if known is None else self.starting_from(known)
         networks = (model,) if through is None else (model, through)
         modes = {layer: layer.training for network in networks for layer in network.modules()}
         threats = {radius: threat.at(radius).capped(x) for radius in radii}
@@ -175,7 +197,7 @@ class Attack(Method):
                 epsilons = [capped.epsilon for capped in threats.values() if capped.epsilon > 0]
                 # A radius at a time: what fools another network is no reason to leave a record alone at larger radii.
                 alike = through is None or (not self.needs_surrogate and answers_alike(model, x[place], through))
-                propose = self.perturb_curve if alike else partial(Attack.perturb_curve, self.relentless())
+                propose = attack.perturb_curve if alike else partial(Attack.perturb_curve, attack.relentless())
                 proposals = _proposals(propose, networks[-1], x[place], y[place], threat, epsilons, draw)
                 yield {
                     radius: judge(model, x[place], y[place], next(proposals) if radius > 0 else x[place], capped)

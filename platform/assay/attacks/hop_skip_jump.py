@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
 
 from assay.attacks.ascent import wide
@@ -19,7 +19,7 @@ _HALVINGS = 12
 _ENTRIES = 2**23
 """Of all points that are asked about at once."""
 _TRIES = 8
-"""Random valid records that are tried where no other record of the batch is answered differently."""
+"""Random valid records that are tried where no known record is answered differently."""
 
 
 @register("attack")
@@ -33,6 +33,7 @@ class HopSkipJump(Attack):
 
     minimal: ClassVar[bool] = True
     follows_gradient: ClassVar[bool] = False
+    starts_elsewhere: ClassVar[bool] = True
 
     name: Literal["hop_skip_jump"] = "hop_skip_jump"
     steps: int = Field(default=8, ge=0)
@@ -40,21 +41,27 @@ class HopSkipJump(Attack):
     queries: int = Field(default=50, ge=2)
     """Random steps from which each direction is estimated; the t-th step takes √t times as many."""
     starts: int = Field(default=32, ge=1)
-    """Nearest records of the batch with another answer that are walked back from; the nearest boundary is kept."""
+    """Nearest known records with another answer that are walked back from; the nearest boundary is kept."""
+    _known: Tensor | None = PrivateAttr(default=None)
+    """(k, ...) records to start from; None: those of the batch."""
 
     @property
     def label(self) -> str:
         return self._labelled(steps="", queries="queries", starts="starts")
 
+    def starting_from(self, records: Tensor) -> "HopSkipJump":
+        attack = self.model_copy()
+        attack._known = records
+        return attack
+
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         best = x.clone()
-        answered = respond(model, x)
-        rows = (~misclassified(answered, y)).nonzero()[:, 0]
+        rows = (~misclassified(respond(model, x), y)).nonzero()[:, 0]
         if not len(rows):
             return best
         walk = _Walk(model, x[rows], y[rows], threat)
-        found, fooled = self._start(walk, x, answered, rows, draw)
+        found, fooled = self._start(walk, x if self._known is None else self._known, draw.of(rows))
         for step in range(1, self.steps + 1):
             if not bool(fooled.any()):
                 break
@@ -62,17 +69,17 @@ class HopSkipJump(Attack):
         best[rows[fooled]] = found[fooled]
         return best
 
-    def _start(self, walk: "_Walk", x: Tensor, answered: Tensor, rows: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def _start(self, walk: "_Walk", known: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """The nearest boundary of each record on the way back from others, (m, ...), and where there is one, (m,)."""
-        found, distance = walk.x.clone(), torch.full((len(rows),), torch.inf, device=x.device, dtype=x.dtype)
+        found, distance = walk.x.clone(), torch.full((len(walk.x),), torch.inf).to(walk.x)
         # Pairwise distances, of records with another answer alone.
-        gaps = torch.cdist(walk.x.flatten(1), x.flatten(1))
-        gaps = gaps.masked_fill(answered.argmax(1)[None, :] == walk.y[:, None], torch.inf)
-        nearest = gaps.topk(min(self.starts, len(x)), largest=False)
-        candidates = [x[nearest.indices[:, k]] for k in range(nearest.indices.shape[1])]
+        gaps = torch.cdist(walk.x.flatten(1), known.flatten(1))
+        gaps = gaps.masked_fill(walk.answers(known)[None, :] == walk.y[:, None], torch.inf)
+        nearest = gaps.topk(min(self.starts, len(known)), largest=False)
+        candidates = [known[nearest.indices[:, k]] for k in range(nearest.indices.shape[1])]
         low, high = walk.threat.bounds.box(walk.x, torch.inf)
         for turn in range(_TRIES):
-            share = (draw.of(rows).uniform(walk.x) + 1) / 2
+            share = (draw.uniform(walk.x) + 1) / 2
             # Every second one a corner: a classifier of one input is often fooled at the ends of its range alone.
             candidates.append(low + (high - low) * (share.round() if turn % 2 else share))
         for number, candidate in enumerate(candidates):
@@ -135,6 +142,11 @@ class _Walk:
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
         self.model, self.x, self.y, self.threat = model, x, y, threat
+
+    def answers(self, records: Tensor) -> Tensor:
+        """The class answered for each of some records, (k,)."""
+        size = max(1, _ENTRIES // records[0].numel())
+        return torch.cat([respond(self.model, part).argmax(1) for part in records.split(size)])
 
     def fools(self, points: Tensor) -> Tensor:
         """Which points, any number of rounds of all records, are answered wrongly, (rounds · m,)."""

@@ -20,6 +20,8 @@ from assay.threats import Norm, Threat
 SHARD = 128
 """Records that are attacked as one piece of work. Random starts are drawn by piece, so the result knows no workers."""
 UNLIMITED = float("inf")
+KNOWN, _KNOWN_ENTRIES = 4096, 2**24
+"""Records from which an attack may start, at most, and of how many numbers they may consist."""
 
 Curve = dict[float, Judged]
 Curves = dict[str, Curve]
@@ -129,6 +131,19 @@ class Arena:
         most = at_once(tuple(self.x.shape[1:]))
         return self.x[:most], self.y[:most]
 
+    @cached_property
+    def known(self) -> Tensor:
+        """(k, ...) records that an attack may start from: those that the model learnt from, and all of the test split.
+
+        Of a private recipe, of the test split alone: no ε pays for an answer that depends on a training record.
+        """
+        subject = self.subject
+        rows = subject.split.test
+        if subject.recipe is None or subject.recipe.privacy is None:
+            rows = np.concatenate([subject.split.train, rows])
+        most = min(KNOWN, max(len(self.x), _KNOWN_ENTRIES // self.x[0].numel()))
+        return subject.records(subject.distinct(subject.chosen(rows, most)))[0]
+
     @property
     def groups(self) -> np.ndarray | None:
         """What counts as one in an interval; see ``Subject.clusters``."""
@@ -149,10 +164,12 @@ class Arena:
         networks = [self.subject.model, *(strike.through for strike in strikes.values() if strike.through is not None)]
         for network in networks:
             network.cpu()
+        starts = any(strike.attack.starts_elsewhere for strike in strikes.values())
         ground = _Ground(
             model=self.subject.model,
             x=self.x.cpu().numpy(),
             y=self.y.cpu().numpy(),
+            known=self.known.cpu().numpy() if starts else None,
             base=self.base,
             strikes=dict(strikes),
             fallen=None if fallen is None else {radius: fooled.cpu().numpy() for radius, fooled in fallen.items()},
@@ -191,6 +208,8 @@ class _Ground:
     model: nn.Module
     x: np.ndarray
     y: np.ndarray
+    known: np.ndarray | None
+    """Records that the attacks may start from; None where none of them does."""
     base: Threat
     strikes: dict[str, Strike]
     fallen: dict[float, np.ndarray] | None
@@ -222,9 +241,12 @@ def _strike(piece: tuple[str, int], ground: _Ground) -> Curve:
         judge = judge_of(model, ground.passes, seed=ground.seed)
         base = Threat(norm=strike.norm, epsilon=0.0, bounds=ground.base.bounds)
         seed = seeds.derive(ground.seed, "records", start)
+        known = None
+        if ground.known is not None and strike.attack.starts_elsewhere:
+            known = torch.tensor(ground.known, device=device)
 
         def attack(x: Tensor, y: Tensor, radii: Sequence[float]) -> Curve:
-            found = strike.attack.curve(judge, x, y, base, radii, seed=seed, through=through)
+            found = strike.attack.curve(judge, x, y, base, radii, seed=seed, through=through, known=known)
             return {radius: _on_the_cpu(one) for radius, one in found.items()}
 
         if ground.fallen is None:

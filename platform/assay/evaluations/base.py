@@ -185,7 +185,9 @@ class Subject:
     @cached_property
     def why_no_gradient(self) -> str:
         """Why no gradient of the model's answers leads back to a record; empty where one does."""
-        return why_no_gradient(self.model, self.records(self.split.test[:2])[0])
+        # What is drawn by a model that answers at random must not hang on who asked this first.
+        with torch.random.fork_rng():
+            return why_no_gradient(self.model, self.records(self.split.test[:2])[0])
 
     @property
     def space(self) -> str:

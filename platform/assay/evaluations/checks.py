@@ -78,21 +78,23 @@ def monotone(attack: str, accuracies: list[float]) -> Check:
     )
 
 
-def unbounded_attack_wins(accuracy: float, *, fixed: bool = False) -> Check:
+def unbounded_attack_wins(accuracy: float, *, fixed: bool = False, gradients: bool = True) -> Check:
     """Free to write any valid record, an attack must win.
 
     Args:
         accuracy: what withstood an attack without a radius.
         fixed: whether some inputs cannot be changed; these alone may hold a record, so a loss is only a warning.
+        gradients: whether the attack followed them; else it was a search that only asks.
     """
     lost: Verdict = "warn" if fixed else "fail"
-    held = "inputs that nobody can change hold them, or gradients" if fixed else "gradients"
+    why = "gradients are masked" if gradients else "the search finds no way to them"
+    held = f"inputs that nobody can change hold them, or {why}" if fixed else why
     return _check(
         "unbounded_attack",
         WORST,
         lost if accuracy > 0.05 else "pass",
         accuracy,
-        f"{accuracy:.1%} of the records withstand an attack without a radius (limit 5 %): {held} are masked; "
+        f"{accuracy:.1%} of the records withstand an attack without a radius (limit 5 %): {held}; "
         "trust adaptive attacks alone",
     )
 

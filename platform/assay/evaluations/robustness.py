@@ -25,15 +25,16 @@ from assay.evaluations.balanced import under_attack
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
 from assay.evaluations.constant_answers import Answers, explained
+from assay.evaluations.missing_attacks import QUANTILES, SEARCHES, distance_names, rows_of_missing, why_missing
 from assay.evaluations.probe import probed
 from assay.evaluations.slopes import true_slopes
 from assay.models.batches import respond
+from assay.models.black_box import why_no_gradient
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.seeds import Draw
 from assay.threats import Norm
 
-_QUANTILES = {"median": 0.5, "tenth_percentile": 0.1}
 _UNBOUNDED = "unbounded"
 _TARGETED = "targeted_pgd"
 _PROBED = 64
@@ -53,6 +54,9 @@ class Robustness(Evaluation):
 
     Where a check finds the figures suspect, attacks made for the suspicion follow (``attacks.adaptive``), and enter the
     worst case; what it was before them stands beside it. One that cannot be run leaves a row that says so.
+
+    Of a model without a gradient, attacks that follow one are not applicable: ``hop_skip_jump``, ``spsa``, ``square``
+    and random noise carry the worst case.
 
     A model that answers at random is judged by its mean probabilities over ``samples`` passes with fixed draws, the
     same for every attack: else each record would fall to whichever of them had luck.
@@ -108,15 +112,18 @@ class Robustness(Evaluation):
         behaviour = checks.model_behaviour(subject.model, *arena.first)
         if any(check.rule == "randomised_forward" and check.verdict != "pass" for check in behaviour):
             arena = replace(arena, passes=self.samples)
-        missing = self._missing(arena)
-        strikes = self._strikes(arena, without=missing)
+        every = self._every_attack(subject)
+        missing = why_missing(every, subject)
+        strikes = self._strikes(arena, {label: every[label] for label in every if label not in missing})
         found = arena.curves(strikes)
-        unbounded = found.pop(_UNBOUNDED)[UNLIMITED]
+        free = found.pop(_UNBOUNDED, None)
         nearest = {name: found.pop(name)[UNLIMITED] for name in list(found) if strikes[name].attack.minimal}
         curves = found | {
             name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
-        curves |= self.on_survivors(arena, strikes, curves)
+        unbounded = nearest[SEARCHES[0].label] if free is None else free[UNLIMITED]
+        if _TARGETED not in missing:
+            curves |= self.on_survivors(arena, strikes, curves)
         reached = worst_case([*curves.values(), {UNLIMITED: unbounded}])[UNLIMITED]
         moved = float((reached & arena.right.cpu()).double().sum() / arena.right.sum().clamp_min(1))
         verdicts = [*behaviour, *self._checks(arena, strikes, curves, unbounded)]
@@ -126,11 +133,7 @@ class Robustness(Evaluation):
         rows += adaptive.failed
         if adaptive.curves:
             rows += self._before_and_after(arena, curves, adaptive)
-        rows += [
-            not_applicable("robust_accuracy", why, attack=name, epsilon=epsilon, norm=self.norm)
-            for name, why in missing.items()
-            for epsilon in arena.radii
-        ]
+        rows += rows_of_missing(every, missing, norm=self.norm, epsilons=arena.radii)
         rows += self._certificates(arena, curves | adaptive.curves, nearest)
         for name, judged in nearest.items():
             rows += self._distances(arena, strikes[name], judged)
@@ -150,18 +153,29 @@ class Robustness(Evaluation):
             label: Strike(attack=attack, norm=self.norm, radii=arena.radii) for label, attack in self._usual().items()
         }
 
-    def _strikes(self, arena: Arena, *, without: Mapping[str, str]) -> dict[str, Strike]:
-        """Everything that is run, by label; what takes longest first, so that no worker is left with it at the end."""
-        surrogate = self._surrogate(arena.subject)
+    def _every_attack(self, subject: Subject) -> dict[str, Attack]:
+        """All that would be run if it could be, by label; what takes longest first, so that no worker ends up with it.
+
+        ``on_survivors`` and the checks add what is asked of some records alone.
+        """
+        searches = SEARCHES if subject.why_no_gradient else ()
+        first = {attack.label: attack for attack in (*self.attacks, *searches, self.carlini_wagner)}
+        return {**first, **self._usual(), _TARGETED: TargetedPGD(steps=self.steps)}
+
+    def _strikes(self, arena: Arena, attacks: Mapping[str, Attack]) -> dict[str, Strike]:
+        """How each attack is run that is given all records, by label."""
+        surrogate = self._surrogate(arena.subject, attacks.values())
         strikes = {}
-        asked = [attack for attack in self.attacks if attack.label not in without]
-        for label, attack in {**{a.label: a for a in [*asked, self.carlini_wagner]}, **self._usual()}.items():
+        for label, attack in attacks.items():
+            if label == _TARGETED:
+                continue
             norm = self.norm if self.norm in attack.norms else attack.norms[0]
             radii = (UNLIMITED,) if attack.minimal else arena.radii
             through = surrogate if attack.needs_surrogate else None
             strikes[label] = Strike(attack=attack, norm=norm, radii=radii, through=through)
-        unbounded = PGD(steps=self.steps, loss="margin")
-        strikes[_UNBOUNDED] = Strike(attack=unbounded, norm=self.norm, radii=(UNLIMITED,))
+        if not arena.subject.why_no_gradient:
+            unbounded = PGD(steps=self.steps, loss="margin")
+            strikes[_UNBOUNDED] = Strike(attack=unbounded, norm=self.norm, radii=(UNLIMITED,))
         return strikes
 
     def on_survivors(self, arena: Arena, strikes: dict[str, Strike], curves: Curves) -> Curves:
@@ -177,16 +191,9 @@ class Robustness(Evaluation):
         fallen = worst_case([curves[name] for name in sighted])
         return arena.curves({_TARGETED: strikes[_TARGETED]}, fallen=fallen)
 
-    def _missing(self, arena: Arena) -> dict[str, str]:
-        """Attacks that cannot be run on this subject, and why."""
-        if arena.subject.train is not None:
-            return {}
-        why = "the surrogate would be trained as the model was, and Assay did not train this model"
-        return {attack.label: why for attack in self.attacks if attack.needs_surrogate}
-
-    def _surrogate(self, subject: Subject) -> nn.Module | None:
+    def _surrogate(self, subject: Subject, attacks: Collection[Attack]) -> nn.Module | None:
         """The same recipe, trained on the same records from other first weights: what an attacker might have."""
-        if subject.train is None or not any(attack.needs_surrogate for attack in self.attacks):
+        if subject.train is None or not any(attack.needs_surrogate for attack in attacks):
             return None
         return subject.train(subject.split.train, "surrogate").to(subject.device).eval()
 
@@ -231,6 +238,11 @@ class Robustness(Evaluation):
             if _has_run(answer, strikes.values()):
                 continue
             label = f"{answer.label}_adaptive" if answer.label in strikes else answer.label
+            if why := _why_blind(arena, answer):
+                missing = {label: f"the attack needs a gradient: {why}"}
+                rows = rows_of_missing({label: answer.attack}, missing, norm=self.norm, epsilons=arena.radii)
+                done.failed.extend(rows)
+                continue
             strike = Strike(attack=answer.attack, norm=self.norm, radii=arena.radii, through=answer.through)
             try:
                 done.curves.update(arena.curves({label: strike}))
@@ -274,13 +286,25 @@ class Robustness(Evaluation):
         unbounded: Judged,
     ) -> list[Check]:
         sighted = {name for name, strike in strikes.items() if _is_sighted(strike) and name in curves}
-        blind = [name for name in curves if name not in sighted]
         fixed = arena.base.bounds.fixed is not None
         return [
             checks.clean_beside_robust({name: list(curve) for name, curve in curves.items()}),
             checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()], records=len(arena.x)),
             *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in sorted(sighted)),
-            checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed),
+            checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed, gradients=bool(sighted)),
+            *(self._of_gradients(arena, strikes, curves, sighted) if sighted else []),
+            checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
+        ]
+
+    def _of_gradients(
+        self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves, sighted: Collection[str]
+    ) -> list[Check]:
+        """Checks of attacks that follow gradients, and of the gradients that they follow.
+
+        Args:
+            sighted: names of these attacks.
+        """
+        return [
             *self._masking(arena, curves),
             *probed(arena, worst_case(list(curves.values()))),
             *self._slopes(arena, curves),
@@ -291,10 +315,10 @@ class Robustness(Evaluation):
                         for e in arena.radii
                     ]
                 )
-                for name in blind
+                for name in curves
+                if name not in sighted
             ),
             *self._step_sizes(arena, strikes, curves),
-            checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
         ]
 
     def _step_sizes(self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves) -> list[Check]:
@@ -383,16 +407,16 @@ class Robustness(Evaluation):
         """Lengths of the shortest changes that an attack found, over the records that were right to begin with."""
         subject, name = arena.subject, strike.attack.label
         right = arena.right.cpu()
-        names = {f"{name}_{quantile}_distance": share_ for quantile, share_ in _QUANTILES.items()}
+        success, *names = distance_names(strike.attack)
         if not bool(right.any()):
             why = "the model classifies no record correctly to begin with"
-            return [not_applicable(one, why) for one in (f"{name}_success", *names)]
+            return [not_applicable(one, why) for one in (success, *names)]
         fooled, distance = nearest.fooled[right].numpy(), nearest.distance[right].double().numpy()
         about = {"attack": name, "norm": strike.norm, "units": subject.space, **_settings(strike)}
         own = None if arena.groups is None else arena.groups[right.numpy()]
-        found = [share(f"{name}_success", fooled, own, seed=subject.seed, **about)]
+        found = [share(success, fooled, own, seed=subject.seed, **about)]
         shared: dict[str, Any] = {"unit": subject.dataset.units, "n": len(distance), "conditions": about}
-        for one, q in names.items():
+        for one, q in zip(names, QUANTILES.values(), strict=True):
             value = float(np.quantile(distance, q, method="inverted_cdf"))
             if np.isfinite(value):
                 found.append(Measurement(name=one, value=value, **shared))
@@ -424,9 +448,21 @@ def _answers(arena: Arena) -> Answers | None:
 def _has_run(answer: Answer, strikes: Collection[Strike]) -> bool:
     """Whether the very same attack has, on the model itself; its label says too little."""
     return answer.through is None and any(
-        strike.through is None and strike.attack == answer.attack and UNLIMITED not in strike.radii
+        strike.through is None
+        and strike.attack == answer.attack
+        and (strike.attack.minimal or UNLIMITED not in strike.radii)
         for strike in strikes
     )
+
+
+def _why_blind(arena: Arena, answer: Answer) -> str:
+    """Why an adaptive attack finds no gradient to follow, of a model that has none; empty where a stand-in has one."""
+    if not arena.subject.why_no_gradient or not answer.attack.follows_gradient:
+        return ""
+    if answer.through is None:
+        return arena.subject.why_no_gradient
+    with torch.random.fork_rng():
+        return why_no_gradient(answer.through, arena.x[:2])
 
 
 def _few(arena: Arena) -> tuple[Tensor, Tensor]:
