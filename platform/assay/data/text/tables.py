@@ -16,8 +16,16 @@ from pathlib import Path
 from typing import Literal
 
 from assay.data.base import PARTS
-from assay.data.identifiers import group_column, refuse_alike
-from assay.data.text.delimited import UNSEEN, Row, decoded, label_of, named, rows_of
+from assay.data.identifiers import (
+    UNSEEN,
+    group_column,
+    names_nobody,
+    normalised,
+    refuse_alike,
+    refuse_patients_alike,
+    refuse_shared,
+)
+from assay.data.text.delimited import Row, decoded, label_of, named, rows_of
 from assay.data.text.words import words_of
 from assay.errors import DataError
 
@@ -108,13 +116,9 @@ def read_table(
     held.refuse_spellings()
     kept, left_out = held.present(on_missing)
     if columns.group:
-        refuse_alike(
-            sorted({label_of(one) for one in held.of(columns.group)}),
-            where=f"{str(path)!r}: {columns.group}",
-            setting=columns.group,
-            what="patients",
-            blanks=False,
-        )
+        patients = [label_of(one) for one in held.of(columns.group)]
+        refuse_patients_alike(patients, where=f"{str(path)!r}: {columns.group}", column=columns.group)
+        refuse_shared(patients, where=repr(str(path)), column=columns.group)
     meaning = {part: part for part in PARTS} if parts is None else parts
     return Table(
         documents=[held.document(number, meaning) for number in kept],
@@ -306,7 +310,7 @@ class _Rows:
                 given=part,
                 allowed=list(parts),
             )
-        if self.columns.group and group.lower() in MISSING:
+        if self.columns.group and (group.lower() in MISSING or names_nobody(group)):
             raise DataError(
                 f"{str(self.path)!r}, {row.where}: {self.columns.group} is empty; name the group of every text, "
                 "or none",
