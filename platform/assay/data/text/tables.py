@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from assay.data.base import PARTS
+from assay.data.base import PARTS, part_of_split
 from assay.data.identifiers import (
     UNSEEN,
     group_column,
@@ -89,7 +89,7 @@ def read_table(
     """Texts of a table with a heading, separated by tabs, commas or semicolons, whichever its heading shows.
 
     Args:
-        parts: what the values of the split column mean; by default they are ``PARTS`` themselves.
+        parts: what the values of the split column mean; by default they are those of ``part_of_split``.
         classes: labels that are classes whatever they read, "none" for example.
         quoted: whether quotation marks enclose fields; by default see above.
         on_missing: what becomes of rows without a text or a label: an error, or they are left out and counted.
@@ -100,6 +100,10 @@ def read_table(
     content = decoded(path, encoding)
     separator, heading, begins = _heading(path, content, columns)
     refuse_alike(heading, where=repr(str(path)), setting="path", what="columns")
+    if columns.split is None:
+        usual = [name for name in heading if normalised(name) == "split"]
+        free = [name for name in usual if name not in (*columns.named, *columns.dropped)]
+        columns = replace(columns, split=free[0] if free else None)
     if columns.group != "":
         others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
         where = repr(str(path))
@@ -119,9 +123,8 @@ def read_table(
         patients = [label_of(one) for one in held.of(columns.group)]
         refuse_patients_alike(patients, where=f"{str(path)!r}: {columns.group}", column=columns.group)
         refuse_shared(patients, where=repr(str(path)), column=columns.group)
-    meaning = {part: part for part in PARTS} if parts is None else parts
     return Table(
-        documents=[held.document(number, meaning) for number in kept],
+        documents=[held.document(number, parts) for number in kept],
         reading=(*held.counted(len(kept)), *left_out),
         warnings=(*left_out, *(() if quoted else held.enclosed())),
     )
@@ -294,7 +297,7 @@ class _Rows:
                 "are none"
             )
 
-    def document(self, number: int, parts: Mapping[str, str]) -> Document:
+    def document(self, number: int, parts: Mapping[str, str] | None) -> Document:
         """One row as a labelled text.
 
         Raises:
@@ -303,12 +306,15 @@ class _Rows:
         row = self.rows[number]
         held = dict(zip(self.heading, row.fields, strict=True))
         part, group = held.get(self.columns.split or "", "").strip(), label_of(held.get(self.columns.group or "", ""))
-        if self.columns.split is not None and part not in parts:
+        meant = (part_of_split(part) if parts is None else parts.get(part)) if part else None
+        if self.columns.split is not None and meant is None:
+            allowed = list(PARTS if parts is None else parts)
             raise DataError(
-                f"{str(self.path)!r}, {row.where}: split {part!r} is unknown; allowed: {', '.join(parts)}",
+                f"{str(self.path)!r}, {row.where}: split {part!r} is unknown; allowed: {', '.join(allowed)}. If column "
+                f"{self.columns.split!r} says no part of an official split, leave it out: drop: [{self.columns.split}]",
                 setting=self.columns.split,
                 given=part,
-                allowed=list(parts),
+                allowed=allowed,
             )
         if self.columns.group and (group.lower() in MISSING or names_nobody(group)):
             raise DataError(
@@ -320,7 +326,7 @@ class _Rows:
         return Document(
             text=held[self.columns.text],
             label=self.labels[number],
-            part=parts[part] if part else "",
+            part=meant or "",
             group=group,
             where=row.where,
         )
