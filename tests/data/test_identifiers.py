@@ -232,3 +232,69 @@ def test_texts_are_told_apart_by_patients_of_any_usual_name(tmp_path: Path) -> N
     with pytest.raises(DataError) as caught:
         texts(tmp_path, "text,label,Label")
     assert caught.value.setting == "path"
+
+
+GERMAN = ("Patientennummer", "Patienten-Nr.", "Probandenkennung", "patient_name", "patient id (pseudonymised)", "subj")
+ROMANCE = ("paciente", "código del paciente", "numéro du patient", "identifiant patient", "sujet")
+BLOCKS = np.repeat(np.arange(40), 10)
+FLIPPED = np.where(np.random.default_rng(5).random(400) < 0.1, 1 - BLOCKS % 2, BLOCKS % 2)
+
+
+@pytest.mark.parametrize("name", [*GERMAN, *ROMANCE])
+def test_patients_are_known_in_other_words_and_with_qualifiers(name: str) -> None:
+    assert names_patients(name)
+    assert not any(map(names_patients, ("patient weight", "study arm", "new cases", "hospital", "group name")))
+
+
+@pytest.mark.parametrize(
+    "name", ["hospital_number", "person", "case", "encounter", "unit_number", "donor", "Fallnummer", "Donor ID"]
+)
+def test_a_name_that_may_be_that_of_patients_is_asked(arrays: Callable[..., Dataset], name: str) -> None:
+    columns = {"rate": RNG.normal(70, 10, 400), name: BLOCKS, "y": FLIPPED}
+    with pytest.raises(DataError) as caught:
+        arrays(columns)
+    assert (caught.value.setting, caught.value.given) == ("group", name)
+    with pytest.raises(DataError) as caught:
+        arrays(columns, group="")
+    assert (caught.value.setting, caught.value.given) == ("features", name)
+    assert arrays(columns, group=name).groups is not None
+    assert arrays(columns, features=(name,)).groups is None
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        pytest.param(BLOCKS + 1, "refuse", id="numbered through"),
+        pytest.param(np.random.default_rng(6).permutation(40)[BLOCKS] * 17, "refuse", id="in no order"),
+        pytest.param(BLOCKS[:397][::-1], "refuse", id="the last one shorter"),
+        pytest.param(np.random.default_rng(6).permutation(40)[np.sort(AGE.repeat(2) % 40)], "warn", id="unequal"),
+        pytest.param(np.repeat(np.arange(12) * 5, 30), "warn", id="planned doses"),
+        pytest.param(np.sort(RNG.integers(20, 90, 400)), None, id="sorted ages"),
+        pytest.param(np.repeat(np.arange(4), 100), None, id="four wards"),
+        pytest.param(np.tile(np.arange(40), 10), None, id="hours, over and over"),
+    ],
+)
+def test_stretches_of_one_value_are_a_sign_of_patients_whatever_the_labels(values: np.ndarray, verdict: Any) -> None:
+    y = RNG.integers(0, 2, len(values))
+    found = suspicion(values.astype(float), y, grouped=False)
+    assert (None if found is None else found.verdict) == verdict
+    assert suspicion(values.astype(float), y, grouped=True) is None
+
+
+def test_one_patient_written_in_several_ways_is_one_or_refused() -> None:
+    written = ["Müller", "Mu\u0308ller", "Mül\u200bler", "A  B", "A B", "A\u00a0B"]
+    assert as_groups(written, where="a").tolist() == ["Müller"] * 3 + ["A B"] * 3
+    for pair in (["000001", "1"], ["P001", "P1"], ["a-07", "A-7"]):
+        with pytest.raises(DataError) as caught:
+            as_groups([*pair, "2"], where="a", column="mrn")
+        assert caught.value.setting == "mrn" and all(repr(name) in str(caught.value) for name in pair)
+    assert len(set(as_groups(["P10", "P1", "P100", "0"], where="a").tolist())) == 4
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown ", 0, "0", -1, "-1", -9.0, "999"])
+def test_a_name_that_stands_for_no_patient_is_none(name: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        as_groups([type(name)(one) for one in PATIENT + 1] + [name] * 60, where="a", column="mrn")
+    assert caught.value.setting == "mrn"
+    if not isinstance(name, str) or name.strip("-").isdigit():
+        as_groups([type(name)(one) for one in PATIENT + 1] + [name] * 5, where="a")

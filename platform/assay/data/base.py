@@ -19,6 +19,15 @@ from assay.threats import Bounds
 Modality = Literal["tabular", "image", "signal", "text"]
 PARTS = ("train", "validation", "test")
 """What a record of an official split may be for."""
+_SPELLINGS = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+    "dev": "validation", "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+def part_of_split(written: str) -> str | None:
+    """One of ``PARTS`` that a column of a split means by ``Train`` or ``val``; None if it means none."""
+    return _SPELLINGS.get(written.strip().casefold())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,9 @@ A column that names patients is never a feature: a network would learn patients 
 """
 
 import re
+import statistics
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,9 +17,29 @@ from assay.data.missing import NO_NAME
 from assay.errors import DataError
 from assay.registry import unknown
 
-_WHO = r"(patients?|subjects?|participants?|groups?|mrns?|pids?|empis?|ssns?|pseudonyms?|nhs|medicalrecord)"
-_NUMBER = r"(ids?|uids?|nos?|nrs?|nums?|numbers?|codes?|keys?|hash|identifiers?)"
-_PATIENT = re.compile(rf"{_WHO}{_NUMBER}?|(pat|subj|person){_NUMBER}|{_NUMBER}{_WHO}")
+_PERSON = (
+    r"(patient(s|en|in|innen|e)?|subj(ect)?s?|participants?|mrns?|pids?|empis?|ssns?|pseudonym[es]?|nhs|medicalrecord|"
+    r"proband(s|en|in|innen)?|versuchsperson(en)?|teilnehmer(in|innen)?|pacientes?|participantes?|sujetos?|"
+    r"historiaclinica|historiaclínica|sujets?|pazient[ei]|paciënt|patiënt)"
+)
+_NUMBER = (
+    r"(ids?|uids?|nos?|nrs?|nums?|numbers?|codes?|keys?|hash|identifiers?|nummern?|kennung|kennziffer|schlüssel|"
+    r"numeros?|números?|numéros?|nº|identificador|identifiant|identificativo|codigo|código)"
+)
+_OF = r"(de|del|dela|du|des|der|of)?"
+_QUALIFIER = (
+    r"(pseudonymi[sz]ed|pseudonymisiert|pseudo|anonymi[sz]ed|anonymisiert|anon|anonimizado|anonyme|de?identified|hashed|"
+    r"encrypted|masked|new|old|original|orig|study|research|local|global|unique|internal|hospital|clinic|trial|the)"
+)
+_PATIENT = re.compile(
+    rf"{_QUALIFIER}*({_PERSON}({_NUMBER}|{_QUALIFIER})*(names?)?|{_NUMBER}+{_OF}{_PERSON}|names?{_OF}{_PERSON}"
+    rf"|groups?{_NUMBER}?|(pat|person){_NUMBER}|{_NUMBER}groups?){_QUALIFIER}*"
+)
+_PERHAPS_PATIENT = re.compile(
+    rf"(person|persona|personne|donor|spender|donante|case|encounter|caso|cas|dossier)({_NUMBER}|names?)?|"
+    rf"(fall|aufnahme|spender|dossier|hospital|unit){_NUMBER}|{_NUMBER}{_OF}(person|persona|personne|donor|case|caso|cas)"
+)
+"""Names of patients in one table, and of something else in another: asked, never taken."""
 _RECORD = re.compile(
     rf"ids?|uids?|guid|index|idx|unnamed\d*|(row|record|sample|case|study|visit|encounter|admission|episode|exam|scan|"
     rf"image|hadm|stay|icustay|accession|specimen|report){_NUMBER}|accession"
@@ -33,6 +56,14 @@ _FEWEST = 20
 """Values of a column below which nothing is concluded from how they repeat."""
 _DISTINCT = 0.95
 """Share of distinct values from which on nearly all are."""
+_UNKNOWN = ("unknown", "unk", "unbekannt", "desconocido", "desconocida", "inconnu", "inconnue", "not known", "missing")
+"""Words that say that nobody knows the patient, in lower case."""
+_CODES = {"0", "-1", "-9", "-99", "-999", "-9999", "99", "999", "9999", "99999", "999999"}
+"""Numbers that often stand for no patient."""
+_MANY = 5
+"""Times the records of a usual patient from which on such a number is taken to stand for several."""
+UNSEEN = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+"""Characters without width, which no reader of a name sees."""
 _LARGEST_EXACT = 2.0**53
 """Whole numbers above it cannot all be told apart as floating point."""
 
@@ -42,6 +73,21 @@ GroupKind = Literal["patient", "site"]
 def normalised(name: str) -> str:
     """A name without case, blanks, underscores and punctuation: ``Patient ID`` is ``patientid``."""
     return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def as_seen(written: str) -> str:
+    """A name without what no reader sees: blanks around it, repeated ones, characters without width, and NFC or NFD."""
+    return " ".join(unicodedata.normalize("NFC", written.translate(UNSEEN)).split())
+
+
+def names_nobody(name: str) -> bool:
+    """Whether a name stands for no patient: ``unknown``, ``n/a``, nothing."""
+    return as_seen(name).casefold() in {*NO_NAME, *_UNKNOWN}
+
+
+def may_name_patients(name: str) -> bool:
+    """Whether a column of this name tells patients apart in some tables, and something else in others."""
+    return not names_patients(name) and _PERHAPS_PATIENT.fullmatch(normalised(name)) is not None
 
 
 def names_patients(name: str) -> bool:
@@ -104,7 +150,8 @@ def group_column(
         dropped: columns that are not read.
 
     Raises:
-        DataError: there is no such column, several have a usual name, or one would be left among the features.
+        DataError: there is no such column, several have a usual name, one would be left among the features, or the
+            name of one may be that of patients.
     """
     if given and given not in names:
         raise DataError(
@@ -132,26 +179,72 @@ def group_column(
             given=left[0],
             allowed=[*dropped, left[0]],
         )
+    if not chosen and given is None:
+        _refuse_perhaps([name for name in names if name not in insisted and name not in dropped], where)
     return chosen or None
 
 
+def _refuse_perhaps(names: Sequence[str], where: str) -> None:
+    perhaps = [name for name in names if may_name_patients(name)]
+    if perhaps:
+        name = perhaps[0]
+        raise DataError(
+            f"{where}: column {name!r} may tell patients apart; if it does, say group: {name}, if it is none of a "
+            f"patient leave it out with drop: [{name}], or keep it as a feature with features: [{name}]",
+            setting="group",
+            given=name,
+            allowed=f"group: {name}, drop: [{name}] or features: [{name}]",
+        )
+
+
 def as_groups(values: Any, *, where: str, column: str = "groups") -> np.ndarray:
-    """Names of patients as they are compared: without blanks around them, none missing; whole numbers as integers.
+    """Names of patients as they are compared: as they are seen, none missing; whole numbers as integers.
 
     Raises:
-        DataError: one is missing or too large to be exact, or two differ in nothing but case.
+        DataError: one is missing or too large to be exact, two differ in nothing but case or leading zeros, or a number
+            that stands for no patient holds many records.
     """
     groups = np.asarray(values)
     if groups.ndim != 1:
         return groups  # the data set refuses the shape
     refuse_missing(groups, where=where, column=column)
-    if groups.dtype.kind in "iub":
-        return groups
-    if groups.dtype.kind == "f":
-        return _whole(groups, where, column)
-    names = np.array([(one.decode() if isinstance(one, bytes) else str(one)).strip() for one in groups.tolist()])
-    refuse_alike(sorted(set(names.tolist())), where=f"{where}: {column}", setting=column, what="patients", blanks=False)
+    if groups.dtype.kind in "iubf":
+        known = _whole(groups, where, column) if groups.dtype.kind == "f" else groups
+        refuse_shared(known.tolist(), where=where, column=column)
+        return known
+    names = np.array([as_seen(one.decode() if isinstance(one, bytes) else str(one)) for one in groups.tolist()])
+    refuse_patients_alike(names.tolist(), where=f"{where}: {column}", column=column)
+    refuse_shared(names.tolist(), where=where, column=column)
     return names
+
+
+def refuse_patients_alike(names: Collection[str], *, where: str, column: str) -> None:
+    """Let pass names of patients that differ in more than case and leading zeros, ``P001`` and ``P1``.
+
+    Raises:
+        DataError: two are alike.
+    """
+    refuse_alike(sorted(set(names)), where=where, setting=column, what="patients", blanks=False, zeros=True)
+
+
+def refuse_shared(names: Sequence[Any], *, where: str, column: str) -> None:
+    """Let pass names of patients, unless a number that often stands for none, 0 or -1, holds many records.
+
+    Raises:
+        DataError: it holds five times as many as the median patient, or more than twice as many if it is negative.
+    """
+    counts = Counter(map(str, names))
+    usual = statistics.median(counts.values()) if len(counts) > 2 else len(names)
+    for code in sorted(_CODES & set(counts)):
+        if counts[code] >= _MANY * usual or (code.startswith("-") and counts[code] > 2 * usual):
+            raise DataError(
+                f"{where}: {column} is {code} in {counts[code]} records, and a usual patient has {usual:g}; if it "
+                "stands for no patient, name the patient of each of these records or leave them out, otherwise write "
+                f"another name than {code}",
+                setting=column,
+                given=code,
+                allowed="a name for each patient",
+            )
 
 
 def refuse_missing(groups: np.ndarray, *, where: str, column: str = "groups") -> None:
@@ -177,7 +270,7 @@ def _missing(groups: np.ndarray) -> np.ndarray:
     if groups.dtype.kind in "iub":
         return np.zeros(len(groups), bool)
     names, place = np.unique(groups.astype(str), return_inverse=True)
-    return np.array([name.strip().casefold() in NO_NAME for name in names.tolist()], bool)[place]
+    return np.array([names_nobody(name) for name in names.tolist()], bool)[place]
 
 
 def _whole(groups: np.ndarray, where: str, column: str) -> np.ndarray:
@@ -192,12 +285,15 @@ def _whole(groups: np.ndarray, where: str, column: str) -> np.ndarray:
     return groups.astype(np.int64) if bool((groups == np.trunc(groups)).all()) else groups
 
 
-def refuse_alike(names: Sequence[str], *, where: str, setting: str, what: str, blanks: bool = True) -> None:
+def refuse_alike(
+    names: Sequence[str], *, where: str, setting: str, what: str, blanks: bool = True, zeros: bool = False
+) -> None:
     """Let pass names that differ in more than case and blanks.
 
     Args:
         what: they are names of, in the plural.
         blanks: whether blanks and underscores are looked through as well as case.
+        zeros: whether zeros before a number are, too.
 
     Raises:
         DataError: two are equal, or alike.
@@ -205,14 +301,17 @@ def refuse_alike(names: Sequence[str], *, where: str, setting: str, what: str, b
     seen: dict[str, str] = {}
     for name in names:
         key = re.sub(r"[\s_]+", "", name.casefold()) if blanks else name.casefold()
+        if zeros:
+            key = re.sub(r"(?<!\d)0+(?=\d)", "", key)
         if key in seen:
             other = seen[key]
-            told = f"are called {name!r}" if other == name else f"{other!r} and {name!r} differ in case or blanks only"
+            only = "case, blanks or leading zeros" if zeros else "case or blanks"
+            told = f"are called {name!r}" if other == name else f"{other!r} and {name!r} differ in {only} only"
             raise DataError(
                 f"{where}: two {what} {told}; give each a name of its own, or write one name in one way",
                 setting=setting,
                 given=name,
-                allowed="names that differ in more than case and blanks",
+                allowed=f"names that differ in more than {only}",
             )
         seen[key] = name
 
@@ -231,7 +330,8 @@ def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = 
     Suspect are whole numbers, or words, that hardly ever repeat; and such that repeat while the label is the same
     wherever one repeats, unless it changes along their order as slowly as that of a measurement would. Whole numbers
     that never repeat are refused where they are numbered through (in the order of the file, without gaps, or spread
-    evenly), and warned of otherwise: a platelet count hardly repeats either, but crowds around its mean.
+    evenly), and warned of otherwise: a platelet count hardly repeats either, but crowds around its mean. Whatever the
+    labels are, values that each fill one stretch of the file are refused or warned of, see ``_blocks``.
 
     Args:
         values: (n,) numbers, or positions of words among those that occur; NaN where missing.
@@ -250,7 +350,29 @@ def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = 
     if not grouped and _label_by_value(v, labels, inverse, counts):
         why = f"its {len(distinct)} values repeat, and wherever one repeats the label is the same"
         return Suspicion(verdict="refuse", why=why)
-    return None
+    return None if grouped else _blocks(v, counts)
+
+
+def _blocks(v: np.ndarray, counts: np.ndarray) -> Suspicion | None:
+    """What follows from ten or more values each of which stands in rows that follow each other.
+
+    Sorting the file by a measurement does that too, but leaves values in order and stretches of unequal lengths.
+    Stretches in no order are refused if (four in five of) their lengths are equal, and warned of otherwise. Those in
+    order are looked at only if equal: 20 or more consecutive whole numbers are refused, others warned of, since doses
+    and times of a planned experiment look the same.
+    """
+    steps = v[1:][np.diff(v) != 0] - v[:-1][np.diff(v) != 0]
+    if len(counts) < 10 or len(steps) + 1 != len(counts) or np.median(counts) < 2:
+        return None
+    lengths, times = np.unique(counts, return_counts=True)
+    equal = bool(lengths[times.argmax()] >= 2 and times.max() >= 0.8 * len(counts))
+    ordered = bool((steps > 0).all() or (steps < 0).all())
+    if ordered and not equal:
+        return None
+    size = f"{int(lengths[times.argmax()])} rows each" if equal else "rows that follow each other"
+    why = f"its {len(counts)} values fill one stretch of the file each, {size}"
+    numbered = ordered and len(counts) >= 20 and bool((np.abs(steps) == 1).all())
+    return Suspicion(verdict="refuse" if numbered or (equal and not ordered) else "warn", why=why)
 
 
 def _numbered_through(v: np.ndarray, distinct: np.ndarray) -> bool:
@@ -311,6 +433,8 @@ def refuse_identifiers(
         found = suspicion(values, y, grouped=grouped, text=text)
         if names_records(name):
             found = Suspicion(verdict="refuse", why="its name is that of a number of records")
+        elif may_name_patients(name) and not grouped and len(np.unique(values[np.isfinite(values)])) > 2:
+            found = Suspicion(verdict="refuse", why="its name may be that of patients")
         if found is None:
             continue
         remedy = (

@@ -396,3 +396,62 @@ def test_a_column_without_a_value_in_training_is_refused_there(load: Load) -> No
 def test_a_table_of_nothing_but_categories_says_that_no_attack_can_move_it(load: Load) -> None:
     data = load({"sex": SEX, "smoker": np.where(np.arange(N) % 3, "yes", "no"), "outcome": Y})
     assert any("no attack may move" in warning for warning in data.warnings)
+
+
+LEVEL = [("4.021", "11.983", "983")[number % 3] for number in range(N)]
+
+
+@pytest.mark.parametrize(
+    ("other", "separator"),
+    [
+        pytest.param([f"{dose:.2f}".replace(".", ",") for dose in DOSE], ";", id="decimal commas"),
+        pytest.param([f"{dose:.2f}".replace(".", ",") for dose in DOSE], "\t", id="decimal commas, tabs"),
+        pytest.param(AGE, ";", id="semicolons"),
+    ],
+)
+def test_points_that_may_separate_thousands_are_asked(load: Load, other: Any, separator: str) -> None:
+    content = csv({"other": other, "level": LEVEL, "outcome": Y}, separator)
+    error = refused(load, content)
+    assert (error.setting, error.given) == ("decimal", "4.021")
+    assert column(load(content, kinds={"level": {"decimal": "."}}), "level")[0] == 4.021
+
+
+def test_points_before_three_decimals_are_read_where_points_stand_before_decimals(load: Load) -> None:
+    for separator in ";,":
+        data = load(csv({"dose": [f"{dose:.2f}" for dose in DOSE], "level": LEVEL, "outcome": Y}, separator))
+        assert column(data, "level")[:3].tolist() == [4.021, 11.983, 983]
+    assert column(load({"age": AGE, "level": LEVEL, "outcome": Y}), "level")[0] == 4.021
+
+
+PARTS_WRITTEN = np.array(["train", "Val", "test"])[np.arange(N) % 3]
+
+
+def test_a_column_named_split_is_an_official_split_or_asked(load: Load) -> None:
+    for name in ("split", "Split"):
+        data = load({**FIRST, name: PARTS_WRITTEN})
+        assert data.feature_names == ("age", "dose") and data.official is not None
+        assert data.official[:3].tolist() == ["train", "validation", "test"]
+    for settings in ({"drop": ("split",)}, {"features": ("split",)}):
+        assert load({**FIRST, "split": PARTS_WRITTEN}, **settings).official is None
+    error = refused(load, {**FIRST, "split": np.arange(N) % 5})
+    assert (error.setting, error.given) == ("split", "0")
+
+
+def test_codes_of_missing_values_hold_for_patients(load: Load) -> None:
+    mrn = np.where(np.arange(N) < 3, -7, PATIENT + 100)
+    for settings in ({"missing": (-7,)}, {"kinds": {"mrn": {"missing": (-7,)}}}):
+        error = refused(load, {**FIRST, "mrn": mrn}, **settings)
+        assert (error.setting, error.given) == ("mrn", 3)
+
+
+@pytest.mark.parametrize(
+    ("stage", "given"),
+    [
+        pytest.param(["I", "missing", "II", ""], "missing", id="missing, and gaps"),
+        pytest.param(["I", "Missing ", "II", ""], "Missing", id="in another case"),
+        pytest.param(["stage 1", "stage_1", "II", "III"], "stage_1", id="blanks"),
+    ],
+)
+def test_categories_that_would_be_features_of_one_name_are_refused(load: Load, stage: list[str], given: str) -> None:
+    error = refused(load, {**FIRST, "stage": stage * (N // 4)})
+    assert (error.setting, error.given) == ("kinds", given)

@@ -142,3 +142,36 @@ def test_patients_are_told_apart_by_what_can_be_seen(load: Callable[..., Dataset
     dataset = load("text,label,who\na,1,p1\nb,0, p1\nc,1,p2\n", group="who")
     assert dataset.groups is not None
     assert dataset.groups.tolist() == ["p1", "p1", "p2"]
+
+
+ROWS = (
+    "fine,pos,train,Müller",
+    "bad,neg,train,A  B",
+    "good,pos,Val,A B",
+    "poor,neg,val,Mu\u0308ller",
+    "well,pos,test,C",
+)
+
+
+def test_a_column_named_split_is_an_official_split_or_asked(
+    load: Callable[..., Dataset], refusal: Callable[..., DataError]
+) -> None:
+    content = "\n".join(["text,label,Split,author", *ROWS])
+    data = load(content)
+    assert data.official is not None
+    assert data.official.tolist() == ["train", "train", "validation", "validation", "test"]
+    assert load(content, drop=["Split"]).official is None
+    error = refusal(content.replace("val,", "later,"))
+    assert (error.setting, error.given) == ("Split", "later")
+
+
+def test_one_patient_written_in_several_ways_is_one_or_refused(
+    load: Callable[..., Dataset], refusal: Callable[..., DataError]
+) -> None:
+    content = "\n".join(["text,label,part,patient", *ROWS])
+    groups = load(content).groups
+    assert groups is not None and [groups[0] == groups[3], groups[1] == groups[2]] == [True, True]
+    for name, other in (("P001", "P1"), ("unknown", "P1"), ("N/A", "P1")):
+        changed = content.replace("A  B", name).replace("train,Müller", f"train,{other}")
+        assert refusal(changed).setting == "patient"
+    assert refusal(content.replace("patient", "person")).setting == "group"

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from assay.data.features import Kind
-from assay.data.identifiers import refuse_alike
+from assay.data.identifiers import normalised, refuse_alike
 from assay.data.tables.values import Parsed, canonical
 from assay.errors import DataError
 from assay.registry import Settings
@@ -121,9 +121,15 @@ def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str
     if kind == "number":
         return _number(name, parsed, settings, where)
     known = tuple(canonical(one) for one in (settings.order or settings.categories or distinct))
-    refuse_alike(known, where=f"{where}, column {name!r}", setting="kinds", what="categories", blanks=False)
+    refuse_alike(
+        known, where=f"{where}, column {name!r}", setting="kinds", what="categories", blanks=kind == "category"
+    )
     gone = parsed.missing
     if kind == "category" and gone.any() and not settings.categories:
+        own = next((one for one in known if normalised(one) == MISSING), None)
+        if own is not None:
+            fix = f"if it stands for a missing value say kinds: {{{name}: {{missing: [{own}]}}}}, otherwise rename it"
+            raise _error(name, f"it holds {own!r} and {int(gone.sum())} empty values", fix, where, own)
         known = (*known, MISSING)
     elif kind == "category" and gone.any() and MISSING not in known:
         raise _error(

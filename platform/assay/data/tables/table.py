@@ -8,14 +8,22 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from assay.data.base import Dataset, Source
-from assay.data.identifiers import GroupKind, as_groups, group_column, names_sites, refuse_ambiguous, refuse_identifiers
+from assay.data.base import PARTS, Dataset, Source, part_of_split
+from assay.data.identifiers import (
+    GroupKind,
+    as_groups,
+    group_column,
+    names_sites,
+    normalised,
+    refuse_ambiguous,
+    refuse_identifiers,
+)
 from assay.data.missing import MISSING
 from assay.data.tables.files import Cells, read_cells
 from assay.data.tables.kinds import Column, ColumnSettings, column_of, settings_of
 from assay.data.tables.labels import labels_of
 from assay.data.tables.preparation import TablePreparation
-from assay.data.tables.values import Parsed, canonical, parse, refuse_sentinels
+from assay.data.tables.values import Parsed, canonical, parse, points_may_be_thousands, refuse_sentinels
 from assay.errors import DataError
 from assay.registry import register, unknown
 
@@ -50,7 +58,7 @@ class Table(Source):
     site: str | None = None
     """Column of hospitals: no feature unless ``features`` says so."""
     split: str | None = None
-    """Column that says train, validation or test of each record, an official split."""
+    """Column that says train, validation or test of each record, an official split; by default one named split."""
     drop: tuple[str, ...] = ()
     """Columns that are left out."""
     features: tuple[str, ...] = ()
@@ -92,12 +100,14 @@ class Table(Source):
             classes=self.classes,
             positive=self.positive,
         )
-        names = [name for name in cells.columns if name not in (self.label, self.split)]
+        parted = self._split_column(list(cells.columns))
+        names = [name for name in cells.columns if name not in (self.label, parted)]
         others = [name for name in names if name != self.site or self.group == self.site]
         chosen = group_column(others, given=self.group, where=self._where, insisted=self.features, dropped=self.drop)
-        apart = {self.label, self.split, *self.drop, *({chosen, self._site} - set(self.features))}
+        apart = {self.label, parted, *self.drop, *({chosen, self._site} - set(self.features))}
         features = [name for name in cells.columns if name not in apart]
-        parsed = {name: self._parsed(name, cells) for name in features}
+        thousands = points_may_be_thousands([cells.columns[name] for name in features], cells.separator)
+        parsed = {name: self._parsed(name, cells, thousands=thousands) for name in features}
         kept, dropped = self._varying(parsed)
         columns = [column_of(name, parsed[name], settings_of(self.kinds, name), where=self._where) for name in kept]
         if not columns:
@@ -110,11 +120,7 @@ class Table(Source):
             insisted=[*self.features, *self.kinds],
         )
         said = self._sentinels([column for column, _ in columns], parsed)
-        groups = (
-            None
-            if chosen is None
-            else as_groups(np.array([_named(cell) for cell in cells.columns[chosen]]), where=self._where, column=chosen)
-        )
+        groups = None if chosen is None else as_groups(self._patients(chosen, cells), where=self._where, column=chosen)
         if chosen is not None and groups is not None:
             refuse_ambiguous(chosen, groups, given=self.group, where=self._where)
         told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, cells), *_commas(parsed)]
@@ -125,7 +131,7 @@ class Table(Source):
             class_names=classes.names,
             groups=groups,
             group_kind=self._kind(chosen),
-            official=None if self.split is None else np.array(cells.columns[self.split]),
+            official=None if parted is None else self._official(parted, cells),
             warnings=(*dataset.warnings, *classes.warnings, *suspected, *said),
             stated=(*dataset.warnings, *classes.warnings),
             reading=(f"{cells.rows} records, {len(columns)} features", *told, *_described(columns)),
@@ -180,6 +186,34 @@ class Table(Source):
                         allowed=list(names),
                     )
 
+    def _split_column(self, names: Sequence[str]) -> str | None:
+        """The column of an official split: the one that is given, or one that is called split and is nothing else."""
+        other = {self.label, self.group, self.site, *self.drop, *self.features, *self.kinds}
+        usual = [name for name in names if normalised(name) == "split" and name not in other]
+        return self.split or (usual[0] if usual else None)
+
+    def _official(self, column: str, cells: Cells) -> np.ndarray:
+        """(n,) the part of each record."""
+        parts = [part_of_split(cell) for cell in cells.columns[column]]
+        if None in parts:
+            row = parts.index(None)
+            raise DataError(
+                f"{self._where}, column {column!r}: {cells.places[row]} holds {cells.columns[column][row]!r}, which is "
+                f"no part of an official split; write train, validation or test, leave the column out with drop: "
+                f"[{column}], or make it a feature with features: [{column}]",
+                setting="split",
+                given=cells.columns[column][row],
+                allowed=PARTS,
+            )
+        return np.array(parts, dtype=str)
+
+    def _patients(self, column: str, cells: Cells) -> np.ndarray:
+        """(n,) the name of each record's patient, empty where a code of missing values stands for it."""
+        said = (*self.missing, *(settings_of(self.kinds, column).missing or ()))
+        codes = {canonical(code).casefold() for code in said}
+        written = cells.columns[column]
+        return np.array(["" if canonical(cell).casefold() in codes else _named(cell) for cell in written])
+
     def _labelled(self, cells: Cells) -> tuple[Cells, list[str]]:
         """Records with a label, and what is said of those without."""
         codes = {canonical(code).casefold() for code in self.missing} | set(MISSING)
@@ -199,7 +233,7 @@ class Table(Source):
         kept = [row for row, absent in enumerate(gone) if not absent]
         return cells.only(kept), [f"{len(lost)} records without a label were left out, the first at {lost[0]}"]
 
-    def _parsed(self, name: str, cells: Cells) -> Parsed:
+    def _parsed(self, name: str, cells: Cells, *, thousands: bool) -> Parsed:
         said = settings_of(self.kinds, name)
         return parse(
             name,
@@ -209,6 +243,7 @@ class Table(Source):
             missing=self.missing if said.missing is None else (*self.missing, *said.missing),
             decimal=said.decimal or self.decimal or ("." if not cells.separator else None),
             words=said.stated in ("category", "ordered"),
+            thousands=thousands,
         )
 
     def _varying(self, parsed: dict[str, Parsed]) -> tuple[list[str], list[str]]:

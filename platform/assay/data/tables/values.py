@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from assay.errors import DataError
 
 _POINT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?(\d+,?\d*|,\d+)([eE][-+]?\d+)?")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}")
+"""A number with three decimals, or one thousand and more as it is written in German or Spanish."""
 _ODD = (
     (re.compile(r"[-+]?[\d.,]+\s*%"), "a percent sign", "write 12 or 0.12 in all rows"),
     (re.compile(r"[<>≤≥~]\s*[-+]?[\d.,]+"), "a limit instead of a value", "write the value, or count it as missing"),
@@ -68,6 +70,7 @@ def parse(
     missing: Collection[Any] = (),
     decimal: str | None = None,
     words: bool = False,
+    thousands: bool = False,
 ) -> Parsed:
     """A column as numbers where all of its values are, otherwise as words.
 
@@ -75,6 +78,7 @@ def parse(
         missing: what else stands for a missing value, numbers in any way of writing.
         decimal: what stands before decimals; found by itself if None.
         words: take numbers as names, as of categories.
+        thousands: whether a point may separate thousands, see ``points_may_be_thousands``.
 
     Raises:
         DataError: some values are numbers and others are not, or numbers can be read in two ways.
@@ -90,7 +94,7 @@ def parse(
                 raise _error(name, f"{place} holds a line break ({cell[:20]!r} …)", "drop the column", where, cell)
         written = ["" if absent else canonical(cell) for cell, absent in zip(cells, gone, strict=True)]
         return Parsed(numbers=None, words=written)
-    comma = _comma(name, held, where, decimal)
+    comma = _comma(name, held, where, decimal, thousands=thousands)
     pattern = _COMMA if comma else _POINT
     for place, cell in held:
         if not pattern.fullmatch(cell):
@@ -114,7 +118,26 @@ def parse(
     return Parsed(numbers=numbers, words=written, comma=comma)
 
 
-def _comma(name: str, held: Sequence[tuple[str, str]], where: str, decimal: str | None) -> bool:
+def points_may_be_thousands(columns: Iterable[Sequence[str]], separator: str) -> bool:
+    """Whether a point before three digits may separate thousands in a file.
+
+    It may where some column has decimals behind a comma, and where semicolons separate columns and no number of the
+    file has a point that can only stand before decimals.
+    """
+    columns = list(columns)
+    behind_comma = re.compile(r"[-+]?(\d*,(\d{1,2}|\d{4,})|0,\d+)")
+    if any("," in cell and behind_comma.fullmatch(cell) for column in columns for cell in column):
+        return True
+    return separator == ";" and not any(
+        "." in cell and _POINT.fullmatch(cell) and not _THOUSANDS.fullmatch(cell)
+        for column in columns
+        for cell in column
+    )
+
+
+def _comma(
+    name: str, held: Sequence[tuple[str, str]], where: str, decimal: str | None, *, thousands: bool = False
+) -> bool:
     """Whether a comma stands before decimals in a column."""
     commas = [(place, cell) for place, cell in held if "," in cell]
     points = [(place, cell) for place, cell in held if "." in cell and _POINT.fullmatch(cell)]
@@ -126,6 +149,14 @@ def _comma(name: str, held: Sequence[tuple[str, str]], where: str, decimal: str 
             raise _error(name, f"{place} holds {cell!r} though decimal is ','", "write it with a comma", where, cell)
         return True
     if not commas:
+        if thousands and points and all(_THOUSANDS.fullmatch(cell) for _, cell in points):
+            place, cell = points[0]
+            told = f"{place} holds {cell!r}, which is one thousand and more, or a number with three decimals"
+            fix = (
+                f"if a point stands before decimals, say kinds: {{{name}: {{decimal: '.'}}}} (or decimal: '.' of all "
+                "columns), otherwise write numbers without it"
+            )
+            raise _error(name, told, fix, where, cell, setting="decimal")
         return False
     place, cell = commas[0]
     if points:

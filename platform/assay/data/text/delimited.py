@@ -2,16 +2,14 @@
 
 import csv
 import io
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assay.data.identifiers import as_seen
 from assay.errors import DataError
 
-UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
-"""Characters without width, which no reader of a label sees."""
 _NAMED = 8
 """Lines that a message names; of more it gives the number."""
 
@@ -97,7 +95,7 @@ def rows_of(path: Path, content: str, separator: str, *, quoted: bool, columns: 
 
 def label_of(written: str) -> str:
     """A label without what no reader sees: spaces around it, repeated ones, characters without width."""
-    return " ".join(unicodedata.normalize("NFC", written).translate(UNSEEN).split())
+    return as_seen(written)
 
 
 def named(places: Sequence[str]) -> str:

@@ -176,12 +176,12 @@ class TextFile(TextSource):
     """Column of their classes; the classes are its values, sorted, unless ``class_names`` says them."""
     class_names: tuple[str, ...] = ()
     split: str | None = None
-    """Column that says train, validation or test, where the texts come with a split."""
+    """Column that says train, validation or test, where the texts come with a split; by default one named split."""
     group: str | None = None
     """Column of patients or authors, who never straddle a split; by default the one with a usual name (``patient_id``,
     ``subject`` …), and none if empty."""
     drop: tuple[str, ...] = ()
-    """Columns that look like those of patients and are not."""
+    """Columns that look like those of patients, or of a split, and are not."""
     encoding: str = "utf-8-sig"
     """By default UTF-8, with or without a byte-order mark."""
     quoted: bool | None = None

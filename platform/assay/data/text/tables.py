@@ -15,10 +15,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from assay.data.base import PARTS
-from assay.data.identifiers import GroupKind, group_column, names_sites, refuse_alike, refuse_ambiguous
-from assay.data.missing import NO_NAME, NO_TEXT_LABEL
-from assay.data.text.delimited import UNSEEN, Row, decoded, label_of, named, rows_of
+from assay.data.base import PARTS, part_of_split
+from assay.data.identifiers import (
+    UNSEEN,
+    GroupKind,
+    group_column,
+    names_nobody,
+    names_sites,
+    normalised,
+    refuse_alike,
+    refuse_ambiguous,
+    refuse_patients_alike,
+    refuse_shared,
+)
+from assay.data.missing import NO_TEXT_LABEL
+from assay.data.text.delimited import Row, decoded, label_of, named, rows_of
 from assay.data.text.words import words_of
 from assay.errors import DataError
 
@@ -81,7 +92,7 @@ def read_table(
     """Texts of a table with a heading, separated by tabs, commas or semicolons, whichever its heading shows.
 
     Args:
-        parts: what the values of the split column mean; by default they are ``PARTS`` themselves.
+        parts: what the values of the split column mean; by default they are those of ``part_of_split``.
         classes: labels that are classes whatever they read, "none" for example.
         quoted: whether quotation marks enclose fields; by default see above.
         on_missing: what becomes of rows without a text or a label: an error, or they are left out and counted.
@@ -92,6 +103,10 @@ def read_table(
     content = decoded(path, encoding)
     separator, heading, begins = _heading(path, content, columns)
     refuse_alike(heading, where=repr(str(path)), setting="path", what="columns")
+    if columns.split is None:
+        usual = [name for name in heading if normalised(name) == "split"]
+        free = [name for name in usual if name not in (*columns.named, *columns.dropped)]
+        columns = replace(columns, split=free[0] if free else None)
     given = columns.group
     if given != "":
         others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
@@ -109,18 +124,12 @@ def read_table(
     held.refuse_spellings()
     kept, left_out = held.present(on_missing)
     if columns.group:
-        refuse_alike(
-            sorted({label_of(one) for one in held.of(columns.group)}),
-            where=f"{str(path)!r}: {columns.group}",
-            setting=columns.group,
-            what="patients",
-            blanks=False,
-        )
         patients = [label_of(one) for one in held.of(columns.group)]
+        refuse_patients_alike(patients, where=f"{str(path)!r}: {columns.group}", column=columns.group)
+        refuse_shared(patients, where=repr(str(path)), column=columns.group)
         refuse_ambiguous(columns.group, patients, given=given, where=repr(str(path)))
-    meaning = {part: part for part in PARTS} if parts is None else parts
     return Table(
-        documents=[held.document(number, meaning) for number in kept],
+        documents=[held.document(number, parts) for number in kept],
         reading=(*held.counted(len(kept)), *left_out),
         warnings=(*left_out, *(() if quoted else held.enclosed())),
         group_kind="site" if columns.group and names_sites(columns.group) else "patient",
@@ -294,7 +303,7 @@ class _Rows:
                 "are none"
             )
 
-    def document(self, number: int, parts: Mapping[str, str]) -> Document:
+    def document(self, number: int, parts: Mapping[str, str] | None) -> Document:
         """One row as a labelled text.
 
         Raises:
@@ -303,14 +312,17 @@ class _Rows:
         row = self.rows[number]
         held = dict(zip(self.heading, row.fields, strict=True))
         part, group = held.get(self.columns.split or "", "").strip(), label_of(held.get(self.columns.group or "", ""))
-        if self.columns.split is not None and part not in parts:
+        meant = (part_of_split(part) if parts is None else parts.get(part)) if part else None
+        if self.columns.split is not None and meant is None:
+            allowed = list(PARTS if parts is None else parts)
             raise DataError(
-                f"{str(self.path)!r}, {row.where}: split {part!r} is unknown; allowed: {', '.join(parts)}",
+                f"{str(self.path)!r}, {row.where}: split {part!r} is unknown; allowed: {', '.join(allowed)}. If column "
+                f"{self.columns.split!r} says no part of an official split, leave it out: drop: [{self.columns.split}]",
                 setting=self.columns.split,
                 given=part,
-                allowed=list(parts),
+                allowed=allowed,
             )
-        if self.columns.group and group.lower() in NO_NAME:
+        if self.columns.group and names_nobody(group):
             raise DataError(
                 f"{str(self.path)!r}, {row.where}: {self.columns.group} is empty; name the group of every text, "
                 "or none",
@@ -320,7 +332,7 @@ class _Rows:
         return Document(
             text=held[self.columns.text],
             label=self.labels[number],
-            part=parts[part] if part else "",
+            part=meant or "",
             group=group,
             where=row.where,
         )
