@@ -9,7 +9,7 @@ from assay.data.base import Dataset
 from assay.errors import CheckpointError
 from assay.models.batches import places
 from assay.models.black_box import WithoutGradient, why_no_gradient
-from assay.models.outputs import single_output_range
+from assay.models.outputs import are_distributions, lie_in_unit_interval, network_outputs
 from assay.training.checkpoints import load_weights, read_weights
 
 _FILES = {".onnx": "onnx", ".skops": "skops"}
@@ -72,8 +72,7 @@ def answering(model: nn.Module, dataset: Dataset, device: torch.device, *, outpu
             f"the model cannot take records of shape {dataset.shape}: {error}", setting="model", given=dataset.shape
         ) from error
     _check_logits(logits, len(x), dataset.classes)
-    if output is None:
-        _check_single_output(model, dataset, device)
+    _check_reading(model, dataset, device, output)
     why = why_no_gradient(model, x) if x.is_floating_point() else ""
     return WithoutGradient(model) if why else model
 
@@ -97,18 +96,48 @@ def _check_logits(logits: Any, records: int, classes: int) -> None:
         raise CheckpointError(
             f"the model has {shape[1]} classes, the data {classes}", setting="model", given=shape[1], allowed=classes
         )
-
-
-def _check_single_output(model: nn.Module, dataset: Dataset, device: torch.device) -> None:
-    """Refuse one output that was taken for a logit and looks like a probability: all of them between 0 and 1."""
-    some = [dataset.x[place] for place in places(min(len(dataset), 2000), dataset.form.network_shape)]
-    found = single_output_range(model, [torch.from_numpy(x).to(device) for x in some])
-    if found is not None and found[0] >= 0 and found[1] <= 1:
+    if shape[1] > classes == 2:
         raise CheckpointError(
-            f"the model returns one number a record, from {found[0]:.3g} to {found[1]:.3g}: that looks like a "
-            "probability, and as a logit it would call every record positive; say --output probabilities, or --output "
-            "logits to insist",
-            setting="output",
-            given=found,
-            allowed=("logits", "probabilities"),
+            f"the model has {shape[1]} classes and the data 2: which of the {shape[1]} is the class to detect is "
+            f"unknown, so sensitivity, specificity and AUROC would be wrong; give the data the names of all "
+            f"{shape[1]} classes (class_names), in the order of the outputs and with the labels in it, or give a model "
+            "of two outputs",
+            setting="class_names",
+            given=shape[1],
+            allowed=classes,
         )
+
+
+def _check_reading(model: nn.Module, dataset: Dataset, device: torch.device, output: str | None) -> None:
+    """Refuse outputs that look like probabilities and were taken for logits unasked, or the other way round."""
+    some = [dataset.x[place] for place in places(min(len(dataset), 2000), dataset.form.network_shape)]
+    outputs, as_probabilities = network_outputs(model, [torch.from_numpy(x).to(device) for x in some])
+    least, most = float(outputs.min()), float(outputs.max())
+    told = f"the model returns {outputs.shape[1]} number{'s' * (outputs.shape[1] > 1)} a record, from {least:.3g} to "
+    told += f"{most:.3g}"
+    if as_probabilities and not are_distributions(outputs):
+        sums = "" if outputs.shape[1] == 1 else ", and those of a record must sum to 1"
+        raise _misread(
+            f"{told}: they cannot be read as probabilities, which lie between 0 and 1{sums}; say --output logits, or "
+            "give a model that returns probabilities",
+            (least, most),
+        )
+    if as_probabilities or output is not None or not lie_in_unit_interval(outputs):
+        return
+    if are_distributions(outputs):
+        raise _misread(
+            f"{told}{', which sum to 1' * (outputs.shape[1] > 1)}: that looks like probabilities, and taken for logits "
+            "they would be wrong (one would call every record positive); say --output probabilities, or --output "
+            "logits to insist",
+            (least, most),
+        )
+    if least < most:
+        raise _misread(
+            f"{told}, which do not sum to 1: that looks like a probability for each class on its own, behind a "
+            "sigmoid; give the model without its last sigmoid, or say --output logits to insist",
+            (least, most),
+        )
+
+
+def _misread(message: str, given: tuple[float, float]) -> CheckpointError:
+    return CheckpointError(message, setting="output", given=given, allowed=("logits", "probabilities"))
