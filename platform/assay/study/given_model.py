@@ -1,5 +1,7 @@
 """Makes a model that Assay did not train ready to be measured: its file or factory, its weights, a first answer."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,9 @@ from assay.models.batches import places
 from assay.models.black_box import WithoutGradient, why_no_gradient
 from assay.models.outputs import are_distributions, lie_in_unit_interval, network_outputs
 from assay.training.checkpoints import load_weights, read_weights
+from assay.training.foreign_files import described
 
+_FACTORY = re.compile(r"[\w.]+:[\w.]+")
 _FILES = {".onnx": "onnx", ".skops": "skops"}
 """Endings of files that hold a whole model, and the name of the architecture that reads them."""
 
@@ -22,12 +26,37 @@ def architecture_of(model: str, output: str | None = None) -> dict[str, Any]:
     Args:
         model: ``package.module:factory``, or a path that ends in ``.onnx`` or ``.skops``.
         output: ``logits`` or ``probabilities``; None to find out.
+
+    Raises:
+        CheckpointError: it is neither.
     """
     said = {} if output is None else {"output": output}
     for ending, name in _FILES.items():
         if model.lower().endswith(ending):
             return {"name": name, "path": model, **said}
+    if not _FACTORY.fullmatch(model):
+        raise _no_model(model)
     return {"name": "imported", "factory": model, **said}
+
+
+def _no_model(model: str) -> CheckpointError:
+    """The error of a ``--model`` that is neither an import path nor a file that is read; it names what the file is."""
+    path = Path(model).expanduser()
+    allowed = ("package.module:factory", *_FILES)
+    if path.is_file():
+        hint = described(path.read_bytes(), model)
+        why = f": {hint}" if hint else ", and no file of a model that is read"
+    elif re.fullmatch(r"[\w.]+", model):
+        why = " has no colon between the module and the function that makes the model"
+    else:
+        why = " is no import path, and there is no such file"
+    return CheckpointError(
+        f"--model {model!r}{why}; give package.module:factory, a callable that returns the model, or an .onnx or "
+        ".skops file",
+        setting="model",
+        given=model,
+        allowed=allowed,
+    )
 
 
 def loaded(model: nn.Module, weights: str | None) -> dict[str, Tensor]:
