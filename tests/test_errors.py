@@ -39,3 +39,17 @@ def test_a_block_turns_errors_of_files_into_users_errors() -> None:
     assert caught.value.given == "/results"
     with pytest.raises(ConnectionRefusedError), storage_errors("/results", setting="results"):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+
+@pytest.mark.parametrize(
+    ("said", "path", "given"),
+    [
+        ("When listing objects under key 'f/' in bucket 'b': AWS Error NETWORK_CONNECTION: curlCode: 7", "", "b"),
+        ("When getting information for key 'k' in bucket 'b': AWS Error ACCESS_DENIED", "s3://b/k", "s3://b/k"),
+        ("google::cloud::Status(UNAVAILABLE: no connection)", "", "a remote store"),
+    ],
+)
+def test_a_store_that_cannot_be_reached_is_a_users_error(said: str, path: str, given: str) -> None:
+    told = storage_error(OSError(said), path=path, setting="results")
+    assert told is not None
+    assert (told.setting, told.given) == ("results", given)

@@ -79,6 +79,10 @@ _REASONS = {
     errno.EIO: ("the disk reports an input or output error", "check the disk"),
 }
 """What the system says of files, and what a user can do about it."""
+_REMOTE = re.compile(
+    r"\bAWS Error\b|\bS3\b|\bbucket\b|google::cloud|\bGcs\b|\bgcs\b|Azure|\bHDFS\b|\bhdfs\b|curlCode", re.IGNORECASE
+)
+"""Words of pyarrow's errors about stores that are reached by network."""
 
 
 def storage_error(error: OSError, *, path: str = "", setting: str = "") -> StorageError | None:
@@ -89,6 +93,9 @@ def storage_error(error: OSError, *, path: str = "", setting: str = "") -> Stora
         path: what was read or written, where the error does not say.
         setting: that names the place.
     """
+    remote = _remote(error, path, setting)
+    if remote is not None:
+        return remote
     told = re.search(r"\[errno (\d+)\]", str(error), re.IGNORECASE)
     number = error.errno or (int(told[1]) if told else None)
     if number not in _REASONS or (number == errno.ENOENT and not path):
@@ -98,6 +105,21 @@ def storage_error(error: OSError, *, path: str = "", setting: str = "") -> Stora
     named = f" ({setting})" if setting else ""
     return StorageError(
         f"{where!r} cannot be read or written: {reason}; {mend}{named}. What was finished before is kept",
+        setting=setting,
+        given=where,
+    )
+
+
+def _remote(error: OSError, path: str, setting: str) -> StorageError | None:
+    """The error of a store that is reached by network, which pyarrow tells in words alone; None of any other."""
+    said = str(error)
+    if error.errno is not None or re.search(r"\[errno \d+\]", said, re.IGNORECASE) or not _REMOTE.search(said):
+        return None
+    named = re.search(r"bucket '([^']+)'", said) or re.search(r"'([^']+)'", said)
+    where = path or (named[1] if named else "a remote store")
+    return StorageError(
+        f"{where!r} cannot be reached, read or written: {said}; check the address, the credentials and the network"
+        + (f" ({setting})" if setting else ""),
         setting=setting,
         given=where,
     )

@@ -183,3 +183,27 @@ def test_a_skops_file_is_read_and_types_it_does_not_trust_are_refused_by_name(
     with pytest.raises(CheckpointError) as caught:
         strange.build((3,), 2, seed=0)  # type: ignore[attr-defined]
     assert any("save" in name for name in caught.value.given)
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0], [False, True], ["0", "1"]])
+def test_labels_of_an_estimator_may_be_real_numbers_or_truth_values(
+    records: tuple[np.ndarray, np.ndarray], labels: list[Any]
+) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = records
+    fitted = LogisticRegression().fit(x, np.array(labels)[y])
+    assert torch.equal(
+        EstimatorNetwork(fitted, "it")(torch.from_numpy(x)).argmax(1),
+        torch.from_numpy(fitted.predict_proba(x).argmax(1)),
+    )
+
+
+@pytest.mark.parametrize("labels", [[1.0, 2.0], ["ill", "well"]])
+def test_other_labels_of_an_estimator_are_refused(records: tuple[np.ndarray, np.ndarray], labels: list[Any]) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = records
+    with pytest.raises(UserError) as caught:
+        EstimatorNetwork(LogisticRegression().fit(x, np.array(labels)[y]), "it")
+    assert (caught.value.setting, caught.value.allowed) == ("classes_", [0, 1])

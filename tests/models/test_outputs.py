@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from assay.attacks.pgd import PGD
 from assay.bounds.interval import certified
 from assay.explain.integrated_gradients import integrated_gradients
-from assay.models.outputs import LogProbabilities, TwoLogits, single_output_range, to_logits
+from assay.models.outputs import LogProbabilities, Output, TwoLogits, network_outputs, to_logits
 from assay.threats import Bounds, Threat
 
 
@@ -94,15 +94,30 @@ def test_two_logits_add_nothing_to_the_weights_of_a_file() -> None:
     assert dict(TwoLogits().state_dict()) == {}
 
 
-def test_the_range_of_one_output_is_told_where_it_was_taken_for_a_logit(x: Tensor) -> None:
-    class Hidden(nn.Module):
-        """Returns a probability that no layer tells of."""
+def test_a_last_softmax_layer_returns_probabilities(x: Tensor) -> None:
+    network = nn.Sequential(nn.Linear(3, 4), nn.Softmax(1)).eval()
+    torch.testing.assert_close(to_logits(network, (3,), 4, None)(x).softmax(1), network(x))
+    assert to_logits(network, (3,), 4, "logits") is network
+
+
+def test_a_softmax_that_was_made_last_and_does_not_compute_last_is_no_last_layer() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 4)
+            self.softmax = nn.Softmax(1)
 
         def forward(self, x: Tensor) -> Tensor:
-            return torch.sigmoid(x.sum(1, keepdim=True))
+            return self.linear(x * self.softmax(x))
 
-    found = single_output_range(to_logits(Hidden(), (3,), 2, None), [x])
-    assert found is not None
-    assert 0 < found[0] < found[1] < 1
-    assert single_output_range(to_logits(single(nn.Sigmoid()), (3,), 2, None), [x]) is None
-    assert single_output_range(nn.Linear(3, 2), [x]) is None
+    network = Attention().eval()
+    assert to_logits(network, (3,), 4, None) is network
+
+
+@pytest.mark.parametrize("output", [None, "probabilities"])
+def test_what_a_network_itself_returns_is_told_beside_how_it_is_read(x: Tensor, output: Output | None) -> None:
+    network = single(nn.Sigmoid() if output else nn.Identity())
+    front = nn.Sequential(nn.Identity(), to_logits(network, (3,), 2, output))
+    found, as_probabilities = network_outputs(front, [x[:7], x[7:]])
+    torch.testing.assert_close(found, network(x))
+    assert as_probabilities == (output == "probabilities")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,6 +14,7 @@ from torch import nn
 from assay.errors import CheckpointError, DataError, SpecError
 from assay.evaluations.base import Evaluation, Subject
 from assay.executors import LocalExecutor
+from assay.registry import build
 from assay.results import Measurement, TrialRecord
 from assay.study import given, given_model
 from assay.study.given import evaluate_given, given_study
@@ -38,6 +40,12 @@ def three():
 def one():
     return net(outputs=1)
 
+def four():
+    return net(outputs=4)
+
+def softmax_layer():
+    return nn.Sequential(net(), nn.Softmax(1))
+
 class Pair(nn.Linear):
     def __init__(self):
         super().__init__(4, 2)
@@ -53,6 +61,16 @@ class Probability(nn.Linear):
         super().__init__(4, 1)
     def forward(self, x):
         return torch.sigmoid(super().forward(x))
+
+class SoftmaxByFunction(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+class TwoSigmoids(SoftmaxByFunction):
+    def forward(self, x):
+        return torch.sigmoid(nn.Linear.forward(self, x))
 
 class Steps(nn.Linear):
     def __init__(self):
@@ -219,11 +237,57 @@ def test_another_checkpoint_of_the_same_sums_is_another_trial(
     assert evaluate(weights()).trial != evaluate(weights(name="other.safetensors", weight=exchanged)).trial
 
 
-def test_more_classes_than_the_data_have_are_no_error(
+def test_a_model_of_more_classes_than_two_is_refused_on_two(
     evaluate: Callable[..., TrialRecord], weights: Callable[..., str]
 ) -> None:
-    record = evaluate(weights(outputs=3), factory="three")
-    assert next(m for m in record.measurements if m.name == "accuracy").status == "measured"
+    """Which of its outputs is the class to detect is unknown."""
+    with refused(CheckpointError, "class_names", 3, 2):
+        evaluate(weights(outputs=3), factory="three")
+
+
+@pytest.mark.parametrize(("labels", "outputs", "warned"), [(3, 4, True), (3, 3, False)])
+def test_more_classes_than_the_data_have_are_told_beside_the_accuracy(  # noqa: PLR0917
+    store: Store, weights: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    labels: int, outputs: int, warned: bool,
+) -> None:  # fmt: skip
+    only(monkeypatch, "accuracy")
+    x = np.random.default_rng(0).normal(size=(60, 4)).clip(-4, 5).astype(np.float32)
+    np.savez(tmp_path / "more.npz", x=x, y=np.arange(60) % labels)
+    asked = given_study(
+        "mine", model=f"given_networks:{'four' if outputs == 4 else 'three'}",
+        data={"path": str(tmp_path / "more.npz"), "low": -4, "high": 5}, threat="linf:0.1", seed=0,
+    )  # fmt: skip
+    record = evaluate_given(asked, asked.cohorts["given"].load(), store, weights(outputs=outputs), environment={})
+    (accuracy,) = (m for m in record.measurements if m.name == "accuracy")
+    told = [text for text in accuracy.warnings if "4 outputs" in text and "3 classes" in text]
+    assert len(told) == warned
+
+
+@pytest.mark.parametrize(
+    ("factory", "output", "said"),
+    [
+        ("SoftmaxByFunction", None, "output"),
+        ("SoftmaxByFunction", "probabilities", ""),
+        ("SoftmaxByFunction", "logits", ""),
+        ("softmax_layer", None, ""),
+        ("TwoSigmoids", None, "output"),
+        ("TwoSigmoids", "probabilities", "output"),
+        ("net", "probabilities", "output"),
+        ("one", "probabilities", "output"),
+    ],
+)
+def test_probabilities_and_logits_are_never_taken_for_each_other_unasked(
+    study: Callable[..., Study], factory: str, output: str | None, said: str
+) -> None:
+    asked = study(factory=factory)
+    dataset = asked.cohorts["given"].load()
+    architecture = build("model", given_model.architecture_of(f"given_networks:{factory}", output))
+    model = architecture.build_for(dataset.form, seed=0).eval()
+    if not said:
+        given_model.answering(model, dataset, torch.device("cpu"), output=output)
+        return
+    with refused(CheckpointError, said, allowed=("logits", "probabilities")):
+        given_model.answering(model, dataset, torch.device("cpu"), output=output)
 
 
 @pytest.mark.parametrize(

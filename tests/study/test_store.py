@@ -18,6 +18,7 @@ import pytest
 from assay.errors import StorageError, UserError
 from assay.results import Measurement, TrialRecord
 from assay.study.store import Store
+from tests.mistakes import refused
 
 Record = Callable[..., TrialRecord]
 
@@ -337,3 +338,8 @@ def test_damaged_results_are_named(store: Store, folder: Path, record: Record, c
         with pytest.raises(StorageError) as caught:
             ask()
         assert caught.value.given == str(folder / "trials" / "t1.parquet")
+
+
+def test_a_location_of_no_known_kind_is_named() -> None:
+    with refused(StorageError, "results", "nope://bucket/folder"):
+        Store("nope://bucket/folder")

@@ -46,7 +46,7 @@ class Accuracy(Evaluation):
         clusters = subject.clusters(rows)
         finite = np.isfinite(logits).all(1)
         correct = (logits.argmax(1) == y) & finite
-        found = [share("accuracy", correct, clusters, seed=subject.seed)]
+        found = [share("accuracy", correct, clusters, seed=subject.seed).warn(*_surplus(subject, logits.shape[1]))]
         beside = [
             majority_baseline(y, clusters, subject.dataset.class_names, subject.seed),
             *by_class("", subject, rows, correct),
@@ -141,6 +141,17 @@ class Accuracy(Evaluation):
             own = None if clusters is None else clusters[asked]
             found.append(share(name, hit[asked], own, seed=subject.seed, **conditions).warn(*warnings))
         return found
+
+
+def _surplus(subject: Subject, outputs: int) -> tuple[str, ...]:
+    """A warning where the model knows more classes than the data: an answer of one of those is always wrong."""
+    classes = subject.dataset.classes
+    if outputs <= classes:
+        return ()
+    return (
+        f"warn: the model has {outputs} outputs, the data {classes} classes: label k is compared with output k, and "
+        f"every answer from {classes} on counts as wrong; class_names names all classes of the model",
+    )
 
 
 def operating_threshold(y: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:

@@ -114,7 +114,7 @@ class EstimatorNetwork(nn.Module):
                 setting="model",
                 given=type(estimator).__name__,
             )
-        if [str(one) for one in classes] != [str(number) for number in range(len(classes))]:
+        if not _are_labels(classes):
             raise UserError(
                 f"{source}: its classes are {list(classes)[:8]}, and Assay's labels are 0 to {len(classes) - 1}: fit "
                 "it on those numbers",
@@ -157,6 +157,14 @@ def why_no_gradient(model: nn.Module, x: Tensor) -> str:
 def is_estimator(made: Any) -> bool:
     """Whether an object is a classifier by scikit-learn's convention."""
     return hasattr(made, "predict_proba") or hasattr(made, "decision_function")
+
+
+def _are_labels(classes: Any) -> bool:
+    """Whether the classes of an estimator are 0, 1, …, as whole or real numbers, False and True, or in digits."""
+    said = np.asarray(classes)
+    if said.dtype.kind in "biuf":
+        return bool(np.array_equal(said.astype(np.float64), np.arange(len(said))))
+    return [str(one) for one in classes] == [str(number) for number in range(len(said))]
 
 
 def _scores(outputs: list[Any], path: str) -> str:

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 Output = Literal["logits", "probabilities"]
 """What the last layer of a network returns."""
+_ROUNDING = 2e-3
+"""By how much a sum of probabilities may miss 1: networks may compute in half precision."""
 
 
 class TwoLogits(nn.Module):
@@ -52,11 +54,13 @@ def to_logits(network: nn.Module, shape: tuple[int, ...], classes: int, output: 
         network: from records (n, *shape) to outputs.
         shape: of one record.
         classes: how many there are.
-        output: what the network returns; None for logits, or for one probability where its last layer is a sigmoid.
+        output: what the network returns; None for logits, or for probabilities where its last layer is a sigmoid with
+            one output or a softmax.
     """
-    single = classes == 2 and _has_one_output(network, shape)
+    outputs = _tried(network, shape)
+    single = classes == 2 and outputs is not None and tuple(outputs.shape) in ((2,), (2, 1))
     if output is None:
-        output = "probabilities" if single and _ends_in_sigmoid(network) else "logits"
+        output = "probabilities" if _ends_in_probabilities(network, outputs, single) else "logits"
     layers: list[tuple[str, nn.Module]] = [("network", network)]
     if output == "probabilities":
         layers.append(("log_probabilities", LogProbabilities()))
@@ -66,32 +70,61 @@ def to_logits(network: nn.Module, shape: tuple[int, ...], classes: int, output: 
 
 
 @torch.no_grad()
-def single_output_range(model: nn.Module, batches: list[Tensor]) -> tuple[float, float] | None:
-    """Least and greatest logit of the second class over all records, of a network with one output taken for a logit.
+def network_outputs(model: nn.Module, batches: list[Tensor]) -> tuple[Tensor, bool]:
+    """What the user's network itself returns, (n, outputs), and whether it is taken for probabilities.
 
-    None of any other network. A user whose network returns a probability sees a range within 0 and 1.
+    Args:
+        model: as ``to_logits`` made it, also behind other layers.
+        batches: records.
     """
-    names = dict(model.named_children())
-    if "two_logits" not in names or "log_probabilities" in names:
-        return None
-    found = torch.cat([model(x)[:, 1] for x in batches])
-    return float(found.min()), float(found.max())
+    added = [layer for layer in model.modules() if isinstance(layer, LogProbabilities | TwoLogits)]
+    if not added:
+        return torch.cat([model(x) for x in batches]), False
+    kept: list[Tensor] = []
+    hook = added[0].register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+    try:
+        for x in batches:
+            model(x)
+    finally:
+        hook.remove()
+    found = torch.cat(kept)
+    return found if found.dim() > 1 else found[:, None], isinstance(added[0], LogProbabilities)
 
 
-def _has_one_output(network: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether two records get (2, 1) or (2,) outputs; False where the network cannot take them."""
+def are_distributions(outputs: Tensor) -> bool:
+    """Whether all outputs (n, outputs) lie between 0 and 1, and those of a record sum to 1 where there are several."""
+    if not lie_in_unit_interval(outputs):
+        return False
+    return outputs.shape[1] == 1 or bool(((outputs.double().sum(1) - 1).abs() <= _ROUNDING).all())
+
+
+def lie_in_unit_interval(outputs: Tensor) -> bool:
+    """Whether all outputs are between 0 and 1, but for rounding."""
+    return bool(((outputs >= -_ROUNDING) & (outputs <= 1 + _ROUNDING)).all())
+
+
+def _tried(network: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
+    """The outputs for two records of zeros; None where the network cannot take them."""
     modes = {layer: layer.training for layer in network.modules()}
     try:
         with torch.no_grad():
             found = network.eval()(torch.zeros(2, *shape))
     except Exception:  # whatever the user's network raises; it is reported when it is given real records
-        return False
+        return None
     finally:
         for layer, training in modes.items():
             layer.training = training
-    return isinstance(found, Tensor) and tuple(found.shape) in ((2,), (2, 1))
+    return found if isinstance(found, Tensor) else None
 
 
-def _ends_in_sigmoid(network: nn.Module) -> bool:
+def _ends_in_probabilities(network: nn.Module, outputs: Tensor | None, single: bool) -> bool:
+    """Whether the last layer is a sigmoid with one output, or a softmax whose outputs are probabilities.
+
+    The layer that was made last need not be the one that computes last: the outputs must agree.
+    """
     layers = [layer for layer in network.modules() if not list(layer.children())]
-    return bool(layers) and isinstance(layers[-1], nn.Sigmoid)
+    if not layers or outputs is None:
+        return False
+    if single:
+        return isinstance(layers[-1], nn.Sigmoid)
+    return isinstance(layers[-1], nn.Softmax) and outputs.dim() == 2 and are_distributions(outputs)

@@ -1,5 +1,7 @@
 """Makes a model that Assay did not train ready to be measured: its file or factory, its weights, a first answer."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +11,11 @@ from assay.data.base import Dataset
 from assay.errors import CheckpointError
 from assay.models.batches import places
 from assay.models.black_box import WithoutGradient, why_no_gradient
-from assay.models.outputs import single_output_range
+from assay.models.outputs import are_distributions, lie_in_unit_interval, network_outputs
 from assay.training.checkpoints import load_weights, read_weights
+from assay.training.foreign_files import described
 
+_FACTORY = re.compile(r"[\w.]+:[\w.]+")
 _FILES = {".onnx": "onnx", ".skops": "skops"}
 """Endings of files that hold a whole model, and the name of the architecture that reads them."""
 
@@ -22,12 +26,37 @@ def architecture_of(model: str, output: str | None = None) -> dict[str, Any]:
     Args:
         model: ``package.module:factory``, or a path that ends in ``.onnx`` or ``.skops``.
         output: ``logits`` or ``probabilities``; None to find out.
+
+    Raises:
+        CheckpointError: it is neither.
     """
     said = {} if output is None else {"output": output}
     for ending, name in _FILES.items():
         if model.lower().endswith(ending):
             return {"name": name, "path": model, **said}
+    if not _FACTORY.fullmatch(model):
+        raise _no_model(model)
     return {"name": "imported", "factory": model, **said}
+
+
+def _no_model(model: str) -> CheckpointError:
+    """The error of a ``--model`` that is neither an import path nor a file that is read; it names what the file is."""
+    path = Path(model).expanduser()
+    allowed = ("package.module:factory", *_FILES)
+    if path.is_file():
+        hint = described(path.read_bytes(), model)
+        why = f": {hint}" if hint else ", and no file of a model that is read"
+    elif re.fullmatch(r"[\w.]+", model):
+        why = " has no colon between the module and the function that makes the model"
+    else:
+        why = " is no import path, and there is no such file"
+    return CheckpointError(
+        f"--model {model!r}{why}; give package.module:factory, a callable that returns the model, or an .onnx or "
+        ".skops file",
+        setting="model",
+        given=model,
+        allowed=allowed,
+    )
 
 
 def loaded(model: nn.Module, weights: str | None) -> dict[str, Tensor]:
@@ -72,8 +101,7 @@ def answering(model: nn.Module, dataset: Dataset, device: torch.device, *, outpu
             f"the model cannot take records of shape {dataset.shape}: {error}", setting="model", given=dataset.shape
         ) from error
     _check_logits(logits, len(x), dataset.classes)
-    if output is None:
-        _check_single_output(model, dataset, device)
+    _check_reading(model, dataset, device, output)
     why = why_no_gradient(model, x) if x.is_floating_point() else ""
     return WithoutGradient(model) if why else model
 
@@ -97,18 +125,48 @@ def _check_logits(logits: Any, records: int, classes: int) -> None:
         raise CheckpointError(
             f"the model has {shape[1]} classes, the data {classes}", setting="model", given=shape[1], allowed=classes
         )
-
-
-def _check_single_output(model: nn.Module, dataset: Dataset, device: torch.device) -> None:
-    """Refuse one output that was taken for a logit and looks like a probability: all of them between 0 and 1."""
-    some = [dataset.x[place] for place in places(min(len(dataset), 2000), dataset.form.network_shape)]
-    found = single_output_range(model, [torch.from_numpy(x).to(device) for x in some])
-    if found is not None and found[0] >= 0 and found[1] <= 1:
+    if shape[1] > classes == 2:
         raise CheckpointError(
-            f"the model returns one number a record, from {found[0]:.3g} to {found[1]:.3g}: that looks like a "
-            "probability, and as a logit it would call every record positive; say --output probabilities, or --output "
-            "logits to insist",
-            setting="output",
-            given=found,
-            allowed=("logits", "probabilities"),
+            f"the model has {shape[1]} classes and the data 2: which of the {shape[1]} is the class to detect is "
+            f"unknown, so sensitivity, specificity and AUROC would be wrong; give the data the names of all "
+            f"{shape[1]} classes (class_names), in the order of the outputs and with the labels in it, or give a model "
+            "of two outputs",
+            setting="class_names",
+            given=shape[1],
+            allowed=classes,
         )
+
+
+def _check_reading(model: nn.Module, dataset: Dataset, device: torch.device, output: str | None) -> None:
+    """Refuse outputs that look like probabilities and were taken for logits unasked, or the other way round."""
+    some = [dataset.x[place] for place in places(min(len(dataset), 2000), dataset.form.network_shape)]
+    outputs, as_probabilities = network_outputs(model, [torch.from_numpy(x).to(device) for x in some])
+    least, most = float(outputs.min()), float(outputs.max())
+    told = f"the model returns {outputs.shape[1]} number{'s' * (outputs.shape[1] > 1)} a record, from {least:.3g} to "
+    told += f"{most:.3g}"
+    if as_probabilities and not are_distributions(outputs):
+        sums = "" if outputs.shape[1] == 1 else ", and those of a record must sum to 1"
+        raise _misread(
+            f"{told}: they cannot be read as probabilities, which lie between 0 and 1{sums}; say --output logits, or "
+            "give a model that returns probabilities",
+            (least, most),
+        )
+    if as_probabilities or output is not None or not lie_in_unit_interval(outputs):
+        return
+    if are_distributions(outputs):
+        raise _misread(
+            f"{told}{', which sum to 1' * (outputs.shape[1] > 1)}: that looks like probabilities, and taken for logits "
+            "they would be wrong (one would call every record positive); say --output probabilities, or --output "
+            "logits to insist",
+            (least, most),
+        )
+    if least < most:
+        raise _misread(
+            f"{told}, which do not sum to 1: that looks like a probability for each class on its own, behind a "
+            "sigmoid; give the model without its last sigmoid, or say --output logits to insist",
+            (least, most),
+        )
+
+
+def _misread(message: str, given: tuple[float, float]) -> CheckpointError:
+    return CheckpointError(message, setting="output", given=given, allowed=("logits", "probabilities"))

@@ -41,6 +41,23 @@ SCHEMA = pa.schema(
 _ABOUT = b"assay"
 
 
+def _reached(location: str) -> tuple[fs.FileSystem, str]:
+    """The file system that a URI names, and the path there.
+
+    Raises:
+        StorageError: the URI is none, or the store cannot be reached.
+    """
+    try:
+        return fs.FileSystem.from_uri(location)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise StorageError(
+            f"results would go to {location!r}, which cannot be used: {error}; give --results a folder, or a URI such "
+            "as s3://bucket/folder",
+            setting="results",
+            given=location,
+        ) from error
+
+
 class Store:
     """The results of one study: ``trials/ID.parquet``, ``checkpoints/ID.safetensors``, ``study.yaml``, ``report.html``.
 
@@ -53,7 +70,7 @@ class Store:
     def __init__(self, location: str) -> None:
         self.location = location
         if "://" in location:
-            self._files, self._root = fs.FileSystem.from_uri(location)
+            self._files, self._root = _reached(location)
         else:
             self._files, self._root = fs.LocalFileSystem(), str(Path(location).expanduser().resolve())
             if Path(self._root).exists() and not Path(self._root).is_dir():

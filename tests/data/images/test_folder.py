@@ -274,3 +274,47 @@ def test_real_x_rays_are_decoded() -> None:
     # The lungs are darker than the spine between them.
     for image in data.x[:, 0]:
         assert image[60:160, 100:124].mean() > image[60:160, 40:80].mean()
+
+
+@pytest.mark.parametrize(
+    "called",
+    [("Training", "Testing", "Valid"), ("Train", "Test", "val"), ("training", "TEST", "VALIDATION")],
+)
+def test_usual_names_of_parts_are_parts_whatever_their_case(parted: Path, called: tuple[str, str, str]) -> None:
+    for part, name in zip(("train", "test", "val"), called, strict=True):
+        (parted / part).rename(parted / name)
+    data = load(parted)
+    assert data.class_names == ("benign", "malignant")
+    assert data.official is not None
+    assert [int((data.official == part).sum()) for part in ("train", "validation", "test")] == [8, 2, 4]
+
+
+def test_folders_that_all_hold_the_same_folders_are_no_classes(parted: Path) -> None:
+    for part, name in (("train", "fold1"), ("test", "fold2"), ("val", "fold3")):
+        (parted / part).rename(parted / name)
+    with pytest.raises(DataError) as caught:
+        load(parted)
+    assert (caught.value.setting, caught.value.given) == ("path", ["fold1", "fold2", "fold3"])
+
+
+def test_two_names_of_the_same_part_are_refused(parted: Path) -> None:
+    (parted / "val").rename(parted / "Training")
+    with pytest.raises(DataError) as caught:
+        load(parted)
+    assert (caught.value.setting, caught.value.given) == ("path", ["Training", "test", "train"])
+
+
+def test_sub_folders_of_a_class_are_told_and_may_name_the_patient(flat: Path) -> None:
+    assert "sub-folders" not in " ".join(load(flat).reading)
+    for name in SHADES:
+        for number in range(6):
+            old = flat / name / f"{name[0]}{number // 2}_{number}.png"
+            new = flat / name / f"patient{name[0]}{number // 2}" / f"{number}.png"
+            new.parent.mkdir(exist_ok=True)
+            old.rename(new)
+    assert any("12 images lie in sub-folders" in told for told in load(flat).reading)
+    groups = load(flat, group_pattern=r"^([^/]+)/").groups
+    assert groups is not None
+    assert dict(zip(*np.unique(groups, return_counts=True), strict=True)) == {
+        f"patient{letter}{number}": 2 for letter in "bm" for number in range(3)
+    }

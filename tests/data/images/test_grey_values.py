@@ -248,3 +248,9 @@ def test_tiff_where_zero_is_white_is_turned(tmp_path: Path, bits: int, photometr
         assert np.allclose(shown, stored / 255, atol=1e-6)
         return
     assert np.allclose(shown, 1 - stored / (2**bits - 1) if photometric == 0 else stored / (2**bits - 1), atol=1e-6)
+
+
+def test_values_that_do_not_begin_at_the_lowest_bit_are_refused(tmp_path: Path) -> None:
+    assert "HighBit" in refusal(tmp_path, HighBit=15)
+    with pytest.raises(UnreadableImageError, match="HighBit"):
+        GREY.check(tmp_path / "a.dcm")

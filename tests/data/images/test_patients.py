@@ -60,3 +60,28 @@ def test_two_tables_of_patients_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         patients_in(root, NAMES, "xrays")
     assert caught.value.given == ["metadata.csv", "other.tsv"]
+
+
+TWINS = ("ill/0.png", "well/0.png")
+
+
+@pytest.mark.parametrize("rows", ["ill/0.png,a\nwell/0.png,b", "./ill/0.png,a\nwell\\0.png,b", "well/0,b\nill/0,a"])
+def test_images_of_one_name_in_two_folders_are_told_apart_by_their_path(tmp_path: Path, rows: str) -> None:
+    groups = patients_in(folder(tmp_path, f"file,patient\n{rows}"), TWINS, "xrays")
+    assert groups is not None and groups.tolist() == ["a", "b"]
+
+
+def test_a_path_below_the_class_folder_names_an_image(tmp_path: Path) -> None:
+    root = folder(tmp_path, "file,patient\np1/0.png,a\np2/0.png,b")
+    groups = patients_in(root, ("ill/p1/0.png", "ill/p2/0.png"), "xrays")
+    assert groups is not None and groups.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "given"),
+    [("0.png,a\n0.png,b", "0.png"), ("0.png,a", "0.png"), ("ill/0.png,a\nill/0.png,b\nwell/0.png,c", "ill/0.png")],
+)
+def test_a_name_of_several_images_or_patients_is_refused(tmp_path: Path, rows: str, given: str) -> None:
+    with pytest.raises(DataError) as caught:
+        patients_in(folder(tmp_path, f"file,patient\n{rows}"), TWINS, "xrays")
+    assert (caught.value.setting, caught.value.given) == ("group_pattern", given)

@@ -96,6 +96,12 @@ def _refuse_unknown(file: Any) -> None:
     frames, kind = _number(file, "NumberOfFrames"), file.PhotometricInterpretation
     if frames not in (None, 0, 1):
         raise UnreadableImageError(f"{frames:g} frames: give each as an image of its own")
+    highest = _number(file, "HighBit")
+    if highest is not None and highest != int(file.BitsStored) - 1:
+        raise UnreadableImageError(
+            f"its HighBit is {highest:g} and its BitsStored {file.BitsStored}: the values would be shifted; the "
+            f"standard wants HighBit {int(file.BitsStored) - 1}, write it anew"
+        )
     grey = file.SamplesPerPixel == 1 and kind in ("MONOCHROME1", "MONOCHROME2")
     colour = file.SamplesPerPixel == 3 and file.BitsAllocated == 8 and (kind == "RGB" or kind.startswith("YBR"))
     if not (grey or colour):

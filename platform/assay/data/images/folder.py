@@ -18,7 +18,11 @@ from assay.data.images.patients import patients_in
 from assay.errors import DataError
 from assay.registry import register
 
-PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 """Folders that are parts of an official split, in lower case, and the parts that they are."""
 _MOST_IN_MEMORY = 4 * 2**30
 """Bytes of records above which a folder must be streamed: they are copied when they are split."""
@@ -43,7 +47,7 @@ class ImageSource(Source):
 
         Args:
             stream: decode each image whenever it is asked for, instead of all of them now.
-            groups: a pattern whose first group is the patient, searched in the name of each file.
+            groups: a pattern whose first group is the patient, searched in each path below its class folder.
             about: what else a ``Dataset`` holds, its name first.
 
         Raises:
@@ -86,7 +90,11 @@ class ImageSource(Source):
             groups=patients_in(listing.root, listing.names, name) if groups is None else _groups(listing, groups, name),
             preprocessing=decoder.describe(),
             warnings=(*warnings, *_unread(listing)),
-            reading=(f"{len(listing.names):,} of {n:,} images in {len(listing.classes)} classes", *_skipped(listing)),
+            reading=(
+                f"{len(listing.names):,} of {n:,} images in {len(listing.classes)} classes",
+                *_deep(listing),
+                *_skipped(listing),
+            ),
             **about,
         )
 
@@ -111,9 +119,10 @@ class ImageFolder(ImageSource):
     classes: tuple[str, ...] = ()
     """The class folders in the order of their labels; by name if not given. Of two, the last is the one to detect."""
     group_pattern: str = ""
-    """A regular expression, searched in the name of each file (without its folder), whose first group is the patient;
-    without it patients are those of a table in the folder that names them (``metadata.csv`` with columns ``file`` and
-    ``patient_id``), and if there is none every image is taken for another patient's."""
+    """A regular expression whose first group is the patient, searched in the name of each file, and where it finds
+    nothing there in the path below the class folder, such as ``patient3/0.png``. Without it patients are those of a
+    table in the folder that names them (``metadata.csv`` with columns ``file`` and ``patient_id``), and if there is
+    none every image is taken for another patient's."""
     stream: bool = False
     """Decode images as they are needed, for folders that do not fit into memory."""
     window: Window = "file"
@@ -181,15 +190,35 @@ class ImageFolder(ImageSource):
         folders = folders_in(root)
         parts = {folder: part for name, part in PARTS.items() for folder in folders if folder.lower() == name}
         if not parts:
+            _refuse_same_folders(root, folders, dataset)
             return {}
         strange = [folder for folder in folders if folder not in parts]
         absent = sorted({"train", "test"} - set(parts.values()))
-        if strange or absent:
+        twice = len(set(parts.values())) < len(parts)
+        if strange or absent or twice:
             raise DataError(
                 f"{dataset}: {root} has the folders {few(folders)}: an official split needs train/ and test/, may "
-                "have val/ or validation/, and has no class folders beside them"
+                "have val/ or validation/, each once (training, testing and valid are names too), and has no class "
+                "folders beside them",
+                setting="path",
+                given=folders,
+                allowed=sorted(PARTS),
             )
         return parts
+
+
+def _refuse_same_folders(root: Path, folders: list[str], dataset: str) -> None:
+    """Refuse class folders that all hold the same sub-folders, two or more: those are the classes, not these."""
+    inner = [folders_in(root / folder) for folder in folders]
+    if len(folders) > 1 and len(inner[0]) > 1 and all(own == inner[0] for own in inner):
+        raise DataError(
+            f"{dataset}: the folders {few(folders)} of {root} all have the same sub-folders {few(inner[0])}, which "
+            "look like the classes; call the parts of a split train/, val/ and test/, or put the images of each class "
+            "into one folder",
+            setting="path",
+            given=folders,
+            allowed=sorted(PARTS),
+        )
 
 
 class _Seen(NamedTuple):
@@ -273,8 +302,26 @@ def _unread(listing: Listing) -> tuple[str, ...]:
     return (f"{len(lost):,} images were not read: {few(lost)}",) if lost else ()
 
 
+def _deep(listing: Listing) -> tuple[str, ...]:
+    """A word on images in sub-folders of a class folder: those may well be patients."""
+    deep = [name for name, below in zip(listing.names, _below_class(listing), strict=True) if "/" in below]
+    if not deep:
+        return ()
+    told = f"{len(deep):,} images lie in sub-folders of a class folder, such as {deep[0]}"
+    return (f"{told}: if these are patients, say so by group_pattern, such as ^([^/]+)/",)
+
+
+def _below_class(listing: Listing) -> list[str]:
+    """The path of each image below its class folder."""
+    above = 1 if listing.official is None else 2
+    return [name.split("/", above)[above] for name in listing.names]
+
+
 def _groups(listing: Listing, pattern: str, dataset: str) -> np.ndarray:
-    found = [re.search(pattern, name.rpartition("/")[2]) for name in listing.names]
+    # The name of the file first: ^ is its beginning, whatever folder it lies in.
+    found = [
+        re.search(pattern, below.rpartition("/")[2]) or re.search(pattern, below) for below in _below_class(listing)
+    ]
     unnamed = [name for name, match in zip(listing.names, found, strict=True) if match is None or match[1] is None]
     if unnamed:
         raise DataError(

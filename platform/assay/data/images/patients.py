@@ -1,7 +1,8 @@
 """Patients of a folder of images, by a table that lies in it, such as ``metadata.csv``: a file and a patient a row."""
 
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -44,9 +45,10 @@ def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | 
             given=files,
             allowed="one column of files",
         )
-    of_file = dict(zip(cells.columns[files[0]], cells.columns[str(patient)], strict=True))
-    found = [_looked_up(of_file, name) for name in names]
-    lacking = [name for name, one in zip(names, found, strict=True) if one is None]
+    of_file = _by_file(cells.columns[files[0]], cells.columns[str(patient)], where)
+    _refuse_ambiguous(of_file, names, where)
+    rows = [_row(of_file, name) for name in names]
+    lacking = [name for name, row in zip(names, rows, strict=True) if row is None]
     if lacking:
         raise DataError(
             f"{where} names no patient of {len(lacking)} of {len(names)} images, {lacking[0]} is the first; add them, "
@@ -54,7 +56,7 @@ def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | 
             setting="group_pattern",
             given=lacking[0],
         )
-    return as_groups(np.array(found), where=where, column=str(patient))
+    return as_groups(np.array([of_file[row] for row in rows if row is not None]), where=where, column=str(patient))
 
 
 def _names(path: Path) -> bool:
@@ -66,8 +68,51 @@ def _names(path: Path) -> bool:
     return any(names_patients(cell.strip().strip('"')) for cell in heading.splitlines())
 
 
-def _looked_up(of_file: dict[str, str], name: str) -> str | None:
-    """The patient of an image that is named by its path or its name, with or without its ending."""
-    path = Path(name)
-    spellings = (name, path.name, path.with_suffix("").as_posix(), path.stem)
-    return next((of_file[one] for one in spellings if one in of_file), None)
+def _by_file(files: Sequence[str], patients: Sequence[str], where: str) -> dict[str, str]:
+    """The patient of each file that a table names.
+
+    Raises:
+        DataError: a file has two patients.
+    """
+    found: dict[str, str] = {}
+    for written, patient in zip(files, patients, strict=True):
+        file = _path(written)
+        if found.setdefault(file, patient) != patient:
+            raise DataError(
+                f"{where} gives {file} the patients {found[file]!r} and {patient!r}; name files by their path below "
+                "the folder, such as ill/1.png, or remove the wrong row",
+                setting="group_pattern",
+                given=file,
+                allowed="one patient a file",
+            )
+    return found
+
+
+def _path(written: str) -> str:
+    """A path as a table writes it, with ``/`` between folders and without a leading ``./``."""
+    return written.strip().replace("\\", "/").removeprefix("./")
+
+
+def _refuse_ambiguous(of_file: dict[str, str], names: Sequence[str], where: str) -> None:
+    """Refuse a row that names, without a folder, several images."""
+    used = Counter(found for name in names if (found := _row(of_file, name)) is not None)
+    for row, images in used.items():
+        if images > 1:
+            raise DataError(
+                f"{where} names {row}, and {images} images are called so; name files by their path below the folder, "
+                "such as ill/1.png",
+                setting="group_pattern",
+                given=row,
+                allowed="one image a row",
+            )
+
+
+def _row(of_file: dict[str, str], name: str) -> str | None:
+    """What names an image in a table: its path or the end of it, with or without its ending; the longest first."""
+    parts = name.split("/")
+    for start in range(len(parts)):
+        path = PurePosixPath(*parts[start:])
+        for spelling in (str(path), str(path.with_suffix(""))):
+            if spelling in of_file:
+                return spelling
+    return None
