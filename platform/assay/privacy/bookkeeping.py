@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from assay.privacy.precision import exact, squared_lengths, to_float64
 
-AT_ONCE = 2**19
+AT_ONCE = 2**18
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
 _UNSURE = 0.01
 """Share of the squared length that positions would have if none cancelled; what is smaller is computed in float64."""
@@ -59,18 +59,23 @@ class Stored:
     """All gradients, (n, ...)."""
 
     gradients: Tensor
+    axes: tuple[int, ...] = ()
+    """Which axis of a gradient, that of records left out, stands where in the parameter; empty if all are in place."""
+    known: Tensor | None = None
+    """(n,) float64, the squared lengths, if they were computed before."""
 
     @property
     def squared_norms(self) -> Tensor:
-        return squared_lengths(self.gradients)
+        return squared_lengths(self.gradients) if self.known is None else self.known
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         factors, gradients = _only(kept, factors, self.gradients)
         (rows,) = exact(gradients.reshape(len(factors), -1))
-        return (factors.to(rows.dtype) @ rows).view(gradients.shape[1:])
+        found = (factors.to(rows.dtype) @ rows).view(gradients.shape[1:])
+        return found.permute(self.axes).contiguous() if self.axes else found
 
     def each(self) -> Tensor:
-        return self.gradients
+        return self.gradients.permute(0, *(axis + 1 for axis in self.axes)) if self.axes else self.gradients
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,17 @@ class Formed:
         return self.instantiate()
 
 
-def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
-    """The weight of ``activations @ weight.T``: activations (k · n, ..., inputs), backprops (k · n, ..., outputs)."""
+def is_one_position(backprops: Tensor, n: int) -> bool:
+    """Whether each of n records has one row (outputs,): then its length serves the weight and the bias."""
+    return backprops.dim() == 2 and backprops.shape[0] == n
+
+
+def linear_weight(activations: Tensor, backprops: Tensor, n: int, known: Tensor | None = None) -> Share:
+    """The weight of ``activations @ weight.T``: activations (k · n, ..., inputs), backprops (k · n, ..., outputs).
+
+    Args:
+        known: (n,) the squared lengths of the backprops, if they were computed before.
+    """
     a, g = _positions(activations, n), _positions(backprops, n)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
@@ -116,15 +130,17 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
 
     positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
     if positions == 1:
-        return Formed(squared_lengths(a) * squared_lengths(g), form, each)
+        return Formed(squared_lengths(a) * (squared_lengths(g) if known is None else known), form, each)
     if _is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
         return Stored(each())
     return _formed(_pieces(_squared_by_pairs, n, positions * positions, a, g), form, each, alone)
 
 
-def linear_bias(backprops: Tensor, n: int) -> Share:
-    """The bias that is added to the last axis of (k · n, ..., outputs)."""
-    return Stored(backprops if backprops.dim() == 2 and len(backprops) == n else _positions(backprops, n).sum(1))
+def linear_bias(backprops: Tensor, n: int, known: Tensor | None = None) -> Share:
+    """The bias that is added to the last axis of (k · n, ..., outputs); ``known`` as of ``linear_weight``."""
+    if is_one_position(backprops, n):
+        return Stored(backprops, known=known)
+    return Stored(_positions(backprops, n).sum(1))
 
 
 def channel_bias(backprops: Tensor, n: int) -> Share:
@@ -137,7 +153,7 @@ def convolution_weight(layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backpr
     convolution = _Convolution(layer, activations, backprops, n)
     inputs, outputs, positions = layer.weight[0].numel(), len(layer.weight), convolution.positions
     if _is_stored(positions, inputs, outputs, seen=activations[0].numel() + backprops[0].numel()):
-        return Stored(convolution.each())
+        return convolution.stored()
     by_pairs = len(activations) == n and _by_pairs(positions, inputs, outputs // layer.groups)
     squared = convolution.squared_by_pairs() if by_pairs else convolution.squared_by_product()
     return _formed(squared, convolution.form, convolution.each, convolution.alone)
@@ -152,6 +168,8 @@ class _Convolution:
         self._by_group = backprops.flatten(2).unflatten(1, (layer.groups, -1))
         """(k · n, groups, outputs, positions)."""
         self._unfolded = layer.groups * layer.weight[0].numel() * self.positions
+        # Windows are copied in runs: of neighbouring positions where they lie side by side, of channels otherwise.
+        self._channels_last = layer.stride[-1] > 1
 
     @property
     def positions(self) -> int:
@@ -181,18 +199,30 @@ class _Convolution:
         assert isinstance(found, Tensor)
         return found
 
-    def each(self) -> Tensor:
+    def stored(self) -> Stored:
+        """All gradients, as they come from the products."""
         found = _pieces(self._product, len(self._activations), self._unfolded, self._activations, self._by_group)
-        return summed(found, self._n).view(self._n, *self._layer.weight.shape)
+        return Stored(*self._as_weight(summed(found, self._n)))
+
+    def each(self) -> Tensor:
+        return self.stored().each()
 
     def alone(self, record: int) -> Tensor:
         rows = slice(record, None, self._n)
         found = self._product(self._activations[rows].double(), self._by_group[rows].double())
-        return found.sum(0).view(self._layer.weight.shape)
+        return Stored(*self._as_weight(found.sum(0, keepdim=True))).each()[0]
+
+    def _as_weight(self, found: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """(rows, groups, outputs, inputs of an output) as (rows, outputs, ...), and the axes of the weight in it."""
+        outputs, channels, *kernel = self._layer.weight.shape
+        if not self._channels_last:
+            return found.view(-1, outputs, channels, *kernel), ()
+        last = len(kernel) + 1
+        return found.view(-1, outputs, *kernel, channels), (0, last, *range(1, last))
 
     def squared_by_pairs(self) -> Tensor:
         def squared(rows: Tensor, backprops: Tensor) -> Tensor:
-            return _squared_by_pairs(self._windows(rows).mT, backprops.mT)
+            return _squared_by_pairs(self._windows(rows), backprops.mT)
 
         passing = self._unfolded + self._layer.groups * self.positions * self.positions
         return _pieces(squared, self._n, passing, self._activations, self._by_group)
@@ -213,13 +243,18 @@ class _Convolution:
 
     def _product(self, rows: Tensor, backprops: Tensor) -> Tensor:
         """(rows, groups, outputs, inputs of an output): the gradient of each row."""
-        found = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1).mT
+        found = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1)
         return found.unflatten(0, (len(rows), -1))
 
     def _windows(self, rows: Tensor) -> Tensor:
-        """(rows, groups, inputs of an output, positions)."""
-        found = _windows(self._layer, rows, self._padding).flatten(1, -len(self._padding) - 1)
-        return found.flatten(2).unflatten(1, (self._layer.groups, -1))
+        """(rows, groups, positions, inputs of an output); within an input, channels first or last."""
+        groups, borders = self._layer.groups, [width for one in reversed(self._padding) for width in (one, one)]
+        if not self._channels_last:
+            found = _windows(self._layer, F.pad(rows, borders).contiguous(), places_first=False)
+            return found.flatten(1, -len(self._padding) - 1).flatten(2).unflatten(1, (groups, -1)).mT
+        last = rows.unflatten(1, (groups, -1)).movedim(2, -1)
+        found = _windows(self._layer, F.pad(last, [0, 0, *borders]).contiguous(), places_first=True)
+        return found.flatten(-len(self._padding) - 1).flatten(2, -2)
 
 
 def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor, n: int) -> Share:
@@ -387,16 +422,25 @@ def _padded(layer: nn.Conv1d | nn.Conv2d, activations: Tensor) -> tuple[Tensor, 
     return activations, layer.padding
 
 
-def _windows(layer: nn.Conv1d | nn.Conv2d, rows: Tensor, padding: tuple[int, ...]) -> Tensor:
-    """(rows, channels, *kernel, *positions): a view of what each position of the output is made from."""
-    bordered = F.pad(rows, [border for width in reversed(padding) for border in (width, width)]).contiguous()
-    steps = bordered.stride()
+def _windows(layer: nn.Conv1d | nn.Conv2d, bordered: Tensor, *, places_first: bool) -> Tensor:
+    """A view of what each position of the output is made from.
+
+    Args:
+        bordered: (rows, channels, *space) or (rows, groups, *space, channels), contiguous.
+        places_first: (rows, ..., *positions, *kernel, ...) and not (rows, ..., *kernel, *positions, ...).
+    """
+    steps, behind = bordered.stride(), 2 + len(layer.kernel_size)
     size = [
         (extent - dilation * (kernel - 1) - 1) // stride + 1
         for extent, kernel, dilation, stride in zip(
-            bordered.shape[2:], layer.kernel_size, layer.dilation, layer.stride, strict=True
+            bordered.shape[2:behind], layer.kernel_size, layer.dilation, layer.stride, strict=True
         )
     ]
-    inside = [step * dilation for step, dilation in zip(steps[2:], layer.dilation, strict=True)]
-    between = [step * stride for step, stride in zip(steps[2:], layer.stride, strict=True)]
-    return bordered.as_strided((*bordered.shape[:2], *layer.kernel_size, *size), (*steps[:2], *inside, *between))
+    inside = [step * dilation for step, dilation in zip(steps[2:behind], layer.dilation, strict=True)]
+    between = [step * stride for step, stride in zip(steps[2:behind], layer.stride, strict=True)]
+    kernel = list(layer.kernel_size)
+    shape, strides = [[*kernel, *size], [*size, *kernel]], [[*inside, *between], [*between, *inside]]
+    return bordered.as_strided(
+        [*bordered.shape[:2], *shape[places_first], *bordered.shape[behind:]],
+        [*steps[:2], *strides[places_first], *steps[behind:]],
+    )
