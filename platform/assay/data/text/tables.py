@@ -23,6 +23,7 @@ from assay.data.identifiers import (
     normalised,
     refuse_alike,
     refuse_patients_alike,
+    refuse_perhaps,
     refuse_shared,
 )
 from assay.data.text.delimited import Row, decoded, label_of, named, rows_of
@@ -108,6 +109,8 @@ def read_table(
         others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
         where = repr(str(path))
         own = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
+        if own is None:
+            refuse_perhaps(others, where=where, dropped=columns.dropped)
         columns = replace(columns, group=own)
     if quoted is None:
         quoted = separator != "\t" or content.lstrip("\ufeff \r\n").startswith('"')
