@@ -150,8 +150,7 @@ def group_column(
         dropped: columns that are not read.
 
     Raises:
-        DataError: there is no such column, several have a usual name, one would be left among the features, or the
-            name of one may be that of patients.
+        DataError: there is no such column, several have a usual name, or one would be left among the features.
     """
     if given and given not in names:
         raise DataError(
@@ -179,21 +178,24 @@ def group_column(
             given=left[0],
             allowed=[*dropped, left[0]],
         )
-    if not chosen and given is None:
-        _refuse_perhaps([name for name in names if name not in insisted and name not in dropped], where)
     return chosen or None
 
 
-def _refuse_perhaps(names: Sequence[str], where: str) -> None:
-    perhaps = [name for name in names if may_name_patients(name)]
+def refuse_perhaps(names: Sequence[str], *, where: str, dropped: Collection[str] = ()) -> None:
+    """Let pass columns of which none may tell patients apart, where nothing else is looked at in them.
+
+    Raises:
+        DataError: the name of one may be that of patients.
+    """
+    perhaps = [name for name in names if may_name_patients(name) and name not in dropped]
     if perhaps:
         name = perhaps[0]
         raise DataError(
-            f"{where}: column {name!r} may tell patients apart; if it does, say group: {name}, if it is none of a "
-            f"patient leave it out with drop: [{name}], or keep it as a feature with features: [{name}]",
+            f"{where}: column {name!r} may tell patients apart; if it does, say group: {name}, otherwise drop: "
+            f"[{name}]",
             setting="group",
             given=name,
-            allowed=f"group: {name}, drop: [{name}] or features: [{name}]",
+            allowed=f"group: {name} or drop: [{name}]",
         )
 
 

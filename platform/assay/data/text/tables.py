@@ -26,6 +26,7 @@ from assay.data.identifiers import (
     refuse_alike,
     refuse_ambiguous,
     refuse_patients_alike,
+    refuse_perhaps,
     refuse_shared,
 )
 from assay.data.missing import NO_TEXT_LABEL
@@ -112,6 +113,8 @@ def read_table(
         others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
         where = repr(str(path))
         own = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
+        if own is None:
+            refuse_perhaps(others, where=where, dropped=columns.dropped)
         columns = replace(columns, group=own)
     if quoted is None:
         quoted = separator != "\t" or content.lstrip("\ufeff \r\n").startswith('"')
