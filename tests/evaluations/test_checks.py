@@ -213,7 +213,7 @@ def test_what_a_euclidean_attack_fools_within_the_radius_counts_against_a_certif
     given = subject(trained.eval())
     clean = given.model(given.records(given.split.test)[0]).argmax(1) == given.records(given.split.test)[1]
     monkeypatch.setattr(robustness, "proven_right", lambda model, x, y, threat: clean)
-    monkeypatch.setattr(robustness, "worst_case", lambda curves: dict.fromkeys((0.0, 3.0), ~clean))
+    monkeypatch.setattr(robustness, "worst_case", lambda curves: dict.fromkeys((0.0, 3.0, float("inf")), ~clean))
     asked = Robustness(epsilons=(3.0,), carlini_wagner={"steps": 30, "search_steps": 3})
     assert one(judged(asked.measure(given)), "check.certified_is_never_fooled").conditions["verdict"] == "fail"
 
