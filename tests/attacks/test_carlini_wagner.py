@@ -56,7 +56,7 @@ def test_the_distance_of_a_linear_model_is_found_within_a_few_per_cent(seed: int
 @pytest.mark.parametrize("confidence", [0.5, 2.0])
 def test_confidence_is_the_lead_of_the_wrong_class(confidence: float) -> None:
     model, x, y = linear(0)
-    result = CarliniWagner(confidence=confidence).run(model, x, y, ANYTHING, seed=0)
+    result = CarliniWagner(search_steps=6, confidence=confidence).run(model, x, y, ANYTHING, seed=0)
     logits = model(result.x)
     lead = logits.gather(1, 1 - y[:, None]) - logits.gather(1, y[:, None])
     assert (lead[:, 0] > confidence).all()
@@ -81,6 +81,21 @@ def test_more_searching_never_finds_a_longer_way() -> None:
     runs = [CarliniWagner(search_steps=n).run(model, x, y, ANYTHING, seed=0).distance for n in (1, 3, 6)]
     assert (runs[1] <= runs[0]).all()
     assert (runs[2] <= runs[1]).all()
+
+
+def test_a_boundary_beyond_the_reach_of_one_search_is_found_by_the_next() -> None:
+    model = nn.Linear(1, 2).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+        model.bias.copy_(torch.tensor([1.0, 0.0]))
+    threat = Threat(norm="l2", epsilon=float("inf"), bounds=Bounds(low=torch.tensor([-1.0]), high=torch.tensor([1.0])))
+    x, y = torch.full((1, 1), -0.9).double(), torch.zeros(1, dtype=torch.long)
+    # Steps of 0.02 that fall to nothing go 0.61 in one search of 60, and the boundary is 1.4 away.
+    few = CarliniWagner(steps=60, search_steps=1, initial_constant=100)
+    assert not few.run(model, x, y, threat, seed=0).fooled.any()
+    found = CarliniWagner(steps=60, search_steps=8, initial_constant=100).run(model, x, y, threat, seed=0)
+    assert found.fooled.all()
+    assert 1.4 <= found.distance.item() <= 1.42
 
 
 def test_linf_is_refused() -> None:

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from assay.attacks.ascent import wide
 from assay.attacks.base import Attack
 from assay.attacks.losses import margin, misclassified
 from assay.registry import register
@@ -29,7 +30,7 @@ class CarliniWagner(Attack):
 
     name: Literal["carlini_wagner"] = "carlini_wagner"
     steps: int = Field(default=100, ge=1)
-    search_steps: int = Field(default=6, ge=1)
+    search_steps: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=0.02, gt=0)
     initial_constant: float = Field(default=1.0, gt=0)
     confidence: float = Field(default=0.0, ge=0)
@@ -46,29 +47,35 @@ class CarliniWagner(Attack):
         return best
 
     def _search(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        """The nearest records that fool, of records that do not; as they came where none was found."""
+        """The nearest records that fool, of records that do not; as they came where none was found.
+
+        A record that no search has fooled yet goes on from where the last one ended: its boundary may lie beyond the
+        reach of one search. The last search goes on from the nearest success so far.
+        """
         constant = torch.full((len(x),), self.initial_constant, device=x.device, dtype=x.dtype)
         low, high = torch.zeros_like(constant), torch.full_like(constant, torch.inf)
         best, best_distance = x.clone(), torch.full_like(constant, torch.inf)
-        for _ in range(self.search_steps):
-            found, distance = self._minimise(model, x, y, threat, constant)
+        start = x
+        for search in range(self.search_steps):
+            found, distance, end = self._minimise(model, x, y, threat, constant, start)
             success = distance.isfinite()
             better = distance < best_distance
             best[better], best_distance = found[better], torch.minimum(distance, best_distance)
             high = torch.where(success, torch.minimum(high, constant), high)
             low = torch.where(success, low, torch.maximum(low, constant))
             constant = torch.where(high.isfinite(), (low + high) / 2, constant * 10)
+            polish = search == self.search_steps - 2
+            start = torch.where(wide(best_distance.isfinite(), x), best if polish else x, end)
         return best
 
-    def _minimise(
-        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, constant: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The smallest success at this constant and its length, infinite where there was none."""
+    def _minimise(  # noqa: PLR0917
+        self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, constant: Tensor, start: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The smallest success at this constant, its length (infinite where there was none), and where it ended."""
         half = ((threat.bounds.high - threat.bounds.low) / 2).to(x)
-        tried = x.clone()
         # Adam steps in units of the box, each put back into it: tanh space, the paper's other way to keep to the
         # bounds, has no gradient where a record lies on one.
-        scaled = torch.zeros_like(x).requires_grad_(True)
+        scaled = ((start - x) / half).requires_grad_(True)
         optimizer = torch.optim.Adam([scaled], lr=self.learning_rate)
         best, best_distance = x.clone(), torch.full_like(constant, torch.inf)
         for step in range(self.steps):
@@ -85,4 +92,4 @@ class CarliniWagner(Attack):
             optimizer.step()
             with torch.no_grad():
                 scaled.copy_((threat.bounds.confine(x + half * scaled, x) - x) / half)
-        return best, best_distance
+        return best, best_distance, (x + half * scaled).detach()
