@@ -26,6 +26,9 @@ from assay.threats import Bounds
 from assay.training.loop import Trainer
 from tests import slow
 
+# Ray gives its workers the lowest priority but a few: beside another process of tests they would wait for seconds.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 hypothesis.settings.register_profile(
     "repeatable",
     deadline=None,

@@ -19,7 +19,7 @@ def test_a_sweep_of_a_small_grid_runs_every_point_once_and_reports(
 ) -> None:
     grid = {"objective.epsilon": {"grid_search": [0.05, 0.3]}, "objective.steps": {"grid_search": [1, 3]}}
     monkeypatch.setattr("tune_spaces.adversarial.space", lambda radius: grid)
-    arguments = ("sweep", "adversarial", "--results", str(tmp_path), "--workers", "2", *QUICK)
+    arguments = ("sweep", "adversarial", "--results", str(tmp_path), "--workers", "1", *QUICK)
     code, said = job(*arguments)
     assert code == 0, said
     assert "4 of 4 trials run" in said and "asked of the test records" in said

@@ -240,6 +240,16 @@ def post(url: str, body: Any) -> tuple[int, Any]:
             return error.code, json.load(error)
 
 
+def test_ray_and_its_proxy_are_started_on_the_loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr("ray.init", lambda **settings: started.update(ray=settings))
+    monkeypatch.setattr("serve.app.serve.start", lambda **settings: started.update(proxy=settings))
+    _start_here(PORT)
+    assert started["ray"]["_node_ip_address"] == started["proxy"]["http_options"]["host"] == "127.0.0.1"
+    assert started["proxy"]["http_options"]["port"] == PORT
+
+
+@pytest.mark.slow
 def test_the_model_answers_over_http_on_the_loopback_interface_only(server: str, wdbc: Dataset) -> None:
     answers(server, wdbc)
     is_on_loopback(PORT)
