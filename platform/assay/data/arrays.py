@@ -9,7 +9,10 @@ from pydantic import Field
 
 from assay.data.array_files import WANTED, read_arrays, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
-from assay.data.identifiers import refuse_alike, refuse_identifiers
+from assay.data.identifiers import refuse_alike
+from assay.data.label_copies import refuse_label_copies
+from assay.data.sentinels import codes_among, described
+from assay.data.suspicion import refuse_identifiers
 from assay.errors import DataError
 from assay.registry import register, unknown
 
@@ -41,7 +44,8 @@ class Arrays(Source):
     drop: tuple[str, ...] = ()
     """Arrays, columns or features that are left out."""
     features: tuple[str, ...] = ()
-    """Features that are kept though they look like identifiers, which is an error otherwise."""
+    """Features that are kept, and not looked at, though they look like identifiers, copies of the label, or hold what
+    looks like codes of missing values."""
     low: float | None = None
     high: float | None = None
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -115,9 +119,13 @@ class Arrays(Source):
         """Warnings of features that may be identifiers; those that surely look like one are errors."""
         if self.modality != "tabular" or x.ndim != 2 or len(features) != x.shape[1] or y.shape != (len(x),):
             return ()
-        columns = [(name, x[:, place].astype(np.float64), False) for place, name in enumerate(features)]
+        columns = [(name, x[:, place].astype(np.float64)) for place, name in enumerate(features)]
         where = f"data file {self.path!r}"
-        return refuse_identifiers(columns, y, grouped=grouped, where=where, insisted=self.features)
+        columns = [(name, values) for name, values in columns if name not in self.features]
+        numbers = [(name, values, False) for name, values in columns]
+        suspected = refuse_identifiers(numbers, y, grouped=grouped, where=where)
+        apparent = refuse_label_copies(columns, [y], where=where)
+        return (*suspected, *apparent, *(line for name, values in columns for line in _codes(name, values)))
 
     def _bounds(self, x: np.ndarray, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """Bounds of a valid record, and what must be said of them; see ``bounds_of``."""
@@ -204,6 +212,19 @@ def bounds_of(
         "give low and high if you know them"
     )
     return floor, ceiling, (told, *(() if modality == "tabular" else _missing_codes(x)))
+
+
+def _codes(name: str, values: np.ndarray) -> tuple[str, ...]:
+    """A warning for values of a feature that may stand for missing ones."""
+    codes = codes_among(values)
+    if not codes:
+        return ()
+    missing = ", ".join(code.written for code in codes)
+    return (
+        f"feature {name!r} {described(codes)}: if that stands for a missing value, leave the feature out (drop: "
+        f"[{name}]), or read the file as the data set table, which fills gaps (kinds: {{{name}: {{missing: "
+        f"[{missing}]}}}}); if it is a value, say features: [{name}]",
+    )
 
 
 def _missing_codes(x: np.ndarray) -> tuple[str, ...]:
