@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from assay.data.array_files import WANTED, read_arrays, records_of, sort_out
+from assay.data.array_files import WANTED, names_in, read_arrays, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
 from assay.data.identifiers import refuse_alike
 from assay.data.label_copies import refuse_label_copies
@@ -82,7 +82,7 @@ class Arrays(Source):
             )
         x = self._channels_first(x)
         unnamed = [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))] if self.modality == "tabular" else []
-        features = held.features or [str(name) for name in held.known.get("feature_names", unnamed)]
+        features = held.features or names_in(held.known.get("feature_names", unnamed))
         suspected = self._suspected(raw, y, features, grouped=held.groups is not None)
         low, high, warnings = self._bounds(x, features)
         found = np.unique(y)
@@ -91,13 +91,14 @@ class Arrays(Source):
                 f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
                 "renumber them, or give class_names"
             )
-        classes = held.known.get("class_names", [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))])
-        refuse_alike([str(name) for name in classes], where=where, setting="class_names", what="classes")
+        usual = [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))]
+        classes = names_in(held.known.get("class_names", usual))
+        refuse_alike(classes, where=where, setting="class_names", what="classes")
         return Dataset(
             name=path.stem,
             x=x,
             y=y,
-            class_names=tuple(str(name) for name in classes),
+            class_names=tuple(classes),
             feature_names=tuple(features),
             low=low,
             high=high,

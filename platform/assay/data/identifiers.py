@@ -297,7 +297,8 @@ def refuse_alike(
     """
     seen: dict[str, str] = {}
     for name in names:
-        key = re.sub(r"[\s_]+", "", name.casefold()) if blanks else name.casefold()
+        key = as_seen(name).casefold()
+        key = re.sub(r"[\s_]+", "", key) if blanks else key
         if zeros:
             key = re.sub(r"(?<!\d)0+(?=\d)", "", key)
         if key in seen:
