@@ -50,6 +50,8 @@ class Held:
     groups: np.ndarray | None = None
     """(n,) the patient or site of each record."""
     group_kind: GroupKind = "patient"
+    warnings: tuple[str, ...] = ()
+    """What must be said of the patients."""
 
     @property
     def features(self) -> list[str]:
@@ -107,13 +109,15 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
             allowed=_KNOWN,
         )
     groups = None if chosen is None else as_groups(both[chosen], where=where, column=chosen)
+    warnings: tuple[str, ...] = ()
     if chosen is not None and groups is not None and groups.ndim == 1:
-        refuse_ambiguous(chosen, groups, given=group, where=where)
+        warnings = refuse_ambiguous(chosen, groups, given=group, where=where)
     return Held(
         known={name: array for name, array in held.known.items() if name != "split" or name not in drop},
         columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
         groups=groups,
         group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
+        warnings=warnings,
     )
 
 

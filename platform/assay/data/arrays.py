@@ -111,7 +111,7 @@ class Arrays(Source):
             preprocessing="as in the file",
             unpaid_preprocessing=not self.public_preprocessing or bool(warnings),
             reading=(f"{len(x):,} records of shape {x.shape[1:]} in {path.name}",),
-            warnings=(*warnings, *suspected),
+            warnings=(*warnings, *held.warnings, *suspected),
             modality=self.modality,
             official=None if held.known.get("split") is None else np.asarray(held.known["split"]).astype(str),
         )

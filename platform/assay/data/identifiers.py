@@ -51,6 +51,8 @@ _AMBIGUOUS = re.compile(rf"groups?{_NUMBER}?|{_NUMBER}groups?")
 """Names that stand for patients in one file, and for arms of a trial or hospitals in another."""
 _FEW_GROUPS, _MANY_RECORDS = 10, 20
 """Fewer groups than the first, of as many records each as the second on average, are hardly patients."""
+_ARMS, _RECORDS_OF_AN_ARM = 3, 10
+"""So few groups, of as many records each as the second on average, are rather arms of a trial."""
 _UNKNOWN = ("unknown", "unk", "unbekannt", "desconocido", "desconocida", "inconnu", "inconnue", "not known", "missing")
 """Words that say that nobody knows the patient, in lower case."""
 _CODES = {"0", "-1", "-9", "-99", "-999", "-9999", "99", "999", "9999", "99999", "999999"}
@@ -105,26 +107,48 @@ def hardly_patients(groups: int, records: int) -> bool:
     return groups < _FEW_GROUPS and records >= _MANY_RECORDS * groups
 
 
-def refuse_ambiguous(column: str, groups: np.ndarray | Sequence[str], *, given: str | None, where: str) -> None:
+def ambiguous(column: str, groups: np.ndarray | Sequence[str]) -> bool:
+    """Whether a column is called ``group`` or the like, and holds too few values of many records each for patients."""
+    distinct = len(np.unique(groups))
+    few = hardly_patients(distinct, len(groups)) or (distinct <= _ARMS and len(groups) >= _RECORDS_OF_AN_ARM * distinct)
+    return _AMBIGUOUS.fullmatch(normalised(column)) is not None and few
+
+
+def few_patients(column: str, groups: np.ndarray | Sequence[str]) -> tuple[str, ...]:
+    """A warning where a column that was found by its name tells so few patients of so many records apart."""
+    distinct = len(np.unique(groups))
+    if not hardly_patients(distinct, len(groups)):
+        return ()
+    return (
+        f"{column} tells only {distinct} patients of {len(groups)} records apart: make sure that it names patients",
+    )
+
+
+def refuse_ambiguous(
+    column: str, groups: np.ndarray | Sequence[str], *, given: str | None, where: str
+) -> tuple[str, ...]:
     """Let pass a column of patients that was named, or whose name leaves no doubt, or whose values may be patients.
 
     Args:
         groups: (n,) its values.
         given: the setting ``group``.
 
+    Returns:
+        A warning where it was found by a name that leaves no doubt, and its values hardly are patients.
+
     Raises:
         DataError: the column was found by a name like ``group``, and holds few values of many records each.
     """
-    distinct = len(np.unique(groups))
-    if given is None and _AMBIGUOUS.fullmatch(normalised(column)) and hardly_patients(distinct, len(groups)):
+    if given is None and ambiguous(column, groups):
         raise DataError(
-            f"{where}: column {column!r} was found by its name, and its {distinct} values in {len(groups)} records are "
-            f"too few to be patients without being told so; say group: {column} if they are, or name the column of "
-            f"patients, or leave it out with drop: [{column}]",
+            f"{where}: column {column!r} was found by its name, and its {len(np.unique(groups))} values in "
+            f"{len(groups)} records are too few to be patients without being told so; say group: {column} if they are, "
+            f"or name the column of patients, or leave it out with drop: [{column}]",
             setting="group",
             given=column,
             allowed=f"group: {column} or drop: [{column}]",
         )
+    return few_patients(column, groups) if given is None and not names_sites(column) else ()
 
 
 def group_column(
@@ -224,6 +248,11 @@ def refuse_patients_alike(names: Collection[str], *, where: str, column: str) ->
     refuse_alike(sorted(set(names)), where=where, setting=column, what="patients", blanks=False, zeros=True)
 
 
+def same_patient(name: str) -> str:
+    """What names of one patient have in common that differ in case and leading zeros only."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", as_seen(name).casefold())
+
+
 def refuse_shared(names: Sequence[Any], *, where: str, column: str) -> None:
     """Let pass names of patients, unless a number that often stands for none, 0 or -1, holds many records.
 
@@ -297,10 +326,8 @@ def refuse_alike(
     """
     seen: dict[str, str] = {}
     for name in names:
-        key = as_seen(name).casefold()
+        key = same_patient(name) if zeros else as_seen(name).casefold()
         key = re.sub(r"[\s_]+", "", key) if blanks else key
-        if zeros:
-            key = re.sub(r"(?<!\d)0+(?=\d)", "", key)
         if key in seen:
             other = seen[key]
             only = "case, blanks or leading zeros" if zeros else "case or blanks"

@@ -117,7 +117,7 @@ class Table(Source):
         suspected = self._suspected(columns, parsed, classes, cells, grouped=chosen is not None)
         groups = None if chosen is None else as_groups(self._patients(chosen, cells), where=self._where, column=chosen)
         if chosen is not None and groups is not None:
-            refuse_ambiguous(chosen, groups, given=self.group, where=self._where)
+            suspected += refuse_ambiguous(chosen, groups, given=self.group, where=self._where)
         told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, cells), *_written(parsed)]
         dataset = self._dataset([column for column, _ in columns], [values for _, values in columns], cells)
         return replace(
