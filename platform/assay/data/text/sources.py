@@ -4,7 +4,7 @@ Cutting a sentence into words and naming the words learns nothing, so it is done
 are known, and a vector for each) is an embedding's part, which sees the training split only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -16,7 +16,7 @@ from assay.data.base import PARTS, Dataset, Source
 from assay.data.locate import absent, find
 from assay.data.text.delimited import decoded, label_of, named, rows_of
 from assay.data.text.tables import Columns, Document, Table, read_table
-from assay.data.text.words import as_positions, words_of
+from assay.data.text.words import as_positions, is_word, words_of
 from assay.errors import DataError
 from assay.registry import choice_of, register
 
@@ -96,7 +96,7 @@ class TextSource(Source):
             words=words,
             written=written,
             preparation=self.embedding,
-            warnings=table.warnings,
+            warnings=(*table.warnings, *_single(sentences)),
             reading=(*table.reading, f"{cut} of {len(documents)} texts cut to their first {self.length} words"),
         )
 
@@ -220,6 +220,17 @@ class TextFile(TextSource):
 
     def load(self) -> Dataset:
         return replace(super().load(), licence=self.licence, citation=self.citation)
+
+
+def _single(sentences: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """A warning where most texts have one word alone: they are no sentences, or their words are not told apart."""
+    single = sum(sum(map(is_word, sentence)) <= 1 for sentence in sentences)
+    if 2 * single <= len(sentences):
+        return ()
+    return (
+        f"{single:,} of {len(sentences):,} texts are a single word: if they are sentences, write spaces between their "
+        "words; if they are categories, read the file as the data set table",
+    )
 
 
 def _local_table(folder: str) -> Path | None:
