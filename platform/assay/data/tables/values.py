@@ -36,6 +36,10 @@ _ODD = (
 )  # fmt: skip
 
 
+_Held = Sequence[tuple[str, str]]
+"""Places and cells of the values that are not missing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parsed:
     """A column as it was read."""
@@ -98,7 +102,7 @@ def parse(
     """
     codes = {canonical(code).casefold() for code in missing} | set(MISSING)
     gone = [cell.casefold() in codes or canonical(cell).casefold() in codes for cell in cells]
-    held = [(place, cell) for place, cell, absent in zip(places, cells, gone, strict=True) if not absent]
+    held: _Held = [(place, cell) for place, cell, absent in zip(places, cells, gone, strict=True) if not absent]
     cells, held, found = (cells, held, "") if words else _without_unit(cells, held, gone, unit)
     if words or not any(_POINT.fullmatch(cell) or _COMMA.fullmatch(cell) for _, cell in held):
         if not words:
@@ -130,10 +134,6 @@ def parse(
         raise _error(name, f"{places[row]} holds {cells[row]!r}", "write a finite number", where, cells[row])
     written = ["" if absent else canonical(repr(n)) for n, absent in zip(numbers.tolist(), gone, strict=True)]
     return Parsed(numbers=numbers, words=written, comma=comma, unit=found)
-
-
-_Held = Sequence[tuple[str, str]]
-"""Places and cells of the values that are not missing."""
 
 
 def _without_unit(

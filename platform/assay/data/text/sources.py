@@ -13,8 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.base import PARTS, Dataset, Source
+from assay.data.delimited import decoded, label_of, named, rows_of
 from assay.data.locate import absent, find
-from assay.data.text.delimited import decoded, label_of, named, rows_of
 from assay.data.text.tables import Columns, Document, Table, read_table
 from assay.data.text.words import as_positions, is_word, words_of
 from assay.errors import DataError

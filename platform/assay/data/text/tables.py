@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from assay.data.base import PARTS, part_of_split
+from assay.data.delimited import Row, decoded, label_of, named, rows_of
 from assay.data.identifiers import (
     UNSEEN,
     GroupKind,
@@ -30,7 +31,6 @@ from assay.data.identifiers import (
     refuse_shared,
 )
 from assay.data.missing import NO_TEXT_LABEL
-from assay.data.text.delimited import Row, decoded, label_of, named, rows_of
 from assay.data.text.words import words_of
 from assay.errors import DataError
 
