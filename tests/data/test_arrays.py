@@ -487,3 +487,11 @@ def test_a_feature_called_split_is_asked_and_a_split_can_be_left_out(
     assert Arrays(path=path, drop=("Split",)).load().feature_names == ("age", "dose")
     other = parquet({"age": X[:, 0], "y": Y, "split": ["loud", "soft"] * 4})
     assert Arrays(path=other, drop=("split",)).load().official is None
+
+
+def test_features_without_names_are_dropped_by_their_place(npz: Callable[..., str]) -> None:
+    path = npz(x=X, y=Y)
+    data = Arrays(path=path, drop=("feature 1",)).load()
+    assert data.feature_names == ("feature 0", "feature 2") and np.array_equal(data.x, X[:, [0, 2]])
+    with refused(DataError, "drop", "feature 3"):
+        Arrays(path=path, drop=("feature 3",)).load()

@@ -1,5 +1,6 @@
 """Files of arrays, ``.npz`` and ``.parquet``, and which of what they hold are records, labels and patients."""
 
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Sequence
@@ -25,6 +26,8 @@ WANTED = "give x (records, ...) and y (records,), and if you like groups, split,
 _KNOWN = ("x", "y", "split", "feature_names", "class_names")
 """Arrays whose meaning is known by their names, beside that of patients."""
 
+_UNNAMED = re.compile(r"feature \d+")
+"""How a feature without a name is called."""
 _OTHERS = {
     b"PK": "it is cut short: the end of the archive is missing; copy or write it again",
     b"\x93NUMPY": "it is a single array, as np.save writes; use np.savez(path, x=x, y=y)",
@@ -93,7 +96,7 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
     for setting, names in (("drop", drop), ("features", insisted)):
         for name in names:
             unused = setting == "drop" and name == "split" and name in held.known
-            if own and name not in own and not unused and not name.startswith("feature "):
+            if own and name not in own and not unused and not _UNNAMED.fullmatch(name):
                 raise DataError(
                     f"{where}: {setting}: {unknown('column', name, own)}", setting=setting, given=name, allowed=own
                 )
@@ -112,13 +115,30 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
     warnings: tuple[str, ...] = ()
     if chosen is not None and groups is not None and groups.ndim == 1:
         warnings = refuse_ambiguous(chosen, groups, given=group, where=where)
+    known = {name: array for name, array in held.known.items() if name != "split" or name not in drop}
     return Held(
-        known={name: array for name, array in held.known.items() if name != "split" or name not in drop},
+        known=known if held.columns else _without(known, drop),
         columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
         groups=groups,
         group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
         warnings=warnings,
     )
+
+
+def _without(known: dict[str, Any], drop: Collection[str]) -> dict[str, Any]:
+    """The same arrays without features that have no names but their places; the others keep their numbers."""
+    x, places = known.get("x"), [int(name.split()[1]) for name in drop if _UNNAMED.fullmatch(name)]
+    if not places or x is None or x.ndim != 2 or "feature_names" in known:
+        return known
+    if max(places) >= x.shape[1]:
+        raise DataError(
+            f"x has the features 0 to {x.shape[1] - 1}, and drop names feature {max(places)}; correct its number",
+            setting="drop",
+            given=f"feature {max(places)}",
+            allowed=f"feature 0 to feature {x.shape[1] - 1}",
+        )
+    left = [place for place in range(x.shape[1]) if place not in places]
+    return {**known, "x": x[:, left], "feature_names": [f"feature {place}" for place in left]}
 
 
 def _refuse_split(held: Held, where: str, settled: Collection[str]) -> None:

@@ -41,7 +41,8 @@ class Code:
 def described(codes: Sequence[Code]) -> str:
     """Which codes there are, how often, and what the other values are."""
     counted = " and ".join(f"{code.written} in {code.count} records" for code in codes)
-    return f"holds {counted}, and otherwise {codes[0].low:g} to {codes[0].high:g}"
+    low, high = codes[0].low, codes[0].high
+    return f"holds {counted}, and otherwise {f'{low:g} to {high:g}' if low < high else f'{low:g}'}"
 
 
 def refuse_sentinels(name: str, numbers: np.ndarray, *, where: str, allowed: bool) -> tuple[str, ...]:
@@ -87,14 +88,14 @@ def codes_among(numbers: np.ndarray) -> tuple[Code, ...]:
     At either end of the column: repeated nines, eights and sevens, and single negative numbers, that are farther from
     the others than these from each other, or that occur often behind an empty stretch; any number that recurs at three
     times that distance, or lies at a hundred times that distance. Between other values: such a code where it occurs
-    five times as often as any of them.
+    five times as often as any of them. Of two values: the one of nines.
 
     Args:
         numbers: (n,) with NaN or infinity where they are missing.
     """
     distinct, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
     if len(distinct) < _FEWEST:
-        return ()
+        return _one_of_two(distinct, counts)
     first, last = _core(distinct)
     first, last = _joined(distinct, counts, first, last)
     first, last = _without_far(distinct, counts, first, last)
@@ -113,6 +114,16 @@ def codes_among(numbers: np.ndarray) -> tuple[Code, ...]:
         )
         for place in places
     )
+
+
+def _one_of_two(distinct: np.ndarray, counts: np.ndarray) -> tuple[Code, ...]:
+    """A code of nines beside one other value, which may then be all that was recorded."""
+    nines = [place for place in range(len(distinct)) if set(_digits(distinct[place])) <= {"9", "."}]
+    if len(distinct) != 2 or len(nines) != 1:
+        return ()
+    (place,) = nines
+    other = float(distinct[1 - place])
+    return (Code(value=float(distinct[place]), count=int(counts[place]), low=other, high=other, sure=False),)
 
 
 def _digits(value: float) -> str:

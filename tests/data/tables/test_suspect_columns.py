@@ -120,6 +120,19 @@ def test_honest_columns_raise_no_alarm(kind: str) -> None:
     assert [codes for _ in range(50) if (codes := codes_among(HONEST[kind](rng)))] == []
 
 
+@pytest.mark.parametrize(("value", "code"), [(1, 9), (0, -9), (5, 999), (1, 99)])
+def test_nines_beside_one_value_are_warned_of(load: Load, value: int, code: int) -> None:
+    assert f"v holds {code} in 5 records, and otherwise {value}" in about(
+        load(holding(np.full(N, value), code).astype(int))
+    )
+    assert about(load(holding(np.full(N, value), code).astype(int), kinds={"v": "category"})) == ""
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (1, 2), (-1, 1), (7, 8), (0, 10), (99, 999)])
+def test_two_other_values_raise_no_alarm(pair: tuple[int, int]) -> None:
+    assert codes_among(RNG.choice(pair, N).astype(float)) == ()
+
+
 def test_a_class_that_is_written_as_a_code_is_warned_of(load: Load) -> None:
     data = load(TEMPERATURE, outcome=holding(Y, 9).astype(int))
     assert any("label outcome holds 9 in 5 records" in line and "missing: [9]" in line for line in data.warnings)

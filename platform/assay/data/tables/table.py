@@ -287,7 +287,7 @@ class Table(Source):
         warned += refuse_label_copies(looked_at, [classes.y, written], where=self._where)
         for column, _ in columns:
             numbers = parsed[column.name].numbers
-            if column.kind == "number" and numbers is not None:
+            if column.settings.stated in ("number", None) and numbers is not None:
                 allowed = column.settings.missing is not None
                 warned += refuse_sentinels(column.name, numbers, where=self._where, allowed=allowed)
         return (*classes.counted, *warned)
