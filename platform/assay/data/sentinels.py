@@ -166,8 +166,8 @@ def _apart(distinct: np.ndarray, counts: np.ndarray, first: int, last: int, plac
         # The only negative number stands apart even beside 0; of several the next to 0 may be values.
         return gap > 2 * step or first == 1
     if gap > core[-1] - core[0]:
-        # Of counts, a single 7, 8 or 9 is a value; of a few categories it is none.
-        return count > 1 or abs(value) >= 10 or len(core) <= 3
+        # Of counts, a single 7, 8 or 9 is a value; beside two or three categories a 9 is none.
+        return bool(count > 1 or abs(value) >= 10 or (abs(value) == 9 and len(core) <= 3))
     near = counts[max(first, last - 1) : last + 1] if place > last else counts[first : min(first + 2, last + 1)]
     usual = float(np.median(counts[first : last + 1]))
     return bool(count >= _OFTEN and count > 2 * usual and count > near.max() and gap >= _GAP * step)

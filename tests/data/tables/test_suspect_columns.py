@@ -111,6 +111,7 @@ HONEST: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "mostly zero": lambda rng: np.where(rng.random(N) < 0.8, 0, rng.lognormal(3, 1, N)),
     "scores to 99": lambda rng: rng.integers(0, 100, N),
     "grades": lambda rng: rng.integers(1, 6, N),
+    "rare counts and one 8": lambda rng: np.append(rng.choice([0, 1, 2], N, p=[0.9, 0.08, 0.02]), 8),
 }
 
 
