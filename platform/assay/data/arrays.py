@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from assay.data.array_files import WANTED, names_in, read_arrays, records_of, sort_out
+from assay.data.array_files import WANTED, Held, names_in, read_arrays, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
 from assay.data.identifiers import refuse_alike
 from assay.data.label_copies import refuse_label_copies
@@ -85,20 +85,12 @@ class Arrays(Source):
         features = held.features or names_in(held.known.get("feature_names", unnamed))
         suspected = self._suspected(raw, y, features, grouped=held.groups is not None)
         low, high, warnings = self._bounds(x, features)
-        found = np.unique(y)
-        if "class_names" not in held.known and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
-            raise DataError(
-                f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
-                "renumber them, or give class_names"
-            )
-        usual = [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))]
-        classes = names_in(held.known.get("class_names", usual))
-        refuse_alike(classes, where=where, setting="class_names", what="classes")
+        classes = self._classes(held, y)
         return Dataset(
             name=path.stem,
             x=x,
             y=y,
-            class_names=tuple(classes),
+            class_names=classes,
             feature_names=tuple(features),
             low=low,
             high=high,
@@ -115,6 +107,19 @@ class Arrays(Source):
             modality=self.modality,
             official=None if held.known.get("split") is None else np.asarray(held.known["split"]).astype(str),
         )
+
+    def _classes(self, held: Held, y: np.ndarray) -> tuple[str, ...]:
+        """Names of the classes, as the file gives them or by their numbers."""
+        found = np.unique(y)
+        if "class_names" not in held.known and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
+            raise DataError(
+                f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
+                "renumber them, or give class_names"
+            )
+        usual = [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))]
+        classes = names_in(held.known.get("class_names", usual))
+        refuse_alike(classes, where=f"data file {self.path!r}", setting="class_names", what="classes")
+        return tuple(classes)
 
     def _suspected(self, x: np.ndarray, y: np.ndarray, features: Sequence[str], *, grouped: bool) -> tuple[str, ...]:
         """Warnings of features that may be identifiers; those that surely look like one are errors."""

@@ -40,6 +40,7 @@ CHINESE = ["胸痛三天", "头痛两天", "腹痛一天", "胸痛一天", "头�
 def test_texts_without_spaces_share_their_words(tmp_path: Path) -> None:
     data = load(tmp_path, CHINESE)
     assert not data.warnings
+    assert "12 texts have characters of scripts without spaces: each of these is a word" in data.reading
     made = data.prepared(np.arange(6), seed=0)
     assert (made.x[6:] == 1).mean() == 0 and not made.warnings
 

@@ -68,17 +68,8 @@ class ImageSource(Source):
                 f"channel{'s' * (decoder.channels > 1)}: {_told(listing, seen.wrong)}; set channels to what they have, "
                 f"or convert: true to make all of them {'grey' if decoder.channels == 1 else 'RGB'}"
             )
-        if seen.corrupt:
-            told = f"{len(seen.corrupt)} of {n} images cannot be decoded"
-            if self.on_corrupt == "fail":
-                raise DataError(
-                    f"{name}: {told}: {_told(listing, seen.corrupt)}; repair or remove them, or set on_corrupt: skip "
-                    "to leave them out"
-                )
-            warnings = (*warnings, f"{told} and are left out: {_told(listing, seen.corrupt)}")
-            kept = np.setdiff1d(np.arange(n), list(seen.corrupt))
-            listing = listing.only(kept)
-            seen = seen._replace(x=None if seen.x is None else seen.x[kept])
+        listing, seen, left_out = self._without_corrupt(listing, seen, name)
+        warnings = (*warnings, *left_out)
         refuse_few_bits(name, decoder, seen.greatest)
         x: np.ndarray | Lazy = ImageFiles(listing.root, listing.names, decoder) if seen.x is None else seen.x
         warnings = (*warnings, *(low_contrast(x) if self.check or seen.x is not None else ()))
@@ -103,6 +94,25 @@ class ImageSource(Source):
             ),
             **about,
         )
+
+    def _without_corrupt(self, listing: Listing, seen: "_Seen", name: str) -> tuple[Listing, "_Seen", tuple[str, ...]]:
+        """The files that can be decoded, and a warning for the others where they may be left out.
+
+        Raises:
+            DataError: some cannot, and may not.
+        """
+        if not seen.corrupt:
+            return listing, seen, ()
+        n = len(listing.names)
+        told = f"{len(seen.corrupt)} of {n} images cannot be decoded"
+        if self.on_corrupt == "fail":
+            raise DataError(
+                f"{name}: {told}: {_told(listing, seen.corrupt)}; repair or remove them, or set on_corrupt: skip "
+                "to leave them out"
+            )
+        kept = np.setdiff1d(np.arange(n), list(seen.corrupt))
+        left_out = (f"{told} and are left out: {_told(listing, seen.corrupt)}",)
+        return listing.only(kept), seen._replace(x=None if seen.x is None else seen.x[kept]), left_out
 
 
 @register("dataset")

@@ -24,6 +24,11 @@ def words_of(text: str) -> list[str]:
     return _ASCII.findall(plain) if plain.isascii() else _word().findall(unicodedata.normalize("NFC", plain))
 
 
+def without_spaces(text: str) -> bool:
+    """Whether a text has characters of a script that is written without spaces between words."""
+    return not text.isascii() and re.search(f"[{_UNSPACED}]", text) is not None
+
+
 def is_word(written: str) -> bool:
     """Whether this is a word, or a character that stands for one, and no punctuation mark."""
     return any(character.isalnum() for character in written)
