@@ -102,7 +102,8 @@ def codes_among(numbers: np.ndarray) -> tuple[Code, ...]:
     within = distinct[first : last + 1]
     if len(within) < 2:
         return ()
-    places = [place for place in range(len(distinct)) if not first <= place <= last or _spike(distinct, counts, place)]
+    ends = {*range(first), *range(last + 1, len(distinct))}
+    places = sorted(ends.union(_spike(distinct, counts)))
     low, high = float(within[0]), float(within[-1])
     return tuple(
         Code(
@@ -192,12 +193,13 @@ def _without_far(distinct: np.ndarray, counts: np.ndarray, first: int, last: int
     return first, last
 
 
-def _spike(distinct: np.ndarray, counts: np.ndarray, place: int) -> bool:
-    """Whether a code of two digits and more, between other values, occurs far more often than any of them."""
-    written = _REPEATED.fullmatch(_digits(distinct[place])) is not None and abs(distinct[place]) >= 10
-    if not written or len(distinct) < 10 or counts[place] < 5:
-        return False
-    return bool(counts[place] >= 5 * np.delete(counts, place).max())
+def _spike(distinct: np.ndarray, counts: np.ndarray) -> tuple[int, ...]:
+    """The place of a code of two digits and more that occurs far more often than any other value, if there is one."""
+    place = int(counts.argmax())
+    value, others = float(distinct[place]), np.delete(counts, place)
+    if len(distinct) < 10 or counts[place] < max(5, 5 * others.max()):
+        return ()
+    return (place,) if abs(value) >= 10 and _REPEATED.fullmatch(_digits(value)) else ()
 
 
 def _sure(value: float, low: float, high: float) -> bool:
