@@ -227,6 +227,26 @@ def test_numbers_of_patients_under_another_name_are_refused_where_their_labels_l
         assert roc_auc_score(y[200:], forest.predict_proba(values[200:, None])[:, 1]) > 0.8
 
 
+@pytest.mark.parametrize("records", [2, 5, 10])
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_numbers_of_patients_are_warned_of_where_some_labels_differ(records: int, noise: float) -> None:
+    rng, n = np.random.default_rng(11), 1000
+    who = rng.permutation(np.repeat(np.arange(n // records), records))
+    y = rng.integers(0, 2, n // records)[who] ^ (rng.random(n) < noise)
+    found = suspicion(rng.permutation(n)[who].astype(float), y, grouped=False)
+    assert found is not None and found.verdict == "warn"
+
+
+@pytest.mark.parametrize("slope", [1, 10, 100])
+@pytest.mark.parametrize("span", [30, 100, 400])
+def test_labels_that_follow_a_measurement_are_no_sign_of_patients(slope: int, span: int) -> None:
+    rng = np.random.default_rng(12)
+    for bend in (lambda v: v - 0.5, lambda v: abs(v - 0.5) - 0.25, lambda v: np.sin(9 * v) / 2):
+        values = rng.integers(0, span, 1000)
+        risk = 1 / (1 + np.exp(-slope * bend(values / span)))
+        assert suspicion(values.astype(float), (rng.random(1000) < risk).astype(int), grouped=False) is None
+
+
 @pytest.mark.parametrize("among", [1, 3, 10])
 def test_numbers_that_are_drawn_without_replacement_are_refused(among: int) -> None:
     values = np.random.default_rng(10).choice(among * M, M, replace=False).astype(float)

@@ -18,6 +18,8 @@ _REPEATING = 0.1
 """Share of the records whose value repeats, from which on their labels are compared."""
 _PAIRS = 7
 """Equal pairs that chance must make before their number says anything."""
+_MORE, _Z = 0.15, 5.0
+"""How much more often labels agree within values than between neighbours, and in how many standard errors, to warn."""
 _SPAN = 1e6
 """Whole numbers spread evenly over so many have more digits than measurements have."""
 
@@ -38,7 +40,8 @@ def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = 
     that hardly repeat are refused where they are numbered through (in the order of the file by equal steps, or without
     gaps), where fewer are equal than chance would make, or where they are spread evenly over millions. They are passed
     where as many are equal as chance makes, and warned of where there are too few to tell, see ``_hardly_repeating``.
-    Whatever the labels are, values that each fill one stretch of the file are refused or warned of, see ``_blocks``.
+    Whatever the labels are, values that each fill one stretch of the file are refused or warned of, see ``_blocks``;
+    where labels of one value agree for the most part, and with neighbouring values do not, see ``_agreement``.
 
     Args:
         values: (n,) numbers, or positions of words among those that occur; NaN where missing.
@@ -58,7 +61,7 @@ def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = 
     if not grouped and _label_by_value(v, labels, inverse, counts):
         why = f"its {len(distinct)} values repeat, and wherever one repeats the label is the same"
         return Suspicion(verdict="refuse", why=why)
-    return None if grouped else _blocks(v, counts)
+    return None if grouped else _blocks(v, counts) or _agreement(labels, inverse, counts)
 
 
 def _blocks(v: np.ndarray, counts: np.ndarray) -> Suspicion | None:
@@ -81,6 +84,34 @@ def _blocks(v: np.ndarray, counts: np.ndarray) -> Suspicion | None:
     why = f"its {len(counts)} values fill one stretch of the file each, {size}"
     numbered = ordered and len(counts) >= 20 and bool((np.abs(steps) == 1).all())
     return Suspicion(verdict="refuse" if numbered or (equal and not ordered) else "warn", why=why)
+
+
+def _agreement(labels: np.ndarray, inverse: np.ndarray, counts: np.ndarray) -> Suspicion | None:
+    """A warning where records of one value have one label far more often than those of neighbouring values have.
+
+    The label of a measurement changes slowly along its values, that of a patient's number from one to the next. Codes
+    of categories look the same, so this is never refused.
+    """
+    _, label = np.unique(labels, return_inverse=True)
+    table = np.zeros((len(counts), label.max() + 1))
+    np.add.at(table, (inverse, label), 1)
+    shares, several = table / counts[:, None], counts >= 2
+    several[[0, -1]] = False  # no neighbours on both sides
+    if several.sum() < 10 or counts[several].sum() < _REPEATING * len(labels):
+        return None
+    beside = (shares[:-2] + shares[2:])[several[1:-1]] / 2
+    own, n = table[several], counts[several, None]
+    same = (own * (own - 1) / (n * (n - 1))).sum(1)
+    across = (own / n * beside).sum(1)
+    more = same - across
+    z = more.mean() / max(float(more.std(ddof=1)), 1e-9) * np.sqrt(len(more))
+    if more.mean() < _MORE or z < _Z:
+        return None
+    why = (
+        f"two records of one value have the same label in {same.mean():.0%}, and of neighbouring values in "
+        f"{across.mean():.0%}"
+    )
+    return Suspicion(verdict="warn", why=why)
 
 
 def _hardly_repeating(v: np.ndarray, distinct: np.ndarray) -> Literal["refuse", "warn"] | None:
