@@ -1,8 +1,10 @@
 """The user's own file: what it may hold, and one clear message for each way in which it cannot be used."""
 
 import gc
+import io
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from assay.data.arrays import Arrays
 from assay.data.base import Dataset
 from assay.errors import DataError
+from tests.mistakes import refused
 
 X = np.arange(24, dtype=np.float64).reshape(8, 3)
 Y = np.array([0, 1] * 4)
@@ -221,6 +224,48 @@ def test_an_unreadable_file_is_refused_and_closed(
     assert [str(warning.message) for warning in recwarn] == []
 
 
+CAUSES = {
+    "empty": b"",
+    "text": b"age,y\n1,0\n",
+    "cut short": b"PK\x03\x04 and so on",
+    "pickle": pickle.dumps([1, 2]),
+    "Parquet": b"PAR1 and so on",
+    "HDF5": b"\x89HDF\r\n\x1a\n",
+    "MATLAB": b"MATLAB 5.0 MAT-file",
+    "gzip": b"\x1f\x8b\x08 and so on",
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_what_is_no_archive_is_told_to_be_what_it_is(tmp_path: Path, cause: str) -> None:
+    (tmp_path / "data.npz").write_bytes(CAUSES[cause])
+    told = refusal(str(tmp_path / "data.npz"))
+    assert cause in told and "Python objects" not in told
+
+
+def test_each_fault_within_an_archive_has_its_message(tmp_path: Path, npz: Callable[..., str]) -> None:
+    whole = Path(npz(x=X, y=Y)).read_bytes()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        x = archive.read("x.npy")
+
+    def told(**members: bytes) -> str:
+        with zipfile.ZipFile(tmp_path / "other.npz", "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name.replace("_npy", ".npy"), content)
+        return refusal(str(tmp_path / "other.npz"))
+
+    causes = {
+        "is no array": told(x_npy=x, readme=b"see the wiki"),
+        "is no array;": told(x_npy=b"no array at all"),
+        "'x' is cut short": told(x_npy=x[:-8]),
+        "'x' is cut short or damaged": told(x_npy=x[:9] + bytes(40)),
+        "'x' holds Python objects": refusal(npz(x=np.array([{}] * 8), y=Y)),
+    }
+    for cause, message in causes.items():
+        assert cause in message
+    assert sum("Python objects" in message for message in causes.values()) == 1
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(200, 3)), y=np.arange(200) % 2)
     content = bytearray((tmp_path / "data.npz").read_bytes())
@@ -404,3 +449,49 @@ def test_pixels_have_no_names_to_be_immutable_by(npz: Callable[..., str]) -> Non
     images = Arrays(path=npz(x=X.reshape(2, 1, 3, 4), y=Y[:2]), modality="image", low=0, high=23).load()
     with pytest.raises(DataError, match="its inputs have no names, so none can be immutable"):
         images.with_immutable(["age"])
+
+
+def test_names_in_bytes_are_names(npz: Callable[..., str]) -> None:
+    data = Arrays(path=npz(x=X, y=Y, feature_names=np.array([b"a", b"b", b"c"]), class_names=[b"well", b"ill"])).load()
+    assert (data.feature_names, data.class_names) == (("a", "b", "c"), ("well", "ill"))
+
+
+def test_names_with_separators_and_quotes_are_kept(npz: Callable[..., str], parquet: Callable[..., str]) -> None:
+    names = ["pressure, systolic", 'tube 5"', "a;b\tc"]
+    assert Arrays(path=npz(x=X, y=Y, feature_names=names)).load().feature_names == tuple(names)
+    columns = dict(zip(names, X.T, strict=True))
+    assert Arrays(path=parquet({**columns, "y": Y})).load().feature_names == tuple(names)
+
+
+def test_two_columns_that_may_be_the_label_are_refused(parquet: Callable[..., str]) -> None:
+    with refused(DataError, "path", "y."):
+        Arrays(path=parquet({"age": X[:, 0], "y": Y, "y.": 1 - Y})).load()
+
+
+def test_a_column_of_numbers_called_x_is_a_feature(parquet: Callable[..., str]) -> None:
+    assert Arrays(path=parquet({"x": X[:, 0], "z": X[:, 1], "y": Y})).load().feature_names == ("x", "z")
+
+
+def test_names_that_only_look_alike_to_a_reader_are_refused(npz: Callable[..., str]) -> None:
+    with refused(DataError, "feature_names", "cafe\u0301"):
+        Arrays(path=npz(x=X, y=Y, feature_names=["caf\u00e9", "cafe\u0301", "tea"])).load()
+
+
+def test_a_feature_called_split_is_asked_and_a_split_can_be_left_out(
+    npz: Callable[..., str], parquet: Callable[..., str]
+) -> None:
+    path = npz(x=X, y=Y, feature_names=["age", "Split", "dose"])
+    with refused(DataError, "features", "Split"):
+        Arrays(path=path).load()
+    assert Arrays(path=path, features=("Split",)).load().feature_names == ("age", "Split", "dose")
+    assert Arrays(path=path, drop=("Split",)).load().feature_names == ("age", "dose")
+    other = parquet({"age": X[:, 0], "y": Y, "split": ["loud", "soft"] * 4})
+    assert Arrays(path=other, drop=("split",)).load().official is None
+
+
+def test_features_without_names_are_dropped_by_their_place(npz: Callable[..., str]) -> None:
+    path = npz(x=X, y=Y)
+    data = Arrays(path=path, drop=("feature 1",)).load()
+    assert data.feature_names == ("feature 0", "feature 2") and np.array_equal(data.x, X[:, [0, 2]])
+    with refused(DataError, "drop", "feature 3"):
+        Arrays(path=path, drop=("feature 3",)).load()

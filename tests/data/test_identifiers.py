@@ -10,8 +10,9 @@ import pytest
 
 from assay.data.arrays import Arrays
 from assay.data.base import Dataset
-from assay.data.identifiers import as_groups, names_patients, names_records, suspicion
+from assay.data.identifiers import as_groups, names_patients, names_records
 from assay.data.splits import Splitting, split
+from assay.data.suspicion import suspicion
 from assay.data.text.sources import TextFile
 from assay.errors import DataError
 
@@ -182,6 +183,75 @@ def test_a_count_that_never_repeats_is_warned_of_alone() -> None:
     platelets = np.random.default_rng(4).normal(250_000, 60_000, 400).round()
     found = suspicion(platelets, np.arange(400) % 2, grouped=False)
     assert found is not None and found.verdict == "warn"
+
+
+M = 300
+WHOLE: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "days since surgery": lambda rng: rng.integers(0, 3000, M),
+    "the same, sorted": lambda rng: np.sort(rng.integers(0, 3000, M)),
+    "days of age": lambda rng: rng.integers(6570, 32850, M),
+    "platelets": lambda rng: rng.normal(250, 60, M).round(),
+    "platelets per mm3": lambda rng: rng.normal(250_000, 60_000, M).round(),
+    "steps a day": lambda rng: rng.lognormal(8.7, 0.5, M).round(),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("slope", [0.0, 2.0, 20.0], ids=["no relation", "some", "strong"])
+def test_whole_numbers_that_are_spread_as_measurements_are_never_refused(name: str, slope: float) -> None:
+    rng, verdicts = np.random.default_rng(8), []
+    for _ in range(50):
+        values = WHOLE[name](rng)
+        risk = 1 / (1 + np.exp(-slope * (values - np.median(values)) / values.std()))
+        found = suspicion(values.astype(float), (rng.random(M) < risk).astype(int), grouped=False)
+        verdicts.append(None if found is None else found.verdict)
+    assert "refuse" not in verdicts
+    if name in ("days since surgery", "platelets"):  # as many are equal as chance makes
+        assert verdicts.count("warn") <= 2
+
+
+@pytest.mark.parametrize("records", [1.1, 1.5, 5])
+def test_numbers_of_patients_under_another_name_are_refused_where_their_labels_leak(records: float) -> None:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(9)
+    patients = int(M / records)
+    number, label = 10_000 + rng.choice(90_000, patients, replace=False), rng.integers(0, 2, patients)
+    who = rng.permutation(np.concatenate([np.arange(patients), rng.integers(0, patients, M - patients)]))
+    values, y = number[who].astype(float), label[who]
+    found = suspicion(values, y, grouped=False)
+    assert found is not None and found.verdict == "refuse"
+    if records == 5:
+        forest = RandomForestClassifier(30, random_state=0).fit(values[:200, None], y[:200])
+        assert roc_auc_score(y[200:], forest.predict_proba(values[200:, None])[:, 1]) > 0.8
+
+
+@pytest.mark.parametrize("records", [2, 5, 10])
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_numbers_of_patients_are_warned_of_where_some_labels_differ(records: int, noise: float) -> None:
+    rng, n = np.random.default_rng(11), 1000
+    who = rng.permutation(np.repeat(np.arange(n // records), records))
+    y = rng.integers(0, 2, n // records)[who] ^ (rng.random(n) < noise)
+    found = suspicion(rng.permutation(n)[who].astype(float), y, grouped=False)
+    assert found is not None and found.verdict == "warn"
+
+
+@pytest.mark.parametrize("slope", [1, 10, 100])
+@pytest.mark.parametrize("span", [30, 100, 400])
+def test_labels_that_follow_a_measurement_are_no_sign_of_patients(slope: int, span: int) -> None:
+    rng = np.random.default_rng(12)
+    for bend in (lambda v: v - 0.5, lambda v: abs(v - 0.5) - 0.25, lambda v: np.sin(9 * v) / 2):
+        values = rng.integers(0, span, 1000)
+        risk = 1 / (1 + np.exp(-slope * bend(values / span)))
+        assert suspicion(values.astype(float), (rng.random(1000) < risk).astype(int), grouped=False) is None
+
+
+@pytest.mark.parametrize("among", [1, 3, 10])
+def test_numbers_that_are_drawn_without_replacement_are_refused(among: int) -> None:
+    values = np.random.default_rng(10).choice(among * M, M, replace=False).astype(float)
+    found = suspicion(values, np.arange(M) % 2, grouped=False)
+    assert found is not None and found.verdict == "refuse"
 
 
 def test_known_patients_leave_their_constant_measurements_alone() -> None:

@@ -1,6 +1,8 @@
 """Files of arrays, ``.npz`` and ``.parquet``, and which of what they hold are records, labels and patients."""
 
+import re
 import zipfile
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,19 @@ WANTED = "give x (records, ...) and y (records,), and if you like groups, split,
 _KNOWN = ("x", "y", "split", "feature_names", "class_names")
 """Arrays whose meaning is known by their names, beside that of patients."""
 
+_UNNAMED = re.compile(r"feature \d+")
+"""How a feature without a name is called."""
+_OTHERS = {
+    b"PK": "it is cut short: the end of the archive is missing; copy or write it again",
+    b"\x93NUMPY": "it is a single array, as np.save writes; use np.savez(path, x=x, y=y)",
+    b"\x80": "it is a pickle, and Assay unpickles nothing; use np.savez(path, x=x, y=y)",
+    b"PAR1": "it is a Parquet file; call it .parquet",
+    b"\x89HDF": "it is an HDF5 file; read it, and save its arrays with np.savez",
+    b"MATLAB": "it is a MATLAB file; read it with scipy.io.loadmat, and save its arrays with np.savez",
+    b"\x1f\x8b": "it is compressed by gzip; unpack it",
+}
+"""What files that are no archives are, by how they begin."""
+
 
 @dataclass(kw_only=True)
 class Held:
@@ -38,6 +53,8 @@ class Held:
     groups: np.ndarray | None = None
     """(n,) the patient or site of each record."""
     group_kind: GroupKind = "patient"
+    warnings: tuple[str, ...] = ()
+    """What must be said of the patients."""
 
     @property
     def features(self) -> list[str]:
@@ -75,9 +92,11 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
         DataError: a name is unknown, patients are not told apart clearly, or an array means nothing.
     """
     own = [*held.columns, *held.beside]
+    _refuse_split(held, where, (*drop, *insisted))
     for setting, names in (("drop", drop), ("features", insisted)):
         for name in names:
-            if own and name not in own and not name.startswith("feature "):
+            unused = setting == "drop" and name == "split" and name in held.known
+            if own and name not in own and not unused and not _UNNAMED.fullmatch(name):
                 raise DataError(
                     f"{where}: {setting}: {unknown('column', name, own)}", setting=setting, given=name, allowed=own
                 )
@@ -93,14 +112,52 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
             allowed=_KNOWN,
         )
     groups = None if chosen is None else as_groups(both[chosen], where=where, column=chosen)
+    warnings: tuple[str, ...] = ()
     if chosen is not None and groups is not None and groups.ndim == 1:
-        refuse_ambiguous(chosen, groups, given=group, where=where)
+        warnings = refuse_ambiguous(chosen, groups, given=group, where=where)
+    known = {name: array for name, array in held.known.items() if name != "split" or name not in drop}
     return Held(
-        known=held.known,
+        known=known if held.columns else _without(known, drop),
         columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
         groups=groups,
         group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
+        warnings=warnings,
     )
+
+
+def _without(known: dict[str, Any], drop: Collection[str]) -> dict[str, Any]:
+    """The same arrays without features that have no names but their places; the others keep their numbers."""
+    x, places = known.get("x"), [int(name.split()[1]) for name in drop if _UNNAMED.fullmatch(name)]
+    if not places or x is None or x.ndim != 2 or "feature_names" in known:
+        return known
+    if max(places) >= x.shape[1]:
+        raise DataError(
+            f"x has the features 0 to {x.shape[1] - 1}, and drop names feature {max(places)}; correct its number",
+            setting="drop",
+            given=f"feature {max(places)}",
+            allowed=f"feature 0 to feature {x.shape[1] - 1}",
+        )
+    left = [place for place in range(x.shape[1]) if place not in places]
+    return {**known, "x": x[:, left], "feature_names": [f"feature {place}" for place in left]}
+
+
+def _refuse_split(held: Held, where: str, settled: Collection[str]) -> None:
+    """Refuse a feature called split, unless it is left out or was said to be one."""
+    for name in held.columns:
+        if normalised(name) == "split" and name not in settled:
+            raise DataError(
+                f"{where}: feature {name!r} may say the part of an official split; if it does, give it as an array "
+                f"split of train, validation and test, and leave the feature out (drop: [{name}]); if it is a "
+                f"measurement, say features: [{name}]",
+                setting="features",
+                given=name,
+                allowed=f"drop: [{name}] or features: [{name}]",
+            )
+
+
+def names_in(written: Any) -> list[str]:
+    """Names of features or classes as a file holds them, in text or in bytes."""
+    return [one.decode() if isinstance(one, bytes) else str(one) for one in np.ravel(written).tolist()]
 
 
 def records_of(held: Held, where: str) -> Any:
@@ -127,25 +184,66 @@ def read_npz(path: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
     """The wanted arrays of an archive; all of them if none is named.
 
     Raises:
-        DataError: it is no archive, lacks one of them, or holds objects.
+        DataError: it is no archive, lacks one of them, is damaged, or holds objects; says which.
     """
     try:
         if not zipfile.is_zipfile(path):
-            raise DataError(f"data file {str(path)!r} cannot be read as .npz: it is no archive of arrays")
+            raise _unreadable(path, _no_archive(path))
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             absent = [key for key in wanted if key not in file.files]
             if absent:
                 raise DataError(
                     f"data file {str(path)!r} has no {absent[0]!r} (it holds: {', '.join(sorted(file.files))})"
                 )
-            return {key: file[key] for key in wanted or file.files}
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"data file {str(path)!r} cannot be read as .npz: {error}") from None
+            return {key: _array(file, key, path) for key in wanted or file.files}
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise _unreadable(path, f"its table of contents is damaged ({error}); copy or write it again") from None
+
+
+def _array(file: Any, key: str, path: Path) -> np.ndarray:
+    """One array of an open archive."""
+    try:
+        found = file[key]
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise _unreadable(path, f"array {key!r} is damaged ({error}); copy or write the file again") from None
+    except (RuntimeError, NotImplementedError) as error:  # what zipfile raises on what it cannot unpack
+        why = f"array {key!r} is encrypted, or packed in a way that is not known here ({error}); use np.savez"
+        raise _unreadable(path, why) from None
+    except MemoryError:
+        raise _unreadable(path, f"array {key!r} says of itself that it does not fit into memory") from None
     except ValueError as error:
-        raise DataError(
-            f"data file {str(path)!r} holds Python objects or ragged rows ({error}); Assay unpickles nothing: "
-            "save plain arrays of equal-length records"
-        ) from None
+        if "allow_pickle" in str(error):
+            why = (
+                f"array {key!r} holds Python objects or ragged rows; Assay unpickles nothing: save plain arrays of "
+                "equal-length records"
+            )
+        else:
+            why = f"array {key!r} is cut short or damaged ({error}); write the file again"
+        raise _unreadable(path, why) from None
+    if not isinstance(found, np.ndarray):
+        raise _unreadable(path, f"its member {key!r} is no array; save arrays alone, with np.savez")
+    return found
+
+
+def _no_archive(path: Path) -> str:
+    """What a file is that is no archive, by how it begins, and what to do."""
+    with path.open("rb") as file:
+        begin = file.read(16)
+    for mark, why in _OTHERS.items():
+        if begin.startswith(mark):
+            return why
+    if not begin:
+        return f"it is empty; {WANTED}"
+    readable = begin.isascii() and begin.decode("ascii").translate({9: " ", 10: " ", 13: " "}).isprintable()
+    return (
+        f"it is no archive of arrays but {'text' if readable else 'something else'}, beginning with {begin!r}; {WANTED}"
+    )
+
+
+def _unreadable(path: Path, why: str) -> DataError:
+    return DataError(f"data file {str(path)!r} cannot be read as .npz: {why}", setting="path", given=str(path))
 
 
 def _held_in_npz(path: Path) -> Held:
@@ -154,7 +252,7 @@ def _held_in_npz(path: Path) -> Held:
     refuse_alike(list(arrays), where=where, setting="path", what="arrays")
     known = {name: array for name, array in arrays.items() if name in _KNOWN}
     beside = {name: array for name, array in arrays.items() if name not in _KNOWN}
-    names = [str(name) for name in np.ravel(known.get("feature_names", ()))]
+    names = names_in(known.get("feature_names", ()))
     x = known.get("x")
     if not names or x is None or x.ndim != 2 or x.shape[1] != len(names):
         return Held(known=known, beside=beside)
@@ -176,8 +274,17 @@ def _held_in_parquet(path: Path) -> Held:
         raise DataError(f"{where} cannot be read as Parquet: {error}") from None
     numbered = [name for name in frame.columns if name.startswith("__index_level_") and frame[name].is_unique]
     columns = {name: frame[name].to_numpy() for name in frame.columns if name not in numbered}
-    known = {normalised(name): columns.pop(name) for name in list(columns) if normalised(name) in ("y", "split")}
-    if "x" not in columns:
+    known = {}
+    for name in [name for name in columns if normalised(name) in ("y", "split")]:
+        if normalised(name) in known:
+            raise DataError(
+                f"{where}: two columns are called {normalised(name)!r} but for punctuation; rename one of them",
+                setting="path",
+                given=name,
+                allowed="one column of this name",
+            )
+        known[normalised(name)] = columns.pop(name)
+    if "x" not in columns or columns["x"].dtype.kind in "fiub":  # numbers are a feature called x
         return Held(known=known, columns=columns)
     rows = [np.asarray(row) for row in columns.pop("x")]
     absent = [number for number, row in enumerate(rows) if row.ndim == 0]

@@ -7,9 +7,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from assay.data.array_files import WANTED, read_arrays, records_of, sort_out
+from assay.data.array_files import WANTED, Held, names_in, read_arrays, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
-from assay.data.identifiers import refuse_alike, refuse_identifiers
+from assay.data.identifiers import refuse_alike
+from assay.data.label_copies import refuse_label_copies
+from assay.data.sentinels import codes_among, described
+from assay.data.suspicion import refuse_identifiers
 from assay.errors import DataError
 from assay.registry import register, unknown
 
@@ -41,7 +44,8 @@ class Arrays(Source):
     drop: tuple[str, ...] = ()
     """Arrays, columns or features that are left out."""
     features: tuple[str, ...] = ()
-    """Features that are kept though they look like identifiers, which is an error otherwise."""
+    """Features that are kept, and not looked at, though they look like identifiers, copies of the label, or hold what
+    looks like codes of missing values."""
     low: float | None = None
     high: float | None = None
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
@@ -78,22 +82,15 @@ class Arrays(Source):
             )
         x = self._channels_first(x)
         unnamed = [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))] if self.modality == "tabular" else []
-        features = held.features or [str(name) for name in held.known.get("feature_names", unnamed)]
+        features = held.features or names_in(held.known.get("feature_names", unnamed))
         suspected = self._suspected(raw, y, features, grouped=held.groups is not None)
         low, high, warnings = self._bounds(x, features)
-        found = np.unique(y)
-        if "class_names" not in held.known and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
-            raise DataError(
-                f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
-                "renumber them, or give class_names"
-            )
-        classes = held.known.get("class_names", [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))])
-        refuse_alike([str(name) for name in classes], where=where, setting="class_names", what="classes")
+        classes = self._classes(held, y)
         return Dataset(
             name=path.stem,
             x=x,
             y=y,
-            class_names=tuple(str(name) for name in classes),
+            class_names=classes,
             feature_names=tuple(features),
             low=low,
             high=high,
@@ -106,18 +103,35 @@ class Arrays(Source):
             preprocessing="as in the file",
             unpaid_preprocessing=not self.public_preprocessing or bool(warnings),
             reading=(f"{len(x):,} records of shape {x.shape[1:]} in {path.name}",),
-            warnings=(*warnings, *suspected),
+            warnings=(*warnings, *held.warnings, *suspected),
             modality=self.modality,
             official=None if held.known.get("split") is None else np.asarray(held.known["split"]).astype(str),
         )
+
+    def _classes(self, held: Held, y: np.ndarray) -> tuple[str, ...]:
+        """Names of the classes, as the file gives them or by their numbers."""
+        found = np.unique(y)
+        if "class_names" not in held.known and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
+            raise DataError(
+                f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
+                "renumber them, or give class_names"
+            )
+        usual = [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))]
+        classes = names_in(held.known.get("class_names", usual))
+        refuse_alike(classes, where=f"data file {self.path!r}", setting="class_names", what="classes")
+        return tuple(classes)
 
     def _suspected(self, x: np.ndarray, y: np.ndarray, features: Sequence[str], *, grouped: bool) -> tuple[str, ...]:
         """Warnings of features that may be identifiers; those that surely look like one are errors."""
         if self.modality != "tabular" or x.ndim != 2 or len(features) != x.shape[1] or y.shape != (len(x),):
             return ()
-        columns = [(name, x[:, place].astype(np.float64), False) for place, name in enumerate(features)]
+        columns = [(name, x[:, place].astype(np.float64)) for place, name in enumerate(features)]
         where = f"data file {self.path!r}"
-        return refuse_identifiers(columns, y, grouped=grouped, where=where, insisted=self.features)
+        columns = [(name, values) for name, values in columns if name not in self.features]
+        numbers = [(name, values, False) for name, values in columns]
+        suspected = refuse_identifiers(numbers, y, grouped=grouped, where=where)
+        apparent = refuse_label_copies(columns, [y], where=where)
+        return (*suspected, *apparent, *(line for name, values in columns for line in _codes(name, values)))
 
     def _bounds(self, x: np.ndarray, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """Bounds of a valid record, and what must be said of them; see ``bounds_of``."""
@@ -204,6 +218,19 @@ def bounds_of(
         "give low and high if you know them"
     )
     return floor, ceiling, (told, *(() if modality == "tabular" else _missing_codes(x)))
+
+
+def _codes(name: str, values: np.ndarray) -> tuple[str, ...]:
+    """A warning for values of a feature that may stand for missing ones."""
+    codes = codes_among(values)
+    if not codes:
+        return ()
+    missing = ", ".join(code.written for code in codes)
+    return (
+        f"feature {name!r} {described(codes)}: if that stands for a missing value, leave the feature out (drop: "
+        f"[{name}]), or read the file as the data set table, which fills gaps (kinds: {{{name}: {{missing: "
+        f"[{missing}]}}}}); if it is a value, say features: [{name}]",
+    )
 
 
 def _missing_codes(x: np.ndarray) -> tuple[str, ...]:

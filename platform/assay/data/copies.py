@@ -1,6 +1,5 @@
 """Records that are on both sides of a split: exact copies by hash, near ones by distance to the nearest record."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from assay.data.base import Dataset, Lazy
+from assay.data.fingerprints import Fingerprints
 from assay.data.splits import Rows
 
 NEAR = 0.05
@@ -60,7 +60,8 @@ def copies_of(dataset: Dataset, test: np.ndarray, train: np.ndarray) -> Copies:
     if dataset.written is not None or isinstance(dataset.x, np.ndarray):
         x = dataset.x if dataset.written is None else dataset.written
         assert isinstance(x, np.ndarray)
-        exact = _same([_digests(x, rows) for rows in (test, train)], train)
+        hashes = dataset.fingerprints if dataset.written is None else Fingerprints(x)
+        exact = _same([hashes.of(rows).tolist() for rows in (test, train)], train)
         if dataset.written is not None:
             return replace(found, exact=exact, told="texts compared word by word; near copies were not looked for")
         near, looked, chance = _near(dataset, test, train, exact)
@@ -73,15 +74,6 @@ def copies_of(dataset: Dataset, test: np.ndarray, train: np.ndarray) -> Copies:
     if digests is None:
         return replace(found, looked=False, told=told)
     return replace(found, exact=_same(digests, train), told=told)
-
-
-def _digests(x: np.ndarray, rows: np.ndarray) -> list[bytes]:
-    found = []
-    for start in range(0, len(rows), _PIECE):
-        # Plus 0 makes -0 and 0 one.
-        piece = np.ascontiguousarray(x[rows[start : start + _PIECE]] + 0)
-        found += [hashlib.blake2b(record.tobytes(), digest_size=16).digest() for record in piece]
-    return found
 
 
 def _same(digests: Sequence[Sequence[bytes]], train: np.ndarray) -> np.ndarray:

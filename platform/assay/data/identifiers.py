@@ -1,4 +1,4 @@
-"""Columns that name patients or records, found by their names and by their values, and names that are too much alike.
+"""Columns that name patients or records, found by their names, and names that are too much alike.
 
 A column that names patients is never a feature: a network would learn patients by heart and be tested on the same ones.
 """
@@ -8,7 +8,6 @@ import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -52,10 +51,8 @@ _AMBIGUOUS = re.compile(rf"groups?{_NUMBER}?|{_NUMBER}groups?")
 """Names that stand for patients in one file, and for arms of a trial or hospitals in another."""
 _FEW_GROUPS, _MANY_RECORDS = 10, 20
 """Fewer groups than the first, of as many records each as the second on average, are hardly patients."""
-_FEWEST = 20
-"""Values of a column below which nothing is concluded from how they repeat."""
-_DISTINCT = 0.95
-"""Share of distinct values from which on nearly all are."""
+_ARMS, _RECORDS_OF_AN_ARM = 3, 10
+"""So few groups, of as many records each as the second on average, are rather arms of a trial."""
 _UNKNOWN = ("unknown", "unk", "unbekannt", "desconocido", "desconocida", "inconnu", "inconnue", "not known", "missing")
 """Words that say that nobody knows the patient, in lower case."""
 _CODES = {"0", "-1", "-9", "-99", "-999", "-9999", "99", "999", "9999", "99999", "999999"}
@@ -110,26 +107,48 @@ def hardly_patients(groups: int, records: int) -> bool:
     return groups < _FEW_GROUPS and records >= _MANY_RECORDS * groups
 
 
-def refuse_ambiguous(column: str, groups: np.ndarray | Sequence[str], *, given: str | None, where: str) -> None:
+def ambiguous(column: str, groups: np.ndarray | Sequence[str]) -> bool:
+    """Whether a column is called ``group`` or the like, and holds too few values of many records each for patients."""
+    distinct = len(np.unique(groups))
+    few = hardly_patients(distinct, len(groups)) or (distinct <= _ARMS and len(groups) >= _RECORDS_OF_AN_ARM * distinct)
+    return _AMBIGUOUS.fullmatch(normalised(column)) is not None and few
+
+
+def few_patients(column: str, groups: np.ndarray | Sequence[str]) -> tuple[str, ...]:
+    """A warning where a column that was found by its name tells so few patients of so many records apart."""
+    distinct = len(np.unique(groups))
+    if not hardly_patients(distinct, len(groups)):
+        return ()
+    return (
+        f"{column} tells only {distinct} patients of {len(groups)} records apart: make sure that it names patients",
+    )
+
+
+def refuse_ambiguous(
+    column: str, groups: np.ndarray | Sequence[str], *, given: str | None, where: str
+) -> tuple[str, ...]:
     """Let pass a column of patients that was named, or whose name leaves no doubt, or whose values may be patients.
 
     Args:
         groups: (n,) its values.
         given: the setting ``group``.
 
+    Returns:
+        A warning where it was found by a name that leaves no doubt, and its values hardly are patients.
+
     Raises:
         DataError: the column was found by a name like ``group``, and holds few values of many records each.
     """
-    distinct = len(np.unique(groups))
-    if given is None and _AMBIGUOUS.fullmatch(normalised(column)) and hardly_patients(distinct, len(groups)):
+    if given is None and ambiguous(column, groups):
         raise DataError(
-            f"{where}: column {column!r} was found by its name, and its {distinct} values in {len(groups)} records are "
-            f"too few to be patients without being told so; say group: {column} if they are, or name the column of "
-            f"patients, or leave it out with drop: [{column}]",
+            f"{where}: column {column!r} was found by its name, and its {len(np.unique(groups))} values in "
+            f"{len(groups)} records are too few to be patients without being told so; say group: {column} if they are, "
+            f"or name the column of patients, or leave it out with drop: [{column}]",
             setting="group",
             given=column,
             allowed=f"group: {column} or drop: [{column}]",
         )
+    return few_patients(column, groups) if given is None and not names_sites(column) else ()
 
 
 def group_column(
@@ -229,6 +248,11 @@ def refuse_patients_alike(names: Collection[str], *, where: str, column: str) ->
     refuse_alike(sorted(set(names)), where=where, setting=column, what="patients", blanks=False, zeros=True)
 
 
+def same_patient(name: str) -> str:
+    """What names of one patient have in common that differ in case and leading zeros only."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", as_seen(name).casefold())
+
+
 def refuse_shared(names: Sequence[Any], *, where: str, column: str) -> None:
     """Let pass names of patients, unless a number that often stands for none, 0 or -1, holds many records.
 
@@ -302,9 +326,8 @@ def refuse_alike(
     """
     seen: dict[str, str] = {}
     for name in names:
-        key = re.sub(r"[\s_]+", "", name.casefold()) if blanks else name.casefold()
-        if zeros:
-            key = re.sub(r"(?<!\d)0+(?=\d)", "", key)
+        key = same_patient(name) if zeros else as_seen(name).casefold()
+        key = re.sub(r"[\s_]+", "", key) if blanks else key
         if key in seen:
             other = seen[key]
             only = "case, blanks or leading zeros" if zeros else "case or blanks"
@@ -316,139 +339,3 @@ def refuse_alike(
                 allowed=f"names that differ in more than {only}",
             )
         seen[key] = name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suspicion:
-    """Why a feature may be no measurement but a name of records or patients."""
-
-    verdict: Literal["refuse", "warn"]
-    why: str
-
-
-def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = False) -> Suspicion | None:
-    """Whether a feature looks like an identifier.
-
-    Suspect are whole numbers, or words, that hardly ever repeat; and such that repeat while the label is the same
-    wherever one repeats, unless it changes along their order as slowly as that of a measurement would. Whole numbers
-    that never repeat are refused where they are numbered through (in the order of the file, without gaps, or spread
-    evenly), and warned of otherwise: a platelet count hardly repeats either, but crowds around its mean. Whatever the
-    labels are, values that each fill one stretch of the file are refused or warned of, see ``_blocks``.
-
-    Args:
-        values: (n,) numbers, or positions of words among those that occur; NaN where missing.
-        y: (n,) labels.
-        grouped: whether patients are known already, so that no record of one is on both sides of a split.
-        text: whether the values stand for words.
-    """
-    here = np.isfinite(values)
-    v, labels = values[here], y[here]
-    if len(v) < _FEWEST or (not text and bool((v != np.trunc(v)).any())):
-        return None
-    distinct, inverse, counts = np.unique(v, return_inverse=True, return_counts=True)
-    if len(distinct) >= _DISTINCT * len(v):
-        why = f"{len(distinct)} of its {len(v)} values are distinct"
-        return Suspicion(verdict="refuse" if text or _numbered_through(v, distinct) else "warn", why=why)
-    if not grouped and _label_by_value(v, labels, inverse, counts):
-        why = f"its {len(distinct)} values repeat, and wherever one repeats the label is the same"
-        return Suspicion(verdict="refuse", why=why)
-    return None if grouped else _blocks(v, counts)
-
-
-def _blocks(v: np.ndarray, counts: np.ndarray) -> Suspicion | None:
-    """What follows from ten or more values each of which stands in rows that follow each other.
-
-    Sorting the file by a measurement does that too, but leaves values in order and stretches of unequal lengths.
-    Stretches in no order are refused if (four in five of) their lengths are equal, and warned of otherwise. Those in
-    order are looked at only if equal: 20 or more consecutive whole numbers are refused, others warned of, since doses
-    and times of a planned experiment look the same.
-    """
-    steps = v[1:][np.diff(v) != 0] - v[:-1][np.diff(v) != 0]
-    if len(counts) < 10 or len(steps) + 1 != len(counts) or np.median(counts) < 2:
-        return None
-    lengths, times = np.unique(counts, return_counts=True)
-    equal = bool(lengths[times.argmax()] >= 2 and times.max() >= 0.8 * len(counts))
-    ordered = bool((steps > 0).all() or (steps < 0).all())
-    if ordered and not equal:
-        return None
-    size = f"{int(lengths[times.argmax()])} rows each" if equal else "rows that follow each other"
-    why = f"its {len(counts)} values fill one stretch of the file each, {size}"
-    numbered = ordered and len(counts) >= 20 and bool((np.abs(steps) == 1).all())
-    return Suspicion(verdict="refuse" if numbered or (equal and not ordered) else "warn", why=why)
-
-
-def _numbered_through(v: np.ndarray, distinct: np.ndarray) -> bool:
-    steps, span = np.diff(v), distinct[-1] - distinct[0]
-    if bool((steps > 0).all()) or bool((steps < 0).all()) or span + 1 <= 1.5 * len(distinct):
-        return True
-    # Kolmogorov and Smirnov's distance from a uniform distribution, at the 5 % limit.
-    place = (distinct - distinct[0]) / span
-    rank = np.arange(1, len(distinct) + 1) / len(distinct)
-    distance = max(np.abs(rank - place).max(), np.abs(rank - 1 / len(distinct) - place).max())
-    return len(distinct) >= 50 and bool(distance * np.sqrt(len(distinct)) < 1.36)
-
-
-def _label_by_value(v: np.ndarray, labels: np.ndarray, inverse: np.ndarray, counts: np.ndarray) -> bool:
-    """Whether labels are constant within repeated values, more often than chance and order explain."""
-    _, label = np.unique(labels, return_inverse=True)
-    table = np.zeros((len(counts), label.max() + 1), int)
-    np.add.at(table, (inverse, label), 1)
-    repeated = counts >= 2
-    if repeated.sum() < 10 or counts[repeated].sum() < 0.5 * len(v):
-        return False
-    pure = table[repeated].max(1) == counts[repeated]
-    shares = np.bincount(label) / len(label)
-    mixed_by_chance = float((1 - (shares ** counts[repeated][:, None]).sum(1)).sum())
-    # Were labels drawn, the chance that (nearly) no value had two of them would be about e^-7.
-    if pure.mean() < 0.98 or mixed_by_chance < 7:
-        return False
-    along = table[repeated].argmax(1)
-    own = np.bincount(along, minlength=len(shares)) / len(along)
-    changes, expected = int((np.diff(along) != 0).sum()), (len(along) - 1) * (1 - float((own**2).sum()))
-    runs = 1 + int((np.diff(v) != 0).sum())
-    in_blocks = runs <= 1.05 * len(counts)
-    ordered = bool((np.diff(v) >= 0).all()) or bool((np.diff(v) <= 0).all())
-    return changes >= 0.5 * expected or (in_blocks and (ordered or counts.min() == counts.max()))
-
-
-def refuse_identifiers(
-    columns: Sequence[tuple[str, np.ndarray, bool]],
-    y: np.ndarray,
-    *,
-    grouped: bool,
-    where: str,
-    insisted: Collection[str] = (),
-) -> tuple[str, ...]:
-    """Let pass features that are measurements, with a warning for each that may be none.
-
-    Args:
-        columns: name and values of each feature, and whether they stand for words; see ``suspicion``.
-        insisted: features that are not looked at.
-
-    Raises:
-        DataError: a feature looks like an identifier; says which settings resolve it.
-    """
-    warned = []
-    for name, values, text in columns:
-        if name in insisted:
-            continue
-        found = suspicion(values, y, grouped=grouped, text=text)
-        if names_records(name):
-            found = Suspicion(verdict="refuse", why="its name is that of a number of records")
-        elif may_name_patients(name) and not grouped and len(np.unique(values[np.isfinite(values)])) > 2:
-            found = Suspicion(verdict="refuse", why="its name may be that of patients")
-        if found is None:
-            continue
-        remedy = (
-            f"leave it out with drop: [{name}], name the patients by it with group: {name}, or keep it as a feature "
-            f"with features: [{name}]"
-        )
-        if found.verdict == "refuse":
-            raise DataError(
-                f"{where}: feature {name!r} looks like an identifier: {found.why}; {remedy}",
-                setting="features",
-                given=name,
-                allowed=f"drop: [{name}], group: {name} or features: [{name}]",
-            )
-        warned.append(f"feature {name!r} may be an identifier: {found.why}; if it is none, say features: [{name}]")
-    return tuple(warned)

@@ -238,9 +238,7 @@ def test_of_several_files_one_must_be_named(folder: Path) -> None:
         pytest.param({"y_test": np.full(30, 10)}, "y_test of {path} must be whole numbers from 0 to 9", id="label"),
         pytest.param({"y_test": np.linspace(0, 1, 30)}, "y_test of {path} must be whole numbers", id="fractions"),
         pytest.param({"class_names": np.array(["cat"] * 10)}, "they must be airplane, automobile", id="classes"),
-        pytest.param(
-            {"class_names": np.array([{}], object)}, "holds Python objects or ragged rows (Object arrays", id="objects"
-        ),
+        pytest.param({"class_names": np.array([{}], object)}, "holds Python objects or ragged rows", id="objects"),
     ],
 )
 def test_arrays_of_another_form_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from assay.data.images.files import ImageFiles
 from assay.data.splits import Splitting, split
 from assay.errors import DataError, SpecError
 from assay.registry import build
+from tests.data.images.test_grey_values import dicom
 
 SHADES = {"benign": 60, "malignant": 180}
 
@@ -318,3 +320,52 @@ def test_sub_folders_of_a_class_are_told_and_may_name_the_patient(flat: Path) ->
     assert dict(zip(*np.unique(groups, return_counts=True), strict=True)) == {
         f"patient{letter}{number}": 2 for letter in "bm" for number in range(3)
     }
+
+
+def damaged(content: bytes, kind: str, rng: np.random.Generator) -> bytes:
+    """A file that is cut, or has a bit or forty bytes of it changed."""
+    place = int(rng.integers(1, len(content)))
+    if kind == "cut":
+        return content[:place]
+    changed = bytearray(content)
+    changed[place : place + (1 if kind == "bit" else 40)] = b"" if kind == "gone" else bytes([content[place] ^ 4])
+    return bytes(changed)
+
+
+def encoded(kind: str, folder: Path) -> bytes:
+    """One picture of noise in a format."""
+    rng = np.random.default_rng(0)
+    if kind.endswith("dcm"):
+        path = dicom(folder / "one.dcm", rng.integers(0, 4096, (24, 20)).astype(np.uint16), BitsStored=12, HighBit=11)
+        if kind == "rle.dcm":
+            import pydicom
+
+            file = pydicom.dcmread(path)
+            file.compress(pydicom.uid.RLELossless)
+            file.save_as(path)
+        return path.read_bytes()
+    path = folder / f"one.{kind.rpartition('.')[2]}"
+    progressive = {"progressive": True} if kind == "progressive.jpg" else {}
+    Image.fromarray(rng.integers(0, 256, (24, 20), np.uint8)).save(path, **progressive)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["dcm", "rle.dcm", "jpg", "progressive.jpg", "png", "tif", "bmp"])
+def test_a_stream_leaves_out_the_same_damaged_files(tmp_path: Path, kind: str) -> None:
+    whole, rng = encoded(kind, tmp_path), np.random.default_rng(1)
+    for name in ("ill", "well"):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        for number in range(45):
+            how = ("whole", "cut", "bit", "gone", "whole")[number % 5]
+            content = whole if how == "whole" else damaged(whole, how, rng)
+            (tmp_path / "all" / name / f"{number}.{kind.rpartition('.')[2]}").write_bytes(content)
+    settings: dict[str, Any] = {"on_corrupt": "skip", "channels": 1, "convert": True}
+    kept, streamed = (load(tmp_path / "all", stream=stream, **settings) for stream in (False, True))
+    assert 36 <= len(kept) < 90
+    assert np.array_equal(kept.x[:], streamed.x[:]) and kept.y.tolist() == streamed.y.tolist()
+    assert kept.reading == streamed.reading
+
+    def left_out(data: Dataset) -> list[str]:
+        return re.findall(r"(?:ill|well)/\d+|\d+ of 90|\d+ more", data.warnings[0])
+
+    assert left_out(kept) == left_out(streamed)

@@ -140,9 +140,7 @@ def test_a_split_drawn_by_image_is_said_to_be(write: Write) -> None:
             "test_labels of {path} run from 2 to 2; published are 0 to 1",
             id="label beyond the classes",
         ),
-        pytest.param(
-            {"val_images": np.array([{}], object)}, "holds Python objects or ragged rows (Object arrays", id="objects"
-        ),
+        pytest.param({"val_images": np.array([{}], object)}, "holds Python objects or ragged rows", id="objects"),
     ],
 )
 def test_a_file_that_is_not_the_published_one_is_refused(write: Write, changes: dict[str, Any], message: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from assay.data.arrays import Arrays
 from assay.data.tables.table import Table
+from assay.data.text.sources import TextFile
 from assay.errors import DataError, IncompatibleRecipeError
 from assay.privacy.unit import protected, protected_unit, refuse_unlikely_patients
 from assay.recipes import Privacy
@@ -89,6 +90,33 @@ def test_a_column_called_group_with_few_values_is_asked_about(write: Write, colu
 def test_a_clear_name_or_many_values_are_patients(write: Write, column: str, count: int) -> None:
     data = Table(path=write(column, few(count)), label="outcome").load()
     assert data.group_kind == "patient" and data.patients is not None
+
+
+@pytest.mark.parametrize(("arms", "records", "asked"), [(2, 24, True), (3, 36, True), (4, 36, False), (2, 16, False)])
+def test_two_or_three_values_of_a_column_called_group_are_arms(
+    tmp_path: Path, arms: int, records: int, asked: bool
+) -> None:
+    rows = [f"{0.37 * n % 1:.3f},{n // 2 % 2},{'ABCD'[n % arms]}" for n in range(records)]
+    (tmp_path / "own.csv").write_text("\n".join(["a,outcome,group", *rows]))
+    if not asked:
+        assert Table(path=str(tmp_path / "own.csv"), label="outcome").load().groups is not None
+        return
+    with pytest.raises(DataError) as refused:
+        Table(path=str(tmp_path / "own.csv"), label="outcome").load()
+    assert (refused.value.setting, refused.value.given) == ("group", "group")
+
+
+def test_few_patients_under_a_clear_name_are_warned_of_unless_they_were_named(write: Write, tmp_path: Path) -> None:
+    told = f"patient_id tells only 4 patients of {N} records apart"
+    path = write("patient_id", few(4))
+    assert any(told in line for line in Table(path=path, label="outcome").load().warnings)
+    assert not any(told in line for line in Table(path=path, label="outcome", group="patient_id").load().warnings)
+    x = np.random.default_rng(0).normal(size=(N, 3))
+    np.savez(tmp_path / "own.npz", x=x, y=np.arange(N) % 2, patient_id=np.arange(N) % 4)
+    assert any(told in line for line in Arrays(path=str(tmp_path / "own.npz"), low=-9, high=9).load().warnings)
+    rows = [f"word{n % 5} and more,{n % 2},p{n // 2 % 4}" for n in range(N)]
+    (tmp_path / "notes.csv").write_text("\n".join(["text,label,patient_id", *rows]))
+    assert any(told in line for line in TextFile(path=str(tmp_path / "notes.csv")).load().warnings)
 
 
 def test_an_array_called_groups_with_few_values_is_asked_about(tmp_path: Path) -> None:

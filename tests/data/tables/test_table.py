@@ -308,7 +308,7 @@ def test_other_kinds_of_files_are_refused_with_what_to_do(load: Load, suffix: st
 
 
 def test_two_separators_that_fit_must_be_told(load: Load) -> None:
-    content = "1,5;2,0;0\n2,5;1,0;1\n" * 10
+    content = "1,5;2,0;0\n2,5;1,0;1\n1,5;1,0;1\n2,5;1,0;0\n" * 10
     error = refused(load, content, columns=("a", "b", "outcome"))
     assert error.setting == "separator"
     data = load(content, columns=("a", "b", "outcome"), separator=";")

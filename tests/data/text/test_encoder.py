@@ -142,3 +142,17 @@ def test_pieces_name_the_positions_that_are_no_padding(texts: Any) -> None:
     pieces = prepared.language.pieces(sentence)
     assert (pieces[0], pieces[1], pieces[-1]) == ("[CLS]", "the", "[SEP]")
     assert len(pieces) == int(prepared.language.encode([sentence])[0].any(-1).sum())
+
+
+def test_a_script_that_the_encoder_does_not_know_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+
+    def warned(texts: list[str]) -> bool:
+        rows = "\n".join(f"{text},{number % 2}" for number, text in enumerate(texts))
+        (tmp_path / "texts.csv").write_text(f"text,label\n{rows}")
+        settings = {"path": str(tmp_path / "texts.csv"), "embedding": {"name": "encoder", "length": 8}}
+        source: Any = build("dataset", {"name": "text_file", **settings})
+        return any("unknown to the encoder" in line for line in source.load().prepared(np.arange(2), seed=0).warnings)
+
+    assert warned(["\u1200\u1208 \u1210\u1218", "\u1220\u1228 \u1230\u1238"] * 2)  # Amharic
+    assert not warned(TEXTS)

@@ -129,6 +129,10 @@ def test_another_encoding_is_read_where_it_is_named(load: Callable[..., Dataset]
     assert "naïve" in load(TABLE.encode().replace(b"fine film", b"na\xefve film"), encoding="latin-1").words
 
 
+def test_utf_16_is_read_by_its_mark(load: Callable[..., Dataset]) -> None:
+    assert load(TABLE.encode("utf-16")).words == load().words
+
+
 def test_a_byte_order_mark_is_no_part_of_the_heading(load: Callable[..., Dataset]) -> None:
     assert load(b"\xef\xbb\xbf" + TABLE.encode()).digest == load().digest
 

@@ -41,29 +41,31 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def channels(path: Path, window: Window = "file") -> int:
-    """1 for grey, 3 for colour, from the header; what is not compressed must also be there to the last byte.
-
-    Raises:
-        UnreadableImageError: the header is none or does not say what grey values mean, or pixels are missing.
-    """
-    header = _read(path, stop_before_pixels=True)
-    _refuse_unknown(header)
-    if header.SamplesPerPixel == 1:
-        _grey_scale(header, window)
-    if not header.file_meta.TransferSyntaxUID.is_compressed:
-        needed = header.Rows * header.Columns * header.SamplesPerPixel * header.BitsAllocated // 8
-        if path.stat().st_size < needed:
-            raise UnreadableImageError(f"truncated: {path.stat().st_size} bytes, its pixels alone take {needed}")
-    return int(header.SamplesPerPixel)
-
-
 def read(path: Path, window: Window = "file") -> "Image":
     """The image, upright as stored: mode F from 0 (black) to 1 (white), or RGB.
 
     Raises:
         UnreadableImageError: it cannot be decoded.
     """
+    try:
+        return _image(path, window)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # a damaged tag, which pydicom decodes only when it is asked for
+        raise UnreadableImageError(f"a tag of it cannot be read ({type(error).__name__})") from None
+
+
+def patient(path: Path) -> str:
+    """The PatientID of a file, without decoding its pixels; empty where it has none or cannot be read."""
+    import pydicom
+
+    try:
+        return str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "")
+    except Exception:  # whatever pydicom raises on what is no DICOM
+        return ""
+
+
+def _image(path: Path, window: Window) -> "Image":
     from PIL import Image
 
     file = _read(path)
@@ -75,11 +77,11 @@ def read(path: Path, window: Window = "file") -> "Image":
     return Image.fromarray(pixels) if file.SamplesPerPixel == 3 else Image.fromarray(_grey(file, pixels, window))
 
 
-def _read(path: Path, **how: Any) -> Any:
+def _read(path: Path) -> Any:
     import pydicom
 
     try:
-        file = pydicom.dcmread(path, **how)
+        file = pydicom.dcmread(path)
         for tag in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PhotometricInterpretation"):
             if file.get(tag) in (None, ""):
                 raise UnreadableImageError(f"no {tag}: it holds no image")

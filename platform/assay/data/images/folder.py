@@ -14,7 +14,7 @@ from assay.data.images.contrast import low_contrast
 from assay.data.images.dicom import Window
 from assay.data.images.files import SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
 from assay.data.images.listing import Listing, few, folders_in, listed
-from assay.data.images.patients import patients_in
+from assay.data.images.patients import Patients, patients_of
 from assay.errors import DataError
 from assay.registry import register
 
@@ -37,8 +37,8 @@ class ImageSource(Source):
     """What becomes of files that cannot be decoded: an error, or they are left out, counted and named beside the
     accuracy."""
     check: bool = True
-    """Whether a stream looks at the header of every file before anything is trained. False trusts them: a corrupt one
-    is then an error in the middle of the work."""
+    """Whether a stream looks through every file before anything is trained, and finds the same ones corrupt that would
+    be without a stream. False trusts them: a corrupt one is then an error in the middle of the work."""
 
     def gathered(
         self, listing: Listing, decoder: Decoder, *, stream: bool, groups: str | None = None, **about: Any
@@ -68,35 +68,51 @@ class ImageSource(Source):
                 f"channel{'s' * (decoder.channels > 1)}: {_told(listing, seen.wrong)}; set channels to what they have, "
                 f"or convert: true to make all of them {'grey' if decoder.channels == 1 else 'RGB'}"
             )
-        if seen.corrupt:
-            told = f"{len(seen.corrupt)} of {n} images cannot be decoded"
-            if self.on_corrupt == "fail":
-                raise DataError(
-                    f"{name}: {told}: {_told(listing, seen.corrupt)}; repair or remove them, or set on_corrupt: skip "
-                    "to leave them out"
-                )
-            warnings = (*warnings, f"{told} and are left out: {_told(listing, seen.corrupt)}")
-            kept = np.setdiff1d(np.arange(n), list(seen.corrupt))
-            listing = listing.only(kept)
-            seen = seen._replace(x=None if seen.x is None else seen.x[kept])
+        listing, seen, left_out = self._without_corrupt(listing, seen, name)
+        warnings = (*warnings, *left_out)
         refuse_few_bits(name, decoder, seen.greatest)
         x: np.ndarray | Lazy = ImageFiles(listing.root, listing.names, decoder) if seen.x is None else seen.x
         warnings = (*warnings, *(low_contrast(x) if self.check or seen.x is not None else ()))
+        patients = (
+            patients_of(listing.root, listing.names, name)
+            if groups is None
+            else Patients(_groups(listing, groups, name))
+        )
         return image_dataset(
             x=x,
             y=listing.y,
             class_names=listing.classes,
             official=listing.official,
-            groups=patients_in(listing.root, listing.names, name) if groups is None else _groups(listing, groups, name),
+            groups=patients.groups,
             preprocessing=decoder.describe(),
-            warnings=(*warnings, *_unread(listing)),
+            warnings=(*warnings, *_unread(listing), *patients.warnings),
             reading=(
                 f"{len(listing.names):,} of {n:,} images in {len(listing.classes)} classes",
-                *_deep(listing),
+                *(_deep(listing) if patients.groups is None else ()),
+                *patients.reading,
                 *_skipped(listing),
             ),
             **about,
         )
+
+    def _without_corrupt(self, listing: Listing, seen: "_Seen", name: str) -> tuple[Listing, "_Seen", tuple[str, ...]]:
+        """The files that can be decoded, and a warning for the others where they may be left out.
+
+        Raises:
+            DataError: some cannot, and may not.
+        """
+        if not seen.corrupt:
+            return listing, seen, ()
+        n = len(listing.names)
+        told = f"{len(seen.corrupt)} of {n} images cannot be decoded"
+        if self.on_corrupt == "fail":
+            raise DataError(
+                f"{name}: {told}: {_told(listing, seen.corrupt)}; repair or remove them, or set on_corrupt: skip "
+                "to leave them out"
+            )
+        kept = np.setdiff1d(np.arange(n), list(seen.corrupt))
+        left_out = (f"{told} and are left out: {_told(listing, seen.corrupt)}",)
+        return listing.only(kept), seen._replace(x=None if seen.x is None else seen.x[kept]), left_out
 
 
 @register("dataset")
@@ -120,9 +136,10 @@ class ImageFolder(ImageSource):
     """The class folders in the order of their labels; by name if not given. Of two, the last is the one to detect."""
     group_pattern: str = ""
     """A regular expression whose first group is the patient, searched in the name of each file, and where it finds
-    nothing there in the path below the class folder, such as ``patient3/0.png``. Without it patients are those of a
-    table in the folder that names them (``metadata.csv`` with columns ``file`` and ``patient_id``), and if there is
-    none every image is taken for another patient's."""
+    nothing there in the path below the class folder, such as ``patient3/0.png``; ``(.*)`` takes each name of a file
+    for a patient's. Without it patients are those of a table in the folder that names them (``metadata.csv`` with
+    columns ``file`` and ``patient_id``), or of the tag PatientID where all files are DICOM and have one; otherwise
+    every image is taken for another patient's."""
     stream: bool = False
     """Decode images as they are needed, for folders that do not fit into memory."""
     window: Window = "file"

@@ -1,17 +1,86 @@
-"""Patients of a folder of images, by a table that lies in it, such as ``metadata.csv``: a file and a patient a row."""
+"""Patients of a folder of images: by a table in it, such as ``metadata.csv``, or by the tags of DICOM files."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 
-from assay.data.identifiers import as_groups, group_column, names_patients, normalised
+from assay.data.identifiers import (
+    ambiguous,
+    as_groups,
+    as_seen,
+    few_patients,
+    names_nobody,
+    names_patients,
+    normalised,
+    same_patient,
+)
+from assay.data.images import dicom
+from assay.data.images.files import in_threads, taken_for_dicom
 from assay.data.tables.files import read_cells
 from assay.errors import DataError
 
 _FILES = ("file", "files", "filename", "filepath", "image", "imagename", "imagefile", "imagepath", "path", "name")
 """Usual names of the column that names the image of a row, without case and underscores."""
+
+
+class Patients(NamedTuple):
+    """Who the patients of a folder are, as far as it tells."""
+
+    groups: np.ndarray | None = None
+    """(n,) the patient of each image."""
+    reading: tuple[str, ...] = ()
+    """How they were told apart."""
+    warnings: tuple[str, ...] = ()
+
+
+def patients_of(root: Path, names: Sequence[str], dataset: str) -> Patients:
+    """Patients by the one table in a folder that names them, otherwise by the tag PatientID of its DICOM files.
+
+    Args:
+        names: paths of the images below ``root``.
+
+    Raises:
+        DataError: the table, or the tags, tell patients apart in several ways.
+    """
+    groups = patients_in(root, names, dataset)
+    if groups is None:
+        return _by_tag(root, names, dataset)
+    return Patients(groups, (f"patients by a table in the folder: {len(np.unique(groups))}",))
+
+
+def _by_tag(root: Path, names: Sequence[str], dataset: str) -> Patients:
+    """Patients by the tag PatientID, by numbers in the order in which they come: no message ever holds the tag."""
+
+    def tag(name: str) -> str | None:
+        path = root / name
+        return as_seen(dicom.patient(path)) if taken_for_dicom(path) else None
+
+    tags = list(in_threads(tag, names))
+    if all(one is None for one in tags):
+        return Patients()
+    unknown = sum(one is None or names_nobody(one) for one in tags)
+    number = {one: place for place, one in enumerate(dict.fromkeys(tags))}
+    if unknown or len(number) == 1:
+        why = f"is missing in {unknown} of {len(tags)} images" if unknown else f"is the same in all {len(tags)} images"
+        told = (
+            f"patients are not known: the tag PatientID {why}, so images of one patient may be on both sides of a "
+            "split; tell patients apart by group_pattern, or by a table in the folder"
+        )
+        return Patients(None, (), (told,))
+    if len({same_patient(str(one)) for one in number}) < len(number):
+        raise DataError(
+            f"{dataset}: some values of the tag PatientID differ in case or leading zeros only; write each in one way, "
+            "or tell patients apart by group_pattern, or by a table in the folder",
+            setting="group_pattern",
+            given="PatientID",
+            allowed="values that differ in more than case or leading zeros",
+        )
+    groups = np.array([number[one] for one in tags])
+    told = f"patients by the tag PatientID of DICOM files: {len(number)}"
+    return Patients(groups, (told,), few_patients("PatientID", groups))
 
 
 def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | None:
@@ -35,7 +104,7 @@ def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | 
         )
     where = f"{dataset}: {naming[0].name}"
     cells = read_cells(naming[0], columns=(), separator=None, encoding=None)
-    patient = group_column(list(cells.columns), given=None, where=where)
+    patient = _column_of_patients(list(cells.columns), where)
     files = [column for column in cells.columns if normalised(column) in _FILES]
     if len(files) != 1:
         raise DataError(
@@ -45,7 +114,7 @@ def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | 
             given=files,
             allowed="one column of files",
         )
-    of_file = _by_file(cells.columns[files[0]], cells.columns[str(patient)], where)
+    of_file = _by_file(cells.columns[files[0]], cells.columns[patient], where)
     _refuse_ambiguous(of_file, names, where)
     rows = [_row(of_file, name) for name in names]
     lacking = [name for name, row in zip(names, rows, strict=True) if row is None]
@@ -56,7 +125,31 @@ def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | 
             setting="group_pattern",
             given=lacking[0],
         )
-    return as_groups(np.array([of_file[row] for row in rows if row is not None]), where=where, column=str(patient))
+    groups = as_groups(np.array([of_file[row] for row in rows if row is not None]), where=where, column=patient)
+    if ambiguous(patient, groups):
+        raise DataError(
+            f"{where}: column {patient!r} has {len(np.unique(groups))} values for {len(groups)} images, too few to be "
+            "patients without being told so; call it patient_id if they are, otherwise call it something else, and "
+            "tell patients apart by a column patient_id or by group_pattern",
+            setting="group_pattern",
+            given=patient,
+            allowed="a column patient_id",
+        )
+    return groups
+
+
+def _column_of_patients(names: Sequence[str], where: str) -> str:
+    """The one column with a usual name of patients."""
+    usual = [name for name in names if names_patients(name)]
+    if len(usual) > 1:
+        raise DataError(
+            f"{where}: columns {', '.join(map(repr, usual))} all look like those that tell patients apart; leave one "
+            "of them in the table, under the name patient_id, and remove or rename the others",
+            setting="group",
+            given=usual,
+            allowed="one column",
+        )
+    return usual[0]
 
 
 def _names(path: Path) -> bool:

@@ -1,7 +1,6 @@
 """Files of rows and columns, read as text: CSV, TSV and Parquet. What is ambiguous is an error that names it."""
 
 import csv
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from assay.data.delimited import decoded, split_into_rows
 from assay.data.identifiers import normalised, refuse_alike
 from assay.errors import DataError
 
@@ -66,7 +66,7 @@ def read_cells(path: Path, *, columns: Sequence[str], separator: str | None, enc
             given=path.suffix,
             allowed=(*TEXT, ".parquet"),
         )
-    text = _decoded(path, where, encoding)
+    text = decoded(path, encoding, where=where)
     first = re.match(r"sep=(.)\r?\n", text)
     if first:  # a line that spreadsheets write for each other
         separator, text = separator or first[1], text[first.end() :]
@@ -74,34 +74,10 @@ def read_cells(path: Path, *, columns: Sequence[str], separator: str | None, enc
     return _delimited(text, separator, where, columns, offset=1 if first else 0)
 
 
-def _decoded(path: Path, where: str, encoding: str | None) -> str:
-    content = path.read_bytes()
-    marked = content.startswith((b"\xff\xfe", b"\xfe\xff"))
-    known = encoding or ("utf-16" if marked else "utf-8-sig")
-    try:
-        text = content.decode(known)
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{where}, line {line}: byte {error.object[error.start]:#04x} is no {'UTF-8' if not encoding else known}; "
-            "save the file as UTF-8, or say which encoding it is in (encoding: cp1252, say)",
-            setting="encoding",
-            given=known,
-        ) from None
-    except LookupError:
-        raise DataError(
-            f"encoding {encoding!r} is unknown; use utf-8, cp1252, latin-1 …", setting="encoding", given=encoding
-        ) from None
-    if "\0" in text:
-        raise DataError(f"{where} holds bytes of zero: it is no text; save it as CSV", setting="path", given=str(path))
-    return text.removeprefix("\ufeff")
-
-
 def _split(text: str, separator: str) -> list[tuple[int, list[str]]]:
     """Rows with the number of the line on which each ends; raises ``csv.Error`` where quotes do not close."""
-    csv.field_size_limit(1 << 24)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
-    return [(reader.line_num, [cell.strip(" \t\u00a0\r\n") for cell in row]) for row in reader if row]
+    rows = split_into_rows(text, separator, quoted=True, blanks=False)
+    return [(row.last, [cell.strip(" \t\u00a0\r\n") for cell in row.fields]) for row in rows if row.fields]
 
 
 def _separator(text: str, where: str, suffix: str) -> str:

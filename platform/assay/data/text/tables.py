@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from assay.data.base import PARTS, part_of_split
+from assay.data.delimited import Row, decoded, label_of, named, rows_of
 from assay.data.identifiers import (
     UNSEEN,
     GroupKind,
@@ -30,7 +31,6 @@ from assay.data.identifiers import (
     refuse_shared,
 )
 from assay.data.missing import NO_TEXT_LABEL
-from assay.data.text.delimited import Row, decoded, label_of, named, rows_of
 from assay.data.text.words import words_of
 from assay.errors import DataError
 
@@ -126,15 +126,16 @@ def read_table(
     held.refuse_swallowed()
     held.refuse_spellings()
     kept, left_out = held.present(on_missing)
+    few: tuple[str, ...] = ()
     if columns.group:
         patients = [label_of(one) for one in held.of(columns.group)]
         refuse_patients_alike(patients, where=f"{str(path)!r}: {columns.group}", column=columns.group)
         refuse_shared(patients, where=repr(str(path)), column=columns.group)
-        refuse_ambiguous(columns.group, patients, given=given, where=repr(str(path)))
+        few = refuse_ambiguous(columns.group, patients, given=given, where=repr(str(path)))
     return Table(
         documents=[held.document(number, parts) for number in kept],
         reading=(*held.counted(len(kept)), *left_out),
-        warnings=(*left_out, *(() if quoted else held.enclosed())),
+        warnings=(*left_out, *(() if quoted else held.enclosed()), *few),
         group_kind="site" if columns.group and names_sites(columns.group) else "patient",
     )
 

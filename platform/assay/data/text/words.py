@@ -2,18 +2,60 @@
 
 import html
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
-_WORD = re.compile(r"\w+|[^\w\s]")
+_ASCII = re.compile(r"\w+|[^\w\s]")
 _TAG = re.compile(r"<[^<>]*>")
 PADDING = ""
+_UNSPACED = (
+    "\u0e00-\u0e4f\u0e5a-\u0eff\u1000-\u103f\u1050-\u109f\u1780-\u17df\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3040-\u30ff"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+"""Scripts that are written without spaces between words: Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words and punctuation marks, without HTML."""
-    return _WORD.findall(html.unescape(_TAG.sub(" ", text)).lower())
+    """Lower-case words and punctuation marks, without HTML; characters where a script has no spaces between words."""
+    plain = html.unescape(_TAG.sub(" ", text)).lower()
+    return _ASCII.findall(plain) if plain.isascii() else _word().findall(unicodedata.normalize("NFC", plain))
+
+
+def without_spaces(text: str) -> bool:
+    """Whether a text has characters of a script that is written without spaces between words."""
+    return not text.isascii() and re.search(f"[{_UNSPACED}]", text) is not None
+
+
+def is_word(written: str) -> bool:
+    """Whether this is a word, or a character that stands for one, and no punctuation mark."""
+    return any(character.isalnum() for character in written)
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """One word, character or mark, each with the accents and vowel signs that are written around it."""
+    marks = _ranges(
+        [n for n in (*range(0x20000), *range(0xE0100, 0xE01F0)) if unicodedata.category(chr(n)) in ("Mn", "Mc")]
+    )
+    kept = f"(?:[^\\W{_UNSPACED}]|[{marks}])"
+    return re.compile(f"[{_UNSPACED}][{marks}]*|[^\\W{_UNSPACED}]{kept}*|[^\\w\\s][{marks}]*")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers of characters as ranges of a regular expression."""
+
+    def runs() -> Iterator[str]:
+        first = last = numbers[0]
+        for number in (*numbers[1:], -1):
+            if number != last + 1:
+                yield f"{chr(first)}-{chr(last)}"
+                first = number
+            last = number
+
+    return "".join(runs())
 
 
 def as_positions(sentences: Sequence[Sequence[str]], length: int) -> tuple[tuple[str, ...], np.ndarray]:

@@ -1,0 +1,143 @@
+"""Delimited text files: their characters, and their rows with the lines that each came from."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.data.identifiers import as_seen
+from assay.errors import DataError
+
+_NAMED = 8
+"""Lines that a message names; of more it gives the number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a delimited file."""
+
+    fields: list[str]
+    first: int
+    """Line of the file where it begins, from 1."""
+    last: int
+
+    @property
+    def where(self) -> str:
+        return f"line {self.first}" if self.first == self.last else f"lines {self.first} to {self.last}"
+
+
+def decoded(path: Path, encoding: str | None, *, where: str = "") -> str:
+    """The characters of a file, without a mark of their order.
+
+    Args:
+        encoding: UTF-8 if None or ``utf-8-sig``, or UTF-16 where the file begins with its mark.
+        where: the file, for errors.
+
+    Raises:
+        DataError: it is absent, or not in this encoding.
+    """
+    where = where or repr(str(path))
+    if not path.is_file():
+        raise DataError(f"{where} does not exist; the data set needs it beside its other files")
+    content = path.read_bytes()
+    usual = encoding in (None, "utf-8-sig")
+    known = "utf-16" if usual and content.startswith((b"\xff\xfe", b"\xfe\xff")) else encoding or "utf-8-sig"
+    try:
+        text = content.decode(known)
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{where}, line {line}: byte {error.object[error.start]:#04x} is no {'UTF-8' if usual else known}; save "
+            "the file as UTF-8, or say which encoding it is in (encoding: cp1252, say)",
+            setting="encoding",
+            given=known,
+        ) from None
+    except LookupError:
+        raise DataError(
+            f"encoding {encoding!r} is unknown; use utf-8, cp1252, latin-1 …", setting="encoding", given=encoding
+        ) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(
+            f"{where}, line {line}: a NUL character, so the file is no text in {known}; it may be UTF-16: say "
+            "encoding: utf-16, or save it as UTF-8",
+            setting="encoding",
+            given=known,
+        )
+    return text.removeprefix("\ufeff")
+
+
+def split_into_rows(content: str, separator: str, *, quoted: bool, blanks: bool) -> Iterator[Row]:
+    """All rows of a delimited text.
+
+    Args:
+        quoted: whether quotation marks enclose fields.
+        blanks: whether blanks behind a separator belong to the field.
+
+    Raises:
+        csv.Error: a quotation mark is out of place.
+    """
+    csv.field_size_limit(1 << 24)
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    lines = io.StringIO(content, newline="")
+    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=quoted, skipinitialspace=not blanks)
+    before = 0
+    for fields in reader:
+        yield Row(fields=fields, first=before + 1, last=reader.line_num)
+        before = reader.line_num
+
+
+def rows_of(path: Path, content: str, separator: str, *, quoted: bool, columns: int | None = None) -> Iterator[Row]:
+    """Rows of a delimited text, blank lines passed over.
+
+    Raises:
+        DataError: a quotation mark is out of place, or a row has other than ``columns`` columns; names the line.
+    """
+    last = 0
+    try:
+        for row in split_into_rows(content, separator, quoted=quoted, blanks=True):
+            last = row.last
+            if not any(field.strip() for field in row.fields):
+                continue
+            if columns is not None and len(row.fields) != columns:
+                raise _ragged(path, row, columns, separator, quoted)
+            yield row
+    except csv.Error as error:
+        raise DataError(
+            f"{str(path)!r}, line {last + 1}: {error}; a quotation mark that opens a field must close it: write one "
+            "inside of a text twice, or set quoted: false if they are characters of the texts",
+            setting="quoted",
+            given=quoted,
+        ) from None
+
+
+def label_of(written: str) -> str:
+    """A label without what no reader sees: spaces around it, repeated ones, characters without width."""
+    return as_seen(written)
+
+
+def named(places: Sequence[str]) -> str:
+    """The first few of many lines."""
+    more = len(places) - _NAMED
+    return ", ".join(places[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _ragged(path: Path, row: Row, columns: int, separator: str, quoted: bool) -> DataError:
+    why = ""
+    if not quoted and any(field.startswith('"') for field in row.fields):
+        why = (
+            "; the texts seem to be in quotation marks and to hold tabs or line breaks: set quoted: true, or write "
+            "each text on one line"
+        )
+    elif not quoted:
+        why = "; a text must not hold a tab or a line break"
+    elif len(row.fields) > columns:
+        why = f"; put a text that holds {separator!r} in quotation marks"
+    return DataError(
+        f"{str(path)!r}, {row.where}: {len(row.fields)} columns instead of {columns}{why}",
+        setting="columns",
+        given=len(row.fields),
+        allowed=columns,
+    )
