@@ -32,7 +32,7 @@ def test_each_record_has_the_gradient_that_autograd_gives_it_alone(axes: int, st
             found = _Convolution(layer, x, backprops, 3)
             assert torch.allclose(found.each(), right)
             assert torch.allclose(found.alone(1), right[1])
-            assert torch.allclose(found.stored().squared_norms, lengths)
+            assert torch.allclose(found.stored().norms.square(), lengths)
             assert torch.allclose(found.stored().weighted(factors), torch.einsum("i,i...", factors, right))
             assert torch.allclose(found.squared_by_product()[:, 0], lengths)
             if times == 1:

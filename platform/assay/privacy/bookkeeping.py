@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.privacy.precision import exact, squared_lengths, to_float64
+from assay.privacy.precision import exact, lengths, squared_lengths, to_float64
 
 AT_ONCE = 2**18
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
@@ -36,8 +36,8 @@ class Share(Protocol):
     """The gradients of n records for one parameter."""
 
     @property
-    def squared_norms(self) -> Tensor:
-        """(n,) the squared length of each, in float64."""
+    def norms(self) -> Tensor:
+        """(n,) the length of each, in float32 or float64."""
         ...
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -61,12 +61,10 @@ class Stored:
     gradients: Tensor
     axes: tuple[int, ...] = ()
     """Which axis of a gradient, that of records left out, stands where in the parameter; empty if all are in place."""
-    known: Tensor | None = None
-    """(n,) float64, the squared lengths, if they were computed before."""
 
     @property
-    def squared_norms(self) -> Tensor:
-        return squared_lengths(self.gradients) if self.known is None else self.known
+    def norms(self) -> Tensor:
+        return lengths(self.gradients)
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         factors, gradients = _only(kept, factors, self.gradients)
@@ -82,7 +80,7 @@ class Stored:
 class Formed:
     """Lengths alone; the sum is formed once, when the factors are known."""
 
-    squared_norms: Tensor
+    norms: Tensor
     form: Callable[[Tensor, Tensor | None], Tensor]
     instantiate: Callable[[], Tensor]
     apart: Sequence[int] = ()
@@ -105,16 +103,43 @@ class Formed:
 
 
 def is_one_position(backprops: Tensor, n: int) -> bool:
-    """Whether each of n records has one row (outputs,): then its length serves the weight and the bias."""
+    """Whether each of n records has one row (outputs,): then weight and bias share their lengths and scaled rows."""
     return backprops.dim() == 2 and backprops.shape[0] == n
 
 
-def linear_weight(activations: Tensor, backprops: Tensor, n: int, known: Tensor | None = None) -> Share:
-    """The weight of ``activations @ weight.T``: activations (k · n, ..., inputs), backprops (k · n, ..., outputs).
+class OnePosition:
+    """Weight and bias of ``activations @ weight.T + bias``: activations (n, inputs), backprops (n, outputs)."""
 
-    Args:
-        known: (n,) the squared lengths of the backprops, if they were computed before.
-    """
+    def __init__(self, activations: Tensor, backprops: Tensor) -> None:
+        self._activations, self._backprops = activations, backprops
+        self._lengths = lengths(backprops)
+        self._last: tuple[Tensor, Tensor | None, Tensor, Tensor] | None = None
+
+    def weight(self) -> Formed:
+        norms = lengths(self._activations) * self._lengths
+        return Formed(norms, self._weight, lambda: self._backprops[:, :, None] * self._activations[:, None])
+
+    def bias(self) -> Formed:
+        return Formed(self._lengths, self._bias, lambda: self._backprops)
+
+    def _weight(self, factors: Tensor, kept: Tensor | None) -> Tensor:
+        scaled, activations = self._scaled_by(factors, kept)
+        return scaled.T @ activations
+
+    def _bias(self, factors: Tensor, kept: Tensor | None) -> Tensor:
+        return self._scaled_by(factors, kept)[0].sum(0)
+
+    def _scaled_by(self, factors: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The rows that are summed, those of the backprops times their factors; the same serve weight and bias."""
+        if self._last is None or self._last[0] is not factors or self._last[1] is not kept:
+            g, a = self._backprops, self._activations
+            of, g, a = _only(kept, factors, *exact(g, a, products=g.numel() * a.shape[1]))
+            self._last = factors, kept, g * of.to(g.dtype)[:, None], a
+        return self._last[2:]
+
+
+def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
+    """The weight of ``activations @ weight.T``: activations (k · n, ..., inputs), backprops (k · n, ..., outputs)."""
     a, g = _positions(activations, n), _positions(backprops, n)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
@@ -130,16 +155,14 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int, known: Tensor 
 
     positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
     if positions == 1:
-        return Formed(squared_lengths(a) * (squared_lengths(g) if known is None else known), form, each)
+        return OnePosition(a[:, 0], g[:, 0]).weight()
     if _is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
         return Stored(each())
     return _formed(_pieces(_squared_by_pairs, n, positions * positions, a, g), form, each, alone)
 
 
-def linear_bias(backprops: Tensor, n: int, known: Tensor | None = None) -> Share:
-    """The bias that is added to the last axis of (k · n, ..., outputs); ``known`` as of ``linear_weight``."""
-    if is_one_position(backprops, n):
-        return Stored(backprops, known=known)
+def linear_bias(backprops: Tensor, n: int) -> Share:
+    """The bias that is added to the last axis of (k · n, ..., outputs)."""
     return Stored(_positions(backprops, n).sum(1))
 
 
@@ -268,7 +291,7 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
     merged = g.new_zeros(len(which), g.shape[-1]).index_add_(0, place.flatten(), g.flatten(0, 1))
     record, word = which // layer.num_embeddings, which % layer.num_embeddings
     of_words = squared_lengths(merged)
-    lengths = of_words.new_zeros(n).index_add_(0, record, of_words)
+    squared = of_words.new_zeros(n).index_add_(0, record, of_words)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
         of, found, rows = _only(None if kept is None else kept[record], factors[record], *exact(merged), word)
@@ -277,7 +300,7 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
     def each() -> Tensor:
         return g.new_zeros(n, *layer.weight.shape).index_put_((record, word), merged)
 
-    return Formed(lengths, form, each)
+    return Formed(squared.sqrt(), form, each)
 
 
 def layer_norm_weight(layer: nn.LayerNorm, activations: Tensor, backprops: Tensor, n: int) -> Share:
@@ -307,8 +330,8 @@ class Rows:
     """Shape of the whole parameter."""
 
     @property
-    def squared_norms(self) -> Tensor:
-        return torch.stack([share.squared_norms for _, share in self.shares]).sum(0)
+    def norms(self) -> Tensor:
+        return joint_lengths([share.norms for _, share in self.shares])
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         parts = [(rows, share.weighted(factors, kept)) for rows, share in self.shares]
@@ -323,6 +346,11 @@ class Rows:
         for rows, part in parts:
             whole[:, rows] = part
         return whole
+
+
+def joint_lengths(norms: Sequence[Tensor]) -> Tensor:
+    """(n,) float64, the lengths of gradients from those of their parts, each (n,)."""
+    return torch.linalg.vector_norm(to_float64(torch.stack(list(norms))), dim=0)
 
 
 def added(one: Share, other: Share) -> Share:
@@ -357,11 +385,11 @@ def _formed(
     alone: Callable[[int], Tensor],
 ) -> Formed:
     """From squared lengths, and what they would be at most if no positions cancelled, (n, 2)."""
-    lengths, most = squared.unbind(1)
-    apart = ((lengths <= _LOST * most) & (most > 0)).nonzero().flatten().tolist()
+    own, most = squared.unbind(1)
+    apart = ((own <= _LOST * most) & (most > 0)).nonzero().flatten().tolist()
     for record in apart:
-        lengths[record] = alone(record).square().sum()
-    return Formed(lengths, form, each, apart, alone)
+        own[record] = alone(record).square().sum()
+    return Formed(own.sqrt(), form, each, apart, alone)
 
 
 def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ share of each record is measured or, where it is small, kept (see ``bookkeeping`
 gradient of each weight is formed once, from what is scaled already.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from assay.errors import IncompatibleRecipeError
 from assay.privacy import inspection, separation, state
 from assay.privacy.attention import attend
-from assay.privacy.bookkeeping import Share, added
+from assay.privacy.bookkeeping import Share, added, joint_lengths
 from assay.privacy.calls import Call
 from assay.privacy.fallback import fallback, forget
 from assay.privacy.layers import Shares, rule_of
@@ -107,7 +108,7 @@ class PerRecordGradients:
                 self._pass_back(losses)
                 if expected is not None:
                     inspection.refuse_unrecorded(self._names, self._found, expected, rough=self._rough)
-                with full_precision(losses.device):
+                with full_precision(losses.device), torch.no_grad():
                     sums = self._clipped(max_grad_norm)
         except RuntimeError as error:
             if "use_reentrant" not in str(error):
@@ -243,7 +244,9 @@ class PerRecordGradients:
                 "without proj_size, or nn.MultiheadAttention without bias_k and zero attention"
             )
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        self._record(name, output, inputs, partial(shares, [one.detach() for one in inputs]))
+        self._record(
+            name, output, inputs, partial(shares, [one.detach() if one.requires_grad else one for one in inputs])
+        )
 
     def _record(
         self,
@@ -284,8 +287,9 @@ class PerRecordGradients:
         self._records = len(losses)
         if self._roots:
             torch.autograd.grad(losses.sum(), self._roots, allow_unused=True)
-        for product in self._pending:
-            self._add(product, product.joined)
+        with torch.no_grad():
+            for product in self._pending:
+                self._add(product, product.joined)
 
     def _pass_by(self, product: "_Product", number: int, backprops: Tensor | None) -> None:
         """The backward pass has come to an output of a product, or to one of its steps in time; None counts as zero."""
@@ -298,40 +302,39 @@ class PerRecordGradients:
             self._pending.append(product)
         product.backprops[number] = backprops
 
-    @torch.no_grad()
     def _add(self, product: "_Product", backprops: Tensor) -> None:
-        """Add the shares of one product to those of its parameters."""
+        """Add the shares of one product to those of its parameters. Whoever calls it records no gradient."""
         assert self._records is not None
         if len(backprops) % self._records:
             raise IncompatibleRecipeError(
                 f"layer {product.name!r} gave {len(backprops)} rows for {self._records} records: per-record gradients "
                 "need the records of a batch at axis 0 of every layer"
             )
-        full = wide(backprops.detach())
+        full = wide(backprops)
         self._rough |= full.dtype != backprops.dtype
         with full_precision(full.device):
             for parameter, share in product.take()(full, self._records):
                 known = self._found.get(parameter)
                 self._found[parameter] = share if known is None else added(known, share)
 
-    @torch.no_grad()
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
         limit = max_grad_norm / len(self._groups) ** 0.5
         recorded = [[parameter for parameter in group if parameter in self._found] for group in self._groups]
         groups = [group for group in recorded if group]
         if not groups:
             return [wide_zeros(p) for p in self._names]
-        norms = [torch.stack([self._found[p].squared_norms for p in group]).sum(0).sqrt() for group in groups]
-        finite = torch.stack(norms).isfinite().all(0)
-        kept = None if bool(finite.all()) else finite
-        if kept is not None and not bool(finite.any()):
-            return [wide_zeros(p) for p in self._names]
+        norms = [joint_lengths([self._found[p].norms for p in group]) for group in groups]
+        kept = None
+        if not math.isfinite(sum(float(lengths.sum()) for lengths in norms)):
+            kept = torch.stack(norms).isfinite().all(0)
+            if not bool(kept.any()):
+                return [wide_zeros(p) for p in self._names]
         sums: dict[Tensor, Tensor] = {}
         for group, lengths in zip(groups, norms, strict=True):
             if self._clipping == "automatic":
                 factors = limit / (lengths + STABILITY)
             else:
-                factors = (limit / lengths.clamp_min(1e-12)).clamp_max(1.0)
+                factors = (limit / lengths).clamp_max(1.0)  # a length of 0 gives infinity, and so 1
             for parameter in group:
                 sums[parameter] = self._found.pop(parameter).weighted(factors, kept).to(summing_type(parameter))
         return [sums[p] if p in sums else wide_zeros(p) for p in self._names]

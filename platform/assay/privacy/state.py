@@ -7,6 +7,7 @@ thoroughly, the classes and functions of the model with their closures and the g
 
 import functools
 import itertools
+import operator
 import site
 import sys
 import sysconfig
@@ -109,7 +110,11 @@ class Watch:
         """
         now = self.note()
         for (name, _), one, other in zip(self._containers, before, now, strict=False):
-            if len(one) != len(other) or not all(a is b or _equal(a, b) for a, b in zip(one, other, strict=True)):
+            if len(one) != len(other):
+                raise _changed(self._model, name)
+            if all(map(operator.is_, one, other)):  # nearly always, and quickly known
+                continue
+            if not all(a is b or _equal(a, b) for a, b in zip(one, other, strict=True)):
                 raise _changed(self._model, name)
         names = [[name for name, _ in self._tensors], [name for name, _ in self._arrays]]
         for own, one, other in zip(names, before[-2:], now[-2:], strict=True):
