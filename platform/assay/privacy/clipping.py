@@ -141,10 +141,11 @@ class PerRecordGradients:
     def _forget(self) -> None:
         """Nothing has been recorded."""
         self._held: state.Held | None = None
-        self._noted: list[tuple[object, ...]] | None = None
+        self._noted: state.Noted | None = None
         self._grew = False
         self._call: Call | None = None
         self._roots: list[GradientEdge] = []
+        self._kept: list[tuple[_Product, GradientEdge]] = []  # one row a record: its gradient is small, and kept anyway
         self._edges: list[tuple[str, GradientEdge]] = []
         self._records: int | None = None
         self._pending: list[_Product] = []
@@ -261,15 +262,18 @@ class PerRecordGradients:
         outputs = [output] if isinstance(output, Tensor) else list(output)
         product = _Product(name, shares, None if isinstance(output, Tensor) else len(outputs))
         # The backward pass reaches a layer only on its way to something: to another layer's output, or to its own.
-        is_root = not (self._roots and any(one.requires_grad and not one.is_leaf for one in inputs))
+        is_root = not ((self._roots or self._kept) and any(one.requires_grad and not one.is_leaf for one in inputs))
         for number, one in enumerate(outputs):
             if not one.requires_grad:
+                continue
+            if self._due:
+                self._edges.append((name, get_gradient_edge(one)))
+            if product.steps is None and one.dim() == 2:
+                self._kept.append((product, get_gradient_edge(one)))
                 continue
             one.register_hook(partial(self._pass_by, product, number))
             if is_root:
                 self._roots.append(get_gradient_edge(one))
-            if self._due:
-                self._edges.append((name, get_gradient_edge(one)))
 
     def _inspect(self, losses: Tensor) -> list[inspection.Expected]:
         """Refuse losses that depend on other records; autograd's own gradients, of each half of the records."""
@@ -285,11 +289,14 @@ class PerRecordGradients:
     def _pass_back(self, losses: Tensor) -> None:
         """One backward pass, to the outputs before which nothing was recorded: no gradient of a weight is formed."""
         self._records = len(losses)
-        if self._roots:
-            torch.autograd.grad(losses.sum(), self._roots, allow_unused=True)
+        edges = [*self._roots, *(edge for _, edge in self._kept)]
+        found = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
         with torch.no_grad():
             for product in self._pending:
                 self._add(product, product.joined)
+            for (product, _), backprops in zip(self._kept, found[len(self._roots) :], strict=True):
+                if backprops is not None:
+                    self._add(product, backprops)
 
     def _pass_by(self, product: "_Product", number: int, backprops: Tensor | None) -> None:
         """The backward pass has come to an output of a product, or to one of its steps in time; None counts as zero."""
