@@ -25,6 +25,8 @@ from assay.privacy.precision import exact, lengths, squared_lengths, to_float64
 
 AT_ONCE = 2**18
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
+_GRADIENTS = 2**20
+"""The same where convolutions pass by as a whole: their kernels work off what a cache can hold by themselves."""
 _UNSURE = 0.01
 """Share of the squared length that positions would have if none cancelled; what is smaller is computed in float64."""
 _LOST = 1e-6
@@ -205,10 +207,14 @@ class _Convolution:
         seen = exact(self._backprops, self._activations, products=products)
         of, backprops, activations = _only(None if kept is None else kept.repeat(k), factors.repeat(k), *seen)
         scaled = backprops * of.to(backprops.dtype).view(-1, *[1] * (backprops.dim() - 1))
-        layer, weight = self._layer, self._layer.weight.to(scaled.dtype)
+        return self._of_weight(scaled, activations, self._layer.weight.to(scaled.dtype), self._layer.groups)
+
+    def _of_weight(self, backprops: Tensor, activations: Tensor, weight: Tensor, groups: int) -> Tensor:
+        """The gradient of a weight, whose own numbers do not matter."""
+        layer = self._layer
         ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
         _, found, _ = torch.ops.aten.convolution_backward(
-            scaled,
+            backprops,
             activations,
             weight,
             None,
@@ -217,7 +223,7 @@ class _Convolution:
             layer.dilation,
             False,
             ones,
-            layer.groups,
+            groups,
             of_weight,
         )
         assert isinstance(found, Tensor)
@@ -225,7 +231,13 @@ class _Convolution:
 
     def stored(self) -> Stored:
         """All gradients, as they come from the products."""
-        found = _pieces(self._product, len(self._activations), self._unfolded, self._activations, self._by_group)
+        if self._is_grouped:
+            return Stored(summed(self._by_convolution(self._activations, self._backprops), self._n))
+        groups, outputs = self._by_group.shape[1:3]
+        found = self._by_group.new_empty(len(self._activations), groups, outputs, self._layer.weight[0].numel())
+        for piece in _slices(len(found), self._unfolded):
+            rows = self._windows(self._activations[piece]).flatten(0, 1)
+            torch.bmm(self._by_group[piece].flatten(0, 1), rows, out=found[piece].flatten(0, 1))
         return Stored(*self._as_weight(summed(found, self._n)))
 
     def each(self) -> Tensor:
@@ -233,7 +245,7 @@ class _Convolution:
 
     def alone(self, record: int) -> Tensor:
         rows = slice(record, None, self._n)
-        found = self._product(self._activations[rows].double(), self._by_group[rows].double())
+        found = self._by_windows(self._activations[rows].double(), self._by_group[rows].double())
         return Stored(*self._as_weight(found.sum(0, keepdim=True))).each()[0]
 
     def _as_weight(self, found: Tensor) -> tuple[Tensor, tuple[int, ...]]:
@@ -252,20 +264,38 @@ class _Convolution:
         return _pieces(squared, self._n, passing, self._activations, self._by_group)
 
     def squared_by_product(self) -> Tensor:
-        k = len(self._activations) // self._n
+        k, by_convolution = len(self._activations) // self._n, self._is_grouped
         rows, backprops = (
-            whole.unflatten(0, (k, self._n)).transpose(0, 1) for whole in (self._activations, self._by_group)
+            whole.unflatten(0, (k, self._n)).transpose(0, 1)
+            for whole in (self._activations, self._backprops if by_convolution else self._by_group)
         )
 
         def squared(rows: Tensor, backprops: Tensor) -> Tensor:
-            found = self._product(rows.flatten(0, 1), backprops.flatten(0, 1))
+            product = self._by_convolution if by_convolution else self._by_windows
+            found = product(rows.flatten(0, 1), backprops.flatten(0, 1))
             # By Cauchy and Schwarz; an input is in as many windows as the kernel has places.
             most = math.prod(self._layer.kernel_size) * squared_lengths(rows) * squared_lengths(backprops)
             return torch.stack([squared_lengths(found.unflatten(0, (len(rows), k)).sum(1)), most], 1)
 
+        if by_convolution:
+            return _pieces(squared, self._n, k * self._layer.weight.numel(), rows, backprops, at_once=_GRADIENTS)
         return _pieces(squared, self._n, k * (self._unfolded + self._layer.weight.numel()), rows, backprops)
 
-    def _product(self, rows: Tensor, backprops: Tensor) -> Tensor:
+    @property
+    def _is_grouped(self) -> bool:
+        """Whether one convolution in groups is faster than products with copies of all windows, larger than what they
+        give where there are more positions than outputs."""
+        fast = self._backprops.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        return fast and self._backprops.dtype == torch.float32 and self.positions > self._by_group.shape[2]
+
+    def _by_convolution(self, rows: Tensor, backprops: Tensor) -> Tensor:
+        """(rows, outputs, ...): the gradient of each row, as one convolution to which every row is a group."""
+        weight, groups = self._layer.weight, len(rows) * self._layer.groups
+        of_all = weight.detach().new_zeros(1, dtype=rows.dtype).expand(len(rows) * len(weight), *weight.shape[1:])
+        found = self._of_weight(backprops.flatten(0, 1)[None], rows.flatten(0, 1)[None], of_all, groups)
+        return found.view(len(rows), *weight.shape)
+
+    def _by_windows(self, rows: Tensor, backprops: Tensor) -> Tensor:
         """(rows, groups, outputs, inputs of an output): the gradient of each row."""
         found = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1)
         return found.unflatten(0, (len(rows), -1))
@@ -427,18 +457,19 @@ def summed(rows: Tensor, n: int) -> Tensor:
     return rows if len(rows) == n else rows.unflatten(0, (-1, n)).sum(0)
 
 
-def _pieces(fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor) -> Tensor:
-    """``fn`` over the rows of both, so many at once that what passes by holds ``AT_ONCE`` numbers, ``each`` a row."""
-    size = max(1, AT_ONCE // max(1, each))
-    if size >= rows:
-        return fn(a, g)
-    first = fn(a[:size], g[:size])
-    found = first.new_empty(rows, *first.shape[1:])
-    found[:size] = first
-    for start in range(size, rows, size):
-        piece = slice(start, start + size)
-        found[piece] = fn(a[piece], g[piece])
-    return found
+def _pieces(  # noqa: PLR0917
+    fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor, at_once: int = AT_ONCE
+) -> Tensor:
+    """``fn`` over the rows of both, so many that what passes by holds ``at_once`` numbers, ``each`` a row."""
+    found = [fn(a[piece], g[piece]) for piece in _slices(rows, each, at_once)]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _slices(rows: int, each: int, at_once: int = AT_ONCE) -> list[slice]:
+    """Pieces of rows, as equal as can be, that hold ``at_once`` numbers at most where one row holds ``each``."""
+    most = max(1, at_once // max(1, each))
+    size = -(-rows // max(1, -(-rows // most)))
+    return [slice(start, start + size) for start in range(0, rows, size)]
 
 
 def _padded(layer: nn.Conv1d | nn.Conv2d, activations: Tensor) -> tuple[Tensor, tuple[int, ...]]:
