@@ -58,8 +58,11 @@ class PerRecordGradients:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
         refuse_types(self._names)
         layers = list(_layers(model))
-        self._groups = [list(self._names)] if clipping != "per_layer" else _sharing(layer for _, layer in layers)
+        places = {parameter: place for place, parameter in enumerate(self._names)}
+        groups = [list(self._names)] if clipping != "per_layer" else _sharing(layer for _, layer in layers)
+        self._groups = [[places[parameter] for parameter in group] for group in groups]
         self._update = 1
+        self._is_scheduled = inspection.is_due(1)
         self._passing_back = False
         self._asks_again = False
         self._asked_rows = 0
@@ -124,6 +127,7 @@ class PerRecordGradients:
             self._passing_back = False
             self._forget()
         self._update += 1
+        self._is_scheduled = inspection.is_due(self._update)
         self._asks_again = False
         return sums
 
@@ -182,7 +186,9 @@ class PerRecordGradients:
             return None
         if self._passing_back:  # recomputed, as it was the first time
             return self._rooted(args, kwargs)[0] if self._due else None
-        rows = max((len(one) for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.dim()), default=0)
+        rows = max(
+            (one.shape[0] for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.dim()), default=0
+        )
         # What many records would show, the few of a first batch did not.
         self._grew |= 0 < 2 * self._asked_rows <= rows
         due = self._due
@@ -220,7 +226,7 @@ class PerRecordGradients:
 
     @property
     def _due(self) -> bool:
-        return self._grew or self._asks_again or inspection.is_due(self._update)
+        return self._is_scheduled or self._grew or self._asks_again
 
     def _run(self, name: str, layer: nn.Module, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._recording:
@@ -291,7 +297,7 @@ class PerRecordGradients:
         self._records = len(losses)
         edges = [*self._roots, *(edge for _, edge in self._kept)]
         found = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(losses.device):
             for product in self._pending:
                 self._add(product, product.joined)
             for (product, _), backprops in zip(self._kept, found[len(self._roots) :], strict=True):
@@ -303,14 +309,15 @@ class PerRecordGradients:
         if self._records is None or backprops is None:
             return
         if product.steps is None:
-            self._add(product, backprops)
+            with full_precision(backprops.device):
+                self._add(product, backprops)
             return
         if not product.backprops:
             self._pending.append(product)
         product.backprops[number] = backprops
 
     def _add(self, product: "_Product", backprops: Tensor) -> None:
-        """Add the shares of one product to those of its parameters. Whoever calls it records no gradient."""
+        """Add the shares of one product to those of its parameters; the precision is set, and no gradient recorded."""
         assert self._records is not None
         if len(backprops) % self._records:
             raise IncompatibleRecipeError(
@@ -319,32 +326,35 @@ class PerRecordGradients:
             )
         full = wide(backprops)
         self._rough |= full.dtype != backprops.dtype
-        with full_precision(full.device):
-            for parameter, share in product.take()(full, self._records):
-                known = self._found.get(parameter)
-                self._found[parameter] = share if known is None else added(known, share)
+        for parameter, share in product.take()(full, self._records):
+            known = self._found.get(parameter)
+            self._found[parameter] = share if known is None else added(known, share)
 
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
         limit = max_grad_norm / len(self._groups) ** 0.5
-        recorded = [[parameter for parameter in group if parameter in self._found] for group in self._groups]
+        # By place: to look a tensor up by itself runs Python every time.
+        shares = [self._found.get(parameter) for parameter in self._names]
+        self._found = {}
+        recorded = [{place: shares[place] for place in group if shares[place] is not None} for group in self._groups]
         groups = [group for group in recorded if group]
-        if not groups:
-            return [wide_zeros(p) for p in self._names]
-        norms = [joint_lengths([self._found[p].norms for p in group]) for group in groups]
+        norms = [joint_lengths([share.norms for share in group.values()]) for group in groups]
         kept = None
         if not math.isfinite(sum(float(lengths.sum()) for lengths in norms)):
             kept = torch.stack(norms).isfinite().all(0)
             if not bool(kept.any()):
                 return [wide_zeros(p) for p in self._names]
-        sums: dict[Tensor, Tensor] = {}
+        sums: dict[int, Tensor] = {}
         for group, lengths in zip(groups, norms, strict=True):
             if self._clipping == "automatic":
                 factors = limit / (lengths + STABILITY)
             else:
                 factors = (limit / lengths).clamp_max(1.0)  # a length of 0 gives infinity, and so 1
-            for parameter in group:
-                sums[parameter] = self._found.pop(parameter).weighted(factors, kept).to(summing_type(parameter))
-        return [sums[p] if p in sums else wide_zeros(p) for p in self._names]
+            for place in list(group):
+                shares[place] = None
+                sums[place] = group.pop(place).weighted(factors, kept)
+        return [
+            sums[place].to(summing_type(p)) if place in sums else wide_zeros(p) for place, p in enumerate(self._names)
+        ]
 
     @property
     def _recording(self) -> bool:
