@@ -11,7 +11,6 @@ number of records, ``activations`` what the layer was given, (k · n, ...), and 
 answered, (k · n, ...).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,8 +24,6 @@ from assay.privacy.precision import exact, lengths, squared_lengths, to_float64
 
 AT_ONCE = 2**18
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
-_GRADIENTS = 2**20
-"""The same where convolutions pass by as a whole: their kernels work off what a cache can hold by themselves."""
 _UNSURE = 0.01
 """Share of the squared length that positions would have if none cancelled; what is smaller is computed in float64."""
 _LOST = 1e-6
@@ -69,7 +66,7 @@ class Stored:
         return lengths(self.gradients)
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
-        factors, gradients = _only(kept, factors, self.gradients)
+        factors, gradients = only(kept, factors, self.gradients)
         (rows,) = exact(gradients.reshape(len(factors), -1))
         found = (factors.to(rows.dtype) @ rows).view(gradients.shape[1:])
         return found.permute(self.axes).contiguous() if self.axes else found
@@ -135,7 +132,7 @@ class OnePosition:
         """The rows that are summed, those of the backprops times their factors; the same serve weight and bias."""
         if self._last is None or self._last[0] is not factors or self._last[1] is not kept:
             g, a = self._backprops, self._activations
-            of, g, a = _only(kept, factors, *exact(g, a, products=g.numel() * a.shape[1]))
+            of, g, a = only(kept, factors, *exact(g, a, products=g.numel() * a.shape[1]))
             self._last = factors, kept, g * of.to(g.dtype)[:, None], a
         return self._last[2:]
 
@@ -145,7 +142,7 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
     a, g = _positions(activations, n), _positions(backprops, n)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, backprops, activations = _only(kept, factors, *exact(g, a, products=g.numel() * a.shape[2]))
+        of, backprops, activations = only(kept, factors, *exact(g, a, products=g.numel() * a.shape[2]))
         scaled = backprops * of.to(backprops.dtype)[:, None, None]
         return scaled.flatten(0, 1).T @ activations.flatten(0, 1)
 
@@ -158,10 +155,10 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
     positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
     if positions == 1:
         return OnePosition(a[:, 0], g[:, 0]).weight()
-    if _is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
+    if is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
         # The longer axis last: products are faster so.
         return Stored(torch.bmm(a.mT, g), (1, 0)) if outputs > inputs else Stored(each())
-    return _formed(_pieces(_squared_by_pairs, n, positions * positions, a, g), form, each, alone)
+    return formed(pieces(squared_by_pairs, n, positions * positions, a, g), form, each, alone)
 
 
 def linear_bias(backprops: Tensor, n: int) -> Share:
@@ -172,143 +169,6 @@ def linear_bias(backprops: Tensor, n: int) -> Share:
 def channel_bias(backprops: Tensor, n: int) -> Share:
     """The bias that is added to the second axis of (k · n, channels, ...)."""
     return Stored(summed(backprops.flatten(2).sum(2) if backprops.dim() > 2 else backprops, n))
-
-
-def convolution_weight(layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backprops: Tensor, n: int) -> Share:
-    """The weight of a convolution: activations (k · n, channels, ...), backprops (k · n, outputs, ...)."""
-    convolution = _Convolution(layer, activations, backprops, n)
-    inputs, outputs, positions = layer.weight[0].numel(), len(layer.weight), convolution.positions
-    if _is_stored(positions, inputs, outputs, seen=activations[0].numel() + backprops[0].numel()):
-        return convolution.stored()
-    by_pairs = len(activations) == n and _by_pairs(positions, inputs, outputs // layer.groups)
-    squared = convolution.squared_by_pairs() if by_pairs else convolution.squared_by_product()
-    return _formed(squared, convolution.form, convolution.each, convolution.alone)
-
-
-class _Convolution:
-    """The activations and backprops of a convolution, record by record."""
-
-    def __init__(self, layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backprops: Tensor, n: int) -> None:
-        self._layer, self._n, self._backprops = layer, n, backprops
-        self._activations, self._padding = _padded(layer, activations)
-        self._by_group = backprops.flatten(2).unflatten(1, (layer.groups, -1))
-        """(k · n, groups, outputs, positions)."""
-        self._unfolded = layer.groups * layer.weight[0].numel() * self.positions
-        # Windows are copied in runs: of neighbouring positions where they lie side by side, of channels otherwise.
-        self._channels_last = layer.stride[-1] > 1
-
-    @property
-    def positions(self) -> int:
-        return self._by_group.shape[3]
-
-    def form(self, factors: Tensor, kept: Tensor | None) -> Tensor:
-        k = len(self._backprops) // self._n
-        products = self._backprops.numel() * self._layer.weight[0].numel()
-        seen = exact(self._backprops, self._activations, products=products)
-        of, backprops, activations = _only(None if kept is None else kept.repeat(k), factors.repeat(k), *seen)
-        scaled = backprops * of.to(backprops.dtype).view(-1, *[1] * (backprops.dim() - 1))
-        return self._of_weight(scaled, activations, self._layer.weight.to(scaled.dtype), self._layer.groups)
-
-    def _of_weight(self, backprops: Tensor, activations: Tensor, weight: Tensor, groups: int) -> Tensor:
-        """The gradient of a weight, whose own numbers do not matter."""
-        layer = self._layer
-        ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
-        _, found, _ = torch.ops.aten.convolution_backward(
-            backprops,
-            activations,
-            weight,
-            None,
-            layer.stride,
-            self._padding,
-            layer.dilation,
-            False,
-            ones,
-            groups,
-            of_weight,
-        )
-        assert isinstance(found, Tensor)
-        return found
-
-    def stored(self) -> Stored:
-        """All gradients, as they come from the products."""
-        if self._is_grouped:
-            return Stored(summed(self._by_convolution(self._activations, self._backprops), self._n))
-        groups, outputs = self._by_group.shape[1:3]
-        found = self._by_group.new_empty(len(self._activations), groups, outputs, self._layer.weight[0].numel())
-        for piece in _slices(len(found), self._unfolded):
-            rows = self._windows(self._activations[piece]).flatten(0, 1)
-            torch.bmm(self._by_group[piece].flatten(0, 1), rows, out=found[piece].flatten(0, 1))
-        return Stored(*self._as_weight(summed(found, self._n)))
-
-    def each(self) -> Tensor:
-        return self.stored().each()
-
-    def alone(self, record: int) -> Tensor:
-        rows = slice(record, None, self._n)
-        found = self._by_windows(self._activations[rows].double(), self._by_group[rows].double())
-        return Stored(*self._as_weight(found.sum(0, keepdim=True))).each()[0]
-
-    def _as_weight(self, found: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """(rows, groups, outputs, inputs of an output) as (rows, outputs, ...), and the axes of the weight in it."""
-        outputs, channels, *kernel = self._layer.weight.shape
-        if not self._channels_last:
-            return found.view(-1, outputs, channels, *kernel), ()
-        last = len(kernel) + 1
-        return found.view(-1, outputs, *kernel, channels), (0, last, *range(1, last))
-
-    def squared_by_pairs(self) -> Tensor:
-        def squared(rows: Tensor, backprops: Tensor) -> Tensor:
-            return _squared_by_pairs(self._windows(rows), backprops.mT)
-
-        passing = self._unfolded + self._layer.groups * self.positions * self.positions
-        return _pieces(squared, self._n, passing, self._activations, self._by_group)
-
-    def squared_by_product(self) -> Tensor:
-        k, by_convolution = len(self._activations) // self._n, self._is_grouped
-        rows, backprops = (
-            whole.unflatten(0, (k, self._n)).transpose(0, 1)
-            for whole in (self._activations, self._backprops if by_convolution else self._by_group)
-        )
-
-        def squared(rows: Tensor, backprops: Tensor) -> Tensor:
-            product = self._by_convolution if by_convolution else self._by_windows
-            found = product(rows.flatten(0, 1), backprops.flatten(0, 1))
-            # By Cauchy and Schwarz; an input is in as many windows as the kernel has places.
-            most = math.prod(self._layer.kernel_size) * squared_lengths(rows) * squared_lengths(backprops)
-            return torch.stack([squared_lengths(found.unflatten(0, (len(rows), k)).sum(1)), most], 1)
-
-        if by_convolution:
-            return _pieces(squared, self._n, k * self._layer.weight.numel(), rows, backprops, at_once=_GRADIENTS)
-        return _pieces(squared, self._n, k * (self._unfolded + self._layer.weight.numel()), rows, backprops)
-
-    @property
-    def _is_grouped(self) -> bool:
-        """Whether one convolution in groups is faster than products with copies of all windows, larger than what they
-        give where there are more positions than outputs."""
-        fast = self._backprops.device.type == "cpu" and torch.backends.mkldnn.is_available()
-        return fast and self._backprops.dtype == torch.float32 and self.positions > self._by_group.shape[2]
-
-    def _by_convolution(self, rows: Tensor, backprops: Tensor) -> Tensor:
-        """(rows, outputs, ...): the gradient of each row, as one convolution to which every row is a group."""
-        weight, groups = self._layer.weight, len(rows) * self._layer.groups
-        of_all = weight.detach().new_zeros(1, dtype=rows.dtype).expand(len(rows) * len(weight), *weight.shape[1:])
-        found = self._of_weight(backprops.flatten(0, 1)[None], rows.flatten(0, 1)[None], of_all, groups)
-        return found.view(len(rows), *weight.shape)
-
-    def _by_windows(self, rows: Tensor, backprops: Tensor) -> Tensor:
-        """(rows, groups, outputs, inputs of an output): the gradient of each row."""
-        found = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1)
-        return found.unflatten(0, (len(rows), -1))
-
-    def _windows(self, rows: Tensor) -> Tensor:
-        """(rows, groups, positions, inputs of an output); within an input, channels first or last."""
-        groups, borders = self._layer.groups, [width for one in reversed(self._padding) for width in (one, one)]
-        if not self._channels_last:
-            found = _windows(self._layer, F.pad(rows, borders).contiguous(), places_first=False)
-            return found.flatten(1, -len(self._padding) - 1).flatten(2).unflatten(1, (groups, -1)).mT
-        last = rows.unflatten(1, (groups, -1)).movedim(2, -1)
-        found = _windows(self._layer, F.pad(last, [0, 0, *borders]).contiguous(), places_first=True)
-        return found.flatten(-len(self._padding) - 1).flatten(2, -2)
 
 
 def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor, n: int) -> Share:
@@ -325,7 +185,7 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
     squared = of_words.new_zeros(n).index_add_(0, record, of_words)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, found, rows = _only(None if kept is None else kept[record], factors[record], *exact(merged), word)
+        of, found, rows = only(None if kept is None else kept[record], factors[record], *exact(merged), word)
         return found.new_zeros(layer.weight.shape).index_add_(0, rows, found * of.to(found.dtype)[:, None])
 
     def each() -> Tensor:
@@ -398,18 +258,13 @@ def _scale(normal: Tensor, backprops: Tensor, n: int, axes: int) -> Share:
     return Stored(_positions(found, n).sum(1).view(n, *backprops.shape[-axes:]))
 
 
-def _is_stored(positions: int, inputs: int, outputs: int, *, seen: int) -> bool:
+def is_stored(positions: int, inputs: int, outputs: int, *, seen: int) -> bool:
     """Whether the gradients of all records are kept: they must be no larger than what the layer saw and gave, so that
     memory stays that of a plain step, and no dearer than pairs of positions would be (Bu et al. 2022, 2205.10683)."""
     return inputs * outputs <= min(2 * seen, positions * positions * (inputs + outputs))
 
 
-def _by_pairs(positions: int, inputs: int, outputs: int) -> bool:
-    """Whether lengths are cheaper from inner products of all pairs of positions than from the gradients themselves."""
-    return positions * (inputs + outputs) < inputs * outputs
-
-
-def _formed(
+def formed(
     squared: Tensor,
     form: Callable[[Tensor, Tensor | None], Tensor],
     each: Callable[[], Tensor],
@@ -423,7 +278,7 @@ def _formed(
     return Formed(own.sqrt(), form, each, apart, alone)
 
 
-def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
+def squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
     """Squared lengths from inner products of all positions: a (rows, ..., positions, inputs), g likewise.
 
     Beside each stands what it would be if no positions cancelled, (rows, 2). Where positions nearly cancel, what
@@ -436,7 +291,7 @@ def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
     most = most.sum(1).square()
     (unsure,) = (~(squared > _UNSURE * most)).nonzero(as_tuple=True)
     if len(unsure) and a.dtype != torch.float64:
-        squared[unsure] = _squared_by_pairs(to_float64(a[unsure]), to_float64(g[unsure]))[:, 0]
+        squared[unsure] = squared_by_pairs(to_float64(a[unsure]), to_float64(g[unsure]))[:, 0]
     return torch.stack([squared.clamp_min(0), most], 1)
 
 
@@ -447,7 +302,7 @@ def _positions(rows: Tensor, n: int) -> Tensor:
     return rows.unflatten(0, (-1, n)).transpose(0, 1).reshape(n, -1, rows.shape[-1])
 
 
-def _only(kept: Tensor | None, *rows: Tensor) -> tuple[Tensor, ...]:
+def only(kept: Tensor | None, *rows: Tensor) -> tuple[Tensor, ...]:
     """Those rows of each that are kept; all of them without a copy if nothing is left out."""
     return rows if kept is None else tuple(one[kept] for one in rows)
 
@@ -457,50 +312,20 @@ def summed(rows: Tensor, n: int) -> Tensor:
     return rows if len(rows) == n else rows.unflatten(0, (-1, n)).sum(0)
 
 
-def _pieces(  # noqa: PLR0917
-    fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor, at_once: int = AT_ONCE
+def pieces(  # noqa: PLR0917
+    fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor, at_once: int | None = None
 ) -> Tensor:
-    """``fn`` over the rows of both, so many that what passes by holds ``at_once`` numbers, ``each`` a row."""
-    found = [fn(a[piece], g[piece]) for piece in _slices(rows, each, at_once)]
+    """``fn`` over the rows of both; see ``slices``."""
+    found = [fn(a[piece], g[piece]) for piece in slices(rows, each, at_once)]
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def _slices(rows: int, each: int, at_once: int = AT_ONCE) -> list[slice]:
-    """Pieces of rows, as equal as can be, that hold ``at_once`` numbers at most where one row holds ``each``."""
-    most = max(1, at_once // max(1, each))
-    size = -(-rows // max(1, -(-rows // most)))
-    return [slice(start, start + size) for start in range(0, rows, size)]
-
-
-def _padded(layer: nn.Conv1d | nn.Conv2d, activations: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """The input with its padding where that is no plain border of zeros, and the border that is left to add."""
-    nothing = (0,) * len(layer.kernel_size)
-    if layer.padding_mode != "zeros":
-        return F.pad(activations, layer._reversed_padding_repeated_twice, layer.padding_mode), nothing
-    if isinstance(layer.padding, str):
-        return F.pad(activations, layer._reversed_padding_repeated_twice), nothing
-    return activations, layer.padding
-
-
-def _windows(layer: nn.Conv1d | nn.Conv2d, bordered: Tensor, *, places_first: bool) -> Tensor:
-    """A view of what each position of the output is made from.
+def slices(rows: int, each: int, at_once: int | None = None) -> list[slice]:
+    """Pieces of rows, as equal as can be, that hold ``at_once`` numbers at most where a row holds ``each``.
 
     Args:
-        bordered: (rows, channels, *space) or (rows, groups, *space, channels), contiguous.
-        places_first: (rows, ..., *positions, *kernel, ...) and not (rows, ..., *kernel, *positions, ...).
+        at_once: ``AT_ONCE`` by default; a piece has one row at least.
     """
-    steps, behind = bordered.stride(), 2 + len(layer.kernel_size)
-    size = [
-        (extent - dilation * (kernel - 1) - 1) // stride + 1
-        for extent, kernel, dilation, stride in zip(
-            bordered.shape[2:behind], layer.kernel_size, layer.dilation, layer.stride, strict=True
-        )
-    ]
-    inside = [step * dilation for step, dilation in zip(steps[2:behind], layer.dilation, strict=True)]
-    between = [step * stride for step, stride in zip(steps[2:behind], layer.stride, strict=True)]
-    kernel = list(layer.kernel_size)
-    shape, strides = [[*kernel, *size], [*size, *kernel]], [[*inside, *between], [*between, *inside]]
-    return bordered.as_strided(
-        [*bordered.shape[:2], *shape[places_first], *bordered.shape[behind:]],
-        [*steps[:2], *strides[places_first], *steps[behind:]],
-    )
+    most = max(1, (at_once or AT_ONCE) // max(1, each))
+    size = -(-rows // max(1, -(-rows // most)))
+    return [slice(start, start + size) for start in range(0, rows, size)]

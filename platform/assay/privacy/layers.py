@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from assay.privacy import bookkeeping
+from assay.privacy import bookkeeping, convolutions
 from assay.privacy.bookkeeping import Share
 from assay.privacy.precision import wide
 
@@ -53,7 +53,7 @@ def affine(weight: Tensor, bias: Tensor | None, activations: Tensor, backprops: 
 def _convolution(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     if layer.weight.requires_grad:
-        yield layer.weight, bookkeeping.convolution_weight(layer, activations, backprops, n)
+        yield layer.weight, convolutions.convolution_weight(layer, activations, backprops, n)
     if layer.bias is not None and layer.bias.requires_grad:
         yield layer.bias, bookkeeping.channel_bias(backprops, n)
 

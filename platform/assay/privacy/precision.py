@@ -81,7 +81,7 @@ def exact(*tensors: Tensor, products: int = 0) -> tuple[Tensor, ...]:
 
 def lengths(rows: Tensor) -> Tensor:
     """(n,) the length of each row (n, ...), in the type of the rows, of long ones in float64."""
-    flat = rows.flatten(1)
+    flat = rows.flatten(1) if rows.dim() > 1 else rows[:, None]
     runs, rest = divmod(flat.shape[1], _RUN)
     if runs <= 1 or flat.dtype == torch.float64:
         return torch.linalg.vector_norm(flat, dim=1)
