@@ -259,9 +259,9 @@ def _scale(normal: Tensor, backprops: Tensor, n: int, axes: int) -> Share:
 
 
 def is_stored(positions: int, inputs: int, outputs: int, *, seen: int) -> bool:
-    """Whether the gradients of all records are kept: they must be no larger than what the layer saw and gave, so that
-    memory stays that of a plain step, and no dearer than pairs of positions would be (Bu et al. 2022, 2205.10683)."""
-    return inputs * outputs <= min(2 * seen, positions * positions * (inputs + outputs))
+    """Whether the gradients of all records are kept: they must be of the size of what the layer saw and gave, so that
+    memory stays near a plain step's, and no dearer than pairs of positions would be (Bu et al. 2022, 2205.10683)."""
+    return inputs * outputs <= min(3 * seen, positions * positions * (inputs + outputs))
 
 
 def formed(

@@ -60,7 +60,8 @@ class PerRecordGradients:
         layers = list(_layers(model))
         places = {parameter: place for place, parameter in enumerate(self._names)}
         groups = [list(self._names)] if clipping != "per_layer" else _sharing(layer for _, layer in layers)
-        self._groups = [[places[parameter] for parameter in group] for group in groups]
+        # Biases first: their sums leave the scaled rows for the weights, whose products then follow one another.
+        self._groups = [[places[one] for one in sorted(group, key=Tensor.dim)] for group in groups]
         self._update = 1
         self._is_scheduled = inspection.is_due(1)
         self._passing_back = False
@@ -251,9 +252,9 @@ class PerRecordGradients:
                 "without proj_size, or nn.MultiheadAttention without bias_k and zero attention"
             )
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        self._record(
-            name, output, inputs, partial(shares, [one.detach() if one.requires_grad else one for one in inputs])
-        )
+        # With one row a record the graph is kept until the sum is formed, and a view without it costs as much as a sum.
+        seen = inputs if output.dim() == 2 else [one.detach() if one.requires_grad else one for one in inputs]
+        self._record(name, output, inputs, partial(shares, seen))
 
     def _record(
         self,
