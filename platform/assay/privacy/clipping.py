@@ -334,9 +334,9 @@ class PerRecordGradients:
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
         limit = max_grad_norm / len(self._groups) ** 0.5
         # By place: to look a tensor up by itself runs Python every time.
-        shares = [self._found.get(parameter) for parameter in self._names]
-        self._found = {}
-        recorded = [{place: shares[place] for place in group if shares[place] is not None} for group in self._groups]
+        found, self._found = self._found, {}
+        shares = {place: found.pop(p) for place, p in enumerate(self._names) if p in found}
+        recorded = [{place: shares.pop(place) for place in group if place in shares} for group in self._groups]
         groups = [group for group in recorded if group]
         norms = [joint_lengths([share.norms for share in group.values()]) for group in groups]
         kept = None
@@ -351,7 +351,6 @@ class PerRecordGradients:
             else:
                 factors = (limit / lengths).clamp_max(1.0)  # a length of 0 gives infinity, and so 1
             for place in list(group):
-                shares[place] = None
                 sums[place] = group.pop(place).weighted(factors, kept)
         return [
             sums[place].to(summing_type(p)) if place in sums else wide_zeros(p) for place, p in enumerate(self._names)

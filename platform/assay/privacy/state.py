@@ -113,12 +113,9 @@ class Watch:
             self._views += [one.values() if isinstance(one, Mapping) else one for one in containers]
             self._tensors += [one for one in things if isinstance(one, Tensor)]
             self._arrays += [one for one in things if isinstance(one, np.ndarray)]
-            for names, those in zip(
-                (self._names, self._tensor_names, self._array_names),
-                (self._views, self._tensors, self._arrays),
-                strict=True,
-            ):
-                names.extend([name] * (len(those) - len(names)))
+            self._names += [name] * (len(self._views) - len(self._names))
+            self._tensor_names += [name] * (len(self._tensors) - len(self._tensor_names))
+            self._array_names += [name] * (len(self._arrays) - len(self._array_names))
 
     def note(self) -> Noted:
         """What everything is now."""
@@ -137,18 +134,19 @@ class Watch:
         if all(alike) and all(map(operator.is_, before.held, now.held)):
             return
         start = 0
-        for name, size, other in zip(self._names, before.sizes, now.sizes, strict=True):
+        for name, size, new_size in zip(self._names, before.sizes, now.sizes, strict=True):
             own, end = slice(start, start + size), start + size
-            if size != other or not all(map(_equal, before.held[own], now.held[own])):
+            if size != new_size or not all(map(_equal, before.held[own], now.held[own])):
                 raise _changed(self._model, name)
             start = end
-        for names, one, other in (
-            (self._tensor_names, before.versions, now.versions),
-            (self._array_names, before.arrays, now.arrays),
+        for name, one, other in zip(
+            (*self._tensor_names, *self._array_names),
+            (*before.versions, *before.arrays),
+            (*now.versions, *now.arrays),
+            strict=True,
         ):
-            for name, a, b in zip(names, one, other, strict=True):
-                if a != b:
-                    raise _changed(self._model, name)
+            if one != other:
+                raise _changed(self._model, name)
 
 
 def _equal(one: object, other: object) -> bool:
