@@ -25,7 +25,7 @@ class LSTM(Architecture):
 
     A position whose vector is all zeros is padding: no state sees it, wherever it stands. Without attention the pool is
     the greatest value of each state over time; on SST-2 that, the mean and attention answer equally well. All weights
-    sit in ``nn.Linear`` layers, so it trains privately, at about twice the price of plain training.
+    sit in ``nn.Linear`` layers, so it trains privately, at about one and a half times the price of plain training.
     """
 
     name: Literal["lstm"] = "lstm"
