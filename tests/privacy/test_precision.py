@@ -115,10 +115,8 @@ def test_losses_in_half_precision_scaled_or_not_keep_the_bound(scale: float) -> 
 def test_products_of_lengths_and_sums_are_never_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
     """TF32, and bfloat16 inside products, are for the network alone."""
     place, seen = torch.backends.mkldnn.matmul, []
-    before, rule = place.fp32_precision, bookkeeping.linear_weight
-    monkeypatch.setattr(
-        bookkeeping, "linear_weight", lambda *given: (seen.append(place.fp32_precision), rule(*given))[1]
-    )
+    before, rule = place.fp32_precision, bookkeeping.OnePosition
+    monkeypatch.setattr(bookkeeping, "OnePosition", lambda *given: (seen.append(place.fp32_precision), rule(*given))[1])
     try:
         place.fp32_precision = "bf16"
         model, x, y = made("mlp", 4)

@@ -510,6 +510,19 @@ def test_examples_are_crafted_outside_the_per_record_machinery(
     assert machinery.hooks_enabled
 
 
+def test_looks_between_epochs_are_outside_the_per_record_machinery(
+    network: Network, blobs: Blobs, blob_bounds: Bounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = trainer(network, blobs, blob_bounds, ATTACKS[0])
+    machinery = private._update._gradients  # type: ignore[attr-defined]
+    listening: list[bool] = []
+    monkeypatch.setattr(private, "_look", lambda: listening.append(machinery.hooks_enabled))
+    private.run()
+    assert listening
+    assert not any(listening)
+    assert machinery.hooks_enabled
+
+
 def test_closing_takes_every_hook_off(network: Network) -> None:
     model = network()
     private = PrivateUpdate(model, SETTINGS, records=RECORDS, batch_size=BATCH, steps=STEPS, seed=0)

@@ -11,7 +11,6 @@ number of records, ``activations`` what the layer was given, (k · n, ...), and 
 answered, (k · n, ...).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.privacy.precision import exact, squared_lengths, to_float64
+from assay.privacy.precision import exact, lengths, squared_lengths, to_float64
 
 AT_ONCE = 2**18
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
@@ -36,8 +35,8 @@ class Share(Protocol):
     """The gradients of n records for one parameter."""
 
     @property
-    def squared_norms(self) -> Tensor:
-        """(n,) the squared length of each, in float64."""
+    def norms(self) -> Tensor:
+        """(n,) the length of each, in float32 or float64."""
         ...
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -61,15 +60,13 @@ class Stored:
     gradients: Tensor
     axes: tuple[int, ...] = ()
     """Which axis of a gradient, that of records left out, stands where in the parameter; empty if all are in place."""
-    known: Tensor | None = None
-    """(n,) float64, the squared lengths, if they were computed before."""
 
     @property
-    def squared_norms(self) -> Tensor:
-        return squared_lengths(self.gradients) if self.known is None else self.known
+    def norms(self) -> Tensor:
+        return lengths(self.gradients)
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
-        factors, gradients = _only(kept, factors, self.gradients)
+        factors, gradients = only(kept, factors, self.gradients)
         (rows,) = exact(gradients.reshape(len(factors), -1))
         found = (factors.to(rows.dtype) @ rows).view(gradients.shape[1:])
         return found.permute(self.axes).contiguous() if self.axes else found
@@ -82,7 +79,7 @@ class Stored:
 class Formed:
     """Lengths alone; the sum is formed once, when the factors are known."""
 
-    squared_norms: Tensor
+    norms: Tensor
     form: Callable[[Tensor, Tensor | None], Tensor]
     instantiate: Callable[[], Tensor]
     apart: Sequence[int] = ()
@@ -105,20 +102,47 @@ class Formed:
 
 
 def is_one_position(backprops: Tensor, n: int) -> bool:
-    """Whether each of n records has one row (outputs,): then its length serves the weight and the bias."""
+    """Whether each of n records has one row (outputs,): then weight and bias share their lengths and scaled rows."""
     return backprops.dim() == 2 and backprops.shape[0] == n
 
 
-def linear_weight(activations: Tensor, backprops: Tensor, n: int, known: Tensor | None = None) -> Share:
-    """The weight of ``activations @ weight.T``: activations (k · n, ..., inputs), backprops (k · n, ..., outputs).
+class OnePosition:
+    """Weight and bias of ``activations @ weight.T + bias``: activations (n, inputs), backprops (n, outputs)."""
 
-    Args:
-        known: (n,) the squared lengths of the backprops, if they were computed before.
-    """
+    def __init__(self, activations: Tensor, backprops: Tensor) -> None:
+        self._activations, self._backprops = activations, backprops
+        self._lengths = lengths(backprops)
+        self._last: tuple[Tensor, Tensor | None, Tensor, Tensor] | None = None
+
+    def weight(self) -> Formed:
+        norms = lengths(self._activations) * self._lengths
+        return Formed(norms, self._weight, lambda: self._backprops[:, :, None] * self._activations[:, None])
+
+    def bias(self) -> Formed:
+        return Formed(self._lengths, self._bias, lambda: self._backprops)
+
+    def _weight(self, factors: Tensor, kept: Tensor | None) -> Tensor:
+        scaled, activations = self._scaled_by(factors, kept)
+        return scaled.T @ activations
+
+    def _bias(self, factors: Tensor, kept: Tensor | None) -> Tensor:
+        return self._scaled_by(factors, kept)[0].sum(0)
+
+    def _scaled_by(self, factors: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The rows that are summed, those of the backprops times their factors; the same serve weight and bias."""
+        if self._last is None or self._last[0] is not factors or self._last[1] is not kept:
+            g, a = self._backprops, self._activations
+            of, g, a = only(kept, factors, *exact(g, a, products=g.numel() * a.shape[1]))
+            self._last = factors, kept, g * of.to(g.dtype)[:, None], a
+        return self._last[2:]
+
+
+def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
+    """The weight of ``activations @ weight.T``: activations (k · n, ..., inputs), backprops (k · n, ..., outputs)."""
     a, g = _positions(activations, n), _positions(backprops, n)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, backprops, activations = _only(kept, factors, *exact(g, a, products=g.numel() * a.shape[2]))
+        of, backprops, activations = only(kept, factors, *exact(g, a, products=g.numel() * a.shape[2]))
         scaled = backprops * of.to(backprops.dtype)[:, None, None]
         return scaled.flatten(0, 1).T @ activations.flatten(0, 1)
 
@@ -130,131 +154,21 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int, known: Tensor 
 
     positions, inputs, outputs = a.shape[1], a.shape[2], g.shape[2]
     if positions == 1:
-        return Formed(squared_lengths(a) * (squared_lengths(g) if known is None else known), form, each)
-    if _is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
-        return Stored(each())
-    return _formed(_pieces(_squared_by_pairs, n, positions * positions, a, g), form, each, alone)
+        return OnePosition(a[:, 0], g[:, 0]).weight()
+    if is_stored(positions, inputs, outputs, seen=positions * (inputs + outputs)):
+        # The longer axis last: products are faster so.
+        return Stored(torch.bmm(a.mT, g), (1, 0)) if outputs > inputs else Stored(each())
+    return formed(pieces(squared_by_pairs, n, positions * positions, a, g), form, each, alone)
 
 
-def linear_bias(backprops: Tensor, n: int, known: Tensor | None = None) -> Share:
-    """The bias that is added to the last axis of (k · n, ..., outputs); ``known`` as of ``linear_weight``."""
-    if is_one_position(backprops, n):
-        return Stored(backprops, known=known)
+def linear_bias(backprops: Tensor, n: int) -> Share:
+    """The bias that is added to the last axis of (k · n, ..., outputs)."""
     return Stored(_positions(backprops, n).sum(1))
 
 
 def channel_bias(backprops: Tensor, n: int) -> Share:
     """The bias that is added to the second axis of (k · n, channels, ...)."""
     return Stored(summed(backprops.flatten(2).sum(2) if backprops.dim() > 2 else backprops, n))
-
-
-def convolution_weight(layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backprops: Tensor, n: int) -> Share:
-    """The weight of a convolution: activations (k · n, channels, ...), backprops (k · n, outputs, ...)."""
-    convolution = _Convolution(layer, activations, backprops, n)
-    inputs, outputs, positions = layer.weight[0].numel(), len(layer.weight), convolution.positions
-    if _is_stored(positions, inputs, outputs, seen=activations[0].numel() + backprops[0].numel()):
-        return convolution.stored()
-    by_pairs = len(activations) == n and _by_pairs(positions, inputs, outputs // layer.groups)
-    squared = convolution.squared_by_pairs() if by_pairs else convolution.squared_by_product()
-    return _formed(squared, convolution.form, convolution.each, convolution.alone)
-
-
-class _Convolution:
-    """The activations and backprops of a convolution, record by record."""
-
-    def __init__(self, layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backprops: Tensor, n: int) -> None:
-        self._layer, self._n, self._backprops = layer, n, backprops
-        self._activations, self._padding = _padded(layer, activations)
-        self._by_group = backprops.flatten(2).unflatten(1, (layer.groups, -1))
-        """(k · n, groups, outputs, positions)."""
-        self._unfolded = layer.groups * layer.weight[0].numel() * self.positions
-        # Windows are copied in runs: of neighbouring positions where they lie side by side, of channels otherwise.
-        self._channels_last = layer.stride[-1] > 1
-
-    @property
-    def positions(self) -> int:
-        return self._by_group.shape[3]
-
-    def form(self, factors: Tensor, kept: Tensor | None) -> Tensor:
-        k = len(self._backprops) // self._n
-        products = self._backprops.numel() * self._layer.weight[0].numel()
-        seen = exact(self._backprops, self._activations, products=products)
-        of, backprops, activations = _only(None if kept is None else kept.repeat(k), factors.repeat(k), *seen)
-        scaled = backprops * of.to(backprops.dtype).view(-1, *[1] * (backprops.dim() - 1))
-        layer, weight = self._layer, self._layer.weight.to(scaled.dtype)
-        ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
-        _, found, _ = torch.ops.aten.convolution_backward(
-            scaled,
-            activations,
-            weight,
-            None,
-            layer.stride,
-            self._padding,
-            layer.dilation,
-            False,
-            ones,
-            layer.groups,
-            of_weight,
-        )
-        assert isinstance(found, Tensor)
-        return found
-
-    def stored(self) -> Stored:
-        """All gradients, as they come from the products."""
-        found = _pieces(self._product, len(self._activations), self._unfolded, self._activations, self._by_group)
-        return Stored(*self._as_weight(summed(found, self._n)))
-
-    def each(self) -> Tensor:
-        return self.stored().each()
-
-    def alone(self, record: int) -> Tensor:
-        rows = slice(record, None, self._n)
-        found = self._product(self._activations[rows].double(), self._by_group[rows].double())
-        return Stored(*self._as_weight(found.sum(0, keepdim=True))).each()[0]
-
-    def _as_weight(self, found: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """(rows, groups, outputs, inputs of an output) as (rows, outputs, ...), and the axes of the weight in it."""
-        outputs, channels, *kernel = self._layer.weight.shape
-        if not self._channels_last:
-            return found.view(-1, outputs, channels, *kernel), ()
-        last = len(kernel) + 1
-        return found.view(-1, outputs, *kernel, channels), (0, last, *range(1, last))
-
-    def squared_by_pairs(self) -> Tensor:
-        def squared(rows: Tensor, backprops: Tensor) -> Tensor:
-            return _squared_by_pairs(self._windows(rows), backprops.mT)
-
-        passing = self._unfolded + self._layer.groups * self.positions * self.positions
-        return _pieces(squared, self._n, passing, self._activations, self._by_group)
-
-    def squared_by_product(self) -> Tensor:
-        k = len(self._activations) // self._n
-        rows, backprops = (
-            whole.unflatten(0, (k, self._n)).transpose(0, 1) for whole in (self._activations, self._by_group)
-        )
-
-        def squared(rows: Tensor, backprops: Tensor) -> Tensor:
-            found = self._product(rows.flatten(0, 1), backprops.flatten(0, 1))
-            # By Cauchy and Schwarz; an input is in as many windows as the kernel has places.
-            most = math.prod(self._layer.kernel_size) * squared_lengths(rows) * squared_lengths(backprops)
-            return torch.stack([squared_lengths(found.unflatten(0, (len(rows), k)).sum(1)), most], 1)
-
-        return _pieces(squared, self._n, k * (self._unfolded + self._layer.weight.numel()), rows, backprops)
-
-    def _product(self, rows: Tensor, backprops: Tensor) -> Tensor:
-        """(rows, groups, outputs, inputs of an output): the gradient of each row."""
-        found = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1)
-        return found.unflatten(0, (len(rows), -1))
-
-    def _windows(self, rows: Tensor) -> Tensor:
-        """(rows, groups, positions, inputs of an output); within an input, channels first or last."""
-        groups, borders = self._layer.groups, [width for one in reversed(self._padding) for width in (one, one)]
-        if not self._channels_last:
-            found = _windows(self._layer, F.pad(rows, borders).contiguous(), places_first=False)
-            return found.flatten(1, -len(self._padding) - 1).flatten(2).unflatten(1, (groups, -1)).mT
-        last = rows.unflatten(1, (groups, -1)).movedim(2, -1)
-        found = _windows(self._layer, F.pad(last, [0, 0, *borders]).contiguous(), places_first=True)
-        return found.flatten(-len(self._padding) - 1).flatten(2, -2)
 
 
 def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor, n: int) -> Share:
@@ -268,16 +182,16 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
     merged = g.new_zeros(len(which), g.shape[-1]).index_add_(0, place.flatten(), g.flatten(0, 1))
     record, word = which // layer.num_embeddings, which % layer.num_embeddings
     of_words = squared_lengths(merged)
-    lengths = of_words.new_zeros(n).index_add_(0, record, of_words)
+    squared = of_words.new_zeros(n).index_add_(0, record, of_words)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, found, rows = _only(None if kept is None else kept[record], factors[record], *exact(merged), word)
+        of, found, rows = only(None if kept is None else kept[record], factors[record], *exact(merged), word)
         return found.new_zeros(layer.weight.shape).index_add_(0, rows, found * of.to(found.dtype)[:, None])
 
     def each() -> Tensor:
         return g.new_zeros(n, *layer.weight.shape).index_put_((record, word), merged)
 
-    return Formed(lengths, form, each)
+    return Formed(squared.sqrt(), form, each)
 
 
 def layer_norm_weight(layer: nn.LayerNorm, activations: Tensor, backprops: Tensor, n: int) -> Share:
@@ -307,8 +221,8 @@ class Rows:
     """Shape of the whole parameter."""
 
     @property
-    def squared_norms(self) -> Tensor:
-        return torch.stack([share.squared_norms for _, share in self.shares]).sum(0)
+    def norms(self) -> Tensor:
+        return joint_lengths([share.norms for _, share in self.shares])
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         parts = [(rows, share.weighted(factors, kept)) for rows, share in self.shares]
@@ -325,6 +239,11 @@ class Rows:
         return whole
 
 
+def joint_lengths(norms: Sequence[Tensor]) -> Tensor:
+    """(n,) float64, the lengths of gradients from those of their parts, each (n,)."""
+    return torch.linalg.vector_norm(to_float64(torch.stack(list(norms))), dim=0)
+
+
 def added(one: Share, other: Share) -> Share:
     """The share of a parameter that was used twice: gradients add up, and lengths only where other rows were used."""
     if isinstance(one, Rows) and isinstance(other, Rows):
@@ -339,32 +258,27 @@ def _scale(normal: Tensor, backprops: Tensor, n: int, axes: int) -> Share:
     return Stored(_positions(found, n).sum(1).view(n, *backprops.shape[-axes:]))
 
 
-def _is_stored(positions: int, inputs: int, outputs: int, *, seen: int) -> bool:
-    """Whether the gradients of all records are kept: they must be no larger than what the layer saw and gave, so that
-    memory stays that of a plain step, and no dearer than pairs of positions would be (Bu et al. 2022, 2205.10683)."""
-    return inputs * outputs <= min(2 * seen, positions * positions * (inputs + outputs))
+def is_stored(positions: int, inputs: int, outputs: int, *, seen: int) -> bool:
+    """Whether the gradients of all records are kept: they must be of the size of what the layer saw and gave, so that
+    memory stays near a plain step's, and no dearer than pairs of positions would be (Bu et al. 2022, 2205.10683)."""
+    return inputs * outputs <= min(3 * seen, positions * positions * (inputs + outputs))
 
 
-def _by_pairs(positions: int, inputs: int, outputs: int) -> bool:
-    """Whether lengths are cheaper from inner products of all pairs of positions than from the gradients themselves."""
-    return positions * (inputs + outputs) < inputs * outputs
-
-
-def _formed(
+def formed(
     squared: Tensor,
     form: Callable[[Tensor, Tensor | None], Tensor],
     each: Callable[[], Tensor],
     alone: Callable[[int], Tensor],
 ) -> Formed:
     """From squared lengths, and what they would be at most if no positions cancelled, (n, 2)."""
-    lengths, most = squared.unbind(1)
-    apart = ((lengths <= _LOST * most) & (most > 0)).nonzero().flatten().tolist()
+    own, most = squared.unbind(1)
+    apart = ((own <= _LOST * most) & (most > 0)).nonzero().flatten().tolist()
     for record in apart:
-        lengths[record] = alone(record).square().sum()
-    return Formed(lengths, form, each, apart, alone)
+        own[record] = alone(record).square().sum()
+    return Formed(own.sqrt(), form, each, apart, alone)
 
 
-def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
+def squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
     """Squared lengths from inner products of all positions: a (rows, ..., positions, inputs), g likewise.
 
     Beside each stands what it would be if no positions cancelled, (rows, 2). Where positions nearly cancel, what
@@ -377,7 +291,7 @@ def _squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
     most = most.sum(1).square()
     (unsure,) = (~(squared > _UNSURE * most)).nonzero(as_tuple=True)
     if len(unsure) and a.dtype != torch.float64:
-        squared[unsure] = _squared_by_pairs(to_float64(a[unsure]), to_float64(g[unsure]))[:, 0]
+        squared[unsure] = squared_by_pairs(to_float64(a[unsure]), to_float64(g[unsure]))[:, 0]
     return torch.stack([squared.clamp_min(0), most], 1)
 
 
@@ -388,7 +302,7 @@ def _positions(rows: Tensor, n: int) -> Tensor:
     return rows.unflatten(0, (-1, n)).transpose(0, 1).reshape(n, -1, rows.shape[-1])
 
 
-def _only(kept: Tensor | None, *rows: Tensor) -> tuple[Tensor, ...]:
+def only(kept: Tensor | None, *rows: Tensor) -> tuple[Tensor, ...]:
     """Those rows of each that are kept; all of them without a copy if nothing is left out."""
     return rows if kept is None else tuple(one[kept] for one in rows)
 
@@ -398,49 +312,20 @@ def summed(rows: Tensor, n: int) -> Tensor:
     return rows if len(rows) == n else rows.unflatten(0, (-1, n)).sum(0)
 
 
-def _pieces(fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor) -> Tensor:
-    """``fn`` over the rows of both, so many at once that what passes by holds ``AT_ONCE`` numbers, ``each`` a row."""
-    size = max(1, AT_ONCE // max(1, each))
-    if size >= rows:
-        return fn(a, g)
-    first = fn(a[:size], g[:size])
-    found = first.new_empty(rows, *first.shape[1:])
-    found[:size] = first
-    for start in range(size, rows, size):
-        piece = slice(start, start + size)
-        found[piece] = fn(a[piece], g[piece])
-    return found
+def pieces(  # noqa: PLR0917
+    fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor, at_once: int | None = None
+) -> Tensor:
+    """``fn`` over the rows of both; see ``slices``."""
+    found = [fn(a[piece], g[piece]) for piece in slices(rows, each, at_once)]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def _padded(layer: nn.Conv1d | nn.Conv2d, activations: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """The input with its padding where that is no plain border of zeros, and the border that is left to add."""
-    nothing = (0,) * len(layer.kernel_size)
-    if layer.padding_mode != "zeros":
-        return F.pad(activations, layer._reversed_padding_repeated_twice, layer.padding_mode), nothing
-    if isinstance(layer.padding, str):
-        return F.pad(activations, layer._reversed_padding_repeated_twice), nothing
-    return activations, layer.padding
-
-
-def _windows(layer: nn.Conv1d | nn.Conv2d, bordered: Tensor, *, places_first: bool) -> Tensor:
-    """A view of what each position of the output is made from.
+def slices(rows: int, each: int, at_once: int | None = None) -> list[slice]:
+    """Pieces of rows, as equal as can be, that hold ``at_once`` numbers at most where a row holds ``each``.
 
     Args:
-        bordered: (rows, channels, *space) or (rows, groups, *space, channels), contiguous.
-        places_first: (rows, ..., *positions, *kernel, ...) and not (rows, ..., *kernel, *positions, ...).
+        at_once: ``AT_ONCE`` by default; a piece has one row at least.
     """
-    steps, behind = bordered.stride(), 2 + len(layer.kernel_size)
-    size = [
-        (extent - dilation * (kernel - 1) - 1) // stride + 1
-        for extent, kernel, dilation, stride in zip(
-            bordered.shape[2:behind], layer.kernel_size, layer.dilation, layer.stride, strict=True
-        )
-    ]
-    inside = [step * dilation for step, dilation in zip(steps[2:behind], layer.dilation, strict=True)]
-    between = [step * stride for step, stride in zip(steps[2:behind], layer.stride, strict=True)]
-    kernel = list(layer.kernel_size)
-    shape, strides = [[*kernel, *size], [*size, *kernel]], [[*inside, *between], [*between, *inside]]
-    return bordered.as_strided(
-        [*bordered.shape[:2], *shape[places_first], *bordered.shape[behind:]],
-        [*steps[:2], *strides[places_first], *steps[behind:]],
-    )
+    most = max(1, (at_once or AT_ONCE) // max(1, each))
+    size = -(-rows // max(1, -(-rows // most)))
+    return [slice(start, start + size) for start in range(0, rows, size)]

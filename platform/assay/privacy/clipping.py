@@ -5,6 +5,7 @@ share of each record is measured or, where it is small, kept (see ``bookkeeping`
 gradient of each weight is formed once, from what is scaled already.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,7 +18,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from assay.errors import IncompatibleRecipeError
 from assay.privacy import inspection, separation, state
 from assay.privacy.attention import attend
-from assay.privacy.bookkeeping import Share, added
+from assay.privacy.bookkeeping import Share, added, joint_lengths
 from assay.privacy.calls import Call
 from assay.privacy.fallback import fallback, forget
 from assay.privacy.layers import Shares, rule_of
@@ -57,8 +58,12 @@ class PerRecordGradients:
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
         refuse_types(self._names)
         layers = list(_layers(model))
-        self._groups = [list(self._names)] if clipping != "per_layer" else _sharing(layer for _, layer in layers)
+        places = {parameter: place for place, parameter in enumerate(self._names)}
+        groups = [list(self._names)] if clipping != "per_layer" else _sharing(layer for _, layer in layers)
+        # Biases first: their sums leave the scaled rows for the weights, whose products then follow one another.
+        self._groups = [[places[one] for one in sorted(group, key=Tensor.dim)] for group in groups]
         self._update = 1
+        self._is_scheduled = inspection.is_due(1)
         self._passing_back = False
         self._asks_again = False
         self._asked_rows = 0
@@ -107,7 +112,7 @@ class PerRecordGradients:
                 self._pass_back(losses)
                 if expected is not None:
                     inspection.refuse_unrecorded(self._names, self._found, expected, rough=self._rough)
-                with full_precision(losses.device):
+                with full_precision(losses.device), torch.no_grad():
                     sums = self._clipped(max_grad_norm)
         except RuntimeError as error:
             if "use_reentrant" not in str(error):
@@ -123,6 +128,7 @@ class PerRecordGradients:
             self._passing_back = False
             self._forget()
         self._update += 1
+        self._is_scheduled = inspection.is_due(self._update)
         self._asks_again = False
         return sums
 
@@ -140,10 +146,11 @@ class PerRecordGradients:
     def _forget(self) -> None:
         """Nothing has been recorded."""
         self._held: state.Held | None = None
-        self._noted: list[tuple[object, ...]] | None = None
+        self._noted: state.Noted | None = None
         self._grew = False
         self._call: Call | None = None
         self._roots: list[GradientEdge] = []
+        self._kept: list[tuple[_Product, GradientEdge]] = []  # one row a record: its gradient is small, and kept anyway
         self._edges: list[tuple[str, GradientEdge]] = []
         self._records: int | None = None
         self._pending: list[_Product] = []
@@ -180,7 +187,9 @@ class PerRecordGradients:
             return None
         if self._passing_back:  # recomputed, as it was the first time
             return self._rooted(args, kwargs)[0] if self._due else None
-        rows = max((len(one) for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.dim()), default=0)
+        rows = max(
+            (one.shape[0] for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.dim()), default=0
+        )
         # What many records would show, the few of a first batch did not.
         self._grew |= 0 < 2 * self._asked_rows <= rows
         due = self._due
@@ -218,7 +227,7 @@ class PerRecordGradients:
 
     @property
     def _due(self) -> bool:
-        return self._grew or self._asks_again or inspection.is_due(self._update)
+        return self._is_scheduled or self._grew or self._asks_again
 
     def _run(self, name: str, layer: nn.Module, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._recording:
@@ -243,7 +252,9 @@ class PerRecordGradients:
                 "without proj_size, or nn.MultiheadAttention without bias_k and zero attention"
             )
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        self._record(name, output, inputs, partial(shares, [one.detach() for one in inputs]))
+        # With one row a record the graph is kept until the sum is formed, and a view without it costs as much as a sum.
+        seen = inputs if output.dim() == 2 else [one.detach() if one.requires_grad else one for one in inputs]
+        self._record(name, output, inputs, partial(shares, seen))
 
     def _record(
         self,
@@ -258,15 +269,18 @@ class PerRecordGradients:
         outputs = [output] if isinstance(output, Tensor) else list(output)
         product = _Product(name, shares, None if isinstance(output, Tensor) else len(outputs))
         # The backward pass reaches a layer only on its way to something: to another layer's output, or to its own.
-        is_root = not (self._roots and any(one.requires_grad and not one.is_leaf for one in inputs))
+        is_root = not ((self._roots or self._kept) and any(one.requires_grad and not one.is_leaf for one in inputs))
         for number, one in enumerate(outputs):
             if not one.requires_grad:
+                continue
+            if self._due:
+                self._edges.append((name, get_gradient_edge(one)))
+            if product.steps is None and one.dim() == 2:
+                self._kept.append((product, get_gradient_edge(one)))
                 continue
             one.register_hook(partial(self._pass_by, product, number))
             if is_root:
                 self._roots.append(get_gradient_edge(one))
-            if self._due:
-                self._edges.append((name, get_gradient_edge(one)))
 
     def _inspect(self, losses: Tensor) -> list[inspection.Expected]:
         """Refuse losses that depend on other records; autograd's own gradients, of each half of the records."""
@@ -282,59 +296,65 @@ class PerRecordGradients:
     def _pass_back(self, losses: Tensor) -> None:
         """One backward pass, to the outputs before which nothing was recorded: no gradient of a weight is formed."""
         self._records = len(losses)
-        if self._roots:
-            torch.autograd.grad(losses.sum(), self._roots, allow_unused=True)
-        for product in self._pending:
-            self._add(product, product.joined)
+        edges = [*self._roots, *(edge for _, edge in self._kept)]
+        found = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
+        with torch.no_grad(), full_precision(losses.device):
+            for product in self._pending:
+                self._add(product, product.joined)
+            for (product, _), backprops in zip(self._kept, found[len(self._roots) :], strict=True):
+                if backprops is not None:
+                    self._add(product, backprops)
 
     def _pass_by(self, product: "_Product", number: int, backprops: Tensor | None) -> None:
         """The backward pass has come to an output of a product, or to one of its steps in time; None counts as zero."""
         if self._records is None or backprops is None:
             return
         if product.steps is None:
-            self._add(product, backprops)
+            with full_precision(backprops.device):
+                self._add(product, backprops)
             return
         if not product.backprops:
             self._pending.append(product)
         product.backprops[number] = backprops
 
-    @torch.no_grad()
     def _add(self, product: "_Product", backprops: Tensor) -> None:
-        """Add the shares of one product to those of its parameters."""
+        """Add the shares of one product to those of its parameters; the precision is set, and no gradient recorded."""
         assert self._records is not None
         if len(backprops) % self._records:
             raise IncompatibleRecipeError(
                 f"layer {product.name!r} gave {len(backprops)} rows for {self._records} records: per-record gradients "
                 "need the records of a batch at axis 0 of every layer"
             )
-        full = wide(backprops.detach())
+        full = wide(backprops)
         self._rough |= full.dtype != backprops.dtype
-        with full_precision(full.device):
-            for parameter, share in product.take()(full, self._records):
-                known = self._found.get(parameter)
-                self._found[parameter] = share if known is None else added(known, share)
+        for parameter, share in product.take()(full, self._records):
+            known = self._found.get(parameter)
+            self._found[parameter] = share if known is None else added(known, share)
 
-    @torch.no_grad()
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
         limit = max_grad_norm / len(self._groups) ** 0.5
-        recorded = [[parameter for parameter in group if parameter in self._found] for group in self._groups]
+        # By place: to look a tensor up by itself runs Python every time.
+        found, self._found = self._found, {}
+        shares = {place: found.pop(p) for place, p in enumerate(self._names) if p in found}
+        recorded = [{place: shares.pop(place) for place in group if place in shares} for group in self._groups]
         groups = [group for group in recorded if group]
-        if not groups:
-            return [wide_zeros(p) for p in self._names]
-        norms = [torch.stack([self._found[p].squared_norms for p in group]).sum(0).sqrt() for group in groups]
-        finite = torch.stack(norms).isfinite().all(0)
-        kept = None if bool(finite.all()) else finite
-        if kept is not None and not bool(finite.any()):
-            return [wide_zeros(p) for p in self._names]
-        sums: dict[Tensor, Tensor] = {}
+        norms = [joint_lengths([share.norms for share in group.values()]) for group in groups]
+        kept = None
+        if not math.isfinite(sum(float(lengths.sum()) for lengths in norms)):
+            kept = torch.stack(norms).isfinite().all(0)
+            if not bool(kept.any()):
+                return [wide_zeros(p) for p in self._names]
+        sums: dict[int, Tensor] = {}
         for group, lengths in zip(groups, norms, strict=True):
             if self._clipping == "automatic":
                 factors = limit / (lengths + STABILITY)
             else:
-                factors = (limit / lengths.clamp_min(1e-12)).clamp_max(1.0)
-            for parameter in group:
-                sums[parameter] = self._found.pop(parameter).weighted(factors, kept).to(summing_type(parameter))
-        return [sums[p] if p in sums else wide_zeros(p) for p in self._names]
+                factors = (limit / lengths).clamp_max(1.0)  # a length of 0 gives infinity, and so 1
+            for place in list(group):
+                sums[place] = group.pop(place).weighted(factors, kept)
+        return [
+            sums[place].to(summing_type(p)) if place in sums else wide_zeros(p) for place, p in enumerate(self._names)
+        ]
 
     @property
     def _recording(self) -> bool:

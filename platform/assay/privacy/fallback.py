@@ -37,7 +37,7 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
 
     def shares(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
         with _named(name, layer), torch.enable_grad():
-            found = sampler(layer, [wide(one) for one in activations], backprops)
+            found = sampler(layer, [wide(one.detach()) for one in activations], backprops)
         for parameter, gradients in found.items():
             yield parameter, Stored(summed(gradients.detach(), n))
 

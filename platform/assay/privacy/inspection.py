@@ -139,7 +139,7 @@ def refuse_unrecorded(
     Raises:
         IncompatibleRecipeError: names the parameter.
     """
-    lengths = {parameter: share.squared_norms.sqrt() for parameter, share in found.items()}
+    lengths = {parameter: share.norms for parameter, share in found.items()}
 
     def is_missing(parameter: Tensor, place: int, of: Expected) -> bool:
         gradient = of.gradients[place]

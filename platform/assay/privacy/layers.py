@@ -5,9 +5,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from assay.privacy import bookkeeping
+from assay.privacy import bookkeeping, convolutions
 from assay.privacy.bookkeeping import Share
-from assay.privacy.precision import squared_lengths, wide
+from assay.privacy.precision import wide
 
 Shares = Iterator[tuple[Tensor, Share]]
 Rule = Callable[[nn.Module, Tensor, Tensor, int], Shares]
@@ -41,18 +41,19 @@ def _linear(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) ->
 
 def affine(weight: Tensor, bias: Tensor | None, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     """The weight and bias of ``activations @ weight.T + bias``, wherever it is computed."""
-    once = bookkeeping.is_one_position(backprops, n)
-    known = squared_lengths(backprops) if once else None  # of the weight and the bias alike
+    activations, once = wide(activations), None
+    if bookkeeping.is_one_position(backprops, n):
+        once = bookkeeping.OnePosition(activations, backprops)
     if weight.requires_grad:
-        yield weight, bookkeeping.linear_weight(wide(activations), backprops, n, known)
+        yield weight, once.weight() if once else bookkeeping.linear_weight(activations, backprops, n)
     if bias is not None and bias.requires_grad:
-        yield bias, bookkeeping.linear_bias(backprops, n, known)
+        yield bias, once.bias() if once else bookkeeping.linear_bias(backprops, n)
 
 
 def _convolution(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     if layer.weight.requires_grad:
-        yield layer.weight, bookkeeping.convolution_weight(layer, activations, backprops, n)
+        yield layer.weight, convolutions.convolution_weight(layer, activations, backprops, n)
     if layer.bias is not None and layer.bias.requires_grad:
         yield layer.bias, bookkeeping.channel_bias(backprops, n)
 

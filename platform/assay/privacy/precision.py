@@ -79,17 +79,21 @@ def exact(*tensors: Tensor, products: int = 0) -> tuple[Tensor, ...]:
     return tuple(one.double() for one in tensors)
 
 
-def squared_lengths(rows: Tensor) -> Tensor:
-    """(n,) float64, the squared length of each row (n, ...)."""
-    flat = rows.reshape(len(rows), -1)
+def lengths(rows: Tensor) -> Tensor:
+    """(n,) the length of each row (n, ...), in the type of the rows, of long ones in float64."""
+    flat = rows.flatten(1) if rows.dim() > 1 else rows[:, None]
     runs, rest = divmod(flat.shape[1], _RUN)
     if runs <= 1 or flat.dtype == torch.float64:
-        return to_float64(torch.linalg.vector_norm(flat, dim=1)).square()
-    found = torch.linalg.vector_norm(flat[:, : runs * _RUN].unflatten(1, (runs, _RUN)), dim=2)
-    total = to_float64(found).square().sum(1)
+        return torch.linalg.vector_norm(flat, dim=1)
+    of_runs = torch.linalg.vector_norm(flat[:, : runs * _RUN].unflatten(1, (runs, _RUN)), dim=2)
     if rest:
-        total += to_float64(torch.linalg.vector_norm(flat[:, runs * _RUN :], dim=1)).square()
-    return total
+        of_runs = torch.cat([of_runs, torch.linalg.vector_norm(flat[:, runs * _RUN :], dim=1, keepdim=True)], 1)
+    return torch.linalg.vector_norm(to_float64(of_runs), dim=1)
+
+
+def squared_lengths(rows: Tensor) -> Tensor:
+    """(n,) float64, the squared length of each row (n, ...)."""
+    return to_float64(lengths(rows)).square()
 
 
 def to_float64(tensor: Tensor) -> Tensor:
@@ -107,15 +111,19 @@ def without_autocast(device: torch.device) -> Iterator[None]:
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Neither TF32 nor bfloat16 inside products of float32, whatever the caller allows."""
-    places: list[Any] = _products(device)
-    before = [place.fp32_precision for place in places]
+    # Entered at every layer: what is whole already is not set and set back, which costs more than to look.
+    whole = ("ieee",) if device.type == "cuda" else ("ieee", "none")
+    short = [(place, given) for place in _products(device) if (given := place.fp32_precision) not in whole]
+    if not short:
+        yield
+        return
     try:
-        for place in places:
+        for place, _ in short:
             place.fp32_precision = "ieee"
         yield
     finally:
-        for place, precision in zip(places, before, strict=True):
-            place.fp32_precision = precision
+        for place, given in short:
+            place.fp32_precision = given
 
 
 def _products(device: torch.device) -> list[Any]:

@@ -7,12 +7,13 @@ thoroughly, the classes and functions of the model with their closures and the g
 
 import functools
 import itertools
+import operator
 import site
 import sys
 import sysconfig
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from enum import Enum
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ _RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState)
 """Their state is moved by drawing and tells nothing of records."""
 _HASHED = 2**16
 """Bytes of a tensor, at most, that are compared one by one; of a larger one two sums are."""
+_VERSION = operator.attrgetter("_version")
 _INSTALLED = {*site.getsitepackages(), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}
 
 
@@ -73,6 +75,19 @@ def refuse_changed(model: nn.Module, before: Held, after: Held) -> None:
             raise _changed(model, name)
 
 
+class Noted(NamedTuple):
+    """What a ``Watch`` saw at one time."""
+
+    held: tuple[object, ...]
+    """What the containers hold, one container after the other."""
+    sizes: tuple[int, ...]
+    """How much each of them holds."""
+    versions: tuple[int, ...]
+    """How often each tensor was written to."""
+    arrays: tuple[object, ...]
+    """What each array holds."""
+
+
 class Watch:
     """The same of every step, at the price of a glance: attributes of layers, and what the containers in them hold.
 
@@ -85,41 +100,59 @@ class Watch:
         self._model = model
         layers = dict(model.named_modules())
         walk = _Walk([*ignored, *layers.values()], thorough=False, packages=set())
-        self._containers: list[tuple[str, Any]] = []
-        self._tensors: list[tuple[str, Tensor]] = []
-        self._arrays: list[tuple[str, np.ndarray]] = []
+        self._names: list[str] = []
+        self._views: list[Collection[object]] = []
+        """What the containers hold, as it is whenever it is looked at."""
+        self._tensors: list[Tensor] = []
+        self._tensor_names: list[str] = []
+        self._arrays: list[np.ndarray] = []
+        self._array_names: list[str] = []
         for name, layer in layers.items():
             things = [leaf.thing for leaf in walk.layer(layer)]
-            self._containers += [(name, vars(layer)), (name, layer._parameters), (name, layer._buffers)]
-            self._containers += [(name, one) for one in walk.take_containers()]
-            self._tensors += [(name, one) for one in things if isinstance(one, Tensor)]
-            self._arrays += [(name, one) for one in things if isinstance(one, np.ndarray)]
+            containers = [vars(layer), layer._parameters, layer._buffers, *walk.take_containers()]
+            self._views += [one.values() if isinstance(one, Mapping) else one for one in containers]
+            self._tensors += [one for one in things if isinstance(one, Tensor)]
+            self._arrays += [one for one in things if isinstance(one, np.ndarray)]
+            self._names += [name] * (len(self._views) - len(self._names))
+            self._tensor_names += [name] * (len(self._tensors) - len(self._tensor_names))
+            self._array_names += [name] * (len(self._arrays) - len(self._array_names))
 
-    def note(self) -> list[tuple[object, ...]]:
+    def note(self) -> Noted:
         """What everything is now."""
-        held = [tuple(one.values() if isinstance(one, Mapping) else one) for _, one in self._containers]
-        arrays = tuple(_mark(one) for _, one in self._arrays)
-        return [*held, tuple(one._version for _, one in self._tensors), arrays]
+        held = tuple(itertools.chain.from_iterable(self._views))
+        versions = tuple(map(_VERSION, self._tensors))
+        return Noted(held, tuple(map(len, self._views)), versions, tuple(map(_mark, self._arrays)))
 
-    def refuse_changed(self, before: list[tuple[object, ...]]) -> None:
+    def refuse_changed(self, before: Noted) -> None:
         """Refuse a model whose forward pass changed any of it.
 
         Raises:
             IncompatibleRecipeError: names the layer.
         """
         now = self.note()
-        for (name, _), one, other in zip(self._containers, before, now, strict=False):
-            if len(one) != len(other) or not all(a is b or _equal(a, b) for a, b in zip(one, other, strict=True)):
+        alike = [one == other for one, other in zip(before[1:], now[1:], strict=True)]
+        if all(alike) and all(map(operator.is_, before.held, now.held)):
+            return
+        start = 0
+        for name, size, new_size in zip(self._names, before.sizes, now.sizes, strict=True):
+            own, end = slice(start, start + size), start + size
+            if size != new_size or not all(map(_equal, before.held[own], now.held[own])):
                 raise _changed(self._model, name)
-        names = [[name for name, _ in self._tensors], [name for name, _ in self._arrays]]
-        for own, one, other in zip(names, before[-2:], now[-2:], strict=True):
-            for name, a, b in zip(own, one, other, strict=True):
-                if a != b:
-                    raise _changed(self._model, name)
+            start = end
+        for name, one, other in zip(
+            (*self._tensor_names, *self._array_names),
+            (*before.versions, *before.arrays),
+            (*now.versions, *now.arrays),
+            strict=True,
+        ):
+            if one != other:
+                raise _changed(self._model, name)
 
 
 def _equal(one: object, other: object) -> bool:
-    """Whether two numbers or texts that are not one object are alike."""
+    """Whether two things are one object, or numbers or texts that are alike."""
+    if one is other:
+        return True
     if not isinstance(one, _SCALARS) or type(one) is not type(other):
         return False
     return one == other or repr(one) == repr(other)  # NaN equals NaN here

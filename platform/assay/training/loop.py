@@ -208,7 +208,8 @@ class Trainer:
                 self.model.train()
                 started = time.perf_counter()
                 self.losses.append(self._run_epoch())
-                self._look()
+                with self._update.crafting():  # an attack that looks passes through the model, too
+                    self._look()
                 self.seconds += time.perf_counter() - started
                 if after_epoch is not None:
                     after_epoch(self)
