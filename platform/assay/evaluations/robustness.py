@@ -20,16 +20,27 @@ from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
 from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
-from assay.evaluations.arena import SHARD, UNLIMITED, Arena, Curve, Curves, Strike, as_used, worst_case
+from assay.evaluations.arena import UNLIMITED, Arena, Curves, Strike, as_used, worst_case
 from assay.evaluations.balanced import under_attack
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
-from assay.evaluations.constant_answers import Answers, explained
+from assay.evaluations.constant_answers import explained
 from assay.evaluations.missing_attacks import QUANTILES, SEARCHES, distance_names, rows_of_missing, why_missing
 from assay.evaluations.probe import probed
 from assay.evaluations.slopes import true_slopes
+from assay.evaluations.strikes import (
+    answers_without_attack,
+    curve_of_nearest,
+    few_of,
+    fooled_by_any,
+    has_run,
+    is_sighted,
+    radius_that_half_withstand,
+    settings_of,
+    why_blind,
+    worst_of,
+)
 from assay.models.batches import respond
-from assay.models.black_box import why_no_gradient
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.seeds import Draw
@@ -37,8 +48,6 @@ from assay.threats import Norm
 
 _UNBOUNDED = "unbounded"
 _TARGETED = "targeted_pgd"
-_PROBED = 64
-"""Records on which the steps of an attack, and the slopes that it follows, are looked at."""
 
 
 @register("evaluation")
@@ -119,7 +128,7 @@ class Robustness(Evaluation):
         free = found.pop(_UNBOUNDED, None)
         nearest = {name: found.pop(name)[UNLIMITED] for name in list(found) if strikes[name].attack.minimal}
         curves = found | {
-            name: _within(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
+            name: curve_of_nearest(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
         }
         unbounded = nearest[SEARCHES[0].label] if free is None else free[UNLIMITED]
         if _TARGETED not in missing:
@@ -127,7 +136,7 @@ class Robustness(Evaluation):
         reached = worst_case([*curves.values(), {UNLIMITED: unbounded}])[UNLIMITED]
         moved = float((reached & arena.right.cpu()).double().sum() / arena.right.sum().clamp_min(1))
         verdicts = [*behaviour, *self._checks(arena, strikes, curves, unbounded)]
-        raised = explained(verdicts, _answers(arena), moved=moved)
+        raised = explained(verdicts, answers_without_attack(arena), moved=moved)
         adaptive = self._adaptive(arena, strikes, raised)
         rows: list[Finding] = [*raised, *self._rows(arena, curves | adaptive.curves, strikes | adaptive.strikes)]
         rows += adaptive.failed
@@ -184,7 +193,7 @@ class Robustness(Evaluation):
         It joins ``strikes``. Records that fell to blind attacks alone are attacked again: that gradients fool them too
         is what absolves the gradients.
         """
-        sighted = tuple(name for name in curves if _is_sighted(strikes[name]))
+        sighted = tuple(name for name in curves if is_sighted(strikes[name]))
         strikes[_TARGETED] = Strike(
             attack=TargetedPGD(steps=self.steps), norm=self.norm, radii=arena.radii, survivors_of=sighted
         )
@@ -200,7 +209,7 @@ class Robustness(Evaluation):
     def _rows(self, arena: Arena, curves: Curves, strikes: Mapping[str, Strike]) -> list[Measurement]:
         return [
             *(
-                self._row(arena, "robust_accuracy", curve[e], attack=name, epsilon=e, **_settings(strikes[name]))
+                self._row(arena, "robust_accuracy", curve[e], attack=name, epsilon=e, **settings_of(strikes[name]))
                 for name, curve in curves.items()
                 for e in arena.radii
             ),
@@ -235,10 +244,10 @@ class Robustness(Evaluation):
             # A blind search needs no stand-in.
             called_for = [Answer(label="square", attack=Square(), through=None, because=tuple(sorted(raised)))]
         for answer in called_for:
-            if _has_run(answer, strikes.values()):
+            if has_run(answer, strikes.values()):
                 continue
             label = f"{answer.label}_adaptive" if answer.label in strikes else answer.label
-            if why := _why_blind(arena, answer):
+            if why := why_blind(arena, answer):
                 missing = {label: f"the attack needs a gradient: {why}"}
                 rows = rows_of_missing({label: answer.attack}, missing, norm=self.norm, epsilons=arena.radii)
                 done.failed.extend(rows)
@@ -285,7 +294,7 @@ class Robustness(Evaluation):
         curves: Curves,
         unbounded: Judged,
     ) -> list[Check]:
-        sighted = {name for name, strike in strikes.items() if _is_sighted(strike) and name in curves}
+        sighted = {name for name, strike in strikes.items() if is_sighted(strike) and name in curves}
         fixed = arena.base.bounds.fixed is not None
         return [
             checks.clean_beside_robust({name: list(curve) for name, curve in curves.items()}),
@@ -309,9 +318,9 @@ class Robustness(Evaluation):
             *probed(arena, worst_case(list(curves.values()))),
             *self._slopes(arena, curves),
             *(
-                _worst_of(
+                worst_of(
                     [
-                        checks.black_box_loses(name, _any(curves, sighted, e), curves[name][e].fooled, e)
+                        checks.black_box_loses(name, fooled_by_any(curves, sighted, e), curves[name][e].fooled, e)
                         for e in arena.radii
                     ]
                 )
@@ -326,7 +335,7 @@ class Robustness(Evaluation):
 
         One start each, on a few records, at the radius that about half of all records withstand.
         """
-        x, y = _few(arena)
+        x, y = few_of(arena)
         found: list[Check] = []
         for name, curve in curves.items():
             attack = strikes[name].attack
@@ -334,7 +343,7 @@ class Robustness(Evaluation):
             usual = name in ("pgd_cross_entropy", "pgd_margin")
             if path is None or strikes[name].through is not None or not (usual or path < checks.ENOUGH_PATH):
                 continue
-            epsilon = _half_withstand(arena, curve)
+            epsilon = radius_that_half_withstand(arena, curve)
             if epsilon is None:
                 continue
             found += checks.steps_cross_the_ball(
@@ -354,10 +363,10 @@ class Robustness(Evaluation):
 
         Nothing is said of a model that answers at random: its answers differ without a step.
         """
-        epsilon = _half_withstand(arena, curves["pgd_margin"])
+        epsilon = radius_that_half_withstand(arena, curves["pgd_margin"])
         if epsilon is None or arena.passes > 1:
             return []
-        (x, y), model = _few(arena), arena.subject.model
+        (x, y), model = few_of(arena), arena.subject.model
         if checks.probability_outputs(respond(model, x)).verdict != "pass":
             # A probability is no straight line even where its logit is.
             model = LogitsOfProbabilities(model)
@@ -367,7 +376,7 @@ class Robustness(Evaluation):
     def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
         """Checks, for each attack, at the radius where another loss sees most that the one it climbs does not."""
         return [
-            _worst_of(
+            worst_of(
                 [
                     checks.losses_agree(
                         name,
@@ -401,7 +410,7 @@ class Robustness(Evaluation):
             for judged in nearest.values():
                 fooled = fooled | (judged.fooled & (judged.distance <= epsilon))
             found.append(checks.certified_is_never_fooled(proven[epsilon].cpu(), fooled, epsilon))
-        return [_worst_of(found)]
+        return [worst_of(found)]
 
     def _distances(self, arena: Arena, strike: Strike, nearest: Judged) -> list[Measurement]:
         """Lengths of the shortest changes that an attack found, over the records that were right to begin with."""
@@ -412,7 +421,7 @@ class Robustness(Evaluation):
             why = "the model classifies no record correctly to begin with"
             return [not_applicable(one, why) for one in (success, *names)]
         fooled, distance = nearest.fooled[right].numpy(), nearest.distance[right].double().numpy()
-        about = {"attack": name, "norm": strike.norm, "units": subject.space, **_settings(strike)}
+        about = {"attack": name, "norm": strike.norm, "units": subject.space, **settings_of(strike)}
         own = None if arena.groups is None else arena.groups[right.numpy()]
         found = [share(success, fooled, own, seed=subject.seed, **about)]
         shared: dict[str, Any] = {"unit": subject.dataset.units, "n": len(distance), "conditions": about}
@@ -436,74 +445,3 @@ class _Adaptive:
     """The rules that called for them."""
     failed: list[Measurement]
     """Rows of those that could not be run."""
-
-
-def _answers(arena: Arena) -> Answers | None:
-    """What the model says of the records without an attack."""
-    said = torch.cat([respond(arena.judge, x).argmax(1) for x in arena.x.split(SHARD)])
-    names = arena.subject.dataset.class_names
-    return Answers.of(said.cpu().numpy(), arena.y.cpu().numpy(), class_names=names, clusters=arena.groups)
-
-
-def _has_run(answer: Answer, strikes: Collection[Strike]) -> bool:
-    """Whether the very same attack has, on the model itself; its label says too little."""
-    return answer.through is None and any(
-        strike.through is None
-        and strike.attack == answer.attack
-        and (strike.attack.minimal or UNLIMITED not in strike.radii)
-        for strike in strikes
-    )
-
-
-def _why_blind(arena: Arena, answer: Answer) -> str:
-    """Why an adaptive attack finds no gradient to follow, of a model that has none; empty where a stand-in has one."""
-    if not arena.subject.why_no_gradient or not answer.attack.follows_gradient:
-        return ""
-    if answer.through is None:
-        return arena.subject.why_no_gradient
-    with torch.random.fork_rng():
-        return why_no_gradient(answer.through, arena.x[:2])
-
-
-def _few(arena: Arena) -> tuple[Tensor, Tensor]:
-    """Some records and their labels, no more than the model can take at once."""
-    few = min(_PROBED, len(arena.first[0]))
-    return arena.x[:few], arena.y[:few]
-
-
-def _half_withstand(arena: Arena, curve: Curve) -> float | None:
-    """The radius above 0 that about half of the records which are right withstand; None where there is none."""
-    radii = [epsilon for epsilon in arena.radii if epsilon > 0]
-    return min(radii, key=lambda radius: abs(curve[radius].accuracy - arena.clean / 2), default=None)
-
-
-def _is_sighted(strike: Strike) -> bool:
-    """Whether an attack follows the gradient of the very model that is judged."""
-    return strike.through is None and strike.attack.follows_gradient
-
-
-def _any(curves: Curves, names: Collection[str], epsilon: float) -> Tensor:
-    """Which records any of the named attacks fooled at one radius."""
-    return torch.stack([curves[name][epsilon].fooled for name in sorted(names)]).any(0)
-
-
-def _worst_of(found: Sequence[Check]) -> Check:
-    """One rule at several radii, where it looks worst."""
-    return max(found, key=lambda check: check.figure)
-
-
-def _within(arena: Arena, nearest: Judged) -> Curve:
-    """The curve of an attack that looked for the smallest change: fooled at every radius that reaches it."""
-    wrong = ~arena.right.cpu()
-    found = {}
-    for epsilon in arena.radii:
-        fooled = wrong | (nearest.fooled & (nearest.distance <= epsilon))
-        distance = nearest.distance.masked_fill(wrong, 0.0).masked_fill(~fooled, UNLIMITED)
-        found[epsilon] = Judged(fooled=fooled, distance=distance, invalid=nearest.invalid)
-    return found
-
-
-def _settings(strike: Strike) -> dict[str, Any]:
-    """The settings of an attack, and which attacks had their turn before it, where it was given their survivors."""
-    told = strike.attack.model_dump(exclude={"name"})
-    return {**told, "survivors_of": list(strike.survivors_of)} if strike.survivors_of else told

@@ -1,7 +1,6 @@
 """The one training loop. Objective, update and collective compose in it; nothing else trains."""
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -19,20 +18,27 @@ from assay.objectives.standard import Standard
 from assay.privacy.accounting import Mechanism
 from assay.privacy.precision import wide_zeros
 from assay.privacy.sampling import owners_of
-from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
 from assay.seeds import Draw
 from assay.threats import Bounds
 from assay.training.averaging import Averaging
+from assay.training.build import (
+    feed_of,
+    learning_rate_at,
+    optimizer_of,
+    refuse_disagreement,
+    refuse_mixing,
+    update_of,
+)
 from assay.training.collective import Alone, Collective
-from assay.training.feed import Feed, InMemory
+from assay.training.feed import Feed
 from assay.training.lookout import Lookout
 from assay.training.masks import Masked
 from assay.training.modes import answering
 from assay.training.probe import Probe, balanced
 from assay.training.shares import Piece, pieces_of_patients, pieces_of_records
 from assay.training.stopping import Stopping
-from assay.training.update import PlainUpdate, Update, steps_per_epoch
+from assay.training.update import Update, steps_per_epoch
 
 
 class Trainer:
@@ -96,7 +102,7 @@ class Trainer:
     ) -> None:
         training = recipe.training
         if training.records_at_once is not None:
-            _refuse_mixing(model, recipe)
+            refuse_mixing(model, recipe)
         self.model = model
         self._collective = collective or Alone()
         x, y = self._treat(recipe, x, y, classes=classes, bounds=bounds, passes=epochs or training.epochs, seed=seed)
@@ -111,10 +117,10 @@ class Trainer:
         self.losses: list[float] = []
         self.steps_per_epoch = steps_per_epoch(self.units, training.batch_size)
         self.total_steps = (epochs or training.epochs) * self.steps_per_epoch
-        self.optimizer = _optimizer(model, training)
+        self.optimizer = optimizer_of(model, training)
         self._objective = recipe.objective
         self._training = training
-        self._feed = _feed_of(x, y)
+        self._feed = feed_of(x, y)
         self._augmentations = [treatment for treatment in recipe.data if treatment.augments]
         self._weighing = [treatment for treatment in recipe.data if treatment.weighs]
         self._copies = 1 if recipe.privacy is None else recipe.privacy.augmentations
@@ -125,7 +131,7 @@ class Trainer:
         self.stopping = self._stopping(validation)
         self._anchor: list[Tensor] = []
         self._pull = 0.0
-        self._update = _update(
+        self._update = update_of(
             model, recipe, records=len(x), owners=self._owners, steps=self.total_steps, seed=self._seed
         )
 
@@ -250,7 +256,7 @@ class Trainer:
             seed=seed,
         )
         x, y = (torch.from_numpy(kept).to(x.device) for kept in (self.treated.x, self.treated.y))
-        _refuse_disagreement(x, y, self._collective)
+        refuse_disagreement(x, y, self._collective)
         return x, y
 
     def _drawing_seed(self, seed: int, stage: str) -> int:
@@ -325,7 +331,7 @@ class Trainer:
         for parameter, gradient in zip(self._parameters, descended, strict=True):
             parameter.grad = gradient.to(parameter.dtype)  # behind the noise: sums are wider than weights may be
         for group in self.optimizer.param_groups:
-            group["lr"] = _learning_rate(self._training, self.step, self.total_steps)
+            group["lr"] = learning_rate_at(self._training, self.step, self.total_steps)
         self.optimizer.step()
         self.step += 1
         if self.averaging is not None:
@@ -418,7 +424,7 @@ class Trainer:
                 "some and split.tested be test, or set early_stopping: null"
             )
         x, y = validation
-        probe = self._probe(_feed_of(x, y), y, np.arange(len(y)))
+        probe = self._probe(feed_of(x, y), y, np.arange(len(y)))
         return Stopping(self._training.early_stopping, probe, self.model)
 
     def _probe(self, feed: Feed, y: Tensor, rows: np.ndarray) -> Probe:
@@ -455,61 +461,3 @@ def _fit(model: nn.Module, training: Training, *, bounds: Bounds, passes: int, d
         return Represented(trainer.model)
 
     return fit
-
-
-def _refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
-    """Every worker treats all records by itself, and each must be left with the very same."""
-    if collective.size == 1:
-        return
-    sha = hashlib.sha256()
-    for tensor in (x, y):
-        sha.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-        sha.update(tensor.cpu().numpy().tobytes())
-    own = torch.tensor(list(sha.digest()), dtype=torch.int64, device=y.device)
-    (total,) = collective.sum([own])
-    # Byte by byte: a worker that differs from the others sees a sum that is not its own times their number.
-    if not torch.equal(total, collective.size * own):
-        raise TrainingError(
-            f"treatments of the training records left other records on this worker ({len(y)} of them) than on the "
-            f"other {collective.size - 1}: the network that a treatment fits came out differently, as on unlike "
-            "processors; train on one worker, on workers of one kind, or with records that were treated before"
-        )
-
-
-def _refuse_mixing(model: nn.Module, recipe: Recipe) -> None:
-    """What looks at a whole batch would see a piece of it alone."""
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            raise IncompatibleRecipeError(
-                f"training.records_at_once is {recipe.training.records_at_once}, but layer {name!r} "
-                f"({type(layer).__name__}) mixes the records of a batch and would see a piece of it alone; set it to "
-                "null, or normalise each record by itself, as norm: group of the residual networks does"
-            )
-
-
-def _feed_of(x: Tensor | Feed, y: Tensor) -> Feed:
-    return InMemory(x, y) if isinstance(x, Tensor) else x
-
-
-def _update(
-    model: nn.Module, recipe: Recipe, *, records: int, owners: np.ndarray | None, steps: int, seed: int
-) -> Update:
-    size = recipe.training.batch_size
-    if recipe.privacy is None:
-        return PlainUpdate(model, records=records, batch_size=size, seed=seed)
-    return PrivateUpdate(model, recipe.privacy, records=records, owners=owners, batch_size=size, steps=steps, seed=seed)
-
-
-def _optimizer(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if training.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-    return torch.optim.SGD(
-        parameters, lr=training.learning_rate, momentum=training.momentum, weight_decay=training.weight_decay
-    )
-
-
-def _learning_rate(training: Training, step: int, steps: int) -> float:
-    if training.schedule == "constant":
-        return training.learning_rate
-    return training.learning_rate * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
