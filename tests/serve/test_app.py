@@ -242,8 +242,8 @@ def post(url: str, body: Any) -> tuple[int, Any]:
 
 def test_ray_and_its_proxy_are_started_on_the_loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     started: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr("ray.init", lambda **settings: started.update(ray=settings))
-    monkeypatch.setattr("serve.app.serve.start", lambda **settings: started.update(proxy=settings))
+    monkeypatch.setattr("ray.init", lambda **settings: started.update({"ray": settings}))
+    monkeypatch.setattr("serve.app.serve.start", lambda **settings: started.update({"proxy": settings}))
     _start_here(PORT)
     assert started["ray"]["_node_ip_address"] == started["proxy"]["http_options"]["host"] == "127.0.0.1"
     assert started["proxy"]["http_options"]["port"] == PORT
