@@ -26,16 +26,25 @@ def refuses(*_: Any, **__: Any) -> NoReturn:
     raise TypeError("needs images")
 
 
-@pytest.fixture
-def checks(make: Make) -> dict[str, Check]:
-    """Of a linear model, all records of which withstood everything before, far from its boundary."""
+def linear(make: Make, epsilon: float) -> Arena:
+    """A linear model with records at a distance of 1 from its boundary, attacked within one radius."""
     model = nn.Linear(4, 2).eval()
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4]))
         model.bias.zero_()
     y = np.arange(12) % 2
-    arena = Arena.of(make(model, np.tile(2.0 * y[:, None] - 1, 4), y), norm="linf", epsilons=(0.1,), records=None)
-    return {one.rule: one for one in probed(arena, dict.fromkeys(arena.radii, torch.zeros(12, dtype=torch.bool)))}
+    return Arena.of(make(model, np.tile(2.0 * y[:, None] - 1, 4), y), norm="linf", epsilons=(epsilon,), records=None)
+
+
+def after(arena: Arena, *, fallen: int) -> dict[str, Check]:
+    """The checks by rule, where the attacks before fooled the first so many of the records."""
+    return {one.rule: one for one in probed(arena, dict.fromkeys(arena.radii, torch.arange(12) < fallen))}
+
+
+@pytest.fixture
+def checks(make: Make) -> dict[str, Check]:
+    """Of records that withstood everything before, far from the boundary."""
+    return after(linear(make, 0.1), fallen=0)
 
 
 @pytest.fixture
@@ -49,6 +58,14 @@ def test_what_ran_and_found_nothing_passes(checks: dict[str, Check]) -> None:
         "stronger_attack": "pass",
         "black_box_on_survivors": "pass",
     }
+
+
+@pytest.mark.parametrize("fallen", [0, 6])
+def test_records_that_only_seemed_to_withstand_are_found_with_and_without_gradients(make: Make, fallen: int) -> None:
+    found = after(linear(make, 1.5), fallen=fallen)
+    assert (found["stronger_attack"].verdict, found["black_box_on_survivors"].verdict) == ("warn", "fail")
+    for one in found.values():
+        assert one.figure == (12 - fallen) / 12, "of all records, not of those that are asked"
 
 
 @pytest.mark.parametrize("broken", [(Square,)], indirect=True)
