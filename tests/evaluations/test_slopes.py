@@ -68,6 +68,24 @@ def test_the_figure_is_the_rise_got_over_the_rise_promised(norm: Norm, factor: f
     assert found.verdict == ("pass" if factor == 1.0 else "fail")
 
 
+class Ridge(nn.Module):
+    """A margin that rises as promised where both inputs rise alike, and less where one of them rises alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rise = x.sum(1) - 5 * (x[:, 0] - x[:, 1]).square()
+        return torch.stack([torch.full_like(rise, 99.0), rise], 1)
+
+
+def test_slopes_are_looked_at_along_several_directions() -> None:
+    threat = Threat(norm="linf", epsilon=0.1, bounds=BOUNDS)
+    x, y = torch.zeros(32, 2), torch.zeros(32, dtype=torch.long)
+    steepest, half, other = rises(Ridge(), x, y, threat, share=1.0, draw=Draw(seeds.stream(0), len(x)))
+    assert torch.allclose(steepest, torch.ones(32), atol=1e-4)
+    apart = torch.isclose(half, torch.tensor(0.5), atol=1e-4)
+    assert 8 <= int(apart.sum()) <= 24, "one input moves and the other does not"
+    assert torch.equal(apart, torch.isclose(other, torch.tensor(0.5), atol=1e-4)), "and then the other alone"
+
+
 def test_nothing_is_said_where_nothing_was_promised_and_nothing_got() -> None:
     x = torch.zeros(4, FEATURES)
     threat = Threat(norm="linf", epsilon=0.1, bounds=BOUNDS)
