@@ -427,9 +427,12 @@ def test_a_threat_is_a_norm_and_if_you_like_radii(
 @pytest.mark.parametrize(
     ("threat", "said"),
     [
-        ("l1", "'linf' or 'l2'.*'l1'"),
-        ("", "'linf' or 'l2'"),
-        ("0.1", "'linf' or 'l2'.*'0.1'"),
+        ("l1", "--threat 'l1'.*write linf or l2"),
+        ("", "--threat ''.*write linf or l2"),
+        ("0.1", "--threat '0.1'.*write linf or l2"),
+        ("L2:1", "--threat 'L2:1'.*write linf or l2"),
+        ("linf:0,1", "write linf:0.1, or linf:1"),
+        ("linf:0,05", "write linf:0.05, or linf:5"),
         ("linf:a", "--threat 'linf:a': write linf or l2"),
         ("linf:0.1,", "write linf or l2, and if you like radii: linf:0.05,0.1,0.2"),
         ("linf:0.1;0.2", "write linf or l2"),

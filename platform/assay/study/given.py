@@ -1,6 +1,7 @@
 """Evidence for a checkpoint that Assay did not train."""
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,7 @@ from assay.study.run import write_study
 from assay.study.spec import GIVEN, Study, build_study
 from assay.study.store import Store
 from assay.study.training import device
+from assay.threats import NORMS
 from assay.training.checkpoints import to_bytes
 
 
@@ -146,6 +148,16 @@ def evaluate_given(
 def _radii(threat: str) -> tuple[str, list[float]]:
     """The norm of a threat, and its radii; none where the data set says them."""
     norm, _, radii = threat.partition(":")
+    if norm not in NORMS:
+        said = f"--threat {threat!r}: {norm!r} is no norm that is attacked; write linf or l2, with radii: linf:0.05,0.1"
+        raise SpecError(said, setting="--threat", given=norm, allowed=NORMS)
+    if re.fullmatch(r"0,\d+", radii):
+        said = (
+            f"--threat {threat!r} is a radius with a comma before its decimals, or the radii 0 and "
+            f"{float(radii[2:]):g}; write {norm}:{radii.replace(',', '.')}, or {norm}:{float(radii[2:]):g} (0 is "
+            "always asked)"
+        )
+        raise SpecError(said, setting="--threat", given=radii, allowed=(radii.replace(",", "."), radii[2:]))
     try:
         epsilons = [float(as_number(radius)) for radius in radii.split(",")] if radii else []
     except ValueError:
