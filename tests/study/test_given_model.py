@@ -108,3 +108,15 @@ def test_broken_weights_that_a_model_brings_are_told_as_such() -> None:
     with pytest.raises(CheckpointError) as caught:
         loaded(network, None)
     assert "None" not in str(caught.value) and caught.value.given == ["bias"]
+
+
+class OfTwoRows(nn.Module):
+    """A network that returns two rows whatever it is given, as one does that averages over the wrong axis."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:2, :2]
+
+
+def test_a_network_whose_rows_do_not_follow_the_records_is_refused() -> None:
+    with refused(CheckpointError, "model", (2, 2), (3, 2)):
+        ready(OfTwoRows(), data(("a", "b", "c")))
