@@ -19,6 +19,7 @@ from assay.results import Measurement, TrialRecord
 from assay.study import given, given_model
 from assay.study.given import evaluate_given, given_study
 from assay.study.measure import ask
+from assay.study.plan import load_datasets
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.training.checkpoints import read_weights
@@ -479,3 +480,21 @@ def test_workers_that_share_the_records_have_one_thread_each(
         evaluate_given(asked, dataset, store, weights(), environment={}, executor=executor)
         assert torch.get_num_threads() == 2
     assert threads == [2, 1]
+
+
+@pytest.mark.parametrize(("about", "told"), [({}, True), ({"center": 0, "scale": 1}, False)])
+def test_a_model_of_numbers_in_their_own_units_is_warned_of_scaled_ones(
+    tmp_path: Path, about: dict[str, float], told: bool
+) -> None:
+    rows = [f"{20 + n % 60},{90 + n % 31},{int(n % 60 > 30)}" for n in range(120)]
+    (tmp_path / "ward.csv").write_text("\n".join(["age,pressure,ill", *rows]))
+    kinds = {"age": {"range": [0, 120], **about}, "pressure": {"range": [50, 250], **about}}
+    settings = {"name": "table", "path": str(tmp_path / "ward.csv"), "label": "ill", "kinds": kinds}
+    study = given_study("mine", model="torch.nn:Identity", data=settings, threat="linf:0.1", seed=0)
+    cohort = study.cohorts["given"]
+    asked = cohort.model_copy(update={"evaluations": cohort.evaluations[:1]})
+    study = study.model_copy(update={"cohorts": {"given": asked}})
+    store = Store(str(tmp_path / "results"))
+    record = evaluate_given(study, load_datasets(study)["given"], store, None, environment={})
+    accuracy = next(one for one in record.measurements if one.name == "accuracy")
+    assert any("scaled numbers" in line for line in accuracy.warnings) == told

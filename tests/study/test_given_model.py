@@ -12,6 +12,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from torch import nn
 
 from assay.data.base import Dataset
@@ -87,6 +88,13 @@ def test_an_estimator_is_given_each_column_under_its_name(order: list[str], by_n
     network = estimator_network(on_columns(order, by_name), "f", (3,), 2, None)
     answer = ready(network, data(("a", "b", "c")))(torch.from_numpy(X.astype(np.float32)))
     assert (answer.argmax(1).numpy() == Y).mean() > 0.95
+
+
+def test_decision_values_of_an_estimator_of_named_columns_are_two_logits() -> None:
+    chosen = ColumnTransformer([("a", StandardScaler(), ["a"])])
+    fitted = make_pipeline(chosen, LinearSVC()).fit(pd.DataFrame(X, columns=["a", "b", "c"]), Y)
+    answer = ready(estimator_network(fitted, "f", (3,), 2, None), data(("a", "b", "c")))(torch.from_numpy(X).float())
+    assert answer.shape == (60, 2) and (answer.argmax(1).numpy() == Y).mean() > 0.95
 
 
 @pytest.mark.parametrize("features", [(), ("feature 0", "feature 1", "feature 2"), ("a", "b", "d")])

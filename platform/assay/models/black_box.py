@@ -124,7 +124,7 @@ class EstimatorNetwork(nn.Module):
                 allowed=list(range(len(classes))),
             )
         self.returns_probabilities = hasattr(estimator, "predict_proba")
-        self.columns: tuple[str, ...] = ()
+        self.columns = self._fitted
 
     def take(self, features: Sequence[str]) -> None:
         """Give an estimator that was fitted on named columns each feature under its name, in the order of its own.
@@ -135,7 +135,7 @@ class EstimatorNetwork(nn.Module):
         Raises:
             CheckpointError: they are not the columns that it was fitted on, so that some would stand for others.
         """
-        fitted = [str(name) for name in getattr(self.estimator, "feature_names_in_", ())]
+        fitted = self._fitted
         if not fitted:
             return
         if sorted(fitted) != sorted(features):
@@ -147,9 +147,14 @@ class EstimatorNetwork(nn.Module):
                 "estimator on these data",
                 setting="feature_names",
                 given=list(features),
-                allowed=fitted,
+                allowed=list(fitted),
             )
         self.columns = tuple(features)
+
+    @property
+    def _fitted(self) -> tuple[str, ...]:
+        """Names of the columns that it was fitted on, in their order; none of plain arrays."""
+        return tuple(str(name) for name in getattr(self.estimator, "feature_names_in_", ()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, classes) probabilities, or (n, 1) or (n, classes) decision values, in the type of the records."""
@@ -157,8 +162,7 @@ class EstimatorNetwork(nn.Module):
         if self.columns:
             import pandas as pd
 
-            frame = pd.DataFrame(records, columns=list(self.columns))
-            records = frame[[str(name) for name in self.estimator.feature_names_in_]]
+            records = pd.DataFrame(records, columns=list(self.columns))[list(self._fitted)]
         ask = self.estimator.predict_proba if self.returns_probabilities else self.estimator.decision_function
         return torch.from_numpy(np.asarray(ask(records))).to(x)
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -110,7 +111,7 @@ def evaluate_given(
     cohort = study.cohorts["given"]
     parts = split(dataset, study.split, fold=0, repeat=0, seed=study.seed)
     # With no training records: what a preparation cannot do by stated figures alone is an error.
-    dataset = dataset.prepared(parts.train, seed=study.seed)
+    dataset = _with_scales(dataset.prepared(parts.train, seed=study.seed))
     model = cohort.model.build_for(dataset.form, seed=study.seed)
     tensors = loaded(model, weights)
     model = answering(model.to(device()).eval(), dataset, device(), output=getattr(cohort.model, "output", None))
@@ -143,6 +144,21 @@ def evaluate_given(
         )
         store.write(record)
     return record
+
+
+def _with_scales(dataset: Dataset) -> Dataset:
+    """The same records, with a warning where a model is given other numbers than stand in the user's table."""
+    scaled = [one for one in dataset.features if one.kind == "number" and (one.center, one.scale) != (0, 1)]
+    if not scaled:
+        return dataset
+    first = scaled[0]
+    told = (
+        f"the model is given scaled numbers, as ({first.column} - {first.center:g}) / {first.scale:g}, of "
+        f"{len(scaled)} columns: if it was trained on numbers in their own units, say center: 0 and scale: 1 of each "
+        "under kinds"
+    )
+    said = (*dataset.warnings, told)
+    return replace(dataset, warnings=said, stated=(*dataset.stated, told), part_of=dataset.origin)
 
 
 def _radii(threat: str) -> tuple[str, list[float]]:
