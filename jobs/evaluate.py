@@ -83,12 +83,13 @@ def _tell_failures(record: "TrialRecord", evaluations: set[str]) -> None:
 def _settings(data: str, **about: Any) -> dict[str, Any]:
     """Settings of a data set: those of a file of settings, or of a file of arrays with what the options say of it."""
     from assay.errors import SpecError
+    from assay.study.spec import settings_in
 
     path = Path(data).expanduser()
     if path.suffix not in (".yaml", ".yml"):
         return {"path": str(path.resolve()), **about}
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        read = settings_in(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpecError(f"--data {data!r} cannot be read as YAML: {error}", setting="--data", given=data) from None
     if not isinstance(read, dict) or "name" not in read:

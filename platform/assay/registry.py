@@ -233,6 +233,8 @@ def explain(error: ValidationError) -> list[str]:
     for detail in error.errors():
         where = ".".join(str(part) for part in detail["loc"])
         said = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "string_type" and detail["loc"][-1:] == ("[key]",):
+            said = "a name must be text, and YAML reads no, 3 and 2020-01-01 as other things; write it in quotes"
         simple = isinstance(detail["input"], str | int | float | bool) and "unknown" not in said
         given = f" (given: {detail['input']!r})" if simple else ""
         lines.append(f"{where}: {said}{given}" if where else said)

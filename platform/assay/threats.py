@@ -1,12 +1,13 @@
 """What an attacker may do: a norm, a radius, and the bounds of a valid input."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
+NORMS: tuple[str, ...] = get_args(Norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Threat:
     bounds: Bounds
 
     def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
+        if self.norm not in NORMS:
             raise ValueError(f"norm {self.norm!r} is unknown; allowed: linf, l2")
         if not self.epsilon >= 0:
             raise ValueError(f"epsilon must be a number of at least 0, given: {self.epsilon}")

@@ -13,8 +13,10 @@ from assay.data.base import Dataset
 from assay.data.identifiers import as_groups, names_patients, names_records
 from assay.data.splits import Splitting, split
 from assay.data.suspicion import suspicion
+from assay.data.tables.table import Table
 from assay.data.text.sources import TextFile
 from assay.errors import DataError
+from tests.mistakes import refused
 
 N = 200
 RNG = np.random.default_rng(0)
@@ -366,3 +368,56 @@ def test_a_name_that_stands_for_no_patient_is_none(name: Any) -> None:
     assert caught.value.setting == "mrn"
     if not isinstance(name, str) or name.strip("-").isdigit():
         as_groups([type(name)(one) for one in PATIENT + 1] + [name] * 5, where="a")
+
+
+@pytest.mark.parametrize("name", ["USUBJID", "PTID", "pt_no", "Pt. ID", "UHID", "KVNR", "Versichertennummer"])
+def test_patients_are_known_by_what_registers_call_them(name: str) -> None:
+    assert names_patients(name)
+    assert not any(map(names_patients, ("pt", "pta", "ptt", "patch")))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Name", "last name", "initials", "Vorname", "client_id", "insurance number", "family_id", "chart no", "RID",
+     "patient_visit", "subject scan id", "__index_level_0__"],
+)  # fmt: skip
+def test_a_name_that_may_be_of_patients_or_their_visits_is_asked(arrays: Callable[..., Dataset], name: str) -> None:
+    columns = {"rate": RNG.normal(70, 10, 400), name: shuffled(BLOCKS), "y": FLIPPED}
+    with refused(DataError, "features", name):
+        arrays(columns)
+    assert arrays(columns, group=name).groups is not None
+
+
+@pytest.mark.parametrize("pair", [("P-5", "P5"), ("P 5", "p_05"), ("S-01-001", "S_01_1"), ("a.7", "A7")])
+def test_patients_that_differ_in_marks_between_letters_and_numbers_are_refused(pair: tuple[str, str]) -> None:
+    with refused(DataError, "mrn"):
+        as_groups([*pair, "q"], where="a", column="mrn")
+    assert len(set(as_groups(["1-23", "12-3", "123"], where="a").tolist())) == 3
+
+
+def test_numbers_that_a_spreadsheet_rounded_name_nobody() -> None:
+    with refused(DataError, "mrn", "1.23E+11"):
+        as_groups(["1.23E+11", "1.23E+11"], where="a", column="mrn")
+
+
+def test_patients_are_counted_as_they_are_compared(tmp_path: Path) -> None:
+    rows = [f"{age},{number}{'.0' if age % 2 else ''},{y}" for age, number, y in zip(AGE, PATIENT, Y, strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join(["age,patient,ill", *rows]))
+    dataset = Table(path=str(tmp_path / "a.csv"), label="ill").load()
+    assert "patients by patient: 40" in dataset.reading
+
+
+@pytest.mark.parametrize("names", [("X", "Y"), ("data", "labels"), ("x_train", "y_train"), ("x", "target")])
+def test_an_archive_without_records_or_labels_says_what_they_must_be_called(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    np.savez(tmp_path / "a.npz", **{names[0]: RNG.normal(size=(N, 2)), names[1]: Y})
+    with refused(DataError, "path", sorted(names)):
+        Arrays(path=str(tmp_path / "a.npz")).load()
+
+
+@pytest.mark.parametrize(("y", "given"), [(np.where(Y == 1, 0.5, 0), 0.5), (np.full(N, "ill"), "ill")])
+def test_labels_that_are_no_numbers_of_classes_are_shown(tmp_path: Path, y: np.ndarray, given: Any) -> None:
+    np.savez(tmp_path / "a.npz", x=RNG.normal(size=(N, 2)), y=y)
+    with refused(DataError, "y", given):
+        Arrays(path=str(tmp_path / "a.npz")).load()

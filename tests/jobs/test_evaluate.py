@@ -96,7 +96,7 @@ def test_a_given_checkpoint_gets_the_same_evidence_and_report(given: Path, evalu
         ({"model": "mymodels:nothing"}, "cannot be imported"),
         ({"data": "absent.npz"}, "does not exist"),
         ({"threat": "linf:-1"}, "at least 0"),
-        ({"threat": "l7"}, "'linf' or 'l2'"),
+        ({"threat": "l7"}, "write linf or l2"),
         ({"low": "-0.5", "high": "0.5"}, "widen them"),
     ],
 )

@@ -19,6 +19,7 @@ from assay.results import Measurement, TrialRecord
 from assay.study import given, given_model
 from assay.study.given import evaluate_given, given_study
 from assay.study.measure import ask
+from assay.study.plan import load_datasets
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.training.checkpoints import read_weights
@@ -427,9 +428,12 @@ def test_a_threat_is_a_norm_and_if_you_like_radii(
 @pytest.mark.parametrize(
     ("threat", "said"),
     [
-        ("l1", "'linf' or 'l2'.*'l1'"),
-        ("", "'linf' or 'l2'"),
-        ("0.1", "'linf' or 'l2'.*'0.1'"),
+        ("l1", "--threat 'l1'.*write linf or l2"),
+        ("", "--threat ''.*write linf or l2"),
+        ("0.1", "--threat '0.1'.*write linf or l2"),
+        ("L2:1", "--threat 'L2:1'.*write linf or l2"),
+        ("linf:0,1", "write linf:0.1, or linf:1"),
+        ("linf:0,05", "write linf:0.05, or linf:5"),
         ("linf:a", "--threat 'linf:a': write linf or l2"),
         ("linf:0.1,", "write linf or l2, and if you like radii: linf:0.05,0.1,0.2"),
         ("linf:0.1;0.2", "write linf or l2"),
@@ -476,3 +480,21 @@ def test_workers_that_share_the_records_have_one_thread_each(
         evaluate_given(asked, dataset, store, weights(), environment={}, executor=executor)
         assert torch.get_num_threads() == 2
     assert threads == [2, 1]
+
+
+@pytest.mark.parametrize(("about", "told"), [({}, True), ({"center": 0, "scale": 1}, False)])
+def test_a_model_of_numbers_in_their_own_units_is_warned_of_scaled_ones(
+    tmp_path: Path, about: dict[str, float], told: bool
+) -> None:
+    rows = [f"{20 + n % 60},{90 + n % 31},{int(n % 60 > 30)}" for n in range(120)]
+    (tmp_path / "ward.csv").write_text("\n".join(["age,pressure,ill", *rows]))
+    kinds = {"age": {"range": [0, 120], **about}, "pressure": {"range": [50, 250], **about}}
+    settings = {"name": "table", "path": str(tmp_path / "ward.csv"), "label": "ill", "kinds": kinds}
+    study = given_study("mine", model="torch.nn:Identity", data=settings, threat="linf:0.1", seed=0)
+    cohort = study.cohorts["given"]
+    asked = cohort.model_copy(update={"evaluations": cohort.evaluations[:1]})
+    study = study.model_copy(update={"cohorts": {"given": asked}})
+    store = Store(str(tmp_path / "results"))
+    record = evaluate_given(study, load_datasets(study)["given"], store, None, environment={})
+    accuracy = next(one for one in record.measurements if one.name == "accuracy")
+    assert any("scaled numbers" in line for line in accuracy.warnings) == told

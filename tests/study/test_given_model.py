@@ -4,10 +4,22 @@ import pickle
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from torch import nn
 
+from assay.data.base import Dataset
 from assay.errors import CheckpointError
-from assay.study.given_model import architecture_of
+from assay.models.files import estimator_network
+from assay.study.given_model import answering, architecture_of, loaded
+from tests.mistakes import refused
 
 
 @pytest.mark.parametrize(
@@ -38,3 +50,81 @@ def test_a_name_that_is_no_import_path_says_what_is_missing(model: str, said: st
 def test_an_import_path_and_files_are_taken() -> None:
     assert architecture_of("package.module:factory", "logits")["factory"] == "package.module:factory"
     assert architecture_of("m.ONNX")["name"] == "onnx"
+
+
+X = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32) * [1, 10, 100]
+Y = (X[:, 0] > 0).astype(int)
+
+
+def data(features: tuple[str, ...]) -> Dataset:
+    """Records of which the first feature tells the class."""
+    return Dataset(
+        name="made",
+        x=X.astype(np.float32),
+        y=Y,
+        class_names=("ok", "ill"),
+        feature_names=features,
+        low=X.min(0).astype(np.float32) - 1,
+        high=X.max(0).astype(np.float32) + 1,
+        units="units",
+        epsilons=(0.1,),
+    )
+
+
+def on_columns(order: list[str], by_name: bool) -> LogisticRegression:
+    """A classifier fitted on named columns in some order, of which ``a`` tells the class."""
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])[order]
+    chosen = ColumnTransformer([("a", StandardScaler(), ["a"])], remainder="passthrough")
+    return make_pipeline(*([chosen] if by_name else []), LogisticRegression(max_iter=2000)).fit(frame, Y)
+
+
+def ready(network: nn.Module, dataset: Dataset) -> nn.Module:
+    return answering(network.eval(), dataset, torch.device("cpu"), output=None)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize("order", [["a", "b", "c"], ["c", "b", "a"]])
+def test_an_estimator_is_given_each_column_under_its_name(order: list[str], by_name: bool) -> None:
+    network = estimator_network(on_columns(order, by_name), "f", (3,), 2, None)
+    answer = ready(network, data(("a", "b", "c")))(torch.from_numpy(X.astype(np.float32)))
+    assert (answer.argmax(1).numpy() == Y).mean() > 0.95
+
+
+def test_decision_values_of_an_estimator_of_named_columns_are_two_logits() -> None:
+    chosen = ColumnTransformer([("a", StandardScaler(), ["a"])])
+    fitted = make_pipeline(chosen, LinearSVC()).fit(pd.DataFrame(X, columns=["a", "b", "c"]), Y)
+    answer = ready(estimator_network(fitted, "f", (3,), 2, None), data(("a", "b", "c")))(torch.from_numpy(X).float())
+    assert answer.shape == (60, 2) and (answer.argmax(1).numpy() == Y).mean() > 0.95
+
+
+@pytest.mark.parametrize("features", [(), ("feature 0", "feature 1", "feature 2"), ("a", "b", "d")])
+def test_an_estimator_of_other_columns_is_refused(features: tuple[str, ...]) -> None:
+    network = estimator_network(on_columns(["a", "b", "c"], by_name=False), "f", (3,), 2, None)
+    with refused(CheckpointError, "feature_names", list(features), ["a", "b", "c"]):
+        ready(network, data(features))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64, torch.bfloat16])
+def test_a_network_of_another_precision_is_told_how_to_become_one_of_this(kind: torch.dtype) -> None:
+    with refused(CheckpointError, "model", [str(kind).removeprefix("torch.")], ["float32"]):
+        ready(nn.Linear(3, 2).to(kind), data(("a", "b", "c")))
+
+
+def test_broken_weights_that_a_model_brings_are_told_as_such() -> None:
+    network = nn.Linear(3, 2)
+    nn.init.constant_(network.bias, float("nan"))
+    with pytest.raises(CheckpointError) as caught:
+        loaded(network, None)
+    assert "None" not in str(caught.value) and caught.value.given == ["bias"]
+
+
+class OfTwoRows(nn.Module):
+    """A network that returns two rows whatever it is given, as one does that averages over the wrong axis."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:2, :2]
+
+
+def test_a_network_whose_rows_do_not_follow_the_records_is_refused() -> None:
+    with refused(CheckpointError, "model", (2, 2), (3, 2)):
+        ready(OfTwoRows(), data(("a", "b", "c")))

@@ -10,7 +10,7 @@ import yaml
 
 from assay.errors import DataError, SpecError
 from assay.recipes import INCOMPATIBLE
-from assay.study.spec import Study, build_study, only, read_study
+from assay.study.spec import Study, build_study, only, read_study, settings_in
 from tests.mistakes import refused
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
@@ -383,3 +383,29 @@ def test_immutable_features_belong_to_the_cohort(tiny: Callable[..., Study]) -> 
     assert np.flatnonzero(data.immutable).tolist() == [1]
     with pytest.raises(DataError, match="unknown feature 'age'; allowed: feature 0"):
         tiny(cohort={"immutable": ["age"]}).cohorts["made"].load()
+
+
+TWICE = ("split: {folds: 2}\nsplit: {folds: 3}", "a: {b: 1, b: 2}", "a: &a [*a]", "a: &a {b: *a}")
+
+
+@pytest.mark.parametrize("text", TWICE)
+def test_a_key_that_stands_twice_or_an_anchor_that_holds_itself_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with refused(SpecError, str(path), allowed="YAML"):
+        read_study(str(path), folder=tmp_path)
+    with pytest.raises(yaml.YAMLError):
+        settings_in(text)
+
+
+def test_a_merged_key_may_be_said_anew() -> None:
+    text = "a: &a {b: 1, c: 2}\nd: {<<: *a, b: 3}"
+    assert settings_in(text) == {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}
+
+
+@pytest.mark.parametrize("name", ["no", "3", "2020-01-01"])
+def test_a_name_that_yaml_reads_as_something_else_is_told(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: a\ncohorts: {{w: {{dataset: wdbc, model: mlp, recipes: {{{name}: {{}}}}}}}}")
+    with pytest.raises(SpecError, match="in quotes"):
+        read_study(str(path), folder=tmp_path)

@@ -100,6 +100,7 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
                 raise DataError(
                     f"{where}: {setting}: {unknown('column', name, own)}", setting=setting, given=name, allowed=own
                 )
+    _refuse_other_names(held, where)
     chosen = group_column(own, given=group, where=where, insisted=insisted, dropped=drop)
     both = {**held.columns, **held.beside}
     strange = [name for name in held.beside if name != chosen and name not in drop]
@@ -122,6 +123,19 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
         groups=groups,
         group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
         warnings=warnings,
+    )
+
+
+def _refuse_other_names(held: Held, where: str) -> None:
+    """Refuse an archive without records or labels: under another name they would be taken for something else."""
+    absent = [name for name in ("x", "y") if name not in held.known]
+    if held.columns or not held.beside or not absent:
+        return
+    raise DataError(
+        f"{where} has no {absent[0]!r} (it holds: {', '.join(sorted(held.names))}); {WANTED}",
+        setting="path",
+        given=sorted(held.names),
+        allowed=_KNOWN,
     )
 
 
@@ -171,8 +185,8 @@ def records_of(held: Held, where: str) -> Any:
     text = [name for name, column in held.columns.items() if column.dtype.kind not in "fiub"]
     if text:
         raise DataError(
-            f"{where}: column {text[0]!r} is not numeric; encode or drop it (drop: [{text[0]}]), or read the file as "
-            "the data set table, which takes categories",
+            f"{where}: column {text[0]!r} is not numeric; encode or drop it (drop: [{text[0]}]), read the file as the "
+            f"data set table, which takes categories, or say group: {text[0]} if it tells patients apart",
             setting="drop",
             given=text[0],
             allowed="numbers",

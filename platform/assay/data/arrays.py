@@ -11,13 +11,15 @@ from assay.data.array_files import WANTED, Held, names_in, read_arrays, records_
 from assay.data.base import Dataset, Modality, Source
 from assay.data.identifiers import refuse_alike
 from assay.data.label_copies import refuse_label_copies
-from assay.data.sentinels import codes_among, described
+from assay.data.sentinels import codes_among, described, in_two_units
 from assay.data.suspicion import refuse_identifiers
 from assay.errors import DataError
 from assay.registry import register, unknown
 
 _FAR = 3.0
 """How many times the range of all others a value must be away from them to be taken for a code."""
+_COARSE = 1000
+"""Steps of a number of 32 bits in a standard deviation, below which rounding is told."""
 _AXES = {"image": ("channels", "height", "width"), "signal": ("channels", "samples")}
 
 
@@ -131,7 +133,8 @@ class Arrays(Source):
         numbers = [(name, values, False) for name, values in columns]
         suspected = refuse_identifiers(numbers, y, grouped=grouped, where=where)
         apparent = refuse_label_copies(columns, [y], where=where)
-        return (*suspected, *apparent, *(line for name, values in columns for line in _codes(name, values)))
+        said = [line for name, values in columns for line in (*_codes(name, values), *in_two_units(name, values))]
+        return (*suspected, *apparent, *said, *_rounded(columns))
 
     def _bounds(self, x: np.ndarray, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
         """Bounds of a valid record, and what must be said of them; see ``bounds_of``."""
@@ -249,6 +252,20 @@ def _missing_codes(x: np.ndarray) -> tuple[str, ...]:
     return tuple(told)
 
 
+def _rounded(columns: Sequence[tuple[str, np.ndarray]]) -> tuple[str, ...]:
+    """A warning for each feature of which numbers of 32 bits, as networks take them, cannot tell some values apart."""
+    told = []
+    for name, values in columns:
+        size = np.float32(min(np.abs(values).max(initial=0), np.finfo(np.float32).max))
+        before, after = len(np.unique(values)), len(np.unique(values.astype(np.float32)))
+        if after < before and float(values.std()) < _COARSE * float(np.spacing(size)):
+            told.append(
+                f"{name}: {before} different values are {after} as numbers of 32 bits, which lie {np.spacing(size):g} "
+                "apart there; subtract a fixed number from all"
+            )
+    return tuple(told)
+
+
 def usual_radii(low: np.ndarray, high: np.ndarray) -> tuple[float, ...]:
     """Radii for data of which nothing but the bounds is known: shares of the middle range of a feature."""
     span = float(np.median(high - low))
@@ -264,7 +281,14 @@ def _numbers(x: np.ndarray, path: str) -> np.ndarray:
 def _labels(y: np.ndarray, path: str) -> np.ndarray:
     whole = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool((np.isfinite(y) & (np.trunc(y) == y)).all()))
     if not whole:
+        kind = y.dtype.kind
+        strange = next(one for one in y.ravel().tolist() if kind != "f" or not np.isfinite(one) or one != int(one))
+        gap = kind == "f" and not np.isfinite(strange)
+        fix = "leave out records without a label" if gap else "number the classes, and name them in class_names"
         raise DataError(
-            f"data file {path!r}: labels must be integers 0, 1, …; y is of type {y.dtype}, first value {y.flat[0]!r}"
+            f"data file {path!r}: labels must be integers 0, 1, …; y is of type {y.dtype} and holds {strange!r}; {fix}",
+            setting="y",
+            given=strange,
+            allowed="0, 1, …",
         )
     return y.astype(np.int64)

@@ -236,12 +236,18 @@ class Dataset:
         # Rounding is no violation: the sine of pi is -8.7e-8 in float32.
         slack = 1e-6 * (self.high - self.low)
         low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low - slack, self.high + slack))
-        # A gap, NaN, which a preparation is to fill, lies neither below nor above.
-        outside = _each(x, lambda some: ((some < low) | (some > high)).reshape(len(some), -1).any(axis=1))
+
+        def beyond(some: np.ndarray) -> np.ndarray:
+            # In the type of the bounds: a value that is one of them was rounded there, and rounding keeps the order.
+            some = some.astype(self.low.dtype, copy=False)
+            # A gap, NaN, which a preparation is to fill, lies neither below nor above.
+            return (some < low) | (some > high)
+
+        outside = _each(x, lambda some: beyond(some).reshape(len(some), -1).any(axis=1))
         if not outside.any():
             return
         record = x[int(outside.argmax())]
-        place = int(((record < low) | (record > high)).argmax())
+        place = int(beyond(record).argmax())
         value = record.flat[place]
         bounds = tuple(float(np.broadcast_to(end, x.shape[1:]).flat[place]) for end in (self.low, self.high))
         where = self.feature_names[place] if self.feature_names else f"input {place}"

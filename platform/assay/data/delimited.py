@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def decoded(path: Path, encoding: str | None, *, where: str = "") -> str:
         raise DataError(
             f"encoding {encoding!r} is unknown; use utf-8, cp1252, latin-1 …", setting="encoding", given=encoding
         ) from None
+    _refuse_utf8(content, known, where)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise DataError(
@@ -67,6 +68,23 @@ def decoded(path: Path, encoding: str | None, *, where: str = "") -> str:
             given=known,
         )
     return text.removeprefix("\ufeff")
+
+
+def _refuse_utf8(content: bytes, encoding: str, where: str) -> None:
+    """Refuse an encoding of one byte a character of a file whose bytes beyond ASCII are UTF-8, as hardly by chance."""
+    if content.isascii() or len("é".encode().decode(encoding, "replace")) != 2:
+        return
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    raise DataError(
+        f"{where}: its encoding is said to be {encoding}, and its bytes are UTF-8, which would be read as other "
+        "characters; leave encoding out",
+        setting="encoding",
+        given=encoding,
+        allowed="utf-8",
+    )
 
 
 def split_into_rows(content: str, separator: str, *, quoted: bool, blanks: bool) -> Iterator[Row]:
@@ -111,6 +129,23 @@ def rows_of(path: Path, content: str, separator: str, *, quoted: bool, columns: 
             setting="quoted",
             given=quoted,
         ) from None
+
+
+def refuse_second_heading(rows: Iterable[tuple[str, Sequence[str]]], heading: Sequence[str], where: str) -> None:
+    """Let pass rows, each with its place, none of which is the heading again, as where files were joined.
+
+    Raises:
+        DataError: one is; its cells would be taken for values.
+    """
+    names = [label_of(name) for name in heading]
+    for place, cells in rows:
+        if len(cells) == len(names) and all(label_of(one) == name for one, name in zip(cells, names, strict=True)):
+            raise DataError(
+                f"{where}, {place}: the heading stands here once more; remove the line",
+                setting="path",
+                given=place,
+                allowed="one heading",
+            )
 
 
 def label_of(written: str) -> str:

@@ -19,7 +19,7 @@ from assay.registry import unknown
 _PERSON = (
     r"(patient(s|en|in|innen|e)?|subj(ect)?s?|participants?|mrns?|pids?|empis?|ssns?|pseudonym[es]?|nhs|medicalrecord|"
     r"proband(s|en|in|innen)?|versuchsperson(en)?|teilnehmer(in|innen)?|pacientes?|participantes?|sujetos?|"
-    r"historiaclinica|historiaclínica|sujets?|pazient[ei]|paciënt|patiënt)"
+    r"historiaclinica|historiaclínica|sujets?|pazient[ei]|paciënt|patiënt|usubj|uhids?|kvnr|versichertennummer)"
 )
 _NUMBER = (
     r"(ids?|uids?|nos?|nrs?|nums?|numbers?|codes?|keys?|hash|identifiers?|nummern?|kennung|kennziffer|schlüssel|"
@@ -32,13 +32,17 @@ _QUALIFIER = (
 )
 _PATIENT = re.compile(
     rf"{_QUALIFIER}*({_PERSON}({_NUMBER}|{_QUALIFIER})*(names?)?|{_NUMBER}+{_OF}{_PERSON}|names?{_OF}{_PERSON}"
-    rf"|groups?{_NUMBER}?|(pat|person){_NUMBER}|{_NUMBER}groups?){_QUALIFIER}*"
+    rf"|groups?{_NUMBER}?|(pt|pat|person){_NUMBER}|{_NUMBER}groups?){_QUALIFIER}*"
 )
 _PERHAPS_PATIENT = re.compile(
     rf"(person|persona|personne|donor|spender|donante|case|encounter|caso|cas|dossier)({_NUMBER}|names?)?|"
-    rf"(fall|aufnahme|spender|dossier|hospital|unit){_NUMBER}|{_NUMBER}{_OF}(person|persona|personne|donor|case|caso|cas)"
+    rf"(fall|aufnahme|spender|dossier|hospital|unit){_NUMBER}|{_NUMBER}{_OF}(person|persona|personne|donor|case|caso|cas)|"
+    rf"(client|member|individual|insur(ed|ance)|beneficiary|resident|famil(y|ies)|household|chart|file|r){_NUMBER}|"
+    r"(first|last|full|given|family|sur|fore|vor|nach|familien)?names?|initials?|apellidos?|nombres?|prénoms?|prenoms?|"
+    rf"{_PERSON}_?(visit|encounter|admission|episode|exam|scan|image|sample)({_NUMBER})?|indexlevel\d+"
 )
-"""Names of patients in one table, and of something else in another: asked, never taken."""
+"""Names of patients, or of what one of them came for, in one table, and of something else in another: asked, never
+taken. An index without a name, as pandas writes it, is one."""
 _RECORD = re.compile(
     rf"ids?|uids?|guid|index|idx|unnamed\d*|(row|record|sample|case|study|visit|encounter|admission|episode|exam|scan|"
     rf"image|hadm|stay|icustay|accession|specimen|report){_NUMBER}|accession"
@@ -59,6 +63,8 @@ _CODES = {"0", "-1", "-9", "-99", "-999", "-9999", "99", "999", "9999", "99999",
 """Numbers that often stand for no patient."""
 _MANY = 5
 """Times the records of a usual patient from which on such a number is taken to stand for several."""
+_ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
+"""How spreadsheets write long numbers: 1.23E+11."""
 UNSEEN = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 """Characters without width, which no reader of a name sees."""
 _LARGEST_EXACT = 2.0**53
@@ -240,17 +246,33 @@ def as_groups(values: Any, *, where: str, column: str = "groups") -> np.ndarray:
 
 
 def refuse_patients_alike(names: Collection[str], *, where: str, column: str) -> None:
-    """Let pass names of patients that differ in more than case and leading zeros, ``P001`` and ``P1``.
+    """Let pass names of patients that differ in more than case, marks between parts and leading zeros.
+
+    ``P001`` and ``P1``, ``P 1`` and ``P-1`` do not.
 
     Raises:
-        DataError: two are alike.
+        DataError: two are alike, or a spreadsheet has rounded one.
     """
+    rounded = [name for name in set(names) if _ROUNDED.fullmatch(name)]
+    if rounded:
+        raise DataError(
+            f"{where} holds {rounded[0]!r}: a spreadsheet has rounded a long number, and all patients that begin alike "
+            "are one; format the column as text or as a number without decimals, and save the file again",
+            setting=column,
+            given=rounded[0],
+            allowed="all digits of the number",
+        )
     refuse_alike(sorted(set(names)), where=where, setting=column, what="patients", blanks=False, zeros=True)
 
 
 def same_patient(name: str) -> str:
-    """What names of one patient have in common that differ in case and leading zeros only."""
-    return re.sub(r"(?<!\d)0+(?=\d)", "", as_seen(name).casefold())
+    """What names of one patient have in common that differ in case, leading zeros and the marks between parts only.
+
+    ``P-007``, ``p 7`` and ``P_7`` are one; ``1-23`` and ``12-3`` are two.
+    """
+    parts = re.sub(r"[\s_./\-\u2010-\u2015]+", "-", as_seen(name).casefold())
+    parts = re.sub(r"(?<=[^\W\d_])-(?=\d)|(?<=\d)-(?=[^\W\d_])", "", parts)
+    return re.sub(r"(?<!\d)0+(?=\d)", "", parts)
 
 
 def refuse_shared(names: Sequence[Any], *, where: str, column: str) -> None:
@@ -330,7 +352,7 @@ def refuse_alike(
         key = re.sub(r"[\s_]+", "", key) if blanks else key
         if key in seen:
             other = seen[key]
-            only = "case, blanks or leading zeros" if zeros else "case or blanks"
+            only = "case, blanks, hyphens or leading zeros" if zeros else "case or blanks"
             told = f"are called {name!r}" if other == name else f"{other!r} and {name!r} differ in {only} only"
             raise DataError(
                 f"{where}: two {what} {told}; give each a name of its own, or write one name in one way",

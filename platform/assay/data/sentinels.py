@@ -16,6 +16,10 @@ _MOST = 4
 """Codes at one end of a column: refused, unknown, not asked, missing."""
 _GAP = 5
 """Usual steps between values that lie between a frequent code and all others."""
+_CLUSTER = 5
+"""Different values that each of two clusters needs."""
+_APART = 2.0
+"""How many times the greatest of one the least of the other must be."""
 _OFTEN = 3
 """Records from which on a code is frequent."""
 
@@ -69,6 +73,27 @@ def refuse_sentinels(name: str, numbers: np.ndarray, *, where: str, allowed: boo
             allowed=named,
         )
     return (f"{name} {described(codes)}: {fix}",)
+
+
+def in_two_units(name: str, numbers: np.ndarray) -> tuple[str, ...]:
+    """A warning where values lie in two clusters that are farther apart than either is wide, as of two units.
+
+    Such are 0.8 to 1 and 80 to 100, or 36 to 40 and 97 to 104 degrees. Distances are ratios of positive numbers.
+    """
+    distinct, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
+    if len(distinct) < 2 * _CLUSTER or distinct[0] <= 0:
+        return ()
+    ratios = distinct[1:] / distinct[:-1]
+    place = int(ratios.argmax()) + 1
+    if min(place, len(distinct) - place) < _CLUSTER or ratios[place - 1] < _APART:
+        return ()
+    low, high = distinct[:place], distinct[place:]
+    if max(low[-1] / low[0], high[-1] / high[0]) > ratios[place - 1]:
+        return ()
+    return (
+        f"{name} is {low[0]:g} to {low[-1]:g} in {counts[:place].sum()} records and {high[0]:g} to {high[-1]:g} in "
+        f"{counts[place:].sum()}, and nothing between: if these are two units, write all values in one",
+    )
 
 
 def _zeros(name: str, numbers: np.ndarray) -> tuple[str, ...]:

@@ -64,6 +64,31 @@ def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = 
     return None if grouped else _blocks(v, counts) or _agreement(labels, inverse, counts)
 
 
+def _are_dates(values: np.ndarray) -> bool:
+    """Whether all values are dates of the years 1900 to 2099 as whole numbers, 20210131 or, if many differ, 202101."""
+    distinct = np.unique(values[np.isfinite(values)])
+    for least, most, shift, fewest in ((19000101, 20991231, 100, 5), (190001, 209912, 1, 10)):
+        if len(distinct) >= fewest and distinct[0] >= least and distinct[-1] <= most:
+            month, day = distinct // shift % 100, distinct % shift if shift > 1 else np.ones(len(distinct))
+            whole = (distinct == np.trunc(distinct)) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+            return bool(whole.all())
+    return False
+
+
+def _refuse_dates(name: str, values: np.ndarray, where: str) -> None:
+    """Let pass numbers that are not all dates."""
+    if _are_dates(values):
+        raise DataError(
+            f"{where}: feature {name!r} holds dates that are written as numbers ({np.nanmin(values):.0f} to "
+            f"{np.nanmax(values):.0f}), which lie unevenly: the last day of a month is far from the next; write "
+            f"days since a fixed one, or the age, leave it out with drop: [{name}], or keep it as it is with "
+            f"features: [{name}]",
+            setting="features",
+            given=name,
+            allowed=f"drop: [{name}] or features: [{name}]",
+        )
+
+
 def _blocks(v: np.ndarray, counts: np.ndarray) -> Suspicion | None:
     """What follows from ten or more values each of which stands in rows that follow each other.
 
@@ -192,12 +217,14 @@ def refuse_identifiers(
         insisted: features that are not looked at.
 
     Raises:
-        DataError: a feature looks like an identifier; says which settings resolve it.
+        DataError: a feature looks like an identifier, or holds dates as numbers; says which settings resolve it.
     """
     warned = []
     for name, values, text in columns:
         if name in insisted:
             continue
+        if not text:
+            _refuse_dates(name, values, where)
         found = suspicion(values, y, grouped=grouped, text=text)
         if names_records(name):
             found = Suspicion(verdict="refuse", why="its name is that of a number of records")

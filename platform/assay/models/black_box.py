@@ -4,6 +4,7 @@ Each is a ``torch.nn.Module`` from records to outputs that computes without auto
 that there is none; those that only ask, and all measures, work as on any other model.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +124,45 @@ class EstimatorNetwork(nn.Module):
                 allowed=list(range(len(classes))),
             )
         self.returns_probabilities = hasattr(estimator, "predict_proba")
+        self.columns = self._fitted
+
+    def take(self, features: Sequence[str]) -> None:
+        """Give an estimator that was fitted on named columns each feature under its name, in the order of its own.
+
+        Args:
+            features: names of the inputs of a record.
+
+        Raises:
+            CheckpointError: they are not the columns that it was fitted on, so that some would stand for others.
+        """
+        fitted = self._fitted
+        if not fitted:
+            return
+        if sorted(fitted) != sorted(features):
+            absent = [name for name in fitted if name not in features] or fitted
+            raise CheckpointError(
+                f"the estimator was fitted on the columns {', '.join(fitted[:8])}, and the features of the data are "
+                f"{', '.join(features[:8]) or 'without names'}: {absent[0]!r} is not among them, so some would be "
+                "taken for others; give the data these names (feature_names, in the order of their values), or fit the "
+                "estimator on these data",
+                setting="feature_names",
+                given=list(features),
+                allowed=list(fitted),
+            )
+        self.columns = tuple(features)
+
+    @property
+    def _fitted(self) -> tuple[str, ...]:
+        """Names of the columns that it was fitted on, in their order; none of plain arrays."""
+        return tuple(str(name) for name in getattr(self.estimator, "feature_names_in_", ()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, classes) probabilities, or (n, 1) or (n, classes) decision values, in the type of the records."""
-        records = x.detach().cpu().double().flatten(1).numpy()
+        records: Any = x.detach().cpu().double().flatten(1).numpy()
+        if self.columns:
+            import pandas as pd
+
+            records = pd.DataFrame(records, columns=list(self.columns))[list(self._fitted)]
         ask = self.estimator.predict_proba if self.returns_probabilities else self.estimator.decision_function
         return torch.from_numpy(np.asarray(ask(records))).to(x)
 

@@ -1,8 +1,10 @@
 """Evidence for a checkpoint that Assay did not train."""
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from assay.study.run import write_study
 from assay.study.spec import GIVEN, Study, build_study
 from assay.study.store import Store
 from assay.study.training import device
+from assay.threats import NORMS
 from assay.training.checkpoints import to_bytes
 
 
@@ -108,7 +111,7 @@ def evaluate_given(
     cohort = study.cohorts["given"]
     parts = split(dataset, study.split, fold=0, repeat=0, seed=study.seed)
     # With no training records: what a preparation cannot do by stated figures alone is an error.
-    dataset = dataset.prepared(parts.train, seed=study.seed)
+    dataset = _with_scales(dataset.prepared(parts.train, seed=study.seed))
     model = cohort.model.build_for(dataset.form, seed=study.seed)
     tensors = loaded(model, weights)
     model = answering(model.to(device()).eval(), dataset, device(), output=getattr(cohort.model, "output", None))
@@ -143,9 +146,34 @@ def evaluate_given(
     return record
 
 
+def _with_scales(dataset: Dataset) -> Dataset:
+    """The same records, with a warning where a model is given other numbers than stand in the user's table."""
+    scaled = [one for one in dataset.features if one.kind == "number" and (one.center, one.scale) != (0, 1)]
+    if not scaled:
+        return dataset
+    first = scaled[0]
+    told = (
+        f"the model is given scaled numbers, as ({first.column} - {first.center:g}) / {first.scale:g}, of "
+        f"{len(scaled)} columns: if it was trained on numbers in their own units, say center: 0 and scale: 1 of each "
+        "under kinds"
+    )
+    said = (*dataset.warnings, told)
+    return replace(dataset, warnings=said, stated=(*dataset.stated, told), part_of=dataset.origin)
+
+
 def _radii(threat: str) -> tuple[str, list[float]]:
     """The norm of a threat, and its radii; none where the data set says them."""
     norm, _, radii = threat.partition(":")
+    if norm not in NORMS:
+        said = f"--threat {threat!r}: {norm!r} is no norm that is attacked; write linf or l2, with radii: linf:0.05,0.1"
+        raise SpecError(said, setting="--threat", given=norm, allowed=NORMS)
+    if re.fullmatch(r"0,\d+", radii):
+        said = (
+            f"--threat {threat!r} is a radius with a comma before its decimals, or the radii 0 and "
+            f"{float(radii[2:]):g}; write {norm}:{radii.replace(',', '.')}, or {norm}:{float(radii[2:]):g} (0 is "
+            "always asked)"
+        )
+        raise SpecError(said, setting="--threat", given=radii, allowed=(radii.replace(",", "."), radii[2:]))
     try:
         epsilons = [float(as_number(radius)) for radius in radii.split(",")] if radii else []
     except ValueError:

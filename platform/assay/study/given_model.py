@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from assay.data.base import Dataset
 from assay.errors import CheckpointError
 from assay.models.batches import places
-from assay.models.black_box import WithoutGradient, why_no_gradient
+from assay.models.black_box import EstimatorNetwork, WithoutGradient, why_no_gradient
 from assay.models.outputs import are_distributions, lie_in_unit_interval, network_outputs
 from assay.training.checkpoints import load_weights, read_weights
 from assay.training.foreign_files import described
@@ -76,8 +76,11 @@ def loaded(model: nn.Module, weights: str | None) -> dict[str, Tensor]:
         load_weights(model, tensors, weights)
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
+        held = "the weights that the model brings" if weights is None else f"weights {weights!r}"
         raise CheckpointError(
-            f"weights {weights!r} hold NaN or infinity in {', '.join(broken[:6])}", setting="weights", given=broken
+            f"{held} hold NaN or infinity in {', '.join(broken[:6])}; give those of a training that went well",
+            setting="weights",
+            given=broken,
         )
     return tensors
 
@@ -92,18 +95,37 @@ def answering(model: nn.Module, dataset: Dataset, device: torch.device, *, outpu
     Raises:
         CheckpointError: it cannot take the records, or what it returns cannot be read as logits.
     """
-    x = torch.from_numpy(dataset.x[:2]).to(device)
-    try:
-        with torch.no_grad():
-            logits = model(x)
-    except Exception as error:  # whatever the user's network raises
-        raise CheckpointError(
-            f"the model cannot take records of shape {dataset.shape}: {error}", setting="model", given=dataset.shape
-        ) from error
-    _check_logits(logits, len(x), dataset.classes)
+    for part in model.modules():
+        if isinstance(part, EstimatorNetwork):
+            part.take(dataset.feature_names)
+    for number in (3, 2):  # of two numbers, for one may be a fixed number of rows
+        x = torch.from_numpy(dataset.x[:number]).to(device)
+        _check_logits(_first_answer(model, x), len(x), dataset.classes)
     _check_reading(model, dataset, device, output)
     why = why_no_gradient(model, x) if x.is_floating_point() else ""
     return WithoutGradient(model) if why else model
+
+
+def _first_answer(model: nn.Module, x: Tensor) -> Any:
+    """What a model returns of a few records.
+
+    Raises:
+        CheckpointError: it raises, whatever that is.
+    """
+    try:
+        with torch.no_grad():
+            return model(x)
+    except Exception as error:  # whatever the user's network raises
+        shape = tuple(x.shape[1:])
+        types = {str(one.dtype).removeprefix("torch.") for one in model.parameters() if one.is_floating_point()}
+        own = sorted(types - {"float32"})
+        fix = f"; its weights are {', '.join(own)} and records are float32: call .float() on it in the factory"
+        raise CheckpointError(
+            f"the model cannot take records of shape {shape}: {error}{fix if own else ''}",
+            setting="model",
+            given=own or shape,
+            allowed=["float32"] if own else None,
+        ) from error
 
 
 def _check_logits(logits: Any, records: int, classes: int) -> None:

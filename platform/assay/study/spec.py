@@ -200,7 +200,7 @@ def _find(name_or_file: str, folder: Path) -> Path:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = settings_in(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not readable as YAML: {error}", setting=str(path), allowed="YAML") from None
     if not isinstance(raw, dict):
@@ -214,7 +214,7 @@ def _extended(path: Path, folder: Path, below: tuple[Path, ...]) -> dict[str, An
     if path in below:
         said = f"{path}: extends itself, by way of {', '.join(str(one) for one in below)}"
         raise SpecError(said, setting="extends", given=str(path))
-    raw = _unshared(_parse(path))
+    raw: dict[str, Any] = _parse(path)
     base = raw.pop("extends", None)
     if base is None:
         return raw
@@ -222,6 +222,32 @@ def _extended(path: Path, folder: Path, below: tuple[Path, ...]) -> dict[str, An
         said = f"{path}: extends: {base!r} is no study; give the name of one, or the path of a file"
         raise SpecError(said, setting="extends", given=base)
     return _merge(_extended(_find(base, folder), folder, (*below, path)), raw)
+
+
+class _OneOfEach(yaml.SafeLoader):
+    """A loader that takes no key twice: YAML's own takes the last one in silence."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                said = f"the key {key.value!r} stands twice; keep one of them"
+                raise yaml.composer.ComposerError(None, None, said, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
+def settings_in(text: str) -> Any:
+    """What a YAML text says, its anchors written out.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, names a key twice, or an anchor holds itself.
+    """
+    try:
+        return _unshared(yaml.load(text, Loader=_OneOfEach))
+    except RecursionError:
+        raise yaml.YAMLError("an anchor holds itself, or it is nested too deep; write its value out") from None
 
 
 def _unshared(value: Any) -> Any:
@@ -237,7 +263,7 @@ def _pair(assignment: str) -> tuple[str, Any]:
         said = f"--set {assignment!r}: write key=value, such as split.folds=3 or preset=smoke"
         raise SpecError(said, setting="--set", given=assignment, allowed="key=value")
     try:
-        return match[1], yaml.safe_load(match[2])
+        return match[1], settings_in(match[2])
     except yaml.YAMLError:
         said = f"--set {assignment!r}: {match[2]!r} is not readable as YAML"
         raise SpecError(said, setting="--set", given=match[2], allowed="YAML") from None

@@ -12,8 +12,10 @@ from PIL import Image
 from assay.data.base import Dataset
 from assay.data.images.dicom import UnreadableImageError
 from assay.data.images.files import Decoder
+from assay.data.images.listing import listed
 from assay.errors import DataError
 from assay.registry import build
+from tests.mistakes import refused
 
 RAMP = np.linspace(0, 255, 80).astype(np.uint8).reshape(8, 10)
 GREY = Decoder(height=8, width=10, channels=1)
@@ -112,3 +114,28 @@ def test_what_was_left_out_is_counted(folder: Path, load: Callable[..., Dataset]
     data = load(on_corrupt="skip")
     assert data.reading == ("4 of 5 images in 2 classes",)
     assert data.warnings[0].startswith("1 of 5 images cannot be decoded and are left out: ill/broken.png")
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "."])
+def test_a_link_that_leads_back_is_refused(tmp_path: Path, target: str) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "x" / name / "in").mkdir(parents=True)
+        (tmp_path / "x" / name / "1.png").touch()
+    link = tmp_path / "x" / "a" / "in" / "loop"
+    link.symlink_to(target)
+    with refused(DataError, "path", str(link)):
+        listed(tmp_path / "x", {}, dataset="mine")
+    link.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "2.png").touch()
+    link.symlink_to(tmp_path / "elsewhere")
+    assert len(listed(tmp_path / "x", {}, dataset="mine").names) == 3
+
+
+def test_class_folders_that_differ_in_case_alone_are_one_class_or_named(tmp_path: Path) -> None:
+    for name in ("Normal", "normal", "ill"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    with refused(DataError, "classes", "normal"):
+        listed(tmp_path, {}, dataset="mine")
+    assert len(listed(tmp_path, {}, dataset="mine", classes=("Normal", "normal", "ill")).classes) == 3

@@ -270,3 +270,98 @@ def test_good_predictors_raise_no_alarm(load: Load) -> None:
     for gap in (0.0, 1.0, 2.0):
         assert not any("each alone" in line for line in load((RNG.normal(0, 1, N) + gap * Y).round(3)).warnings)
     assert not any("each alone" in line for line in load(np.where(RNG.random(N) < 0.9, WORD, WORD[::-1])).warnings)
+
+
+TIMES = np.arange(N) % 6
+MORE = {
+    "dates in words": ([f"{1 + k}. {'März' if k % 2 else 'April'} 2020" for k in TIMES], "kinds"),
+    "months": ([("Jan 2020", "2021-Mar", "1 de mayo de 2020", "Dec-20", "June 3, 2021", "avr. 2020")[k] for k in TIMES],
+               "kinds"),
+    "dates as numbers": ([20200101 + 100 * (k % 4) + k for k in TIMES], "features"),
+    "months as numbers": ([202001 + k % 12 + 100 * (k % 3) for k in range(N)], "features"),
+    "durations": ([f"{k + 1} days, 0:00:00" for k in TIMES], "kinds"),
+    "weeks and days": ([f"3{k}+{k}" for k in TIMES], "kinds"),
+    "minus behind": ([f"{k}-" for k in TIMES], "kinds"),
+    "brackets": ([f"({k})" if k % 2 else str(k) for k in TIMES], "kinds"),
+    "numbers kept as text": ([f"'{k}" for k in TIMES], "kinds"),
+    "formulas": ([f'"=""{k}"""' for k in TIMES], "kinds"),
+    "errors of a spreadsheet": (["#DIV/0!" if k == 3 else "high" for k in TIMES], "kinds"),
+    "lists": ([f"[{k} 2]" for k in TIMES], "kinds"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MORE)
+def test_what_no_number_and_no_word_says_is_refused(load: Load, what: str) -> None:
+    cells, setting = MORE[what]
+    with refused(DataError, setting):
+        load(cells)
+    stated: dict[str, Any] = {"kinds": {"v": "category"}} if setting == "kinds" else {"features": ("v",)}
+    assert load(cells, **stated).shape == (2,)
+
+
+@pytest.mark.parametrize("words", [["3+4", "4+3"], ["set 12", "marker 2020"], ["0-10", "10-20"], ["CT 64", "MR 3"]])
+def test_words_with_numbers_stay_words(load: Load, words: list[str]) -> None:
+    assert load([words[k % 2] for k in range(N)]).shape == (2,)
+
+
+def test_any_minus_before_a_number_is_one(load: Load) -> None:
+    cells = [f"{'−' if k % 2 else '–'}{k + 1}.5" if k % 3 else f"{k}.0" for k in TIMES]
+    assert np.asarray(load(cells).x)[:, 1].min() == -6.5
+
+
+@pytest.mark.parametrize("figure", ["sum", "mean"])
+def test_a_line_of_totals_is_no_record(load: Load, figure: str) -> None:
+    cells = [*TEMPERATURE[:-1], getattr(np, figure)(TEMPERATURE[:-1])]
+    with refused(DataError, "path", f"line {N + 1}"):
+        load(cells)
+
+
+def test_a_heading_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sex,outcome\n" + "f,ill\nm,ok\n" * 20 + "sex,outcome\n" + "f,ok\nm,ill\n" * 20)
+    with refused(DataError, "path", "line 42"):
+        Table(path=str(tmp_path / "a.csv"), label="outcome").load()
+
+
+UNITS = {
+    "percent and shares": np.where(TIMES < 3, RNG.integers(80, 100, N), RNG.integers(80, 100, N) / 100),
+    "kilograms and grams": np.where(TIMES < 1, RNG.normal(80_000, 9_000, N), RNG.normal(80, 9, N)).round(),
+    "degrees": np.where(TIMES < 1, RNG.normal(98.6, 0.9, N), TEMPERATURE).round(1),
+}
+
+
+@pytest.mark.parametrize("what", UNITS)
+def test_two_clusters_far_apart_may_be_two_units(load: Load, tmp_path: Path, what: str) -> None:
+    assert any("two units" in line for line in load(UNITS[what]).warnings)
+    np.savez(tmp_path / "a.npz", x=np.stack([AGE, UNITS[what]], 1), y=Y)
+    assert any("two units" in line for line in Arrays(path=str(tmp_path / "a.npz")).load().warnings)
+
+
+@pytest.mark.parametrize(
+    "values", [10 ** RNG.uniform(0, 8, N), RNG.lognormal(1, 1, N), 2.0**TIMES, AGE, RNG.normal(0, 1, N)]
+)
+def test_one_unit_is_not_taken_for_two(load: Load, values: np.ndarray) -> None:
+    assert not any("two units" in line for line in load(values).warnings)
+
+
+def test_numbers_with_zeros_in_front_may_be_codes(load: Load) -> None:
+    codes = [f"{k + 1:03d}" for k in TIMES]
+    assert any("zeros in front" in line for line in load(codes).warnings)
+    for kind in ("category", "number"):
+        assert not any("zeros in front" in line for line in load(codes, kinds={"v": kind}).warnings)
+
+
+def test_cells_that_were_merged_are_warned_of(load: Load) -> None:
+    words = [f"ward {k // 20}" if k % 20 == 0 else "" for k in range(N)]
+    assert any("merged" in line for line in load(words).warnings)
+    assert not any("merged" in line for line in load([f"ward {k % 3}" if k % 5 else "" for k in range(N)]).warnings)
+
+
+@pytest.mark.parametrize("values", [19310103 + 2 * TIMES, 44996.58 + TIMES / 3, 86.9 + 1e9 * (TIMES + 1)])
+def test_bounds_hold_values_that_32_bits_cannot_write(load: Load, values: np.ndarray) -> None:
+    prepared = load(values, features=("v",)).prepared(np.arange(N // 2), seed=0)
+    assert np.isfinite(np.asarray(prepared.x)).all()
+
+
+def test_values_that_32_bits_cannot_tell_apart_are_warned_of(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.stack([AGE, 1.6e9 + RNG.normal(0, 50, N)], 1), y=Y)
+    assert any("32 bits" in line for line in Arrays(path=str(tmp_path / "a.npz")).load().warnings)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from assay.data.base import Dataset
+from assay.data.text.tables import Columns, read_table
 from assay.errors import DataError
 from assay.registry import build
+from tests.mistakes import refused
 
 
 @pytest.fixture
@@ -175,3 +177,18 @@ def test_one_patient_written_in_several_ways_is_one_or_refused(
         changed = content.replace("A  B", name).replace("train,Müller", f"train,{other}")
         assert refusal(changed).setting == "patient"
     assert refusal(content.replace("patient", "person")).setting == "group"
+
+
+def test_a_heading_that_stands_twice_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nfever,ill\ntext,label\nnone of it,ok\n")
+    with refused(DataError, "path", "line 3"):
+        read_table(tmp_path / "a.csv", Columns(text="text", label="label"))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp1251"])
+def test_utf8_is_not_read_in_another_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_text("text,label\nÜbelkeit,ill\ngesund,ok\n", encoding="utf-8")
+    with refused(DataError, "encoding", encoding, "utf-8"):
+        read_table(tmp_path / "a.csv", Columns(text="text", label="label"), encoding=encoding)
+    (tmp_path / "a.csv").write_text("text,label\nпривет,ill\ncafe,ok\n", encoding="cp1251")
+    assert len(read_table(tmp_path / "a.csv", Columns(text="text", label="label"), encoding="cp1251").documents) == 2

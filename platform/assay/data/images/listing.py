@@ -1,12 +1,13 @@
 """The image files of a folder: which there are, of which class and part, and which files are none."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from assay.data.identifiers import refuse_alike
 from assay.data.images.files import SUFFIXES, is_image
 from assay.errors import DataError
 
@@ -77,6 +78,8 @@ def listed(root: Path, parts: Mapping[str, str], *, dataset: str, classes: Seque
             f"{dataset}: {root} has {len(known)} class folder{'s' * (len(known) != 1)} ({few(known)}); "
             "classification needs at least two, each with the images of one class"
         )
+    if not classes:
+        refuse_alike(known, where=f"{dataset}: {root}", setting="classes", what="class folders")
     if classes and set(classes) != set(known):
         raise DataError(f"{dataset}: classes are {few(classes)}, but {root} has the folders {few(known)}")
     names: list[str] = []
@@ -107,23 +110,39 @@ def folders_in(path: Path) -> list[str]:
 
 def _images(root: Path, folder: str, dataset: str) -> tuple[list[str], list[str]]:
     """The images in a folder and below it, and the other files, as paths below ``root``; hidden files are neither."""
-    every = [
-        Path(place) / file
-        for place, _, files in os.walk(root / folder, followlinks=True)
-        for file in files
-        if not file.startswith(".")
-    ]
+    every = [path for path in _files_below(root / folder, dataset) if not path.name.startswith(".")]
     images = [path for path in every if is_image(path)]
     if not images:
         kinds = sorted({path.suffix.lower() or "no extension" for path in every})
         raise DataError(
-            f"{dataset}: class folder {folder}/ of {root} holds no image ({', '.join(SUFFIXES)}), but "
-            f"{few(kinds)}; fill or remove it",
+            f"{dataset}: class folder {folder}/ of {root} holds no image ({', '.join(SUFFIXES)})"
+            f"{', but ' + few(kinds) if kinds else ' and no other file'}; fill or remove it",
             setting="path",
             given=kinds,
             allowed=SUFFIXES,
         )
     return _names(root, images), _names(root, set(every) - set(images))
+
+
+def _files_below(folder: Path, dataset: str) -> Iterator[Path]:
+    """All files in a folder and below it, through links too.
+
+    Raises:
+        DataError: a link leads back to a folder above it, so that there would be no end.
+    """
+    for place, inner, files in os.walk(folder, followlinks=True):
+        here = Path(place).resolve()
+        for name in inner:
+            path = Path(place) / name
+            if path.is_symlink() and here.is_relative_to(path.resolve()):
+                raise DataError(
+                    f"{dataset}: the link {str(path)!r} leads back to {str(path.resolve())!r}, in which it lies; "
+                    "remove it",
+                    setting="path",
+                    given=str(path),
+                    allowed="links to folders elsewhere",
+                )
+        yield from (Path(place) / name for name in files)
 
 
 def _names(root: Path, paths: Iterable[Path]) -> list[str]:

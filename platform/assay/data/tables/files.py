@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from assay.data.delimited import decoded, split_into_rows
+from assay.data.delimited import decoded, refuse_second_heading, split_into_rows
 from assay.data.identifiers import normalised, refuse_alike
 from assay.errors import DataError
 
@@ -127,6 +127,7 @@ def _delimited(text: str, separator: str, where: str, columns: Sequence[str], *,
         _refuse_heading(full[0], columns, where)
     else:
         _refuse_missing_heading(names, where)
+    refuse_second_heading([(f"line {line}", row) for line, row in body], names, where)
     if not body:
         raise DataError(f"{where} has a heading and no rows", setting="path", given=0)
     for line, row in body:
@@ -218,4 +219,6 @@ def _written(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace").strip()
     return repr(value) if isinstance(value, float) else str(value).strip()

@@ -19,13 +19,21 @@ from assay.data.identifiers import (
 )
 from assay.data.label_copies import refuse_label_copies
 from assay.data.missing import MISSING
-from assay.data.sentinels import refuse_sentinels
+from assay.data.sentinels import in_two_units, refuse_sentinels
 from assay.data.suspicion import refuse_identifiers
 from assay.data.tables.files import Cells, read_cells
 from assay.data.tables.kinds import Column, ColumnSettings, column_of, settings_of
 from assay.data.tables.labels import Labels, labels_of
 from assay.data.tables.preparation import TablePreparation
-from assay.data.tables.values import Parsed, canonical, parse, points_may_be_thousands
+from assay.data.tables.values import (
+    Parsed,
+    canonical,
+    merged_cells,
+    parse,
+    points_may_be_thousands,
+    refuse_totals,
+    zeros_in_front,
+)
 from assay.errors import DataError
 from assay.registry import register, unknown
 
@@ -110,6 +118,8 @@ class Table(Source):
         features = [name for name in cells.columns if name not in apart]
         thousands = points_may_be_thousands([cells.columns[name] for name in features], cells.separator)
         parsed = {name: self._parsed(name, cells, thousands=thousands) for name in features}
+        numbers = {name: one.numbers for name, one in parsed.items() if one.numbers is not None}
+        refuse_totals(numbers, cells.places, where=self._where)
         kept, dropped = self._varying(parsed)
         columns = [column_of(name, parsed[name], self._settings(name, parsed), where=self._where) for name in kept]
         if not columns:
@@ -118,7 +128,7 @@ class Table(Source):
         groups = None if chosen is None else as_groups(self._patients(chosen, cells), where=self._where, column=chosen)
         if chosen is not None and groups is not None:
             suspected += refuse_ambiguous(chosen, groups, given=self.group, where=self._where)
-        told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, cells), *_written(parsed)]
+        told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, groups, cells), *_written(parsed)]
         dataset = self._dataset([column for column, _ in columns], [values for _, values in columns], cells)
         return replace(
             dataset,
@@ -290,10 +300,16 @@ class Table(Source):
             if column.settings.stated in ("number", None) and numbers is not None:
                 allowed = column.settings.missing is not None
                 warned += refuse_sentinels(column.name, numbers, where=self._where, allowed=allowed)
+                warned += in_two_units(column.name, numbers)
+            if column.settings.stated is None and column.name not in self.features:
+                doubt = merged_cells if numbers is None else zeros_in_front
+                warned += doubt(
+                    column.name, parsed[column.name].words if numbers is None else cells.columns[column.name]
+                )
         return (*classes.counted, *warned)
 
-    def _roles(self, chosen: str | None, cells: Cells) -> list[str]:
-        told = [] if chosen is None else [f"{self._kind(chosen)}s by {chosen}: {len(set(cells.columns[chosen]))}"]
+    def _roles(self, chosen: str | None, groups: np.ndarray | None, cells: Cells) -> list[str]:
+        told = [] if groups is None else [f"{self._kind(chosen)}s by {chosen}: {len(np.unique(groups))}"]
         if self._site is not None:
             counts = {site: cells.columns[self._site].count(site) for site in dict.fromkeys(cells.columns[self._site])}
             told.append(f"{self._site}: " + ", ".join(f"{site} ({count})" for site, count in counts.items()))

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,18 @@ _UNIT = re.compile(
     r"((?!(?:st|nd|rd|th)\b)(?:\*\s?10|10\s?\^|/(?!\s*\d)|[^\s\d.,:;+±\-–(=?!<>*#†‡↑↓/])[^,;\n]{0,24})?"
 )
 """A sign of money, a number, and a unit behind it: ``37.0 °C``, ``4000 /µL``, ``5.1 x10^9/L``. No ordinals."""
+_DASH = re.compile(r"^[\u2010-\u2013\u2212\ufe63\uff0d](?=[\d.,])")
+_FEWEST_ABOVE = 10
+"""Values above a line of totals, below which one may equal their sum by chance."""
+_FEWEST_MERGED = 3
 _NAMED = 3
 """Cells that a message shows."""
+_MONTH = (
+    r"(jan(uary|uar|vier)?|ene(ro)?|gen(naio)?|feb(ruary|ruar|rero|braio)?|f[eé]v(rier)?|mar(ch|s|zo)?|märz?|mrz|"
+    r"apr(il|ile)?|abr(il)?|avr(il)?|mayo?|mai|mag(gio)?|june?|juni|junio|juin|giu(gno)?|july?|juli|julio|juil(let)?|"
+    r"lug(lio)?|aug(ust)?|ao[uû]t|ago(sto)?|sept?(ember|iembre|tembre|embre)?|set(tembre)?|o[ck]t(ober|ubre|obre)?|"
+    r"ott(obre)?|nov(ember|iembre|embre)?|de[cz](ember)?|d[ée]c(embre)?|dic(iembre|embre)?)"
+)
 _ODD = (
     (re.compile(r"[-+]?[\d.,]+\s*%"), "a percent sign", "write 12 or 0.12 in all rows"),
     (re.compile(r"[<>≤≥~≈]=?\s*[-+]?[\d.,]+(\s*[^\W\d_%°/]\S*)?"), "a limit instead of a value",
@@ -31,7 +41,19 @@ _ODD = (
      "write each into a column of its own"),
     (re.compile(r"[-+]?\d{1,3}([.,' \u00a0\u202f’]\d{3})+([.,]\d+)?"), "a separator of thousands", "write 1234.5"),
     (re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?"), "a date", "write days since a fixed one, or the age"),
+    (re.compile(rf"(\d{{1,2}}(st|nd|rd|th)?\.?[\s/-]*(de\s+)?)?{_MONTH}\.?[\s,/-]*(de\s+)?(\d{{1,2}},?\s+)?(19|20)\d\d|"
+                rf"(19|20)\d\d[\s/-]{_MONTH}([\s/-]\d{{1,2}})?|(\d{{1,2}}[/-])?{_MONTH}[/'-]\d\d", re.IGNORECASE),
+     "a date", "write days since a fixed one, or the age"),
     (re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"), "a time", "write minutes"),
+    (re.compile(r"-?\d+ days?, \d{1,2}:\d{2}:\d{2}(\.\d+)?"), "a duration", "write hours or days"),
+    (re.compile(r"[1-4]\d\s*\+\s*[0-6](/7)?"), "weeks and days", "write days"),
+    (re.compile(r"[\d.,]+\s*-"), "a minus sign behind the number", "write it in front"),
+    (re.compile(r"\([\d.,]+\)"), "a number in brackets", "write -12 if that is meant, or name it under missing"),
+    (re.compile(r"='?\"?[-+]?[\d.,]+\"?|'[-+]?[\d.,]+'?"), "a number that a spreadsheet keeps as text",
+     "write the number alone"),
+    (re.compile(r"#(DIV/0!|REF!|VALUE!|NAME\?|NUM!|NULL!|SPILL!|CALC!)"), "an error of a spreadsheet",
+     "correct its formula, or name it under missing"),
+    (re.compile(r"\[.*\]|\{.*\}", re.DOTALL), "several values", "write each into a column of its own"),
     (re.compile(r"[-+]?(inf|infinity)", re.IGNORECASE), "infinity", "write a value, or count it as missing"),
 )  # fmt: skip
 
@@ -67,13 +89,18 @@ class Parsed:
 
 def canonical(value: Any) -> str:
     """One way of writing a value: ``1``, ``1.0`` and ``01`` are one number."""
-    text = ("true" if value else "false") if isinstance(value, bool) else str(value).strip()
+    text = ("true" if value else "false") if isinstance(value, bool) else with_minus(str(value).strip())
     if not _POINT.fullmatch(text):
         return text
     number = float(text)
     if math.isinf(number):
         return text
     return str(int(number)) if number == int(number) and abs(number) < 2**53 else repr(number)
+
+
+def with_minus(cell: str) -> str:
+    """The same with the sign that keyboards have, where another minus or dash stands before a number."""
+    return cell if cell.isascii() else _DASH.sub("-", cell)
 
 
 def parse(
@@ -100,6 +127,7 @@ def parse(
     Raises:
         DataError: some values are numbers and others are not, or numbers can be read in two ways.
     """
+    cells = [with_minus(cell) for cell in cells]
     codes = {canonical(code).casefold() for code in missing} | set(MISSING)
     gone = [cell.casefold() in codes or canonical(cell).casefold() in codes for cell in cells]
     held: _Held = [(place, cell) for place, cell, absent in zip(places, cells, gone, strict=True) if not absent]
@@ -187,6 +215,53 @@ def _refuse_units(name: str, held: _Held, where: str, stated: str, *, given: str
         "category}",
         where,
         given,
+    )
+
+
+def refuse_totals(numbers: Mapping[str, np.ndarray], places: Sequence[str], *, where: str) -> None:
+    """Let pass columns of numbers of which the last record is not the sum or the mean of all others.
+
+    Args:
+        numbers: (n,) of each column, NaN where missing.
+        places: of the records, for errors.
+
+    Raises:
+        DataError: it is, so it stands below the records and is none.
+    """
+    for name, values in numbers.items():
+        above = values[:-1][np.isfinite(values[:-1])]
+        if len(above) < _FEWEST_ABOVE or values[-1] in above or len(np.unique(above)) < _FEWEST_ABOVE:
+            continue
+        for what, figure in (("sum", above.sum()), ("mean", above.mean())):
+            if figure and abs(values[-1] - figure) <= 1e-6 * abs(figure):
+                raise DataError(
+                    f"{where}, {places[-1]}: {name} is {values[-1]:g}, the {what} of all {len(above)} values above it: "
+                    "the last line seems to hold totals and no record; remove it",
+                    setting="path",
+                    given=places[-1],
+                    allowed="records",
+                )
+
+
+def zeros_in_front(name: str, cells: Sequence[str]) -> tuple[str, ...]:
+    """A warning where whole numbers are written with zeros in front, as codes are."""
+    padded = next((cell for cell in cells if re.fullmatch(r"0\d+", cell)), None)
+    if padded is None:
+        return ()
+    return (
+        f"{name} was read as numbers, and some are written with zeros in front ({padded}), as codes are: if they name "
+        f"something say kinds: {{{name}: category}}, if they are numbers kinds: {{{name}: number}}",
+    )
+
+
+def merged_cells(name: str, words: Sequence[str]) -> tuple[str, ...]:
+    """A warning where words stand once each, the first in the first record, and most records have none."""
+    held = [word for word in words if word]
+    if len(held) < _FEWEST_MERGED or len(set(held)) < len(held) or not words[0] or 2 * len(held) > len(words):
+        return ()
+    return (
+        f"{name} holds {len(held)} words, each once, and nothing in {len(words) - len(held)} records: if these were "
+        "cells that a spreadsheet had merged, write the word into every row",
     )
 
 

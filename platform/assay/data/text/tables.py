@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from assay.data.base import PARTS, part_of_split
-from assay.data.delimited import Row, decoded, label_of, named, rows_of
+from assay.data.delimited import Row, decoded, label_of, named, refuse_second_heading, rows_of
 from assay.data.identifiers import (
     UNSEEN,
     GroupKind,
@@ -122,6 +122,7 @@ def read_table(
     rows = [row for row in every if row.first > begins]
     if not rows:
         raise DataError(f"{str(path)!r} has a heading and no texts", setting="path", given=str(path))
+    refuse_second_heading([(row.where, row.fields) for row in rows], heading, repr(str(path)))
     held = _Rows(path=path, columns=columns, heading=heading, separator=separator, rows=rows, classes=classes)
     held.refuse_swallowed()
     held.refuse_spellings()
