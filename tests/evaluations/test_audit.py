@@ -139,7 +139,7 @@ class SampledTenTimesTooOften(PrivateUpdate):
 def test_a_broken_trainer_is_caught(
     private: Callable[..., Subject], bug: type[PrivateUpdate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", bug)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", bug)
     row, check = audit(private(privacy={"epsilon": 1.0}))
     assert row.conditions["claimed_epsilon"] <= 1.0
     assert row.value > row.conditions["claimed_epsilon"]
@@ -153,7 +153,7 @@ def test_what_is_not_clipped_record_by_record_is_caught_even_where_epsilon_does_
     private: Callable[..., Subject], bug: type[PrivateUpdate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert clipping_of(private()).figure == pytest.approx(1.0, abs=0.3)
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", bug)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", bug)
     assert clipping_of(private()).verdict == "fail"
 
 
@@ -195,7 +195,7 @@ def test_every_way_of_clipping_is_audited(private: Callable[..., Subject], clipp
 def test_a_trainer_without_noise_is_caught_whatever_clips(
     private: Callable[..., Subject], clipping: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", WithoutNoise)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", WithoutNoise)
     assert audit(private(privacy={"epsilon": CLAIM, "clipping": clipping}))[1].verdict == "fail"
 
 
@@ -225,7 +225,7 @@ def test_the_objective_changes_no_canary_and_no_epsilon(
 def test_an_adversarial_trainer_without_noise_is_caught(
     private: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", WithoutNoise)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", WithoutNoise)
     assert audit(private(objective=PGD))[1].verdict == "fail"
 
 
@@ -286,7 +286,7 @@ def test_a_check_of_clipping_that_could_not_see_a_clipped_batch_is_inconclusive(
     """Whatever is told apart of a sound and a broken trainer: where it is nothing, neither passes."""
     subject = private(privacy={"epsilon": 1.0})
     sound = clipping_of(subject, canaries=canaries)
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", ClippedSum)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", ClippedSum)
     broken = clipping_of(subject, canaries=canaries)
     if canaries < 1000:
         assert (sound.verdict, broken.verdict) == ("warn", "warn")
@@ -339,7 +339,7 @@ def test_in_input_space_a_trainer_without_privacy_that_claims_it_is_caught(
     class Neither(WithoutClipping, WithoutNoise):
         """Plain training that says it is private."""
 
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", Neither)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", Neither)
     hidden = private(shape=(60,))
     more = np.random.default_rng(3).permutation(len(hidden.dataset))
     leaking = by_heart(replace(hidden, split=replace(hidden.split, train=more[:60], test=more[60:])))

@@ -55,5 +55,5 @@ def test_records_that_are_drawn_where_patients_are_claimed_are_caught(
             whole = self._sampling.draw(self._seed, step, 1.0)
             return whole[np.random.default_rng(step).random(len(whole)) < self.planned.sample_rate]
 
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", Records)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", Records)
     assert checks(grouped(make))["poisson_sampling"].verdict == "fail"

@@ -327,7 +327,7 @@ BUGS: list[tuple[type[PrivateUpdate], str]] = [
 def test_the_check_that_looks_at_a_bug_catches_it(
     subject: Callable[..., Subject], bug: type[PrivateUpdate], rule: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", bug)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", bug)
     assert rule in failed(checks(subject()))
 
 
@@ -356,7 +356,7 @@ def test_hidden_weights_of_an_lstm_that_nobody_clips_are_caught(
 ) -> None:
     asked = {"network": TorchLSTM(), "shape": (6, 2), "rate": 0.25}
     assert not failed(checks(subject(**asked), canaries=40))
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", HiddenWeightsUnclipped)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", HiddenWeightsUnclipped)
     found = checks(subject(**asked), canaries=40)
     assert failed(found) == {"one_record_bounded"}
     assert found["one_record_bounded"].figure > 1.005
@@ -366,7 +366,7 @@ def test_hidden_weights_of_an_lstm_that_nobody_clips_are_caught(
 def test_a_sound_trainer_passes_whoever_wrote_it(
     subject: Callable[..., Subject], sound: type[PrivateUpdate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", sound)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", sound)
     assert not failed(checks(subject()))
 
 
@@ -396,7 +396,7 @@ def test_canaries_lie_in_every_tensor_and_show_noise_that_one_kind_of_tensor_lac
     evidence = in_gradients(asked, canaries=200, watch=None)
     assert evidence.in_tensors == 20
     assert len(evidence.scores) == 200
-    monkeypatch.setattr("assay.training.loop.PrivateUpdate", NoneOnBiases)
+    monkeypatch.setattr("assay.training.build.PrivateUpdate", NoneOnBiases)
     broken = in_gradients(asked, canaries=200, watch=None)
     scores, inside = broken.scores[-20:], broken.inside[-20:]
     sure = np.abs(scores) > 1000
