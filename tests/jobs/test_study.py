@@ -29,7 +29,12 @@ cohorts:
     dataset: wdbc
     model: {name: mlp, hidden: [8]}
     evaluations:
-      [accuracy, {name: robustness, epsilons: [0.3], records: 40}, certificates, membership, clients, shift, cost]
+      - {name: accuracy, draws: 50}
+      - {name: robustness, epsilons: [0.3], records: 20, steps: 3, carlini_wagner: {steps: 3, search_steps: 1}}
+      - certificates
+      - {name: membership, draws: 50}
+      - clients
+      - cost
     recipes:
       pgd: {training: {epochs: 10, learning_rate: 0.01}, objective: {name: pgd, epsilon: 0.3}}
       federated_iid: {training: {learning_rate: 0.01}, federation: {clients: 4, rounds: 5, local_epochs: 2}}
