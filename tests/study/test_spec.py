@@ -409,3 +409,8 @@ def test_a_name_that_yaml_reads_as_something_else_is_told(tmp_path: Path, name: 
     path.write_text(f"name: a\ncohorts: {{w: {{dataset: wdbc, model: mlp, recipes: {{{name}: {{}}}}}}}}")
     with pytest.raises(SpecError, match="in quotes"):
         read_study(str(path), folder=tmp_path)
+
+
+def test_what_a_mapping_says_itself_counts_however_often_it_is_merged() -> None:
+    said = settings_in("a: &a {b: 1, c: 1}\nd: &d {<<: *a, b: 3}\ne: &e {<<: *d}\nf: {<<: *e, c: 5}")
+    assert said == {"a": {"b": 1, "c": 1}, "d": {"b": 3, "c": 1}, "e": {"b": 3, "c": 1}, "f": {"b": 3, "c": 5}}

@@ -237,6 +237,15 @@ class _OneOfEach(yaml.SafeLoader):
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return node
 
+    def flatten_mapping(self, node: Any) -> None:
+        """Merge what ``<<`` names; a key of the mapping's own counts, also where this mapping is merged into others.
+
+        PyYAML keeps both, and its next merge takes the first.
+        """
+        super().flatten_mapping(node)
+        last = {key.value if isinstance(key, yaml.ScalarNode) else id(key): (key, value) for key, value in node.value}
+        node.value = list(last.values())
+
 
 def settings_in(text: str) -> Any:
     """What a YAML text says, its anchors written out.
