@@ -17,6 +17,7 @@ from assay.data.splits import Splitting, split
 from assay.errors import DataError, SpecError
 from assay.registry import build
 from tests.data.images.test_grey_values import dicom
+from tests.mistakes import refused
 
 SHADES = {"benign": 60, "malignant": 180}
 
@@ -193,11 +194,24 @@ def test_other_channels_than_declared_are_an_error(flat: Path, mode: str, declar
     draw(flat / "benign/odd.png", 100, mode)
     message = refusal(flat, channels=declared, stream=stream)
     assert f"1 of 13 images have other than {declared} channel" in message
-    assert f"benign/odd.png ({len(Image.new(mode, (1, 1)).getbands())} channels)" in message
-    assert "or convert: true to make all of them" in message
+    found = len(Image.new(mode, (1, 1)).getbands())
+    assert f"benign/odd.png ({found} channel{'s' * (found > 1)})" in message
+    assert "set convert: true to make all of them" in message
     data = load(flat, channels=declared, convert=True, stream=stream)
     assert data.x.shape == (13, declared, 5, 6)
     assert np.allclose(data.x[:], 100 / 255, atol=0.005)
+
+
+def test_channels_are_only_proposed_that_all_images_have_and_that_may_be_set(flat: Path) -> None:
+    for path in flat.rglob("*.png"):
+        draw(path, 100, "L")
+    with refused(DataError, "channels", 3, 1):
+        load(flat, channels=3)
+    for path in flat.rglob("*.png"):
+        draw(path, 100, "LA")
+    for declared in (1, 3):
+        with refused(DataError, "channels", declared, "convert: true"):
+            load(flat, channels=declared)
 
 
 def test_other_channels_are_no_corruption_that_could_be_skipped(flat: Path) -> None:

@@ -154,7 +154,7 @@ class Decoder:
 
     def _check_channels(self, found: int) -> None:
         if found != self.channels and not self.convert:
-            raise WrongChannelsError(f"{found} channels")
+            raise WrongChannelsError(f"{found} channel{'s' * (found > 1)}")
 
     def _record(self, image: "Image") -> np.ndarray:
         from PIL import Image

@@ -63,10 +63,16 @@ class ImageSource(Source):
         seen = _stream(listing, decoder, check=self.check) if stream else _memory(listing, decoder)
         warnings = tuple(about.pop("warnings", ()))
         if seen.wrong:
+            other = {1: 3, 3: 1}[decoder.channels]
+            fits = set(seen.wrong.values()) == {f"{other} channel{'s' * (other > 1)}"} and len(seen.wrong) == n
+            kind = "grey" if decoder.channels == 1 else "RGB"
             raise DataError(
                 f"{name}: {len(seen.wrong)} of {n} images have other than {decoder.channels} "
-                f"channel{'s' * (decoder.channels > 1)}: {_told(listing, seen.wrong)}; set channels to what they have, "
-                f"or convert: true to make all of them {'grey' if decoder.channels == 1 else 'RGB'}"
+                f"channel{'s' * (decoder.channels > 1)}: {_told(listing, seen.wrong)}; "
+                f"{f'set channels: {other}, or' if fits else 'set'} convert: true to make all of them {kind}",
+                setting="channels",
+                given=decoder.channels,
+                allowed=other if fits else "convert: true",
             )
         listing, seen, left_out = self._without_corrupt(listing, seen, name)
         warnings = (*warnings, *left_out)

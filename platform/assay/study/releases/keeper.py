@@ -197,5 +197,5 @@ def _why_none(folder: Path | None, results: str) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return f"{folder} cannot be made ({error})"
+        return f"{folder} cannot be made ({str(error.strerror).lower()})"
     return "" if os.access(folder, os.W_OK) else f"{folder} cannot be written"
