@@ -228,7 +228,7 @@ class Robustness(Evaluation):
         about = {**conditions, "norm": self.norm, "units": arena.subject.space}
         if arena.passes > 1:
             about["judged_by"] = f"the mean of {arena.passes} passes"
-        return share(name, withstood, arena.groups, seed=arena.subject.seed, **about)
+        return share(name, withstood, arena.groups, **about)
 
     def _adaptive(self, arena: Arena, strikes: Mapping[str, Strike], found: Sequence[Check]) -> "_Adaptive":
         """Run the attacks that checks which did not pass call for, but for those that have run already.
@@ -423,7 +423,7 @@ class Robustness(Evaluation):
         fooled, distance = nearest.fooled[right].numpy(), nearest.distance[right].double().numpy()
         about = {"attack": name, "norm": strike.norm, "units": subject.space, **settings_of(strike)}
         own = None if arena.groups is None else arena.groups[right.numpy()]
-        found = [share(success, fooled, own, seed=subject.seed, **about)]
+        found = [share(success, fooled, own, **about)]
         shared: dict[str, Any] = {"unit": subject.dataset.units, "n": len(distance), "conditions": about}
         for one, q in zip(names, QUANTILES.values(), strict=True):
             value = float(np.quantile(distance, q, method="inverted_cdf"))
