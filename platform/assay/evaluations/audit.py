@@ -9,7 +9,7 @@ from pydantic import Field
 
 from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.canary_runs import Evidence, Watch, held_out, in_gradients, in_inputs
+from assay.evaluations.canary_runs import Evidence, Watch, in_gradients, in_inputs, never_trained_on
 from assay.evaluations.trainer_checks import TrainerChecks
 from assay.objectives.base import Objective
 from assay.privacy.accounting import rdp_epsilon
@@ -154,7 +154,7 @@ class Audit(Evaluation):
         if why := self.why_never(recipe):
             return why
         if self.space == "input":
-            held = len(held_out(subject))
+            held = len(never_trained_on(subject))
             return "" if held >= 10 else f"canaries are records that were held out, and there are {held}: 10 are needed"
         if subject.dataset.tokens is not None:
             changes = [step.name for step in recipe.data if step.augments]
