@@ -140,7 +140,7 @@ def train_distributed(
     _refuse_federated(trial)
     dataset, parts = prepared(trial, dataset)
     if workers > 1:
-        _refuse_mixing(network_of(trial, dataset)(), workers)
+        _refuse_batch_norm(network_of(trial, dataset)(), workers)
     shared = {
         "trial": trial,
         "data": ray.put(dataset),
@@ -200,8 +200,8 @@ def _refuse_federated(trial: Trial) -> None:
         )
 
 
-def _refuse_mixing(network: nn.Module, workers: int) -> None:
-    """Only gradients are summed: batch statistics would be of each worker's share, and running ones differ for good."""
+def _refuse_batch_norm(network: nn.Module, workers: int) -> None:
+    """Refuse batch norm on several workers: only gradients are summed, its statistics would be each worker's own."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise IncompatibleRecipeError(

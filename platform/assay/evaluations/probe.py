@@ -41,9 +41,9 @@ def probed(arena: Arena, worst: Mapping[float, Tensor]) -> list[Check]:
     survivors = (~worst[epsilon]).nonzero()[:, 0]
     sample = survivors[torch.linspace(0, len(survivors) - 1, min(SAMPLE, len(survivors))).round().long()]
     fooled, ran, failed = _fooled(arena, sample, STRONGER, epsilon)
-    blind, _, black_box_failed = _fooled(arena, sample, (BLACK_BOX,), epsilon)
+    fooled_without_gradient, _, black_box_failed = _fooled(arena, sample, (BLACK_BOX,), epsilon)
     shown = (len(sample), len(survivors), epsilon, len(arena.x))
-    return [_stronger(fooled, *shown, ran, failed), _black_box(blind, *shown, black_box_failed)]
+    return [_stronger(fooled, *shown, ran, failed), _black_box(fooled_without_gradient, *shown, black_box_failed)]
 
 
 def _fooled(

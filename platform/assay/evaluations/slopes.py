@@ -15,7 +15,7 @@ from assay.threats import Threat
 LENGTHS = (1 / 16, 1 / 8, 1 / 4)
 """Steps that are tried, as shares of ε. A whole ε may leave the part of the input space where a slope is the same."""
 LOWEST, HIGHEST = 0.6, 1.7
-"""Limits on the rise that was got, as a share of the promised one. Networks without masked gradients keep 0.8 to 1.2."""
+"""Limits on the rise that was got, in parts of the promised one. Networks without masked gradients get 0.8 to 1.2."""
 
 
 def rises(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, share: float, draw: Draw) -> Tensor:

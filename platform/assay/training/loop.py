@@ -26,8 +26,8 @@ from assay.training.build import (
     feed_of,
     learning_rate_at,
     optimizer_of,
+    refuse_batch_norm,
     refuse_disagreement,
-    refuse_mixing,
     update_of,
 )
 from assay.training.collective import Alone, Collective
@@ -35,8 +35,8 @@ from assay.training.feed import Feed
 from assay.training.lookout import Lookout
 from assay.training.masks import Masked
 from assay.training.modes import answering
+from assay.training.pieces import Piece, pieces_of_patients, pieces_of_records
 from assay.training.probe import Probe, balanced
-from assay.training.shares import Piece, pieces_of_patients, pieces_of_records
 from assay.training.stopping import Stopping
 from assay.training.update import Update, steps_per_epoch
 
@@ -102,7 +102,7 @@ class Trainer:
     ) -> None:
         training = recipe.training
         if training.records_at_once is not None:
-            refuse_mixing(model, recipe)
+            refuse_batch_norm(model, recipe)
         self.model = model
         self._collective = collective or Alone()
         x, y = self._treat(recipe, x, y, classes=classes, bounds=bounds, passes=epochs or training.epochs, seed=seed)
