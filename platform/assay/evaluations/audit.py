@@ -77,7 +77,11 @@ class Audit(Evaluation):
         return self.run(subject)
 
     def run(self, subject: Subject, watch: Watch | None = None) -> list[Finding]:
-        """The same, and ``watch`` is told how far training has come."""
+        """Ask as ``measure`` does, and report the epochs of the training.
+
+        Args:
+            watch: is called with how many epochs are finished, and how many there are.
+        """
         about = {
             "attack": f"canaries in {self.space} space",
             "space": self.space,
@@ -141,8 +145,8 @@ class Audit(Evaluation):
             return "treatments of all training records together would change or drop the canaries"
         if self.space == "gradient" and recipe.privacy is None:
             return (
-                "the recipe is not private: gradients are clipped to nothing, and a canary as long as one likes shows "
-                "nothing that was not known; ask in space: input"
+                "the recipe is not private: its gradients are not clipped, so how far a canary moves their sum says "
+                "nothing about ε; ask in space: input"
             )
         return ""
 
