@@ -40,8 +40,8 @@ _STATE = "state.safetensors"
 _SURVIVED = 3
 """Failures of workers that one training survives."""
 
-Watch = Callable[[int, int, float], None]
-"""Told epoch, epochs and loss."""
+OnEpoch = Callable[[int, int, float], None]
+"""Is called with how many epochs are finished, how many there are, and the loss."""
 
 
 def run_distributed(
@@ -52,7 +52,7 @@ def run_distributed(
     *,
     workers: int,
     address: str | None,
-    watch: Watch,
+    watch: OnEpoch,
     evaluating: Callable[[int, int], None],
     gpu: bool = False,
     checkpoint_every: int = 5,
@@ -116,7 +116,7 @@ def train_distributed(
     *,
     workers: int,
     storage: str,
-    watch: Watch,
+    watch: OnEpoch,
     gpu: bool = False,
     checkpoint_every: int = 5,
 ) -> Trained:

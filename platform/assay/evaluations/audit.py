@@ -9,7 +9,7 @@ from pydantic import Field
 
 from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.canary_runs import Evidence, Watch, in_gradients, in_inputs, never_trained_on
+from assay.evaluations.canary_runs import Evidence, OnEpoch, in_gradients, in_inputs, never_trained_on
 from assay.evaluations.trainer_checks import TrainerChecks
 from assay.objectives.base import Objective
 from assay.privacy.accounting import rdp_epsilon
@@ -76,7 +76,7 @@ class Audit(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         return self.run(subject)
 
-    def run(self, subject: Subject, watch: Watch | None = None) -> list[Finding]:
+    def run(self, subject: Subject, watch: OnEpoch | None = None) -> list[Finding]:
         """Ask as ``measure`` does, and report the epochs of the training.
 
         Args:

@@ -23,7 +23,7 @@ from assay.training.feed import Decoded, Feed, InMemory
 from assay.training.loop import Trainer
 from assay.training.recorder import Recorder
 
-Watch = Callable[[int, int], None]
+OnEpoch = Callable[[int, int], None]
 """Is called with how many epochs are finished, and how many there are."""
 _TABLES_A_LAYER = 3
 """Tables of canaries for each layer of the network, where each layer is clipped by itself."""
@@ -56,7 +56,7 @@ class Evidence:
     notes: tuple[str, ...] = ()
 
 
-def in_gradients(subject: Subject, *, canaries: int, watch: Watch | None) -> Evidence:
+def in_gradients(subject: Subject, *, canaries: int, watch: OnEpoch | None) -> Evidence:
     """Scores from what every step released along the direction of each canary, over all stages of the recipe."""
     auditor, inside, mechanism = _audited(subject, canaries, noise="seeded", watch=watch)
     return Evidence(
@@ -84,7 +84,7 @@ def noise_of(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mech
 
 
 def _audited(
-    subject: Subject, canaries: int, *, noise: str | None, watch: Watch | None = None
+    subject: Subject, canaries: int, *, noise: str | None, watch: OnEpoch | None = None
 ) -> tuple["_Auditor", np.ndarray, Mechanism | None]:
     """Train a private recipe with canaries in gradients.
 
@@ -233,7 +233,7 @@ class _Auditor:
         return np.asarray(np.sum(ratios, 0))
 
 
-def in_inputs(subject: Subject, *, canaries: int, watch: Watch | None) -> Evidence:
+def in_inputs(subject: Subject, *, canaries: int, watch: OnEpoch | None) -> Evidence:
     """Scores from how much surer the last model is of each canary's wrong label than the first one was."""
     dataset, held = subject.dataset, never_trained_on(subject)
     generator = seeds.stream(subject.seed, "audit", "canaries")
@@ -283,7 +283,7 @@ def _train(
     network: Callable[[int], nn.Module],
     patients: np.ndarray | None = None,
     listen: Callable[[Trainer], None] | None = None,
-    watch: Watch | None = None,
+    watch: OnEpoch | None = None,
 ) -> tuple[nn.Module, Mechanism | None]:
     """The recipe, its teachers first, by the trainer that trains all models; the last network, and all that was spent.
 
