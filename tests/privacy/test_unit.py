@@ -17,7 +17,7 @@ from assay.recipes import Privacy, Recipe, Training
 from assay.seeds import Draw
 from assay.threats import Bounds
 from assay.training.loop import Trainer
-from assay.training.shares import pieces_of_patients
+from assay.training.pieces import pieces_of_patients
 from tests.training.test_collective import Member, apart, together
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]

@@ -40,8 +40,8 @@ _STATE = "state.safetensors"
 _SURVIVED = 3
 """Failures of workers that one training survives."""
 
-Watch = Callable[[int, int, float], None]
-"""Told epoch, epochs and loss."""
+OnEpoch = Callable[[int, int, float], None]
+"""Is called with how many epochs are finished, how many there are, and the loss."""
 
 
 def run_distributed(
@@ -52,7 +52,7 @@ def run_distributed(
     *,
     workers: int,
     address: str | None,
-    watch: Watch,
+    watch: OnEpoch,
     evaluating: Callable[[int, int], None],
     gpu: bool = False,
     checkpoint_every: int = 5,
@@ -116,7 +116,7 @@ def train_distributed(
     *,
     workers: int,
     storage: str,
-    watch: Watch,
+    watch: OnEpoch,
     gpu: bool = False,
     checkpoint_every: int = 5,
 ) -> Trained:
@@ -140,7 +140,7 @@ def train_distributed(
     _refuse_federated(trial)
     dataset, parts = prepared(trial, dataset)
     if workers > 1:
-        _refuse_mixing(network_of(trial, dataset)(), workers)
+        _refuse_batch_norm(network_of(trial, dataset)(), workers)
     shared = {
         "trial": trial,
         "data": ray.put(dataset),
@@ -200,8 +200,8 @@ def _refuse_federated(trial: Trial) -> None:
         )
 
 
-def _refuse_mixing(network: nn.Module, workers: int) -> None:
-    """Only gradients are summed: batch statistics would be of each worker's share, and running ones differ for good."""
+def _refuse_batch_norm(network: nn.Module, workers: int) -> None:
+    """Refuse batch norm on several workers: only gradients are summed, its statistics would be each worker's own."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise IncompatibleRecipeError(

@@ -1,6 +1,7 @@
-"""Columns that name patients or records, found by their names, and names that are too much alike.
+"""Columns of patients, records or hospitals, found by what they are called; and names that are too much alike.
 
-A column that names patients is never a feature: a network would learn patients by heart and be tested on the same ones.
+A column that names patients is never a feature: a network would learn to recognise patients, and be tested on the same
+ones.
 """
 
 import re

@@ -46,9 +46,9 @@ class Accuracy(Evaluation):
         clusters = subject.clusters(rows)
         finite = np.isfinite(logits).all(1)
         correct = (logits.argmax(1) == y) & finite
-        found = [share("accuracy", correct, clusters, seed=subject.seed).warn(*_surplus(subject, logits.shape[1]))]
+        found = [share("accuracy", correct, clusters).warn(*_surplus(subject, logits.shape[1]))]
         beside = [
-            majority_baseline(y, clusters, subject.dataset.class_names, subject.seed),
+            majority_baseline(y, clusters, subject.dataset.class_names),
             *by_class("", subject, rows, correct),
         ]
         if not finite.all():
@@ -65,7 +65,7 @@ class Accuracy(Evaluation):
 
     def _by_group(self, subject: Subject, y: np.ndarray, logits: np.ndarray, correct: np.ndarray) -> list[Measurement]:
         """The same figures for each group, so that a mean cannot hide whom the model fails."""
-        groups, seed = subject.groups(subject.split.test), subject.seed
+        groups = subject.groups(subject.split.test)
         if groups is None:
             return [not_applicable("subgroup_accuracy", "the data have no groups")]
         copied = copies(subject.dataset, subject.split.test)
@@ -73,9 +73,9 @@ class Accuracy(Evaluation):
         for group in np.unique(groups):
             own = groups == group
             about = {"group": str(group)}
-            rows = [share("accuracy", correct[own], copied[own], seed=seed)]
+            rows = [share("accuracy", correct[own], copied[own])]
             if own.sum() >= self.smallest_group and np.isfinite(logits[own]).all():
-                rows += self._bootstrapped(y[own], softmax(logits[own]), copied[own], seed)
+                rows += self._bootstrapped(y[own], softmax(logits[own]), copied[own], subject.seed)
             found += [replace(row, name=f"subgroup_{row.name}", conditions={**row.conditions, **about}) for row in rows]
         return found
 
@@ -139,7 +139,7 @@ class Accuracy(Evaluation):
                 found.append(not_applicable(name, "the test records hold no such class", **conditions))
                 continue
             own = None if clusters is None else clusters[asked]
-            found.append(share(name, hit[asked], own, seed=subject.seed, **conditions).warn(*warnings))
+            found.append(share(name, hit[asked], own, **conditions).warn(*warnings))
         return found
 
 

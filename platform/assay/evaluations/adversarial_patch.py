@@ -147,7 +147,7 @@ class _Scene:
 
     def share(self, name: str, hits: Tensor, *, among: Tensor | None = None, **about: Any) -> Measurement:
         groups = self.subject.clusters(self.rows if among is None else self.rows[among.cpu().numpy()])
-        return share(name, hits.cpu().numpy(), groups, seed=self.subject.seed, **about)
+        return share(name, hits.cpu().numpy(), groups, **about)
 
 
 def patch_beats_noise(hit: Tensor, blank: Tensor) -> Check:

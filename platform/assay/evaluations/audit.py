@@ -9,7 +9,7 @@ from pydantic import Field
 
 from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.canary_runs import Evidence, Watch, held_out, in_gradients, in_inputs
+from assay.evaluations.canary_runs import Evidence, OnEpoch, in_gradients, in_inputs, never_trained_on
 from assay.evaluations.trainer_checks import TrainerChecks
 from assay.objectives.base import Objective
 from assay.privacy.accounting import rdp_epsilon
@@ -76,8 +76,12 @@ class Audit(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         return self.run(subject)
 
-    def run(self, subject: Subject, watch: Watch | None = None) -> list[Finding]:
-        """The same, and ``watch`` is told how far training has come."""
+    def run(self, subject: Subject, watch: OnEpoch | None = None) -> list[Finding]:
+        """Ask as ``measure`` does, and report the epochs of the training.
+
+        Args:
+            watch: is called with how many epochs are finished, and how many there are.
+        """
         about = {
             "attack": f"canaries in {self.space} space",
             "space": self.space,
@@ -141,8 +145,8 @@ class Audit(Evaluation):
             return "treatments of all training records together would change or drop the canaries"
         if self.space == "gradient" and recipe.privacy is None:
             return (
-                "the recipe is not private: gradients are clipped to nothing, and a canary as long as one likes shows "
-                "nothing that was not known; ask in space: input"
+                "the recipe is not private: its gradients are not clipped, so how far a canary moves their sum says "
+                "nothing about ε; ask in space: input"
             )
         return ""
 
@@ -154,7 +158,7 @@ class Audit(Evaluation):
         if why := self.why_never(recipe):
             return why
         if self.space == "input":
-            held = len(held_out(subject))
+            held = len(never_trained_on(subject))
             return "" if held >= 10 else f"canaries are records that were held out, and there are {held}: 10 are needed"
         if subject.dataset.tokens is not None:
             changes = [step.name for step in recipe.data if step.augments]

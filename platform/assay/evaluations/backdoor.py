@@ -54,7 +54,7 @@ class BackdoorSuccess(Evaluation):
         except DataError as error:
             return [not_applicable(name, str(error), **about) for name in _NAMES]
         untouched = subject.logits(rows).argmax(1) == backdoor.target
-        base = share(_NAMES[1], untouched, subject.clusters(rows), seed=subject.seed, **about)
+        base = share(_NAMES[1], untouched, subject.clusters(rows), **about)
         if planted is None:
             return [success, base, not_applicable(_NAMES[2], "the recipe plants no backdoor", **about)]
         judged = scored(
@@ -72,4 +72,4 @@ def _success(subject: Subject, backdoor: Backdoor, rows: np.ndarray, about: dict
     """How often the trigger wins on the given rows of other classes."""
     stamped = (backdoor.stamp(subject.dataset.x[part], subject.dataset.bounds) for part in subject.pieces(rows))
     hits = subject.answers(stamped).argmax(1) == backdoor.target
-    return share(_NAMES[0], hits, subject.clusters(rows), seed=subject.seed, **about)
+    return share(_NAMES[0], hits, subject.clusters(rows), **about)

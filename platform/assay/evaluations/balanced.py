@@ -36,7 +36,7 @@ def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, *
         own = y == k
         name, about = _named(stem, "recall"), {"class": subject.dataset.class_names[k], **conditions}
         recalls[k] = (
-            share(name, right[own], None if clusters is None else clusters[own], seed=subject.seed, **about)
+            share(name, right[own], None if clusters is None else clusters[own], **about)
             if own.any()
             else not_applicable(name, f"the records hold none of class {subject.dataset.class_names[k]}", **about)
         )
@@ -54,9 +54,7 @@ def balanced(right: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> I
         y: (n,) labels.
         clusters: (n,) as ``Subject.clusters``.
     """
-    each = [
-        share("recall", right[y == k], None if clusters is None else clusters[y == k], seed=0) for k in np.unique(y)
-    ]
+    each = [share("recall", right[y == k], None if clusters is None else clusters[y == k]) for k in np.unique(y)]
     return _joined(each)
 
 

@@ -247,7 +247,7 @@ class Evaluation(Method):
         return ""
 
 
-def share(name: str, hits: np.ndarray, clusters: np.ndarray | None, *, seed: int, **conditions: Any) -> Measurement:
+def share(name: str, hits: np.ndarray, clusters: np.ndarray | None, **conditions: Any) -> Measurement:
     """A share of records with its interval; what ``Subject.clusters`` holds together counts together."""
     if clusters is None:
         interval = statistics.proportion(int(hits.sum()), len(hits))

@@ -1,4 +1,4 @@
-"""Trainings with canaries: who of them was in, and what an auditor makes of what each training released."""
+"""Trainings with canaries: which canaries were in, and the score that an auditor gives each from what was released."""
 
 import math
 from collections.abc import Callable
@@ -23,11 +23,12 @@ from assay.training.feed import Decoded, Feed, InMemory
 from assay.training.loop import Trainer
 from assay.training.recorder import Recorder
 
-Watch = Callable[[int, int], None]
-"""Told of finished epochs, and of how many there are."""
+OnEpoch = Callable[[int, int], None]
+"""Is called with how many epochs are finished, and how many there are."""
 _TABLES_A_LAYER = 3
+"""Tables of canaries for each layer of the network, where each layer is clipped by itself."""
 _IN_TENSORS = 10
-"""One canary in so many lives in the network's own tensors, more where these would not have one each."""
+"""One canary in so many is a coordinate of the network's own tensors; more are where each tensor needs one."""
 _FIRST_EPOCHS = 8
 """Epochs whose noise is held against that of another training."""
 _SURE = 1e-6
@@ -51,41 +52,67 @@ class Evidence:
     recorder: Recorder | None = None
     """What was seen of each step; None where only the last model was looked at."""
     in_tensors: int = 0
-    """How many of the canaries, the last ones, live in the network's own tensors."""
+    """How many of the canaries, the last ones, are coordinates of the network's own tensors."""
     notes: tuple[str, ...] = ()
 
 
-def in_gradients(subject: Subject, *, canaries: int, watch: Watch | None) -> Evidence:
+def in_gradients(subject: Subject, *, canaries: int, watch: OnEpoch | None) -> Evidence:
     """Scores from what every step released along the direction of each canary, over all stages of the recipe."""
-    dataset, rows = subject.dataset, subject.split.train
-    inside = _coins(subject, canaries)
-    recipe = _audited_recipe(subject, canaries=int(inside.sum()))
-    numbers = np.flatnonzero(inside) + 1
-    feed = Planted(_feed(dataset, dataset.y, rows, subject.device), numbers)
-    y = feed.labels(torch.from_numpy(dataset.y[rows]).to(subject.device))
-    words = dataset.tokens is not None
-    bounds = dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=canaries)
-    auditor = _Auditor(subject, recipe, canaries, numbers)
-    mechanism = _train(
-        subject,
-        recipe,
-        feed,
-        y,
-        bounds=bounds,
-        network=auditor.network,
-        patients=_patients(subject, len(numbers)),
-        listen=auditor.listen,
-        watch=watch,
-    )[1]
+    auditor, inside, mechanism = _audited(subject, canaries, noise="seeded", watch=watch)
     return Evidence(
         scores=auditor.scores(),
         inside=inside,
         mechanism=mechanism,
-        records=len(rows),
+        records=len(subject.split.train),
         moved=auditor.moved(inside),
         recorder=auditor.recorder,
         in_tensors=auditor.in_tensors,
     )
+
+
+def noise_of(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mechanism]:
+    """The noise of the first epochs of a private recipe, drawn as the recipe says, and what is claimed of it."""
+    recipe = subject.recipe
+    assert recipe is not None
+    epochs = min(recipe.passes, _FIRST_EPOCHS)
+    training = recipe.training.model_copy(update={"epochs": epochs})
+    short = recipe.model_copy(update={"federation": None, "training": training})
+    auditor, _, mechanism = _audited(replace(subject, recipe=short), canaries, noise=None)
+    assert mechanism is not None
+    assert auditor.recorder.noise is not None
+    return auditor.recorder.noise, mechanism
+
+
+def _audited(
+    subject: Subject, canaries: int, *, noise: str | None, watch: OnEpoch | None = None
+) -> tuple["_Auditor", np.ndarray, Mechanism | None]:
+    """Train a private recipe with canaries in gradients.
+
+    Args:
+        noise: see ``_audited_recipe``.
+
+    Returns:
+        What read the training; (canaries,) bool, which of them were in; what all stages together spent.
+    """
+    dataset, rows = subject.dataset, subject.split.train
+    inside = _coins(subject, canaries)
+    numbers = np.flatnonzero(inside) + 1
+    recipe = _audited_recipe(subject, canaries=len(numbers), noise=noise)
+    feed = Planted(_feed(dataset, dataset.y, rows, subject.device), numbers)
+    words = dataset.tokens is not None
+    auditor = _Auditor(subject, recipe, canaries, numbers)
+    _, mechanism = _train(
+        subject,
+        recipe,
+        feed,
+        feed.labels(torch.from_numpy(dataset.y[rows]).to(subject.device)),
+        bounds=dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=canaries),
+        network=auditor.network,
+        patients=_patients(subject, len(numbers)),
+        listen=auditor.listen,
+        watch=watch,
+    )
+    return auditor, inside, mechanism
 
 
 class _Auditor:
@@ -206,9 +233,9 @@ class _Auditor:
         return np.asarray(np.sum(ratios, 0))
 
 
-def in_inputs(subject: Subject, *, canaries: int, watch: Watch | None) -> Evidence:
+def in_inputs(subject: Subject, *, canaries: int, watch: OnEpoch | None) -> Evidence:
     """Scores from how much surer the last model is of each canary's wrong label than the first one was."""
-    dataset, held = subject.dataset, held_out(subject)
+    dataset, held = subject.dataset, never_trained_on(subject)
     generator = seeds.stream(subject.seed, "audit", "canaries")
     rows = np.sort(generator.permutation(held)[:canaries])
     y = dataset.y.copy()
@@ -256,7 +283,7 @@ def _train(
     network: Callable[[int], nn.Module],
     patients: np.ndarray | None = None,
     listen: Callable[[Trainer], None] | None = None,
-    watch: Watch | None = None,
+    watch: OnEpoch | None = None,
 ) -> tuple[nn.Module, Mechanism | None]:
     """The recipe, its teachers first, by the trainer that trains all models; the last network, and all that was spent.
 
@@ -300,42 +327,14 @@ def _train(
     return model.eval(), spent
 
 
-def noise_of(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mechanism]:
-    """The noise of the first epochs of a private recipe, drawn as the recipe says, and what is claimed of it."""
-    recipe = subject.recipe
-    assert recipe is not None
-    short = recipe.model_copy(
-        update={
-            "federation": None,
-            "training": recipe.training.model_copy(update={"epochs": min(recipe.passes, _FIRST_EPOCHS)}),
-        }
-    )
-    subject = replace(subject, recipe=short)
-    dataset, rows = subject.dataset, subject.split.train
-    numbers = np.flatnonzero(_coins(subject, canaries)) + 1
-    audited = _audited_recipe(subject, canaries=len(numbers), noise=None)
-    feed = Planted(_feed(dataset, dataset.y, rows, subject.device), numbers)
-    words = dataset.tokens is not None
-    auditor = _Auditor(subject, audited, canaries, numbers)
-    mechanism = _train(
-        subject,
-        audited,
-        feed,
-        feed.labels(torch.from_numpy(dataset.y[rows]).to(subject.device)),
-        bounds=dataset.bounds if words else numbered_bounds(dataset.bounds, dataset.shape, canaries=canaries),
-        network=auditor.network,
-        patients=_patients(subject, len(numbers)),
-        listen=auditor.listen,
-    )[1]
-    assert mechanism is not None
-    assert auditor.recorder.noise is not None
-    return auditor.recorder.noise, mechanism
-
-
 def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "seeded") -> Recipe:
-    """In one place, to the end, with noise that can be drawn again, or, with None, as the recipe draws it.
+    """The recipe as an audit trains it: without clients and without early stopping.
 
     Batches grow with the records, so that as many steps draw a record with the same probability as without canaries.
+
+    Args:
+        canaries: how many are in.
+        noise: ``seeded``, which can be drawn again; None leaves it as the recipe says.
     """
     recipe, groups = subject.recipe, subject.patients(subject.split.train)
     assert recipe is not None
@@ -359,10 +358,11 @@ def _patients(subject: Subject, canaries: int) -> np.ndarray | None:
 
 
 def _coins(subject: Subject, canaries: int) -> np.ndarray:
+    """(canaries,) bool: which are in, each with probability one half."""
     return np.asarray(seeds.stream(subject.seed, "audit", "coins").random(canaries) < 0.5)
 
 
-def held_out(subject: Subject) -> np.ndarray:
+def never_trained_on(subject: Subject) -> np.ndarray:
     """Positions of the records that training never sees."""
     return np.concatenate([subject.split.test, subject.split.validation, subject.split.calibration])
 
@@ -374,5 +374,5 @@ def _feed(dataset: Dataset, y: np.ndarray, rows: np.ndarray, device: torch.devic
 
 
 def _layers(model: nn.Module) -> int:
-    """About as many as clipping by layer tells apart."""
+    """How many layers have trainable weights of their own: about as many as clipping by layer treats apart."""
     return sum(any(p.requires_grad for p in layer.parameters(recurse=False)) for layer in model.modules())

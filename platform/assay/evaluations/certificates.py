@@ -1,4 +1,4 @@
-"""Which answers are proven to withstand every change within ε, whatever attack is ever invented?"""
+"""Which answers are proven to withstand every change within ε, whatever the attack, known or not?"""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -58,7 +58,6 @@ class Certificates(Evaluation):
                     "certified_accuracy",
                     proven.cpu().numpy(),
                     groups,
-                    seed=subject.seed,
                     epsilon=epsilon,
                     holds_for="this model, answering without randomness",
                     **about,

@@ -50,7 +50,6 @@ class Clients(Evaluation):
                     "client_accuracy",
                     hits,
                     subject.clusters(rows),
-                    seed=subject.seed,
                     client=number,
                     arrangement="federated",
                 )
@@ -66,9 +65,9 @@ class Clients(Evaluation):
         )
         for number, rows in enumerate(mine, start=1):
             hits = _correct(subject, subject.train(rows, f"local only/{client_seed(subject.seed, number)}"), test)
-            found.append(share("local_only_accuracy", hits, subject.clusters(test), seed=subject.seed, client=number))
+            found.append(share("local_only_accuracy", hits, subject.clusters(test), client=number))
         everyone = _correct(subject, subject.train(subject.split.train, "centralised"), test)
-        return [*found, share("centralised_accuracy", everyone, subject.clusters(test), seed=subject.seed)]
+        return [*found, share("centralised_accuracy", everyone, subject.clusters(test))]
 
 
 def training_parts(subject: Subject) -> list[np.ndarray]:

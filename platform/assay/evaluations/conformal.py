@@ -76,13 +76,13 @@ class Conformal(Evaluation):
 
     def _told(self, subject: Subject, sets: np.ndarray, about: dict[str, Any]) -> list[Measurement]:
         """Coverage, size and the worst class's coverage of the sets, (n, classes) bool."""
-        rows, seed = subject.split.test, subject.seed
+        rows = subject.split.test
         y, groups = subject.dataset.y[rows], subject.clusters(rows)
         hits, sizes = sets[np.arange(len(y)), y], sets.sum(1)
         size = statistics.bootstrap(
             lambda i: float(sizes[i].mean()),
             len(sizes),
-            generator=seeds.stream(seed, "bootstrap", "conformal_set_size"),
+            generator=seeds.stream(subject.seed, "bootstrap", "conformal_set_size"),
             draws=self.draws,
             groups=groups,
         )
@@ -90,9 +90,9 @@ class Conformal(Evaluation):
         own = None if groups is None else groups[y == worst]
         of_class = {"class": subject.dataset.class_names[worst], **about}
         return [
-            share("conformal_coverage", hits, groups, seed=seed, nominal=1 - about["alpha"], **about),
+            share("conformal_coverage", hits, groups, nominal=1 - about["alpha"], **about),
             estimated("conformal_set_size", size, unit="classes", n=len(sizes), conditions=about),
-            share("conformal_worst_class_coverage", hits[y == worst], own, seed=seed, **of_class),
+            share("conformal_worst_class_coverage", hits[y == worst], own, **of_class),
         ]
 
 

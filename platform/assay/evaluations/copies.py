@@ -35,7 +35,7 @@ class CopiedRecords(Evaluation):
             return [not_applicable(_NAME, found.told)]
         clusters = subject.clusters(test)
         exact, near = found.exact >= 0, found.near >= 0
-        rows: list[Finding] = [share(_NAME, exact, clusters, seed=subject.seed, kind="exact", how=found.told)]
+        rows: list[Finding] = [share(_NAME, exact, clusters, kind="exact", how=found.told)]
         if found.near_looked_at:
             about = {"kind": "near", "within": NEAR, "of": "the median distance to the nearest training record"}
             rows.append(_near_share(found, near, about))
@@ -43,7 +43,7 @@ class CopiedRecords(Evaluation):
         if copied.any() and not copied.all():
             right = subject.logits(test).argmax(1) == subject.dataset.y[test]
             own = None if clusters is None else clusters[~copied]
-            rows.append(share("accuracy_without_copies", right[~copied], own, seed=subject.seed))
+            rows.append(share("accuracy_without_copies", right[~copied], own))
         private = subject.recipe is not None and subject.recipe.privacy is not None
         return [*rows, split_without_copies(found, subject.dataset.y, test, concerns=_NAME if private else "accuracy")]
 

@@ -71,7 +71,7 @@ def _success(subject: Subject) -> Measurement:
     collision, rows = _collision(subject.recipe), _targets(subject, subject.recipe)
     assert collision is not None
     hits = subject.logits(rows).argmax(1) == collision.base
-    return share(_NAMES[0], hits, subject.clusters(rows), seed=subject.seed, **_about(collision))
+    return share(_NAMES[0], hits, subject.clusters(rows), **_about(collision))
 
 
 def _base_rate(subject: Subject, *, train: bool) -> Measurement:

@@ -1,4 +1,4 @@
-"""A stronger look at a sample of the records that withstood every attack: was the worst case found?"""
+"""Stronger attacks on a sample of the records that withstood every attack: was the worst case found?"""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,9 +21,10 @@ STRONGER: tuple[Attack, ...] = (
     APGD(loss="dlr", steps=25),
     FAB(steps=10),
 )
-"""More steps from other starts, another schedule of steps, and another kind of search: they do not fail alike."""
-BLIND = Square(queries=100)
-"""Sees no gradient."""
+"""Attacks of three kinds, so that they seldom fail on the same records: more steps from other starts, another schedule
+of steps, and a search for the nearest boundary."""
+BLACK_BOX = Square(queries=100)
+"""The attack without gradients."""
 
 
 def probed(arena: Arena, worst: Mapping[float, Tensor]) -> list[Check]:
@@ -35,14 +36,14 @@ def probed(arena: Arena, worst: Mapping[float, Tensor]) -> list[Check]:
     """
     radii = [e for e in arena.radii if e > 0 and not bool(worst[e].all())]
     if not radii:
-        return [_stronger(0, 0, 0, 0.0, 0, ()), _blind(0, 0, 0, 0.0, 0)]
+        return [_stronger(0, 0, 0, 0.0, 0, ()), _black_box(0, 0, 0, 0.0, 0)]
     epsilon = min(radii, key=lambda e: abs(float((~worst[e]).double().mean()) - arena.clean / 2))
     survivors = (~worst[epsilon]).nonzero()[:, 0]
     sample = survivors[torch.linspace(0, len(survivors) - 1, min(SAMPLE, len(survivors))).round().long()]
     fooled, ran, failed = _fooled(arena, sample, STRONGER, epsilon)
-    blind, _, blind_failed = _fooled(arena, sample, (BLIND,), epsilon)
+    fooled_without_gradient, _, black_box_failed = _fooled(arena, sample, (BLACK_BOX,), epsilon)
     shown = (len(sample), len(survivors), epsilon, len(arena.x))
-    return [_stronger(fooled, *shown, ran, failed), _blind(blind, *shown, blind_failed)]
+    return [_stronger(fooled, *shown, ran, failed), _black_box(fooled_without_gradient, *shown, black_box_failed)]
 
 
 def _fooled(
@@ -111,7 +112,7 @@ def _stronger(  # noqa: PLR0917
     )
 
 
-def _blind(  # noqa: PLR0917
+def _black_box(  # noqa: PLR0917
     fooled: int, sample: int, survivors: int, epsilon: float, records: int, failed: tuple[str, ...] = ()
 ) -> Check:
     """A search without gradients must not fool many records that withstood the attacks which follow them.
@@ -122,12 +123,12 @@ def _blind(  # noqa: PLR0917
     beaten = fooled / sample * survivors / records if sample else 0.0
     verdict: Verdict = "pass" if beaten <= 0.05 else "warn" if beaten <= 0.1 else "fail"
     said = (
-        f"{BLIND.label} fools {fooled} of {sample} records drawn from the {survivors} that withstood all others at "
+        f"{BLACK_BOX.label} fools {fooled} of {sample} records drawn from the {survivors} that withstood all others at "
         f"ε = {epsilon:g}: about {beaten:.1%} of all (limit 5 %)"
     )
     if failed:
         verdict = "warn"
-        said = _inconclusive(f"{BLIND.label} was to attack {sample} records that withstood all others", failed)
+        said = _inconclusive(f"{BLACK_BOX.label} was to attack {sample} records that withstood all others", failed)
     elif verdict != "pass":
         said += ": gradients mislead the attacks that follow them; attack through a stand-in"
     return Check(
@@ -136,10 +137,10 @@ def _blind(  # noqa: PLR0917
         verdict=verdict,
         figure=beaten,
         message=said,
-        conditions={"black_box": BLIND.label, "epsilon": epsilon, "sample": sample, "failed": list(failed)},
+        conditions={"black_box": BLACK_BOX.label, "epsilon": epsilon, "sample": sample, "failed": list(failed)},
     )
 
 
 def _inconclusive(said: str, failed: Sequence[str]) -> str:
-    """What a probe says that could not be run, or not all of it."""
+    """The message of a check whose attacks could not all be run."""
     return f"inconclusive: {said}, but could not run {'; '.join(failed)}"

@@ -31,13 +31,13 @@ from assay.evaluations.slopes import true_slopes
 from assay.evaluations.strikes import (
     answers_without_attack,
     curve_of_nearest,
-    few_of,
+    first_records,
     fooled_by_any,
     has_run,
-    is_sighted,
+    is_white_box,
     radius_that_half_withstand,
     settings_of,
-    why_blind,
+    why_nothing_to_follow,
     worst_of,
 )
 from assay.models.batches import respond
@@ -190,14 +190,14 @@ class Robustness(Evaluation):
     def on_survivors(self, arena: Arena, strikes: dict[str, Strike], curves: Curves) -> Curves:
         """PGD towards each wrong class, of the records that no attack before it which follows gradients has fooled.
 
-        It joins ``strikes``. Records that fell to blind attacks alone are attacked again: that gradients fool them too
-        is what absolves the gradients.
+        It is added to ``strikes``. Records that only attacks without gradients have fooled are attacked again: if
+        gradients fool them too, the gradients are not masked.
         """
-        sighted = tuple(name for name in curves if is_sighted(strikes[name]))
+        white_box = tuple(name for name in curves if is_white_box(strikes[name]))
         strikes[_TARGETED] = Strike(
-            attack=TargetedPGD(steps=self.steps), norm=self.norm, radii=arena.radii, survivors_of=sighted
+            attack=TargetedPGD(steps=self.steps), norm=self.norm, radii=arena.radii, survivors_of=white_box
         )
-        fallen = worst_case([curves[name] for name in sighted])
+        fallen = worst_case([curves[name] for name in white_box])
         return arena.curves({_TARGETED: strikes[_TARGETED]}, fallen=fallen)
 
     def _surrogate(self, subject: Subject, attacks: Collection[Attack]) -> nn.Module | None:
@@ -228,7 +228,7 @@ class Robustness(Evaluation):
         about = {**conditions, "norm": self.norm, "units": arena.subject.space}
         if arena.passes > 1:
             about["judged_by"] = f"the mean of {arena.passes} passes"
-        return share(name, withstood, arena.groups, seed=arena.subject.seed, **about)
+        return share(name, withstood, arena.groups, **about)
 
     def _adaptive(self, arena: Arena, strikes: Mapping[str, Strike], found: Sequence[Check]) -> "_Adaptive":
         """Run the attacks that checks which did not pass call for, but for those that have run already.
@@ -247,7 +247,7 @@ class Robustness(Evaluation):
             if has_run(answer, strikes.values()):
                 continue
             label = f"{answer.label}_adaptive" if answer.label in strikes else answer.label
-            if why := why_blind(arena, answer):
+            if why := why_nothing_to_follow(arena, answer):
                 missing = {label: f"the attack needs a gradient: {why}"}
                 rows = rows_of_missing({label: answer.attack}, missing, norm=self.norm, epsilons=arena.radii)
                 done.failed.extend(rows)
@@ -294,24 +294,24 @@ class Robustness(Evaluation):
         curves: Curves,
         unbounded: Judged,
     ) -> list[Check]:
-        sighted = {name for name, strike in strikes.items() if is_sighted(strike) and name in curves}
+        white_box = {name for name, strike in strikes.items() if is_white_box(strike) and name in curves}
         fixed = arena.base.bounds.fixed is not None
         return [
             checks.clean_beside_robust({name: list(curve) for name, curve in curves.items()}),
             checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()], records=len(arena.x)),
-            *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in sorted(sighted)),
-            checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed, gradients=bool(sighted)),
-            *(self._of_gradients(arena, strikes, curves, sighted) if sighted else []),
+            *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in sorted(white_box)),
+            checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed, gradients=bool(white_box)),
+            *(self._of_gradients(arena, strikes, curves, white_box) if white_box else []),
             checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
         ]
 
     def _of_gradients(
-        self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves, sighted: Collection[str]
+        self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves, white_box: Collection[str]
     ) -> list[Check]:
         """Checks of attacks that follow gradients, and of the gradients that they follow.
 
         Args:
-            sighted: names of these attacks.
+            white_box: names of these attacks.
         """
         return [
             *self._masking(arena, curves),
@@ -320,12 +320,12 @@ class Robustness(Evaluation):
             *(
                 worst_of(
                     [
-                        checks.black_box_loses(name, fooled_by_any(curves, sighted, e), curves[name][e].fooled, e)
+                        checks.black_box_loses(name, fooled_by_any(curves, white_box, e), curves[name][e].fooled, e)
                         for e in arena.radii
                     ]
                 )
                 for name in curves
-                if name not in sighted
+                if name not in white_box
             ),
             *self._step_sizes(arena, strikes, curves),
         ]
@@ -335,7 +335,7 @@ class Robustness(Evaluation):
 
         One start each, on a few records, at the radius that about half of all records withstand.
         """
-        x, y = few_of(arena)
+        x, y = first_records(arena)
         found: list[Check] = []
         for name, curve in curves.items():
             attack = strikes[name].attack
@@ -366,7 +366,7 @@ class Robustness(Evaluation):
         epsilon = radius_that_half_withstand(arena, curves["pgd_margin"])
         if epsilon is None or arena.passes > 1:
             return []
-        (x, y), model = few_of(arena), arena.subject.model
+        (x, y), model = first_records(arena), arena.subject.model
         if checks.probability_outputs(respond(model, x)).verdict != "pass":
             # A probability is no straight line even where its logit is.
             model = LogitsOfProbabilities(model)
@@ -423,7 +423,7 @@ class Robustness(Evaluation):
         fooled, distance = nearest.fooled[right].numpy(), nearest.distance[right].double().numpy()
         about = {"attack": name, "norm": strike.norm, "units": subject.space, **settings_of(strike)}
         own = None if arena.groups is None else arena.groups[right.numpy()]
-        found = [share(success, fooled, own, seed=subject.seed, **about)]
+        found = [share(success, fooled, own, **about)]
         shared: dict[str, Any] = {"unit": subject.dataset.units, "n": len(distance), "conditions": about}
         for one, q in zip(names, QUANTILES.values(), strict=True):
             value = float(np.quantile(distance, q, method="inverted_cdf"))

@@ -59,7 +59,6 @@ def told_apart(
             f"{stem}_tpr",
             hits,
             subject.clusters(pool.members),
-            seed=subject.seed,
             false_positive_rate=rate,
             **about,
         )

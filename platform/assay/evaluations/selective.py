@@ -115,12 +115,12 @@ class Selective(Evaluation):
             if subject.dataset.groups is None
             else ("the bound counts records as independent; those of one group are not",)
         )
-        rate = share("abstention_rate", ~given, groups, seed=subject.seed, **about).warn(*grouped)
+        rate = share("abstention_rate", ~given, groups, **about).warn(*grouped)
         if not given.any():
             why = "every test record lies below the threshold, so no answer is given"
             return [rate, _unknown("risk_after_abstention", why, len(given), about)]
         own = None if groups is None else groups[given]
-        left = share("risk_after_abstention", wrong[given], own, seed=subject.seed, **about).warn(*grouped)
+        left = share("risk_after_abstention", wrong[given], own, **about).warn(*grouped)
         return [rate, left, _kept(left, self.risk)]
 
 

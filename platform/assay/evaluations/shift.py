@@ -90,7 +90,7 @@ class Shift(Evaluation):
 
     def _at(self, ward: "_Ward", answers: "_Answers", about: dict[str, Any]) -> list[Measurement]:
         """Both figures of one corruption at one severity."""
-        accuracy = share(_OF_EACH[0], answers.right, ward.groups, seed=ward.subject.seed, **about)
+        accuracy = share(_OF_EACH[0], answers.right, ward.groups, **about)
         calibration = self._bootstrapped(
             _OF_EACH[1],
             lambda i: expected_calibration_error(answers.right[i], answers.confidence[i], self.bins),

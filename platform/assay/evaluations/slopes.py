@@ -1,4 +1,4 @@
-"""Are the model's gradients true at the scale of an attack, or only in a neighbourhood that is too small to matter?"""
+"""Are the model's gradients true at the scale of an attack, or only much closer to the record?"""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from assay.threats import Threat
 LENGTHS = (1 / 16, 1 / 8, 1 / 4)
 """Steps that are tried, as shares of ε. A whole ε may leave the part of the input space where a slope is the same."""
 LOWEST, HIGHEST = 0.6, 1.7
-"""What share of the promised rise an honest network keeps: those measured keep 0.8 to 1.2 at every length."""
+"""Limits on the rise that was got, in parts of the promised one. Networks without masked gradients get 0.8 to 1.2."""
 
 
 def rises(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, share: float, draw: Draw) -> Tensor:
@@ -46,8 +46,8 @@ def true_slopes(
 ) -> Check:
     """A step along the gradient must raise the margin by about what the gradient promises.
 
-    A gradient that is right within a hair's breadth and useless beyond it (a fine ripple, a soft staircase) leads every
-    attack that follows it astray, and no zero, no noise and no saturation shows.
+    A gradient may be right very close to the record and useless at the scale of ε (where the function has a fine ripple
+    or small smooth steps). It then misleads every attack that follows it, and is not zero, noisy or saturated.
 
     Args:
         model: in evaluation mode, with equal answers to equal records.

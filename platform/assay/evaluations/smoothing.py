@@ -149,7 +149,7 @@ class RandomisedSmoothing(Evaluation):
         }
 
         def row(name: str, hits: np.ndarray, **conditions: Any) -> Measurement:
-            return share(name, hits, groups, seed=subject.seed, **conditions, **about)
+            return share(name, hits, groups, **conditions, **about)
 
         attacked = {
             "attack": "pgd_through_noise",

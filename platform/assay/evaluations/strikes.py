@@ -1,4 +1,4 @@
-"""What is asked of attacks that were run, and of their curves: who follows gradients, who fooled which record."""
+"""Facts about attacks that were run: which follow the model's own gradient, and which fooled which record."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from assay.models.black_box import why_no_gradient
 from assay.results import Check
 
 _PROBED = 64
-"""Records on which the steps of an attack, and the slopes that it follows, are looked at."""
+"""Records on which checks look at the steps of an attack and at the gradients that it follows, at most."""
 
 
 def answers_without_attack(arena: Arena) -> Answers | None:
@@ -26,7 +26,7 @@ def answers_without_attack(arena: Arena) -> Answers | None:
 
 
 def has_run(answer: Answer, strikes: Collection[Strike]) -> bool:
-    """Whether the very same attack has, on the model itself; its label says too little."""
+    """Whether an attack with the same settings was run on the model itself; its label does not tell the settings."""
     return answer.through is None and any(
         strike.through is None
         and strike.attack == answer.attack
@@ -35,7 +35,7 @@ def has_run(answer: Answer, strikes: Collection[Strike]) -> bool:
     )
 
 
-def why_blind(arena: Arena, answer: Answer) -> str:
+def why_nothing_to_follow(arena: Arena, answer: Answer) -> str:
     """Why an adaptive attack finds no gradient to follow, of a model that has none; empty where a stand-in has one."""
     if not arena.subject.why_no_gradient or not answer.attack.follows_gradient:
         return ""
@@ -45,8 +45,8 @@ def why_blind(arena: Arena, answer: Answer) -> str:
         return why_no_gradient(answer.through, arena.x[:2])
 
 
-def few_of(arena: Arena) -> tuple[Tensor, Tensor]:
-    """Some records and their labels, no more than the model can take at once."""
+def first_records(arena: Arena) -> tuple[Tensor, Tensor]:
+    """The first records and their labels: ``_PROBED`` of them, or as many as the model can take at once."""
     few = min(_PROBED, len(arena.first[0]))
     return arena.x[:few], arena.y[:few]
 
@@ -57,7 +57,7 @@ def radius_that_half_withstand(arena: Arena, curve: Curve) -> float | None:
     return min(radii, key=lambda radius: abs(curve[radius].accuracy - arena.clean / 2), default=None)
 
 
-def is_sighted(strike: Strike) -> bool:
+def is_white_box(strike: Strike) -> bool:
     """Whether an attack follows the gradient of the very model that is judged."""
     return strike.through is None and strike.attack.follows_gradient
 
@@ -68,7 +68,7 @@ def fooled_by_any(curves: Curves, names: Collection[str], epsilon: float) -> Ten
 
 
 def worst_of(found: Sequence[Check]) -> Check:
-    """One rule at several radii, where it looks worst."""
+    """Of one rule's checks at several radii the one with the highest figure."""
     return max(found, key=lambda check: check.figure)
 
 
@@ -84,6 +84,6 @@ def curve_of_nearest(arena: Arena, nearest: Judged) -> Curve:
 
 
 def settings_of(strike: Strike) -> dict[str, Any]:
-    """The settings of an attack, and which attacks had their turn before it, where it was given their survivors."""
+    """The settings of an attack; where it was given the survivors of other attacks, also which these were."""
     told = strike.attack.model_dump(exclude={"name"})
     return {**told, "survivors_of": list(strike.survivors_of)} if strike.survivors_of else told

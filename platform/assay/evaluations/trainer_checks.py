@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from assay.privacy.accounting import Mechanism, rdp_epsilon
-from assay.privacy.noise_levels import TRIFLE, least_noise
+from assay.privacy.noise_levels import NEGLIGIBLE, least_noise
 from assay.privacy.step_tests import Tested, gaussian_noise, noise_knows_records, surest
 from assay.results import Check, Verdict
 from assay.training.recorder import Recorder
@@ -88,7 +88,7 @@ class TrainerChecks:
         rule, tensors = "noise_in_every_tensor", noise.tensors()
         least = least_noise([tensors, noise.single_steps()], self.mechanism, significance=self._alpha)
         assert least is not None
-        if least.epsilon > self._claim * TRIFLE:
+        if least.epsilon > self._claim * NEGLIGIBLE:
             said = f"{least.where} has at most {least.share:.3g} of the claimed noise, which allows "
             said += f"ε = {least.epsilon:.4g}; {self._claim:.4g} is claimed"
             return self._check(rule, "fail", least.share, said)
@@ -110,7 +110,7 @@ class TrainerChecks:
         assert batches is not None
         directions = [*noise.between_steps(), *noise.between_coordinates(), noise.between_tensors()]
         least = least_noise(directions, self.mechanism, significance=self._alpha / 2)
-        if least is not None and least.epsilon > self._claim * TRIFLE:
+        if least is not None and least.epsilon > self._claim * NEGLIGIBLE:
             said = (
                 f"noise is not independent: {least.where} has at most {least.share:.3g} of the claimed noise, which "
                 f"allows ε = {least.epsilon:.4g}; {self._claim:.4g} is claimed"

@@ -3,7 +3,7 @@
 from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import noise_of
 from assay.privacy.accounting import rdp_epsilon
-from assay.privacy.noise_levels import TRIFLE, between_runs, least_noise, surely_there
+from assay.privacy.noise_levels import NEGLIGIBLE, between_runs, least_noise, share_in_every_direction
 from assay.results import Check, Verdict
 
 _SIGNIFICANCE = 1e-3
@@ -25,8 +25,8 @@ def noise_shared(one: Subject, other: Subject) -> Check:
     figure = 0.0
     if least is None:
         said = "inconclusive: the two trainings have no tensor of one name that is large enough to compare"
-    elif least.epsilon <= TRIFLE * rdp_epsilon(mechanism):
-        verdict, figure = "pass", surely_there(directions, significance=_SIGNIFICANCE)
+    elif least.epsilon <= NEGLIGIBLE * rdp_epsilon(mechanism):
+        verdict, figure = "pass", share_in_every_direction(directions, significance=_SIGNIFICANCE)
         said = f"the two trainings draw noise of their own: differences and sums have at least {figure:.3g} of it"
     else:
         figure = least.share

@@ -76,7 +76,7 @@ class WordSubstitution(Evaluation):
             beaten = max(beaten, float((~fooled & confused).mean()))
             for attack, hits in (("greedy", ~fooled), ("random", ~confused)):
                 conditions = {"attack": attack, "share_of_words": allowed, **about}
-                found.append(share(_MEASURED, hits, subject.clusters(rows), seed=subject.seed, **conditions))
+                found.append(share(_MEASURED, hits, subject.clusters(rows), **conditions))
         return [*found, _random_loses(beaten)]
 
     def _near(self, subject: Subject, sentences: list[list[str]]) -> dict[str, list[str]]:

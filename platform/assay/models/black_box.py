@@ -100,6 +100,10 @@ class OnnxNetwork(nn.Module):
 class EstimatorNetwork(nn.Module):
     """A fitted scikit-learn classifier from records to probabilities, or to decision values where it has none.
 
+    Args:
+        estimator: the classifier.
+        source: where it comes from, for errors.
+
     Raises:
         UserError: it is not fitted, or its classes are not 0, 1, … as the labels of the data are.
     """
@@ -126,8 +130,8 @@ class EstimatorNetwork(nn.Module):
         self.returns_probabilities = hasattr(estimator, "predict_proba")
         self.columns = self._fitted
 
-    def take(self, features: Sequence[str]) -> None:
-        """Give an estimator that was fitted on named columns each feature under its name, in the order of its own.
+    def name_columns(self, features: Sequence[str]) -> None:
+        """From now on hand each feature to the estimator under its name, if it was fitted on named columns.
 
         Args:
             features: names of the inputs of a record.

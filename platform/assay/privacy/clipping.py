@@ -67,7 +67,7 @@ class PerRecordGradients:
         self._passing_back = False
         self._asks_again = False
         self._asked_rows = 0
-        self._watch: state.Watch | None = None
+        self._step_check: state.StepCheck | None = None
         self._removers: list[Callable[[], object]] = []
         self._forget()
         try:
@@ -198,8 +198,8 @@ class PerRecordGradients:
             self._held = state.held(model, ignored=[self], thorough=True)
             self._call = Call.of(args, kwargs)
         elif not due and self._noted is None:
-            self._watch = self._watch or state.Watch(model, ignored=[self])
-            self._noted = self._watch.note()
+            self._step_check = self._step_check or state.StepCheck(model, ignored=[self])
+            self._noted = self._step_check.note()
         changed, x = self._rooted(args, kwargs) if due else (None, None)
         if x is not None:
             edge = get_gradient_edge(x)
@@ -222,8 +222,8 @@ class PerRecordGradients:
         if self._held is not None:
             after = state.held(self._model, ignored=[self], thorough=True)
             state.refuse_changed(self._model, self._held, after)
-        elif self._noted is not None and self._watch is not None:
-            self._watch.refuse_changed(self._noted)
+        elif self._noted is not None and self._step_check is not None:
+            self._step_check.refuse_changed(self._noted)
 
     @property
     def _due(self) -> bool:

@@ -20,7 +20,7 @@ _SKETCH = 4096
 _SKETCHED_STEPS = 1000
 _FEWEST = 8
 """Coordinates without which two steps are not compared: chance alone makes so few alike."""
-TRIFLE = 1.01
+NEGLIGIBLE = 1.01
 """Excess over the claimed ε, as a factor, that proves nothing: noise is calibrated, and ε converted, to less."""
 _NOTHING = 1e-2
 """Share of the claimed noise below which there is none to speak of, and ε is infinite."""
@@ -68,7 +68,7 @@ def least_noise(found: Sequence[Directions], mechanism: Mechanism, *, significan
     """The highest ε that noise as low as was seen allows; None without any directions.
 
     All upper bounds hold together with probability 1 - ``significance`` (Bonferroni over kinds, then over groups). They
-    are held against an ε and not against the claimed noise: a trifle that a large tensor shows moves no ε.
+    are compared by their ε and not with the claimed noise: a large tensor shows a lack too small to change ε.
 
     Args:
         found: kinds of directions.
@@ -80,13 +80,13 @@ def least_noise(found: Sequence[Directions], mechanism: Mechanism, *, significan
         bounds = one.at_most(significance / (len(kinds) * len(one)))
         place = int(bounds.argmin())
         share = float(bounds[place])
-        # Where the claimed noise is possible, nothing speaks against the claimed ε.
+        # Where the bound allows all of the claimed noise, the claimed ε may be right.
         epsilon = rdp_epsilon(mechanism) if share >= 1 else epsilon_at(mechanism, share, steps=one.steps)
         seen.append(LeastNoise(where=one.name(place), share=share, epsilon=epsilon))
     return max(seen, key=lambda one: (one.epsilon, -one.share), default=None)
 
 
-def surely_there(found: Sequence[Directions], *, significance: float) -> float:
+def share_in_every_direction(found: Sequence[Directions], *, significance: float) -> float:
     """The share of the claimed noise that every group of directions has at least; all bounds hold together.
 
     Args:
@@ -206,7 +206,7 @@ class NoiseRecord:
         shared = np.add.reduceat(self._total**2, self._starts) / self.steps
         around = Directions(
             name=lambda place: f"the steps of {self.names[place]!r}, around their mean",
-            squares=_rest(self.squares.sum(0), shared),
+            squares=_difference(self.squares.sum(0), shared),
             counts=(self.steps - 1) * self.sizes,
             steps=1,
             signal=float(np.sqrt(1 - 1 / self.steps)),
@@ -229,7 +229,7 @@ class NoiseRecord:
                     name=lambda place, what=what, places=places: (  # type: ignore[misc]
                         f"{what} of {self.names[places[place]]!r}, around their mean"
                     ),
-                    squares=_rest(total, self._centred[number])[places],
+                    squares=_difference(total, self._centred[number])[places],
                     counts=counts[places],
                     steps=self.steps,
                 )
@@ -296,7 +296,7 @@ def between_runs(one: NoiseRecord, other: NoiseRecord) -> list[Directions]:
     return found
 
 
-def _rest(total: np.ndarray, part: np.ndarray) -> np.ndarray:
+def _difference(total: np.ndarray, part: np.ndarray) -> np.ndarray:
     """What is left of sums of squares: at least 0, whatever rounding says."""
     return np.asarray(np.maximum(total - part, 0.0))
 

@@ -26,9 +26,11 @@ KEEP_APART = "record-level privacy clips the gradient of each record by itself; 
 TOLERANCE = 1e-9
 """Of an answer or a gradient in float64, on the scale of all of them: rounding is a million times smaller."""
 _ROUGH = 1e-5
-"""The same of a model that cannot compute in float64, and of a whole batch in the model's own precision."""
+"""The same of a model that cannot compute in float64, and of a whole batch in the model's own float32."""
 _HALF = 0.02
+"""The same of float16 and bfloat16."""
 ROWS = 4
+"""Records that the copy is asked."""
 _DROPPING = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
 _ALONE = ((0, 2), (1, 3))
 _BESIDE = ((0, 3), (1, 2))

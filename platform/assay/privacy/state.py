@@ -1,8 +1,8 @@
-"""What a model holds beside what it is given: does a forward pass keep something of the records that it saw?
+"""State of a model between calls: does a forward pass keep something of the records that it saw?
 
-What was kept would move later gradients without noise. So everything that a forward pass can reach is written down
-before it and after it: weights, buffers and attributes of every layer, whatever they contain, and, where it is asked
-thoroughly, the classes and functions of the model with their closures and the global variables that they name.
+What was kept would change later gradients without noise. So everything that a forward pass can reach is noted before
+and after it, and compared: weights, buffers and attributes of every layer, whatever they contain, and, where it is
+asked thoroughly, the classes and functions of the model with their closures and the global variables that they name.
 """
 
 import functools
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from assay.errors import IncompatibleRecipeError
 
-_PLUMBING = vars(nn.Module()).keys() - {"_parameters", "_buffers"}
+_OF_EVERY_MODULE = vars(nn.Module()).keys() - {"_parameters", "_buffers"}
 """Attributes of every module, in which no layer keeps anything."""
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _SCALARS = (int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, torch.Size, slice, range)
@@ -76,7 +76,7 @@ def refuse_changed(model: nn.Module, before: Held, after: Held) -> None:
 
 
 class Noted(NamedTuple):
-    """What a ``Watch`` saw at one time."""
+    """What a ``StepCheck`` noted at one time."""
 
     held: tuple[object, ...]
     """What the containers hold, one container after the other."""
@@ -88,8 +88,8 @@ class Noted(NamedTuple):
     """What each array holds."""
 
 
-class Watch:
-    """The same of every step, at the price of a glance: attributes of layers, and what the containers in them hold.
+class StepCheck:
+    """A cheaper look than ``held``, for every step: attributes of layers, and what the containers in them hold.
 
     Args:
         model: as it is now; a container that comes later is seen when it comes, and not looked into.
@@ -193,7 +193,7 @@ class _Walk:
         return taken
 
     def layer(self, layer: nn.Module) -> Iterator[Leaf]:
-        own = {name: value for name, value in vars(layer).items() if name not in _PLUMBING}
+        own = {name: value for name, value in vars(layer).items() if name not in _OF_EVERY_MODULE}
         yield from self._leaves([own, *(type(layer).__mro__ if self._thorough else ())])
         if self._thorough:
             hooks = [hook for kind in _HOOKS for hook in vars(layer)[kind].values()]

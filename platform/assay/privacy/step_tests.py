@@ -17,8 +17,8 @@ from assay.privacy.noise_levels import NoiseRecord
 _MOST_VALUES = 20_000
 _FEWEST_VALUES = 100
 """Numbers of one tensor whose kurtosis is tested: of fewer it is known too roughly, and they count among all."""
-_TRIFLE = {"kurtosis": 0.1, "distribution": 0.01}
-"""Departures from a normal distribution that prove nothing, however many numbers show them: rounding makes some."""
+_NEGLIGIBLE = {"kurtosis": 0.1, "distribution": 0.01}
+"""Departures from a normal distribution that no test counts, however many numbers show them: rounding makes some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def gaussian_noise(record: NoiseRecord) -> list[Tested]:
     found.append(
         Tested(
             what="the noise of all tensors has no normal distribution",
-            p=float(distance.pvalue) if distance.statistic > _TRIFLE["distribution"] else 1.0,
+            p=float(distance.pvalue) if distance.statistic > _NEGLIGIBLE["distribution"] else 1.0,
             figure=float(distance.statistic),
         )
     )
@@ -68,7 +68,7 @@ def gaussian_noise(record: NoiseRecord) -> list[Tested]:
 def _kurtosis(values: np.ndarray, whose: str) -> Tested:
     """Anscombe and Glynn's test, two-sided."""
     excess = float(stats.kurtosis(values))
-    p = float(stats.kurtosistest(values).pvalue) if abs(excess) > _TRIFLE["kurtosis"] else 1.0
+    p = float(stats.kurtosistest(values).pvalue) if abs(excess) > _NEGLIGIBLE["kurtosis"] else 1.0
     return Tested(what=f"{whose} is not normal, with an excess kurtosis of {excess:.2f}", p=p, figure=excess)
 
 

@@ -144,7 +144,7 @@ def _of_answers() -> tuple[Evidence, ...]:
             name="auroc",
             unit="number",
             meaning="Chance that a record of class 1 is ranked above another; of more than two classes the mean over "
-            "each against the rest; 0.5 is a coin.",
+            "each against the rest; 0.5 is chance.",
         ),
         Evidence(
             key="sensitivity",
@@ -156,7 +156,7 @@ def _of_answers() -> tuple[Evidence, ...]:
             key="specificity",
             title="Specificity",
             name="specificity",
-            meaning="Share of the records of class 0 left in peace, at the same operating point.",
+            meaning="Share of the records of class 0 not taken for class 1, at the same operating point.",
         ),
         Evidence(
             key="calibration_error",
@@ -199,7 +199,7 @@ def _of_attacks(at: Conditions) -> tuple[Evidence, ...]:
             name="certified_accuracy",
             where={"method": "interval bounds", **threat},
             beside=worst,
-            meaning="Share of records proven to be classified correctly within ε, whatever attack is ever invented.",
+            meaning="Share of records proven to be classified correctly within ε, whatever the attack, known or not.",
         ),
         Evidence(
             key="smoothed",

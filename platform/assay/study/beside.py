@@ -20,7 +20,7 @@ def on_samples(evaluations: Sequence[Evaluation], subject: Subject) -> list[Meas
         logits = subject.logits(rows)
         right = (logits.argmax(1) == subject.dataset.y[rows]) & np.isfinite(logits).all(1)
         about = {"evaluation": evaluation.name}
-        found.append(share("sample_accuracy", right, subject.clusters(rows), seed=subject.seed, **about))
+        found.append(share("sample_accuracy", right, subject.clusters(rows), **about))
     return found
 
 

@@ -97,7 +97,7 @@ def answering(model: nn.Module, dataset: Dataset, device: torch.device, *, outpu
     """
     for part in model.modules():
         if isinstance(part, EstimatorNetwork):
-            part.take(dataset.feature_names)
+            part.name_columns(dataset.feature_names)
     for number in (3, 2):  # of two numbers, for one may be a fixed number of rows
         x = torch.from_numpy(dataset.x[:number]).to(device)
         _check_logits(_first_answer(model, x), len(x), dataset.classes)

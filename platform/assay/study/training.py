@@ -52,25 +52,38 @@ def train_trial(
     """
     torch.set_num_threads(trial.threads)
     given = dataset
-    dataset, parts_of_data = prepared(trial, given)
-    rows = parts_of_data.train
+    dataset, parts = prepared(trial, given)
     if trial.recipe.federation is None:
-        return Trained.of(*train_alone(trial, dataset, rows, held=parts_of_data.validation))
+        return Trained.of(*train_alone(trial, dataset, parts.train, held=parts.validation))
     if given.preparation is not None and (owed := given.preparation.owes()):
         raise IncompatibleRecipeError(
             f"recipe {trial.recipe_name!r} is federated, but {dataset.name} is prepared from the pooled records of all "
             f"clients: {owed}"
         )
-    parts = partition(
-        rows,
-        dataset.y[rows],
-        trial.recipe.federation,
-        seed=trial.trial_seed,
-        groups=None if dataset.groups is None else dataset.groups[rows],
-    )
+    return Trained.of(*_train_at_clients(trial, executor, dataset, parts.train, after_round=after_round))
 
+
+def _train_at_clients(
+    trial: Trial,
+    executor: Executor,
+    dataset: Dataset,
+    rows: np.ndarray,
+    *,
+    after_round: Callable[[int], None] | None,
+) -> tuple[nn.Module, TrainingLog]:
+    """All stages of a federated recipe, each over the same clients; the network and its log.
+
+    Args:
+        dataset: prepared.
+        rows: positions of the training records, which are dealt to the clients.
+        after_round: is called with the number of each finished round.
+    """
     # Flower takes half a second to import, which only those who need it wait for.
     from assay.federated.lead import train_federated
+
+    assert trial.recipe.federation is not None
+    groups = None if dataset.groups is None else dataset.groups[rows]
+    dealt = partition(rows, dataset.y[rows], trial.recipe.federation, seed=trial.trial_seed, groups=groups)
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         finished = train_federated(
@@ -78,7 +91,7 @@ def train_trial(
             recipe,
             dataset.x,
             dataset.y,
-            parts,
+            dealt,
             bounds=dataset.bounds,
             classes=dataset.classes,
             patients=dataset.patients,
@@ -101,7 +114,7 @@ def train_trial(
             notes=list(finished.notes),
         )
 
-    return Trained.of(*in_stages(trial.recipe, train))
+    return in_stages(trial.recipe, train)
 
 
 Stage = Callable[[Recipe, str, nn.Module | None], tuple[nn.Module, TrainingLog]]

@@ -15,7 +15,7 @@ from assay.training.update import PlainUpdate, Update
 
 
 def refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
-    """Every worker treats all records by itself, and each must be left with the very same."""
+    """Refuse to train where workers, each of which treats all records by itself, are left with different ones."""
     if collective.size == 1:
         return
     sha = hashlib.sha256()
@@ -33,8 +33,8 @@ def refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
         )
 
 
-def refuse_mixing(model: nn.Module, recipe: Recipe) -> None:
-    """What looks at a whole batch would see a piece of it alone."""
+def refuse_batch_norm(model: nn.Module, recipe: Recipe) -> None:
+    """Refuse batch norm where a batch is worked off in pieces: it would see one piece alone."""
     for name, layer in model.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise IncompatibleRecipeError(

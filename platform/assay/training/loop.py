@@ -26,8 +26,8 @@ from assay.training.build import (
     feed_of,
     learning_rate_at,
     optimizer_of,
+    refuse_batch_norm,
     refuse_disagreement,
-    refuse_mixing,
     update_of,
 )
 from assay.training.collective import Alone, Collective
@@ -35,8 +35,8 @@ from assay.training.feed import Feed
 from assay.training.lookout import Lookout
 from assay.training.masks import Masked
 from assay.training.modes import answering
+from assay.training.pieces import Piece, pieces_of_patients, pieces_of_records
 from assay.training.probe import Probe, balanced
-from assay.training.shares import Piece, pieces_of_patients, pieces_of_records
 from assay.training.stopping import Stopping
 from assay.training.update import Update, steps_per_epoch
 
@@ -102,7 +102,7 @@ class Trainer:
     ) -> None:
         training = recipe.training
         if training.records_at_once is not None:
-            refuse_mixing(model, recipe)
+            refuse_batch_norm(model, recipe)
         self.model = model
         self._collective = collective or Alone()
         x, y = self._treat(recipe, x, y, classes=classes, bounds=bounds, passes=epochs or training.epochs, seed=seed)
@@ -176,8 +176,12 @@ class Trainer:
         self._update = around(self._update)
 
     def pieces(self, batch: np.ndarray) -> list[Piece]:
-        """This worker's part of a batch, in the pieces that go through the network together."""
-        return self._share(batch)
+        """This worker's part of a batch, in the pieces that go through the network; a patient goes to one worker."""
+        of_worker = {"rank": self._collective.rank, "size": self._collective.size}
+        at_once = self._training.records_at_once
+        if self._owners is None:
+            return pieces_of_records(len(batch), at_once=at_once, **of_worker)
+        return pieces_of_patients(self._owners[batch], at_once=at_once, **of_worker)
 
     def units_of(self, batch: np.ndarray) -> np.ndarray:
         """Numbers of the patients, or records, that privacy protects, of the records of a batch."""
@@ -190,7 +194,7 @@ class Trainer:
             batch: positions of the records.
             pieces: which of them are summed; by default all, as the step does it.
         """
-        pieces = self._share(batch) if pieces is None else pieces
+        pieces = self.pieces(batch) if pieces is None else pieces
         fed = self._feed.follow([batch[piece.rows.ravel()] for piece in pieces])
         return self._own_gradients(pieces, fed, total=len(batch))[0]
 
@@ -269,7 +273,7 @@ class Trainer:
         """One epoch; the mean loss of this worker's records, NaN if Poisson sampling gave it none."""
         ahead = self.steps_per_epoch - self.step % self.steps_per_epoch
         batches = [self._update.batch(self.step + place) for place in range(ahead)]
-        shares = [self._share(batch) for batch in batches]
+        shares = [self.pieces(batch) for batch in batches]
         fed = self._feed.follow(
             [batch[piece.rows.ravel()] for batch, pieces in zip(batches, shares, strict=True) for piece in pieces]
         )
@@ -284,14 +288,6 @@ class Trainer:
         if lost or not all(bool(p.isfinite().all()) for p in self._parameters):
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
-
-    def _share(self, batch: np.ndarray) -> list[Piece]:
-        """This worker's part of a batch, in the pieces that it works off one by one; a patient goes to one worker."""
-        of_worker = {"rank": self._collective.rank, "size": self._collective.size}
-        at_once = self._training.records_at_once
-        if self._owners is None:
-            return pieces_of_records(len(batch), at_once=at_once, **of_worker)
-        return pieces_of_patients(self._owners[batch], at_once=at_once, **of_worker)
 
     def _look(self) -> None:
         """What is to be seen after an epoch, and what follows from it for the weights.

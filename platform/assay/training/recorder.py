@@ -1,6 +1,6 @@
 """What a private training is given and what it releases at each step, seen from outside, for an audit.
 
-The recorder stands around the trainer's update, and uses nothing that the update counts for itself. Noise is what is
+The recorder wraps the trainer's update, and uses nothing that the update counts for itself. Noise is what is
 left when the clipped sum is taken from what the optimizer is about to descend. What one record adds is the difference
 of two sums, with and without it, held against its gradient by plain autograd. And the weights are trained once more,
 by torch's own optimizer, from the released gradients alone.
@@ -21,7 +21,7 @@ from assay.privacy.noise_levels import NoiseRecord
 from assay.privacy.step_tests import BatchRecord
 from assay.recipes import Privacy, Training
 from assay.training.loop import Trainer
-from assay.training.shares import Piece
+from assay.training.pieces import Piece
 from assay.training.update import Update
 
 _LOOKS_EVERY, _MOST_LOOKS = 20, 16
@@ -65,7 +65,7 @@ class Recorder:
         """(d,) noise of the last step with what canaries in tensors added, in clipping norms."""
 
     def attach(self, trainer: Trainer) -> None:
-        """Stand around the update of a stage that has not begun."""
+        """Record a stage that has not begun."""
         mechanism = trainer.mechanism
         assert mechanism is not None
         parameters = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
@@ -77,7 +77,7 @@ class Recorder:
 
 
 class _Stage:
-    """Stands around the update of one stage; see ``training.update.Update``."""
+    """Wraps the update of one stage and records what goes in and out; see ``training.update.Update``."""
 
     def __init__(
         self, recorder: Recorder, trainer: Trainer, parameters: list[nn.Parameter], mechanism: Mechanism
@@ -213,7 +213,7 @@ class _Stage:
             recorder.farthest = max(recorder.farthest, _number(apart / self._norm))
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Noise is what is left of the gradient that the optimizer descends; weights are trained on it elsewhere."""
+        """Note the noise of the gradient that the optimizer descends, and take the same step on the copied weights."""
         recorder = self._recorder
         assert recorder.noise is not None
         recorder.steps += 1
@@ -256,7 +256,7 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _number(figure: Tensor) -> float:
-    """What is no number is as bad as can be."""
+    """A figure; what is not finite counts as infinite."""
     return float(figure) if bool(figure.isfinite()) else float("inf")
 
 

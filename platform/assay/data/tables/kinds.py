@@ -9,12 +9,11 @@ from pydantic import Field, model_validator
 
 from assay.data.features import Kind
 from assay.data.identifiers import normalised, refuse_alike
-from assay.data.tables.values import Parsed, canonical
-from assay.errors import DataError
+from assay.data.tables.values import Parsed, canonical, column_error
 from assay.registry import Settings
 
-MISSING = "missing"
-"""Category of values that are not there."""
+MISSING_CATEGORY = "missing"
+"""The category of records that have no value; what stands for no value in a file is ``data.missing.MISSING``."""
 _MOST_CATEGORIES = 50
 
 
@@ -126,25 +125,31 @@ def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str
     )
     gone = parsed.missing
     if kind == "category" and gone.any() and not settings.categories:
-        own = next((one for one in known if normalised(one) == MISSING), None)
+        own = next((one for one in known if normalised(one) == MISSING_CATEGORY), None)
         if own is not None:
             fix = f"if it stands for a missing value say kinds: {{{name}: {{missing: [{own}]}}}}, otherwise rename it"
-            raise _error(name, f"it holds {own!r} and {int(gone.sum())} empty values", fix, where, own)
-        known = (*known, MISSING)
-    elif kind == "category" and gone.any() and MISSING not in known:
-        raise _error(
-            name, f"{int(gone.sum())} values are missing", f"add {MISSING} to its categories", where, int(gone.sum())
+            raise column_error(name, f"it holds {own!r} and {int(gone.sum())} empty values", fix, where, own)
+        known = (*known, MISSING_CATEGORY)
+    elif kind == "category" and gone.any() and MISSING_CATEGORY not in known:
+        raise column_error(
+            name,
+            f"{int(gone.sum())} values are missing",
+            f"add {MISSING_CATEGORY} to its categories",
+            where,
+            int(gone.sum()),
         )
     strange = [one for one in distinct if one not in known]
     if strange:
-        raise _error(name, f"{strange[0]!r} is none of {', '.join(known)}", "name it among them", where, strange[0])
+        raise column_error(
+            name, f"{strange[0]!r} is none of {', '.join(known)}", "name it among them", where, strange[0]
+        )
     if len(known) > _MOST_CATEGORIES and not settings.categories and not settings.order:
         fix = f"leave it out with drop: [{name}], name the patients by it with group: {name}, or state its categories"
-        raise _error(
+        raise column_error(
             name, f"its {len(known)} different values are words, or names of something", fix, where, len(known)
         )
     place = {one: float(number) for number, one in enumerate(known)}
-    absent = place.get(MISSING, np.nan) if kind == "category" else np.nan
+    absent = place.get(MISSING_CATEGORY, np.nan) if kind == "category" else np.nan
     values = np.array([place[word] if word else absent for word in parsed.words])
     high = float(max(len(known) - 1, 1))
     column = Column(
@@ -158,13 +163,15 @@ def _number(name: str, parsed: Parsed, settings: ColumnSettings, where: str) -> 
     if numbers is None:
         if any(parsed.words):
             word = next(word for word in parsed.words if word)
-            raise _error(name, f"it is said to hold numbers and holds {word!r}", "say kind: category", where, word)
+            raise column_error(
+                name, f"it is said to hold numbers and holds {word!r}", "say kind: category", where, word
+            )
         numbers = np.full(len(parsed.words), np.nan)
     held = numbers[np.isfinite(numbers)]
     low, high = settings.range or (float(held.min(initial=np.inf)), float(held.max(initial=-np.inf)))
     outside = held[(held < low) | (held > high)]
     if len(outside):
-        raise _error(
+        raise column_error(
             name,
             f"{len(outside)} values lie outside of the range {low:g} to {high:g}, {outside[0]:g} is the first",
             "widen the range, or name them under missing",
@@ -179,7 +186,3 @@ def _number(name: str, parsed: Parsed, settings: ColumnSettings, where: str) -> 
 def settings_of(kinds: Mapping[str, ColumnSettings], name: str) -> ColumnSettings:
     """What is said of a column; nothing by default."""
     return kinds.get(name, ColumnSettings())
-
-
-def _error(name: str, told: str, fix: str, where: str, given: Any) -> DataError:
-    return DataError(f"{where}, column {name!r}: {told}; {fix}", setting="kinds", given=given, allowed=fix)

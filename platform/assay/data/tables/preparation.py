@@ -8,6 +8,7 @@ import numpy as np
 from assay.data.base import Dataset
 from assay.data.features import Feature
 from assay.data.tables.kinds import Column
+from assay.data.tables.values import canonical
 from assay.errors import DataError
 
 STATED = "quarters of each feature's stated range"
@@ -166,8 +167,6 @@ def _placed(column: Column, values: np.ndarray, known: np.ndarray, where: str) -
 
 
 def _place_of(column: Column, fill: float | str, where: str) -> float:
-    from assay.data.tables.values import canonical
-
     if canonical(fill) not in column.categories:
         raise DataError(
             f"{where}, column {column.name!r}: fill {fill!r} is none of {', '.join(column.categories)}",

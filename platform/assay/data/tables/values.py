@@ -24,6 +24,7 @@ _DASH = re.compile(r"^[\u2010-\u2013\u2212\ufe63\uff0d](?=[\d.,])")
 _FEWEST_ABOVE = 10
 """Values above a line of totals, below which one may equal their sum by chance."""
 _FEWEST_MERGED = 3
+"""Words of a column below which they are not taken for merged cells."""
 _NAMED = 3
 """Cells that a message shows."""
 _MONTH = (
@@ -103,6 +104,11 @@ def with_minus(cell: str) -> str:
     return cell if cell.isascii() else _DASH.sub("-", cell)
 
 
+def column_error(name: str, told: str, fix: str, where: str, given: Any, *, setting: str = "kinds") -> DataError:
+    """The error of one column: what stands in it, and what to do."""
+    return DataError(f"{where}, column {name!r}: {told}; {fix}", setting=setting, given=given, allowed=fix)
+
+
 def parse(
     name: str,
     cells: Sequence[str],
@@ -133,33 +139,17 @@ def parse(
     held: _Held = [(place, cell) for place, cell, absent in zip(places, cells, gone, strict=True) if not absent]
     cells, held, found = (cells, held, "") if words else _without_unit(cells, held, gone, unit)
     if words or not any(_POINT.fullmatch(cell) or _COMMA.fullmatch(cell) for _, cell in held):
-        if not words:
-            _refuse_numbers_in_words(name, held, where)
-        for place, cell in held:
-            if "\n" in cell:
-                raise _error(name, f"{place} holds a line break ({cell[:20]!r} …)", "drop the column", where, cell)
+        _refuse_in_words(name, held, where, stated=words)
         written = ["" if absent else canonical(cell) for cell, absent in zip(cells, gone, strict=True)]
         return Parsed(numbers=None, words=written)
     comma = _comma(name, held, where, decimal, thousands=thousands)
-    pattern = _COMMA if comma else _POINT
-    for place, cell in held:
-        if not pattern.fullmatch(cell):
-            _refuse_odd(name, cell, place, where)
-            _refuse_units(name, held, where, unit, given=cell)
-            others = sum(bool(pattern.fullmatch(other)) for _, other in held)
-            raise _error(
-                name,
-                f"{place} holds {cell!r}, and {others} of {len(held)} values are numbers",
-                f"name it under missing (missing: [{cell!r}]), or say kinds: {{{name}: category}}",
-                where,
-                cell,
-            )
+    _refuse_in_numbers(name, held, where, unit, comma=comma)
     numbers = np.array(
         [np.nan if absent else float(cell.replace(",", ".")) for cell, absent in zip(cells, gone, strict=True)]
     )
     if np.isinf(numbers).any():
         row = int(np.isinf(numbers).argmax())
-        raise _error(name, f"{places[row]} holds {cells[row]!r}", "write a finite number", where, cells[row])
+        raise column_error(name, f"{places[row]} holds {cells[row]!r}", "write a finite number", where, cells[row])
     written = ["" if absent else canonical(repr(n)) for n, absent in zip(numbers.tolist(), gone, strict=True)]
     return Parsed(numbers=numbers, words=written, comma=comma, unit=found)
 
@@ -186,6 +176,34 @@ def _plain(unit: str) -> str:
     return text.casefold() if len(text) > 1 else text
 
 
+def _refuse_in_words(name: str, held: _Held, where: str, *, stated: bool) -> None:
+    """Let pass words on one line each; where words were not stated, no numbers with a unit or a mark."""
+    if not stated:
+        _refuse_numbers_in_words(name, held, where)
+    for place, cell in held:
+        if "\n" in cell:
+            told = f"{place} holds a line break ({cell[:20]!r} …)"
+            raise column_error(name, told, "drop the column", where, cell)
+
+
+def _refuse_in_numbers(name: str, held: _Held, where: str, unit: str, *, comma: bool) -> None:
+    """Let pass values all of which are numbers, with a comma or a point before decimals."""
+    pattern = _COMMA if comma else _POINT
+    for place, cell in held:
+        if pattern.fullmatch(cell):
+            continue
+        _refuse_odd(name, cell, place, where)
+        _refuse_units(name, held, where, unit, given=cell)
+        others = sum(bool(pattern.fullmatch(other)) for _, other in held)
+        raise column_error(
+            name,
+            f"{place} holds {cell!r}, and {others} of {len(held)} values are numbers",
+            f"name it under missing (missing: [{cell!r}]), or say kinds: {{{name}: category}}",
+            where,
+            cell,
+        )
+
+
 def _refuse_numbers_in_words(name: str, held: _Held, where: str) -> None:
     """Let pass words of which most are no numbers with something behind them, and none is a limit, a date, …"""
     with_unit = [cell for _, cell in held if (part := _UNIT.fullmatch(cell)) and (part[1] or part[3])]
@@ -207,7 +225,7 @@ def _refuse_units(name: str, held: _Held, where: str, stated: str, *, given: str
     part = _UNIT.fullmatch(given)
     unit = ((part[1] + (part[3] or "")) if part else "").strip()
     why = f", and unit is {stated!r}" if stated else ""
-    raise _error(
+    raise column_error(
         name,
         f"{len(shown)} of {len(held)} values are a number with a unit or a sign ({some}{more}){why}",
         f"if all values are in {unit!r} say kinds: {{{name}: {{unit: {unit!r}}}}}, and name what is no value under "
@@ -293,7 +311,9 @@ def _comma(
     if decimal == ",":
         if points:
             place, cell = points[0]
-            raise _error(name, f"{place} holds {cell!r} though decimal is ','", "write it with a comma", where, cell)
+            raise column_error(
+                name, f"{place} holds {cell!r} though decimal is ','", "write it with a comma", where, cell
+            )
         return True
     if not commas:
         if thousands and points and all(_THOUSANDS.fullmatch(cell) for _, cell in points):
@@ -303,16 +323,16 @@ def _comma(
                 f"if a point stands before decimals, say kinds: {{{name}: {{decimal: '.'}}}} (or decimal: '.' of all "
                 "columns), otherwise write numbers without it"
             )
-            raise _error(name, told, fix, where, cell, setting="decimal")
+            raise column_error(name, told, fix, where, cell, setting="decimal")
         return False
     place, cell = commas[0]
     if points:
         told = f"{place} holds {cell!r} and {points[0][0]} holds {points[0][1]!r}: points and commas are mixed"
-        raise _error(name, told, "write all numbers in one way", where, cell, setting="decimal")
+        raise column_error(name, told, "write all numbers in one way", where, cell, setting="decimal")
     if all(re.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{3})+", other) for _, other in commas):
         told = f"{place} holds {cell!r}, which is one thousand and more, or a number with three decimals"
         fix = "if a comma stands before decimals, say decimal: ',', otherwise write numbers without it"
-        raise _error(name, told, fix, where, cell, setting="decimal")
+        raise column_error(name, told, fix, where, cell, setting="decimal")
     return True
 
 
@@ -320,8 +340,4 @@ def _refuse_odd(name: str, cell: str, place: str, where: str) -> None:
     for pattern, what, remedy in _ODD:
         if pattern.fullmatch(cell):
             fix = f"{remedy}, leave the column out (drop: [{name}]), or say kinds: {{{name}: category}}"
-            raise _error(name, f"{place} holds {cell!r}: {what}", fix, where, cell)
-
-
-def _error(name: str, told: str, fix: str, where: str, given: Any, *, setting: str = "kinds") -> DataError:
-    return DataError(f"{where}, column {name!r}: {told}; {fix}", setting=setting, given=given, allowed=fix)
+            raise column_error(name, f"{place} holds {cell!r}: {what}", fix, where, cell)

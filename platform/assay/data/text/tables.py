@@ -95,7 +95,7 @@ def read_table(
     Args:
         parts: what the values of the split column mean; by default they are those of ``part_of_split``.
         classes: labels that are classes whatever they read, "none" for example.
-        quoted: whether quotation marks enclose fields; by default see above.
+        quoted: whether quotation marks enclose fields; by default they do, with tabs only if the file begins with one.
         on_missing: what becomes of rows without a text or a label: an error, or they are left out and counted.
 
     Raises:
@@ -104,18 +104,8 @@ def read_table(
     content = decoded(path, encoding)
     separator, heading, begins = _heading(path, content, columns)
     refuse_alike(heading, where=repr(str(path)), setting="path", what="columns")
-    if columns.split is None:
-        usual = [name for name in heading if normalised(name) == "split"]
-        free = [name for name in usual if name not in (*columns.named, *columns.dropped)]
-        columns = replace(columns, split=free[0] if free else None)
     given = columns.group
-    if given != "":
-        others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
-        where = repr(str(path))
-        own = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
-        if own is None:
-            refuse_perhaps(others, where=where, dropped=columns.dropped)
-        columns = replace(columns, group=own)
+    columns = _found(columns, heading, where=repr(str(path)))
     if quoted is None:
         quoted = separator != "\t" or content.lstrip("\ufeff \r\n").startswith('"')
     every = rows_of(path, content, separator, quoted=quoted, columns=len(heading))
@@ -139,6 +129,21 @@ def read_table(
         warnings=(*left_out, *(() if quoted else held.enclosed()), *few),
         group_kind="site" if columns.group and names_sites(columns.group) else "patient",
     )
+
+
+def _found(columns: Columns, heading: Sequence[str], *, where: str) -> Columns:
+    """The columns with those of the split and of patients, where a heading has usual names for them."""
+    if columns.split is None:
+        usual = [name for name in heading if normalised(name) == "split"]
+        free = [name for name in usual if name not in (*columns.named, *columns.dropped)]
+        columns = replace(columns, split=free[0] if free else None)
+    if columns.group == "":
+        return columns
+    others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
+    own = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
+    if own is None:
+        refuse_perhaps(others, where=where, dropped=columns.dropped)
+    return replace(columns, group=own)
 
 
 def _heading(path: Path, content: str, columns: Columns) -> tuple[str, list[str], int]:
