@@ -64,7 +64,7 @@ PATIENTS = np.random.default_rng(0).permutation(np.repeat([f"P{k}" for k in rang
 
 def clipped_sum(trainer: Trainer, batch: np.ndarray) -> list[Tensor]:
     """What a step sums over all workers before noise, of the records at these positions."""
-    pieces = trainer._share(batch)
+    pieces = trainer.pieces(batch)
     fed = trainer._feed.follow([batch[piece.rows.ravel()] for piece in pieces])
     return trainer._own_gradients(pieces, fed, total=len(batch))[0]
 
@@ -136,7 +136,7 @@ def test_copies_of_records_are_averaged_before_the_records_of_a_patient(make: An
     # Each record draws by its place in the batch: the patient who is left out stands last of all.
     batch = np.concatenate([without, batch[PATIENTS[batch] == "P6"]])
     assert length(clipped_sum(trainer, batch)) <= len(SIZES) * CLIP
-    seen = trainer._share(batch)
+    seen = trainer.pieces(batch)
     assert sorted(len(piece.rows) for piece in seen) == [1, 2, 4, 7, 12]
 
 

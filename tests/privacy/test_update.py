@@ -298,7 +298,7 @@ def drawing(name: str, noise: str, blobs: Blobs, bounds: Bounds, *, seed: int = 
 def clipped_sum(trainer: Trainer) -> Tensor:
     """What the trainer's first step would release of all records, but for the noise."""
     trainer.model.train()
-    pieces = trainer._share(np.arange(40))
+    pieces = trainer.pieces(np.arange(40))
     fed = trainer._feed.follow([piece.rows.ravel() for piece in pieces])
     gradients, _ = trainer._own_gradients(pieces, fed, total=40)
     return torch.cat([gradient.flatten() for gradient in gradients])
