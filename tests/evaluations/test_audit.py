@@ -159,7 +159,7 @@ def test_what_is_not_clipped_record_by_record_is_caught_even_where_epsilon_does_
 
 def test_the_sound_trainer_is_never_accused(private: Callable[..., Subject]) -> None:
     bounds = []
-    for seed in range(20):
+    for seed in range(60):
         subject = private(given={"seed": seed})
         row, *checks = Audit().measure(subject)
         assert isinstance(row, Measurement)
