@@ -43,7 +43,7 @@ ROUNDS = 1
 FOLDS = 2
 MODELS = (
     ("quickstart", "digits", ("standard", "pgd", "interval_bounds", "dp_eps_8")),
-    ("quickstart", "wdbc", ("standard", "pgd")),
+    ("quickstart", "wdbc", ("standard", "pgd", "dp_eps_0_1", "poisoned_labels")),
     ("pneumonia", "pneumoniamnist", ("standard", "pgd")),
 )
 """Study, cohort and recipes."""

@@ -31,8 +31,8 @@ class TargetedPGD(Attack):
     """Starts at each radius; all but the warm ones are random."""
     relative_step: float = Field(default=2.5, gt=0)
     """Step size is ``relative_step * epsilon / steps``; from a warm start it falls to that from ``steps`` times it."""
-    momentum: float = Field(default=0.0, ge=0)
-    """Share of the last direction that enters the next one."""
+    momentum: float = Field(default=0.75, ge=0)
+    """Share of the last direction that enters the next one: a climb that swings between two slopes goes on."""
 
     @property
     def label(self) -> str:

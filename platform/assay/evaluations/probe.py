@@ -17,7 +17,7 @@ from assay.results import Check, Verdict
 SAMPLE = 32
 """Survivors that are attacked again."""
 STRONGER: tuple[Attack, ...] = (
-    TargetedPGD(steps=50, momentum=0.75),
+    TargetedPGD(steps=50),
     APGD(loss="dlr", steps=25),
     FAB(steps=10),
 )
