@@ -67,6 +67,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.study privacy
 	$(BIN)/python -m jobs.study interaction --set preset=laptop
 	$(BIN)/python -m jobs.benchmark dp-step
+	$(BIN)/python -m jobs.benchmark lira
 
 # Reinstalls when pyproject.toml has changed, and only then.
 $(STAMP): pyproject.toml

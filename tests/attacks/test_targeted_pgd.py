@@ -46,3 +46,21 @@ def test_runners_up_are_the_wrong_classes_in_the_order_of_their_logits() -> None
     assert runners_up(logits, y, 9).tolist() == [[3, 1, 2], [1, 0, 3]]
     assert runners_up(logits, y, 1).tolist() == [[3], [1]]
     assert targeted_margin(logits, y, torch.tensor([3, 0])).tolist() == [-1.0, -2.0]
+
+
+class Valley(nn.Module):
+    """A margin that rises gently along a crest, and falls steeply on both sides of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rise = 0.3 * x[:, 1] - x[:, 0].abs()
+        return torch.stack([torch.full_like(rise, 0.2), rise], 1)
+
+
+def test_a_climb_goes_on_along_a_crest_instead_of_swinging_across_it() -> None:
+    bounds = Bounds(low=torch.tensor(-5.0), high=torch.tensor(5.0))
+    threat = Threat(norm="l2", epsilon=1.0, bounds=bounds)
+    x, y = torch.zeros(40, 2), torch.zeros(40, dtype=torch.long)
+    fooled = {m: TargetedPGD(momentum=m).run(Valley(), x, y, threat, seed=0).fooled for m in (0.0, 0.75)}
+    assert fooled[0.0].double().mean() < 0.7
+    assert fooled[0.75].double().mean() > 0.9
+    assert torch.equal(TargetedPGD().run(Valley(), x, y, threat, seed=0).fooled, fooled[0.75]), "as it is by default"
