@@ -6,17 +6,22 @@ each: APGD on cross-entropy, targeted APGD, targeted FAB, Square, each on the re
 loss DLR needs three classes and its targeted form four, so on two classes the margin takes its place; the peer's Square
 takes images alone, so on tables ours does, with as many queries. Models are those of the quickstart and of the X-rays.
 
-Times are of the processor, of one thread. Both figures of a radius are of the same records; the bar of accuracy is on
-the records of all folds that are run, pooled.
+Each model and radius is a process of its own, as many at once as there are processors, and both attackers run in it on
+one thread, one after the other: times are processor seconds. Both figures of a radius are of the same records; the bar
+of accuracy is on the records of all folds, pooled.
 """
 
 import copy
+import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torchattacks
 from torch import Tensor, nn
@@ -33,20 +38,18 @@ from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
 from assay.executors import LocalExecutor
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import read_study
+from assay.study.spec import Study, read_study
 from assay.study.training import network_of, prepared, train_trial
 from assay.study.trial import Trial
 from assay.threats import Threat, radius_text
 
-ROUNDS = 1
-"""Of each timing; the median counts."""
-FOLDS = 2
+FOLDS = 5
 MODELS = (
     ("quickstart", "digits", ("standard", "pgd", "interval_bounds", "dp_eps_8")),
-    ("quickstart", "wdbc", ("standard", "pgd", "dp_eps_0_1", "poisoned_labels")),
     ("pneumonia", "pneumoniamnist", ("standard", "pgd")),
+    ("quickstart", "wdbc", ()),
 )
-"""Study, cohort and recipes."""
+"""Study, cohort and recipes; all of its recipes where none is named. Long ones first."""
 STEPS, QUERIES = 100, 5000
 ALLOWED = 0.5
 """Points by which our worst case may lie above AutoAttack's, at any radius."""
@@ -55,42 +58,90 @@ SHARE = 3.0
 
 
 class Case(NamedTuple):
-    """A trained model and what it is attacked on."""
+    """One model and one radius: what one process does."""
 
-    trial: Trial
-    subject: Subject
-    robustness: Robustness
+    study: str
+    cohort: str
+    recipe: str
+    fold: int
+    place: int
+    """Of the radius in the grid."""
+
+
+class Outcome(NamedTuple):
+    """Which records either fools at the radius, (n,) bool, and the processor seconds of both."""
+
+    radius: float
+    ours: np.ndarray
+    theirs: np.ndarray
+    seconds: float
+    """Of our whole grid."""
+    their_seconds: float
+    """Of AutoAttack at this one radius."""
 
 
 def measure() -> dict[str, Any]:
     """Worst cases of both by model and radius, their times, and the ratios."""
-    torch.set_num_threads(1)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    cases: list[Case] = []
     for study, cohort, recipes in MODELS:
         try:
-            cases = list(_cases(study, cohort, recipes))
+            cases += _cases(study, cohort, recipes)
         except DataError as error:
             found[cohort] = {"absent": str(error)}
-            continue
-        for recipe in recipes:
-            own = [case for case in cases if case.trial.recipe_name == recipe]
-            found[f"{cohort} {recipe}"] = _compared(own)
-    measured = {name: one for name, one in found.items() if "absent" not in one}
-    ratio: dict[str, float] = {}
-    bar: dict[str, float] = {}
-    for name, one in measured.items():
-        ratio |= {
-            f"{name} no weaker": float(one["greatest_excess_points"] <= ALLOWED),
-            f"{name} speed-up": one["speed_up"],
-        }
-        bar |= {f"{name} no weaker": 1.0, f"{name} speed-up": SHARE}
+    outcomes: dict[str, list[Outcome]] = {}
+    # A fresh process for each: PyTorch's threads do not survive a fork.
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for case, outcome in zip(cases, pool.map(compared, cases), strict=True):
+            outcomes.setdefault(f"{case.cohort} {case.recipe}", []).append(outcome)
+    models = {name: pooled(of_model) for name, of_model in outcomes.items()}
     return {
         "unit": "worst-case accuracy in %, processor seconds of one thread",
         "processor": _processor(),
         "torchattacks": torchattacks.__version__,
         **found,
-        "ratio": ratio,
-        "bar": bar,
+        **models,
+        "ratio": {
+            **{f"{name} no weaker": float(one["greatest_excess_points"] <= ALLOWED) for name, one in models.items()},
+            **{f"{name} speed-up": one["speed_up"] for name, one in models.items()},
+        },
+        "bar": {**{f"{name} no weaker": 1.0 for name in models}, **{f"{name} speed-up": SHARE for name in models}},
+    }
+
+
+def compared(case: Case) -> Outcome:
+    """Train the model as its study trains it, and attack it with both."""
+    torch.set_num_threads(1)
+    subject, robustness = _subject(case)
+    arena = Arena.of(subject, norm="linf", epsilons=robustness.epsilons, records=robustness.records)
+    radius = arena.radii[case.place]
+    worst, seconds = _timed(lambda: _default(robustness, arena))
+    fooled, their_seconds = _timed(lambda: _autoattack(arena, radius))
+    return Outcome(radius, worst[radius].numpy(), fooled.numpy(), seconds, their_seconds)
+
+
+def pooled(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Both worst cases of one model by radius, over the records of all folds, and what they took."""
+    by_radius: dict[float, list[Outcome]] = {}
+    for outcome in sorted(outcomes, key=lambda one: one.radius):
+        by_radius.setdefault(outcome.radius, []).append(outcome)
+    rows = {}
+    for radius, own in by_radius.items():
+        ours, theirs = np.concatenate([one.ours for one in own]), np.concatenate([one.theirs for one in own])
+        rows[radius_text(radius)] = {
+            "records": len(ours),
+            "ours": round(100 * float((~ours).mean()), 2),
+            "autoattack": round(100 * float((~theirs).mean()), 2),
+            "fooled_by_autoattack_alone": int((theirs & ~ours).sum()),
+            "fooled_by_ours_alone": int((ours & ~theirs).sum()),
+        }
+    slowest = max(by_radius.values(), key=lambda own: sum(one.their_seconds for one in own))
+    seconds = {"ours": sum(one.seconds for one in slowest), "autoattack": sum(one.their_seconds for one in slowest)}
+    return {
+        "radii": rows,
+        "seconds of our whole grid and of AutoAttack's slowest radius": {k: round(v, 2) for k, v in seconds.items()},
+        "greatest_excess_points": round(max(one["ours"] - one["autoattack"] for one in rows.values()), 2),
+        "speed_up": round(seconds["autoattack"] / seconds["ours"], 2),
     }
 
 
@@ -103,71 +154,50 @@ def _processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _cases(name: str, cohort: str, recipes: tuple[str, ...]) -> Iterator[Case]:
-    """Models of a study's first folds, trained as the study trains them."""
+def _study(name: str, cohort: str) -> Study:
+    """A study with one of its cohorts."""
     study = read_study(name, folder=Path(__file__).parents[2] / "jobs" / "studies")
-    study = study.model_copy(update={"cohorts": {cohort: study.cohorts[cohort]}})
+    return study.model_copy(update={"cohorts": {cohort: study.cohorts[cohort]}})
+
+
+def _cases(name: str, cohort: str, recipes: Sequence[str]) -> list[Case]:
+    """Models of a study's first folds, at each radius of its grid but 0.
+
+    Raises:
+        DataError: the data are absent.
+    """
+    study = _study(name, cohort)
     datasets = load_datasets(study)
-    for trial in plan(study, datasets):
-        if trial.recipe_name not in recipes or trial.fold >= FOLDS or trial.repeat:
-            continue
-        trained = train_trial(trial, LocalExecutor(), datasets[cohort])
-        dataset, parts = prepared(trial, datasets[cohort])
-        model, log = trained.open(network_of(trial, dataset))
-        subject = Subject(
-            model=model, dataset=dataset, split=parts, recipe=trial.recipe, log=log, seed=trial.trial_seed
-        )
-        (asked,) = (one for one in trial.evaluations if isinstance(one, Robustness))
-        yield Case(trial, subject, asked)
+    return [
+        Case(name, cohort, trial.recipe_name, trial.fold, place)
+        for trial in plan(study, datasets)
+        if trial.fold < FOLDS and not trial.repeat and trial.recipe_name in (recipes or study.cohorts[cohort].recipes)
+        for place in range(1, 1 + len({*(_asked(trial).epsilons or datasets[cohort].epsilons)} - {0.0}))
+    ]
 
 
-def _compared(cases: list[Case]) -> dict[str, Any]:
-    """Both worst cases over the records of all cases, and what they took."""
-    ours: dict[float, list[Tensor]] = {}
-    theirs: dict[float, list[Tensor]] = {}
-    seconds: dict[str, float] = {"ours, whole grid": 0.0}
-    for case in cases:
-        arena = Arena.of(case.subject, norm="linf", epsilons=case.robustness.epsilons, records=case.robustness.records)
-        # They alternate by model: our whole grid, then the peer at each radius.
-        worst, took = _timed(lambda arena=arena, case=case: _default(case.robustness, arena))
-        seconds["ours, whole grid"] += took
-        for epsilon in arena.radii[1:]:
-            fooled, took = _timed(lambda arena=arena, epsilon=epsilon: _autoattack(arena, epsilon))
-            name = f"autoattack at {radius_text(epsilon)}"
-            seconds[name] = seconds.get(name, 0.0) + took
-            ours.setdefault(epsilon, []).append(worst[epsilon])
-            theirs.setdefault(epsilon, []).append(fooled)
-    rows = {
-        radius_text(epsilon): {
-            "ours": _accuracy(ours[epsilon]),
-            "autoattack": _accuracy(theirs[epsilon]),
-            "fooled_by_autoattack_alone": int((torch.cat(theirs[epsilon]) & ~torch.cat(ours[epsilon])).sum()),
-            "fooled_by_ours_alone": int((torch.cat(ours[epsilon]) & ~torch.cat(theirs[epsilon])).sum()),
-        }
-        for epsilon in ours
-    }
-    slowest = max(value for name, value in seconds.items() if name != "ours, whole grid")
-    return {
-        "records": sum(len(fooled) for fooled in next(iter(ours.values()))),
-        "radii": rows,
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        "greatest_excess_points": round(max(one["ours"] - one["autoattack"] for one in rows.values()), 2),
-        "speed_up": round(slowest / seconds["ours, whole grid"], 2),
-    }
+def _asked(trial: Trial) -> Robustness:
+    """How its study attacks a model."""
+    return next(one for one in trial.evaluations if isinstance(one, Robustness))
+
+
+def _subject(case: Case) -> tuple[Subject, Robustness]:
+    """The trained model, and how its study attacks it."""
+    study = _study(case.study, case.cohort)
+    datasets = load_datasets(study)
+    trial = next(t for t in plan(study, datasets) if (t.recipe_name, t.fold, t.repeat) == (case.recipe, case.fold, 0))
+    trained = train_trial(trial, LocalExecutor(), datasets[case.cohort])
+    dataset, parts = prepared(trial, datasets[case.cohort])
+    model, log = trained.open(network_of(trial, dataset))
+    subject = Subject(model=model, dataset=dataset, split=parts, recipe=trial.recipe, log=log, seed=trial.trial_seed)
+    return subject, _asked(trial)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What a piece of work gives, and its processor seconds: the median of the rounds."""
-    taken = []
-    for _ in range(ROUNDS):
-        began = time.process_time()
-        found = work()
-        taken.append(time.process_time() - began)
-    return found, sorted(taken)[len(taken) // 2]
-
-
-def _accuracy(fooled: list[Tensor]) -> float:
-    return round(100 * float((~torch.cat(fooled)).double().mean()), 2)
+    """What a piece of work gives, and its processor seconds."""
+    began = time.process_time()
+    found = work()
+    return found, time.process_time() - began
 
 
 def _default(asked: Robustness, arena: Arena) -> dict[float, Tensor]:
