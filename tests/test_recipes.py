@@ -71,8 +71,8 @@ def test_flipped_labels_exclude_privacy_too() -> None:
     assert refused(data=["label_flips"], privacy=Privacy(epsilon=1.0))["given"] == INCOMPATIBLE[2].what
 
 
-def test_readme_shows_every_rule_with_its_reason() -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text().replace("`", "")
+def test_the_librarys_readme_shows_every_rule_with_its_reason() -> None:
+    text = (Path(__file__).parents[1] / "platform" / "assay" / "README.md").read_text().replace("`", "")
     for rule in INCOMPATIBLE:
         assert f"| {rule.what} | {rule.why.split(';')[0]} |" in text
 

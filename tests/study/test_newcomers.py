@@ -1,4 +1,4 @@
-"""A newcomer's own data: the study files that README shows, run as they stand there on data of their kind."""
+"""A newcomer's own data: the study files that jobs/README.md shows, run as they stand there on data of their kind."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from assay.study.run import run_study
 from assay.study.spec import read_study
 from assay.study.store import Store
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "jobs" / "README.md"
 STUDIES = {
     name: block
     for block in re.findall(r"```yaml\n(.*?)```", README.read_text(), flags=re.DOTALL)
