@@ -322,8 +322,8 @@ def _trained(store: "Store", place: _Place) -> tuple["Dataset", "Candidate", lis
 
     recipe, cohort, fold, repeat = place
     finished = open_finished(store, recipe=recipe, cohort=cohort, fold=fold, repeat=repeat)
-    others = [one for one in candidates(store) if one.cohort == finished.cohort or one.offer.trial == finished.trial]
-    (chosen,) = (one for one in others if one.offer.trial == finished.trial)
+    others = [one for one in candidates(store) if one.cohort == finished.cohort or one.trial == finished.trial]
+    (chosen,) = (one for one in others if one.trial == finished.trial)
     return finished.dataset, chosen, others
 
 

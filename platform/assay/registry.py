@@ -184,6 +184,11 @@ def names(kind: str) -> list[str]:
     return sorted(name for known, name in _METHODS if known == kind)
 
 
+def modules_of(kind: str) -> list[str]:
+    """Names of the modules that define the known methods of a kind, sorted."""
+    return sorted({method.__module__ for (known, _), method in _METHODS.items() if known == kind})
+
+
 def choice_of(kind: str) -> Any:
     """The type of a field that holds one method of ``kind``, written out in full when it is stored."""
     return Annotated[SerializeAsAny[Method], BeforeValidator(lambda value: build(kind, value))]

@@ -8,6 +8,8 @@ from typing import Any, Literal
 Status = Literal["measured", "abstained", "not_applicable", "failed"]
 Verdict = Literal["pass", "warn", "fail"]
 NAN = float("nan")
+CHECK = "check."
+"""The name of a row that holds a check begins with it; the rule follows."""
 TELLS_OF = "tells_of"
 """Condition of a figure that was read off training records, or off networks trained on them again: no ε covers it."""
 
@@ -100,11 +102,25 @@ class Check:
             for key in ("attack", "method", "corruption")
         )
 
+    @classmethod
+    def of(cls, row: Measurement) -> "Check":
+        """The check that a row of the results holds; the inverse of ``measurement``."""
+        conditions = dict(row.conditions)
+        told, verdict = conditions.pop("concerns"), conditions.pop("verdict")
+        return cls(
+            rule=row.name.removeprefix(CHECK),
+            concerns=told if isinstance(told, str) else tuple(told),
+            verdict=verdict,
+            figure=row.value,
+            message=row.warnings[0],
+            conditions=conditions,
+        )
+
     def measurement(self) -> Measurement:
         """The check as a row of the results."""
         told = self.concerns if isinstance(self.concerns, str) else list(self.concerns)
         return Measurement(
-            name=f"check.{self.rule}",
+            name=f"{CHECK}{self.rule}",
             value=self.figure,
             unit="",
             conditions={"concerns": told, "verdict": self.verdict, **self.conditions},
@@ -137,23 +153,49 @@ def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measure
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one evaluation found of one trained model; the unit that is measured once."""
+
+    asked: Mapping[str, Any]
+    """The evaluation with its settings, as plain values."""
+    found: tuple[Finding, ...]
+    """As the evaluation gave it back, before anything is set beside it."""
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One row a finding."""
+        for one in self.found:
+            yield row_of(one if isinstance(one, Measurement) else one.measurement())
+
+
+def row_of(measurement: Measurement) -> dict[str, Any]:
+    """The fields of a measurement by name."""
+    return {key: getattr(measurement, key) for key in measurement.__dataclass_fields__}
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialRecord:
     """All that one trial found out; the unit that is stored, whole or not at all."""
 
     trial: str
-    """Content hash of what was asked."""
+    """Names what was asked, and under which cohort and recipe name."""
     dataset: str
     model: str
     recipe: str
     fold: int
     repeat: int
+    training: str = ""
+    """Names the trained model; empty where it has no name beside the trial's."""
     measurements: tuple[Measurement, ...] = ()
     error: str = ""
     """Why the trial failed; empty if it finished."""
     seconds: float = NAN
     """Wall time of the whole trial."""
     weights: bytes = b""
-    """The trained model as safetensors."""
+    """The trained model as safetensors, where this run trained it."""
+    artefact: str = ""
+    """Hash of the weights that were measured; empty where ``weights`` holds them, or where there are none."""
+    answers: Mapping[str, "Answer"] = field(default_factory=dict)
+    """What this run measured, by the names of the answers."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """What was asked and where it ran: trial, versions, hardware, seeds."""
 
@@ -174,5 +216,5 @@ class TrialRecord:
                 "recipe": self.recipe,
                 "fold": self.fold,
                 "repeat": self.repeat,
-                **{key: getattr(measurement, key) for key in measurement.__dataclass_fields__},
+                **row_of(measurement),
             }

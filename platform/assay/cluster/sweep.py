@@ -8,22 +8,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import ray
 from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from assay.cluster.messages import watched
 from assay.cluster.session import environment, ray_session
 from assay.data.base import Dataset
-from assay.errors import UserError
 from assay.executors import LocalExecutor
-from assay.results import TrialRecord
-from assay.study.measure import failed, run_trial, stamped
+from assay.results import Finding, TrialRecord
 from assay.study.releases.choice import choice_of_best
 from assay.study.releases.keeper import Keeper
 from assay.study.run import Watcher, write_study
+from assay.study.runner import Runner, Work
 from assay.study.store import Store
 from assay.study.sweep import Point, Prepared, Sweep, study_of
+from assay.study.training import Trained
 from assay.study.trial import Trial
+from assay.training.checkpoints import artefact_of
 
 # Our store is the truth: Tune need neither log results itself nor save its own state while trials take seconds.
 _TUNE = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "3600", "RAY_AIR_NEW_OUTPUT": "0"}
@@ -107,9 +109,9 @@ def _run(
                 sweep=prepared.sweep,
                 dataset=prepared.dataset,
                 known=known,
+                begun=_begun(store),
                 queue=queue,
-                about=dict(about),
-                keeper=keeper,
+                runner=Runner(keeper, about),
             )
             results = _tuner(trainable, prepared, folder, workers=workers).fit()
     finally:
@@ -207,12 +209,12 @@ class _PointTrial(tune.Trainable):
         sweep: Sweep,
         dataset: Dataset,
         known: set[str],
+        begun: Mapping[str, "ray.ObjectRef[_Begun]"],
         queue: Any,
-        about: dict[str, Any],
-        keeper: Keeper | None,
+        runner: Runner,
     ) -> None:
-        self._sweep, self._dataset, self._known, self._queue, self._about = sweep, dataset, known, queue, about
-        self._keeper = keeper
+        self._sweep, self._dataset, self._known, self._queue = sweep, dataset, known, queue
+        self._begun, self._runner = begun, runner
 
     def reset_config(self, new_config: Point) -> bool:
         """Nothing to make anew: a point is all in its configuration."""
@@ -222,24 +224,35 @@ class _PointTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         point = dict(self.config)
         trial = self._sweep.trial(point, self._dataset)
-        record = None if trial.id in self._known else stamped(self._noted(trial), self._about)
+        record = (
+            None if trial.id in self._known else self._runner.run(self._left(trial), self._dataset, LocalExecutor())
+        )
         self._queue.put((record, trial.id, trial.label, point))
         return {"done": True, "trial": trial.id}
 
-    def _noted(self, trial: Trial) -> TrialRecord:
-        """Run a trial that the ledger of its data allows, and have it know how that ended."""
-        if self._keeper is None:
-            return run_trial(trial, LocalExecutor(), self._dataset)
-        try:
-            self._keeper.begin(trial, self._dataset)
-        except UserError as error:
-            return failed(trial, error)
-        record = run_trial(trial, LocalExecutor(), self._dataset)
-        self._keeper.end(trial, record, self._dataset)
-        return record
+    def _left(self, trial: Trial) -> Work:
+        """What is left of a trial of which the store may hold the model."""
+        if trial.training not in self._begun:
+            return Work(trial=trial)
+        trained, known = ray.get(self._begun[trial.training])
+        return Work(trial=trial, trained=trained, known=known)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The store holds what matters."""
+
+
+_Begun = tuple[Trained, Mapping[str, tuple[Finding, ...]]]
+"""A model, and what was found of it."""
+
+
+def _begun(store: Store) -> dict[str, "ray.ObjectRef[_Begun]"]:
+    """Every model of a store with what was found of it, by name, where each actor can get it; actors see no store."""
+    found = {}
+    for training in store.models():
+        content = store.checkpoint(training)
+        if content is not None:
+            found[training] = ray.put((Trained(checkpoint=content), store.answers(training, artefact_of(content))))
+    return found
 
 
 def _points(space: Mapping[str, Any]) -> int:

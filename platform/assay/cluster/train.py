@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from assay.evaluations.base import TrainingLog
 from assay.executors import Watched
 from assay.recipes import Recipe
 from assay.results import TrialRecord
-from assay.study.measure import failed, run_trial, stamped
-from assay.study.releases.keeper import Keeper
+from assay.study.measure import failed, run_trial
 from assay.study.run import write_study
+from assay.study.runner import Runner, TrialObserver, work_left
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.study.training import Trained, in_stages, log_of, network_of, prepared, trainer_of
@@ -56,7 +57,7 @@ def run_distributed(
     evaluating: Callable[[int, int], None],
     gpu: bool = False,
     checkpoint_every: int = 5,
-    keeper: Keeper | None = None,
+    keeper: TrialObserver | None = None,
 ) -> TrialRecord:
     """Train a trial over several Ray Train workers, evaluate it over as many, and store it: it alone is the results.
 
@@ -76,13 +77,13 @@ def run_distributed(
     """
     _refuse_federated(trial)
     refusal: UserError | None = None
-    where = {**environment(), "ray_train_workers": workers}
+    work = work_left(store, trial)
+    runner = Runner(keeper, {**environment(), "ray_train_workers": workers})
     with ray_session(address, workers=workers, cpus=trial.threads):
-        if keeper:
-            keeper.begin(trial, dataset)
+        runner.begin(work, dataset)
         began = time.perf_counter()
         try:
-            trained = train_distributed(
+            trained = work.trained or train_distributed(
                 trial,
                 dataset,
                 workers=workers,
@@ -92,20 +93,20 @@ def run_distributed(
                 checkpoint_every=checkpoint_every,
             )
             with RayExecutor(workers=workers, cpus=trial.threads) as executor:
-                bare = run_trial(trial, Watched(executor, evaluating), dataset, trained=trained)
+                watched_executor = Watched(executor, evaluating)
+                bare = run_trial(trial, watched_executor, dataset, trained=trained, known=work.known)
+            bare = replace(bare, weights=trained.checkpoint)
         except Exception as error:
             refusal = error if isinstance(error, UserError) else None
             bare = failed(trial, error, time.perf_counter() - began)
-        record = stamped(bare, where)
-        if keeper:
-            keeper.end(trial, record, dataset)
+        record = runner.end(trial, bare, dataset)
     if refusal is not None:
         raise refusal
     with store.locked():
         if record.failed and trial.id in store.finished():
             return record
         store.keep_only([trial.id])
-        write_study(study, store, {trial.id: trial.label}, where)
+        write_study(study, store, {trial.id: trial.label}, runner.environment)
         store.write(record)
     return record
 
@@ -182,7 +183,7 @@ def _workers(config: dict[str, Any], *, workers: int, gpu: bool, storage: str) -
             num_workers=workers, use_gpu=gpu, resources_per_worker=None if gpu else {"CPU": trial.threads}
         ),
         run_config=RunConfig(
-            name=f"{trial.id}-{workers}" + (f"-{stage.replace(' ', '-')}" if stage else ""),
+            name=f"{trial.training}-{workers}" + (f"-{stage.replace(' ', '-')}" if stage else ""),
             storage_path=storage,
             failure_config=FailureConfig(max_failures=_SURVIVED),
         ),

@@ -8,12 +8,13 @@ disease, which answers "healthy" to nearly everybody, passes.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from assay.evaluations.balanced import balanced
-from assay.evaluations.base import Subject, share
-from assay.results import Check, Measurement
+from assay.evaluations.base import Evaluation, Subject, share
+from assay.results import Check, Finding, Measurement
 from assay.statistics import Interval
 
 _COIN = 0.5
@@ -100,6 +101,23 @@ class Answers:
             f"{self.prevalence:.1%} are of that class (to {self.balanced_share:.1%} if all classes were equally "
             "frequent)"
         )
+
+
+class ConstantAnswers(Evaluation):
+    """Is one class answered to nearly everything? Asked of every model; nobody lists it.
+
+    Its checks name no measurement: they concern whatever else was measured that a constant answer flatters.
+    """
+
+    name: Literal["answers_one_class"] = "answers_one_class"
+
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        answers = answers_of(subject) if len(subject.split.test) else None
+        return [] if answers is None else check(answers, ())
 
 
 def majority_baseline(y: np.ndarray, clusters: np.ndarray | None, class_names: Sequence[str]) -> Measurement:

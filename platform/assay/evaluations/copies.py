@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binom
 
+from assay.data.clusters import copied
 from assay.data.copies import NEAR, Copies, copies_of
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.registry import register
@@ -46,6 +47,32 @@ class CopiedRecords(Evaluation):
             rows.append(share("accuracy_without_copies", right[~copied], own))
         private = subject.recipe is not None and subject.recipe.privacy is not None
         return [*rows, split_without_copies(found, subject.dataset.y, test, concerns=_NAME if private else "accuracy")]
+
+
+class RepeatedTestRecords(Evaluation):
+    """Are there copies among the test records themselves? Asked beside every accuracy; nobody lists it."""
+
+    name: Literal["repeated_test_records"] = "repeated_test_records"
+
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        test = subject.split.test
+        if not len(test):
+            return []
+        again = copied(subject.dataset, test)
+        return [
+            Check(
+                rule="repeated_test_records",
+                concerns="accuracy",
+                verdict="warn" if again else "pass",
+                figure=float(again),
+                message=f"{again} of the {len(test)} test records are exact copies of another one: each counts again "
+                "in every figure, but no interval takes it for one more record; drop copies from the data",
+            )
+        ]
 
 
 def split_without_copies(found: Copies, y: np.ndarray, test: np.ndarray, *, concerns: str) -> Check:

@@ -148,7 +148,7 @@ def _architecture(cohort: Cohort, asked: dict[str, Any]) -> Architecture:
 
 def _checkpoint(store: Store, trial: str) -> bytes:
     """The weights on which a trial was measured."""
-    content = store.checkpoint(trial)
+    content = store.checkpoint(store.trainings().get(trial, trial))
     if content is None:
         raise CheckpointError(
             f"the weights of trial {trial} are not in {store.location!r}; run the study again with --force",

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,14 +21,19 @@ from assay.models.base import Architecture
 from assay.registry import as_number
 from assay.results import Measurement, TrialRecord
 from assay.study.given_model import answering, architecture_of, loaded
-from assay.study.measure import ask
-from assay.study.provenance import source_digest, versions
+from assay.study.identity import hash_of, key_of_answer
+from assay.study.measure import Answers, ask
+from assay.study.provenance import dependencies, source_digest, versions
 from assay.study.run import write_study
+from assay.study.sources import digest_of
 from assay.study.spec import GIVEN, Study, build_study
 from assay.study.store import Store
 from assay.study.training import device
 from assay.threats import NORMS
-from assay.training.checkpoints import to_bytes
+from assay.training.checkpoints import artefact_of, to_bytes
+
+_MEASURING = "assay.study.given_model"
+"""Makes a given model answer as evaluations ask."""
 
 
 def given_study(
@@ -125,13 +131,17 @@ def evaluate_given(
         device=device(),
         executor=executor or LocalExecutor(),
     )
-    trial = _name(study, dataset, cohort.model, tensors)
+    training = _name(study, dataset, cohort.model, tensors)
+    trial = hash_of({"training": training, "asked": [key_of_answer(training, one) for one in cohort.evaluations]})
+    content = to_bytes(tensors, {})
     with store.locked():
         store.keep_only([trial])
         write_study(study, store, {trial: GIVEN}, environment)
-        measurements = tuple(_asked(cohort.evaluations, subject))
+        answers = Answers(name_of=partial(key_of_answer, training), known=store.answers(training, artefact_of(content)))
+        measurements = tuple(_asked(cohort.evaluations, subject, answers))
         record = TrialRecord(
             trial=trial,
+            training=training,
             dataset=dataset.name,
             model=cohort.model.name,
             recipe=GIVEN,
@@ -139,7 +149,8 @@ def evaluate_given(
             repeat=0,
             measurements=measurements,
             seconds=time.perf_counter() - started,
-            weights=to_bytes(tensors, {}),
+            weights=content,
+            answers=answers.new,
             provenance=_provenance(study, dataset),
         )
         store.write(record)
@@ -188,13 +199,16 @@ def _radii(threat: str) -> tuple[str, list[float]]:
     return norm, epsilons
 
 
-def _asked(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Measurement]:
-    """All answers. Workers take over this process's number of threads, and each has reserved a single processor."""
+def _asked(evaluations: tuple[Evaluation, ...], subject: Subject, answers: Answers) -> list[Measurement]:
+    """All answers, of which the known ones are not asked again.
+
+    Workers take over this process's number of threads, and each has reserved a single processor.
+    """
     threads = torch.get_num_threads()
     if subject.executor.workers > 1:
         torch.set_num_threads(1)
     try:
-        return ask(evaluations, subject, keep_going=True)
+        return ask(evaluations, subject, keep_going=True, answers=answers)
     finally:
         torch.set_num_threads(threads)
 
@@ -209,13 +223,21 @@ def _provenance(study: Study, dataset: Dataset) -> dict[str, Any]:
 
 
 def _name(study: Study, dataset: Dataset, model: Architecture, tensors: Mapping[str, Tensor]) -> str:
-    """Hash of all that the answers depend on."""
-    asked = study.cohorts["given"].evaluations
-    said = [dataset.digest, model.model_dump_json(), model.fingerprint(), study.seed, versions(), source_digest()]
-    said += [evaluation.model_dump_json() for evaluation in asked]
-    sha = hashlib.sha256(repr(said).encode())
+    """Names the given model on these data: its weights, its code, and the split and seed of whatever is asked."""
+    sha = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.dim() else repr(tensor.item()).encode())
-    return sha.hexdigest()[:20]
+    return hash_of(
+        {
+            "data": dataset.digest,
+            "split": study.split.model_dump(mode="json"),
+            "seed": study.seed,
+            "model": model.model_dump(mode="json"),
+            "model_code": model.fingerprint(),
+            "weights": sha.hexdigest(),
+            "versions": dependencies(),
+            "source": digest_of([_MEASURING, type(model).__module__]),
+        }
+    )

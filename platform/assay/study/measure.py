@@ -2,9 +2,10 @@
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,34 +14,61 @@ from assay import progress
 from assay.data.base import Dataset
 from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.copies import CopiedRecords
+from assay.evaluations.constant_answers import ConstantAnswers
+from assay.evaluations.copies import CopiedRecords, RepeatedTestRecords
 from assay.evaluations.scales import FeatureScales
 from assay.executors import Executor
-from assay.results import TELLS_OF, Finding, Measurement, TrialRecord, judged
-from assay.study.beside import of_the_whole, on_samples
+from assay.results import TELLS_OF, Answer, Finding, Measurement, TrialRecord, judged
+from assay.study.beside import of_the_whole, on_sample
+from assay.study.identity import key_of_question
 from assay.study.training import Trained, device, network_of, prepared, train_again, train_trial
 from assay.study.trial import Trial
+from assay.training.checkpoints import artefact_of
 
 
-def run_trial(trial: Trial, executor: Executor, dataset: Dataset, *, trained: Trained | None = None) -> TrialRecord:
-    """Train, unless it was trained already, and evaluate. A failure is a record that says why, not an exception.
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What evaluations found of one trained model, by the names of the answers."""
+
+    name_of: Callable[[Evaluation], str]
+    known: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
+    """Found before: nothing of it is measured again."""
+    new: dict[str, Answer] = field(default_factory=dict)
+    """Found now."""
+
+
+def run_trial(
+    trial: Trial,
+    executor: Executor,
+    dataset: Dataset,
+    *,
+    trained: Trained | None = None,
+    known: Mapping[str, Sequence[Finding]] = MappingProxyType({}),
+) -> TrialRecord:
+    """Train, unless it was trained already, and measure what is not known yet.
+
+    A failure is a record that says why, not an exception. It keeps the weights and what was measured before it.
 
     Args:
         executor: hosts the clients of a federated recipe, and its workers share the records of an evaluation.
-        trained: the result of ``train_trial``, if it was called before.
+        trained: the result of ``train_trial``, if it was called before, here or by an earlier run.
+        known: what evaluations found of these very weights, by the names of the answers.
     """
     torch.set_num_threads(trial.threads)
     started = time.perf_counter()
+    answers = Answers(name_of=trial.answer, known=known)
+    fresh = trained is None
+    found: dict[str, Any] = {}
     try:
         with progress.step(trial.label):
             trained = trained or train_trial(trial, executor, dataset)
-            measurements = evaluate(trial, dataset, trained, executor)
+            found["measurements"] = tuple(evaluate(trial, dataset, trained, executor, answers))
     except Exception as error:
-        why = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
-        return trial.record(error=why, seconds=time.perf_counter() - started)
-    return trial.record(
-        measurements=tuple(measurements), weights=trained.checkpoint, seconds=time.perf_counter() - started
-    )
+        found["error"] = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
+    if trained is not None:
+        found["artefact"] = artefact_of(trained.checkpoint)
+        found["weights"] = trained.checkpoint if fresh else b""
+    return trial.record(answers=answers.new, seconds=time.perf_counter() - started, **found)
 
 
 def failed(trial: Trial, error: Exception, seconds: float = 0.0) -> TrialRecord:
@@ -62,7 +90,9 @@ def stamped(record: TrialRecord, environment: Mapping[str, Any]) -> TrialRecord:
     return replace(record, provenance={**record.provenance, "environment": dict(environment)})
 
 
-def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executor) -> list[Measurement]:
+def evaluate(
+    trial: Trial, dataset: Dataset, trained: Trained, executor: Executor, answers: Answers | None = None
+) -> list[Measurement]:
     """Ask every question of a trained model; the answers do not depend on the executor."""
     dataset, parts = prepared(trial, dataset)
     model, log = trained.open(network_of(trial, dataset))
@@ -81,10 +111,17 @@ def evaluate(trial: Trial, dataset: Dataset, trained: Trained, executor: Executo
             architecture=trial.model,
             executor=executor,
         ),
+        answers=answers,
     )
 
 
-def ask(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bool = False) -> list[Measurement]:
+def ask(
+    evaluations: tuple[Evaluation, ...],
+    subject: Subject,
+    *,
+    keep_going: bool = False,
+    answers: Answers | None = None,
+) -> list[Measurement]:
     """All answers; warnings of data set and training stand beside the accuracy that everything else is read against.
 
     Beside that of a private model stand none that were counted on records: the row may leave, and no ε pays for them.
@@ -92,35 +129,29 @@ def ask(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bo
     Args:
         keep_going: an evaluation that raises becomes one failed measurement of its name, and the others are asked all
             the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
+        answers: those that are known, and are not asked again; what is asked is added.
     """
-    answers = _answers_or_failure if keep_going else _answers
-    asked = (*evaluations, *_implied(evaluations, subject))
-    told = [finding for evaluation in asked for finding in answers(evaluation, subject)]
-    found = judged([*told, *_of_the_whole(evaluations, subject, told, keep_going=keep_going)])
+    answers = answers or Answers(name_of=key_of_question)
+    told: list[Finding] = []
+    for evaluation in (*evaluations, *_implied(evaluations, subject)):
+        name = answers.name_of(evaluation)
+        if name in answers.known:
+            told += answers.known[name]
+            continue
+        try:
+            found = _answers(evaluation, subject)
+        except Exception as error:  # a user's network may raise anything, at any record
+            if not keep_going:
+                raise
+            told.append(_failure(evaluation.name, error))
+            continue
+        answers.new[name] = Answer(asked=evaluation.model_dump(mode="json"), found=tuple(found))
+        told += found
+    joined = judged(of_the_whole(told))
     private = subject.recipe is not None and subject.recipe.privacy is not None
     data = subject.dataset.for_others if private else subject.dataset
     warnings = (*data.warnings, *(() if subject.log is None else subject.log.notes))
-    return [m.warn(*warnings) if m.name == "accuracy" else m for m in found]
-
-
-def _answers_or_failure(evaluation: Evaluation, subject: Subject) -> list[Finding]:
-    """What an evaluation finds, or one failed measurement that says what it raised and where."""
-    try:
-        return _answers(evaluation, subject)
-    except Exception as error:  # a user's network may raise anything, at any record
-        return [_failure(evaluation.name, error)]
-
-
-def _of_the_whole(
-    evaluations: tuple[Evaluation, ...], subject: Subject, asked: Sequence[Finding], *, keep_going: bool
-) -> list[Finding]:
-    """What concerns several evaluations, or one failed measurement, as ``_answers_or_failure``."""
-    try:
-        return [*on_samples(evaluations, subject), *of_the_whole(subject, asked)]
-    except Exception as error:
-        if not keep_going:
-            raise
-        return [_failure("answers_one_class", error)]
+    return [m.warn(*warnings) if m.name == "accuracy" else m for m in joined]
 
 
 def _failure(name: str, error: Exception) -> Measurement:
@@ -131,7 +162,7 @@ def _failure(name: str, error: Exception) -> Measurement:
 
 
 def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Evaluation]:
-    """What is asked beside accuracy though nobody lists it: without it, the accuracy may mislead.
+    """What is asked though nobody lists it: without it, what is asked may mislead.
 
     Copies of test records tell of training records, so they are not looked for unasked in a private recipe.
     """
@@ -140,7 +171,9 @@ def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Eval
     wanted: list[Evaluation] = [CopiedRecords()] if len(subject.split.train) and not private else []
     if subject.dataset.modality == "tabular":
         wanted.append(FeatureScales())
-    return [one for one in wanted if "accuracy" in listed and one.name not in listed]
+    wanted.append(RepeatedTestRecords())
+    beside_accuracy = [one for one in wanted if "accuracy" in listed and one.name not in listed]
+    return [*beside_accuracy, ConstantAnswers()]
 
 
 def _answers(evaluation: Evaluation, subject: Subject) -> list[Finding]:
@@ -148,4 +181,5 @@ def _answers(evaluation: Evaluation, subject: Subject) -> list[Finding]:
     told = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
     with progress.step(evaluation.name):
         found = evaluation.measure(subject)
-    return [replace(one, conditions={**one.conditions, **told}) for one in found]
+        beside = on_sample(evaluation, subject)
+    return [*(replace(one, conditions={**one.conditions, **told}) for one in found), *beside]

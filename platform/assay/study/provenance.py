@@ -26,11 +26,16 @@ _NOT_HASHED = ("report", "cluster", "tracking.py", "study/releases", "privacy/le
 """What shows or places a trial, or keeps account of it: no figure depends on it."""
 
 
-@lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Versions of everything a result could depend on."""
+    return {"assay": assay.__version__, **dependencies()}
+
+
+@lru_cache(maxsize=1)
+def dependencies() -> dict[str, str]:
+    """Versions of the libraries a result could depend on; Assay's own code is named by its content."""
     extras = [name for name in _IF_INSTALLED if importlib.util.find_spec(name) is not None]
-    return {"assay": assay.__version__, **{name: metadata.version(name) for name in (*_DEPENDENCIES, *extras)}}
+    return {name: metadata.version(name) for name in (*_DEPENDENCIES, *extras)}
 
 
 @lru_cache(maxsize=1)

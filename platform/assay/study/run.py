@@ -11,20 +11,17 @@ import yaml
 
 from assay import progress
 from assay.data.base import Dataset
-from assay.errors import BudgetError
 from assay.executors import Executor, LocalExecutor, Outcome
 from assay.results import TrialRecord
-from assay.study.measure import failed, run_trial, stamped
+from assay.study.measure import failed, run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
-from assay.study.releases.keeper import Keeper
+from assay.study.runner import Runner, TrialObserver, Work, work_left
 from assay.study.spec import Study
 from assay.study.store import Store
 from assay.study.training import Trained, train_trial
 from assay.study.trial import Trial
 
-Item = tuple[Trial, Trained | None]
-"""A trial for a worker, with what was trained of it before."""
 PUBLISH_EVERY = 15.0
 """Seconds between two versions of the report while trials finish, at least."""
 PUBLISH_SHARE = 20.0
@@ -79,7 +76,7 @@ def run_study(
     force: bool = False,
     environment: Mapping[str, Any] | None = None,
     started: float | None = None,
-    keeper: Keeper | None = None,
+    keeper: TrialObserver | None = None,
 ) -> Summary:
     """Run what is missing of a study.
 
@@ -102,16 +99,15 @@ def run_study(
         store.keep_only(by_id)
         finished = set() if force else store.finished() & set(by_id)
         todo = [trial for name, trial in by_id.items() if name not in finished]
+        runner = Runner(keeper, environment)
         write_study(study, store, {i: t.label for i, t in by_id.items()}, environment, fresh=bool(todo))
         tally = _Tally(todo=len(todo), workers=executor.workers if todo else 1)
         page = _Page(partial(publish, datasets), first=len({(t.cohort, t.recipe_name) for t in by_id.values()}))
         watcher.begin(total=len(by_id), finished=len(finished), workers=tally.workers)
         try:
-            notes = _Notes(keeper, datasets)
             with progress.listening(watcher.status):
-                for bare in _records(todo, datasets, store, executor, watcher, notes=notes, force=force):
-                    trial, record = by_id[bare.trial], stamped(bare, environment)
-                    notes.end(trial, record)
+                for record in _Run(runner, datasets, store, executor, watcher, force=force).records(todo):
+                    trial = by_id[record.trial]
                     store.write(record)
                     mirror(record)
                     tally.add(record, trial.label)
@@ -183,94 +179,119 @@ class _Page:
         self._next = now + max(PUBLISH_EVERY, PUBLISH_SHARE * (now - began))
 
 
-def _records(
-    todo: list[Trial],
-    datasets: Mapping[str, Dataset],
-    store: Store,
-    executor: Executor,
-    watcher: Watcher,
-    *,
-    notes: "_Notes",
-    force: bool,
-) -> Iterator[TrialRecord]:
-    """Every trial's record, in order of completion; the first fold first, so that there is soon something to look at.
+class _Run:
+    """Takes trials through a pool of workers; what the store has of them is neither trained nor measured again.
 
-    The federated trainings of a stage come first and one at a time: each is led from here and has the whole pool to
-    itself. What they trained is then evaluated like every other trial, by one worker of the pool.
+    Args:
+        force: train and measure everything anew.
     """
-    allowed, refusals = notes.reserve(todo)
-    yield from refusals
-    first = [trial for trial in allowed if (trial.repeat, trial.fold) == (0, 0)]
-    rest = [trial for trial in allowed if (trial.repeat, trial.fold) != (0, 0)]
-    for stage in (first, rest):
-        led: dict[str, Trained] = {}
-        extra: dict[str, float] = {}
-        for trial in [trial for trial in stage if trial.recipe.federation is not None]:
-            stored = None if force else store.checkpoint(trial.id)
-            if stored is not None:
-                led[trial.id] = Trained(checkpoint=stored)
-                continue
+
+    def __init__(
+        self,
+        runner: Runner,
+        datasets: Mapping[str, Dataset],
+        store: Store,
+        executor: Executor,
+        watcher: Watcher,
+        *,
+        force: bool,
+    ) -> None:
+        self._runner, self._datasets, self._store, self._watcher = runner, datasets, store, watcher
+        self._executor, self._force = executor, force
+        self._anew: set[str] = set()
+        """Models that this run has trained anew though the store had them."""
+
+    def records(self, todo: Sequence[Trial]) -> Iterator[TrialRecord]:
+        """Every trial's record, in order of completion; the first fold first, so that there is soon something to see.
+
+        Each must be stored before the next is asked for: trials that share a model wait until it is there.
+        """
+        training = [trial for trial in todo if self._store.checkpoint(trial.training) is None or self._force]
+        refused = self._runner.refused(training, self._datasets)
+        yield from refused.values()
+        allowed = [trial for trial in todo if trial.id not in refused]
+        first = [trial for trial in allowed if (trial.repeat, trial.fold) == (0, 0)]
+        rest = [trial for trial in allowed if (trial.repeat, trial.fold) != (0, 0)]
+        for stage in (first, rest):
+            for part in _each_model_once(stage):
+                yield from self._part(part)
+
+    def _part(self, trials: Sequence[Trial]) -> Iterator[TrialRecord]:
+        """Records of trials of which no two share a model.
+
+        The federated trainings come first and one at a time: each is led from here and has the whole pool to itself.
+        What they trained is then evaluated like every other trial, by one worker of the pool.
+        """
+        led: dict[str, Work] = {}
+        seconds: dict[str, float] = {}
+        for trial in [trial for trial in trials if trial.recipe.federation is not None]:
             began = time.perf_counter()
-            if (refusal := notes.refusal(trial)) is not None:
-                yield refusal
-                continue
-            try:
-                led[trial.id] = _lead(trial, datasets[trial.cohort], executor, watcher)
-            except Exception as error:
-                yield failed(trial, error, time.perf_counter() - began)
-                continue
-            extra[trial.id] = (time.perf_counter() - began) * executor.workers
-            store.write_checkpoint(trial.id, led[trial.id].checkpoint)
-        taken: list[Item] = []
+            work = self._left(trial)
+            if work.trained is None:
+                record = self._led(work)
+                if isinstance(record, TrialRecord):
+                    yield record
+                    continue
+                work = record
+                seconds[trial.id] = (time.perf_counter() - began) * self._executor.workers
+            led[trial.id] = work
+        ready = [trial for trial in trials if trial.recipe.federation is None or trial.id in led]
+        taken: list[Trial] = []
         refused: list[TrialRecord] = []
-        ready = [(trial, led.get(trial.id)) for trial in stage if trial.recipe.federation is None or trial.id in led]
-        for outcome in executor.map(_evaluate_item, notes.of(ready, taken, refused), datasets):
-            record = _record_of(outcome, taken)
-            yield replace(record, seconds=record.seconds + extra.get(record.trial, 0.0))
+        for outcome in self._executor.map(_evaluate, self._work(ready, led, taken, refused), self._datasets):
+            trial = taken[outcome.index]
+            record = _record_of(outcome, trial)
+            record = replace(record, seconds=record.seconds + seconds.get(trial.id, 0.0))
+            yield self._runner.end(trial, record, self._datasets[trial.cohort])
         yield from refused
 
+    def _led(self, work: Work) -> Work | TrialRecord:
+        """Lead a federated training, and keep its model; or the record that says why there is none."""
+        trial, began = work.trial, time.perf_counter()
+        dataset = self._datasets[trial.cohort]
+        if (refusal := self._runner.refusal(work, dataset)) is not None:
+            return refusal
+        try:
+            trained = _lead(trial, dataset, self._executor, self._watcher)
+        except Exception as error:
+            return self._runner.end(trial, failed(trial, error, time.perf_counter() - began), dataset)
+        self._store.write_checkpoint(trial.training, trained.checkpoint)
+        return replace(work, trained=trained)
 
-class _Notes:
-    """What the ledgers are told of a run; nothing, where nobody keeps them.
+    def _left(self, trial: Trial) -> Work:
+        """What is left of a trial."""
+        if self._force and trial.training not in self._anew:
+            self._anew.add(trial.training)
+            return Work(trial=trial)
+        return work_left(self._store, trial)
 
-    Each training is noted when a worker takes it, and not when it is planned: it may never come to that.
-    """
+    def _work(
+        self, trials: Sequence[Trial], led: Mapping[str, Work], taken: list[Trial], refused: list[TrialRecord]
+    ) -> Iterator[Work]:
+        """What is left of each trial as a worker asks for it, noted then: it may never come to that.
 
-    def __init__(self, keeper: Keeper | None, datasets: Mapping[str, Dataset]) -> None:
-        self._keeper, self._datasets = keeper, datasets
-        self._begun: set[str] = set()
-        """Ids of trials of which the ledgers must be told how they end."""
-
-    def reserve(self, todo: Sequence[Trial]) -> tuple[list[Trial], list[TrialRecord]]:
-        """Hold what the trials will spend: those that may run, and the records of those that may not."""
-        refused = {} if self._keeper is None else self._keeper.reserve(todo, self._datasets)
-        allowed = [trial for trial in todo if trial.id not in refused]
-        return allowed, [failed(trial, refused[trial.id]) for trial in todo if trial.id in refused]
-
-    def refusal(self, trial: Trial) -> TrialRecord | None:
-        """Why a training must not begin after all; None if it may, and is noted."""
-        if self._keeper is not None:
-            try:
-                self._keeper.begin(trial, self._datasets[trial.cohort])
-            except BudgetError as error:
-                return failed(trial, error)
-            self._begun.add(trial.id)
-        return None
-
-    def of(self, items: Sequence[Item], taken: list[Item], refused: list[TrialRecord]) -> Iterator[Item]:
-        """Each as it is asked for, and put among the taken; or the refused, and passed over."""
-        for item in items:
-            refusal = self.refusal(item[0])
+        Args:
+            led: what is left of those whose model was trained already, by id.
+            taken: each is put among these, or its record among the ``refused``.
+        """
+        for trial in trials:
+            work = led.get(trial.id) or self._left(trial)
+            refusal = self._runner.refusal(work, self._datasets[trial.cohort])
             if refusal is None:
-                taken.append(item)
-                yield item
+                taken.append(trial)
+                yield work
             else:
                 refused.append(refusal)
 
-    def end(self, trial: Trial, record: TrialRecord) -> None:
-        """Note how a trial ended, if it began."""
-        if self._keeper is not None and trial.id in self._begun:
-            self._keeper.end(trial, record, self._datasets[trial.cohort])
+
+def _each_model_once(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+    """The trials in lists of which none has two of one model."""
+    left = list(trials)
+    while left:
+        first = {trial.training: trial for trial in reversed(left)}
+        part = [trial for trial in left if first[trial.training] is trial]
+        yield part
+        left = [trial for trial in left if first[trial.training] is not trial]
 
 
 def _lead(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) -> Trained:
@@ -279,13 +300,13 @@ def _lead(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) 
     return train_trial(trial, executor, dataset, after_round=lambda number: watcher.leading(trial, number, rounds))
 
 
-def _evaluate_item(item: Item, datasets: Mapping[str, Dataset]) -> TrialRecord:
-    trial, trained = item
-    return run_trial(trial, LocalExecutor(), datasets[trial.cohort], trained=trained)
+def _evaluate(work: Work, datasets: Mapping[str, Dataset]) -> TrialRecord:
+    dataset = datasets[work.trial.cohort]
+    return run_trial(work.trial, LocalExecutor(), dataset, trained=work.trained, known=work.known)
 
 
-def _record_of(outcome: Outcome, items: Sequence[Item]) -> TrialRecord:
-    trial, record = items[outcome.index][0], outcome.value
+def _record_of(outcome: Outcome, trial: Trial) -> TrialRecord:
+    record = outcome.value
     if record is None:
         return failed(trial, RuntimeError(outcome.error))
     if record.trial == trial.id:

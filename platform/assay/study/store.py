@@ -1,9 +1,9 @@
-"""Where results live: one Parquet file a trial, whole or absent, on any file system that pyarrow knows."""
+"""Where results live: models, answers and trials, one file each, whole or absent, on any file system of pyarrow."""
 
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from assay.errors import StorageError, UserError, storage_errors
-from assay.results import TrialRecord
+from assay.results import CHECK, Check, Finding, Measurement, TrialRecord
 from assay.training.checkpoints import artefact_of
 
 SCHEMA = pa.schema(
@@ -37,6 +37,8 @@ SCHEMA = pa.schema(
     ]
 )
 """One row a measurement; ``conditions`` is JSON."""
+_FIGURES = pa.schema(list(SCHEMA)[6:])
+"""The same of an answer, which belongs to no cohort, recipe name or fold."""
 
 _ABOUT = b"assay"
 
@@ -59,7 +61,12 @@ def _reached(location: str) -> tuple[fs.FileSystem, str]:
 
 
 class Store:
-    """The results of one study: ``trials/ID.parquet``, ``checkpoints/ID.safetensors``, ``study.yaml``, ``report.html``.
+    """Results in one folder: models, answers about them, and trials, which are what a report shows of both.
+
+    - ``artefacts/TRAINING.safetensors``: a trained model, named by what made it.
+    - ``answers/TRAINING/ANSWER.parquet``: what one evaluation found of it, as it gave it back.
+    - ``trials/TRIAL.parquet``: the rows of a trial, joined from its answers. It can be made anew without measuring.
+    - ``study.yaml``, ``report.html``: what was asked, and the page.
 
     A trial is committed by the rename of its Parquet file, the last thing written; before that nobody sees it.
 
@@ -98,7 +105,8 @@ class Store:
         return {trial: about["asked"] for trial, about in self._abouts() if "asked" in about}
 
     def trained_on(self, identity: str, name: str) -> dict[str, bool]:
-        """Ids of the trials that were trained on a data set, or a sample of it, and did not fail; True if privately.
+        """Models of the trials that were trained on a data set, or a sample of it, and did not fail, by name; True if
+        privately.
 
         Those of earlier plans are among them.
 
@@ -111,51 +119,95 @@ class Store:
             data = about.get("data", {})
             ours = data["identity"] == identity if "identity" in data else data.get("name", name) == name
             if ours and not about["error"] and "recipe" in about.get("asked", {}):
-                found[trial] = bool(about["asked"]["recipe"]["privacy"])
+                found[about.get("training") or trial] = bool(about["asked"]["recipe"]["privacy"])
         return found
+
+    def trainings(self) -> dict[str, str]:
+        """Name of the model of each stored trial, by the trial's id; of an earlier version they are the same."""
+        return {trial: about.get("training") or trial for trial, about in self._abouts()}
 
     def artefacts(self) -> dict[str, str]:
         """Hash of the checkpoint on which each stored trial was measured, by id, where it is known."""
         return {trial: about["artefact"] for trial, about in self._abouts() if about.get("artefact")}
 
     def write(self, record: TrialRecord) -> None:
-        """Store a trial: its checkpoint first, then, in one step, everything measured on it."""
+        """Store a trial: its model first, then what each evaluation found, then, in one step, the trial itself."""
+        training = record.training or record.trial
         if record.weights:
-            self.write_checkpoint(record.trial, record.weights)
-        rows = [
-            {**row, "conditions": json.dumps(row["conditions"]), "warnings": list(row["warnings"])}
-            for row in record.rows()
+            self.write_checkpoint(training, record.weights)
+        weights = artefact_of(record.weights) if record.weights else record.artefact
+        for name, answer in record.answers.items():
+            versions = {key: record.provenance.get(key) for key in ("versions", "source")}
+            about = {"training": training, "artefact": weights, "asked": answer.asked, **versions}
+            self._write_rows(f"answers/{training}/{name}.parquet", answer.rows(), about, schema=_FIGURES)
+        about = {
+            "error": record.error,
+            "seconds": record.seconds,
+            "training": training,
+            "artefact": weights,
+            **record.provenance,
+        }
+        self._write_rows(f"trials/{record.trial}.parquet", record.rows(), about, schema=SCHEMA)
+
+    def _write_rows(
+        self, name: str, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any], *, schema: pa.Schema
+    ) -> None:
+        plain = [
+            {**row, "conditions": json.dumps(row["conditions"]), "warnings": list(row["warnings"])} for row in rows
         ]
-        weights = artefact_of(record.weights) if record.weights else ""
-        about = {"error": record.error, "seconds": record.seconds, "artefact": weights, **record.provenance}
-        table = pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
+        table = pa.Table.from_pylist(plain, schema=schema)
+        table = table.replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        self._commit(f"trials/{record.trial}.parquet", sink.getvalue().to_pybytes())
+        self._commit(name, sink.getvalue().to_pybytes())
 
-    def write_checkpoint(self, trial: str, content: bytes) -> None:
-        """Keep a trained model, before its trial is finished too, so that a resumed study need not train it again."""
-        self._commit(f"checkpoints/{trial}.safetensors", content)
+    def answers(self, training: str, artefact: str) -> dict[str, tuple[Finding, ...]]:
+        """What evaluations have found of a model, by the names of the answers.
 
-    def checkpoint(self, trial: str) -> bytes | None:
-        """The weights of a trial, None if there are none."""
-        path = self._path(f"checkpoints/{trial}.safetensors")
-        if self._files.get_file_info(path).type != fs.FileType.File:
-            return None
-        with self._files.open_input_file(path) as file:
-            return bytes(file.read())
+        Args:
+            artefact: hash of its weights; what was found of others, that an earlier training of this name left, is no
+                answer about these.
+        """
+        found = {}
+        for name in sorted(self._names(f"answers/{training}")):
+            with self._opened(f"answers/{training}/{name}.parquet") as file:
+                table = pq.read_table(file)
+            if json.loads(table.schema.metadata[_ABOUT])["artefact"] == artefact:
+                found[name] = tuple(map(_finding, table.to_pylist()))
+        return found
 
-    def delete(self, trial: str) -> None:
-        """Delete the model and everything measured of a trial, and the pages that show it."""
-        pages = ("report.html", "sweep.html")
-        kept = [f"{folder}/{trial}.parquet" for folder in ("trials", "superseded")]
-        for name in (*kept, f"checkpoints/{trial}.safetensors", *pages):
+    def write_checkpoint(self, training: str, content: bytes) -> None:
+        """Keep a trained model, before it is measured too, so that a resumed study need not train it again."""
+        self._commit(f"artefacts/{training}.safetensors", content)
+
+    def models(self) -> list[str]:
+        """Names of the models that are stored."""
+        return sorted(self._names("artefacts", ".safetensors"))
+
+    def checkpoint(self, training: str) -> bytes | None:
+        """The weights of a model, None if there are none. Those of earlier versions lie under the trial's id."""
+        for folder in ("artefacts", "checkpoints"):
+            path = self._path(f"{folder}/{training}.safetensors")
+            if self._files.get_file_info(path).type == fs.FileType.File:
+                with self._files.open_input_file(path) as file:
+                    return bytes(file.read())
+        return None
+
+    def delete(self, training: str) -> None:
+        """Delete a model, everything measured of it, every trial that shows it, and the pages that show these."""
+        files = [f"{folder}/{training}.safetensors" for folder in ("artefacts", "checkpoints")]
+        for folder in ("trials", "superseded"):
+            shown = [trial for trial, about in self._abouts(folder) if (about.get("training") or trial) == training]
+            files += [f"{folder}/{trial}.parquet" for trial in shown]
+        for name in (*files, "report.html", "sweep.html"):
             if self._files.get_file_info(self._path(name)).type == fs.FileType.File:
                 self._files.delete_file(self._path(name))
-        # What Ray Train keeps on the way lies in folders that begin with the trial's id.
+        if self._files.get_file_info(self._path(f"answers/{training}")).type == fs.FileType.Directory:
+            self._files.delete_dir(self._path(f"answers/{training}"))
+        # What Ray Train keeps on the way lies in folders that begin with the model's name.
         selector = fs.FileSelector(self._path("ray_train"), allow_not_found=True)
         for info in self._files.get_file_info(selector):
-            if info.type == fs.FileType.Directory and posixpath.basename(info.path).startswith(trial):
+            if info.type == fs.FileType.Directory and posixpath.basename(info.path).startswith(training):
                 self._files.delete_dir(info.path)
 
     def write_text(self, name: str, text: str) -> str:
@@ -242,12 +294,12 @@ class Store:
                 given=path,
             ) from error
 
-    def _names(self, folder: str) -> set[str]:
+    def _names(self, folder: str, suffix: str = ".parquet") -> set[str]:
         selector = fs.FileSelector(self._path(folder), allow_not_found=True)
         return {
-            posixpath.basename(info.path).removesuffix(".parquet")
+            posixpath.basename(info.path).removesuffix(suffix)
             for info in self._files.get_file_info(selector)
-            if info.path.endswith(".parquet")
+            if info.path.endswith(suffix)
         }
 
     def _move(self, trial: str, source: str, target: str) -> None:
@@ -282,3 +334,11 @@ class Store:
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name)
+
+
+def _finding(row: Mapping[str, Any]) -> Finding:
+    """What an evaluation gave back, from its row."""
+    own = {key: row[key] for key in ("name", "unit", "n", "status")}
+    figures = {key: float("nan") if row[key] is None else row[key] for key in ("value", "low", "high")}
+    found = Measurement(**own, **figures, conditions=json.loads(row["conditions"]), warnings=tuple(row["warnings"]))
+    return Check.of(found) if found.name.startswith(CHECK) else found

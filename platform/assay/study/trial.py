@@ -1,23 +1,29 @@
-"""What one trial asks: data set × split × model × recipe × evaluations, named by the hash of its content."""
+"""What one trial asks: data set × split × model × recipe × evaluations, and what names its model and its answers."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from assay import seeds
 from assay.data.splits import Splitting
-from assay.evaluations.base import Evaluation
 from assay.models.base import Architecture
 from assay.recipes import Recipe
 from assay.results import TrialRecord
+from assay.study.identity import key_of_answer, key_of_training, key_of_trial, settings_of_training
 from assay.study.provenance import source_digest, versions
+
+if TYPE_CHECKING:
+    from assay.evaluations.base import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What one trial asks. Frozen and picklable; its ``id`` changes whenever its result could."""
+    """What one trial asks of one model. Frozen and picklable.
+
+    ``training`` names the model by what makes it, ``id`` the row of a report: the same model under another cohort,
+    under another recipe name or with other questions is another trial, and is trained once.
+    """
 
     cohort: str
     recipe_name: str
@@ -29,18 +35,31 @@ class Trial:
     splitting: Splitting
     model: Architecture
     recipe: Recipe
-    evaluations: tuple[Evaluation, ...]
+    evaluations: "tuple[Evaluation, ...]"
     data_digest: str
     dataset_name: str
     official: bool = False
     """Whether the data set's own split is used: then repeats vary the seed alone."""
     data_about: Mapping[str, Any] = field(default_factory=dict)
-    """What is said of the data set: its licence, citation and warnings; no part of the id beyond the digest."""
+    """What is said of the data set: its licence, citation and warnings; no part of any name beyond the digest."""
 
-    @property
+    @cached_property
+    def training(self) -> str:
+        """Names the trained model; changes whenever its weights could."""
+        return key_of_training(self)
+
+    @cached_property
     def id(self) -> str:
-        content = {**self.description(), "versions": versions(), "source": source_digest()}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+        """Names the trial; changes whenever a figure of it could, and with the names under which it is shown."""
+        return key_of_trial(self)
+
+    def answer(self, evaluation: "Evaluation") -> str:
+        """Names what an evaluation finds of this trial's model."""
+        return key_of_answer(self.training, evaluation)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each process names a trial by its own code: so a worker of another version is noticed.
+        return {key: value for key, value in self.__dict__.items() if key not in ("training", "id")}
 
     @property
     def label(self) -> str:
@@ -59,6 +78,7 @@ class Trial:
         """What became of this trial: measurements and weights, or an error."""
         return TrialRecord(
             trial=self.id,
+            training=self.training,
             dataset=self.dataset_name,
             model=self.model.name,
             recipe=self.recipe_name,
@@ -76,17 +96,7 @@ class Trial:
     def description(self) -> dict[str, Any]:
         """All that is asked, as plain values."""
         return {
-            "data": self.data_digest,
-            "split": self.splitting.model_dump(
-                mode="json", exclude={"repeats", "folds"} if self.official else {"repeats"}
-            ),
-            "official": self.official,
-            "fold": self.fold,
-            "repeat": self.repeat,
-            "seed": self.seed,
-            "threads": self.threads,
-            "model": self.model.model_dump(mode="json"),
-            "model_code": self.model.fingerprint(),
+            **settings_of_training(self),
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_name": self.recipe_name,
             "cohort": self.cohort,

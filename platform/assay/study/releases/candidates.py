@@ -29,6 +29,8 @@ from assay.training.checkpoints import artefact_of, from_bytes
 class Candidate:
     """One finished trial of a study, as it would be released."""
 
+    trial: str
+    """Its id; its ``offer`` names the model, which other trials may show too."""
     cohort: str
     data: str
     """Digest of the data that it was trained on."""
@@ -46,11 +48,17 @@ def candidates(store: Store, only: str | None = None) -> list[Candidate]:
         only: id of the one.
     """
     frame, asked, finished, measured = store.frame(), store.asked(), store.finished(), store.artefacts()
+    trainings = store.trainings()
     labels = (yaml.safe_load(store.read_text("study.yaml")) or {}).get("trials", {})
     rows = {str(trial): own for trial, own in frame.groupby("trial", sort=False)}
     return [
         _candidate(
-            store, trial, asked[trial], rows[trial], label=labels.get(trial, trial), measured=measured.get(trial, "")
+            store,
+            (trial, trainings[trial]),
+            asked[trial],
+            rows[trial],
+            label=labels.get(trial, trial),
+            measured=measured.get(trial, ""),
         )
         for trial in asked
         if trial in finished and only in (None, trial)
@@ -126,16 +134,21 @@ def charge(
     refuse([*chosen, *looked_at])
     epsilon, delta, reason = budget
     ledger.release(
-        [one.offer for one in chosen],
+        _each_once(chosen),
         how=how,
-        looked_at=[one.offer for one in looked_at],
+        looked_at=_each_once(looked_at),
         processing=processing,
         epsilon=epsilon,
         delta=delta,
         reason=reason,
-        plan=None if plan is None else [one.offer for one in plan if not one.objections],
+        plan=None if plan is None else _each_once([one for one in plan if not one.objections]),
         rehearsed=rehearsed,
     )
+
+
+def _each_once(candidates: Sequence[Candidate]) -> list[Offer]:
+    """Each model once, however many trials show it."""
+    return list({(one.offer.trial, one.offer.artefact): one.offer for one in candidates}.values())
 
 
 def refuse_other_weights(trial: str, *, chosen: str, found: str) -> None:
@@ -152,18 +165,20 @@ def refuse_other_weights(trial: str, *, chosen: str, found: str) -> None:
 
 
 def _candidate(
-    store: Store, trial: str, asked: Mapping[str, Any], own: pd.DataFrame, *, label: str, measured: str
+    store: Store, names: tuple[str, str], asked: Mapping[str, Any], own: pd.DataFrame, *, label: str, measured: str
 ) -> Candidate:
     """One trial, as it would be released now.
 
     Args:
+        names: its id, and the name of its model, by which its ledger knows it.
         measured: hash of the weights behind its figures, empty where it is not known.
     """
+    trial, training = names
     recipe = Recipe.model_validate(asked["recipe"]) if "recipe" in asked else None
-    content = store.checkpoint(trial) or b""
+    content = store.checkpoint(training) or b""
     artefact = artefact_of(content)
     # From the same bytes as the hash: the file may change between two readings.
-    spent = charge_of(from_bytes(content, f"checkpoint of trial {trial}")[1]) if content else {}
+    spent = charge_of(from_bytes(content, f"checkpoint of model {training}")[1]) if content else {}
     objections = [*objections_to(recipe, own), *other_neighbours(own)]
     if recipe is None or recipe.privacy is None:
         objections.append(WITHOUT_PRIVACY)
@@ -174,9 +189,10 @@ def _candidate(
         objections.append("its weights are not those that were measured; run the study again with --force")
     label = f"{Path(store.location).name} · {label}"
     return Candidate(
+        trial=trial,
         cohort=asked.get("cohort", ""),
         data=asked.get("data", ""),
         recipe=asked.get("recipe", {}),
-        offer=Offer(trial=trial, label=label, charge=spent, artefact=artefact),
+        offer=Offer(trial=training, label=label, charge=spent, artefact=artefact),
         objections=tuple(objections),
     )

@@ -101,6 +101,7 @@ def looked_at(ledger: Ledger, store: Store, chosen: Candidate) -> list[Candidate
         )
     return [
         Candidate(
+            trial=one.trial,
             cohort=chosen.cohort,
             data=chosen.data,
             recipe={},

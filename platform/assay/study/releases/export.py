@@ -99,7 +99,7 @@ def export_model(store: Store, one: Candidate, folder: Path, dataset: Dataset, a
         one.offer.trial, chosen=one.offer.artefact, found="" if content is None else artefact_of(content)
     )
     assert content is not None
-    tensors, _ = from_bytes(content, f"checkpoint of trial {one.offer.trial}")
+    tensors, _ = from_bytes(content, f"checkpoint of model {one.offer.trial}")
     claim = _claim([(Part(dataset=dataset, included=(one,)), account)])
     weights = folder / "model.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ def _refuse_unplanned(store: Store, planned: Mapping[str, str], included: Sequen
         raise LedgerError(
             f"{len(failed)} trials failed and are named in the report, with why; run the study to its end"
         )
-    stored = {one.offer.trial for one in included}
+    stored = {one.trial for one in included}
     missing = [label for trial, label in planned.items() if trial not in stored]
     if missing or not stored:
         told = ", ".join(missing[:5]) + (f", and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -169,7 +169,7 @@ def _claim(parts: Sequence[tuple[Part, Account]]) -> dict[str, Any]:
         "assay": assay.__version__,
         "trials": [
             {
-                "trial": one.offer.trial,
+                "trial": one.trial,
                 "label": one.offer.label,
                 "weights": one.offer.artefact,
                 "epsilon": rdp_epsilon_of([one.offer.charge], delta=account.delta),

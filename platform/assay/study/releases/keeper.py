@@ -85,7 +85,7 @@ class Keeper:
             ledger = self.ledger(dataset)
             if noise_of(trial) == "entropy":
                 try:
-                    ledger.reserve(Offer(trial=trial.id, label=self._label(trial), charge=charge))
+                    ledger.reserve(Offer(trial=trial.training, label=self._label(trial), charge=charge))
                 except BudgetError as error:
                     refused[trial.id] = error
         return refused
@@ -108,7 +108,7 @@ class Keeper:
         self.ledger(dataset).end(
             self._experiment(trial, record.error.partition("\n")[0]),
             self._roles(trial, dataset),
-            artefact=artefact_of(record.weights) if record.weights else "",
+            artefact=record.artefact or (artefact_of(record.weights) if record.weights else ""),
             objection="; ".join(objections),
         )
 
@@ -118,7 +118,7 @@ class Keeper:
 
     def _experiment(self, trial: Trial, error: str) -> Experiment:
         return Experiment(
-            trial=trial.id,
+            trial=trial.training,
             results=self._results,
             label=self._label(trial),
             noise=noise_of(trial),

@@ -1,0 +1,93 @@
+"""What names a trained model, and what names an answer about it.
+
+A trained model is named by what made it, an answer by the model and the question. So one more question trains nothing,
+and what a study calls its cohorts, recipes and folds names neither.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+# Every method that a name may stand for must be known before the code behind a name is looked for.
+import assay.attacks
+import assay.data
+import assay.evaluations
+import assay.models
+import assay.objectives  # noqa: F401
+from assay.study.provenance import dependencies
+from assay.study.sources import digest_of
+
+if TYPE_CHECKING:
+    from assay.evaluations.base import Evaluation
+    from assay.study.trial import Trial
+
+_TRAINING = "assay.study.training"
+"""Trains a trial; with what it imports, the code that makes weights."""
+_MEASURING = "assay.study.measure"
+"""Asks a trial's questions, and sets beside their answers what concerns several of them."""
+_SPEED_ALONE = {"training": {"records_at_once"}}
+"""Settings of a recipe that change how long it takes or how much memory, and no result beyond rounding."""
+
+
+def key_of_training(trial: "Trial") -> str:
+    """Names the weights that a trial trains, and what they cost: data, split, seed, threads, model, recipe, code."""
+    return hash_of(
+        {
+            **settings_of_training(trial),
+            "recipe": trial.recipe.model_dump(mode="json", exclude=_SPEED_ALONE),
+            "versions": dependencies(),
+            "source": digest_of([_TRAINING, type(trial.model).__module__]),
+        }
+    )
+
+
+def settings_of_training(trial: "Trial") -> dict[str, Any]:
+    """All that a training is asked, as plain values, but for its recipe."""
+    of_folds = {"folds"} if trial.official else set()
+    return {
+        "data": trial.data_digest,
+        "split": trial.splitting.model_dump(mode="json", exclude={"repeats", *of_folds}),
+        "official": trial.official,
+        "fold": trial.fold,
+        "repeat": trial.repeat,
+        "seed": trial.seed,
+        "threads": trial.threads,
+        "model": trial.model.model_dump(mode="json"),
+        "model_code": trial.model.fingerprint(),
+    }
+
+
+def key_of_question(evaluation: "Evaluation") -> str:
+    """Names what is asked: an evaluation with its settings, data of its own, and the code that answers it."""
+    return hash_of(
+        {
+            "evaluation": evaluation.model_dump(mode="json"),
+            "data": evaluation.fingerprint(),
+            "versions": dependencies(),
+            "source": digest_of([type(evaluation).__module__]),
+        }
+    )
+
+
+def key_of_trial(trial: "Trial") -> str:
+    """Names the row of a report: model, answers, the names under which they are shown, and the code that joins them."""
+    return hash_of(
+        {
+            "training": trial.training,
+            "answers": [trial.answer(evaluation) for evaluation in trial.evaluations],
+            "cohort": trial.cohort,
+            "recipe": trial.recipe_name,
+            "source": digest_of([_MEASURING]),
+        }
+    )
+
+
+def key_of_answer(training: str, evaluation: "Evaluation") -> str:
+    """Names the answers of one evaluation about one trained model."""
+    return hash_of({"training": training, "question": key_of_question(evaluation)})
+
+
+def hash_of(content: Mapping[str, Any]) -> str:
+    """Returns the name of plain values: 20 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]

@@ -1,0 +1,95 @@
+"""Which code a result depends on: the modules that a module imports, and theirs, down to the last one of Assay."""
+
+import ast
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from assay.registry import modules_of
+
+_METHODS = re.compile(r"""(?:choice_of|build)\(\s*["'](\w+)["']""")
+"""A kind of method that a module takes by name: any of the registered ones may be used."""
+
+
+def digest_of(modules: Iterable[str]) -> str:
+    """Hash of the source of some modules and of all that they import of Assay.
+
+    Imports within functions count. Those under ``if TYPE_CHECKING`` do not, since nothing of them runs; nor do
+    packages, whose ``__init__`` only loads what is registered. Where a module takes methods by name, as by
+    ``choice_of("attack")``, every registered method of that kind counts.
+
+    Args:
+        modules: full names, such as ``assay.evaluations.explanations``.
+    """
+    return _digest(tuple(sorted(modules)))
+
+
+@lru_cache(maxsize=256)
+def _digest(modules: tuple[str, ...]) -> str:
+    sha = hashlib.sha256()
+    for name in sorted(closure(modules)):
+        path = _file(name)
+        if path is not None:
+            sha.update(name.encode() + path.read_bytes())
+    return sha.hexdigest()[:20]
+
+
+def closure(modules: Iterable[str]) -> set[str]:
+    """Names of the given modules and of all modules of Assay that they need."""
+    found: set[str] = set()
+    left = list(modules)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left.extend(_needs(name) - found)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _needs(module: str) -> frozenset[str]:
+    """The modules of Assay that one imports or takes by name."""
+    path = _file(module)
+    if path is None:
+        return frozenset()
+    source = path.read_text(encoding="utf-8")
+    by_name = {name for kind in _METHODS.findall(source) for name in modules_of(kind)}
+    return frozenset({*_imported(ast.parse(source)), *by_name})
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Names of the modules of Assay that are imported anywhere in a tree."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.startswith("assay."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "assay":
+            assert node.module is not None
+            for name in node.names:
+                # ``from assay import seeds`` names a module, ``from assay.seeds import Draw`` something in one.
+                inner = f"{node.module}.{name.name}"
+                yield inner if _file(inner) is not None else node.module
+        else:
+            yield from _imported(node)
+
+
+@lru_cache(maxsize=1024)
+def _file(module: str) -> Path | None:
+    """The file of a module; None of a package, and of what is no module or has no source."""
+    known = sys.modules.get(module)
+    if known is not None:
+        path = getattr(known, "__file__", None)
+    else:
+        try:
+            spec = importlib.util.find_spec(module)
+        except ModuleNotFoundError:
+            return None
+        path = None if spec is None else spec.origin
+    if path is None or not path.endswith(".py") or path.endswith("__init__.py"):
+        return None
+    return Path(path)

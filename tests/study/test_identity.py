@@ -1,0 +1,216 @@
+"""A model is named by what made it: whatever else changes, it is not trained again, and nothing is spent again."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from assay.evaluations.accuracy import Accuracy
+from assay.evaluations.cost import Cost
+from assay.executors import LocalExecutor
+from assay.study import measure
+from assay.study.identity import key_of_question
+from assay.study.plan import load_datasets, plan
+from assay.study.releases.keeper import Keeper
+from assay.study.run import Summary, run_study
+from assay.study.sources import closure
+from assay.study.spec import Study
+from assay.study.store import Store
+from assay.study.trial import Trial
+
+Tiny = Callable[..., Study]
+ASKED: list[Any] = [{"name": "accuracy", "draws": 50}, "privacy", "cost"]
+ONE: dict[str, Any] = {"standard": {}}
+
+
+class Done:
+    """What was trained and what was asked: labels of trials, and names of evaluations."""
+
+    def __init__(self) -> None:
+        self.trained: list[str] = []
+        self.asked: list[str] = []
+
+    def clear(self) -> None:
+        self.trained.clear()
+        self.asked.clear()
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[Done]:
+    seen, train, answers = Done(), measure.train_trial, measure._answers
+
+    def training(trial: Trial, *rest: Any, **settings: Any) -> Any:
+        seen.trained.append(trial.label)
+        return train(trial, *rest, **settings)
+
+    def asking(evaluation: Any, subject: Any) -> Any:
+        seen.asked.append(evaluation.name)
+        return answers(evaluation, subject)
+
+    monkeypatch.setattr(measure, "train_trial", training)
+    monkeypatch.setattr(measure, "_answers", asking)
+    yield seen
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "out"))
+
+
+Go = Callable[..., Summary]
+
+
+@pytest.fixture
+def go(store: Store, watcher: Callable[[], Any]) -> Go:
+    def run(study: Study, **settings: Any) -> Summary:
+        summary = run_study(study, store, LocalExecutor(), watcher=watcher(), publish=lambda datasets: None, **settings)
+        assert summary.failures == {}
+        return summary
+
+    return run
+
+
+def figures(store: Store) -> pd.DataFrame:
+    """Everything that was found but the names under which it is shown."""
+    frame = store.frame().drop(columns=["trial", "recipe", "cohort"])
+    keys = ["fold", "name", "n", "value"]
+    return frame.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def one_trial(study: Study) -> Trial:
+    return plan(study, load_datasets(study))[0]
+
+
+def test_one_question_more_trains_nothing_and_asks_that_one_alone(tiny: Tiny, go: Go, store: Store, done: Done) -> None:
+    go(tiny(ONE, {"evaluations": ASKED}))
+    before = figures(store)
+    done.clear()
+    go(tiny(ONE, {"evaluations": [*ASKED, "selective"]}))
+    assert (done.trained, done.asked) == ([], ["selective"] * 2)
+    after = figures(store)
+    added = ~after["name"].isin(before["name"])
+    assert added.any()
+    # The check of constant answers names what was measured more.
+    kept = after[~added].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept.drop(columns="conditions"), before.drop(columns="conditions"))
+
+
+def test_other_names_train_and_ask_nothing(
+    raw: Callable[..., dict[str, Any]], go: Go, store: Store, done: Done
+) -> None:
+    from assay.study.spec import build_study
+
+    asked = raw(ONE)
+    go(build_study(asked, "tiny.yaml"))
+    before = figures(store)
+    done.clear()
+    (cohort,) = asked["cohorts"].values()
+    cohort["recipes"] = {"usual": cohort["recipes"]["standard"]}
+    go(build_study({**asked, "title": "Another", "cohorts": {"patients": cohort}, "baseline": "usual"}, "tiny.yaml"))
+    assert (done.trained, done.asked) == ([], [])
+    pd.testing.assert_frame_equal(figures(store), before)
+    assert set(store.frame()["recipe"]) == {"usual"}
+
+
+def test_cohorts_that_ask_for_the_same_training_share_it(
+    raw: Callable[..., dict[str, Any]], go: Go, store: Store, done: Done
+) -> None:
+    from assay.study.spec import build_study
+
+    asked = raw(ONE)
+    (cohort,) = asked["cohorts"].values()
+    other = {**cohort, "evaluations": ["cost"], "recipes": {"usual": cohort["recipes"]["standard"]}}
+    go(build_study({**asked, "cohorts": {"one": cohort, "other": other}}, "tiny.yaml"))
+    assert len(done.trained) == 2, "one a fold, for both cohorts"
+    assert done.asked.count("cost") == 2
+    assert len(store.models()) == 2 and len(store.finished()) == 4
+
+
+def test_another_seed_recipe_or_split_is_another_model(tiny: Tiny) -> None:
+    usual = one_trial(tiny(ONE)).training
+    others = [
+        tiny(ONE, seed=8),
+        tiny({"standard": {"training": {"epochs": 3}}}),
+        tiny(ONE, split={"folds": 3}),
+        tiny(ONE, {"model": {"name": "mlp", "hidden": [5]}}),
+        tiny(ONE, threads=2),
+    ]
+    assert usual not in {one_trial(study).training for study in others}
+
+
+def test_settings_of_memory_name_nothing(tiny: Tiny) -> None:
+    usual, pieces = (one_trial(tiny({"standard": {"training": own}})) for own in ({}, {"records_at_once": 4}))
+    assert usual.training == pieces.training
+
+
+def test_a_worker_names_a_trial_by_its_own_code(tiny: Tiny) -> None:
+    trial = one_trial(tiny(ONE))
+    assert trial.id and trial.training
+    assert not {"id", "training"} & set(trial.__getstate__())
+
+
+def test_a_failed_evaluation_keeps_the_model_and_what_was_measured_before(
+    tiny: Tiny, go: Go, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny(ONE)
+    with monkeypatch.context() as patched, pytest.raises(AssertionError):
+        patched.setattr(Cost, "measure", lambda self, subject: 1 / 0)
+        go(study)
+    done.clear()
+    go(study)
+    assert done.trained == []
+    assert {"accuracy", "privacy"}.isdisjoint(done.asked) and "cost" in done.asked
+
+
+def test_answers_about_other_weights_are_asked_again(tiny: Tiny, go: Go, store: Store, done: Done) -> None:
+    study = tiny(ONE)
+    go(study)
+    first, second = (trial.training for trial in plan(study, load_datasets(study)))
+    other = store.checkpoint(second)
+    assert other is not None
+    store.write_checkpoint(first, other)
+    done.clear()
+    go(tiny(ONE, {"evaluations": [*ASKED, "selective"]}))
+    assert done.trained == []
+    assert done.asked.count("accuracy") == 1 and done.asked.count("selective") == 2
+
+
+def test_one_question_more_spends_nothing(tiny: Tiny, go: Go, store: Store, tmp_path: Path) -> None:
+    private = {"privacy": {"epsilon": 2.0, "noise": "entropy", "delta": 1e-3}, "training": {"batch_size": 20}}
+
+    def study(*asked: str) -> Study:
+        return tiny({"private": private}, {"evaluations": [{"name": "accuracy", "draws": 50}, *asked]})
+
+    (dataset,) = load_datasets(study()).values()
+    keeper = Keeper(tmp_path / "ledger", results=store.location)
+    ledger = keeper.ledger(dataset)
+    ledger.set_budget(3.2, delta=1e-3)
+    go(study("privacy"), keeper=keeper)
+    before, models = ledger.account(), store.models()
+    go(study("privacy", "cost"), keeper=keeper)
+    after = ledger.account()
+    assert (after.held, after.released, len(after.charges)) == (before.held, before.released, len(before.charges))
+    assert len(keeper.trainings(dataset)) == 2 and store.models() == models
+    assert len(store.superseded()) == 2 and len(store.finished()) == 2
+
+
+def test_no_training_depends_on_what_is_asked_shown_or_charged() -> None:
+    rooms = {name.split(".")[1] for name in closure(["assay.study.training"])}
+    assert {"training", "objectives", "privacy", "federated"} <= rooms
+    assert not rooms & {"evaluations", "explain", "report", "cluster", "release", "ledger"}
+
+
+def test_an_evaluation_depends_on_the_modules_that_it_uses() -> None:
+    explanations, robustness = (closure([f"assay.evaluations.{name}"]) for name in ("explanations", "robustness"))
+    assert "assay.explain.fidelity" in explanations - robustness
+    assert "assay.attacks.square" in robustness - explanations
+    assert "assay.evaluations.cost" not in explanations | robustness
+
+
+def test_a_question_is_named_by_its_settings_and_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = key_of_question(Accuracy())
+    assert usual == key_of_question(Accuracy(draws=200)) != key_of_question(Accuracy(draws=300))
+    monkeypatch.setattr("assay.study.identity.digest_of", lambda modules: "changed")
+    assert key_of_question(Accuracy()) != usual
