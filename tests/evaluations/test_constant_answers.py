@@ -12,7 +12,7 @@ from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.base import Subject
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.conformal import Conformal
-from assay.evaluations.constant_answers import DIAGNOSES, Answers, answers_of
+from assay.evaluations.constant_answers import DIAGNOSES, Answers, ConstantAnswers, answers_of
 from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
 from assay.results import Check, Measurement
@@ -54,7 +54,9 @@ class Sharp(nn.Module):
 
 
 def verdicts(subject: Subject) -> dict[str, str]:
-    checks = of_the_whole(subject, [Measurement(name="worst_case_accuracy", value=0.5)])
+    found = of_the_whole([Measurement(name="worst_case_accuracy", value=0.5), *ConstantAnswers().measure(subject)])
+    checks = [one for one in found if isinstance(one, Check)]
+    assert all(check.names == ("worst_case_accuracy",) for check in checks)
     return {check.rule: check.verdict for check in checks}
 
 
@@ -182,8 +184,8 @@ def test_ranks_that_are_worse_than_a_coin_are_warned_of(make: Make) -> None:
     x, y = ill(100, 0.4)
     for model, verdict in ((Sharp(), "pass"), (nn.Sequential(Sharp(), Swapped()), "warn")):
         subject = make(model, x, y)
-        found = of_the_whole(subject, Accuracy(draws=50).measure(subject))
-        assert [check.verdict for check in found if check.rule == "ranking_above_chance"] == [verdict]
+        checks = [one for one in of_the_whole(Accuracy(draws=50).measure(subject)) if isinstance(one, Check)]
+        assert [check.verdict for check in checks if check.rule == "ranking_above_chance"] == [verdict]
 
 
 class Swapped(nn.Module):

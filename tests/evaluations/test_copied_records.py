@@ -13,11 +13,11 @@ from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.conformal import Conformal
+from assay.evaluations.copies import RepeatedTestRecords
 from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
 from assay.evaluations.shift import Shift
-from assay.results import Measurement
-from assay.study.beside import of_the_whole
+from assay.results import Check, Measurement
 
 Make = Callable[..., Subject]
 
@@ -80,9 +80,9 @@ def test_the_interval_of_copies_is_that_of_their_originals(make: Make) -> None:
 
 
 def test_the_copies_are_counted_and_warned_of(make: Make) -> None:
-    found = [Measurement(name="accuracy", value=0.9)]
     for times, verdict in ((1, "pass"), (TIMES, "warn")):
-        check = next(c for c in of_the_whole(subject(make, times), found) if c.rule == "repeated_test_records")
+        (check,) = RepeatedTestRecords().measure(subject(make, times))
+        assert isinstance(check, Check)
         assert (check.verdict, check.figure, check.concerns) == (verdict, 40 * (times - 1), "accuracy")
 
 

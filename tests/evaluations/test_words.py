@@ -19,7 +19,7 @@ from assay.evaluations.words import WordSubstitution
 from assay.models.front import behind, front_of
 from assay.registry import build
 from assay.results import Check, Measurement
-from assay.study.beside import on_samples
+from assay.study.beside import on_sample
 
 GOOD, BAD = ["good", "great", "fine", "nice"], ["bad", "poor", "dull", "weak"]
 
@@ -136,10 +136,10 @@ def test_accuracy_is_told_of_the_texts_that_a_costly_question_took_unasked(
 ) -> None:
     subject = of_texts(vectors(np.array([0.1] * 4 + [-0.3] * 4 + [0.0])))
     questions = [Robustness(), Explanations(), Certificates(), WordSubstitution(records=None), Accuracy()]
-    assert on_samples(questions, subject) == []
+    assert [row for one in questions for row in on_sample(one, subject)] == []
     monkeypatch.setattr("assay.evaluations.base.TEXT_WORDS", 48)
     monkeypatch.setattr("assay.evaluations.base.FEWEST_TEXTS", 10)
-    found = on_samples(questions, subject)
+    found = [row for one in questions for row in on_sample(one, subject)]
     assert [(row.conditions["evaluation"], row.n) for row in found] == [("robustness", 12), ("explanations", 12)]
     some = subject.examined(subject.split.test, None)
     right = subject.logits(some).argmax(1) == subject.dataset.y[some]

@@ -65,7 +65,7 @@ def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(
     study = only(asked, cohort=None, recipe=recipe, fold=1)
     datasets = load_datasets(study)
     trial = plan(study, datasets)[0]
-    stored = Store(str(tmp_path)).checkpoint(trial.id)
+    stored = Store(str(tmp_path)).checkpoint(trial.training)
     assert stored is not None
     found, about = from_bytes(stored, "found")
     expected, central = from_bytes(train_trial(trial, LocalExecutor(), datasets["wdbc"]).checkpoint, "expected")

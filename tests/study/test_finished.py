@@ -57,7 +57,7 @@ def test_a_tuned_network_is_opened_without_the_weights_that_it_was_tuned_from(
         change()
         opened = open_finished(store, recipe="standard")
         assert opened.trial == trial
-        tensors, _ = from_bytes(store.checkpoint(trial) or b"", "stored")
+        tensors, _ = from_bytes(store.checkpoint(store.trainings()[trial]) or b"", "stored")
         assert tensors
         assert all(torch.equal(opened.model.state_dict()[name], tensor) for name, tensor in tensors.items())
 

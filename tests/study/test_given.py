@@ -146,8 +146,8 @@ def evaluate(study: Callable[..., Study], store: Store) -> Callable[..., TrialRe
 def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """Ask these evaluations alone."""
 
-    def some(evaluations: tuple[Evaluation, ...], subject: Subject, *, keep_going: bool) -> list[Measurement]:
-        return ask(tuple(one for one in evaluations if one.name in names), subject, keep_going=keep_going)
+    def some(evaluations: tuple[Evaluation, ...], subject: Subject, **settings: Any) -> list[Measurement]:
+        return ask(tuple(one for one in evaluations if one.name in names), subject, **settings)
 
     monkeypatch.setattr(given, "ask", some)
 
@@ -196,7 +196,7 @@ def test_the_study_and_the_weights_are_kept(
     assert (about["trials"], about["environment"]) == ({record.trial: "given"}, {"gpus": 0})
     assert record.provenance["data"] == study().cohorts["given"].load().about
     kept = nn.Linear(4, 2)
-    kept.load_state_dict(load(store.checkpoint(record.trial) or b""))
+    kept.load_state_dict(load(store.checkpoint(record.training) or b""))
     assert kept.bias.tolist() == [0.0, -2.0]
 
 

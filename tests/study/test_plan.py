@@ -258,13 +258,13 @@ def test_an_edited_network_of_the_users_own_changes_the_id(
 
 def test_another_version_of_a_dependency_makes_other_trials(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     study, before = tiny(), ids(tiny())
-    monkeypatch.setattr(trials, "versions", lambda: {"torch": "0.1"})
+    monkeypatch.setattr("assay.study.identity.dependencies", lambda: {"torch": "0.1"})
     assert not set(before) & set(ids(study))
 
 
 def test_other_source_makes_other_trials(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     study, before = tiny(), ids(tiny())
-    monkeypatch.setattr(trials, "source_digest", lambda: "another")
+    monkeypatch.setattr("assay.study.identity.digest_of", lambda modules: "another")
     assert not set(before) & set(ids(study))
 
 

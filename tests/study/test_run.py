@@ -91,7 +91,7 @@ def test_every_trial_is_run_stored_and_shown(tiny: Tiny, go: Go, store: Store, w
     assert [record.trial for record in mirrored] == [record.trial for record in memory.records]
     assert memory.ended == 1
     assert memory.left[-1] == 0
-    assert all(store.checkpoint(trial) for trial in store.finished())
+    assert all(store.checkpoint(training) for training in store.trainings().values())
 
 
 def test_the_time_of_trials_is_told_apart_from_our_own(tiny: Tiny, go: Go, watcher: Callable[[], Any]) -> None:
@@ -170,7 +170,7 @@ def test_a_worker_that_dies_is_a_failed_trial(tiny: Tiny, go: Go, store: Store) 
         def map(self, fn: Any, items: Any, shared: Any) -> Any:
             taken = list(items)
             for outcome in super().map(fn, taken, shared):
-                trial, _ = taken[outcome.index]
+                trial = taken[outcome.index].trial
                 dies = (trial.recipe_name, trial.fold) == ("slow", 0)
                 yield Outcome(index=outcome.index, error="the worker died") if dies else outcome
 

@@ -15,6 +15,7 @@ import torch
 from assay.data.base import Dataset
 from assay.data.splits import split
 from assay.errors import CheckpointError, IncompatibleRecipeError
+from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.cost import Cost
 from assay.executors import LocalExecutor
 from assay.results import Measurement, TrialRecord
@@ -24,7 +25,7 @@ from assay.study.provenance import source_digest, versions
 from assay.study.spec import Study
 from assay.study.training import Trained, network_of, train_trial
 from assay.study.trial import Trial
-from assay.training.checkpoints import from_bytes
+from assay.training.checkpoints import artefact_of, from_bytes
 from assay.training.loop import Trainer
 
 Tiny = Callable[..., Study]
@@ -120,7 +121,7 @@ def test_what_is_trained_already_is_not_trained_again(first: Callable[..., Any],
     expected = run(trial, dataset)
     monkeypatch.setattr("assay.study.measure.train_trial", lambda *_, **__: pytest.fail("it was trained again"))
     found = run(trial, dataset, trained=trained)
-    assert found.weights == trained.checkpoint
+    assert (found.weights, found.artefact) == (b"", artefact_of(trained.checkpoint))
     assert repr(figures(found)) == repr(figures(expected))
 
 
@@ -133,7 +134,9 @@ def test_a_failure_is_a_record_that_says_why(first: Callable[..., Any], monkeypa
     assert record.failed
     assert record.error.splitlines()[0] == "RuntimeError: no such luck"
     assert "in fail" in record.error
-    assert (record.measurements, record.weights) == ((), b"")
+    # What was trained, and measured before, is kept for the next try.
+    assert record.measurements == () and artefact_of(record.weights) == record.artefact
+    assert [answer.asked["name"] for answer in record.answers.values()] == ["accuracy", "privacy"]
 
 
 def test_an_interrupt_is_no_failure_of_the_trial(first: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +180,7 @@ def test_what_is_trained_beside_a_federation_learns_for_as_many_passes(
 ) -> None:
     trial, dataset = first({"fed": {"federation": {"clients": 3, "rounds": 3, "local_epochs": 2}}})
     trained = train_trial(trial, LocalExecutor(), dataset)
-    monkeypatch.setattr("assay.study.measure.ask", lambda evaluations, subject: [subject])
+    monkeypatch.setattr("assay.study.measure.ask", lambda evaluations, subject, **_: [subject])
     (subject,) = evaluate(trial, dataset, trained, LocalExecutor())
     passes: list[int] = []
     monkeypatch.setattr(Trainer, "run", lambda self, **_: passes.append(self.total_steps // self.steps_per_epoch))
@@ -287,12 +290,13 @@ def test_a_checkpoint_of_another_network_is_refused(first: Callable[..., Any]) -
 
 
 def test_every_evaluation_is_asked_in_order() -> None:
-    def asked(name: str) -> SimpleNamespace:
-        return SimpleNamespace(
-            measure=lambda subject: [Measurement(name=name, value=1.0)],
-            of_training_records=name == "loss",
-            name=name,
-        )
+    class Asked(Evaluation):
+        @property
+        def of_training_records(self) -> bool:
+            return self.name == "loss"
+
+        def measure(self, subject: Subject) -> list[Measurement]:
+            return [Measurement(name=self.name, value=1.0)]
 
     subject = SimpleNamespace(
         dataset=SimpleNamespace(warnings=("small",), modality="text"),
@@ -300,6 +304,6 @@ def test_every_evaluation_is_asked_in_order() -> None:
         recipe=None,
         split=SimpleNamespace(train=np.arange(0), test=np.arange(0)),
     )
-    found = ask((asked("loss"), asked("accuracy")), subject)  # type: ignore[arg-type]
+    found = ask((Asked(name="loss"), Asked(name="accuracy")), subject)  # type: ignore[arg-type]
     assert [(m.name, m.warnings) for m in found] == [("loss", ()), ("accuracy", ("small",))]
     assert [m.conditions for m in found] == [{"tells_of": "training records"}, {}]

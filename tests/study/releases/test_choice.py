@@ -122,7 +122,7 @@ def test_the_best_is_charged_with_replaced_failed_deleted_and_retrained_trials_a
     store, keeper = conduct(study(1.0))
     (dataset, _) = load_datasets(study(1.0)).values()
     ledger, chosen = keeper.ledger(dataset), chosen_of(store)
-    deleted = next(one for one in ledger.experiments() if one.trial in store.superseded())
+    deleted = next(one for one in ledger.experiments() if one.trial not in store.trainings().values())
     erase_trials(ledger, [deleted], asked="a patient")
     found = looked_at(ledger, store, chosen)
     # 2 clipped at 2; 2 at 1; 2 at 0.5, which failed; 2 + 2 of the other cohort; less the chosen one.

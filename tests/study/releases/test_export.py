@@ -59,8 +59,8 @@ def test_a_report_is_rendered_from_the_trials_that_are_charged(
     made = report_of(store, lambda study, datasets, stored: f"{study.name}: {len(stored.frame()['trial'].unique())}")
     assert made.page == "tiny: 2"
     (part,) = made.parts
-    assert {one.offer.trial for one in part.included} == {trial.id for trial in trials}
-    assert {one.offer.trial: one.offer.artefact for one in part.included} == store.artefacts()
+    assert {one.trial for one in part.included} == {trial.id for trial in trials}
+    assert {one.trial: one.offer.artefact for one in part.included} == store.artefacts()
     assert part.dataset.digest == dataset.digest
 
 
@@ -98,7 +98,7 @@ def test_weights_that_were_not_charged_are_not_exported(
     chosen, _ = candidates(store)
     ledger = Ledger.create(tmp_path / "ledger", collection_of(dataset))
     charge(ledger, [chosen], how="released", processing=Processing(), budget=(2, 1e-3, ""))
-    again(store, next(trial for trial in trials if trial.id == chosen.offer.trial), dataset)
+    again(store, next(trial for trial in trials if trial.id == chosen.trial), dataset)
     with pytest.raises(CheckpointError, match=f"not {chosen.offer.artefact} as when they were chosen"):
         export_model(store, chosen, tmp_path / "given", dataset, ledger.account())
     assert not (tmp_path / "given").exists()
@@ -108,7 +108,7 @@ def test_weights_that_were_not_measured_are_neither_opened_nor_released(
     conducted: tuple[Store, list[Trial], Dataset],
 ) -> None:
     store, trials, _ = conducted
-    store.write_checkpoint(trials[0].id, store.checkpoint(trials[1].id) or b"")
+    store.write_checkpoint(trials[0].training, store.checkpoint(trials[1].training) or b"")
     said = "not those that were measured"
     assert [any(said in why for why in one.objections) for one in candidates(store)].count(True) == 1
     with pytest.raises(CheckpointError, match=said):

@@ -93,7 +93,7 @@ def test_what_is_reserved_is_what_training_spends(
     for trial in plan(study, datasets):
         dataset = datasets[trial.cohort]
         rows = Keeper(tmp_path, results="")._split(trial, dataset).train
-        _, log = from_bytes(store.checkpoint(trial.id) or b"", trial.id)
+        _, log = from_bytes(store.checkpoint(trial.training) or b"", trial.id)
         assert forecast_charge(trial, dataset, rows) == charge_of(log)
 
 
