@@ -138,6 +138,8 @@ def test_what_finished_before_is_not_lost_to_a_failure(
     keeper, store = Keeper(tmp_path / "ledger", results=str(tmp_path / "out")), Store(str(tmp_path / "out"))
     finished = run_trial(trial, LocalExecutor(), dataset)
     store.write(finished)
+    # Without its model it is trained again.
+    (tmp_path / "out" / "artefacts" / f"{trial.training}.safetensors").unlink()
     with pytest.raises(DataError) if isinstance(error, DataError) else contextlib.nullcontext():
         run_distributed(
             trial, study_of(tmp_path), dataset, store, workers=2, address=None, watch=lambda *_: None,

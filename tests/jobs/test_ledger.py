@@ -225,8 +225,9 @@ def test_an_exported_model_carries_its_claim_and_nothing_of_its_training(root: P
     assert b"losses" not in content and b"worker_seconds" not in content
     store = Store(str(root / "clean"))
     (own,) = [i for i, asked in store.asked().items() if (asked["fold"], asked["recipe_name"]) == (0, "private")]
-    assert b"losses" in (store.checkpoint(own) or b"")
-    kept = read_weights(str(root / "clean" / "checkpoints" / f"{own}.safetensors"))
+    model = store.trainings()[own]
+    assert b"losses" in (store.checkpoint(model) or b"")
+    kept = read_weights(str(root / "clean" / "artefacts" / f"{model}.safetensors"))
     given = read_weights(str(tmp_path / "given" / "model.safetensors"))
     assert all(np.array_equal(kept[name], given[name]) for name in kept) and kept.keys() == given.keys()
     # To somebody else: it is known already, and a folder is never written over.
@@ -248,8 +249,9 @@ def test_a_report_leaves_only_if_every_trial_in_it_may(root: Path, tmp_path: Pat
     assert "an older page" not in page and "<b>2</b> of <b>2</b> trials finished" in page
     claimed = json.loads((tmp_path / "page" / "claim.json").read_text())
     released = {(held.trial, held.artefact) for held in ledger_at(root).account().charges if held.released}
-    assert {(one["trial"], one["weights"]) for one in claimed["trials"]} == released
-    assert {trial for trial, _ in released} == Store(str(root / "clean")).finished()
+    store = Store(str(root / "clean"))
+    assert {(store.trainings()[one["trial"]], one["weights"]) for one in claimed["trials"]} == released
+    assert {one["trial"] for one in claimed["trials"]} == store.finished()
     assert claimed["released_together"]["releases"] == 2
 
 
@@ -261,15 +263,15 @@ def test_a_report_leaves_only_if_all_that_the_study_plans_is_stored_and_nothing_
     kept = one.rename(root / one.name)
     assert "1 of 2 trials have not finished" in said(*export, code=2)
     foreign = next(path for path in (root / "mixed" / "trials").iterdir() if _is_private(root, path.stem))
-    for folder in ("trials", "checkpoints"):
-        for path in (root / "mixed" / folder).glob(f"{foreign.stem}.*"):
-            shutil.copy(path, root / "clean" / folder)
+    model = Store(str(root / "mixed")).trainings()[foreign.stem]
+    for path in (foreign, root / "mixed" / "artefacts" / f"{model}.safetensors"):
+        shutil.copy(path, root / "clean" / path.parent.name)
     kept.rename(one)
     assert "holds 1 trials that the study does not plan" in said(*export, code=2)
     (root / "clean" / "trials" / foreign.name).unlink()
-    (root / "clean" / "checkpoints" / f"{other.stem}.safetensors").write_bytes(
-        (root / "clean" / "checkpoints" / f"{one.stem}.safetensors").read_bytes()
-    )
+    store = Store(str(root / "clean"))
+    models = store.trainings()
+    store.write_checkpoint(models[other.stem], store.checkpoint(models[one.stem]) or b"")
     assert "its weights are not those that were measured" in said(*export, code=2)
     assert not (tmp_path / "page").exists() and ledger_at(root).budgets() == []
 
@@ -325,7 +327,7 @@ def test_a_patient_is_traced_and_erased_and_what_left_is_listed(root: Path) -> N
     for name in ("mixed", "clean"):
         left = Store(str(root / name))
         assert left.finished() == set() and left.read_text("report.html") == ""
-        assert list((root / name / "checkpoints").iterdir()) == []
+        assert left.models() == [] and list((root / name / "answers").iterdir()) == []
     account = ledger_at(root).account()
     assert account.released == spent == account.held, "what was spent stays, and what was reserved holds nothing"
     assert "is of patient 'P99'" in said("erase", root / "clean", "--patient", "P99", code=2)
@@ -337,7 +339,7 @@ def test_what_has_expired_is_deleted_and_its_charge_stays(root: Path) -> None:
     said("release", root / "short", "--recipe", "private", *BUDGET)
     assert "2 experiments have expired" in said("show", root / "short")
     assert "2 experiments had expired and are deleted" in said("erase", root / "short", "--expired")
-    assert list((root / "short" / "trials").iterdir()) == list((root / "short" / "checkpoints").iterdir()) == []
+    assert all(list((root / "short" / folder).iterdir()) == [] for folder in ("trials", "artefacts", "answers"))
     assert Store(str(root / "clean")).finished()
     assert ledger_at(root).account().released > 0
     assert "0 experiments had expired" in said("erase", root / "short", "--expired")

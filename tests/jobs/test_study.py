@@ -156,7 +156,7 @@ def is_whole(folder: Path) -> None:
     """Check that all is there that a reader of the results of ``TINY`` needs."""
     table = pyarrow.dataset.dataset(folder / "trials").to_table()
     assert table.schema.remove_metadata() == SCHEMA
-    assert len(list((folder / "checkpoints").glob("*.safetensors"))) == 4
+    assert len(list((folder / "artefacts").glob("*.safetensors"))) == 4
     about = yaml.safe_load((folder / "study.yaml").read_text())
     assert about["study"]["seed"] == 0
     assert about["versions"]["torch"]
