@@ -52,6 +52,7 @@ def main(
         asked = read_study(study, tuple(set_ or ()), folder=STUDIES)
         if dry_run:
             _print_plan(asked)
+            _print_left(asked, results or f"results/{asked.name}")
             return
         from assay.cluster.session import lasting
 
@@ -81,6 +82,29 @@ def _print_plan(study: "Study") -> None:
     for cohort, said in evaluation_costs(study, loaded):
         console.print(f"{cohort}, {said}", highlight=False)
     console.print(f"{counted(sum(int(row[2]) for row in rows), 'trial')}; nothing was run")
+
+
+def _print_left(study: "Study", location: str) -> None:
+    """What results that are there already lack of the study."""
+    from assay.errors import DataError
+    from assay.study.plan import load_datasets, plan
+    from assay.study.runner import count_left
+    from assay.study.store import Store
+
+    store = Store(location)
+    try:
+        datasets = load_datasets(study) if store.models() else {}
+    except DataError:
+        return
+    if not datasets:
+        return
+    left = count_left(store, plan(study, datasets))
+    console.print(
+        f"{location}: {left.untrained} of {counted(left.models, 'model')} to train, {left.unanswered} of "
+        f"{counted(left.questions, 'question')} to ask",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _run(

@@ -16,6 +16,8 @@ import yaml
 from processes import ROOT, Ended, Job, maps_torch, wait_for
 
 from assay.executors import LocalExecutor
+from assay.study.measure import run_trial
+from assay.study.plan import load_datasets, plan
 from assay.study.run import run_study
 from assay.study.spec import read_study
 from assay.study.store import SCHEMA, Store
@@ -228,6 +230,20 @@ def test_a_dry_run_tells_what_each_trial_would_spend(job: Callable[..., Ended]) 
     assert "90 trials; nothing was run" in said
     assert "ε ≤ 8 at δ = 1e-05" in said
     assert "not private (ε = ∞)" in said
+
+
+def test_a_dry_run_counts_what_results_lack(job: Callable[..., Ended], tiny: Path, tmp_path: Path) -> None:
+    study, store = read_study(str(tiny), folder=tmp_path), Store(str(tmp_path / "out"))
+    datasets = load_datasets(study)
+    planned = plan(study, datasets)
+    first = planned[0]
+    store.write(run_trial(first, LocalExecutor(), datasets[first.cohort]))
+    asked = sum(len(trial.evaluations) for trial in planned)
+    ended = job("study", str(tiny), "--dry-run", "--results", store.location)
+    assert "3 of 4 models to train" in ended.words
+    assert f"{asked - len(first.evaluations)} of {asked} questions to ask" in ended.words
+    ended = job("study", str(tiny), "--dry-run", "--results", str(tmp_path / "absent"))
+    assert "to train" not in ended.words
 
 
 def test_a_dry_run_needs_no_data(job: Callable[..., Ended], tmp_path: Path) -> None:

@@ -74,6 +74,37 @@ def work_left(store: Store, trial: Trial) -> Work:
     return Work(trial=trial, trained=Trained(checkpoint=content), known=known)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What a store lacks of some trials."""
+
+    models: int
+    """That the trials are of; trials may share one."""
+    untrained: int
+    """Models that the store does not have."""
+    questions: int
+    """Asked of these models."""
+    unanswered: int
+    """Questions that the store has no answer to."""
+
+
+def count_left(store: Store, trials: Sequence[Trial]) -> Left:
+    """How much of some trials is still to be trained and measured."""
+    asked: dict[str, set[str]] = {}
+    for trial in trials:
+        asked.setdefault(trial.training, set()).update(trial.answer(one) for one in trial.evaluations)
+    trained = set(store.models())
+    return Left(
+        models=len(asked),
+        untrained=len(asked.keys() - trained),
+        questions=sum(map(len, asked.values())),
+        unanswered=sum(
+            len(answers - (store.answered(training) if training in trained else set()))
+            for training, answers in asked.items()
+        ),
+    )
+
+
 class Runner:
     """Runs trials, and has an observer know.
 

@@ -1,6 +1,7 @@
 """Where results live: models, answers and trials, one file each, whole or absent, on any file system of pyarrow."""
 
 import json
+import math
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
@@ -169,12 +170,16 @@ class Store:
                 answer about these.
         """
         found = {}
-        for name in sorted(self._names(f"answers/{training}")):
+        for name in sorted(self.answered(training)):
             with self._opened(f"answers/{training}/{name}.parquet") as file:
                 table = pq.read_table(file)
             if json.loads(table.schema.metadata[_ABOUT])["artefact"] == artefact:
                 found[name] = tuple(map(_finding, table.to_pylist()))
         return found
+
+    def answered(self, training: str) -> set[str]:
+        """Names of the answers that are stored about a model."""
+        return self._names(f"answers/{training}")
 
     def write_checkpoint(self, training: str, content: bytes) -> None:
         """Keep a trained model, before it is measured too, so that a resumed study need not train it again."""
@@ -338,7 +343,7 @@ class Store:
 
 def _finding(row: Mapping[str, Any]) -> Finding:
     """What an evaluation gave back, from its row."""
-    own = {key: row[key] for key in ("name", "unit", "n", "status")}
-    figures = {key: float("nan") if row[key] is None else row[key] for key in ("value", "low", "high")}
-    found = Measurement(**own, **figures, conditions=json.loads(row["conditions"]), warnings=tuple(row["warnings"]))
+    fields: dict[str, Any] = {key: row[key] for key in ("name", "unit", "n", "status")}
+    fields |= {key: math.nan if row[key] is None else row[key] for key in ("value", "low", "high")}
+    found = Measurement(**fields, conditions=json.loads(row["conditions"]), warnings=tuple(row["warnings"]))
     return Check.of(found) if found.name.startswith(CHECK) else found
