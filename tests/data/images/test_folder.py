@@ -110,6 +110,13 @@ def test_patients_are_read_out_of_file_names(flat: Path) -> None:
     assert not set(data.groups[parts.test]) & set(data.groups[parts.train])
 
 
+def test_patients_in_two_ways_of_writing_are_an_error(flat: Path) -> None:
+    for name in ("P01_front.png", "p1_side.png"):
+        draw(flat / "benign" / name, 0)
+    with refused(DataError, "group_pattern", "p1"):
+        load(flat, group_pattern=r"^(\w\d+)_")
+
+
 def test_a_patient_in_training_and_test_is_an_error(parted: Path) -> None:
     assert "group '0' straddles the official split (2 such groups)" in refusal(parted, group_pattern=r"_(\d+)\.png")
 

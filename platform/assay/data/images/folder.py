@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from assay.data.base import Dataset, Lazy, Source
+from assay.data.identifiers import as_groups
 from assay.data.images.base import RADII, image_dataset
 from assay.data.images.contrast import low_contrast
 from assay.data.images.dicom import Window
@@ -351,7 +352,8 @@ def _groups(listing: Listing, pattern: str, dataset: str) -> np.ndarray:
             f"{dataset}: group_pattern {pattern!r} finds no patient in {len(unnamed)} of {len(found)} file names: "
             f"{few(unnamed)}"
         )
-    return np.array([match[1] for match in found if match is not None])
+    names = np.array([match[1] for match in found if match is not None])
+    return as_groups(names, where=dataset, column="group_pattern")
 
 
 def _told(listing: Listing, faults: Mapping[int, str]) -> str:
