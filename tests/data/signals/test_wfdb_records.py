@@ -149,7 +149,7 @@ def test_samples_without_a_checksum_are_refused(write: Callable[..., Path]) -> N
 def test_an_indented_remark_in_a_header_is_no_lead(write: Callable[..., Path]) -> None:
     header = write(form="16", gain=4, changed={700: 1000})
     first, lead = header.read_text().splitlines()
-    header.write_text(f"{first}\n  # 101.dat 16 200/V\n{lead}\n")
+    header.write_text(f"{first}\n  # lead 200/V\n{lead}\n")
     assert wfdb_records.read(header, lead="MLII").signal[700] == pytest.approx(250)
 
 
