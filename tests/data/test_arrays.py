@@ -451,6 +451,27 @@ def test_pixels_have_no_names_to_be_immutable_by(npz: Callable[..., str]) -> Non
         images.with_immutable(["age"])
 
 
+def test_numbers_beyond_32_bits_are_refused(npz: Callable[..., str]) -> None:
+    with refused(DataError, "x", 1e300, allowed=float(np.finfo(np.float32).max)):
+        Arrays(path=npz(x=np.where(X == 4, 1e300, X), y=Y)).load()
+
+
+@pytest.mark.parametrize("label", [1e300, 2.0**40])
+def test_labels_that_number_no_classes_are_refused_as_they_stand(npz: Callable[..., str], label: float) -> None:
+    with refused(DataError, "y", label):
+        Arrays(path=npz(x=X, y=np.where(Y, label, 0))).load()
+
+
+def test_a_large_feature_that_never_varies_has_room_to_move(npz: Callable[..., str]) -> None:
+    data = Arrays(path=npz(x=np.stack([X[:, 0], np.full(8, 20_200_101_000)], 1), y=Y), drop=()).load()
+    assert (data.low < data.high).all()
+
+
+def test_records_without_a_number_are_refused(npz: Callable[..., str]) -> None:
+    with pytest.raises(DataError, match="at least one number"):
+        Arrays(path=npz(x=X[:, :0], y=Y)).load()
+
+
 def test_names_in_bytes_are_names(npz: Callable[..., str]) -> None:
     data = Arrays(path=npz(x=X, y=Y, feature_names=np.array([b"a", b"b", b"c"]), class_names=[b"well", b"ill"])).load()
     assert (data.feature_names, data.class_names) == (("a", "b", "c"), ("well", "ill"))

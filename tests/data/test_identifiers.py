@@ -10,7 +10,7 @@ import pytest
 
 from assay.data.arrays import Arrays
 from assay.data.base import Dataset
-from assay.data.identifiers import as_groups, names_patients, names_records
+from assay.data.identifiers import as_groups, names_nobody, names_patients, names_records
 from assay.data.splits import Splitting, split
 from assay.data.suspicion import suspicion
 from assay.data.tables.table import Table
@@ -271,6 +271,49 @@ def test_names_that_are_alike_are_refused(tmp_path: Path, names: list[str]) -> N
     with pytest.raises(DataError) as caught:
         Arrays(path=str(tmp_path / "b.npz")).load()
     assert (caught.value.setting, caught.value.given) == ("class_names", names[1])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1005", "'1005"), ("1005", '="1005"'), ("1005", "#1005"), ("1005", "1,005"), ("5", "5,0"), ("P1", "\uff301"),
+     ("7", "\u0667"), ("P^1", "P_1"), ("a-1", "A 01")],
+)  # fmt: skip
+def test_one_patient_in_two_ways_of_writing_is_refused(one: str, other: str) -> None:
+    with pytest.raises(DataError) as caught:
+        as_groups(np.array([one, other, "another"]), where="data")
+    assert caught.value.setting == "groups" and caught.value.given in (one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1-23", "12-3"), ("1,23", "123"), ("-5", "5"), ("5.1", "5.10"), ("P1", "P10")]
+)
+def test_two_patients_stay_two(one: str, other: str) -> None:
+    assert len(set(as_groups(np.array([one, other]), where="data").tolist())) == 2
+
+
+@pytest.mark.parametrize("name", ["ANONYMOUS", "Anonymized", "de-identified", "REMOVED"])
+def test_a_name_that_was_taken_away_names_nobody(name: str) -> None:
+    assert names_nobody(name)
+
+
+@pytest.mark.parametrize("key", ["groups", "class_names", "feature_names", "split"])
+def test_names_in_bytes_of_another_encoding_are_refused(tmp_path: Path, key: str) -> None:
+    names = {
+        "groups": np.array([b"M\xfcller", b"b"])[np.arange(M) % 2],
+        "class_names": np.array([b"gro\xdf", b"b"]),
+        "feature_names": np.array([b"gr\xf6sse"]),
+        "split": np.array([b"pr\xfcfung", b"train"])[np.arange(M) % 2],
+    }
+    np.savez(tmp_path / "a.npz", x=RATE[:, None], y=Y, **{key: names[key]})
+    with refused(DataError, key, names[key][0], "UTF-8"):
+        Arrays(path=str(tmp_path / "a.npz")).load()
+
+
+def test_patients_of_several_fields_are_refused(tmp_path: Path) -> None:
+    pairs = np.array([(i, i) for i in range(M)], dtype=[("site", "i4"), ("patient", "i4")])
+    np.savez(tmp_path / "a.npz", x=RATE[:, None], y=Y, groups=pairs)
+    with refused(DataError, "groups", allowed="one value each"):
+        Arrays(path=str(tmp_path / "a.npz")).load()
 
 
 def test_a_data_set_of_any_source_has_features_of_one_name_each(wdbc: Dataset) -> None:

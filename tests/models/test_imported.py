@@ -25,6 +25,9 @@ def net(outputs=2):
 def failing():
     raise ZeroDivisionError("in the factory")
 
+def ending():
+    raise SystemExit
+
 def estimator():
     from sklearn.linear_model import LogisticRegression
     return LogisticRegression().fit([[0.0, 0, 0], [1, 1, 1]], [0, 1])
@@ -140,6 +143,13 @@ def test_a_factory_that_raises_is_named_with_what_it_raised() -> None:
         Imported(factory="own_networks:failing").build((3,), 2, seed=0)
     assert (caught.value.setting, caught.value.given) == ("model", "own_networks:failing")
     assert "ZeroDivisionError: in the factory" in str(caught.value)
+
+
+def test_a_factory_or_a_module_that_ends_the_program_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "script_networks.py").write_text("import sys\nsys.exit(0)\n")
+    for factory in ("own_networks:ending", "script_networks:net"):
+        with refused(UserError, "model", factory):
+            Imported(factory=factory).build((3,), 2, seed=0)
 
 
 def test_a_factory_may_return_an_estimator_or_one_logit() -> None:

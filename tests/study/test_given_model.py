@@ -2,12 +2,15 @@
 
 import pickle
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -116,6 +119,37 @@ def test_broken_weights_that_a_model_brings_are_told_as_such() -> None:
     with pytest.raises(CheckpointError) as caught:
         loaded(network, None)
     assert "None" not in str(caught.value) and caught.value.given == ["bias"]
+
+
+def test_weights_that_are_infinite_as_the_model_holds_them_are_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "w.safetensors")
+    save_file({"weight": torch.zeros(2, 3).double(), "bias": torch.full((2,), 1e300, dtype=torch.float64)}, path)
+    with refused(CheckpointError, "weights", ["bias"]):
+        loaded(nn.Linear(3, 2), path)
+
+
+class Turned(nn.Module):
+    """A network that does something to the answers of another."""
+
+    def __init__(self, turn: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.layer, self.turn = nn.Linear(3, 2), turn
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.turn(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("turn", "kind"), [(lambda z: torch.complex(z, z), "complex64"), (lambda z: (9 * z).long(), "int64")]
+)
+def test_answers_that_are_no_floating_point_numbers_are_refused(turn: Callable[..., torch.Tensor], kind: str) -> None:
+    with refused(CheckpointError, "model", kind, "floating-point numbers"):
+        ready(Turned(turn), data(("a", "b", "c")))
+
+
+def test_a_network_that_ends_the_program_is_an_error() -> None:
+    with pytest.raises(CheckpointError, match="ends the program"):
+        ready(Turned(lambda z: sys.exit(0)), data(("a", "b", "c")))
 
 
 class OfTwoRows(nn.Module):

@@ -372,6 +372,17 @@ def test_a_setting_of_a_bare_name_is_a_setting_of_that_method(file: Callable[...
     assert [study.cohorts["made"].model.hidden for study in (given, preset)] == [(7,), (9,)]
 
 
+def test_a_setting_below_a_name_that_is_not_there_makes_nothing(file: Callable[..., Path]) -> None:
+    """A misspelt recipe would be one more recipe, beside the one that was meant and is unchanged."""
+    for key, given, allowed in (
+        ("cohorts.made.recipes.standrad.training.epochs", "standrad", ["standard", "slow"]),
+        ("cohorts.mad.seed", "mad", ["made"]),
+    ):
+        with refused(SpecError, "--set", given, allowed):
+            read(file(), f"{key}=3")
+    assert "more" in read(file(), "cohorts.made.recipes.more={training: {epochs: 3}}").cohorts["made"].recipes
+
+
 def test_radii_may_be_fractions(file: Callable[..., Path]) -> None:
     path = file(at("cohorts", "made", "recipes", "standard", "objective", value={"name": "pgd", "epsilon": "8/255"}))
     assert read_study(str(path), folder=path.parent).cohorts["made"].recipes["standard"].objective.epsilon == 8 / 255

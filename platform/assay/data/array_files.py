@@ -13,6 +13,7 @@ import numpy as np
 from assay.data.identifiers import (
     GroupKind,
     as_groups,
+    as_text,
     group_column,
     names_sites,
     normalised,
@@ -169,9 +170,13 @@ def _refuse_split(held: Held, where: str, settled: Collection[str]) -> None:
             )
 
 
-def names_in(written: Any) -> list[str]:
-    """Names of features or classes as a file holds them, in text or in bytes."""
-    return [one.decode() if isinstance(one, bytes) else str(one) for one in np.ravel(written).tolist()]
+def names_in(held: Held, key: str, where: str) -> list[str]:
+    """Names of features or classes as a file holds them, in text or in bytes.
+
+    Raises:
+        DataError: bytes are no UTF-8.
+    """
+    return [str(one) for one in as_text(np.ravel(held.known[key]), where=where, column=key).tolist()]
 
 
 def records_of(held: Held, where: str) -> Any:
@@ -266,7 +271,7 @@ def _held_in_npz(path: Path) -> Held:
     refuse_alike(list(arrays), where=where, setting="path", what="arrays")
     known = {name: array for name, array in arrays.items() if name in _KNOWN}
     beside = {name: array for name, array in arrays.items() if name not in _KNOWN}
-    names = names_in(known.get("feature_names", ()))
+    names = names_in(Held(known=known), "feature_names", where) if "feature_names" in known else []
     x = known.get("x")
     if not names or x is None or x.ndim != 2 or x.shape[1] != len(names):
         return Held(known=known, beside=beside)

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from assay.data.array_files import WANTED, Held, names_in, read_arrays, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
-from assay.data.identifiers import refuse_alike
+from assay.data.identifiers import as_text, refuse_alike
 from assay.data.label_copies import refuse_label_copies
+from assay.data.numbers import LARGEST, above
 from assay.data.sentinels import codes_among, described, in_two_units
 from assay.data.suspicion import refuse_identifiers
 from assay.errors import DataError
@@ -20,6 +21,8 @@ _FAR = 3.0
 """How many times the range of all others a value must be away from them to be taken for a code."""
 _COARSE = 1000
 """Steps of a number of 32 bits in a standard deviation, below which rounding is told."""
+_LARGEST_LABEL = 2**31
+"""Labels beyond it number no classes."""
 _AXES = {"image": ("channels", "height", "width"), "signal": ("channels", "samples")}
 
 
@@ -78,13 +81,15 @@ class Arrays(Source):
             if array is None:
                 raise DataError(f"{where} has no {key!r} (it holds: {', '.join(sorted(held.names))}); {WANTED}")
         x, y = _numbers(raw, self.path), _labels(held.known["y"], self.path)
-        if x.ndim < 2 or len(x) == 0:
+        if x.ndim < 2 or x.size == 0:
             raise DataError(
-                f"data file {self.path!r}: x has shape {x.shape}; it must be (records, ...) with at least one record"
+                f"data file {self.path!r}: x has shape {x.shape}; it must be (records, ...) with at least one record, "
+                "and at least one number in each"
             )
         x = self._channels_first(x)
         unnamed = [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))] if self.modality == "tabular" else []
-        features = held.features or names_in(held.known.get("feature_names", unnamed))
+        own = names_in(held, "feature_names", where) if "feature_names" in held.known else unnamed
+        features = held.features or own
         suspected = self._suspected(raw, y, features, grouped=held.groups is not None)
         low, high, warnings = self._bounds(x, features)
         classes = self._classes(held, y)
@@ -107,7 +112,7 @@ class Arrays(Source):
             reading=(f"{len(x):,} records of shape {x.shape[1:]} in {path.name}",),
             warnings=(*warnings, *held.warnings, *suspected),
             modality=self.modality,
-            official=None if held.known.get("split") is None else np.asarray(held.known["split"]).astype(str),
+            official=_split_of(held, where),
         )
 
     def _classes(self, held: Held, y: np.ndarray) -> tuple[str, ...]:
@@ -119,8 +124,9 @@ class Arrays(Source):
                 "renumber them, or give class_names"
             )
         usual = [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))]
-        classes = names_in(held.known.get("class_names", usual))
-        refuse_alike(classes, where=f"data file {self.path!r}", setting="class_names", what="classes")
+        where = f"data file {self.path!r}"
+        classes = names_in(held, "class_names", where) if "class_names" in held.known else usual
+        refuse_alike(classes, where=where, setting="class_names", what="classes")
         return tuple(classes)
 
     def _suspected(self, x: np.ndarray, y: np.ndarray, features: Sequence[str], *, grouped: bool) -> tuple[str, ...]:
@@ -215,7 +221,7 @@ def bounds_of(
     if low is not None and high is not None:
         return floor, ceiling, ()
     # A feature that never varies still needs room between its bounds.
-    ceiling = np.where(ceiling > floor, ceiling, floor + 1).astype(np.float32)
+    ceiling = np.where(ceiling > floor, ceiling, above(floor)).astype(np.float32)
     told = (
         "bounds of a valid input were taken from the data, those of the test records included, so no ε can be claimed; "
         "give low and high if you know them"
@@ -272,17 +278,40 @@ def usual_radii(low: np.ndarray, high: np.ndarray) -> tuple[float, ...]:
     return tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05))
 
 
+def _split_of(held: Held, where: str) -> np.ndarray | None:
+    """(n,) the part of each record, as the file names it; None where it names none."""
+    split = held.known.get("split")
+    return None if split is None else as_text(np.asarray(split), where=where, column="split").astype(str)
+
+
 def _numbers(x: np.ndarray, path: str) -> np.ndarray:
     if x.dtype.kind not in "fiub":
         raise DataError(f"data file {path!r}: x is of type {x.dtype}; it must be numeric")
-    return x.astype(np.float32)
+    with np.errstate(over="ignore"):
+        numbers = x.astype(np.float32)
+    if x.dtype.kind == "f" and x.dtype.itemsize > 4:
+        lost = np.isinf(numbers) & np.isfinite(x)
+        if lost.any():
+            raise DataError(
+                f"data file {path!r}: x holds {x[lost][0]:g} in record {int(np.argwhere(lost)[0][0])}, and numbers of "
+                f"32 bits, as networks take them, end at {LARGEST:.3g}; correct it, or divide the feature by a fixed "
+                "number",
+                setting="x",
+                given=float(x[lost][0]),
+                allowed=LARGEST,
+            )
+    return numbers
 
 
 def _labels(y: np.ndarray, path: str) -> np.ndarray:
-    whole = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool((np.isfinite(y) & (np.trunc(y) == y)).all()))
-    if not whole:
-        kind = y.dtype.kind
-        strange = next(one for one in y.ravel().tolist() if kind != "f" or not np.isfinite(one) or one != int(one))
+    kind = y.dtype.kind
+    whole = kind in "iub" or (kind == "f" and bool((np.isfinite(y) & (np.trunc(y) == y)).all()))
+    if not whole or (kind in "iuf" and y.size and max(abs(y.min().item()), abs(y.max().item())) > _LARGEST_LABEL):
+        strange = next(
+            one
+            for one in y.ravel().tolist()
+            if kind not in "iuf" or not np.isfinite(one) or one != int(one) or abs(one) > _LARGEST_LABEL
+        )
         gap = kind == "f" and not np.isfinite(strange)
         fix = "leave out records without a label" if gap else "number the classes, and name them in class_names"
         raise DataError(

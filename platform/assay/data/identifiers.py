@@ -58,14 +58,24 @@ _FEW_GROUPS, _MANY_RECORDS = 10, 20
 """Fewer groups than the first, of as many records each as the second on average, are hardly patients."""
 _ARMS, _RECORDS_OF_AN_ARM = 3, 10
 """So few groups, of as many records each as the second on average, are rather arms of a trial."""
-_UNKNOWN = ("unknown", "unk", "unbekannt", "desconocido", "desconocida", "inconnu", "inconnue", "not known", "missing")
-"""Words that say that nobody knows the patient, in lower case."""
+_UNKNOWN = (
+    "unknown", "unk", "unbekannt", "desconocido", "desconocida", "inconnu", "inconnue", "not known", "missing",
+    "anonymous", "anonymized", "anonymised", "anon", "anonym", "anónimo", "anonyme", "deidentified", "de-identified",
+    "removed", "redacted",
+)  # fmt: skip
+"""Words that say that nobody knows the patient, or that a program took the name away, in lower case."""
 _CODES = {"0", "-1", "-9", "-99", "-999", "-9999", "99", "999", "9999", "99999", "999999"}
 """Numbers that often stand for no patient."""
 _MANY = 5
 """Times the records of a usual patient from which on such a number is taken to stand for several."""
 _ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
 """How spreadsheets write long numbers: 1.23E+11."""
+_AROUND = " '`\"=#()[]\u2018\u2019\u201c\u201d"
+"""Marks around a name that are none of it, as spreadsheets and lists write them: ``="007"``, ``#7``."""
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
+"""A whole number with a comma at each thousand."""
+_WITHOUT_DECIMALS = re.compile(r"\d+[.,]0+")
+"""A whole number that was written as a broken one."""
 UNSEEN = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 """Characters without width, which no reader of a name sees."""
 _LARGEST_EXACT = 2.0**53
@@ -232,7 +242,7 @@ def as_groups(values: Any, *, where: str, column: str = "groups") -> np.ndarray:
         DataError: one is missing or too large to be exact, two differ in nothing but case or leading zeros, or a number
             that stands for no patient holds many records.
     """
-    groups = np.asarray(values)
+    groups = as_text(np.asarray(values), where=where, column=column)
     if groups.ndim != 1:
         return groups  # the data set refuses the shape
     refuse_missing(groups, where=where, column=column)
@@ -240,16 +250,43 @@ def as_groups(values: Any, *, where: str, column: str = "groups") -> np.ndarray:
         known = _whole(groups, where, column) if groups.dtype.kind == "f" else groups
         refuse_shared(known.tolist(), where=where, column=column)
         return known
-    names = np.array([as_seen(one.decode() if isinstance(one, bytes) else str(one)) for one in groups.tolist()])
+    names = np.array([as_seen(str(one)) for one in groups.tolist()])
     refuse_patients_alike(names.tolist(), where=f"{where}: {column}", column=column)
     refuse_shared(names.tolist(), where=where, column=column)
     return names
 
 
-def refuse_patients_alike(names: Collection[str], *, where: str, column: str) -> None:
-    """Let pass names of patients that differ in more than case, marks between parts and leading zeros.
+def as_text(array: np.ndarray, *, where: str, column: str) -> np.ndarray:
+    """An array of names in which bytes have become characters; other arrays as they are.
 
-    ``P001`` and ``P1``, ``P 1`` and ``P-1`` do not.
+    Raises:
+        DataError: bytes are no UTF-8, or each record holds several values.
+    """
+    if array.dtype.kind == "V":
+        raise DataError(
+            f"{where}: {column} holds records of several fields ({array.dtype}); save the one that names them as an "
+            "array of its own",
+            setting=column,
+            given=str(array.dtype),
+            allowed="one value each",
+        )
+    if array.dtype.kind not in "SO":
+        return array
+    try:
+        text = [one.decode() if isinstance(one, bytes) else one for one in array.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}: {column} holds {error.object!r}, whose bytes are no UTF-8; save names as text, which "
+            f"np.char.decode({column}, 'latin-1') makes of them if that is their encoding",
+            setting=column,
+            given=error.object,
+            allowed="UTF-8",
+        ) from None
+    return np.array(text, array.dtype if array.dtype.kind == "O" else None).reshape(array.shape)
+
+
+def refuse_patients_alike(names: Collection[str], *, where: str, column: str) -> None:
+    """Let pass names of patients that differ in more than how they are written; see ``same_patient``.
 
     Raises:
         DataError: two are alike, or a spreadsheet has rounded one.
@@ -267,11 +304,19 @@ def refuse_patients_alike(names: Collection[str], *, where: str, column: str) ->
 
 
 def same_patient(name: str) -> str:
-    """What names of one patient have in common that differ in case, leading zeros and the marks between parts only.
+    """What names of one patient have in common that differ in how they are written only.
 
-    ``P-007``, ``p 7`` and ``P_7`` are one; ``1-23`` and ``12-3`` are two.
+    That is case, leading zeros, marks around a name or between its parts, the width of characters, the script of
+    digits, and how a spreadsheet writes a number: ``P-007``, ``p 7`` and ``P_7`` are one, as are ``1005``, ``'1005``,
+    ``="1005"``, ``#1005``, ``1,005`` and ``1005,0``; ``1-23`` and ``12-3`` are two.
     """
-    parts = re.sub(r"[\s_./\-\u2010-\u2015]+", "-", as_seen(name).casefold())
+    plain = unicodedata.normalize("NFKC", as_seen(name)).casefold()
+    plain = re.sub(r"\d", lambda digit: str(int(digit[0])), plain)
+    plain = plain.strip(_AROUND)
+    if _GROUPED.fullmatch(plain):
+        plain = plain.replace(",", "")
+    plain = re.sub(r"(?<=\d)[.,]0+", "", plain) if _WITHOUT_DECIMALS.fullmatch(plain) else plain
+    parts = re.sub(r"[\s_./^:\-\u2010-\u2015]+", "-", plain)
     parts = re.sub(r"(?<=[^\W\d_])-(?=\d)|(?<=\d)-(?=[^\W\d_])", "", parts)
     return re.sub(r"(?<!\d)0+(?=\d)", "", parts)
 
@@ -353,7 +398,7 @@ def refuse_alike(
         key = re.sub(r"[\s_]+", "", key) if blanks else key
         if key in seen:
             other = seen[key]
-            only = "case, blanks, hyphens or leading zeros" if zeros else "case or blanks"
+            only = "case, blanks, marks or leading zeros" if zeros else "case or blanks"
             told = f"are called {name!r}" if other == name else f"{other!r} and {name!r} differ in {only} only"
             raise DataError(
                 f"{where}: two {what} {told}; give each a name of its own, or write one name in one way",

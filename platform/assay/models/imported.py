@@ -63,7 +63,7 @@ class Imported(Architecture):
             )
         try:
             return factory(**self.arguments)
-        except Exception as error:  # the user's code may raise anything
+        except (Exception, SystemExit) as error:  # the user's code may raise anything, and a script may end itself
             place = traceback.extract_tb(error.__traceback__)[-1]
             raise UserError(
                 f"model factory {self.factory!r} cannot be called with {self.arguments}: {type(error).__name__}: "
@@ -114,7 +114,7 @@ class Imported(Architecture):
             found: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except Exception as error:  # a module runs when it is imported, and may raise anything
+        except (Exception, SystemExit) as error:  # a module runs when it is imported: a script may end itself
             named = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
             raise UserError(
                 f"model factory {self.factory!r} cannot be imported: {named}{error}; give package.module:factory, "

@@ -109,7 +109,7 @@ def _tried(network: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
     try:
         with torch.no_grad():
             found = network.eval()(torch.zeros(2, *shape))
-    except Exception:  # whatever the user's network raises; it is reported when it is given real records
+    except (Exception, SystemExit):  # whatever the user's network raises; it is reported when it is given real records
         return None
     finally:
         for layer, training in modes.items():

@@ -74,7 +74,8 @@ def loaded(model: nn.Module, weights: str | None) -> dict[str, Tensor]:
     tensors = dict(model.state_dict()) if weights is None else read_weights(weights)
     if weights is not None:
         load_weights(model, tensors, weights)
-    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    # As the model holds them: what a file of 64 bits holds may be infinite in 32.
+    broken = [name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())]
     if broken:
         held = "the weights that the model brings" if weights is None else f"weights {weights!r}"
         raise CheckpointError(
@@ -115,17 +116,22 @@ def _first_answer(model: nn.Module, x: Tensor) -> Any:
     try:
         with torch.no_grad():
             return model(x)
-    except Exception as error:  # whatever the user's network raises
+    except (Exception, SystemExit) as error:  # whatever the user's network raises
         shape = tuple(x.shape[1:])
         types = {str(one.dtype).removeprefix("torch.") for one in model.parameters() if one.is_floating_point()}
         own = sorted(types - {"float32"})
         fix = f"; its weights are {', '.join(own)} and records are float32: call .float() on it in the factory"
         raise CheckpointError(
-            f"the model cannot take records of shape {shape}: {error}{fix if own else ''}",
+            f"the model cannot take records of shape {shape}: {_told(error)}{fix if own else ''}",
             setting="model",
             given=own or shape,
             allowed=["float32"] if own else None,
         ) from error
+
+
+def _told(error: BaseException) -> str:
+    """What an error says; a program that ends itself says nothing, or a number."""
+    return f"it ends the program (SystemExit {error})" if isinstance(error, SystemExit) else str(error)
 
 
 def _check_logits(logits: Any, records: int, classes: int) -> None:
@@ -134,6 +140,14 @@ def _check_logits(logits: Any, records: int, classes: int) -> None:
             f"the model returned {type(logits).__name__}; it must return one tensor of logits",
             setting="model",
             given=type(logits).__name__,
+        )
+    if not logits.is_floating_point():
+        kind = str(logits.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"the model returned numbers of type {kind}; logits must be floating-point numbers, not answers or counts",
+            setting="model",
+            given=kind,
+            allowed="floating-point numbers",
         )
     shape = tuple(logits.shape)
     if len(shape) != 2 or shape[0] != records:

@@ -282,6 +282,10 @@ _METHODS = ("dataset", "model", "objective", "embedding", "foreign")
 """Keys whose value may be the bare name of a method; who then sets one of its settings means that method."""
 
 
+_NAMED_BY_USERS = {"cohorts": "cohort", "recipes": "recipe"}
+"""Keys whose own keys are names that users give, and what these name."""
+
+
 def _merge(base: Any, change: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(change, dict)):
         return copy.deepcopy(change)
@@ -297,7 +301,11 @@ def _spelt_out(key: str, value: Any) -> Any:
 
 
 def _assign(raw: dict[str, Any], keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
+    for above, key in zip(["", *keys], keys[:-1], strict=False):
+        if above in _NAMED_BY_USERS and key not in raw:
+            # Set below a name that is not there, one setting would make a cohort or a recipe beside the one meant.
+            said = f"--set {'.'.join(keys)}: {unknown(_NAMED_BY_USERS[above], key, list(raw))}"
+            raise SpecError(said, setting="--set", given=key, allowed=list(raw))
         deeper = raw[key] = _spelt_out(key, raw.get(key, {}))
         if not isinstance(deeper, dict):
             said = f"--set {'.'.join(keys)}: {key!r} is {deeper!r} here, which has no keys of its own"

@@ -110,6 +110,22 @@ def test_patients_are_read_out_of_file_names(flat: Path) -> None:
     assert not set(data.groups[parts.test]) & set(data.groups[parts.train])
 
 
+def test_the_class_to_detect_is_said_and_asked_about_where_it_was_guessed(flat: Path) -> None:
+    data = load(flat)
+    assert data.reading[0] == "12 of 12 images in 2 classes: benign (6), malignant (6); malignant is the one to detect"
+    assert not any("one to detect" in line for line in data.warnings)
+    (flat / "benign").rename(flat / "nothing")
+    assert any("'nothing' was taken for the one to detect" in line for line in load(flat).warnings)
+    assert not any("one to detect" in line for line in load(flat, classes=["nothing", "malignant"]).warnings)
+
+
+def test_patients_in_two_ways_of_writing_are_an_error(flat: Path) -> None:
+    for name in ("P01_front.png", "p1_side.png"):
+        draw(flat / "benign" / name, 0)
+    with refused(DataError, "group_pattern", "p1"):
+        load(flat, group_pattern=r"^(\w\d+)_")
+
+
 def test_a_patient_in_training_and_test_is_an_error(parted: Path) -> None:
     assert "group '0' straddles the official split (2 such groups)" in refusal(parted, group_pattern=r"_(\d+)\.png")
 

@@ -204,7 +204,15 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
 
 def load(path: Path, **settings: Any) -> Any:
     return build(
-        "dataset", {"name": "image_folder", "path": str(path), "size": [8, 10], "channels": 1, **settings}
+        "dataset",
+        {
+            "name": "image_folder",
+            "path": str(path),
+            "size": [8, 10],
+            "channels": 1,
+            "classes": ["well", "ill"],
+            **settings,
+        },
     ).load()
 
 

@@ -35,9 +35,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "xray"
 
 
+CLASSES = ["well", "ill"]
+
+
 @pytest.fixture
 def load(folder: Path) -> Callable[..., Dataset]:
-    settings = {"name": "image_folder", "path": str(folder), "size": [8, 10], "channels": 1}
+    settings = {"name": "image_folder", "path": str(folder), "size": [8, 10], "channels": 1, "classes": CLASSES}
     return lambda **more: build("dataset", {**settings, **more}).load()
 
 
@@ -67,7 +70,7 @@ def test_dicom_is_known_by_its_preamble_whatever_its_name(
     nameless(folder / "ill" / name)
     data = load()
     assert len(data) == 5
-    assert data.reading == ("5 of 5 images in 2 classes",)
+    assert data.reading == ("5 of 5 images in 2 classes: well (2), ill (3); ill is the one to detect",)
     assert all(np.allclose(record[0], RAMP / 255, atol=1e-6) for record in data.x[:])
 
 
@@ -85,8 +88,8 @@ def test_every_file_that_is_not_read_is_listed(folder: Path, load: Callable[...,
     save(folder / "beside.png")
     data = load()
     assert data.reading == (
-        "4 of 4 images in 2 classes",
-        "5 files are no images that are read: beside.png, readme, ill/notes.txt, well/photo.heic, well/scan.nii.gz",
+        "4 of 4 images in 2 classes: well (2), ill (2); ill is the one to detect",
+        "5 files are no images that are read: beside.png, readme, well/photo.heic, well/scan.nii.gz, ill/notes.txt",
     )
     assert data.warnings == ("3 images were not read: beside.png, well/photo.heic, well/scan.nii.gz",)
 
@@ -112,7 +115,7 @@ def test_a_file_of_several_images_is_refused(tmp_path: Path, suffix: str) -> Non
 def test_what_was_left_out_is_counted(folder: Path, load: Callable[..., Dataset]) -> None:
     (folder / "ill" / "broken.png").write_bytes(b"no image")
     data = load(on_corrupt="skip")
-    assert data.reading == ("4 of 5 images in 2 classes",)
+    assert data.reading == ("4 of 5 images in 2 classes: well (2), ill (2); ill is the one to detect",)
     assert data.warnings[0].startswith("1 of 5 images cannot be decoded and are left out: ill/broken.png")
 
 

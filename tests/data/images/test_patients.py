@@ -130,6 +130,7 @@ def test_a_pattern_or_a_table_comes_before_the_tag(tmp_path: Path) -> None:
         pytest.param([None] * 6, "is missing in 6 of 6", id="absent"),
         pytest.param([*IDS[:4], "", None], "is missing in 2 of 6", id="some blank"),
         pytest.param([*IDS[:4], "unknown", "N/A"], "is missing in 2 of 6", id="some unknown"),
+        pytest.param([*IDS[:4], "ANONYMOUS", "ANONYMOUS"], "is missing in 2 of 6", id="some anonymised"),
         pytest.param(["ANON-1"] * 6, "is the same in all 6", id="all equal"),
     ],
 )

@@ -109,6 +109,50 @@ def test_several_samples_a_frame_are_refused(write: Callable[..., Path]) -> None
     assert (error.setting, error.given) == ("samples per frame", 2)
 
 
+def test_a_header_of_another_record_is_refused(write: Callable[..., Path]) -> None:
+    header = write(101)
+    for suffix in (".hea", ".atr"):
+        header.with_name(f"100{suffix}").write_bytes(header.with_suffix(suffix).read_bytes())
+    error = refusal(header.with_name("100.hea"))
+    assert (error.setting, error.given, error.allowed) == ("record", "101", "100")
+
+
+def test_annotations_in_another_unit_of_time_are_refused(write: Callable[..., Path]) -> None:
+    header = write()
+    wfdb.wrann("101", "atr", np.array(PEAKS), symbol=["N", "V"] * 5, fs=250, write_dir=str(header.parent))
+    error = refusal(header)
+    assert (error.setting, error.given, error.allowed) == ("frequency", 250, 360)
+
+
+def test_annotations_of_a_longer_recording_are_refused(write: Callable[..., Path]) -> None:
+    header = write()
+    wfdb.wrann("101", "atr", np.array([*PEAKS, SAMPLES]), symbol=["N"] * 11, write_dir=str(header.parent))
+    error = refusal(header)
+    assert (error.setting, error.given, error.allowed) == ("annotations", SAMPLES, SAMPLES - 1)
+
+
+def test_two_leads_of_one_name_are_refused(write: Callable[..., Path]) -> None:
+    header = write()
+    first, lead = header.read_text().splitlines()
+    header.write_text("\n".join([first.replace(" 1 ", " 2 "), lead, lead]))
+    error = refusal(header)
+    assert (error.setting, error.given) == ("lead", "MLII")
+
+
+def test_samples_without_a_checksum_are_refused(write: Callable[..., Path]) -> None:
+    header = write()
+    first, lead = header.read_text().splitlines()
+    header.write_text(f"{first}\n{' '.join([*lead.split()[:5], 'MLII'])}\n")
+    assert "no checksum" in str(refusal(header))
+
+
+def test_an_indented_remark_in_a_header_is_no_lead(write: Callable[..., Path]) -> None:
+    header = write(form="16", gain=4, changed={700: 1000})
+    first, lead = header.read_text().splitlines()
+    header.write_text(f"{first}\n  # lead 200/V\n{lead}\n")
+    assert wfdb_records.read(header, lead="MLII").signal[700] == pytest.approx(250)
+
+
 def test_beats_at_the_limit_of_the_converter_are_counted(write: Callable[..., Path]) -> None:
     write(101, form="16", gain=6400, changed={PEAKS[1] + place: 32767 for place in range(5)})
     write(100)

@@ -316,6 +316,13 @@ def test_a_line_of_totals_is_no_record(load: Load, figure: str) -> None:
         load(cells)
 
 
+def test_the_last_of_large_numbers_that_lie_close_is_a_record(load: Load) -> None:
+    milliseconds = np.random.default_rng(4).integers(1_600_000_000_000, 1_600_000_009_999, N)
+    data = load(milliseconds.tolist())
+    held = np.asarray(data.x)[:, 1]
+    assert len(data) == N and (data.low[1] <= held.min()) and (held.max() <= data.high[1])
+
+
 def test_a_heading_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("sex,outcome\n" + "f,ill\nm,ok\n" * 20 + "sex,outcome\n" + "f,ok\nm,ill\n" * 20)
     with refused(DataError, "path", "line 42"):

@@ -247,6 +247,7 @@ def with_cell(name: str, *cells: str) -> str:
         pytest.param(with_cell("dose", '"1,5"'), {}, "decimal", "1,5", id="comma and point"),
         pytest.param(GERMAN.replace(",", "."), {"decimal": ","}, "kinds", None, id="point though a comma was said"),
         pytest.param(with_cell("age", "1e400"), {}, "kinds", "1e400", id="too large"),
+        pytest.param(with_cell("age", "1E50"), {}, "kinds", "1E50", id="beyond 32 bits, as a code of ICD-11"),
         pytest.param(with_cell("age", "inf"), {}, "kinds", "inf", id="infinity"),
         pytest.param(csv({**FIRST, "at": ["2020-01-02"] * N}), {}, "kinds", "2020-01-02", id="dates"),
         pytest.param(csv({**FIRST, "at": ["02.01.2020"] * N}), {}, "kinds", "02.01.2020", id="German dates"),

@@ -208,3 +208,15 @@ def test_without_files_or_network_the_error_says_what_to_do(
     monkeypatch.setattr("datasets.load_dataset", refuse)
     with pytest.raises(DataError, match=rf"{name}/.*is not here.*mine.*load_dataset.*ASSAY_DATA"):
         build("dataset", name).load()
+
+
+def test_the_class_to_detect_is_said_and_asked_about_where_it_was_guessed(tmp_path: Path) -> None:
+    path = tmp_path / "notes.csv"
+    path.write_text("text,label\n" + "feels very bad,ill\nfeels very good,well\n" * 4)
+    data = build("dataset", {"name": "text_file", "path": str(path)}).load()
+    assert "label label: ill (4), well (4); well is the one to detect" in data.reading
+    assert any("'well' was taken for the one to detect" in line for line in data.warnings)
+    settings = {"name": "text_file", "path": str(path), "class_names": ["well", "ill"]}
+    named = build("dataset", settings).load()
+    assert named.reading[-1].endswith("ill is the one to detect")
+    assert not any("one to detect" in line for line in named.warnings)

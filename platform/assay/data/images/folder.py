@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -9,6 +10,8 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from assay.data.base import Dataset, Lazy, Source
+from assay.data.classes import counted_classes, guessed_positive
+from assay.data.identifiers import as_groups
 from assay.data.images.base import RADII, image_dataset
 from assay.data.images.contrast import low_contrast
 from assay.data.images.dicom import Window
@@ -93,7 +96,7 @@ class ImageSource(Source):
             preprocessing=decoder.describe(),
             warnings=(*warnings, *_unread(listing), *patients.warnings),
             reading=(
-                f"{len(listing.names):,} of {n:,} images in {len(listing.classes)} classes",
+                f"{len(listing.names):,} of {n:,} images in {len(listing.classes)} classes{_two_classes(listing)}",
                 *(_deep(listing) if patients.groups is None else ()),
                 *patients.reading,
                 *_skipped(listing),
@@ -191,8 +194,10 @@ class ImageFolder(ImageSource):
             )
         name = root.resolve().name
         height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
-        return self.gathered(
-            listed(root, self._parts(root, name), dataset=name, classes=self.classes),
+        listing = listed(root, self._parts(root, name), dataset=name, classes=self.classes)
+        guessed = () if self.classes else guessed_positive(listing.classes, remedy="classes: [OTHER, NAME]")
+        data = self.gathered(
+            listing,
             Decoder(
                 height=height,
                 width=width,
@@ -208,6 +213,7 @@ class ImageFolder(ImageSource):
             licence=self.licence,
             citation=self.citation,
         )
+        return replace(data, warnings=(*data.warnings, *guessed), stated=(*data.stated, *guessed))
 
     def _parts(self, root: Path, dataset: str) -> dict[str, str]:
         folders = folders_in(root)
@@ -313,6 +319,11 @@ def refuse_few_bits(name: str, decoder: Decoder, greatest: int | None) -> None:
     )
 
 
+def _two_classes(listing: Listing) -> str:
+    """Which two classes there are, and which is the one to detect."""
+    return f": {counted_classes(listing.classes, listing.y)}" if len(listing.classes) == 2 else ""
+
+
 def _skipped(listing: Listing) -> tuple[str, ...]:
     if not listing.skipped:
         return ()
@@ -351,7 +362,8 @@ def _groups(listing: Listing, pattern: str, dataset: str) -> np.ndarray:
             f"{dataset}: group_pattern {pattern!r} finds no patient in {len(unnamed)} of {len(found)} file names: "
             f"{few(unnamed)}"
         )
-    return np.array([match[1] for match in found if match is not None])
+    names = np.array([match[1] for match in found if match is not None])
+    return as_groups(names, where=dataset, column="group_pattern")
 
 
 def _told(listing: Listing, faults: Mapping[int, str]) -> str:

@@ -72,11 +72,11 @@ def _by_tag(root: Path, names: Sequence[str], dataset: str) -> Patients:
         return Patients(None, (), (told,))
     if len({same_patient(str(one)) for one in number}) < len(number):
         raise DataError(
-            f"{dataset}: some values of the tag PatientID differ in case, hyphens or leading zeros only; write each in "
+            f"{dataset}: some values of the tag PatientID differ in case, marks or leading zeros only; write each in "
             "one way, or tell patients apart by group_pattern, or by a table in the folder",
             setting="group_pattern",
             given="PatientID",
-            allowed="values that differ in more than case, hyphens or leading zeros",
+            allowed="values that differ in more than case, marks or leading zeros",
         )
     groups = np.array([number[one] for one in tags])
     told = f"patients by the tag PatientID of DICOM files: {len(number)}"

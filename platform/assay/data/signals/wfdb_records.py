@@ -54,13 +54,14 @@ def read(header: Path, *, lead: str) -> Recording:
     """One lead in millivolts with its annotations; the samples are held against the checksum of the header.
 
     Raises:
-        DataError: the signal or the annotations are absent, or the files cannot be read, or samples are not those
-            that the header was written for, or it does not say what they are in millivolts.
+        DataError: the signal or the annotations are absent, or the files cannot be read, or header, samples and
+            annotations are not of one recording, or the header does not say what samples are in millivolts.
     """
     import wfdb
 
     record = str(header.with_suffix(""))
     described = _header(header)
+    _refuse_other(header, described, lead)
     for name in sorted({*(described.file_name or ()), f"{header.stem}.atr"}):
         if not (header.parent / name).is_file():
             raise DataError(
@@ -77,6 +78,12 @@ def read(header: Path, *, lead: str) -> Recording:
     except Exception as error:  # a damaged file fails anywhere inside the reader
         raise DataError(f"WFDB record {str(header)!r} cannot be read: {error}; fetch it anew") from None
     counts = held.d_signal[:, 0].astype(np.int64)
+    _refuse_other_marks(header, marks, len(counts), float(held.fs))
+    if described.checksum[channel] is None:
+        raise DataError(
+            f"WFDB record {str(header)!r}, lead {lead}: the header gives no checksum, so damaged samples could not be "
+            "told; fetch it anew, or write the sum of the samples behind their first value"
+        )
     if (int(counts.sum()) - described.checksum[channel]) % 2**16:
         raise DataError(
             f"WFDB record {str(header)!r} is damaged: lead {lead} sums up to {int(counts.sum()) % 2**16}, its header "
@@ -128,6 +135,57 @@ def beats(recording: Recording, *, before: int, after: int, kinds: str) -> Windo
     )
 
 
+def _refuse_other(header: Path, described: Any, lead: str) -> None:
+    """Let pass the header of the recording that its file is called after, with one lead of the name.
+
+    Raises:
+        DataError: it is that of another recording, whose beats would stand under two names, or two leads are called so.
+    """
+    if described.record_name != header.stem:
+        raise DataError(
+            f"WFDB header {str(header)!r} is of record {described.record_name!r}: its beats would be those of another "
+            f"patient; fetch the header of {header.stem}, or give the file back its name",
+            setting="record",
+            given=described.record_name,
+            allowed=header.stem,
+        )
+    if described.sig_name.count(lead) > 1:
+        raise DataError(
+            f"WFDB record {str(header)!r} has {described.sig_name.count(lead)} leads called {lead!r}; correct their "
+            "names in the header, or name another lead",
+            setting="lead",
+            given=lead,
+            allowed="one lead of the name",
+        )
+
+
+def _refuse_other_marks(header: Path, marks: Any, samples: int, frequency: float) -> None:
+    """Let pass annotations that count in samples of the recording, and lie within it.
+
+    Raises:
+        DataError: they count in another unit of time, or belong to a longer recording.
+    """
+    where = f"annotations {str(header.with_suffix('.atr'))!r}"
+    if marks.fs is not None and float(marks.fs) != frequency:
+        raise DataError(
+            f"{where} count {marks.fs:g} to the second, and the recording has {frequency:g} samples a second: marks "
+            "would lie beside their beats; write them anew in samples of the recording",
+            setting="frequency",
+            given=float(marks.fs),
+            allowed=frequency,
+        )
+    places = np.asarray(marks.sample)
+    behind = int((places >= samples).sum())
+    if behind:
+        raise DataError(
+            f"{where}: {behind} of {len(places)} marks lie behind the last of {samples} samples, "
+            "so they are those of another recording, or the recording is cut short; fetch both anew",
+            setting="annotations",
+            given=int(places.max()),
+            allowed=samples - 1,
+        )
+
+
 def _scale(header: Path, described: Any, channel: int) -> float:
     """Millivolts in one physical unit of a lead.
 
@@ -172,7 +230,7 @@ def _calibration(header: Path, channel: int) -> tuple[float, str]:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     written = lines[1 + channel][2] if len(lines[1 + channel]) > 2 else ""
     number = re.match(r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?", written)
     return float(number[0]) if number else 0.0, written.partition("/")[2] or "mV"

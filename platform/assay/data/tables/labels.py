@@ -1,34 +1,18 @@
 """Labels of a table: which value is which class, and which class is the one to detect."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from assay.data.classes import counted_classes, guessed_positive
 from assay.data.identifiers import refuse_alike
 from assay.data.sentinels import codes_among, described
 from assay.data.tables.values import canonical
 from assay.errors import DataError
 
 _MOST_CLASSES = 20
-_ABSENT = (
-    "0",
-    "no",
-    "false",
-    "neg",
-    "negative",
-    "n",
-    "f",
-    "absent",
-    "control",
-    "controls",
-    "healthy",
-    "normal",
-    "benign",
-)
-"""Classes of two that are the one not to detect, in lower case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +69,9 @@ def labels_of(
         )
     if positive is not None:
         names = _with_last(names, canonical(positive), where)
-    counts = Counter(meaning[one] for one in written)
-    said = ", ".join(f"{name} ({counts[name]})" for name in names)
-    two = len(names) == 2
-    told = f"label {column}: {said}" + (f"; {names[1]} is the one to detect" if two else "")
-    guessed = two and positive is None and not classes and names[0].casefold() not in _ABSENT
-    warnings = (
-        (f"class {names[1]!r} was taken for the one to detect, as the last of the alphabet; say positive: NAME",)
-        if guessed
-        else ()
-    )
     y = np.array([names.index(meaning[one]) for one in written], np.int64)
+    told = f"label {column}: {counted_classes(names, y)}"
+    warnings = () if positive is not None or classes else guessed_positive(names, remedy="positive: NAME")
     counted = () if classes else _code(column, written)
     return Labels(y=y, names=tuple(names), told=told, warnings=warnings, counted=counted)
 

@@ -19,6 +19,7 @@ from assay.data.identifiers import (
 )
 from assay.data.label_copies import refuse_label_copies
 from assay.data.missing import MISSING
+from assay.data.numbers import bounds_around
 from assay.data.sentinels import in_two_units, refuse_sentinels
 from assay.data.suspicion import refuse_identifiers
 from assay.data.tables.files import Cells, read_cells
@@ -323,6 +324,7 @@ class Table(Source):
         fixed = np.array([column.kind != "number" and column.name not in self.movable for column in columns])
         taken = [column.name for column in columns if column.kind == "number" and column.settings.range is None]
         warnings = []
+        low, high = bounds_around(np.array([one.low for one in columns]), np.array([one.high for one in columns]))
         if taken:
             warnings.append(
                 f"bounds of {', '.join(taken[:6])}{' …' if len(taken) > 6 else ''} were taken from the data, those of "
@@ -336,8 +338,8 @@ class Table(Source):
             y=np.arange(cells.rows) % 2,
             class_names=("0", "1"),
             feature_names=tuple(column.name for column in columns),
-            low=np.array([column.low for column in columns], np.float32),
-            high=np.array([column.high + (column.high <= column.low) for column in columns], np.float32),
+            low=low,
+            high=high,
             units=preparation.units,
             epsilons=self.epsilons,
             immutable=fixed if fixed.any() else None,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from assay.data.missing import MISSING
+from assay.data.numbers import LARGEST
 from assay.errors import DataError
 
 _POINT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -23,6 +24,8 @@ _UNIT = re.compile(
 _DASH = re.compile(r"^[\u2010-\u2013\u2212\ufe63\uff0d](?=[\d.,])")
 _FEWEST_ABOVE = 10
 """Values above a line of totals, below which one may equal their sum by chance."""
+_NEAR_TOTAL = 1e-3
+"""Standard deviations of the values above from which on a record is no total of them, however large they are."""
 _FEWEST_MERGED = 3
 """Words of a column below which they are not taken for merged cells."""
 _NAMED = 3
@@ -147,9 +150,12 @@ def parse(
     numbers = np.array(
         [np.nan if absent else float(cell.replace(",", ".")) for cell, absent in zip(cells, gone, strict=True)]
     )
-    if np.isinf(numbers).any():
-        row = int(np.isinf(numbers).argmax())
-        raise column_error(name, f"{places[row]} holds {cells[row]!r}", "write a finite number", where, cells[row])
+    beyond = np.abs(numbers) > LARGEST
+    if beyond.any():
+        row = int(beyond.argmax())
+        told = f"{places[row]} holds {cells[row]!r}, and numbers of 32 bits, as of networks, end at {LARGEST:.3g}"
+        fix = f"write the number in a larger unit, or say kinds: {{{name}: category}} if it is a code"
+        raise column_error(name, told, fix, where, cells[row])
     written = ["" if absent else canonical(repr(n)) for n, absent in zip(numbers.tolist(), gone, strict=True)]
     return Parsed(numbers=numbers, words=written, comma=comma, unit=found)
 
@@ -251,7 +257,7 @@ def refuse_totals(numbers: Mapping[str, np.ndarray], places: Sequence[str], *, w
         if len(above) < _FEWEST_ABOVE or values[-1] in above or len(np.unique(above)) < _FEWEST_ABOVE:
             continue
         for what, figure in (("sum", above.sum()), ("mean", above.mean())):
-            if figure and abs(values[-1] - figure) <= 1e-6 * abs(figure):
+            if figure and abs(values[-1] - figure) <= min(1e-6 * abs(figure), _NEAR_TOTAL * above.std()):
                 raise DataError(
                     f"{where}, {places[-1]}: {name} is {values[-1]:g}, the {what} of all {len(above)} values above it: "
                     "the last line seems to hold totals and no record; remove it",

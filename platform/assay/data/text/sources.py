@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.base import PARTS, Dataset, Source
+from assay.data.classes import counted_classes, guessed_positive
 from assay.data.delimited import decoded, label_of, named, rows_of
 from assay.data.locate import absent, find
 from assay.data.text.tables import Columns, Document, Table, read_table
@@ -218,7 +219,16 @@ class TextFile(TextSource):
         return Path(self.path).stem
 
     def load(self) -> Dataset:
-        return replace(super().load(), licence=self.licence, citation=self.citation)
+        data = super().load()
+        guessed = () if self.class_names else guessed_positive(data.class_names, remedy="class_names: [OTHER, NAME]")
+        return replace(
+            data,
+            licence=self.licence,
+            citation=self.citation,
+            warnings=(*data.warnings, *guessed),
+            stated=(*data.stated, *guessed),
+            reading=(*data.reading, f"label {self.label}: {counted_classes(data.class_names, data.y)}"),
+        )
 
 
 def _told(documents: Sequence[Document], sentences: Sequence[Sequence[str]], length: int) -> Iterator[str]:
