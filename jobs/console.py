@@ -12,11 +12,11 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
+    from assay.release.keeper import Keeper
     from assay.report.cells import Cell
     from assay.statistics import Design
-    from assay.study.releases.keeper import Keeper
+    from assay.store.folder import Store
     from assay.study.spec import Study
-    from assay.study.store import Store
 
 STUDIES = Path(__file__).parent / "studies"
 # Logs and pipes have no width of their own; rich would assume 80 columns and fold every table.
@@ -81,8 +81,8 @@ def keeper_for(
 ) -> "Keeper | None":
     """Keeps the ledgers of a study's data; None, and a word of why, where there can be none."""
     from assay.cluster.ledger import opening
-    from assay.privacy.ledger.experiments import Processing
-    from assay.study.releases.keeper import keeper_of
+    from assay.ledger.experiments import Processing
+    from assay.release.keeper import keeper_of
 
     stated = purpose or study.question or study.title or f"study {study.name}"
     return keeper_of(

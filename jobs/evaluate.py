@@ -42,9 +42,9 @@ def main(
         from assay.cluster.session import environment, lasting
         from assay.executors import LocalExecutor, Watched
         from assay.report.page import publish
+        from assay.store.folder import Store
         from assay.study.given import evaluate_given, given_study
         from assay.study.plan import load_datasets
-        from assay.study.store import Store
 
         settings = _settings(data, low=low, high=high, modality=modality)
         name = f"evaluate-{Path(weights or model.partition(':')[0]).stem}"

@@ -20,10 +20,10 @@ from jobs.options import Cohort, LedgerFolder, LegalBasis, Purpose, RecipeName, 
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
-    from assay.privacy.ledger import Ledger
-    from assay.privacy.ledger.account import Account
-    from assay.study.releases.candidates import Candidate
-    from assay.study.store import Store
+    from assay.ledger import Ledger
+    from assay.ledger.account import Account
+    from assay.release.candidates import Candidate
+    from assay.store.folder import Store
 
 _Place = tuple[str, str | None, int, int]
 """Recipe, cohort, fold and repeat of a trial."""
@@ -134,7 +134,7 @@ def export(
     with user_errors():
         from assay.cluster.ledger import joined
         from assay.errors import UserError
-        from assay.study.releases.export import NOT_COVERED
+        from assay.release.export import NOT_COVERED
 
         folder = Path(to).expanduser().resolve()
         if report == (recipe is not None):
@@ -200,7 +200,7 @@ def erase(
     with user_errors():
         from assay.cluster.ledger import joined
         from assay.errors import UserError
-        from assay.study.releases.erasure import erase_trials
+        from assay.release.erasure import erase_trials
 
         if sum((record is not None, patient is not None, expired, reservations)) != 1:
             raise UserError("give one of --record, --patient, --expired and --reservations")
@@ -225,7 +225,7 @@ def erase(
 def _charging(
     how: str, budget: tuple[float | None, float | None, str], stated: tuple[str, str, str]
 ) -> Callable[..., None]:
-    """``study.releases.candidates.charge`` for one release, whatever it is of.
+    """``release.candidates.charge`` for one release, whatever it is of.
 
     Args:
         how: where it goes, in words.
@@ -236,8 +236,8 @@ def _charging(
         UserError: something is said of a budget, and none is given.
     """
     from assay.errors import UserError
-    from assay.privacy.ledger.experiments import Processing
-    from assay.study.releases.candidates import charge
+    from assay.ledger.experiments import Processing
+    from assay.release.candidates import charge
 
     epsilon, delta, reason = budget
     if epsilon is None and (delta is not None or reason):
@@ -268,8 +268,8 @@ def _export_model(
     declared: bool,
 ) -> tuple[list["Account"], list[Path]]:  # fmt: skip
     """Charge a model and write it: the account afterwards, and what was written."""
-    from assay.study.releases.export import export_model
-    from assay.study.store import Store
+    from assay.release.export import export_model
+    from assay.store.folder import Store
 
     kept, (chosen, dataset) = _charged(charging, results, place, ledger, best=best, declared=declared)
     account = kept.account()
@@ -280,9 +280,9 @@ def _export_report(
     charging: Callable[..., None], results: str, folder: Path, ledger: str | None, *, declared: bool
 ) -> tuple[list["Account"], list[Path]]:
     """Charge every trial of a report and write it: the account of each data set afterwards, and what was written."""
+    from assay.release.export import export_report, report_of
     from assay.report.page import render
-    from assay.study.releases.export import export_report, report_of
-    from assay.study.store import Store
+    from assay.store.folder import Store
 
     made = report_of(Store(results), render)
     ledgers = [ledger_of(part.dataset, results, ledger) for part in made.parts]
@@ -302,8 +302,8 @@ def _charged(
         The ledger that knows it now, and the model with its data.
     """
     from assay.errors import UserError
-    from assay.study.releases.choice import looked_at
-    from assay.study.store import Store
+    from assay.release.choice import looked_at
+    from assay.store.folder import Store
 
     store = Store(results)
     dataset, chosen, others = _trained(store, place)
@@ -317,8 +317,8 @@ def _charged(
 
 def _trained(store: "Store", place: _Place) -> tuple["Dataset", "Candidate", list["Candidate"]]:
     """The data, the one trial, and all finished trials of its cohort: its plan."""
+    from assay.release.candidates import candidates
     from assay.study.finished import open_finished
-    from assay.study.releases.candidates import candidates
 
     recipe, cohort, fold, repeat = place
     finished = open_finished(store, recipe=recipe, cohort=cohort, fold=fold, repeat=repeat)
@@ -337,7 +337,7 @@ def _rows(ledger: "Ledger", record: int | None, patient: str | None) -> tuple[li
 
 
 def _expire(ledger: "Ledger") -> None:
-    from assay.study.releases.erasure import erase_trials
+    from assay.release.erasure import erase_trials
 
     gone = ledger.expired(_today())
     erase_trials(ledger, gone, asked="retention date passed")

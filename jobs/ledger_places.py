@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
-    from assay.privacy.ledger import Ledger
+    from assay.ledger import Ledger
 
 
 def ledgers_at(place: str | None, data: str | None) -> list["Ledger"]:
@@ -28,7 +28,7 @@ def _files(place: str | None) -> list[Path]:
         LedgerError: there is none.
     """
     from assay.errors import LedgerError
-    from assay.study.releases.ledgers import VARIABLE, ledger_folder
+    from assay.release.ledgers import VARIABLE, ledger_folder
 
     named = None if place is None or "://" in place else Path(place).expanduser().resolve()
     if named is not None and named.is_file():
@@ -58,7 +58,7 @@ def only_one(ledgers: list["Ledger"]) -> "Ledger":
 def ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
     from assay.cluster.ledger import opening
     from assay.errors import LedgerError
-    from assay.study.releases.ledgers import ledger_folder, open_ledger
+    from assay.release.ledgers import ledger_folder, open_ledger
 
     folder = ledger_folder(results, given)
     if folder is None:

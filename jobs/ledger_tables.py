@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from jobs.console import console, table
 
 if TYPE_CHECKING:
-    from assay.privacy.ledger import Ledger
-    from assay.privacy.ledger.account import Account, Held
-    from assay.privacy.ledger.experiments import Trace
+    from assay.ledger import Ledger
+    from assay.ledger.account import Account, Held
+    from assay.ledger.experiments import Trace
 
 
 def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> None:

@@ -12,7 +12,7 @@ def _to_come(until: str) -> str:
     """A last day as it was given, if it is a day and not over: told before anything is read or trained."""
     if until:
         with user_errors():
-            from assay.privacy.ledger.experiments import Processing
+            from assay.ledger.experiments import Processing
 
             Processing(until=until).refuse_past(datetime.now(UTC).date().isoformat())
     return until

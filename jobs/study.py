@@ -23,7 +23,7 @@ from jobs.console import (
 from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
 
 if TYPE_CHECKING:
-    from assay.study.releases.keeper import Keeper
+    from assay.release.keeper import Keeper
     from assay.study.run import Summary
     from assay.study.spec import Study
 
@@ -87,9 +87,9 @@ def _print_plan(study: "Study") -> None:
 def _print_left(study: "Study", location: str) -> None:
     """What results that are there already lack of the study."""
     from assay.errors import DataError
+    from assay.store.folder import Store
     from assay.study.plan import load_datasets, plan
     from assay.study.runner import count_left
-    from assay.study.store import Store
 
     store = Store(location)
     try:
@@ -120,8 +120,8 @@ def _run(
     from assay.cluster.executor import RayExecutor
     from assay.cluster.session import environment
     from assay.report.page import Publisher
+    from assay.store.folder import Store
     from assay.study.run import run_study
-    from assay.study.store import Store
     from assay.tracking import mirror
     from jobs.progress import ConsoleWatcher
 

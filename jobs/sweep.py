@@ -48,8 +48,8 @@ def main(
         from assay.cluster.session import lasting
         from assay.cluster.sweep import sweep_to_store
         from assay.report import sweep as report
+        from assay.store.folder import Store
         from assay.study.spec import read_study
-        from assay.study.store import Store
         from jobs.progress import ConsoleWatcher
 
         asked = read_study(study, tuple(set_ or ()), folder=STUDIES)

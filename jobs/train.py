@@ -59,9 +59,9 @@ def main(
         from assay.cluster.train import run_distributed
         from assay.data.splits import refuse_beyond_official
         from assay.report.page import publish
+        from assay.store.folder import Store
         from assay.study.plan import load_datasets, plan
         from assay.study.spec import only, read_study
-        from assay.study.store import Store
 
         asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)

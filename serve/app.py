@@ -18,14 +18,14 @@ from ray.serve import Application
 from assay.cluster.ledger import joined, opening
 from assay.cluster.session import start_ray_here
 from assay.errors import LedgerError, SpecError, UserError
-from assay.privacy.ledger.experiments import Processing
+from assay.ledger.experiments import Processing
 from assay.registry import explain, first_mistake
+from assay.release.candidates import candidates, for_others, refuse, refuse_other_weights
+from assay.release.ledgers import ledger_folder, open_ledger
 from assay.report.card import card_of
+from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
-from assay.study.releases.candidates import candidates, for_others, refuse, refuse_other_weights
-from assay.study.releases.ledgers import ledger_folder, open_ledger
 from assay.study.spec import Name
-from assay.study.store import Store
 from serve.api import create_api
 from serve.model import ServedModel
 

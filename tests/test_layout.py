@@ -25,7 +25,10 @@ STAGES = [
     {"privacy", "training", "federated"},
     {"explain"},
     {"evaluations"},
+    {"ledger"},
+    {"store"},
     {"study"},
+    {"release"},
     {"report"},
     {"cluster"},
 ]

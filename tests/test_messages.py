@@ -32,11 +32,11 @@ from assay.models.resnet import ResNet18
 from assay.models.text_cnn import TextCNN
 from assay.recipes import INCOMPATIBLE, Federation, Privacy, Recipe
 from assay.registry import build, explain, names
+from assay.release.export import report_of
+from assay.store.folder import Store
 from assay.study.given import given_study
 from assay.study.plan import forecast, plan
-from assay.study.releases.export import report_of
 from assay.study.spec import build_study, only, read_study
-from assay.study.store import Store
 from assay.study.sweep import Sweep, base_of, prepared
 from jobs.submit import check, url
 

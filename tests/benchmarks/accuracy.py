@@ -10,9 +10,9 @@ from typing import Any
 from assay.cluster.executor import RayExecutor
 from assay.cluster.session import set_defaults
 from assay.registry import build
+from assay.store.folder import Store
 from assay.study.run import run_study
 from assay.study.spec import Study, read_study
-from assay.study.store import Store
 from jobs.console import STUDIES
 from tests.benchmarks.study import Silent
 

@@ -11,11 +11,11 @@ import ray
 
 from assay.cluster.ledger import NAME, NAMESPACE, RemoteLedger, existing, opening, through_actor
 from assay.errors import LedgerError
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.database import Collection
+from assay.ledger.experiments import UNFINISHED, Experiment, Processing
 from assay.privacy.accounting import Mechanism
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.database import Collection
-from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
 
 DATA = Collection(digest="ab" * 32, name="shared", records=60)
 

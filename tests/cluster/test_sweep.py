@@ -7,7 +7,7 @@ import pytest
 
 from assay.cluster.sweep import _Progress
 from assay.results import Measurement, TrialRecord
-from assay.study.store import Store
+from assay.store.folder import Store
 
 
 class Listening:

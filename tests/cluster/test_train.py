@@ -18,14 +18,14 @@ from assay.data.base import Dataset
 from assay.data.splits import Splitting, split
 from assay.errors import DataError, IncompatibleRecipeError
 from assay.executors import LocalExecutor
+from assay.ledger.experiments import UNFINISHED
 from assay.models.imported import Imported
 from assay.models.mlp import MLP
-from assay.privacy.ledger.experiments import UNFINISHED
 from assay.recipes import Privacy, Recipe
+from assay.release.keeper import Keeper
+from assay.store.folder import Store
 from assay.study.measure import run_trial
-from assay.study.releases.keeper import Keeper
 from assay.study.spec import Study, build_study
-from assay.study.store import Store
 from assay.study.training import Trained, log_of, train_alone, train_trial, trainer_of
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, restore_trainer

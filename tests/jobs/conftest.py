@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from assay.privacy.ledger import Ledger
+from assay.ledger import Ledger
 from jobs.console import application
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from assay.executors import LocalExecutor, Outcome
-from assay.study.store import Store
+from assay.store.folder import Store
 from jobs.console import run
 from jobs.evaluate import main
 
@@ -123,7 +123,7 @@ def test_a_full_disk_ends_the_job_with_a_message(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("assay.study.given.ask", lambda *_, **__: [])
-    monkeypatch.setattr("assay.study.store.os.fsync", full)
+    monkeypatch.setattr("assay.store.folder.os.fsync", full)
     code, said = evaluate(results=str(given / "full"))
     assert code == 2
     assert "the disk is full" in said

@@ -12,13 +12,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from assay.executors import LocalExecutor
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.experiments import Processing
-from assay.study.releases.keeper import Keeper
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.experiments import Processing
+from assay.release.keeper import Keeper
+from assay.store.folder import Store
 from assay.study.run import run_study
 from assay.study.spec import Study, build_study
-from assay.study.store import Store
 from assay.training.checkpoints import read_weights
 from jobs.ledger import app
 

@@ -16,11 +16,11 @@ import yaml
 from processes import ROOT, Ended, Job, maps_torch, wait_for
 
 from assay.executors import LocalExecutor
+from assay.store.folder import SCHEMA, Store
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.run import run_study
 from assay.study.spec import read_study
-from assay.study.store import SCHEMA, Store
 
 # Every kind of trial and of figure, and no more of them than it takes to see that nothing is lost or done twice.
 TINY = """

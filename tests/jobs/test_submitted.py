@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.study.store import Store
+from assay.store.folder import Store
 
 # A cluster with a dashboard, a process for each job and another for each submission take a minute: what is refused at
 # once, and how a job's end becomes an exit code, is tested in test_submit.py.

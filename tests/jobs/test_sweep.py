@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import ROOT, Ended, Job
 
-from assay.study.store import Store
+from assay.store.folder import Store
 
 QUICK = ("--set", "cohorts.wdbc.recipes.pgd.training.epochs=1", "--set", "cohorts.wdbc.evaluations=[accuracy, cost]")
 SPACES = sorted(path.stem for path in (ROOT / "tune_spaces").glob("[!_]*.py"))

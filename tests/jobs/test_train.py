@@ -14,9 +14,9 @@ from processes import ROOT, Ended, Job, command_line, wait_for
 
 from assay.cluster.session import set_defaults
 from assay.executors import LocalExecutor
+from assay.store.folder import Store
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import only, read_study
-from assay.study.store import Store
 from assay.study.training import train_trial
 from assay.training.checkpoints import from_bytes
 

@@ -11,9 +11,9 @@ import pytest
 
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import Measurement, TrialRecord
+from assay.store.folder import Store
 from assay.study.run import write_study
 from assay.study.spec import Study, build_study
-from assay.study.store import Store
 
 RADII = (0.0, 0.1, 0.3, 0.5)
 RECIPES: dict[str, Any] = {

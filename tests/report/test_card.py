@@ -9,9 +9,9 @@ from torch import nn
 from assay.data.splits import Split
 from assay.report.card import Card, card_of
 from assay.report.scorecard import Scorecard
+from assay.store.folder import Store
 from assay.study.finished import Finished
 from assay.study.spec import Study
-from assay.study.store import Store
 
 
 def finished(study: Study, store: Store, *, trial: str, fold: int, repeat: int) -> Finished:

@@ -23,10 +23,10 @@ from assay.report.tables.classes import classes
 from assay.report.words import notes
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Design
+from assay.store.folder import Store
 from assay.study.finished import Finished
 from assay.study.run import write_study
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.study.sweep import Sweep
 
 MakeStudy = Callable[..., Study]

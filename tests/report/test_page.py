@@ -17,10 +17,10 @@ from assay.report.page import Publisher, publish
 from assay.report.scorecard import Scorecard
 from assay.report.words import cell_text, comparison_text, interval_text
 from assay.results import Measurement, TrialRecord
+from assay.store.folder import Store
 from assay.study.plan import load_datasets, plan
 from assay.study.run import write_study
 from assay.study.spec import Study
-from assay.study.store import Store
 
 MakeStudy = Callable[..., Study]
 Fill = Callable[..., Store]

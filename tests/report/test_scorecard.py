@@ -17,8 +17,8 @@ from assay.report.scorecard import Scorecard, design_of, scorecard, share_tested
 from assay.report.words import records_text
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Design
+from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.store import Store
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]

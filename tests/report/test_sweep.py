@@ -8,9 +8,9 @@ import pandas as pd
 
 from assay.report.sweep import ACCURACY, EPSILON, ROBUST, goals, pareto, publish, results
 from assay.results import Measurement, TrialRecord
+from assay.store.folder import Store
 from assay.study.run import write_study
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.study.sweep import Sweep
 
 

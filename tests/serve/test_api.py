@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from assay.bounds.interval import certified
 from assay.report.card import card_of
+from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
-from assay.study.store import Store
 from assay.threats import Threat
 from serve.api import MOST_BYTES, create_api
 from serve.model import ServedModel

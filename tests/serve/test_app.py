@@ -24,11 +24,11 @@ from ray import serve as ray_serve
 from assay.data.base import Dataset
 from assay.errors import CheckpointError, UserError
 from assay.executors import LocalExecutor
-from assay.privacy.ledger import Ledger
+from assay.ledger import Ledger
+from assay.store.folder import Store
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.study.trial import Trial
 from assay.training.checkpoints import from_bytes, to_bytes
 from serve.app import _start_here, build_app

@@ -11,12 +11,12 @@ from fastapi.testclient import TestClient
 from assay.data.text.words import words_of
 from assay.executors import LocalExecutor
 from assay.report.card import card_of
+from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.run import write_study
 from assay.study.spec import build_study
-from assay.study.store import Store
 from serve.api import create_api
 from serve.model import ServedModel
 

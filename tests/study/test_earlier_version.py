@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from assay.executors import LocalExecutor
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.experiments import Processing
+from assay.ledger import Ledger
+from assay.ledger.experiments import Processing
+from assay.release.candidates import candidates, charge
+from assay.release.keeper import Keeper
+from assay.store.folder import Store
 from assay.study.finished import open_finished
 from assay.study.plan import load_datasets, plan
-from assay.study.releases.candidates import candidates, charge
-from assay.study.releases.keeper import Keeper
 from assay.study.run import run_study
 from assay.study.spec import Study
-from assay.study.store import Store
 
 
 @pytest.fixture

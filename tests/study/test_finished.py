@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from assay.errors import CheckpointError
 from assay.executors import LocalExecutor
 from assay.models.resnet import ResNet18
+from assay.store.folder import Store
 from assay.study.finished import open_finished
 from assay.study.run import run_study
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.training.checkpoints import from_bytes
 from tests.mistakes import refused
 

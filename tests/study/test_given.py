@@ -16,12 +16,12 @@ from assay.evaluations.base import Evaluation, Subject
 from assay.executors import LocalExecutor
 from assay.registry import build
 from assay.results import Measurement, TrialRecord
+from assay.store.folder import Store
 from assay.study import given, given_model
 from assay.study.given import evaluate_given, given_study
 from assay.study.measure import ask
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.training.checkpoints import read_weights
 from tests.mistakes import refused
 

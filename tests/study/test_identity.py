@@ -10,14 +10,14 @@ import pytest
 from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.cost import Cost
 from assay.executors import LocalExecutor
+from assay.release.keeper import Keeper
+from assay.store.folder import Store
 from assay.study import measure
 from assay.study.identity import key_of_question
 from assay.study.plan import load_datasets, plan
-from assay.study.releases.keeper import Keeper
 from assay.study.run import Summary, run_study
 from assay.study.sources import closure
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.study.trial import Trial
 
 Tiny = Callable[..., Study]

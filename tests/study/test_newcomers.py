@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from assay.executors import LocalExecutor
+from assay.store.folder import Store
 from assay.study.run import run_study
 from assay.study.spec import read_study
-from assay.study.store import Store
 
 README = Path(__file__).parents[2] / "jobs" / "README.md"
 STUDIES = {

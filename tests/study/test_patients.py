@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from assay.executors import LocalExecutor
+from assay.release.charge import forecast_charge
 from assay.study.plan import forecast, load_datasets, plan
-from assay.study.releases.charge import forecast_charge
 from assay.study.spec import build_study
 from assay.study.training import network_of, prepared, train_trial
 

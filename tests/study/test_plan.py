@@ -294,8 +294,8 @@ def test_a_changed_line_of_source_changes_its_digest(source: Path, name: str) ->
 @pytest.mark.parametrize(
     "name",
     [
-        "report/page.py", "cluster/executor.py", "tracking.py", "report/fresh.py", "study/releases/export.py",
-        "privacy/ledger/charges.py",
+        "report/page.py", "cluster/executor.py", "tracking.py", "report/fresh.py", "release/export.py",
+        "ledger/charges.py",
     ],
 )  # fmt: skip
 def test_what_only_shows_places_or_accounts_for_a_trial_leaves_the_digest_alone(source: Path, name: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 from assay import progress
 from assay.evaluations import accuracy
 from assay.executors import LocalExecutor
+from assay.store.folder import Store
 from assay.study.run import run_study
-from assay.study.store import Store
 
 
 def until(said: list[str], wanted: str) -> None:

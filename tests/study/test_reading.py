@@ -10,10 +10,10 @@ from rich.console import Console
 from assay.data.base import Dataset
 from assay.errors import DataError
 from assay.executors import LocalExecutor
+from assay.store.folder import Store
 from assay.study.plan import forecast, load_unsized
 from assay.study.run import run_study
 from assay.study.spec import Cohort, Study
-from assay.study.store import Store
 from jobs.progress import ConsoleWatcher
 
 LINES = ("60 rows of patients.csv, 58 used; 2 dropped: no label in line 7, line 9",)

@@ -12,12 +12,12 @@ import yaml
 from assay.data.arrays import Arrays
 from assay.errors import UserError
 from assay.executors import LocalExecutor
+from assay.store.folder import Store
 from assay.study import run as runs
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
 from assay.study.run import Summary, run_study
 from assay.study.spec import Study
-from assay.study.store import Store
 
 Tiny = Callable[..., Study]
 FEDERATED = {"fed": {"federation": {"clients": 3, "rounds": 2, "local_epochs": 1}}, "standard": {}}

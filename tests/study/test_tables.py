@@ -15,11 +15,11 @@ from assay.data.splits import split
 from assay.errors import DataError, IncompatibleRecipeError
 from assay.executors import LocalExecutor
 from assay.results import Measurement, TrialRecord
+from assay.store.folder import Store
 from assay.study.given import evaluate_given, given_study
 from assay.study.measure import run_trial
 from assay.study.plan import forecast, load_datasets, plan
 from assay.study.spec import Study, build_study
-from assay.study.store import Store
 
 N = 120
 STATED = {

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from assay.cluster.session import ray_session
 from assay.errors import UserError
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.database import Collection, Mark
+from assay.ledger import Ledger
+from assay.ledger.database import Collection, Mark
 
 if TYPE_CHECKING:
-    from assay.study.releases.ledgers import Opening
+    from assay.release.ledgers import Opening
 
 NAME = "assay-ledger"
 NAMESPACE = "assay"

@@ -16,12 +16,12 @@ from assay.cluster.messages import watched
 from assay.cluster.session import environment, ray_session
 from assay.data.base import Dataset
 from assay.executors import LocalExecutor
+from assay.release.choice import choice_of_best
+from assay.release.keeper import Keeper
 from assay.results import Finding, TrialRecord
-from assay.study.releases.choice import choice_of_best
-from assay.study.releases.keeper import Keeper
+from assay.store.folder import Store
 from assay.study.run import Watcher, write_study
 from assay.study.runner import Runner, Work
-from assay.study.store import Store
 from assay.study.sweep import Point, Prepared, Sweep, study_of
 from assay.study.training import Trained
 from assay.study.trial import Trial
@@ -49,7 +49,7 @@ class Swept:
     seconds: float
     """Wall time of the sweep, without the start of Ray."""
     choice: str = ""
-    """What choosing the best of its trials costs, in a sentence; see ``study.releases.choice``."""
+    """What choosing the best of its trials costs, in a sentence; see ``release.choice``."""
 
 
 def sweep_to_store(

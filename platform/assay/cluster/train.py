@@ -26,11 +26,11 @@ from assay.evaluations.base import TrainingLog
 from assay.executors import Watched
 from assay.recipes import Recipe
 from assay.results import TrialRecord
+from assay.store.folder import Store
 from assay.study.measure import failed, run_trial
 from assay.study.run import write_study
 from assay.study.runner import Runner, TrialObserver, work_left
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.study.training import Trained, in_stages, log_of, network_of, prepared, trainer_of
 from assay.study.trial import Trial
 from assay.training.checkpoints import restore_trainer, trainer_state

@@ -53,8 +53,8 @@ from assay.report.words import (
     shown,
     summary_text,
 )
+from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.threats import radius_text
 
 

@@ -16,7 +16,7 @@ from assay.report.figures.matrix import heatmap
 from assay.report.figures.style import PALETTE, QUIET, TEMPLATE, blank, html
 from assay.report.page import environment
 from assay.report.rows import largest_sample, measured, of_recipe
-from assay.study.store import Store
+from assay.store.folder import Store
 from assay.study.sweep import Sweep
 from assay.threats import radius_text
 
@@ -189,7 +189,7 @@ def publish(
 
     Args:
         table: see ``results``.
-        choice: what choosing the best trial costs, in a sentence; see ``study.releases.choice``.
+        choice: what choosing the best trial costs, in a sentence; see ``release.choice``.
     """
     known = table.dropna(subset=["accuracy"])
     drawn = {

@@ -13,9 +13,9 @@ from assay.errors import CheckpointError, DataError, SpecError
 from assay.models.base import Architecture
 from assay.recipes import Recipe
 from assay.registry import build
+from assay.store.folder import Store
 from assay.study.objections import objections_to
 from assay.study.spec import GIVEN, Cohort, Study, cohort_with
-from assay.study.store import Store
 from assay.study.trial import seed_of
 from assay.training.checkpoints import artefact_of, from_bytes, load_weights
 

@@ -20,6 +20,7 @@ from assay.executors import Executor, LocalExecutor
 from assay.models.base import Architecture
 from assay.registry import as_number
 from assay.results import Measurement, TrialRecord
+from assay.store.folder import Store
 from assay.study.given_model import answering, architecture_of, loaded
 from assay.study.identity import hash_of, key_of_answer
 from assay.study.measure import Answers, ask
@@ -27,7 +28,6 @@ from assay.study.provenance import dependencies, source_digest, versions
 from assay.study.run import write_study
 from assay.study.sources import digest_of
 from assay.study.spec import GIVEN, Study, build_study
-from assay.study.store import Store
 from assay.study.training import device
 from assay.threats import NORMS
 from assay.training.checkpoints import artefact_of, to_bytes

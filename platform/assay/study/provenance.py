@@ -22,7 +22,7 @@ _DEPENDENCIES = (
     "wfdb",
 )
 _IF_INSTALLED = ("transformers",)
-_NOT_HASHED = ("report", "cluster", "tracking.py", "study/releases", "privacy/ledger")
+_NOT_HASHED = ("report", "cluster", "tracking.py", "release", "ledger", "store")
 """What shows or places a trial, or keeps account of it: no figure depends on it."""
 
 

@@ -13,12 +13,12 @@ from assay import progress
 from assay.data.base import Dataset
 from assay.executors import Executor, LocalExecutor, Outcome
 from assay.results import TrialRecord
+from assay.store.folder import Store
 from assay.study.measure import failed, run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
 from assay.study.runner import Runner, TrialObserver, Work, work_left
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.study.training import Trained, train_trial
 from assay.study.trial import Trial
 

@@ -11,8 +11,8 @@ from assay.data.base import Dataset
 from assay.errors import BudgetError, UserError
 from assay.executors import Executor
 from assay.results import Finding, TrialRecord
+from assay.store.folder import Store
 from assay.study.measure import failed, run_trial, stamped
-from assay.study.store import Store
 from assay.study.training import Trained
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of

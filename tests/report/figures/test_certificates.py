@@ -6,7 +6,7 @@ import pytest
 from assay.report.figures.certificates import interval_bounds, smoothing
 from assay.report.figures.style import colours
 from assay.report.scorecard import Scorecard
-from assay.study.store import Store
+from assay.store.folder import Store
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from assay.report.figures.comparison import cost, differences
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import TrialRecord
+from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.store import Store
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]

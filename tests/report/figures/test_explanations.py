@@ -6,7 +6,7 @@ import pytest
 from assay.report.figures.explanations import faithfulness
 from assay.report.rows import select
 from assay.report.scorecard import Scorecard
-from assay.study.store import Store
+from assay.store.folder import Store
 
 ALL = ("standard", "private", "fed")
 

@@ -7,7 +7,7 @@ import pytest
 
 from assay.report.figures import failsafe, style
 from assay.report.scorecard import Scorecard
-from assay.study.store import Store
+from assay.store.folder import Store
 
 ALL = ("standard", "private", "fed")
 FIGURES = (failsafe.shift, failsafe.risk_coverage, failsafe.conformal, failsafe.out_of_distribution)

@@ -7,7 +7,7 @@ import pytest
 
 from assay.report.figures.federation import clients
 from assay.report.scorecard import Scorecard
-from assay.study.store import Store
+from assay.store.folder import Store
 
 
 @pytest.fixture

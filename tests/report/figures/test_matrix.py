@@ -8,8 +8,8 @@ import pytest
 
 from assay.report.figures.matrix import families, train_against_test
 from assay.report.scorecard import Scorecard, scorecard
+from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.store import Store
 
 PGD = {"name": "pgd", "epsilon": 0.1}
 

@@ -16,9 +16,9 @@ from assay.report.page import publish
 from assay.report.scorecard import Scorecard, scorecard
 from assay.report.tables.membership import exposed
 from assay.results import Measurement, TrialRecord
+from assay.store.folder import Store
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
-from assay.study.store import Store
 
 MakeStudy = Callable[..., Study]
 Trial = Callable[..., TrialRecord]

@@ -5,8 +5,8 @@ import pytest
 
 from assay.report.figures.poisoning import by_recipe, by_share
 from assay.report.scorecard import Scorecard, scorecard
+from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.store import Store
 
 
 @pytest.fixture

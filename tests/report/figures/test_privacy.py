@@ -12,8 +12,8 @@ from assay.report.figures.privacy import privacy
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Summary
+from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.store import Store
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]

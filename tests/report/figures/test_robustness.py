@@ -13,8 +13,8 @@ from assay import statistics
 from assay.report.figures.robustness import worst_case
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import TrialRecord
+from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.store import Store
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]

@@ -12,8 +12,8 @@ from assay.report.figures.federation import clients
 from assay.report.figures.privacy import privacy
 from assay.report.figures.robustness import worst_case
 from assay.report.scorecard import Scorecard, scorecard
+from assay.store.folder import Store
 from assay.study.spec import Study
-from assay.study.store import Store
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]

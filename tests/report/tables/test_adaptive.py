@@ -5,7 +5,7 @@ import pytest
 from assay import statistics
 from assay.report.scorecard import Scorecard
 from assay.report.tables.adaptive import adaptive
-from assay.study.store import Store
+from assay.store.folder import Store
 
 
 def test_before_and_after_are_taken_from_the_runs_that_have_both(card_of_arsenal: Scorecard, arsenal: Store) -> None:

@@ -6,7 +6,7 @@ import pytest
 from assay.report.cells import Table
 from assay.report.scorecard import Scorecard
 from assay.report.tables.attacks import attacks
-from assay.study.store import Store
+from assay.store.folder import Store
 
 HARM = {"random_noise": 0.2, "transfer": 0.5, "fgsm": 0.9, "square": 1.0, "autoattack": 1.4}
 

@@ -4,7 +4,7 @@ import pytest
 
 from assay.report.scorecard import Scorecard
 from assay.report.tables.certificates import certified
-from assay.study.store import Store
+from assay.store.folder import Store
 
 
 def test_the_model_of_a_certificate_and_the_reason_of_its_absence_are_told(

@@ -4,7 +4,7 @@ import pytest
 
 from assay.report.scorecard import Scorecard
 from assay.report.tables.poisoning import poisoning
-from assay.study.store import Store
+from assay.store.folder import Store
 
 
 def test_precision_and_recall_are_those_of_all_defences_together(card_of_arsenal: Scorecard, arsenal: Store) -> None:

@@ -10,15 +10,15 @@ import pandas as pd
 from assay.data.base import Dataset
 from assay.data.splits import Split, split
 from assay.errors import BudgetError, DataError, LedgerError, UserError
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.experiments import UNFINISHED, Experiment, Processing
+from assay.ledger.trainings import Training
 from assay.privacy.composition import UNBOUNDED, Charge
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
-from assay.privacy.ledger.trainings import Training
+from assay.release.charge import forecast_charge, noise_of
+from assay.release.ledgers import VARIABLE, Opening, ledger_folder, location_of, open_ledger
 from assay.results import TrialRecord
 from assay.study.objections import other_neighbours, unclaimed
-from assay.study.releases.charge import forecast_charge, noise_of
-from assay.study.releases.ledgers import VARIABLE, Opening, ledger_folder, location_of, open_ledger
 from assay.study.spec import Study
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from assay.errors import BudgetError, LedgerError
+from assay.ledger.account import Account, Budget, Held, Offer, refuse_impossible
+from assay.ledger.counting import counted, filter_text, labels, spent_text
+from assay.ledger.counting import epsilon as together
+from assay.ledger.database import now
+from assay.ledger.experiments import Processing, processing_id
+from assay.ledger.siblings import Siblings
 from assay.privacy.accounting import unsafe_delta
 from assay.privacy.composition import filter_order, pld_epsilon_of, rdp_epsilon_of, unit_of
-from assay.privacy.ledger.account import Account, Budget, Held, Offer, refuse_impossible
-from assay.privacy.ledger.counting import counted, filter_text, labels, spent_text
-from assay.privacy.ledger.counting import epsilon as together
-from assay.privacy.ledger.database import now
-from assay.privacy.ledger.experiments import Processing, processing_id
-from assay.privacy.ledger.siblings import Siblings
 
 DELTA = 1e-5
 """δ of a ledger whose budget names none."""

@@ -11,18 +11,18 @@ import pytest
 from assay.data.base import Dataset
 from assay.errors import CheckpointError, LedgerError, SpecError
 from assay.executors import LocalExecutor
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.experiments import Processing
+from assay.ledger import Ledger
+from assay.ledger.experiments import Processing
+from assay.release.candidates import candidates, charge, for_others, uncovered
+from assay.release.export import export_model, report_of
+from assay.release.ledgers import collection_of
 from assay.results import TELLS_OF
+from assay.store.folder import Store
 from assay.study.finished import open_finished
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
-from assay.study.releases.candidates import candidates, charge, for_others, uncovered
-from assay.study.releases.export import export_model, report_of
-from assay.study.releases.ledgers import collection_of
 from assay.study.run import write_study
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.study.trial import Trial
 from tests.mistakes import refused
 
@@ -48,7 +48,7 @@ def again(store: Store, trial: Trial, dataset: Dataset, **changed: Any) -> None:
 
 def spare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a report pass whatever it shows."""
-    monkeypatch.setattr("assay.study.releases.export._refuse_uncovered", lambda store: None)
+    monkeypatch.setattr("assay.release.export._refuse_uncovered", lambda store: None)
 
 
 def test_a_report_is_rendered_from_the_trials_that_are_charged(

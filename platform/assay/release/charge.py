@@ -8,9 +8,9 @@ import numpy as np
 
 from assay.data.base import Dataset
 from assay.federated.partition import partition
+from assay.ledger.experiments import Noise
 from assay.privacy.accounting import Mechanism, planned
 from assay.privacy.composition import Charge
-from assay.privacy.ledger.experiments import Noise
 from assay.privacy.unit import protected, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.trial import Trial

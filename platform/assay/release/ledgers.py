@@ -11,10 +11,10 @@ import numpy as np
 
 from assay.data.base import Dataset
 from assay.errors import LedgerError
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.database import Collection, Mark
-from assay.privacy.ledger.experiments import patient_hash
-from assay.study.store import Store
+from assay.ledger import Ledger
+from assay.ledger.database import Collection, Mark
+from assay.ledger.experiments import patient_hash
+from assay.store.folder import Store
 
 VARIABLE = "ASSAY_LEDGER"
 Opening = Callable[[Path, Collection, Mark | None], Ledger]

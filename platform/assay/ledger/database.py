@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from assay.errors import LedgerError
-from assay.privacy.ledger import chain
+from assay.ledger import chain
 from assay.privacy.unit import NEIGHBOURS
 
 PATIENCE = 120.0

@@ -14,11 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from assay.errors import LedgerError
+from assay.ledger import Ledger, database
+from assay.ledger.account import Offer
+from assay.ledger.database import Collection
+from assay.ledger.experiments import UNFINISHED, Experiment, Processing
 from assay.privacy.accounting import Mechanism
-from assay.privacy.ledger import Ledger, database
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.database import Collection
-from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
 from jobs.ledger import app
 
 DATA = Collection(digest="fedcba9876543210" * 4, name="made up", records=60)

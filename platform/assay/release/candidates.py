@@ -11,17 +11,17 @@ import yaml
 
 from assay.errors import CheckpointError, LedgerError
 from assay.evaluations.base import Evaluation
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.experiments import Processing
 from assay.privacy.composition import UNBOUNDED
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.experiments import Processing
 from assay.recipes import Recipe
 from assay.registry import build
+from assay.release.charge import charge_of
 from assay.results import TELLS_OF
+from assay.store.folder import Store
 from assay.study.finished import Finished
 from assay.study.objections import WITHOUT_PRIVACY, objections_to, other_neighbours
-from assay.study.releases.charge import charge_of
-from assay.study.store import Store
 from assay.training.checkpoints import artefact_of, from_bytes
 
 

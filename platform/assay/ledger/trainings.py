@@ -3,9 +3,9 @@
 import sqlite3
 from dataclasses import dataclass
 
+from assay.ledger.database import Database, now
+from assay.ledger.experiments import Experiment, Noise
 from assay.privacy.composition import Charge, charge_from_json, charge_to_json
-from assay.privacy.ledger.database import Database, now
-from assay.privacy.ledger.experiments import Experiment, Noise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,10 @@ import yaml
 import assay
 from assay.data.base import Dataset
 from assay.errors import DataError, LedgerError, SpecError
+from assay.ledger.account import Account
 from assay.privacy.composition import rdp_epsilon_of, unit_of
-from assay.privacy.ledger.account import Account
 from assay.privacy.unit import NEIGHBOURS, Unit
-from assay.study.plan import load_datasets
-from assay.study.releases.candidates import (
+from assay.release.candidates import (
     Candidate,
     candidates,
     of_training_records,
@@ -24,8 +23,9 @@ from assay.study.releases.candidates import (
     refuse_other_weights,
     uncovered,
 )
+from assay.store.folder import Store
+from assay.study.plan import load_datasets
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.training.checkpoints import artefact_of, from_bytes, to_bytes
 
 Render = Callable[[Study, Mapping[str, Dataset], Store], str]

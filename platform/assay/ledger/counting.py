@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from assay.ledger.account import Held
 from assay.privacy.composition import filter_epsilon, pld_epsilon_of, rdp_epsilon_of
-from assay.privacy.ledger.account import Held
 
 
 def counted(charges: Sequence[Held]) -> tuple[str, list[Held]]:

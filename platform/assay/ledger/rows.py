@@ -4,10 +4,10 @@ import sqlite3
 from collections.abc import Sequence
 
 from assay.errors import LedgerError
+from assay.ledger.account import Budget, Held, Offer, State
+from assay.ledger.database import now
+from assay.ledger.experiments import Experiments
 from assay.privacy.composition import charge_from_json, charge_to_json, spends
-from assay.privacy.ledger.account import Budget, Held, Offer, State
-from assay.privacy.ledger.database import now
-from assay.privacy.ledger.experiments import Experiments
 
 
 class ChargeRows(Experiments):

@@ -9,15 +9,15 @@ import pytest
 
 from assay.errors import DataError, LedgerError
 from assay.executors import LocalExecutor
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.experiments import UNFINISHED, Processing
+from assay.ledger import Ledger
+from assay.ledger.experiments import UNFINISHED, Processing
+from assay.release.charge import charge_of, forecast_charge
+from assay.release.keeper import Keeper, keeper_of
+from assay.release.ledgers import collection_of
+from assay.store.folder import Store
 from assay.study.plan import load_datasets, plan
-from assay.study.releases.charge import charge_of, forecast_charge
-from assay.study.releases.keeper import Keeper, keeper_of
-from assay.study.releases.ledgers import collection_of
 from assay.study.run import Summary, run_study
 from assay.study.spec import Study
-from assay.study.store import Store
 from assay.training.checkpoints import from_bytes
 
 PRIVATE = {"privacy": {"epsilon": 2.0, "noise": "entropy", "delta": 1e-3}, "training": {"batch_size": 20}}
@@ -174,7 +174,7 @@ def test_a_data_set_that_cannot_be_split_fails_as_before(
     def unsplit(*_: Any, **__: Any) -> Any:
         raise DataError("too few of a class")
 
-    for module in ("assay.study.releases.keeper", "assay.study.training"):
+    for module in ("assay.release.keeper", "assay.study.training"):
         monkeypatch.setattr(f"{module}.split", unsplit)
     summary = run(tiny({"standard": {}, "private": PRIVATE}), keeper)
     assert {why.splitlines()[0] for why in summary.failures.values()} == {"DataError: too few of a class"}

@@ -7,14 +7,14 @@ import numpy as np
 
 from assay.data.base import Dataset
 from assay.errors import LedgerError
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.trainings import Training
 from assay.privacy.composition import rdp_epsilon_of, spends
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.trainings import Training
+from assay.release.candidates import Candidate
+from assay.release.ledgers import location_of
+from assay.store.folder import Store
 from assay.study.objections import SEEDED, WITHOUT_PRIVACY
-from assay.study.releases.candidates import Candidate
-from assay.study.releases.ledgers import location_of
-from assay.study.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

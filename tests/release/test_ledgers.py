@@ -13,15 +13,15 @@ import pytest
 from assay.data.base import Dataset
 from assay.data.tabular import WisconsinBreastCancer
 from assay.errors import LedgerError
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.experiments import Processing
 from assay.privacy.accounting import Mechanism
 from assay.privacy.composition import Charge
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.experiments import Processing
+from assay.release.ledgers import collection_of, ledger_folder, open_ledger
+from assay.store.folder import Store
 from assay.study.plan import load_datasets
-from assay.study.releases.ledgers import collection_of, ledger_folder, open_ledger
 from assay.study.spec import Study
-from assay.study.store import Store
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from assay.errors import LedgerError
-from assay.privacy.ledger.database import Database, now
+from assay.ledger.database import Database, now
 from assay.privacy.unit import Unit
 
 ROLES = ("unused", "trained on", "validated on", "calibrated on", "tested on")

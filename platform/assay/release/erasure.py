@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.experiments import Experiment
-from assay.study.store import Store
+from assay.ledger import Ledger
+from assay.ledger.experiments import Experiment
+from assay.store.folder import Store
 
 
 def erase_trials(ledger: Ledger, experiments: Iterable[Experiment], *, asked: str) -> None:

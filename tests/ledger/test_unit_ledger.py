@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 
 from assay.errors import LedgerError
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.database import Collection
+from assay.ledger.experiments import Processing, patient_hash
 from assay.privacy.accounting import Mechanism, rdp_to_epsilon_term
 from assay.privacy.composition import (
     charge_from_json,
@@ -16,10 +20,6 @@ from assay.privacy.composition import (
     rdp_epsilon_of,
     unit_of,
 )
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.database import Collection
-from assay.privacy.ledger.experiments import Processing, patient_hash
 
 
 def charge(unit: str, **settings: Any) -> dict[str, tuple[Mechanism, ...]]:

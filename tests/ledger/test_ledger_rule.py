@@ -7,11 +7,11 @@ import pytest
 from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 
 from assay.errors import BudgetError, LedgerError
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.database import Collection
+from assay.ledger.experiments import UNFINISHED, Experiment, Processing
 from assay.privacy.accounting import Mechanism, pld_epsilon
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.database import Collection
-from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing
 
 DATA = Collection(digest="89abcdef01234567" * 4, name="made up", records=60)
 ROLES = np.repeat([1, 4], 30).astype(np.uint8)

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from assay.ledger.account import Offer, refuse_impossible
+from assay.ledger.charges import Charges
+from assay.ledger.experiments import Experiment
+from assay.ledger.trainings import Trainings
 from assay.privacy.composition import Charge
-from assay.privacy.ledger.account import Offer, refuse_impossible
-from assay.privacy.ledger.charges import Charges
-from assay.privacy.ledger.experiments import Experiment
-from assay.privacy.ledger.trainings import Trainings
 
 
 class Ledger(Charges, Trainings):

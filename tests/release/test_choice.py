@@ -9,19 +9,19 @@ import pytest
 
 from assay.errors import LedgerError
 from assay.executors import LocalExecutor
+from assay.ledger.account import Offer
+from assay.ledger.experiments import Noise, Processing
+from assay.ledger.trainings import Training
 from assay.privacy.accounting import Mechanism, rdp_epsilon
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.experiments import Noise, Processing
-from assay.privacy.ledger.trainings import Training
+from assay.release.candidates import Candidate, candidates
+from assay.release.choice import choice_of_best, looked_at
+from assay.release.erasure import erase_trials
+from assay.release.keeper import Keeper
 from assay.results import TrialRecord
+from assay.store.folder import Store
 from assay.study.plan import load_datasets
-from assay.study.releases.candidates import Candidate, candidates
-from assay.study.releases.choice import choice_of_best, looked_at
-from assay.study.releases.erasure import erase_trials
-from assay.study.releases.keeper import Keeper
 from assay.study.run import run_study
 from assay.study.spec import Study, build_study
-from assay.study.store import Store
 
 MADE: Any = SimpleNamespace(name="made", origin=SimpleNamespace(digest="made"))
 PRIVATE = {"privacy": {"epsilon": 2.0, "noise": "entropy", "delta": 1e-3}, "training": {"batch_size": 20}}

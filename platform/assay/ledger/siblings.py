@@ -1,7 +1,7 @@
 """Other ledgers of the same people, which would grant them a second budget."""
 
 from assay.errors import LedgerError
-from assay.privacy.ledger.rows import ChargeRows
+from assay.ledger.rows import ChargeRows
 
 
 class Siblings(ChargeRows):

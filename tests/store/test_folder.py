@@ -17,7 +17,7 @@ import pytest
 
 from assay.errors import StorageError, UserError
 from assay.results import Measurement, TrialRecord
-from assay.study.store import Store
+from assay.store.folder import Store
 from tests.mistakes import refused
 
 Record = Callable[..., TrialRecord]
@@ -247,7 +247,7 @@ def test_a_relative_folder_stays_where_it_was(tmp_path: Path, record: Record, mo
 
 HOLD = """
 import sys
-from assay.study.store import Store
+from assay.store.folder import Store
 
 with Store(sys.argv[1]).locked():
     print("held", flush=True)
@@ -322,7 +322,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     store.write(record("t1"))
-    monkeypatch.setattr("assay.study.store.os.fsync", full)
+    monkeypatch.setattr("assay.store.folder.os.fsync", full)
     with pytest.raises(StorageError) as caught:
         store.write(record("t2"))
     assert caught.value.setting == "results"

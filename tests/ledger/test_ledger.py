@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from assay.errors import BudgetError, LedgerError
+from assay.ledger import Ledger
+from assay.ledger.account import Offer
+from assay.ledger.database import Collection
+from assay.ledger.experiments import UNFINISHED, Experiment, Processing, patient_hash
 from assay.privacy.accounting import Mechanism, calibrate, rdp_epsilon
 from assay.privacy.composition import UNBOUNDED, Charge, charge_to_json, filter_epsilon, pld_epsilon_of
-from assay.privacy.ledger import Ledger
-from assay.privacy.ledger.account import Offer
-from assay.privacy.ledger.database import Collection
-from assay.privacy.ledger.experiments import UNFINISHED, Experiment, Processing, patient_hash
 
 DATA = Collection(digest="0123456789abcdef" * 4, name="made up/data", records=60)
 ROLES = np.repeat([1, 4], 30).astype(np.uint8)
