@@ -77,10 +77,10 @@ def by_autograd(trainer: Trainer, batch: np.ndarray, patients: np.ndarray) -> li
     for one in np.unique(patients[batch]):
         own = torch.from_numpy(np.flatnonzero(patients[batch] == one))
         seen = Batch(
-            x=x[own], y=y[own], bounds=trainer._losses.bounds, draw=Draw(np.random.default_rng(0), total=len(own))
+            x=x[own], y=y[own], bounds=trainer._gradients.bounds, draw=Draw(np.random.default_rng(0), total=len(own))
         )
         with trainer._update.crafting():
-            loss = trainer._losses.objective.losses(model, seen, x[own]).mean()
+            loss = trainer._gradients.objective.losses(model, seen, x[own]).mean()
             gradient = torch.autograd.grad(loss, list(model.parameters()))
         length = torch.sqrt(sum((g**2).sum() for g in gradient))
         total = [t + g * min(1.0, CLIP / float(length)) for t, g in zip(total, gradient, strict=True)]

@@ -20,13 +20,13 @@ from assay.recipes import Recipe, Training
 from assay.threats import Bounds
 from assay.training.collective import Alone, Collective
 from assay.training.feed import Feed, InMemory
+from assay.training.gradients import BatchGradients
 from assay.training.hooks.averaging import Averaging
 from assay.training.hooks.base import Hook
 from assay.training.hooks.early_stopping import EarlyStopper
 from assay.training.hooks.overfitting_guard import OverfittingGuard
 from assay.training.hooks.probe import Probe, balanced
 from assay.training.loop import Trainer
-from assay.training.losses import Losses
 from assay.training.update import PlainUpdate, Update, steps_per_epoch
 
 
@@ -96,7 +96,7 @@ def build_trainer(
         model,
         training,
         feed=feed,
-        losses=Losses(
+        gradients=BatchGradients(
             model,
             recipe,
             bounds=bounds,

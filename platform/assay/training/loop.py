@@ -1,7 +1,7 @@
 """The one training loop, which only steps.
 
-``training.build`` puts a trainer together, ``training.losses`` makes losses of records, and ``training.hooks`` act
-beside the steps.
+``training.build`` puts a trainer together, ``training.gradients`` makes gradients of records, and ``training.hooks``
+act beside the steps.
 """
 
 import time
@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from assay.data.treatment import Treated
 from assay.errors import TrainingError
 from assay.privacy.accounting import Mechanism
-from assay.privacy.precision import wide_zeros
 from assay.recipes import Training
 from assay.training.collective import Collective
 from assay.training.feed import Feed
+from assay.training.gradients import BatchGradients, Moment
 from assay.training.hooks.base import Hook, by_name
-from assay.training.losses import Losses
 from assay.training.pieces import Piece, pieces_of_patients, pieces_of_records
 from assay.training.snapshots import put_back
 from assay.training.update import Update, learning_rate_at, steps_per_epoch
@@ -38,7 +37,7 @@ class Trainer:
         model: trained in place.
         training: length, learning rate and size of batches.
         feed: the records to learn from, as the recipe's treatments left them.
-        losses: how they become losses.
+        gradients: how a worker's records become the sum of their gradients.
         update: how gradients become an update.
         optimizer: of the model's trainable parameters.
         epochs: total number of passes over the records.
@@ -57,7 +56,7 @@ class Trainer:
         training: Training,
         *,
         feed: Feed,
-        losses: Losses,
+        gradients: BatchGradients,
         update: Update,
         optimizer: torch.optim.Optimizer,
         epochs: int,
@@ -81,7 +80,7 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch(self.units, training.batch_size)
         self.total_steps = epochs * self.steps_per_epoch
         self.hooks = list(by_name(hooks).values())
-        self._training, self._feed, self._losses, self._update = training, feed, losses, update
+        self._training, self._feed, self._gradients, self._update = training, feed, gradients, update
         self._collective, self._owners = collective, owners
         self._begin()
 
@@ -255,29 +254,5 @@ class Trainer:
         self, pieces: list[Piece], fed: Iterator[tuple[Tensor, Tensor]], *, total: int
     ) -> tuple[list[Tensor], Tensor | None]:
         """Returns the sum of the gradients of this worker's share of the batch, and its mean loss."""
-        gradients: list[Tensor] = []
-        seen = []
-        for place, piece in enumerate(pieces):
-            losses = self._losses.of_piece(
-                *next(fed),
-                piece,
-                step=self.step,
-                total=total,
-                place=place,
-                progress=self.step / self.total_steps,
-                rollbacks=self.rollbacks,
-                crafting=self._update.crafting,
-            )
-            seen.append(losses.detach())
-            if self._losses.weighing:
-                losses = losses * self._losses.weights(seen[-1], piece.rows[0], total=total)
-            found = self._update.gradients(losses)
-            gradients = [a + b for a, b in zip(gradients, found, strict=True)] if gradients else found
-        if seen:
-            return gradients, torch.cat(seen).mean()
-        nothing = torch.zeros_like if self.mechanism is None else wide_zeros
-        gradients = [nothing(p) for p in self.parameters]
-        if self._losses.weighing:
-            # The others wait for what this worker adds to the losses of the batch: nothing.
-            self._losses.weights(gradients[0].new_zeros(0), np.arange(0), total=total)
-        return gradients, None
+        moment = Moment(step=self.step, progress=self.step / self.total_steps, rollbacks=self.rollbacks)
+        return self._gradients.sums(pieces, fed, total=total, update=self._update, moment=moment)
