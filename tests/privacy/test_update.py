@@ -26,6 +26,7 @@ from assay.study.spec import build_study
 from assay.threats import Bounds
 from assay.training.build import build_trainer
 from assay.training.feed import InMemory
+from assay.training.hooks.base import Hook
 from assay.training.loop import Trainer
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
@@ -511,13 +512,20 @@ def test_examples_are_crafted_outside_the_per_record_machinery(
     assert machinery.hooks_enabled
 
 
-def test_looks_between_epochs_are_outside_the_per_record_machinery(
-    network: Network, blobs: Blobs, blob_bounds: Bounds, monkeypatch: pytest.MonkeyPatch
+def test_training_hooks_after_an_epoch_are_outside_the_per_record_machinery(
+    network: Network, blobs: Blobs, blob_bounds: Bounds
 ) -> None:
     private = trainer(network, blobs, blob_bounds, ATTACKS[0])
     machinery = private._update._gradients  # type: ignore[attr-defined]
     listening: list[bool] = []
-    monkeypatch.setattr(private, "_look", lambda: listening.append(machinery.hooks_enabled))
+
+    class Asking(Hook):
+        name = "asking"
+
+        def after_epoch(self, trainer: Trainer, *, last: bool) -> None:
+            listening.append(machinery.hooks_enabled)
+
+    private.hooks.append(Asking())
     private.run()
     assert listening
     assert not any(listening)
