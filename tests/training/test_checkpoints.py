@@ -37,13 +37,13 @@ RECIPES = {
     ),
     "adam": Recipe(training=Training(epochs=6, batch_size=16, learning_rate=0.01, weight_decay=1e-3)),
     "private": Recipe(privacy=Privacy(epsilon=8.0), training=Training(epochs=6, batch_size=16)),
-    "adversarial": Recipe(
-        objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=Training(epochs=6, batch_size=16)
-    ),
     # Examples that stand for nothing: training goes back at the first looks.
     "watched": Recipe(
         objective={"name": "fast", "epsilon": 2.0, "relative_step": 0.01, "watch": {"least_share": 0.99}},
         training=Training(epochs=6, batch_size=16, learning_rate=0.05),
+    ),
+    "adversarial": Recipe(
+        objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=Training(epochs=6, batch_size=16)
     ),
     "stopping early": Recipe(
         training=Training(epochs=6, batch_size=16, learning_rate=0.05, early_stopping={"epsilon": 0.4, "patience": 2})
