@@ -57,7 +57,7 @@ def measure() -> dict[str, Any]:
         "epochs": TRAINING.epochs,
         "test_records": len(_part(dataset, "test")[0]),
         **found,
-        "recoveries": [len(run["fast"]["notes"]) for run in runs],
+        "rollbacks": [len(run["fast"]["notes"]) for run in runs],
         "share_of_time": round(fast["seconds"] / pgd["seconds"], 3),
         "ratio": {
             "pgd_seconds_by_fast_seconds": round(pgd["seconds"] / fast["seconds"], 2),

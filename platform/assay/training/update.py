@@ -82,7 +82,13 @@ def steps_per_epoch(records: int, batch_size: int) -> int:
 
 
 def learning_rate_at(training: Training, step: int, steps: int) -> float:
-    """The learning rate of one step of so many."""
+    """Returns the learning rate of one step.
+
+    Args:
+        training: the rate to begin with, and its schedule.
+        step: number of the step, from 0.
+        steps: how many there are.
+    """
     if training.schedule == "constant":
         return training.learning_rate
     return training.learning_rate * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
