@@ -16,7 +16,7 @@ class Hook(Protocol):
     calls its hooks in the order in which they were given to it.
 
     Privacy: hooks run after clipping and noise. One that reads nothing but weights, gradients and the step processes
-    what the private update has released already, so it costs no ε (post-processing, Dwork & Roth 2014, section 2.3.1).
+    what the private update has released, so it costs no ε (post-processing, Dwork & Roth 2014, proposition 2.1).
     One that reads records, of training or validation, would cost ε that no accountant counts: a recipe that asks for
     such a hook is refused with privacy (``INCOMPATIBLE`` in ``recipes``), and a hook from outside must not be given to
     a private training if it reads them.
