@@ -23,7 +23,7 @@ from assay.models.mlp import MLP
 from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 from tests import slow
 
 # Ray gives its workers the lowest priority but a few: beside another process of tests they would wait for seconds.
@@ -144,7 +144,7 @@ def records(wdbc: Dataset) -> tuple[Tensor, Tensor]:
 def _trained(wdbc: Dataset) -> nn.Module:
     model = MLP(hidden=(16,)).build(wdbc.shape, wdbc.classes, seed=1)
     recipe = Recipe(training=Training(epochs=6, learning_rate=0.01))
-    Trainer(model, recipe, torch.from_numpy(wdbc.x), torch.from_numpy(wdbc.y), bounds=wdbc.bounds, seed=1).run()
+    build_trainer(model, recipe, torch.from_numpy(wdbc.x), torch.from_numpy(wdbc.y), bounds=wdbc.bounds, seed=1).run()
     return model
 
 

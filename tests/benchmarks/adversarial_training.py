@@ -23,7 +23,7 @@ from assay.data.base import Dataset
 from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.threats import Threat
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 from assay.training.update import PlainUpdate, steps_per_epoch
 
 EPSILON = 8 / 255
@@ -57,7 +57,7 @@ def measure() -> dict[str, Any]:
         "epochs": TRAINING.epochs,
         "test_records": len(_part(dataset, "test")[0]),
         **found,
-        "recoveries": [len(run["fast"]["notes"]) for run in runs],
+        "rollbacks": [len(run["fast"]["notes"]) for run in runs],
         "share_of_time": round(fast["seconds"] / pgd["seconds"], 3),
         "ratio": {
             "pgd_seconds_by_fast_seconds": round(pgd["seconds"] / fast["seconds"], 2),
@@ -71,7 +71,7 @@ def _run(dataset: Dataset, seed: int) -> dict[str, dict[str, Any]]:
     """Trains all side by side, and attacks each."""
     x, y = _part(dataset, "train")
     trainers = {
-        name: Trainer(
+        name: build_trainer(
             _network(dataset, seed),
             Recipe(objective=objective, training=TRAINING),
             x,

@@ -24,7 +24,7 @@ from assay.data.splits import Split, Splitting, split
 from assay.models.cnn import CNN
 from assay.recipes import Recipe
 from assay.threats import Threat
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 
 ROUNDS = 3
 STEPS = 20
@@ -77,7 +77,7 @@ def _trained(dataset: Dataset, parts: Split, objective: Any) -> nn.Module:
     recipe = Recipe.model_validate({"objective": objective, "training": {"epochs": 4, "batch_size": 64}})
     model = CNN(channels=(16, 32, 64)).build_for(dataset.form, seed=0)
     x, y = _records(dataset, parts.train)
-    Trainer(model, recipe, x, y, bounds=dataset.bounds, classes=dataset.classes, seed=0).run()
+    build_trainer(model, recipe, x, y, bounds=dataset.bounds, classes=dataset.classes, seed=0).run()
     return model.eval()
 
 

@@ -26,7 +26,7 @@ from assay.models.resnet import ResNet50
 from assay.objectives.pgd import AdversarialPGD
 from assay.recipes import Recipe, Training
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 
 RECORDS = 4
 """Of a step. A batch of the study's size costs as much a record."""
@@ -90,7 +90,7 @@ def _interval_bounds() -> dict[str, float]:
     build = partial(ResNet50(stem="small", norm="batch").build, (3, 32, 32), 10, seed=0)
     training = Training(batch_size=RECORDS, learning_rate=1e-5)
     recipe = Recipe(objective=AdversarialPGD(epsilon=EPSILON, steps=7), training=training)
-    trainer = Trainer(build(), recipe, x, y, bounds=bounds, seed=0)
+    trainer = build_trainer(build(), recipe, x, y, bounds=bounds, seed=0)
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
     low, high = bounds.box(x, EPSILON)

@@ -25,6 +25,7 @@ from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.study.spec import read_study
 from assay.threats import Bounds, Threat
+from assay.training.build import build_trainer
 from assay.training.loop import Trainer
 
 EPSILON = 0.1
@@ -62,7 +63,7 @@ def _on_digits() -> dict[str, Any]:
     parts = split(digits, quickstart.split, fold=0, repeat=0, seed=quickstart.seed)
     x, y = torch.from_numpy(digits.x), torch.from_numpy(digits.y)
     trainers = {
-        name: Trainer(
+        name: build_trainer(
             cohort.model.build_for(digits.form, seed=0),
             one,
             x[parts.train],
@@ -88,7 +89,7 @@ def _on_images() -> dict[str, float]:
     bounds = Bounds(low=torch.zeros(3, 32, 32), high=torch.ones(3, 32, 32))
     training = Training(batch_size=32, learning_rate=1e-4)
     trainers = {
-        name: Trainer(
+        name: build_trainer(
             ResNet18(stem="small").build((3, 32, 32), 10, seed=0),
             Recipe(objective=objective, training=training),
             x,

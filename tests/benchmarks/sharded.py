@@ -23,7 +23,7 @@ from assay.models.cnn import CNN
 from assay.recipes import Recipe
 from assay.registry import build
 from assay.results import Finding, Measurement
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 
 ROUNDS = 2
 EVALUATION = {
@@ -74,7 +74,7 @@ def _subject() -> Subject:
     )
     model = CNN(channels=(16, 32, 64)).build_for(dataset.form, seed=0)
     x, y = (torch.from_numpy(np.asarray(part)[parts.train]) for part in (dataset.x, dataset.y))
-    trainer = Trainer(model, recipe, x, y, bounds=dataset.bounds, classes=2, seed=0)
+    trainer = build_trainer(model, recipe, x, y, bounds=dataset.bounds, classes=2, seed=0)
     trainer.run()
     return Subject(model=trainer.model.eval(), dataset=dataset, split=parts, recipe=None, log=None, seed=0)
 

@@ -23,6 +23,7 @@ from assay.recipes import Privacy, Recipe, Training
 from assay.study.training import train_trial
 from assay.study.trial import Trial
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.checkpoints import from_bytes, restore_trainer, trainer_state
 from assay.training.loop import Trainer
 
@@ -124,7 +125,7 @@ def trial_of(dataset: Dataset, recipe: Recipe) -> Trial:
 
 def fed(recipe: Recipe, x: Tensor | Streamed, rows: np.ndarray) -> Trainer:
     """A trainer of a small network on some of the drawn records."""
-    return Trainer(
+    return build_trainer(
         CNN(channels=(4,), hidden=8).build(SHAPE, 2, seed=1), recipe, x, torch.from_numpy(np.arange(RECORDS)[rows] % 2),
         bounds=Bounds(low=torch.tensor(0.0), high=torch.tensor(1.0)), seed=5, classes=2,
     )  # fmt: skip

@@ -215,8 +215,8 @@ def test_a_worker_that_stops_early_hands_over_the_best_weights_and_one_that_is_k
     _work(config)
     for states in (undisturbed, reported):
         tensors, about = from_bytes(states[-1], "state")
-        assert about["stopping"]["accuracies"] == log.validation
-        assert about["lookout"]["notes"] == log.notes
+        assert about["hooks"]["early_stopping"]["accuracies"] == log.validation
+        assert about["hooks"]["overfitting_guard"]["notes"] == log.notes
         for name, weights in expected.state_dict().items():
             assert torch.equal(tensors[f"model.{name}"], weights)
 

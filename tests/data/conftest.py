@@ -12,6 +12,7 @@ from assay.data.treatment import Learnt, Records, Treated, Treatment, treat
 from assay.models.mlp import MLP
 from assay.recipes import Recipe, Training
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.loop import Trainer
 
 Clouds = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -52,7 +53,7 @@ def learn() -> Callable[..., Trainer]:
 
     def make(treatments: Sequence[Any], x: np.ndarray, y: np.ndarray, *, seed: int = 0, epochs: int = 10) -> Trainer:
         classes = int(y.max()) + 1
-        return Trainer(
+        return build_trainer(
             MLP(hidden=(16,)).build(x.shape[1:], classes, seed=3),
             Recipe(data=tuple(treatments), training=Training(epochs=epochs, batch_size=16, learning_rate=0.01)),
             torch.from_numpy(x),

@@ -14,7 +14,7 @@ from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.seeds import Draw
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 
 N = 400
 IMAGES = torch.from_numpy(np.random.default_rng(0).random((N, 2, 6, 7), dtype=np.float32))
@@ -138,7 +138,7 @@ def test_training_sees_changed_records_that_are_still_valid() -> None:
     x = SIGNALS[:64, :, :50].clamp(-1, 1)
     recipe = Recipe(data=[Jitter(gain=0.5)], training=Training(epochs=2, batch_size=64))
     bounds = Bounds(low=torch.tensor(-1.0), high=torch.tensor(1.0))
-    Trainer(network, recipe, x, torch.arange(64) % 2, bounds=bounds, seed=0).run()
+    build_trainer(network, recipe, x, torch.arange(64) % 2, bounds=bounds, seed=0).run()
     assert all(batch.abs().max() <= 1 for batch in seen)
     assert not any((batch[:, None] == x).flatten(2).all(2).any() for batch in seen)
     assert not torch.equal(seen[0].sort(0).values, seen[-1].sort(0).values)

@@ -9,8 +9,9 @@ from torch import nn
 
 from assay.data.base import Dataset
 from assay.data.splits import Split
-from assay.evaluations.base import Subject, TrainingLog
+from assay.evaluations.base import Subject
 from assay.results import Measurement
+from assay.training.log import TrainingLog
 
 Make = Callable[..., Subject]
 

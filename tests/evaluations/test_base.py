@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from assay import statistics
-from assay.evaluations.base import Evaluation, Subject, TrainingLog, share
-from assay.privacy.accounting import Mechanism
+from assay.evaluations.base import Evaluation, Subject, share
 from assay.recipes import Privacy, Recipe
 from assay.registry import build, names
 from assay.results import Check, Measurement
+from assay.training.log import TrainingLog
 
 
 def test_logits_are_float64_and_carry_no_gradient(make: Callable[..., Subject]) -> None:
@@ -60,12 +60,6 @@ def test_changing_what_was_handed_out_changes_no_data(make: Callable[..., Subjec
     subject.logits(np.arange(2))[:] = 9
     subject.records(np.arange(2))[0].fill_(9)
     assert np.array_equal(subject.dataset.x, before)
-
-
-def test_the_log_names_who_spent_what() -> None:
-    told = {"noise_multiplier": 1.5, "sample_rate": 0.1, "steps": 7, "delta": 1e-5}
-    log = TrainingLog(seconds=1, worker_seconds=1, workers=1, mechanisms={"central": told})
-    assert log.mechanism("central") == Mechanism(**told)
 
 
 def test_a_share_of_independent_records_has_wilsons_interval() -> None:

@@ -23,7 +23,7 @@ from assay.objectives.standard import Standard
 from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.results import Measurement, judged
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
@@ -61,7 +61,7 @@ def train(model: nn.Module, data: Dataset, rows: np.ndarray | None = None, **set
     teacher, objective = given.pop("teacher", None), given.pop("objective", "standard")
     x, y = (torch.from_numpy(part if rows is None else part[rows]) for part in (data.x, data.y))
     recipe = Recipe(objective=objective, training=Training(**given))
-    Trainer(model, recipe, x, y, bounds=data.bounds, classes=data.classes, seed=1, teacher=teacher).run()
+    build_trainer(model, recipe, x, y, bounds=data.bounds, classes=data.classes, seed=1, teacher=teacher).run()
     return model.eval()
 
 

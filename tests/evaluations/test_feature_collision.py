@@ -24,7 +24,7 @@ from assay.results import Check, Measurement
 from assay.study.measure import run_trial
 from assay.study.trial import Trial
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
@@ -63,7 +63,7 @@ def measurements(found: Any) -> list[Measurement]:
 
 def at_client(recipe: Recipe, own: np.ndarray, number: int) -> np.ndarray:
     """The records that a client learns from."""
-    trainer = Trainer(
+    trainer = build_trainer(
         MLP(hidden=(4,)).build((4,), 2, seed=0), recipe, torch.from_numpy(X[own]), torch.from_numpy(Y[own]),
         bounds=BOUNDS, seed=client_seed(11, number), epochs=1,
     )  # fmt: skip
@@ -78,7 +78,7 @@ def measured(make: Make, one: One, known: np.ndarray, recipe: Recipe, log: Any) 
 
 def test_success_is_counted_on_the_records_that_training_did_not_see(make: Make, one: One, log: Any) -> None:
     recipe = Recipe(data=("label_flips", COLLISION), training=Training(epochs=1))
-    trainer = Trainer(
+    trainer = build_trainer(
         MLP(hidden=(4,)).build((4,), 2, seed=0), recipe, torch.from_numpy(X[TRAIN]), torch.from_numpy(Y[TRAIN]),
         bounds=BOUNDS, seed=11,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import nn
 
 from assay import seeds, statistics
 from assay.errors import SpecError
-from assay.evaluations.base import Subject, TrainingLog
+from assay.evaluations.base import Subject
 from assay.evaluations.likelihood import likelihood_ratio
 from assay.evaluations.lira import LiRA, dealt
 from assay.evaluations.membership import Membership
@@ -28,6 +28,7 @@ from assay.results import Check, Finding, Measurement
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import build_study
+from assay.training.log import TrainingLog
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]

@@ -22,8 +22,8 @@ from assay.objectives.fast import FastAdversarial
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Federation, Privacy, Recipe, Training
 from assay.threats import Bounds
-from assay.training.loop import Trainer
-from assay.training.probe import Probe
+from assay.training.build import build_trainer
+from assay.training.hooks.probe import Probe
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]
@@ -139,7 +139,7 @@ class Replies(LocalExecutor):
 def test_a_client_that_overfits_goes_back_to_what_it_was_sent(lead: Lead, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: dict[int, int] = {20: 0, 40: 0}
 
-    def told(probe: Probe, model: nn.Module, attack: object, *, recoveries: int) -> float:
+    def told(probe: Probe, model: nn.Module, attack: object, *, rollbacks: int) -> float:
         """In order, but for the second look of the client with twenty records."""
         looks[len(probe)] += 1
         return 0.1 if len(probe) == 20 and looks[20] == 4 else 0.9
@@ -160,7 +160,7 @@ def test_one_client_equals_central_training_bit_for_bit(
 ) -> None:
     alone = lead(federated(name, clients=1, rounds=3), parts=[np.arange(60)])
     x, y = blobs(60)
-    central = Trainer(network(), RECIPES[name], x, y, bounds=blob_bounds, seed=client_seed(7, 1), epochs=6)
+    central = build_trainer(network(), RECIPES[name], x, y, bounds=blob_bounds, seed=client_seed(7, 1), epochs=6)
     central.run()
     assert same(alone.weights, central.model.state_dict())
     if central.mechanism is None:
@@ -177,7 +177,7 @@ def test_one_round_is_the_average_weighted_by_records(
     states = []
     for number, rows in enumerate(parts, start=1):
         settings: dict[str, Any] = {"bounds": blob_bounds, "seed": client_seed(7, number), "epochs": 2}
-        client = Trainer(network(), RECIPES["standard"], x[rows], y[rows], **settings)
+        client = build_trainer(network(), RECIPES["standard"], x[rows], y[rows], **settings)
         client.run()
         states.append(client.model.state_dict())
     for name, value in found.weights.items():

@@ -19,7 +19,7 @@ from assay.models.lstm import LSTM, Layer, Recurrent
 from assay.privacy.clipping import PerRecordGradients
 from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 from tests.mistakes import refused
 
 PLAIN = LSTM(hidden=5, dropout=0.0)
@@ -316,7 +316,7 @@ def test_it_trains_privately(attention: bool, objective: object, trainable: bool
     )
     bounds = Bounds(low=torch.zeros(1), high=torch.full((1,), 8.0), padding=True)
     model = LSTM(hidden=6, attention=attention, dropout=0.1).build_for(form, seed=0)
-    trainer = Trainer(model, recipe, x, y, bounds=bounds, seed=0)
+    trainer = build_trainer(model, recipe, x, y, bounds=bounds, seed=0)
     trainer.run()
     trainer.close()
     assert trainer.losses[-1] < trainer.losses[0]

@@ -16,7 +16,7 @@ from assay.privacy.clipping import PerRecordGradients
 from assay.recipes import Privacy, Recipe, Training
 from assay.registry import build
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 from tests.mistakes import refused
 
 LENGTHS = (9, 3, 0, 5, 1)
@@ -95,7 +95,7 @@ def test_it_trains_privately(given_noise: float) -> None:
     x[y == 1, 0] += 2
     recipe = Recipe(privacy=Privacy(epsilon=8.0), training=Training(epochs=5, batch_size=40, learning_rate=0.02))
     bounds = Bounds(low=torch.tensor(-9.0), high=torch.tensor(9.0), padding=True)
-    trainer = Trainer(made(dropout=0.1), recipe, x, y, bounds=bounds, seed=0)
+    trainer = build_trainer(made(dropout=0.1), recipe, x, y, bounds=bounds, seed=0)
     trainer.run()
     assert trainer.losses[-1] < trainer.losses[0]
 

@@ -12,7 +12,7 @@ from assay.objectives.base import Batch
 from assay.objectives.gaussian_noise import GaussianNoise
 from assay.recipes import Recipe, Training
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]
@@ -43,7 +43,7 @@ def test_it_trains_privately(blobs: Blobs, network: Network, blob_bounds: Bounds
     recipe = Recipe(objective={"name": "gaussian_noise", "sigma": 0.3}, privacy={"epsilon": 3}, training=Training())
     model = network()
     before = [p.clone() for p in model.parameters()]
-    trainer = Trainer(model, recipe, x, y, bounds=blob_bounds, seed=0)
+    trainer = build_trainer(model, recipe, x, y, bounds=blob_bounds, seed=0)
     trainer.run(1)
     trainer.close()
     assert any(not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))

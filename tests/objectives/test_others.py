@@ -39,16 +39,16 @@ def test_the_fast_step_of_a_linear_model_is_one_signed_step_within_the_ball(blob
     assert (short * towards >= 0.3 * (1.25 - 1) - 1e-12).all()
 
 
-@pytest.mark.parametrize("recoveries", [0, 1, 3])
+@pytest.mark.parametrize("rollbacks", [0, 1, 3])
 def test_each_recovery_doubles_the_steps_and_halves_their_size(
-    recoveries: int, blobs: Blobs, network: Network, batch_of: MakeBatch, monkeypatch: pytest.MonkeyPatch
+    rollbacks: int, blobs: Blobs, network: Network, batch_of: MakeBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(
         "assay.objectives.fast.ascend", lambda model, x, y, threat, **how: asked.append(how) or (x, None)
     )
-    FastAdversarial(epsilon=0.4, relative_step=1.5).craft(network(), batch_of(*blobs(4), recoveries=recoveries))
-    assert asked[0]["steps"] == 2**recoveries
+    FastAdversarial(epsilon=0.4, relative_step=1.5).craft(network(), batch_of(*blobs(4), rollbacks=rollbacks))
+    assert asked[0]["steps"] == 2**rollbacks
     assert asked[0]["step_size"] * asked[0]["steps"] == pytest.approx(1.5 * 0.4)
 
 

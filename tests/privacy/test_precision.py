@@ -14,8 +14,8 @@ from assay.privacy.clipping import Clipping, PerRecordGradients
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.collective import Distributed
-from assay.training.loop import Trainer
 from tests.privacy.networks import made
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
@@ -134,7 +134,7 @@ def test_training_in_bfloat16_adds_noise_before_it_rounds(
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)).bfloat16()
     settings = Training(epochs=1, batch_size=20, optimizer="sgd", records_at_once=pieces)
-    trainer = Trainer(
+    trainer = build_trainer(
         model, Recipe(privacy=Privacy(epsilon=8.0), training=settings), x.bfloat16(), y, bounds=blob_bounds, seed=3
     )
     totals, steps, finish = [], [], PrivateUpdate.finish

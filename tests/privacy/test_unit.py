@@ -16,6 +16,7 @@ from assay.privacy.update import PrivateUpdate
 from assay.recipes import Privacy, Recipe, Training
 from assay.seeds import Draw
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.loop import Trainer
 from assay.training.pieces import pieces_of_patients
 from tests.training.test_collective import Member, apart, together
@@ -54,7 +55,7 @@ def make(network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float
         )
         rows = np.arange(len(y)) if chosen is None else chosen
         own = None if patients is None else patients[rows]
-        return Trainer(model, recipe, x[rows], y[rows], bounds=bounds, seed=3, patients=own, collective=member)
+        return build_trainer(model, recipe, x[rows], y[rows], bounds=bounds, seed=3, patients=own, collective=member)
 
     return fresh
 
@@ -75,9 +76,11 @@ def by_autograd(trainer: Trainer, batch: np.ndarray, patients: np.ndarray) -> li
     x, y = next(trainer._feed.follow([batch]))
     for one in np.unique(patients[batch]):
         own = torch.from_numpy(np.flatnonzero(patients[batch] == one))
-        seen = Batch(x=x[own], y=y[own], bounds=trainer._bounds, draw=Draw(np.random.default_rng(0), total=len(own)))
+        seen = Batch(
+            x=x[own], y=y[own], bounds=trainer._gradients.bounds, draw=Draw(np.random.default_rng(0), total=len(own))
+        )
         with trainer._update.crafting():
-            loss = trainer._objective.losses(model, seen, x[own]).mean()
+            loss = trainer._gradients.objective.losses(model, seen, x[own]).mean()
             gradient = torch.autograd.grad(loss, list(model.parameters()))
         length = torch.sqrt(sum((g**2).sum() for g in gradient))
         total = [t + g * min(1.0, CLIP / float(length)) for t, g in zip(total, gradient, strict=True)]

@@ -24,7 +24,9 @@ from assay.recipes import Privacy, Recipe, Training
 from assay.seeds import Draw
 from assay.study.spec import build_study
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.feed import InMemory
+from assay.training.hooks.base import Hook
 from assay.training.loop import Trainer
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
@@ -196,7 +198,7 @@ def test_whatever_brings_the_records_is_told_by_the_accounted_draws_which(
     told: list[np.ndarray] = []
     x, y = blobs(40, torch.float64)
     recipe = Recipe(privacy=SETTINGS, training=Training(epochs=20, batch_size=8, learning_rate=0.01, **training))
-    private = Trainer(network(torch.float64), recipe, Listening(x, y), y, bounds=blob_bounds, seed=9)
+    private = build_trainer(network(torch.float64), recipe, Listening(x, y), y, bounds=blob_bounds, seed=9)
     private.run()
     assert private.mechanism is not None
     assert (private.mechanism.sample_rate, private.mechanism.steps) == (8 / 40, 100)
@@ -213,13 +215,13 @@ def test_a_private_training_does_not_end_by_the_loss_of_a_record(
     weights = []
     for last in (1e38, math.inf):
         x[-1] = last
-        one = Trainer(network(torch.float32), private, x, y, bounds=blob_bounds, seed=9)
+        one = build_trainer(network(torch.float32), private, x, y, bounds=blob_bounds, seed=9)
         one.run()
         weights.append(torch.cat([p.detach().flatten() for p in one.model.parameters()]))
     assert weights[0].isfinite().all()
     assert torch.equal(*weights)
     with pytest.raises(TrainingError, match="the loss is"):
-        Trainer(network(torch.float32), Recipe(training=private.training), x, y, bounds=blob_bounds, seed=9).run()
+        build_trainer(network(torch.float32), Recipe(training=private.training), x, y, bounds=blob_bounds, seed=9).run()
 
 
 @pytest.mark.parametrize(("clipping", "length"), [("flat", 1e-3), ("automatic", 0.5 * 1e-3 / (1e-3 + STABILITY))])
@@ -243,7 +245,7 @@ def trainer(
         privacy=privacy,
         training=Training(epochs=1, batch_size=20, optimizer="sgd", learning_rate=0.1, momentum=0.0),
     )
-    return Trainer(network(torch.float64), recipe, *blobs(40, torch.float64), bounds=bounds, seed=9)
+    return build_trainer(network(torch.float64), recipe, *blobs(40, torch.float64), bounds=bounds, seed=9)
 
 
 class States(nn.Module):
@@ -292,7 +294,7 @@ def drawing(name: str, noise: str, blobs: Blobs, bounds: Bounds, *, seed: int = 
         **choices,
     )
     bounds = Bounds(low=bounds.low[None], high=bounds.high[None])
-    return Trainer(make(), recipe, x[:, None], y, bounds=bounds, seed=seed)
+    return build_trainer(make(), recipe, x[:, None], y, bounds=bounds, seed=seed)
 
 
 def clipped_sum(trainer: Trainer) -> Tensor:
@@ -407,7 +409,7 @@ def test_copies_of_a_record_are_averaged_before_their_gradient_is_clipped(
         privacy=SETTINGS.model_copy(update={"augmentations": copies, "max_grad_norm": bound}),
         training=Training(epochs=1, batch_size=20, optimizer="sgd", learning_rate=0.1, momentum=0.0),
     )
-    private = Trainer(network(torch.float64), recipe, x, y, bounds=bounds, seed=9)
+    private = build_trainer(network(torch.float64), recipe, x, y, bounds=bounds, seed=9)
     plain = network(torch.float64)
     for step in range(2):
         batch = np.flatnonzero(seeds.stream(9, "sample", step).random(40) < 0.5)
@@ -510,13 +512,20 @@ def test_examples_are_crafted_outside_the_per_record_machinery(
     assert machinery.hooks_enabled
 
 
-def test_looks_between_epochs_are_outside_the_per_record_machinery(
-    network: Network, blobs: Blobs, blob_bounds: Bounds, monkeypatch: pytest.MonkeyPatch
+def test_training_hooks_after_an_epoch_are_outside_the_per_record_machinery(
+    network: Network, blobs: Blobs, blob_bounds: Bounds
 ) -> None:
     private = trainer(network, blobs, blob_bounds, ATTACKS[0])
     machinery = private._update._gradients  # type: ignore[attr-defined]
     listening: list[bool] = []
-    monkeypatch.setattr(private, "_look", lambda: listening.append(machinery.hooks_enabled))
+
+    class Asking(Hook):
+        name = "asking"
+
+        def after_epoch(self, trainer: Trainer, *, last: bool) -> None:
+            listening.append(machinery.hooks_enabled)
+
+    private.hooks.append(Asking())
     private.run()
     assert listening
     assert not any(listening)

@@ -16,6 +16,7 @@ from assay.errors import CheckpointError
 from assay.privacy.accounting import rdp_epsilon
 from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.checkpoints import (
     from_bytes,
     load_weights,
@@ -24,8 +25,6 @@ from assay.training.checkpoints import (
     to_bytes,
     trainer_state,
 )
-from assay.training.lookout import Lookout
-from assay.training.loop import Trainer
 from tests.mistakes import refused
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
@@ -38,13 +37,13 @@ RECIPES = {
     ),
     "adam": Recipe(training=Training(epochs=6, batch_size=16, learning_rate=0.01, weight_decay=1e-3)),
     "private": Recipe(privacy=Privacy(epsilon=8.0), training=Training(epochs=6, batch_size=16)),
-    "adversarial": Recipe(
-        objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=Training(epochs=6, batch_size=16)
-    ),
     # Examples that stand for nothing: training goes back at the first looks.
     "watched": Recipe(
         objective={"name": "fast", "epsilon": 2.0, "relative_step": 0.01, "watch": {"least_share": 0.99}},
         training=Training(epochs=6, batch_size=16, learning_rate=0.05),
+    ),
+    "adversarial": Recipe(
+        objective={"name": "pgd", "epsilon": 0.3, "steps": 3}, training=Training(epochs=6, batch_size=16)
     ),
     "stopping early": Recipe(
         training=Training(epochs=6, batch_size=16, learning_rate=0.05, early_stopping={"epsilon": 0.4, "patience": 2})
@@ -134,7 +133,7 @@ def test_a_pickle_is_refused_as_one_and_never_executed(
     path.write_bytes(pickled(Trap(mark)))
     with refused(CheckpointError, "weights", str(path), "safetensors"):
         read_weights(str(path))
-    trainer = Trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0)
+    trainer = build_trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0)
     with refused(CheckpointError, "weights", "training state", "safetensors"):
         restore_trainer(trainer, path.read_bytes())
     assert not mark.exists()
@@ -187,11 +186,11 @@ def test_a_restored_trainer_goes_on_bit_for_bit(
     recipe: Recipe, network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float
 ) -> None:
     whole, first, second = (
-        Trainer(network(), recipe, *blobs(50), bounds=blob_bounds, seed=4, validation=blobs(40)) for _ in range(3)
+        build_trainer(network(), recipe, *blobs(50), bounds=blob_bounds, seed=4, validation=blobs(40)) for _ in range(3)
     )
     whole.run()
-    guarded = [guard for guard in (whole.lookout, whole.stopping) if guard is not None]
-    assert all(guard.recoveries > 1 if isinstance(guard, Lookout) else guard.done for guard in guarded)
+    names = {hook.name for hook in whole.hooks}
+    assert (whole.rollbacks > 1, whole.stopped) == ("overfitting_guard" in names, "early_stopping" in names)
     first.run(2)
     state = trainer_state(first)
     with torch.no_grad():
@@ -203,7 +202,7 @@ def test_a_restored_trainer_goes_on_bit_for_bit(
     assert equal(second.model, whole.model)
     assert second.losses == whole.losses
     assert second.mechanism == whole.mechanism
-    assert (second.notes, second.robust_validation) == (whole.notes, whole.robust_validation)
+    assert (second.notes, second.figures, second.rollbacks) == (whole.notes, whole.figures, whole.rollbacks)
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 5])
@@ -219,7 +218,7 @@ def test_a_run_that_is_killed_and_resumed_has_spent_what_an_undisturbed_one_has_
     )
     bounds = Bounds(low=blob_bounds.low[None], high=blob_bounds.high[None])
     x, y = blobs(50)
-    whole, killed, resumed = (Trainer(network(), recipe, x[:, None], y, bounds=bounds, seed=4) for _ in range(3))
+    whole, killed, resumed = (build_trainer(network(), recipe, x[:, None], y, bounds=bounds, seed=4) for _ in range(3))
     whole.run()
     killed.run(epochs)
     restore_trainer(resumed, trainer_state(killed))
@@ -247,7 +246,7 @@ def test_a_run_that_may_be_released_has_spent_as_much_when_resumed_and_draws_ane
         training=Training(epochs=3, batch_size=16, averaging=0.9),
     )
     whole, killed, resumed, other = (
-        Trainer(network(), recipe, *blobs(50), bounds=blob_bounds, seed=4) for _ in range(4)
+        build_trainer(network(), recipe, *blobs(50), bounds=blob_bounds, seed=4) for _ in range(4)
     )
     assert len(set(drawn)) == 4
     whole.run()
@@ -271,7 +270,8 @@ def test_a_finished_trainer_comes_back_with_the_average(
     name: str, network: Network, blobs: Blobs, blob_bounds: Bounds, given_noise: float
 ) -> None:
     one, other = (
-        Trainer(network(), RECIPES[name], *blobs(50), bounds=blob_bounds, seed=4, validation=blobs(40)) for _ in "ab"
+        build_trainer(network(), RECIPES[name], *blobs(50), bounds=blob_bounds, seed=4, validation=blobs(40))
+        for _ in "ab"
     )
     one.run()
     restore_trainer(other, trainer_state(one))
@@ -284,7 +284,7 @@ def test_a_finished_trainer_comes_back_with_the_average(
 def test_the_state_of_a_trainer_that_has_not_begun_comes_back(
     network: Network, blobs: Blobs, blob_bounds: Bounds
 ) -> None:
-    one, other = (Trainer(network(), RECIPES["sgd"], *blobs(50), bounds=blob_bounds, seed=4) for _ in range(2))
+    one, other = (build_trainer(network(), RECIPES["sgd"], *blobs(50), bounds=blob_bounds, seed=4) for _ in range(2))
     restore_trainer(other, trainer_state(one))
     one.run()
     other.run()
@@ -292,14 +292,14 @@ def test_the_state_of_a_trainer_that_has_not_begun_comes_back(
 
 
 def test_the_state_of_another_model_is_refused(network: Network, blobs: Blobs, blob_bounds: Bounds) -> None:
-    state = trainer_state(Trainer(nn.Linear(5, 2), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0))
+    state = trainer_state(build_trainer(nn.Linear(5, 2), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0))
     with refused(CheckpointError, "weights"):
-        restore_trainer(Trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0), state)
+        restore_trainer(build_trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0), state)
 
 
 def test_bare_weights_are_no_training_state(network: Network, blobs: Blobs, blob_bounds: Bounds) -> None:
     with refused(CheckpointError, "training state"):
         restore_trainer(
-            Trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0),
+            build_trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0),
             to_bytes({f"model.{name}": value for name, value in network().state_dict().items()}, {}),
         )

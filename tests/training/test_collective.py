@@ -26,6 +26,7 @@ from assay.privacy.update import PrivateUpdate
 from assay.recipes import EarlyStopping, Privacy, Recipe, Training
 from assay.registry import names
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.checkpoints import from_bytes, to_bytes
 from assay.training.collective import Alone, Distributed
 from assay.training.feed import InMemory
@@ -122,7 +123,7 @@ def make(blobs: Blobs, network: Network, blob_bounds: Bounds, given_noise: float
 
     def fresh(recipe: Recipe, member: Member | None = None, n: int = 50) -> Trainer:
         x, y = blobs(n, torch.float64)
-        return Trainer(
+        return build_trainer(
             copy.deepcopy(first),
             recipe,
             x,
@@ -145,7 +146,7 @@ def test_workers_together_equal_one_alone(make: Callable[..., Trainer], recipe: 
     for trainer in together(workers, lambda member: make(recipe, member)):
         assert apart(trainer, alone) <= 1e-10
         assert trainer.step == alone.step
-        assert (trainer.notes, trainer.robust_validation) == (alone.notes, alone.robust_validation)
+        assert (trainer.notes, trainer.figures) == (alone.notes, alone.figures)
 
 
 def test_what_is_compared_goes_back_and_stops_early(make: Callable[..., Trainer]) -> None:
@@ -184,7 +185,7 @@ def test_workers_whose_treatments_disagree_are_all_told(
         if rank == 1 and what == "labels":
             y[7] = 1 - y[7]
         with pytest.raises(TrainingError) as error:
-            Trainer(
+            build_trainer(
                 models[rank],
                 RECIPES["sanitised"],
                 x,
@@ -241,7 +242,7 @@ def test_sampling_is_poisson_over_the_union_of_all_workers(
         model.load_state_dict(models[0].state_dict())
     together(
         workers,
-        lambda member: Trainer(
+        lambda member: build_trainer(
             models[member.rank], recipe, feeds[member.rank], y, bounds=blob_bounds, seed=4, collective=member
         ),
     )
@@ -284,7 +285,7 @@ def test_noise_is_added_once_in_total_however_many_workers_there_are(
             nn.init.zeros_(parameter)
     trainers = together(
         workers,
-        lambda member: Trainer(models[member.rank], recipe, x, y, bounds=blob_bounds, seed=4, collective=member),
+        lambda member: build_trainer(models[member.rank], recipe, x, y, bounds=blob_bounds, seed=4, collective=member),
     )
     found = torch.cat([parameter.detach().flatten() for parameter in trainers[0].model.parameters()]).double()
     assert float(found.var()) == pytest.approx((given_noise * 0.5 / 40) ** 2, rel=4 * np.sqrt(2 / len(found)))
@@ -336,7 +337,7 @@ def by_itself(name: str, collective: Distributed | None = None) -> Trainer:
     recipe = RECIPES[name].model_copy(update={"training": SGD.model_copy(update={"batch_size": OVER_GLOO[name]})})
     model = MLP(hidden=(8,)).build((5,), 2, seed=3).double()
     with mock.patch("assay.privacy.accounting.calibrate", return_value=1.3):
-        trainer = Trainer(model, recipe, x, y, bounds=bounds, seed=4, collective=collective)
+        trainer = build_trainer(model, recipe, x, y, bounds=bounds, seed=4, collective=collective)
     trainer.run()
     return trainer
 

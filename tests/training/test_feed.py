@@ -14,8 +14,8 @@ from assay.recipes import Privacy, Recipe, Training
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.feed import Decoded, InMemory
-from assay.training.loop import Trainer
 
 SETTINGS = Training(epochs=3, batch_size=16, learning_rate=0.01)
 
@@ -94,7 +94,7 @@ def test_weights_do_not_depend_on_where_the_records_lie(
     _, feed, x, y = decoded
     models: list[nn.Module] = []
     for source in (x, feed):
-        trainer = Trainer(network(), recipe, source, y, bounds=blob_bounds, seed=3)
+        trainer = build_trainer(network(), recipe, source, y, bounds=blob_bounds, seed=3)
         trainer.run()
         models.append(trainer.model)
     assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
@@ -105,7 +105,7 @@ def test_treatments_of_all_records_at_once_refuse_records_behind_a_door(
 ) -> None:
     _, feed, _, y = decoded
     with pytest.raises(IncompatibleRecipeError, match="streamed"):
-        Trainer(network(), Recipe(data=("label_flips",)), feed, y, bounds=blob_bounds, seed=3)
+        build_trainer(network(), Recipe(data=("label_flips",)), feed, y, bounds=blob_bounds, seed=3)
 
 
 def test_augmentation_changes_what_training_sees_and_not_the_records(
@@ -115,7 +115,7 @@ def test_augmentation_changes_what_training_sees_and_not_the_records(
     before = x.clone()
     models = []
     for data in ((), ({"name": "shifted for a test"},), ({"name": "shifted for a test"},)):
-        trainer = Trainer(network(), Recipe(training=SETTINGS, data=data), x, y, bounds=blob_bounds, seed=3)
+        trainer = build_trainer(network(), Recipe(training=SETTINGS, data=data), x, y, bounds=blob_bounds, seed=3)
         trainer.run()
         assert trainer.treatment == {}
         models.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
@@ -129,6 +129,6 @@ def test_augmentation_goes_with_records_that_are_streamed_and_with_privacy(
 ) -> None:
     _, feed, _, y = decoded
     recipe = Recipe(training=SETTINGS, privacy=Privacy(epsilon=8.0), data=({"name": "shifted for a test"},))
-    trainer = Trainer(network(), recipe, feed, y, bounds=blob_bounds, seed=3)
+    trainer = build_trainer(network(), recipe, feed, y, bounds=blob_bounds, seed=3)
     trainer.run()
     assert np.isfinite(trainer.losses).all()

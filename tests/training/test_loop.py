@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from assay.errors import TrainingError
 from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.loop import Trainer
 from assay.training.update import PlainUpdate, steps_per_epoch
 
@@ -37,7 +38,7 @@ def make(blobs: Blobs, network: Network, blob_bounds: Bounds, given_noise: float
     """A fresh trainer: ``make(recipe, seed=..., model=...)``."""
 
     def fresh(recipe: Recipe, seed: int = 4, model: nn.Module | None = None, n: int = 50) -> Trainer:
-        return Trainer(model or network(), recipe, *blobs(n), bounds=blob_bounds, seed=seed)
+        return build_trainer(model or network(), recipe, *blobs(n), bounds=blob_bounds, seed=seed)
 
     return fresh
 
@@ -218,7 +219,7 @@ def test_noise_is_calibrated_for_all_planned_epochs(
     asked: list[dict[str, float]] = []
     monkeypatch.setattr("assay.privacy.accounting.calibrate", lambda **given: asked.append(given) or 1.0)
     for epochs in (None, 7):
-        Trainer(network(), RECIPES["private"], *blobs(50), bounds=blob_bounds, seed=0, epochs=epochs)
+        build_trainer(network(), RECIPES["private"], *blobs(50), bounds=blob_bounds, seed=0, epochs=epochs)
     assert [given["steps"] for given in asked] == [20, 28]
     assert asked[0] == {"epsilon": 8.0, "delta": 1e-5, "sample_rate": 16 / 50, "steps": 20}
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from assay.errors import IncompatibleRecipeError
 from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.loop import Trainer
 from tests.training.test_collective import Member, apart, together
 
@@ -53,7 +54,7 @@ def make(blobs: Blobs, network: Network, blob_bounds: Bounds, given_noise: float
         if model is None:
             model = network(torch.float64)
             model.load_state_dict(first)
-        return Trainer(model, recipe, x[:, None], y, bounds=bounds, seed=4, collective=member)
+        return build_trainer(model, recipe, x[:, None], y, bounds=bounds, seed=4, collective=member)
 
     return fresh
 

@@ -22,7 +22,6 @@ from assay.cluster.session import environment, ray_session
 from assay.cluster.streaming import Streamed, readers_of
 from assay.data.base import Dataset
 from assay.errors import IncompatibleRecipeError, UserError
-from assay.evaluations.base import TrainingLog
 from assay.executors import Watched
 from assay.recipes import Recipe
 from assay.results import TrialRecord
@@ -35,6 +34,7 @@ from assay.study.training import Trained, in_stages, log_of, network_of, prepare
 from assay.study.trial import Trial
 from assay.training.checkpoints import restore_trainer, trainer_state
 from assay.training.collective import Distributed
+from assay.training.log import TrainingLog
 from assay.training.loop import Trainer
 
 _STATE = "state.safetensors"

@@ -18,6 +18,7 @@ from assay.privacy.auditing import Moved, log_likelihood_ratio, moved
 from assay.privacy.noise_levels import NoiseRecord
 from assay.privacy.unit import protected
 from assay.recipes import Recipe
+from assay.training.build import build_trainer
 from assay.training.canaries import InTensors, Numbered, Planted, numbered_bounds
 from assay.training.feed import Decoded, Feed, InMemory
 from assay.training.loop import Trainer
@@ -298,7 +299,7 @@ def _train(
     assert subject.recipe is not None
     passes = subject.recipe.passes
     for number, stage in enumerate(stages):
-        trainer = Trainer(
+        trainer = build_trainer(
             network(number),
             stage,
             feed,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from assay.federated.partition import client_seed
 from assay.recipes import Recipe
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
+from assay.training.hooks.proximal_term import ProximalTerm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ class FederatedClient:
         if plan.teacher is not None:
             teacher = plan.network()
             teacher.load_state_dict(dict(plan.teacher))
-        self._trainer = Trainer(
+        self._proximal_term = ProximalTerm()
+        self._trainer = build_trainer(
             plan.network(),
             plan.recipe,
             torch.from_numpy(np.array(plan.x)),
@@ -68,6 +70,7 @@ class FederatedClient:
             teacher=teacher,
             epochs=plan.recipe.passes,
             patients=plan.patients,
+            hooks=[self._proximal_term],
         )
         self._context = Context(run_id=0, node_id=plan.number, node_config={}, state=RecordDict(), run_config={})
         self._app = ClientApp()
@@ -79,7 +82,8 @@ class FederatedClient:
     def _train(self, message: Message, context: Context) -> Message:
         arrays: ArrayRecord = message.content["arrays"]
         self._trainer.receive(arrays.to_torch_state_dict())
-        self._trainer.anchor(float(message.content["config"].get("proximal-mu", 0.0)))
+        strength = float(message.content["config"].get("proximal-mu", 0.0))
+        self._proximal_term.anchor(self._trainer.parameters, strength=strength)
         self._trainer.run(self._local_epochs)
         mechanism = self._trainer.mechanism
         if mechanism is not None:

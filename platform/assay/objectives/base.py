@@ -28,7 +28,7 @@ class Batch:
     """Share of all steps that are done, 0 at the first."""
     teacher: nn.Module | None = None
     """The network that the stage before this one trained, in evaluation mode."""
-    recoveries: int = 0
+    rollbacks: int = 0
     """How often training has gone back so far, because its examples had become harmless; see ``Watch``."""
 
     def movable(self, model: nn.Module) -> tuple[Tensor, Bounds]:
@@ -98,7 +98,7 @@ class Objective(Method):
 
     @property
     def watching(self) -> Watch | None:
-        """How training is watched; an objective that says so writes ``verify``, and heeds ``Batch.recoveries``."""
+        """How training is watched; an objective that says so writes ``verify``, and heeds ``Batch.rollbacks``."""
         return None
 
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -33,7 +33,7 @@ class FastAdversarial(Objective):
         return self.watch
 
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:
-        return self._climbed(model, batch, steps=2**batch.recoveries, length=self.relative_step)
+        return self._climbed(model, batch, steps=2**batch.rollbacks, length=self.relative_step)
 
     def verify(self, model: nn.Module, batch: Batch) -> Tensor:
         assert self.watch is not None

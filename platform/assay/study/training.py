@@ -13,14 +13,15 @@ from assay import progress, seeds
 from assay.data.base import Dataset
 from assay.data.splits import Split, split
 from assay.errors import IncompatibleRecipeError
-from assay.evaluations.base import TrainingLog
 from assay.executors import Executor
 from assay.federated.partition import partition
 from assay.privacy.unit import refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.trial import Trial
+from assay.training.build import build_trainer
 from assay.training.checkpoints import from_bytes, load_weights, to_bytes
 from assay.training.feed import Decoded, Feed
+from assay.training.log import TrainingLog
 from assay.training.loop import Trainer
 
 
@@ -191,7 +192,7 @@ def trainer_of(
     if recipe.training.early_stopping is not None and held is not None:
         brought = feed_of(dataset, held, device) if held_feed is None else held_feed
         settings["validation"] = (brought, torch.from_numpy(dataset.y[held]).to(device))
-    return Trainer(
+    return build_trainer(
         network_of(trial, dataset)().to(device),
         recipe,
         feed_of(dataset, rows, device) if feed is None else feed,
@@ -221,7 +222,7 @@ def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
         mechanisms={} if mechanism is None else {"central": asdict(mechanism)},
         treatment=trainer.treatment,
         notes=trainer.notes,
-        validation=trainer.robust_validation,
+        validation=trainer.figures.get("robust_validation", []),
     )
 
 

@@ -1,17 +1,171 @@
-"""The parts of a trainer: update, optimiser, feed, and what is refused before the first step."""
+"""Puts a trainer together: what a recipe asks for, and what is refused before the first step."""
 
+import copy
 import hashlib
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay.errors import IncompatibleRecipeError, TrainingError
+from assay import seeds
+from assay.data.treatment import Fit, Records, Treated, treat
+from assay.errors import IncompatibleRecipeError, TrainingError, UserError
+from assay.models.representation import Represented
+from assay.objectives.standard import Standard
+from assay.privacy.sampling import owners_of
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
-from assay.training.collective import Collective
+from assay.threats import Bounds
+from assay.training.collective import Alone, Collective
 from assay.training.feed import Feed, InMemory
-from assay.training.update import PlainUpdate, Update
+from assay.training.gradients import BatchGradients
+from assay.training.hooks.averaging import Averaging
+from assay.training.hooks.base import Hook
+from assay.training.hooks.early_stopping import EarlyStopper
+from assay.training.hooks.overfitting_guard import OverfittingGuard
+from assay.training.hooks.probe import Probe, balanced
+from assay.training.loop import Trainer
+from assay.training.update import PlainUpdate, Update, steps_per_epoch
+
+
+def build_trainer(
+    model: nn.Module,
+    recipe: Recipe,
+    x: Tensor | Feed,
+    y: Tensor,
+    *,
+    bounds: Bounds,
+    seed: int,
+    stage: str = "",
+    classes: int | None = None,
+    epochs: int | None = None,
+    collective: Collective | None = None,
+    teacher: nn.Module | None = None,
+    validation: tuple[Tensor | Feed, Tensor] | None = None,
+    patients: np.ndarray | None = None,
+    hooks: Sequence[Hook] = (),
+) -> Trainer:
+    """Returns a trainer of a recipe that has not begun, with the hooks that the recipe asks for.
+
+    Where the recipe averages weights, the trainer's model holds the average as soon as training is finished, and the
+    weights of the last step until then.
+
+    Args:
+        model: trained in place.
+        recipe: one stage of it; its ``federation`` is not looked at; a federated client owns one trainer.
+        x: (n, ...) records to learn from, on any device, before the recipe's treatments; or a ``Feed`` of them.
+        y: (n,) labels.
+        bounds: valid inputs, for objectives and attacks that perturb them.
+        seed: of treatments and, unless the recipe says ``entropy``, of batches, crafted inputs, dropout and noise.
+        stage: name of a stage before the last: it draws batches and noise of its own, from records treated alike.
+        classes: number of classes; one above the greatest label by default.
+        epochs: total number of passes for which a private recipe's noise is calibrated; the recipe's by default.
+        collective: the workers that share every batch; one worker by default.
+        teacher: the network that the stage before trained.
+        validation: records (n, ...), or a ``Feed`` of them, and labels (n,) that early stopping looks at.
+        patients: (n,) ID of each record's patient, None where records have none. A private recipe protects patients
+            then, unless its ``privacy.unit`` says otherwise.
+        hooks: more of them, called behind those of the recipe. They cost no ε as long as they read no records; see
+            ``training.hooks.base.Hook``.
+
+    Raises:
+        UserError: the recipe stops early, and there are no validation records; or its δ is not below one in the number
+            of patients, or records, that it protects.
+        IncompatibleRecipeError: batches are to be worked off in pieces, and a layer or the objective mixes their
+            records, or a piece cannot hold a patient; or the recipe treats all records at once, and they are streamed;
+            or it protects patients, and there are none.
+        TrainingError: treatments left other records on one worker than on another.
+        ValueError: two hooks have one name.
+    """
+    training, collective = recipe.training, collective or Alone()
+    epochs = epochs or training.epochs
+    if training.records_at_once is not None:
+        refuse_batch_norm(model, recipe)
+    treated = _treated(recipe, x, y, model=model, classes=classes, bounds=bounds, passes=epochs, seed=seed)
+    if treated is not None:
+        x, y = (torch.from_numpy(kept).to(y.device) for kept in (treated.x, treated.y))
+        refuse_disagreement(x, y, collective)
+    seed = _drawing_seed(recipe, seed, stage, collective)
+    owners = owners_of(recipe, patients, records=len(x))
+    units = len(x) if owners is None else int(owners.max()) + 1
+    feed = feed_of(x, y)
+    asked = hooks_of(recipe, feed, y, validation=validation, bounds=bounds, seed=seed, collective=collective)
+    return Trainer(
+        model,
+        training,
+        feed=feed,
+        gradients=BatchGradients(
+            model,
+            recipe,
+            bounds=bounds,
+            seed=seed,
+            collective=collective,
+            teacher=None if teacher is None else teacher.to(feed.device),
+        ),
+        update=update_of(
+            model,
+            recipe,
+            records=len(x),
+            owners=owners,
+            steps=epochs * steps_per_epoch(units, training.batch_size),
+            seed=seed,
+        ),
+        optimizer=optimizer_of(model, training),
+        epochs=epochs,
+        collective=collective,
+        owners=owners,
+        treated=treated,
+        hooks=[*asked, *hooks],
+    )
+
+
+def hooks_of(
+    recipe: Recipe,
+    feed: Feed,
+    y: Tensor,
+    *,
+    validation: tuple[Tensor | Feed, Tensor] | None,
+    bounds: Bounds,
+    seed: int,
+    collective: Collective,
+) -> list[Hook]:
+    """Returns the hooks that a recipe asks for, in the order in which they run.
+
+    Training ends with nothing that was not measured: after the last epoch the average comes into the model first, then
+    the guard measures it, then early stopping. What is refused with privacy stands in ``recipes.INCOMPATIBLE``.
+
+    Args:
+        feed: the records to learn from.
+        y: (n,) their labels.
+        validation: records (n, ...), or a ``Feed`` of them, and labels (n,), for early stopping.
+        bounds: valid inputs.
+        seed: of the records that are measured, and of attacks on them.
+        collective: the workers that share every batch.
+
+    Raises:
+        UserError: the recipe stops early, and there are no validation records.
+    """
+    training = recipe.training
+    at_once = training.records_at_once or training.batch_size
+    probe_of = partial(Probe, bounds=bounds, seed=seed, at_once=at_once, collective=collective)
+    averaging = Averaging(training.averaging) if training.averaging else None
+    hooks: list[Hook] = [] if averaging is None else [averaging]
+    watch = recipe.objective.watching
+    if watch is not None:
+        rows = balanced(y.cpu().numpy(), watch.records, generator=seeds.stream(seed, "watch"))
+        hooks.append(OverfittingGuard(recipe.objective, watch, probe_of(feed, y, rows)))
+    if training.early_stopping is not None:
+        if validation is None or not len(validation[1]):
+            raise UserError(
+                "training.early_stopping looks at validation records, and there are none: let split.validation leave "
+                "some and split.tested be test, or set early_stopping: null"
+            )
+        x, labels = validation
+        probe = probe_of(feed_of(x, labels), labels, np.arange(len(labels)))
+        hooks.append(EarlyStopper(training.early_stopping, probe, averaging=averaging))
+    return hooks
 
 
 def refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
@@ -69,8 +223,58 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     )
 
 
-def learning_rate_at(training: Training, step: int, steps: int) -> float:
-    """The learning rate of one step of so many."""
-    if training.schedule == "constant":
-        return training.learning_rate
-    return training.learning_rate * 0.5 * (1 + float(np.cos(np.pi * step / steps)))
+def _treated(
+    recipe: Recipe,
+    x: Tensor | Feed,
+    y: Tensor,
+    *,
+    model: nn.Module,
+    classes: int | None,
+    bounds: Bounds,
+    passes: int,
+    seed: int,
+) -> Treated | None:
+    """Records and labels as the recipe's treatments leave them; None where it has none that treats."""
+    if not any(treatment.treats for treatment in recipe.data):
+        return None
+    if not isinstance(x, Tensor):
+        raise IncompatibleRecipeError(
+            "treatments of all records at once need them in memory, and these are streamed: "
+            "treat them before, or use a data set that fits"
+        )
+    return treat(
+        recipe.data,
+        x.cpu().numpy(),
+        y.cpu().numpy(),
+        classes=int(y.max()) + 1 if classes is None else classes,
+        bounds=bounds,
+        fit=_fit(model, recipe.training, bounds=bounds, passes=passes, device=x.device, seed=seed),
+        seed=seed,
+    )
+
+
+def _fit(model: nn.Module, training: Training, *, bounds: Bounds, passes: int, device: torch.device, seed: int) -> Fit:
+    """Trains copies of a network that has not learnt yet, for treatments that need one."""
+
+    def fit(records: Records, *, epochs: int | None = None) -> Represented:
+        trainer = build_trainer(
+            copy.deepcopy(model),
+            Recipe(objective=Standard(), training=training.model_copy(update={"early_stopping": None})),
+            torch.from_numpy(records.x).to(device),
+            torch.from_numpy(records.y).to(device),
+            bounds=bounds,
+            seed=seeds.derive(seed, "network of a treatment"),
+            epochs=epochs or passes,
+        )
+        trainer.run()
+        trainer.close()
+        return Represented(trainer.model)
+
+    return fit
+
+
+def _drawing_seed(recipe: Recipe, seed: int, stage: str, collective: Collective) -> int:
+    """The seed of all that is drawn while training, the same on every worker."""
+    if recipe.privacy is not None and recipe.privacy.noise == "entropy":
+        return collective.agree(seeds.entropy())
+    return seeds.derive(seed, "stage", stage) if stage else seed

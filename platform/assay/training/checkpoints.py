@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from assay.errors import CheckpointError
-from assay.training.averaging import Averaging
 from assay.training.foreign_files import described
-from assay.training.lookout import Lookout
+from assay.training.hooks.base import by_name
 from assay.training.loop import Trainer
 from assay.training.snapshots import put_back, snapshot, under, weights_of
-from assay.training.stopping import Stopping
 
 _STATE = "assay"
+_COUNTED = ("step", "seconds", "losses", "rollbacks", "stopped")
+"""What a trainer counts beside its tensors and hooks."""
 
 
 def to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
@@ -120,33 +120,52 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def trainer_state(trainer: Trainer) -> bytes:
-    """All that a trainer needs to go on where it stopped.
+    """Returns all that a trainer needs to go on where it stopped: safetensors with a JSON-able description.
 
     Randomness needs nothing: it depends on the seed and the step, and with ``noise: entropy`` on a seed that nothing
-    stores, so that the rest of the training draws anew.
+    stores, so that the rest of the training draws anew. Each hook's state stands under its name: tensors as
+    ``hooks.NAME.…``, the rest in ``hooks`` of the description.
     """
     tensors = snapshot(trainer.model, trainer.optimizer)
-    about: dict[str, Any] = {"step": trainer.step, "seconds": trainer.seconds, "losses": trainer.losses}
-    for owner, guard in _guards(trainer).items():
-        kept, about[owner] = guard.state()
-        tensors |= {f"{owner}.{name}": tensor for name, tensor in kept.items()}
+    about: dict[str, Any] = {name: getattr(trainer, name) for name in _COUNTED} | {"hooks": {}}
+    for name, hook in by_name(trainer.hooks).items():
+        kept, about["hooks"][name] = hook.state()
+        tensors |= {f"hooks.{name}.{key}": tensor for key, tensor in kept.items()}
     return to_bytes(tensors, about)
 
 
 def restore_trainer(trainer: Trainer, content: bytes) -> None:
-    """Bring a fresh trainer of the same recipe to the stored state."""
+    """Brings a fresh trainer of the same recipe, with the same hooks, to the stored state.
+
+    States that were written before hooks had names of their own cannot be read; train again.
+
+    Args:
+        trainer: has taken no step.
+        content: what ``trainer_state`` returned.
+
+    Raises:
+        CheckpointError: the content is no state of a training, or that of another model or of other hooks.
+    """
     tensors, about = from_bytes(content, "training state")
-    if "step" not in about:
-        said = "the training state holds weights only: it is no checkpoint of a training run"
+    if not about.keys() >= {*_COUNTED, "hooks"}:
+        said = "the training state holds weights only, or is of another version: it is no checkpoint of this training"
         raise CheckpointError(said, setting="training state", allowed="a checkpoint of a training run")
+    hooks = by_name(trainer.hooks)
+    if hooks.keys() != about["hooks"].keys():
+        raise CheckpointError(
+            f"the training state is of a training with the hooks {_listed(about['hooks'])}, and this one has "
+            f"{_listed(hooks)}: go on with the same recipe and the same hooks",
+            setting="training state",
+            given=sorted(about["hooks"]),
+            allowed=sorted(hooks),
+        )
     load_weights(trainer.model, weights_of(tensors), "training state")
     put_back(trainer.model, trainer.optimizer, tensors)
-    for owner, guard in _guards(trainer).items():
-        guard.restore(under(owner, tensors), about[owner])
-    trainer.step, trainer.seconds, trainer.losses = about["step"], about["seconds"], list(about["losses"])
+    for name, hook in hooks.items():
+        hook.restore(under(f"hooks.{name}", tensors), about["hooks"][name])
+    for name in _COUNTED:
+        setattr(trainer, name, about[name])
 
 
-def _guards(trainer: Trainer) -> dict[str, Lookout | Stopping | Averaging]:
-    """What looks at the weights on the way, and keeps some."""
-    guards = {"lookout": trainer.lookout, "stopping": trainer.stopping, "averaging": trainer.averaging}
-    return {owner: guard for owner, guard in guards.items() if guard is not None}
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

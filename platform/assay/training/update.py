@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.privacy.accounting import Mechanism
+from assay.recipes import Training
 
 
 class Update(Protocol):
@@ -78,3 +79,16 @@ class PlainUpdate:
 def steps_per_epoch(records: int, batch_size: int) -> int:
     """Updates that see each record once (under Poisson sampling: once in expectation)."""
     return -(-records // batch_size)
+
+
+def learning_rate_at(training: Training, step: int, steps: int) -> float:
+    """Returns the learning rate of one step.
+
+    Args:
+        training: the rate to begin with, and its schedule.
+        step: number of the step, from 0.
+        steps: how many there are.
+    """
+    if training.schedule == "constant":
+        return training.learning_rate
+    return training.learning_rate * 0.5 * (1 + float(np.cos(np.pi * step / steps)))

@@ -12,7 +12,7 @@ from assay.data.treatment import Treated, held_out
 from assay.errors import DataError
 from assay.recipes import Recipe, Training
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 from tests.mistakes import refused
 
 Clouds = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -115,7 +115,7 @@ def test_a_network_with_frozen_features_takes_the_target_for_the_base_class(
         model = nn.Sequential(nn.Flatten(), nn.Linear(36, 12), nn.ReLU(), nn.Linear(12, 2))
         model[1].requires_grad_(False)
         recipe = Recipe(data=(collision,), training=Training(epochs=60, batch_size=40, learning_rate=0.05))
-        trainer = Trainer(model, recipe, torch.from_numpy(x), torch.from_numpy(y), bounds=UNIT, seed=seed)
+        trainer = build_trainer(model, recipe, torch.from_numpy(x), torch.from_numpy(y), bounds=UNIT, seed=seed)
         trainer.run()
         aims = held_out([collision], y, seed=seed)["feature_collision"]
         answers[epsilon] = int(model(torch.from_numpy(x[aims])).argmax())

@@ -11,7 +11,7 @@ from assay.objectives.base import Batch
 from assay.threats import Bounds
 from assay.training.collective import Alone
 from assay.training.feed import InMemory
-from assay.training.probe import Probe, balanced
+from assay.training.hooks.probe import Probe, balanced
 
 
 class Fixed(nn.Module):

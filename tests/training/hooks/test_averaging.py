@@ -1,4 +1,4 @@
-"""Training ends with the average of its weights, and goes on as if there were none until then."""
+"""Training ends with the average of its weights, and goes on with its own until then."""
 
 from collections.abc import Callable
 
@@ -10,8 +10,11 @@ from assay.attacks.pgd import PGD
 from assay.privacy.accounting import rdp_epsilon
 from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds, Threat
-from assay.training.averaging import Averaging
+from assay.training.build import build_trainer
+from assay.training.hooks.averaging import Averaging
+from assay.training.hooks.base import Hook, by_name
 from assay.training.loop import Trainer
+from tests.training.hooks.stand_in import StandIn
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]
@@ -30,13 +33,17 @@ def make(blobs: Blobs, network: Network, blob_bounds: Bounds) -> Callable[..., T
     def fresh(model: nn.Module | None = None, choices: dict[str, object] | None = None, **settings: object) -> Trainer:
         recipe = Recipe(training=PLAIN.model_copy(update=settings), **(choices or {}))
         model = network() if model is None else model
-        return Trainer(model, recipe, *blobs(50), bounds=blob_bounds, seed=4, validation=blobs(40))
+        return build_trainer(model, recipe, *blobs(50), bounds=blob_bounds, seed=4, validation=blobs(40))
 
     return fresh
 
 
 def weights(trainer: Trainer) -> Weights:
     return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def hook(trainer: Trainer, name: str) -> Hook:
+    return by_name(trainer.hooks)[name]
 
 
 def equal(one: Weights, other: Weights) -> bool:
@@ -102,7 +109,7 @@ def test_who_looks_after_the_last_epoch_sees_the_average(make: Callable[..., Tra
 
 
 def test_without_it_nothing_is_kept(make: Callable[..., Trainer]) -> None:
-    assert make().averaging is None
+    assert make().hooks == []
 
 
 def test_statistics_are_averaged_and_counts_are_kept(make: Callable[..., Trainer]) -> None:
@@ -134,7 +141,7 @@ def test_early_stopping_judges_and_keeps_averages(
     choices = {"epochs": 30, "learning_rate": 0.3}
     trainer = make(averaging=0.9, early_stopping=Training(early_stopping=stopping).early_stopping, **choices)
     trainer.run()
-    looks = trainer.robust_validation
+    looks = trainer.figures["robust_validation"]
     assert trainer.finished
     assert len(looks) == trainer.epoch < 30
     best = looks.index(max(looks)) + 1
@@ -154,10 +161,9 @@ def test_early_stopping_leaves_training_its_own_weights(make: Callable[..., Trai
     assert equal(weights(averaged), weights(without))
 
 
-def test_after_going_back_the_average_begins_anew(make: Callable[..., Trainer]) -> None:
+def test_after_a_rollback_the_average_begins_anew(make: Callable[..., Trainer]) -> None:
     def held(trainer: Trainer) -> tuple[Weights, int]:
-        assert trainer.averaging is not None
-        tensors, about = trainer.averaging.state()
+        tensors, about = hook(trainer, "averaging").state()
         return {name: tensor.clone() for name, tensor in tensors.items()}, about["steps"]
 
     first = weights(make())
@@ -173,18 +179,18 @@ def test_after_going_back_the_average_begins_anew(make: Callable[..., Trainer]) 
     assert went_on[0][1] == 4
 
 
-def test_the_last_look_is_at_the_average(make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guard_measures_the_average_last(make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     """In order it is what training ends with; out of order training ends with weights that were looked at."""
     looked: list[tuple[Weights, bool]] = []
     trainer = make(averaging=DECAY, choices={"objective": {"name": "fast", "epsilon": 0.1}})
-    assert trainer.lookout is not None
-    look = trainer.lookout.look
+    guard = hook(trainer, "overfitting_guard")
+    measure = guard.after_epoch
 
-    def told(epoch: int, *, last: bool) -> None:
+    def told(trainer: Trainer, *, last: bool) -> None:
         looked.append((weights(trainer), last))
-        look(epoch, last=last)
+        measure(trainer, last=last)
 
-    monkeypatch.setattr(trainer.lookout, "look", told)
+    monkeypatch.setattr(guard, "after_epoch", told)
     trainer.run()
     assert [last for _, last in looked] == [False] * 5 + [True]
     assert trainer.notes == []
@@ -193,12 +199,13 @@ def test_the_last_look_is_at_the_average(make: Callable[..., Trainer], monkeypat
 
 
 def test_what_it_holds_comes_back(network: Network) -> None:
-    model = network()
-    first, second = Averaging(DECAY, model), Averaging(DECAY, network())
+    trainer, first, second = StandIn(network()), Averaging(DECAY), Averaging(DECAY)
+    for averaging in (first, second):
+        averaging.begin(trainer)  # type: ignore[arg-type]
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in trainer.model.parameters():
             parameter.add_(1.0)
-    first.follow()
+    first.after_step(trainer)  # type: ignore[arg-type]
     second.restore(*first.state())
     tensors, about = second.state()
     assert about == {"steps": 1}

@@ -1,4 +1,4 @@
-"""How a model in training does on fixed records under an attack; all workers of a training share them."""
+"""Accuracy of a model in training on fixed records under an attack, which hooks measure with all workers together."""
 
 from collections.abc import Callable
 
@@ -19,13 +19,16 @@ Attack = Callable[[nn.Module, Batch], Tensor]
 
 
 class Probe:
-    """Asks the same records, with the same random numbers, whenever it is used.
+    """Measures accuracy on the same records, with the same random numbers, whenever it is used.
 
     Args:
         feed: brings the records.
         y: (n,) labels of everything in the feed.
-        rows: positions of the records to ask.
+        rows: (m,) positions of the records that are measured.
+        bounds: valid inputs, for attacks.
+        seed: of the random numbers.
         at_once: records that are attacked together, at most.
+        collective: the workers, each of which attacks a share of the records.
     """
 
     def __init__(
@@ -49,15 +52,26 @@ class Probe:
         return len(self._rows)
 
     def accuracy(self, model: nn.Module, attack: Attack) -> float:
-        """Share of the records that the model, left in evaluation mode, answers rightly."""
+        """Returns the share of records, in [0, 1], that the model answers rightly; it is left in evaluation mode.
+
+        Args:
+            model: gives logits, (n, classes).
+            attack: changes the records before.
+        """
         return float(self._hits(model, attack).sum() / self._counts.sum())
 
-    def balanced_accuracy(self, model: nn.Module, attack: Attack, *, recoveries: int = 0) -> float:
-        """The same for each class, and the mean of that: a constant answer is worth one part in the classes."""
-        present = self._counts > 0
-        return float((self._hits(model, attack, recoveries)[present] / self._counts[present]).mean())
+    def balanced_accuracy(self, model: nn.Module, attack: Attack, *, rollbacks: int = 0) -> float:
+        """Returns the mean over classes of ``accuracy``: a constant answer is worth one part in the classes.
 
-    def _hits(self, model: nn.Module, attack: Attack, recoveries: int = 0) -> Tensor:
+        Args:
+            model: gives logits, (n, classes).
+            attack: changes the records before.
+            rollbacks: what the attack is told in ``Batch.rollbacks``.
+        """
+        present = self._counts > 0
+        return float((self._hits(model, attack, rollbacks)[present] / self._counts[present]).mean())
+
+    def _hits(self, model: nn.Module, attack: Attack, rollbacks: int = 0) -> Tensor:
         """(classes,) right answers. Whole numbers, so that no order of sums can change a decision."""
         model.eval()
         hits = torch.zeros_like(self._counts)
@@ -68,7 +82,7 @@ class Probe:
                 y=y,
                 bounds=self._bounds,
                 draw=Draw(seeds.stream(self._seed, "probe"), total=len(self._rows), rows=own),
-                recoveries=recoveries,
+                rollbacks=rollbacks,
             )
             attacked = attack(model, batch)
             with torch.no_grad():
@@ -79,7 +93,13 @@ class Probe:
 
 
 def balanced(y: np.ndarray, most: int, *, generator: np.random.Generator) -> np.ndarray:
-    """Positions of at most so many records, in order, as many of each class where there are."""
+    """Returns positions of at most so many records, in order, as many of each class where there are.
+
+    Args:
+        y: (n,) labels.
+        most: records, at most.
+        generator: chooses among the records of a class.
+    """
     order = generator.permutation(len(y))
     rank = np.empty(len(y), np.int64)
     for label in np.unique(y):

@@ -1,18 +1,19 @@
-"""Early stopping keeps the weights of the best look, and ends when its patience does."""
+"""Early stopping keeps the weights that withstood the attack best, and ends training when its patience runs out."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor, nn
 
 from assay.attacks.pgd import PGD
 from assay.errors import UserError
 from assay.recipes import EarlyStopping, Recipe, Training
 from assay.threats import Bounds, Threat
+from assay.training.build import build_trainer
+from assay.training.hooks.early_stopping import EarlyStopper
 from assay.training.loop import Trainer
-from assay.training.stopping import Stopping
+from tests.training.hooks.stand_in import StandIn
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]
@@ -28,17 +29,18 @@ class Told:
         return next(self._accuracies)
 
 
-def follow(accuracies: list[float], *, epochs: int | None = None, **settings: int) -> tuple[Stopping, nn.Module, int]:
-    """Epoch after epoch the only weight is the epoch's number; how it ends, and after which epoch."""
-    model = nn.Linear(1, 1, bias=False)
-    stopping = Stopping(EarlyStopping(epsilon=0.1, **settings), Told(*accuracies), model)  # type: ignore[arg-type]
-    last = epochs or len(accuracies)
-    for epoch in range(1, last + 1):
-        nn.init.constant_(model.weight, epoch)
-        stopping.look(epoch, last=epoch == last)
-        if stopping.done:
-            break
-    return stopping, model, epoch
+def stopper(*accuracies: float, **settings: int) -> EarlyStopper:
+    return EarlyStopper(EarlyStopping(epsilon=0.1, **settings), Told(*accuracies))  # type: ignore[arg-type]
+
+
+def follow(accuracies: list[float], *, epochs: int | None = None, **settings: int) -> tuple[EarlyStopper, StandIn]:
+    """Epoch after epoch the only weight is the epoch's number."""
+    hook, trainer, last = stopper(*accuracies, **settings), StandIn(), epochs or len(accuracies)
+    while trainer.epoch < last and not trainer.stopped:
+        trainer.epoch += 1
+        nn.init.constant_(trainer.model.weight, trainer.epoch)
+        hook.after_epoch(trainer, last=trainer.epoch == last)  # type: ignore[arg-type]
+    return hook, trainer
 
 
 @pytest.mark.parametrize(
@@ -53,29 +55,30 @@ def follow(accuracies: list[float], *, epochs: int | None = None, **settings: in
     ],
 )
 def test_the_first_of_the_best_weights_are_kept(accuracies: list[float], patience: int, kept: int, end: int) -> None:
-    stopping, model, epoch = follow(accuracies, patience=patience)
-    assert (float(model.weight.detach()), epoch) == (kept, end)
-    assert stopping.accuracies == accuracies[:end]
+    hook, trainer = follow(accuracies, patience=patience)
+    assert (trainer.weight, trainer.epoch) == (kept, end)
+    assert hook.accuracies == accuracies[:end]
 
 
 def test_looks_are_apart_and_the_last_epoch_is_always_looked_at() -> None:
-    stopping, model, _ = follow([0.1, 0.3, 0.2], epochs=8, every=3)
-    assert float(model.weight.detach()) == 6
-    assert len(stopping.accuracies) == 3
+    hook, trainer = follow([0.1, 0.3, 0.2], epochs=8, every=3)
+    assert trainer.weight == 6
+    assert len(hook.accuracies) == 3
 
 
 def test_a_restored_one_remembers_the_best() -> None:
-    settings, models = EarlyStopping(epsilon=0.1, patience=3), [nn.Linear(1, 1, bias=False) for _ in range(2)]
-    first = Stopping(settings, Told(0.5, 0.1), models[0])  # type: ignore[arg-type]
-    second = Stopping(settings, Told(0.3, 0.4), models[1])  # type: ignore[arg-type]
-    for epoch in (1, 2):
-        first.look(epoch, last=False)
+    first, second = stopper(0.5, 0.1, patience=3), stopper(0.3, 0.4, patience=3)
+    trainer = StandIn()
+    for weight in (1, 2):
+        nn.init.constant_(trainer.model.weight, weight)
+        first.after_epoch(trainer, last=False)  # type: ignore[arg-type]
     second.restore(*first.state())
-    second.look(3, last=False)
-    assert not second.done
-    second.look(4, last=False)
-    assert second.done
-    assert torch.equal(models[1].weight, models[0].weight)
+    other = StandIn()
+    second.after_epoch(other, last=False)  # type: ignore[arg-type]
+    assert not other.stopped
+    second.after_epoch(other, last=False)  # type: ignore[arg-type]
+    assert other.stopped
+    assert other.weight == 1
 
 
 @pytest.fixture
@@ -83,7 +86,9 @@ def make(blobs: Blobs, network: Network, blob_bounds: Bounds) -> Callable[..., T
     def fresh(epochs: int = 12, validation: int = 40, **settings: object) -> Trainer:
         training = Training(epochs=epochs, batch_size=16, learning_rate=0.05, early_stopping=settings)
         held = blobs(validation) if validation else tuple(part[:0] for part in blobs(2))
-        return Trainer(network(), Recipe(training=training), *blobs(50), bounds=blob_bounds, seed=4, validation=held)
+        return build_trainer(
+            network(), Recipe(training=training), *blobs(50), bounds=blob_bounds, seed=4, validation=held
+        )
 
     return fresh
 
@@ -96,17 +101,17 @@ def test_the_model_is_the_one_that_withstood_the_attack_best(
     trainer.run()
     threat = Threat(norm=norm, epsilon=epsilon, bounds=blob_bounds)  # type: ignore[arg-type]
     attacked = PGD(steps=10, loss="margin").run(trainer.model, *blobs(40), threat, seed=0)
-    assert trainer.robust_validation.index(attacked.accuracy) < 11, (
+    assert trainer.figures["robust_validation"].index(attacked.accuracy) < 11, (
         "the last epoch is not the best, or this shows nothing"
     )
-    assert attacked.accuracy == max(trainer.robust_validation)
+    assert attacked.accuracy == max(trainer.figures["robust_validation"])
 
 
 def test_patience_ends_training(make: Callable[..., Trainer]) -> None:
     trainer = make(epochs=100, epsilon=0.4, patience=3)
     ended: list[int] = []
     trainer.run(after_epoch=lambda trainer: ended.append(trainer.epoch))
-    looks = trainer.robust_validation
+    looks = trainer.figures["robust_validation"]
     assert len(looks) == ended[-1] < 100
     assert looks.index(max(looks)) == len(looks) - 4
     assert trainer.finished

@@ -1,0 +1,166 @@
+"""From the records of a batch to the sum of their gradients: drawn, changed by the objective, answered, weighed."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from assay import seeds
+from assay.objectives.base import Batch
+from assay.privacy.precision import wide_zeros
+from assay.recipes import Recipe
+from assay.seeds import Draw
+from assay.threats import Bounds
+from assay.training.collective import Collective
+from assay.training.masks import Masked
+from assay.training.modes import answering
+from assay.training.pieces import Piece
+from assay.training.update import Update
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """How far a training has come before a step."""
+
+    step: int
+    """Number of the step, from 0."""
+    progress: float
+    """Share of all steps that are done, in [0, 1)."""
+    rollbacks: int
+    """How often a hook went back to earlier weights; see ``Batch.rollbacks``."""
+
+
+class BatchGradients:
+    """Sums the gradients of one worker's share of a batch, piece by piece.
+
+    A private recipe with ``noise: entropy`` draws everything (batches, noise, dropout, augmentation, crafted inputs)
+    from a seed of the operating system that all workers share and nothing stores; a resumed trainer has another. Draws
+    go by the place of a record in its batch, so a record that is added shifts those of all behind it, and whoever knew
+    the seed would see the clipped sum move by far more than the clipping norm C. To anyone else the draws of records
+    are independent and alike wherever they stand, and may be coupled: every other record keeps its own. For each
+    outcome of the draws a record then moves the sum by at most C, and a mixture of such mechanisms is as private as
+    they are.
+
+    Args:
+        model: the network that is trained.
+        recipe: its objective, treatments that augment or weigh, and privacy.
+        bounds: valid inputs, for objectives that perturb them.
+        seed: of crafted inputs, augmentation and dropout.
+        collective: the workers that share every batch.
+        teacher: the network that the stage before trained; put in evaluation mode.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        *,
+        bounds: Bounds,
+        seed: int,
+        collective: Collective,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        self.objective, self.bounds = recipe.objective, bounds
+        self._weighing = [treatment for treatment in recipe.data if treatment.weighs]
+        self._augmentations = [treatment for treatment in recipe.data if treatment.augments]
+        self._copies = 1 if recipe.privacy is None else recipe.privacy.augmentations
+        self._drawn_anew = recipe.privacy is not None and recipe.privacy.noise == "entropy"
+        self._private = recipe.privacy is not None
+        self._model, self._seed, self._collective = model, seed, collective
+        self._teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+
+    def sums(
+        self,
+        pieces: Sequence[Piece],
+        fed: Iterator[tuple[Tensor, Tensor]],
+        *,
+        total: int,
+        update: Update,
+        moment: Moment,
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Returns the sum of the (perhaps clipped) gradients, one a parameter, and the mean loss, None without records.
+
+        All workers call it at the same time, with or without records: some losses are weighed by those of all.
+
+        Args:
+            pieces: this worker's records, by their places in the batch.
+            fed: gives the records of one piece after the other.
+            total: records of the batch, over all workers.
+            update: clips the gradients where it is private.
+            moment: of the step.
+        """
+        gradients: list[Tensor] = []
+        seen: list[Tensor] = []
+        for place, piece in enumerate(pieces):
+            losses = self._losses(*next(fed), piece, total=total, place=place, update=update, moment=moment)
+            seen.append(losses.detach())
+            if self._weighing:
+                losses = losses * self._weights(seen[-1], piece.rows[0], total=total)
+            found = update.gradients(losses)
+            gradients = [a + b for a, b in zip(gradients, found, strict=True)] if gradients else found
+        if seen:
+            return gradients, torch.cat(seen).mean()
+        nothing = wide_zeros if self._private else torch.zeros_like
+        gradients = [nothing(p) for p in self._model.parameters() if p.requires_grad]
+        if self._weighing:
+            # The others wait for what this worker adds to the losses of the batch: nothing.
+            self._weights(gradients[0].new_zeros(0), np.arange(0), total=total)
+        return gradients, None
+
+    def _losses(
+        self, x: Tensor, y: Tensor, piece: Piece, *, total: int, place: int, update: Update, moment: Moment
+    ) -> Tensor:
+        """One loss a record, or patient, (n,): the mean over its rows where it has several.
+
+        Rows of the network are one of each, then another of each: see ``privacy.clipping``.
+
+        Args:
+            x: (slots · n, ...) the rows of the piece, as ``y``, (slots · n,).
+            piece: where they stand within the batch of ``total`` records.
+            place: number of the piece. Layers draw for each piece, all else for the whole batch.
+        """
+        purpose = ("layers", moment.step, self._collective.rank, *((place,) if place else ()))
+        seeds.seed_layers(seeds.torch_seed(self._seed, *purpose))
+        if self._copies > 1:
+            x, y = torch.cat([x] * self._copies), torch.cat([y] * self._copies)
+        rows = np.concatenate([copy * total + piece.rows.ravel() for copy in range(self._copies)])
+        drawn = x
+        for number, augmentation in enumerate(self._augmentations):
+            x = augmentation.augment(x, self._draw("augment", number, step=moment.step, total=total, rows=rows))
+        if self._augmentations and x.is_floating_point():
+            x = self.bounds.confine(x, drawn)
+        batch = Batch(
+            x=x,
+            y=y,
+            bounds=self.bounds,
+            draw=self._draw("craft", step=moment.step, total=total, rows=rows),
+            progress=moment.progress,
+            teacher=self._teacher,
+            rollbacks=moment.rollbacks,
+        )
+        with update.crafting(), answering(self._model):
+            crafted = self.objective.craft(self._model, batch)
+        with Masked(seeds.stream(self._seed, *purpose)) if self._drawn_anew else nullcontext():
+            losses = self.objective.losses(self._model, batch, crafted)
+        return piece.averaged(losses, self._copies)
+
+    def _weights(self, losses: Tensor, rows: np.ndarray, *, total: int) -> Tensor:
+        """How much each of this worker's losses counts, (n,), by those of the whole batch.
+
+        Args:
+            losses: (n,) of this worker's records.
+            rows: (n,) their places in the batch of ``total`` records.
+        """
+        places = torch.from_numpy(rows).to(losses.device)
+        (whole,) = self._collective.sum([losses.new_zeros(total).index_copy(0, places, losses)])
+        weights = torch.ones_like(whole)
+        for treatment in self._weighing:
+            weights = weights * treatment.weigh(whole)
+        return weights[places]
+
+    def _draw(self, *purpose: str | int, step: int, total: int, rows: np.ndarray) -> Draw:
+        """Random numbers for rows of all copies of a batch of ``total`` records."""
+        return Draw(seeds.stream(self._seed, *purpose, step), total=self._copies * total, rows=rows)

@@ -1,0 +1,1 @@
+"""What a training does beside its steps, one hook a file."""

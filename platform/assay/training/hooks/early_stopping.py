@@ -1,0 +1,93 @@
+"""Early stopping on robust validation accuracy (Rice et al. 2020, arXiv:2002.11569)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from assay.attacks.ascent import ascend
+from assay.objectives.base import Batch
+from assay.recipes import EarlyStopping
+from assay.threats import Threat
+from assay.training.hooks.averaging import Averaging
+from assay.training.hooks.base import Hook
+from assay.training.hooks.probe import Probe
+
+if TYPE_CHECKING:
+    from assay.training.loop import Trainer
+
+
+class EarlyStopper(Hook):
+    """Keeps the weights with the best accuracy under PGD on validation records; ends when none come that are better.
+
+    Of equally good weights the first are kept. Training ends with them, whether its epochs or the patience run out. All
+    workers measure the same accuracies and take the same decision. It reads validation records, who are patients too,
+    and no ε pays for that: it is refused with privacy.
+
+    Args:
+        settings: attack, patience, and epochs between measurements.
+        probe: measures the accuracy on the validation records.
+        averaging: the hook whose average training ends with: that is measured and kept then, not the weights of the
+            last step, with which training goes on. It stands before this hook in the trainer.
+    """
+
+    name = "early_stopping"
+
+    def __init__(self, settings: EarlyStopping, probe: Probe, *, averaging: Averaging | None = None) -> None:
+        self.accuracies: list[float] = []
+        """Robust validation accuracy at each measurement, in [0, 1]."""
+        self._settings, self._probe, self._averaging = settings, probe, averaging
+        self._kept: dict[str, Tensor] = {}
+
+    @property
+    def figures(self) -> Mapping[str, Sequence[float]]:
+        return {"robust_validation": self.accuracies}
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last ``patience`` measurements brought no improvement."""
+        return bool(self.accuracies) and len(self.accuracies) - 1 - self._best >= self._settings.patience
+
+    def after_epoch(self, trainer: "Trainer", *, last: bool) -> None:
+        if trainer.epoch % self._settings.every and not last:
+            return
+        # After the last epoch the model holds the average already.
+        own = None if self._averaging is None or last else self._averaging.swap(trainer.model)
+        self._measure(trainer.model)
+        if self.out_of_patience:
+            trainer.stop()
+        if self.out_of_patience or last:
+            trainer.model.load_state_dict(self._kept)
+        elif own is not None:
+            trainer.model.load_state_dict(own)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return self._kept, {"accuracies": self.accuracies}
+
+    def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        self._kept, self.accuracies = dict(tensors), list(about["accuracies"])
+
+    @property
+    def _best(self) -> int:
+        """Number of the best measurement, the first of equal ones, from 0."""
+        return self.accuracies.index(max(self.accuracies))
+
+    def _measure(self, model: nn.Module) -> None:
+        """Measures the model's accuracy, and keeps its weights if it is the best so far."""
+        self.accuracies.append(self._probe.accuracy(model, self._attacked))
+        if self._best == len(self.accuracies) - 1:
+            self._kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    def _attacked(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The records of a batch, (n, ...), after PGD within the radius of the settings."""
+        x, bounds = batch.movable(model)
+        epsilon, steps = self._settings.epsilon, self._settings.steps
+        if epsilon == 0:
+            return x
+        threat = Threat(norm=self._settings.norm, epsilon=epsilon, bounds=bounds)
+        size = self._settings.relative_step * epsilon / steps
+        # The margin sees through a network whose cross-entropy has gone flat: that must not look like robustness.
+        attacked, _ = ascend(
+            model, x, batch.y, threat, start=x, steps=steps, step_size=size, loss="margin", keep_fooled=True
+        )
+        return attacked

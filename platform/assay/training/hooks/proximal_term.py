@@ -1,0 +1,47 @@
+"""The proximal term of FedProx (Li et al. 2020, arXiv:1812.06127)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from assay.training.hooks.base import Hook
+
+
+class ProximalTerm(Hook):
+    """Adds μ/2 times the squared distance from anchored weights to the loss, as the gradient μ (w - w_anchor).
+
+    The term depends on weights alone, which are known to whoever sent them or read the last release. It is added after
+    clipping and noise and costs no ε. Until ``anchor`` is called nothing is added.
+    """
+
+    name = "proximal_term"
+
+    def __init__(self) -> None:
+        self._strength = 0.0
+        self._anchor: list[Tensor] = []
+
+    def anchor(self, weights: Sequence[Tensor], *, strength: float) -> None:
+        """Pulls towards these weights from now on.
+
+        Args:
+            weights: of the trainable parameters, in their order; copied.
+            strength: μ, at least 0; 0 adds nothing.
+        """
+        self._strength = strength
+        self._anchor = [weight.detach().clone() for weight in weights]
+
+    def gradients(self, step: int, weights: Sequence[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        if not self._strength:
+            return gradients
+        return [
+            gradient + self._strength * (weight - anchored.to(weight))
+            for gradient, weight, anchored in zip(gradients, weights, self._anchor, strict=True)
+        ]
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return {str(place): tensor for place, tensor in enumerate(self._anchor)}, {"strength": self._strength}
+
+    def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        self._anchor = [tensors[str(place)] for place in range(len(tensors))]
+        self._strength = about["strength"]
