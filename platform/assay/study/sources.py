@@ -67,13 +67,15 @@ def _imported(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names if name.name.startswith("assay."))
+            yield from (one.name for one in node.names if one.name.startswith("assay.") and _file(one.name))
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "assay":
             assert node.module is not None
             for name in node.names:
                 # ``from assay import seeds`` names a module, ``from assay.seeds import Draw`` something in one.
                 inner = f"{node.module}.{name.name}"
-                yield inner if _file(inner) is not None else node.module
+                name_of_module = inner if _file(inner) is not None else node.module
+                if _file(name_of_module) is not None:
+                    yield name_of_module
         else:
             yield from _imported(node)
 
