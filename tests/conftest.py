@@ -181,5 +181,5 @@ def network() -> Callable[..., nn.Module]:
 @pytest.fixture
 def given_noise(monkeypatch: pytest.MonkeyPatch) -> float:
     """A noise multiplier that is given, not calibrated, for tests that are not about the budget."""
-    monkeypatch.setattr("assay.privacy.accounting.calibrate", lambda **asked: 1.3)
+    monkeypatch.setattr("assay.privacy.plan.calibrate", lambda **asked: 1.3)
     return 1.3

@@ -20,11 +20,12 @@ import assay.models
 import assay.objectives  # noqa: F401
 from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
+from assay.privacy.plan import steps_per_epoch
 from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.threats import Threat
 from assay.training.build import build_trainer
-from assay.training.update import PlainUpdate, steps_per_epoch
+from assay.training.update import PlainUpdate
 
 EPSILON = 8 / 255
 STEPS = 7

@@ -17,7 +17,7 @@ from assay.executors import LocalExecutor
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
 from assay.models.text_cnn import TextCNN
-from assay.privacy.accounting import planned
+from assay.privacy.plan import planned
 from assay.privacy.update import PrivateUpdate, _normal
 from assay.recipes import Federation, Privacy, Recipe, Training
 from assay.results import Check, Measurement

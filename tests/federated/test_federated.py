@@ -297,7 +297,7 @@ def test_every_client_accounts_for_the_steps_of_all_rounds(name: str, lead: Lead
 
 def test_noise_is_calibrated_for_all_rounds(lead: Lead, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr("assay.privacy.accounting.calibrate", lambda **given: asked.append(given["steps"]) or 1.0)
+    monkeypatch.setattr("assay.privacy.plan.calibrate", lambda **given: asked.append(given["steps"]) or 1.0)
     lead(federated("private", clients=1, rounds=3, local_epochs=2))
     assert asked == [6 * 4]
 

@@ -336,7 +336,7 @@ def by_itself(name: str, collective: Distributed | None = None) -> Trainer:
     bounds = Bounds(low=torch.tensor(-9.0), high=torch.tensor(9.0))
     recipe = RECIPES[name].model_copy(update={"training": SGD.model_copy(update={"batch_size": OVER_GLOO[name]})})
     model = MLP(hidden=(8,)).build((5,), 2, seed=3).double()
-    with mock.patch("assay.privacy.accounting.calibrate", return_value=1.3):
+    with mock.patch("assay.privacy.plan.calibrate", return_value=1.3):
         trainer = build_trainer(model, recipe, x, y, bounds=bounds, seed=4, collective=collective)
     trainer.run()
     return trainer

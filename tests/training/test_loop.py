@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.errors import TrainingError
+from assay.privacy.plan import steps_per_epoch
 from assay.recipes import Privacy, Recipe, Training
 from assay.threats import Bounds
 from assay.training.build import build_trainer
 from assay.training.loop import Trainer
-from assay.training.update import PlainUpdate, steps_per_epoch
+from assay.training.update import PlainUpdate
 
 Blobs = Callable[..., tuple[Tensor, Tensor]]
 Network = Callable[..., nn.Module]
@@ -217,7 +218,7 @@ def test_noise_is_calibrated_for_all_planned_epochs(
     blobs: Blobs, network: Network, blob_bounds: Bounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, float]] = []
-    monkeypatch.setattr("assay.privacy.accounting.calibrate", lambda **given: asked.append(given) or 1.0)
+    monkeypatch.setattr("assay.privacy.plan.calibrate", lambda **given: asked.append(given) or 1.0)
     for epochs in (None, 7):
         build_trainer(network(), RECIPES["private"], *blobs(50), bounds=blob_bounds, seed=0, epochs=epochs)
     assert [given["steps"] for given in asked] == [20, 28]

@@ -20,7 +20,6 @@ from scipy.optimize import brentq
 
 from assay.errors import UserError
 from assay.privacy.unit import Unit
-from assay.recipes import Privacy
 
 # Opacus' own orders stop at 63 and give up at small ε; the optimal order grows as ε falls. At small sample rates ε has
 # a cliff above the best order, so that a wide gap between two costs several per cent.
@@ -313,22 +312,6 @@ def _grid_error(mechanism: Mechanism) -> float:
         {(mechanism.sample_rate, mechanism.noise_multiplier): mechanism.steps}, rdp_epsilon(mechanism)
     )
     return 6 * width * math.sqrt(mechanism.steps / 6) + width
-
-
-def planned(privacy: Privacy, *, units: int, batch_size: int, steps: int, unit: Unit = "record") -> Mechanism:
-    """One private training as it will be accounted for, its noise calibrated for all that share its budget.
-
-    Args:
-        units: records, or patients, that it draws from.
-        batch_size: expected number of them in a step.
-        steps: that it takes.
-
-    Raises:
-        UserError: no noise reaches its ε.
-    """
-    rate, together = min(1.0, batch_size / units), steps * privacy.trainings
-    noise = calibrate(epsilon=privacy.epsilon, delta=privacy.delta, sample_rate=rate, steps=together)
-    return Mechanism(noise_multiplier=noise, sample_rate=rate, steps=steps, delta=privacy.delta, unit=unit)
 
 
 @lru_cache(maxsize=256)

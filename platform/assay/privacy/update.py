@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.errors import UserError
-from assay.privacy.accounting import Mechanism, planned, unsafe_delta
+from assay.privacy.accounting import Mechanism, unsafe_delta
 from assay.privacy.clipping import PerRecordGradients
+from assay.privacy.plan import planned
 from assay.privacy.precision import wide
 from assay.privacy.sampling import PatientSampling, RecordSampling
 from assay.privacy.unit import Unit

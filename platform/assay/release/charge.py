@@ -9,12 +9,12 @@ import numpy as np
 from assay.data.base import Dataset
 from assay.federated.partition import partition
 from assay.ledger.experiments import Noise
-from assay.privacy.accounting import Mechanism, planned
+from assay.privacy.accounting import Mechanism
 from assay.privacy.composition import Charge
+from assay.privacy.plan import forecast
 from assay.privacy.unit import protected, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.trial import Trial
-from assay.training.update import steps_per_epoch
 
 
 def noise_of(trial: Trial) -> Noise:
@@ -55,9 +55,6 @@ def _forecast(recipe: Recipe, records: int, groups: np.ndarray | None) -> Mechan
     Args:
         groups: (records,) the patient of each; None where they have none.
     """
-    stages, size = recipe.stages(), recipe.training.batch_size
-    privacy = stages[-1].privacy
-    assert privacy is not None
-    unit, units = protected_unit(privacy, groups), protected(privacy, groups, records)
-    each = planned(privacy, units=units, batch_size=size, steps=recipe.passes * steps_per_epoch(units, size), unit=unit)
-    return replace(each, steps=each.steps * len(stages))
+    unit, units = protected_unit(recipe.privacy, groups), protected(recipe.privacy, groups, records)
+    each = forecast(recipe, units=units, unit=unit)
+    return replace(each, steps=each.steps * len(recipe.stages()))

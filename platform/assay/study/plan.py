@@ -11,12 +11,11 @@ from assay.data.splits import keeps_official, split
 from assay.errors import DataError, SpecError
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Evaluation
-from assay.privacy.accounting import planned
+from assay.privacy.plan import forecast as mechanism_of
 from assay.privacy.unit import Unit, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.spec import Cohort, Study
 from assay.study.trial import Trial
-from assay.training.update import steps_per_epoch
 
 
 def load_datasets(study: Study) -> dict[str, Dataset]:
@@ -256,9 +255,8 @@ def _budget(recipe: Recipe, extent: _Extent) -> str:
             allowed=units,
         )
     own = units // federation.clients if federation else units
-    last, size = recipe.stages()[-1].privacy, recipe.training.batch_size
+    each, last = mechanism_of(recipe, units=own, unit=unit), recipe.stages()[-1].privacy
     assert last is not None
-    each = planned(last, units=own, batch_size=size, steps=recipe.passes * steps_per_epoch(own, size), unit=unit)
     together = f" for {last.trainings} trainings together" if last.trainings > 1 else ""
     several = ""
     if unit == "record" and extent.patients is not None and extent.patients < extent.train:

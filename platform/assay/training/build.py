@@ -14,6 +14,7 @@ from assay.data.treatment import Fit, Records, Treated, treat
 from assay.errors import IncompatibleRecipeError, TrainingError, UserError
 from assay.models.representation import Represented
 from assay.objectives.standard import Standard
+from assay.privacy.plan import steps_per_epoch
 from assay.privacy.sampling import owners_of
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
@@ -27,7 +28,7 @@ from assay.training.hooks.early_stopping import EarlyStopper
 from assay.training.hooks.overfitting_guard import OverfittingGuard
 from assay.training.hooks.probe import Probe, balanced
 from assay.training.loop import Trainer
-from assay.training.update import PlainUpdate, Update, steps_per_epoch
+from assay.training.update import PlainUpdate, Update
 
 
 def build_trainer(

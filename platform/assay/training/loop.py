@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from assay.data.treatment import Treated
 from assay.errors import TrainingError
 from assay.privacy.accounting import Mechanism
+from assay.privacy.plan import steps_per_epoch
 from assay.recipes import Training
 from assay.training.collective import Collective
 from assay.training.feed import Feed
@@ -21,7 +22,7 @@ from assay.training.gradients import BatchGradients, Moment
 from assay.training.hooks.base import Hook, by_name
 from assay.training.pieces import Piece, pieces_of_patients, pieces_of_records
 from assay.training.snapshots import put_back
-from assay.training.update import Update, learning_rate_at, steps_per_epoch
+from assay.training.update import Update, learning_rate_at
 
 
 class Trainer:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.privacy.accounting import Mechanism
+from assay.privacy.plan import steps_per_epoch
 from assay.recipes import Training
 
 
@@ -74,11 +75,6 @@ class PlainUpdate:
 
     def close(self) -> None:
         pass
-
-
-def steps_per_epoch(records: int, batch_size: int) -> int:
-    """Updates that see each record once (under Poisson sampling: once in expectation)."""
-    return -(-records // batch_size)
 
 
 def learning_rate_at(training: Training, step: int, steps: int) -> float:
