@@ -9,7 +9,7 @@ import pytest
 from assay.errors import SpecError
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study, build_study
-from assay.study.sweep import Sweep, base_of, point_name, prepared, reference_epsilon, study_of
+from assay.study.sweep import Sweep, base_of, point_name, prepared, study_of
 from tests.mistakes import refused
 
 PGD = {"objective": {"name": "pgd", "epsilon": 0.3, "steps": 7}}
@@ -94,12 +94,19 @@ def test_folds_that_the_data_do_not_have_are_refused(tmp_path: Path) -> None:
     assert prepared(official, **SETTINGS, folds=1).space["fold"] == {"grid_search": [0]}
 
 
+def test_robustness_is_read_at_a_radius_that_is_measured(tmp_path: Path) -> None:
+    own = {"name": "robustness", "epsilons": [0, 0.07, 0.11, 0.13]}
+    raw = {"dataset": "wdbc", "recipes": {"pgd": PGD}, "evaluations": ["accuracy", own]}
+    asked = build_study({"name": "own", "cohorts": {"wdbc": raw}}, "test")
+    assert prepared(asked, **{**SETTINGS, "asked": ("accuracy", "robustness")}, folds=1).radius == 0.11
+
+
 def test_only_what_is_asked_is_kept_and_the_tested_records_are_chosen() -> None:
     base = base_of(study(), cohort=None, recipe="pgd", asked=("accuracy",), tested="validation")
     (cohort,) = base.cohorts.values()
     assert list(cohort.recipes) == ["pgd"]
     assert [evaluation.name for evaluation in cohort.evaluations] == ["accuracy"]
     assert base.split.tested == "validation"
-    assert reference_epsilon(cohort, cohort.dataset.load()) == 0.2
+    assert cohort.radius_among(cohort.radii_of(cohort.dataset.load())) == 0.2
     with refused(SpecError, "recipe", "pgdd", ["standard", "pgd"]):
         base_of(study(), cohort=None, recipe="pgdd", asked=("accuracy",), tested="test")

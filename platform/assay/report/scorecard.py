@@ -13,7 +13,7 @@ from assay.report.checks import SummedUp, checks_of, sum_up
 from assay.report.evidence import Conditions, Evidence, columns
 from assay.report.rows import Found, measured, of_cohort, select, settings, shared, table
 from assay.statistics import BlockedAnova, Comparison, Design
-from assay.study.spec import Cohort, Study
+from assay.study.spec import Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
     """
     frame = of_cohort(frame, name)
     cohort, design = study.cohorts[name], design_of(study, name, frame)
-    epsilon = _reference_epsilon(cohort, frame)
+    epsilon = cohort.radius_among(settings(select(frame, "worst_case_accuracy"), "epsilon"))
     norm = _reference_norm(frame, epsilon)
     found, runs = tabulate(_asked_for(frame, epsilon, norm), tuple(cohort.recipes), frame, design)
     comparisons, anova = {}, {}
@@ -143,14 +143,6 @@ def _comparisons(
         recipe: Comparison(**{**comparison.__dict__, "p_holm": p})
         for (recipe, comparison), p in zip(found.items(), corrected, strict=True)
     }
-
-
-def _reference_epsilon(cohort: Cohort, frame: pd.DataFrame) -> float:
-    """The radius named in the study file, or else the middle one of those measured: never one chosen by its result."""
-    if cohort.reference_epsilon is not None:
-        return cohort.reference_epsilon
-    radii = sorted({float(radius) for radius in settings(select(frame, "worst_case_accuracy"), "epsilon")} - {0.0})
-    return radii[len(radii) // 2] if radii else math.nan
 
 
 def _reference_norm(frame: pd.DataFrame, epsilon: float) -> str:

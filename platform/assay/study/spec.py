@@ -1,8 +1,9 @@
 """What a study file may say."""
 
 import copy
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,6 +86,22 @@ class Cohort(Settings):
         """
         dataset = self.dataset.load().with_immutable(self.immutable)
         return dataset if self.records is None else sampled(dataset, self.records, seed=0)
+
+    def radius_among(self, radii: Iterable[float]) -> float:
+        """The radius at which robustness is read: the one that the study names, or the middle one above 0; else NaN.
+
+        Args:
+            radii: those that are measured.
+        """
+        if self.reference_epsilon is not None:
+            return self.reference_epsilon
+        known = sorted({float(radius) for radius in radii} - {0.0})
+        return known[len(known) // 2] if known else math.nan
+
+    def radii_of(self, dataset: Dataset) -> tuple[float, ...]:
+        """The radii that its robustness is measured at: its own, or those that the data propose."""
+        own = [radius for e in self.evaluations if e.name == "robustness" for radius in e.epsilons]
+        return tuple(own) or dataset.epsilons
 
     def asked_of(self, recipe: str, *, fold: int, repeat: int) -> tuple[Evaluation, ...]:
         """The evaluations of one trial."""

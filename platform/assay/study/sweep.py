@@ -122,7 +122,7 @@ def prepared(
     (one,) = base.cohorts.values()
     dataset = one.load()
     refuse_beyond_official("--folds", folds, dataset, base.split)
-    radius = reference_epsilon(one, dataset)
+    radius = one.radius_among(one.radii_of(dataset))
     points = space(radius)
     return Prepared(
         sweep=Sweep(space=name, study=base, keys=tuple(points)),
@@ -163,14 +163,6 @@ def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, 
             "split": study.split.model_copy(update={"tested": tested}),
         }
     )
-
-
-def reference_epsilon(cohort: Cohort, dataset: Dataset) -> float:
-    """The radius at which robustness is read: the one that the study names, or the middle one of the data set."""
-    radii = sorted({*dataset.epsilons} - {0.0})
-    if cohort.reference_epsilon is not None:
-        return cohort.reference_epsilon
-    return radii[len(radii) // 2]
 
 
 def study_of(sweep: Sweep, points: list[Point]) -> Study:
