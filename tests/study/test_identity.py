@@ -7,12 +7,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from assay import registry
+from assay.attacks.pgd import PGD
 from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.cost import Cost
+from assay.evaluations.robustness import Robustness
 from assay.executors import LocalExecutor
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
-from assay.study import measure
+from assay.study import measure, sources
 from assay.study.identity import key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.run import Summary, run_study
@@ -207,6 +210,19 @@ def test_an_evaluation_depends_on_the_modules_that_it_uses() -> None:
     assert "assay.explain.fidelity" in explanations - robustness
     assert "assay.attacks.square" in robustness - explanations
     assert "assay.evaluations.cost" not in explanations | robustness
+
+
+def test_a_method_from_elsewhere_names_only_what_uses_it(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> None:
+    before = (one_trial(tiny(ONE)).id, key_of_question(Robustness()))
+
+    class Elsewhere(PGD):
+        pass
+
+    monkeypatch.setitem(registry._METHODS, ("attack", "elsewhere"), Elsewhere)
+    sources._needs.cache_clear()
+    sources._digest.cache_clear()
+    assert (one_trial(tiny(ONE)).id, key_of_question(Robustness())) == before
+    assert sources.modules_in(Robustness(attacks=(PGD(), Elsewhere()))) >= {"assay.attacks.pgd", __name__}
 
 
 def test_a_question_is_named_by_its_settings_and_its_code(monkeypatch: pytest.MonkeyPatch) -> None:

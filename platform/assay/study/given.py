@@ -26,7 +26,7 @@ from assay.study.identity import hash_of, key_of_answer
 from assay.study.measure import Answers, ask
 from assay.study.provenance import dependencies, source_digest, versions
 from assay.study.run import write_study
-from assay.study.sources import digest_of
+from assay.study.sources import digest_of, modules_in
 from assay.study.spec import GIVEN, Study, build_study
 from assay.study.training import device
 from assay.threats import NORMS
@@ -238,6 +238,6 @@ def _name(study: Study, dataset: Dataset, model: Architecture, tensors: Mapping[
             "model_code": model.fingerprint(),
             "weights": sha.hexdigest(),
             "versions": dependencies(),
-            "source": digest_of([_MEASURING, type(model).__module__]),
+            "source": digest_of({_MEASURING, *modules_in(model)}),
         }
     )

@@ -16,7 +16,7 @@ import assay.evaluations
 import assay.models
 import assay.objectives  # noqa: F401
 from assay.study.provenance import dependencies
-from assay.study.sources import digest_of
+from assay.study.sources import digest_of, modules_in
 
 if TYPE_CHECKING:
     from assay.evaluations.base import Evaluation
@@ -37,7 +37,7 @@ def key_of_training(trial: "Trial") -> str:
             **settings_of_training(trial),
             "recipe": trial.recipe.model_dump(mode="json", exclude=_SPEED_ALONE),
             "versions": dependencies(),
-            "source": digest_of([_TRAINING, type(trial.model).__module__]),
+            "source": digest_of({_TRAINING, *modules_in(trial.model), *modules_in(trial.recipe)}),
         }
     )
 
@@ -65,7 +65,7 @@ def key_of_question(evaluation: "Evaluation") -> str:
             "evaluation": evaluation.model_dump(mode="json"),
             "data": evaluation.fingerprint(),
             "versions": dependencies(),
-            "source": digest_of([type(evaluation).__module__]),
+            "source": digest_of(modules_in(evaluation)),
         }
     )
 

@@ -5,14 +5,16 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from assay.registry import modules_of
 
 _METHODS = re.compile(r"""(?:choice_of|build)\(\s*["'](\w+)["']""")
-"""A kind of method that a module takes by name: any of the registered ones may be used."""
+"""A kind of method that a module takes by name: any of that kind may be used."""
 
 
 def digest_of(modules: Iterable[str]) -> str:
@@ -20,12 +22,21 @@ def digest_of(modules: Iterable[str]) -> str:
 
     Imports within functions count. Those under ``if TYPE_CHECKING`` do not, since nothing of them runs; nor do
     packages, whose ``__init__`` only loads what is registered. Where a module takes methods by name, as by
-    ``choice_of("attack")``, every registered method of that kind counts.
+    ``choice_of("attack")``, every method of Assay of that kind counts.
 
     Args:
         modules: full names, such as ``assay.evaluations.explanations``.
     """
     return _digest(tuple(sorted(modules)))
+
+
+def modules_in(settings: BaseModel) -> set[str]:
+    """Names of the modules that define some settings and every method among them, however deep."""
+    found = {type(settings).__module__}
+    for _, value in settings:
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else [value]
+        found = found.union(*(modules_in(one) for one in inner if isinstance(one, BaseModel)))
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -57,7 +68,8 @@ def _needs(module: str) -> frozenset[str]:
     if path is None:
         return frozenset()
     source = path.read_text(encoding="utf-8")
-    by_name = {name for kind in _METHODS.findall(source) for name in modules_of(kind)}
+    # Methods from elsewhere may be registered in one process and not in another: ``modules_in`` finds those in use.
+    by_name = {name for kind in _METHODS.findall(source) for name in modules_of(kind) if name.startswith("assay.")}
     return frozenset({*_imported(ast.parse(source)), *by_name})
 
 
