@@ -222,7 +222,7 @@ def test_a_method_from_elsewhere_names_only_what_uses_it(monkeypatch: pytest.Mon
     sources._needs.cache_clear()
     sources._digest.cache_clear()
     assert (one_trial(tiny(ONE)).id, key_of_question(Robustness())) == before
-    assert sources.modules_in(Robustness(attacks=(PGD(), Elsewhere()))) >= {"assay.attacks.pgd", __name__}
+    assert sources.modules_in(Robustness(attacks=(Elsewhere(),))) >= {"assay.attacks.carlini_wagner", __name__}
 
 
 def test_a_question_is_named_by_its_settings_and_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
