@@ -20,7 +20,7 @@ from assay.models.mlp import MLP
 from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.threats import Bounds
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
 
 CPU = torch.device("cpu")
 DEVICE = torch.device(os.environ.get("ASSAY_TEST_DEVICE", "cuda"))
@@ -61,7 +61,7 @@ def network(name: str) -> nn.Module:
 def _trained(name: str) -> nn.Module:
     model = network(name)
     recipe = Recipe(training=Training(epochs=6, learning_rate=0.01))
-    Trainer(model, recipe, *records(name, 600), bounds=UNIT, seed=1, classes=CLASSES).run()
+    build_trainer(model, recipe, *records(name, 600), bounds=UNIT, seed=1, classes=CLASSES).run()
     return model
 
 

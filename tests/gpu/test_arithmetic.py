@@ -9,14 +9,15 @@ from torch import Tensor, nn
 
 from assay.data.splits import Split
 from assay.devices import repeatable
-from assay.evaluations.base import Subject, TrainingLog
+from assay.evaluations.base import Subject
 from assay.models.lstm import LSTM
 from assay.models.outputs import TwoLogits, to_logits
 from assay.models.resnet import Basic, ResNet
 from assay.recipes import Recipe, Training
 from assay.registry import build
 from assay.study.measure import ask
-from assay.training.loop import Trainer
+from assay.training.build import build_trainer
+from assay.training.log import TrainingLog
 from tests.gpu.devices import CLASSES, DEVICE, UNIT, digits, network, records, trained
 
 Flags = tuple[str, str, bool]
@@ -63,7 +64,7 @@ def test_a_model_is_judged_in_whole_float32_and_trained_as_torch_trains() -> Non
         x, y = (torch.from_numpy(values[rows]).to(DEVICE) for values in (digits().x, digits().y))
         model = Listens(network("cnn"), heard).to(DEVICE)
         asked = Recipe(training=Training(epochs=1))
-        Trainer(model, asked, x, y, bounds=UNIT, seed=0, classes=CLASSES).run()
+        build_trainer(model, asked, x, y, bounds=UNIT, seed=0, classes=CLASSES).run()
         return model
 
     subject = Subject(

@@ -15,6 +15,7 @@ from assay.models.text_cnn import TextCNN
 from assay.recipes import Recipe
 from assay.registry import names
 from assay.threats import Bounds
+from assay.training.build import build_trainer
 from assay.training.checkpoints import restore_trainer, trainer_state
 from assay.training.feed import Decoded
 from assay.training.loop import Trainer
@@ -84,7 +85,7 @@ def recipe_of(name: str) -> Recipe:
 def trainer(model: str, recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Trainer:
     x, y = (one.to(device) for one in records(model, 192))
     held, labels = (one.to(device) for one in records(model, 64, start=192))
-    return Trainer(
+    return build_trainer(
         network(model).to(device, dtype),
         recipe,
         x.to(dtype),
@@ -115,7 +116,7 @@ def test_weights_are_those_of_the_cpu(model: str, recipe: str) -> None:
     assert_alike(ours, theirs, within=1e-6)
     assert there.losses == pytest.approx(here.losses, rel=1e-6)
     assert there.treatment == here.treatment
-    assert there.robust_validation == here.robust_validation
+    assert there.figures == here.figures
     assert there.notes == here.notes
 
 
@@ -148,7 +149,7 @@ def test_what_nobody_may_repeat_is_drawn_anew(recipe: str) -> None:
     x, y = (one.to(DEVICE) for one in records("lstm", 96))
     found = []
     for _ in range(2):
-        one = Trainer(copy.deepcopy(model).to(DEVICE), asked, x, y, bounds=UNIT, seed=0, classes=CLASSES)
+        one = build_trainer(copy.deepcopy(model).to(DEVICE), asked, x, y, bounds=UNIT, seed=0, classes=CLASSES)
         one.run()
         found.append(torch.cat([weight.detach().flatten() for weight in one.model.parameters()]))
         assert bool(found[-1].isfinite().all())
@@ -166,7 +167,7 @@ def test_a_residual_network_learns_the_same_twice(stem: Stem, norm: Norm, recipe
         torch.manual_seed(0)
         model = ResNet(Basic, (1, 1, 1, 1), 1, CLASSES, norm=norm, stem=stem, width=8).to(device, dtype)
         given = x.to(device, dtype), y.to(device)
-        one = Trainer(model, recipe_of(recipe), *given, bounds=UNIT, seed=0, classes=CLASSES)
+        one = build_trainer(model, recipe_of(recipe), *given, bounds=UNIT, seed=0, classes=CLASSES)
         one.run(1)
         found.append(on_the_cpu(model.state_dict()))
     assert_alike(found[0], found[1], within=1e-6)
@@ -192,7 +193,7 @@ def test_words_are_learnt_as_on_the_cpu(architecture: Any, trainable: bool, reci
     bounds, found = Bounds(low=torch.tensor(0.0), high=torch.tensor(31.0)), []
     for device, dtype in RUNS:
         model = architecture.build_for(form, seed=0).to(device, dtype)
-        one = Trainer(model, recipe_of(recipe), x.to(device), y.to(device), bounds=bounds, seed=0, classes=2)
+        one = build_trainer(model, recipe_of(recipe), x.to(device), y.to(device), bounds=bounds, seed=0, classes=2)
         one.run()
         found.append(on_the_cpu(model.state_dict()))
     assert_alike(found[0], found[1], within=1e-6)
@@ -219,7 +220,7 @@ def test_records_that_are_decoded_as_they_are_needed_arrive_on_the_device() -> N
     found = []
     for given in (feed, x.to(DEVICE)):
         model: nn.Module = network("cnn").to(DEVICE)
-        one = Trainer(model, recipe_of("standard"), given, y.to(DEVICE), bounds=UNIT, seed=0, classes=CLASSES)
+        one = build_trainer(model, recipe_of("standard"), given, y.to(DEVICE), bounds=UNIT, seed=0, classes=CLASSES)
         one.run()
         found.append(on_the_cpu(model.state_dict()))
     assert_same_bits(*found)
