@@ -15,7 +15,7 @@ PACKAGE = Path(assay.__file__).parent
 ROOT = Path(__file__).parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"errors", "seeds", "registry", "threats", "recipes", "results", "executors", "progress"}
+VOCABULARY = {"errors", "seeds", "devices", "registry", "threats", "recipes", "results", "executors", "progress"}
 BESIDE = {"statistics", "tracking"}
 STAGES = [
     {"data"},

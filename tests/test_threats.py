@@ -165,3 +165,14 @@ def test_the_box_of_a_record_holds_what_can_be_reached_and_no_more() -> None:
     low, high = bounds.box(torch.tensor([[0.3, 0.4, 2.0]], dtype=torch.float64), 0.5)
     torch.testing.assert_close(low, torch.tensor([[0.3, -0.1, 1.5]], dtype=torch.float64))
     torch.testing.assert_close(high, torch.tensor([[0.3, 0.5, 2.5]], dtype=torch.float64))
+
+
+def test_bounds_move_where_records_lie_and_stay_where_they_are_there_already() -> None:
+    fixed = Bounds(low=LOW, high=HIGH, padding=True, fixed=torch.tensor([True, False, False]))
+    assert fixed.on(torch.device("cpu")) is fixed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Bounds, "__post_init__", lambda _: None)  # which no tensor without numbers can answer
+        moved = fixed.on(torch.device("meta"))
+    assert moved.fixed is not None
+    assert {one.device.type for one in (moved.low, moved.high, moved.fixed)} == {"meta"}
+    assert moved.padding

@@ -10,7 +10,8 @@ few to hide what private training draws: whoever tries all of them finds it.
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -52,6 +53,16 @@ def seed_layers(seed: int) -> None:
         torch.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Afterwards torch's generators are where they were: that of the processor, and of the GPU where one is in use.
+
+    ``torch.random.fork_rng`` by itself wakes every GPU that it finds, and warns where there are several.
+    """
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        yield
 
 
 class Draw:

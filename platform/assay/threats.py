@@ -25,6 +25,13 @@ class Bounds:
         if not bool((self.low < self.high).all()):
             raise ValueError("bounds: every lower bound must lie below its upper bound")
 
+    def on(self, device: torch.device) -> "Bounds":
+        """The same bounds where records lie, so that no step has to move them there."""
+        if self.low.device == self.high.device == device:
+            return self
+        fixed = None if self.fixed is None else self.fixed.to(device)
+        return replace(self, low=self.low.to(device), high=self.high.to(device), fixed=fixed)
+
     def clip(self, x: Tensor) -> Tensor:
         return torch.clamp(x, self.low.to(x), self.high.to(x))
 

@@ -54,6 +54,19 @@ def test_a_network_sees_normalised_records_and_is_given_raw_ones(shape: tuple[in
     assert torch.equal(model(x), bare(Normalise(FIGURES, shape)(x)))
 
 
+@pytest.mark.parametrize("trainable", [False, True])
+def test_a_network_that_learns_leaves_the_vectors_of_the_data_alone(trainable: bool) -> None:
+    """Else whatever is trained next on these data, privately perhaps, would begin with what this one has learnt."""
+    form = Form(shape=(5,), classes=2, tokens=tokens(trainable=trainable), modality="text")
+    first = LSTM(hidden=2).build_for(form, seed=0)
+    with torch.no_grad():
+        for weight in first.parameters():
+            weight.add_(1)
+    assert form.tokens is not None
+    assert np.array_equal(form.tokens.vectors, tokens().vectors)
+    assert torch.equal(word_vectors(LSTM(hidden=2).build_for(form, seed=0)), torch.from_numpy(tokens().vectors))
+
+
 def test_without_figures_or_words_there_is_no_first_layer() -> None:
     form = Form(shape=(4,), classes=2)
     assert front_of(form) is None

@@ -344,13 +344,13 @@ def test_crafting_while_private_hooks_are_paused_sees_the_same_network() -> None
 @every_variant
 @pytest.mark.parametrize("training", [True, False])
 def test_it_is_the_same_network_on_a_gpu(architecture: LSTM, training: bool) -> None:
-    here = made(architecture).train(training)
-    there, x = copy.deepcopy(here).cuda(), sentences().requires_grad_()
+    here = made(architecture, dtype=torch.float64).train(training)
+    there, x = copy.deepcopy(here).cuda(), sentences(dtype=torch.float64).requires_grad_()
     moved = x.detach().cuda().requires_grad_()
-    torch.testing.assert_close(there(moved).cpu(), here(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(there(moved).cpu(), here(x), rtol=0, atol=1e-10)
     (slope,) = torch.autograd.grad(here(x).square().sum(), x)
     torch.testing.assert_close(
-        torch.autograd.grad(there(moved).square().sum(), moved)[0].cpu(), slope, atol=1e-5, rtol=0
+        torch.autograd.grad(there(moved).square().sum(), moved)[0].cpu(), slope, atol=1e-10, rtol=0
     )
 
 

@@ -121,3 +121,12 @@ def test_what_a_network_itself_returns_is_told_beside_how_it_is_read(x: Tensor, 
     found, as_probabilities = network_outputs(front, [x[:7], x[7:]])
     torch.testing.assert_close(found, network(x))
     assert as_probabilities == (output == "probabilities")
+
+
+def test_a_network_is_tried_where_its_factory_has_put_it() -> None:
+    network = nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()).to("meta")
+    assert [name for name, _ in to_logits(network, (4,), 2, None).named_children()] == [
+        "network",
+        "log_probabilities",
+        "two_logits",
+    ]

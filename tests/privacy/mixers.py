@@ -75,7 +75,7 @@ class DropsAndMixes(nn.Dropout):
 
 
 def _rezero(model: Any, h: Tensor) -> Tensor:
-    return h + model.gate(torch.ones(len(h), 1, dtype=h.dtype)) * (h - h.mean(0))
+    return h + model.gate(h.new_ones(len(h), 1)) * (h - h.mean(0))
 
 
 def _closed_gate(model: Any) -> None:
@@ -249,7 +249,7 @@ KEEPERS: dict[str, type[Mixer]] = {
 }
 
 SOUND: dict[str, type[Mixer]] = {
-    "one mask for all": mixer(lambda _, h: h * (torch.rand(1, 5, dtype=h.dtype) > 0.5)),
+    "one mask for all": mixer(lambda _, h: h * (torch.rand(1, 5, dtype=h.dtype, device=h.device) > 0.5)),
     "dropout": mixer(lambda model, h: F.dropout(h, 0.5, model.training)),
     "noise": mixer(lambda _, h: h + torch.randn_like(h)),
     "through float32": mixer(lambda model, h: h.float().to(model.head.weight.dtype)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -124,6 +125,42 @@ def test_products_of_lengths_and_sums_are_never_shortened(monkeypatch: pytest.Mo
         assert (seen, place.fp32_precision) == (["ieee", "ieee"], "bf16")
     finally:
         place.fp32_precision = before
+
+
+class Notes(torch.autograd.Function):
+    """Passes on what it is given, and notes how products are formed as the backward pass comes by."""
+
+    seen: list[str] = []
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(_: Any, back: Tensor) -> Tensor:
+        Notes.seen.append(torch.backends.mkldnn.matmul.fp32_precision)
+        return back
+
+
+class Noting(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Notes.apply(x)
+
+
+def test_what_autograd_finds_is_held_against_what_was_recorded_in_the_same_precision() -> None:
+    """Else a network whose products are short, as those of TF32 on a GPU, would seem not to be recorded."""
+    place = torch.backends.mkldnn.matmul
+    before, Notes.seen = place.fp32_precision, []
+    model = nn.Sequential(nn.Linear(5, 8), Noting(), nn.Linear(8, 3))
+    x, y = torch.randn(6, 5), torch.arange(6) % 3
+    try:
+        place.fp32_precision = "bf16"
+        PerRecordGradients(model).clipped_sum(losses(model, x, y), 1.0)
+        assert place.fp32_precision == "bf16"
+    finally:
+        place.fp32_precision = before
+    assert set(Notes.seen) == {"ieee"}
+    assert len(Notes.seen) > 3
 
 
 @pytest.mark.parametrize("pieces", [None, 5])

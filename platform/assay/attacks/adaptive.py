@@ -19,6 +19,7 @@ from assay.attacks.pgd import PGD
 from assay.attacks.straight_through import straight_through
 from assay.attacks.targeted_pgd import TargetedPGD
 from assay.registry import build
+from assay.seeds import generators_kept
 
 _BLACK_BOX = frozenset({"black_box_against_white_box", "black_box_on_survivors"})
 BLINDED = _BLACK_BOX | {"zero_gradients", "unbounded_attack"}
@@ -159,7 +160,7 @@ def _same_gradient(model: nn.Module, other: nn.Module, x: Tensor) -> bool:
     for network in (model, other):
         point = x.clone().requires_grad_(True)
         # The generator is put back each time: with equal draws, randomness alone makes no difference.
-        with torch.random.fork_rng(), torch.enable_grad():
+        with generators_kept(), torch.enable_grad():
             best = network(point).amax(1)
         ways.append(input_gradient(best, point).nan_to_num())
     return torch.equal(*ways)

@@ -1,7 +1,7 @@
 """The verifying wrapper: an attack proposes records, and this judges them. No attack reports its own success."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, final
 
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.attacks.curve import answers_alike
 from assay.attacks.losses import misclassified
+from assay.devices import repeatable
 from assay.models.batches import places
+from assay.models.recurrent import differentiable
 from assay.registry import Method
 from assay.seeds import Draw
 from assay.threats import Norm, Threat
@@ -185,24 +187,27 @@ class Attack(Method):
             raise ValueError(f"attack {self.name!r} works in {' and '.join(self.norms)}, not in {threat.norm}")
         if self.needs_surrogate and through is None:
             raise ValueError(f"attack {self.name!r} is crafted on a surrogate: give one as through=")
+        threat = replace(threat, bounds=threat.bounds.on(x.device))
         attack = self if known is None else self.starting_from(known)
         networks = (model,) if through is None else (model, through)
         modes = {layer: layer.training for network in networks for layer in network.modules()}
         threats = {radius: threat.at(radius).capped(x) for radius in radii}
         try:
-            for number, place in enumerate(places(len(x), tuple(x.shape[1:]))):
-                for network in networks:
-                    network.eval()
-                draw = Draw(seeds.stream(seed, "attack", self.name, number), total=len(x[place]))
-                epsilons = [capped.epsilon for capped in threats.values() if capped.epsilon > 0]
-                # A radius at a time: what fools another network is no reason to leave a record alone at larger radii.
-                alike = through is None or (not self.needs_surrogate and answers_alike(model, x[place], through))
-                propose = attack.perturb_curve if alike else partial(Attack.perturb_curve, attack.relentless())
-                proposals = _proposals(propose, networks[-1], x[place], y[place], threat, epsilons, draw)
-                yield {
-                    radius: judge(model, x[place], y[place], next(proposals) if radius > 0 else x[place], capped)
-                    for radius, capped in threats.items()
-                }
+            with repeatable(), differentiable(*networks):
+                for number, place in enumerate(places(len(x), tuple(x.shape[1:]))):
+                    for network in networks:
+                        network.eval()
+                    draw = Draw(seeds.stream(seed, "attack", self.name, number), total=len(x[place]))
+                    epsilons = [capped.epsilon for capped in threats.values() if capped.epsilon > 0]
+                    # A radius at a time: what fools another network is no reason to leave a record alone at larger
+                    # radii.
+                    alike = through is None or (not self.needs_surrogate and answers_alike(model, x[place], through))
+                    propose = attack.perturb_curve if alike else partial(Attack.perturb_curve, attack.relentless())
+                    proposals = _proposals(propose, networks[-1], x[place], y[place], threat, epsilons, draw)
+                    yield {
+                        radius: judge(model, x[place], y[place], next(proposals) if radius > 0 else x[place], capped)
+                        for radius, capped in threats.items()
+                    }
         finally:
             for layer, training in modes.items():
                 layer.training = training

@@ -79,10 +79,11 @@ def certified(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     Bounds are computed in float64, on a copy in evaluation mode, and widened by all that rounding in the model's own
     arithmetic can do in any order of summation: a certified record is not fooled by the float32 network as it runs, if
     that sums products of inputs and weights. Not covered is arithmetic coarser than the type of the records (TF32,
-    autocast), nor are convolutions by Winograd's or Fourier transforms, which cuDNN and oneDNN may choose and which
-    round sums of other things: where that matters, let the network answer with ``torch.backends.cudnn.enabled`` and
-    ``torch.backends.mkldnn.enabled`` set to False. In L2 the box around the ball is used, which is sound and loose. At
-    ε = 0 nothing is bounded: a record counts if the model answers it correctly, without a tie.
+    which evaluations switch off, or autocast), nor are convolutions by Winograd's or Fourier transforms, which cuDNN
+    and oneDNN may choose and which round sums of other things: where that matters, let the network answer with
+    ``torch.backends.cudnn.enabled`` and ``torch.backends.mkldnn.enabled`` set to False. In L2 the box around the ball
+    is used, which is sound and loose. At ε = 0 nothing is bounded: a record counts if the model answers it correctly,
+    without a tie.
 
     Args:
         model: from records to logits; left as it is.

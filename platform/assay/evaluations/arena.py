@@ -13,6 +13,7 @@ from assay import seeds
 from assay.attacks.base import Attack, Judged, joined
 from assay.attacks.expectation import Expectation
 from assay.attacks.losses import misclassified
+from assay.devices import device, repeatable
 from assay.evaluations.base import Subject
 from assay.models.batches import at_once, respond
 from assay.threats import Norm, Threat
@@ -43,7 +44,7 @@ class FixedDraws(nn.Module):
         self.mean, self.seed = Expectation(model, passes), seed
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.random.fork_rng():
+        with seeds.generators_kept():
             torch.manual_seed(self.seed)
             return self.mean(x)
 
@@ -217,10 +218,10 @@ class _Ground:
     passes: int
     threads: int
 
-    def records(self, start: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def records(self, start: int, here: torch.device) -> tuple[Tensor, Tensor]:
         """The records of one piece and their labels."""
         own = slice(start, start + SHARD)
-        return torch.tensor(self.x[own], device=device), torch.tensor(self.y[own], device=device)
+        return torch.tensor(self.x[own], device=here), torch.tensor(self.y[own], device=here)
 
 
 def _strike(piece: tuple[str, int], ground: _Ground) -> Curve:
@@ -228,14 +229,14 @@ def _strike(piece: tuple[str, int], ground: _Ground) -> Curve:
     torch.set_num_threads(ground.threads)
     name, start = piece
     strike = ground.strikes[name]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    x, y = ground.records(start, device)
-    model = ground.model.to(device)
-    through = None if strike.through is None else strike.through.to(device)
+    here = device()
+    x, y = ground.records(start, here)
+    model = ground.model.to(here)
+    through = None if strike.through is None else strike.through.to(here)
     if ground.passes > 1 and through is None:
         # An attack sees single answers, as it would in use; judged it is by their mean.
         through = model
-    with torch.random.fork_rng():
+    with repeatable(tf32=False), seeds.generators_kept():
         # A model that answers at random draws the same, whoever asks it.
         torch.manual_seed(seeds.torch_seed(ground.seed, "layers", name, start))
         judge = judge_of(model, ground.passes, seed=ground.seed)
@@ -243,7 +244,7 @@ def _strike(piece: tuple[str, int], ground: _Ground) -> Curve:
         seed = seeds.derive(ground.seed, "records", start)
         known = None
         if ground.known is not None and strike.attack.starts_elsewhere:
-            known = torch.tensor(ground.known, device=device)
+            known = torch.tensor(ground.known, device=here)
 
         def attack(x: Tensor, y: Tensor, radii: Sequence[float]) -> Curve:
             found = strike.attack.curve(judge, x, y, base, radii, seed=seed, through=through, known=known)

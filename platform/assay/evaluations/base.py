@@ -22,6 +22,7 @@ from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.recipes import Recipe
 from assay.registry import Method
 from assay.results import Finding, Measurement
+from assay.seeds import generators_kept
 from assay.statistics import Interval
 from assay.threats import Bounds
 from assay.training.log import TrainingLog
@@ -149,7 +150,7 @@ class Subject:
     def why_no_gradient(self) -> str:
         """Why no gradient of the model's answers leads back to a record; empty where one does."""
         # What is drawn by a model that answers at random must not hang on who asked this first.
-        with torch.random.fork_rng():
+        with generators_kept():
             return why_no_gradient(self.model, self.records(self.split.test[:2])[0])
 
     @property

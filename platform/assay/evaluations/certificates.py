@@ -69,7 +69,7 @@ class Certificates(Evaluation):
 
 def _answers_at_random(subject: Subject, x: Tensor) -> bool:
     """Whether two passes in evaluation mode differ."""
-    with as_used(subject.model), torch.random.fork_rng():
+    with as_used(subject.model), seeds.generators_kept():
         torch.manual_seed(seeds.torch_seed(subject.seed, "certificates"))
         return not answers_alike(subject.model, x)
 

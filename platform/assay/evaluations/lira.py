@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from assay import seeds, statistics
+from assay.devices import repeatable
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.likelihood import Mode, likelihood_ratio
 from assay.evaluations.pool import Pool
@@ -177,7 +178,8 @@ def _shadow(item: tuple[int, np.ndarray], ground: _Ground) -> np.ndarray:
     assert ground.subject.train is not None
     model = ground.subject.train(np.sort(ground.rows[inside]), f"shadow/{number}").eval()
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
-    return asked(replace(ground.subject, model=model, device=device), ground.rows, queries=ground.queries)
+    with repeatable(tf32=False):
+        return asked(replace(ground.subject, model=model, device=device), ground.rows, queries=ground.queries)
 
 
 def _why_not(subject: Subject) -> str:

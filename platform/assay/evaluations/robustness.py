@@ -110,7 +110,7 @@ class Robustness(Evaluation):
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         as_given = checks.train_mode(subject.model)
-        with as_used(subject.model), torch.random.fork_rng():
+        with as_used(subject.model), seeds.generators_kept():
             # What a model that answers at random says here must not hang on who drew before.
             torch.manual_seed(seeds.torch_seed(subject.seed, "robustness"))
             return [as_given, *self._found(subject)]

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from assay import seeds, statistics
 from assay.bounds.smoothing import ABSTAINED, Certificates, Smoothing, attack, certify, lower_end, predict
+from assay.devices import device, repeatable
 from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.models.batches import at_once
+from assay.models.recurrent import differentiable
 from assay.registry import Number, register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.threats import Threat
@@ -263,12 +265,12 @@ class _Ground:
 def _examine_piece(start: int, ground: _Ground) -> Examined:
     """Certificates of some records, and what an attack makes of them."""
     torch.set_num_threads(ground.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    own = slice(start, start + SHARD)
-    model, x, y = ground.model.to(device), ground.x[own].to(device), ground.y[own].to(device)
+    here, own = device(), slice(start, start + SHARD)
+    model, x, y = ground.model.to(here), ground.x[own].to(here), ground.y[own].to(here)
     names = ground.names[own]
-    proven = certify(model, x, ground.threat.bounds, ground.asked.smoothing, seed=ground.seed, names=names)
-    fooled, silenced = _attacked(model, x, y, names, proven.answer == y.cpu().numpy(), ground)
+    with repeatable(tf32=False), differentiable(model):
+        proven = certify(model, x, ground.threat.bounds, ground.asked.smoothing, seed=ground.seed, names=names)
+        fooled, silenced = _attacked(model, x, y, names, proven.answer == y.cpu().numpy(), ground)
     return Examined(proven=proven, fooled=fooled, silenced=silenced)
 
 

@@ -13,6 +13,7 @@ from assay.evaluations.constant_answers import Answers
 from assay.models.batches import respond
 from assay.models.black_box import why_no_gradient
 from assay.results import Check
+from assay.seeds import generators_kept
 
 _PROBED = 64
 """Records on which checks look at the steps of an attack and at the gradients that it follows, at most."""
@@ -41,7 +42,7 @@ def why_nothing_to_follow(arena: Arena, answer: Answer) -> str:
         return ""
     if answer.through is None:
         return arena.subject.why_no_gradient
-    with torch.random.fork_rng():
+    with generators_kept():
         return why_no_gradient(answer.through, arena.x[:2])
 
 

@@ -41,7 +41,7 @@ def _curve(
     end: Tensor,
 ) -> Tensor:
     real = torch.ones_like(scores, dtype=torch.bool) if features is None else features
-    order = scores.masked_fill(~real, -torch.inf).flatten(1).argsort(dim=1, descending=True)
+    order = scores.masked_fill(~real, -torch.inf).flatten(1).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(dim=1).view_as(scores)
     # Every record's curve ends at its own last feature: a short text is not judged by the padding behind it.
     count = real.flatten(1).sum(1).view(-1, *[1] * (scores.dim() - 1))

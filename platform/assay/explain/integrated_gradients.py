@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from assay.explain.base import Attribution
 from assay.models.batches import places
+from assay.models.recurrent import differentiable
 
 
 def integrated_gradients(
@@ -24,9 +25,11 @@ def integrated_gradients(
         points: quadrature points.
     """
     start = baseline.to(x).expand_as(x)
-    parts = [
-        _attribute(model, x[place], target[place], start[place], points) for place in places(len(x), tuple(x.shape[1:]))
-    ]
+    with differentiable(model):
+        parts = [
+            _attribute(model, x[place], target[place], start[place], points)
+            for place in places(len(x), tuple(x.shape[1:]))
+        ]
     return Attribution(values=torch.cat([p.values for p in parts]), error=torch.cat([p.error for p in parts]))
 
 

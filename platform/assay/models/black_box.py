@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.errors import CheckpointError, UserError
+from assay.models.recurrent import differentiable
 
 
 class WithoutGradient(nn.Module):
@@ -180,7 +181,7 @@ def why_no_gradient(model: nn.Module, x: Tensor) -> str:
     """
     point = x.detach().clone().requires_grad_(True)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), differentiable(model):
             logits = model(point)
             if logits.is_inference():
                 return "the model computes in inference mode, which keeps no gradient"

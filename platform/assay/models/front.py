@@ -41,7 +41,8 @@ class WordVectors(nn.Module):
 
     def __init__(self, tokens: Tokens) -> None:
         super().__init__()
-        vectors = torch.from_numpy(tokens.vectors)
+        # A copy: training moves it, and every other network of these data begins with the vectors as they were.
+        vectors = torch.tensor(tokens.vectors)
         self.table = nn.Embedding.from_pretrained(vectors, freeze=not tokens.trainable)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -108,13 +108,19 @@ def _tried(network: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
     modes = {layer: layer.training for layer in network.modules()}
     try:
         with torch.no_grad():
-            found = network.eval()(torch.zeros(2, *shape))
+            found = network.eval()(torch.zeros(2, *shape, device=_device(network)))
     except (Exception, SystemExit):  # whatever the user's network raises; it is reported when it is given real records
         return None
     finally:
         for layer, training in modes.items():
             layer.training = training
     return found if isinstance(found, Tensor) else None
+
+
+def _device(network: nn.Module) -> torch.device:
+    """Where the user's factory has put the network."""
+    held = next((tensor for tensor in (*network.parameters(), *network.buffers())), None)
+    return torch.device("cpu") if held is None else held.device
 
 
 def _ends_in_probabilities(network: nn.Module, outputs: Tensor | None, single: bool) -> bool:

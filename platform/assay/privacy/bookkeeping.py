@@ -24,6 +24,8 @@ from assay.privacy.precision import exact, lengths, squared_lengths, to_float64
 
 AT_ONCE = 2**18
 """Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
+AT_ONCE_ON_A_GPU = 2**26
+"""The same on a GPU, which is idle while small pieces are handed to it one by one."""
 _UNSURE = 0.01
 """Share of the squared length that positions would have if none cancelled; what is smaller is computed in float64."""
 _LOST = 1e-6
@@ -179,19 +181,28 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
     # A word that occurs twice in a record has one vector, which gets the sum of both gradients.
     key = words + torch.arange(n, device=words.device)[:, None] * layer.num_embeddings
     which, place = torch.unique(key, return_inverse=True)
-    merged = g.new_zeros(len(which), g.shape[-1]).index_add_(0, place.flatten(), g.flatten(0, 1))
+    merged = added_up(len(which), place.flatten(), g.flatten(0, 1))
     record, word = which // layer.num_embeddings, which % layer.num_embeddings
     of_words = squared_lengths(merged)
-    squared = of_words.new_zeros(n).index_add_(0, record, of_words)
+    squared = added_up(n, record, of_words)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
         of, found, rows = only(None if kept is None else kept[record], factors[record], *exact(merged), word)
-        return found.new_zeros(layer.weight.shape).index_add_(0, rows, found * of.to(found.dtype)[:, None])
+        return added_up(layer.num_embeddings, rows, found * of.to(found.dtype)[:, None])
 
     def each() -> Tensor:
         return g.new_zeros(n, *layer.weight.shape).index_put_((record, word), merged)
 
     return Formed(squared.sqrt(), form, each)
+
+
+def added_up(rows: int, place: Tensor, values: Tensor) -> Tensor:
+    """(rows, ...) the sum of all values, (m, ...), of each place, (m,); the same bits whenever it is asked."""
+    total = values.new_zeros(rows, *values.shape[1:])
+    if values.is_cuda:
+        # index_add_ adds there in whatever order threads come; this sorts first.
+        return total.index_put_((place,), values, accumulate=True)
+    return total.index_add_(0, place, values)
 
 
 def layer_norm_weight(layer: nn.LayerNorm, activations: Tensor, backprops: Tensor, n: int) -> Share:
@@ -316,16 +327,20 @@ def pieces(  # noqa: PLR0917
     fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor, at_once: int | None = None
 ) -> Tensor:
     """``fn`` over the rows of both; see ``slices``."""
-    found = [fn(a[piece], g[piece]) for piece in slices(rows, each, at_once)]
+    found = [fn(a[piece], g[piece]) for piece in slices(rows, each, at_once or held_at_once(a))]
     return found[0] if len(found) == 1 else torch.cat(found)
 
 
-def slices(rows: int, each: int, at_once: int | None = None) -> list[slice]:
+def held_at_once(like: Tensor) -> int:
+    """Numbers that a passing product may hold where a tensor lies."""
+    return AT_ONCE_ON_A_GPU if like.is_cuda else AT_ONCE
+
+
+def slices(rows: int, each: int, at_once: int) -> list[slice]:
     """Pieces of rows, as equal as can be, that hold ``at_once`` numbers at most where a row holds ``each``.
 
-    Args:
-        at_once: ``AT_ONCE`` by default; a piece has one row at least.
+    A piece has one row at least.
     """
-    most = max(1, (at_once or AT_ONCE) // max(1, each))
+    most = max(1, at_once // max(1, each))
     size = -(-rows // max(1, -(-rows // most)))
     return [slice(start, start + size) for start in range(0, rows, size)]

@@ -107,12 +107,12 @@ class PerRecordGradients:
         try:
             self._refuse_changed()
             self._passing_back = True
-            with without_autocast(losses.device):
+            with without_autocast(losses.device), full_precision(losses.device):
                 expected = self._inspect(losses) if self._due else None
                 self._pass_back(losses)
                 if expected is not None:
                     inspection.refuse_unrecorded(self._names, self._found, expected, rough=self._rough)
-                with full_precision(losses.device), torch.no_grad():
+                with torch.no_grad():
                     sums = self._clipped(max_grad_norm)
         except RuntimeError as error:
             if "use_reentrant" not in str(error):
@@ -298,7 +298,7 @@ class PerRecordGradients:
         self._records = len(losses)
         edges = [*self._roots, *(edge for _, edge in self._kept)]
         found = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
-        with torch.no_grad(), full_precision(losses.device):
+        with torch.no_grad():
             for product in self._pending:
                 self._add(product, product.joined)
             for (product, _), backprops in zip(self._kept, found[len(self._roots) :], strict=True):
@@ -310,8 +310,7 @@ class PerRecordGradients:
         if self._records is None or backprops is None:
             return
         if product.steps is None:
-            with full_precision(backprops.device):
-                self._add(product, backprops)
+            self._add(product, backprops)
             return
         if not product.backprops:
             self._pending.append(product)

@@ -10,6 +10,7 @@ from assay.privacy.bookkeeping import (
     Share,
     Stored,
     formed,
+    held_at_once,
     is_stored,
     only,
     pieces,
@@ -84,7 +85,7 @@ class _Convolution:
             return Stored(summed(self._by_convolution(self._activations, self._backprops), self._n))
         groups, outputs = self._by_group.shape[1:3]
         found = self._by_group.new_empty(len(self._activations), groups, outputs, self._layer.weight[0].numel())
-        for piece in slices(len(found), self._unfolded):
+        for piece in slices(len(found), self._unfolded, held_at_once(found)):
             rows = self._windows(self._activations[piece]).flatten(0, 1)
             torch.bmm(self._by_group[piece].flatten(0, 1), rows, out=found[piece].flatten(0, 1))
         return Stored(*self._as_weight(summed(found, self._n)))

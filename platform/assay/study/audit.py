@@ -3,18 +3,20 @@
 import torch
 
 from assay.data.base import Dataset
+from assay.devices import device, repeatable
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import OnEpoch
 from assay.evaluations.two_runs import noise_shared
 from assay.results import Measurement, judged
-from assay.study.training import device, network_of, prepared
+from assay.study.training import network_of, prepared
 from assay.study.trial import Trial
 
 
 def audit_trial(trial: Trial, dataset: Dataset, audit: Audit, watch: OnEpoch | None = None) -> list[Measurement]:
     """What the evaluation ``audit`` would say of the trial; ``watch`` is told of each epoch."""
-    return judged(audit.run(_subject(trial, dataset), watch))
+    with repeatable(tf32=False):
+        return judged(audit.run(_subject(trial, dataset), watch))
 
 
 def compare_noise(trial: Trial, other: Trial, dataset: Dataset) -> list[Measurement]:

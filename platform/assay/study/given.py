@@ -14,6 +14,7 @@ from torch import Tensor
 from assay import seeds
 from assay.data.base import Dataset
 from assay.data.splits import split
+from assay.devices import device
 from assay.errors import SpecError
 from assay.evaluations.base import Evaluation, Subject
 from assay.executors import Executor, LocalExecutor
@@ -28,7 +29,6 @@ from assay.study.provenance import dependencies, source_digest, versions
 from assay.study.run import write_study
 from assay.study.sources import digest_of, modules_in
 from assay.study.spec import GIVEN, Study, build_study
-from assay.study.training import device
 from assay.threats import NORMS
 from assay.training.checkpoints import artefact_of, to_bytes
 

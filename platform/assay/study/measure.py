@@ -12,16 +12,18 @@ import torch
 
 from assay import progress
 from assay.data.base import Dataset
+from assay.devices import device, repeatable
 from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.constant_answers import ConstantAnswers
 from assay.evaluations.copies import CopiedRecords, RepeatedTestRecords
 from assay.evaluations.scales import FeatureScales
 from assay.executors import Executor
+from assay.models.recurrent import differentiable
 from assay.results import TELLS_OF, Answer, Finding, Measurement, TrialRecord, judged
 from assay.study.beside import of_the_whole, on_sample
 from assay.study.identity import key_of_question
-from assay.study.training import Trained, device, network_of, prepared, train_again, train_trial
+from assay.study.training import Trained, network_of, prepared, train_again, train_trial
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
 
@@ -179,7 +181,7 @@ def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Eval
 def _answers(evaluation: Evaluation, subject: Subject) -> list[Finding]:
     """What an evaluation finds; where it tells of training records it says so, for whoever would release it."""
     told = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
-    with progress.step(evaluation.name):
+    with progress.step(evaluation.name), repeatable(tf32=False), differentiable(subject.model):
         found = evaluation.measure(subject)
         beside = on_sample(evaluation, subject)
     return [*(replace(one, conditions={**one.conditions, **told}) for one in found), *beside]

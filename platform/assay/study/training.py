@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from assay import progress, seeds
 from assay.data.base import Dataset
 from assay.data.splits import Split, split
+from assay.devices import device
 from assay.errors import IncompatibleRecipeError
 from assay.executors import Executor
 from assay.federated.partition import partition
@@ -235,8 +236,3 @@ def train_again(
     trial = replace(trial, recipe=recipe or trial.recipe)
     seed = seeds.derive(trial.trial_seed, name) if name else trial.trial_seed
     return train_alone(trial, dataset, rows, held=held, epochs=passes, seed=seed)[0]
-
-
-def device() -> torch.device:
-    """The GPU that this process was given, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.data.treatment import Fit, Records, Treated, treat
+from assay.devices import repeatable
 from assay.errors import IncompatibleRecipeError, TrainingError, UserError
 from assay.models.representation import Represented
 from assay.objectives.standard import Standard
@@ -92,6 +93,7 @@ def build_trainer(
     owners = owners_of(recipe, patients, records=len(x))
     units = len(x) if owners is None else int(owners.max()) + 1
     feed = feed_of(x, y)
+    bounds = bounds.on(feed.device)
     asked = hooks_of(recipe, feed, y, validation=validation, bounds=bounds, seed=seed, collective=collective)
     return Trainer(
         model,
@@ -243,15 +245,16 @@ def _treated(
             "treatments of all records at once need them in memory, and these are streamed: "
             "treat them before, or use a data set that fits"
         )
-    return treat(
-        recipe.data,
-        x.cpu().numpy(),
-        y.cpu().numpy(),
-        classes=int(y.max()) + 1 if classes is None else classes,
-        bounds=bounds,
-        fit=_fit(model, recipe.training, bounds=bounds, passes=passes, device=x.device, seed=seed),
-        seed=seed,
-    )
+    with repeatable(tf32=True):
+        return treat(
+            recipe.data,
+            x.cpu().numpy(),
+            y.cpu().numpy(),
+            classes=int(y.max()) + 1 if classes is None else classes,
+            bounds=bounds,
+            fit=_fit(model, recipe.training, bounds=bounds, passes=passes, device=x.device, seed=seed),
+            seed=seed,
+        )
 
 
 def _fit(model: nn.Module, training: Training, *, bounds: Bounds, passes: int, device: torch.device, seed: int) -> Fit:

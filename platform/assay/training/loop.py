@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from assay import seeds
 from assay.data.treatment import Treated
+from assay.devices import repeatable
 from assay.errors import TrainingError
 from assay.privacy.accounting import Mechanism
 from assay.privacy.plan import steps_per_epoch
@@ -182,7 +184,7 @@ class Trainer:
             TrainingError: a weight is no longer finite or, of plain training, the loss.
         """
         until = self.total_steps if epochs is None else min(self.total_steps, self.step + epochs * self.steps_per_epoch)
-        with torch.random.fork_rng():
+        with repeatable(tf32=True), seeds.generators_kept():
             while self.step < until and not self.finished:
                 self.model.train()
                 started = time.perf_counter()

@@ -18,6 +18,7 @@ from assay import seeds
 from assay.privacy.accounting import Mechanism
 from assay.privacy.clipping import STABILITY
 from assay.privacy.noise_levels import NoiseRecord
+from assay.privacy.precision import full_precision
 from assay.privacy.step_tests import BatchRecord
 from assay.recipes import Privacy, Training
 from assay.training.loop import Trainer
@@ -127,7 +128,8 @@ class _Stage:
             self._losses.append(losses.detach())
             return self._inner.gradients(losses)
         if self._wanted:
-            self._own = [_gradient(losses[place], self._parameters) for place in self._wanted]
+            with full_precision(losses.device):
+                self._own = [_gradient(losses[place], self._parameters) for place in self._wanted]
         if self._kept is not None:
             kept, self._kept = self._kept[: len(losses)], self._kept[len(losses) :]
             losses = losses * kept.to(losses)
