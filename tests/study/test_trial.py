@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from assay.data.base import Dataset
 from assay.data.splits import split
@@ -299,6 +300,7 @@ def test_every_evaluation_is_asked_in_order() -> None:
             return [Measurement(name=self.name, value=1.0)]
 
     subject = SimpleNamespace(
+        model=nn.Identity(),
         dataset=SimpleNamespace(warnings=("small",), modality="text"),
         log=None,
         recipe=None,
