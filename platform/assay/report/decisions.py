@@ -164,7 +164,7 @@ def decide(study: Study, name: str, frame: pd.DataFrame, registration: Registrat
 
 
 def _together(judgements: Sequence[Judgement]) -> float:
-    """The p of all requirements together: the largest. What is compared and met adds nothing, and else there is none."""
+    """The p of all requirements together: the largest; NaN where one cannot be tested, or is compared and not met."""
     compared = [one for one in judgements if not one.requirement.tested]
     if any(one.verdict != "met" for one in compared):
         return math.nan

@@ -57,7 +57,7 @@ class Evidence:
     from_zero: bool = False
     """Whether it is shown with its own value at ε = 0, on the same records and runs: accuracy would be no match."""
     group: str = ""
-    """Under which heading it stands: one of ``GROUPS``."""
+    """Under which heading it stands."""
     beside: "Evidence | None" = None
     """What is shown on the same runs, where this figure has fewer runs than that one: else means of different folds
     would stand side by side."""
@@ -115,14 +115,18 @@ class Group:
     columns: tuple[Evidence, ...]
 
 
-def in_tables(evidence: Sequence[Evidence], *, widest: int = 12) -> list[list[Group]]:
-    """Columns in tables that fit a page: whole groups side by side while there are no more columns than ``widest``."""
+def in_tables(evidence: Sequence[Evidence], *, together: int = 8) -> list[list[Group]]:
+    """Columns in tables that fit a page: small groups side by side, large ones alone.
+
+    Args:
+        together: the most columns of groups that share a table.
+    """
     names = list(dict.fromkeys(column.group for column in evidence))
     groups = [Group(title=name, columns=tuple(c for c in evidence if c.group == name)) for name in names]
     tables: list[list[Group]] = []
     for group in groups:
-        taken = sum(len(one.columns) for one in tables[-1]) if tables else widest
-        if taken + len(group.columns) <= widest:
+        taken = sum(len(one.columns) for one in tables[-1]) if tables else together
+        if taken + len(group.columns) <= together:
             tables[-1].append(group)
         else:
             tables.append([group])

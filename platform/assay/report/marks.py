@@ -15,6 +15,8 @@ class Mark:
     figures: tuple[str, ...]
     """Titles of the columns, in the order of the table."""
     recipes: tuple[str, ...]
+    first: str = ""
+    """The recipe whose numbers it tells."""
     varies: bool = False
     """Whether its numbers differ from recipe to recipe."""
 
@@ -26,7 +28,7 @@ def marks(card: Table) -> list[Mark]:
         for recipe in card.recipes:
             for said in card.cells[recipe, column.key].warnings:
                 key = re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "#", said)
-                first = found.setdefault(key, Mark(said=said, figures=(), recipes=()))
+                first = found.setdefault(key, Mark(said=said, figures=(), recipes=(), first=recipe))
                 found[key] = replace(
                     first,
                     figures=tuple(dict.fromkeys((*first.figures, column.title))),

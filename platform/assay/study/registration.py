@@ -110,7 +110,9 @@ def statements(store: Store) -> list[Statement]:
     try:
         return [_read(one) for one in json.loads(text)["statements"]] if text else []
     except (ValueError, KeyError, TypeError) as error:
-        said = f"{store.location}/{FILE} is damaged ({error}); it tells which requirements were stated before the results"
+        said = (
+            f"{store.location}/{FILE} is damaged ({error}); it tells which requirements were stated before the results"
+        )
         fix = "restore it, or delete it, and every requirement counts as post hoc"
         raise StorageError(f"{said}: {fix}", setting="results", given=FILE) from error
 

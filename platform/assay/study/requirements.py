@@ -6,7 +6,8 @@ Each is a figure and a limit. A study file writes it in words or as a mapping::
       - accuracy >= 0.90
       - worst case at epsilon 0.3 >= 70 %
       - membership TPR at 10 % FPR <= 12 %
-      - loses at most 3 points against standard        # of accuracy; "worst case at epsilon 0.3 loses at most …" works too
+      - loses at most 3 points against standard        # of accuracy, where no other metric stands in front
+      - worst case at epsilon 0.3 gains at least 10 points against standard
       - {metric: sensitivity, direction: at_least, limit: 0.9}
 """
 
@@ -112,8 +113,8 @@ _MARGIN = re.compile(
 _EPSILON = re.compile(rf"\s+at\s+(?:epsilon|ε)\s*=?\s*(?P<value>{_NUMBER})")
 _RATE = re.compile(rf"\s+at\s+(?P<value>{_NUMBER})\s+FPR\b", re.IGNORECASE)
 _HOW = (
-    "write METRIC >= LIMIT (or <=, >, <), as 'accuracy >= 0.90', or 'METRIC loses at most 3 points against RECIPE', or a "
-    "mapping of metric, direction and limit; the metrics: "
+    "write METRIC >= LIMIT (or <=, >, <), as 'accuracy >= 0.90', or 'METRIC loses at most 3 points against RECIPE', or "
+    "a mapping of metric, direction and limit; the metrics: "
 )
 
 

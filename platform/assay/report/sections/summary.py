@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from assay.report.decisions import Decision, Decisions, Judgement
 from assay.report.evidence import Evidence
 from assay.report.scorecard import Scorecard
-from assay.report.words import cell_text, comparison_text
+from assay.report.words import cell_text, difference_text
 
 COLUMNS = 7
 """Of a table, at most: the first names what stands in a row."""
@@ -53,6 +53,15 @@ class Summary:
     rows: tuple[Row, ...]
     """Recipes that stand out; only where no cohort states requirements."""
     columns: tuple[Evidence, ...]
+
+    @property
+    def all_post_hoc(self) -> bool:
+        """Whether every requirement and every candidate came after the first measurement: then it is said once."""
+        found = self.decisions
+        return found is not None and (
+            len(found.registration.post_hoc) == len(found.requirements)
+            and len(found.registration.post_hoc_candidates) == len(found.decisions)
+        )
 
     @property
     def verdict(self) -> str:
@@ -113,7 +122,7 @@ def _against(card: Scorecard, recipe: str, marks: Sequence[str]) -> Against:
     for column in card.evidence:
         found = card.comparisons.get((recipe, column.key))
         if found is not None and found.verdict == ("lower" if column.better == "higher" else "higher"):
-            losses.append((found.p_holm, f"{column.title} {comparison_text(found, column).split(' (')[0]}"))
+            losses.append((found.p_holm, f"{column.title}: {difference_text(found, column)}"))
     named = [said for _, said in sorted(losses)]
     return Against(
         losses=tuple(named[:_REASONS]),
@@ -138,7 +147,10 @@ def _standing_out(card: Scorecard, baseline: str) -> tuple[Row, ...]:
             best = max(known, key=known.__getitem__)
             word = "least" if lower else "best"
             found[best] = f"{found[best]}; {word} {column.title}" if best in found else f"{word} {column.title}"
-    return tuple(Row(recipe=recipe, why=why, against=_against(card, recipe, _raised(card, recipe))) for recipe, why in found.items())
+    return tuple(
+        Row(recipe=recipe, why=why, against=_against(card, recipe, _raised(card, recipe)))
+        for recipe, why in found.items()
+    )
 
 
 def _raised(card: Scorecard, recipe: str) -> list[str]:
@@ -156,9 +168,12 @@ def value_text(one: Judgement) -> str:
         return ""
     scale, digits = (100, 1) if requirement.about.share else (1, 2)
     sign = "+" if requirement.against else ""
-    ends = "" if math.isnan(one.low) else f" ({_within(one, one.low):{sign}.{digits}f} to {_within(one, one.high):{sign}.{digits}f})"
     unit = "" if not requirement.about.share else " points" if requirement.against else " %"
-    return f"{scale * one.value:{sign}.{digits}f}{unit}{ends}"
+    said = f"{scale * one.value:{sign}.{digits}f}{unit}"
+    if not math.isnan(one.low):
+        low, high = (f"{_within(one, end):{sign}.{digits}f}" for end in (one.low, one.high))
+        said += f" ({low} to {high})"
+    return said.replace("-", "−")
 
 
 def _within(one: Judgement, end: float) -> float:
