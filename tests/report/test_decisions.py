@@ -68,6 +68,7 @@ def test_p_is_that_of_the_one_sided_t_test_with_the_corrected_variance(judged: A
     assert decision.judgements[0].p == pytest.approx(stats.t.sf(t, 4))
     assert decision.judgements[0].value == pytest.approx(values.mean())
     assert decision.judgements[0].runs == 5
+    assert decision.judgements[0].high <= 1.0, "no share is above 1"
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,8 @@ class Decision:
     @property
     def doubts(self) -> tuple[SummedUp, ...]:
         """The checks that speak against its figures, each rule once, failed ones first."""
-        each = {(d.rule, d.message): d for one in self.judgements for d in one.doubts}
-        by_rule = {doubt.rule: doubt for doubt in each.values()}
-        return tuple(sorted(by_rule.values(), key=lambda doubt: doubt.verdict != "fail"))
+        each = sorted((d for one in self.judgements for d in one.doubts), key=lambda doubt: doubt.verdict != "fail")
+        return tuple({doubt.rule: doubt for doubt in reversed(each)}.values())[::-1]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -181,6 +180,7 @@ class _Judge:
 
     def __init__(self, frame: pd.DataFrame, design: Design, registration: Registration) -> None:
         self._frame, self._design, self._registration = frame, design, registration
+        self._checks: dict[str, list[Said]] = {}
 
     def finished(self, recipe: str) -> int:
         """Trials of a recipe that did not fail as a whole."""
@@ -194,7 +194,7 @@ class _Judge:
         about: dict[str, Any] = {
             "requirement": requirement,
             "post_hoc": requirement.text in self._registration.post_hoc,
-            "doubts": self._doubts(recipe, requirement, rows),
+            "doubts": self._doubts(recipe, requirement),
             "notes": _notes(rows),
         }
         found = self._compared(rows, **about) if not requirement.tested else self._tested(recipe, rows, **about)
@@ -211,9 +211,11 @@ class _Judge:
             rows = select(rows, name, norm="linf" if "linf" in norms else norms[0])
         return largest_sample(rows)
 
-    def _doubts(self, recipe: str, requirement: Requirement, rows: pd.DataFrame) -> tuple[SummedUp, ...]:
-        said = [check for check in checks_of(of_recipe(self._frame, recipe)) if _concerns(check, requirement)]
-        return tuple(check for check in sum_up(said) if check.verdict != "pass")
+    def _doubts(self, recipe: str, requirement: Requirement) -> tuple[SummedUp, ...]:
+        if recipe not in self._checks:
+            self._checks[recipe] = checks_of(of_recipe(self._frame, recipe))
+        said = sum_up(check for check in self._checks[recipe] if _concerns(check, requirement))
+        return tuple(check for check in said if check.verdict != "pass")
 
     def _why_no_evidence(self, recipe: str, requirement: Requirement, rows: pd.DataFrame, found: Judgement) -> str:
         """Why a figure beyond the limit shows nothing; empty if it does."""
@@ -260,9 +262,10 @@ class _Judge:
         verdict: Verdict = "met" if p <= LEVEL else "not met" if opposite <= LEVEL else "inconclusive"
         why = f"one {self._design.run} shows no spread" if math.isnan(p) and test.count == 1 else ""
         why = "no run has both figures on the same records" if test.count == 0 else why
-        return Judgement(
-            verdict=verdict, why=why, value=test.value, low=test.low, high=test.high, p=p, runs=test.count, **about
-        )
+        low, high = (min(max(end, requirement.least), requirement.most) for end in (test.low, test.high))
+        known = not math.isnan(test.low)
+        ends = {"low": low, "high": high} if known else {}
+        return Judgement(verdict=verdict, why=why, value=test.value, p=p, runs=test.count, **ends, **about)
 
 
 def _at(found: Found, places: Sequence[tuple[int, int]]) -> Found:

@@ -170,18 +170,26 @@ class Requirement(Settings):
         if self.direction not in wanted:
             how = f"{about.title} is better when it is {about.better}; write {_SHOWN[wanted[0]]}"
             found.append((how, "direction", self.direction, list(wanted)))
-        width = about.most - about.least if self.against else 0.0
-        least, most = (-width, width) if self.against else (about.least, about.most)
-        if not least <= self.limit <= most:
+        if not self.least <= self.limit <= self.most:
             percent = " A share may be written as 0.9 or as 90 %." if about.share else ""
-            said = f"the limit {self.limit:g} is not possible; allowed: {least:g} to {most:g}.{percent}"
-            found.append((said, "limit", self.limit, {"ge": least, "le": most}))
+            said = f"the limit {self.limit:g} is not possible; allowed: {self.least:g} to {self.most:g}.{percent}"
+            found.append((said, "limit", self.limit, {"ge": self.least, "le": self.most}))
         return found
 
     @property
     def about(self) -> Metric:
         """What is known of its metric."""
         return METRICS[self.metric]
+
+    @property
+    def least(self) -> float:
+        """The least possible value of the figure, or of the difference."""
+        return self.about.least - self.about.most if self.against else self.about.least
+
+    @property
+    def most(self) -> float:
+        """The greatest possible value of the same."""
+        return self.about.most - self.about.least if self.against else self.about.most
 
     @property
     def tested(self) -> bool:

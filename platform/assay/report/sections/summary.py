@@ -133,6 +133,9 @@ def _against(card: Scorecard, recipe: str, marks: Sequence[str]) -> Against:
 
 def _standing_out(card: Scorecard, baseline: str) -> tuple[Row, ...]:
     """The baseline, and the best recipe by each of a few figures."""
+    if len(card.recipes) == 1:
+        (alone,) = card.recipes
+        return (Row(recipe=alone, why="", against=_against(card, alone, _raised(card, alone))),)
     found = {baseline: "the baseline"} if baseline in card.recipes else {}
     for column in card.evidence:
         if column.key not in _KEYS:
@@ -171,17 +174,9 @@ def value_text(one: Judgement) -> str:
     unit = "" if not requirement.about.share else " points" if requirement.against else " %"
     said = f"{scale * one.value:{sign}.{digits}f}{unit}"
     if not math.isnan(one.low):
-        low, high = (f"{_within(one, end):{sign}.{digits}f}" for end in (one.low, one.high))
+        low, high = (f"{scale * end:{sign}.{digits}f}" for end in (one.low, one.high))
         said += f" ({low} to {high})"
     return said.replace("-", "−")
-
-
-def _within(one: Judgement, end: float) -> float:
-    """An end of an interval in the unit that is shown, cut at what is possible."""
-    about = one.requirement.about
-    width = about.most - about.least
-    least, most = (-width, width) if one.requirement.against else (about.least, about.most)
-    return (100 if about.share else 1) * min(max(end, least), most)
 
 
 def summary_cell(card: Scorecard, recipe: str, column: Evidence) -> str:
