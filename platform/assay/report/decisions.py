@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from assay.report.checks import Said, SummedUp, checks_of, concerned, sum_up
@@ -262,10 +263,9 @@ class _Judge:
         verdict: Verdict = "met" if p <= LEVEL else "not met" if opposite <= LEVEL else "inconclusive"
         why = f"one {self._design.run} shows no spread" if math.isnan(p) and test.count == 1 else ""
         why = "no run has both figures on the same records" if test.count == 0 else why
-        low, high = (min(max(end, requirement.least), requirement.most) for end in (test.low, test.high))
-        known = not math.isnan(test.low)
-        ends = {"low": low, "high": high} if known else {}
-        return Judgement(verdict=verdict, why=why, value=test.value, p=p, runs=test.count, **ends, **about)
+        # NaN, where there is no interval, stays as it is.
+        low, high = np.clip((test.low, test.high), requirement.least, requirement.most).tolist()
+        return Judgement(verdict=verdict, why=why, value=test.value, low=low, high=high, p=p, runs=test.count, **about)
 
 
 def _at(found: Found, places: Sequence[tuple[int, int]]) -> Found:
