@@ -77,9 +77,21 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
 
 
 def keeper_for(
-    study: "Study", results: str, address: str | None, *, ledger: str | None, purpose: str, legal_basis: str, until: str
+    study: "Study",
+    results: str,
+    address: str | None,
+    said: Console = console,
+    *,
+    ledger: str | None,
+    purpose: str,
+    legal_basis: str,
+    until: str,
 ) -> "Keeper | None":
-    """Keeps the ledgers of a study's data; None, and a word of why, where there can be none."""
+    """Keeps the ledgers of a study's data; None, and a word of why, where there can be none.
+
+    Args:
+        said: where the word goes.
+    """
     from assay.cluster.ledger import opening
     from assay.ledger.experiments import Processing
     from assay.release.keeper import keeper_of
@@ -91,7 +103,7 @@ def keeper_for(
         given=ledger,
         processing=Processing(purpose=stated, legal_basis=legal_basis, until=until),
         opening=opening(address),
-        warn=lambda said: console.print(said, style="yellow", markup=False, highlight=False, soft_wrap=True),
+        warn=lambda why: said.print(why, style="yellow", markup=False, highlight=False, soft_wrap=True),
     )
 
 
@@ -112,7 +124,7 @@ def _mark(cell: "Cell") -> str:
     return "✖" if cell.failed else "▲" if cell.warnings else ""
 
 
-def print_scorecards(study: "Study", store: "Store") -> None:
+def print_scorecards(study: "Study", store: "Store", said: Console = console) -> None:
     """The scorecard of each cohort, as the report shows it."""
     from assay.report.scorecard import scorecard
     from assay.report.words import cell_text, design_text, interval_text, notes
@@ -133,9 +145,9 @@ def print_scorecards(study: "Study", store: "Store") -> None:
             )
             for recipe in card.recipes
         ]
-        console.print(table([name, *(column.title for column in columns)], rows))
-        console.print(f"{design_text(card.design)}: {_below(card.design)}", style="dim", highlight=False)
-    console.print("▲ a warning, ✖ a failed check stands beside the figure in the report", style="dim")
+        said.print(table([name, *(column.title for column in columns)], rows))
+        said.print(f"{design_text(card.design)}: {_below(card.design)}", style="dim", highlight=False)
+    said.print("▲ a warning, ✖ a failed check stands beside the figure in the report", style="dim")
 
 
 def _told(said: Iterable[str]) -> str:

@@ -3,10 +3,13 @@
 python -m jobs.study quickstart
 """
 
+import json
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from jobs.console import (
@@ -21,9 +24,13 @@ from jobs.console import (
     user_errors,
 )
 from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
+from jobs.verdicts import as_json, decided_of, print_verdicts, refuse_nothing_required
 
 if TYPE_CHECKING:
+    from assay.data.base import Dataset
+    from assay.errors import DataError
     from assay.release.keeper import Keeper
+    from assay.report.decisions import Decisions
     from assay.study.run import Summary
     from assay.study.spec import Study
 
@@ -38,6 +45,8 @@ def main(
     results: Annotated[str | None, results_option("results/STUDY")] = None,
     set_: Changes = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished trials again.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the verdicts on the requirements as JSON, and nothing else on standard output.")] = False,
+    require: Annotated[bool, typer.Option("--require", help="End with exit code 3 where a candidate misses a requirement, or none is shown to meet all.")] = False,
     wandb: Annotated[bool, typer.Option("--wandb", help="Mirror trials to Weights & Biases (offline unless WANDB_MODE says otherwise).")] = False,
     ledger: LedgerFolder = None,
     purpose: Purpose = "",
@@ -45,11 +54,15 @@ def main(
     until: Until = "",
 ) -> None:  # fmt: skip
     """Run a study. Finished trials are never run again; kill the job at any moment and start it again."""
-    with user_errors():
-        console.print("reading the study …", style="dim")
+    # With --json, standard output holds the verdicts alone.
+    said = Console(stderr=True) if json_ else console
+    with user_errors(said):
+        said.print("reading the study …", style="dim")
         from assay.study.spec import read_study
 
         asked = read_study(study, tuple(set_ or ()), folder=STUDIES)
+        if json_ or require:
+            refuse_nothing_required(asked, "--json" if json_ else "--require", dry_run=dry_run)
         if dry_run:
             _print_plan(asked)
             _print_left(asked, results or f"results/{asked.name}")
@@ -58,10 +71,13 @@ def main(
 
         location = lasting(results, default=f"results/{asked.name}")
         keeper = keeper_for(
-            asked, location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
+            asked, location, address, said, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
-        failures = _run(asked, location, workers, address, keeper, force=force, wandb=wandb)
-    raise typer.Exit(1 if failures else 0)
+        failures, decided = _run(asked, location, workers, address, keeper, said, force=force, wandb=wandb)
+        if json_:
+            print(json.dumps(as_json(asked, location, decided), indent=2, ensure_ascii=False))
+    missed = require and not all(found.satisfied for found in decided)
+    raise typer.Exit(1 if failures else 3 if missed else 0)
 
 
 def _print_plan(study: "Study") -> None:
@@ -81,7 +97,18 @@ def _print_plan(study: "Study") -> None:
     console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
     for cohort, said in evaluation_costs(study, loaded):
         console.print(f"{cohort}, {said}", highlight=False)
+    _print_showable(study, loaded)
     console.print(f"{counted(sum(int(row[2]) for row in rows), 'trial')}; nothing was run")
+
+
+def _print_showable(study: "Study", loaded: "Mapping[str, Dataset | DataError]") -> None:
+    """From where on each requirement could be shown to be met, with so many folds and candidates."""
+    from assay.report.foresight import showable
+
+    rows = [(found.cohort, found.requirement.text, found.text) for found in showable(study, loaded)]
+    if rows:
+        heads = ("cohort", "requirement", "could be shown, if folds or seeds differ by chance alone")
+        console.print(table(heads, rows))
 
 
 def _print_left(study: "Study", location: str) -> None:
@@ -113,10 +140,12 @@ def _run(
     workers: int | None,
     address: str | None,
     keeper: "Keeper | None",
+    said: Console,
     *,
     force: bool,
     wandb: bool,
-) -> int:
+) -> "tuple[int, list[Decisions]]":
+    """Run what is missing; the number of trials that failed, and the verdicts on the requirements."""
     from assay.cluster.executor import RayExecutor
     from assay.cluster.session import environment
     from assay.report.page import Publisher
@@ -129,13 +158,13 @@ def _run(
     publisher = Publisher(study, store)
     with (
         RayExecutor(address=address, workers=workers, cpus=study.threads) as executor,
-        mirror(study, enabled=wandb, warn=console.print) as show,
+        mirror(study, enabled=wandb, warn=said.print) as show,
     ):
         summary = run_study(
             study,
             store,
             executor,
-            watcher=ConsoleWatcher(console),
+            watcher=ConsoleWatcher(said),
             publish=publisher.publish,
             mirror=show,
             force=force,
@@ -143,23 +172,25 @@ def _run(
             started=STARTED,
             keeper=keeper,
         )
-    print_scorecards(study, store)
-    _print_summary(summary, publisher.path)
-    return len(summary.failures)
+    decided = decided_of(study, store)
+    print_verdicts(decided, said)
+    print_scorecards(study, store, said)
+    _print_summary(summary, publisher.path, said)
+    return len(summary.failures), decided
 
 
-def _print_summary(summary: "Summary", page: str) -> None:
+def _print_summary(summary: "Summary", page: str, said: Console) -> None:
     before = summary.planned - summary.ran
     told = f"{summary.ran} of {counted(summary.planned, 'trial')} run in {summary.seconds:.0f} s"
     if summary.ran:
         told += (
             f" on {counted(summary.workers, 'worker')}; the trials alone took {summary.trial_seconds:.0f} s, added up"
         )
-    console.print(told + (f"; {before} finished before" if before else ""))
+    said.print(told + (f"; {before} finished before" if before else ""))
     for label, error in summary.failures.items():
-        console.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
+        said.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
     verdict = f"{counted(len(summary.failures), 'trial')} failed; run again to retry. " if summary.failures else ""
-    console.print(f"{verdict}report: {page}", highlight=False, soft_wrap=True)
+    said.print(f"{verdict}report: {page}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,11 @@ def study(*, split: dict[str, Any] | None = None, recipes: dict[str, Any] | None
     return {**STUDY, "split": split or STUDY["split"], "cohorts": {"made": made}}
 
 
+def required(*requirements: str, candidates: tuple[str, ...] | list[str] = ("slow",), **cohort: Any) -> Any:
+    """A study whose cohort states these requirements."""
+    return study(requirements=list(requirements), candidates=list(candidates), **cohort)
+
+
 def written(content: Any, *assignments: str) -> Callable[[Path], object]:
     """Reads a study from a file that holds this."""
 
@@ -123,6 +128,21 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a radius that is not measured": written(
         study(reference_epsilon=0.25, evaluations=[{"name": "robustness", "epsilons": [0.1, 0.3]}])
     ),
+    "words that are no requirement": written(required("accurate enough")),
+    "a requirement of an unknown metric": written(required("acuracy >= 0.9")),
+    "a requirement in percent without its sign": written(required("accuracy >= 90")),
+    "a requirement in the wrong direction": written(required("accuracy <= 0.9")),
+    "a worst case without its radius": written(required("worst case >= 0.7")),
+    "a membership rate without the false positives": written(required("membership TPR <= 12 %")),
+    "a requirement that nothing measures": written(required("LiRA TPR at 10 % FPR <= 12 %")),
+    "a radius of a requirement that is not measured": written(
+        required("worst case at epsilon 0.3 >= 0.7", evaluations=[{"name": "robustness", "epsilons": [0.1, 0.2]}])
+    ),
+    "a margin against an unknown recipe": written(required("loses at most 3 points against standrad")),
+    "a candidate that is no recipe": written(required("accuracy >= 0.9", candidates=["slwo"])),
+    "requirements without candidates": written(required("accuracy >= 0.9", candidates=[])),
+    "candidates without requirements": written(required(candidates=["slow"])),
+    "a requirement that stands twice": written(required("accuracy >= 0.9", "accuracy ≥ 90 %")),
     "an unknown baseline": written({**STUDY, "baseline": "standrad"}),
     "no YAML": written("name: [1, 2"),
     "a list for a study": written("- a\n- list\n"),

@@ -1,5 +1,6 @@
 """Statistics against worked examples, closed forms and the implementations of others."""
 
+import functools
 import math
 
 import numpy as np
@@ -413,3 +414,81 @@ def test_bootstrap_counts_no_draw_without_a_value() -> None:
 def test_no_exact_signed_rank_test_goes_below_its_floor(pairs: int) -> None:
     assert signed_rank_floor(pairs) == stats.wilcoxon(np.arange(1.0, pairs + 1), method="exact").pvalue
     assert signed_rank_floor(5) == 0.0625
+
+
+interval_of = functools.cache(proportion)
+
+
+def runs_of_shares(values: list[float], n: int) -> Runs:
+    ends = [interval_of(round(value * n), n) for value in values]
+    return Runs(values=np.array(values), low=np.array([e.low for e in ends]), high=np.array([e.high for e in ends]))
+
+
+def test_a_limit_is_tested_by_the_corrected_t_test_of_folds() -> None:
+    values, design = np.array([0.93, 0.95, 0.90, 0.96, 0.92]), Design(folds=5, repeats=1, test_share=0.25)
+    found = design.against_limit(runs_of_shares(values.tolist(), 100), 0.9)
+    t = (values.mean() - 0.9) / math.sqrt((1 / 5 + 0.25) * values.var(ddof=1))
+    assert found.p_above == pytest.approx(stats.t.sf(t, 4))
+    assert found.p_above + found.p_below == pytest.approx(1)
+    below = design.against_limit(runs_of_shares(values.tolist(), 100), 0.97)
+    t = (values.mean() - 0.97) / math.sqrt((1 / 5 + 0.25) * values.var(ddof=1))
+    assert (below.p_above, below.p_below) == (pytest.approx(stats.t.sf(t, 4)), pytest.approx(stats.t.cdf(t, 4)))
+
+
+@given(st.lists(st.floats(0.5, 0.99), min_size=3, max_size=6), st.floats(0.4, 0.995), st.booleans())
+def test_one_side_is_below_its_level_exactly_where_the_interval_leaves_the_limit(
+    values: list[float], limit: float, official: bool
+) -> None:
+    if np.ptp(values) < 1e-3:
+        return
+    folds = 1 if official else len(values)
+    design = Design(folds=folds, repeats=len(values) if official else 1, official=official, test_share=0.3)
+    found = design.against_limit(runs_of_shares(values, 200), limit)
+    if min(abs(found.low - limit), abs(found.high - limit)) > 1e-9:
+        assert (found.p_above < 0.025) == (found.low > limit)
+        assert (found.p_below < 0.025) == (found.high < limit)
+
+
+def test_folds_that_all_agree_are_as_sure_as_the_records_of_one() -> None:
+    design = Design(folds=5, repeats=1, test_share=0.25)
+    none, all_right = (design.against_limit(runs_of_shares([share] * 5, 100), 0.5) for share in (0.0, 1.0))
+    assert none.p_below < 1e-6
+    assert none.p_above > 0.999
+    assert all_right.p_above < 1e-6
+    assert design.against_limit(runs_of_shares([1.0] * 5, 100), 0.99).p_above > 0.025, "100 records do not show 99 %"
+    without = Runs(values=np.ones(5), low=np.full(5, np.nan), high=np.full(5, np.nan))
+    assert math.isnan(design.against_limit(without, 0.5).p_above)
+
+
+@pytest.mark.parametrize(("share", "records"), [(0.7, 114), (0.9, 43), (0.95, 114), (0.98, 359), (0.99, 114)])
+def test_shares_of_few_records_pass_a_limit_at_their_truth_no_more_often_than_the_level(
+    share: float, records: int
+) -> None:
+    """Counts are neither normal nor continuous, and folds may all agree."""
+    generator, design = np.random.default_rng(2), Design(folds=5, repeats=1, test_share=0.25 / 0.85)
+    rounds = 1500
+    counts = generator.binomial(records, share, size=(rounds, 5)) / records
+    met = sum(design.against_limit(runs_of_shares(list(row), records), share).p_above <= 0.025 for row in counts)
+    assert met / rounds <= 0.025
+
+
+def test_a_given_model_is_tested_by_its_interval_over_records() -> None:
+    design = Design(folds=1, repeats=1)
+    for right, above, below in ((95, True, False), (91, False, False), (80, False, True)):
+        found = design.against_limit(runs_of_shares([right / 100], 100), 0.88)
+        assert (found.p_above <= 0.025, found.p_below <= 0.025) == (found.low >= 0.88, found.high <= 0.88)
+        assert (found.p_above <= 0.025, found.p_below <= 0.025) == (above, below)
+
+
+def test_one_trained_run_shows_nothing_of_others() -> None:
+    for design in (Design(folds=5, repeats=1, test_share=0.25), Design(folds=1, repeats=3, official=True)):
+        assert math.isnan(design.against_limit(runs_of_shares([1.0], 100), 0.1).p_above)
+
+
+def test_the_reach_of_a_test_is_that_of_a_mean_at_its_limit() -> None:
+    design = Design(folds=5, repeats=2, test_share=0.25)
+    values = np.random.default_rng(3).normal(size=10)
+    values = (values - values.mean()) / values.std(ddof=1)
+    at = design.reach_of_test(0.025)
+    ends = np.full(10, np.nan)
+    assert design.against_limit(Runs(values=values + at, low=ends, high=ends), 0.0).p_above == pytest.approx(0.025)

@@ -22,6 +22,8 @@ from scipy import optimize, special, stats
 LEVEL = 0.95
 _Z = float(special.ndtri((1 + LEVEL) / 2))
 _POWER = 0.8
+_TINY = 1e-12
+"""Figures that differ by less are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +236,7 @@ def _tested(differences: np.ndarray, *, test_share: float, below: float = 0.0, a
     if count < 2:
         raise ValueError(f"{count} pair allows no test; use at least 2 folds or seeds")
     mean, error, deviation = float(differences.mean()), _error(differences, test_share), differences.std(ddof=1)
-    tiny = 1e-12 * max(1.0, abs(mean))
+    tiny = _TINY * max(1.0, abs(mean))
     facing = below if mean > 0 else above
     # Every pair differs by the same amount and nothing else is uncertain: nothing to test against or to conclude from.
     untold = 1.0 if mean == 0 else math.nan
@@ -263,6 +265,22 @@ def _level_at(distance: float, of_records: float, of_runs: float, degrees: int) 
     if distance == 0:
         return 1.0
     return math.exp(least if excess(least) <= 0 else optimize.brentq(excess, least, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitTest:
+    """A mean, or a difference of two means, held against a limit by one-sided tests."""
+
+    value: float
+    low: float
+    high: float
+    """Ends of the 95 % interval: the limit lies outside exactly where one of the tests is below 2.5 %."""
+    p_above: float
+    """One-sided p that the truth is at most the limit: small where the figure lies surely above; NaN if untestable."""
+    p_below: float
+    """The same for the other side."""
+    count: int
+    """Runs behind the value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,6 +384,58 @@ class Design:
             ValueError: the two are not paired, or fewer than two pairs.
         """
         return self._contrast((runs, baseline), (1, -1))
+
+    def against_limit(self, runs: Runs, limit: float, *, less: Runs | None = None) -> LimitTest:
+        """One-sided tests of a mean against a limit; with the truth at the limit, each is below 2.5 % at most so often.
+
+        Over folds this is the t-test with the corrected variance; on an official split the test whose interval joins
+        records and seeds. Where every fold gave the same figure their spread says nothing: the records of one fold
+        stand in, so that 114 errors of 114 in each fold are known to lie above 50 %. A given model is tested by the
+        interval over its records.
+
+        Args:
+            less: figures of another recipe, paired run by run: the mean difference to them is tested.
+
+        Raises:
+            ValueError: the two are not paired.
+        """
+        total = runs if less is None else weighed((runs, less), (1, -1))
+        count, (below, above) = len(total.values), (reach / _Z for reach in total.reach)
+        if count == 0 or (count == 1 and self.trained):
+            value = float(total.values.mean()) if count else math.nan
+            return LimitTest(value=value, low=math.nan, high=math.nan, p_above=math.nan, p_below=math.nan, count=count)
+        if count == 1:
+            value = float(total.values[0])
+            low, high = value - _Z * below, value + _Z * above
+            facing = below if value > limit else above
+            upper = float(special.ndtr((limit - value) / facing)) if facing > 0 else math.nan
+            return LimitTest(value=value, low=low, high=high, p_above=upper, p_below=1 - upper, count=1)
+        spread = float(np.ptp(total.values)) > _TINY * max(1.0, abs(limit))
+        of_records = self.official or not spread
+        tested = _tested(
+            total.values - limit,
+            test_share=0.0 if self.official else self.test_share,
+            below=below if of_records else 0.0,
+            above=above if of_records else 0.0,
+        )
+        upper = tested.p / 2 if tested.difference > 0 else 1 - tested.p / 2
+        return LimitTest(
+            value=tested.difference + limit,
+            low=tested.low + limit,
+            high=tested.high + limit,
+            p_above=upper,
+            p_below=1 - upper,
+            count=count,
+        )
+
+    def reach_of_test(self, level: float) -> float:
+        """How many standard deviations of its figures over runs a mean must lie beyond a limit to be shown so.
+
+        Args:
+            level: of the one-sided test. On an official split the uncertainty of the records comes on top.
+        """
+        share = 0.0 if self.official else self.test_share
+        return float(special.stdtrit(self.runs - 1, 1 - level)) * math.sqrt(1 / self.runs + share)
 
     def interaction(self, neither: Runs, first: Runs, second: Runs, both: Runs) -> Comparison:
         """How far what two factors do together is from the sum of what each does alone, run by run.

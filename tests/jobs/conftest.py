@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from assay.ledger import Ledger
@@ -17,15 +18,25 @@ from processes import Ended, Job
 
 
 @pytest.fixture
-def job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
-    """Runs a job in this process: ``job("study", "quickstart", "--dry-run")``. A fault of ours comes out as it is."""
+def invoked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs a job in this process, and keeps its two streams apart. A fault of ours comes out as it is."""
     # A job opens its ledgers before it starts Ray; this process may have joined one long ago.
     monkeypatch.setattr("assay.cluster.ledger.opening", lambda address=None: Ledger.create)
 
-    def begin(name: str, *arguments: str) -> Ended:
+    def begin(name: str, *arguments: str) -> Result:
         module = importlib.import_module(f"jobs.{name}")
         app = module.app if hasattr(module, "app") else application(module.main)
-        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        return CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    return begin
+
+
+@pytest.fixture
+def job(invoked: Callable[..., Result]) -> Callable[..., Ended]:
+    """Runs a job in this process: ``job("study", "quickstart", "--dry-run")``; all that it printed is in one text."""
+
+    def begin(name: str, *arguments: str) -> Ended:
+        done = invoked(name, *arguments)
         return Ended(done.exit_code, done.output)
 
     return begin

@@ -1,6 +1,7 @@
 """The main job, from the command line to the report, disturbed and undisturbed."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow.dataset
 import pytest
 import yaml
+from click.testing import Result
 from processes import ROOT, Ended, Job, maps_torch, wait_for
 
 from assay.executors import LocalExecutor
@@ -203,6 +205,59 @@ def test_a_failing_trial_is_recorded_and_decides_the_exit_code(job: Callable[...
     assert set(rows[rows["status"] == "failed"]["recipe"]) == {"pgd"}
     assert len(Store(str(tmp_path / "out")).finished()) == 2
     assert "2 trials failed" in (tmp_path / "out" / "report.html").read_text()
+
+
+REQUIRED = """
+name: required
+split: {folds: 2}
+cohorts:
+  wdbc:
+    dataset: wdbc
+    model: {name: mlp, hidden: [8]}
+    evaluations: [{name: accuracy, draws: 50}]
+    requirements: [accuracy >= 0.999]
+    candidates: [quick]
+    recipes: {quick: {training: {epochs: 5, learning_rate: 0.01}}}
+"""
+
+
+@pytest.mark.usefixtures("shared_ray")
+def test_verdicts_are_json_alone_and_decide_the_exit_code(invoked: Callable[..., Result], tmp_path: Path) -> None:
+    path, out = tmp_path / "required.yaml", str(tmp_path / "out")
+    path.write_text(REQUIRED)
+    ended = invoked("study", str(path), "--results", out, "--workers", "1", "--json", "--require")
+    assert ended.exit_code == 3, ended.output
+    told = json.loads(ended.stdout)["cohorts"]["wdbc"]
+    assert (told["satisfied"], told["complete"], told["meeting"]) == (False, True, [])
+    (judged,) = told["candidates"]["quick"]["requirements"]
+    assert (judged["requirement"], judged["runs"], judged["post_hoc"]) == ("accuracy ≥ 99.9 %", 2, False)
+    assert 0.5 < judged["value"] < 0.999
+    assert "2 of 2 trials run" in ended.output
+
+    # The same results, held against what they pass: judged without a run, and known to come afterwards.
+    path.write_text(REQUIRED.replace("0.999", "0.1"))
+    ended = invoked("study", str(path), "--results", out, "--workers", "1", "--json", "--require")
+    assert ended.exit_code == 0, ended.output
+    told = json.loads(ended.stdout)["cohorts"]["wdbc"]
+    assert (told["satisfied"], told["meeting"], told["withdrawn"]) == (True, ["quick"], ["accuracy ≥ 99.9 %"])
+    assert told["candidates"]["quick"]["post_hoc"]
+    assert "wdbc: quick meets all requirements; post hoc" in " ".join(ended.output.split())
+
+
+@pytest.mark.parametrize(("option", "more"), [("--require", []), ("--json", []), ("--json", ["--dry-run"])])
+def test_verdicts_that_nobody_can_give_are_refused_before_anything_runs(
+    job: Callable[..., Ended], tiny: Path, tmp_path: Path, option: str, more: list[str]
+) -> None:
+    ended = job("study", str(tiny), "--results", str(tmp_path / "out"), option, *more)
+    assert ended.code == 2
+    assert option in ended.said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_tells_what_requirements_could_be_shown(job: Callable[..., Ended], tmp_path: Path) -> None:
+    path = tmp_path / "required.yaml"
+    path.write_text(REQUIRED.replace("0.999", "0.9").replace("folds: 2", "folds: 5"))
+    assert "accuracy ≥ 90 % from 94.3 % (4.3 points above)" in job("study", str(path), "--dry-run").words
 
 
 HELPED = ["study", "evaluate", "train", "benchmark", "ledger"]

@@ -19,6 +19,7 @@ from assay.report.words import cell_text, comparison_text, interval_text
 from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
 from assay.study.plan import load_datasets, plan
+from assay.study.registration import register
 from assay.study.run import write_study
 from assay.study.spec import Study
 
@@ -227,7 +228,7 @@ def test_a_given_model_is_not_said_to_be_cross_validated(
     text = Tags(render(study({"given": {}}, split={"folds": 1}, baseline="given"), [trial("given", 0)])).text
     assert "a given model, tested on every record" in text
     assert "its 95 % interval over records" in text
-    for words in ("cross-validation", "Significance", "Every comparison"):
+    for words in ("cross-validation", "Significance", "Every comparison", "stand out", "State requirements"):
         assert words not in text
 
 
@@ -241,6 +242,85 @@ def test_a_page_is_replaced_as_the_study_grows(study: MakeStudy, fill: Fill, tri
     store.write(trial("standard", 0, only={"accuracy"}))
     publisher.publish(datasets)
     assert "1 of 3 trials finished" in Tags(store.read_text("report.html")).text
+
+
+# The first screen.
+
+REQUIRED: dict[str, Any] = {
+    "requirements": [
+        "accuracy >= 0.5",
+        "sensitivity >= 0.99",
+        "loses at most 30 points against standard",
+        "worst case at epsilon 0.3 >= 0.1",
+        "membership TPR at 10 % FPR <= 50 %",
+        "fidelity gain > 0",
+    ],
+    "candidates": ["standard", "private", "fed"],
+}
+
+
+@pytest.fixture(scope="module")
+def judged(study: MakeStudy, fill: Fill, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of the finished default study, whose requirements were stated before it ran."""
+    asked = study(cohort=REQUIRED)
+    folder = tmp_path_factory.mktemp("judged")
+    register(asked, Store(str(folder)), load_datasets(asked))
+    return write(asked, fill(asked, folder))
+
+
+def summary_of(page: str) -> str:
+    return Tags(page[page.index('<section id="summary"') : page.index("</section>")]).text
+
+
+def test_the_page_opens_with_the_verdicts(judged: str) -> None:
+    assert Tags(judged).all("h2")[0] == {"class": "first"}
+    text = summary_of(judged)
+    for words in ("accuracy ≥ 50 % met", "not refuted by these attacks", "Holm over 3 candidates", "Stated 20"):
+        assert words in text
+    for candidate in REQUIRED["candidates"]:
+        assert candidate in text
+    assert "No candidate" in text
+    assert "post hoc" not in text.lower()
+
+
+def test_what_was_stated_after_the_results_is_marked(render: Callable[..., str], study: MakeStudy) -> None:
+    text = summary_of(render(study(cohort=REQUIRED)))
+    assert "post hoc" in text
+    assert "Post hoc: stated or changed after the first measurement of these records" in text
+
+
+def test_a_failed_check_speaks_against_a_candidate(judged: str) -> None:
+    assert "✖ zero gradients" in summary_of(judged)
+    assert "▲ stronger attack" in summary_of(judged)
+
+
+def test_the_first_table_has_seven_columns_at_most(study: MakeStudy, render: Callable[..., str], trial: Trial) -> None:
+    recipes = {f"recipe_{i}": {} for i in range(9)}
+    about = {"requirements": ["accuracy >= 0.5"], "candidates": list(recipes)}
+    records = [trial(recipe, fold, only={"accuracy"}) for recipe in recipes for fold in range(3)]
+    page = render(study(recipes, about), records)
+    table = page[page.index('<table class="decisions"') : page.index("</table>")]
+    assert len(Tags(table[: table.index("</thead>")]).all("th")) == 7
+    assert "Not shown, and no better: recipe_6, recipe_7, recipe_8" in summary_of(page)
+
+
+def test_without_requirements_the_summary_names_what_stands_out_and_how_to_state_them(page: str) -> None:
+    text = summary_of(page)
+    assert "No requirements were stated." in text
+    assert "standard the baseline" in text
+    assert "State requirements and candidates in the study file before the run" in text
+    table = page[page.index('<table class="decisions"') : page.index("</table>")]
+    assert len(Tags(table[: table.index("</thead>")]).all("th")) <= 7
+
+
+def test_one_warning_stands_once_with_its_recipes(render: Callable[..., str], study: MakeStudy, trial: Trial) -> None:
+    said = "calibrated on the validation split"
+    row = Measurement(name="accuracy", value=0.9, warnings=(said,))
+    recipes = {f"recipe_{i}": {} for i in range(4)}
+    records = [trial(recipe, fold, measurements=(row,)) for recipe in recipes for fold in range(3)]
+    text = Tags(render(study(recipes), records)).text
+    assert text.count(said) == 1
+    assert f"{said} Accuracy all 4" in text
 
 
 # What a browser makes of it.
@@ -301,6 +381,7 @@ def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str
     headings = [text.strip() for text in visit.page.locator("h1, h2").all_inner_texts()]
     assert headings == [
         "Made up",
+        "Summary",
         "Scorecard: patients",
         "Robustness against attack",
         "Privacy against utility",
@@ -313,6 +394,54 @@ def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str
         "How it was run",
     ]
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    visit.page.close()
+
+
+OVERLAPS = """() => [...document.querySelectorAll('.js-plotly-plot')].filter(plot => {
+    const legend = plot.querySelector('.legend'), bar = plot.querySelector('.modebar');
+    if (!legend || !bar) return false;
+    const a = legend.getBoundingClientRect(), b = bar.getBoundingClientRect();
+    return a.bottom > b.top && b.bottom > a.top;
+}).length"""
+"""Plots whose tool bar is as high as their legend: a legend of many recipes is as wide as the plot."""
+
+
+def test_the_summary_fits_a_screen(browser: Any, judged: str, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, judged)
+    assert visit.page.evaluate("document.querySelector('#summary').getBoundingClientRect().bottom") <= 900
+    visit.page.set_viewport_size({"width": 800, "height": 900})
+    visit.page.reload()
+    visit.page.wait_for_load_state("networkidle")
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 800
+    visit.page.close()
+
+
+def test_contents_stay_in_view_and_legends_clear_of_the_tool_bar(browser: Any, judged: str, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, judged)
+    assert visit.page.locator(".js-plotly-plot .legend").count() > 1
+    assert visit.page.evaluate(OVERLAPS) == 0
+    visit.page.evaluate("document.querySelector('#how').scrollIntoView()")
+    top, bottom = visit.page.evaluate(
+        "(box => [box.top, box.bottom])(document.querySelector('nav').getBoundingClientRect())"
+    )
+    assert (top, visit.page.locator("nav").is_visible()) == (0, True)
+    visit.page.evaluate("document.querySelector('#made-privacy').scrollIntoView()")
+    assert visit.page.evaluate("document.querySelector('#made-privacy').getBoundingClientRect().top") >= bottom - 1
+    visit.page.close()
+
+
+def test_print_holds_whole_figures_and_tables(browser: Any, judged: str, tmp_path: Path) -> None:
+    visit = Visit(browser, tmp_path, judged)
+    visit.page.emulate_media(media="print")
+    paper = 1040  # A4 across between its margins, in CSS pixels
+    widths = visit.page.evaluate(
+        "[...document.querySelectorAll('.js-plotly-plot .main-svg')].map(one => one.getBoundingClientRect().width)"
+    )
+    assert 300 < max(widths) <= paper
+    assert not visit.page.locator("nav").is_visible()
+    assert visit.page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+    visit.page.set_viewport_size({"width": paper, "height": 720})
+    assert visit.page.evaluate("Math.max(...[...document.querySelectorAll('table')].map(t => t.offsetWidth))") <= paper
     visit.page.close()
 
 
@@ -455,6 +584,19 @@ def test_sections_of_the_arsenal_stand_in_the_order_of_their_links(page_of_arsen
     assert [place for place in places if place in links] == [link for link in dict.fromkeys(links) if link in places]
     assert "made-poisoning" in places
     assert "made-poisoning" not in page
+
+
+def test_every_group_of_the_scorecard_fits_1200_pixels(
+    browser: Any, page_of_arsenal: str, page_of_seeds: str, tmp_path: Path
+) -> None:
+    for page in (page_of_arsenal, page_of_seeds):
+        visit = Visit(browser, tmp_path, page)
+        visit.page.set_viewport_size({"width": 1200 + 2 * 28, "height": 900})
+        tables = visit.page.locator("table.scorecard")
+        assert tables.count() >= 2
+        for number in range(tables.count()):
+            assert tables.nth(number).evaluate("table => table.offsetWidth") <= 1200
+        visit.page.close()
 
 
 def test_a_browser_draws_the_arsenal(browser: Any, page_of_arsenal: str, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The columns of the scorecard: which measurement each shows, at which conditions, and how to read it."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assay.threats import radius_text
@@ -56,6 +56,8 @@ class Evidence:
     """Whether it may be asked of a part of the test records: then the part is told, with the accuracy on it."""
     from_zero: bool = False
     """Whether it is shown with its own value at ε = 0, on the same records and runs: accuracy would be no match."""
+    group: str = ""
+    """Under which heading it stands."""
     beside: "Evidence | None" = None
     """What is shown on the same runs, where this figure has fewer runs than that one: else means of different folds
     would stand side by side."""
@@ -94,14 +96,41 @@ class Conditions:
 
 def columns(at: Conditions) -> tuple[Evidence, ...]:
     """The scorecard's columns."""
-    return (
-        *_of_answers(),
-        *_of_attacks(at),
-        *_of_poison(),
-        *_of_failing_safe(at.risk, at.alpha),
-        *_of_privacy(at.lira),
-        *_of_the_rest(),
-    )
+    insertion, seconds = _of_the_rest()
+    groups = {
+        "answers": (*_of_answers(), *_of_failing_safe(at.risk, at.alpha)),
+        "attack": (*_of_attacks(at), *_of_poison()),
+        "privacy": _of_privacy(at.lira),
+        "explanation": (insertion,),
+        "cost": (seconds,),
+    }
+    return tuple(replace(column, group=group) for group, found in groups.items() for column in found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Columns under one heading."""
+
+    title: str
+    columns: tuple[Evidence, ...]
+
+
+def in_tables(evidence: Sequence[Evidence], *, together: int = 8) -> list[list[Group]]:
+    """Columns in tables that fit a page: small groups side by side, large ones alone.
+
+    Args:
+        together: the most columns of groups that share a table.
+    """
+    names = list(dict.fromkeys(column.group for column in evidence))
+    groups = [Group(title=name, columns=tuple(c for c in evidence if c.group == name)) for name in names]
+    tables: list[list[Group]] = []
+    for group in groups:
+        taken = sum(len(one.columns) for one in tables[-1]) if tables else together
+        if taken + len(group.columns) <= together:
+            tables[-1].append(group)
+        else:
+            tables.append([group])
+    return tables
 
 
 def _of_answers() -> tuple[Evidence, ...]:

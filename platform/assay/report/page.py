@@ -16,7 +16,8 @@ from assay.data.base import Dataset
 from assay.report.cells import Table, runs_text
 from assay.report.claims import Judged, claimed_text, judge, read_claims
 from assay.report.claims import shown as shown_claim
-from assay.report.evidence import norm_text
+from assay.report.decisions import Decisions, decide
+from assay.report.evidence import in_tables, norm_text
 from assay.report.figures import (
     certificates,
     comparison,
@@ -31,9 +32,11 @@ from assay.report.figures import (
 )
 from assay.report.figures.style import colours, html
 from assay.report.lines import Line, everything
+from assay.report.marks import Mark, marks, merged
 from assay.report.rows import measured, of_cohort, settings
 from assay.report.scales import own_units
 from assay.report.scorecard import Scorecard, scorecard
+from assay.report.sections.summary import summaries, summary_cell, value_text
 from assay.report.tables.adaptive import Answered, adaptive
 from assay.report.tables.attacks import attacks, caption
 from assay.report.tables.certificates import Certified, certified
@@ -54,8 +57,21 @@ from assay.report.words import (
     summary_text,
 )
 from assay.store.folder import Store
+from assay.study.registration import registration
 from assay.study.spec import Study
 from assay.threats import radius_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raised:
+    """One rule that did not pass, over all recipes."""
+
+    rule: str
+    verdict: str
+    recipes: tuple[str, ...]
+    """Each with the runs in which it was raised, in words."""
+    message: str
+    """Of the first recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +81,10 @@ class Section:
     card: Scorecard
     dataset: Dataset
     figures: Mapping[str, str]
-    raised: list[dict[str, Any]]
-    """Checks that did not pass."""
+    marks: list[Mark]
+    """Every warning beside a figure of the scorecard, once."""
+    raised: list[Raised]
+    """Checks that did not pass, each rule and verdict once."""
     passed: int
     """Checks that did."""
     lines: list[Line]
@@ -138,6 +156,7 @@ def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     about = yaml.safe_load(kept)
     frame = store.frame()
     sections = [_section(study, name, frame, datasets[name]) for name in study.cohorts]
+    cards = [section.card for section in sections]
     failures = store.failures()
     return (
         environment()
@@ -145,6 +164,7 @@ def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
         .render(
             study=study,
             sections=sections,
+            summaries=summaries(cards, decisions_of(study, store, frame), study.baseline),
             failures={trial: error.splitlines()[0] for trial, error in failures.items()},
             planned=len(about["trials"]),
             finished=frame["trial"].nunique() - len(failures),
@@ -156,19 +176,27 @@ def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     )
 
 
+def decisions_of(study: Study, store: Store, frame: pd.DataFrame) -> dict[str, Decisions | None]:
+    """The verdicts of each cohort; None of those without requirements."""
+    return {
+        name: decide(study, name, frame, registration(store, name, cohort, measured=bool(len(of_cohort(frame, name)))))
+        for name, cohort in study.cohorts.items()
+    }
+
+
 def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: Dataset) -> Section:
     frame = of_cohort(everything_found, name)
     card = scorecard(study, name, frame)
     paid = costs(card, study, everything_found)
     drawn = _drawn(study, card, frame, dataset.units, paid)
-    raised = card.checks[card.checks["verdict"] != "pass"]
     return Section(
         card=card,
         dataset=dataset,
         figures={
             key: html(figure, described=key.replace("_", " ")) for key, figure in drawn.items() if figure is not None
         },
-        raised=raised.sort_values("verdict").to_dict("records"),  # type: ignore[arg-type]
+        marks=merged(marks(card)),
+        raised=_raised(card),
         passed=int((card.checks["verdict"] == "pass").sum()),
         lines=everything(frame, card.recipes, card.design),
         recipes={recipe: described(study, name, recipe) for recipe in card.recipes},
@@ -190,6 +218,23 @@ def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: D
         own_units=own_units(frame, card.reference_epsilon),
         uncorrected=uncorrected(card, everything_found),
     )
+
+
+def _raised(card: Scorecard) -> list[Raised]:
+    """The checks that did not pass, failed ones first."""
+    groups: dict[tuple[str, str], list[dict[Any, Any]]] = {}
+    raised = card.checks[card.checks["verdict"] != "pass"]
+    for check in raised.sort_values("verdict", kind="stable").to_dict("records"):
+        groups.setdefault((check["rule"], check["verdict"]), []).append(check)
+    return [
+        Raised(
+            rule=rule,
+            verdict=verdict,
+            recipes=tuple(f"{check['recipe']} ({check['raised']} of {check['count']})" for check in own),
+            message=own[0]["message"],
+        )
+        for (rule, verdict), own in groups.items()
+    ]
 
 
 def _drawn(
@@ -253,6 +298,9 @@ def environment() -> jinja2.Environment:
         "shown_claim": shown_claim,
         "colours": colours,
         "norm_text": norm_text,
+        "in_tables": in_tables,
+        "value_text": value_text,
+        "summary_cell": summary_cell,
         "summary_text": summary_text,
         "attack_caption": caption,
         "design_text": design_text,

@@ -130,6 +130,13 @@ def notes(table: Table, recipe: str, column: Evidence, design: Design) -> list[s
     return [note for note in found if note]
 
 
+def difference_text(comparison: Comparison, column: Evidence) -> str:
+    """A difference alone."""
+    if column.unit == "percent":
+        return f"{100 * comparison.difference:+.1f} points".replace("-", "−")
+    return f"{comparison.difference:+.3g}".replace("-", "−")
+
+
 def comparison_text(comparison: Comparison, column: Evidence) -> str:
     """A difference with its interval."""
     scale, digits, sign = (100, 1, " points") if column.unit == "percent" else (1, 3, "")

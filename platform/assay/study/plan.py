@@ -162,6 +162,41 @@ def evaluation_costs(
                 yield name, f"{which}: {said}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """How much a cohort's trials test; None where the data are absent and their number unknown."""
+
+    official: bool
+    """Whether the data set's own split is kept: then repeats share their test records."""
+    records: int | None
+    """Test records of each trial."""
+    share: tuple[float, ...] = ()
+    """Share of each class among the records; empty where the data are absent."""
+
+
+def tested(study: Study, name: str, loaded: Mapping[str, Dataset | DataError]) -> Tested:
+    """How much the trials of a cohort would test.
+
+    Args:
+        loaded: what ``load_unsized`` gave. Data that need no loading for their number are loaded for their classes.
+    """
+    cohort, settings = study.cohorts[name], study.split
+    try:
+        data = loaded.get(name) or cohort.load()
+    except DataError as error:
+        data = error
+    extent = _extent(study, cohort, data if name in loaded else None)
+    if isinstance(data, DataError):
+        known = cohort.dataset.official_train is not None and settings.official == "keep"
+        return Tested(official=known, records=extent.test)
+    counts = np.bincount(np.asarray(data.y).ravel().astype(int)) if np.ndim(data.y) == 1 else np.array([])
+    return Tested(
+        official=keeps_official(data, settings),
+        records=extent.test,
+        share=tuple((counts / counts.sum()).tolist()) if len(counts) else (),
+    )
+
+
 def _needs_folds(study: Study) -> None:
     if study.split.folds < 2:
         said = f"split.folds is {study.split.folds}: training needs at least 2 folds"

@@ -17,6 +17,7 @@ from assay.store.folder import Store
 from assay.study.measure import failed, run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
+from assay.study.registration import register
 from assay.study.runner import Runner, TrialObserver, Work, work_left
 from assay.study.spec import Study
 from assay.study.training import Trained, train_trial
@@ -96,6 +97,7 @@ def run_study(
         for name, dataset in datasets.items():
             watcher.read(name, dataset)
         by_id = {trial.id: trial for trial in plan(study, datasets)}
+        register(study, store, datasets)
         store.keep_only(by_id)
         finished = set() if force else store.finished() & set(by_id)
         todo = [trial for name, trial in by_id.items() if name not in finished]

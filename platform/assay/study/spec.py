@@ -22,6 +22,7 @@ from assay.errors import SpecError
 from assay.evaluations.base import Evaluation
 from assay.recipes import Recipe
 from assay.registry import Number, Settings, choice_of, explain, first_mistake, unknown, unknown_name
+from assay.study.requirements import Requirement
 
 _DEFAULT_EVALUATIONS = (
     "accuracy",
@@ -77,6 +78,10 @@ class Cohort(Settings):
     """About so many records of the data set, stratified, for a quick look; all by default."""
     immutable: tuple[str, ...] = ()
     """Features that nobody can change, a patient's age: attacks, adversarial training and certificates leave them."""
+    requirements: tuple[Requirement, ...] = ()
+    """What a recipe must show to be chosen; stated before the run, judged for each of the ``candidates``."""
+    candidates: tuple[Name, ...] = ()
+    """Recipes that may be chosen: each is held against all requirements, with Holm's correction over these alone."""
 
     def load(self) -> Dataset:
         """The data of this cohort.
@@ -111,16 +116,57 @@ class Cohort(Settings):
     def narrowed(self, recipe: str) -> "Cohort":
         """The same with one recipe alone."""
         sparing = [one.model_copy(update={"recipes": (recipe,)}) for one in self.sparing if recipe in one.recipes]
-        return self.model_copy(update={"recipes": {recipe: self.recipes[recipe]}, "sparing": tuple(sparing)})
+        kept = {"recipes": {recipe: self.recipes[recipe]}, "sparing": tuple(sparing)}
+        # One recipe alone is compared with no other, and nothing is chosen.
+        return self.model_copy(update={**kept, "requirements": (), "candidates": ()})
 
     @model_validator(mode="after")
     def _spared_recipes_exist(self) -> "Cohort":
         for name in dict.fromkeys(recipe for one in self.sparing for recipe in one.recipes):
-            if name not in self.recipes:
-                known = list(self.recipes)
-                said = f"sparing: {unknown('recipe', name, known)}"
-                raise SpecError(said, setting="sparing", given=name, allowed=known)
+            self._refuse_unknown("sparing", name)
         return self
+
+    @model_validator(mode="after")
+    def _requirements_can_be_judged(self) -> "Cohort":
+        for name in self.candidates:
+            self._refuse_unknown("candidates", name)
+        if bool(self.requirements) != bool(self.candidates):
+            there, absent = ("requirements", "candidates")[:: 1 if self.requirements else -1]
+            fix = f"name the recipes that may be chosen, of {', '.join(self.recipes)}"
+            fix = fix if absent == "candidates" else "state what they must show, as 'accuracy >= 0.90'"
+            said = f"{there} are given without {absent}; {fix}"
+            raise SpecError(said, setting=absent, given=[], allowed=list(self.recipes))
+        for key, stated in (("candidates", self.candidates), ("requirements", [r.text for r in self.requirements])):
+            if twice := [one for one in stated if list(stated).count(one) > 1]:
+                raise SpecError(f"{key}: {twice[0]!r} stands twice; keep one of them", setting=key, given=twice[0])
+        for requirement in self.requirements:
+            if requirement.against is not None:
+                self._refuse_unknown("requirements", requirement.against)
+            self._refuse_unmeasured(requirement)
+        return self
+
+    def _refuse_unknown(self, setting: str, recipe: str) -> None:
+        if recipe not in self.recipes:
+            known = list(self.recipes)
+            said = f"{setting}: {unknown('recipe', recipe, known)}"
+            raise SpecError(said, setting=setting, given=recipe, allowed=known)
+
+    def _refuse_unmeasured(self, requirement: Requirement) -> None:
+        """Refuse a requirement about something that no evaluation of this cohort measures."""
+        spared = [evaluation for one in self.sparing for evaluation in one.evaluations]
+        name = requirement.about.evaluation
+        asked = [evaluation for evaluation in (*self.evaluations, *spared) if evaluation.name == name]
+        if not asked:
+            said = f"requirements: {requirement.text}: needs the evaluation {name!r}; add it to evaluations"
+            known = list(dict.fromkeys(evaluation.name for evaluation in (*self.evaluations, *spared)))
+            raise SpecError(said, setting="requirements", given=requirement.text, allowed=known)
+        for key, setting in (("epsilon", "epsilons"), ("fpr", "false_positive_rates")):
+            wanted, each = getattr(requirement, key), [getattr(evaluation, setting, ()) for evaluation in asked]
+            values = [value for one in each for value in one]
+            # Without radii of its own an evaluation takes those of the data.
+            if wanted is not None and all(each) and wanted not in values:
+                said = f"requirements: {requirement.text}: {name} measures at {setting} {values}; add {wanted:g} there"
+                raise SpecError(said, setting="requirements", given=wanted, allowed=values)
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> "Cohort":

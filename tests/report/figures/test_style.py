@@ -1,5 +1,6 @@
 """Every figure looks alike, stands alone and runs no word of others."""
 
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -75,3 +76,11 @@ def test_a_name_too_long_for_its_plot_stands_once() -> None:
     places = [drawn.at(i) for i in range(9)]
     named = [p for p in places if drawn.figure.get_subplot(**p).xaxis.title.text]
     assert named == [drawn.at(8)]
+
+
+def test_no_two_recipes_share_a_colour() -> None:
+    names = [f"recipe {i}" for i in range(120)]
+    found = [look.colour for look in style.looks(names).values()]
+    assert len(set(found)) == len(names)
+    assert found[:8] == list(style.PALETTE)
+    assert all(re.fullmatch("#[0-9A-F]{6}", colour) for colour in found)

@@ -1,5 +1,6 @@
 """How every figure looks: colours that follow recipes everywhere, bands of intervals, small plots side by side."""
 
+import colorsys
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,12 @@ from assay.statistics import Comparison, Summary
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#B8A800")
+_MORE = (
+    "#660022", "#9900FF", "#005500", "#FF22FF", "#AA1177", "#00DD00", "#220099", "#775544", "#FF0066", "#7777FF",
+    "#66DDAA", "#AA0000", "#DDAAFF", "#224466", "#998866", "#6633AA", "#667700", "#DDBBAA", "#0033FF", "#886699",
+    "#FF8877", "#BB55DD", "#443311", "#550066",
+)  # fmt: skip
+"""Colours after the palette is used up, each as far as may be from those before it (in OKLab) and from white."""
 QUIET = "#9aa7b4"
 """Colour of axes, and of lines that are not about a recipe."""
 STRONG = "#52606d"
@@ -45,11 +52,20 @@ class Look:
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """One look a name: colours first, then dashes too."""
+    """One look a name: a colour of its own, and dashes where the palette for colour-blind readers is used up."""
     return {
-        name: Look(colour=PALETTE[i % len(PALETTE)], dash=_DASHES[i // len(PALETTE) % len(_DASHES)])
-        for i, name in enumerate(names)
+        name: Look(colour=_colour(i), dash=_DASHES[i // len(PALETTE) % len(_DASHES)]) for i, name in enumerate(names)
     }
+
+
+def _colour(place: int) -> str:
+    """The colour of that number, from 0; beyond those that were chosen by hand, hues by the golden angle."""
+    known = (*PALETTE, *_MORE)
+    if place < len(known):
+        return known[place]
+    turn = place - len(known)
+    channels = colorsys.hls_to_rgb(turn * 0.61803398875 % 1, 0.3 + 0.05 * (turn % 7), 0.5 + 0.04 * (turn % 11))
+    return "#" + "".join(f"{round(255 * channel):02X}" for channel in channels)
 
 
 def colours(recipes: Sequence[str]) -> dict[str, str]:
