@@ -12,9 +12,9 @@ export ASSAY_CRDS ?= $(wildcard ../shared/k8s/crds)
 .PHONY: study lint style types test test-all fast-tests all-tests serve evidence peers clean help
 
 help:
-	@echo "make study     run the quickstart study (five to seven minutes on 2 cores) and print the path of its report"
+	@echo "make study     run the quickstart study (four to eight minutes on 2 cores) and print the path of its report"
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
-	@echo "make test      lint, types and the fast tests (about six minutes on 2 cores; the aim is five)"
+	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy and interaction, and the benchmarks (about four hours)"
 	@echo "make peers     an environment of their own for peers whose pins clash with ours (3 GB); for python -m jobs.benchmark certified-claim"

@@ -59,7 +59,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 def test_a_summary_tells_measured_times_and_no_difference_of_them(said: io.StringIO) -> None:
     summary = Summary(planned=9, ran=6, failures={}, trial_seconds=52.4, workers=2, seconds=31.2)
-    jobs.study._print_summary(summary, "/out/report.html")
+    jobs.study._print_summary(summary, "/out/report.html", jobs.study.console)
     first = said.getvalue().splitlines()[0]
     assert first == ("6 of 9 trials run in 31 s on 2 workers; the trials alone took 52 s, added up; 3 finished before")
 
@@ -67,7 +67,9 @@ def test_a_summary_tells_measured_times_and_no_difference_of_them(said: io.Strin
 def test_a_summary_of_one_trial_on_one_worker_has_no_plural(said: io.StringIO) -> None:
     failed = {"made · standard · fold 1": "ValueError: odd"}
     jobs.study._print_summary(
-        Summary(planned=1, ran=1, failures=failed, trial_seconds=3.0, workers=1, seconds=9.0), "/out/report.html"
+        Summary(planned=1, ran=1, failures=failed, trial_seconds=3.0, workers=1, seconds=9.0),
+        "/out/report.html",
+        jobs.study.console,
     )
     lines = said.getvalue().splitlines()
     assert lines[0] == "1 of 1 trial run in 9 s on 1 worker; the trials alone took 3 s, added up"

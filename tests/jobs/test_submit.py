@@ -17,7 +17,7 @@ from jobs.submit import HERE, JOBS, VARIABLE
 def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
     assert JOBS == ["audit", "benchmark", "evaluate", "ledger", "study", "sweep", "train"]
     shared = {path.stem for path in HERE.glob("[!_]*.py")} - {*JOBS, "submit"}
-    assert shared == {"console", "ledger_places", "ledger_tables", "options", "progress"}
+    assert shared == {"console", "ledger_places", "ledger_tables", "options", "progress", "verdicts"}
     probe = "import runpy, sys\nfor name in sys.argv[1:]: runpy.run_module(f'jobs.{name}', run_name='__main__')"
     said = subprocess.run([sys.executable, "-c", probe, *shared], cwd=HERE.parent, capture_output=True, check=True)
     assert said.stdout == b""

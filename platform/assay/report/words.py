@@ -130,16 +130,19 @@ def notes(table: Table, recipe: str, column: Evidence, design: Design) -> list[s
     return [note for note in found if note]
 
 
+_UNITS = {"seconds": " s"}
+
+
 def difference_text(comparison: Comparison, column: Evidence) -> str:
     """A difference alone."""
     if column.unit == "percent":
         return f"{100 * comparison.difference:+.1f} points".replace("-", "−")
-    return f"{comparison.difference:+.3g}".replace("-", "−")
+    return f"{comparison.difference:+.3g}{_UNITS.get(column.unit, '')}".replace("-", "−")
 
 
 def comparison_text(comparison: Comparison, column: Evidence) -> str:
     """A difference with its interval."""
-    scale, digits, sign = (100, 1, " points") if column.unit == "percent" else (1, 3, "")
+    scale, digits, sign = (100, 1, " points") if column.unit == "percent" else (1, 3, _UNITS.get(column.unit, ""))
     return (
         f"{scale * comparison.difference:+.{digits}f}{sign} "
         f"({scale * comparison.low:+.{digits}f} to {scale * comparison.high:+.{digits}f})"
