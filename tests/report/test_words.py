@@ -2,12 +2,21 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from assay.report.cells import Cell
 from assay.report.evidence import Conditions, columns
-from assay.report.words import cell_text, comparison_text, described, interval_text, shown, summary_text
+from assay.report.words import (
+    cell_text,
+    comparison_text,
+    described,
+    difference_text,
+    interval_text,
+    shown,
+    summary_text,
+)
 from assay.statistics import Comparison, Summary
 from assay.study.spec import Study
 
@@ -89,3 +98,17 @@ def test_a_share_stands_with_its_interval_within_what_is_possible() -> None:
 def test_settings_within_settings_stand_in_brackets(study: MakeStudy) -> None:
     asked = study({"fast": {"objective": {"name": "fast", "epsilon": 0.1}}})
     assert "watch (every 1, records 128, " in described(asked, "made", "fast")
+
+
+@pytest.mark.parametrize(
+    ("unit", "said", "whole"),
+    [
+        ("seconds", "−1.06 s", "-1.060 s (-2.000 to -0.500)"),
+        ("percent", "−106.0 points", "-106.0 points (-200.0 to -50.0)"),
+        ("number", "−1.06", "-1.060 (-2.000 to -0.500)"),
+    ],
+)
+def test_a_difference_is_told_in_the_unit_of_its_column(unit: str, said: str, whole: str) -> None:
+    comparison, column = SimpleNamespace(difference=-1.06, low=-2.0, high=-0.5), SimpleNamespace(unit=unit)
+    assert difference_text(comparison, column) == said  # type: ignore[arg-type]
+    assert comparison_text(comparison, column) == whole  # type: ignore[arg-type]
