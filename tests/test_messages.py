@@ -134,7 +134,6 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a requirement in the wrong direction": written(required("accuracy <= 0.9")),
     "a worst case without its radius": written(required("worst case >= 0.7")),
     "a membership rate without the false positives": written(required("membership TPR <= 12 %")),
-    "a requirement that nothing measures": written(required("LiRA TPR at 10 % FPR <= 12 %")),
     "a radius of a requirement that is not measured": written(
         required("worst case at epsilon 0.3 >= 0.7", evaluations=[{"name": "robustness", "epsilons": [0.1, 0.2]}])
     ),

@@ -19,7 +19,7 @@ from assay.evaluations.words import WordSubstitution
 from assay.models.front import behind, front_of
 from assay.registry import build
 from assay.results import Check, Measurement
-from assay.study.beside import on_sample
+from assay.study.asking import on_sample
 
 GOOD, BAD = ["good", "great", "fine", "nice"], ["bad", "poor", "dull", "weak"]
 

@@ -42,7 +42,7 @@ class Done:
 
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[Done]:
-    seen, train, answers = Done(), measure.train_trial, measure._answers
+    seen, train, answers = Done(), measure.train_trial, measure.answers_to
 
     def training(trial: Trial, *rest: Any, **settings: Any) -> Any:
         seen.trained.append(trial.label)
@@ -53,7 +53,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Iterator[Done]:
         return answers(evaluation, subject)
 
     monkeypatch.setattr(measure, "train_trial", training)
-    monkeypatch.setattr(measure, "_answers", asking)
+    monkeypatch.setattr(measure, "answers_to", asking)
     yield seen
 
 
@@ -202,7 +202,17 @@ def test_one_question_more_spends_nothing(tiny: Tiny, go: Go, store: Store, tmp_
 def test_no_training_depends_on_what_is_asked_shown_or_charged() -> None:
     rooms = {name.split(".")[1] for name in closure(["assay.study.training"])}
     assert {"training", "objectives", "privacy", "federated"} <= rooms
-    assert not rooms & {"evaluations", "explain", "report", "cluster", "release", "ledger"}
+    assert not rooms & {"evaluations", "explain", "report", "cluster", "release", "ledger", "store"}
+    assert {"assay.study.trial", "assay.study.identity", "assay.attacks.square"}.isdisjoint(
+        closure(["assay.study.training"])
+    )
+
+
+def test_a_training_depends_on_what_prepares_its_records(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[str]] = []
+    monkeypatch.setattr("assay.study.identity.digest_of", lambda modules: seen.append(set(modules)) or "code")
+    assert one_trial(tiny(ONE)).training
+    assert {"assay.data.tables.preparation", "assay.data.text.embeddings", "assay.data.images.files"} <= seen[0]
 
 
 def test_an_evaluation_depends_on_the_modules_that_it_uses() -> None:

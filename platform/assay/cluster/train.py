@@ -92,6 +92,7 @@ def run_distributed(
                 gpu=gpu,
                 checkpoint_every=checkpoint_every,
             )
+            store.write_checkpoint(trial.training, trained.checkpoint)
             with RayExecutor(workers=workers, cpus=trial.threads) as executor:
                 watched_executor = Watched(executor, evaluating)
                 bare = run_trial(trial, watched_executor, dataset, trained=trained, known=work.known)

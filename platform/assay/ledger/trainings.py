@@ -79,3 +79,8 @@ class Trainings(Database):
             WHERE trial = ? AND results = ? AND ended = ''""",
             (now(), objection, artefact, *key),
         )
+        # What was measured of it since it ended counts too.
+        db.execute(
+            "UPDATE trainings SET objection = ? WHERE trial = ? AND results = ? AND artefact = ? AND objection != ?",
+            (objection, *key, artefact, objection),
+        )

@@ -102,13 +102,15 @@ class Keeper:
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
         """Note how a trial ended, before it is stored. What it holds of the budget it keeps, failed or not."""
         objections = []
-        if noise_of(trial) and not record.failed:
+        artefact = record.artefact or (artefact_of(record.weights) if record.weights else "")
+        # A model whose evaluation failed has spent what nobody has accounted for yet.
+        if noise_of(trial) and (artefact or not record.failed):
             own = pd.DataFrame(record.rows())
             objections = [*unclaimed(own), *other_neighbours(own)]
         self.ledger(dataset).end(
             self._experiment(trial, record.error.partition("\n")[0]),
             self._roles(trial, dataset),
-            artefact=record.artefact or (artefact_of(record.weights) if record.weights else ""),
+            artefact=artefact,
             objection="; ".join(objections),
         )
 

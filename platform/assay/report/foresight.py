@@ -35,10 +35,14 @@ class Showable:
     figure_holm: float = math.nan
     records: int = 0
     """Test records of a run that the figure would rest on; 0 where unknown."""
+    asked: bool = True
+    """Whether the study asks the evaluation that measures it."""
 
     @property
     def text(self) -> str:
         """From where on the requirement could be shown, in words."""
+        if not self.asked:
+            return f"nothing: the evaluation {self.requirement.about.evaluation!r} is not asked"
         if not self.requirement.tested:
             return "compared, not tested"
         if math.isnan(self.deviations):
@@ -69,9 +73,17 @@ def showable(study: Study, loaded: Mapping[str, Dataset | DataError]) -> Iterato
         share = 0.0 if extent.official else share_tested(study)
         design = Design(folds=folds, repeats=study.split.repeats, official=extent.official, test_share=share)
         levels = LEVEL, LEVEL / len(cohort.candidates)
+        spared = [evaluation for one in cohort.sparing for evaluation in one.evaluations]
+        asked = {evaluation.name for evaluation in (*cohort.evaluations, *spared)}
         for requirement in cohort.requirements:
             first, last = (_deviations(design, level) for level in levels)
-            found = Showable(cohort=name, requirement=requirement, deviations=first, deviations_holm=last)
+            found = Showable(
+                cohort=name,
+                requirement=requirement,
+                deviations=first,
+                deviations_holm=last,
+                asked=requirement.about.evaluation in asked,
+            )
             records = _records(requirement, cohort, extent)
             if not math.isnan(first) and records:
                 figure, figure_holm = (_least(requirement.limit, one, design, records) for one in (first, last))

@@ -93,6 +93,24 @@ class Store:
         """Ids of the trials that are stored and did not fail."""
         return {trial for trial, about in self._abouts() if not about["error"]}
 
+    def outdated(self, trials: Iterable[str]) -> set[str]:
+        """Ids of stored trials whose figures are of other weights than the model that is stored now.
+
+        Only models that were written after their trial are read.
+        """
+        found = set()
+        for trial in set(trials) & self._names("trials"):
+            with self._opened(f"trials/{trial}.parquet") as file:
+                about = json.loads(pq.read_schema(file).metadata[_ABOUT])
+            names = (f"artefacts/{about.get('training') or trial}.safetensors", f"trials/{trial}.parquet")
+            model, row = self._files.get_file_info([self._path(name) for name in names])
+            if model.type != fs.FileType.File or model.mtime_ns <= row.mtime_ns or not about.get("artefact"):
+                continue
+            content = self.checkpoint(about.get("training") or trial)
+            if content is not None and artefact_of(content) != about["artefact"]:
+                found.add(trial)
+        return found
+
     def superseded(self) -> set[str]:
         """Ids of trials of an earlier plan that did not fail; ``keep_only`` brings them back if they are wanted."""
         return {trial for trial, about in self._abouts("superseded") if not about["error"]}
@@ -204,6 +222,8 @@ class Store:
         for folder in ("trials", "superseded"):
             shown = [trial for trial, about in self._abouts(folder) if (about.get("training") or trial) == training]
             files += [f"{folder}/{trial}.parquet" for trial in shown]
+        # What a killed job was writing lies beside them.
+        files += [posixpath.join(posixpath.dirname(name), f".{posixpath.basename(name)}.tmp") for name in files]
         for name in (*files, "report.html", "sweep.html"):
             if self._files.get_file_info(self._path(name)).type == fs.FileType.File:
                 self._files.delete_file(self._path(name))

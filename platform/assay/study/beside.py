@@ -3,22 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.constant_answers import flattered, ranking
 from assay.results import TELLS_OF, Check, Finding, Measurement
-
-
-def on_sample(evaluation: Evaluation, subject: Subject) -> list[Measurement]:
-    """Accuracy, without an attack or a change, on the sample of the test records that an evaluation took."""
-    test = subject.split.test
-    rows = evaluation.sample(subject) if len(test) else test
-    if not len(rows) or (getattr(evaluation, "records", None) is None and len(rows) == len(test)):
-        return []
-    logits = subject.logits(rows)
-    right = (logits.argmax(1) == subject.dataset.y[rows]) & np.isfinite(logits).all(1)
-    return [share("sample_accuracy", right, subject.clusters(rows), evaluation=evaluation.name)]
 
 
 def of_the_whole(found: Sequence[Finding]) -> list[Finding]:

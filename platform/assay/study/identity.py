@@ -6,7 +6,9 @@ and what a study calls its cohorts, recipes and folds names neither.
 
 import hashlib
 import json
+import pkgutil
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 # Every method that a name may stand for must be known before the code behind a name is looked for.
@@ -14,7 +16,7 @@ import assay.attacks
 import assay.data
 import assay.evaluations
 import assay.models
-import assay.objectives  # noqa: F401
+import assay.objectives
 from assay.study.provenance import dependencies
 from assay.study.sources import digest_of, modules_in
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _TRAINING = "assay.study.training"
 """Trains a trial; with what it imports, the code that makes weights."""
+_ASKING = "assay.study.asking"
+"""Asks one evaluation, and notes what must not leave."""
 _MEASURING = "assay.study.measure"
 """Asks a trial's questions, and sets beside their answers what concerns several of them."""
 _SPEED_ALONE = {"training": {"records_at_once"}}
@@ -37,9 +41,16 @@ def key_of_training(trial: "Trial") -> str:
             **settings_of_training(trial),
             "recipe": trial.recipe.model_dump(mode="json", exclude=_SPEED_ALONE),
             "versions": dependencies(),
-            "source": digest_of({_TRAINING, *modules_in(trial.model), *modules_in(trial.recipe)}),
+            "source": digest_of({_TRAINING, *_data_modules(), *modules_in(trial.model), *modules_in(trial.recipe)}),
         }
     )
+
+
+@lru_cache(maxsize=1)
+def _data_modules() -> frozenset[str]:
+    """All modules of ``data/``: what decodes and prepares records is called through the data set, not imported."""
+    found = pkgutil.walk_packages(assay.data.__path__, "assay.data.")
+    return frozenset(module.name for module in found if not module.ispkg)
 
 
 def settings_of_training(trial: "Trial") -> dict[str, Any]:
@@ -52,6 +63,7 @@ def settings_of_training(trial: "Trial") -> dict[str, Any]:
         "fold": trial.fold,
         "repeat": trial.repeat,
         "seed": trial.seed,
+        "trial_seed": trial.trial_seed,
         "threads": trial.threads,
         "model": trial.model.model_dump(mode="json"),
         "model_code": trial.model.fingerprint(),
@@ -65,7 +77,7 @@ def key_of_question(evaluation: "Evaluation") -> str:
             "evaluation": evaluation.model_dump(mode="json"),
             "data": evaluation.fingerprint(),
             "versions": dependencies(),
-            "source": digest_of(modules_in(evaluation)),
+            "source": digest_of({_ASKING, *modules_in(evaluation)}),
         }
     )
 

@@ -12,16 +12,16 @@ import torch
 
 from assay import progress
 from assay.data.base import Dataset
-from assay.devices import device, repeatable
+from assay.devices import device
 from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.constant_answers import ConstantAnswers
 from assay.evaluations.copies import CopiedRecords, RepeatedTestRecords
 from assay.evaluations.scales import FeatureScales
 from assay.executors import Executor
-from assay.models.recurrent import differentiable
-from assay.results import TELLS_OF, Answer, Finding, Measurement, TrialRecord, judged
-from assay.study.beside import of_the_whole, on_sample
+from assay.results import Answer, Finding, Measurement, TrialRecord, judged
+from assay.study.asking import answers_to
+from assay.study.beside import of_the_whole
 from assay.study.identity import key_of_question
 from assay.study.training import Trained, network_of, prepared, train_again, train_trial
 from assay.study.trial import Trial
@@ -141,7 +141,7 @@ def ask(
             told += answers.known[name]
             continue
         try:
-            found = _answers(evaluation, subject)
+            found = answers_to(evaluation, subject)
         except Exception as error:  # a user's network may raise anything, at any record
             if not keep_going:
                 raise
@@ -176,12 +176,3 @@ def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Eval
     wanted.append(RepeatedTestRecords())
     beside_accuracy = [one for one in wanted if "accuracy" in listed and one.name not in listed]
     return [*beside_accuracy, ConstantAnswers()]
-
-
-def _answers(evaluation: Evaluation, subject: Subject) -> list[Finding]:
-    """What an evaluation finds; where it tells of training records it says so, for whoever would release it."""
-    told = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
-    with progress.step(evaluation.name), repeatable(tf32=False), differentiable(subject.model):
-        found = evaluation.measure(subject)
-        beside = on_sample(evaluation, subject)
-    return [*(replace(one, conditions={**one.conditions, **told}) for one in found), *beside]

@@ -22,6 +22,7 @@ from assay.study.runner import Runner, TrialObserver, Work, work_left
 from assay.study.spec import Study
 from assay.study.training import Trained, train_trial
 from assay.study.trial import Trial
+from assay.training.checkpoints import artefact_of
 
 PUBLISH_EVERY = 15.0
 """Seconds between two versions of the report while trials finish, at least."""
@@ -99,7 +100,7 @@ def run_study(
         by_id = {trial.id: trial for trial in plan(study, datasets)}
         register(study, store, datasets)
         store.keep_only(by_id)
-        finished = set() if force else store.finished() & set(by_id)
+        finished = set() if force else (store.finished() & set(by_id)) - store.outdated(by_id)
         todo = [trial for name, trial in by_id.items() if name not in finished]
         runner = Runner(keeper, environment)
         write_study(study, store, {i: t.label for i, t in by_id.items()}, environment, fresh=bool(todo))
@@ -238,12 +239,17 @@ class _Run:
                 seconds[trial.id] = (time.perf_counter() - began) * self._executor.workers
             led[trial.id] = work
         ready = [trial for trial in trials if trial.recipe.federation is None or trial.id in led]
-        taken: list[Trial] = []
+        taken: list[Work] = []
         refused: list[TrialRecord] = []
         for outcome in self._executor.map(_evaluate, self._work(ready, led, taken, refused), self._datasets):
-            trial = taken[outcome.index]
-            record = _record_of(outcome, trial)
+            work = taken[outcome.index]
+            trial, record = work.trial, _record_of(outcome, work.trial)
             record = replace(record, seconds=record.seconds + seconds.get(trial.id, 0.0))
+            if record.weights:
+                # Before the ledger notes that the training has ended: it would be spent again if the model were lost.
+                self._store.write_checkpoint(trial.training, record.weights)
+            elif work.trained is not None:
+                record = replace(record, artefact=artefact_of(work.trained.checkpoint))
             yield self._runner.end(trial, record, self._datasets[trial.cohort])
         yield from refused
 
@@ -268,7 +274,7 @@ class _Run:
         return work_left(self._store, trial)
 
     def _work(
-        self, trials: Sequence[Trial], led: Mapping[str, Work], taken: list[Trial], refused: list[TrialRecord]
+        self, trials: Sequence[Trial], led: Mapping[str, Work], taken: list[Work], refused: list[TrialRecord]
     ) -> Iterator[Work]:
         """What is left of each trial as a worker asks for it, noted then: it may never come to that.
 
@@ -280,7 +286,7 @@ class _Run:
             work = led.get(trial.id) or self._left(trial)
             refusal = self._runner.refusal(work, self._datasets[trial.cohort])
             if refusal is None:
-                taken.append(trial)
+                taken.append(work)
                 yield work
             else:
                 refused.append(refusal)

@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import importlib.util
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -13,8 +12,8 @@ from pydantic import BaseModel
 
 from assay.registry import modules_of
 
-_METHODS = re.compile(r"""(?:choice_of|build)\(\s*["'](\w+)["']""")
-"""A kind of method that a module takes by name: any of that kind may be used."""
+_BY_NAME = ("choice_of", "build")
+"""Functions of the registry by which a module takes methods of a kind by name: any of that kind may be used."""
 
 
 def digest_of(modules: Iterable[str]) -> str:
@@ -67,10 +66,19 @@ def _needs(module: str) -> frozenset[str]:
     path = _file(module)
     if path is None:
         return frozenset()
-    source = path.read_text(encoding="utf-8")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     # Methods from elsewhere may be registered in one process and not in another: ``modules_in`` finds those in use.
-    by_name = {name for kind in _METHODS.findall(source) for name in modules_of(kind) if name.startswith("assay.")}
-    return frozenset({*_imported(ast.parse(source)), *by_name})
+    by_name = {name for kind in _kinds(tree) for name in modules_of(kind) if name.startswith("assay.")}
+    return frozenset({*_imported(tree), *by_name})
+
+
+def _kinds(tree: ast.AST) -> Iterator[str]:
+    """The kinds of methods that a module takes by name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in _BY_NAME and node.args:
+            kind = node.args[0]
+            if isinstance(kind, ast.Constant) and isinstance(kind.value, str):
+                yield kind.value
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

@@ -152,19 +152,18 @@ class Cohort(Settings):
             raise SpecError(said, setting=setting, given=recipe, allowed=known)
 
     def _refuse_unmeasured(self, requirement: Requirement) -> None:
-        """Refuse a requirement about something that no evaluation of this cohort measures."""
+        """Refuse a requirement at a radius or rate that its evaluation does not measure.
+
+        Where the evaluation is not asked at all (a sweep, a quick look), the verdict says that it was not measured.
+        """
         spared = [evaluation for one in self.sparing for evaluation in one.evaluations]
         name = requirement.about.evaluation
         asked = [evaluation for evaluation in (*self.evaluations, *spared) if evaluation.name == name]
-        if not asked:
-            said = f"requirements: {requirement.text}: needs the evaluation {name!r}; add it to evaluations"
-            known = list(dict.fromkeys(evaluation.name for evaluation in (*self.evaluations, *spared)))
-            raise SpecError(said, setting="requirements", given=requirement.text, allowed=known)
         for key, setting in (("epsilon", "epsilons"), ("fpr", "false_positive_rates")):
             wanted, each = getattr(requirement, key), [getattr(evaluation, setting, ()) for evaluation in asked]
             values = [value for one in each for value in one]
             # Without radii of its own an evaluation takes those of the data.
-            if wanted is not None and all(each) and wanted not in values:
+            if wanted is not None and each and all(each) and wanted not in values:
                 said = f"requirements: {requirement.text}: {name} measures at {setting} {values}; add {wanted:g} there"
                 raise SpecError(said, setting="requirements", given=wanted, allowed=values)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,12 +18,14 @@ from assay.executors import Executor
 from assay.federated.partition import partition
 from assay.privacy.unit import refuse_unlikely_patients
 from assay.recipes import Recipe
-from assay.study.trial import Trial
 from assay.training.build import build_trainer
 from assay.training.checkpoints import from_bytes, load_weights, to_bytes
 from assay.training.feed import Decoded, Feed
 from assay.training.log import TrainingLog
 from assay.training.loop import Trainer
+
+if TYPE_CHECKING:
+    from assay.study.trial import Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Trained:
 
 
 def train_trial(
-    trial: Trial, executor: Executor, dataset: Dataset, *, after_round: Callable[[int], None] | None = None
+    trial: "Trial", executor: Executor, dataset: Dataset, *, after_round: Callable[[int], None] | None = None
 ) -> Trained:
     """Train the recipe: in this process, or where the executor hosts the clients of a federated one.
 
@@ -66,7 +68,7 @@ def train_trial(
 
 
 def _train_at_clients(
-    trial: Trial,
+    trial: "Trial",
     executor: Executor,
     dataset: Dataset,
     rows: np.ndarray,
@@ -135,7 +137,7 @@ def in_stages(recipe: Recipe, train: Stage) -> tuple[nn.Module, TrainingLog]:
     return model, own if log is None else log.then(own)
 
 
-def prepared(trial: Trial, dataset: Dataset) -> tuple[Dataset, Split]:
+def prepared(trial: "Trial", dataset: Dataset) -> tuple[Dataset, Split]:
     """The records as the network takes them, and who is trained on and tested; learns from the training split alone."""
     refuse_unlikely_patients(trial.recipe.privacy, dataset.origin.groups)
     parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
@@ -153,7 +155,7 @@ _PREPARED: dict[tuple[str, bytes, int], Dataset] = {}
 """The last one: training and evaluation, and all recipes of a fold that follow each other, share it."""
 
 
-def train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, **settings: Any) -> tuple[nn.Module, TrainingLog]:
+def train_alone(trial: "Trial", dataset: Dataset, rows: np.ndarray, **settings: Any) -> tuple[nn.Module, TrainingLog]:
     """Train the recipe in this process, without its federation, on the given rows."""
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
@@ -167,13 +169,13 @@ def train_alone(trial: Trial, dataset: Dataset, rows: np.ndarray, **settings: An
     return in_stages(trial.recipe, train)
 
 
-def network_of(trial: Trial, dataset: Dataset) -> Callable[[], nn.Module]:
+def network_of(trial: "Trial", dataset: Dataset) -> Callable[[], nn.Module]:
     """Makes the first network of the trial; picklable, so that a client can make it where it lives."""
     return partial(trial.model.build_for, dataset.form, seed=trial.trial_seed)
 
 
 def trainer_of(
-    trial: Trial,
+    trial: "Trial",
     dataset: Dataset,
     rows: np.ndarray,
     *,
@@ -228,7 +230,7 @@ def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
 
 
 def train_again(
-    trial: Trial, dataset: Dataset, rows: np.ndarray, name: str, recipe: Recipe | None = None, *, held: np.ndarray
+    trial: "Trial", dataset: Dataset, rows: np.ndarray, name: str, recipe: Recipe | None = None, *, held: np.ndarray
 ) -> nn.Module:
     """The recipe, or another, without its federation, for as many passes, on the given rows; see ``TrainAgain``."""
     # Of the trial: another recipe in its place says nothing of a federation, and must learn for as long.
