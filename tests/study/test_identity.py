@@ -240,3 +240,33 @@ def test_a_question_is_named_by_its_settings_and_its_code(monkeypatch: pytest.Mo
     assert usual == key_of_question(Accuracy(draws=200)) != key_of_question(Accuracy(draws=300))
     monkeypatch.setattr("assay.study.identity.digest_of", lambda modules: "changed")
     assert key_of_question(Accuracy()) != usual
+
+
+def test_a_trial_whose_model_was_replaced_is_measured_again_and_not_trained(
+    tiny: Tiny, go: Go, store: Store, done: Done
+) -> None:
+    study = tiny(ONE)
+    go(study)
+    first, second = (trial.training for trial in plan(study, load_datasets(study)))
+    other = store.checkpoint(second)
+    assert other is not None
+    # As a job that was killed between a training by --force and its measurement leaves it.
+    store.write_checkpoint(first, other)
+    done.clear()
+    go(study)
+    assert done.trained == [] and done.asked.count("accuracy") == 1
+
+
+def test_what_is_measured_after_a_training_ended_tells_the_ledger(
+    tiny: Tiny, go: Go, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = {"privacy": {"epsilon": 2.0, "noise": "entropy", "delta": 1e-3}, "training": {"batch_size": 20}}
+    study = tiny({"private": private})
+    (dataset,) = load_datasets(study).values()
+    keeper = Keeper(tmp_path / "ledger", results=store.location)
+    with monkeypatch.context() as patched, pytest.raises(AssertionError):
+        patched.setattr(Accuracy, "measure", lambda self, subject: 1 / 0)
+        go(study, keeper=keeper)
+    assert {one.objection for one in keeper.trainings(dataset)} == {"its ε was not accounted for"}
+    go(study, keeper=keeper)
+    assert [one.objection for one in keeper.trainings(dataset)] == ["", ""]
