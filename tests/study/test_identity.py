@@ -13,6 +13,7 @@ from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.cost import Cost
 from assay.evaluations.robustness import Robustness
 from assay.executors import LocalExecutor
+from assay.ledger.experiments import Processing
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
 from assay.study import measure, sources
@@ -20,7 +21,7 @@ from assay.study.identity import key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.run import Summary, run_study
 from assay.study.sources import closure
-from assay.study.spec import Study
+from assay.study.spec import Study, build_study
 from assay.study.trial import Trial
 
 Tiny = Callable[..., Study]
@@ -103,8 +104,6 @@ def test_one_question_more_trains_nothing_and_asks_that_one_alone(tiny: Tiny, go
 def test_other_names_train_and_ask_nothing(
     raw: Callable[..., dict[str, Any]], go: Go, store: Store, done: Done
 ) -> None:
-    from assay.study.spec import build_study
-
     asked = raw(ONE)
     go(build_study(asked, "tiny.yaml"))
     before = figures(store)
@@ -120,8 +119,6 @@ def test_other_names_train_and_ask_nothing(
 def test_cohorts_that_ask_for_the_same_training_share_it(
     raw: Callable[..., dict[str, Any]], go: Go, store: Store, done: Done
 ) -> None:
-    from assay.study.spec import build_study
-
     asked = raw(ONE)
     (cohort,) = asked["cohorts"].values()
     other = {**cohort, "evaluations": ["cost"], "recipes": {"usual": cohort["recipes"]["standard"]}}
@@ -270,3 +267,39 @@ def test_what_is_measured_after_a_training_ended_tells_the_ledger(
     assert {one.objection for one in keeper.trainings(dataset)} == {"its ε was not accounted for"}
     go(study, keeper=keeper)
     assert [one.objection for one in keeper.trainings(dataset)] == ["", ""]
+
+
+def test_force_trains_a_shared_model_once_and_never_falls_back_on_the_old_one(
+    raw: Callable[..., dict[str, Any]], go: Go, store: Store, done: Done
+) -> None:
+    asked = raw(ONE)
+    (cohort,) = asked["cohorts"].values()
+    study = build_study({**asked, "cohorts": {"one": cohort, "other": cohort}}, "tiny.yaml")
+    go(study)
+    done.clear()
+    go(study, force=True)
+    assert len(done.trained) == 2, "one a fold, for both cohorts"
+    train, failing = measure.train_trial, iter([True, False, False, False])
+
+    def once(trial: Trial, *rest: Any, **settings: Any) -> Any:
+        if next(failing):
+            raise RuntimeError("no such luck")
+        return train(trial, *rest, **settings)
+
+    done.clear()
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(AssertionError, match="no such luck"):
+        patched.setattr(measure, "train_trial", once)
+        go(study, force=True)
+    assert len(done.trained) == 2, "the other trial of the model that failed trains it itself"
+
+
+def test_what_was_stated_of_a_training_stays_when_one_question_more_states_nothing(
+    tiny: Tiny, go: Go, store: Store, tmp_path: Path
+) -> None:
+    study = tiny(ONE)
+    (dataset,) = load_datasets(study).values()
+    until = Processing(purpose="to learn", until="2031-12-31")
+    go(study, keeper=Keeper(tmp_path / "ledger", results=store.location, processing=until))
+    keeper = Keeper(tmp_path / "ledger", results=store.location)
+    go(tiny(ONE, {"evaluations": [*ASKED, "selective"]}), keeper=keeper)
+    assert {one.processing for one in keeper.ledger(dataset).experiments()} == {until}

@@ -209,6 +209,12 @@ class Experiments(Database):
         # All recipes of a fold share their parts.
         if db.execute("SELECT 1 FROM parts WHERE id = ?", (parts,)).fetchone() is None:
             db.execute("INSERT INTO parts VALUES (?, ?)", (parts, zlib.compress(content, 9)))
+        purpose = processing_id(db, experiment.processing)
+        noted = "SELECT processing FROM experiments WHERE trial = ? AND results = ?"
+        before = db.execute(noted, (experiment.trial, experiment.results)).fetchone()
+        if before is not None and experiment.processing == Processing():
+            # Nothing is stated now, so what was stated stays: the day until which results may be kept, say.
+            purpose = int(before["processing"])
         db.execute(
             "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')",
             (
@@ -219,7 +225,7 @@ class Experiments(Database):
                 now(),
                 experiment.error,
                 parts,
-                processing_id(db, experiment.processing),
+                purpose,
             ),
         )
 

@@ -202,7 +202,7 @@ class _Run:
         self._runner, self._datasets, self._store, self._watcher = runner, datasets, store, watcher
         self._executor, self._force = executor, force
         self._anew: set[str] = set()
-        """Models that this run has trained anew though the store had them."""
+        """Names of the models that this run has trained and stored: not even ``force`` trains them twice."""
 
     def records(self, todo: Sequence[Trial]) -> Iterator[TrialRecord]:
         """Every trial's record, in order of completion; the first fold first, so that there is soon something to see.
@@ -247,7 +247,7 @@ class _Run:
             record = replace(record, seconds=record.seconds + seconds.get(trial.id, 0.0))
             if record.weights:
                 # Before the ledger notes that the training has ended: it would be spent again if the model were lost.
-                self._store.write_checkpoint(trial.training, record.weights)
+                self._keep(trial, record.weights)
             elif work.trained is not None:
                 record = replace(record, artefact=artefact_of(work.trained.checkpoint))
             yield self._runner.end(trial, record, self._datasets[trial.cohort])
@@ -263,13 +263,17 @@ class _Run:
             trained = _lead(trial, dataset, self._executor, self._watcher)
         except Exception as error:
             return self._runner.end(trial, failed(trial, error, time.perf_counter() - began), dataset)
-        self._store.write_checkpoint(trial.training, trained.checkpoint)
+        self._keep(trial, trained.checkpoint)
         return replace(work, trained=trained)
+
+    def _keep(self, trial: Trial, weights: bytes) -> None:
+        """Store a model that this run has trained."""
+        self._store.write_checkpoint(trial.training, weights)
+        self._anew.add(trial.training)
 
     def _left(self, trial: Trial) -> Work:
         """What is left of a trial."""
         if self._force and trial.training not in self._anew:
-            self._anew.add(trial.training)
             return Work(trial=trial)
         return work_left(self._store, trial)
 
