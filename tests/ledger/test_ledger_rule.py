@@ -112,6 +112,8 @@ class Caller:
         self.began: dict[tuple[str, str], float] = {}
         """Noise of everything that began under a budget, by trial and training, and of all that left."""
         self.open: dict[str, str] = {}
+        self.named: dict[tuple[str, str], str] = {}
+        """The same name of a training by its trial and the name that the ledger gives it while it has no weights."""
         self.plans: list[set[str]] = []
         self.refused = 0
 
@@ -130,6 +132,8 @@ class Caller:
     def ask_begin(self, trial: str, noise: float) -> None:
         self.ledger.begin(experiment(trial, UNFINISHED), ROLES, offer(trial, noise).charge)
         name = self.open.setdefault(trial, f"{len(self.began)} {self.draw.integers(10**9)}")
+        *_, unnamed = (one.artefact for one in self.ledger.trainings("/r") if one.trial == trial)
+        self.named[trial, unnamed] = name
         if self.budget:
             self.began[trial, name] = noise
 
@@ -162,9 +166,7 @@ class Caller:
         leave(self.ledger, offer(trial, noise, artefact="best"), looked_at=others)
         self.began[trial, "best"] = noise
         for one in others:
-            self.began[one.trial, self.open.get(one.trial, "") if " in /r" in one.artefact else one.artefact] = (
-                self.noise_of[one.trial]
-            )
+            self.began[one.trial, self.named.get((one.trial, one.artefact), one.artefact)] = self.noise_of[one.trial]
 
     def ask_plan(self, trial: str, noise: float) -> None:
         members = [str(one) for one in self.draw.choice(list("abcdefgh"), size=2, replace=False)]
@@ -179,7 +181,10 @@ class Caller:
 def test_nothing_that_began_ever_composes_beyond_the_budget(ledger: Ledger, seed: int) -> None:
     caller = Caller(ledger, seed)
     caller.ask_budget("", 0.0)
-    for _ in range(25):
+    for steps in range(200):
+        # On and on until the budget has refused something, or it would not have been tried.
+        if steps >= 25 and caller.refused:
+            break
         caller.step()
         noises = list(caller.began.values())
         alone = len(caller.plans) == 1 and {name for _, name in caller.began} == caller.plans[0]
