@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from jobs.console import STUDIES, console, print_reading, run, table, user_errors
-from jobs.options import Changes, Cohort, Fold, RecipeName, StudyName
+from jobs.console import STUDIES, console, console_table, print_reading, run, user_errors
+from jobs.options import Changes, CohortOption, FoldOption, RecipeName, StudyName
 
 if TYPE_CHECKING:
     from assay.results import Measurement
@@ -21,13 +21,13 @@ _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red"}
 def main(
     study: StudyName,
     recipe: RecipeName,
-    cohort: Cohort = None,
+    cohort: CohortOption = None,
     canaries: Annotated[int, typer.Option(min=10, help="Records that are in or out by a fair coin; the more, the tighter the bound.")] = 1000,
     space: Annotated[Literal["gradient", "input"], typer.Option(help="gradient: the auditor reads every noisy gradient. input: records with wrong labels, and the last model alone.")] = "gradient",
     confidence: Annotated[float, typer.Option(help="Confidence level of the bound, between 0.5 and 1.")] = 0.95,
     audits: Annotated[int, typer.Option(min=1, help="Audits that you run and read together, this one included: the confidence is shared among them.")] = 1,
     against: Annotated[str | None, typer.Option(help="Another private recipe of the study: does it draw the same noise?")] = None,
-    fold: Fold = 1,
+    fold: FoldOption = 1,
     set_: Changes = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on standard output.")] = False,
 ) -> None:  # fmt: skip
@@ -48,13 +48,13 @@ def main(
         from assay.registry import build
         from assay.study.audit import audit_trial, compare_noise
         from assay.study.plan import load_datasets, plan
-        from assay.study.spec import only, read_study
+        from assay.study.spec import read_study, with_one_recipe
 
         settings = {"canaries": canaries, "space": space, "confidence": confidence, "audits": audits}
         audit = build("evaluation", {"name": "audit", **settings})
         assert isinstance(audit, Audit)
         whole = read_study(study, tuple(set_ or ()), folder=STUDIES)
-        asked = only(whole, cohort=cohort, recipe=recipe, fold=fold)
+        asked = with_one_recipe(whole, cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)
         (dataset,) = datasets.values()
         print_reading(said, dataset.name, dataset)
@@ -70,7 +70,7 @@ def main(
         if row.status != "measured":
             raise SpecError(f"recipe {recipe!r} cannot be audited: {row.warnings[0]}")
         if against is not None:
-            beside = only(whole, cohort=trial.cohort, recipe=against, fold=fold)
+            beside = with_one_recipe(whole, cohort=trial.cohort, recipe=against, fold=fold)
             other = next(one for one in plan(beside, datasets) if (one.fold, one.repeat) == (fold - 1, 0))
             if other.recipe.privacy is None or trial.recipe.privacy is None:
                 said_of = "--against compares the noise of two private recipes; name one that has privacy"
@@ -116,7 +116,7 @@ def _print(row: "Measurement", checks: "list[Measurement]") -> None:
     if "steps" in about:
         noise = f"noise multiplier {about['noise_multiplier']:.3f}, sample rate {about['sample_rate']:.4f}"
         rows.append(("mechanism", f"{about['steps']} steps, {noise}"))
-    console.print(table(["audit", ""], rows))
+    console.print(console_table(["audit", ""], rows))
     for warning in row.warnings:
         # What a check says stands below.
         if not warning.startswith(("fail: ", "warn: ")):

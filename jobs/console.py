@@ -61,12 +61,12 @@ def run(main: Callable[..., None]) -> None:
     application(main)()
 
 
-def counted(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
     """A number with its noun: ``1 worker``, ``2 workers``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+def console_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     """A plain table; columns fold rather than lose text."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for place, head in enumerate(heads):
@@ -92,7 +92,7 @@ def keeper_for(
     Args:
         said: where the word goes.
     """
-    from assay.cluster.ledger import opening
+    from assay.cluster.ledger_actor import opening
     from assay.ledger.experiments import Processing
     from assay.release.keeper import keeper_of
 
@@ -145,7 +145,7 @@ def print_scorecards(study: "Study", store: "Store", said: Console = console) ->
             )
             for recipe in card.recipes
         ]
-        said.print(table([name, *(column.title for column in columns)], rows))
+        said.print(console_table([name, *(column.title for column in columns)], rows))
         said.print(f"{design_text(card.design)}: {_below(card.design)}", style="dim", highlight=False)
     said.print("▲ a warning, ✖ a failed check stands beside the figure in the report", style="dim")
 

@@ -39,11 +39,11 @@ def main(
     with user_errors():
         console.print("loading model and data …", style="dim")
         from assay.cluster.executor import RayExecutor
-        from assay.cluster.session import environment, lasting
+        from assay.cluster.session import describe_environment, lasting
         from assay.executors import LocalExecutor, Watched
-        from assay.report.page import publish
+        from assay.report.page import publish_report
         from assay.store.folder import Store
-        from assay.study.given import evaluate_given, given_study
+        from assay.study.external import evaluate_given, given_study
         from assay.study.plan import load_datasets
 
         settings = _settings(data, low=low, high=high, modality=modality)
@@ -59,9 +59,9 @@ def main(
         with RayExecutor(address=address, workers=workers) as pool:
             executor = Watched(pool if joins or (workers or 1) > 1 else LocalExecutor(), evaluating)
             record = evaluate_given(
-                study, datasets["given"], store, weights, environment=environment(), executor=executor
+                study, datasets["given"], store, weights, environment=describe_environment(), executor=executor
             )
-        report = publish(study, datasets, store)
+        report = publish_report(study, datasets, store)
         print_scorecards(study, store)
         console.print(f"{len(record.measurements)} measurements in {record.seconds:.1f} s")
         console.print(f"report: {report}", highlight=False, soft_wrap=True)

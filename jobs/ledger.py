@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from jobs.console import console, user_errors
 from jobs.ledger_places import ledger_of, ledgers_at, only_one
 from jobs.ledger_tables import print_account, print_ledger, print_traces
-from jobs.options import Cohort, LedgerFolder, LegalBasis, Purpose, RecipeName, Until
+from jobs.options import CohortOption, LedgerFolder, LegalBasis, Purpose, RecipeName, Until
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
@@ -40,7 +40,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 Place = Annotated[str | None, typer.Argument(metavar="[PLACE]", help="A folder of results, a folder of ledgers, or one .sqlite file; results/ledger by default.")]  # fmt: skip
 Results = Annotated[str, typer.Argument(metavar="RESULTS", help="Folder or URI of a finished study.")]
 Data = Annotated[str | None, typer.Option("--data", help="Name of the data set, where there are several.")]
-Fold = Annotated[int, typer.Option(min=1, help="Fold, from 1.")]
+LedgerFold = Annotated[int, typer.Option(min=1, help="LedgerFold, from 1.")]
 Repeat = Annotated[int, typer.Option(min=1, help="Repeat, from 1.")]
 BudgetOption = Annotated[float | None, typer.Option("--budget", help="Total ε of this data set, over everything ever released from it. Set once; changing it needs --reason.")]  # fmt: skip
 Delta = Annotated[float | None, typer.Option("--delta", help="δ of the budget, below 1/n; 1e-5 by default.")]
@@ -62,12 +62,12 @@ def show(
     With --budget, set the budget of a data set, or with --reason too, change it.
     """
     with user_errors():
-        from assay.cluster.ledger import joined
+        from assay.cluster.ledger_actor import cluster_joined
         from assay.errors import LedgerError, UserError
 
         if reason and budget is None and delta is None:
             raise UserError("--reason says why a budget changes: give --budget too, or leave --reason out")
-        with joined():
+        with cluster_joined():
             ledgers = ledgers_at(place, data)
             if budget is not None or delta is not None:
                 ledger = only_one(ledgers)
@@ -83,8 +83,8 @@ def show(
 def release(
     results: Results,
     recipe: RecipeName,
-    cohort: Cohort = None,
-    fold: Fold = 1,
+    cohort: CohortOption = None,
+    fold: LedgerFold = 1,
     repeat: Repeat = 1,
     budget: BudgetOption = None,
     delta: Delta = None,
@@ -98,10 +98,10 @@ def release(
 ) -> None:
     """Charge one trained model before it leaves, once. Refused if it is seeded, not private, failed, or too expensive."""
     with user_errors():
-        from assay.cluster.ledger import joined
+        from assay.cluster.ledger_actor import cluster_joined
 
         charging = _charging("released", (budget, delta, reason), (purpose, legal_basis, until))
-        with joined():
+        with cluster_joined():
             kept, _ = _charged(charging, results, (recipe, cohort, fold, repeat), ledger, best=best, declared=declared)
             print_account(kept.account())
 
@@ -113,8 +113,8 @@ def export(
     to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="New folder that is handed over.")],
     recipe: Annotated[str | None, typer.Option("--recipe", help="Name of the recipe.")] = None,
     report: Annotated[bool, typer.Option("--report", help="The report instead of a model: charges every trial in it.")] = False,
-    cohort: Cohort = None,
-    fold: Fold = 1,
+    cohort: CohortOption = None,
+    fold: LedgerFold = 1,
     repeat: Repeat = 1,
     budget: BudgetOption = None,
     delta: Delta = None,
@@ -132,7 +132,7 @@ def export(
     figure that was read off training records, keeps the whole page here.
     """
     with user_errors():
-        from assay.cluster.ledger import joined
+        from assay.cluster.ledger_actor import cluster_joined
         from assay.errors import UserError
         from assay.release.export import NOT_COVERED
 
@@ -144,7 +144,7 @@ def export(
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"--to {folder} is not empty; name a new folder")
         charging = _charging(f"exported to {folder}", (budget, delta, reason), (purpose, legal_basis, until))
-        with joined():
+        with cluster_joined():
             if recipe is None:
                 accounts, written = _export_report(charging, results, folder, ledger, declared=declared)
             else:
@@ -170,9 +170,9 @@ def verify(
     Keep the printed head elsewhere, and give it the next time: then an older copy of the ledger is noticed too.
     """
     with user_errors():
-        from assay.cluster.ledger import joined
+        from assay.cluster.ledger_actor import cluster_joined
 
-        with joined():
+        with cluster_joined():
             ledgers = ledgers_at(place, data)
             for ledger in [only_one(ledgers)] if head else ledgers:
                 found = ledger.verify(head)
@@ -198,7 +198,7 @@ def erase(
     ledger whatever is deleted, since what was spent is never given back.
     """
     with user_errors():
-        from assay.cluster.ledger import joined
+        from assay.cluster.ledger_actor import cluster_joined
         from assay.errors import UserError
         from assay.release.erasure import erase_trials
 
@@ -208,7 +208,7 @@ def erase(
             raise UserError("--expired deletes without being asked twice: leave --delete out")
         if delete and reservations:
             raise UserError("--reservations deletes no model and no result: leave --delete out")
-        with joined():
+        with cluster_joined():
             ledgers = ledgers_at(place, data)
             if expired or reservations:
                 for ledger in ledgers:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def ledgers_at(place: str | None, data: str | None) -> list["Ledger"]:
     """The ledgers at a place, of one data set if it is named."""
-    from assay.cluster.ledger import existing
+    from assay.cluster.ledger_actor import existing
     from assay.errors import LedgerError
 
     found = [existing(path) for path in _files(place)]
@@ -28,13 +28,13 @@ def _files(place: str | None) -> list[Path]:
         LedgerError: there is none.
     """
     from assay.errors import LedgerError
-    from assay.release.ledgers import VARIABLE, ledger_folder
+    from assay.release.ledgers import LEDGER_VARIABLE, ledger_folder
 
     named = None if place is None or "://" in place else Path(place).expanduser().resolve()
     if named is not None and named.is_file():
         return [named]
     if place is None:
-        used: Path | None = Path(os.environ.get(VARIABLE) or "results/ledger").expanduser().resolve()
+        used: Path | None = Path(os.environ.get(LEDGER_VARIABLE) or "results/ledger").expanduser().resolve()
     else:
         used = ledger_folder(place, None)
     for folder in (named, used):
@@ -56,7 +56,7 @@ def only_one(ledgers: list["Ledger"]) -> "Ledger":
 
 
 def ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
-    from assay.cluster.ledger import opening
+    from assay.cluster.ledger_actor import opening
     from assay.errors import LedgerError
     from assay.release.ledgers import ledger_folder, open_ledger
 

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from jobs.console import console, table
+from jobs.console import console, console_table
 
 if TYPE_CHECKING:
     from assay.ledger import Ledger
-    from assay.ledger.account import Account, Held
+    from assay.ledger.account import Account, ChargeOnRecord
     from assay.ledger.experiments import Trace
 
 
@@ -24,7 +24,7 @@ def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> Non
     print_account(account)
     if account.charges:
         console.print(
-            table(
+            console_table(
                 ("charge", "", "ε alone", "since", "where to"),
                 [_charge_row(one, account.delta) for one in account.charges],
             )
@@ -40,14 +40,14 @@ def _print_budgets(ledger: "Ledger") -> None:
     """Every budget that was ever in force, and why it took the place of the one before."""
     rows = [(f"{one.epsilon:g}", f"{one.delta:g}", one.at, _plain(one.reason)) for one in ledger.budgets()]
     if rows:
-        console.print(table(("budgets: ε", "at δ =", "set", "why it changed"), rows))
+        console.print(console_table(("budgets: ε", "at δ =", "set", "why it changed"), rows))
 
 
 def _print_deletions(ledger: "Ledger") -> None:
     """What was deleted, and on whose behalf."""
     rows = [(at, erased, _plain(asked)) for at, asked, erased in ledger.erasures()]
     if rows:
-        console.print(table(("deletions", "deleted", "because of"), rows))
+        console.print(console_table(("deletions", "deleted", "because of"), rows))
 
 
 def _print_experiments(ledger: "Ledger") -> None:
@@ -82,7 +82,7 @@ def _print_purposes(ledger: "Ledger") -> None:
         for one, trials_of, releases in ledger.processings()
     ]
     if rows:
-        console.print(table(("keep until", "experiments", "releases", "legal basis", "processed for"), rows))
+        console.print(console_table(("keep until", "experiments", "releases", "legal basis", "processed for"), rows))
 
 
 def _print_warnings(ledger: "Ledger", account: "Account", beside: list["Ledger"], today: str) -> None:
@@ -122,14 +122,14 @@ def print_account(account: "Account") -> None:
             ("budget", f"{account.budget.epsilon:.4g}"),
             ("budget less what is held", f"{account.left:.4g}"),
         ]
-    console.print(table(("spent", f"ε for one {account.unit} at δ = {account.delta:g}"), rows))
+    console.print(console_table(("spent", f"ε for one {account.unit} at δ = {account.delta:g}"), rows))
     if account.budget is None:
         console.print(
             "no budget is set: nothing private may be released, and reservations hold nothing", style="yellow"
         )
 
 
-def _charge_row(one: "Held", delta: float) -> tuple[str, ...]:
+def _charge_row(one: "ChargeOnRecord", delta: float) -> tuple[str, ...]:
     from assay.privacy.composition import rdp_epsilon_of
 
     plan = f", plan {one.plan}" if one.plan else ""
@@ -160,7 +160,7 @@ def print_traces(ledger: "Ledger", traces: list["Trace"], asked: str, *, deleted
         )
         for one in traces
     ]
-    console.print(table(("experiment", "trial", "the record was", "kept in", "what to do"), rows))
+    console.print(console_table(("experiment", "trial", "the record was", "kept in", "what to do"), rows))
     released = sum(bool(one.departures) for one in traces)
     if released:
         console.print(

@@ -21,8 +21,8 @@ def _to_come(until: str) -> str:
 # fmt: off
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="Name of the recipe.")]
-Cohort = Annotated[str | None, typer.Option("--cohort", help="Cohort; the first that has the recipe by default.")]
-Fold = Annotated[int, typer.Option("--fold", min=1, help="Fold to hold out, from 1.")]
+CohortOption = Annotated[str | None, typer.Option("--cohort", help="CohortOption; the first that has the recipe by default.")]
+FoldOption = Annotated[int, typer.Option("--fold", min=1, help="FoldOption to hold out, from 1.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")]
 Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join; RAY_ADDRESS is followed too.")]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jobs.console import counted, print_reading
+from jobs.console import count_of, print_reading
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
@@ -42,7 +42,7 @@ class ConsoleWatcher:
             )
         else:
             already = f", {finished} finished before" if finished else ""
-            self._console.print(f"{counted(total, 'trial')} on {counted(workers, 'worker')}{already}")
+            self._console.print(f"{count_of(total, 'trial')} on {count_of(workers, 'worker')}{already}")
         self._bar.update(self._task, total=total, completed=finished)
         self._bar.start()
 

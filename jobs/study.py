@@ -15,12 +15,12 @@ from rich.markup import escape
 from jobs.console import (
     STUDIES,
     console,
-    counted,
+    console_table,
+    count_of,
     keeper_for,
     print_reading,
     print_scorecards,
     run,
-    table,
     user_errors,
 )
 from jobs.options import Address, Changes, LedgerFolder, LegalBasis, Purpose, StudyName, Until, results_option
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from assay.errors import DataError
     from assay.release.keeper import Keeper
     from assay.report.decisions import Decisions
-    from assay.study.run import Summary
+    from assay.study.run import RunSummary
     from assay.study.spec import Study
 
 STARTED = time.perf_counter()
@@ -82,7 +82,7 @@ def main(
 
 def _print_plan(study: "Study") -> None:
     from assay.errors import DataError
-    from assay.study.plan import evaluation_costs, forecast, load_unsized
+    from assay.study.plan import evaluation_costs, forecast_study, load_unsized
 
     loaded = load_unsized(study)
     for cohort, data in loaded.items():
@@ -92,13 +92,13 @@ def _print_plan(study: "Study") -> None:
             print_reading(console, cohort, data)
     rows = [
         (f.cohort, f.recipe, str(f.trials), "unknown" if f.records is None else f"≈ {f.records}", escape(f.spends))
-        for f in forecast(study, loaded)
+        for f in forecast_study(study, loaded)
     ]
-    console.print(table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
+    console.print(console_table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
     for cohort, said in evaluation_costs(study, loaded):
         console.print(f"{cohort}, {said}", highlight=False)
     _print_showable(study, loaded)
-    console.print(f"{counted(sum(int(row[2]) for row in rows), 'trial')}; nothing was run")
+    console.print(f"{count_of(sum(int(row[2]) for row in rows), 'trial')}; nothing was run")
 
 
 def _print_showable(study: "Study", loaded: "Mapping[str, Dataset | DataError]") -> None:
@@ -108,7 +108,7 @@ def _print_showable(study: "Study", loaded: "Mapping[str, Dataset | DataError]")
     rows = [(found.cohort, found.requirement.text, found.text) for found in showable(study, loaded)]
     if rows:
         heads = ("cohort", "requirement", "could be shown, if folds or seeds differ by chance alone")
-        console.print(table(heads, rows))
+        console.print(console_table(heads, rows))
 
 
 def _print_left(study: "Study", location: str) -> None:
@@ -127,8 +127,8 @@ def _print_left(study: "Study", location: str) -> None:
         return
     left = count_left(store, plan(study, datasets))
     console.print(
-        f"{location}: {left.untrained} of {counted(left.models, 'model')} to train, {left.unanswered} of "
-        f"{counted(left.questions, 'question')} to ask",
+        f"{location}: {left.untrained} of {count_of(left.models, 'model')} to train, {left.unanswered} of "
+        f"{count_of(left.questions, 'question')} to ask",
         highlight=False,
         soft_wrap=True,
     )
@@ -147,7 +147,7 @@ def _run(
 ) -> "tuple[int, list[Decisions]]":
     """Run what is missing; the number of trials that failed, and the verdicts on the requirements."""
     from assay.cluster.executor import RayExecutor
-    from assay.cluster.session import environment
+    from assay.cluster.session import describe_environment
     from assay.report.page import Publisher
     from assay.store.folder import Store
     from assay.study.run import run_study
@@ -168,7 +168,7 @@ def _run(
             publish=publisher.publish,
             mirror=show,
             force=force,
-            environment=environment(),
+            environment=describe_environment(),
             started=STARTED,
             keeper=keeper,
         )
@@ -179,17 +179,17 @@ def _run(
     return len(summary.failures), decided
 
 
-def _print_summary(summary: "Summary", page: str, said: Console) -> None:
+def _print_summary(summary: "RunSummary", page: str, said: Console) -> None:
     before = summary.planned - summary.ran
-    told = f"{summary.ran} of {counted(summary.planned, 'trial')} run in {summary.seconds:.0f} s"
+    told = f"{summary.ran} of {count_of(summary.planned, 'trial')} run in {summary.seconds:.0f} s"
     if summary.ran:
         told += (
-            f" on {counted(summary.workers, 'worker')}; the trials alone took {summary.trial_seconds:.0f} s, added up"
+            f" on {count_of(summary.workers, 'worker')}; the trials alone took {summary.trial_seconds:.0f} s, added up"
         )
     said.print(told + (f"; {before} finished before" if before else ""))
     for label, error in summary.failures.items():
         said.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)
-    verdict = f"{counted(len(summary.failures), 'trial')} failed; run again to retry. " if summary.failures else ""
+    verdict = f"{count_of(len(summary.failures), 'trial')} failed; run again to retry. " if summary.failures else ""
     said.print(f"{verdict}report: {page}", highlight=False, soft_wrap=True)
 
 

@@ -27,16 +27,16 @@ JOBS = sorted(
     if path != Path(__file__) and '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 )
 # Ray takes the address of its job server from here even where it is given as an argument.
-VARIABLE = "RAY_API_SERVER_ADDRESS"
+ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
 # Seconds without any answer from the cluster after which the log is given up.
-PATIENCE = 60.0
+CONNECT_SECONDS = 60.0
 INTERRUPTED = 130
 
 
 def main(
     job: Annotated[str | None, typer.Argument(metavar="JOB", help=f"One of: {', '.join(JOBS)}.")] = None,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENTS]...", help="Of the job, passed on unchanged. Options of submit itself stand before the job.")] = None,
-    address: Annotated[str, typer.Option(envvar=VARIABLE, help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
+    address: Annotated[str, typer.Option(envvar=ADDRESS_VARIABLE, help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
     ship_assay: Annotated[bool, typer.Option("--ship-assay", help="Send assay along, to a cluster that has its dependencies but not itself.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Print the submission's ID and do not wait.")] = False,
     follow: Annotated[str | None, typer.Option(metavar="ID", help="Follow a job that was submitted before.")] = None,
@@ -53,7 +53,7 @@ def main(
         if follow is not None and detach:
             raise UserError("--follow and --detach exclude each other")
         if job is not None:
-            check(job, arguments or ())
+            check_arguments(job, arguments or ())
         server = url(address)
         client = connect(server)
         if job is not None:
@@ -66,7 +66,7 @@ def main(
             submission = str(follow)
             known(client, server, submission)
         try:
-            ended = asyncio.run(watch(client, server, submission))
+            ended = asyncio.run(follow_job(client, server, submission))
         except KeyboardInterrupt:
             _say(f"\nno longer following; the job still runs. {ways(server, submission)}")
             raise typer.Exit(INTERRUPTED) from None
@@ -75,7 +75,7 @@ def main(
     raise typer.Exit(code)
 
 
-def check(job: str, arguments: Sequence[str]) -> None:
+def check_arguments(job: str, arguments: Sequence[str]) -> None:
     """Refuse at once what the cluster would refuse in half a minute.
 
     Raises:
@@ -130,7 +130,7 @@ def connect(server: str) -> "JobSubmissionClient":
 
     from assay.errors import UserError
 
-    os.environ[VARIABLE] = server
+    os.environ[ADDRESS_VARIABLE] = server
     try:
         return JobSubmissionClient(server)
     except AuthenticationError:
@@ -141,7 +141,7 @@ def connect(server: str) -> "JobSubmissionClient":
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(
             f"no Ray cluster answers at {server} ({error}); start one with `ray start --head`, or give --address or "
-            f"{VARIABLE} the address of a cluster's dashboard, which on Kubernetes may need a port forwarded"
+            f"{ADDRESS_VARIABLE} the address of a cluster's dashboard, which on Kubernetes may need a port forwarded"
         ) from None
 
 
@@ -181,7 +181,7 @@ def known(client: "JobSubmissionClient", server: str, submission: str) -> None:
         )
 
 
-async def watch(client: "JobSubmissionClient", server: str, submission: str) -> "JobDetails":
+async def follow_job(client: "JobSubmissionClient", server: str, submission: str) -> "JobDetails":
     """Print the log as it grows; returns the job once it has ended.
 
     The job server sends a log from its beginning, so after a broken connection what was printed before is left out.
@@ -207,7 +207,7 @@ async def watch(client: "JobSubmissionClient", server: str, submission: str) -> 
                 return job
             answered = time.monotonic()
         except (OSError, RuntimeError, ClientError) as error:
-            if time.monotonic() - answered > PATIENCE:
+            if time.monotonic() - answered > CONNECT_SECONDS:
                 raise UserError(
                     f"the Ray cluster at {server} no longer answers ({error}); the job may still run. "
                     f"{ways(server, submission)}"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.console import STUDIES, console, counted, keeper_for, run, table, user_errors
-from jobs.options import Address, Changes, Cohort, LedgerFolder, LegalBasis, Purpose, Until, results_option
+from jobs.console import STUDIES, console, console_table, count_of, keeper_for, run, user_errors
+from jobs.options import Address, Changes, CohortOption, LedgerFolder, LegalBasis, Purpose, Until, results_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def main(
     space: Annotated[str, typer.Argument(metavar="SPACE", help=f"One of tune_spaces: {', '.join(SPACES)}.")],
     study: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="The study whose recipe is varied.")] = "quickstart",
     recipe: Annotated[str | None, typer.Option(help="Recipe to vary; the space names its own.")] = None,
-    cohort: Cohort = None,
+    cohort: CohortOption = None,
     folds: Annotated[int, typer.Option(min=1, help="Folds that every point is run on.")] = 1,
     samples: Annotated[int | None, typer.Option(min=1, help="Points to draw from a random space, or repeats of a grid; the space has its own default.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Trials at once; one per CPU by default.")] = None,
@@ -63,7 +63,7 @@ def main(
             ready, store, workers=workers, address=address, watcher=ConsoleWatcher(console), keeper=keeper
         )
         found = report.results(ready.sweep, store, ready.radius)
-        page = report.publish(ready.sweep, found, store, ready.dataset, ready.radius, choice=swept.choice)
+        page = report.publish_sweep(ready.sweep, found, store, ready.dataset, ready.radius, choice=swept.choice)
         _print(ready, found, swept)
         console.print(f"report: {page}", highlight=False, soft_wrap=True)
     raise typer.Exit(1 if swept.failures or not swept.complete else 0)
@@ -73,10 +73,10 @@ def _prepared(
     space: str, asked: "Study", *, cohort: str | None, recipe: str | None, folds: int, samples: int | None
 ) -> "Prepared":
     """What a space varies, unless the user said otherwise, in a recipe of the study."""
-    from assay.study.sweep import prepared
+    from assay.study.sweep import prepare_sweep
 
     chosen = importlib.import_module(f"tune_spaces.{space}")
-    return prepared(
+    return prepare_sweep(
         asked,
         name=space,
         space=chosen.space,
@@ -95,9 +95,9 @@ def told_of(swept: "Swept", tested: str) -> str:
     Args:
         tested: the records of which its trials were asked, ``test`` or ``validation``.
     """
-    ran = f"{swept.ran} of {counted(len(swept.trials), 'trial')} run in {swept.seconds:.0f} s"
+    ran = f"{swept.ran} of {count_of(len(swept.trials), 'trial')} run in {swept.seconds:.0f} s"
     alone = f"; the trials alone took {swept.trial_seconds:.0f} s, added up" if swept.ran else ""
-    return f"{ran} on {counted(swept.workers, 'worker')}{alone}; asked of the {tested} records"
+    return f"{ran} on {count_of(swept.workers, 'worker')}{alone}; asked of the {tested} records"
 
 
 def _print(ready: "Prepared", found: "pd.DataFrame", swept: "Swept") -> None:
@@ -122,7 +122,7 @@ def _print(ready: "Prepared", found: "pd.DataFrame", swept: "Swept") -> None:
     heads = [
         f"{goal.title}, ε = {radius_text(ready.radius)}" if goal.key == "robust" else goal.title for goal in wanted
     ]
-    console.print(table(["Pareto front", *heads, "training"], rows))
+    console.print(console_table(["Pareto front", *heads, "training"], rows))
     console.print(told_of(swept, ready.sweep.study.split.tested))
     for label, error in swept.failures.items():
         console.print(f"failed: {label}: {error.splitlines()[0]}", style="red", markup=False)

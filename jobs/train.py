@@ -10,7 +10,7 @@ import typer
 from jobs.console import (
     STUDIES,
     console,
-    counted,
+    count_of,
     evaluating,
     keeper_for,
     print_reading,
@@ -21,8 +21,8 @@ from jobs.console import (
 from jobs.options import (
     Address,
     Changes,
-    Cohort,
-    Fold,
+    CohortOption,
+    FoldOption,
     LedgerFolder,
     LegalBasis,
     Purpose,
@@ -36,9 +36,9 @@ from jobs.options import (
 def main(
     study: StudyName,
     recipe: RecipeName,
-    cohort: Cohort = None,
+    cohort: CohortOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray Train workers that share every batch.")] = 2,
-    fold: Fold = 1,
+    fold: FoldOption = 1,
     address: Address = None,
     results: Annotated[str | None, results_option("results/STUDY-train")] = None,
     gpu: Annotated[bool, typer.Option("--gpu", help="One GPU a worker, NCCL between them.")] = False,
@@ -58,12 +58,14 @@ def main(
         from assay.cluster.session import lasting
         from assay.cluster.train import run_distributed
         from assay.data.splits import refuse_beyond_official
-        from assay.report.page import publish
+        from assay.report.page import publish_report
         from assay.store.folder import Store
         from assay.study.plan import load_datasets, plan
-        from assay.study.spec import only, read_study
+        from assay.study.spec import read_study, with_one_recipe
 
-        asked = only(read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold)
+        asked = with_one_recipe(
+            read_study(study, tuple(set_ or ()), folder=STUDIES), cohort=cohort, recipe=recipe, fold=fold
+        )
         datasets = load_datasets(asked)
         (dataset,) = datasets.values()
         print_reading(console, dataset.name, dataset)
@@ -73,12 +75,12 @@ def main(
         keeper = keeper_for(
             asked, store.location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
-        console.print(f"{trial.label}: {counted(workers, 'worker')}", highlight=False)
+        console.print(f"{trial.label}: {count_of(workers, 'worker')}", highlight=False)
         record = run_distributed(
             trial, asked, dataset, store, workers=workers, address=address, watch=_trained, evaluating=evaluating,
             gpu=gpu, checkpoint_every=checkpoint_every, keeper=keeper,
         )  # fmt: skip
-        report = publish(asked, datasets, store)
+        report = publish_report(asked, datasets, store)
         print_scorecards(asked, store)
         if record.failed:
             console.print(record.error, style="red", markup=False)

@@ -53,7 +53,7 @@ def _lacking(one: "Decision") -> str:
 
 def as_json(study: "Study", location: str, decided: "Iterable[Decisions]") -> dict[str, Any]:
     """The verdicts as plain values; what is not known is null."""
-    from assay.report.decisions import LEVEL
+    from assay.report.decisions import ONE_SIDED_LEVEL
 
     cohorts = {
         found.cohort: {
@@ -68,7 +68,7 @@ def as_json(study: "Study", location: str, decided: "Iterable[Decisions]") -> di
         }
         for found in decided
     }
-    return {"study": study.name, "results": location, "level": LEVEL, "cohorts": cohorts}
+    return {"study": study.name, "results": location, "level": ONE_SIDED_LEVEL, "cohorts": cohorts}
 
 
 def _of_candidate(one: "Decision") -> dict[str, Any]:

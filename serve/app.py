@@ -15,17 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 from ray.serve import Application
 
-from assay.cluster.ledger import joined, opening
+from assay.cluster.ledger_actor import cluster_joined, opening
 from assay.cluster.session import start_ray_here
 from assay.errors import LedgerError, SpecError, UserError
 from assay.ledger.experiments import Processing
 from assay.registry import explain, first_mistake
-from assay.release.candidates import candidates, for_others, refuse, refuse_other_weights
+from assay.release.candidates import candidates, for_others, refuse_other_weights, require_releasable
 from assay.release.ledgers import ledger_folder, open_ledger
 from assay.report.card import card_of
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
-from assay.study.spec import Name
+from assay.study.spec import PathName
 from serve.api import create_api
 from serve.model import ServedModel
 
@@ -45,7 +45,7 @@ class Serving(BaseModel):
     """The first that has the recipe by default."""
     fold: int = Field(default=1, ge=1)
     repeat: int = Field(default=1, ge=1)
-    name: Name | None = None
+    name: PathName | None = None
     """In the paths of all calls; the recipe's by default."""
     public: bool = False
     """Whether other machines are answered; refused for a model whose privacy claim does not hold."""
@@ -165,9 +165,9 @@ def _charge(serving: Serving, finished: Finished) -> None:
         raise LedgerError(said, setting="ledger", given=serving.results)
     (chosen,) = candidates(Store(serving.results), finished.trial)
     if finished.private:
-        refuse([chosen])
-    refuse_other_weights(finished.trial, chosen=finished.artefact, found=chosen.offer.artefact)
-    with joined():
+        require_releasable([chosen])
+    refuse_other_weights(finished.trial, chosen=finished.artefact, found=chosen.request.artefact)
+    with cluster_joined():
         ledger = open_ledger(finished.dataset, results=serving.results, folder=folder, opening=opening())
         before = ledger.budgets()
         if before and serving.budget not in (None, before[-1].epsilon):
@@ -179,7 +179,7 @@ def _charge(serving: Serving, finished: Finished) -> None:
                 allowed=before[-1].epsilon,
             )
         ledger.release(
-            [chosen.offer],
+            [chosen.request],
             how=f"served as {serving.known_as}",
             processing=Processing(purpose=serving.purpose),
             epsilon=None if before else serving.budget,

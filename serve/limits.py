@@ -26,7 +26,9 @@ class BodyLimit:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > self._most:
-                await refuse(send, 413, f"the body is longer than {self._most} bytes; send fewer records at a time")
+                await refuse_request(
+                    send, 413, f"the body is longer than {self._most} bytes; send fewer records at a time"
+                )
                 return
         waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -45,12 +47,12 @@ class LoopbackOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not (_from_here(scope) and _asks_for_here(scope)):
             why = "this model is served on its own machine only; serve it with public=true to let others call it"
-            await refuse(send, 403, why)
+            await refuse_request(send, 403, why)
             return
         await self._app(scope, receive, send)
 
 
-async def refuse(send: Send, status: int, why: str) -> None:
+async def refuse_request(send: Send, status: int, why: str) -> None:
     """Answer with an error in the form that all calls use."""
     body = json.dumps({"error": why}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]

@@ -11,11 +11,11 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Records = Annotated[
+RecordList = Annotated[
     list[Any],
     Field(
         min_length=1,
-        description="Records, nested in their shape, in the units and bounds that the metadata give; or texts.",
+        description="RecordList, nested in their shape, in the units and bounds that the metadata give; or texts.",
     ),
 ]
 
@@ -24,7 +24,7 @@ class InputTensor(Request):
     """All records as one tensor."""
 
     name: Literal["records"]
-    shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, description="Records × their shape.")]
+    shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, description="RecordList × their shape.")]
     datatype: Literal["FP32", "FP64"]
     data: Annotated[list[Any], Field(description="Flat in row-major order, or nested.")]
     parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
@@ -43,16 +43,16 @@ class InferRequest(Request):
 
 
 class PredictRequest(Request):
-    instances: Records
+    instances: RecordList
 
 
 class ExplainRequest(Request):
-    instances: Records
+    instances: RecordList
     method: Literal["integrated_gradients", "shap"] = "integrated_gradients"
 
 
 class CertifyRequest(Request):
-    instances: Records
+    instances: RecordList
     epsilons: Annotated[
         list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
         Field(max_length=32, description="Radii (L∞) in the units of the data; those of the data set by default."),

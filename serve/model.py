@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay import seeds
-from assay.bounds.interval import UnboundableError, certified
+from assay.bounds.interval import UnboundableError, certified_by_intervals
 from assay.data.base import Language
 from assay.data.text.words import words_of
 from assay.explain.base import Attribution
@@ -123,7 +123,7 @@ class ServedModel:
             x = continuous(self._model, x)
             target = self._model(x).argmax(1)
         threats = [Threat(norm="linf", epsilon=epsilon, bounds=self._bounds) for epsilon in epsilons]
-        proven = torch.stack([certified(self._model, x, target, threat) for threat in threats], dim=1)
+        proven = torch.stack([certified_by_intervals(self._model, x, target, threat) for threat in threats], dim=1)
         return target.numpy(), proven.numpy()
 
     def _read(self, language: Language, given: list[Any]) -> Tensor:
@@ -153,7 +153,7 @@ class ServedModel:
         x = self._bounds.clip(torch.zeros(1, *self.dataset.form.network_shape))
         threat = Threat(norm="linf", epsilon=0.1, bounds=self._bounds)
         try:
-            certified(self._model, x, torch.zeros(1, dtype=torch.long), threat)
+            certified_by_intervals(self._model, x, torch.zeros(1, dtype=torch.long), threat)
         except UnboundableError as error:
             return str(error)
         return ""

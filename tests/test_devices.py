@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from assay.devices import device, repeatable
-from assay.evaluations.arena import FixedDraws
+from assay.evaluations.attack_runs import FixedDraws
 from assay.seeds import generators_kept
 
 PLACES = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)

@@ -34,11 +34,11 @@ from assay.recipes import INCOMPATIBLE, Federation, Privacy, Recipe
 from assay.registry import build, explain, names
 from assay.release.export import report_of
 from assay.store.folder import Store
-from assay.study.given import given_study
-from assay.study.plan import forecast, plan
-from assay.study.spec import build_study, only, read_study
-from assay.study.sweep import Sweep, base_of, prepared
-from jobs.submit import check, url
+from assay.study.external import given_study
+from assay.study.plan import forecast_study, plan
+from assay.study.spec import build_study, read_study, with_one_recipe
+from assay.study.sweep import Sweep, base_of, prepare_sweep
+from jobs.submit import check_arguments, url
 
 TEXT = Path(__file__).with_name("messages.txt")
 STUDIES = Path(__file__).parents[1] / "jobs" / "studies"
@@ -90,7 +90,7 @@ def swept(point: dict[str, Any], **asked: Any) -> Callable[[Path], object]:
     def at(folder: Path) -> object:
         if asked:
             settings = {"name": "mine", "space": lambda radius: {}, "cohort": None, "recipe": "pgd", "samples": 1}
-            return prepared(base, **{**settings, "asked": ("accuracy",), "tested": "test", "folds": 1, **asked})
+            return prepare_sweep(base, **{**settings, "asked": ("accuracy",), "tested": "test", "folds": 1, **asked})
         one = base_of(base, cohort=None, recipe="pgd", asked=("accuracy",), tested="test")
         return Sweep(space="mine", study=one, keys=tuple(point)).recipe_at(point)
 
@@ -151,13 +151,13 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a preset where there are none": written(STUDY, "preset=smoke"),
     "an assignment without a value": written(STUDY, "split.folds"),
     "an assignment below a number": written({**STUDY, "seed": 0}, "seed.deep=1"),
-    "an unknown cohort": lambda folder: only(build_study(STUDY, "t"), cohort="mad", recipe="slow", fold=1),
-    "an unknown recipe": lambda folder: only(build_study(STUDY, "t"), cohort=None, recipe="fast", fold=1),
-    "a fold too many": lambda folder: only(build_study(STUDY, "t"), cohort=None, recipe="slow", fold=3),
+    "an unknown cohort": lambda folder: with_one_recipe(build_study(STUDY, "t"), cohort="mad", recipe="slow", fold=1),
+    "an unknown recipe": lambda folder: with_one_recipe(build_study(STUDY, "t"), cohort=None, recipe="fast", fold=1),
+    "a fold too many": lambda folder: with_one_recipe(build_study(STUDY, "t"), cohort=None, recipe="slow", fold=3),
     "a second fold of an official split": official,
-    "one fold": lambda folder: list(forecast(build_study(study(split={"folds": 1}), "t"))),
+    "one fold": lambda folder: list(forecast_study(build_study(study(split={"folds": 1}), "t"))),
     "more clients than records": lambda folder: list(
-        forecast(build_study(study(recipes={"standard": {**PRIVATE, "federation": {"clients": 400}}}), "t"))
+        forecast_study(build_study(study(recipes={"standard": {**PRIVATE, "federation": {"clients": 400}}}), "t"))
     ),
     "fewer records than clients": lambda folder: partition(
         np.arange(5), np.zeros(5, int), Federation(clients=10), seed=0
@@ -190,8 +190,10 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a point of a sweep that is impossible": swept({"objective.epsilon": -1.0}),
     "a sweep of what the recipe does not have": swept({"privacy.epsilon": 1}),
     "more folds than the study of a sweep has": swept({}, folds=3),
-    "an unknown job": lambda folder: check("studdy", ()),
-    "results of a submitted job that would be lost": lambda folder: check("study", ("--results", "results/here")),
+    "an unknown job": lambda folder: check_arguments("studdy", ()),
+    "results of a submitted job that would be lost": lambda folder: check_arguments(
+        "study", ("--results", "results/here")
+    ),
     "an address that is none": lambda folder: url("ftp://head:8265"),
     "a report of nothing": lambda folder: report_of(Store(str(folder / "typo")), lambda *_: ""),
 }

@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Name = str | int
+SeedName = str | int
 
 _BLOCK = 4 << 20
 """Numbers that are drawn together, at most, unless one record has more."""
 
 
-def derive(seed: int, *names: Name) -> int:
+def derive(seed: int, *names: SeedName) -> int:
     """A 128-bit seed for one purpose, the same on every machine."""
     text = json.dumps([str(seed), *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
 
 
-def stream(seed: int, *names: Name) -> np.random.Generator:
+def stream(seed: int, *names: SeedName) -> np.random.Generator:
     """The generator of one purpose. Equal arguments give equal draws."""
     return np.random.Generator(np.random.Philox(key=derive(seed, *names)))
 
@@ -39,7 +39,7 @@ def entropy() -> int:
     return secrets.randbits(128)
 
 
-def torch_seed(seed: int, *names: Name) -> int:
+def torch_seed(seed: int, *names: SeedName) -> int:
     """A seed for ``torch.manual_seed``: first weights, and what layers draw where anyone may know it."""
     return derive(seed, *names) % 2**63
 

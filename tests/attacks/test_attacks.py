@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.base import Attack, Attacked, judge
+from assay.attacks.base import Attack, Attacked, judge_proposal
 from assay.attacks.losses import cross_entropy, margin
 from assay.data.base import Dataset
 from assay.registry import build, names
@@ -418,7 +418,7 @@ def test_the_worst_case_is_at_most_each_attacks_accuracy(
 
 def test_judging_needs_no_attack() -> None:
     model, x, y, distance = one_feature()
-    result = judge(model, x, y, x + 0.25 * torch.sign(0.1 - x), unit_threat("linf", 0.25))
+    result = judge_proposal(model, x, y, x + 0.25 * torch.sign(0.1 - x), unit_threat("linf", 0.25))
     assert torch.equal(result.fooled, distance < 0.25)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from assay.attacks.word_substitution import budget, margin, neighbours_of, substitute, substitute_at_random
+from assay.attacks.word_substitution import budget, neighbours_of, numpy_margin, substitute, substitute_at_random
 
 VALUE = {"great": 3.0, "fine": 1.0, "okay": 0.2, "plain": 0.0, "poor": -1.0, "film": 0.0, "the": 0.0}
 NEAR = {"great": ["fine", "okay"], "fine": ["okay", "poor"], "film": ["plain"], "the": []}
@@ -23,7 +23,7 @@ def test_it_breaks_a_bag_of_words_with_the_fewest_changes() -> None:
     # great → okay leaves 0.2 + 1 − 0.5 > 0; fine → poor then tips it: two changes.
     assert found.sentences == [["the", "okay", "film", "poor"]]
     assert found.changed.tolist() == [2]
-    assert margin(answer(found.sentences), np.array([1]))[0] >= 0
+    assert numpy_margin(answer(found.sentences), np.array([1]))[0] >= 0
 
 
 def test_the_most_important_word_goes_first() -> None:
@@ -54,7 +54,7 @@ def test_words_without_neighbours_stay() -> None:
 
 
 def test_no_number_is_no_robustness() -> None:
-    assert margin(np.array([[np.nan, 1.0], [0.0, 1.0]]), np.array([1, 1])).tolist() == [np.inf, -1.0]
+    assert numpy_margin(np.array([[np.nan, 1.0], [0.0, 1.0]]), np.array([1, 1])).tolist() == [np.inf, -1.0]
 
 
 def test_neighbours_are_the_nearest_by_cosine_and_never_the_word_itself() -> None:

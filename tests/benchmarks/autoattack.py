@@ -33,13 +33,13 @@ from assay.attacks.losses import misclassified
 from assay.attacks.square import Square
 from assay.data.base import Dataset
 from assay.errors import DataError
-from assay.evaluations.arena import Arena, worst_case
+from assay.evaluations.attack_runs import AttackTarget, worst_case
 from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
 from assay.executors import LocalExecutor
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study, read_study
-from assay.study.training import network_of, prepared, train_trial
+from assay.study.training import network_of, prepare_records, train_trial
 from assay.study.trial import Trial
 from assay.threats import Threat, radius_text
 
@@ -113,10 +113,10 @@ def compared(case: Case) -> Outcome:
     """Train the model as its study trains it, and attack it with both."""
     torch.set_num_threads(1)
     subject, robustness = _subject(case)
-    arena = Arena.of(subject, norm="linf", epsilons=robustness.epsilons, records=robustness.records)
-    radius = arena.radii[case.place]
-    worst, seconds = _timed(lambda: _default(robustness, arena))
-    fooled, their_seconds = _timed(lambda: _autoattack(arena, radius))
+    target = AttackTarget.of(subject, norm="linf", epsilons=robustness.epsilons, records=robustness.records)
+    radius = target.radii[case.place]
+    worst, seconds = _timed(lambda: _default(robustness, target))
+    fooled, their_seconds = _timed(lambda: _autoattack(target, radius))
     return Outcome(radius, worst[radius].numpy(), fooled.numpy(), seconds, their_seconds)
 
 
@@ -187,7 +187,7 @@ def _subject(case: Case) -> tuple[Subject, Robustness]:
     datasets = load_datasets(study)
     trial = next(t for t in plan(study, datasets) if (t.recipe_name, t.fold, t.repeat) == (case.recipe, case.fold, 0))
     trained = train_trial(trial, LocalExecutor(), datasets[case.cohort])
-    dataset, parts = prepared(trial, datasets[case.cohort])
+    dataset, parts = prepare_records(trial, datasets[case.cohort])
     model, log = trained.open(network_of(trial, dataset))
     subject = Subject(model=model, dataset=dataset, split=parts, recipe=trial.recipe, log=log, seed=trial.trial_seed)
     return subject, _asked(trial)
@@ -200,26 +200,26 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return found, time.process_time() - began
 
 
-def _default(asked: Robustness, arena: Arena) -> dict[float, Tensor]:
+def _default(asked: Robustness, target: AttackTarget) -> dict[float, Tensor]:
     """By radius, which records the attacks of the default worst case fool."""
-    strikes = asked.strikes_of_worst_case(arena)
-    curves = arena.curves(strikes)
-    curves |= asked.on_survivors(arena, strikes, curves)
+    runs = asked.strikes_of_worst_case(target)
+    curves = target.curves(runs)
+    curves |= asked.on_survivors(target, runs, curves)
     return worst_case(list(curves.values()))
 
 
-def _autoattack(arena: Arena, epsilon: float) -> Tensor:
+def _autoattack(target: AttackTarget, epsilon: float) -> Tensor:
     """Which records the authors' standard set fools at one radius, (n,)."""
-    model = copy.deepcopy(arena.subject.model).requires_grad_(False)
-    threat = arena.base.at(epsilon)
+    model = copy.deepcopy(target.subject.model).requires_grad_(False)
+    threat = target.base.at(epsilon)
     with torch.no_grad():
-        fooled = misclassified(model(arena.x), arena.y)
-    of_set = _on_images if arena.x.dim() == 4 else _on_a_table
-    for attack in of_set(model, threat, arena.subject.dataset):
+        fooled = misclassified(model(target.x), target.y)
+    of_set = _on_images if target.x.dim() == 4 else _on_a_table
+    for attack in of_set(model, threat, target.subject.dataset):
         rows = (~fooled).nonzero()[:, 0]
         if not len(rows):
             break
-        fooled[rows] = attack(arena.x[rows], arena.y[rows])
+        fooled[rows] = attack(target.x[rows], target.y[rows])
     return fooled
 
 

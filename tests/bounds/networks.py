@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.bounds.interval import _followed, _worst
-from assay.bounds.spans import Span
+from assay.bounds.interval_tensor import IntervalTensor
 from assay.models.resnet import Basic, Bottleneck, ResNet, Stem
 from assay.threats import Bounds, Norm, Threat
 
@@ -19,7 +19,7 @@ ROUNDING = 1e-9
 
 def worst_logits(model: nn.Module, low: Tensor, high: Tensor, y: Tensor) -> Tensor:
     """The worst logits of boxes alone, (n, classes): see ``logits_and_worst``, which has records beside them."""
-    return _worst(_followed(model, Span.between(low, high)), y)
+    return _worst(_followed(model, IntervalTensor.between(low, high)), y)
 
 
 def generator(seed: int) -> torch.Generator:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from assay.attacks.losses import margin
 from assay.attacks.pgd import PGD
-from assay.bounds.interval import certified
-from assay.bounds.spans import Span
+from assay.bounds.interval import certified_by_intervals
+from assay.bounds.interval_tensor import IntervalTensor
 from assay.data.base import Dataset, Normalisation
 from assay.models.front import Normalise
 from assay.models.resnet import Basic, Bottleneck
@@ -31,7 +31,7 @@ def test_a_linear_model_is_certified_to_its_distance_and_no_further(classes: int
         for factor, proven in ((0.999, True), (1.001, not distance[record].isfinite())):
             reach = float(distance[record]) if distance[record].isfinite() else 50.0
             threat = Threat(norm="linf", epsilon=factor * reach, bounds=bounds)
-            assert bool(certified(model, x[record][None], y[record][None], threat)[0]) is bool(proven)
+            assert bool(certified_by_intervals(model, x[record][None], y[record][None], threat)[0]) is bool(proven)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -42,7 +42,7 @@ def test_what_is_certified_is_never_fooled(
     seen = 0
     for epsilon in (0.01, 0.03, 0.1, 0.3):
         threat = Threat(norm=norm, epsilon=epsilon, bounds=wdbc.bounds)
-        proven = certified(trained, x, y, threat)
+        proven = certified_by_intervals(trained, x, y, threat)
         fooled = PGD(steps=40, loss="margin", restarts=2).run(trained, x, y, threat, seed=0).fooled
         assert not bool((proven & fooled).any())
         seen += int(proven.sum()) and int(fooled.sum())
@@ -57,7 +57,7 @@ def test_a_convolutional_certificate_is_never_broken_nor_through_a_normalisation
     x = torch.rand(64, 1, 7, 7, generator=generator(8))
     y = model(x).argmax(1)
     threat = Threat(norm="linf", epsilon=epsilon, bounds=Bounds(low=torch.zeros(1), high=torch.ones(1)))
-    proven = certified(model, x, y, threat)
+    proven = certified_by_intervals(model, x, y, threat)
     assert 0 < int(proven.sum()) < 64
     assert not bool((proven & PGD(loss="margin", restarts=3).run(model, x, y, threat, seed=1).fooled).any())
 
@@ -73,7 +73,7 @@ def test_a_certificate_of_a_residual_network_is_never_broken(kind: type[Basic] |
     seen = 0
     for epsilon in (1e-6, 1e-4, 1e-2, 0.3):
         threat = Threat(norm="linf", epsilon=epsilon, bounds=valid)
-        proven = certified(model, x, y, threat)
+        proven = certified_by_intervals(model, x, y, threat)
         fooled = PGD(loss="margin", restarts=2).run(model, x, y, threat, seed=1).fooled
         assert not bool((proven & fooled).any())
         seen |= (int(proven.any()) << 1) | int(fooled.any())
@@ -87,9 +87,9 @@ def test_inputs_that_nobody_can_change_make_more_certifiable() -> None:
     x, y = torch.tensor([[0.5, 0.0]], dtype=DOUBLE), torch.tensor([0])
     ends = {"low": torch.full((2,), -9.0), "high": torch.full((2,), 9.0)}
     fixed = Bounds(**ends, fixed=torch.tensor([False, True]))
-    assert not certified(model, x, y, Threat(norm="linf", epsilon=0.4, bounds=Bounds(**ends)))
-    assert certified(model, x, y, Threat(norm="linf", epsilon=0.4, bounds=fixed))
-    assert not certified(model, x, y, Threat(norm="linf", epsilon=0.6, bounds=fixed))
+    assert not certified_by_intervals(model, x, y, Threat(norm="linf", epsilon=0.4, bounds=Bounds(**ends)))
+    assert certified_by_intervals(model, x, y, Threat(norm="linf", epsilon=0.4, bounds=fixed))
+    assert not certified_by_intervals(model, x, y, Threat(norm="linf", epsilon=0.6, bounds=fixed))
 
 
 def test_the_bounds_of_valid_records_make_more_certifiable() -> None:
@@ -98,10 +98,10 @@ def test_the_bounds_of_valid_records_make_more_certifiable() -> None:
         model.weight.copy_(torch.tensor([[1.0], [-1.0]]))
         model.bias.zero_()
     x, y = torch.tensor([[0.5]], dtype=DOUBLE), torch.tensor([0])
-    assert not certified(model, x, y, wide("linf", 0.6))
+    assert not certified_by_intervals(model, x, y, wide("linf", 0.6))
     positive = Bounds(low=torch.tensor([0.1], dtype=DOUBLE), high=torch.tensor([1.0], dtype=DOUBLE))
-    assert certified(model, x, y, Threat(norm="linf", epsilon=0.6, bounds=positive))
-    assert certified(model, x, y, Threat(norm="linf", epsilon=float("inf"), bounds=positive))
+    assert certified_by_intervals(model, x, y, Threat(norm="linf", epsilon=0.6, bounds=positive))
+    assert certified_by_intervals(model, x, y, Threat(norm="linf", epsilon=float("inf"), bounds=positive))
 
 
 def test_at_radius_zero_it_is_being_right_without_a_tie(trained: nn.Module, records: tuple[Tensor, Tensor]) -> None:
@@ -109,20 +109,23 @@ def test_at_radius_zero_it_is_being_right_without_a_tie(trained: nn.Module, reco
     with torch.no_grad():
         right = margin(trained(x), y) < 0
     assert 0 < int(right.sum()) < len(y)
-    assert torch.equal(certified(trained, x, y, wide("linf", 0.0)), right)
+    assert torch.equal(certified_by_intervals(trained, x, y, wide("linf", 0.0)), right)
     tied = nn.Linear(2, 2, bias=False)
     nn.init.ones_(tied.weight)
-    assert not certified(tied, torch.ones(1, 2), torch.tensor([0]), wide("linf", 0.0))
+    assert not certified_by_intervals(tied, torch.ones(1, 2), torch.tensor([0]), wide("linf", 0.0))
 
 
 def test_fewer_records_are_certified_at_a_larger_radius(trained: nn.Module, records: tuple[Tensor, Tensor]) -> None:
-    shares = [certified(trained, *records, wide("linf", epsilon)) for epsilon in (0.0, 1e-9, 0.01, 0.05, 0.2, 2.0)]
+    shares = [
+        certified_by_intervals(trained, *records, wide("linf", epsilon))
+        for epsilon in (0.0, 1e-9, 0.01, 0.05, 0.2, 2.0)
+    ]
     assert all(bool((larger <= smaller).all()) for smaller, larger in itertools.pairwise(shares))
     assert not shares[-1].any()
 
 
 def test_a_euclidean_ball_is_bounded_by_its_box(trained: nn.Module, records: tuple[Tensor, Tensor]) -> None:
-    boxed, ball = (certified(trained, *records, wide(norm, 0.05)) for norm in ("linf", "l2"))
+    boxed, ball = (certified_by_intervals(trained, *records, wide(norm, 0.05)) for norm in ("linf", "l2"))
     assert bool((ball <= boxed).all())
 
 
@@ -135,8 +138,8 @@ def test_a_margin_that_rounding_could_close_is_not_certified() -> None:
     own = copy.deepcopy(model).double()
     low, high = x.double() - 1e-12, x.double() + 1e-12
     assert worst_logits(own, low, high, y)[0, 1] < 0
-    assert not certified(model, x, y, threat)
-    assert certified(own, x.double(), y, threat)
+    assert not certified_by_intervals(model, x, y, threat)
+    assert certified_by_intervals(own, x.double(), y, threat)
 
 
 @pytest.mark.parametrize("after", [(), (nn.ReLU(), nn.Linear(2, 2, bias=False))])
@@ -153,7 +156,7 @@ def test_rounding_grows_with_the_terms_of_a_sum(after: tuple[nn.Module, ...]) ->
         x, y = torch.ones(1, n), torch.tensor([0])
         for share, proven in ((0.2, False), (5.0, True)):
             first.bias.copy_(torch.tensor([1.0, 1.0 - share * n * n * 2 * torch.finfo(torch.float32).eps]))
-            assert bool(certified(nn.Sequential(first, *after), x, y, wide("linf", 1e-12))) == proven
+            assert bool(certified_by_intervals(nn.Sequential(first, *after), x, y, wide("linf", 1e-12))) == proven
 
 
 def test_rounding_of_a_normalised_record_is_allowed_for() -> None:
@@ -162,7 +165,7 @@ def test_rounding_of_a_normalised_record_is_allowed_for() -> None:
     x = 4 * torch.rand(64, 2, 50, generator=generator(9)) - 2
     answer, own = layer(x).double(), copy.deepcopy(layer).double()
     unit = torch.finfo(torch.float32).eps
-    low, high = own(Span(x.double(), torch.zeros_like(x.double()), unit=2 * unit)).ends
+    low, high = own(IntervalTensor(x.double(), torch.zeros_like(x.double()), unit=2 * unit)).ends
     assert not bool((own(x.double()) == answer).all()), "nothing was rounded"
     assert bool(((low <= answer) & (answer <= high)).all())
     assert bool((high - low <= 8 * unit * answer.abs() * (1 + 1e-6)).all())
@@ -173,13 +176,13 @@ def test_at_radius_zero_the_smallest_margin_counts() -> None:
     with torch.no_grad():
         model[0].weight.zero_()  # type: ignore[operator]
         model[0].bias.copy_(torch.tensor([1.0 + 2**-22, 1.0]))  # type: ignore[operator]
-    assert certified(model, torch.zeros(1, 1), torch.tensor([0]), wide("linf", 0.0))
+    assert certified_by_intervals(model, torch.zeros(1, 1), torch.tensor([0]), wide("linf", 0.0))
 
 
 def test_certifying_leaves_the_model_alone(trained: nn.Module, records: tuple[Tensor, Tensor]) -> None:
     before = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
     trained.train()
-    found = certified(trained, *records, wide("linf", 0.1))
+    found = certified_by_intervals(trained, *records, wide("linf", 0.1))
     assert found.dtype == torch.bool
     assert all(layer.training for layer in trained.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in trained.state_dict().items())
@@ -190,4 +193,4 @@ def test_nothing_is_certified_of_a_broken_model(records: tuple[Tensor, Tensor]) 
     model = nn.Linear(30, 2)
     nn.init.constant_(model.weight, float("nan"))
     for epsilon in (0.0, 0.1):
-        assert not certified(model, *records, wide("linf", epsilon)).any()
+        assert not certified_by_intervals(model, *records, wide("linf", epsilon)).any()

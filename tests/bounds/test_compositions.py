@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.bounds.interval import UnboundableError, certified, interval
-from assay.bounds.spans import Span
+from assay.bounds.interval import UnboundableError, certified_by_intervals, interval
+from assay.bounds.interval_tensor import IntervalTensor
 from assay.models.resnet import Basic, Bottleneck
 from tests.bounds.networks import (
     DOUBLE,
@@ -201,7 +201,7 @@ def test_a_difference_from_the_batch_proves_nothing_of_a_record() -> None:
     model = Done(lambda x: x - x.mean(0))
     assert (model(x[:1]) == 0).all(), "alone, a record has no answer"
     with pytest.raises(UnboundableError, match=r"averages over axis 0"):
-        certified(model, x, y, wide("linf", 0.1))
+        certified_by_intervals(model, x, y, wide("linf", 0.1))
 
 
 OWN: dict[str, Callable[[Tensor], Tensor]] = {
@@ -235,4 +235,4 @@ def test_an_average_that_falls_is_an_error() -> None:
 
 def test_a_proof_with_reversed_ends_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="reversed"):
-        Span(torch.zeros(1, 2), torch.tensor([[1.0, -1.0]]), unit=1e-7)
+        IntervalTensor(torch.zeros(1, 2), torch.tensor([[1.0, -1.0]]), unit=1e-7)

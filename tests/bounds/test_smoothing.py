@@ -11,7 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.bounds.smoothing import ABSTAINED, Noise, Smoothing, attack, certify, lower_end, noisy, predict
+from assay.bounds.smoothing import ABSTAINED, NoisyCopies, Smoothing, attack, certify, lower_end, noisy, predict
 from assay.threats import Bounds, Threat
 
 VALID = Bounds(low=torch.tensor(-1.0), high=torch.tensor(1.0))
@@ -104,7 +104,7 @@ def test_an_answer_depends_on_no_other_record_and_on_no_batch(monkeypatch: pytes
 
 def test_noise_is_normal_unclipped_and_not_on_what_nobody_can_change() -> None:
     fixed = Bounds(low=VALID.low, high=VALID.high, fixed=torch.tensor([False, True, False]))
-    noise = Noise(at(0.9)[0], fixed, 0.5, seeds.stream(0, "noise"))
+    noise = NoisyCopies(at(0.9)[0], fixed, 0.5, seeds.stream(0, "noise"))
     copies = torch.cat([noise.copies(n) for n in (1000, 3000)])
     assert float(copies.max()) > 1.5
     assert (copies[:, 1] == 0.3).all()

@@ -14,8 +14,8 @@ from assay.attacks.base import Attack
 from assay.cluster.executor import RayExecutor
 from assay.data.base import Dataset
 from assay.data.splits import Split
-from assay.evaluations import arena
-from assay.evaluations.arena import Arena, Strike
+from assay.evaluations import attack_runs
+from assay.evaluations.attack_runs import AttackRun, AttackTarget
 from assay.evaluations.base import Subject
 from assay.executors import Executor, LocalExecutor
 from assay.seeds import Draw
@@ -45,12 +45,12 @@ def pool(shared_ray: str) -> Iterator[RayExecutor]:
 
 def fooled(executor: Executor, wdbc: Dataset, model: nn.Module, folder: Path) -> Tensor:
     folder.mkdir()
-    rows = np.arange(arena.SHARD + 7)
+    rows = np.arange(attack_runs.SHARD + 7)
     parts = Split(train=rows[:0], validation=rows[:0], calibration=rows[:0], test=rows)
     subject = Subject(model=model, dataset=wdbc, split=parts, recipe=None, log=None, seed=0, executor=executor)
-    field = Arena.of(subject, norm="linf", epsilons=(1.0,), records=None)
-    strike = Strike(attack=Fatal(folder=str(folder)), norm="linf", radii=(1.0,))
-    return field.curves({"fatal": strike})["fatal"][1.0].fooled
+    field = AttackTarget.of(subject, norm="linf", epsilons=(1.0,), records=None)
+    run = AttackRun(attack=Fatal(folder=str(folder)), norm="linf", radii=(1.0,))
+    return field.curves({"fatal": run})["fatal"][1.0].fooled
 
 
 def test_a_killed_workers_piece_is_done_again_and_no_other(
@@ -58,7 +58,7 @@ def test_a_killed_workers_piece_is_done_again_and_no_other(
 ) -> None:
     spread = fooled(pool, wdbc, trained, tmp_path / "spread")
     begun = sorted(path.name.split("-")[0] for path in (tmp_path / "spread").iterdir())
-    assert begun == sorted([str(arena.SHARD), "7", "7"])
+    assert begun == sorted([str(attack_runs.SHARD), "7", "7"])
     # Here the piece of 7 must not end the process: a file says that one has begun before.
     monkeypatch.setattr(os, "_exit", lambda code: None)
     assert torch.equal(spread, fooled(LocalExecutor(), wdbc, trained, tmp_path / "local"))

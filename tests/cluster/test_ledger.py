@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import ray
 
-from assay.cluster.ledger import NAME, NAMESPACE, RemoteLedger, existing, opening, through_actor
+from assay.cluster.ledger_actor import NAME, NAMESPACE, RemoteLedger, existing, opening, through_actor
 from assay.errors import LedgerError
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.database import Collection
 from assay.ledger.experiments import UNFINISHED, Experiment, Processing
 from assay.privacy.accounting import Mechanism
@@ -23,21 +23,21 @@ DATA = Collection(digest="ab" * 32, name="shared", records=60)
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
-def offer(trial: str, artefact: str = "") -> Offer:
+def request(trial: str, artefact: str = "") -> ReleaseRequest:
     spent = Mechanism(noise_multiplier=4.0, sample_rate=1.0, steps=2, delta=1e-5)
-    return Offer(trial=trial, label=trial, charge={"central": (spent,)}, artefact=artefact)
+    return ReleaseRequest(trial=trial, label=trial, charge={"central": (spent,)}, artefact=artefact)
 
 
 def begin(ledger: Ledger) -> None:
     begun = Experiment(trial="a", results="/r", label="a", noise="entropy", error=UNFINISHED)
-    ledger.begin(begun, np.ones(60, np.uint8), offer("a").charge)
+    ledger.begin(begun, np.ones(60, np.uint8), request("a").charge)
 
 
 def compete(folder: Path, trial: str) -> tuple[int, bool]:
     """The process of whoever tries, and whether it was let pass."""
     ledger = through_actor(folder, DATA)
     try:
-        ledger.release([offer(trial, "weights")], how="served", processing=Processing(), epsilon=3.0)
+        ledger.release([request(trial, "weights")], how="served", processing=Processing(), epsilon=3.0)
     except LedgerError as error:
         assert "together" in str(error) and "Traceback" not in str(error)
         return os.getpid(), False
@@ -107,7 +107,7 @@ def test_only_who_joins_a_cluster_asks_its_actor(tmp_path: Path, monkeypatch: py
 def test_a_ledger_is_reached_without_ray_where_no_cluster_is(tmp_path: Path) -> None:
     """As a process of its own: this one has imported Ray."""
     asked = (
-        "import sys; from pathlib import Path; from assay.cluster.ledger import existing, joined, opening\n"
+        "import sys; from pathlib import Path; from assay.cluster.ledger_actor import existing, joined, opening\n"
         f"with joined(): assert existing(Path({str(Ledger.create(tmp_path, DATA).path)!r})).budgets() == []\n"
         "opening(); assert 'ray' not in sys.modules"
     )

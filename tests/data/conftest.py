@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.data.treatment import Learnt, Records, Treated, Treatment, treat
+from assay.data.treatment import Learnt, TrainingRecords, Treated, Treatment, treat
 from assay.models.mlp import MLP
 from assay.recipes import Recipe, Training
 from assay.threats import Bounds
@@ -31,7 +31,7 @@ def clouds() -> Clouds:
     return make
 
 
-def _nobody(records: Records, *, epochs: int | None = None) -> Learnt:
+def _nobody(records: TrainingRecords, *, epochs: int | None = None) -> Learnt:
     raise AssertionError("this treatment needs no network")
 
 
@@ -73,7 +73,7 @@ class Fixed:
         self.features = features
         self.logits = logits or features
 
-    def __call__(self, records: Records, *, epochs: int | None = None) -> Learnt:
+    def __call__(self, records: TrainingRecords, *, epochs: int | None = None) -> Learnt:
         return self
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from assay import seeds
-from assay.data.augmentation import Crop, Flip, Jitter, WordDropout
+from assay.data.augmentation import Flip, Jitter, RandomCrop, WordDropout
 from assay.data.treatment import Treatment
 from assay.errors import SpecError
 from assay.models.mlp import MLP
@@ -22,8 +22,8 @@ SIGNALS = torch.from_numpy(np.random.default_rng(1).normal(size=(N, 2, 500)).ast
 TEXTS = torch.from_numpy(np.random.default_rng(2).integers(0, 9, (N, 12)).astype(np.int32))
 EVERY = [
     pytest.param(Flip(), IMAGES, id="flip"),
-    pytest.param(Crop(pixels=2), IMAGES, id="crop"),
-    pytest.param(Crop(pixels=2, edge="zero"), IMAGES, id="crop zero"),
+    pytest.param(RandomCrop(pixels=2), IMAGES, id="crop"),
+    pytest.param(RandomCrop(pixels=2, edge="zero"), IMAGES, id="crop zero"),
     pytest.param(Jitter(), SIGNALS, id="jitter"),
     pytest.param(WordDropout(probability=0.3), TEXTS, id="word_dropout"),
 ]
@@ -67,7 +67,7 @@ def test_about_half_of_the_images_are_mirrored_and_none_is_anything_else() -> No
 
 @pytest.mark.parametrize("edge", ["reflect", "zero"])
 def test_a_crop_is_the_image_shifted_by_at_most_so_many_pixels(edge: str) -> None:
-    found = Crop(pixels=2, edge=edge).augment(IMAGES, draw())
+    found = RandomCrop(pixels=2, edge=edge).augment(IMAGES, draw())
     seen = set()
     for image, shifted in zip(IMAGES.numpy(), found.numpy(), strict=True):
         padded = np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="reflect" if edge == "reflect" else "constant")
@@ -112,12 +112,12 @@ def test_dropped_words_are_unknown_and_padding_stays() -> None:
             SIGNALS,
             r"flip takes images \(n, channels, height, width\), and .* the shape \(2, 500\)",
         ),
-        (Crop(), SIGNALS[:, 0], r"crop takes images .* shape \(500,\)"),
+        (RandomCrop(), SIGNALS[:, 0], r"crop takes images .* shape \(500,\)"),
         (Jitter(), IMAGES, r"jitter takes signals \(n, channels, samples\), .* shape \(2, 6, 7\)"),
         (Jitter(), SIGNALS[:, 0], r"jitter takes signals"),
         (WordDropout(), IMAGES, r"word_dropout takes texts .* these records are \(2, 6, 7\) of float32"),
         (WordDropout(), SIGNALS[:, 0], r"these records are \(500,\) of float32"),
-        (Crop(pixels=6), IMAGES, r"pixels is 6, images have 6 × 7; shift by less"),
+        (RandomCrop(pixels=6), IMAGES, r"pixels is 6, images have 6 × 7; shift by less"),
     ],
 )
 def test_records_of_another_kind_are_refused(treatment: Treatment, x: Tensor, message: str) -> None:
@@ -126,7 +126,7 @@ def test_records_of_another_kind_are_refused(treatment: Treatment, x: Tensor, me
 
 
 def test_a_study_file_knows_them() -> None:
-    assert build("treatment", {"name": "crop", "pixels": 3}) == Crop(pixels=3)
+    assert build("treatment", {"name": "crop", "pixels": 3}) == RandomCrop(pixels=3)
     with pytest.raises(SpecError, match="probability: Input should be less than 1"):
         build("treatment", {"name": "word_dropout", "probability": 1})
 

@@ -8,7 +8,7 @@ import pytest
 
 from assay.data.base import Dataset
 from assay.data.clusters import clusters, copied, copies
-from assay.data.splits import Rows
+from assay.data.splits import LazyRows
 
 
 def table(x: np.ndarray, **settings: Any) -> Dataset:
@@ -84,7 +84,7 @@ def test_negative_zero_is_zero_and_the_last_bit_counts() -> None:
 def test_records_that_are_decoded_when_asked_for_are_compared_too() -> None:
     x = np.tile(measured(10, 4), (2, 1)).astype(np.float32)
 
-    class Files(Rows):
+    class Files(LazyRows):
         def fingerprint(self) -> str:
             return ""
 

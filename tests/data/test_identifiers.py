@@ -13,7 +13,7 @@ from assay.data.base import Dataset
 from assay.data.identifiers import as_groups, names_nobody, names_patients, names_records
 from assay.data.splits import Splitting, split
 from assay.data.suspicion import suspicion
-from assay.data.tables.table import Table
+from assay.data.tables.table import TableSource
 from assay.data.text.sources import TextFile
 from assay.errors import DataError
 from tests.mistakes import refused
@@ -446,7 +446,7 @@ def test_numbers_that_a_spreadsheet_rounded_name_nobody() -> None:
 def test_patients_are_counted_as_they_are_compared(tmp_path: Path) -> None:
     rows = [f"{age},{number}{'.0' if age % 2 else ''},{y}" for age, number, y in zip(AGE, PATIENT, Y, strict=True)]
     (tmp_path / "a.csv").write_text("\n".join(["age,patient,ill", *rows]))
-    dataset = Table(path=str(tmp_path / "a.csv"), label="ill").load()
+    dataset = TableSource(path=str(tmp_path / "a.csv"), label="ill").load()
     assert "patients by patient: 40" in dataset.reading
 
 

@@ -12,7 +12,7 @@ from assay.data.poisoning.feature_collision import FeatureCollision
 from assay.data.poisoning.label_flips import LabelFlips
 from assay.data.reweighting import RobustReweighting
 from assay.data.sanitation.knn import KNNSanitation
-from assay.data.treatment import Counts, Records, Treated, Treatment, Workbench, held_out
+from assay.data.treatment import Counts, TrainingRecords, Treated, Treatment, Workbench, held_out
 from assay.errors import DataError
 from assay.recipes import Recipe
 from assay.registry import first_mistake
@@ -31,7 +31,7 @@ class Aimed(Treatment):
     def hold_out(self, y: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
         return np.sort(generator.permutation(len(y))[:2])
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         assert bench.targets.shape == (2, 3)
         assert not (records.x[:, None] == bench.targets).all(2).any()
         return records
@@ -75,7 +75,7 @@ class Asking(Treatment):
 
     name: Literal["asking"] = "asking"
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         x = torch.from_numpy(records.x)
         ANSWERS[:] = [
             bench.fit(records).logits(x),

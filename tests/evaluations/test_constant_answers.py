@@ -12,7 +12,7 @@ from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.base import Subject
 from assay.evaluations.certificates import Certificates
 from assay.evaluations.conformal import Conformal
-from assay.evaluations.constant_answers import DIAGNOSES, Answers, ConstantAnswers, answers_of
+from assay.evaluations.constant_answers import DIAGNOSES, ConstantAnswers, ModelAnswers, answers_of
 from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
 from assay.results import Check, Measurement
@@ -25,7 +25,7 @@ QUICK = Robustness(steps=2, carlini_wagner={"name": "carlini_wagner", "steps": 2
 
 
 def constant(bias: float = 5.0) -> nn.Module:
-    """Answers class 0 to every valid record."""
+    """ModelAnswers class 0 to every valid record."""
     model = nn.Linear(2, 2)
     with torch.no_grad():
         model.weight.mul_(1e-3)
@@ -199,5 +199,5 @@ def test_an_answer_of_nan_is_no_class(make: Make) -> None:
     with torch.no_grad():
         subject.model.bias.fill_(torch.nan)  # type: ignore[union-attr, operator]
     found = answers_of(replace(subject))
-    assert isinstance(found, Answers)
+    assert isinstance(found, ModelAnswers)
     assert not found.constant

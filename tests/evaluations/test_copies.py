@@ -12,7 +12,7 @@ from torch import nn
 
 from assay.data.base import Dataset
 from assay.data.images.files import Decoder, ImageFiles
-from assay.data.splits import Rows
+from assay.data.splits import LazyRows
 from assay.evaluations.base import Subject
 from assay.evaluations.copies import CopiedRecords
 from assay.recipes import Privacy, Recipe
@@ -149,7 +149,7 @@ def test_images_that_are_decoded_late_are_compared_as_files(make: Make, tmp_path
     assert rows["copied_records exact"].value == 0.2
     assert "near copies were not looked for" in str(check.conditions["how"])
     # In another order record 0 of the sample is file 39, and files 0 and 1 are tested.
-    sample = replace(dataset, x=Rows(files, np.arange(40)[::-1].copy()))
+    sample = replace(dataset, x=LazyRows(files, np.arange(40)[::-1].copy()))
     assert asked(replace(subject, dataset=sample))[1].figure == 0.2
-    sample = replace(dataset, x=Rows(files, np.r_[2:32, 33:39, 32, 39, 39, 38]))
+    sample = replace(dataset, x=LazyRows(files, np.r_[2:32, 33:39, 32, 39, 39, 38]))
     assert asked(replace(subject, dataset=sample))[1].figure == 0.0

@@ -12,7 +12,7 @@ from assay.attacks.apgd import APGD
 from assay.attacks.fab import FAB
 from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
-from assay.evaluations.arena import Arena
+from assay.evaluations.attack_runs import AttackTarget
 from assay.evaluations.base import Subject
 from assay.evaluations.probe import probed
 from assay.results import Check
@@ -26,19 +26,21 @@ def refuses(*_: Any, **__: Any) -> NoReturn:
     raise TypeError("needs images")
 
 
-def linear(make: Make, epsilon: float) -> Arena:
+def linear(make: Make, epsilon: float) -> AttackTarget:
     """A linear model with records at a distance of 1 from its boundary, attacked within one radius."""
     model = nn.Linear(4, 2).eval()
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4]))
         model.bias.zero_()
     y = np.arange(12) % 2
-    return Arena.of(make(model, np.tile(2.0 * y[:, None] - 1, 4), y), norm="linf", epsilons=(epsilon,), records=None)
+    return AttackTarget.of(
+        make(model, np.tile(2.0 * y[:, None] - 1, 4), y), norm="linf", epsilons=(epsilon,), records=None
+    )
 
 
-def after(arena: Arena, *, fallen: int) -> dict[str, Check]:
+def after(target: AttackTarget, *, fallen: int) -> dict[str, Check]:
     """The checks by rule, where the attacks before fooled the first so many of the records."""
-    return {one.rule: one for one in probed(arena, dict.fromkeys(arena.radii, torch.arange(12) < fallen))}
+    return {one.rule: one for one in probed(target, dict.fromkeys(target.radii, torch.arange(12) < fallen))}
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.adaptive import Answer
+from assay.attacks.adaptive import AdaptiveAttack
 from assay.attacks.base import Attack
 from assay.attacks.fgsm import FGSM
 from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
 from assay.errors import SpecError
 from assay.evaluations import robustness
-from assay.evaluations.arena import worst_case
+from assay.evaluations.attack_runs import worst_case
 from assay.evaluations.base import Subject
 from assay.evaluations.robustness import Robustness
 from assay.registry import build
@@ -251,10 +251,10 @@ class Rounded(nn.Module):
 def test_an_attack_does_not_silence_an_answer_of_the_same_name_and_other_settings(
     make: Make, one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def of_that_name(*_: object, **__: object) -> list[Answer]:
+    def of_that_name(*_: object, **__: object) -> list[AdaptiveAttack]:
         known = [("fgsm", FGSM(loss="margin"), None), ("seen", FGSM(), None), ("bridged", FGSM(), Rounded())]
         return [
-            Answer(label=label, attack=attack, through=through, because=("zero_gradients",))
+            AdaptiveAttack(label=label, attack=attack, through=through, because=("zero_gradients",))
             for label, attack, through in known
         ]
 
@@ -278,11 +278,11 @@ def test_an_answer_that_cannot_be_run_is_a_row_and_the_rest_stands(
         def perturb(self, *_: object) -> Tensor:
             raise RuntimeError("no stand-in will do")
 
-    def both(*_: object, **__: object) -> list[Answer]:
+    def both(*_: object, **__: object) -> list[AdaptiveAttack]:
         given = {"through": None, "because": ("zero_gradients",)}
         return [
-            Answer(label="refusing", attack=Refusing(name="refusing"), **given),
-            Answer(label="longer", attack=PGD(steps=7), **given),
+            AdaptiveAttack(label="refusing", attack=Refusing(name="refusing"), **given),
+            AdaptiveAttack(label="longer", attack=PGD(steps=7), **given),
         ]
 
     monkeypatch.setattr(robustness, "answers", both)
@@ -299,7 +299,7 @@ def test_an_answer_that_cannot_be_run_is_a_row_and_the_rest_stands(
 def test_a_stand_in_that_cannot_be_made_is_a_row_and_the_rest_stands(
     make: Make, one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nothing(*_: object, **__: object) -> list[Answer]:
+    def nothing(*_: object, **__: object) -> list[AdaptiveAttack]:
         raise TypeError("this model cannot be copied")
 
     monkeypatch.setattr(robustness, "answers", nothing)

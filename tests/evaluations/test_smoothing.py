@@ -95,7 +95,7 @@ def test_what_was_silenced_once_may_still_be_fooled_at_a_larger_radius(
     monkeypatch.setattr(
         "assay.evaluations.smoothing.predict", lambda model, x, *_, **__: np.full(len(x), next(answers), np.int64)
     )
-    monkeypatch.setattr("assay.evaluations.smoothing.SHARD", 80)
+    monkeypatch.setattr("assay.evaluations.smoothing.RECORDS_A_PIECE", 80)
     found = judged(asked.measure(subject()))
     clean = one(found, "smoothed_accuracy").value
     for epsilon, silent in ((0.25, clean), (0.5, 0.0), (0.75, 0.0)):

@@ -9,7 +9,7 @@ from torch import nn
 
 from assay import seeds
 from assay.evaluations.base import Subject
-from assay.evaluations.canary_runs import noise_of
+from assay.evaluations.canary_runs import noise_of_first_epochs
 from assay.evaluations.two_runs import noise_shared
 from assay.models.mlp import MLP
 from assay.privacy.noise_levels import between_runs
@@ -55,7 +55,7 @@ def test_noise_from_entropy_is_nobody_elses_and_where_it_is_the_check_fails(
 def test_what_a_pass_says_of_the_noise_is_a_lower_bound(make: Make) -> None:
     one, other = private(make), private(make, seed=1)
     found = noise_shared(one, other)
-    directions = between_runs(noise_of(one)[0], noise_of(other)[0])
+    directions = between_runs(noise_of_first_epochs(one)[0], noise_of_first_epochs(other)[0])
     seen = min(float(np.sqrt(d.squares / d.counts).min()) / d.signal for d in directions)
     assert found.verdict == "pass"
     assert 0 < found.figure < seen

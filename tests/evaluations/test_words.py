@@ -114,7 +114,7 @@ def test_what_is_no_text_is_not_applicable(make: Any, trained: nn.Module) -> Non
 def test_of_many_texts_a_costly_question_looks_at_some_and_of_few_at_all(
     of_texts: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from assay.evaluations.arena import Arena
+    from assay.evaluations.attack_runs import AttackTarget
 
     subject = of_texts(vectors(np.zeros(9)))
     assert subject.examined(subject.split.test, None).tolist() == list(range(30, 60))
@@ -126,9 +126,9 @@ def test_of_many_texts_a_costly_question_looks_at_some_and_of_few_at_all(
     assert subject.dataset.y[some].sum() == 6
     assert (np.diff(some) > 0).all()
     assert len(subject.examined(subject.split.test, 25)) == 25
-    arena = Arena.of(subject, norm="linf", epsilons=[0.1], records=None)
-    assert sorted(arena.rows.tolist()) == some.tolist()
-    assert (np.diff(subject.words(arena.rows)) >= 0).all()
+    target = AttackTarget.of(subject, norm="linf", epsilons=[0.1], records=None)
+    assert sorted(target.rows.tolist()) == some.tolist()
+    assert (np.diff(subject.words(target.rows)) >= 0).all()
 
 
 def test_accuracy_is_told_of_the_texts_that_a_costly_question_took_unasked(

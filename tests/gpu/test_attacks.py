@@ -14,7 +14,7 @@ from assay.attacks.gradients import input_gradient
 from assay.attacks.pgd import PGD
 from assay.attacks.straight_through import straight_through
 from assay.devices import repeatable
-from assay.evaluations.arena import FixedDraws
+from assay.evaluations.attack_runs import FixedDraws
 from assay.evaluations.slopes import true_slopes
 from assay.models.black_box import why_no_gradient
 from assay.seeds import Draw, stream

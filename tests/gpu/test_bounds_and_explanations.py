@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.bounds.interval import certified, interval, logits_and_worst
+from assay.bounds.interval import certified_by_intervals, interval, logits_and_worst
 from assay.bounds.smoothing import Smoothing, certify, predict
 from assay.explain.deep_shap import deep_shap
 from assay.explain.fidelity import deletion, insertion
@@ -58,8 +58,8 @@ def test_the_same_records_are_certified(name: str, norm: str) -> None:
     x, y = records(name, 200, start=900)
     for epsilon in (0.0, 0.005, 0.02):
         threat = Threat(norm=norm, epsilon=epsilon, bounds=UNIT)  # type: ignore[arg-type]
-        proven = certified(trained(name).to(DEVICE), x.to(DEVICE), y.to(DEVICE), threat)
-        assert torch.equal(proven.cpu(), certified(trained(name), x, y, threat))
+        proven = certified_by_intervals(trained(name).to(DEVICE), x.to(DEVICE), y.to(DEVICE), threat)
+        assert torch.equal(proven.cpu(), certified_by_intervals(trained(name), x, y, threat))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

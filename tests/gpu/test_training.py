@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.data.base import Form, Tokens
 from assay.models.lstm import LSTM
-from assay.models.resnet import Basic, Norm, ResNet, Stem
+from assay.models.resnet import Basic, NormLayer, ResNet, Stem
 from assay.models.text_cnn import TextCNN
 from assay.recipes import Recipe
 from assay.registry import names
@@ -158,7 +158,7 @@ def test_what_nobody_may_repeat_is_drawn_anew(recipe: str) -> None:
 
 @pytest.mark.parametrize("stem", ["small", "imagenet"])
 @pytest.mark.parametrize(("norm", "recipe"), [("batch", "standard"), ("group", "standard"), ("group", "private")])
-def test_a_residual_network_learns_the_same_twice(stem: Stem, norm: Norm, recipe: str) -> None:
+def test_a_residual_network_learns_the_same_twice(stem: Stem, norm: NormLayer, recipe: str) -> None:
     """As on the CPU in float64; in float32 the same bits."""
     x, y = records("cnn", 48)
     x = x.repeat_interleave(4, 2).repeat_interleave(4, 3)

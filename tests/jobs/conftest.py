@@ -21,7 +21,7 @@ from processes import Ended, Job
 def invoked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs a job in this process, and keeps its two streams apart. A fault of ours comes out as it is."""
     # A job opens its ledgers before it starts Ray; this process may have joined one long ago.
-    monkeypatch.setattr("assay.cluster.ledger.opening", lambda address=None: Ledger.create)
+    monkeypatch.setattr("assay.cluster.ledger_actor.opening", lambda address=None: Ledger.create)
 
     def begin(name: str, *arguments: str) -> Result:
         module = importlib.import_module(f"jobs.{name}")

@@ -122,7 +122,7 @@ def test_a_full_disk_ends_the_job_with_a_message(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("assay.study.given.ask", lambda *_, **__: [])
+    monkeypatch.setattr("assay.study.external.ask", lambda *_, **__: [])
     monkeypatch.setattr("assay.store.folder.os.fsync", full)
     code, said = evaluate(results=str(given / "full"))
     assert code == 2
@@ -205,7 +205,7 @@ def test_a_cluster_that_is_named_is_used_with_all_its_processors_unless_said_oth
     monkeypatch.setattr(_Pool, "asked", [])
     monkeypatch.setattr(_Pool, "used", 0)
     monkeypatch.setattr(
-        "assay.study.given.ask", lambda _, subject, **__: list(subject.executor.map(_nothing, [0], 0)) and []
+        "assay.study.external.ask", lambda _, subject, **__: list(subject.executor.map(_nothing, [0], 0)) and []
     )
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     assert evaluate(**options)[0] == 0

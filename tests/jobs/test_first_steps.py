@@ -17,8 +17,8 @@ import jobs.sweep
 from assay.cluster.sweep import Swept
 from assay.report.words import design_text, interval_meaning
 from assay.statistics import Design
-from assay.study.run import Summary
-from jobs.console import counted
+from assay.study.run import RunSummary
+from jobs.console import count_of
 from jobs.submit import ROOT
 
 
@@ -58,7 +58,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_a_summary_tells_measured_times_and_no_difference_of_them(said: io.StringIO) -> None:
-    summary = Summary(planned=9, ran=6, failures={}, trial_seconds=52.4, workers=2, seconds=31.2)
+    summary = RunSummary(planned=9, ran=6, failures={}, trial_seconds=52.4, workers=2, seconds=31.2)
     jobs.study._print_summary(summary, "/out/report.html", jobs.study.console)
     first = said.getvalue().splitlines()[0]
     assert first == ("6 of 9 trials run in 31 s on 2 workers; the trials alone took 52 s, added up; 3 finished before")
@@ -67,7 +67,7 @@ def test_a_summary_tells_measured_times_and_no_difference_of_them(said: io.Strin
 def test_a_summary_of_one_trial_on_one_worker_has_no_plural(said: io.StringIO) -> None:
     failed = {"made · standard · fold 1": "ValueError: odd"}
     jobs.study._print_summary(
-        Summary(planned=1, ran=1, failures=failed, trial_seconds=3.0, workers=1, seconds=9.0),
+        RunSummary(planned=1, ran=1, failures=failed, trial_seconds=3.0, workers=1, seconds=9.0),
         "/out/report.html",
         jobs.study.console,
     )
@@ -109,4 +109,4 @@ def test_folds_that_did_not_run_are_not_spoken_of_as_if_they_had(design: Design,
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 trials"), (1, "1 trial"), (2, "2 trials")])
 def test_a_number_stands_with_its_noun(number: int, text: str) -> None:
-    assert counted(number, "trial") == text
+    assert count_of(number, "trial") == text

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from assay.executors import LocalExecutor
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.experiments import Processing
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
@@ -347,7 +347,7 @@ def test_what_has_expired_is_deleted_and_its_charge_stays(root: Path) -> None:
 
 def test_reservations_are_given_back_and_what_began_is_not(root: Path) -> None:
     before = ledger_at(root).account().charges
-    ledger_at(root).reserve(Offer(trial="planned", label="planned", charge=before[0].charge))
+    ledger_at(root).reserve(ReleaseRequest(trial="planned", label="planned", charge=before[0].charge))
     assert "4 trained, whatever became of them, and 1 reserved" in said("show", root / "clean")
     assert "1 reservations given back" in said("erase", root / "clean", "--reservations")
     assert "4 trained, whatever became of them, and 0 reserved" in said("show", root / "clean")

@@ -18,7 +18,7 @@ from click.testing import Result
 from processes import ROOT, Ended, Job, maps_torch, wait_for
 
 from assay.executors import LocalExecutor
-from assay.store.folder import SCHEMA, Store
+from assay.store.folder import MEASUREMENT_SCHEMA, Store
 from assay.study.measure import run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.run import run_study
@@ -159,7 +159,7 @@ class Sampled(threading.Thread):
 def is_whole(folder: Path) -> None:
     """Check that all is there that a reader of the results of ``TINY`` needs."""
     table = pyarrow.dataset.dataset(folder / "trials").to_table()
-    assert table.schema.remove_metadata() == SCHEMA
+    assert table.schema.remove_metadata() == MEASUREMENT_SCHEMA
     assert len(list((folder / "artefacts").glob("*.safetensors"))) == 4
     about = yaml.safe_load((folder / "study.yaml").read_text())
     assert about["study"]["seed"] == 0

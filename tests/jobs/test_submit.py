@@ -11,7 +11,7 @@ from processes import Ended
 from ray.job_submission import JobStatus
 
 from jobs import submit
-from jobs.submit import HERE, JOBS, VARIABLE
+from jobs.submit import ADDRESS_VARIABLE, HERE, JOBS
 
 
 def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
@@ -42,7 +42,7 @@ def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
 def test_what_cannot_work_is_refused_at_once(
     arguments: tuple[str, ...], said: str, job: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "http://127.0.0.1:8265")
+    monkeypatch.setenv(ADDRESS_VARIABLE, "http://127.0.0.1:8265")
     ended = job("submit", *arguments)
     assert ended.code == 2, ended.said
     assert said in ended.words

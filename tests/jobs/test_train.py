@@ -16,7 +16,7 @@ from assay.cluster.session import set_defaults
 from assay.executors import LocalExecutor
 from assay.store.folder import Store
 from assay.study.plan import load_datasets, plan
-from assay.study.spec import only, read_study
+from assay.study.spec import read_study, with_one_recipe
 from assay.study.training import train_trial
 from assay.training.checkpoints import from_bytes
 
@@ -62,7 +62,7 @@ def test_training_goes_on_from_a_checkpoint_after_a_worker_is_killed(
     assert restarts[0] > 3, f"training went on from the beginning: {epochs}"
 
     asked = read_study("quickstart", RECIPES[recipe], folder=ROOT / "jobs" / "studies")
-    study = only(asked, cohort=None, recipe=recipe, fold=1)
+    study = with_one_recipe(asked, cohort=None, recipe=recipe, fold=1)
     datasets = load_datasets(study)
     trial = plan(study, datasets)[0]
     stored = Store(str(tmp_path)).checkpoint(trial.training)

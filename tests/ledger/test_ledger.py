@@ -17,7 +17,7 @@ import pytest
 
 from assay.errors import BudgetError, LedgerError
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.database import Collection
 from assay.ledger.experiments import UNFINISHED, Experiment, Processing, patient_hash
 from assay.privacy.accounting import Mechanism, calibrate, rdp_epsilon
@@ -29,15 +29,15 @@ ROLES = np.repeat([1, 4], 30).astype(np.uint8)
 WHY = Processing(purpose="triage", legal_basis="Art. 9(2)(j)", until="2031-12-31")
 
 
-def offer(trial: str, *, epsilon: float = 1.0, artefact: str = "weights", **settings: Any) -> Offer:
+def request(trial: str, *, epsilon: float = 1.0, artefact: str = "weights", **settings: Any) -> ReleaseRequest:
     noise = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=0.25, steps=20)
     mechanism = Mechanism(**{"noise_multiplier": noise, "sample_rate": 0.25, "steps": 20, "delta": 1e-5, **settings})
-    return Offer(trial=trial, label=f"trial {trial}", charge={"central": (mechanism,)}, artefact=artefact)
+    return ReleaseRequest(trial=trial, label=f"trial {trial}", charge={"central": (mechanism,)}, artefact=artefact)
 
 
 def begin(ledger: Ledger, trial: str, *, results: str = "/r", charge: Charge | None = None) -> None:
     experiment = Experiment(trial=trial, results=results, label=f"trial {trial}", noise="entropy", error=UNFINISHED)
-    ledger.begin(experiment, ROLES, offer(trial).charge if charge is None else charge)
+    ledger.begin(experiment, ROLES, request(trial).charge if charge is None else charge)
 
 
 def end(ledger: Ledger, trial: str, *, results: str = "/r", error: str = "", artefact: str = "") -> None:
@@ -45,8 +45,8 @@ def end(ledger: Ledger, trial: str, *, results: str = "/r", error: str = "", art
     ledger.end(experiment, ROLES, artefact=artefact)
 
 
-def leave(ledger: Ledger, *offers: Offer, **settings: Any) -> None:
-    ledger.release(list(offers), how="handed over", processing=WHY, **settings)
+def leave(ledger: Ledger, *requests: ReleaseRequest, **settings: Any) -> None:
+    ledger.release(list(requests), how="handed over", processing=WHY, **settings)
 
 
 def states(ledger: Ledger) -> dict[str, str]:
@@ -80,7 +80,7 @@ def test_a_resume_charges_once(ledger: Ledger) -> None:
         begin(ledger, "a")
     end(ledger, "a", artefact="weights")
     for _ in range(2):
-        leave(ledger, offer("a"))
+        leave(ledger, request("a"))
     account = ledger.account()
     assert states(ledger) == {"a": "released"}
     assert len(account.charges) == 1
@@ -90,9 +90,9 @@ def test_a_resume_charges_once(ledger: Ledger) -> None:
 def test_another_training_of_the_same_trial_is_another_release(ledger: Ledger) -> None:
     """Fresh noise gives other weights: whoever has both has two answers about the same records."""
     ledger.set_budget(1.2)
-    leave(ledger, offer("a"))
+    leave(ledger, request("a"))
     with pytest.raises(LedgerError, match="together"):
-        leave(ledger, offer("a", artefact="other weights"))
+        leave(ledger, request("a", artefact="other weights"))
     assert len(ledger.account().charges) == 1
 
 
@@ -100,7 +100,7 @@ def test_training_a_released_trial_anew_holds_its_part_before_it_begins(ledger: 
     ledger.set_budget(1.0)
     begin(ledger, "a")
     end(ledger, "a", artefact="weights")
-    leave(ledger, offer("a"))
+    leave(ledger, request("a"))
     with pytest.raises(BudgetError, match="1 released"):
         begin(ledger, "a")
     assert states(ledger) == {"a": "released"}, "what was released is never taken back"
@@ -109,7 +109,7 @@ def test_training_a_released_trial_anew_holds_its_part_before_it_begins(ledger: 
         begin(ledger, "a")
     assert [held.state for held in ledger.account().charges] == ["released", "trained"]
     end(ledger, "a", artefact="other weights")
-    leave(ledger, offer("a", artefact="other weights"))
+    leave(ledger, request("a", artefact="other weights"))
     assert [held.state for held in ledger.account().charges] == ["released", "released"]
 
 
@@ -121,7 +121,7 @@ def test_a_training_under_way_keeps_what_it_holds_when_an_earlier_one_is_release
         begin(ledger, "a")  # once more, before the first has left
     ledger.set_budget(3.0, reason="room for both")
     begin(ledger, "a")
-    leave(ledger, offer("a"))
+    leave(ledger, request("a"))
     assert [held.state for held in ledger.account().charges] == ["trained", "released"]
 
 
@@ -132,8 +132,8 @@ def test_a_training_that_was_charged_while_it_ran_is_not_charged_again_by_its_we
     begin(ledger, "b")
 
     def best() -> None:
-        others = [offer(one.trial, artefact=one.artefact) for one in ledger.trainings("/r") if one.trial != "chosen"]
-        leave(ledger, offer("chosen"), looked_at=others)
+        others = [request(one.trial, artefact=one.artefact) for one in ledger.trainings("/r") if one.trial != "chosen"]
+        leave(ledger, request("chosen"), looked_at=others)
 
     best()
     end(ledger, "b", artefact="weights of b")
@@ -143,11 +143,11 @@ def test_a_training_that_was_charged_while_it_ran_is_not_charged_again_by_its_we
 
 
 def test_a_rehearsal_refuses_what_would_be_refused_and_changes_nothing(ledger: Ledger) -> None:
-    leave(ledger, offer("a"), epsilon=2.0, rehearsed=True)
+    leave(ledger, request("a"), epsilon=2.0, rehearsed=True)
     assert (ledger.budgets(), ledger.account().charges) == ([], ())
-    leave(ledger, offer("a"), epsilon=2.0)
+    leave(ledger, request("a"), epsilon=2.0)
     with pytest.raises(BudgetError):
-        leave(ledger, offer("b", epsilon=1.9), rehearsed=True)
+        leave(ledger, request("b", epsilon=1.9), rehearsed=True)
 
 
 def test_of_two_ledgers_of_the_same_records_the_one_that_was_used_is_opened(ledger: Ledger, tmp_path: Path) -> None:
@@ -157,15 +157,15 @@ def test_of_two_ledgers_of_the_same_records_the_one_that_was_used_is_opened(ledg
         assert Ledger.create(ledger.path.parent, DATA, one.mark()).about("id") == one.about("id")
 
 
-@pytest.mark.parametrize("charge", [{}, {"central": ()}, {"1": (), "2": ()}, offer("x", steps=0).charge])
+@pytest.mark.parametrize("charge", [{}, {"central": ()}, {"1": (), "2": ()}, request("x", steps=0).charge])
 def test_nothing_private_costs_nothing(ledger: Ledger, charge: Charge) -> None:
     ledger.set_budget(1.0)
-    free = Offer(trial="free", label="free", charge=charge, artefact="weights")
+    free = ReleaseRequest(trial="free", label="free", charge=charge, artefact="weights")
     asks: list[Callable[[], None]] = [
         lambda: begin(ledger, "free", charge=charge),
         lambda: leave(ledger, free),
-        lambda: leave(ledger, offer("a"), looked_at=[free]),
-        lambda: leave(ledger, offer("a"), plan=[offer("a"), free]),
+        lambda: leave(ledger, request("a"), looked_at=[free]),
+        lambda: leave(ledger, request("a"), plan=[request("a"), free]),
     ]
     for ask in asks:
         with pytest.raises(LedgerError, match="nothing private costs nothing"):
@@ -174,11 +174,11 @@ def test_nothing_private_costs_nothing(ledger: Ledger, charge: Charge) -> None:
 
 
 def test_what_is_left_is_the_budget_less_what_is_held_and_not_what_a_release_has_alone(ledger: Ledger) -> None:
-    leave(ledger, offer("a"), epsilon=3.0)
+    leave(ledger, request("a"), epsilon=3.0)
     account = ledger.account()
     assert account.left == pytest.approx(3.0 - account.held)
     order = float(account.accountant.rpartition(" ")[2])
-    second = offer("b", epsilon=2.3)
+    second = request("b", epsilon=2.3)
     # Alone it has more than is left, and yet the budget holds it: its divergence is less.
     assert filter_epsilon([second.charge], order=order, delta=1e-5) > account.left
     leave(ledger, second)
@@ -186,12 +186,12 @@ def test_what_is_left_is_the_budget_less_what_is_held_and_not_what_a_release_has
 
 
 def test_a_refusal_names_what_is_spent_asked_and_allowed_and_changes_nothing(ledger: Ledger) -> None:
-    leave(ledger, offer("a", epsilon=2.0), epsilon=3.0)
+    leave(ledger, request("a", epsilon=2.0), epsilon=3.0)
     before = ledger.account()
     with pytest.raises(LedgerError) as caught:
-        leave(ledger, offer("b", epsilon=2.5))
+        leave(ledger, request("b", epsilon=2.5))
     order = float(before.accountant.rpartition(" ")[2])
-    asked = filter_epsilon([offer("b", epsilon=2.5).charge], order=order, delta=1e-5)
+    asked = filter_epsilon([request("b", epsilon=2.5).charge], order=order, delta=1e-5)
     for said in (
         "budget is ε = 3",
         f"ε = {before.released:.4g} is spent",
@@ -204,16 +204,16 @@ def test_a_refusal_names_what_is_spent_asked_and_allowed_and_changes_nothing(led
 
 def test_what_is_reserved_holds_its_part_until_it_is_dropped(ledger: Ledger) -> None:
     ledger.set_budget(1.0)
-    ledger.reserve(offer("a"))
+    ledger.reserve(request("a"))
     with pytest.raises(LedgerError, match="1 reserved"):
         begin(ledger, "b")
     with pytest.raises(LedgerError, match="1 reserved"):
-        leave(ledger, offer("b"))
+        leave(ledger, request("b"))
     for _ in range(2):
         assert ledger.drop(["a", "unknown"]) == ["trial a"], "who asks again is answered the same"
     begin(ledger, "b")
     end(ledger, "b", artefact="weights")
-    leave(ledger, offer("b"))
+    leave(ledger, request("b"))
     assert ledger.drop(["b"]) == [], "what was released is never given back"
     with pytest.raises(LedgerError, match="1 released"):
         begin(ledger, "a")
@@ -221,10 +221,10 @@ def test_what_is_reserved_holds_its_part_until_it_is_dropped(ledger: Ledger) -> 
 
 def test_a_dropped_trial_is_charged_when_it_is_released(ledger: Ledger) -> None:
     ledger.set_budget(1.0)
-    ledger.reserve(offer("a"))
+    ledger.reserve(request("a"))
     ledger.drop(["a"])
     assert ledger.account().held == 0.0
-    leave(ledger, offer("a"))
+    leave(ledger, request("a"))
     assert ledger.account().released > 0.99
 
 
@@ -232,8 +232,8 @@ def test_without_a_budget_nothing_is_released_and_reservations_hold_nothing(ledg
     for trial in "abc":
         begin(ledger, trial)
     with pytest.raises(LedgerError, match="no budget yet"):
-        leave(ledger, offer("a"))
-    leave(ledger, offer("a"), epsilon=1.0)
+        leave(ledger, request("a"))
+    leave(ledger, request("a"), epsilon=1.0)
     assert states(ledger) == {"a": "released", "b": "dropped", "c": "dropped"}
 
 
@@ -243,7 +243,7 @@ def test_a_budget_changes_with_a_reason_alone_and_never_below_what_is_spent(ledg
     with pytest.raises(LedgerError, match="give --reason"):
         ledger.set_budget(3.0)
     ledger.set_budget(3.0, reason="the board agreed")
-    leave(ledger, offer("a", epsilon=2.5))
+    leave(ledger, request("a", epsilon=2.5))
     with pytest.raises(LedgerError, match="budget is ε = 2 "):
         ledger.set_budget(2.0, reason="thrift")
     assert [(budget.epsilon, budget.reason) for budget in ledger.budgets()] == [(2.0, ""), (3.0, "the board agreed")]
@@ -254,11 +254,11 @@ def test_a_budget_changes_with_a_reason_alone_and_never_below_what_is_spent(ledg
 
 def test_the_order_of_the_filter_is_fixed_with_the_first_release(ledger: Ledger) -> None:
     ledger.set_budget(6.0)
-    leave(ledger, offer("a"))
+    leave(ledger, request("a"))
     fixed = ledger.account().accountant
     assert fixed.startswith("the RDP filter at order ")
     # A mechanism whose best order is another one.
-    leave(ledger, offer("b", noise_multiplier=40.0, sample_rate=1.0, steps=3))
+    leave(ledger, request("b", noise_multiplier=40.0, sample_rate=1.0, steps=3))
     assert ledger.account().accountant == fixed
     account = ledger.account()
     assert account.pld < account.rdp <= account.released
@@ -267,15 +267,15 @@ def test_the_order_of_the_filter_is_fixed_with_the_first_release(ledger: Ledger)
 def test_models_that_leave_together_are_charged_all_or_none(ledger: Ledger) -> None:
     ledger.set_budget(1.2)
     with pytest.raises(LedgerError, match="2 trials asks"):
-        leave(ledger, offer("a"), offer("b"))
+        leave(ledger, request("a"), request("b"))
     assert states(ledger) == {}
-    leave(ledger, offer("a", epsilon=0.5), looked_at=[offer("b", epsilon=0.5)])
+    leave(ledger, request("a", epsilon=0.5), looked_at=[request("b", epsilon=0.5)])
     assert states(ledger) == {"a": "released", "b": "released"}
     assert [len(held.departures) for held in ledger.account().charges] == [1, 0]
 
 
 def test_a_plan_is_composed_by_pld_and_reserved_as_a_whole(ledger: Ledger) -> None:
-    plan = [offer(trial) for trial in "abcd"]
+    plan = [request(trial) for trial in "abcd"]
     adaptive = 2.05
     with pytest.raises(LedgerError, match="by RDP"):
         leave(ledger, *plan, epsilon=adaptive)
@@ -288,16 +288,16 @@ def test_a_plan_is_composed_by_pld_and_reserved_as_a_whole(ledger: Ledger) -> No
     leave(ledger, *plan[1:], plan=plan)
     assert ledger.account().released == pytest.approx(account.held)
     with pytest.raises(LedgerError, match="not in the declared plan"):
-        leave(ledger, offer("e", epsilon=0.05), plan=plan)
+        leave(ledger, request("e", epsilon=0.05), plan=plan)
     # What is chosen afterwards is adaptive: everything then counts by RDP, which this budget does not hold.
     with pytest.raises(LedgerError, match="by the RDP filter"):
-        leave(ledger, offer("e", epsilon=0.05))
+        leave(ledger, request("e", epsilon=0.05))
     with pytest.raises(LedgerError, match="may have been chosen"):
-        leave(ledger, offer("e", epsilon=0.05), plan=[*plan, offer("e", epsilon=0.05)])
+        leave(ledger, request("e", epsilon=0.05), plan=[*plan, request("e", epsilon=0.05)])
 
 
 def test_dropping_a_part_of_a_plan_lowers_nothing_once_something_of_it_has_left(ledger: Ledger) -> None:
-    plan = [offer("a"), offer("b")]
+    plan = [request("a"), request("b")]
     leave(ledger, plan[0], epsilon=4.0, plan=plan)
     before = ledger.account()
     assert ledger.drop(["b"]) == []
@@ -310,7 +310,7 @@ def test_dropping_a_part_of_a_plan_lowers_nothing_once_something_of_it_has_left(
 
 
 def test_no_part_of_a_plan_is_given_back_though_nothing_of_it_has_left(ledger: Ledger) -> None:
-    plan = [offer("a"), offer("b")]
+    plan = [request("a"), request("b")]
     leave(ledger, plan[0], epsilon=4.0, plan=plan, rehearsed=True)
     ledger.set_budget(4.0)
     leave(ledger, plan=plan)
@@ -321,21 +321,21 @@ def test_no_part_of_a_plan_is_given_back_though_nothing_of_it_has_left(ledger: L
 
 def test_releases_that_are_chosen_one_after_the_other_are_bounded_by_their_budget_alone(ledger: Ledger) -> None:
     assert ledger.account().bound == float("inf")
-    leave(ledger, offer("a"), epsilon=3.0)
+    leave(ledger, request("a"), epsilon=3.0)
     account = ledger.account()
     assert account.released < account.bound == 3.0
     assert account.bounded_by == "bounded by the budget of ε = 3"
 
 
 def test_after_a_release_it_is_too_late_to_declare_a_plan(ledger: Ledger) -> None:
-    leave(ledger, offer("a"), epsilon=5.0)
+    leave(ledger, request("a"), epsilon=5.0)
     with pytest.raises(LedgerError, match="leave --declared out"):
-        leave(ledger, offer("b"), plan=[offer("b"), offer("c")])
+        leave(ledger, request("b"), plan=[request("b"), request("c")])
     assert states(ledger) == {"a": "released"}
 
 
 def test_a_model_without_privacy_lets_no_budget_hold(ledger: Ledger) -> None:
-    plain = Offer(trial="plain", label="plain", charge=UNBOUNDED, artefact="weights")
+    plain = ReleaseRequest(trial="plain", label="plain", charge=UNBOUNDED, artefact="weights")
     leave(ledger, plain, unguarded=True)
     assert ledger.account().released == float("inf")
     with pytest.raises(LedgerError, match="ε = inf is spent"):
@@ -356,7 +356,7 @@ def _compete(path: Path, name: int, gate: Any) -> None:
         try:
             begin(ledger, trial)
             end(ledger, trial, artefact="weights")
-            leave(ledger, offer(trial))
+            leave(ledger, request(trial))
         except LedgerError as error:
             assert "together" in str(error)
 
@@ -379,13 +379,13 @@ def test_writers_at_the_same_time_lose_nothing_and_never_exceed_the_budget(tmp_p
     assert account.held <= 2.0
     # One more would not have fitted, so the whole budget was given out.
     with pytest.raises(LedgerError):
-        leave(ledger, offer("late"))
-    alone = rdp_epsilon(offer("x").charge["central"][0])
+        leave(ledger, request("late"))
+    alone = rdp_epsilon(request("x").charge["central"][0])
     assert len(account.charges) > 2.0 / alone
 
 
 def test_a_ledger_that_was_used_before_is_found_by_its_mark_or_none_is_made(ledger: Ledger, tmp_path: Path) -> None:
-    leave(ledger, offer("a"), epsilon=1.0)
+    leave(ledger, request("a"), epsilon=1.0)
     mark = ledger.mark()
     assert str(ledger.path) in mark.place
     assert Ledger.create(tmp_path / "ledger", DATA, mark).mark() == mark
@@ -405,13 +405,13 @@ def test_a_ledger_that_was_used_before_is_found_by_its_mark_or_none_is_made(ledg
 
 
 def test_the_same_records_under_another_name_have_the_same_account(ledger: Ledger, tmp_path: Path) -> None:
-    leave(ledger, offer("a"), epsilon=1.0)
+    leave(ledger, request("a"), epsilon=1.0)
     again = Ledger.create(tmp_path / "ledger", Collection(digest=DATA.digest, name="renamed", records=60))
     assert again.path == ledger.path and again.account().released > 0.99
 
 
 def test_a_ledger_of_an_earlier_version_gets_what_it_lacks_and_keeps_what_it_holds(ledger: Ledger) -> None:
-    leave(ledger, offer("a"), epsilon=1.0)
+    leave(ledger, request("a"), epsilon=1.0)
     with sqlite3.connect(ledger.path) as file:
         for table in ("trainings", "seals"):
             file.execute(f"DROP TABLE {table}")
@@ -470,14 +470,14 @@ def test_a_patient_is_found_by_an_id_that_is_not_written_down(remembered: Ledger
 
 
 def test_a_trace_says_where_a_release_went(remembered: Ledger) -> None:
-    leave(remembered, offer("a"), epsilon=1.0)
+    leave(remembered, request("a"), epsilon=1.0)
     (released,) = [trace for trace in remembered.traces([0]) if trace.departures]
     assert released.experiment.trial == "a"
     assert released.departures[0].startswith("handed over, ")
 
 
 def test_what_has_expired_is_told_until_it_is_erased_and_its_charge_stays(remembered: Ledger) -> None:
-    leave(remembered, offer("b"), epsilon=1.0)
+    leave(remembered, request("b"), epsilon=1.0)
     spent = remembered.account().released
     assert remembered.expired("2020-01-31") == []
     gone = remembered.expired("2020-02-01")
@@ -493,7 +493,7 @@ def test_what_has_expired_is_told_until_it_is_erased_and_its_charge_stays(rememb
 
 
 def test_where_no_last_day_was_stated_that_of_the_release_counts(remembered: Ledger) -> None:
-    leave(remembered, offer("a"), offer("b"), epsilon=5.0)
+    leave(remembered, request("a"), request("b"), epsilon=5.0)
     assert [one.trial for one in remembered.expired("2025-01-01")] == ["b"]
     assert [one.trial for one in remembered.expired("2032-01-01")] == ["a", "b"]
 
@@ -547,7 +547,7 @@ def test_every_training_stays_on_record_whatever_becomes_of_it(ledger: Ledger) -
         ("a", "training 2 in /r"),
         ("a", "training 3 in /r"),
     ]
-    assert {charge_to_json(one.charge) for one in found} == {charge_to_json(offer("a").charge)}
+    assert {charge_to_json(one.charge) for one in found} == {charge_to_json(request("a").charge)}
     assert {one.objection for one in found} == {""}
 
 
@@ -577,7 +577,7 @@ def test_a_failed_second_training_leaves_the_release_of_the_first(ledger: Ledger
     ledger.set_budget(3.0)
     begin(ledger, "a")
     end(ledger, "a", artefact="weights")
-    leave(ledger, offer("a"))
+    leave(ledger, request("a"))
     begin(ledger, "a")
     assert [held.state for held in ledger.account().charges] == ["released", "trained"]
     end(ledger, "a", error="died")
@@ -585,9 +585,9 @@ def test_a_failed_second_training_leaves_the_release_of_the_first(ledger: Ledger
 
 
 def test_every_purpose_is_on_record_once(remembered: Ledger) -> None:
-    leave(remembered, offer("a"), epsilon=1.0)
-    leave(remembered, offer("a"))
-    leave(remembered, offer("c"), epsilon=2.0, reason="more")
+    leave(remembered, request("a"), epsilon=1.0)
+    leave(remembered, request("a"))
+    leave(remembered, request("c"), epsilon=2.0, reason="more")
     said = [(one.purpose, experiments, releases) for one, experiments, releases in remembered.processings()]
     assert said == [("to learn", 2, 0), ("to look", 1, 0), ("triage", 0, 2)]
 
@@ -613,17 +613,17 @@ def test_the_same_people_have_no_second_budget_for_being_read_in_another_way(
     tmp_path: Path, ours: tuple[str, ...], theirs: tuple[str, ...], said: str
 ) -> None:
     here, there = guarded(tmp_path, "a", patients=ours), guarded(tmp_path, "b", patients=theirs)
-    leave(guarded(tmp_path, "c", name="other scans"), offer("z"))
-    leave(there, offer("a"))
+    leave(guarded(tmp_path, "c", name="other scans"), request("z"))
+    leave(there, request("a"))
     if not said:
-        leave(here, offer("b"))
+        leave(here, request("b"))
         return
     for rehearsed in (True, False):
         with pytest.raises(LedgerError, match=f"scans-bbbbbbbb.sqlite is a ledger of scans too.*{said}"):
-            leave(here, offer("b"), rehearsed=rehearsed)
+            leave(here, request("b"), rehearsed=rehearsed)
     assert states(here) == {}
     # What the other one has released may be shown again, and it goes on.
-    leave(there, offer("a"), offer("b"))
+    leave(there, request("a"), request("b"))
 
 
 def test_of_two_that_release_at_once_for_the_same_people_one_is_refused(
@@ -639,23 +639,23 @@ def test_of_two_that_release_at_once_for_the_same_people_one_is_refused(
 
     monkeypatch.setattr(Ledger, "_refuse_second_account", slowly)
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(leave, ledger, offer("a")) for ledger in ledgers]
+        asked = [pool.submit(leave, ledger, request("a")) for ledger in ledgers]
     assert sorted(type(one.exception()).__name__ for one in asked) == ["LedgerError", "NoneType"]
 
 
 def test_a_ledger_of_an_earlier_version_is_not_continued_and_says_what_to_do(tmp_path: Path) -> None:
     here, there = guarded(tmp_path, "a"), guarded(tmp_path, "b")
-    leave(there, offer("a"))
+    leave(there, request("a"))
     with sqlite3.connect(there.path) as db:
         db.execute("DELETE FROM about WHERE key IN ('salt', 'id')")
     with pytest.raises(LedgerError, match=r"made by an earlier version.*another name.*a budget less what was spent"):
-        leave(here, offer("b"))
+        leave(here, request("b"))
 
 
 def test_a_sibling_that_released_nothing_stands_in_nobodys_way(tmp_path: Path) -> None:
     here, there = guarded(tmp_path, "a"), guarded(tmp_path, "b")
-    there.reserve(offer("a"))
-    leave(here, offer("b"))
+    there.reserve(request("a"))
+    leave(here, request("b"))
 
 
 def test_patients_of_a_ledger_of_an_earlier_version_are_found_by_its_digest(remembered: Ledger) -> None:

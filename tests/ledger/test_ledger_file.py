@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from assay.errors import LedgerError
 from assay.ledger import Ledger, database
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.database import Collection
 from assay.ledger.experiments import UNFINISHED, Experiment, Processing
 from assay.privacy.accounting import Mechanism
@@ -26,26 +26,26 @@ ROLES = np.repeat([1, 4], 30).astype(np.uint8)
 MECHANISM = Mechanism(noise_multiplier=4.0, sample_rate=0.25, steps=20, delta=1e-5)
 
 
-def offer(trial: str, **settings: Any) -> Offer:
+def request(trial: str, **settings: Any) -> ReleaseRequest:
     charge = {"central": (replace(MECHANISM, **settings),)}
-    return Offer(trial=trial, label=f"trial {trial}", charge=charge, artefact="weights")
+    return ReleaseRequest(trial=trial, label=f"trial {trial}", charge=charge, artefact="weights")
 
 
-def leave(ledger: Ledger, *offers: Offer, **settings: Any) -> None:
-    ledger.release(list(offers), how="handed over", processing=Processing(), **settings)
+def leave(ledger: Ledger, *requests: ReleaseRequest, **settings: Any) -> None:
+    ledger.release(list(requests), how="handed over", processing=Processing(), **settings)
 
 
 def begin(ledger: Ledger, trial: str, **settings: Any) -> None:
     experiment = Experiment(trial=trial, results="/r", label=f"trial {trial}", noise="entropy", error=UNFINISHED)
-    ledger.begin(experiment, ROLES, offer(trial, **settings).charge)
+    ledger.begin(experiment, ROLES, request(trial, **settings).charge)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     """Of which two models have left, and one is trained."""
     made = Ledger.create(tmp_path, DATA)
-    leave(made, offer("a"), epsilon=8.0)
-    leave(made, offer("b"))
+    leave(made, request("a"), epsilon=8.0)
+    leave(made, request("b"))
     begin(made, "c")
     return made
 
@@ -84,9 +84,9 @@ def test_a_row_that_another_hand_changed_is_named_and_nothing_more_is_charged(
     by_hand(ledger, statement)
     asks: list[Callable[[], object]] = [
         ledger.verify,
-        lambda: leave(ledger, offer("d")),
-        lambda: leave(ledger, offer("d"), rehearsed=True),
-        lambda: ledger.reserve(offer("d")),
+        lambda: leave(ledger, request("d")),
+        lambda: leave(ledger, request("d"), rehearsed=True),
+        lambda: ledger.reserve(request("d")),
         lambda: ledger.set_budget(9.0, reason="more"),
         lambda: begin(ledger, "d"),
         Ledger(ledger.path).verify,
@@ -115,20 +115,20 @@ def test_a_row_that_is_put_back_as_it_was_is_whole_again(ledger: Ledger) -> None
 def test_every_call_leaves_a_whole_ledger(ledger: Ledger) -> None:
     heads = [ledger.verify()]
     for ask in (
-        lambda: ledger.reserve(offer("d")),
+        lambda: ledger.reserve(request("d")),
         lambda: ledger.drop(["d"]),
         lambda: ledger.set_budget(20.0, reason="more"),
         lambda: begin(ledger, "d"),
         lambda: ledger.end(
             Experiment(trial="d", results="/r", label="d", noise="entropy"), ROLES, artefact="weights of d"
         ),
-        lambda: leave(ledger, offer("d"), plan=None),
+        lambda: leave(ledger, request("d"), plan=None),
         lambda: ledger.erased(ledger.experiments(), asked="a patient"),
     ):
         ask()
         heads.append(ledger.verify())
     assert len(set(heads)) == len(heads)
-    leave(ledger, offer("e"), rehearsed=True)
+    leave(ledger, request("e"), rehearsed=True)
     with pytest.raises(LedgerError):
         ledger.set_budget(0.1, reason="less than is spent")
     assert ledger.verify() == heads[-1]
@@ -140,7 +140,7 @@ def test_an_older_copy_is_told_by_a_head_that_was_kept_elsewhere(ledger: Ledger,
     with sqlite3.connect(ledger.path) as file:
         file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     shutil.copy(ledger.path, kept)
-    leave(ledger, offer("d"))
+    leave(ledger, request("d"))
     after = ledger.verify(before)
     with sqlite3.connect(ledger.path) as file:
         file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -160,7 +160,7 @@ def test_the_rows_of_a_ledger_of_an_earlier_version_are_sealed_when_it_is_next_w
     )
     earlier = Ledger(ledger.path)
     assert earlier.verify() == ""
-    leave(earlier, offer("a"))
+    leave(earlier, request("a"))
     assert earlier.verify()
     # What it held for a training that had begun counts for good.
     assert earlier.drop(["c"]) == []
@@ -171,7 +171,7 @@ def test_the_rows_of_a_ledger_of_an_earlier_version_are_sealed_when_it_is_next_w
     )
     by_hand(ledger, "DELETE FROM charges WHERE trial = 'a'")
     with pytest.raises(LedgerError):
-        leave(earlier, offer("d"))
+        leave(earlier, request("d"))
 
 
 def test_jobs_ledger_verify_names_the_first_broken_row(ledger: Ledger, tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_a_file_that_is_no_ledger_any_more_is_refused_by_name_and_left_as_it_is(
     BROKEN[kind](path)
     before = path.read_bytes() if path.is_file() else None
     asks: list[Callable[[], object]] = [
-        lambda: leave(ledger, offer("d")),
-        lambda: ledger.reserve(offer("d")),
+        lambda: leave(ledger, request("d")),
+        lambda: ledger.reserve(request("d")),
         ledger.account,
         ledger.verify,
         lambda: Ledger(path),
@@ -224,12 +224,12 @@ def test_a_file_that_is_no_ledger_any_more_is_refused_by_name_and_left_as_it_is(
 
 
 def test_a_ledger_that_took_the_place_of_another_is_refused(ledger: Ledger) -> None:
-    ledger.reserve(offer("d"))
+    ledger.reserve(request("d"))
     ledger.path.unlink()
     for beside in ledger.path.parent.glob(f"{ledger.path.name}-*"):
         beside.unlink()
     Ledger.create(ledger.path.parent, DATA)
-    for ask in (lambda: leave(ledger, offer("d"), epsilon=8.0), ledger.account, ledger.verify):
+    for ask in (lambda: leave(ledger, request("d"), epsilon=8.0), ledger.account, ledger.verify):
         with pytest.raises(LedgerError) as caught:
             ask()
         assert "another was put in its place" in str(caught.value)
@@ -243,7 +243,7 @@ def test_a_ledger_that_may_only_be_read_says_so(ledger: Ledger, monkeypatch: pyt
 
     monkeypatch.setattr(database.sqlite3, "connect", reading_only)
     with pytest.raises(LedgerError) as caught:
-        leave(ledger, offer("d"))
+        leave(ledger, request("d"))
     assert caught.value.setting == str(ledger.path)
     assert "readonly" in str(caught.value.given) and "--ledger" in str(caught.value)
 
@@ -270,11 +270,11 @@ def test_a_figure_that_no_mechanism_has_is_refused_and_no_transaction_stays_open
     ledger: Ledger, setting: str, given: Any
 ) -> None:
     before = ledger.verify()
-    wrong = offer("d", **{setting: given})
+    wrong = request("d", **{setting: given})
     asks: list[Callable[[], object]] = [
         lambda: leave(ledger, wrong),
-        lambda: leave(ledger, offer("e"), looked_at=[wrong]),
-        lambda: leave(ledger, offer("e"), plan=[offer("e"), wrong]),
+        lambda: leave(ledger, request("e"), looked_at=[wrong]),
+        lambda: leave(ledger, request("e"), plan=[request("e"), wrong]),
         lambda: ledger.reserve(wrong),
         lambda: begin(ledger, "d", **{setting: given}),
     ]

@@ -8,7 +8,7 @@ from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
 
 from assay.errors import BudgetError, LedgerError
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.database import Collection
 from assay.ledger.experiments import UNFINISHED, Experiment, Processing
 from assay.privacy.accounting import Mechanism, pld_epsilon
@@ -24,12 +24,14 @@ def mechanism(noise: float) -> Mechanism:
     return Mechanism(noise_multiplier=noise, sample_rate=0.25, steps=20, delta=1e-5)
 
 
-def offer(trial: str, noise: float, artefact: str = "weights") -> Offer:
-    return Offer(trial=trial, label=f"trial {trial}", charge={"central": (mechanism(noise),)}, artefact=artefact)
+def request(trial: str, noise: float, artefact: str = "weights") -> ReleaseRequest:
+    return ReleaseRequest(
+        trial=trial, label=f"trial {trial}", charge={"central": (mechanism(noise),)}, artefact=artefact
+    )
 
 
-def leave(ledger: Ledger, *offers: Offer, **settings: object) -> None:
-    ledger.release(list(offers), how="handed over", processing=Processing(), **settings)  # type: ignore[arg-type]
+def leave(ledger: Ledger, *requests: ReleaseRequest, **settings: object) -> None:
+    ledger.release(list(requests), how="handed over", processing=Processing(), **settings)  # type: ignore[arg-type]
 
 
 def experiment(trial: str, error: str = "") -> Experiment:
@@ -50,7 +52,7 @@ def composed(noises: list[float]) -> float:
 
 
 def test_a_dropped_part_of_a_plan_gives_nothing_back_to_what_comes_after(ledger: Ledger) -> None:
-    first, second, third = offer("a", 2.0), offer("b", 1.2), offer("c", 2.0)
+    first, second, third = request("a", 2.0), request("b", 1.2), request("c", 2.0)
     leave(ledger, first, epsilon=7.9, plan=[first, second])
     held = ledger.account().held
     for _ in range(2):
@@ -64,19 +66,19 @@ def test_a_dropped_part_of_a_plan_gives_nothing_back_to_what_comes_after(ledger:
 
 
 def test_what_was_dropped_from_a_plan_by_an_earlier_version_counts(ledger: Ledger) -> None:
-    first, second = offer("a", 2.0), offer("b", 1.2)
+    first, second = request("a", 2.0), request("b", 1.2)
     leave(ledger, first, epsilon=7.9, plan=[first, second])
     with ledger._writing() as db:
         db.execute("UPDATE charges SET state = 'dropped' WHERE trial = 'b'")
     with pytest.raises(BudgetError):
-        leave(ledger, offer("c", 2.0))
+        leave(ledger, request("c", 2.0))
 
 
 @pytest.mark.parametrize("ending", ["failed", "finished", "erased", "cut short", "forgotten"])
 def test_what_began_under_a_budget_counts_whatever_became_of_it(ledger: Ledger, ending: str) -> None:
     ledger.set_budget(8.0)
-    ledger.reserve(offer("a", 1.2, artefact=""))
-    ledger.begin(experiment("a", UNFINISHED), ROLES, offer("a", 1.2).charge)
+    ledger.reserve(request("a", 1.2, artefact=""))
+    ledger.begin(experiment("a", UNFINISHED), ROLES, request("a", 1.2).charge)
     held = ledger.account().held
     if ending in ("failed", "finished", "erased"):
         died = "died" if ending == "failed" else ""
@@ -86,20 +88,20 @@ def test_what_began_under_a_budget_counts_whatever_became_of_it(ledger: Ledger, 
     assert ledger.drop(["a"]) == []
     assert ledger.account().held == held > 6
     with pytest.raises(BudgetError):
-        ledger.begin(experiment("b", UNFINISHED), ROLES, offer("b", 1.2).charge)
+        ledger.begin(experiment("b", UNFINISHED), ROLES, request("b", 1.2).charge)
     if ending == "cut short":  # and goes on: the same training, which holds no more
-        ledger.reserve(offer("a", 1.2, artefact=""))
-        ledger.begin(experiment("a", UNFINISHED), ROLES, offer("a", 1.2).charge)
+        ledger.reserve(request("a", 1.2, artefact=""))
+        ledger.begin(experiment("a", UNFINISHED), ROLES, request("a", 1.2).charge)
         assert ledger.account().held == held
 
 
 def test_only_what_never_began_is_given_back(ledger: Ledger) -> None:
     ledger.set_budget(8.0)
-    ledger.reserve(offer("a", 1.2, artefact=""))
+    ledger.reserve(request("a", 1.2, artefact=""))
     with pytest.raises(BudgetError):
-        ledger.reserve(offer("b", 1.2, artefact=""))
+        ledger.reserve(request("b", 1.2, artefact=""))
     assert ledger.drop(["a"]) == ["trial a"]
-    ledger.begin(experiment("b", UNFINISHED), ROLES, offer("b", 1.2).charge)
+    ledger.begin(experiment("b", UNFINISHED), ROLES, request("b", 1.2).charge)
 
 
 class Caller:
@@ -127,10 +129,10 @@ class Caller:
             self.refused += 1
 
     def ask_reserve(self, trial: str, noise: float) -> None:
-        self.ledger.reserve(offer(trial, noise, artefact=""))
+        self.ledger.reserve(request(trial, noise, artefact=""))
 
     def ask_begin(self, trial: str, noise: float) -> None:
-        self.ledger.begin(experiment(trial, UNFINISHED), ROLES, offer(trial, noise).charge)
+        self.ledger.begin(experiment(trial, UNFINISHED), ROLES, request(trial, noise).charge)
         name = self.open.setdefault(trial, f"{len(self.began)} {self.draw.integers(10**9)}")
         *_, unnamed = (one.artefact for one in self.ledger.trainings("/r") if one.trial == trial)
         self.named[trial, unnamed] = name
@@ -158,19 +160,19 @@ class Caller:
         ended = [one for one in self.ledger.trainings("/r") if one.trial == trial and " in /r" not in one.artefact]
         if ended:
             chosen = ended[int(self.draw.integers(len(ended)))]
-            leave(self.ledger, offer(trial, noise, artefact=chosen.artefact))
+            leave(self.ledger, request(trial, noise, artefact=chosen.artefact))
             self.began[trial, chosen.artefact] = noise
 
     def ask_best(self, trial: str, noise: float) -> None:
-        others = [offer(one.trial, self.noise_of[one.trial], one.artefact) for one in self.ledger.trainings("/r")]
-        leave(self.ledger, offer(trial, noise, artefact="best"), looked_at=others)
+        others = [request(one.trial, self.noise_of[one.trial], one.artefact) for one in self.ledger.trainings("/r")]
+        leave(self.ledger, request(trial, noise, artefact="best"), looked_at=others)
         self.began[trial, "best"] = noise
         for one in others:
             self.began[one.trial, self.named.get((one.trial, one.artefact), one.artefact)] = self.noise_of[one.trial]
 
     def ask_plan(self, trial: str, noise: float) -> None:
         members = [str(one) for one in self.draw.choice(list("abcdefgh"), size=2, replace=False)]
-        plan = [offer(one, self.noise_of.setdefault(one, 2.0), artefact=f"plan {one}") for one in members]
+        plan = [request(one, self.noise_of.setdefault(one, 2.0), artefact=f"plan {one}") for one in members]
         leave(self.ledger, *plan[: int(self.draw.integers(0, 3))], plan=plan)
         for one in plan:
             self.began[one.trial, one.artefact] = self.noise_of[one.trial]

@@ -8,7 +8,7 @@ import pytest
 
 from assay.errors import LedgerError
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.database import Collection
 from assay.ledger.experiments import Processing, patient_hash
 from assay.privacy.accounting import Mechanism, rdp_to_epsilon_term
@@ -71,8 +71,8 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def leave(ledger: Ledger, trial: str, unit: str) -> None:
-    offer = Offer(trial=trial, label=trial, charge=charge(unit), artefact="weights")
-    ledger.release([offer], how="handed over", processing=Processing())
+    request = ReleaseRequest(trial=trial, label=trial, charge=charge(unit), artefact="weights")
+    ledger.release([request], how="handed over", processing=Processing())
 
 
 def test_a_ledger_that_counts_patients_refuses_what_protects_records(ledger: Ledger) -> None:
@@ -81,7 +81,7 @@ def test_a_ledger_that_counts_patients_refuses_what_protects_records(ledger: Led
     assert ledger.account().unit == "patient"
     for ask in (
         lambda: leave(ledger, "b", "record"),
-        lambda: ledger.reserve(Offer(trial="b", label="b", charge=charge("record"))),
+        lambda: ledger.reserve(ReleaseRequest(trial="b", label="b", charge=charge("record"))),
     ):
         with pytest.raises(LedgerError) as caught:
             ask()
@@ -100,7 +100,7 @@ def test_a_charge_of_a_patient_covers_records_at_its_price(ledger: Ledger) -> No
 
 
 def test_a_plan_is_of_one_unit(ledger: Ledger) -> None:
-    plan = [Offer(trial=u, label=u, charge=charge(u), artefact="weights") for u in ("patient", "record")]
+    plan = [ReleaseRequest(trial=u, label=u, charge=charge(u), artefact="weights") for u in ("patient", "record")]
     with pytest.raises(LedgerError) as caught:
         ledger.release(plan[:1], how="handed over", processing=Processing(), plan=plan)
     assert caught.value.setting == "privacy.unit"
@@ -116,11 +116,11 @@ def test_a_release_that_protects_records_is_refused_without_a_budget_too(tmp_pat
     ledger = of_patients(tmp_path)
     # Two experiments promise nothing to anybody.
     for unit in ("patient", "record"):
-        ledger.reserve(Offer(trial=unit, label=unit, charge=charge(unit)))
+        ledger.reserve(ReleaseRequest(trial=unit, label=unit, charge=charge(unit)))
 
     def leave_unguarded(trial: str, unit: str) -> None:
-        offer = Offer(trial=trial, label=trial, charge=charge(unit), artefact="weights")
-        ledger.release([offer], how="handed over", processing=Processing(), unguarded=True)
+        request = ReleaseRequest(trial=trial, label=trial, charge=charge(unit), artefact="weights")
+        ledger.release([request], how="handed over", processing=Processing(), unguarded=True)
 
     leave_unguarded("a", "patient")
     with pytest.raises(LedgerError) as caught:

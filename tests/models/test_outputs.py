@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.pgd import PGD
-from assay.bounds.interval import certified
+from assay.bounds.interval import certified_by_intervals
 from assay.explain.integrated_gradients import integrated_gradients
 from assay.models.outputs import LogProbabilities, Output, TwoLogits, network_outputs, to_logits
 from assay.threats import Bounds, Threat
@@ -84,7 +84,7 @@ def test_attacks_bounds_and_explanations_go_through_one_logit(x: Tensor) -> None
     bounds = Bounds(low=torch.full((3,), -2.0), high=torch.full((3,), 2.0))
     threat = Threat(norm="linf", epsilon=0.2, bounds=bounds)
     withstood = (z.abs() > 0.2 * linear.weight.detach().abs().sum()).tolist()
-    assert certified(model, x, y, threat).tolist() == withstood
+    assert certified_by_intervals(model, x, y, threat).tolist() == withstood
     assert (~PGD().run(model, x, y, threat, seed=0).fooled).tolist() == withstood
     found = integrated_gradients(model, x, torch.ones_like(y), baseline=torch.zeros(3))
     torch.testing.assert_close(found.values, (x * linear.weight).detach())

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.models.padding import close_up, held
+from assay.models.padding import close_up, occupied
 
 sentences = st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=5)
 
@@ -24,7 +24,7 @@ def test_what_is_held_moves_to_the_beginning_in_order(kept: list[list[bool]]) ->
 
 
 def test_one_entry_that_is_not_zero_holds_something() -> None:
-    assert held(torch.tensor([[[0.0, 0.0], [0.0, -1e-9], [-0.0, 0.0]]])).tolist() == [[False, True, False]]
+    assert occupied(torch.tensor([[[0.0, 0.0], [0.0, -1e-9], [-0.0, 0.0]]])).tolist() == [[False, True, False]]
 
 
 def test_gradients_return_to_where_the_vectors_were() -> None:

@@ -15,7 +15,7 @@ from assay.errors import CheckpointError, IncompatibleRecipeError, SpecError
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.integrated_gradients import integrated_gradients
 from assay.models.base import Architecture
-from assay.models.resnet import Basic, Bottleneck, Norm, ResNet, ResNet18, ResNet50, Stem
+from assay.models.resnet import Basic, Bottleneck, NormLayer, ResNet, ResNet18, ResNet50, Stem
 from assay.privacy.clipping import PerRecordGradients
 from tests.mistakes import refused
 
@@ -28,7 +28,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def tiny(
-    block: type[Basic] | type[Bottleneck] = Basic, *, norm: Norm = "batch", stem: Stem = "small", channels: int = 2
+    block: type[Basic] | type[Bottleneck] = Basic, *, norm: NormLayer = "batch", stem: Stem = "small", channels: int = 2
 ) -> ResNet:
     torch.manual_seed(0)
     return ResNet(block, (2, 1, 1, 1), channels, 3, norm=norm, stem=stem, width=8)
@@ -143,7 +143,7 @@ def test_records_that_it_cannot_take_are_refused(shape: tuple[int, ...], said: s
 
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_small_images_of_any_channels_become_logits(channels: int, norm: Norm) -> None:
+def test_small_images_of_any_channels_become_logits(channels: int, norm: NormLayer) -> None:
     model = ResNet18(stem="small", norm=norm).build((channels, 28, 28), 5, seed=0).eval()
     seen: list[torch.Size] = []
     model.get_submodule("layer1").register_forward_hook(lambda layer, given, made: seen.append(made.shape))
@@ -183,7 +183,7 @@ def test_it_is_explained_exactly(block: type[Basic] | type[Bottleneck]) -> None:
 
 
 @pytest.mark.parametrize(("norm", "stem"), [("group", "small"), ("batch", "imagenet")])
-def test_what_shap_cannot_follow_is_refused_with_the_reason(norm: Norm, stem: Stem) -> None:
+def test_what_shap_cannot_follow_is_refused_with_the_reason(norm: NormLayer, stem: Stem) -> None:
     model = tiny(norm=norm, stem=stem).eval()
     with torch.no_grad():
         model.fc.weight.mul_(30)

@@ -9,9 +9,9 @@ import pytest
 
 from assay.errors import LedgerError
 from assay.executors import LocalExecutor
-from assay.ledger.account import Offer
-from assay.ledger.experiments import Noise, Processing
-from assay.ledger.trainings import Training
+from assay.ledger.account import ReleaseRequest
+from assay.ledger.experiments import NoiseSource, Processing
+from assay.ledger.trainings import TrainingRow
 from assay.privacy.accounting import Mechanism, rdp_epsilon
 from assay.release.candidates import Candidate, candidates
 from assay.release.choice import choice_of_best, looked_at
@@ -31,9 +31,9 @@ def mechanism(steps: int) -> Mechanism:
     return Mechanism(noise_multiplier=3.0, sample_rate=0.3, steps=steps, delta=1e-5)
 
 
-def training(trial: str, steps: int, *, noise: Noise = "seeded", objection: str = "") -> Training:
+def training(trial: str, steps: int, *, noise: NoiseSource = "seeded", objection: str = "") -> TrainingRow:
     charge = {"central": (mechanism(steps),)} if steps else {}
-    return Training(trial=trial, label=trial, noise=noise, artefact=trial, charge=charge, objection=objection)
+    return TrainingRow(trial=trial, label=trial, noise=noise, artefact=trial, charge=charge, objection=objection)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_all_trainings_compose_and_not_only_those_that_are_stored(store: Store) 
     ],
     ids=["not private", "not claimed", "not known", "before the ledger", "no choice", "nothing private"],
 )
-def test_what_nothing_bounds_is_said(store: Store, trainings: list[Training], said: str) -> None:
+def test_what_nothing_bounds_is_said(store: Store, trainings: list[TrainingRow], said: str) -> None:
     found = choice_of_best(store, MADE, trainings).text
     assert said in found and bool(said) == bool(found)
 
@@ -127,16 +127,16 @@ def test_the_best_is_charged_with_replaced_failed_deleted_and_retrained_trials_a
     found = looked_at(ledger, store, chosen)
     # 2 clipped at 2; 2 at 1; 2 at 0.5, which failed; 2 + 2 of the other cohort; less the chosen one.
     assert len(keeper.trainings(dataset)) == 2 + 2 + 2 + 4 == len(found) + 1
-    assert deleted.trial in {one.offer.trial for one in found}
+    assert deleted.trial in {one.request.trial for one in found}
     assert not any(one.objections for one in found)
-    assert chosen.offer.artefact not in {one.offer.artefact for one in found}
-    offers: list[Offer] = [one.offer for one in found]
-    assert len({(one.trial, one.artefact) for one in offers}) == len(offers)
-    settings: dict[str, Any] = {"how": "released", "processing": Processing(), "looked_at": offers}
+    assert chosen.request.artefact not in {one.request.artefact for one in found}
+    requests: list[ReleaseRequest] = [one.request for one in found]
+    assert len({(one.trial, one.artefact) for one in requests}) == len(requests)
+    settings: dict[str, Any] = {"how": "released", "processing": Processing(), "looked_at": requests}
     with pytest.raises(LedgerError, match="10 trials asks"):
-        ledger.release([chosen.offer], **settings, epsilon=2.0, delta=1e-3)
-    ledger.release([chosen.offer], **settings, epsilon=30.0, delta=1e-3)
-    ledger.release([chosen.offer], **settings)
+        ledger.release([chosen.request], **settings, epsilon=2.0, delta=1e-3)
+    ledger.release([chosen.request], **settings, epsilon=30.0, delta=1e-3)
+    ledger.release([chosen.request], **settings)
     assert sum(bool(held.released) for held in ledger.account().charges) == 10
 
 

@@ -60,7 +60,7 @@ def test_a_report_is_rendered_from_the_trials_that_are_charged(
     assert made.page == "tiny: 2"
     (part,) = made.parts
     assert {one.trial for one in part.included} == {trial.id for trial in trials}
-    assert {one.trial: one.offer.artefact for one in part.included} == store.artefacts()
+    assert {one.trial: one.request.artefact for one in part.included} == store.artefacts()
     assert part.dataset.digest == dataset.digest
 
 
@@ -99,7 +99,7 @@ def test_weights_that_were_not_charged_are_not_exported(
     ledger = Ledger.create(tmp_path / "ledger", collection_of(dataset))
     charge(ledger, [chosen], how="released", processing=Processing(), budget=(2, 1e-3, ""))
     again(store, next(trial for trial in trials if trial.id == chosen.trial), dataset)
-    with pytest.raises(CheckpointError, match=f"not {chosen.offer.artefact} as when they were chosen"):
+    with pytest.raises(CheckpointError, match=f"not {chosen.request.artefact} as when they were chosen"):
         export_model(store, chosen, tmp_path / "given", dataset, ledger.account())
     assert not (tmp_path / "given").exists()
 

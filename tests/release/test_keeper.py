@@ -16,7 +16,7 @@ from assay.release.keeper import Keeper, keeper_of
 from assay.release.ledgers import collection_of
 from assay.store.folder import Store
 from assay.study.plan import load_datasets, plan
-from assay.study.run import Summary, run_study
+from assay.study.run import RunSummary, run_study
 from assay.study.spec import Study
 from assay.training.checkpoints import from_bytes
 
@@ -27,12 +27,12 @@ RECIPES: dict[str, Any] = {
     "private": PRIVATE,
 }
 
-Run = Callable[..., Summary]
+Run = Callable[..., RunSummary]
 
 
 @pytest.fixture
 def run(tmp_path: Path, watcher: Callable[[], Any]) -> Run:
-    def go(study: Study, keeper: Keeper | None, **settings: Any) -> Summary:
+    def go(study: Study, keeper: Keeper | None, **settings: Any) -> RunSummary:
         store = Store(str(tmp_path / "out"))
         return run_study(
             study, store, LocalExecutor(), watcher=watcher(), publish=lambda data: None, keeper=keeper, **settings

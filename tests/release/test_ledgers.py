@@ -14,7 +14,7 @@ from assay.data.base import Dataset
 from assay.data.tabular import WisconsinBreastCancer
 from assay.errors import LedgerError
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.experiments import Processing
 from assay.privacy.accounting import Mechanism
 from assay.privacy.composition import Charge
@@ -92,11 +92,11 @@ def test_a_resized_copy_of_the_same_patients_is_refused_beside_what_was_released
     resized = replace(whole, x=np.asarray(whole.x)[:, :10], feature_names=(), low=whole.low[:10], high=whole.high[:10])
     others = replace(resized, groups=np.asarray(whole.groups) + 1000)
     charge: Charge = {"central": (Mechanism(noise_multiplier=9.0, sample_rate=0.1, steps=5, delta=1e-5),)}
-    offers = [Offer(trial="t", label="t", charge=charge, artefact="weights")]
+    requests = [ReleaseRequest(trial="t", label="t", charge=charge, artefact="weights")]
 
     def leave(data: Dataset) -> None:
         ledger = open_ledger(data, results=str(tmp_path / "results"), folder=tmp_path / "ledger")
-        ledger.release(offers, how="served", processing=Processing(), epsilon=3.0)
+        ledger.release(requests, how="served", processing=Processing(), epsilon=3.0)
 
     leave(whole)
     with pytest.raises(LedgerError, match=r"they share 285 patients.*two budgets"):

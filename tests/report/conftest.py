@@ -145,7 +145,7 @@ def fail_safe(recipe: str, base: float) -> Iterator[Measurement]:
 
 @pytest.fixture(scope="session")
 def trial() -> Callable[..., TrialRecord]:
-    """``trial("private", 2)``, with ``only`` some of its measurements, or an ``error`` instead of any."""
+    """``trial("private", 2)``, with ``with_one_recipe`` some of its measurements, or an ``error`` instead of any."""
 
     def make(
         recipe: str, fold: int, *, base: float | None = None, error: str = "", only: Any = None, **settings: Any

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from assay.report.claims import Claim, claimed_text, judge, read_claims, shown
+from assay.report.claims import Claim, claim_figure, claimed_text, judge_claim, read_claims
 from assay.statistics import Design
 
 TERMS = ({"recipe": "standard", "name": "accuracy"}, {"recipe": "pgd", "name": "accuracy"})
@@ -33,7 +33,7 @@ def frame(**values: list[float]) -> pd.DataFrame:
 
 def verdict(claimed: tuple[float | None, float | None], stronger: str = "higher", **values: list[float]) -> Any:
     claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=claimed, stronger=stronger)
-    return judge(claim, frame(**values), reference_epsilon=0.1, design=FOLDS)
+    return judge_claim(claim, frame(**values), reference_epsilon=0.1, design=FOLDS)
 
 
 STANDARD = [0.90, 0.91, 0.89, 0.90, 0.90]
@@ -67,14 +67,14 @@ def test_folds_are_paired() -> None:
     shifted = frame(standard=STANDARD, pgd=TEN_LOWER)
     shifted = shifted[~((shifted["recipe"] == "pgd") & (shifted["fold"] == 0))]
     claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=(0.08, 0.12))
-    found = judge(claim, shifted, reference_epsilon=0.1, design=FOLDS).measured
+    found = judge_claim(claim, shifted, reference_epsilon=0.1, design=FOLDS).measured
     assert found is not None and (found.count, found.mean) == (4, pytest.approx(0.1))
 
 
 def test_a_ratio_is_a_geometric_mean() -> None:
     claim = Claim(id="x", says="x", quantity="ratio", unit="times", terms=TERMS, claimed=(1, 3))
     values = frame(standard=[1.0, 4.0], pgd=[1.0, 1.0])
-    found = judge(claim, values, reference_epsilon=0.1, design=FOLDS).measured
+    found = judge_claim(claim, values, reference_epsilon=0.1, design=FOLDS).measured
     assert found is not None and found.mean == pytest.approx(2.0)
 
 
@@ -82,7 +82,9 @@ def test_what_was_not_measured_is_not_tested_and_says_why() -> None:
     found = verdict((0, 1), standard=STANDARD)
     assert (found.verdict, found.why, found.measured) == ("not tested here", "no recipe pgd in this cohort", None)
     experts = next(claim for claim in read_claims() if claim.not_tested)
-    assert "ratings of experts" in judge(experts, frame(standard=STANDARD), reference_epsilon=0.1, design=FOLDS).why
+    assert (
+        "ratings of experts" in judge_claim(experts, frame(standard=STANDARD), reference_epsilon=0.1, design=FOLDS).why
+    )
 
 
 def test_every_claim_of_the_study_is_there_and_has_a_range() -> None:
@@ -90,18 +92,20 @@ def test_every_claim_of_the_study_is_there_and_has_a_range() -> None:
     assert len({claim.id for claim in claims}) == len(claims) == 24
     for claim in claims:
         assert claim.not_tested or claimed_text(claim)
-    assert shown(0.1234, claims[0]) == "12.3%"
+    assert claim_figure(0.1234, claims[0]) == "12.3%"
 
 
 def test_a_recipe_is_found_under_the_name_that_its_study_gives_it() -> None:
     terms = ({"recipe": "standard", "name": "accuracy"}, {"recipe": ["pgd", "pgd_4"], "name": "accuracy"})
     claim = Claim(id="x", says="x", quantity="difference", terms=terms, claimed=(0.08, 0.12))
-    named = judge(claim, frame(standard=STANDARD, pgd_4=TEN_LOWER), reference_epsilon=0.1, design=FOLDS)
+    named = judge_claim(claim, frame(standard=STANDARD, pgd_4=TEN_LOWER), reference_epsilon=0.1, design=FOLDS)
     assert named.verdict == "holds"
     # The first name that the cohort has is meant, and no mixture of both.
-    both = judge(claim, frame(standard=STANDARD, pgd=STANDARD, pgd_4=TEN_LOWER), reference_epsilon=0.1, design=FOLDS)
+    both = judge_claim(
+        claim, frame(standard=STANDARD, pgd=STANDARD, pgd_4=TEN_LOWER), reference_epsilon=0.1, design=FOLDS
+    )
     assert both.measured is not None and both.measured.mean == pytest.approx(0.0)
-    neither = judge(claim, frame(standard=STANDARD), reference_epsilon=0.1, design=FOLDS)
+    neither = judge_claim(claim, frame(standard=STANDARD), reference_epsilon=0.1, design=FOLDS)
     assert neither.why == "no recipe pgd in this cohort"
 
 
@@ -124,7 +128,7 @@ def of_seeds(reach: float, **values: list[float]) -> pd.DataFrame:
 @pytest.mark.parametrize(("reach", "said"), [(0.0, "holds"), (0.012, "holds"), (0.05, "inconclusive")])
 def test_on_an_official_split_the_records_must_agree_too(reach: float, said: str) -> None:
     claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=(0.08, 0.12))
-    found = judge(claim, of_seeds(reach, standard=STANDARD, pgd=TEN_LOWER), reference_epsilon=0.1, design=SEEDS)
+    found = judge_claim(claim, of_seeds(reach, standard=STANDARD, pgd=TEN_LOWER), reference_epsilon=0.1, design=SEEDS)
     assert found.verdict == said
     assert found.measured is not None
     # Seeds are paired and all differ by a tenth; the reach of two figures joins.
@@ -133,7 +137,7 @@ def test_on_an_official_split_the_records_must_agree_too(reach: float, said: str
 
 def test_one_seed_judges_nothing() -> None:
     claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=(0.08, 0.12))
-    found = judge(claim, of_seeds(0.001, standard=[0.9], pgd=[0.8]), reference_epsilon=0.1, design=SEEDS)
+    found = judge_claim(claim, of_seeds(0.001, standard=[0.9], pgd=[0.8]), reference_epsilon=0.1, design=SEEDS)
     assert (found.verdict, found.why) == ("inconclusive", "one seed shows no spread")
 
 
@@ -142,6 +146,6 @@ def test_a_ratio_of_fractions_has_the_records_in_it() -> None:
     values = of_seeds(0.0, standard=[0.8] * 3, pgd=[0.4] * 3)
     values["high"] = values["value"] * 1.1
     values["low"] = values["value"] / 1.1
-    found = judge(claim, values, reference_epsilon=0.1, design=SEEDS).measured
+    found = judge_claim(claim, values, reference_epsilon=0.1, design=SEEDS).measured
     assert found is not None
     assert (found.mean, found.high / 2) == pytest.approx((2.0, 1.1 ** (2**0.5)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from assay.report.decisions import LEVEL, Decisions, decide
+from assay.report.decisions import ONE_SIDED_LEVEL, Decisions, decide
 from assay.results import Measurement, TrialRecord
 from assay.statistics import holm
 from assay.store.folder import Store
@@ -236,6 +236,8 @@ def test_with_the_truth_at_the_limit_no_more_than_the_level_is_met(candidates: i
             values = 0.9 + 0.02 * (math.sqrt(shared) * common + math.sqrt(1 - shared) * own)
             ends = np.full(5, np.nan)
             ps.append(design.against_limit(Runs(values=values, low=ends, high=ends), 0.9).p_above)
-        met += any(p <= LEVEL for p in holm(ps))
-    assert met / rounds <= LEVEL + 2.6 * math.sqrt(LEVEL * (1 - LEVEL) / rounds)
-    assert candidates > 1 or met / rounds >= LEVEL - 2.6 * math.sqrt(LEVEL * (1 - LEVEL) / rounds), "exact for one"
+        met += any(p <= ONE_SIDED_LEVEL for p in holm(ps))
+    assert met / rounds <= ONE_SIDED_LEVEL + 2.6 * math.sqrt(ONE_SIDED_LEVEL * (1 - ONE_SIDED_LEVEL) / rounds)
+    assert candidates > 1 or met / rounds >= ONE_SIDED_LEVEL - 2.6 * math.sqrt(
+        ONE_SIDED_LEVEL * (1 - ONE_SIDED_LEVEL) / rounds
+    ), "exact for one"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assay.errors import DataError
-from assay.report.decisions import LEVEL
+from assay.report.decisions import ONE_SIDED_LEVEL
 from assay.report.foresight import Showable, showable
 from assay.report.scorecard import share_tested
 from assay.statistics import Design, Runs
@@ -31,7 +31,7 @@ def test_the_least_figure_is_just_shown_where_folds_differ_by_chance(study: Make
     (found,) = foreseen(asked).values()
     design = Design(folds=3, repeats=1, test_share=share_tested(asked))
     assert found.records == 20
-    for level, figure in ((LEVEL, found.figure), (LEVEL / 3, found.figure_holm)):
+    for level, figure in ((ONE_SIDED_LEVEL, found.figure), (ONE_SIDED_LEVEL / 3, found.figure_holm)):
         spread = math.sqrt(figure * (1 - figure) / 20)
         values = figure + spread * np.array([-1.0, 0.0, 1.0])
         ends = np.full(3, np.nan)

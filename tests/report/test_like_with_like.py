@@ -11,7 +11,7 @@ from torch import nn
 
 from assay.data.splits import Split
 from assay.report.card import card_of
-from assay.report.claims import Claim, judge
+from assay.report.claims import Claim, judge_claim
 from assay.report.figures import certificates, failsafe, robustness
 from assay.report.lines import everything
 from assay.report.page import render
@@ -172,7 +172,7 @@ def test_the_table_of_everything_knows_the_folds(asked: Study, frame: pd.DataFra
 
 def test_curves_say_so_where_they_are_pointed_at(asked: Study, frame: pd.DataFrame) -> None:
     fewer = frame[~((frame["name"] == "worst_case_accuracy") & (frame["fold"] == 4))]
-    figure = robustness.worst_case(scorecard(asked, "made", fewer), fewer, "units")
+    figure = robustness.worst_case_figure(scorecard(asked, "made", fewer), fewer, "units")
     assert [trace.text for trace in figure.data if trace.text] == [("<br>4 of 5 runs",) * 2]
 
 
@@ -263,11 +263,11 @@ def test_a_claim_is_not_judged_by_figures_of_different_records(asked: Study, fra
         {"id": "gap", "says": "so", "quantity": "difference", "terms": [attacked, proven], "claimed": [0.0, 0.1]}
     )
     design = scorecard(asked, "made", frame).design
-    judged = judge(claim, frame, reference_epsilon=0.3, design=design)
+    judged = judge_claim(claim, frame, reference_epsilon=0.3, design=design)
     assert (judged.verdict, judged.measured) == ("not tested here", None)
     assert "different records (20 and 50 in a fold)" in judged.why
     same = frame.assign(n=frame["n"].where(frame["name"] == "accuracy", 20))
-    assert judge(claim, same, reference_epsilon=0.3, design=design).measured is not None
+    assert judge_claim(claim, same, reference_epsilon=0.3, design=design).measured is not None
 
 
 def test_a_question_that_was_asked_twice_is_answered_by_the_larger_sample(

@@ -1,17 +1,17 @@
 """Every warning stands once, with all that it concerns."""
 
-from assay.report.cells import Cell, Table
+from assay.report.cells import Cell, ScoreTable
 from assay.report.evidence import Conditions, columns, in_tables
 from assay.report.marks import marks, merged
 
 COLUMNS = {column.key: column for column in columns(Conditions(epsilon=0.3))}
 
 
-def table(warnings: dict[tuple[str, str], tuple[str, ...]]) -> Table:
+def table(warnings: dict[tuple[str, str], tuple[str, ...]]) -> ScoreTable:
     recipes = tuple(dict.fromkeys(recipe for recipe, _ in warnings))
     evidence = tuple(COLUMNS[key] for key in dict.fromkeys(key for _, key in warnings))
     cells = {(r, e.key): Cell(summary=None, warnings=warnings.get((r, e.key), ())) for r in recipes for e in evidence}
-    return Table(recipes=recipes, evidence=evidence, cells=cells)
+    return ScoreTable(recipes=recipes, evidence=evidence, cells=cells)
 
 
 def test_a_warning_of_many_recipes_and_figures_stands_once() -> None:

@@ -13,13 +13,13 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from assay.report.evidence import Conditions, columns
-from assay.report.page import Publisher, publish
+from assay.report.page import Publisher, publish_report
 from assay.report.scorecard import Scorecard
 from assay.report.words import cell_text, comparison_text, interval_text
 from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
 from assay.study.plan import load_datasets, plan
-from assay.study.registration import register
+from assay.study.registration import register_requirements
 from assay.study.run import write_study
 from assay.study.spec import Study
 
@@ -55,7 +55,7 @@ class Tags(HTMLParser):
 
 
 def write(study: Study, store: Store) -> str:
-    publish(study, load_datasets(study), store)
+    publish_report(study, load_datasets(study), store)
     return store.read_text("report.html")
 
 
@@ -264,7 +264,7 @@ def judged(study: MakeStudy, fill: Fill, tmp_path_factory: pytest.TempPathFactor
     """The page of the finished default study, whose requirements were stated before it ran."""
     asked = study(cohort=REQUIRED)
     folder = tmp_path_factory.mktemp("judged")
-    register(asked, Store(str(folder)), load_datasets(asked))
+    register_requirements(asked, Store(str(folder)), load_datasets(asked))
     return write(asked, fill(asked, folder))
 
 

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from assay.report.rows import runs_of, select, settings, shared, table
+from assay.report.rows import runs_of, select, settings, shared, values_by_run
 
 
 def rows(*places: tuple[int, int], values: list[float]) -> pd.DataFrame:
@@ -47,7 +47,7 @@ def test_what_was_not_measured_is_no_run() -> None:
 def test_only_runs_that_all_have_are_shared() -> None:
     one, other = runs_of(rows((0, 0), (0, 1), values=[0.1, 0.2])), runs_of(rows((0, 1), (1, 0), values=[0.3, 0.4]))
     assert shared([one, other]) == [(0, 1)]
-    found = table({"one": one, "other": other})
+    found = values_by_run({"one": one, "other": other})
     assert found.index.tolist() == [(0, 0), (0, 1), (1, 0)]
     assert found["one"].tolist()[:2] == pytest.approx([0.1, 0.2])
     assert found["other"].isna().tolist() == [True, False, False]

@@ -12,7 +12,7 @@ import pytest
 from assay import statistics
 from assay.data.base import Source
 from assay.report.lines import everything
-from assay.report.rows import runs_of, select, table
+from assay.report.rows import runs_of, select, values_by_run
 from assay.report.scorecard import Scorecard, design_of, scorecard, share_tested
 from assay.report.words import records_text
 from assay.results import Measurement, TrialRecord
@@ -179,7 +179,7 @@ def test_values_stand_by_fold_and_repeat(study: MakeStudy, frame: Frame, trial: 
         trial("standard", fold, repeat=repeat, trial=f"{fold}{repeat}") for fold in range(3) for repeat in range(2)
     ]
     rows = select(frame(study(), records), "accuracy")
-    found = table({recipe: runs_of(rows[rows["recipe"] == recipe]) for recipe in ALL})
+    found = values_by_run({recipe: runs_of(rows[rows["recipe"] == recipe]) for recipe in ALL})
     assert found.index.tolist() == [(repeat, fold) for repeat in range(2) for fold in range(3)]
     assert found["standard"].tolist() == pytest.approx([0.90, 0.91, 0.92] * 2)
     assert found[["private", "fed"]].isna().all(axis=None)
@@ -257,9 +257,9 @@ def test_a_study_may_hold_both_kinds_of_cohorts(
     split = official.split.model_copy(update={"folds": 3})
     both = official.model_copy(update={"cohorts": {"made": made, "folds": made}, "split": split})
     about = {"asked": {"cohort": "folds", "official": False}}
-    table = frame(both, [*of_seeds, *(trial("standard", fold, provenance=about) for fold in range(3))])
-    assert scorecard(both, "made", table).design.run == "seed"
-    folds = scorecard(both, "folds", table)
+    values_by_run = frame(both, [*of_seeds, *(trial("standard", fold, provenance=about) for fold in range(3))])
+    assert scorecard(both, "made", values_by_run).design.run == "seed"
+    folds = scorecard(both, "folds", values_by_run)
     assert (folds.design.run, folds.cells["standard", "accuracy"].summary.count) == ("fold", 3)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from assay.report.sweep import ACCURACY, EPSILON, ROBUST, goals, pareto, publish, results
+from assay.report.sweep import ACCURACY, EPSILON, ROBUST, goals, pareto, publish_sweep, results
 from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
 from assay.study.run import write_study
@@ -54,5 +54,5 @@ def test_the_page_says_what_choosing_the_best_costs(study: Callable[..., Study],
     (cohort,) = base.cohorts.values()
     table = results(sweep, store, 0.3)
     for said in ("Choosing the best of 3 private trials costs ε = 2.00", ""):
-        page = Path(publish(sweep, table, store, cohort.load(), 0.3, choice=said)).read_text()
+        page = Path(publish_sweep(sweep, table, store, cohort.load(), 0.3, choice=said)).read_text()
         assert said in page and ("Each ε in the table covers one training alone" in page) == bool(said)

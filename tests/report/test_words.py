@@ -11,7 +11,7 @@ from assay.report.evidence import Conditions, columns
 from assay.report.words import (
     cell_text,
     comparison_text,
-    described,
+    describe_recipe,
     difference_text,
     interval_text,
     shown,
@@ -84,7 +84,7 @@ def test_recipes_are_told_in_words(study: MakeStudy) -> None:
             }
         }
     )
-    assert described(asked, "made", "both") == (
+    assert describe_recipe(asked, "made", "both") == (
         "objective pgd (epsilon 0.3, steps 7, relative step 2.5, norm linf); DP-SGD to ε = 8, δ = 1e-05, clipping 1; "
         "fedavg over 3 clients (iid), 7 rounds of 2 epochs; batches of 32, adam at 0.001"
     )
@@ -97,7 +97,7 @@ def test_a_share_stands_with_its_interval_within_what_is_possible() -> None:
 
 def test_settings_within_settings_stand_in_brackets(study: MakeStudy) -> None:
     asked = study({"fast": {"objective": {"name": "fast", "epsilon": 0.1}}})
-    assert "watch (every 1, records 128, " in described(asked, "made", "fast")
+    assert "watch (every 1, records 128, " in describe_recipe(asked, "made", "fast")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from assay.bounds.interval import certified
+from assay.bounds.interval import certified_by_intervals
 from assay.report.card import card_of
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
@@ -86,7 +86,7 @@ def test_certificates_are_those_of_the_bounds(client: TestClient, finished: Fini
     target = finished.model(records).argmax(1)
     for place, epsilon in enumerate(radii):
         threat = Threat(norm="linf", epsilon=epsilon, bounds=finished.dataset.bounds)
-        proven = certified(finished.model, records, target, threat).tolist()
+        proven = certified_by_intervals(finished.model, records, target, threat).tolist()
         assert [one["certified"][place] for one in answer["certificates"]] == proven
     found = np.array([one["certified"] for one in answer["certificates"]])
     assert found[:, 0].all() and not found[:, -1].all()

@@ -52,7 +52,7 @@ def test_its_results_are_read_and_its_models_opened(store: Store) -> None:
 def test_its_models_are_released_on_the_charge_that_they_hold(store: Store) -> None:
     ledger = ledger_of(store)
     before = ledger.account()
-    (one,) = (c for c in candidates(store) if not c.objections and c.offer.label.endswith("private · fold 1"))
+    (one,) = (c for c in candidates(store) if not c.objections and c.request.label.endswith("private · fold 1"))
     charge(ledger, [one], how="released", processing=Processing())
     after = ledger.account()
     assert (after.held, len(after.charges)) == (before.held, len(before.charges)) and after.released > 0

@@ -19,7 +19,7 @@ from assay.store.folder import Store
 from assay.study import measure, sources
 from assay.study.identity import key_of_question
 from assay.study.plan import load_datasets, plan
-from assay.study.run import Summary, run_study
+from assay.study.run import RunSummary, run_study
 from assay.study.sources import closure
 from assay.study.spec import Study, build_study
 from assay.study.trial import Trial
@@ -63,12 +63,12 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "out"))
 
 
-Go = Callable[..., Summary]
+Go = Callable[..., RunSummary]
 
 
 @pytest.fixture
 def go(store: Store, watcher: Callable[[], Any]) -> Go:
-    def run(study: Study, **settings: Any) -> Summary:
+    def run(study: Study, **settings: Any) -> RunSummary:
         summary = run_study(study, store, LocalExecutor(), watcher=watcher(), publish=lambda datasets: None, **settings)
         assert summary.failures == {}
         return summary

@@ -8,9 +8,9 @@ import pytest
 
 from assay.executors import LocalExecutor
 from assay.release.charge import forecast_charge
-from assay.study.plan import forecast, load_datasets, plan
+from assay.study.plan import forecast_study, load_datasets, plan
 from assay.study.spec import build_study
-from assay.study.training import network_of, prepared, train_trial
+from assay.study.training import network_of, prepare_records, train_trial
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_federated_client_protects_its_own_patients(grouped: Any) -> None:
     trial, dataset = grouped({"federation": {"clients": 2, "rounds": 1, "local_epochs": 2}})
     _, log = train_trial(trial, LocalExecutor(), dataset).open(network_of(trial, dataset))
     mechanisms = [log.mechanism(name) for name in ("1", "2")]
-    expected = forecast_charge(trial, dataset, prepared(trial, dataset)[1].train)
+    expected = forecast_charge(trial, dataset, prepare_records(trial, dataset)[1].train)
     assert {name: own[0] for name, own in expected.items()} == dict(zip("12", mechanisms, strict=True))
     assert {one.unit for one in mechanisms} == {"patient"}
 
@@ -61,12 +61,12 @@ def test_a_study_trains_for_patients_and_its_dry_run_says_so(grouped: Any) -> No
     trial, dataset = grouped({})
     _, log = train_trial(trial, LocalExecutor(), dataset).open(network_of(trial, dataset))
     mechanism = log.mechanism("central")
-    train = prepared(trial, dataset)[1].train
+    train = prepare_records(trial, dataset)[1].train
     patients = len(np.unique(dataset.groups[train]))
     assert mechanism.unit == "patient" and mechanism.sample_rate == pytest.approx(4 / patients)
     assert forecast_charge(trial, dataset, train) == {"central": (mechanism,)}
-    (told,) = [one for one in forecast(grouped.study({})) if one.recipe == "private"]
+    (told,) = [one for one in forecast_study(grouped.study({})) if one.recipe == "private"]
     assert f"for one patient of {patients};" in told.spends
     assert f"{mechanism.steps} steps" in told.spends
-    (by_record,) = [one for one in forecast(grouped.study({"unit": "record"})) if one.recipe == "private"]
+    (by_record,) = [one for one in forecast_study(grouped.study({"unit": "record"})) if one.recipe == "private"]
     assert f"for one record of {len(train)}, not for one of {patients} patients" in by_record.spends

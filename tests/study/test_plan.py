@@ -15,8 +15,8 @@ from assay.evaluations.audit import Audit
 from assay.executors import LocalExecutor
 from assay.privacy.accounting import Mechanism, rdp_epsilon
 from assay.study import trial as trials
-from assay.study.plan import evaluation_costs, forecast, load_datasets, plan
-from assay.study.spec import Study, build_study, only
+from assay.study.plan import evaluation_costs, forecast_study, load_datasets, plan
+from assay.study.spec import Study, build_study, with_one_recipe
 from assay.study.training import network_of, train_trial
 from tests.mistakes import refused
 
@@ -75,9 +75,9 @@ def test_what_is_asked_sparingly_of_one_recipe_leaves_the_trials_of_the_others_a
     assert {label for label in before if before[label] != after[label]} == {
         label for label in before if "slow" in label
     }
-    narrowed = only(build_study(raw, "it"), cohort=None, recipe="standard", fold=1)
+    narrowed = with_one_recipe(build_study(raw, "it"), cohort=None, recipe="standard", fold=1)
     assert narrowed.cohorts["made"].sparing == ()
-    kept = only(build_study(raw, "it"), cohort=None, recipe="slow", fold=1)
+    kept = with_one_recipe(build_study(raw, "it"), cohort=None, recipe="slow", fold=1)
     assert build_study(kept.model_dump(mode="json"), "again") == kept
 
 
@@ -319,7 +319,7 @@ def test_the_forecast_counts_trials_and_records_and_names_the_budget(tiny: Tiny)
         "private": {"privacy": {"epsilon": 8}},
         "both": {"privacy": {"epsilon": 2, "delta": 1e-4}, "federation": {"clients": 3, "rounds": 2}},
     }
-    found = list(forecast(tiny(recipes, split={"folds": 2, "repeats": 3})))
+    found = list(forecast_study(tiny(recipes, split={"folds": 2, "repeats": 3})))
     assert [(f.cohort, f.recipe, f.trials, f.records) for f in found] == [
         ("made", "standard", 6, 26),
         ("made", "private", 6, 26),
@@ -332,7 +332,7 @@ def test_the_forecast_counts_trials_and_records_and_names_the_budget(tiny: Tiny)
 
 def test_the_forecast_is_close_to_what_training_does(tiny: Tiny) -> None:
     study = tiny({"private": {"privacy": {"epsilon": 8}}})
-    (told,) = forecast(study)
+    (told,) = forecast_study(study)
     (one, _), datasets = planned(study), load_datasets(study)
     _, log = train_trial(one, LocalExecutor(), datasets["made"]).open(network_of(one, datasets["made"]))
     mechanism = log.mechanism("central")
@@ -345,7 +345,7 @@ def test_the_forecast_is_close_to_what_training_does(tiny: Tiny) -> None:
 def test_the_forecast_works_where_the_data_are_absent(tiny: Tiny) -> None:
     scaled = {"low": 0, "high": 1, "public_preprocessing": True}
     absent = {"dataset": {"name": "arrays", "path": "nowhere.npz", **scaled}}
-    (plain, private) = forecast(tiny({"standard": {}, "private": {"privacy": {"epsilon": 3}}}, absent))
+    (plain, private) = forecast_study(tiny({"standard": {}, "private": {"privacy": {"epsilon": 3}}}, absent))
     assert (plain.records, private.records) == (None, None)
     assert plain.spends == "not private (ε = ∞)"
     assert private.spends == (
@@ -358,7 +358,7 @@ def test_the_forecast_reads_no_data_whose_size_is_known(tiny: Tiny, monkeypatch:
     from assay.data.tabular import WisconsinBreastCancer
 
     monkeypatch.setattr(WisconsinBreastCancer, "load", lambda _: pytest.fail("the data were read"))
-    (told, _) = forecast(tiny(cohort={"dataset": "wdbc"}, split={"folds": 5}))
+    (told, _) = forecast_study(tiny(cohort={"dataset": "wdbc"}, split={"folds": 5}))
     assert told.records == 388
 
 
@@ -372,4 +372,4 @@ def test_the_forecast_reads_no_data_whose_size_is_known(tiny: Tiny, monkeypatch:
 )
 def test_the_forecast_of_what_cannot_be_trained_says_why(tiny: Tiny, recipe: dict, split: dict, setting: str) -> None:
     with refused(SpecError, setting):
-        list(forecast(tiny({"private": recipe}, split=split)))
+        list(forecast_study(tiny({"private": recipe}, split=split)))

@@ -11,7 +11,7 @@ from assay.data.base import Dataset
 from assay.errors import DataError
 from assay.executors import LocalExecutor
 from assay.store.folder import Store
-from assay.study.plan import forecast, load_unsized
+from assay.study.plan import forecast_study, load_unsized
 from assay.study.run import run_study
 from assay.study.spec import Cohort, Study
 from jobs.progress import ConsoleWatcher
@@ -47,7 +47,7 @@ def test_a_dry_run_loads_data_of_unknown_size_once(tiny: Callable[..., Study], m
     study, loads, load = tiny(), [], Cohort.load
     monkeypatch.setattr(Cohort, "load", lambda self: loads.append(self) or load(self))
     loaded = load_unsized(study)
-    assert [f.records for f in forecast(study, loaded)] == [26, 26]
+    assert [f.records for f in forecast_study(study, loaded)] == [26, 26]
     assert len(loads) == 1
     data = loaded["made"]
     assert isinstance(data, Dataset)

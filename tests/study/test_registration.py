@@ -11,7 +11,7 @@ from assay.errors import StorageError
 from assay.executors import LocalExecutor
 from assay.store.folder import Store
 from assay.study.plan import load_datasets
-from assay.study.registration import FILE, Registration, register, registration, statements
+from assay.study.registration import FILE, Registration, register_requirements, registration, statements
 from assay.study.run import run_study
 from assay.study.spec import Study
 from tests.mistakes import refused
@@ -78,7 +78,7 @@ def test_requirements_of_finished_results_are_post_hoc_whether_noted_or_not(tiny
 def test_a_change_before_the_first_result_is_not_post_hoc(tiny: Tiny, store: Store) -> None:
     first, second = required(tiny, ACCURATE), required(tiny, SENSITIVE)
     for study in (first, second):
-        register(study, store, load_datasets(study))
+        register_requirements(study, store, load_datasets(study))
     found = run(second, store)
     assert (found.post_hoc, found.withdrawn) == (frozenset(), ())
     assert len(statements(store)) == 2

@@ -8,7 +8,7 @@ import pytest
 from assay.errors import SpecError
 from assay.report.foresight import showable
 from assay.study.requirements import METRICS, Requirement, digest
-from assay.study.spec import Study, build_study, only
+from assay.study.spec import Study, build_study, with_one_recipe
 from tests.mistakes import refused
 
 
@@ -110,7 +110,7 @@ def test_a_study_with_requirements_survives_being_written_down(tiny: Callable[..
 
 
 def test_one_recipe_alone_is_held_against_nothing(tiny: Callable[..., Study]) -> None:
-    one = only(tiny(cohort=REQUIRED), cohort=None, recipe="standard", fold=1)
+    one = with_one_recipe(tiny(cohort=REQUIRED), cohort=None, recipe="standard", fold=1)
     assert (one.cohorts["made"].requirements, one.cohorts["made"].candidates) == ((), ())
 
 

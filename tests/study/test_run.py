@@ -16,7 +16,7 @@ from assay.store.folder import Store
 from assay.study import run as runs
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
-from assay.study.run import Summary, run_study
+from assay.study.run import RunSummary, run_study
 from assay.study.spec import Study
 
 Tiny = Callable[..., Study]
@@ -51,7 +51,7 @@ class Counting(LocalExecutor):
         return super().host(clients)
 
 
-Go = Callable[..., Summary]
+Go = Callable[..., RunSummary]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def undisturbed(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def go(store: Store, watcher: Callable[[], Any]) -> Go:
-    def run(study: Study, **settings: Any) -> Summary:
+    def run(study: Study, **settings: Any) -> RunSummary:
         defaults = {"store": store, "executor": LocalExecutor(), "watcher": watcher(), "publish": lambda datasets: None}
         return run_study(study, **{**defaults, **settings})
 

@@ -10,7 +10,7 @@ import yaml
 
 from assay.errors import DataError, SpecError
 from assay.recipes import INCOMPATIBLE
-from assay.study.spec import Study, build_study, only, read_study, settings_in
+from assay.study.spec import Study, build_study, read_study, settings_in, with_one_recipe
 from tests.mistakes import refused
 
 STUDIES = Path(__file__).parents[2] / "jobs" / "studies"
@@ -83,7 +83,7 @@ def test_a_study_survives_being_written_down(tiny: Callable[..., Study]) -> None
 def test_a_study_without_the_usual_baseline_survives_too(tiny: Callable[..., Study]) -> None:
     study = tiny({"slow": {}})
     assert build_study(study.model_dump(mode="json"), "again") == study
-    one = only(tiny(), cohort=None, recipe="slow", fold=1)
+    one = with_one_recipe(tiny(), cohort=None, recipe="slow", fold=1)
     assert build_study(one.model_dump(mode="json"), "again") == one
 
 
@@ -330,7 +330,7 @@ def test_a_bad_assignment_is_named(file: Callable[..., Path], assignment: str, s
 
 def test_one_recipe_of_one_cohort_can_be_singled_out(tiny: Callable[..., Study]) -> None:
     study = tiny()
-    found = only(study, cohort=None, recipe="slow", fold=2)
+    found = with_one_recipe(study, cohort=None, recipe="slow", fold=2)
     assert list(found.cohorts["made"].recipes) == ["slow"]
     assert found.cohorts["made"].recipes["slow"] == study.cohorts["made"].recipes["slow"]
 
@@ -347,18 +347,18 @@ def test_what_cannot_be_singled_out_says_what_there_is(
     tiny: Callable[..., Study], asked: dict[str, Any], setting: str, given: Any, allowed: Any
 ) -> None:
     with refused(SpecError, setting, given, allowed):
-        only(tiny(), **asked)
+        with_one_recipe(tiny(), **asked)
 
 
 def test_the_first_cohort_that_has_the_recipe_is_taken(raw: Callable[..., dict[str, Any]]) -> None:
     study = raw()
     study["cohorts"]["other"] = {**study["cohorts"]["made"], "recipes": {"slow": {}, "rare": {}}}
     two = build_study(study, "two")
-    assert list(only(two, cohort=None, recipe="slow", fold=1).cohorts) == ["made"]
-    assert list(only(two, cohort="other", recipe="slow", fold=1).cohorts) == ["other"]
-    assert list(only(two, cohort=None, recipe="rare", fold=1).cohorts) == ["other"]
+    assert list(with_one_recipe(two, cohort=None, recipe="slow", fold=1).cohorts) == ["made"]
+    assert list(with_one_recipe(two, cohort="other", recipe="slow", fold=1).cohorts) == ["other"]
+    assert list(with_one_recipe(two, cohort=None, recipe="rare", fold=1).cohorts) == ["other"]
     with refused(SpecError, "recipe", "standard", ["slow", "rare"]):
-        only(two, cohort="other", recipe="standard", fold=1)
+        with_one_recipe(two, cohort="other", recipe="standard", fold=1)
 
 
 def test_a_setting_of_a_bare_name_is_a_setting_of_that_method(file: Callable[..., Path]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from assay.errors import SpecError
 from assay.study.plan import load_datasets, plan
 from assay.study.spec import Study, build_study
-from assay.study.sweep import Sweep, base_of, point_name, prepared, study_of
+from assay.study.sweep import Sweep, base_of, point_name, prepare_sweep, study_of
 from tests.mistakes import refused
 
 PGD = {"objective": {"name": "pgd", "epsilon": 0.3, "steps": 7}}
@@ -75,7 +75,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def test_a_space_is_drawn_at_the_radius_of_the_study_and_over_the_folds() -> None:
-    ready = prepared(study(), **SETTINGS, folds=2)
+    ready = prepare_sweep(study(), **SETTINGS, folds=2)
     assert ready.sweep.keys == ("objective.epsilon",)
     assert (ready.radius, ready.samples, ready.dataset.name) == (0.2, 3, "wdbc")
     assert ready.space == {"objective.epsilon": {"grid_search": [0.2, 0.4]}, "fold": {"grid_search": [0, 1]}}
@@ -83,22 +83,22 @@ def test_a_space_is_drawn_at_the_radius_of_the_study_and_over_the_folds() -> Non
 
 def test_folds_that_the_data_do_not_have_are_refused(tmp_path: Path) -> None:
     with refused(SpecError, "--folds", 3, 2):
-        prepared(study(), **SETTINGS, folds=3)
+        prepare_sweep(study(), **SETTINGS, folds=3)
     x, parts = np.random.default_rng(0).uniform(size=(40, 3)), np.repeat(["train", "test"], 20)
     np.savez(tmp_path / "parted.npz", x=x, y=np.arange(40) % 2, split=parts)
     arrays = {"name": "arrays", "path": str(tmp_path / "parted.npz"), "low": 0, "high": 1}
     cohorts = {"made": {"dataset": arrays, "recipes": {"pgd": PGD}}}
     official = build_study({"name": "two", "split": {"folds": 2}, "cohorts": cohorts}, "test")
     with refused(SpecError, "--folds", 2, 1):
-        prepared(official, **SETTINGS, folds=2)
-    assert prepared(official, **SETTINGS, folds=1).space["fold"] == {"grid_search": [0]}
+        prepare_sweep(official, **SETTINGS, folds=2)
+    assert prepare_sweep(official, **SETTINGS, folds=1).space["fold"] == {"grid_search": [0]}
 
 
 def test_robustness_is_read_at_a_radius_that_is_measured(tmp_path: Path) -> None:
     own = {"name": "robustness", "epsilons": [0, 0.07, 0.11, 0.13]}
     raw = {"dataset": "wdbc", "recipes": {"pgd": PGD}, "evaluations": ["accuracy", own]}
     asked = build_study({"name": "own", "cohorts": {"wdbc": raw}}, "test")
-    assert prepared(asked, **{**SETTINGS, "asked": ("accuracy", "robustness")}, folds=1).radius == 0.11
+    assert prepare_sweep(asked, **{**SETTINGS, "asked": ("accuracy", "robustness")}, folds=1).radius == 0.11
 
 
 def test_only_what_is_asked_is_kept_and_the_tested_records_are_chosen() -> None:

@@ -16,9 +16,9 @@ from assay.errors import DataError, IncompatibleRecipeError
 from assay.executors import LocalExecutor
 from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
-from assay.study.given import evaluate_given, given_study
+from assay.study.external import evaluate_given, given_study
 from assay.study.measure import run_trial
-from assay.study.plan import forecast, load_datasets, plan
+from assay.study.plan import forecast_study, load_datasets, plan
 from assay.study.spec import Study, build_study
 
 N = 120
@@ -73,7 +73,7 @@ def test_the_plan_promises_an_epsilon_where_the_trial_claims_one(
     table: str, kinds: dict[str, Any], claimed: bool
 ) -> None:
     asked = study({"name": "table", "path": table, "label": "ill", "kinds": kinds}, PRIVATE)
-    (promised,) = forecast(asked)
+    (promised,) = forecast_study(asked)
     epsilon = found(trial_of(asked)[0], "epsilon")
     assert (epsilon.status == "measured") is claimed
     assert promised.spends.startswith("no ε can be claimed (✖)") is not claimed
@@ -96,12 +96,12 @@ def test_so_it_does_of_arrays(tmp_path: Path, settings: dict[str, Any], claimed:
     x = np.random.default_rng(0).normal(size=(N, 3))
     np.savez(tmp_path / "a.npz", x=x, y=np.arange(N) % 2)
     asked = study({"name": "arrays", "path": str(tmp_path / "a.npz"), **settings}, PRIVATE)
-    (promised,) = forecast(asked)
+    (promised,) = forecast_study(asked)
     assert promised.spends.startswith("no ε can be claimed (✖)") is not claimed
     assert (found(trial_of(asked)[0], "epsilon").status == "measured") is claimed
     absent = study({"name": "arrays", "path": str(tmp_path / "gone.npz"), **settings}, PRIVATE)
     unknown = claimed or "ranges" in settings  # which features there are is not known without the file
-    assert next(forecast(absent)).spends.startswith("no ε can be claimed (✖)") is not unknown
+    assert next(forecast_study(absent)).spends.startswith("no ε can be claimed (✖)") is not unknown
 
 
 @pytest.mark.parametrize("embedding", ["learned", "word2vec", {"name": "learned", "vocabulary": "words.txt"}])
@@ -111,7 +111,7 @@ def test_so_it_does_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, em
     lines = [f"some words {'good' if i % 2 else 'bad'} {i % 7},{i % 2}" for i in range(60)]
     (tmp_path / "notes.csv").write_text("\n".join(["text,label", *lines]))
     asked = study({"name": "text_file", "path": "notes.csv", "embedding": embedding}, PRIVATE)
-    (promised,) = forecast(asked)
+    (promised,) = forecast_study(asked)
     assert promised.spends.startswith("no ε can be claimed (✖)") is isinstance(embedding, str)
     dataset = load_datasets(asked)["c"]
     prepared = dataset.prepared(np.arange(40), seed=0)
@@ -120,17 +120,17 @@ def test_so_it_does_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, em
 
 def test_published_data_owe_nothing(wdbc: Dataset) -> None:
     assert wdbc.owes == ""
-    assert next(forecast(study({"name": "wdbc"}, PRIVATE))).spends.startswith("ε ≤ 3")
+    assert next(forecast_study(study({"name": "wdbc"}, PRIVATE))).spends.startswith("ε ≤ 3")
 
 
 def test_clients_prepare_nothing_together(table: str) -> None:
     recipes = {"federated": {"training": QUICK, "federation": {"clients": 2, "rounds": 2}}}
     asked = study({"name": "table", "path": table, "label": "ill"}, recipes, ("accuracy",))
-    assert next(forecast(asked)).spends.startswith("cannot run")
+    assert next(forecast_study(asked)).spends.startswith("cannot run")
     record, _ = trial_of(asked)
     assert record.error.startswith(IncompatibleRecipeError.__name__)
     stated = study({"name": "table", "path": table, "label": "ill", "kinds": STATED}, recipes, ("accuracy",))
-    assert next(forecast(stated)).spends == "not private (ε = ∞)"
+    assert next(forecast_study(stated)).spends == "not private (ε = ∞)"
     assert found(trial_of(stated)[0], "accuracy").status == "measured"
 
 

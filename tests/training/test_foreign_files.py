@@ -16,7 +16,7 @@ from torch import nn
 
 from assay.errors import CheckpointError
 from assay.training.checkpoints import load_weights, read_weights
-from assay.training.foreign_files import described
+from assay.training.foreign_files import describe_file
 
 
 def archive(*names: str) -> bytes:
@@ -59,7 +59,7 @@ FILES = [
     ("name", "content", "called"), FILES, ids=[f"{number}-{name}" for number, (name, _, _) in enumerate(FILES)]
 )
 def test_a_file_of_another_format_is_named(name: str, content: bytes, called: str, tmp_path: Path) -> None:
-    assert called in described(content, name)
+    assert called in describe_file(content, name)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
         read_weights(str(tmp_path / name))
@@ -68,7 +68,7 @@ def test_a_file_of_another_format_is_named(name: str, content: bytes, called: st
 
 
 def test_what_is_unknown_is_not_guessed() -> None:
-    assert described(json.dumps({}).encode(), "weights.safetensors") == ""
+    assert describe_file(json.dumps({}).encode(), "weights.safetensors") == ""
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from assay.training.modes import answering
+from assay.training.modes import eval_mode_except_rnn
 
 
 def network() -> nn.Sequential:
@@ -20,7 +20,7 @@ def modes(model: nn.Module) -> list[bool]:
 def test_all_but_recurrent_layers_answer_and_every_mode_comes_back() -> None:
     model = network()
     before = modes(model)
-    with answering(model):
+    with eval_mode_except_rnn(model):
         assert {type(layer).__name__ for layer in model.modules() if layer.training} == {"LSTM"}
     assert modes(model) == before == [True, False, True, True, True, True]
 
@@ -28,6 +28,6 @@ def test_all_but_recurrent_layers_answer_and_every_mode_comes_back() -> None:
 def test_modes_come_back_from_an_error_too() -> None:
     model = network()
     before = modes(model)
-    with pytest.raises(ZeroDivisionError), answering(model):
+    with pytest.raises(ZeroDivisionError), eval_mode_except_rnn(model):
         raise ZeroDivisionError
     assert modes(model) == before

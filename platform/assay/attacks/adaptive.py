@@ -32,14 +32,14 @@ SATURATED = frozenset({"gradient_masking"})
 """Rules that fire where cross-entropy hides what a margin shows."""
 RANDOM = frozenset({"randomised_forward"})
 PROBABILITIES = frozenset({"probability_outputs"})
-UNFINISHED = frozenset({"stronger_attack", "step_size", "boundary_reached", "monotone_in_epsilon"})
+STOPPED_EARLY = frozenset({"stronger_attack", "step_size", "boundary_reached", "monotone_in_epsilon"})
 """Rules that fire where an attack stopped too early."""
 _SHAKEN = 0.05
 """Noise that averages over what shatters a gradient, as a share of each input's own spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class AdaptiveAttack:
     """One adaptive attack."""
 
     label: str
@@ -108,7 +108,7 @@ class NearBy(nn.Module):
         return self.model(x + self.spread.to(x) * torch.randn_like(x))
 
 
-def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int, samples: int) -> list[Answer]:
+def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int, samples: int) -> list[AdaptiveAttack]:
     """The attacks that the rules which did not pass call for; none where all passed.
 
     Args:
@@ -125,7 +125,7 @@ def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int,
     possible: list[tuple[str, Attack, nn.Module | None, frozenset[str]]] = [
         ("pgd_margin", margin, None, SATURATED),
         ("pgd_smoothed_input", PGD(steps=2 * steps, loss="margin", momentum=1.0), smooth, SHATTERED),
-        ("pgd_long", thorough, None, UNFINISHED | SHATTERED),
+        ("pgd_long", thorough, None, STOPPED_EARLY | SHATTERED),
         ("spsa", _attack("spsa"), None, SEARCHED),
         ("square", _attack("square"), None, SEARCHED | SATURATED),
         ("hop_skip_jump", _attack("hop_skip_jump"), None, SEARCHED),
@@ -134,7 +134,7 @@ def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int,
         name, through = stand_in
         possible.insert(0, (f"pgd_{name}", margin, through, BLINDED | RANDOM | PROBABILITIES))
     return [
-        Answer(label=label, attack=attack, through=through, because=tuple(sorted(raised & rules)))
+        AdaptiveAttack(label=label, attack=attack, through=through, because=tuple(sorted(raised & rules)))
         for label, attack, through, rules in possible
         if raised & rules
     ]

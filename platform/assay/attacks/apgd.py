@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.attacks.losses import LOSSES, misclassified
 from assay.attacks.survivors import SurvivorAttack
-from assay.attacks.unit_cube import NORMS, UnitCube, contained, torchattacks
+from assay.attacks.unit_cube import TORCHATTACKS_NORMS, UnitCube, contained, torchattacks
 from assay.models.batches import respond
 from assay.registry import register
 from assay.seeds import Draw
@@ -50,7 +50,7 @@ class APGD(SurvivorAttack):
         # In L∞ the box of each record is a box in any units; in L2 a ball stays a ball only if all share one.
         cube = UnitCube(model, x, y, threat, each_its_own=threat.norm == "linf", climbed=True)
         attack = torchattacks().APGD(
-            cube, norm=NORMS[threat.norm], eps=cube.radius, steps=self.steps, loss=_SHORT[self.loss]
+            cube, norm=TORCHATTACKS_NORMS[threat.norm], eps=cube.radius, steps=self.steps, loss=_SHORT[self.loss]
         )
         # Its own needs three classes.
         attack.dlr_loss = LOSSES["dlr"]

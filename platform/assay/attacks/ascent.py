@@ -121,7 +121,9 @@ def summit(  # noqa: PLR0917
 
 def heading(gradient: Tensor, drift: Tensor | None, momentum: float) -> Tensor:
     """The gradient, of length 1 in L1, plus a share of the heading before (Dong et al. 2018, arXiv:1710.06081)."""
-    own = gradient / wide(gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
+    own = gradient / broadcast_to_records(
+        gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient
+    )
     return own if drift is None else momentum * drift + own
 
 
@@ -132,8 +134,10 @@ def direction(gradient: Tensor, threat: Threat) -> Tensor:
     if threat.norm == "linf":
         return gradient.sign()
     # First by the largest entry: the squares of a confident model's gradient would vanish in float32.
-    scaled = gradient / wide(gradient.flatten(1).abs().amax(1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient)
-    return scaled / wide(flat_norm(scaled).clamp_min(1e-12), gradient)
+    scaled = gradient / broadcast_to_records(
+        gradient.flatten(1).abs().amax(1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient
+    )
+    return scaled / broadcast_to_records(flat_norm(scaled).clamp_min(1e-12), gradient)
 
 
 def random_start(x: Tensor, threat: Threat, draw: Draw) -> Tensor:
@@ -142,9 +146,11 @@ def random_start(x: Tensor, threat: Threat, draw: Draw) -> Tensor:
         return threat.project(x + threat.epsilon * draw.uniform(x), x)
     way = draw.normal(x)
     share = draw.uniform(x[:, :1].flatten(1)[:, :1]).abs()
-    return threat.project(x + threat.epsilon * wide(share[:, 0], x) * way / wide(flat_norm(way), x), x)
+    return threat.project(
+        x + threat.epsilon * broadcast_to_records(share[:, 0], x) * way / broadcast_to_records(flat_norm(way), x), x
+    )
 
 
-def wide(values: Tensor, like: Tensor) -> Tensor:
+def broadcast_to_records(values: Tensor, like: Tensor) -> Tensor:
     """One value a record, broadcastable to the records."""
     return values.view(-1, *[1] * (like.dim() - 1))

@@ -88,7 +88,7 @@ class Attack(Method):
         else:
             yield from (self.perturb(model, x, y, threat.at(epsilon), draw) for epsilon in epsilons)
 
-    def relentless(self) -> "Attack":
+    def without_early_stopping(self) -> "Attack":
         """The same attack, for a network other than the one that is judged: it does not rest where that is fooled.
 
         What only just fools a surrogate, or fooled one of many random answers, need not fool the judge.
@@ -133,7 +133,7 @@ class Attack(Method):
         (radius,) = radii = [threat.capped(x).epsilon]
         found = self._judged(model, x, y, threat, radii, seed=seed, through=through, known=known)
         parts = [points[radius] for points in found]
-        judged = joined(parts)
+        judged = concatenate(parts)
         return Attacked(
             x=torch.cat([part.x for part in parts]),
             fooled=judged.fooled,
@@ -167,7 +167,7 @@ class Attack(Method):
             }
             for points in self._judged(model, x, y, threat, radii, seed=seed, through=through, known=known)
         ]
-        return {epsilon: joined([points[epsilon] for points in parts]) for epsilon in radii}
+        return {epsilon: concatenate([points[epsilon] for points in parts]) for epsilon in radii}
 
     def _judged(
         self,
@@ -202,10 +202,16 @@ class Attack(Method):
                     # A radius at a time: what fools another network is no reason to leave a record alone at larger
                     # radii.
                     alike = through is None or (not self.needs_surrogate and answers_alike(model, x[place], through))
-                    propose = attack.perturb_curve if alike else partial(Attack.perturb_curve, attack.relentless())
+                    propose = (
+                        attack.perturb_curve
+                        if alike
+                        else partial(Attack.perturb_curve, attack.without_early_stopping())
+                    )
                     proposals = _proposals(propose, networks[-1], x[place], y[place], threat, epsilons, draw)
                     yield {
-                        radius: judge(model, x[place], y[place], next(proposals) if radius > 0 else x[place], capped)
+                        radius: judge_proposal(
+                            model, x[place], y[place], next(proposals) if radius > 0 else x[place], capped
+                        )
                         for radius, capped in threats.items()
                     }
         finally:
@@ -233,7 +239,7 @@ def _proposals(  # noqa: PLR0917
 
 
 @torch.no_grad()
-def judge(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, threat: Threat) -> Attacked:
+def judge_proposal(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, threat: Threat) -> Attacked:
     """Project what was proposed into the threat model, and let the model answer."""
     if proposed.shape != x.shape:
         raise ValueError(f"perturb returned shape {tuple(proposed.shape)}; it must keep {tuple(x.shape)}")
@@ -248,7 +254,7 @@ def judge(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, threat: Thre
     return Attacked(x=perturbed, fooled=fooled, distance=distance, invalid=int((~answered).sum()))
 
 
-def joined(parts: Sequence[Judged]) -> Judged:
+def concatenate(parts: Sequence[Judged]) -> Judged:
     """Records that were attacked in parts, as one."""
     return Judged(
         fooled=torch.cat([part.fooled for part in parts]),

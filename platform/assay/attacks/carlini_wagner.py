@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.attacks.ascent import wide
+from assay.attacks.ascent import broadcast_to_records
 from assay.attacks.base import Attack
 from assay.attacks.losses import margin, misclassified
 from assay.registry import register
@@ -65,7 +65,7 @@ class CarliniWagner(Attack):
             low = torch.where(success, low, torch.maximum(low, constant))
             constant = torch.where(high.isfinite(), (low + high) / 2, constant * 10)
             polish = search == self.search_steps - 2
-            start = torch.where(wide(best_distance.isfinite(), x), best if polish else x, end)
+            start = torch.where(broadcast_to_records(best_distance.isfinite(), x), best if polish else x, end)
         return best
 
     def _minimise(  # noqa: PLR0917

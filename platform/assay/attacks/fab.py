@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay.attacks.base import Attack
 from assay.attacks.losses import misclassified
-from assay.attacks.unit_cube import NORMS, UnitCube, contained, torchattacks
+from assay.attacks.unit_cube import TORCHATTACKS_NORMS, UnitCube, contained, torchattacks
 from assay.models.batches import respond
 from assay.registry import register
 from assay.seeds import Draw
@@ -51,7 +51,9 @@ class FAB(Attack):
     def _seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw, *, at_random: bool) -> Tensor:
         cube = UnitCube(model, x, y, threat)
         # The radius bounds nothing but random starts; they lie within the cube in any case.
-        attack = torchattacks().FAB(cube, norm=NORMS[threat.norm], eps=min(cube.radius, 1.0), steps=self.steps)
+        attack = torchattacks().FAB(
+            cube, norm=TORCHATTACKS_NORMS[threat.norm], eps=min(cube.radius, 1.0), steps=self.steps
+        )
         with contained(model, draw):
             # Without labels it attacks what the model answers: with them it would drop records that the model, in
             # other company or at random, no longer gets right, and the cube would not know which are left.

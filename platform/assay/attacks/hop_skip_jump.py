@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor, nn
 
-from assay.attacks.ascent import wide
+from assay.attacks.ascent import broadcast_to_records
 from assay.attacks.base import Attack
 from assay.attacks.losses import misclassified
 from assay.models.batches import respond
@@ -103,14 +103,14 @@ class HopSkipJump(Attack):
         for _ in range(_HALVINGS):
             if not bool(open_.any()):
                 break
-            tried = walk.valid(found + wide(stride, found) * way)
+            tried = walk.valid(found + broadcast_to_records(stride, found) * way)
             hit = walk.fools(tried) & open_
             moved[hit] = tried[hit]
             open_ &= ~hit
             stride = stride / 2
         back = walk.back(moved)
         nearer = (walk.threat.distance(back, walk.x) < length) & fooled
-        return torch.where(wide(nearer, found), back, found)
+        return torch.where(broadcast_to_records(nearer, found), back, found)
 
     def _direction(self, walk: "_Walk", found: Tensor, reach: Tensor, queries: int, draw: Draw) -> Tensor:
         """Unit steps, (m, ...), in the norm of the threat, towards where more random steps fool."""
@@ -121,20 +121,22 @@ class HopSkipJump(Attack):
         for start in range(0, queries, most):
             noise = torch.cat([drawn(found) for _ in range(min(most, queries - start))])
             rounds = len(noise) // len(found)
-            unit = noise / wide(flat_norm(noise).clamp_min(1e-12), noise) * found[0].numel() ** 0.5
+            unit = noise / broadcast_to_records(flat_norm(noise).clamp_min(1e-12), noise) * found[0].numel() ** 0.5
             from_here = found.repeat(rounds, *[1] * (found.dim() - 1))
-            tried = walk.valid(from_here + wide(reach.repeat(rounds), unit) * unit)
+            tried = walk.valid(from_here + broadcast_to_records(reach.repeat(rounds), unit) * unit)
             signs = torch.where(walk.fools(tried), 1.0, -1.0).to(found)
             steps = tried - from_here
-            total += (wide(signs, steps) * steps).view(rounds, *found.shape).sum(0)
+            total += (broadcast_to_records(signs, steps) * steps).view(rounds, *found.shape).sum(0)
             gone += steps.view(rounds, *found.shape).sum(0)
             balance += signs.view(rounds, -1).sum(0)
         # Less the mean sign: where nearly all fool, or none does, the few others say where the boundary lies.
         mean = balance / queries
-        way = torch.where(wide(mean.abs() < 1, found), total - wide(mean, found) * gone, total)
+        way = torch.where(
+            broadcast_to_records(mean.abs() < 1, found), total - broadcast_to_records(mean, found) * gone, total
+        )
         if walk.threat.norm == "linf":
             return way.sign()
-        return way / wide(flat_norm(way).clamp_min(1e-12), way)
+        return way / broadcast_to_records(flat_norm(way).clamp_min(1e-12), way)
 
 
 class _Walk:
@@ -166,7 +168,7 @@ class _Walk:
             middle = (near + far) / 2
             tried = self._within(points, middle)
             hit = self.fools(tried)
-            reached = torch.where(wide(hit, points), tried, reached)
+            reached = torch.where(broadcast_to_records(hit, points), tried, reached)
             far, near = torch.where(hit, middle, far), torch.where(hit, near, middle)
         return reached
 
@@ -174,6 +176,8 @@ class _Walk:
         """The point nearest to each that lies within its record's own radius, (m, ...)."""
         change = points - self.x
         if self.threat.norm == "linf":
-            limit = wide(radius, change)
+            limit = broadcast_to_records(radius, change)
             return self.x + change.clamp(-limit, limit)
-        return self.x + change * wide((radius / flat_norm(change).clamp_min(1e-12)).clamp(max=1), change)
+        return self.x + change * broadcast_to_records(
+            (radius / flat_norm(change).clamp_min(1e-12)).clamp(max=1), change
+        )

@@ -51,12 +51,12 @@ class PGD(Attack):
             parts.append(f"momentum{self.momentum:g}")
         return "_".join(parts if self.warm_start else [*parts, "cold"])
 
-    def relentless(self) -> "PGD":
+    def without_early_stopping(self) -> "PGD":
         return _Relentless(**self.model_dump())
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         if not answers_alike(model, x):
-            return self.relentless().perturb(model, x, y, threat, draw)
+            return self.without_early_stopping().perturb(model, x, y, threat, draw)
         found, rows = x.clone(), torch.arange(len(x), device=x.device)
         for restart in range(self.restarts):
             start = x if restart == 0 else random_start(x, threat, draw)

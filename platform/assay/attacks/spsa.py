@@ -9,7 +9,7 @@ from pydantic import Field
 from scipy.linalg import hadamard
 from torch import Tensor, nn
 
-from assay.attacks.ascent import direction, heading, wide
+from assay.attacks.ascent import broadcast_to_records, direction, heading
 from assay.attacks.losses import margin, misclassified
 from assay.attacks.survivors import SurvivorAttack
 from assay.models.batches import respond
@@ -102,7 +102,7 @@ def _differences(  # noqa: PLR0917
     rises = _margins(respond(model, torch.cat([ahead, behind])), labels.repeat(2))
     change = rises[: len(ahead)] - rises[len(ahead) :]
     gone = ahead - behind
-    slopes = wide(change / gone.square().flatten(1).sum(1).clamp_min(1e-12), gone) * gone
+    slopes = broadcast_to_records(change / gone.square().flatten(1).sum(1).clamp_min(1e-12), gone) * gone
     return slopes.view(steps.shape).sum(0)
 
 

@@ -38,8 +38,8 @@ class TargetedPGD(Attack):
     def label(self) -> str:
         return self._labelled(steps="", targets="targets", restarts="x", relative_step="step", momentum="momentum")
 
-    def relentless(self) -> Attack:
-        return self._untargeted().relentless()
+    def without_early_stopping(self) -> Attack:
+        return self._untargeted().without_early_stopping()
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         (found,) = self.perturb_curve(model, x, y, threat, [threat.epsilon], draw)

@@ -16,7 +16,7 @@ from assay.errors import UserError
 from assay.seeds import Draw
 from assay.threats import Norm, Threat
 
-NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
+TORCHATTACKS_NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
 """As torchattacks writes them."""
 
 

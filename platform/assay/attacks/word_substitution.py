@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Sentence = Sequence[str]
-Answer = Callable[[Sequence[Sentence]], np.ndarray]
+SentenceLogits = Callable[[Sequence[Sentence]], np.ndarray]
 """From sentences to (n, classes) logits."""
 
 
@@ -50,7 +50,12 @@ def budget(sentences: Sequence[Sentence], share: float) -> np.ndarray:
 
 
 def substitute(
-    answer: Answer, sentences: Sequence[Sentence], y: np.ndarray, neighbours: Mapping[str, list[str]], *, share: float
+    answer: SentenceLogits,
+    sentences: Sequence[Sentence],
+    y: np.ndarray,
+    neighbours: Mapping[str, list[str]],
+    *,
+    share: float,
 ) -> Substituted:
     """Change words one by one, the most important first, each to the neighbour that hurts most, until the answer errs.
 
@@ -60,7 +65,7 @@ def substitute(
         share: of a sentence's words, how many may be changed; at least one.
     """
     now = [list(sentence) for sentence in sentences]
-    margins = margin(answer(now), y)
+    margins = numpy_margin(answer(now), y)
     changed = np.where(margins >= 0, 0, -1)
     orders = _by_importance(answer, now, y, neighbours, np.flatnonzero(changed < 0))
     budgets = budget(sentences, share)
@@ -70,7 +75,9 @@ def substitute(
         tries = [(i, orders[i][turn], word) for i in open_ for word in neighbours[now[i][orders[i][turn]]]]
         if not tries:
             continue
-        worse = margin(answer([_with(now[i], place, word) for i, place, word in tries]), y[[i for i, *_ in tries]])
+        worse = numpy_margin(
+            answer([_with(now[i], place, word) for i, place, word in tries]), y[[i for i, *_ in tries]]
+        )
         for i in open_:
             own = [number for number, (owner, *_) in enumerate(tries) if owner == i]
             best = max(own, key=lambda number: worse[number])
@@ -97,7 +104,7 @@ def substitute_at_random(
     return found
 
 
-def margin(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+def numpy_margin(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Best wrong logit minus the true one, (n,): at least 0 where the answer is wrong, infinite where it is NaN."""
     true = logits[np.arange(len(y)), y]
     others = logits.copy()
@@ -106,14 +113,18 @@ def margin(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _by_importance(
-    answer: Answer, sentences: list[list[str]], y: np.ndarray, neighbours: Mapping[str, list[str]], rows: np.ndarray
+    answer: SentenceLogits,
+    sentences: list[list[str]],
+    y: np.ndarray,
+    neighbours: Mapping[str, list[str]],
+    rows: np.ndarray,
 ) -> dict[int, list[int]]:
     """Places of the words that have neighbours, first the one without which the answer suffers most."""
     places = [(int(i), place) for i in rows for place, word in enumerate(sentences[i]) if neighbours.get(word)]
     if not places:
         return {}
     without = [sentences[i][:place] + sentences[i][place + 1 :] or sentences[i] for i, place in places]
-    loss = margin(answer(without), y[[i for i, _ in places]])
+    loss = numpy_margin(answer(without), y[[i for i, _ in places]])
     orders: dict[int, list[int]] = {}
     for number in np.argsort(-loss, kind="stable"):
         i, place = places[number]

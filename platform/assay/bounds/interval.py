@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.bounds import rules
-from assay.bounds.spans import NoRuleError, Span
+from assay.bounds.interval_tensor import IntervalTensor, NoRuleError
 from assay.errors import UserError
 from assay.threats import Threat
 
@@ -47,7 +47,7 @@ def interval(model: nn.Module, low: Tensor, high: Tensor) -> Box:
     Raises:
         UnboundableError: names the layer, its type and what is supported.
     """
-    return _followed(model, Span.between(low, high)).ends
+    return _followed(model, IntervalTensor.between(low, high)).ends
 
 
 def logits_and_worst(model: nn.Module, x: Tensor, low: Tensor, high: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,13 +67,13 @@ def logits_and_worst(model: nn.Module, x: Tensor, low: Tensor, high: Tensor, y: 
         high: (n, ...) greatest value of each input.
         y: (n,) true classes.
     """
-    found = _followed(model, Span.between(low, high, records=x))
+    found = _followed(model, IntervalTensor.between(low, high, records=x))
     assert found.records is not None
     return found.records, _worst(found, y)
 
 
 @torch.no_grad()
-def certified(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+def certified_by_intervals(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     """Which records are proven to be classified correctly whatever the threat allows, (n,) bool.
 
     Bounds are computed in float64, on a copy in evaluation mode, and widened by all that rounding in the model's own
@@ -105,7 +105,7 @@ def certified(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
     steps = 4 if threat.norm == "linf" else 4 + x[0].numel()
     radius = threat.epsilon * (1 + unit * steps) + unit * centre.abs()
     low, high = threat.bounds.box(centre, radius)
-    return _stays_right(_worst(_followed(own.double(), Span.between(low, high, unit=unit)), y), y)
+    return _stays_right(_worst(_followed(own.double(), IntervalTensor.between(low, high, unit=unit)), y), y)
 
 
 def _stays_right(worst: Tensor, y: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def _stays_right(worst: Tensor, y: Tensor) -> Tensor:
     return worst.scatter(1, y[:, None], -torch.inf).amax(1) < 0
 
 
-def _worst(logits: Span, y: Tensor) -> Tensor:
+def _worst(logits: IntervalTensor, y: Tensor) -> Tensor:
     if logits.product is None:
         low, high = logits.ends
         return (high - low.gather(1, y[:, None])).scatter(1, y[:, None], 0.0)
@@ -127,7 +127,7 @@ def _worst(logits: Span, y: Tensor) -> Tensor:
     return found.scatter(1, y[:, None], 0.0)
 
 
-def _followed(model: nn.Module, box: Span) -> Span:
+def _followed(model: nn.Module, box: IntervalTensor) -> IntervalTensor:
     """What the model's own forward pass makes of a box.
 
     Python's complaints that a stand-in is no tensor (a ``TypeError`` or ``AttributeError``) say no more than that the
@@ -139,7 +139,7 @@ def _followed(model: nn.Module, box: Span) -> Span:
         raise _unboundable(model, error, str(error)) from None
     except (TypeError, AttributeError) as error:
         raise _unboundable(model, error, f"cannot be followed by interval bounds: {error}") from error
-    if not isinstance(found, Span):
+    if not isinstance(found, IntervalTensor):
         raise UnboundableError(f"the model ({type(model).__name__}) returned {type(found).__name__}, not its logits")
     return found
 

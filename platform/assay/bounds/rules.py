@@ -1,7 +1,7 @@
 """What each function of PyTorch does to a box (Gowal et al. 2018, arXiv:1810.12715).
 
 Affine functions are followed by centre and radius, rising ones by their ends. Where the arithmetic is rounded
-(``Span.unit`` > 0) what comes out is widened by all that rounding can do in any order of summation.
+(``IntervalTensor.unit`` > 0) what comes out is widened by all that rounding can do in any order of summation.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from assay.bounds.spans import APART, NoRuleError, Span, rule
+from assay.bounds.interval_tensor import APART, IntervalTensor, NoRuleError, rule
 
 
 def slack(weight: Tensor, unit: float) -> float:
@@ -26,33 +26,35 @@ def absolute(bias: Tensor | None) -> Tensor | None:
 
 
 @rule(F.linear)
-def _linear(function: Any, x: Any, weight: Any, bias: Any = None) -> Span:
+def _linear(function: Any, x: Any, weight: Any, bias: Any = None) -> IntervalTensor:
     if weight.dim() != 2 or x.dim() < 2:
         raise NoRuleError(f"has a weight that is no matrix, or multiplies along axis 0, {APART}")
     found = _weighted(function, x, weight, bias)
-    found.product = (Span(x.centre, x.radius, unit=x.unit), weight, bias)
+    found.product = (IntervalTensor(x.centre, x.radius, unit=x.unit), weight, bias)
     return found
 
 
 @rule(torch.conv1d, torch.conv2d, torch.conv3d)
-def _convolution(function: Any, x: Any, weight: Any, bias: Any = None, *how: Any, **named: Any) -> Span:
+def _convolution(function: Any, x: Any, weight: Any, bias: Any = None, *how: Any, **named: Any) -> IntervalTensor:
     if x.dim() != weight.dim():
         raise NoRuleError(f"takes for channels axis 0, {APART}")
     return _weighted(lambda *given: function(*given, *how, **named), x, weight, bias)
 
 
-def _weighted(apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Any, weight: Any, bias: Any) -> Span:
+def _weighted(
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Any, weight: Any, bias: Any
+) -> IntervalTensor:
     """The centre goes through the weights and the radius through their absolute values.
 
     Rounding acts as if every weight, and the bias, were off by a factor of at most 1 ± ``slack``.
     """
-    if not isinstance(x, Span) or isinstance(weight, Span) or isinstance(bias, Span):
+    if not isinstance(x, IntervalTensor) or isinstance(weight, IntervalTensor) or isinstance(bias, IntervalTensor):
         raise NoRuleError("has weights that depend on the record")
     radius, offset = x.radius, None
     if x.unit:
         off = slack(weight, x.unit)
         radius, offset = radius + off * x.magnitude, None if bias is None else off * bias.abs()
-    return Span(
+    return IntervalTensor(
         apply(x.centre, weight, bias),
         apply(radius, weight.abs(), offset),
         unit=x.unit,
@@ -63,7 +65,7 @@ def _weighted(apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Any, 
 @rule(F.batch_norm)
 def _batch_norm(  # noqa: PLR0917
     function: Any,
-    x: Span,
+    x: IntervalTensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -71,7 +73,7 @@ def _batch_norm(  # noqa: PLR0917
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Span:
+) -> IntervalTensor:
     """Each channel has a factor and a shift of its own; in training mode those of the batch of records."""
     if training:
         if x.records is None:
@@ -83,7 +85,7 @@ def _batch_norm(  # noqa: PLR0917
     factor = (variance + eps).rsqrt() * (1.0 if weight is None else weight)
     shift = -mean * factor if bias is None else bias - mean * factor
     factor, shift = _wide(factor, x), _wide(shift, x)
-    found = Span(
+    found = IntervalTensor(
         torch.addcmul(shift, x.centre, factor),
         x.radius * factor.abs(),
         unit=x.unit,
@@ -114,14 +116,14 @@ def _statistics(
     return mean, variance
 
 
-def _wide(values: Tensor, like: Span) -> Tensor:
+def _wide(values: Tensor, like: IntervalTensor) -> Tensor:
     """One value a channel, broadcastable to the records."""
     return values.view(-1, *[1] * (like.dim() - 2))
 
 
 @rule(F.relu, torch.relu, Tensor.relu)
-def _relu(function: Any, x: Span, inplace: bool = False) -> Span:
-    found = Span(
+def _relu(function: Any, x: IntervalTensor, inplace: bool = False) -> IntervalTensor:
+    found = IntervalTensor(
         *_Bend.apply(x.centre, x.radius), unit=x.unit, records=None if x.records is None else F.relu(x.records)
     )
     if x.unit:
@@ -154,12 +156,14 @@ class _Bend(torch.autograd.Function):
 
 
 @rule(torch.relu_, Tensor.relu_)
-def _relu_in_place(function: Any, x: Span) -> Span:
+def _relu_in_place(function: Any, x: IntervalTensor) -> IntervalTensor:
     return _relu(function, x, inplace=True)
 
 
 @rule(F.leaky_relu)
-def _leaky_relu(function: Any, x: Span, negative_slope: float = 0.01, inplace: bool = False) -> Span:
+def _leaky_relu(
+    function: Any, x: IntervalTensor, negative_slope: float = 0.01, inplace: bool = False
+) -> IntervalTensor:
     if negative_slope < 0:
         raise NoRuleError(f"falls where its slope is {negative_slope}, and must rise")
     found = _rising(lambda end: F.leaky_relu(end, negative_slope), x)
@@ -167,7 +171,7 @@ def _leaky_relu(function: Any, x: Span, negative_slope: float = 0.01, inplace: b
 
 
 @rule(torch.sigmoid, torch.tanh, Tensor.sigmoid, Tensor.tanh)
-def _squashed(function: Any, x: Span) -> Span:
+def _squashed(function: Any, x: IntervalTensor) -> IntervalTensor:
     found = _rising(function, x)
     return found.widened(8 * x.unit) if x.unit else found
 
@@ -176,17 +180,17 @@ _MAXIMA = (F.max_pool1d, F.max_pool2d, F.max_pool3d, F.adaptive_max_pool1d, F.ad
 
 
 @rule(*_MAXIMA, torch.max_pool1d, torch.max_pool2d)
-def _maximum(function: Any, x: Span, *how: Any, return_indices: bool = False, **named: Any) -> Span:
+def _maximum(function: Any, x: IntervalTensor, *how: Any, return_indices: bool = False, **named: Any) -> IntervalTensor:
     if return_indices:
         raise NoRuleError("asks which input is the greatest, which depends on the record")
     return _rising(lambda end: function(end, *how, **named), x)
 
 
-def _rising(apply: Callable[[Tensor], Tensor], x: Span) -> Span:
+def _rising(apply: Callable[[Tensor], Tensor], x: IntervalTensor) -> IntervalTensor:
     """No output falls when an input grows: each end leads to its own end."""
     low, high = x.ends
     records = None if x.records is None else apply(x.records)
-    return Span.between(apply(low), apply(high), unit=x.unit, records=records)
+    return IntervalTensor.between(apply(low), apply(high), unit=x.unit, records=records)
 
 
 _POOLED = {
@@ -200,7 +204,7 @@ _POOLED = {
 
 
 @rule(*_POOLED)
-def _average(function: Any, x: Span, *how: Any, **named: Any) -> Span:
+def _average(function: Any, x: IntervalTensor, *how: Any, **named: Any) -> IntervalTensor:
     def apply(tensor: Tensor) -> Tensor:
         return function(tensor, *how, **named)
 
@@ -210,64 +214,66 @@ def _average(function: Any, x: Span, *how: Any, **named: Any) -> Span:
 
 
 @rule(torch.mean, Tensor.mean)
-def _mean(function: Any, x: Span, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Span:
+def _mean(
+    function: Any, x: IntervalTensor, dim: int | Sequence[int] | None = None, keepdim: bool = False
+) -> IntervalTensor:
     axes = (dim,) if isinstance(dim, int) else tuple(dim or range(x.dim()))
     if any(axis % x.dim() == 0 for axis in axes):
         raise NoRuleError(f"averages over axis 0, {APART}")
     return _averaged(lambda tensor: tensor.mean(axes, keepdim), x, math.prod(x.shape[axis] for axis in axes))
 
 
-def _averaged(apply: Callable[[Tensor], Tensor], x: Span, terms: int) -> Span:
+def _averaged(apply: Callable[[Tensor], Tensor], x: IntervalTensor, terms: int) -> IntervalTensor:
     found = x.each(apply)
     return found.widened(x.unit * (terms + 2) * apply(x.magnitude)) if x.unit else found
 
 
 @rule(torch.add, Tensor.add)
-def _add(function: Any, x: Any, other: Any) -> Span:
+def _add(function: Any, x: Any, other: Any) -> IntervalTensor:
     """The span of two stand-ins, each anywhere between its ends: what both owe to the same input is not remembered."""
-    if not isinstance(x, Span):
+    if not isinstance(x, IntervalTensor):
         x, other = other, x
-    if not isinstance(other, Span):
+    if not isinstance(other, IntervalTensor):
         return _rounded(x.centre + other, x.radius + _nothing(other), x, lambda records: records + other)
     if x.dim() != other.dim():
         raise NoRuleError(f"adds {other.dim()} axes to {x.dim()}, which lays another axis beside axis 0, {APART}")
     records = None if x.records is None or other.records is None else x.records + other.records
-    found = Span(x.centre + other.centre, x.radius + other.radius, unit=x.unit, records=records)
+    found = IntervalTensor(x.centre + other.centre, x.radius + other.radius, unit=x.unit, records=records)
     return found.widened(x.unit * found.magnitude) if x.unit else found
 
 
 @rule(Tensor.add_)
-def _add_in_place(function: Any, x: Any, other: Any) -> Span:
-    if not isinstance(x, Span):
+def _add_in_place(function: Any, x: Any, other: Any) -> IntervalTensor:
+    if not isinstance(x, IntervalTensor):
         raise NoRuleError("adds to a tensor in place what depends on the record")
     return x.become(_add(function, x, other))
 
 
 @rule(torch.sub, Tensor.sub)
-def _subtract(function: Any, x: Any, other: Any) -> Span:
+def _subtract(function: Any, x: Any, other: Any) -> IntervalTensor:
     return x + -other
 
 
 @rule(torch.mul, Tensor.mul)
-def _multiply(function: Any, x: Any, other: Any) -> Span:
-    x, other = (x, other) if isinstance(x, Span) else (other, x)
-    if isinstance(other, Span):
+def _multiply(function: Any, x: Any, other: Any) -> IntervalTensor:
+    x, other = (x, other) if isinstance(x, IntervalTensor) else (other, x)
+    if isinstance(other, IntervalTensor):
         raise NoRuleError("multiplies two values that both depend on the record")
     return _rounded(x.centre * other, x.radius * abs(other), x, lambda records: records * other)
 
 
 @rule(torch.div, Tensor.div)
-def _divide(function: Any, x: Any, other: Any) -> Span:
-    if not isinstance(x, Span) or isinstance(other, Span):
+def _divide(function: Any, x: Any, other: Any) -> IntervalTensor:
+    if not isinstance(x, IntervalTensor) or isinstance(other, IntervalTensor):
         raise NoRuleError("divides by a value that depends on the record")
     return _rounded(x.centre / other, x.radius / abs(other), x, lambda records: records / other)
 
 
-def _rounded(centre: Tensor, radius: Tensor, x: Span, apply: Callable[[Tensor], Tensor]) -> Span:
+def _rounded(centre: Tensor, radius: Tensor, x: IntervalTensor, apply: Callable[[Tensor], Tensor]) -> IntervalTensor:
     """One operation with a constant, off by no more than its share of what it gives."""
     if centre.dim() != x.dim() or len(centre) != len(x):
         raise NoRuleError(f"takes a constant of shape that changes axis 0, {APART}")
-    found = Span(centre, radius, unit=x.unit, records=None if x.records is None else apply(x.records))
+    found = IntervalTensor(centre, radius, unit=x.unit, records=None if x.records is None else apply(x.records))
     return found.widened(x.unit * found.magnitude) if x.unit else found
 
 
@@ -277,11 +283,13 @@ def _nothing(constant: Any) -> Any:
 
 
 @rule(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
-def _dropout(function: Any, x: Span, p: float = 0.5, training: bool = True, inplace: bool = False) -> Span:
+def _dropout(
+    function: Any, x: IntervalTensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> IntervalTensor:
     """Boxes are those of the network that answers; records that are trained on lose entries as ever."""
     if not training or x.records is None:
         return x
-    found = Span(x.centre, x.radius, unit=x.unit, records=function(x.records, p, training=True))
+    found = IntervalTensor(x.centre, x.radius, unit=x.unit, records=function(x.records, p, training=True))
     return x.become(found) if inplace else found
 
 
@@ -290,13 +298,15 @@ def _dropout(function: Any, x: Span, p: float = 0.5, training: bool = True, inpl
     *(Tensor.flatten, Tensor.squeeze, Tensor.unsqueeze, Tensor.permute, Tensor.transpose, Tensor.reshape),
     *(Tensor.view, Tensor.contiguous),
 )
-def _moved(function: Any, x: Span, *how: Any, **named: Any) -> Span:
+def _moved(function: Any, x: IntervalTensor, *how: Any, **named: Any) -> IntervalTensor:
     # What is not contiguous can be flattened and no more than that: a view where it is one, a copy elsewhere.
     return x.moved(function, *how, **named)
 
 
 @rule(F.pad)
-def _padded(function: Any, x: Span, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Span:
+def _padded(
+    function: Any, x: IntervalTensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> IntervalTensor:
     if value:
         raise NoRuleError(f"pads with {value}; with 0, or with copies of the record, there are interval bounds")
     if len(pad) >= 2 * x.dim():
@@ -305,14 +315,14 @@ def _padded(function: Any, x: Span, pad: Sequence[int], mode: str = "constant", 
 
 
 @rule(torch.cat)
-def _joined(function: Any, tensors: Sequence[Any], dim: int = 0) -> Span:
-    spans = [part for part in tensors if isinstance(part, Span)]
+def _joined(function: Any, tensors: Sequence[Any], dim: int = 0) -> IntervalTensor:
+    spans = [part for part in tensors if isinstance(part, IntervalTensor)]
     if len(spans) < len(tensors):
         raise NoRuleError("joins values that depend on the record with others")
     if dim % spans[0].dim() == 0:
         raise NoRuleError(f"joins along axis 0, {APART}")
     records = [part.records for part in spans if part.records is not None]
-    return Span(
+    return IntervalTensor(
         torch.cat([part.centre for part in spans], dim),
         torch.cat([part.radius for part in spans], dim),
         unit=spans[0].unit,

@@ -1,7 +1,7 @@
 """Randomised smoothing (Cohen, Rosenfeld & Kolter 2019, arXiv:1902.02918).
 
 The smoothed model answers the class that the network answers most often when normal noise is added to the record. What
-it answers within an L2 ball is provable whatever the network is, from samples, up to a stated probability. Noise
+it answers within an L2 ball is provable whatever the network is, from samples, up to a stated probability. NoisyCopies
 leaves the range of valid records: the smoothed model is defined on unclipped noise, as in the paper. Inputs that
 nobody can change get none, and the ball is then of changes to the others.
 
@@ -57,7 +57,7 @@ class Smoothing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificates:
+class SmoothedCertificates:
     """What the smoothed model answers, record by record, and how far that is proven."""
 
     answer: np.ndarray
@@ -68,7 +68,7 @@ class Certificates:
 
 def certify(
     model: nn.Module, x: Tensor, bounds: Bounds, smoothing: Smoothing, *, seed: int, names: Iterable[int]
-) -> Certificates:
+) -> SmoothedCertificates:
     """The smoothed model's answers with the radii for which they are proven (CERTIFY of the paper).
 
     The class that a first set of samples answers most often is kept; the lower end of Clopper and Pearson's one-sided
@@ -83,11 +83,11 @@ def certify(
     """
     answers, radii = [], []
     for record, name in zip(x, names, strict=True):
-        noise = Noise(record, bounds, smoothing.sigma, seeds.stream(seed, "certificate", int(name)))
+        noise = NoisyCopies(record, bounds, smoothing.sigma, seeds.stream(seed, "certificate", int(name)))
         answer, radius = _certificate(model, noise, smoothing)
         answers.append(answer)
         radii.append(radius)
-    return Certificates(answer=np.array(answers, np.int64), radius=np.array(radii, np.float64))
+    return SmoothedCertificates(answer=np.array(answers, np.int64), radius=np.array(radii, np.float64))
 
 
 def predict(
@@ -100,7 +100,7 @@ def predict(
     """
     answers = []
     for record, name in zip(x, names, strict=True):
-        noise = Noise(record, bounds, smoothing.sigma, seeds.stream(seed, "answer", int(name)))
+        noise = NoisyCopies(record, bounds, smoothing.sigma, seeds.stream(seed, "answer", int(name)))
         counts = np.sum([*_votes(model, noise, smoothing.samples)], axis=0)
         second, first = np.partition(counts, -2)[-2:]
         told = stats.binomtest(int(first), int(first + second), 0.5).pvalue <= smoothing.alpha
@@ -108,7 +108,7 @@ def predict(
     return np.array(answers, np.int64)
 
 
-class Noise:
+class NoisyCopies:
     """Noisy copies of one record, one after the other.
 
     Args:
@@ -141,7 +141,7 @@ def noisy(x: Tensor, drawn: Tensor, bounds: Bounds, sigma: float) -> Tensor:
     return x + sigma * (drawn if bounds.fixed is None else drawn * ~bounds.fixed.to(drawn.device))
 
 
-def _certificate(model: nn.Module, noise: Noise, smoothing: Smoothing) -> tuple[int, float]:
+def _certificate(model: nn.Module, noise: NoisyCopies, smoothing: Smoothing) -> tuple[int, float]:
     chosen = int(np.sum([*_votes(model, noise, smoothing.selection_samples)], axis=0).argmax())
     hits, left = 0, smoothing.samples
     for counts in _votes(model, noise, smoothing.samples):
@@ -157,7 +157,7 @@ def lower_end(hits: int, samples: int, alpha: float) -> float:
 
 
 @torch.no_grad()
-def _votes(model: nn.Module, noise: Noise, samples: int) -> Iterator[np.ndarray]:
+def _votes(model: nn.Module, noise: NoisyCopies, samples: int) -> Iterator[np.ndarray]:
     """(classes + 1,) how many of the next samples are answered which class, batch by batch.
 
     The last entry counts what was not answered with finite numbers.

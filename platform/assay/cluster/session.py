@@ -93,7 +93,7 @@ def lasting(location: str | None, *, default: str) -> str:
     return chosen if "://" in chosen else str(Path(chosen).expanduser().resolve())
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Where this runs: for the record of a study."""
     import torch
 

@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from assay.cluster.messages import watched
-from assay.cluster.session import environment, ray_session
+from assay.cluster.session import describe_environment, ray_session
 from assay.data.base import Dataset
 from assay.executors import LocalExecutor
 from assay.release.choice import choice_of_best
@@ -75,7 +75,7 @@ def sweep_to_store(
     sweep, dataset = prepared.sweep, prepared.dataset
     watcher.read(dataset.name, dataset)
     with store.locked(), ray_session(address, workers=workers, cpus=sweep.study.threads) as found:
-        where = environment()
+        where = describe_environment()
         swept = _run(prepared, store, workers=found, watcher=watcher, about=where, keeper=keeper)
         # An interrupted sweep hides nothing of what was found before.
         store.keep_only(swept.trials if swept.complete else {*swept.trials, *store.finished()})

@@ -18,7 +18,7 @@ from torch import nn
 from assay.cluster.executor import RayExecutor
 from assay.cluster.memory import keep_freed_memory
 from assay.cluster.messages import watched
-from assay.cluster.session import environment, ray_session
+from assay.cluster.session import describe_environment, ray_session
 from assay.cluster.streaming import Streamed, readers_of
 from assay.data.base import Dataset
 from assay.errors import IncompatibleRecipeError, UserError
@@ -30,7 +30,7 @@ from assay.study.measure import failed, run_trial
 from assay.study.run import write_study
 from assay.study.runner import Runner, TrialObserver, work_left
 from assay.study.spec import Study
-from assay.study.training import Trained, in_stages, log_of, network_of, prepared, trainer_of
+from assay.study.training import Trained, in_stages, log_of, network_of, prepare_records, trainer_of
 from assay.study.trial import Trial
 from assay.training.checkpoints import restore_trainer, trainer_state
 from assay.training.collective import Distributed
@@ -78,7 +78,7 @@ def run_distributed(
     _refuse_federated(trial)
     refusal: UserError | None = None
     work = work_left(store, trial)
-    runner = Runner(keeper, {**environment(), "ray_train_workers": workers})
+    runner = Runner(keeper, {**describe_environment(), "ray_train_workers": workers})
     with ray_session(address, workers=workers, cpus=trial.threads):
         runner.begin(work, dataset)
         began = time.perf_counter()
@@ -140,7 +140,7 @@ def train_distributed(
         UserError: a record cannot be decoded, and every try ended there.
     """
     _refuse_federated(trial)
-    dataset, parts = prepared(trial, dataset)
+    dataset, parts = prepare_records(trial, dataset)
     if workers > 1:
         _refuse_batch_norm(network_of(trial, dataset)(), workers)
     shared = {

@@ -42,7 +42,7 @@ _OTHERS = {
 
 
 @dataclass(kw_only=True)
-class Held:
+class FileContents:
     """What a file holds. Features with names stand in ``columns``; other records in ``known["x"]``."""
 
     known: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Held:
         return [*self.known, *self.columns, *self.beside]
 
 
-def read_arrays(path: Path) -> Held:
+def read_array_file(path: Path) -> FileContents:
     """What an ``.npz`` or ``.parquet`` file holds.
 
     Raises:
@@ -81,7 +81,9 @@ def read_arrays(path: Path) -> Held:
     return readers[path.suffix](path)
 
 
-def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], insisted: Collection[str]) -> Held:
+def sort_out(
+    held: FileContents, *, where: str, group: str | None, drop: Sequence[str], insisted: Collection[str]
+) -> FileContents:
     """The same without what is dropped, and with the patients of the records apart from their features.
 
     Args:
@@ -118,7 +120,7 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
     if chosen is not None and groups is not None and groups.ndim == 1:
         warnings = refuse_ambiguous(chosen, groups, given=group, where=where)
     known = {name: array for name, array in held.known.items() if name != "split" or name not in drop}
-    return Held(
+    return FileContents(
         known=known if held.columns else _without(known, drop),
         columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
         groups=groups,
@@ -127,7 +129,7 @@ def sort_out(held: Held, *, where: str, group: str | None, drop: Sequence[str], 
     )
 
 
-def _refuse_other_names(held: Held, where: str) -> None:
+def _refuse_other_names(held: FileContents, where: str) -> None:
     """Refuse an archive without records or labels: under another name they would be taken for something else."""
     absent = [name for name in ("x", "y") if name not in held.known]
     if held.columns or not held.beside or not absent:
@@ -156,7 +158,7 @@ def _without(known: dict[str, Any], drop: Collection[str]) -> dict[str, Any]:
     return {**known, "x": x[:, left], "feature_names": [f"feature {place}" for place in left]}
 
 
-def _refuse_split(held: Held, where: str, settled: Collection[str]) -> None:
+def _refuse_split(held: FileContents, where: str, settled: Collection[str]) -> None:
     """Refuse a feature called split, unless it is left out or was said to be one."""
     for name in held.columns:
         if normalised(name) == "split" and name not in settled:
@@ -170,7 +172,7 @@ def _refuse_split(held: Held, where: str, settled: Collection[str]) -> None:
             )
 
 
-def names_in(held: Held, key: str, where: str) -> list[str]:
+def names_in(held: FileContents, key: str, where: str) -> list[str]:
     """Names of features or classes as a file holds them, in text or in bytes.
 
     Raises:
@@ -179,7 +181,7 @@ def names_in(held: Held, key: str, where: str) -> list[str]:
     return [str(one) for one in as_text(np.ravel(held.known[key]), where=where, column=key).tolist()]
 
 
-def records_of(held: Held, where: str) -> Any:
+def records_of(held: FileContents, where: str) -> Any:
     """The records of a file: the array x, or its columns side by side.
 
     Raises:
@@ -265,22 +267,22 @@ def _unreadable(path: Path, why: str) -> DataError:
     return DataError(f"data file {str(path)!r} cannot be read as .npz: {why}", setting="path", given=str(path))
 
 
-def _held_in_npz(path: Path) -> Held:
+def _held_in_npz(path: Path) -> FileContents:
     arrays = read_npz(path)
     where = f"data file {str(path)!r}"
     refuse_alike(list(arrays), where=where, setting="path", what="arrays")
     known = {name: array for name, array in arrays.items() if name in _KNOWN}
     beside = {name: array for name, array in arrays.items() if name not in _KNOWN}
-    names = names_in(Held(known=known), "feature_names", where) if "feature_names" in known else []
+    names = names_in(FileContents(known=known), "feature_names", where) if "feature_names" in known else []
     x = known.get("x")
     if not names or x is None or x.ndim != 2 or x.shape[1] != len(names):
-        return Held(known=known, beside=beside)
+        return FileContents(known=known, beside=beside)
     refuse_alike([*names, *beside], where=where, setting="feature_names", what="features")
     left = {name: array for name, array in known.items() if name not in ("x", "feature_names")}
-    return Held(known=left, beside=beside, columns={name: x[:, place] for place, name in enumerate(names)})
+    return FileContents(known=left, beside=beside, columns={name: x[:, place] for place, name in enumerate(names)})
 
 
-def _held_in_parquet(path: Path) -> Held:
+def _held_in_parquet(path: Path) -> FileContents:
     import pyarrow.parquet as pq
     from pyarrow import ArrowException
 
@@ -304,7 +306,7 @@ def _held_in_parquet(path: Path) -> Held:
             )
         known[normalised(name)] = columns.pop(name)
     if "x" not in columns or columns["x"].dtype.kind in "fiub":  # numbers are a feature called x
-        return Held(known=known, columns=columns)
+        return FileContents(known=known, columns=columns)
     rows = [np.asarray(row) for row in columns.pop("x")]
     absent = [number for number, row in enumerate(rows) if row.ndim == 0]
     if absent or not rows:
@@ -313,4 +315,4 @@ def _held_in_parquet(path: Path) -> Held:
     if len({row.shape for row in rows}) > 1:
         lengths = sorted({len(row) for row in rows})
         raise DataError(f"{where} is ragged: x has rows of {lengths} values; all must be of one length")
-    return Held(known={**known, "x": np.stack(rows)}, beside=columns)
+    return FileContents(known={**known, "x": np.stack(rows)}, beside=columns)

@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from assay.data.array_files import WANTED, Held, names_in, read_arrays, records_of, sort_out
+from assay.data.array_files import WANTED, FileContents, names_in, read_array_file, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
 from assay.data.identifiers import as_text, refuse_alike
 from assay.data.label_copies import refuse_label_copies
 from assay.data.numbers import LARGEST, above
-from assay.data.sentinels import codes_among, described, in_two_units
+from assay.data.sentinels import codes_among, describe_codes, in_two_units
 from assay.data.suspicion import refuse_identifiers
 from assay.errors import DataError
 from assay.registry import register, unknown
@@ -75,7 +75,7 @@ class Arrays(Source):
         if not path.is_file():
             raise DataError(f"data file {self.path!r} does not exist; {WANTED}")
         where = f"data file {self.path!r}"
-        held = sort_out(read_arrays(path), where=where, group=self.group, drop=self.drop, insisted=self.features)
+        held = sort_out(read_array_file(path), where=where, group=self.group, drop=self.drop, insisted=self.features)
         raw = records_of(held, where)
         for key, array in (("x", raw), ("y", held.known.get("y"))):
             if array is None:
@@ -115,7 +115,7 @@ class Arrays(Source):
             official=_split_of(held, where),
         )
 
-    def _classes(self, held: Held, y: np.ndarray) -> tuple[str, ...]:
+    def _classes(self, held: FileContents, y: np.ndarray) -> tuple[str, ...]:
         """Names of the classes, as the file gives them or by their numbers."""
         found = np.unique(y)
         if "class_names" not in held.known and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
@@ -236,7 +236,7 @@ def _codes(name: str, values: np.ndarray) -> tuple[str, ...]:
         return ()
     missing = ", ".join(code.written for code in codes)
     return (
-        f"feature {name!r} {described(codes)}: if that stands for a missing value, leave the feature out (drop: "
+        f"feature {name!r} {describe_codes(codes)}: if that stands for a missing value, leave the feature out (drop: "
         f"[{name}]), or read the file as the data set table, which fills gaps (kinds: {{{name}: {{missing: "
         f"[{missing}]}}}}); if it is a value, say features: [{name}]",
     )
@@ -278,7 +278,7 @@ def usual_radii(low: np.ndarray, high: np.ndarray) -> tuple[float, ...]:
     return tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05))
 
 
-def _split_of(held: Held, where: str) -> np.ndarray | None:
+def _split_of(held: FileContents, where: str) -> np.ndarray | None:
     """(n,) the part of each record, as the file names it; None where it names none."""
     split = held.known.get("split")
     return None if split is None else as_text(np.asarray(split), where=where, column="split").astype(str)

@@ -31,7 +31,7 @@ class Flip(Treatment):
 
 
 @register("treatment")
-class Crop(Treatment):
+class RandomCrop(Treatment):
     """Shifts images by up to so many pixels in each direction, as cropping them out of a wider one does."""
 
     name: Literal["crop"] = "crop"

@@ -116,7 +116,7 @@ class Language(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class SourceDataset:
     """The whole data set of which another holds some records, or all with other rules: their patients are the same."""
 
     digest: str
@@ -188,7 +188,7 @@ class Dataset:
     """(n, length) int32, positions in ``words``: the text itself, kept where a preparation has replaced ``x``."""
     features: tuple[Feature, ...] = ()
     """What each input of a prepared table is: its column, kind and scale in the column's own unit."""
-    part_of: Origin | None = None
+    part_of: SourceDataset | None = None
     """The data set of which these records were drawn; None for a whole one."""
 
     def __post_init__(self) -> None:
@@ -348,10 +348,12 @@ class Dataset:
         return replace(self, immutable=immutable, part_of=self.origin)
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> SourceDataset:
         """The data set whose patients these are: a sample of its records, or rules for them, are not another one."""
         everyone = np.arange(len(self))
-        return self.part_of or Origin(digest=self.identity, records=len(self), groups=self.patients, places=everyone)
+        return self.part_of or SourceDataset(
+            digest=self.identity, records=len(self), groups=self.patients, places=everyone
+        )
 
     @property
     def for_others(self) -> "Dataset":

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from assay.data.base import Dataset, Lazy
 from assay.data.fingerprints import Fingerprints
-from assay.data.splits import Rows
+from assay.data.splits import LazyRows
 
 NEAR = 0.05
 """Distance to the nearest training record, in multiples of the median, below which a record is a near copy."""
@@ -86,7 +86,7 @@ def _of_files(x: Lazy, test: np.ndarray, train: np.ndarray) -> tuple[list[list[b
     """Digests of the files of both sides where sizes agree; None, and why, where there are none to compare."""
     rows = [test, train]
     source: Any = x
-    while isinstance(source, Rows):
+    while isinstance(source, LazyRows):
         rows, source = [source.rows[own] for own in rows], source.whole
     sizes_of, digest_of = getattr(source, "sizes", None), getattr(source, "digest", None)
     if sizes_of is None or digest_of is None:

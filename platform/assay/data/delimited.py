@@ -15,7 +15,7 @@ _NAMED = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class DelimitedRow:
     """One row of a delimited file."""
 
     fields: list[str]
@@ -87,7 +87,7 @@ def _refuse_utf8(content: bytes, encoding: str, where: str) -> None:
     )
 
 
-def split_into_rows(content: str, separator: str, *, quoted: bool, blanks: bool) -> Iterator[Row]:
+def split_into_rows(content: str, separator: str, *, quoted: bool, blanks: bool) -> Iterator[DelimitedRow]:
     """All rows of a delimited text.
 
     Args:
@@ -103,11 +103,13 @@ def split_into_rows(content: str, separator: str, *, quoted: bool, blanks: bool)
     reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=quoted, skipinitialspace=not blanks)
     before = 0
     for fields in reader:
-        yield Row(fields=fields, first=before + 1, last=reader.line_num)
+        yield DelimitedRow(fields=fields, first=before + 1, last=reader.line_num)
         before = reader.line_num
 
 
-def rows_of(path: Path, content: str, separator: str, *, quoted: bool, columns: int | None = None) -> Iterator[Row]:
+def rows_of(
+    path: Path, content: str, separator: str, *, quoted: bool, columns: int | None = None
+) -> Iterator[DelimitedRow]:
     """Rows of a delimited text, blank lines passed over.
 
     Raises:
@@ -153,13 +155,13 @@ def label_of(written: str) -> str:
     return as_seen(written)
 
 
-def named(places: Sequence[str]) -> str:
+def first_lines(places: Sequence[str]) -> str:
     """The first few of many lines."""
     more = len(places) - _NAMED
     return ", ".join(places[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _ragged(path: Path, row: Row, columns: int, separator: str, quoted: bool) -> DataError:
+def _ragged(path: Path, row: DelimitedRow, columns: int, separator: str, quoted: bool) -> DataError:
     why = ""
     if not quoted and any(field.startswith('"') for field in row.fields):
         why = (

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["number", "ordered", "category"]
+FeatureKind = Literal["number", "ordered", "category"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,7 @@ class Feature:
     name: str
     """Name of the input: the column's, and of a category ``column=category``."""
     column: str
-    kind: Kind
+    kind: FeatureKind
     unit: str = ""
     """Unit of the column; empty if it was not said."""
     center: float = 0.0

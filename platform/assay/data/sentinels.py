@@ -42,7 +42,7 @@ class Code:
         return str(int(self.value)) if self.value == int(self.value) and abs(self.value) < 1e15 else repr(self.value)
 
 
-def described(codes: Sequence[Code]) -> str:
+def describe_codes(codes: Sequence[Code]) -> str:
     """Which codes there are, how often, and what the other values are."""
     counted = " and ".join(f"{code.written} in {code.count} records" for code in codes)
     low, high = codes[0].low, codes[0].high
@@ -67,12 +67,12 @@ def refuse_sentinels(name: str, numbers: np.ndarray, *, where: str, allowed: boo
     fix = f"if that stands for a missing value, say {named}, if it is a value, kinds: {{{name}: {{missing: []}}}}"
     if any(code.sure for code in codes):
         raise DataError(
-            f"{where}, column {name!r} {described(codes)}; {fix}",
+            f"{where}, column {name!r} {describe_codes(codes)}; {fix}",
             setting="missing",
             given=codes[0].value if len(codes) == 1 else [code.value for code in codes],
             allowed=named,
         )
-    return (f"{name} {described(codes)}: {fix}",)
+    return (f"{name} {describe_codes(codes)}: {fix}",)
 
 
 def in_two_units(name: str, numbers: np.ndarray) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ def stratified(y: np.ndarray, rows: np.ndarray, most: int | None, *, seed: int) 
     return np.sort(rows[np.argsort(rank, kind="stable")[:most]])
 
 
-class Rows:
+class LazyRows:
     """``Lazy`` records that are some rows of others."""
 
     def __init__(self, x: Lazy, rows: np.ndarray) -> None:
@@ -139,7 +139,7 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
     told = f"a stratified sample of {len(rows)} of {len(dataset)} records"
     return replace(
         dataset,
-        x=dataset.x[rows] if isinstance(dataset.x, np.ndarray) else Rows(dataset.x, rows),
+        x=dataset.x[rows] if isinstance(dataset.x, np.ndarray) else LazyRows(dataset.x, rows),
         y=dataset.y[rows],
         groups=None if dataset.groups is None else dataset.groups[rows],
         official=None if dataset.official is None else official[rows],

@@ -16,7 +16,7 @@ from assay.threats import Bounds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Records:
+class TrainingRecords:
     """Training records on their way through treatments."""
 
     x: np.ndarray
@@ -26,9 +26,9 @@ class Records:
     tampered: np.ndarray
     """(n,) bool: changed by an attacker. For the evidence alone: no defence may look at it."""
 
-    def only(self, kept: np.ndarray) -> "Records":
+    def only(self, kept: np.ndarray) -> "TrainingRecords":
         """Those that a mask (n,) or positions name."""
-        return Records(x=self.x[kept], y=self.y[kept], tampered=self.tampered[kept])
+        return TrainingRecords(x=self.x[kept], y=self.y[kept], tampered=self.tampered[kept])
 
 
 class Learnt(Protocol):
@@ -46,7 +46,7 @@ class Learnt(Protocol):
 class Fit(Protocol):
     """Trains the recipe's network from its first weights, with the standard objective."""
 
-    def __call__(self, records: Records, *, epochs: int | None = None) -> Learnt:
+    def __call__(self, records: TrainingRecords, *, epochs: int | None = None) -> Learnt:
         """The network after so many passes over these records; as many as the recipe trains by default."""
         ...
 
@@ -87,7 +87,7 @@ class Treatment(Method):
         """
         return np.arange(0)
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         """The records as this treatment leaves them, once and before anything is learnt."""
         return records
 
@@ -167,7 +167,7 @@ def treat(
     Raises:
         DataError: no record is left, or only one class is where there were several.
     """
-    records = Records(x=x, y=y, tampered=np.zeros(len(y), bool))
+    records = TrainingRecords(x=x, y=y, tampered=np.zeros(len(y), bool))
     targets = held_out(treatments, y, seed=seed)
     if aimed_at := np.concatenate([np.arange(0), *targets.values()]).tolist():
         records = records.only(np.setdiff1d(np.arange(len(y)), aimed_at))
@@ -217,6 +217,6 @@ def _numbered(treatments: Sequence[Treatment]) -> list[tuple[str, int, Treatment
     return found
 
 
-def _counted(before: Records, after: Records) -> Counts:
+def _counted(before: TrainingRecords, after: TrainingRecords) -> Counts:
     removed, changed = len(before.y) - len(after.y), int(after.tampered.sum()) - int(before.tampered.sum())
     return Counts(removed=removed, removed_tampered=-changed) if removed else Counts(tampered=changed)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.canary_runs import Evidence, OnEpoch, in_gradients, in_inputs, never_trained_on
+from assay.evaluations.canary_runs import CanaryScores, OnCanaryEpoch, in_gradients, in_inputs, never_trained_on
 from assay.evaluations.trainer_checks import TrainerChecks
 from assay.objectives.base import Objective
 from assay.privacy.accounting import rdp_epsilon
@@ -76,7 +76,7 @@ class Audit(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         return self.run(subject)
 
-    def run(self, subject: Subject, watch: OnEpoch | None = None) -> list[Finding]:
+    def run(self, subject: Subject, watch: OnCanaryEpoch | None = None) -> list[Finding]:
         """Ask as ``measure`` does, and report the epochs of the training.
 
         Args:
@@ -107,7 +107,7 @@ class Audit(Evaluation):
             return [Measurement(name="epsilon_audited", status="failed", conditions=about_all, warnings=(why,))]
         return self._concluded(subject, evidence, about)
 
-    def _concluded(self, subject: Subject, evidence: Evidence, about: dict[str, Any]) -> list[Finding]:
+    def _concluded(self, subject: Subject, evidence: CanaryScores, about: dict[str, Any]) -> list[Finding]:
         """The bound, and what every check says."""
         assert subject.recipe is not None
         delta = (subject.recipe.privacy or Privacy(epsilon=1.0)).delta
@@ -167,7 +167,7 @@ class Audit(Evaluation):
                 return f"{changes[0]} changes words, and the number of a canary stands among them; ask in space: input"
         return ""
 
-    def _of_trainer(self, evidence: Evidence, about: dict[str, Any]) -> list[Check]:
+    def _of_trainer(self, evidence: CanaryScores, about: dict[str, Any]) -> list[Check]:
         """What was seen of clipping, noise, sampling and steps, tensor by tensor."""
         if evidence.recorder is None or evidence.mechanism is None:
             return []
@@ -196,7 +196,7 @@ class Audit(Evaluation):
             )
         return _check("audit_below_claim", verdict, found.epsilon, said, about)
 
-    def _clipped_alone(self, evidence: Evidence, recipe: Recipe, about: dict[str, Any]) -> Check:
+    def _clipped_alone(self, evidence: CanaryScores, recipe: Recipe, about: dict[str, Any]) -> Check:
         """A batch that is clipped as a whole leaves next to nothing of a canary: that, at least, must be seen."""
         rule, moved, canaries = "clipped_record_by_record", evidence.moved, len(evidence.scores)
         if moved is None:
@@ -229,7 +229,7 @@ def _check(rule: str, verdict: Verdict, figure: float, said: str, about: dict[st
     )
 
 
-def _conditions(evidence: Evidence, found: Audited, claim: float, delta: float) -> dict[str, Any]:
+def _conditions(evidence: CanaryScores, found: Audited, claim: float, delta: float) -> dict[str, Any]:
     mechanism = evidence.mechanism
     about: dict[str, Any] = {
         "canaries": len(evidence.scores),

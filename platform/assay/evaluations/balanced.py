@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.evaluations.arena import Arena, Curves, worst_case
+from assay.evaluations.attack_runs import AttackTarget, Curves, worst_case
 from assay.evaluations.base import Subject, share
 from assay.results import Measurement, not_applicable
 from assay.statistics import Interval
@@ -46,7 +46,7 @@ def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, *
     return [*found, *recalls.values()]
 
 
-def balanced(right: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> Interval:
+def balanced_accuracy(right: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> Interval:
     """Mean recall over the classes that are there, with its 95 % interval.
 
     Args:
@@ -58,11 +58,11 @@ def balanced(right: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> I
     return _joined(each)
 
 
-def under_attack(arena: Arena, curves: Curves) -> Iterator[Measurement]:
+def under_attack(target: AttackTarget, curves: Curves) -> Iterator[Measurement]:
     """The same in the worst case over all attacks, at every radius."""
     for epsilon, fooled in worst_case(list(curves.values())).items():
-        about: dict[str, Any] = {"epsilon": epsilon, "norm": arena.base.norm, "units": arena.subject.space}
-        yield from by_class("worst_case", arena.subject, arena.rows, ~fooled.numpy(), **about)
+        about: dict[str, Any] = {"epsilon": epsilon, "norm": target.base.norm, "units": target.subject.space}
+        yield from by_class("worst_case", target.subject, target.rows, ~fooled.numpy(), **about)
 
 
 def _mean(name: str, recalls: dict[int, Measurement], n: int, conditions: dict[str, Any]) -> Measurement:

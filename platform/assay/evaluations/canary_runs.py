@@ -22,9 +22,9 @@ from assay.training.build import build_trainer
 from assay.training.canaries import InTensors, Numbered, Planted, numbered_bounds
 from assay.training.feed import Decoded, Feed, InMemory
 from assay.training.loop import Trainer
-from assay.training.recorder import Recorder
+from assay.training.recorder import PrivateRunRecorder
 
-OnEpoch = Callable[[int, int], None]
+OnCanaryEpoch = Callable[[int, int], None]
 """Is called with how many epochs are finished, and how many there are."""
 _TABLES_A_LAYER = 3
 """Tables of canaries for each layer of the network, where each layer is clipped by itself."""
@@ -37,7 +37,7 @@ _SURE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class CanaryScores:
     """What one training with canaries left behind."""
 
     scores: np.ndarray
@@ -50,17 +50,17 @@ class Evidence:
     """Real ones."""
     moved: Moved | None = None
     """None where it is not known what a canary should move, or fewer than two are in, or out."""
-    recorder: Recorder | None = None
+    recorder: PrivateRunRecorder | None = None
     """What was seen of each step; None where only the last model was looked at."""
     in_tensors: int = 0
     """How many of the canaries, the last ones, are coordinates of the network's own tensors."""
     notes: tuple[str, ...] = ()
 
 
-def in_gradients(subject: Subject, *, canaries: int, watch: OnEpoch | None) -> Evidence:
+def in_gradients(subject: Subject, *, canaries: int, watch: OnCanaryEpoch | None) -> CanaryScores:
     """Scores from what every step released along the direction of each canary, over all stages of the recipe."""
     auditor, inside, mechanism = _audited(subject, canaries, noise="seeded", watch=watch)
-    return Evidence(
+    return CanaryScores(
         scores=auditor.scores(),
         inside=inside,
         mechanism=mechanism,
@@ -71,7 +71,7 @@ def in_gradients(subject: Subject, *, canaries: int, watch: OnEpoch | None) -> E
     )
 
 
-def noise_of(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mechanism]:
+def noise_of_first_epochs(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mechanism]:
     """The noise of the first epochs of a private recipe, drawn as the recipe says, and what is claimed of it."""
     recipe = subject.recipe
     assert recipe is not None
@@ -85,7 +85,7 @@ def noise_of(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mech
 
 
 def _audited(
-    subject: Subject, canaries: int, *, noise: str | None, watch: OnEpoch | None = None
+    subject: Subject, canaries: int, *, noise: str | None, watch: OnCanaryEpoch | None = None
 ) -> tuple["_Auditor", np.ndarray, Mechanism | None]:
     """Train a private recipe with canaries in gradients.
 
@@ -149,7 +149,7 @@ class _Auditor:
         self._released: list[np.ndarray] = []
         self._drawn = numbers[:0]
         self._mechanism: Mechanism | None = None
-        self.recorder = Recorder(
+        self.recorder = PrivateRunRecorder(
             self._privacy,
             recipe.training,
             real=self._real,
@@ -234,7 +234,7 @@ class _Auditor:
         return np.asarray(np.sum(ratios, 0))
 
 
-def in_inputs(subject: Subject, *, canaries: int, watch: OnEpoch | None) -> Evidence:
+def in_inputs(subject: Subject, *, canaries: int, watch: OnCanaryEpoch | None) -> CanaryScores:
     """Scores from how much surer the last model is of each canary's wrong label than the first one was."""
     dataset, held = subject.dataset, never_trained_on(subject)
     generator = seeds.stream(subject.seed, "audit", "canaries")
@@ -265,7 +265,7 @@ def in_inputs(subject: Subject, *, canaries: int, watch: OnEpoch | None) -> Evid
     first = network(0).eval()
     scores = confidence(replace(mistaken, model=model), rows) - confidence(replace(mistaken, model=first), rows)
     fewer = f"{len(rows)} records were held out, so there are no more canaries than these; asked for {canaries}"
-    return Evidence(
+    return CanaryScores(
         scores=scores,
         inside=inside,
         mechanism=mechanism,
@@ -284,7 +284,7 @@ def _train(
     network: Callable[[int], nn.Module],
     patients: np.ndarray | None = None,
     listen: Callable[[Trainer], None] | None = None,
-    watch: OnEpoch | None = None,
+    watch: OnCanaryEpoch | None = None,
 ) -> tuple[nn.Module, Mechanism | None]:
     """The recipe, its teachers first, by the trainer that trains all models; the last network, and all that was spent.
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.attacks.curve import answers_alike
-from assay.bounds.interval import UnboundableError, certified
-from assay.evaluations.arena import as_used
+from assay.bounds.interval import UnboundableError, certified_by_intervals
+from assay.evaluations.attack_runs import as_used
 from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.models.batches import places
@@ -80,4 +80,4 @@ def proven_right(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tens
     Raises:
         UnboundableError: the network holds a layer through which no bound is known.
     """
-    return torch.cat([certified(model, x[p], y[p], threat) for p in places(len(x), tuple(x.shape[1:]))])
+    return torch.cat([certified_by_intervals(model, x[p], y[p], threat) for p in places(len(x), tuple(x.shape[1:]))])

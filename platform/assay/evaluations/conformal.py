@@ -18,7 +18,7 @@ from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
 
 Level = Annotated[float, Field(gt=0, lt=1)]
-Kind = Literal["LAC", "APS"]
+SetKind = Literal["LAC", "APS"]
 """How a set is formed."""
 _NAMES = ("conformal_coverage", "conformal_set_size", "conformal_worst_class_coverage")
 _LEVEL = 0.05
@@ -38,7 +38,7 @@ class Conformal(Evaluation):
     name: Literal["conformal"] = "conformal"
     alphas: tuple[Level, ...] = Field(default=(0.1, 0.05), min_length=1)
     """Shares of records whose set may miss the true class."""
-    methods: tuple[Kind, ...] = Field(default=("LAC", "APS"), min_length=1)
+    methods: tuple[SetKind, ...] = Field(default=("LAC", "APS"), min_length=1)
     draws: int = Field(default=200, ge=50)
 
     @property
@@ -179,7 +179,7 @@ def _place(n: int, alpha: float) -> int:
     return math.ceil(round((n + 1) * (1 - alpha), 9))
 
 
-def _scores(logits: np.ndarray, method: Kind, seed: int, part: str, same: np.ndarray | None = None) -> np.ndarray:
+def _scores(logits: np.ndarray, method: SetKind, seed: int, part: str, same: np.ndarray | None = None) -> np.ndarray:
     return lac(logits) if method == "LAC" else aps(logits, seeds.stream(seed, "conformal", part), same)
 
 
@@ -192,5 +192,5 @@ def _cautions(subject: Subject, whose: str) -> list[str]:
     return found
 
 
-def _none(asked: list[tuple[Kind, float]], why: str) -> list[Finding]:
+def _none(asked: list[tuple[SetKind, float]], why: str) -> list[Finding]:
     return [not_applicable(name, why, alpha=alpha, method=method) for method, alpha in asked for name in _NAMES]

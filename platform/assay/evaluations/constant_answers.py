@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from assay.evaluations.balanced import balanced
+from assay.evaluations.balanced import balanced_accuracy
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.results import Check, Finding, Measurement
 from assay.statistics import Interval
@@ -45,7 +45,7 @@ SPEAKS_FOR_ITSELF = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class ModelAnswers:
     """What a model answers to some records."""
 
     favourite: str
@@ -66,7 +66,7 @@ class Answers:
     @classmethod
     def of(
         cls, answer: np.ndarray, y: np.ndarray, *, class_names: Sequence[str], clusters: np.ndarray | None
-    ) -> "Answers | None":
+    ) -> "ModelAnswers | None":
         """From answers and labels, (n,) each; None where the records hold one class, of which nobody can tell."""
         present = np.unique(y)
         if len(present) < 2:
@@ -78,7 +78,7 @@ class Answers:
             share=float((answer == most).mean()),
             prevalence=float((y == most).mean()),
             balanced_share=float(given[most]),
-            accuracy=balanced(answer == y, y, clusters),
+            accuracy=balanced_accuracy(answer == y, y, clusters),
             classes=len(present),
             n=len(y),
         )
@@ -117,7 +117,7 @@ class ConstantAnswers(Evaluation):
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         answers = answers_of(subject) if len(subject.split.test) else None
-        return [] if answers is None else check(answers, ())
+        return [] if answers is None else check_constant_answers(answers, ())
 
 
 def majority_baseline(y: np.ndarray, clusters: np.ndarray | None, class_names: Sequence[str]) -> Measurement:
@@ -126,13 +126,13 @@ def majority_baseline(y: np.ndarray, clusters: np.ndarray | None, class_names: S
     return share("majority_baseline", y == most, clusters, answer=class_names[most])
 
 
-def answers_of(subject: Subject) -> Answers | None:
+def answers_of(subject: Subject) -> ModelAnswers | None:
     """What the model answers to the test records; None where these hold one class."""
     rows = subject.split.test
     logits = subject.logits(rows)
     # No answer is none of the classes.
     answer = np.where(np.isfinite(logits).all(1), logits.argmax(1), -1)
-    return Answers.of(
+    return ModelAnswers.of(
         answer,
         subject.dataset.y[rows],
         class_names=subject.dataset.class_names,
@@ -145,7 +145,7 @@ def flattered(measured: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in measured if name.removeprefix("subgroup_") not in SPEAKS_FOR_ITSELF))
 
 
-def check(answers: Answers, measured: Iterable[str]) -> list[Check]:
+def check_constant_answers(answers: ModelAnswers, measured: Iterable[str]) -> list[Check]:
     """The verdict on a model's answers, beside every figure that a constant answer flatters.
 
     Args:
@@ -197,7 +197,7 @@ def ranking(found: Iterable[Measurement]) -> list[Check]:
     ]
 
 
-def explained(raised: Sequence[Check], answers: Answers | None, *, moved: float) -> list[Check]:
+def explained(raised: Sequence[Check], answers: ModelAnswers | None, *, moved: float) -> list[Check]:
     """The checks of robustness, without diagnoses that a constant answer explains; that cause is named in their place.
 
     Args:

@@ -145,7 +145,7 @@ def dealt(subject: Subject, rows: np.ndarray, shadows: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ground:
+class _SharedInputs:
     """All that a worker needs to train any shadow; it travels to a machine once."""
 
     subject: Subject
@@ -162,24 +162,24 @@ def _confidences(subject: Subject, rows: np.ndarray, inside: np.ndarray, *, quer
         RuntimeError: a shadow has killed its worker more than once.
     """
     bare = replace(subject, model=nn.Identity(), executor=LocalExecutor())
-    ground = _Ground(subject=bare, rows=rows, threads=torch.get_num_threads(), queries=queries)
+    shared = _SharedInputs(subject=bare, rows=rows, threads=torch.get_num_threads(), queries=queries)
     found = np.full(inside.shape, np.nan)
-    for outcome in subject.executor.map(_shadow, list(enumerate(inside)), ground):
+    for outcome in subject.executor.map(_shadow, list(enumerate(inside)), shared):
         if outcome.error:
             raise RuntimeError(f"shadow model {outcome.index + 1} of {len(inside)}: {outcome.error}")
         found[outcome.index] = outcome.value
     return found
 
 
-def _shadow(item: tuple[int, np.ndarray], ground: _Ground) -> np.ndarray:
+def _shadow(item: tuple[int, np.ndarray], shared: _SharedInputs) -> np.ndarray:
     """Train one shadow; its confidence in all records, (n,)."""
-    torch.set_num_threads(ground.threads)
+    torch.set_num_threads(shared.threads)
     number, inside = item
-    assert ground.subject.train is not None
-    model = ground.subject.train(np.sort(ground.rows[inside]), f"shadow/{number}").eval()
+    assert shared.subject.train is not None
+    model = shared.subject.train(np.sort(shared.rows[inside]), f"shadow/{number}").eval()
     device = next((weights.device for weights in model.parameters()), torch.device("cpu"))
     with repeatable(tf32=False):
-        return asked(replace(ground.subject, model=model, device=device), ground.rows, queries=ground.queries)
+        return asked(replace(shared.subject, model=model, device=device), shared.rows, queries=shared.queries)
 
 
 def _why_not(subject: Subject) -> str:

@@ -11,7 +11,7 @@ from assay.attacks.base import Attack
 from assay.attacks.fab import FAB
 from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
-from assay.evaluations.arena import Arena
+from assay.evaluations.attack_runs import AttackTarget
 from assay.results import Check, Verdict
 
 SAMPLE = 32
@@ -27,39 +27,39 @@ BLACK_BOX = Square(queries=100)
 """The attack without gradients."""
 
 
-def probed(arena: Arena, worst: Mapping[float, Tensor]) -> list[Check]:
+def probed(target: AttackTarget, worst: Mapping[float, Tensor]) -> list[Check]:
     """Attack a sample of the survivors again, at one radius, by stronger attacks and by one that sees no gradient.
 
     Args:
         worst: by radius, (n,) bool, the records that were fooled there. The radius looked at is the one that about half
             of the records which are right withstand.
     """
-    radii = [e for e in arena.radii if e > 0 and not bool(worst[e].all())]
+    radii = [e for e in target.radii if e > 0 and not bool(worst[e].all())]
     if not radii:
         return [_stronger(0, 0, 0, 0.0, 0, ()), _black_box(0, 0, 0, 0.0, 0)]
-    epsilon = min(radii, key=lambda e: abs(float((~worst[e]).double().mean()) - arena.clean / 2))
+    epsilon = min(radii, key=lambda e: abs(float((~worst[e]).double().mean()) - target.clean / 2))
     survivors = (~worst[epsilon]).nonzero()[:, 0]
     sample = survivors[torch.linspace(0, len(survivors) - 1, min(SAMPLE, len(survivors))).round().long()]
-    fooled, ran, failed = _fooled(arena, sample, STRONGER, epsilon)
-    fooled_without_gradient, _, black_box_failed = _fooled(arena, sample, (BLACK_BOX,), epsilon)
-    shown = (len(sample), len(survivors), epsilon, len(arena.x))
+    fooled, ran, failed = _fooled(target, sample, STRONGER, epsilon)
+    fooled_without_gradient, _, black_box_failed = _fooled(target, sample, (BLACK_BOX,), epsilon)
+    shown = (len(sample), len(survivors), epsilon, len(target.x))
     return [_stronger(fooled, *shown, ran, failed), _black_box(fooled_without_gradient, *shown, black_box_failed)]
 
 
 def _fooled(
-    arena: Arena, rows: Tensor, attacks: Sequence[Attack], epsilon: float
+    target: AttackTarget, rows: Tensor, attacks: Sequence[Attack], epsilon: float
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
     """How many of the records at ``rows`` any of these attacks fools, which were run, and which failed, with why."""
-    standing = rows.to(arena.x.device)
+    standing = rows.to(target.x.device)
     ran: list[str] = []
     failed: list[str] = []
-    through = arena.subject.model if arena.passes > 1 else None
+    through = target.subject.model if target.passes > 1 else None
     for attack in attacks:
-        if not len(standing) or (attack.minimal and arena.base.norm not in attack.norms):
+        if not len(standing) or (attack.minimal and target.base.norm not in attack.norms):
             continue
-        x, y, threat = arena.x[standing], arena.y[standing], arena.base.at(epsilon)
+        x, y, threat = target.x[standing], target.y[standing], target.base.at(epsilon)
         try:
-            found = attack.run(arena.judge, x, y, threat, seed=arena.subject.seed, through=through)
+            found = attack.run(target.judge, x, y, threat, seed=target.subject.seed, through=through)
         except Exception as error:
             # A model that this attack cannot take: the figures stand without it, and the check says so.
             failed.append(f"{attack.label}: {type(error).__name__}: {error}")

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.attacks.adaptive import Answer, LogitsOfProbabilities, answers
+from assay.attacks.adaptive import AdaptiveAttack, LogitsOfProbabilities, answers
 from assay.attacks.base import Attack, Judged
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.fgsm import FGSM
@@ -20,7 +20,19 @@ from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
 from assay.bounds.interval import UnboundableError
 from assay.evaluations import checks
-from assay.evaluations.arena import UNLIMITED, Arena, Curves, Strike, as_used, worst_case
+from assay.evaluations.attack_facts import (
+    answers_without_attack,
+    attack_settings,
+    curve_of_nearest,
+    first_records,
+    fooled_by_any,
+    has_run,
+    is_white_box,
+    radius_that_half_withstand,
+    why_nothing_to_follow,
+    worst_of,
+)
+from assay.evaluations.attack_runs import UNLIMITED, AttackRun, AttackTarget, Curves, as_used, worst_case
 from assay.evaluations.balanced import under_attack
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
@@ -28,18 +40,6 @@ from assay.evaluations.constant_answers import explained
 from assay.evaluations.missing_attacks import QUANTILES, SEARCHES, distance_names, rows_of_missing, why_missing
 from assay.evaluations.probe import probed
 from assay.evaluations.slopes import true_slopes
-from assay.evaluations.strikes import (
-    answers_without_attack,
-    curve_of_nearest,
-    first_records,
-    fooled_by_any,
-    has_run,
-    is_white_box,
-    radius_that_half_withstand,
-    settings_of,
-    why_nothing_to_follow,
-    worst_of,
-)
 from assay.models.batches import respond
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
@@ -117,35 +117,35 @@ class Robustness(Evaluation):
 
     def _found(self, subject: Subject) -> list[Finding]:
         """All answers about a model in evaluation mode."""
-        arena = Arena.of(subject, norm=self.norm, epsilons=self.epsilons, records=self.records)
-        behaviour = checks.model_behaviour(subject.model, *arena.first)
+        target = AttackTarget.of(subject, norm=self.norm, epsilons=self.epsilons, records=self.records)
+        behaviour = checks.model_behaviour(subject.model, *target.first)
         if any(check.rule == "randomised_forward" and check.verdict != "pass" for check in behaviour):
-            arena = replace(arena, passes=self.samples)
+            target = replace(target, passes=self.samples)
         every = self._every_attack(subject)
         missing = why_missing(every, subject)
-        strikes = self._strikes(arena, {label: every[label] for label in every if label not in missing})
-        found = arena.curves(strikes)
+        runs = self._strikes(target, {label: every[label] for label in every if label not in missing})
+        found = target.curves(runs)
         free = found.pop(_UNBOUNDED, None)
-        nearest = {name: found.pop(name)[UNLIMITED] for name in list(found) if strikes[name].attack.minimal}
+        nearest = {name: found.pop(name)[UNLIMITED] for name in list(found) if runs[name].attack.minimal}
         curves = found | {
-            name: curve_of_nearest(arena, judged) for name, judged in nearest.items() if strikes[name].norm == self.norm
+            name: curve_of_nearest(target, judged) for name, judged in nearest.items() if runs[name].norm == self.norm
         }
         unbounded = nearest[SEARCHES[0].label] if free is None else free[UNLIMITED]
         if _TARGETED not in missing:
-            curves |= self.on_survivors(arena, strikes, curves)
+            curves |= self.on_survivors(target, runs, curves)
         reached = worst_case([*curves.values(), {UNLIMITED: unbounded}])[UNLIMITED]
-        moved = float((reached & arena.right.cpu()).double().sum() / arena.right.sum().clamp_min(1))
-        verdicts = [*behaviour, *self._checks(arena, strikes, curves, unbounded)]
-        raised = explained(verdicts, answers_without_attack(arena), moved=moved)
-        adaptive = self._adaptive(arena, strikes, raised)
-        rows: list[Finding] = [*raised, *self._rows(arena, curves | adaptive.curves, strikes | adaptive.strikes)]
+        moved = float((reached & target.right.cpu()).double().sum() / target.right.sum().clamp_min(1))
+        verdicts = [*behaviour, *self._checks(target, runs, curves, unbounded)]
+        raised = explained(verdicts, answers_without_attack(target), moved=moved)
+        adaptive = self._adaptive(target, runs, raised)
+        rows: list[Finding] = [*raised, *self._rows(target, curves | adaptive.curves, runs | adaptive.runs)]
         rows += adaptive.failed
         if adaptive.curves:
-            rows += self._before_and_after(arena, curves, adaptive)
-        rows += rows_of_missing(every, missing, norm=self.norm, epsilons=arena.radii)
-        rows += self._certificates(arena, curves | adaptive.curves, nearest)
+            rows += self._before_and_after(target, curves, adaptive)
+        rows += rows_of_missing(every, missing, norm=self.norm, epsilons=target.radii)
+        rows += self._certificates(target, curves | adaptive.curves, nearest)
         for name, judged in nearest.items():
-            rows += self._distances(arena, strikes[name], judged)
+            rows += self._distances(target, runs[name], judged)
         return rows
 
     def _usual(self) -> dict[str, Attack]:
@@ -156,10 +156,11 @@ class Robustness(Evaluation):
             "random_noise": RandomNoise(),
         }
 
-    def strikes_of_worst_case(self, arena: Arena) -> dict[str, Strike]:
+    def strikes_of_worst_case(self, target: AttackTarget) -> dict[str, AttackRun]:
         """What enters the default worst case, but for the attack that ``on_survivors`` adds, by label."""
         return {
-            label: Strike(attack=attack, norm=self.norm, radii=arena.radii) for label, attack in self._usual().items()
+            label: AttackRun(attack=attack, norm=self.norm, radii=target.radii)
+            for label, attack in self._usual().items()
         }
 
     def _every_attack(self, subject: Subject) -> dict[str, Attack]:
@@ -171,34 +172,34 @@ class Robustness(Evaluation):
         first = {attack.label: attack for attack in (*self.attacks, *searches, self.carlini_wagner)}
         return {**first, **self._usual(), _TARGETED: TargetedPGD(steps=self.steps)}
 
-    def _strikes(self, arena: Arena, attacks: Mapping[str, Attack]) -> dict[str, Strike]:
+    def _strikes(self, target: AttackTarget, attacks: Mapping[str, Attack]) -> dict[str, AttackRun]:
         """How each attack is run that is given all records, by label."""
-        surrogate = self._surrogate(arena.subject, attacks.values())
-        strikes = {}
+        surrogate = self._surrogate(target.subject, attacks.values())
+        runs = {}
         for label, attack in attacks.items():
             if label == _TARGETED:
                 continue
             norm = self.norm if self.norm in attack.norms else attack.norms[0]
-            radii = (UNLIMITED,) if attack.minimal else arena.radii
+            radii = (UNLIMITED,) if attack.minimal else target.radii
             through = surrogate if attack.needs_surrogate else None
-            strikes[label] = Strike(attack=attack, norm=norm, radii=radii, through=through)
-        if not arena.subject.why_no_gradient:
+            runs[label] = AttackRun(attack=attack, norm=norm, radii=radii, through=through)
+        if not target.subject.why_no_gradient:
             unbounded = PGD(steps=self.steps, loss="margin")
-            strikes[_UNBOUNDED] = Strike(attack=unbounded, norm=self.norm, radii=(UNLIMITED,))
-        return strikes
+            runs[_UNBOUNDED] = AttackRun(attack=unbounded, norm=self.norm, radii=(UNLIMITED,))
+        return runs
 
-    def on_survivors(self, arena: Arena, strikes: dict[str, Strike], curves: Curves) -> Curves:
+    def on_survivors(self, target: AttackTarget, runs: dict[str, AttackRun], curves: Curves) -> Curves:
         """PGD towards each wrong class, of the records that no attack before it which follows gradients has fooled.
 
-        It is added to ``strikes``. Records that only attacks without gradients have fooled are attacked again: if
+        It is added to ``runs``. Records that only attacks without gradients have fooled are attacked again: if
         gradients fool them too, the gradients are not masked.
         """
-        white_box = tuple(name for name in curves if is_white_box(strikes[name]))
-        strikes[_TARGETED] = Strike(
-            attack=TargetedPGD(steps=self.steps), norm=self.norm, radii=arena.radii, survivors_of=white_box
+        white_box = tuple(name for name in curves if is_white_box(runs[name]))
+        runs[_TARGETED] = AttackRun(
+            attack=TargetedPGD(steps=self.steps), norm=self.norm, radii=target.radii, survivors_of=white_box
         )
         fallen = worst_case([curves[name] for name in white_box])
-        return arena.curves({_TARGETED: strikes[_TARGETED]}, fallen=fallen)
+        return target.curves({_TARGETED: runs[_TARGETED]}, fallen=fallen)
 
     def _surrogate(self, subject: Subject, attacks: Collection[Attack]) -> nn.Module | None:
         """The same recipe, trained on the same records from other first weights: what an attacker might have."""
@@ -206,107 +207,109 @@ class Robustness(Evaluation):
             return None
         return subject.train(subject.split.train, "surrogate").to(subject.device).eval()
 
-    def _rows(self, arena: Arena, curves: Curves, strikes: Mapping[str, Strike]) -> list[Measurement]:
+    def _rows(self, target: AttackTarget, curves: Curves, runs: Mapping[str, AttackRun]) -> list[Measurement]:
         return [
             *(
-                self._row(arena, "robust_accuracy", curve[e], attack=name, epsilon=e, **settings_of(strikes[name]))
+                self._row(target, "robust_accuracy", curve[e], attack=name, epsilon=e, **attack_settings(runs[name]))
                 for name, curve in curves.items()
-                for e in arena.radii
+                for e in target.radii
             ),
-            *self._worst(arena, "worst_case_accuracy", curves),
-            *under_attack(arena, curves),
+            *self._worst(target, "worst_case_accuracy", curves),
+            *under_attack(target, curves),
         ]
 
-    def _worst(self, arena: Arena, name: str, curves: Curves) -> list[Measurement]:
+    def _worst(self, target: AttackTarget, name: str, curves: Curves) -> list[Measurement]:
         return [
-            self._row(arena, name, fooled, epsilon=epsilon, attacks=list(curves))
+            self._row(target, name, fooled, epsilon=epsilon, attacks=list(curves))
             for epsilon, fooled in worst_case(list(curves.values())).items()
         ]
 
-    def _row(self, arena: Arena, name: str, found: Judged | Tensor, **conditions: Any) -> Measurement:
+    def _row(self, target: AttackTarget, name: str, found: Judged | Tensor, **conditions: Any) -> Measurement:
         withstood = ~(found.fooled if isinstance(found, Judged) else found).numpy()
-        about = {**conditions, "norm": self.norm, "units": arena.subject.space}
-        if arena.passes > 1:
-            about["judged_by"] = f"the mean of {arena.passes} passes"
-        return share(name, withstood, arena.groups, **about)
+        about = {**conditions, "norm": self.norm, "units": target.subject.space}
+        if target.passes > 1:
+            about["judged_by"] = f"the mean of {target.passes} passes"
+        return share(name, withstood, target.groups, **about)
 
-    def _adaptive(self, arena: Arena, strikes: Mapping[str, Strike], found: Sequence[Check]) -> "_Adaptive":
+    def _adaptive(self, target: AttackTarget, runs: Mapping[str, AttackRun], found: Sequence[Check]) -> "_Adaptive":
         """Run the attacks that checks which did not pass call for, but for those that have run already.
 
         A stand-in is made of the suspect itself, and may fail wherever the suspect likes.
         """
-        done = _Adaptive(strikes={}, curves={}, because=set(), failed=[])
+        done = _Adaptive(runs={}, curves={}, because=set(), failed=[])
         raised = {check.rule for check in found if check.verdict != "pass"} if self.adaptive else set()
         try:
-            called_for = answers(raised, arena.subject.model, arena.first[0], steps=self.steps, samples=self.samples)
+            called_for = answers(raised, target.subject.model, target.first[0], steps=self.steps, samples=self.samples)
         except Exception as error:
-            done.failed.extend(self._failed(arena, "adaptive", error))
+            done.failed.extend(self._failed(target, "adaptive", error))
             # A blind search needs no stand-in.
-            called_for = [Answer(label="square", attack=Square(), through=None, because=tuple(sorted(raised)))]
+            called_for = [AdaptiveAttack(label="square", attack=Square(), through=None, because=tuple(sorted(raised)))]
         for answer in called_for:
-            if has_run(answer, strikes.values()):
+            if has_run(answer, runs.values()):
                 continue
-            label = f"{answer.label}_adaptive" if answer.label in strikes else answer.label
-            if why := why_nothing_to_follow(arena, answer):
+            label = f"{answer.label}_adaptive" if answer.label in runs else answer.label
+            if why := why_nothing_to_follow(target, answer):
                 missing = {label: f"the attack needs a gradient: {why}"}
-                rows = rows_of_missing({label: answer.attack}, missing, norm=self.norm, epsilons=arena.radii)
+                rows = rows_of_missing({label: answer.attack}, missing, norm=self.norm, epsilons=target.radii)
                 done.failed.extend(rows)
                 continue
-            strike = Strike(attack=answer.attack, norm=self.norm, radii=arena.radii, through=answer.through)
+            run = AttackRun(attack=answer.attack, norm=self.norm, radii=target.radii, through=answer.through)
             try:
-                done.curves.update(arena.curves({label: strike}))
+                done.curves.update(target.curves({label: run}))
             except Exception as error:
-                done.failed.extend(self._failed(arena, label, error))
+                done.failed.extend(self._failed(target, label, error))
             else:
-                done.strikes[label] = strike
+                done.runs[label] = run
                 done.because.update(answer.because)
         return done
 
-    def _failed(self, arena: Arena, attack: str, error: Exception) -> list[Measurement]:
+    def _failed(self, target: AttackTarget, attack: str, error: Exception) -> list[Measurement]:
         """What an adaptive attack leaves that could not be run."""
         why = f"checks called for this attack, and it could not be run: {type(error).__name__}: {error}"
         return [
             Measurement(
                 name="robust_accuracy",
                 status="failed",
-                conditions={"attack": attack, "epsilon": epsilon, "norm": self.norm, "units": arena.subject.space},
+                conditions={"attack": attack, "epsilon": epsilon, "norm": self.norm, "units": target.subject.space},
                 warnings=(why,),
             )
-            for epsilon in arena.radii
+            for epsilon in target.radii
         ]
 
-    def _before_and_after(self, arena: Arena, curves: Curves, adaptive: "_Adaptive") -> list[Finding]:
+    def _before_and_after(self, target: AttackTarget, curves: Curves, adaptive: "_Adaptive") -> list[Finding]:
         """The worst case without the adaptive attacks, and what they took from it where they took most."""
         answered = adaptive.curves
         before, after = worst_case(list(curves.values())), worst_case([*curves.values(), *answered.values()])
-        drops = {e: float((after[e] & ~before[e]).double().mean()) for e in arena.radii}
-        epsilon = max(arena.radii, key=lambda radius: drops[radius])
+        drops = {e: float((after[e] & ~before[e]).double().mean()) for e in target.radii}
+        epsilon = max(target.radii, key=lambda radius: drops[radius])
         left = [float((~fooled[epsilon]).double().mean()) for fooled in (before, after)]
         return [
-            *self._worst(arena, "worst_case_before_adaptive", curves),
+            *self._worst(target, "worst_case_before_adaptive", curves),
             checks.adaptive_answer(*left, epsilon=epsilon, attacks=list(answered), rules=sorted(adaptive.because)),
         ]
 
     def _checks(
         self,
-        arena: Arena,
-        strikes: Mapping[str, Strike],
+        target: AttackTarget,
+        runs: Mapping[str, AttackRun],
         curves: Curves,
         unbounded: Judged,
     ) -> list[Check]:
-        white_box = {name for name, strike in strikes.items() if is_white_box(strike) and name in curves}
-        fixed = arena.base.bounds.fixed is not None
+        white_box = {name for name, run in runs.items() if is_white_box(run) and name in curves}
+        fixed = target.base.bounds.fixed is not None
         return [
             checks.clean_beside_robust({name: list(curve) for name, curve in curves.items()}),
-            checks.clean_at_zero(arena.clean, [curve[0.0].accuracy for curve in curves.values()], records=len(arena.x)),
-            *(checks.monotone(name, [curves[name][e].accuracy for e in arena.radii]) for name in sorted(white_box)),
+            checks.clean_at_zero(
+                target.clean, [curve[0.0].accuracy for curve in curves.values()], records=len(target.x)
+            ),
+            *(checks.monotone(name, [curves[name][e].accuracy for e in target.radii]) for name in sorted(white_box)),
             checks.unbounded_attack_wins(unbounded.accuracy, fixed=fixed, gradients=bool(white_box)),
-            *(self._of_gradients(arena, strikes, curves, white_box) if white_box else []),
+            *(self._of_gradients(target, runs, curves, white_box) if white_box else []),
             checks.invalid_outputs(sum(a.invalid for curve in curves.values() for a in curve.values())),
         ]
 
     def _of_gradients(
-        self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves, white_box: Collection[str]
+        self, target: AttackTarget, runs: Mapping[str, AttackRun], curves: Curves, white_box: Collection[str]
     ) -> list[Check]:
         """Checks of attacks that follow gradients, and of the gradients that they follow.
 
@@ -314,66 +317,66 @@ class Robustness(Evaluation):
             white_box: names of these attacks.
         """
         return [
-            *self._masking(arena, curves),
-            *probed(arena, worst_case(list(curves.values()))),
-            *self._slopes(arena, curves),
+            *self._masking(target, curves),
+            *probed(target, worst_case(list(curves.values()))),
+            *self._slopes(target, curves),
             *(
                 worst_of(
                     [
                         checks.black_box_loses(name, fooled_by_any(curves, white_box, e), curves[name][e].fooled, e)
-                        for e in arena.radii
+                        for e in target.radii
                     ]
                 )
                 for name in curves
                 if name not in white_box
             ),
-            *self._step_sizes(arena, strikes, curves),
+            *self._step_sizes(target, runs, curves),
         ]
 
-    def _step_sizes(self, arena: Arena, strikes: Mapping[str, Strike], curves: Curves) -> list[Check]:
+    def _step_sizes(self, target: AttackTarget, runs: Mapping[str, AttackRun], curves: Curves) -> list[Check]:
         """Checks of the usual PGD, and of every attack whose steps do not cross the ball by their number.
 
         One start each, on a few records, at the radius that about half of all records withstand.
         """
-        x, y = first_records(arena)
+        x, y = first_records(target)
         found: list[Check] = []
         for name, curve in curves.items():
-            attack = strikes[name].attack
+            attack = runs[name].attack
             path = getattr(attack, "relative_step", None)
             usual = name in ("pgd_cross_entropy", "pgd_margin")
-            if path is None or strikes[name].through is not None or not (usual or path < checks.ENOUGH_PATH):
+            if path is None or runs[name].through is not None or not (usual or path < checks.ENOUGH_PATH):
                 continue
-            epsilon = radius_that_half_withstand(arena, curve)
+            epsilon = radius_that_half_withstand(target, curve)
             if epsilon is None:
                 continue
             found += checks.steps_cross_the_ball(
                 attack.model_copy(update={"restarts": 1}) if hasattr(attack, "restarts") else attack,
-                arena.judge,
+                target.judge,
                 x,
                 y,
-                arena.base.at(epsilon),
-                seed=arena.subject.seed,
-                through=arena.subject.model if arena.passes > 1 else None,
+                target.base.at(epsilon),
+                seed=target.subject.seed,
+                through=target.subject.model if target.passes > 1 else None,
                 label=name,
             )
         return found
 
-    def _slopes(self, arena: Arena, curves: Curves) -> list[Check]:
+    def _slopes(self, target: AttackTarget, curves: Curves) -> list[Check]:
         """Whether gradients are true at the scale of the radius that about half of all records withstand.
 
         Nothing is said of a model that answers at random: its answers differ without a step.
         """
-        epsilon = radius_that_half_withstand(arena, curves["pgd_margin"])
-        if epsilon is None or arena.passes > 1:
+        epsilon = radius_that_half_withstand(target, curves["pgd_margin"])
+        if epsilon is None or target.passes > 1:
             return []
-        (x, y), model = first_records(arena), arena.subject.model
+        (x, y), model = first_records(target), target.subject.model
         if checks.probability_outputs(respond(model, x)).verdict != "pass":
             # A probability is no straight line even where its logit is.
             model = LogitsOfProbabilities(model)
-        draw = Draw(seeds.stream(arena.subject.seed, "slopes"), len(x))
-        return [true_slopes(model, x, y, arena.base.at(epsilon), draw)]
+        draw = Draw(seeds.stream(target.subject.seed, "slopes"), len(x))
+        return [true_slopes(model, x, y, target.base.at(epsilon), draw)]
 
-    def _masking(self, arena: Arena, curves: Curves) -> list[Check]:
+    def _masking(self, target: AttackTarget, curves: Curves) -> list[Check]:
         """Checks, for each attack, at the radius where another loss sees most that the one it climbs does not."""
         return [
             worst_of(
@@ -385,44 +388,46 @@ class Robustness(Evaluation):
                         {of: curves[f"pgd_{of}"][e].accuracy for of in ("cross_entropy", "margin")},
                         e,
                     )
-                    for e in arena.radii
+                    for e in target.radii
                 ]
             )
             for name, loss in (("fgsm", "cross_entropy"), ("pgd_cross_entropy", "cross_entropy"))
         ]
 
-    def _certificates(self, arena: Arena, curves: Curves, nearest: Mapping[str, Judged]) -> list[Check]:
+    def _certificates(self, target: AttackTarget, curves: Curves, nearest: Mapping[str, Judged]) -> list[Check]:
         """What interval bounds prove and what the attacks did, record by record, at every radius.
 
         A change that is shorter than ε in L2 is so in L∞: what any attack fooled within ε counts in either norm. Of a
         model that answers at random nothing is proven.
         """
-        if arena.passes > 1:
+        if target.passes > 1:
             return []
         try:
-            proven = {e: proven_right(arena.subject.model, arena.x, arena.y, arena.base.at(e)) for e in arena.radii}
+            proven = {
+                e: proven_right(target.subject.model, target.x, target.y, target.base.at(e)) for e in target.radii
+            }
         except UnboundableError:
             return []
         worst = worst_case(list(curves.values()))
         found = []
-        for epsilon in arena.radii:
+        for epsilon in target.radii:
             fooled = worst[epsilon]
             for judged in nearest.values():
                 fooled = fooled | (judged.fooled & (judged.distance <= epsilon))
             found.append(checks.certified_is_never_fooled(proven[epsilon].cpu(), fooled, epsilon))
         return [worst_of(found)]
 
-    def _distances(self, arena: Arena, strike: Strike, nearest: Judged) -> list[Measurement]:
+    def _distances(self, target: AttackTarget, run: AttackRun, nearest: Judged) -> list[Measurement]:
         """Lengths of the shortest changes that an attack found, over the records that were right to begin with."""
-        subject, name = arena.subject, strike.attack.label
-        right = arena.right.cpu()
-        success, *names = distance_names(strike.attack)
+        subject, name = target.subject, run.attack.label
+        right = target.right.cpu()
+        success, *names = distance_names(run.attack)
         if not bool(right.any()):
             why = "the model classifies no record correctly to begin with"
             return [not_applicable(one, why) for one in (success, *names)]
         fooled, distance = nearest.fooled[right].numpy(), nearest.distance[right].double().numpy()
-        about = {"attack": name, "norm": strike.norm, "units": subject.space, **settings_of(strike)}
-        own = None if arena.groups is None else arena.groups[right.numpy()]
+        about = {"attack": name, "norm": run.norm, "units": subject.space, **attack_settings(run)}
+        own = None if target.groups is None else target.groups[right.numpy()]
         found = [share(success, fooled, own, **about)]
         shared: dict[str, Any] = {"unit": subject.dataset.units, "n": len(distance), "conditions": about}
         for one, q in zip(names, QUANTILES.values(), strict=True):
@@ -439,7 +444,7 @@ class Robustness(Evaluation):
 class _Adaptive:
     """What became of the attacks that checks called for, by label."""
 
-    strikes: dict[str, Strike]
+    runs: dict[str, AttackRun]
     curves: Curves
     because: set[str]
     """The rules that called for them."""

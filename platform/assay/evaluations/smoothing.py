@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from assay import seeds, statistics
-from assay.bounds.smoothing import ABSTAINED, Certificates, Smoothing, attack, certify, lower_end, predict
+from assay.bounds.smoothing import ABSTAINED, SmoothedCertificates, Smoothing, attack, certify, lower_end, predict
 from assay.devices import device, repeatable
 from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share
@@ -23,7 +23,7 @@ from assay.results import Check, Finding, Measurement, not_applicable
 from assay.threats import Threat
 
 METHOD = "randomised smoothing"
-SHARD = 32
+RECORDS_A_PIECE = 32
 """Records that are one piece of work; their noise knows neither pieces nor workers."""
 _RADII = (0.5, 1.0, 1.5, 2.0)
 """Asked for by default, in standard deviations of the noise."""
@@ -114,7 +114,7 @@ class RandomisedSmoothing(Evaluation):
     def _examine(self, subject: Subject, rows: np.ndarray) -> "Examined":
         """All records, in pieces that the workers share."""
         x, y = subject.records(rows)
-        ground = _Ground(
+        shared = _SharedInputs(
             model=subject.model.cpu(),
             x=x.cpu(),
             y=y.cpu(),
@@ -124,13 +124,15 @@ class RandomisedSmoothing(Evaluation):
             seed=subject.seed,
             threads=torch.get_num_threads(),
         )
-        pieces = list(range(0, len(rows), SHARD))
+        pieces = list(range(0, len(rows), RECORDS_A_PIECE))
         done: dict[int, Examined] = {}
         try:
-            for outcome in subject.executor.map(_examine_piece, pieces, ground):
+            for outcome in subject.executor.map(_examine_piece, pieces, shared):
                 if outcome.error:
                     start = pieces[outcome.index]
-                    raise RuntimeError(f"smoothing of records {start} to {start + SHARD - 1}: {outcome.error}")
+                    raise RuntimeError(
+                        f"smoothing of records {start} to {start + RECORDS_A_PIECE - 1}: {outcome.error}"
+                    )
                 done[outcome.index] = outcome.value
         finally:
             subject.model.to(subject.device)
@@ -228,7 +230,7 @@ def _quantiles(
 class Examined:
     """What was found out about some records."""
 
-    proven: Certificates
+    proven: SmoothedCertificates
     fooled: Mapping[float, np.ndarray]
     """At each radius, (n,) bool: under attack at it, or at a smaller one, the smoothed model told a wrong class."""
     silenced: Mapping[float, np.ndarray]
@@ -244,11 +246,11 @@ class Examined:
             {epsilon: np.concatenate([getattr(part, field)[epsilon] for part in parts]) for epsilon in parts[0].fooled}
             for field in ("fooled", "silenced")
         )
-        return cls(proven=Certificates(answer=answer, radius=radius), fooled=fooled, silenced=silenced)
+        return cls(proven=SmoothedCertificates(answer=answer, radius=radius), fooled=fooled, silenced=silenced)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ground:
+class _SharedInputs:
     """All that a worker needs to examine any piece; travels to it once."""
 
     model: nn.Module
@@ -262,27 +264,27 @@ class _Ground:
     threads: int
 
 
-def _examine_piece(start: int, ground: _Ground) -> Examined:
-    """Certificates of some records, and what an attack makes of them."""
-    torch.set_num_threads(ground.threads)
-    here, own = device(), slice(start, start + SHARD)
-    model, x, y = ground.model.to(here), ground.x[own].to(here), ground.y[own].to(here)
-    names = ground.names[own]
+def _examine_piece(start: int, shared: _SharedInputs) -> Examined:
+    """SmoothedCertificates of some records, and what an attack makes of them."""
+    torch.set_num_threads(shared.threads)
+    here, own = device(), slice(start, start + RECORDS_A_PIECE)
+    model, x, y = shared.model.to(here), shared.x[own].to(here), shared.y[own].to(here)
+    names = shared.names[own]
     with repeatable(tf32=False), differentiable(model):
-        proven = certify(model, x, ground.threat.bounds, ground.asked.smoothing, seed=ground.seed, names=names)
-        fooled, silenced = _attacked(model, x, y, names, proven.answer == y.cpu().numpy(), ground)
+        proven = certify(model, x, shared.threat.bounds, shared.asked.smoothing, seed=shared.seed, names=names)
+        fooled, silenced = _attacked(model, x, y, names, proven.answer == y.cpu().numpy(), shared)
     return Examined(proven=proven, fooled=fooled, silenced=silenced)
 
 
 def _attacked(  # noqa: PLR0917
-    model: nn.Module, x: Tensor, y: Tensor, names: np.ndarray, right: np.ndarray, ground: _Ground
+    model: nn.Module, x: Tensor, y: Tensor, names: np.ndarray, right: np.ndarray, shared: _SharedInputs
 ) -> tuple[dict[float, np.ndarray], dict[float, np.ndarray]]:
     """On which records the smoothed model errs under attack, and on which it abstains, at each radius.
 
     What was told no wrong class at one radius starts at the next where it got to.
     """
-    asked, judging = ground.asked, replace(ground.asked.smoothing, samples=ground.asked.judging_samples)
-    drawn = torch.stack([_noise(x[0], ground, int(name)) for name in names], 1).to(x)
+    asked, judging = shared.asked, replace(shared.asked.smoothing, samples=shared.asked.judging_samples)
+    drawn = torch.stack([_noise(x[0], shared, int(name)) for name in names], 1).to(x)
     most = max(1, at_once(tuple(x.shape[1:])) // asked.attack_draws)
     reached = x.clone()
     fooled, silenced = np.zeros(len(x), bool), np.zeros(len(x), bool)
@@ -296,14 +298,14 @@ def _attacked(  # noqa: PLR0917
                 model,
                 x[at],
                 y[at],
-                ground.threat.at(epsilon),
+                shared.threat.at(epsilon),
                 drawn[:, at],
                 sigma=asked.sigma,
                 steps=asked.attack_steps,
                 start=reached[at],
             )
         answer = predict(
-            model, reached[standing], ground.threat.bounds, judging, seed=ground.seed, names=names[standing]
+            model, reached[standing], shared.threat.bounds, judging, seed=shared.seed, names=names[standing]
         )
         fooled[standing] = (answer != y[standing].cpu().numpy()) & (answer != ABSTAINED)
         silenced[standing] |= answer == ABSTAINED
@@ -311,7 +313,7 @@ def _attacked(  # noqa: PLR0917
     return fooled_at, silenced_at
 
 
-def _noise(record: Tensor, ground: _Ground, name: int) -> Tensor:
+def _noise(record: Tensor, shared: _SharedInputs, name: int) -> Tensor:
     """(draws, ...) of one record's own stream."""
-    shape = (ground.asked.attack_draws, *record.shape)
-    return torch.from_numpy(seeds.stream(ground.seed, "attacked noise", name).standard_normal(shape, np.float32))
+    shape = (shared.asked.attack_draws, *record.shape)
+    return torch.from_numpy(seeds.stream(shared.seed, "attacked noise", name).standard_normal(shape, np.float32))

@@ -12,9 +12,9 @@ from scipy import stats
 
 from assay.privacy.accounting import Mechanism, rdp_epsilon
 from assay.privacy.noise_levels import NEGLIGIBLE, least_noise
-from assay.privacy.step_tests import Tested, gaussian_noise, noise_knows_records, surest
+from assay.privacy.step_tests import StepTest, gaussian_noise, noise_knows_records, surest
 from assay.results import Check, Verdict
-from assay.training.recorder import Recorder
+from assay.training.recorder import PrivateRunRecorder
 
 _CLIPPED = 1.005
 """Clipping norms that one record may move a sum: more is no rounding."""
@@ -32,7 +32,7 @@ _TESTS = 4
 class TrainerChecks:
     """What the checks of a trainer look at."""
 
-    recorder: Recorder
+    recorder: PrivateRunRecorder
     mechanism: Mechanism
     """What is claimed of all stages together."""
     conditions: Mapping[str, Any]
@@ -166,7 +166,7 @@ class TrainerChecks:
             )
         return self._check("weights_follow_releases", verdict, apart, said)
 
-    def _tested(self, rule: str, test: Tested, p: float, parts: int, otherwise: str) -> Check:
+    def _tested(self, rule: str, test: StepTest, p: float, parts: int, otherwise: str) -> Check:
         """Fails where a test of the family is surer than its part of the significance allows."""
         if p < self._alpha / parts:
             return self._check(rule, "fail", test.figure, f"the data show that {test.what} (p = {p:.2g})")

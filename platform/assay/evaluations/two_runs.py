@@ -1,7 +1,7 @@
 """Do two trainings draw the same noise? No audit of one of them can tell."""
 
 from assay.evaluations.base import Subject
-from assay.evaluations.canary_runs import noise_of
+from assay.evaluations.canary_runs import noise_of_first_epochs
 from assay.privacy.accounting import rdp_epsilon
 from assay.privacy.noise_levels import NEGLIGIBLE, between_runs, least_noise, share_in_every_direction
 from assay.results import Check, Verdict
@@ -18,7 +18,7 @@ def noise_shared(one: Subject, other: Subject) -> Check:
     assert one.recipe is not None
     assert other.recipe is not None
     privacies = [one.recipe.privacy, other.recipe.privacy]
-    (noise, mechanism), (others, _) = noise_of(one), noise_of(other)
+    (noise, mechanism), (others, _) = noise_of_first_epochs(one), noise_of_first_epochs(other)
     directions = between_runs(noise, others)
     least = least_noise(directions, mechanism, significance=_SIGNIFICANCE)
     verdict: Verdict = "warn"

@@ -10,12 +10,18 @@ from assay.results import Check, Finding, Measurement, not_applicable
 _REMOVAL = ("sanitation_precision", "sanitation_recall")
 """What else scores a defence that removes records, whoever measures it."""
 
-Rate = Callable[[Subject], Measurement]
+MeasureRate = Callable[[Subject], Measurement]
 """The same measurement of another subject."""
 
 
 def scored(
-    subject: Subject, success: Measurement, measure: Rate, *, least: float, train: bool, base_rate: Rate | None = None
+    subject: Subject,
+    success: Measurement,
+    measure: MeasureRate,
+    *,
+    least: float,
+    train: bool,
+    base_rate: MeasureRate | None = None,
 ) -> list[Finding]:
     """The success of an attack, and without a defence as ``undefended_…``: whether a defence can be scored on it.
 

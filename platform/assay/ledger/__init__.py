@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from assay.ledger.account import Offer, refuse_impossible
+from assay.ledger.account import ReleaseRequest, require_possible_charge
 from assay.ledger.charges import Charges
 from assay.ledger.experiments import Experiment
 from assay.ledger.trainings import Trainings
@@ -37,15 +37,15 @@ class Ledger(Charges, Trainings):
             BudgetError: the budget does not hold it, with what is spent, asked and allowed.
             LedgerError: it costs nothing, its figures are none, or the ledger was changed by another hand.
         """
-        offer = Offer(trial=experiment.trial, label=experiment.label, charge=charge)
-        refuse_impossible(offer)
+        request = ReleaseRequest(trial=experiment.trial, label=experiment.label, charge=charge)
+        require_possible_charge(request)
         with self._writing(verified=experiment.noise == "entropy") as db:
             self._record(db, experiment, roles)
             if not roles.any():
                 return
             training = self._begin_training(db, experiment, charge)
             if experiment.noise == "entropy":
-                self._start(db, replace(offer, artefact=training))
+                self._start(db, replace(request, artefact=training))
 
     def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
         """Note how a training ended. One that failed counts as well: how it failed may have steered what followed.

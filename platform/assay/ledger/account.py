@@ -9,14 +9,14 @@ from assay.privacy.accounting import impossible
 from assay.privacy.composition import Charge
 from assay.privacy.unit import Unit
 
-State = Literal["reserved", "trained", "released", "dropped"]
+ChargeState = Literal["reserved", "trained", "released", "dropped"]
 """``reserved``: planned, and not begun. ``trained``: begun, whatever became of it, and counted for good. ``released``:
 has left, or was looked at by whoever chose what left. ``dropped``: counts no more, since it never began, or began while
 there was no budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer:
+class ReleaseRequest:
     """A trained model that is to leave, or a training that is to begin."""
 
     trial: str
@@ -26,17 +26,17 @@ class Offer:
     """Hash of the weights; a training that has not begun has none. Two trainings of one trial are two releases."""
 
 
-def refuse_impossible(offer: Offer) -> None:
+def require_possible_charge(request: ReleaseRequest) -> None:
     """Let pass a charge whose figures a mechanism can have, before any transaction begins.
 
     Raises:
         LedgerError: one of them is NaN, infinite, negative or otherwise impossible; names it.
     """
-    for mechanism in (one for own in offer.charge.values() for one in own):
+    for mechanism in (one for own in request.charge.values() for one in own):
         if wrong := impossible(mechanism):
             setting, given, allowed = wrong
             raise LedgerError(
-                f"{offer.label}: its {setting.replace('_', ' ')} is {given}, and {allowed} is needed: nothing can be "
+                f"{request.label}: its {setting.replace('_', ' ')} is {given}, and {allowed} is needed: nothing can be "
                 "charged for it; train it again, so that its account is noted",
                 setting=setting,
                 given=given,
@@ -45,14 +45,14 @@ def refuse_impossible(offer: Offer) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class ChargeOnRecord:
     """One charge as it stands."""
 
     trial: str
     artefact: str
     label: str
     charge: Charge
-    state: State
+    state: ChargeState
     plan: str
     """Name of the plan to which it belongs; empty for a release that was chosen after others."""
     released: str
@@ -91,7 +91,7 @@ class Account:
     pld: float
     """The same by PLD."""
     delta: float
-    charges: tuple[Held, ...]
+    charges: tuple[ChargeOnRecord, ...]
     unit: Unit = "record"
     """For whom every ε here holds: for one patient if all that counts protects patients, else for one record."""
 

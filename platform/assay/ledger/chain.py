@@ -13,7 +13,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 
-SCHEMA = """
+CHAIN_SCHEMA = """
 CREATE TABLE IF NOT EXISTS seals (
     number INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL, key TEXT NOT NULL, content TEXT NOT NULL,
     hash TEXT NOT NULL)
@@ -47,7 +47,7 @@ class Broken:
         return f"row {', '.join(map(str, self.key))} of table {self.place} {self.what}"
 
 
-def watch(connection: sqlite3.Connection) -> None:
+def note_writes(connection: sqlite3.Connection) -> None:
     """Let this connection note which rows it writes, for ``seal``."""
     connection.execute("CREATE TEMP TABLE written (place TEXT, key TEXT, PRIMARY KEY (place, key))")
     for place, columns in KEYS.items():

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from assay.errors import BudgetError, LedgerError
-from assay.ledger.account import Account, Budget, Held, Offer, refuse_impossible
-from assay.ledger.counting import counted, filter_text, labels, spent_text
+from assay.ledger.account import Account, Budget, ChargeOnRecord, ReleaseRequest, require_possible_charge
+from assay.ledger.counting import charges_that_count, filter_text, labels, spent_text
 from assay.ledger.counting import epsilon as together
 from assay.ledger.database import now
 from assay.ledger.experiments import Processing, processing_id
@@ -55,16 +55,16 @@ class Charges(Siblings):
         with self._writing(verified=True) as db:
             self._set_budget(db, epsilon, delta, reason)
 
-    def reserve(self, offer: Offer) -> None:
+    def reserve(self, request: ReleaseRequest) -> None:
         """Hold a part of the budget for a training that is planned. The same trial again holds nothing more.
 
         Raises:
             BudgetError: the budget does not hold it, with what is spent, asked and allowed.
             LedgerError: it costs nothing, its figures are none, or the ledger was changed by another hand.
         """
-        refuse_impossible(offer)
+        require_possible_charge(request)
         with self._writing(verified=True) as db:
-            self._reserve(db, offer)
+            self._reserve(db, request)
 
     def drop(self, trials: Iterable[str]) -> list[str]:
         """Give back what is reserved for trainings that never began; the labels of those trials that hold nothing now.
@@ -76,15 +76,15 @@ class Charges(Siblings):
 
     def release(
         self,
-        offers: Sequence[Offer],
+        requests: Sequence[ReleaseRequest],
         *,
         how: str,
         processing: Processing,
         epsilon: float | None = None,
         delta: float | None = None,
         reason: str = "",
-        looked_at: Sequence[Offer] = (),
-        plan: Sequence[Offer] | None = None,
+        looked_at: Sequence[ReleaseRequest] = (),
+        plan: Sequence[ReleaseRequest] | None = None,
         unguarded: bool = False,
         rehearsed: bool = False,
     ) -> None:
@@ -102,8 +102,8 @@ class Charges(Siblings):
             LedgerError: there is no budget, or it does not hold them; they are not in the plan, cost nothing, or their
                 figures are none; or the ledger was changed by another hand.
         """
-        for offer in (*offers, *looked_at, *(plan or ())):
-            refuse_impossible(offer)
+        for request in (*requests, *looked_at, *(plan or ())):
+            require_possible_charge(request)
         with self._folder_locked(), self._writing(undone=rehearsed, verified=True) as db:
             if epsilon is not None:
                 self._set_budget(db, epsilon, delta, reason)
@@ -113,24 +113,24 @@ class Charges(Siblings):
                     "model is served): the ε that everything ever released from these data may spend together"
                 )
             if plan is not None:
-                self._declare(db, plan, offers)
-            asked = {(offer.trial, offer.artefact): offer for offer in (*offers, *looked_at)}
+                self._declare(db, plan, requests)
+            asked = {(request.trial, request.artefact): request for request in (*requests, *looked_at)}
             assert all(artefact for _, artefact in asked), "what leaves is named by the hash of its weights"
             fresh = [one for key, one in asked.items() if self._state(db, *key) != "released"]
             number = processing_id(db, processing) if fresh else None
-            for offer in fresh:
-                self._insert(db, offer, "released", plan=self._taken(db, offer), processing=number)
+            for request in fresh:
+                self._insert(db, request, "released", plan=self._taken(db, request), processing=number)
             if fresh or plan is not None:
                 self._refuse_second_account(unguarded=unguarded)
                 self._admit(db, fresh)
-            self._depart(db, offers, how)
+            self._depart(db, requests, how)
 
     def account(self) -> Account:
         """How the budget stands, and every charge. Composing takes a second or two for each unlike mechanism."""
         with self._reading() as db:
             budget, charges, order = self._budget(db), self._held(db), self._order(db)
         delta = DELTA if budget is None else budget.delta
-        plan, active = counted(charges)
+        plan, active = charges_that_count(charges)
         gone = [held for held in charges if held.released]
         out = [held.charge for held in gone]
         spent = active if plan and gone else gone
@@ -152,44 +152,44 @@ class Charges(Siblings):
         with self._reading() as db:
             return [Budget(**dict(row)) for row in db.execute("SELECT * FROM budgets ORDER BY rowid")]
 
-    def _reserve(self, db: sqlite3.Connection, offer: Offer) -> None:
+    def _reserve(self, db: sqlite3.Connection, request: ReleaseRequest) -> None:
         """Hold a part of the budget for a training that has not begun. One more such of the same trial holds nothing
         more, nor does one that was cut short and will go on.
         """
         query = """SELECT 1 FROM charges JOIN trainings USING (trial, artefact)
         WHERE trial = ? AND state = 'trained' AND ended = ''"""
-        if self._state(db, offer.trial, "") == "reserved" or db.execute(query, (offer.trial,)).fetchone():
+        if self._state(db, request.trial, "") == "reserved" or db.execute(query, (request.trial,)).fetchone():
             return
-        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND state = 'dropped'", (offer.trial,))
-        own = replace(offer, artefact="")
+        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND state = 'dropped'", (request.trial,))
+        own = replace(request, artefact="")
         self._insert(db, own, "reserved", plan="")
         self._admit(db, [own])
 
-    def _start(self, db: sqlite3.Connection, offer: Offer) -> None:
+    def _start(self, db: sqlite3.Connection, request: ReleaseRequest) -> None:
         """Count a training that begins, in the place of its reservation if it has one; a resumed one holds no more.
 
         Args:
-            offer: its artefact names this very training.
+            request: its artefact names this very training.
         """
-        key = (offer.trial, offer.artefact)
+        key = (request.trial, request.artefact)
         state = self._state(db, *key)
         if state in ("trained", "released"):
             return
         db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ?", key)
-        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND plan = ''", (offer.trial,))
-        self._insert(db, offer, "trained", plan="")
-        self._admit(db, [offer])
+        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND plan = ''", (request.trial,))
+        self._insert(db, request, "trained", plan="")
+        self._admit(db, [request])
 
-    def _taken(self, db: sqlite3.Connection, offer: Offer) -> str:
+    def _taken(self, db: sqlite3.Connection, request: ReleaseRequest) -> str:
         """Take away what was held for what now leaves; the name of its plan, empty if it belongs to none.
 
         That is the training that it comes from or, where none was noted, what was reserved for one.
         """
-        for artefact in (offer.artefact, ""):
+        for artefact in (request.artefact, ""):
             query = "SELECT plan FROM charges WHERE trial = ? AND artefact = ?"
-            found = db.execute(query, (offer.trial, artefact)).fetchone()
+            found = db.execute(query, (request.trial, artefact)).fetchone()
             if found is not None:
-                db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ?", (offer.trial, artefact))
+                db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ?", (request.trial, artefact))
                 return str(found["plan"])
         return ""
 
@@ -235,13 +235,13 @@ class Charges(Siblings):
         db.execute("INSERT INTO budgets VALUES (?, ?, ?, ?)", (now(), epsilon, delta, reason))
         self._admit(db, [])
 
-    def _admit(self, db: sqlite3.Connection, asked: Sequence[Offer]) -> None:
+    def _admit(self, db: sqlite3.Connection, asked: Sequence[ReleaseRequest]) -> None:
         """Let the charges as they now stand pass, or raise: then the transaction leaves them as they were."""
         budget = self._budget(db)
-        plan, active = counted(self._held(db))
+        plan, active = charges_that_count(self._held(db))
         if not active:
             return
-        new = {(offer.trial, offer.artefact) for offer in asked}
+        new = {(request.trial, request.artefact) for request in asked}
         before = [held for held in active if (held.trial, held.artefact) not in new]
         own = [held for held in active if (held.trial, held.artefact) in new]
         if budget is None:
@@ -271,7 +271,7 @@ class Charges(Siblings):
             allowed=budget.epsilon,
         )
 
-    def _refuse_weaker_unit(self, before: Sequence[Held], own: Sequence[Held]) -> None:
+    def _refuse_weaker_unit(self, before: Sequence[ChargeOnRecord], own: Sequence[ChargeOnRecord]) -> None:
         """Let pass what keeps the promise that was made: to patients, once something counts that protects them.
 
         Raises:
@@ -288,14 +288,16 @@ class Charges(Siblings):
                 allowed="patient",
             )
 
-    def _declare(self, db: sqlite3.Connection, plan: Sequence[Offer], offers: Sequence[Offer]) -> None:
+    def _declare(
+        self, db: sqlite3.Connection, plan: Sequence[ReleaseRequest], requests: Sequence[ReleaseRequest]
+    ) -> None:
         """Hold a plan as a whole, for good. Its name is its content, so the same plan again is the same.
 
         Trainings of its trials that are no part of it stay beside it, and then the RDP filter counts.
         """
-        trials = {offer.trial for offer in plan}
+        trials = {request.trial for request in plan}
         name = f"of {len(trials)} trials, {hashlib.sha256(' '.join(sorted(trials)).encode()).hexdigest()[:8]}"
-        outside = [offer.label for offer in offers if offer.trial not in trials]
+        outside = [request.label for request in requests if request.trial not in trials]
         if outside:
             raise LedgerError(f"{', '.join(outside)} is not in the declared plan; release it without --declared")
         rows = self._held(db)
@@ -306,7 +308,7 @@ class Charges(Siblings):
                 f"something was released or declared from {self.name} before, and this plan was not: it may have been "
                 "chosen by what was released; leave --declared out, and the RDP filter counts"
             )
-        units = {unit_of([offer.charge]) for offer in plan} - {None}
+        units = {unit_of([request.charge]) for request in plan} - {None}
         if len(units) > 1:
             raise LedgerError(
                 "some trials of the plan protect patients and others single records, which PLD does not add up; leave "
@@ -315,6 +317,6 @@ class Charges(Siblings):
                 given=sorted(map(str, units)),
                 allowed="one unit",
             )
-        for offer in plan:
-            self._taken(db, offer)
-            self._insert(db, offer, "trained" if offer.artefact else "reserved", plan=name)
+        for request in plan:
+            self._taken(db, request)
+            self._insert(db, request, "trained" if request.artefact else "reserved", plan=name)

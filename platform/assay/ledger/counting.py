@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from assay.ledger.account import Held
+from assay.ledger.account import ChargeOnRecord
 from assay.privacy.composition import filter_epsilon, pld_epsilon_of, rdp_epsilon_of
 
 
-def counted(charges: Sequence[Held]) -> tuple[str, list[Held]]:
+def charges_that_count(charges: Sequence[ChargeOnRecord]) -> tuple[str, list[ChargeOnRecord]]:
     """Returns the one declared plan to which all charges belong, empty if there is none; and the charges that count.
 
     What was dropped does not count, but for a member of a plan of which something has left: which others leave may
@@ -18,7 +18,7 @@ def counted(charges: Sequence[Held]) -> tuple[str, list[Held]]:
     return plans.pop() if len(plans) == 1 else "", active
 
 
-def epsilon(held: Sequence[Held], *, order: float | None, delta: float, planned: bool) -> float:
+def epsilon(held: Sequence[ChargeOnRecord], *, order: float | None, delta: float, planned: bool) -> float:
     """Returns the ε of some charges: by PLD if they are one declared plan, else by the RDP filter at its order."""
     charges = [one.charge for one in held]
     if planned:
@@ -34,7 +34,7 @@ def filter_text(order: float | None) -> str:
     return "RDP" if order is None else f"the RDP filter at order {order:g}"
 
 
-def spent_text(before: Sequence[Held], spent: float) -> str:
+def spent_text(before: Sequence[ChargeOnRecord], spent: float) -> str:
     """Returns what is spent, and by how many charges of each kind, in words."""
     counts = [(sum(held.state == state for held in before), state) for state in ("trained", "reserved")]
     released = sum(bool(held.released) for held in before)
@@ -42,6 +42,6 @@ def spent_text(before: Sequence[Held], spent: float) -> str:
     return f"ε = {spent:.4g} is spent ({released} released{others})"
 
 
-def labels(held: Sequence[Held]) -> str:
+def labels(held: Sequence[ChargeOnRecord]) -> str:
     """Returns the label of a single charge, or how many there are."""
     return held[0].label if len(held) == 1 else f"{len(held)} trials"

@@ -16,7 +16,7 @@ from assay.errors import LedgerError
 from assay.ledger import chain
 from assay.privacy.unit import NEIGHBOURS
 
-PATIENCE = 120.0
+WRITE_TIMEOUT = 120.0
 """Seconds that a writer waits for another: composing a long plan takes some."""
 _FIND_AGAIN = (
     "Name its folder with --ledger or ASSAY_LEDGER (ledger=FOLDER where a model is served), run on that machine, or, "
@@ -68,7 +68,7 @@ class Collection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class LedgerMark:
     """By which whoever used a ledger finds it again, and takes no other for it."""
 
     id: str
@@ -95,7 +95,7 @@ class Database:
             self._about = {str(row["key"]): row["value"] for row in rows.execute("SELECT key, value FROM about")}
 
     @classmethod
-    def create(cls, folder: Path, collection: Collection, known: Mark | None = None) -> Self:
+    def create(cls, folder: Path, collection: Collection, known: LedgerMark | None = None) -> Self:
         """The ledger of a data set in a folder, made if it is not there yet.
 
         Args:
@@ -129,9 +129,9 @@ class Database:
             )
         return made
 
-    def mark(self) -> Mark:
+    def mark(self) -> LedgerMark:
         """By which it is found again."""
-        return Mark(id=self.about("id"), place=_on_machine(self.path))
+        return LedgerMark(id=self.about("id"), place=_on_machine(self.path))
 
     def about(self, key: str) -> str:
         return str(self._about[key])
@@ -302,7 +302,7 @@ def _lost_seals(connection: sqlite3.Connection) -> bool:
 
 
 def _lay_out(connection: sqlite3.Connection, about: dict[str, object]) -> None:
-    for statement in (*_SCHEMA.split(";"), chain.SCHEMA):
+    for statement in (*_SCHEMA.split(";"), chain.CHAIN_SCHEMA):
         connection.execute(statement)
     connection.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", {**about, "sealed": now()}.items())
     # An earlier version kept what had begun under the name of what had not.
@@ -364,7 +364,7 @@ def connected(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connecti
         )
     try:
         uri = f"{path.resolve().as_uri()}?mode=rw"
-        with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(uri, uri=True, timeout=WRITE_TIMEOUT, isolation_level=None)) as connection:
             connection.row_factory = sqlite3.Row
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone() is None:
                 raise sqlite3.DatabaseError("no such table: about")
@@ -372,7 +372,7 @@ def connected(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connecti
             if writing:
                 if not _is_sealed(connection):
                     _seal_earlier(connection, path, {})
-                chain.watch(connection)
+                chain.note_writes(connection)
             yield connection
     except sqlite3.Error as error:
         raise LedgerError(
@@ -398,7 +398,7 @@ def _remedy(error: sqlite3.Error) -> str:
 
 def _set_up(connection: sqlite3.Connection) -> None:
     """WAL, and every commit on the disk. Two who switch a new file to WAL at once are told so, and not made to wait."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + WRITE_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")

@@ -19,7 +19,7 @@ ROLES = ("unused", "trained on", "validated on", "calibrated on", "tested on")
 PATIENT_BYTES = 8
 UNFINISHED = "has not ended"
 """Stands for the error of a trial that began and may have been killed."""
-Noise = Literal["", "seeded", "entropy"]
+NoiseSource = Literal["", "seeded", "entropy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Experiment:
     results: str
     """Folder or URI that holds it."""
     label: str
-    noise: Noise
+    noise: NoiseSource
     """Empty of a training without privacy."""
     error: str = ""
     """Why it failed; empty if it finished."""

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from assay.errors import LedgerError
-from assay.ledger.account import Budget, Held, Offer, State
+from assay.ledger.account import Budget, ChargeOnRecord, ChargeState, ReleaseRequest
 from assay.ledger.database import now
 from assay.ledger.experiments import Experiments
 from assay.privacy.composition import charge_from_json, charge_to_json, spends
@@ -14,21 +14,27 @@ class ChargeRows(Experiments):
     """The part of a ledger that reads and writes charges, budgets and departures."""
 
     def _insert(
-        self, db: sqlite3.Connection, offer: Offer, state: State, *, plan: str, processing: int | None = None
+        self,
+        db: sqlite3.Connection,
+        request: ReleaseRequest,
+        state: ChargeState,
+        *,
+        plan: str,
+        processing: int | None = None,
     ) -> None:
-        if not spends(offer.charge):
+        if not spends(request.charge):
             raise LedgerError(
-                f"{offer.label}: no mechanism that spends anything is known of it, and nothing private costs nothing; "
-                "train it again, so that its account is noted"
+                f"{request.label}: no mechanism that spends anything is known of it, and nothing private costs "
+                "nothing; train it again, so that its account is noted"
             )
         released = now() if state == "released" else ""
         db.execute(
             "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                offer.trial,
-                offer.artefact,
-                offer.label,
-                charge_to_json(offer.charge),
+                request.trial,
+                request.artefact,
+                request.label,
+                charge_to_json(request.charge),
                 state,
                 plan,
                 now(),
@@ -37,13 +43,13 @@ class ChargeRows(Experiments):
             ),
         )
 
-    def _state(self, db: sqlite3.Connection, trial: str, artefact: str) -> State | None:
+    def _state(self, db: sqlite3.Connection, trial: str, artefact: str) -> ChargeState | None:
         """How a charge stands; None if there is none."""
         found = db.execute("SELECT state FROM charges WHERE trial = ? AND artefact = ?", (trial, artefact)).fetchone()
         return None if found is None else found["state"]
 
-    def _depart(self, db: sqlite3.Connection, offers: Sequence[Offer], how: str) -> None:
-        rows = [(offer.trial, offer.artefact, how, now()) for offer in offers]
+    def _depart(self, db: sqlite3.Connection, requests: Sequence[ReleaseRequest], how: str) -> None:
+        rows = [(request.trial, request.artefact, how, now()) for request in requests]
         db.executemany("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", rows)
 
     def _budget(self, db: sqlite3.Connection) -> Budget | None:
@@ -59,12 +65,12 @@ class ChargeRows(Experiments):
         if order is not None:
             db.execute("INSERT INTO about VALUES ('order', ?)", (order,))
 
-    def _held(self, db: sqlite3.Connection) -> list[Held]:
+    def _held(self, db: sqlite3.Connection) -> list[ChargeOnRecord]:
         left: dict[tuple[str, str], list[str]] = {}
         for row in db.execute("SELECT * FROM departures ORDER BY at"):
             left.setdefault((row["trial"], row["artefact"]), []).append(f"{row['how']}, {row['at']}")
         return [
-            Held(
+            ChargeOnRecord(
                 trial=row["trial"],
                 artefact=row["artefact"],
                 label=row["label"],

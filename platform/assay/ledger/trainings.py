@@ -4,17 +4,17 @@ import sqlite3
 from dataclasses import dataclass
 
 from assay.ledger.database import Database, now
-from assay.ledger.experiments import Experiment, Noise
+from assay.ledger.experiments import Experiment, NoiseSource
 from assay.privacy.composition import Charge, charge_from_json, charge_to_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingRow:
     """One training of a trial, whatever became of it: finished, failed, superseded, trained anew or erased."""
 
     trial: str
     label: str
-    noise: Noise
+    noise: NoiseSource
     artefact: str
     """Hash of its weights; of one that left none, its number and where it was."""
     charge: Charge
@@ -26,7 +26,7 @@ class Training:
 class Trainings(Database):
     """The part of a ledger that counts how often a trial met the records, released or not. Nothing here is charged."""
 
-    def trainings(self, results: str) -> list[Training]:
+    def trainings(self, results: str) -> list[TrainingRow]:
         """Every training of a study on these data, over all its cohorts and plans, in the order of their beginning.
 
         Args:
@@ -36,7 +36,7 @@ class Trainings(Database):
         WHERE results = ? ORDER BY trainings.rowid"""
         with self._reading() as db:
             return [
-                Training(
+                TrainingRow(
                     trial=row["trial"],
                     label=row["label"],
                     noise=row["noise"],

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from assay.data.base import Form
 from assay.errors import SpecError
 from assay.models.base import Architecture
-from assay.models.padding import close_up, held
+from assay.models.padding import close_up, occupied
 from assay.registry import register
 
 # The weights belong to layers of their own, and a copy of them side by side is what cuDNN is given on purpose.
@@ -120,7 +120,7 @@ class Recurrent(nn.Module):
         weights = self.attention(states, kept)
         if self.channels_first:
             return weights
-        where = held(x)
+        where = occupied(x)
         # Both masks list what each sequence holds in the same order.
         return torch.zeros_like(where, dtype=weights.dtype).masked_scatter(where, weights[kept])
 
@@ -150,7 +150,7 @@ class Attention(nn.Module):
         return scores.masked_fill(~kept, torch.finfo(scores.dtype).min).softmax(1)
 
 
-class Direction(nn.Module):
+class LSTMDirection(nn.Module):
     """The weights of one direction, as ``nn.LSTM`` orders them: gates i, f, g, o; one bias, that of the input."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -169,7 +169,7 @@ class Layer(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, *, directions: int) -> None:
         super().__init__()
-        self.directions = nn.ModuleList(Direction(inputs, hidden) for _ in range(directions))
+        self.directions = nn.ModuleList(LSTMDirection(inputs, hidden) for _ in range(directions))
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
         weights = [layer for direction in self._directions for layer in (direction.input, direction.recurrent)]
@@ -208,9 +208,9 @@ class Layer(nn.Module):
         return sum(direction.recurrent.in_features for direction in self._directions)
 
     @property
-    def _directions(self) -> Iterator[Direction]:
+    def _directions(self) -> Iterator[LSTMDirection]:
         for direction in self.directions:
-            assert isinstance(direction, Direction)
+            assert isinstance(direction, LSTMDirection)
             yield direction
 
 

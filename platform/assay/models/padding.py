@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def held(x: Tensor) -> Tensor:
+def occupied(x: Tensor) -> Tensor:
     """(n, length) bool: which positions of (n, length, dimension) vectors hold something."""
     return (x != 0).any(-1)
 
@@ -20,7 +20,7 @@ def close_up(x: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The vectors (n, longest, dimension), at least one position of them; and (n, longest) bool, which are held.
     """
-    kept = held(x)
+    kept = occupied(x)
     if bool((kept[:, 1:] & ~kept[:, :-1]).any()):
         order = torch.argsort((~kept).int(), dim=1, stable=True)
         x, kept = x.take_along_dim(order[..., None], 1), kept.take_along_dim(order, 1)

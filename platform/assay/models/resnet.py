@@ -14,7 +14,7 @@ from assay.errors import CheckpointError, SpecError
 from assay.models.base import Architecture, GivenWeights, file_digest
 from assay.registry import register
 
-Norm = Literal["batch", "group"]
+NormLayer = Literal["batch", "group"]
 Stem = Literal["imagenet", "small"]
 NormOf = Callable[[int], nn.Module]
 """Makes the normalisation of so many channels."""
@@ -23,7 +23,7 @@ NormOf = Callable[[int], nn.Module]
 class Residual(Architecture):
     """What all depths share. The stride of a bottleneck is at its 3 × 3 convolution, as in torchvision."""
 
-    norm: Norm = "batch"
+    norm: NormLayer = "batch"
     """``group`` normalises each record by itself (Wu & He 2018, arXiv:1803.08494), as private training demands."""
     stem: Stem = "imagenet"
     """``small`` keeps images of 28 to 64 pixels at full size: 3 × 3 at stride 1 and no pooling."""
@@ -143,7 +143,7 @@ class ResNet(nn.Module):
         channels: int,
         classes: int,
         *,
-        norm: Norm,
+        norm: NormLayer,
         stem: Stem,
         width: int = 64,
     ) -> None:

@@ -130,7 +130,7 @@ def spent(mechanism: Mechanism) -> Spent:
     Raises:
         UserError: a figure of the mechanism is none, such as a noise multiplier of NaN.
     """
-    refuse_impossible(mechanism)
+    require_possible_mechanism(mechanism)
     if mechanism.steps == 0 or mechanism.sample_rate == 0:
         return Spent(rdp=0.0, prv=0.0, pld=0.0)
     rdp = rdp_epsilon(mechanism)
@@ -152,7 +152,7 @@ def spent(mechanism: Mechanism) -> Spent:
     return Spent(rdp=rdp, prv=prv, pld=pld, why_no_prv=why_no_prv, why_no_pld=why_no_pld)
 
 
-def refuse_impossible(mechanism: Mechanism) -> None:
+def require_possible_mechanism(mechanism: Mechanism) -> None:
     """Let pass a mechanism whose figures a mechanism can have.
 
     Raises:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.privacy.bookkeeping import Rows
-from assay.privacy.layers import Recorder, Shares, affine
+from assay.privacy.bookkeeping import RowShares
+from assay.privacy.layers import OnProduct, Shares, affine
 
 
 def attend(  # noqa: PLR0917 - the arguments of the layer that it stands for
     layer: nn.MultiheadAttention,
-    recorder: Recorder,
+    recorder: OnProduct,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -50,7 +50,7 @@ def attend(  # noqa: PLR0917 - the arguments of the layer that it stands for
     return (out if layer.batch_first else out.transpose(0, 1)), shown
 
 
-def _projected(layer: nn.MultiheadAttention, recorder: Recorder, inputs: list[Tensor], *, same: bool) -> list[Tensor]:
+def _projected(layer: nn.MultiheadAttention, recorder: OnProduct, inputs: list[Tensor], *, same: bool) -> list[Tensor]:
     """Queries, keys and values, each (records, length, width)."""
     width, bias = layer.embed_dim, layer.in_proj_bias
     if same and layer.in_proj_weight is not None:
@@ -90,7 +90,7 @@ class _Product:
     weight_rows: slice | None = None
     bias_rows: slice | None = None
 
-    def __call__(self, x: Tensor, recorder: Recorder) -> Tensor:
+    def __call__(self, x: Tensor, recorder: OnProduct) -> Tensor:
         weight, bias = (part if rows is None or part is None else part[rows] for part, rows in self._parts)
         assert weight is not None
         out = F.linear(x, weight, bias)
@@ -102,7 +102,7 @@ class _Product:
         rows_of = {id(part): rows for part, rows in self._parts}
         for parameter, share in affine(self.weight, self.bias, activations, backprops, n):
             rows = rows_of[id(parameter)]
-            yield parameter, share if rows is None else Rows(((rows, share),), parameter.shape)
+            yield parameter, share if rows is None else RowShares(((rows, share),), parameter.shape)
 
     @property
     def _parts(self) -> list[tuple[Tensor | None, slice | None]]:

@@ -68,7 +68,7 @@ class Stored:
         return lengths(self.gradients)
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
-        factors, gradients = only(kept, factors, self.gradients)
+        factors, gradients = rows_kept(kept, factors, self.gradients)
         (rows,) = exact(gradients.reshape(len(factors), -1))
         found = (factors.to(rows.dtype) @ rows).view(gradients.shape[1:])
         return found.permute(self.axes).contiguous() if self.axes else found
@@ -134,7 +134,7 @@ class OnePosition:
         """The rows that are summed, those of the backprops times their factors; the same serve weight and bias."""
         if self._last is None or self._last[0] is not factors or self._last[1] is not kept:
             g, a = self._backprops, self._activations
-            of, g, a = only(kept, factors, *exact(g, a, products=g.numel() * a.shape[1]))
+            of, g, a = rows_kept(kept, factors, *exact(g, a, products=g.numel() * a.shape[1]))
             self._last = factors, kept, g * of.to(g.dtype)[:, None], a
         return self._last[2:]
 
@@ -144,7 +144,7 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
     a, g = _positions(activations, n), _positions(backprops, n)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, backprops, activations = only(kept, factors, *exact(g, a, products=g.numel() * a.shape[2]))
+        of, backprops, activations = rows_kept(kept, factors, *exact(g, a, products=g.numel() * a.shape[2]))
         scaled = backprops * of.to(backprops.dtype)[:, None, None]
         return scaled.flatten(0, 1).T @ activations.flatten(0, 1)
 
@@ -187,7 +187,7 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
     squared = added_up(n, record, of_words)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, found, rows = only(None if kept is None else kept[record], factors[record], *exact(merged), word)
+        of, found, rows = rows_kept(None if kept is None else kept[record], factors[record], *exact(merged), word)
         return added_up(layer.num_embeddings, rows, found * of.to(found.dtype)[:, None])
 
     def each() -> Tensor:
@@ -224,7 +224,7 @@ def group_norm_weight(layer: nn.GroupNorm, activations: Tensor, backprops: Tenso
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowShares:
     """Shares of rows of a parameter that do not overlap; the other rows have none."""
 
     shares: tuple[tuple[slice, Share], ...]
@@ -257,10 +257,10 @@ def joint_lengths(norms: Sequence[Tensor]) -> Tensor:
 
 def added(one: Share, other: Share) -> Share:
     """The share of a parameter that was used twice: gradients add up, and lengths only where other rows were used."""
-    if isinstance(one, Rows) and isinstance(other, Rows):
+    if isinstance(one, RowShares) and isinstance(other, RowShares):
         places = sorted((rows.start, rows.stop) for rows, _ in (*one.shares, *other.shares))
         if all(before[1] <= after[0] for before, after in pairwise(places)):
-            return Rows((*one.shares, *other.shares), one.shape)
+            return RowShares((*one.shares, *other.shares), one.shape)
     return Stored(one.each() + other.each())
 
 
@@ -313,7 +313,7 @@ def _positions(rows: Tensor, n: int) -> Tensor:
     return rows.unflatten(0, (-1, n)).transpose(0, 1).reshape(n, -1, rows.shape[-1])
 
 
-def only(kept: Tensor | None, *rows: Tensor) -> tuple[Tensor, ...]:
+def rows_kept(kept: Tensor | None, *rows: Tensor) -> tuple[Tensor, ...]:
     """Those rows of each that are kept; all of them without a copy if nothing is left out."""
     return rows if kept is None else tuple(one[kept] for one in rows)
 

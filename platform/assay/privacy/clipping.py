@@ -22,7 +22,14 @@ from assay.privacy.bookkeeping import Share, added, joint_lengths
 from assay.privacy.calls import Call
 from assay.privacy.fallback import fallback, forget
 from assay.privacy.layers import Shares, rule_of
-from assay.privacy.precision import full_precision, refuse_types, summing_type, wide, wide_zeros, without_autocast
+from assay.privacy.precision import (
+    at_least_float32,
+    full_precision,
+    refuse_types,
+    summing_type,
+    wide_zeros,
+    without_autocast,
+)
 from assay.privacy.recurrent import unroll
 
 Clipping = Literal["flat", "per_layer", "automatic"]
@@ -145,7 +152,7 @@ class PerRecordGradients:
 
     def _forget(self) -> None:
         """Nothing has been recorded."""
-        self._held: state.Held | None = None
+        self._held: state.LayerState | None = None
         self._noted: state.Noted | None = None
         self._grew = False
         self._call: Call | None = None
@@ -176,7 +183,7 @@ class PerRecordGradients:
             known = rule
 
             def of_all_inputs(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
-                return known(layer, wide(activations[0]), backprops, n)
+                return known(layer, at_least_float32(activations[0]), backprops, n)
 
         hook = partial(self._after, name, of_all_inputs)
         self._removers.append(layer.register_forward_hook(hook, with_kwargs=True).remove)
@@ -195,7 +202,7 @@ class PerRecordGradients:
         due = self._due
         if due and self._held is None:
             self._asked_rows = max(self._asked_rows, rows)
-            self._held = state.held(model, ignored=[self], thorough=True)
+            self._held = state.state_by_layer(model, ignored=[self], thorough=True)
             self._call = Call.of(args, kwargs)
         elif not due and self._noted is None:
             self._step_check = self._step_check or state.StepCheck(model, ignored=[self])
@@ -220,7 +227,7 @@ class PerRecordGradients:
     def _refuse_changed(self) -> None:
         """Refuse a forward pass that kept something."""
         if self._held is not None:
-            after = state.held(self._model, ignored=[self], thorough=True)
+            after = state.state_by_layer(self._model, ignored=[self], thorough=True)
             state.refuse_changed(self._model, self._held, after)
         elif self._noted is not None and self._step_check is not None:
             self._step_check.refuse_changed(self._noted)
@@ -324,7 +331,7 @@ class PerRecordGradients:
                 f"layer {product.name!r} gave {len(backprops)} rows for {self._records} records: per-record gradients "
                 "need the records of a batch at axis 0 of every layer"
             )
-        full = wide(backprops)
+        full = at_least_float32(backprops)
         self._rough |= full.dtype != backprops.dtype
         for parameter, share in product.take()(full, self._records):
             known = self._found.get(parameter)

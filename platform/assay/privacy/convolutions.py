@@ -12,8 +12,8 @@ from assay.privacy.bookkeeping import (
     formed,
     held_at_once,
     is_stored,
-    only,
     pieces,
+    rows_kept,
     slices,
     squared_by_pairs,
     summed,
@@ -55,7 +55,7 @@ class _Convolution:
         k = len(self._backprops) // self._n
         products = self._backprops.numel() * self._layer.weight[0].numel()
         seen = exact(self._backprops, self._activations, products=products)
-        of, backprops, activations = only(None if kept is None else kept.repeat(k), factors.repeat(k), *seen)
+        of, backprops, activations = rows_kept(None if kept is None else kept.repeat(k), factors.repeat(k), *seen)
         scaled = backprops * of.to(backprops.dtype).view(-1, *[1] * (backprops.dim() - 1))
         return self._of_weight(scaled, activations, self._layer.weight.to(scaled.dtype), self._layer.groups)
 

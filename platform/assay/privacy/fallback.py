@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from assay.errors import IncompatibleRecipeError
 from assay.privacy.bookkeeping import Stored, summed
 from assay.privacy.layers import Shares
-from assay.privacy.precision import wide
+from assay.privacy.precision import at_least_float32
 
 
 def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int], Shares]:
@@ -37,7 +37,7 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
 
     def shares(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
         with _named(name, layer), torch.enable_grad():
-            found = sampler(layer, [wide(one.detach()) for one in activations], backprops)
+            found = sampler(layer, [at_least_float32(one.detach()) for one in activations], backprops)
         for parameter, gradients in found.items():
             yield parameter, Stored(summed(gradients.detach(), n))
 

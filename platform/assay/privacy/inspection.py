@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge
 from assay import seeds
 from assay.errors import IncompatibleRecipeError
 from assay.privacy.bookkeeping import Share
-from assay.privacy.precision import HALVES, wide
+from assay.privacy.precision import HALVES, at_least_float32
 from assay.privacy.separation import KEEP_APART
 
 _MIXING = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
@@ -95,7 +95,7 @@ def _is_mixed(back: Tensor | None, chosen: Tensor, whole: Tensor | None) -> bool
     # NaN is no answer: a record whose own derivative is infinite gives it to a loss that does not depend on it.
     if bool((rows[:, ~chosen].abs() > 0).any()):
         return True
-    own, beside = wide(rows[:, chosen]), wide(all_rows[:, chosen])
+    own, beside = at_least_float32(rows[:, chosen]), at_least_float32(all_rows[:, chosen])
     known = own.isfinite() & beside.isfinite()
     if not bool(known.any()):
         return False

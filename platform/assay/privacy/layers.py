@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from assay.privacy import bookkeeping, convolutions
 from assay.privacy.bookkeeping import Share
-from assay.privacy.precision import wide
+from assay.privacy.precision import at_least_float32
 
 Shares = Iterator[tuple[Tensor, Share]]
-Rule = Callable[[nn.Module, Tensor, Tensor, int], Shares]
+LayerRule = Callable[[nn.Module, Tensor, Tensor, int], Shares]
 """From a layer, its input, the gradient of its output and the number of records to the share of each parameter."""
 
 
-class Recorder(Protocol):
+class OnProduct(Protocol):
     """Told of every product of a record with weights, while the forward pass runs."""
 
     def __call__(
@@ -41,7 +41,7 @@ def _linear(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) ->
 
 def affine(weight: Tensor, bias: Tensor | None, activations: Tensor, backprops: Tensor, n: int) -> Shares:
     """The weight and bias of ``activations @ weight.T + bias``, wherever it is computed."""
-    activations, once = wide(activations), None
+    activations, once = at_least_float32(activations), None
     if bookkeeping.is_one_position(backprops, n):
         once = bookkeeping.OnePosition(activations, backprops)
     if weight.requires_grad:
@@ -79,7 +79,7 @@ def _group_norm(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int
         yield layer.bias, bookkeeping.channel_bias(backprops, n)
 
 
-RULES: dict[type[nn.Module], Rule] = {
+LAYER_RULES: dict[type[nn.Module], LayerRule] = {
     nn.Linear: _linear,
     nn.Conv1d: _convolution,
     nn.Conv2d: _convolution,
@@ -89,6 +89,6 @@ RULES: dict[type[nn.Module], Rule] = {
 }
 
 
-def rule_of(layer: nn.Module) -> Rule | None:
+def rule_of(layer: nn.Module) -> LayerRule | None:
     """The rule of exactly this type: a subclass may compute something else."""
-    return RULES.get(type(layer))
+    return LAYER_RULES.get(type(layer))

@@ -10,7 +10,7 @@ def steps_per_epoch(records: int, batch_size: int) -> int:
     return -(-records // batch_size)
 
 
-def forecast(recipe: Recipe, *, units: int, unit: Unit) -> Mechanism:
+def forecast_mechanism(recipe: Recipe, *, units: int, unit: Unit) -> Mechanism:
     """What one stage of a private recipe spends; each of its stages spends the same, under one budget.
 
     Args:

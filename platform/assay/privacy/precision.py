@@ -49,7 +49,7 @@ def refuse_types(parameters: dict[Tensor, str]) -> None:
             )
 
 
-def wide(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
     """In float32 at least where it is a half: lengths of gradients need the range and the digits."""
     return tensor.float() if tensor.dtype in HALVES else tensor
 

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from assay.errors import IncompatibleRecipeError
-from assay.privacy.layers import Recorder, Shares, affine
+from assay.privacy.layers import OnProduct, Shares, affine
 
-State = Tensor | tuple[Tensor, Tensor] | None
+RecurrentState = Tensor | tuple[Tensor, Tensor] | None
 
 
 def unroll(
-    layer: nn.LSTM | nn.GRU, recorder: Recorder, x: Tensor, state: State = None
+    layer: nn.LSTM | nn.GRU, recorder: OnProduct, x: Tensor, state: RecurrentState = None
 ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
     """The layer's forward pass, which tells ``recorder`` of each product.
 
@@ -49,7 +49,7 @@ def unroll(
     return x if layer.batch_first else x.transpose(0, 1), (ends[0], ends[1]) if len(ends) == 2 else ends[0]
 
 
-def _initial(layer: nn.LSTM | nn.GRU, x: Tensor, state: State) -> tuple[Tensor, ...]:
+def _initial(layer: nn.LSTM | nn.GRU, x: Tensor, state: RecurrentState) -> tuple[Tensor, ...]:
     """Hidden and, of an LSTM, cell states, each (layers · directions, records, width)."""
     if isinstance(state, tuple):
         return state
@@ -62,7 +62,7 @@ def _initial(layer: nn.LSTM | nn.GRU, x: Tensor, state: State) -> tuple[Tensor, 
 class _Direction:
     """One direction of one layer of the stack."""
 
-    def __init__(self, layer: nn.LSTM | nn.GRU, suffix: str, recorder: Recorder) -> None:
+    def __init__(self, layer: nn.LSTM | nn.GRU, suffix: str, recorder: OnProduct) -> None:
         self._lstm, self._recorder = isinstance(layer, nn.LSTM), recorder
         self._of_input = getattr(layer, f"weight_ih{suffix}"), getattr(layer, f"bias_ih{suffix}", None)
         self._of_state = getattr(layer, f"weight_hh{suffix}"), getattr(layer, f"bias_hh{suffix}", None)

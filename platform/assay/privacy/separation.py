@@ -20,7 +20,7 @@ from assay import seeds
 from assay.errors import IncompatibleRecipeError
 from assay.privacy.calls import Call
 from assay.privacy.precision import HALVES
-from assay.privacy.state import named
+from assay.privacy.state import layer_name
 
 KEEP_APART = "record-level privacy clips the gradient of each record by itself; keep the records of a batch apart"
 TOLERANCE = 1e-9
@@ -348,7 +348,7 @@ def _mixing(
     """What to raise where a model answers the same records otherwise in another call; names the layer."""
     name = _mixer(model, one, other)
     return IncompatibleRecipeError(
-        f"the model's answer to one record depends on other records (seen at {named(model, name)}): {KEEP_APART}",
+        f"the model's answer to one record depends on other records (seen at {layer_name(model, name)}): {KEEP_APART}",
         setting=name or "model",
     )
 

@@ -45,11 +45,11 @@ class Leaf(NamedTuple):
     mark: object
 
 
-Held = dict[str, list[Leaf]]
+LayerState = dict[str, list[Leaf]]
 """By the name of the layer."""
 
 
-def held(model: nn.Module, *, ignored: Iterable[object] = (), thorough: bool) -> Held:
+def state_by_layer(model: nn.Module, *, ignored: Iterable[object] = (), thorough: bool) -> LayerState:
     """What each layer of a model holds, by the layer's name.
 
     Args:
@@ -63,7 +63,7 @@ def held(model: nn.Module, *, ignored: Iterable[object] = (), thorough: bool) ->
     return {name: list(walk.layer(layer)) for name, layer in layers.items()}
 
 
-def refuse_changed(model: nn.Module, before: Held, after: Held) -> None:
+def refuse_changed(model: nn.Module, before: LayerState, after: LayerState) -> None:
     """Refuse a model whose forward pass changed what it held before.
 
     Raises:
@@ -89,7 +89,7 @@ class Noted(NamedTuple):
 
 
 class StepCheck:
-    """A cheaper look than ``held``, for every step: attributes of layers, and what the containers in them hold.
+    """A cheaper look than ``state_by_layer``, for every step: attributes of layers, and what their containers hold.
 
     Args:
         model: as it is now; a container that comes later is seen when it comes, and not looked into.
@@ -119,9 +119,9 @@ class StepCheck:
 
     def note(self) -> Noted:
         """What everything is now."""
-        held = tuple(itertools.chain.from_iterable(self._views))
+        state_by_layer = tuple(itertools.chain.from_iterable(self._views))
         versions = tuple(map(_VERSION, self._tensors))
-        return Noted(held, tuple(map(len, self._views)), versions, tuple(map(_mark, self._arrays)))
+        return Noted(state_by_layer, tuple(map(len, self._views)), versions, tuple(map(_mark, self._arrays)))
 
     def refuse_changed(self, before: Noted) -> None:
         """Refuse a model whose forward pass changed any of it.
@@ -160,14 +160,14 @@ def _equal(one: object, other: object) -> bool:
 
 def _changed(model: nn.Module, name: str) -> IncompatibleRecipeError:
     return IncompatibleRecipeError(
-        f"the forward pass changed a weight, a buffer or an attribute of {named(model, name)}, or a variable that it "
-        "uses, by what it saw of records and without noise: record-level privacy cannot cover that; take the layer "
+        f"the forward pass changed a weight, a buffer or an attribute of {layer_name(model, name)}, or a variable that "
+        "it uses, by what it saw of records and without noise: record-level privacy cannot cover that; take the layer "
         "that does so out, and make constants, such as a table of positions, in __init__ and not at the first call",
         setting=name or "model",
     )
 
 
-def named(model: nn.Module, name: str) -> str:
+def layer_name(model: nn.Module, name: str) -> str:
     """A layer as messages call it."""
     return f"layer {name!r} ({type(model.get_submodule(name)).__name__})" if name else "the model itself"
 

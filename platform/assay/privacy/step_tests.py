@@ -22,7 +22,7 @@ _NEGLIGIBLE = {"kurtosis": 0.1, "distribution": 0.01}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class StepTest:
     """One test."""
 
     what: str
@@ -32,13 +32,13 @@ class Tested:
     """The statistic."""
 
 
-def surest(tests: Sequence[Tested]) -> tuple[Tested, float]:
+def surest(tests: Sequence[StepTest]) -> tuple[StepTest, float]:
     """The test with the least p-value, and that p-value corrected for the number of tests (Bonferroni)."""
     least = min(tests, key=lambda test: test.p)
     return least, min(1.0, least.p * len(tests))
 
 
-def gaussian_noise(record: NoiseRecord) -> list[Tested]:
+def gaussian_noise(record: NoiseRecord) -> list[StepTest]:
     """Kurtosis of the noise of each tensor and of all, and its distribution; each in parts of its own deviation."""
     found, pooled = [], []
     for tensor, name in enumerate(record.names):
@@ -56,7 +56,7 @@ def gaussian_noise(record: NoiseRecord) -> list[Tested]:
         found.append(_kurtosis(together, "the noise of all tensors"))
     distance = stats.kstest(together, "norm")
     found.append(
-        Tested(
+        StepTest(
             what="the noise of all tensors has no normal distribution",
             p=float(distance.pvalue) if distance.statistic > _NEGLIGIBLE["distribution"] else 1.0,
             figure=float(distance.statistic),
@@ -65,14 +65,14 @@ def gaussian_noise(record: NoiseRecord) -> list[Tested]:
     return found
 
 
-def _kurtosis(values: np.ndarray, whose: str) -> Tested:
+def _kurtosis(values: np.ndarray, whose: str) -> StepTest:
     """Anscombe and Glynn's test, two-sided."""
     excess = float(stats.kurtosis(values))
     p = float(stats.kurtosistest(values).pvalue) if abs(excess) > _NEGLIGIBLE["kurtosis"] else 1.0
-    return Tested(what=f"{whose} is not normal, with an excess kurtosis of {excess:.2f}", p=p, figure=excess)
+    return StepTest(what=f"{whose} is not normal, with an excess kurtosis of {excess:.2f}", p=p, figure=excess)
 
 
-def noise_knows_records(record: NoiseRecord, batch_sizes: np.ndarray, *, expected: float) -> list[Tested]:
+def noise_knows_records(record: NoiseRecord, batch_sizes: np.ndarray, *, expected: float) -> list[StepTest]:
     """Whether the noise has a part along the clipped sum, or grows with the batch.
 
     Args:
@@ -85,7 +85,7 @@ def noise_knows_records(record: NoiseRecord, batch_sizes: np.ndarray, *, expecte
         whose = repr(record.names[place]) if place < len(record.names) else "all tensors"
         p = float(stats.chi2.sf((own**2).sum(), len(own))) if len(own) else 1.0
         mean = float((own**2).mean()) if len(own) else 0.0
-        found.append(Tested(what=f"the noise of {whose} has a part along the clipped sum", p=p, figure=mean))
+        found.append(StepTest(what=f"the noise of {whose} has a part along the clipped sum", p=p, figure=mean))
     off = expected / np.maximum(batch_sizes, 1) - 1
     if not off.any():
         return found
@@ -101,7 +101,7 @@ def noise_knows_records(record: NoiseRecord, batch_sizes: np.ndarray, *, expecte
         (slope, "the sum is divided by the actual size of a batch, not by the expected one"),
         (growth, "the noise changes with the size of a batch"),
     ):
-        found.append(Tested(what=what, p=2 * float(stats.norm.sf(abs(figure))), figure=figure))
+        found.append(StepTest(what=what, p=2 * float(stats.norm.sf(abs(figure))), figure=figure))
     return found
 
 
@@ -142,7 +142,7 @@ class BatchRecord:
             self._overlaps.append(len(np.intersect1d(self._last, distinct, assume_unique=True)))
         self._last = distinct
 
-    def poisson(self, sample_rate: float) -> list[Tested]:
+    def poisson(self, sample_rate: float) -> list[StepTest]:
         """Whether each record entered each batch by a coin of its own; nothing where every batch holds all records."""
         if sample_rate >= 1 or not self._sizes:
             return []
@@ -169,19 +169,19 @@ class BatchRecord:
         return np.where(below < above, stats.norm.ppf(below), stats.norm.isf(above))
 
 
-def _both(normal: np.ndarray, what: str, than: str) -> list[Tested]:
+def _both(normal: np.ndarray, what: str, than: str) -> list[StepTest]:
     """Whether standard normal numbers vary too much, or too little."""
     total, count = float((normal**2).sum()), len(normal)
     return [
-        Tested(what=f"{what} vary more {than}", p=float(stats.chi2.sf(total, count)), figure=total / count),
-        Tested(what=f"{what} vary less {than}", p=float(stats.chi2.cdf(total, count)), figure=total / count),
+        StepTest(what=f"{what} vary more {than}", p=float(stats.chi2.sf(total, count)), figure=total / count),
+        StepTest(what=f"{what} vary less {than}", p=float(stats.chi2.cdf(total, count)), figure=total / count),
     ]
 
 
-def _shifted(normal: np.ndarray, what: str, seen: float, expected: float) -> Tested:
+def _shifted(normal: np.ndarray, what: str, seen: float, expected: float) -> StepTest:
     mean = float(normal.sum() / np.sqrt(len(normal)))
     how = "more" if mean > 0 else "less"
-    return Tested(
+    return StepTest(
         what=f"{what} {how} often than they should: {seen:.4g}, where {expected:.4g} is expected",
         p=2 * float(stats.norm.sf(abs(mean))),
         figure=mean,

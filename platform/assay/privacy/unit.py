@@ -44,7 +44,7 @@ def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None)
     """Let pass data whose groups may be patients, or a recipe that says whom it protects.
 
     Args:
-        groups: (records,) of the whole data set, ``Origin.groups``; None where it names no patients.
+        groups: (records,) of the whole data set, ``SourceDataset.groups``; None where it names no patients.
 
     Raises:
         IncompatibleRecipeError: nothing but a guess says that the few groups of many records are patients.

@@ -13,7 +13,7 @@ from assay.errors import UserError
 from assay.privacy.accounting import Mechanism, unsafe_delta
 from assay.privacy.clipping import PerRecordGradients
 from assay.privacy.plan import planned
-from assay.privacy.precision import wide
+from assay.privacy.precision import at_least_float32
 from assay.privacy.sampling import PatientSampling, RecordSampling
 from assay.privacy.unit import Unit
 from assay.recipes import Privacy
@@ -90,7 +90,7 @@ class PrivateUpdate:
         noise = seeds.stream(self._seed, "noise", step)
         scale = self.planned.noise_multiplier * self._settings.max_grad_norm
         expected = self.planned.sample_rate * self._sampling.units
-        return [_normal(noise, g).mul_(scale).add_(g).div_(expected) for g in map(wide, total)]
+        return [_normal(noise, g).mul_(scale).add_(g).div_(expected) for g in map(at_least_float32, total)]
 
     def mechanism(self, steps: int) -> Mechanism:
         """What the accountants are told after ``steps`` updates."""

@@ -12,7 +12,7 @@ import yaml
 from assay.errors import CheckpointError, LedgerError
 from assay.evaluations.base import Evaluation
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.experiments import Processing
 from assay.privacy.composition import UNBOUNDED
 from assay.recipes import Recipe
@@ -30,13 +30,13 @@ class Candidate:
     """One finished trial of a study, as it would be released."""
 
     trial: str
-    """Its id; its ``offer`` names the model, which other trials may show too."""
+    """Its id; its ``request`` names the model, which other trials may show too."""
     cohort: str
     data: str
     """Digest of the data that it was trained on."""
     recipe: Mapping[str, Any]
     """As it was asked; empty for a checkpoint that Assay did not train."""
-    offer: Offer
+    request: ReleaseRequest
     objections: tuple[str, ...]
     """Why it may not leave."""
 
@@ -65,7 +65,7 @@ def candidates(store: Store, only: str | None = None) -> list[Candidate]:
     ]
 
 
-def refuse(candidates: Sequence[Candidate]) -> None:
+def require_releasable(candidates: Sequence[Candidate]) -> None:
     """Let pass what may be released.
 
     Raises:
@@ -73,7 +73,7 @@ def refuse(candidates: Sequence[Candidate]) -> None:
     """
     refused = [one for one in candidates if one.objections]
     if refused:
-        told = "; ".join(f"{one.offer.label}: {', '.join(one.objections)}" for one in refused[:5])
+        told = "; ".join(f"{one.request.label}: {', '.join(one.objections)}" for one in refused[:5])
         more = f", and {len(refused) - 5} more" if len(refused) > 5 else ""
         raise LedgerError(f"{len(refused)} of {len(candidates)} trials may not be released: {told}{more}")
 
@@ -131,7 +131,7 @@ def charge(
     Raises:
         LedgerError: something may not be released, or the budget does not hold it.
     """
-    refuse([*chosen, *looked_at])
+    require_releasable([*chosen, *looked_at])
     epsilon, delta, reason = budget
     ledger.release(
         _each_once(chosen),
@@ -146,9 +146,9 @@ def charge(
     )
 
 
-def _each_once(candidates: Sequence[Candidate]) -> list[Offer]:
+def _each_once(candidates: Sequence[Candidate]) -> list[ReleaseRequest]:
     """Each model once, however many trials show it."""
-    return list({(one.offer.trial, one.offer.artefact): one.offer for one in candidates}.values())
+    return list({(one.request.trial, one.request.artefact): one.request for one in candidates}.values())
 
 
 def refuse_other_weights(trial: str, *, chosen: str, found: str) -> None:
@@ -193,6 +193,6 @@ def _candidate(
         cohort=asked.get("cohort", ""),
         data=asked.get("data", ""),
         recipe=asked.get("recipe", {}),
-        offer=Offer(trial=training, label=label, charge=spent, artefact=artefact),
+        request=ReleaseRequest(trial=training, label=label, charge=spent, artefact=artefact),
         objections=tuple(objections),
     )

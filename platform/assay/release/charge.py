@@ -8,16 +8,16 @@ import numpy as np
 
 from assay.data.base import Dataset
 from assay.federated.partition import partition
-from assay.ledger.experiments import Noise
+from assay.ledger.experiments import NoiseSource
 from assay.privacy.accounting import Mechanism
 from assay.privacy.composition import Charge
-from assay.privacy.plan import forecast
+from assay.privacy.plan import forecast_mechanism
 from assay.privacy.unit import protected, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.trial import Trial
 
 
-def noise_of(trial: Trial) -> Noise:
+def noise_source(trial: Trial) -> NoiseSource:
     """``seeded`` or ``entropy``; empty of a training without privacy."""
     return "" if trial.recipe.privacy is None else trial.recipe.privacy.noise
 
@@ -56,5 +56,5 @@ def _forecast(recipe: Recipe, records: int, groups: np.ndarray | None) -> Mechan
         groups: (records,) the patient of each; None where they have none.
     """
     unit, units = protected_unit(recipe.privacy, groups), protected(recipe.privacy, groups, records)
-    each = forecast(recipe, units=units, unit=unit)
+    each = forecast_mechanism(recipe, units=units, unit=unit)
     return replace(each, steps=each.steps * len(recipe.stages()))

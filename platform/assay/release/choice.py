@@ -8,8 +8,8 @@ import numpy as np
 from assay.data.base import Dataset
 from assay.errors import LedgerError
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
-from assay.ledger.trainings import Training
+from assay.ledger.account import ReleaseRequest
+from assay.ledger.trainings import TrainingRow
 from assay.privacy.composition import rdp_epsilon_of, spends
 from assay.release.candidates import Candidate
 from assay.release.ledgers import location_of
@@ -58,7 +58,7 @@ class Choice:
         )
 
 
-def choice_of_best(store: Store, dataset: Dataset, trainings: Sequence[Training]) -> Choice:
+def choice_of_best(store: Store, dataset: Dataset, trainings: Sequence[TrainingRow]) -> Choice:
     """What choosing the best costs: all trainings compose, since each could have been the one.
 
     Args:
@@ -92,11 +92,11 @@ def looked_at(ledger: Ledger, store: Store, chosen: Candidate) -> list[Candidate
     location = location_of(store.location)
     trainings = ledger.trainings(location)
     stored = set(store.trained_on(ledger.about("digest"), ledger.name))
-    if stored - {one.trial for one in trainings} or all(one.artefact != chosen.offer.artefact for one in trainings):
+    if stored - {one.trial for one in trainings} or all(one.artefact != chosen.request.artefact for one in trainings):
         raise LedgerError(
-            f"the ledger of {ledger.name} does not know all trainings in {location} that {chosen.offer.label} may have "
-            "been chosen by, and so not what they spent: name the ledger with which the study ran, and its results "
-            "where they were. What was trained without it, or by an earlier version, nobody can charge: choose without "
+            f"the ledger of {ledger.name} does not know all trainings in {location} that {chosen.request.label} may "
+            "have been chosen by, and so not what they spent: name the ledger with which the study ran, and its "
+            "results where they were. What was trained without it, or by an earlier version, nobody can charge: choose without "
             "looking, or begin again in a new folder"
         )
     return [
@@ -105,15 +105,15 @@ def looked_at(ledger: Ledger, store: Store, chosen: Candidate) -> list[Candidate
             cohort=chosen.cohort,
             data=chosen.data,
             recipe={},
-            offer=Offer(trial=one.trial, label=one.label, charge=one.charge, artefact=one.artefact),
+            request=ReleaseRequest(trial=one.trial, label=one.label, charge=one.charge, artefact=one.artefact),
             objections=_objections(one),
         )
         for one in trainings
-        if one.artefact != chosen.offer.artefact
+        if one.artefact != chosen.request.artefact
     ]
 
 
-def _objections(one: Training) -> tuple[str, ...]:
+def _objections(one: TrainingRow) -> tuple[str, ...]:
     """Why nothing bounds what a choice by this training reveals."""
     by_noise = {"": (WITHOUT_PRIVACY,), "seeded": (SEEDED,), "entropy": ()}
     return (*by_noise[one.noise], *filter(None, [one.objection]))

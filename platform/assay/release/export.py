@@ -19,8 +19,8 @@ from assay.release.candidates import (
     Candidate,
     candidates,
     of_training_records,
-    refuse,
     refuse_other_weights,
+    require_releasable,
     uncovered,
 )
 from assay.store.folder import Store
@@ -68,13 +68,13 @@ def report_of(store: Store, render: Render) -> Report:
     about = yaml.safe_load(text)
     included = candidates(store)
     _refuse_unplanned(store, about["trials"], included)
-    refuse(included)
+    require_releasable(included)
     _refuse_uncovered(store)
     study = Study.model_validate(about["study"])
     datasets = load_datasets(study)
     for one in included:
         if one.data != datasets[one.cohort].digest:
-            raise DataError(f"{one.offer.label}: the data have changed since; run the study again")
+            raise DataError(f"{one.request.label}: the data have changed since; run the study again")
     page = render(study, {name: dataset.for_others for name, dataset in datasets.items()}, store)
     # A lock would not do: results in an object store have none. Weights are stored before the figures of a trial, so
     # the same weights before and after are those of every figure on the page.
@@ -94,12 +94,12 @@ def export_model(store: Store, one: Candidate, folder: Path, dataset: Dataset, a
     Raises:
         CheckpointError: the weights are gone, or are not those that were charged.
     """
-    content = store.checkpoint(one.offer.trial)
+    content = store.checkpoint(one.request.trial)
     refuse_other_weights(
-        one.offer.trial, chosen=one.offer.artefact, found="" if content is None else artefact_of(content)
+        one.request.trial, chosen=one.request.artefact, found="" if content is None else artefact_of(content)
     )
     assert content is not None
-    tensors, _ = from_bytes(content, f"checkpoint of model {one.offer.trial}")
+    tensors, _ = from_bytes(content, f"checkpoint of model {one.request.trial}")
     claim = _claim([(Part(dataset=dataset, included=(one,)), account)])
     weights = folder / "model.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,14 +170,14 @@ def _claim(parts: Sequence[tuple[Part, Account]]) -> dict[str, Any]:
         "trials": [
             {
                 "trial": one.trial,
-                "label": one.offer.label,
-                "weights": one.offer.artefact,
-                "epsilon": rdp_epsilon_of([one.offer.charge], delta=account.delta),
+                "label": one.request.label,
+                "weights": one.request.artefact,
+                "epsilon": rdp_epsilon_of([one.request.charge], delta=account.delta),
                 "delta": account.delta,
-                "unit": unit_of([one.offer.charge]),
+                "unit": unit_of([one.request.charge]),
                 "accountant": "RDP",
                 "mechanisms": {
-                    name: [asdict(mechanism) for mechanism in own] for name, own in one.offer.charge.items()
+                    name: [asdict(mechanism) for mechanism in own] for name, own in one.request.charge.items()
                 },
                 "recipe": one.recipe,
             }

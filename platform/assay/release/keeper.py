@@ -11,12 +11,12 @@ from assay.data.base import Dataset
 from assay.data.splits import Split, split
 from assay.errors import BudgetError, DataError, LedgerError, UserError
 from assay.ledger import Ledger
-from assay.ledger.account import Offer
+from assay.ledger.account import ReleaseRequest
 from assay.ledger.experiments import UNFINISHED, Experiment, Processing
-from assay.ledger.trainings import Training
+from assay.ledger.trainings import TrainingRow
 from assay.privacy.composition import UNBOUNDED, Charge
-from assay.release.charge import forecast_charge, noise_of
-from assay.release.ledgers import VARIABLE, Opening, ledger_folder, location_of, open_ledger
+from assay.release.charge import forecast_charge, noise_source
+from assay.release.ledgers import LEDGER_VARIABLE, Opening, ledger_folder, location_of, open_ledger
 from assay.results import TrialRecord
 from assay.study.objections import other_neighbours, unclaimed
 from assay.study.spec import Study
@@ -58,7 +58,7 @@ class Keeper:
             )
         return self._ledgers[digest]
 
-    def trainings(self, dataset: Dataset) -> list[Training]:
+    def trainings(self, dataset: Dataset) -> list[TrainingRow]:
         """Every training of this study on these data."""
         return self.ledger(dataset).trainings(self._results)
 
@@ -83,9 +83,9 @@ class Keeper:
                 refused[trial.id] = error
                 continue
             ledger = self.ledger(dataset)
-            if noise_of(trial) == "entropy":
+            if noise_source(trial) == "entropy":
                 try:
-                    ledger.reserve(Offer(trial=trial.training, label=self._label(trial), charge=charge))
+                    ledger.reserve(ReleaseRequest(trial=trial.training, label=self._label(trial), charge=charge))
                 except BudgetError as error:
                     refused[trial.id] = error
         return refused
@@ -104,7 +104,7 @@ class Keeper:
         objections = []
         artefact = record.artefact or (artefact_of(record.weights) if record.weights else "")
         # A model whose evaluation failed has spent what nobody has accounted for yet.
-        if noise_of(trial) and (artefact or not record.failed):
+        if noise_source(trial) and (artefact or not record.failed):
             own = pd.DataFrame(record.rows())
             objections = [*unclaimed(own), *other_neighbours(own)]
         self.ledger(dataset).end(
@@ -116,14 +116,14 @@ class Keeper:
 
     def _charge(self, trial: Trial, dataset: Dataset) -> Charge:
         """What a training is going to spend."""
-        return forecast_charge(trial, dataset, self._split(trial, dataset).train) if noise_of(trial) else UNBOUNDED
+        return forecast_charge(trial, dataset, self._split(trial, dataset).train) if noise_source(trial) else UNBOUNDED
 
     def _experiment(self, trial: Trial, error: str) -> Experiment:
         return Experiment(
             trial=trial.training,
             results=self._results,
             label=self._label(trial),
-            noise=noise_of(trial),
+            noise=noise_source(trial),
             error=error,
             processing=self._processing,
         )
@@ -173,11 +173,11 @@ def keeper_of(
         LedgerError: there can be none, and a recipe is to be released, or a folder was named.
     """
     folder = ledger_folder(results, given)
-    named = bool(given or os.environ.get(VARIABLE))
+    named = bool(given or os.environ.get(LEDGER_VARIABLE))
     recipes = [recipe for cohort in study.cohorts.values() for recipe in cohort.recipes.values()]
     releasable = any(recipe.privacy is not None and recipe.privacy.noise == "entropy" for recipe in recipes)
     if why := _why_none(folder, results):
-        why += f": give --ledger or set {VARIABLE}, the same for everything that uses these data"
+        why += f": give --ledger or set {LEDGER_VARIABLE}, the same for everything that uses these data"
         if named or releasable:
             raise LedgerError(why)
         warn(f"no ledger keeps account of these trials: {why}")
@@ -187,7 +187,7 @@ def keeper_of(
         warn(
             f"the ledger of these data lies in {folder}, because their results lie beside it. What is trained on the "
             f"same patients with results elsewhere has another account, unless it is given --ledger {folder} or "
-            f"{VARIABLE}: one budget holds only what one ledger counts"
+            f"{LEDGER_VARIABLE}: one budget holds only what one ledger counts"
         )
     return Keeper(folder, results=results, processing=processing, opening=opening)
 

@@ -12,12 +12,12 @@ import numpy as np
 from assay.data.base import Dataset
 from assay.errors import LedgerError
 from assay.ledger import Ledger
-from assay.ledger.database import Collection, Mark
+from assay.ledger.database import Collection, LedgerMark
 from assay.ledger.experiments import patient_hash
 from assay.store.folder import Store
 
-VARIABLE = "ASSAY_LEDGER"
-Opening = Callable[[Path, Collection, Mark | None], Ledger]
+LEDGER_VARIABLE = "ASSAY_LEDGER"
+Opening = Callable[[Path, Collection, LedgerMark | None], Ledger]
 """Opens the ledger of a data set in a folder, or makes it, unless another one is known to have been used."""
 
 
@@ -26,7 +26,7 @@ def ledger_folder(results: str, given: str | None) -> Path | None:
 
     None where neither says anything and results go to a URI: SQLite needs a file system.
     """
-    chosen = given or os.environ.get(VARIABLE)
+    chosen = given or os.environ.get(LEDGER_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().resolve()
     return None if "://" in results else Path(results).expanduser().resolve().parent / "ledger"
@@ -44,7 +44,7 @@ def open_ledger(dataset: Dataset, *, results: str, folder: Path, opening: Openin
     store, collection = Store(results), collection_of(dataset)
     noted = f"ledgers/{collection.digest[:16]}.json"
     text = store.read_text(noted)
-    known = Mark(**json.loads(text)) if text else None
+    known = LedgerMark(**json.loads(text)) if text else None
     ledger = opening(folder, collection, known)
     mark = ledger.mark()
     if mark == known:

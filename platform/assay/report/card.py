@@ -10,10 +10,10 @@ import pandas as pd
 from assay.privacy.unit import protected, protected_unit
 from assay.report.cells import runs_text
 from assay.report.evidence import Evidence
-from assay.report.page import environment
+from assay.report.page import template_environment
 from assay.report.rows import largest_sample, select
 from assay.report.scorecard import Scorecard, scorecard
-from assay.report.words import described
+from assay.report.words import describe_recipe
 from assay.results import limits_of
 from assay.study.finished import Finished
 
@@ -69,7 +69,7 @@ class Card:
 
     def to_html(self) -> str:
         """A page without scripts."""
-        return environment().get_template("card.html.j2").render(card=self, plotly="")
+        return template_environment().get_template("card.html.j2").render(card=self, plotly="")
 
 
 def card_of(finished: Finished, name: str) -> Card:
@@ -81,7 +81,7 @@ def card_of(finished: Finished, name: str) -> Card:
         trial=finished.trial,
         artefact=f"{finished.recipe_name} of study {study.name}, cohort {finished.cohort}, {_where(finished, card)}; "
         f"{_counts(finished)}",
-        recipe=described(study, finished.cohort, finished.recipe_name),
+        recipe=describe_recipe(study, finished.cohort, finished.recipe_name),
         data=dataset.name,
         records=f"shape {dataset.shape}, in {dataset.units}; preprocessing: {dataset.preprocessing}",
         classes=dataset.class_names,

@@ -38,7 +38,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class ScoreTable:
     """Recipes × evidence."""
 
     recipes: tuple[str, ...]
@@ -54,7 +54,7 @@ class Table:
 
 def tabulate(
     evidence: Sequence[Evidence], recipes: Sequence[str], frame: pd.DataFrame, design: Design
-) -> tuple[Table, dict[tuple[str, str], Found]]:
+) -> tuple[ScoreTable, dict[tuple[str, str], Found]]:
     """A table of recipes, and behind each of its cells the runs.
 
     Args:
@@ -72,7 +72,7 @@ def tabulate(
             found = runs[recipe, column.key] = runs_of(rows)
             cell = _cell(rows, checks, column, found, design, begun=begun)
             cells[recipe, column.key] = _compared(cell, own, column, found, design)
-    return Table(recipes=tuple(recipes), evidence=tuple(evidence), cells=cells), runs
+    return ScoreTable(recipes=tuple(recipes), evidence=tuple(evidence), cells=cells), runs
 
 
 def runs_text(summary: Summary, design: Design) -> str:

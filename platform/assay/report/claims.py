@@ -17,7 +17,7 @@ from assay.report.evidence import rests_on_a_sample
 from assay.report.rows import largest_sample, measured, of_recipe, runs_of, shared
 from assay.statistics import Design, Runs, Summary, weighed
 
-Verdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
+ClaimVerdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
 _TERMS = {"value": 1, "difference": 2, "excess": 4, "ratio": 2}
 
 
@@ -58,13 +58,13 @@ class Claim(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedClaim:
     """A claim beside what was measured."""
 
     claim: Claim
     measured: Summary | None
     """Mean of the claim's quantity over folds or seeds, with its 95 % interval; None where it was not tested."""
-    verdict: Verdict
+    verdict: ClaimVerdict
     why: str = ""
     """What the verdict rests on, or why there is none."""
     warnings: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def read_claims() -> tuple[Claim, ...]:
     return tuple(Claim.model_validate(raw) for raw in yaml.safe_load(text))
 
 
-def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, design: Design) -> Judged:
+def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, design: Design) -> JudgedClaim:
     """Hold one claim against the results of one cohort.
 
     ``holds`` where the whole interval lies in the claimed range, ``stronger`` or ``weaker`` where all of it lies
@@ -90,33 +90,33 @@ def judge(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, design
         design: of the cohort: decides what the interval is.
     """
     if claim.not_tested:
-        return Judged(claim=claim, measured=None, verdict="not tested here", why=claim.not_tested)
+        return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=claim.not_tested)
     rows = [_rows(frame, term, reference_epsilon) for term in claim.terms]
     for term, own in zip(claim.terms, rows, strict=True):
         if not len(own):
             recipe = _recipe(frame, term)
             known = recipe in set(frame["recipe"])
             why = f"no {term.name} of {recipe}" if known else f"no recipe {recipe} in this cohort"
-            return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
+            return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
     found = [runs_of(own) for own in rows]
     sampled = all(rests_on_a_sample(term.name) for term in claim.terms)
     places = shared(found, same_records=sampled)
     if not places and shared(found):
         counts = sorted({count for one in found for count in one.records})
         why = f"its figures are of different records ({' and '.join(map(str, counts))} in a {design.run})"
-        return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
+        return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
     if not places:
         why = f"its recipes share no finished {design.run}"
-        return Judged(claim=claim, measured=None, verdict="not tested here", why=why)
+        return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
     measured = _summary(claim, [own.at(places) for own in found], design)
     verdict, why = _verdict(claim, measured, design)
     warned = [
         warning for own in rows for found in own["warnings"] for warning in found if warning[:4] in ("warn", "fail")
     ]
-    return Judged(claim=claim, measured=measured, verdict=verdict, why=why, warnings=_once(warned))
+    return JudgedClaim(claim=claim, measured=measured, verdict=verdict, why=why, warnings=_once(warned))
 
 
-def shown(value: float, claim: Claim) -> str:
+def claim_figure(value: float, claim: Claim) -> str:
     """A figure of a claim in its own unit."""
     if claim.unit == "times":
         return f"{value:.2f}×"
@@ -127,8 +127,12 @@ def claimed_text(claim: Claim) -> str:
     """The claimed range in words."""
     low, high = claim.claimed
     if low is None:
-        return "" if high is None else f"at most {shown(high, claim)}"
-    return f"at least {shown(low, claim)}" if high is None else f"{shown(low, claim)} to {shown(high, claim)}"
+        return "" if high is None else f"at most {claim_figure(high, claim)}"
+    return (
+        f"at least {claim_figure(low, claim)}"
+        if high is None
+        else f"{claim_figure(low, claim)} to {claim_figure(high, claim)}"
+    )
 
 
 def _rows(frame: pd.DataFrame, term: Term, reference_epsilon: float) -> pd.DataFrame:
@@ -155,7 +159,7 @@ def _summary(claim: Claim, terms: list[Runs], design: Design) -> Summary:
     return design.summarise(weighed(terms, signs))
 
 
-def _verdict(claim: Claim, measured: Summary, design: Design) -> tuple[Verdict, str]:
+def _verdict(claim: Claim, measured: Summary, design: Design) -> tuple[ClaimVerdict, str]:
     if measured.count < 2 or math.isnan(measured.low):
         return "inconclusive", f"one {design.run} shows no spread"
     low, high = (math.inf * sign if end is None else end for end, sign in zip(claim.claimed, (-1, 1), strict=True))

@@ -16,9 +16,9 @@ from assay.study.registration import Registration
 from assay.study.requirements import Requirement
 from assay.study.spec import Study
 
-LEVEL = 0.025
+ONE_SIDED_LEVEL = 0.025
 """Of each one-sided test, and of the candidates together after Holm."""
-Verdict = Literal["met", "not met", "inconclusive"]
+RequirementVerdict = Literal["met", "not met", "inconclusive"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Judgement:
     """One requirement of one candidate."""
 
     requirement: Requirement
-    verdict: Verdict
+    verdict: RequirementVerdict
     why: str = ""
     """What the verdict rests on, where a test says too little."""
     value: float = math.nan
@@ -66,12 +66,12 @@ class Decision:
     """Whether the recipe, or one of the requirements, was named after the first measurement of these records."""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> RequirementVerdict:
         """Whether it is shown to meet all, shown to miss one, or neither."""
         verdicts = {one.verdict for one in self.judgements}
         if "not met" in verdicts:
             return "not met"
-        return "met" if verdicts == {"met"} and self.p_holm <= LEVEL else "inconclusive"
+        return "met" if verdicts == {"met"} and self.p_holm <= ONE_SIDED_LEVEL else "inconclusive"
 
     @property
     def why(self) -> str:
@@ -260,7 +260,9 @@ class _Judge:
             found, other = _at(found, pairs), _at(baseline, pairs)
         test = self._design.against_limit(found.runs, requirement.limit, less=None if other is None else other.runs)
         p, opposite = (test.p_above, test.p_below)[:: 1 if requirement.upward else -1]
-        verdict: Verdict = "met" if p <= LEVEL else "not met" if opposite <= LEVEL else "inconclusive"
+        verdict: RequirementVerdict = (
+            "met" if p <= ONE_SIDED_LEVEL else "not met" if opposite <= ONE_SIDED_LEVEL else "inconclusive"
+        )
         why = f"one {self._design.run} shows no spread" if math.isnan(p) and test.count == 1 else ""
         why = "no run has both figures on the same records" if test.count == 0 else why
         # NaN, where there is no interval, stays as it is.

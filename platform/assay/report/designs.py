@@ -65,7 +65,7 @@ def grid(recipes: Mapping[str, Recipe]) -> Grid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quartet:
+class FactorialDesign:
     """Four recipes that differ by two factors, by name."""
 
     neither: str
@@ -78,7 +78,7 @@ class Quartet:
         return self.neither, self.adversarial, self.private, self.both
 
 
-def quartets(recipes: Mapping[str, Recipe]) -> Iterator[Quartet]:
+def factorial_designs(recipes: Mapping[str, Recipe]) -> Iterator[FactorialDesign]:
     """Recipes that are the four combinations of one adversarial objective and one privacy, by what they are.
 
     The two that are private have all else in common, and so have the two that are not; between the two pairs only the
@@ -91,7 +91,7 @@ def quartets(recipes: Mapping[str, Recipe]) -> Iterator[Quartet]:
         for (alone, secret), (both, hard_secret) in product(private.items(), repeat=2):
             pairs = _differ_by_objective(secret, hard_secret) and hard_secret.objective == hard.objective
             if pairs and secret.data == base.data and secret.federation == base.federation:
-                yield Quartet(neither=neither, adversarial=adversarial, private=alone, both=both)
+                yield FactorialDesign(neither=neither, adversarial=adversarial, private=alone, both=both)
 
 
 def _adversarial(recipe: Recipe) -> bool:

@@ -8,10 +8,10 @@ from scipy import optimize
 
 from assay.data.base import Dataset
 from assay.errors import DataError
-from assay.report.decisions import LEVEL
+from assay.report.decisions import ONE_SIDED_LEVEL
 from assay.report.scorecard import share_tested
 from assay.statistics import Design
-from assay.study.plan import Tested, tested
+from assay.study.plan import TestSize, tested
 from assay.study.requirements import Requirement
 from assay.study.spec import Cohort, Study
 
@@ -72,7 +72,7 @@ def showable(study: Study, loaded: Mapping[str, Dataset | DataError]) -> Iterato
         folds = 1 if extent.official else study.split.folds
         share = 0.0 if extent.official else share_tested(study)
         design = Design(folds=folds, repeats=study.split.repeats, official=extent.official, test_share=share)
-        levels = LEVEL, LEVEL / len(cohort.candidates)
+        levels = ONE_SIDED_LEVEL, ONE_SIDED_LEVEL / len(cohort.candidates)
         spared = [evaluation for one in cohort.sparing for evaluation in one.evaluations]
         asked = {evaluation.name for evaluation in (*cohort.evaluations, *spared)}
         for requirement in cohort.requirements:
@@ -95,7 +95,7 @@ def _deviations(design: Design, level: float) -> float:
     return design.reach_of_test(level) if design.runs > 1 else math.nan
 
 
-def _records(requirement: Requirement, cohort: Cohort, extent: Tested) -> int:
+def _records(requirement: Requirement, cohort: Cohort, extent: TestSize) -> int:
     """Test records of a run behind a figure; 0 where that is unknown, or where chance is not that of a share."""
     if requirement.metric not in _OF_RECORDS or requirement.against or extent.records is None or requirement.limit <= 0:
         return 0

@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass, replace
 
-from assay.report.cells import Table
+from assay.report.cells import ScoreTable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class NumberedWarning:
     """One warning, and where it stands."""
 
     said: str
@@ -21,14 +21,14 @@ class Mark:
     """Whether its numbers differ from recipe to recipe."""
 
 
-def marks(card: Table) -> list[Mark]:
+def marks(card: ScoreTable) -> list[NumberedWarning]:
     """Every warning once: two are the same if they differ by their numbers alone."""
-    found: dict[str, Mark] = {}
+    found: dict[str, NumberedWarning] = {}
     for column in card.evidence:
         for recipe in card.recipes:
             for said in card.cells[recipe, column.key].warnings:
                 key = re.sub(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", "#", said)
-                first = found.setdefault(key, Mark(said=said, figures=(), recipes=(), first=recipe))
+                first = found.setdefault(key, NumberedWarning(said=said, figures=(), recipes=(), first=recipe))
                 found[key] = replace(
                     first,
                     figures=tuple(dict.fromkeys((*first.figures, column.title))),
@@ -38,6 +38,6 @@ def marks(card: Table) -> list[Mark]:
     return list(found.values())
 
 
-def merged(found: list[Mark]) -> list[Mark]:
+def merged(found: list[NumberedWarning]) -> list[NumberedWarning]:
     """The same with warnings that concern the same figures and recipes one after the other."""
     return sorted(found, key=lambda mark: (-len(mark.recipes), mark.figures))

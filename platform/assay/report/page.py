@@ -13,9 +13,9 @@ from plotly.offline import get_plotlyjs
 
 from assay import statistics
 from assay.data.base import Dataset
-from assay.report.cells import Table, runs_text
-from assay.report.claims import Judged, claimed_text, judge, read_claims
-from assay.report.claims import shown as shown_claim
+from assay.report.cells import ScoreTable, runs_text
+from assay.report.claims import JudgedClaim, claimed_text, judge_claim, read_claims
+from assay.report.claims import claim_figure as shown_claim
 from assay.report.decisions import Decisions, decide
 from assay.report.evidence import in_tables, norm_text
 from assay.report.figures import (
@@ -32,14 +32,14 @@ from assay.report.figures import (
 )
 from assay.report.figures.style import colours, html
 from assay.report.lines import Line, everything
-from assay.report.marks import Mark, marks, merged
+from assay.report.marks import NumberedWarning, marks, merged
 from assay.report.rows import measured, of_cohort, settings
 from assay.report.scales import own_units
 from assay.report.scorecard import Scorecard, scorecard
 from assay.report.sections.summary import summaries, summary_cell, value_text
 from assay.report.tables.adaptive import Answered, adaptive
 from assay.report.tables.attacks import attacks, caption
-from assay.report.tables.certificates import Certified, certified
+from assay.report.tables.certificates import Certified, certified_table
 from assay.report.tables.classes import classes
 from assay.report.tables.interaction import Interaction, interactions
 from assay.report.tables.membership import OfRecipe, exposed
@@ -48,7 +48,7 @@ from assay.report.tables.privacy import Costs, costs, uncorrected, units_text
 from assay.report.words import (
     cell_text,
     comparison_text,
-    described,
+    describe_recipe,
     design_text,
     interval_meaning,
     interval_text,
@@ -81,7 +81,7 @@ class Section:
     card: Scorecard
     dataset: Dataset
     figures: Mapping[str, str]
-    marks: list[Mark]
+    marks: list[NumberedWarning]
     """Every warning beside a figure of the scorecard, once."""
     raised: list[Raised]
     """Checks that did not pass, each rule and verdict once."""
@@ -91,19 +91,19 @@ class Section:
     """Everything measured, for the table of all."""
     recipes: Mapping[str, str]
     """What each recipe is, in words."""
-    claims: list[Judged]
+    claims: list[JudgedClaim]
     """The claims of the reproduced study and its field; empty where none of them could be tested."""
     attacked: list[str]
     """The attacks behind the worst case, in words."""
-    attacks: Table | None
+    attacks: ScoreTable | None
     """Recipes × attacks at the reference radius."""
-    classes: Table | None
+    classes: ScoreTable | None
     """Recipes × classes in the worst case there."""
     answered: list[Answered]
     """Where a check warned and an adaptive attack answered."""
     certified: Mapping[str, Certified]
     """By the figure that shows the certificates."""
-    poisoned: Table | None
+    poisoned: ScoreTable | None
     """What became of the training records."""
     exposed: list[OfRecipe]
     """The training records that an attacker recognises best."""
@@ -142,10 +142,10 @@ class Publisher:
         Args:
             datasets: those of the cohorts, as they were loaded for the trials.
         """
-        self.path = publish(self._study, datasets, self._store)
+        self.path = publish_report(self._study, datasets, self._store)
 
 
-def publish(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
+def publish_report(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     """Write ``report.html`` from what is stored now; its path."""
     return store.write_text("report.html", render(study, datasets, store))
 
@@ -159,7 +159,7 @@ def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
     cards = [section.card for section in sections]
     failures = store.failures()
     return (
-        environment()
+        template_environment()
         .get_template("page.html.j2")
         .render(
             study=study,
@@ -199,14 +199,14 @@ def _section(study: Study, name: str, everything_found: pd.DataFrame, dataset: D
         raised=_raised(card),
         passed=int((card.checks["verdict"] == "pass").sum()),
         lines=everything(frame, card.recipes, card.design),
-        recipes={recipe: described(study, name, recipe) for recipe in card.recipes},
+        recipes={recipe: describe_recipe(study, name, recipe) for recipe in card.recipes},
         claims=_claims(card, frame),
         attacked=_attacked(frame),
         attacks=attacks(card, frame),
         classes=classes(card, frame),
         answered=adaptive(card, frame),
         certified={
-            key: certified(card, frame, method)
+            key: certified_table(card, frame, method)
             for key, method in (("certified", certificates.INTERVAL), ("smoothed", certificates.SMOOTHING))
             if drawn[key] is not None
         },
@@ -241,7 +241,7 @@ def _drawn(
     study: Study, card: Scorecard, frame: pd.DataFrame, units: str, paid: Costs | None
 ) -> dict[str, go.Figure | None]:
     return {
-        "robustness": robustness.worst_case(card, frame, units),
+        "robustness": robustness.worst_case_figure(card, frame, units),
         "matrix": matrix.train_against_test(card, study, frame, units),
         "certified": certificates.interval_bounds(card, frame, units),
         "smoothed": certificates.smoothing(card, frame, units),
@@ -271,14 +271,15 @@ def _attacked(frame: pd.DataFrame) -> list[str]:
     return [label.replace("_", " ") for label in found]
 
 
-def _claims(card: Scorecard, frame: pd.DataFrame) -> list[Judged]:
+def _claims(card: Scorecard, frame: pd.DataFrame) -> list[JudgedClaim]:
     judged = [
-        judge(claim, frame, reference_epsilon=card.reference_epsilon, design=card.design) for claim in read_claims()
+        judge_claim(claim, frame, reference_epsilon=card.reference_epsilon, design=card.design)
+        for claim in read_claims()
     ]
     return judged if any(one.measured is not None for one in judged) else []
 
 
-def environment() -> jinja2.Environment:
+def template_environment() -> jinja2.Environment:
     """Templates of the reports, with the filters they use."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("assay.report", "templates"),

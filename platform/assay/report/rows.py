@@ -112,7 +112,7 @@ def largest_sample(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[((rows["n"] == most) | (rows["status"] != "measured")).to_numpy()]
 
 
-def table(found: Mapping[str, Found]) -> pd.DataFrame:
+def values_by_run(found: Mapping[str, Found]) -> pd.DataFrame:
     """Values by (repeat, fold) × recipe; NaN where not measured."""
     places = sorted({place for own in found.values() for place in own.places})
     index = pd.MultiIndex.from_tuples(places, names=("repeat", "fold"))

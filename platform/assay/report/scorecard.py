@@ -8,16 +8,16 @@ import numpy as np
 import pandas as pd
 
 from assay import statistics
-from assay.report.cells import Table, tabulate
+from assay.report.cells import ScoreTable, tabulate
 from assay.report.checks import SummedUp, checks_of, sum_up
 from assay.report.evidence import Conditions, Evidence, columns
-from assay.report.rows import Found, measured, of_cohort, select, settings, shared, table
+from assay.report.rows import Found, measured, of_cohort, select, settings, shared, values_by_run
 from assay.statistics import BlockedAnova, Comparison, Design
 from assay.study.spec import Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scorecard(Table):
+class Scorecard(ScoreTable):
     """Everything that the page shows of one cohort."""
 
     cohort: str
@@ -53,7 +53,7 @@ def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
         compared = _comparisons(own, study.baseline, design, same_records=column.sampled)
         for recipe, comparison in compared.items():
             comparisons[recipe, column.key] = comparison
-        complete = table(own).dropna(axis="columns", how="all").dropna()
+        complete = values_by_run(own).dropna(axis="columns", how="all").dropna()
         if min(complete.shape) >= 2 and np.ptp(complete.to_numpy()) > 0:
             anova[column.key] = statistics.blocked_anova(complete.to_numpy())
     return Scorecard(

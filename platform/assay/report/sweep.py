@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from assay.data.base import Dataset
 from assay.report.figures.matrix import heatmap
 from assay.report.figures.style import PALETTE, QUIET, TEMPLATE, blank, html
-from assay.report.page import environment
+from assay.report.page import template_environment
 from assay.report.rows import largest_sample, measured, of_recipe
 from assay.store.folder import Store
 from assay.study.sweep import Sweep
@@ -182,7 +182,7 @@ def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
     return figure
 
 
-def publish(
+def publish_sweep(
     sweep: Sweep, table: pd.DataFrame, store: Store, dataset: Dataset, reference_epsilon: float, *, choice: str
 ) -> str:
     """Write ``sweep.html`` from what is stored; its path.
@@ -198,7 +198,7 @@ def publish(
         "matrix": matrix(sweep, store, dataset.units),
     }
     page = (
-        environment()
+        template_environment()
         .get_template("sweep.html.j2")
         .render(
             sweep=sweep,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from assay.report.cells import Cell, Table, runs_text
+from assay.report.cells import Cell, ScoreTable, runs_text
 from assay.report.evidence import Evidence
 from assay.statistics import Comparison, Design, Summary
 from assay.study.spec import Study
@@ -48,7 +48,7 @@ def interval_meaning(design: Design) -> str:
     )
 
 
-def described(study: Study, cohort: str, recipe: str) -> str:
+def describe_recipe(study: Study, cohort: str, recipe: str) -> str:
     """A recipe in words."""
     asked = study.cohorts[cohort].recipes[recipe]
     settings = asked.objective.model_dump(exclude={"name"})
@@ -109,13 +109,13 @@ def summary_text(summary: Summary) -> str:
     return f"{summary.mean:.1%} ({100 * max(summary.low, 0.0):.1f} – {100 * min(summary.high, 1.0):.1f})"
 
 
-def records_text(table: Table, recipe: str, column: Evidence) -> str:
+def records_text(table: ScoreTable, recipe: str, column: Evidence) -> str:
     """How many records were asked, where that is fewer than accuracy was asked of; empty elsewhere."""
     cell = table.cells[recipe, column.key]
     return f"{cell.records} of {cell.whole} records" if column.sampled and 0 < cell.records < cell.whole else ""
 
 
-def notes(table: Table, recipe: str, column: Evidence, design: Design) -> list[str]:
+def notes(table: ScoreTable, recipe: str, column: Evidence, design: Design) -> list[str]:
     """On what a figure rests, where that is less than it seems: runs, records, and what to hold it against instead."""
     cell = table.cells[recipe, column.key]
     if cell.summary is None:

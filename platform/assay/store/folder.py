@@ -18,7 +18,7 @@ from assay.errors import StorageError, UserError, storage_errors
 from assay.results import CHECK, Check, Finding, Measurement, TrialRecord
 from assay.training.checkpoints import artefact_of
 
-SCHEMA = pa.schema(
+MEASUREMENT_SCHEMA = pa.schema(
     [
         pa.field("trial", pa.string(), nullable=False),
         pa.field("dataset", pa.string(), nullable=False),
@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
     ]
 )
 """One row a measurement; ``conditions`` is JSON."""
-_FIGURES = pa.schema(list(SCHEMA)[6:])
+_FIGURES = pa.schema(list(MEASUREMENT_SCHEMA)[6:])
 """The same of an answer, which belongs to no cohort, recipe name or fold."""
 
 _ABOUT = b"assay"
@@ -166,7 +166,7 @@ class Store:
             "artefact": weights,
             **record.provenance,
         }
-        self._write_rows(f"trials/{record.trial}.parquet", record.rows(), about, schema=SCHEMA)
+        self._write_rows(f"trials/{record.trial}.parquet", record.rows(), about, schema=MEASUREMENT_SCHEMA)
 
     def _write_rows(
         self, name: str, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any], *, schema: pa.Schema
@@ -261,7 +261,7 @@ class Store:
         """
         asked = {trial: about.get("asked", {}) for trial, about in self._abouts()}
         tables = [self._read(trial) for trial in sorted(asked)]
-        frame = pa.concat_tables(tables or [SCHEMA.empty_table()]).to_pandas()
+        frame = pa.concat_tables(tables or [MEASUREMENT_SCHEMA.empty_table()]).to_pandas()
         frame["cohort"] = [asked[trial].get("cohort", "") for trial in frame["trial"]]
         frame["official"] = [bool(asked[trial].get("official", False)) for trial in frame["trial"]]
         # Plain objects lie in one block, and every selection of the report copies block by block.

@@ -6,14 +6,14 @@ from assay.data.base import Dataset
 from assay.devices import device, repeatable
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Subject
-from assay.evaluations.canary_runs import OnEpoch
+from assay.evaluations.canary_runs import OnCanaryEpoch
 from assay.evaluations.two_runs import noise_shared
 from assay.results import Measurement, judged
-from assay.study.training import network_of, prepared
+from assay.study.training import network_of, prepare_records
 from assay.study.trial import Trial
 
 
-def audit_trial(trial: Trial, dataset: Dataset, audit: Audit, watch: OnEpoch | None = None) -> list[Measurement]:
+def audit_trial(trial: Trial, dataset: Dataset, audit: Audit, watch: OnCanaryEpoch | None = None) -> list[Measurement]:
     """What the evaluation ``audit`` would say of the trial; ``watch`` is told of each epoch."""
     with repeatable(tf32=False):
         return judged(audit.run(_subject(trial, dataset), watch))
@@ -26,7 +26,7 @@ def compare_noise(trial: Trial, other: Trial, dataset: Dataset) -> list[Measurem
 
 def _subject(trial: Trial, dataset: Dataset) -> Subject:
     torch.set_num_threads(trial.threads)
-    dataset, parts = prepared(trial, dataset)
+    dataset, parts = prepare_records(trial, dataset)
     network = network_of(trial, dataset)
     return Subject(
         model=network().to(device()),

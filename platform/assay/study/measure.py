@@ -23,13 +23,13 @@ from assay.results import Answer, Finding, Measurement, TrialRecord, judged
 from assay.study.asking import answers_to
 from assay.study.beside import of_the_whole
 from assay.study.identity import key_of_question
-from assay.study.training import Trained, network_of, prepared, train_again, train_trial
+from assay.study.training import Trained, network_of, prepare_records, train_again, train_trial
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class AnswerLog:
     """What evaluations found of one trained model, by the names of the answers."""
 
     name_of: Callable[[Evaluation], str]
@@ -58,7 +58,7 @@ def run_trial(
     """
     torch.set_num_threads(trial.threads)
     started = time.perf_counter()
-    answers = Answers(name_of=trial.answer, known=known)
+    answers = AnswerLog(name_of=trial.answer, known=known)
     fresh = trained is None
     found: dict[str, Any] = {}
     try:
@@ -93,10 +93,10 @@ def stamped(record: TrialRecord, environment: Mapping[str, Any]) -> TrialRecord:
 
 
 def evaluate(
-    trial: Trial, dataset: Dataset, trained: Trained, executor: Executor, answers: Answers | None = None
+    trial: Trial, dataset: Dataset, trained: Trained, executor: Executor, answers: AnswerLog | None = None
 ) -> list[Measurement]:
     """Ask every question of a trained model; the answers do not depend on the executor."""
-    dataset, parts = prepared(trial, dataset)
+    dataset, parts = prepare_records(trial, dataset)
     model, log = trained.open(network_of(trial, dataset))
     return ask(
         trial.evaluations,
@@ -122,7 +122,7 @@ def ask(
     subject: Subject,
     *,
     keep_going: bool = False,
-    answers: Answers | None = None,
+    answers: AnswerLog | None = None,
 ) -> list[Measurement]:
     """All answers; warnings of data set and training stand beside the accuracy that everything else is read against.
 
@@ -133,7 +133,7 @@ def ask(
             the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
         answers: those that are known, and are not asked again; what is asked is added.
     """
-    answers = answers or Answers(name_of=key_of_question)
+    answers = answers or AnswerLog(name_of=key_of_question)
     told: list[Finding] = []
     for evaluation in (*evaluations, *_implied(evaluations, subject)):
         name = answers.name_of(evaluation)

@@ -11,7 +11,7 @@ from assay.data.splits import keeps_official, split
 from assay.errors import DataError, SpecError
 from assay.evaluations.audit import Audit
 from assay.evaluations.base import Evaluation
-from assay.privacy.plan import forecast as mechanism_of
+from assay.privacy.plan import forecast_mechanism as mechanism_of
 from assay.privacy.unit import Unit, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.study.spec import Cohort, Study
@@ -117,7 +117,7 @@ class Forecast:
     """The ε of each trial, in words."""
 
 
-def forecast(study: Study, loaded: Mapping[str, Dataset | DataError] | None = None) -> Iterator[Forecast]:
+def forecast_study(study: Study, loaded: Mapping[str, Dataset | DataError] | None = None) -> Iterator[Forecast]:
     """What would run and what it would spend. Works where the data are absent.
 
     Args:
@@ -163,7 +163,7 @@ def evaluation_costs(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class TestSize:
     """How much a cohort's trials test; None where the data are absent and their number unknown."""
 
     official: bool
@@ -174,7 +174,7 @@ class Tested:
     """Share of each class among the records; empty where the data are absent."""
 
 
-def tested(study: Study, name: str, loaded: Mapping[str, Dataset | DataError]) -> Tested:
+def tested(study: Study, name: str, loaded: Mapping[str, Dataset | DataError]) -> TestSize:
     """How much the trials of a cohort would test.
 
     Args:
@@ -188,9 +188,9 @@ def tested(study: Study, name: str, loaded: Mapping[str, Dataset | DataError]) -
     extent = _extent(study, cohort, data if name in loaded else None)
     if isinstance(data, DataError):
         known = cohort.dataset.official_train is not None and settings.official == "keep"
-        return Tested(official=known, records=extent.test)
+        return TestSize(official=known, records=extent.test)
     counts = np.bincount(np.asarray(data.y).ravel().astype(int)) if np.ndim(data.y) == 1 else np.array([])
-    return Tested(
+    return TestSize(
         official=keeps_official(data, settings),
         records=extent.test,
         share=tuple((counts / counts.sum()).tolist()) if len(counts) else (),

@@ -59,7 +59,7 @@ class _Since:
         self.dropped = {one: None for one in self.dropped if one not in stated}
 
 
-def register(study: Study, store: Store, datasets: Mapping[str, Dataset]) -> None:
+def register_requirements(study: Study, store: Store, datasets: Mapping[str, Dataset]) -> None:
     """Note the requirements of each cohort where they are not those that were noted last.
 
     Called before a run measures anything, under the lock of the store.

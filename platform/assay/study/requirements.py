@@ -24,8 +24,8 @@ from assay.errors import SpecError
 from assay.registry import Number, Settings, as_number, unknown
 from assay.threats import radius_text
 
-Direction = Literal["at_least", "more_than", "at_most", "less_than"]
-_SIGNS: dict[str, Direction] = {">=": "at_least", ">": "more_than", "<=": "at_most", "<": "less_than"}
+Comparator = Literal["at_least", "more_than", "at_most", "less_than"]
+_SIGNS: dict[str, Comparator] = {">=": "at_least", ">": "more_than", "<=": "at_most", "<": "less_than"}
 _SHOWN = {"at_least": "≥", "more_than": ">", "at_most": "≤", "less_than": "<"}
 
 
@@ -123,7 +123,7 @@ class Requirement(Settings):
 
     metric: str
     """One of ``METRICS``."""
-    direction: Direction
+    direction: Comparator
     """On which side of the limit the figure must lie."""
     limit: Number
     """Shares as fractions of 1; of a difference, a loss is negative where higher is better."""

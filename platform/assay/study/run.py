@@ -17,7 +17,7 @@ from assay.store.folder import Store
 from assay.study.measure import failed, run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
-from assay.study.registration import register
+from assay.study.registration import register_requirements
 from assay.study.runner import Runner, TrialObserver, Work, work_left
 from assay.study.spec import Study
 from assay.study.training import Trained, train_trial
@@ -53,7 +53,7 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class RunSummary:
     """How a run of a study ended."""
 
     planned: int
@@ -79,7 +79,7 @@ def run_study(
     environment: Mapping[str, Any] | None = None,
     started: float | None = None,
     keeper: TrialObserver | None = None,
-) -> Summary:
+) -> RunSummary:
     """Run what is missing of a study.
 
     Args:
@@ -98,7 +98,7 @@ def run_study(
         for name, dataset in datasets.items():
             watcher.read(name, dataset)
         by_id = {trial.id: trial for trial in plan(study, datasets)}
-        register(study, store, datasets)
+        register_requirements(study, store, datasets)
         store.keep_only(by_id)
         finished = set() if force else (store.finished() & set(by_id)) - store.outdated(by_id)
         todo = [trial for name, trial in by_id.items() if name not in finished]
@@ -148,8 +148,8 @@ class _Tally:
         if record.failed:
             self.failures[label] = record.error
 
-    def summary(self, *, planned: int, seconds: float) -> Summary:
-        return Summary(
+    def summary(self, *, planned: int, seconds: float) -> RunSummary:
+        return RunSummary(
             planned=planned,
             ran=self.todo,
             failures=self.failures,

@@ -43,16 +43,16 @@ _DEFAULT_EVALUATIONS = (
 
 GIVEN = "given"
 """Recipe under whose name the evidence for a checkpoint stands that Assay did not train."""
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+PathName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 """A name that can stand in a path."""
 
 
-class Sparing(Settings):
+class SelectedEvaluations(Settings):
     """Evaluations that cost too much to be asked of every trial, since they train many times or need a run of their
     own."""
 
     evaluations: tuple[choice_of("evaluation"), ...] = Field(min_length=1)  # type: ignore[valid-type]
-    recipes: tuple[Name, ...] = Field(min_length=1)
+    recipes: tuple[PathName, ...] = Field(min_length=1)
     """Recipes of which they are asked."""
     asked: Literal["first_repeat", "first_fold"] = "first_repeat"
     """Whether all folds of the first repeat are asked, or its first alone; on an official split: the first seed."""
@@ -67,12 +67,12 @@ class Cohort(Settings):
 
     dataset: choice_of("dataset")  # type: ignore[valid-type]
     model: choice_of("model") = Field(default="mlp")  # type: ignore[valid-type]
-    recipes: dict[Name, Recipe] = Field(min_length=1)
+    recipes: dict[PathName, Recipe] = Field(min_length=1)
     """By name; the others are compared with the study's ``baseline``."""
     reference_epsilon: Annotated[Number, Field(gt=0)] | None = None
     """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
     evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
-    sparing: tuple[Sparing, ...] = ()
+    sparing: tuple[SelectedEvaluations, ...] = ()
     """What is asked of some recipes in some trials alone, after ``evaluations``."""
     records: int | None = Field(default=None, ge=2)
     """About so many records of the data set, stratified, for a quick look; all by default."""
@@ -80,7 +80,7 @@ class Cohort(Settings):
     """Features that nobody can change, a patient's age: attacks, adversarial training and certificates leave them."""
     requirements: tuple[Requirement, ...] = ()
     """What a recipe must show to be chosen; stated before the run, judged for each of the ``candidates``."""
-    candidates: tuple[Name, ...] = ()
+    candidates: tuple[PathName, ...] = ()
     """Recipes that may be chosen: each is held against all requirements, with Holm's correction over these alone."""
 
     def load(self) -> Dataset:
@@ -179,7 +179,7 @@ class Cohort(Settings):
 class Study(Settings):
     """A whole study: every recipe of every cohort over the same folds and seeds."""
 
-    name: Name
+    name: PathName
     title: str = ""
     question: str = ""
     """What the study is to answer, in a sentence; shown on the report."""
@@ -188,7 +188,7 @@ class Study(Settings):
     """Torch threads of each trial: part of the result, since they order floating-point sums."""
     split: Splitting = Splitting()
     baseline: str = "standard"
-    cohorts: dict[Name, Cohort] = Field(min_length=1)
+    cohorts: dict[PathName, Cohort] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _baseline_exists(self) -> "Study":
@@ -391,7 +391,7 @@ def cohort_with(study: Study, recipe: str, *, cohort: str | None = None) -> str:
     raise unknown_name("recipe", recipe, list(dict.fromkeys(name for one in asked for name in one.recipes)))
 
 
-def only(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
+def with_one_recipe(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
     """The same study with one recipe of one cohort.
 
     Raises:

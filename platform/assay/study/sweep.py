@@ -90,7 +90,7 @@ class Prepared:
     """Tune's ``num_samples``."""
 
 
-def prepared(
+def prepare_sweep(
     study: Study,
     *,
     name: str,

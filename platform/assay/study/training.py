@@ -56,7 +56,7 @@ def train_trial(
     """
     torch.set_num_threads(trial.threads)
     given = dataset
-    dataset, parts = prepared(trial, given)
+    dataset, parts = prepare_records(trial, given)
     if trial.recipe.federation is None:
         return Trained.of(*train_alone(trial, dataset, parts.train, held=parts.validation))
     if given.preparation is not None and (owed := given.preparation.owes()):
@@ -137,7 +137,7 @@ def in_stages(recipe: Recipe, train: Stage) -> tuple[nn.Module, TrainingLog]:
     return model, own if log is None else log.then(own)
 
 
-def prepared(trial: "Trial", dataset: Dataset) -> tuple[Dataset, Split]:
+def prepare_records(trial: "Trial", dataset: Dataset) -> tuple[Dataset, Split]:
     """The records as the network takes them, and who is trained on and tested; learns from the training split alone."""
     refuse_unlikely_patients(trial.recipe.privacy, dataset.origin.groups)
     parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
@@ -189,16 +189,16 @@ def trainer_of(
     """A trainer of one stage of the trial's recipe on some records of a prepared data set.
 
     Args:
-        feed: brings those records; ``feed_of`` does by default.
+        feed: brings those records; ``feed_of_dataset`` does by default.
         held: validation records, for a recipe that stops early; brought by ``held_feed``, or likewise.
     """
     if recipe.training.early_stopping is not None and held is not None:
-        brought = feed_of(dataset, held, device) if held_feed is None else held_feed
+        brought = feed_of_dataset(dataset, held, device) if held_feed is None else held_feed
         settings["validation"] = (brought, torch.from_numpy(dataset.y[held]).to(device))
     return build_trainer(
         network_of(trial, dataset)().to(device),
         recipe,
-        feed_of(dataset, rows, device) if feed is None else feed,
+        feed_of_dataset(dataset, rows, device) if feed is None else feed,
         torch.from_numpy(dataset.y[rows]).to(device),
         bounds=dataset.bounds,
         classes=dataset.classes,
@@ -207,7 +207,7 @@ def trainer_of(
     )
 
 
-def feed_of(dataset: Dataset, rows: np.ndarray, device: torch.device) -> Tensor | Feed:
+def feed_of_dataset(dataset: Dataset, rows: np.ndarray, device: torch.device) -> Tensor | Feed:
     """Records to learn from: in memory, unless they are of a kind that is decoded as it is needed."""
     if isinstance(dataset.x, np.ndarray):
         return torch.from_numpy(dataset.x[rows]).to(device)

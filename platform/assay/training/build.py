@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.data.treatment import Fit, Records, Treated, treat
+from assay.data.treatment import Fit, TrainingRecords, Treated, treat
 from assay.devices import repeatable
 from assay.errors import IncompatibleRecipeError, TrainingError, UserError
 from assay.models.representation import Represented
@@ -27,7 +27,7 @@ from assay.training.hooks.averaging import Averaging
 from assay.training.hooks.base import Hook
 from assay.training.hooks.early_stopping import EarlyStopper
 from assay.training.hooks.overfitting_guard import OverfittingGuard
-from assay.training.hooks.probe import Probe, balanced
+from assay.training.hooks.probe import Probe, balanced_sample
 from assay.training.loop import Trainer
 from assay.training.update import PlainUpdate, Update
 
@@ -157,7 +157,7 @@ def hooks_of(
     hooks: list[Hook] = [] if averaging is None else [averaging]
     watch = recipe.objective.watching
     if watch is not None:
-        rows = balanced(y.cpu().numpy(), watch.records, generator=seeds.stream(seed, "watch"))
+        rows = balanced_sample(y.cpu().numpy(), watch.records, generator=seeds.stream(seed, "watch"))
         hooks.append(OverfittingGuard(recipe.objective, watch, probe_of(feed, y, rows)))
     if training.early_stopping is not None:
         if validation is None or not len(validation[1]):
@@ -260,7 +260,7 @@ def _treated(
 def _fit(model: nn.Module, training: Training, *, bounds: Bounds, passes: int, device: torch.device, seed: int) -> Fit:
     """Trains copies of a network that has not learnt yet, for treatments that need one."""
 
-    def fit(records: Records, *, epochs: int | None = None) -> Represented:
+    def fit(records: TrainingRecords, *, epochs: int | None = None) -> Represented:
         trainer = build_trainer(
             copy.deepcopy(model),
             Recipe(objective=Standard(), training=training.model_copy(update={"early_stopping": None})),

@@ -12,7 +12,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from assay.errors import CheckpointError
-from assay.training.foreign_files import described
+from assay.training.foreign_files import describe_file
 from assay.training.hooks.base import by_name
 from assay.training.loop import Trainer
 from assay.training.snapshots import put_back, snapshot, under, weights_of
@@ -38,7 +38,7 @@ def from_bytes(content: bytes, source: str) -> tuple[dict[str, Tensor], dict[str
     try:
         tensors = load_tensors(content)
     except (SafetensorError, ValueError) as error:
-        hint = described(content, source) or f"{error}; save model.state_dict() with safetensors.torch.save_file"
+        hint = describe_file(content, source) or f"{error}; save model.state_dict() with safetensors.torch.save_file"
         raise CheckpointError(
             f"weights {source!r} are not safetensors: {hint}", setting="weights", given=source, allowed="safetensors"
         ) from None

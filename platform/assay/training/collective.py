@@ -5,7 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from assay.privacy.precision import wide
+from assay.privacy.precision import at_least_float32
 
 
 class Collective(Protocol):
@@ -52,7 +52,7 @@ class Distributed:
         self.size = torch.distributed.get_world_size()
 
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
-        tensors = [wide(tensor) for tensor in tensors]
+        tensors = [at_least_float32(tensor) for tensor in tensors]
         found: dict[int, Tensor] = {}
         # One message a type, in the order of the tensors, which is alike on all workers: none is widened by another.
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):

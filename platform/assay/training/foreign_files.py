@@ -24,7 +24,7 @@ _MAGIC = (
 _ESTIMATORS = (".joblib", ".pkl", ".pickle")
 
 
-def described(content: bytes, name: str) -> str:
+def describe_file(content: bytes, name: str) -> str:
     """What a file is and what to do with it, in words; empty where that cannot be told.
 
     Args:

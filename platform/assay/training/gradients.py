@@ -16,7 +16,7 @@ from assay.seeds import Draw
 from assay.threats import Bounds
 from assay.training.collective import Collective
 from assay.training.masks import Masked
-from assay.training.modes import answering
+from assay.training.modes import eval_mode_except_rnn
 from assay.training.pieces import Piece
 from assay.training.update import Update
 
@@ -141,7 +141,7 @@ class BatchGradients:
             teacher=self._teacher,
             rollbacks=moment.rollbacks,
         )
-        with update.crafting(), answering(self._model):
+        with update.crafting(), eval_mode_except_rnn(self._model):
             crafted = self.objective.craft(self._model, batch)
         with Masked(seeds.stream(self._seed, *purpose)) if self._drawn_anew else nullcontext():
             losses = self.objective.losses(self._model, batch, crafted)

@@ -7,7 +7,7 @@ from torch import nn
 
 
 @contextmanager
-def answering(model: nn.Module) -> Iterator[None]:
+def eval_mode_except_rnn(model: nn.Module) -> Iterator[None]:
     """In here batch norm does not learn and nothing is dropped; afterwards each layer is in the mode it was in.
 
     Recurrent layers stay as they are: cuDNN takes no gradient through one in evaluation mode, and without dropout of

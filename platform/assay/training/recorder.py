@@ -36,7 +36,7 @@ Inject = Callable[[list[Tensor], np.ndarray], list[Tensor]]
 """Adds what canaries in the network's own tensors give to a clipped sum, by the positions of the batch."""
 
 
-class Recorder:
+class PrivateRunRecorder:
     """Watches all stages of one private recipe.
 
     Args:
@@ -81,7 +81,7 @@ class _Stage:
     """Wraps the update of one stage and records what goes in and out; see ``training.update.Update``."""
 
     def __init__(
-        self, recorder: Recorder, trainer: Trainer, parameters: list[nn.Parameter], mechanism: Mechanism
+        self, recorder: PrivateRunRecorder, trainer: Trainer, parameters: list[nn.Parameter], mechanism: Mechanism
     ) -> None:
         self._recorder, self._trainer, self._parameters, self._claimed = recorder, trainer, parameters, mechanism
         self._norm = recorder._privacy.max_grad_norm

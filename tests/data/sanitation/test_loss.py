@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from assay.data.poisoning.label_flips import LabelFlips
 from assay.data.sanitation.loss import LossSanitation
 from assay.data.sanitation.ranking import without_greatest
-from assay.data.treatment import Learnt, Records, Treated
+from assay.data.treatment import Learnt, TrainingRecords, Treated
 from assay.training.loop import Trainer
 
 Clouds = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -40,7 +40,7 @@ def test_the_records_with_the_greatest_cross_entropy_go(apply: Apply, fixed: typ
 def test_the_judge_trains_as_long_as_it_is_told(clouds: Clouds, apply: Apply, fixed: type) -> None:
     asked: list[int | None] = []
 
-    def fit(records: Records, *, epochs: int | None = None) -> Learnt:
+    def fit(records: TrainingRecords, *, epochs: int | None = None) -> Learnt:
         asked.append(epochs)
         return fixed(lambda x: x[:, :2])
 

@@ -53,14 +53,14 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
 
 def refusal(header: Path) -> DataError:
     with pytest.raises(DataError) as caught:
-        wfdb_records.read(header, lead="MLII")
+        wfdb_records.read_record(header, lead="MLII")
     return caught.value
 
 
 @pytest.mark.parametrize("form", sorted(INVALID))
 def test_the_code_of_an_invalid_sample_is_a_gap_in_every_format(write: Callable[..., Path], form: str) -> None:
     header = write(form=form, changed={700: INVALID[form], 701: INVALID[form] + 1})
-    signal = wfdb_records.read(header, lead="MLII").signal
+    signal = wfdb_records.read_record(header, lead="MLII").signal
     assert np.flatnonzero(np.isnan(signal)).tolist() == [700]
     assert signal[701] == np.float32(INVALID[form] + 1) / np.float32(200)
     # The library's own reading of the same file.
@@ -84,7 +84,7 @@ def test_beats_with_gaps_are_left_out_and_counted(write: Callable[..., Path]) ->
 def test_units_of_the_header_become_millivolts(write: Callable[..., Path], unit: str, millivolts: float) -> None:
     header = write(form="16", gain=4, unit="XX", changed={700: 1000})
     header.write_text(header.read_text().replace("/XX", f"/{unit}"), encoding="utf-8")
-    assert wfdb_records.read(header, lead="MLII").signal[700] == pytest.approx(250 * millivolts)
+    assert wfdb_records.read_record(header, lead="MLII").signal[700] == pytest.approx(250 * millivolts)
 
 
 @pytest.mark.parametrize("unit", ["mmHg", "MV", "bpm", "NU"])
@@ -150,7 +150,7 @@ def test_an_indented_remark_in_a_header_is_no_lead(write: Callable[..., Path]) -
     header = write(form="16", gain=4, changed={700: 1000})
     first, lead = header.read_text().splitlines()
     header.write_text(f"{first}\n  # lead 200/V\n{lead}\n")
-    assert wfdb_records.read(header, lead="MLII").signal[700] == pytest.approx(250)
+    assert wfdb_records.read_record(header, lead="MLII").signal[700] == pytest.approx(250)
 
 
 def test_beats_at_the_limit_of_the_converter_are_counted(write: Callable[..., Path]) -> None:

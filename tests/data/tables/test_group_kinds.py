@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from assay.data.arrays import Arrays
-from assay.data.tables.table import Table
+from assay.data.tables.table import TableSource
 from assay.data.text.sources import TextFile
 from assay.errors import DataError, IncompatibleRecipeError
 from assay.privacy.unit import protected, protected_unit, refuse_unlikely_patients
 from assay.recipes import Privacy
-from assay.study.plan import forecast
+from assay.study.plan import forecast_study
 from assay.study.spec import Study, build_study
 
 N = 400
@@ -52,7 +52,7 @@ def few(count: int) -> list[str]:
 
 @pytest.mark.parametrize("settings", [{"site": "clinic", "group": "clinic"}, {"group": "clinic"}])
 def test_hospitals_stay_whole_and_records_are_protected(write: Write, settings: dict[str, Any]) -> None:
-    data = Table(path=write("clinic", few(4)), label="outcome", **settings).load()
+    data = TableSource(path=write("clinic", few(4)), label="outcome", **settings).load()
     assert data.groups is not None and len(set(data.groups.tolist())) == 4
     assert data.group_kind == "site" and data.patients is None and data.origin.groups is None
     privacy = Privacy(epsilon=8, delta=1e-3)
@@ -64,31 +64,31 @@ def test_hospitals_stay_whole_and_records_are_protected(write: Write, settings: 
 
 
 def test_a_plan_states_epsilon_for_records_where_groups_are_hospitals(write: Write) -> None:
-    told = str(list(forecast(study(write("clinic", few(4)), group="clinic"))))
+    told = str(list(forecast_study(study(write("clinic", few(4)), group="clinic"))))
     assert "for one record of" in told and "patient" not in told
 
 
 def test_a_plan_refuses_few_groups_that_nobody_called_patients(write: Write) -> None:
     path = write("arm", few(4))
     with pytest.raises(IncompatibleRecipeError) as refused:
-        list(forecast(study(path, group="arm")))
+        list(forecast_study(study(path, group="arm")))
     assert refused.value.setting == "privacy.unit"
-    assert "for one patient of" in str(list(forecast(study(path, unit="patient", group="arm"))))
+    assert "for one patient of" in str(list(forecast_study(study(path, unit="patient", group="arm"))))
 
 
 @pytest.mark.parametrize("column", ["group", "Groups", "group_id"])
 def test_a_column_called_group_with_few_values_is_asked_about(write: Write, column: str) -> None:
     path = write(column, few(2))
     with pytest.raises(DataError) as refused:
-        Table(path=path, label="outcome").load()
+        TableSource(path=path, label="outcome").load()
     assert (refused.value.setting, refused.value.given) == ("group", column)
-    assert Table(path=path, label="outcome", drop=(column,)).load().groups is None
-    assert Table(path=path, label="outcome", group=column).load().patients is not None
+    assert TableSource(path=path, label="outcome", drop=(column,)).load().groups is None
+    assert TableSource(path=path, label="outcome", group=column).load().patients is not None
 
 
 @pytest.mark.parametrize(("column", "count"), [("group", 40), ("group", 10), ("patient_id", 4)])
 def test_a_clear_name_or_many_values_are_patients(write: Write, column: str, count: int) -> None:
-    data = Table(path=write(column, few(count)), label="outcome").load()
+    data = TableSource(path=write(column, few(count)), label="outcome").load()
     assert data.group_kind == "patient" and data.patients is not None
 
 
@@ -99,18 +99,18 @@ def test_two_or_three_values_of_a_column_called_group_are_arms(
     rows = [f"{0.37 * n % 1:.3f},{n // 2 % 2},{'ABCD'[n % arms]}" for n in range(records)]
     (tmp_path / "own.csv").write_text("\n".join(["a,outcome,group", *rows]))
     if not asked:
-        assert Table(path=str(tmp_path / "own.csv"), label="outcome").load().groups is not None
+        assert TableSource(path=str(tmp_path / "own.csv"), label="outcome").load().groups is not None
         return
     with pytest.raises(DataError) as refused:
-        Table(path=str(tmp_path / "own.csv"), label="outcome").load()
+        TableSource(path=str(tmp_path / "own.csv"), label="outcome").load()
     assert (refused.value.setting, refused.value.given) == ("group", "group")
 
 
 def test_few_patients_under_a_clear_name_are_warned_of_unless_they_were_named(write: Write, tmp_path: Path) -> None:
     told = f"patient_id tells only 4 patients of {N} records apart"
     path = write("patient_id", few(4))
-    assert any(told in line for line in Table(path=path, label="outcome").load().warnings)
-    assert not any(told in line for line in Table(path=path, label="outcome", group="patient_id").load().warnings)
+    assert any(told in line for line in TableSource(path=path, label="outcome").load().warnings)
+    assert not any(told in line for line in TableSource(path=path, label="outcome", group="patient_id").load().warnings)
     x = np.random.default_rng(0).normal(size=(N, 3))
     np.savez(tmp_path / "own.npz", x=x, y=np.arange(N) % 2, patient_id=np.arange(N) % 4)
     assert any(told in line for line in Arrays(path=str(tmp_path / "own.npz"), low=-9, high=9).load().warnings)

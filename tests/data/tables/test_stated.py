@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from assay.data.tables.table import Table
+from assay.data.tables.table import TableSource
 
 
 def test_only_what_settings_say_is_said_to_others(tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_only_what_settings_say_is_said_to_others(tmp_path: Path) -> None:
     insulin[:40] = 0
     lines = [f"{code},{own},{n % 2}" for n, (code, own) in enumerate(zip(codes, insulin, strict=True))]
     path.write_text("\n".join(["count,ins,outcome", *lines]) + "\n")
-    data = Table(path=str(path), label="outcome", features=("count",)).load()
+    data = TableSource(path=str(path), label="outcome", features=("count",)).load()
     assert any("ins is 0 in 40 records" in one for one in data.warnings) and data.reading
     others = data.for_others
     assert others.reading == () and len(others.warnings) == 1

@@ -11,7 +11,7 @@ import pytest
 from assay.data.arrays import Arrays
 from assay.data.base import Dataset
 from assay.data.sentinels import codes_among
-from assay.data.tables.table import Table
+from assay.data.tables.table import TableSource
 from assay.errors import DataError
 from tests.mistakes import refused
 
@@ -31,7 +31,7 @@ def load(tmp_path: Path) -> Load:
         path = tmp_path / "ward.tsv"
         rows = zip(AGE, v, outcome, strict=True)
         path.write_text("\n".join(["age\tv\toutcome", *("\t".join(map(str, row)) for row in rows)]))
-        return Table(**{"path": str(path), "label": "outcome", **settings}).load()
+        return TableSource(**{"path": str(path), "label": "outcome", **settings}).load()
 
     return made
 
@@ -326,7 +326,7 @@ def test_the_last_of_large_numbers_that_lie_close_is_a_record(load: Load) -> Non
 def test_a_heading_that_stands_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("sex,outcome\n" + "f,ill\nm,ok\n" * 20 + "sex,outcome\n" + "f,ok\nm,ill\n" * 20)
     with refused(DataError, "path", "line 42"):
-        Table(path=str(tmp_path / "a.csv"), label="outcome").load()
+        TableSource(path=str(tmp_path / "a.csv"), label="outcome").load()
 
 
 UNITS = {

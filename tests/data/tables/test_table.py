@@ -10,7 +10,7 @@ import pytest
 
 from assay.data.base import Dataset
 from assay.data.splits import Splitting, split
-from assay.data.tables.table import Table
+from assay.data.tables.table import TableSource
 from assay.errors import DataError
 
 N = 60
@@ -37,7 +37,7 @@ def load(tmp_path: Path) -> Load:
         path = tmp_path / f"ward{suffix}"
         raw = csv(content) if isinstance(content, dict) else content
         path.write_bytes(raw if isinstance(raw, bytes) else raw.encode())
-        return Table(**{"path": str(path), "label": "outcome", **settings}).load()
+        return TableSource(**{"path": str(path), "label": "outcome", **settings}).load()
 
     return made
 
@@ -145,12 +145,12 @@ def test_all_files_of_several_hospitals_are_one_table(tmp_path: Path) -> None:
     for name, rows in (("a", slice(0, 30)), ("b", slice(30, N))):
         (tmp_path / f"{name}.csv").write_text(csv({key: own[rows] for key, own in FIRST.items()}))
     path = {name: str(tmp_path / f"{name}.csv") for name in "ab"}
-    plain = Table(path=path, label="outcome").load()
+    plain = TableSource(path=path, label="outcome").load()
     assert plain.feature_names == ("age", "dose") and plain.groups is None
     assert "site: a (30), b (30)" in plain.reading
-    whole = Table(path=path, label="outcome", group="site").load()
+    whole = TableSource(path=path, label="outcome", group="site").load()
     assert whole.groups is not None and whole.groups.tolist() == ["a"] * 30 + ["b"] * 30
-    feature = Table(path=path, label="outcome", features=("site",)).load()
+    feature = TableSource(path=path, label="outcome", features=("site",)).load()
     assert feature.feature_names == ("age", "dose", "site")
     assert len({one.digest for one in (plain, whole, feature)}) == 3
 
@@ -371,7 +371,7 @@ def test_parquet_is_read_with_the_types_it_has(tmp_path: Path) -> None:
     frame = pd.DataFrame({**FIRST, "sex": SEX, "smoker": np.arange(N) % 3 == 0, "mrn": PATIENT + 2**60})
     frame.loc[:4, "dose"] = None
     frame.to_parquet(tmp_path / "ward.parquet")
-    data = Table(path=str(tmp_path / "ward.parquet"), label="outcome").load()
+    data = TableSource(path=str(tmp_path / "ward.parquet"), label="outcome").load()
     assert data.feature_names == ("age", "dose", "sex", "smoker")
     assert np.isnan(column(data, "dose")).tolist() == [i < 5 for i in range(N)]
     assert data.groups is not None and data.groups.tolist() == [str(one + 2**60) for one in PATIENT]

@@ -12,7 +12,7 @@ import pytest
 
 from assay.report.figures.membership import roc
 from assay.report.figures.style import colours
-from assay.report.page import publish
+from assay.report.page import publish_report
 from assay.report.scorecard import Scorecard, scorecard
 from assay.report.tables.membership import exposed
 from assay.results import Measurement, TrialRecord
@@ -144,7 +144,7 @@ def test_the_scorecard_shows_the_attack_with_shadow_models_beside_the_one_withou
 
 
 def test_the_page_shows_both_and_says_with_whom_positions_stay(study: MakeStudy, leaking: Store) -> None:
-    publish(study(), load_datasets(study()), leaking)
+    publish_report(study(), load_datasets(study()), leaking)
     page = leaking.read_text("report.html")
     assert 'aria-label="membership"' in page
     assert "7 (11.0, 3 of 3); 3 (5.0, 1 of 3)" in page
@@ -155,7 +155,7 @@ def test_a_page_without_shadow_models_says_nothing_of_them(
     study: MakeStudy, trial: Trial, fill: Callable[..., Store], tmp_path: Path
 ) -> None:
     store = fill(study({"standard": {}}), tmp_path, [trial("standard", 0)])
-    publish(study({"standard": {}}), load_datasets(study()), store)
+    publish_report(study({"standard": {}}), load_datasets(study()), store)
     page = store.read_text("report.html")
     assert "LiRA" not in page
     assert "most exposed" not in page

@@ -11,7 +11,7 @@ from assay.report.figures.comparison import cost, differences
 from assay.report.figures.explanations import faithfulness
 from assay.report.figures.federation import clients
 from assay.report.figures.privacy import privacy
-from assay.report.figures.robustness import worst_case
+from assay.report.figures.robustness import worst_case_figure
 from assay.report.scorecard import Scorecard, scorecard
 from assay.store.folder import Store
 from assay.study.spec import Study
@@ -28,7 +28,7 @@ def rows(whole: Store) -> pd.DataFrame:
 def test_a_recipe_has_one_colour_everywhere(card: Scorecard, study: MakeStudy, rows: pd.DataFrame) -> None:
     colours = style.colours(card.recipes)
     assert len(set(colours.values())) == 3
-    for line in [trace for trace in worst_case(card, rows, "units").data if trace.name]:
+    for line in [trace for trace in worst_case_figure(card, rows, "units").data if trace.name]:
         assert line.line.color == colours[line.name]
     for point in privacy(card, study(), rows).data:
         assert point.marker.color == colours[point.name]
@@ -39,7 +39,7 @@ def test_a_recipe_has_one_colour_everywhere(card: Scorecard, study: MakeStudy, r
 def test_figures_of_nothing_are_empty_and_no_error(study: MakeStudy, frame: Frame) -> None:
     table = frame(study(), [])
     card = scorecard(study(), "made", table)
-    assert len(worst_case(card, table, "units").data) == 0
+    assert len(worst_case_figure(card, table, "units").data) == 0
     assert len(privacy(card, study(), table).data) == len(cost(card, table, "standard").data) == 0
     assert len(differences(card, "accuracy", "standard").data) == 0
     assert clients(card, table) is None
@@ -54,7 +54,7 @@ def test_a_fragment_carries_its_data_and_no_library(card: Scorecard, study: Make
 
 
 def test_a_unit_cannot_end_the_script_that_holds_it(card: Scorecard, rows: pd.DataFrame) -> None:
-    figure = worst_case(card, rows, "</script><img src=x onerror=alert(1)>")
+    figure = worst_case_figure(card, rows, "</script><img src=x onerror=alert(1)>")
     fragment = style.html(figure, described="robustness")
     assert "<img" not in fragment
     assert fragment.count("</script>") == fragment.count("<script")

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from assay.report.cells import Table
+from assay.report.cells import ScoreTable
 from assay.report.scorecard import Scorecard
 from assay.report.tables.attacks import attacks
 from assay.store.folder import Store
@@ -12,13 +12,13 @@ HARM = {"random_noise": 0.2, "transfer": 0.5, "fgsm": 0.9, "square": 1.0, "autoa
 
 
 @pytest.fixture
-def found(card_of_arsenal: Scorecard, arsenal: Store) -> Table:
+def found(card_of_arsenal: Scorecard, arsenal: Store) -> ScoreTable:
     table = attacks(card_of_arsenal, arsenal.frame())
     assert table is not None
     return table
 
 
-def test_every_attack_stands_beside_what_may_be_claimed_the_strongest_first(found: Table) -> None:
+def test_every_attack_stands_beside_what_may_be_claimed_the_strongest_first(found: ScoreTable) -> None:
     keys = [column.key for column in found.evidence]
     assert keys[:3] == ["accuracy", "worst", "certified interval bounds"]
     # Twelve that were asked for, and one that answered a suspicion.
@@ -27,7 +27,7 @@ def test_every_attack_stands_beside_what_may_be_claimed_the_strongest_first(foun
     assert [key for key in attacked if key in HARM] == ["autoattack", "square", "fgsm", "transfer", "random_noise"]
 
 
-def test_every_value_is_the_mean_of_its_rows(found: Table, arsenal: Store) -> None:
+def test_every_value_is_the_mean_of_its_rows(found: ScoreTable, arsenal: Store) -> None:
     frame = arsenal.frame()
     for recipe in found.recipes:
         for attack in HARM:
@@ -41,14 +41,14 @@ def test_every_value_is_the_mean_of_its_rows(found: Table, arsenal: Store) -> No
     assert found.records("fgsm") == "n = 20"
 
 
-def test_what_is_missing_says_why(found: Table) -> None:
+def test_what_is_missing_says_why(found: ScoreTable) -> None:
     missing = {key: cell.why for key, cell in found.cells.items() if cell.summary is None}
     assert missing["collision", "transfer"] == "there is no surrogate"
     assert missing["standard", "certified interval bounds"] == "no bound is known"
     assert missing["standard", "pgd_straight_through"] == "this was not asked of the model"
 
 
-def test_other_threat_models_stand_to_the_right(found: Table) -> None:
+def test_other_threat_models_stand_to_the_right(found: ScoreTable) -> None:
     titles = [column.title for column in found.evidence]
     assert titles[-2:] == ["adversarial patch, 5 % of the area", "deepfool, median distance (L2)"]
     # FAB has an accuracy in this norm; its distance is told elsewhere.
@@ -61,7 +61,7 @@ def test_without_an_attack_there_is_no_table(card: Scorecard, whole: Store) -> N
     assert attacks(card, frame[frame["name"] != "robust_accuracy"]) is None
 
 
-def test_an_attack_on_survivors_alone_is_named_as_such(found: Table) -> None:
+def test_an_attack_on_survivors_alone_is_named_as_such(found: ScoreTable) -> None:
     titles = {column.key: column.title for column in found.evidence}
     assert titles["targeted_pgd"] == "targeted PGD, after all others"
     assert titles["random_noise"] == "random noise"

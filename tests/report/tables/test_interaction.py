@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from assay.report.designs import Quartet, quartets
+from assay.report.designs import FactorialDesign, factorial_designs
 from assay.report.scorecard import scorecard
 from assay.report.tables.interaction import Interaction, interactions
 from assay.results import Measurement, TrialRecord
@@ -65,7 +65,7 @@ def tell(study: MakeStudy, frame: Frame, trial: Trial) -> Callable[..., list[Int
 
 def test_the_four_are_known_by_what_they_are(study: MakeStudy) -> None:
     recipes = study({"other": {"privacy": {"epsilon": 3}}, **FOUR}).cohorts["made"].recipes
-    assert list(quartets(recipes)) == [Quartet(neither="a", adversarial="b", private="c", both="d")]
+    assert list(factorial_designs(recipes)) == [FactorialDesign(neither="a", adversarial="b", private="c", both="d")]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_four_are_known_by_what_they_are(study: MakeStudy) -> None:
 def test_four_that_differ_by_anything_else_say_nothing_of_an_interaction(
     study: MakeStudy, changed: dict[str, Any]
 ) -> None:
-    assert list(quartets(study({**FOUR, **changed}).cohorts["made"].recipes)) == []
+    assert list(factorial_designs(study({**FOUR, **changed}).cohorts["made"].recipes)) == []
 
 
 def test_each_figure_has_its_own_interaction_and_holm_counts_them_all(tell: Callable[..., list[Interaction]]) -> None:

@@ -11,7 +11,7 @@ from assay.objectives.base import Batch
 from assay.threats import Bounds
 from assay.training.collective import Alone
 from assay.training.feed import InMemory
-from assay.training.hooks.probe import Probe, balanced
+from assay.training.hooks.probe import Probe, balanced_sample
 
 
 class Fixed(nn.Module):
@@ -96,6 +96,6 @@ def test_the_model_is_asked_in_evaluation_mode(make: Callable[..., Probe]) -> No
 @pytest.mark.parametrize(("most", "expected"), [(4, [2, 2]), (7, [4, 3]), (100, [27, 3])])
 def test_as_many_of_each_class_where_there_are(most: int, expected: list[int]) -> None:
     y = (np.arange(30) % 10 == 7).astype(int)
-    rows = balanced(y, most, generator=np.random.default_rng(0))
+    rows = balanced_sample(y, most, generator=np.random.default_rng(0))
     assert np.bincount(y[rows]).tolist() == expected
     assert (np.diff(rows) > 0).all()

@@ -20,7 +20,7 @@ _ONE_EACH = Field(min_length=len(SEVERITIES), max_length=len(SEVERITIES))
 Decibels = Annotated[tuple[float, ...], _ONE_EACH]
 Sizes = Annotated[tuple[NonNegativeFloat, ...], _ONE_EACH]
 Factors = Annotated[tuple[Annotated[float, Field(ge=1)], ...], _ONE_EACH]
-Shares = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], _ONE_EACH]
+StrengthShares = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], _ONE_EACH]
 """What severities 1 to 5 mean, in a corruption's own terms."""
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from assay.data.base import Dataset, Modality
-from assay.data.corruptions.base import Corruption, Shares, Sizes
+from assay.data.corruptions.base import Corruption, Sizes, StrengthShares
 from assay.registry import register
 
 
@@ -27,7 +27,7 @@ class _OfImages(Corruption):
 
 
 @register("corruption")
-class GaussianNoise(_OfImages):
+class GaussianNoiseCorruption(_OfImages):
     """Noise of each pixel by itself, as of a low dose; the strength is its standard deviation in the pixel's range."""
 
     name: Literal["gaussian_noise"] = "gaussian_noise"
@@ -56,7 +56,7 @@ class Contrast(_OfImages):
     """Each image drawn towards its own mean; the strength is the share of contrast that is lost."""
 
     name: Literal["contrast"] = "contrast"
-    strengths: Shares = (0.6, 0.7, 0.8, 0.9, 0.95)
+    strengths: StrengthShares = (0.6, 0.7, 0.8, 0.9, 0.95)
 
     def on_screen(self, x: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
         mean = x.mean((2, 3), keepdims=True)
@@ -68,7 +68,7 @@ class JPEG(_OfImages):
     """Stored as an 8-bit JPEG and read again; the strength is 1 − quality / 100."""
 
     name: Literal["jpeg"] = "jpeg"
-    strengths: Shares = (0.75, 0.82, 0.85, 0.9, 0.93)
+    strengths: StrengthShares = (0.75, 0.82, 0.85, 0.9, 0.93)
 
     def on_screen(self, x: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
         pixels = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
@@ -80,11 +80,11 @@ class JPEG(_OfImages):
 
 
 @register("corruption")
-class Crop(_OfImages):
+class CropCorruption(_OfImages):
     """A part of the image somewhere in it, enlarged to full size; the strength is the share of each side cut off."""
 
     name: Literal["crop"] = "crop"
-    strengths: Shares = (0.05, 0.1, 0.15, 0.2, 0.3)
+    strengths: StrengthShares = (0.05, 0.1, 0.15, 0.2, 0.3)
 
     def on_screen(self, x: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
         from PIL import Image

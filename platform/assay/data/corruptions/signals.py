@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.base import Dataset, Modality
-from assay.data.corruptions.base import Corruption, Decibels, Shares
+from assay.data.corruptions.base import Corruption, Decibels, StrengthShares
 from assay.registry import register
 
 
@@ -62,7 +62,7 @@ class LeadOff(_OfSignals):
     """An electrode comes off: one lead reads 0 for a while; the strength is the share of the record."""
 
     name: Literal["lead_off"] = "lead_off"
-    strengths: Shares = (0.05, 0.1, 0.2, 0.3, 0.5)
+    strengths: StrengthShares = (0.05, 0.1, 0.2, 0.3, 0.5)
 
     def apply(self, x: np.ndarray, strength: float, *, dataset: Dataset, generator: np.random.Generator) -> np.ndarray:
         records, channels, samples = x.shape
@@ -80,7 +80,7 @@ class MissingSamples(_OfSignals):
     """Packets are lost, of all leads together, and the last sample before is held; the strength is the share lost."""
 
     name: Literal["missing_samples"] = "missing_samples"
-    strengths: Shares = (0.1, 0.2, 0.3, 0.5, 0.7)
+    strengths: StrengthShares = (0.1, 0.2, 0.3, 0.5, 0.7)
     packet: int = Field(default=12, ge=1)
     """Samples."""
     fill: Literal["hold", "zero"] = "hold"

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.base import Dataset, Modality
-from assay.data.corruptions.base import Corruption, Factors, Shares, Sizes
+from assay.data.corruptions.base import Corruption, Factors, Sizes, StrengthShares
 from assay.registry import register
 
 _SAMPLE = 2000
@@ -39,7 +39,7 @@ class SensorDropOut(_OfTables):
     """
 
     name: Literal["sensor_drop_out"] = "sensor_drop_out"
-    strengths: Shares = (0.1, 0.2, 0.3, 0.4, 0.5)
+    strengths: StrengthShares = (0.1, 0.2, 0.3, 0.4, 0.5)
 
     def on_features(
         self, x: np.ndarray, strength: float, dataset: Dataset, generator: np.random.Generator

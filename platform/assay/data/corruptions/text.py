@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from assay.data.base import Dataset, Modality
-from assay.data.corruptions.base import Corruption, Shares
+from assay.data.corruptions.base import Corruption, StrengthShares
 from assay.errors import DataError
 from assay.registry import register
 
@@ -27,7 +27,7 @@ class Typos(Corruption):
 
     modality: ClassVar[Modality] = "text"
     name: Literal["typos"] = "typos"
-    strengths: Shares = (0.05, 0.1, 0.2, 0.3, 0.5)
+    strengths: StrengthShares = (0.05, 0.1, 0.2, 0.3, 0.5)
 
     def run(self, dataset: Dataset, rows: np.ndarray, severity: int, *, generator: np.random.Generator) -> np.ndarray:
         """Severity 0 writes the sentences anew, without a slip, so that one can see whether that changes anything."""

@@ -44,7 +44,7 @@ def intensities(pixels: np.ndarray) -> np.ndarray:
     return np.divide(channels_first, 255, dtype=np.float32, order="C")
 
 
-def read_arrays(path: Path, wanted: Sequence[str], *, dataset: str) -> dict[str, np.ndarray]:
+def read_named_arrays(path: Path, wanted: Sequence[str], *, dataset: str) -> dict[str, np.ndarray]:
     """The named arrays of a published ``.npz`` file.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from assay.data.base import Dataset, Normalisation, Source
-from assay.data.images.base import image_dataset, intensities, read_arrays
+from assay.data.images.base import image_dataset, intensities, read_named_arrays
 from assay.data.locate import download, find, md5
 from assay.errors import DataError
 from assay.registry import register
@@ -176,7 +176,7 @@ def _photographs(rows: np.ndarray) -> np.ndarray:
 
 def _published_or_not(path: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
     """What an ``.npz`` holds, and what to be told about it beside every figure."""
-    held = read_arrays(path, ("x_train", "y_train", "x_test", "y_test", "class_names"), dataset="cifar10")
+    held = read_named_arrays(path, ("x_train", "y_train", "x_test", "y_test", "class_names"), dataset="cifar10")
     if tuple(str(name) for name in held["class_names"].flat) != CLASSES:
         raise DataError(
             f"cifar10: class_names of {path} are {held['class_names'].tolist()}; they must be {', '.join(CLASSES)}"

@@ -19,7 +19,7 @@ from assay.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".dcm", ".dicom")
+DICOM_SUFFIXES = (".dcm", ".dicom")
 Window = tuple[float, float] | Literal["file", "full"]
 """Centre and width in units of the modality (Hounsfield units of CT), what the file says, or all that bits can hold."""
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
@@ -31,7 +31,7 @@ class UnreadableImageError(DataError):
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its name, or by the mark behind its preamble: archives leave out extensions."""
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in DICOM_SUFFIXES:
         return True
     try:
         with path.open("rb") as file:
@@ -41,7 +41,7 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def read(path: Path, window: Window = "file") -> "Image":
+def read_dicom(path: Path, window: Window = "file") -> "Image":
     """The image, upright as stored: mode F from 0 (black) to 1 (white), or RGB.
 
     Raises:

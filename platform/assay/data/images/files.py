@@ -20,7 +20,7 @@ from assay.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Files that are taken for images, in any case, as are DICOM files of other names; the rest of a folder is listed."""
 _WHITE_IS_ZERO = 262, 0
 """Tag of TIFF, and its value where 0 is white: Pillow turns images of 8 bits, not of 16."""
@@ -125,7 +125,7 @@ class Decoder:
             WrongChannelsError: it has other channels than declared.
         """
         if taken_for_dicom(path):
-            image = dicom.read(path, self.window)
+            image = dicom.read_dicom(path, self.window)
             self._check_channels(len(image.getbands()))
             return Seen(self._record(image), None)
         from PIL import Image, ImageOps
@@ -259,13 +259,13 @@ def in_threads(work: Callable[[Any], _R], items: Sequence[Any]) -> Iterator[_R]:
 
 def is_image(path: Path) -> bool:
     """Whether a file is taken for an image."""
-    return path.suffix.lower() in SUFFIXES or dicom.is_dicom(path)
+    return path.suffix.lower() in IMAGE_SUFFIXES or dicom.is_dicom(path)
 
 
 def taken_for_dicom(path: Path) -> bool:
     """Whether a file is read as DICOM: by its name, or by its content where the name is that of no image."""
     suffix = path.suffix.lower()
-    return suffix in dicom.SUFFIXES or (suffix not in SUFFIXES and dicom.is_dicom(path))
+    return suffix in dicom.DICOM_SUFFIXES or (suffix not in IMAGE_SUFFIXES and dicom.is_dicom(path))
 
 
 @contextmanager

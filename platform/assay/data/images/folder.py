@@ -15,13 +15,13 @@ from assay.data.identifiers import as_groups
 from assay.data.images.base import RADII, image_dataset
 from assay.data.images.contrast import low_contrast
 from assay.data.images.dicom import Window
-from assay.data.images.files import SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
+from assay.data.images.files import IMAGE_SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
 from assay.data.images.listing import Listing, few, folders_in, listed
 from assay.data.images.patients import Patients, patients_of
 from assay.errors import DataError
 from assay.registry import register
 
-PARTS = {
+FOLDER_PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -217,7 +217,7 @@ class ImageFolder(ImageSource):
 
     def _parts(self, root: Path, dataset: str) -> dict[str, str]:
         folders = folders_in(root)
-        parts = {folder: part for name, part in PARTS.items() for folder in folders if folder.lower() == name}
+        parts = {folder: part for name, part in FOLDER_PARTS.items() for folder in folders if folder.lower() == name}
         if not parts:
             _refuse_same_folders(root, folders, dataset)
             return {}
@@ -231,7 +231,7 @@ class ImageFolder(ImageSource):
                 "folders beside them",
                 setting="path",
                 given=folders,
-                allowed=sorted(PARTS),
+                allowed=sorted(FOLDER_PARTS),
             )
         return parts
 
@@ -246,7 +246,7 @@ def _refuse_same_folders(root: Path, folders: list[str], dataset: str) -> None:
             "into one folder",
             setting="path",
             given=folders,
-            allowed=sorted(PARTS),
+            allowed=sorted(FOLDER_PARTS),
         )
 
 
@@ -332,7 +332,7 @@ def _skipped(listing: Listing) -> tuple[str, ...]:
 
 def _unread(listing: Listing) -> tuple[str, ...]:
     """A warning where skipped files are images of another kind, or lie beside the class folders."""
-    lost = [name for name in listing.skipped if name.lower().endswith((*_OTHER_IMAGES, *SUFFIXES))]
+    lost = [name for name in listing.skipped if name.lower().endswith((*_OTHER_IMAGES, *IMAGE_SUFFIXES))]
     return (f"{len(lost):,} images were not read: {few(lost)}",) if lost else ()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from assay.data.identifiers import refuse_alike
-from assay.data.images.files import SUFFIXES, is_image
+from assay.data.images.files import IMAGE_SUFFIXES, is_image
 from assay.errors import DataError
 
 _NAMED = 10
@@ -115,11 +115,11 @@ def _images(root: Path, folder: str, dataset: str) -> tuple[list[str], list[str]
     if not images:
         kinds = sorted({path.suffix.lower() or "no extension" for path in every})
         raise DataError(
-            f"{dataset}: class folder {folder}/ of {root} holds no image ({', '.join(SUFFIXES)})"
+            f"{dataset}: class folder {folder}/ of {root} holds no image ({', '.join(IMAGE_SUFFIXES)})"
             f"{', but ' + few(kinds) if kinds else ' and no other file'}; fill or remove it",
             setting="path",
             given=kinds,
-            allowed=SUFFIXES,
+            allowed=IMAGE_SUFFIXES,
         )
     return _names(root, images), _names(root, set(every) - set(images))
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from assay.data.base import Dataset, Source
-from assay.data.images.base import image_dataset, intensities, read_arrays
-from assay.data.images.medmnist_facts import FACTS, FINDINGS, Facts, Finding
+from assay.data.images.base import image_dataset, intensities, read_named_arrays
+from assay.data.images.medmnist_facts import FACTS, FINDINGS, ChestFinding, Facts
 from assay.data.locate import download, find, md5
 from assay.errors import DataError
 from assay.registry import register
@@ -36,7 +36,7 @@ class MedMNIST(Source):
     def load(self) -> Dataset:
         facts = FACTS[self.name]
         path = find(self.name, f"{self.name}.npz") or find(f"{self.name}.npz") or self._fetch(facts)
-        held = read_arrays(
+        held = read_named_arrays(
             path, [f"{part}_{what}" for part in _PARTS for what in ("images", "labels")], dataset=self.name
         )
         counts = tuple(self._checked(facts, path, part, held) for part in _PARTS)
@@ -114,7 +114,7 @@ class ChestMNIST(MedMNIST):
     """Chest X-rays of adults. Fourteen findings are labelled, each yes or no: ``finding`` is the one to detect."""
 
     name: Literal["chestmnist"] = "chestmnist"
-    finding: Finding = "effusion"
+    finding: ChestFinding = "effusion"
 
     def task(self, labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
         return labels[:, FINDINGS.index(self.finding)], (f"no {self.finding}", self.finding)

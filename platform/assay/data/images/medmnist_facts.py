@@ -17,7 +17,7 @@ _ORGANS = (
     "spleen",
 )
 _SCANS = "several organs of one CT scan"
-Finding = Literal[
+ChestFinding = Literal[
     "atelectasis",
     "cardiomegaly",
     "effusion",
@@ -34,7 +34,7 @@ Finding = Literal[
     "hernia",
 ]
 """The labels of chestmnist, in their order."""
-FINDINGS: tuple[str, ...] = get_args(Finding)
+FINDINGS: tuple[str, ...] = get_args(ChestFinding)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from assay.data.poisoning.drawing import drawn
-from assay.data.treatment import Records, Treatment, Workbench
+from assay.data.treatment import TrainingRecords, Treatment, Workbench
 from assay.errors import DataError
 from assay.registry import register
 from assay.threats import Bounds
@@ -44,7 +44,7 @@ class Backdoor(Treatment):
         # An exact share is drawn among all records: one more of them changes which others are stamped.
         return False
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         if self.target >= bench.classes:
             said = f"backdoor: target is {self.target}, and classes run from 0 to {bench.classes - 1}"
             raise DataError(said, setting="backdoor.target", given=self.target, allowed=range(bench.classes))

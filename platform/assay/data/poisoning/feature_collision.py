@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from assay.data.poisoning.drawing import drawn
-from assay.data.treatment import Learnt, Records, Treatment, Workbench
+from assay.data.treatment import Learnt, TrainingRecords, Treatment, Workbench
 from assay.errors import DataError
 from assay.registry import Number, register
 from assay.threats import Bounds, Threat
@@ -58,7 +58,7 @@ class FeatureCollision(Treatment):
         ]
         return np.sort(generator.permutation(np.concatenate([np.arange(0), *spare]))[: self.targets])
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         if self.base >= bench.classes:
             said = f"feature_collision: base is {self.base}, and classes run from 0 to {bench.classes - 1}"
             raise DataError(said, setting="feature_collision.base", given=self.base, allowed=range(bench.classes))

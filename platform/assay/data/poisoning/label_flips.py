@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from assay.data.poisoning.drawing import drawn
-from assay.data.treatment import Records, Treatment, Workbench
+from assay.data.treatment import TrainingRecords, Treatment, Workbench
 from assay.errors import DataError
 from assay.registry import register
 
@@ -30,7 +30,7 @@ class LabelFlips(Treatment):
         # An exact share is drawn among all records: one more of them changes which others are flipped.
         return False
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         if bench.classes < 2:
             said = "label_flips: there is 1 class, and a flip needs another label; leave label_flips out"
             raise DataError(said, setting="data", given=self.name, allowed=2)

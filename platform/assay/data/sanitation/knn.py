@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from assay.data.treatment import Records, Treatment, Workbench
+from assay.data.treatment import TrainingRecords, Treatment, Workbench
 from assay.errors import DataError
 from assay.registry import register
 
@@ -26,7 +26,7 @@ class KNNSanitation(Treatment):
     def per_record(self) -> bool:
         return False
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         from sklearn.neighbors import NearestNeighbors
 
         if records.x.dtype.kind != "f":

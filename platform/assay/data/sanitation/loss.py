@@ -7,7 +7,7 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from assay.data.sanitation.ranking import without_greatest
-from assay.data.treatment import Records, Treatment, Workbench
+from assay.data.treatment import TrainingRecords, Treatment, Workbench
 from assay.registry import register
 
 
@@ -29,7 +29,7 @@ class LossSanitation(Treatment):
     def per_record(self) -> bool:
         return False
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         learnt = bench.fit(records, epochs=self.epochs)
         with torch.no_grad():
             logits = learnt.logits(torch.from_numpy(records.x))

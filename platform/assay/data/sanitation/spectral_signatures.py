@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 
 from assay.data.sanitation.ranking import without_greatest
-from assay.data.treatment import Records, Treatment, Workbench
+from assay.data.treatment import TrainingRecords, Treatment, Workbench
 from assay.registry import register
 
 _MARGIN = 1.5
@@ -32,7 +32,7 @@ class SpectralSignatures(Treatment):
     def per_record(self) -> bool:
         return False
 
-    def apply(self, records: Records, bench: Workbench) -> Records:
+    def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         learnt = bench.fit(records)
         with torch.no_grad():
             features = learnt.features(torch.from_numpy(records.x)).numpy()

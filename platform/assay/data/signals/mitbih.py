@@ -143,7 +143,7 @@ class MitBih(Source):
         )
 
     def _beats_of(self, path: Path) -> wfdb_records.Windows:
-        recording = wfdb_records.read(path, lead=self.lead)
+        recording = wfdb_records.read_record(path, lead=self.lead)
         if recording.frequency != FREQUENCY:
             raise DataError(
                 f"WFDB record {str(path)!r} has {recording.frequency:g} samples a second; mitbih has {FREQUENCY}: "

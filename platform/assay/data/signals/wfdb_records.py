@@ -50,7 +50,7 @@ def leads(header: Path) -> tuple[str, ...]:
     return tuple(_header(header).sig_name or ())
 
 
-def read(header: Path, *, lead: str) -> Recording:
+def read_record(header: Path, *, lead: str) -> Recording:
     """One lead in millivolts with its annotations; the samples are held against the checksum of the header.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from assay.data.features import Kind
+from assay.data.features import FeatureKind
 from assay.data.identifiers import normalised, refuse_alike
 from assay.data.tables.values import Parsed, canonical, column_error
 from assay.registry import Settings
@@ -20,7 +20,7 @@ _MOST_CATEGORIES = 50
 class ColumnSettings(Settings):
     """What a study says of one column. A column of which nothing is said has its kind found from its values."""
 
-    kind: Kind | None = None
+    kind: FeatureKind | None = None
     unit: str = ""
     """Unit of a number: ``mmHg``."""
     range: tuple[float, float] | None = None
@@ -61,7 +61,7 @@ class ColumnSettings(Settings):
         return self
 
     @property
-    def stated(self) -> Kind | None:
+    def stated(self) -> FeatureKind | None:
         """The kind as far as it was said."""
         if self.kind is not None:
             return self.kind
@@ -77,7 +77,7 @@ class Column:
     """One column that becomes inputs of a network."""
 
     name: str
-    kind: Kind
+    kind: FeatureKind
     settings: ColumnSettings
     low: float
     """Least valid value: stated, or the least that occurs; of categories 0."""
@@ -183,6 +183,6 @@ def _number(name: str, parsed: Parsed, settings: ColumnSettings, where: str) -> 
     ), numbers
 
 
-def settings_of(kinds: Mapping[str, ColumnSettings], name: str) -> ColumnSettings:
+def column_settings(kinds: Mapping[str, ColumnSettings], name: str) -> ColumnSettings:
     """What is said of a column; nothing by default."""
     return kinds.get(name, ColumnSettings())

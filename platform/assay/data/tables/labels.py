@@ -8,7 +8,7 @@ import numpy as np
 
 from assay.data.classes import counted_classes, guessed_positive
 from assay.data.identifiers import refuse_alike
-from assay.data.sentinels import codes_among, described
+from assay.data.sentinels import codes_among, describe_codes
 from assay.data.tables.values import canonical
 from assay.errors import DataError
 
@@ -83,8 +83,8 @@ def _code(column: str, written: Sequence[str]) -> tuple[str, ...]:
         return ()
     missing = ", ".join(code.written for code in codes)
     return (
-        f"label {column} {described(codes)}: if that stands for a missing value, say kinds: {{{column}: {{missing: "
-        f"[{missing}]}}}} and on_missing_label: drop, if it is a class, name all of them (classes)",
+        f"label {column} {describe_codes(codes)}: if that stands for a missing value, say kinds: {{{column}: "
+        f"{{missing: [{missing}]}}}} and on_missing_label: drop, if it is a class, name all of them (classes)",
     )
 
 

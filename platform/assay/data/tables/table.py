@@ -23,7 +23,7 @@ from assay.data.numbers import bounds_around
 from assay.data.sentinels import in_two_units, refuse_sentinels
 from assay.data.suspicion import refuse_identifiers
 from assay.data.tables.files import Cells, read_cells
-from assay.data.tables.kinds import Column, ColumnSettings, column_of, settings_of
+from assay.data.tables.kinds import Column, ColumnSettings, column_of, column_settings
 from assay.data.tables.labels import Labels, labels_of
 from assay.data.tables.preparation import TablePreparation
 from assay.data.tables.values import (
@@ -44,7 +44,7 @@ _MOST_TOLD = 40
 
 
 @register("dataset")
-class Table(Source):
+class TableSource(Source):
     """Your own ``.csv``, ``.tsv`` or ``.parquet`` file: a record a row, with features, a label and a patient.
 
     Kinds of columns are found from their values and can be stated (``kinds``). Gaps are filled, numbers scaled and
@@ -215,7 +215,7 @@ class Table(Source):
 
     def _patients(self, column: str, cells: Cells) -> np.ndarray:
         """(n,) the name of each record's patient, empty where a code of missing values stands for it."""
-        said = (*self.missing, *(settings_of(self.kinds, column).missing or ()))
+        said = (*self.missing, *(column_settings(self.kinds, column).missing or ()))
         codes = {canonical(code).casefold() for code in said}
         written = cells.columns[column]
         return np.array(["" if canonical(cell).casefold() in codes else _named(cell) for cell in written])
@@ -223,7 +223,7 @@ class Table(Source):
     def _labelled(self, cells: Cells) -> tuple[Cells, list[str]]:
         """Records with a label, and what is said of those without."""
         codes = {canonical(code).casefold() for code in self.missing} | set(MISSING)
-        codes |= {canonical(code).casefold() for code in settings_of(self.kinds, self.label).missing or ()}
+        codes |= {canonical(code).casefold() for code in column_settings(self.kinds, self.label).missing or ()}
         gone = [canonical(cell).casefold() in codes for cell in cells.columns[self.label]]
         if not any(gone):
             return cells, []
@@ -241,11 +241,11 @@ class Table(Source):
 
     def _settings(self, name: str, parsed: dict[str, Parsed]) -> ColumnSettings:
         """What is said of a column, and the unit that stands in it where none is said."""
-        said = settings_of(self.kinds, name)
+        said = column_settings(self.kinds, name)
         return said if said.unit else said.model_copy(update={"unit": parsed[name].unit})
 
     def _parsed(self, name: str, cells: Cells, *, thousands: bool) -> Parsed:
-        said = settings_of(self.kinds, name)
+        said = column_settings(self.kinds, name)
         return parse(
             name,
             cells.columns[name],
@@ -263,7 +263,7 @@ class Table(Source):
         kept, told = [], []
         for name, column in parsed.items():
             values = column.distinct
-            stated = settings_of(self.kinds, name).stated is not None or name in self.features
+            stated = column_settings(self.kinds, name).stated is not None or name in self.features
             if len(values) > 1 or (values and (stated or column.missing.any())) or stated:
                 kept.append(name)
             else:

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from assay.data.base import PARTS, Dataset, Source
 from assay.data.classes import counted_classes, guessed_positive
-from assay.data.delimited import decoded, label_of, named, rows_of
+from assay.data.delimited import decoded, first_lines, label_of, rows_of
 from assay.data.locate import absent, find
-from assay.data.text.tables import Columns, Document, Table, read_table
+from assay.data.text.tables import Columns, Document, DocumentTable, read_table
 from assay.data.text.words import as_positions, is_word, without_spaces, words_of
 from assay.errors import DataError
 from assay.registry import choice_of, register
@@ -35,7 +35,7 @@ class TextSource(Source):
     licence_text: ClassVar[str] = "unknown"
     citation_text: ClassVar[str] = ""
 
-    def table(self) -> Table:
+    def table(self) -> DocumentTable:
         """Every text of the data set, and what is to be said of how they were read.
 
         Raises:
@@ -70,7 +70,7 @@ class TextSource(Source):
         empty = [document.where for document, sentence in zip(documents, sentences, strict=True) if not sentence]
         if empty:
             raise DataError(
-                f"{self.known_as()}: {len(empty)} texts hold no word: {named(empty)}; drop them", given=empty
+                f"{self.known_as()}: {len(empty)} texts hold no word: {first_lines(empty)}; drop them", given=empty
             )
         words, written = as_positions(sentences, self.length)
         parts = np.array([document.part for document in documents])
@@ -116,7 +116,7 @@ class SST2(TextSource):
         "Socher et al. (2013), Recursive Deep Models for Semantic Compositionality Over a Sentiment Treebank, EMNLP"
     )
 
-    def table(self) -> Table:
+    def table(self) -> DocumentTable:
         folder = find("sst2")
         files = {part: f"sentences_{'dev' if part == 'validation' else part}.tsv" for part in PARTS}
         if folder is None:
@@ -132,7 +132,7 @@ class SST2(TextSource):
             for part, name in files.items()
             for row in rows_of(folder / name, decoded(folder / name, "utf-8-sig"), "\t", quoted=False, columns=2)
         ]
-        return Table(documents=found, reading=(f"{len(found):,} sentences of {', '.join(files.values())}",))
+        return DocumentTable(documents=found, reading=(f"{len(found):,} sentences of {', '.join(files.values())}",))
 
 
 @register("dataset")
@@ -145,7 +145,7 @@ class IMDB(TextSource):
     licence_text: ClassVar[str] = "research use"
     citation_text: ClassVar[str] = "Maas et al. (2011), Learning Word Vectors for Sentiment Analysis, ACL"
 
-    def table(self) -> Table:
+    def table(self) -> DocumentTable:
         found = _local_table("imdb")
         if found is None:
             hub = _from_hub(
@@ -192,7 +192,7 @@ class TextFile(TextSource):
     licence: str = "unknown"
     citation: str = ""
 
-    def table(self) -> Table:
+    def table(self) -> DocumentTable:
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise DataError(
@@ -256,7 +256,7 @@ def _local_table(folder: str) -> Path | None:
     return None if found is None else next(iter(sorted(found.glob("*.csv"))), None)
 
 
-def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: str, wanted: str) -> Table:
+def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: str, wanted: str) -> DocumentTable:
     """Texts from the Hugging Face hub.
 
     Args:
@@ -280,4 +280,4 @@ def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: 
             obtain=f"the hub's {repository} could not be read ({type(error).__name__}): download it there, "
             f"once and online, with python -c \"import datasets; datasets.load_dataset('{repository}')\"",
         ) from None
-    return Table(documents=documents, reading=(f"{len(documents):,} texts of the hub's {repository}",))
+    return DocumentTable(documents=documents, reading=(f"{len(documents):,} texts of the hub's {repository}",))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from assay.data.base import PARTS, part_of_split
-from assay.data.delimited import Row, decoded, label_of, named, refuse_second_heading, rows_of
+from assay.data.delimited import DelimitedRow, decoded, first_lines, label_of, refuse_second_heading, rows_of
 from assay.data.identifiers import (
     UNSEEN,
     GroupKind,
@@ -53,7 +53,7 @@ class Document:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class DocumentTable:
     """Documents of a file, and what became of its rows."""
 
     documents: list[Document]
@@ -89,7 +89,7 @@ def read_table(
     encoding: str = "utf-8-sig",
     quoted: bool | None = None,
     on_missing: Literal["fail", "skip"] = "fail",
-) -> Table:
+) -> DocumentTable:
     """Texts of a table with a heading, separated by tabs, commas or semicolons, whichever its heading shows.
 
     Args:
@@ -123,7 +123,7 @@ def read_table(
         refuse_patients_alike(patients, where=f"{str(path)!r}: {columns.group}", column=columns.group)
         refuse_shared(patients, where=repr(str(path)), column=columns.group)
         few = refuse_ambiguous(columns.group, patients, given=given, where=repr(str(path)))
-    return Table(
+    return DocumentTable(
         documents=[held.document(number, parts) for number in kept],
         reading=(*held.counted(len(kept)), *left_out),
         warnings=(*left_out, *(() if quoted else held.enclosed()), *few),
@@ -149,7 +149,9 @@ def _found(columns: Columns, heading: Sequence[str], *, where: str) -> Columns:
 def _heading(path: Path, content: str, columns: Columns) -> tuple[str, list[str], int]:
     """The separator, the names of the columns, and the line on which they stand."""
     separators = "\t" if path.suffix.lower() in (".tsv", ".tab") else ",;\t"
-    found: dict[str, Row | None] = {mark: next(rows_of(path, content, mark, quoted=True), None) for mark in separators}
+    found: dict[str, DelimitedRow | None] = {
+        mark: next(rows_of(path, content, mark, quoted=True), None) for mark in separators
+    }
     if all(row is None for row in found.values()):
         raise DataError(
             f"{str(path)!r} is empty; its first row must name the columns, {columns.text} and "
@@ -188,7 +190,7 @@ class _Rows:
     columns: Columns
     heading: list[str]
     separator: str
-    rows: list[Row]
+    rows: list[DelimitedRow]
     classes: Sequence[str]
 
     @cached_property
@@ -235,7 +237,7 @@ class _Rows:
                         given=row.first,
                     )
 
-    def _rows_within(self, row: Row) -> Iterator[list[str]]:
+    def _rows_within(self, row: DelimitedRow) -> Iterator[list[str]]:
         """Each line of a field of several lines as a row; the first and the last with the columns beside the field."""
         for number, field in enumerate(row.fields):
             lines = _BREAK.split(field)
@@ -284,7 +286,7 @@ class _Rows:
         }
         lines = {name: [row for row, no in zip(self.rows, lacks, strict=True) if no] for name, lacks in lacking.items()}
         told = tuple(
-            f"{len(rows):,} of {len(self.rows):,} rows have no {name}: {named([row.where for row in rows])}"
+            f"{len(rows):,} of {len(self.rows):,} rows have no {name}: {first_lines([row.where for row in rows])}"
             for name, rows in lines.items()
             if rows
         )

@@ -12,7 +12,7 @@ from assay.report.rows import select, settings
 from assay.report.scorecard import Scorecard
 
 
-def worst_case(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure:
+def worst_case_figure(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure:
     """Worst-case accuracy against ε, mean and 95 % interval; a plot for each norm, whose radii do not compare."""
     rows = select(frame, "worst_case_accuracy")
     norms = settings(rows, "norm") or [card.reference_norm]

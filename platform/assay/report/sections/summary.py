@@ -31,7 +31,7 @@ class Against:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class SummaryRow:
     """A recipe that stands out by its results, where none was named beforehand."""
 
     recipe: str
@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class CohortSummary:
     """One cohort on the first screen."""
 
     card: Scorecard
@@ -50,7 +50,7 @@ class Summary:
     others: tuple[str, ...]
     """Candidates that the table has no room for."""
     against: Mapping[str, Against]
-    rows: tuple[Row, ...]
+    rows: tuple[SummaryRow, ...]
     """Recipes that stand out; only where no cohort states requirements."""
     columns: tuple[Evidence, ...]
 
@@ -81,7 +81,7 @@ class Summary:
 
 def summaries(
     cards: Sequence[Scorecard], decided: Mapping[str, Decisions | None], baseline: str
-) -> tuple[Summary, ...]:
+) -> tuple[CohortSummary, ...]:
     """The first screen, cohort by cohort.
 
     Args:
@@ -92,10 +92,10 @@ def summaries(
     return tuple(_summary(card, decided[card.cohort], baseline, room=room) for card in cards)
 
 
-def _summary(card: Scorecard, found: Decisions | None, baseline: str, *, room: int) -> Summary:
+def _summary(card: Scorecard, found: Decisions | None, baseline: str, *, room: int) -> CohortSummary:
     ranked = sorted(found.decisions, key=_rank) if found else []
     shown = tuple(ranked[: COLUMNS - 1])
-    return Summary(
+    return CohortSummary(
         card=card,
         decisions=found,
         shown=shown,
@@ -131,11 +131,11 @@ def _against(card: Scorecard, recipe: str, marks: Sequence[str]) -> Against:
     )
 
 
-def _standing_out(card: Scorecard, baseline: str) -> tuple[Row, ...]:
+def _standing_out(card: Scorecard, baseline: str) -> tuple[SummaryRow, ...]:
     """The baseline, and the best recipe by each of a few figures."""
     if len(card.recipes) == 1:
         (alone,) = card.recipes
-        return (Row(recipe=alone, why="", against=_against(card, alone, _raised(card, alone))),)
+        return (SummaryRow(recipe=alone, why="", against=_against(card, alone, _raised(card, alone))),)
     found = {baseline: "the baseline"} if baseline in card.recipes else {}
     for column in card.evidence:
         if column.key not in _KEYS:
@@ -151,7 +151,7 @@ def _standing_out(card: Scorecard, baseline: str) -> tuple[Row, ...]:
             word = "least" if lower else "best"
             found[best] = f"{found[best]}; {word} {column.title}" if best in found else f"{word} {column.title}"
     return tuple(
-        Row(recipe=recipe, why=why, against=_against(card, recipe, _raised(card, recipe)))
+        SummaryRow(recipe=recipe, why=why, against=_against(card, recipe, _raised(card, recipe)))
         for recipe, why in found.items()
     )
 

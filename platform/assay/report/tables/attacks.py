@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from assay.report.cells import Table, tabulate
+from assay.report.cells import ScoreTable, tabulate
 from assay.report.evidence import Evidence, norm_text
 from assay.report.rows import measured, select, settings
 from assay.report.scorecard import Scorecard
@@ -12,7 +12,7 @@ from assay.threats import radius_text
 _DISTANCE = "_median_distance"
 
 
-def attacks(card: Scorecard, frame: pd.DataFrame) -> Table | None:
+def attacks(card: Scorecard, frame: pd.DataFrame) -> ScoreTable | None:
     """Accuracy without an attack, in the worst case, certified, and under each attack, the strongest first.
 
     What may be claimed stands first. To the right stand other threat models: patches, and the median distance of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from assay.report.cells import Table, tabulate
+from assay.report.cells import ScoreTable, tabulate
 from assay.report.evidence import Evidence
 from assay.report.rows import measured, settings
 from assay.report.scorecard import Scorecard
@@ -20,11 +20,11 @@ class Certified:
     """The models of which they speak, in words."""
     missing: Mapping[str, tuple[str, ...]]
     """Recipes without any, by the reason."""
-    radii: Table | None
+    radii: ScoreTable | None
     """Recipes × noise levels: the median radius of a certificate; None of a method that gives records no radius."""
 
 
-def certified(card: Scorecard, frame: pd.DataFrame, method: str) -> Certified:
+def certified_table(card: Scorecard, frame: pd.DataFrame, method: str) -> Certified:
     """What is to be known of one method, ``interval bounds`` or ``randomised smoothing``."""
     column = Evidence(key="", title="", name="certified_accuracy", where={"method": method}, meaning="")
     found, _ = tabulate([column], card.recipes, frame, card.design)
@@ -36,7 +36,7 @@ def certified(card: Scorecard, frame: pd.DataFrame, method: str) -> Certified:
     return Certified(holds_for=tuple(settings(rows, "holds_for")), missing=missing, radii=_radii(card, frame, method))
 
 
-def _radii(card: Scorecard, frame: pd.DataFrame, method: str) -> Table | None:
+def _radii(card: Scorecard, frame: pd.DataFrame, method: str) -> ScoreTable | None:
     about = {"method": method, "quantile": 0.5}
     rows = measured(frame, "certified_radius", **about)
     if not len(rows):

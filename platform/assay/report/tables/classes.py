@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from assay.report.cells import Table, tabulate
+from assay.report.cells import ScoreTable, tabulate
 from assay.report.evidence import Evidence
 from assay.report.rows import measured, settings
 from assay.report.scorecard import Scorecard
 
 
-def classes(card: Scorecard, frame: pd.DataFrame) -> Table | None:
+def classes(card: Scorecard, frame: pd.DataFrame) -> ScoreTable | None:
     """Recipes × classes at the scorecard's radius, balanced accuracy first; None where nothing was attacked."""
     threat = {"epsilon": card.reference_epsilon, "norm": card.reference_norm}
     names = settings(measured(frame, "worst_case_recall", **threat), "class")

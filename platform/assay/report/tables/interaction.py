@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from assay import statistics
-from assay.report.cells import Table, tabulate
-from assay.report.designs import Quartet, quartets
+from assay.report.cells import ScoreTable, tabulate
+from assay.report.designs import FactorialDesign, factorial_designs
 from assay.report.evidence import Evidence
 from assay.report.rows import Found, measured, settings, shared
 from assay.report.scorecard import Scorecard
@@ -18,7 +18,7 @@ from assay.study.spec import Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tested:
+class InteractionTest:
     """Whether two factors interact in one measure, and how much each does on the runs that all four recipes have."""
 
     comparison: Comparison
@@ -35,9 +35,9 @@ class Tested:
 class Interaction:
     """One quartet."""
 
-    quartet: Quartet
-    table: Table
-    tests: Mapping[str, Tested]
+    design: FactorialDesign
+    table: ScoreTable
+    tests: Mapping[str, InteractionTest]
     """By the key of the evidence, where all four recipes have two runs in common."""
     retuned: bool
     """Whether private recipes also train otherwise (longer, in larger batches): then that is part of the factor."""
@@ -48,13 +48,13 @@ def interactions(card: Scorecard, study: Study, frame: pd.DataFrame) -> list[Int
     recipes = study.cohorts[card.cohort].recipes
     columns = _columns(card, frame)
     found = []
-    for quartet in quartets(recipes):
-        table, runs = tabulate(columns, quartet.recipes, frame, card.design)
+    for design in factorial_designs(recipes):
+        table, runs = tabulate(columns, design.recipes, frame, card.design)
         if all(cell.summary is None for cell in table.cells.values()):
             continue
-        retuned = recipes[quartet.neither].training != recipes[quartet.private].training
-        tests = _tests(quartet, columns, runs, card)
-        found.append(Interaction(quartet=quartet, table=table, tests=tests, retuned=retuned))
+        retuned = recipes[design.neither].training != recipes[design.private].training
+        tests = _tests(design, columns, runs, card)
+        found.append(Interaction(design=design, table=table, tests=tests, retuned=retuned))
     return found
 
 
@@ -83,11 +83,11 @@ def _columns(card: Scorecard, frame: pd.DataFrame) -> tuple[Evidence, ...]:
 
 
 def _tests(
-    quartet: Quartet, columns: tuple[Evidence, ...], runs: Mapping[tuple[str, str], Found], card: Scorecard
-) -> dict[str, Tested]:
+    design: FactorialDesign, columns: tuple[Evidence, ...], runs: Mapping[tuple[str, str], Found], card: Scorecard
+) -> dict[str, InteractionTest]:
     found = {}
     for column in columns:
-        four = [runs[recipe, column.key] for recipe in quartet.recipes]
+        four = [runs[recipe, column.key] for recipe in design.recipes]
         places = shared(four)
         if len(places) < 2:
             continue
@@ -99,7 +99,7 @@ def _tests(
     for (key, (column, comparison, changes)), p in zip(found.items(), corrected, strict=True):
         judged = replace(comparison, p_holm=p)
         adversarial, private, both = changes
-        tests[key] = Tested(
+        tests[key] = InteractionTest(
             comparison=judged,
             adversarial=adversarial,
             private=private,

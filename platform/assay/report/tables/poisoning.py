@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from assay.report.cells import Table, tabulate
+from assay.report.cells import ScoreTable, tabulate
 from assay.report.evidence import Evidence
 from assay.report.rows import measured
 from assay.report.scorecard import Scorecard
@@ -88,7 +88,7 @@ _COLUMNS = (
 )
 
 
-def poisoning(card: Scorecard, frame: pd.DataFrame) -> Table | None:
+def poisoning(card: Scorecard, frame: pd.DataFrame) -> ScoreTable | None:
     """Recipes whose records were tampered with or filtered, or whose trigger was tried."""
     names = {column.name for column in _COLUMNS} - {"accuracy"}
     rows = frame[((frame["status"] == "measured") & frame["name"].isin(names)).to_numpy(bool)]

@@ -15,7 +15,7 @@ from assay.study.spec import Cohort, Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class BudgetRow:
     """One budget."""
 
     recipe: str
@@ -36,7 +36,7 @@ class Costs:
     elsewhere: bool
     """Whether it belongs to another cohort of the study."""
     accuracy: Summary
-    costs: Sequence[Cost]
+    costs: Sequence[BudgetRow]
 
 
 def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
@@ -65,7 +65,7 @@ def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
         elsewhere=elsewhere,
         accuracy=card.design.summarise(best.runs),
         costs=[
-            Cost(
+            BudgetRow(
                 recipe=name,
                 epsilon=card.cells[name, "epsilon"].summary,
                 unit=protects.get(name, ""),

@@ -14,7 +14,7 @@ from assay.threats import Bounds
 from assay.training.collective import Collective
 from assay.training.feed import Feed
 
-Attack = Callable[[nn.Module, Batch], Tensor]
+ProbeAttack = Callable[[nn.Module, Batch], Tensor]
 """Makes of some records, (n, ...), those that the model is to answer."""
 
 
@@ -51,7 +51,7 @@ class Probe:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def accuracy(self, model: nn.Module, attack: Attack) -> float:
+    def accuracy(self, model: nn.Module, attack: ProbeAttack) -> float:
         """Returns the share of records, in [0, 1], that the model answers rightly; it is left in evaluation mode.
 
         Args:
@@ -60,7 +60,7 @@ class Probe:
         """
         return float(self._hits(model, attack).sum() / self._counts.sum())
 
-    def balanced_accuracy(self, model: nn.Module, attack: Attack, *, rollbacks: int = 0) -> float:
+    def balanced_accuracy(self, model: nn.Module, attack: ProbeAttack, *, rollbacks: int = 0) -> float:
         """Returns the mean over classes of ``accuracy``: a constant answer is worth one part in the classes.
 
         Args:
@@ -71,7 +71,7 @@ class Probe:
         present = self._counts > 0
         return float((self._hits(model, attack, rollbacks)[present] / self._counts[present]).mean())
 
-    def _hits(self, model: nn.Module, attack: Attack, rollbacks: int = 0) -> Tensor:
+    def _hits(self, model: nn.Module, attack: ProbeAttack, rollbacks: int = 0) -> Tensor:
         """(classes,) right answers. Whole numbers, so that no order of sums can change a decision."""
         model.eval()
         hits = torch.zeros_like(self._counts)
@@ -92,7 +92,7 @@ class Probe:
         return total.cpu()
 
 
-def balanced(y: np.ndarray, most: int, *, generator: np.random.Generator) -> np.ndarray:
+def balanced_sample(y: np.ndarray, most: int, *, generator: np.random.Generator) -> np.ndarray:
     """Returns positions of at most so many records, in order, as many of each class where there are.
 
     Args:

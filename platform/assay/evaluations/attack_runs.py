@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.attacks.base import Attack, Judged, joined
+from assay.attacks.base import Attack, Judged, concatenate
 from assay.attacks.expectation import Expectation
 from assay.attacks.losses import misclassified
 from assay.devices import device, repeatable
@@ -67,7 +67,7 @@ def as_used(model: nn.Module) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strike:
+class AttackRun:
     """One attack at some radii, and the network that it looks at."""
 
     attack: Attack
@@ -80,7 +80,7 @@ class Strike:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arena:
+class AttackTarget:
     """One model, its test records, and the radii at which they are attacked."""
 
     subject: Subject
@@ -95,7 +95,7 @@ class Arena:
     """Over which the model's answers are averaged before they are judged; more than 1 where it answers at random."""
 
     @classmethod
-    def of(cls, subject: Subject, *, norm: Norm, epsilons: Sequence[float], records: int | None) -> "Arena":
+    def of(cls, subject: Subject, *, norm: Norm, epsilons: Sequence[float], records: int | None) -> "AttackTarget":
         """An arena on the test records, or on a stratified part of them."""
         rows = subject.examined(subject.split.test, records)
         if subject.dataset.modality == "text":
@@ -150,7 +150,7 @@ class Arena:
         """What counts as one in an interval; see ``Subject.clusters``."""
         return self.subject.clusters(self.rows)
 
-    def curves(self, strikes: Mapping[str, Strike], *, fallen: Mapping[float, Tensor] | None = None) -> Curves:
+    def curves(self, runs: Mapping[str, AttackRun], *, fallen: Mapping[float, Tensor] | None = None) -> Curves:
         """Every strike on every record, in pieces that the workers share; a piece whose worker dies is done again.
 
         Args:
@@ -162,26 +162,26 @@ class Arena:
             RuntimeError: a piece has killed its worker more than once.
         """
         here = self.subject.device
-        networks = [self.subject.model, *(strike.through for strike in strikes.values() if strike.through is not None)]
+        networks = [self.subject.model, *(run.through for run in runs.values() if run.through is not None)]
         for network in networks:
             network.cpu()
-        starts = any(strike.attack.starts_elsewhere for strike in strikes.values())
-        ground = _Ground(
+        starts = any(run.attack.starts_elsewhere for run in runs.values())
+        shared = _SharedInputs(
             model=self.subject.model,
             x=self.x.cpu().numpy(),
             y=self.y.cpu().numpy(),
             known=self.known.cpu().numpy() if starts else None,
             base=self.base,
-            strikes=dict(strikes),
+            runs=dict(runs),
             fallen=None if fallen is None else {radius: fooled.cpu().numpy() for radius, fooled in fallen.items()},
             seed=self.subject.seed,
             passes=self.passes,
             threads=torch.get_num_threads(),
         )
-        pieces = [(name, start) for name in strikes for start in range(0, len(self.x), SHARD)]
+        pieces = [(name, start) for name in runs for start in range(0, len(self.x), SHARD)]
         done: dict[tuple[str, int], Curve] = {}
         try:
-            for outcome in self.subject.executor.map(_strike, pieces, ground):
+            for outcome in self.subject.executor.map(_strike, pieces, shared):
                 if outcome.error:
                     name, start = pieces[outcome.index]
                     raise RuntimeError(f"{name} on records {start} to {start + SHARD - 1}: {outcome.error}")
@@ -191,15 +191,15 @@ class Arena:
                 network.to(here)
         return {
             name: {
-                radius: joined([done[name, start][radius] for start in range(0, len(self.x), SHARD)])
-                for radius in strike.radii
+                radius: concatenate([done[name, start][radius] for start in range(0, len(self.x), SHARD)])
+                for radius in run.radii
             }
-            for name, strike in strikes.items()
+            for name, run in runs.items()
         }
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ground:
+class _SharedInputs:
     """All that a worker needs to attack any piece.
 
     It travels to a machine once. There the networks are read anew for each piece; the records are arrays that stay in
@@ -212,7 +212,7 @@ class _Ground:
     known: np.ndarray | None
     """Records that the attacks may start from; None where none of them does."""
     base: Threat
-    strikes: dict[str, Strike]
+    runs: dict[str, AttackRun]
     fallen: dict[float, np.ndarray] | None
     seed: int
     passes: int
@@ -224,35 +224,35 @@ class _Ground:
         return torch.tensor(self.x[own], device=here), torch.tensor(self.y[own], device=here)
 
 
-def _strike(piece: tuple[str, int], ground: _Ground) -> Curve:
+def _strike(piece: tuple[str, int], shared: _SharedInputs) -> Curve:
     """What one strike does to one piece of the records."""
-    torch.set_num_threads(ground.threads)
+    torch.set_num_threads(shared.threads)
     name, start = piece
-    strike = ground.strikes[name]
+    run = shared.runs[name]
     here = device()
-    x, y = ground.records(start, here)
-    model = ground.model.to(here)
-    through = None if strike.through is None else strike.through.to(here)
-    if ground.passes > 1 and through is None:
+    x, y = shared.records(start, here)
+    model = shared.model.to(here)
+    through = None if run.through is None else run.through.to(here)
+    if shared.passes > 1 and through is None:
         # An attack sees single answers, as it would in use; judged it is by their mean.
         through = model
     with repeatable(tf32=False), seeds.generators_kept():
         # A model that answers at random draws the same, whoever asks it.
-        torch.manual_seed(seeds.torch_seed(ground.seed, "layers", name, start))
-        judge = judge_of(model, ground.passes, seed=ground.seed)
-        base = Threat(norm=strike.norm, epsilon=0.0, bounds=ground.base.bounds)
-        seed = seeds.derive(ground.seed, "records", start)
+        torch.manual_seed(seeds.torch_seed(shared.seed, "layers", name, start))
+        judge = judge_of(model, shared.passes, seed=shared.seed)
+        base = Threat(norm=run.norm, epsilon=0.0, bounds=shared.base.bounds)
+        seed = seeds.derive(shared.seed, "records", start)
         known = None
-        if ground.known is not None and strike.attack.starts_elsewhere:
-            known = torch.tensor(ground.known, device=here)
+        if shared.known is not None and run.attack.starts_elsewhere:
+            known = torch.tensor(shared.known, device=here)
 
         def attack(x: Tensor, y: Tensor, radii: Sequence[float]) -> Curve:
-            found = strike.attack.curve(judge, x, y, base, radii, seed=seed, through=through, known=known)
+            found = run.attack.curve(judge, x, y, base, radii, seed=seed, through=through, known=known)
             return {radius: _on_the_cpu(one) for radius, one in found.items()}
 
-        if ground.fallen is None:
-            return attack(x, y, strike.radii)
-        fallen = {radius: torch.from_numpy(ground.fallen[radius][start : start + SHARD]) for radius in strike.radii}
+        if shared.fallen is None:
+            return attack(x, y, run.radii)
+        fallen = {radius: torch.from_numpy(shared.fallen[radius][start : start + SHARD]) for radius in run.radii}
         return _on_survivors(attack, x, y, fallen)
 
 

@@ -1,8 +1,8 @@
 """A stand-in for a tensor that knows only between which ends each entry lies.
 
 A network's own forward pass is run on it: PyTorch hands every function that meets a stand-in to
-``Span.__torch_function__``, and a rule (``rules.py``) says what the function does to the ends. So whatever a network
-is composed of is followed as it is written, and nothing is traced, copied or changed.
+``IntervalTensor.__torch_function__``, and a rule (``rules.py``) says what the function does to the ends. So
+whatever a network is composed of is followed as it is written, and nothing is traced, copied or changed.
 
 Axis 0 is that of the records, before and after every function: what holds for a record must hold whatever stands beside
 it in its batch, so a rule refuses whatever would let an entry of one record meet that of another.
@@ -38,7 +38,7 @@ def rule(*functions: Any) -> Callable[[Rule], Rule]:
     return add
 
 
-class Span:
+class IntervalTensor:
     """Every tensor (n, ...) that differs from a centre by at most a radius, entry by entry.
 
     Args:
@@ -54,12 +54,14 @@ class Span:
         # Looked at where it is proven, not at every step of a training.
         assert not unit or not bool((radius < 0).any()), "the ends of a box are reversed"
         self.centre, self.radius, self.unit, self.records = centre, radius, unit, records
-        self.product: tuple[Span, Tensor, Tensor | None] | None = None
+        self.product: tuple[IntervalTensor, Tensor, Tensor | None] | None = None
         """What was multiplied by which weight and bias, where that is all that happened since."""
         self._viewed = False
 
     @classmethod
-    def between(cls, low: Tensor, high: Tensor, *, unit: float = 0.0, records: Tensor | None = None) -> "Span":
+    def between(
+        cls, low: Tensor, high: Tensor, *, unit: float = 0.0, records: Tensor | None = None
+    ) -> "IntervalTensor":
         """All from ``low`` to ``high``."""
         radius = (high - low) * 0.5
         if unit:
@@ -76,11 +78,11 @@ class Span:
         """Greatest absolute value of each entry."""
         return self.centre.abs() + self.radius
 
-    def widened(self, by: Tensor | float) -> "Span":
+    def widened(self, by: Tensor | float) -> "IntervalTensor":
         """The same with a larger radius."""
-        return Span(self.centre, self.radius + by, unit=self.unit, records=self.records)
+        return IntervalTensor(self.centre, self.radius + by, unit=self.unit, records=self.records)
 
-    def each(self, apply: Callable[[Tensor], Tensor], *, view: bool = False) -> "Span":
+    def each(self, apply: Callable[[Tensor], Tensor], *, view: bool = False) -> "IntervalTensor":
         """What is done to the centre and to the radius alike, each record by itself.
 
         Args:
@@ -88,11 +90,11 @@ class Span:
             view: whether a tensor would go on sharing its entries with what comes out.
         """
         records = None if self.records is None else apply(self.records)
-        moved = Span(apply(self.centre), apply(self.radius), unit=self.unit, records=records)
+        moved = IntervalTensor(apply(self.centre), apply(self.radius), unit=self.unit, records=records)
         self._viewed = moved._viewed = view or self._viewed
         return moved
 
-    def moved(self, function: Callable[..., Tensor], *how: Any, **named: Any) -> "Span":
+    def moved(self, function: Callable[..., Tensor], *how: Any, **named: Any) -> "IntervalTensor":
         """Entries moved to other places of their own record, or some of them left out.
 
         Args:
@@ -106,7 +108,7 @@ class Span:
             raise NoRuleError(f"moves entries along axis 0, {APART}")
         return self.each(lambda tensor: function(tensor, *how, **named), view=True)
 
-    def become(self, other: "Span") -> "Span":
+    def become(self, other: "IntervalTensor") -> "IntervalTensor":
         """Change in place: whoever holds this stand-in sees the change.
 
         Raises:
@@ -166,39 +168,39 @@ class Span:
     def __len__(self) -> int:
         return len(self.radius)
 
-    def __getitem__(self, place: Any) -> "Span":
+    def __getitem__(self, place: Any) -> "IntervalTensor":
         return self.moved(Tensor.__getitem__, place)
 
-    def __add__(self, other: Any) -> "Span":
+    def __add__(self, other: Any) -> "IntervalTensor":
         return RULES[Tensor.add](Tensor.add, self, other)
 
-    def __sub__(self, other: Any) -> "Span":
+    def __sub__(self, other: Any) -> "IntervalTensor":
         return RULES[Tensor.sub](Tensor.sub, self, other)
 
-    def __mul__(self, other: Any) -> "Span":
+    def __mul__(self, other: Any) -> "IntervalTensor":
         return RULES[Tensor.mul](Tensor.mul, self, other)
 
-    def __truediv__(self, other: Any) -> "Span":
+    def __truediv__(self, other: Any) -> "IntervalTensor":
         return RULES[Tensor.div](Tensor.div, self, other)
 
-    def __neg__(self) -> "Span":
+    def __neg__(self) -> "IntervalTensor":
         return self * -1
 
-    def __rsub__(self, other: Any) -> "Span":
+    def __rsub__(self, other: Any) -> "IntervalTensor":
         return -self + other
 
     __radd__, __rmul__ = __add__, __mul__
 
-    def __iadd__(self, other: Any) -> "Span":
+    def __iadd__(self, other: Any) -> "IntervalTensor":
         return self.become(self + other)
 
-    def __isub__(self, other: Any) -> "Span":
+    def __isub__(self, other: Any) -> "IntervalTensor":
         return self.become(self - other)
 
-    def __imul__(self, other: Any) -> "Span":
+    def __imul__(self, other: Any) -> "IntervalTensor":
         return self.become(self * other)
 
-    def __itruediv__(self, other: Any) -> "Span":
+    def __itruediv__(self, other: Any) -> "IntervalTensor":
         return self.become(self / other)
 
     def _undecided(self, *_: Any) -> Any:

@@ -15,16 +15,16 @@ from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.pgd import PGD
 from assay.attacks.random_noise import RandomNoise
 from assay.data.base import Dataset
-from assay.evaluations import arena
-from assay.evaluations.arena import UNLIMITED, Arena, Curve, Curves, Strike, worst_case
+from assay.evaluations import attack_runs
+from assay.evaluations.attack_runs import UNLIMITED, AttackRun, AttackTarget, Curve, Curves, worst_case
 from assay.evaluations.base import Subject
 from assay.executors import LocalExecutor, Outcome
 from assay.recipes import Privacy, Recipe
 
 Make = Callable[..., Subject]
 STRIKES = {
-    "pgd": Strike(attack=PGD(steps=3, restarts=2), norm="linf", radii=(0.0, 0.1, 0.3)),
-    "noise": Strike(attack=RandomNoise(samples=2), norm="l2", radii=(0.5, UNLIMITED)),
+    "pgd": AttackRun(attack=PGD(steps=3, restarts=2), norm="linf", radii=(0.0, 0.1, 0.3)),
+    "noise": AttackRun(attack=RandomNoise(samples=2), norm="l2", radii=(0.5, UNLIMITED)),
 }
 
 
@@ -48,21 +48,21 @@ class Dying(LocalExecutor):
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "SHARD", 16)
+    monkeypatch.setattr(attack_runs, "SHARD", 16)
 
 
-def ground(make: Make, trained: nn.Module, wdbc: Dataset, **settings: Any) -> Arena:
+def shared(make: Make, trained: nn.Module, wdbc: Dataset, **settings: Any) -> AttackTarget:
     about = {"low": wdbc.low, "high": wdbc.high}
     subject = make(trained, wdbc.x[:40], wdbc.y[:40], about=about, **settings)
-    return Arena.of(subject, norm="linf", epsilons=(0.1, 0.3), records=None)
+    return AttackTarget.of(subject, norm="linf", epsilons=(0.1, 0.3), records=None)
 
 
 def same(one: Curves, other: Curves) -> bool:
     return all(
         torch.equal(one[name][e].fooled, other[name][e].fooled)
         and torch.equal(one[name][e].distance, other[name][e].distance)
-        for name, strike in STRIKES.items()
-        for e in strike.radii
+        for name, run in STRIKES.items()
+        for e in run.radii
     )
 
 
@@ -71,8 +71,8 @@ def test_the_result_does_not_depend_on_who_works_or_in_which_order(
     make: Make, trained: nn.Module, wdbc: Dataset
 ) -> None:
     backwards = Backwards()
-    alone = ground(make, trained, wdbc).curves(STRIKES)
-    assert same(alone, ground(make, trained, wdbc, executor=backwards).curves(STRIKES))
+    alone = shared(make, trained, wdbc).curves(STRIKES)
+    assert same(alone, shared(make, trained, wdbc, executor=backwards).curves(STRIKES))
     assert sorted(backwards.items) == [(name, start) for name in ("noise", "pgd") for start in (0, 16, 32)]
     assert {name: len(curve[max(curve)].fooled) for name, curve in alone.items()} == {"pgd": 40, "noise": 40}
 
@@ -86,8 +86,8 @@ def test_the_pieces_are_joined_in_the_order_of_the_records(make: Make) -> None:
         model.bias.zero_()
     x = np.random.default_rng(0).permutation(np.linspace(-1, 1, 50))[:, None].astype(np.float32)
     subject = make(model, x, (x[:, 0] > 0).astype(int), executor=Backwards())
-    strikes = {"pgd": Strike(attack=PGD(loss="margin"), norm="linf", radii=(0.0, 0.5))}
-    found = Arena.of(subject, norm="linf", epsilons=(0.5,), records=None).curves(strikes)
+    runs = {"pgd": AttackRun(attack=PGD(loss="margin"), norm="linf", radii=(0.0, 0.5))}
+    found = AttackTarget.of(subject, norm="linf", epsilons=(0.5,), records=None).curves(runs)
     assert np.array_equal(found["pgd"][0.5].fooled.numpy(), np.abs(x[:, 0]) < 0.5)
     assert not found["pgd"][0.0].fooled.any()
 
@@ -95,7 +95,7 @@ def test_the_pieces_are_joined_in_the_order_of_the_records(make: Make) -> None:
 @pytest.mark.usefixtures("small_pieces")
 def test_a_piece_that_kills_its_workers_is_named(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
     with pytest.raises(RuntimeError, match="pgd on records 16 to 31: its worker died 2 times"):
-        ground(make, trained, wdbc, executor=Dying()).curves(STRIKES)
+        shared(make, trained, wdbc, executor=Dying()).curves(STRIKES)
 
 
 def test_an_attack_looks_through_the_network_it_is_given(make: Make, trained: nn.Module, wdbc: Dataset) -> None:
@@ -105,13 +105,13 @@ def test_an_attack_looks_through_the_network_it_is_given(make: Make, trained: nn
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return -trained(x)
 
-    field = ground(make, trained, wdbc)
+    field = shared(make, trained, wdbc)
     attack = PGD(steps=3, loss="margin")
-    strikes = {
-        "own": Strike(attack=attack, norm="linf", radii=(0.3,)),
-        "astray": Strike(attack=attack, norm="linf", radii=(0.3,), through=Reversed()),
+    runs = {
+        "own": AttackRun(attack=attack, norm="linf", radii=(0.3,)),
+        "astray": AttackRun(attack=attack, norm="linf", radii=(0.3,), through=Reversed()),
     }
-    found = field.curves(strikes)
+    found = field.curves(runs)
     assert found["own"][0.3].fooled.sum() > found["astray"][0.3].fooled.sum()
     assert found["astray"][0.3].fooled.sum() <= (~field.right).sum()
 
@@ -128,8 +128,8 @@ class Chance(nn.Module):
 def test_all_attacks_on_a_model_that_answers_at_random_are_judged_by_the_same_draws(make: Make, wdbc: Dataset) -> None:
     about = {"low": wdbc.low, "high": wdbc.high}
     subject = make(Chance(), wdbc.x[:40], np.arange(40) == 0, about=about, executor=Backwards())
-    field = replace(Arena.of(subject, norm="linf", epsilons=(0.1,), records=None), passes=64)
-    noise = Strike(attack=RandomNoise(samples=2), norm="linf", radii=(0.0, 0.1))
+    field = replace(AttackTarget.of(subject, norm="linf", epsilons=(0.1,), records=None), passes=64)
+    noise = AttackRun(attack=RandomNoise(samples=2), norm="linf", radii=(0.0, 0.1))
     found = field.curves({"one": noise, "other": replace(noise, attack=PGD(steps=2))})
     for radius in (0.0, 0.1):
         assert torch.equal(found["one"][radius].fooled, found["other"][radius].fooled)
@@ -143,7 +143,9 @@ def test_numbers_that_are_none_are_not_right(make: Make) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * torch.nan
 
-    field = Arena.of(make(Broken(), np.ones((10, 2)), np.arange(10) == 0), norm="linf", epsilons=(), records=None)
+    field = AttackTarget.of(
+        make(Broken(), np.ones((10, 2)), np.arange(10) == 0), norm="linf", epsilons=(), records=None
+    )
     assert field.clean == 0.0
 
 
@@ -177,9 +179,9 @@ def test_every_network_is_back_on_its_device_after_the_journey(make: Make, train
             return self
 
     through = Traveller()
-    strike = Strike(attack=FGSM(), norm="linf", radii=(0.1,), through=through)
+    run = AttackRun(attack=FGSM(), norm="linf", radii=(0.1,), through=through)
     home = torch.device("cpu", 0)
-    ground(make, trained, wdbc, device=home).curves({"fgsm": strike})
+    shared(make, trained, wdbc, device=home).curves({"fgsm": run})
     assert (through.stations[0], through.stations[-1]) == ("cpu", str(home))
 
 
@@ -193,8 +195,8 @@ def test_a_piece_is_given_its_own_records_as_a_copy(make: Make, trained: nn.Modu
             x.flags.writeable = y.flags.writeable = False
             return super().map(fn, items, replace(shared, x=x, y=y))
 
-    alone = ground(make, trained, wdbc).curves(STRIKES)
-    assert same(alone, ground(make, trained, wdbc, executor=Frozen()).curves(STRIKES))
+    alone = shared(make, trained, wdbc).curves(STRIKES)
+    assert same(alone, shared(make, trained, wdbc, executor=Frozen()).curves(STRIKES))
 
 
 @pytest.mark.parametrize(("recipe", "rows"), [(None, 40), (Recipe(), 40), (Recipe(privacy=Privacy(epsilon=1)), 20)])
@@ -203,7 +205,7 @@ def test_an_attack_may_start_from_training_records_but_for_those_of_a_private_re
 ) -> None:
     about = {"low": wdbc.low, "high": wdbc.high}
     subject = make(trained, wdbc.x[:40], wdbc.y[:40], train=np.arange(20), about=about, recipe=recipe)
-    known = Arena.of(subject, norm="linf", epsilons=(0.1,), records=10).known
+    known = AttackTarget.of(subject, norm="linf", epsilons=(0.1,), records=10).known
     assert {tuple(record) for record in known.tolist()} == {tuple(record) for record in wdbc.x[40 - rows : 40].tolist()}
 
 
@@ -221,8 +223,8 @@ def test_records_to_start_from_reach_every_piece_and_are_no_more_than_the_limit(
             return nn.functional.one_hot(near.long(), 2).float()
 
     subject = make(Needle(), x, np.arange(40) == 39, about={"low": np.full(500, -3), "high": np.full(500, 3)})
-    field = Arena.of(subject, norm="linf", epsilons=(0.5,), records=None)
-    hop = {"hop": Strike(attack=HopSkipJump(steps=0), norm="linf", radii=(UNLIMITED,))}
+    field = AttackTarget.of(subject, norm="linf", epsilons=(0.5,), records=None)
+    hop = {"hop": AttackRun(attack=HopSkipJump(steps=0), norm="linf", radii=(UNLIMITED,))}
     assert field.curves(hop)["hop"][UNLIMITED].fooled.all()
-    monkeypatch.setattr(arena, "KNOWN", 7)
-    assert len(Arena.of(subject, norm="linf", epsilons=(0.5,), records=None).known) == 7
+    monkeypatch.setattr(attack_runs, "KNOWN", 7)
+    assert len(AttackTarget.of(subject, norm="linf", epsilons=(0.5,), records=None).known) == 7

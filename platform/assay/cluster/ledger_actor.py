@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from assay.cluster.session import ray_session
 from assay.errors import UserError
 from assay.ledger import Ledger
-from assay.ledger.database import Collection, Mark
+from assay.ledger.database import Collection, LedgerMark
 
 if TYPE_CHECKING:
     from assay.release.ledgers import Opening
@@ -26,10 +26,10 @@ _KEPT: dict[str, Any] = {}
 handle of who made it cannot be had a second time: so it is kept until the actor fails."""
 
 
-class Clerk:
+class LedgerActor:
     """Does one thing after the other, in one process of the cluster."""
 
-    def create(self, folder: str, collection: Collection, known: Mark | None) -> Any:
+    def create(self, folder: str, collection: Collection, known: LedgerMark | None) -> Any:
         return self._answer(lambda: str(Ledger.create(Path(folder), collection, known).path))
 
     def call(self, path: str, method: str, args: tuple[Any, ...], settings: dict[str, Any]) -> Any:
@@ -82,7 +82,7 @@ def existing(path: Path) -> Ledger:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def cluster_joined() -> Iterator[None]:
     """The cluster that is named, for as long as its ledgers are asked; where none is, nothing is started."""
     if not os.environ.get("RAY_ADDRESS"):
         yield
@@ -91,7 +91,7 @@ def joined() -> Iterator[None]:
         yield
 
 
-def through_actor(folder: Path, collection: Collection, known: Mark | None = None) -> Ledger:
+def through_actor(folder: Path, collection: Collection, known: LedgerMark | None = None) -> Ledger:
     """The ledger of a data set, written by the actor of the cluster that this process has joined.
 
     Args:
@@ -119,7 +119,7 @@ def _clerk() -> Any:
     if here not in _KEPT:
         _KEPT.clear()
         _KEPT[here] = (
-            ray.remote(Clerk)
+            ray.remote(LedgerActor)
             .options(
                 name=NAME,
                 namespace=NAMESPACE,

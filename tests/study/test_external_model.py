@@ -21,7 +21,7 @@ from torch import nn
 from assay.data.base import Dataset
 from assay.errors import CheckpointError
 from assay.models.files import estimator_network
-from assay.study.given_model import answering, architecture_of, loaded
+from assay.study.external_model import architecture_of, loaded, with_logits
 from tests.mistakes import refused
 
 
@@ -82,7 +82,7 @@ def on_columns(order: list[str], by_name: bool) -> LogisticRegression:
 
 
 def ready(network: nn.Module, dataset: Dataset) -> nn.Module:
-    return answering(network.eval(), dataset, torch.device("cpu"), output=None)
+    return with_logits(network.eval(), dataset, torch.device("cpu"), output=None)
 
 
 @pytest.mark.parametrize("by_name", [True, False])

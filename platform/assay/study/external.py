@@ -22,9 +22,9 @@ from assay.models.base import Architecture
 from assay.registry import as_number
 from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
-from assay.study.given_model import answering, architecture_of, loaded
+from assay.study.external_model import architecture_of, loaded, with_logits
 from assay.study.identity import hash_of, key_of_answer
-from assay.study.measure import Answers, ask
+from assay.study.measure import AnswerLog, ask
 from assay.study.provenance import dependencies, source_digest, versions
 from assay.study.run import write_study
 from assay.study.sources import digest_of, modules_in
@@ -32,7 +32,7 @@ from assay.study.spec import GIVEN, Study, build_study
 from assay.threats import NORMS
 from assay.training.checkpoints import artefact_of, to_bytes
 
-_MEASURING = "assay.study.given_model"
+_MEASURING = "assay.study.external_model"
 """Makes a given model answer as evaluations ask."""
 
 
@@ -120,7 +120,7 @@ def evaluate_given(
     dataset = _with_scales(dataset.prepared(parts.train, seed=study.seed))
     model = cohort.model.build_for(dataset.form, seed=study.seed)
     tensors = loaded(model, weights)
-    model = answering(model.to(device()).eval(), dataset, device(), output=getattr(cohort.model, "output", None))
+    model = with_logits(model.to(device()).eval(), dataset, device(), output=getattr(cohort.model, "output", None))
     subject = Subject(
         model=model,
         dataset=dataset,
@@ -137,7 +137,9 @@ def evaluate_given(
     with store.locked():
         store.keep_only([trial])
         write_study(study, store, {trial: GIVEN}, environment)
-        answers = Answers(name_of=partial(key_of_answer, training), known=store.answers(training, artefact_of(content)))
+        answers = AnswerLog(
+            name_of=partial(key_of_answer, training), known=store.answers(training, artefact_of(content))
+        )
         measurements = tuple(_asked(cohort.evaluations, subject, answers))
         record = TrialRecord(
             trial=trial,
@@ -199,7 +201,7 @@ def _radii(threat: str) -> tuple[str, list[float]]:
     return norm, epsilons
 
 
-def _asked(evaluations: tuple[Evaluation, ...], subject: Subject, answers: Answers) -> list[Measurement]:
+def _asked(evaluations: tuple[Evaluation, ...], subject: Subject, answers: AnswerLog) -> list[Measurement]:
     """All answers, of which the known ones are not asked again.
 
     Workers take over this process's number of threads, and each has reserved a single processor.

@@ -13,7 +13,7 @@ from assay.models.batches import places
 from assay.models.black_box import EstimatorNetwork, WithoutGradient, why_no_gradient
 from assay.models.outputs import are_distributions, lie_in_unit_interval, network_outputs
 from assay.training.checkpoints import load_weights, read_weights
-from assay.training.foreign_files import described
+from assay.training.foreign_files import describe_file
 
 _FACTORY = re.compile(r"[\w.]+:[\w.]+")
 _FILES = {".onnx": "onnx", ".skops": "skops"}
@@ -44,7 +44,7 @@ def _no_model(model: str) -> CheckpointError:
     path = Path(model).expanduser()
     allowed = ("package.module:factory", *_FILES)
     if path.is_file():
-        hint = described(path.read_bytes(), model)
+        hint = describe_file(path.read_bytes(), model)
         why = f": {hint}" if hint else ", and no file of a model that is read"
     elif re.fullmatch(r"[\w.]+", model):
         why = " has no colon between the module and the function that makes the model"
@@ -86,7 +86,7 @@ def loaded(model: nn.Module, weights: str | None) -> dict[str, Tensor]:
     return tensors
 
 
-def answering(model: nn.Module, dataset: Dataset, device: torch.device, *, output: str | None) -> nn.Module:
+def with_logits(model: nn.Module, dataset: Dataset, device: torch.device, *, output: str | None) -> nn.Module:
     """The model after it has answered a few records; without its backward pass, where that fails.
 
     Args:

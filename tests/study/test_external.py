@@ -17,8 +17,8 @@ from assay.executors import LocalExecutor
 from assay.registry import build
 from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
-from assay.study import given, given_model
-from assay.study.given import evaluate_given, given_study
+from assay.study import external, external_model
+from assay.study.external import evaluate_given, given_study
 from assay.study.measure import ask
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
@@ -149,7 +149,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     def some(evaluations: tuple[Evaluation, ...], subject: Subject, **settings: Any) -> list[Measurement]:
         return ask(tuple(one for one in evaluations if one.name in names), subject, **settings)
 
-    monkeypatch.setattr(given, "ask", some)
+    monkeypatch.setattr(external, "ask", some)
 
 
 def test_a_checkpoint_is_asked_everything(
@@ -211,11 +211,11 @@ def test_the_same_checkpoint_has_the_same_evidence(
 @pytest.fixture
 def read_in_order(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """safetensors returns tensors in whatever order; this fixes it. Nothing is asked: only the id counts."""
-    monkeypatch.setattr(given, "ask", lambda *_, **__: [])
+    monkeypatch.setattr(external, "ask", lambda *_, **__: [])
 
     def fix(backwards: bool) -> None:
         read = lambda path: dict(sorted(read_weights(path).items(), reverse=backwards))
-        monkeypatch.setattr(given_model, "read_weights", read)
+        monkeypatch.setattr(external_model, "read_weights", read)
 
     return fix
 
@@ -282,13 +282,13 @@ def test_probabilities_and_logits_are_never_taken_for_each_other_unasked(
 ) -> None:
     asked = study(factory=factory)
     dataset = asked.cohorts["given"].load()
-    architecture = build("model", given_model.architecture_of(f"given_networks:{factory}", output))
+    architecture = build("model", external_model.architecture_of(f"given_networks:{factory}", output))
     model = architecture.build_for(dataset.form, seed=0).eval()
     if not said:
-        given_model.answering(model, dataset, torch.device("cpu"), output=output)
+        external_model.with_logits(model, dataset, torch.device("cpu"), output=output)
         return
     with refused(CheckpointError, said, allowed=("logits", "probabilities")):
-        given_model.answering(model, dataset, torch.device("cpu"), output=output)
+        external_model.with_logits(model, dataset, torch.device("cpu"), output=output)
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ def test_workers_that_share_the_records_have_one_thread_each(
         workers = 2
 
     threads: list[int] = []
-    monkeypatch.setattr(given, "ask", lambda *_, **__: threads.append(torch.get_num_threads()) or [])
+    monkeypatch.setattr(external, "ask", lambda *_, **__: threads.append(torch.get_num_threads()) or [])
     asked = study()
     torch.set_num_threads(2)
     for executor in (LocalExecutor(), Many()):
