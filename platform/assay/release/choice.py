@@ -96,8 +96,8 @@ def looked_at(ledger: Ledger, store: Store, chosen: Candidate) -> list[Candidate
         raise LedgerError(
             f"the ledger of {ledger.name} does not know all trainings in {location} that {chosen.request.label} may "
             "have been chosen by, and so not what they spent: name the ledger with which the study ran, and its "
-            "results where they were. What was trained without it, or by an earlier version, nobody can charge: choose without "
-            "looking, or begin again in a new folder"
+            "results where they were. What was trained without it, or by an earlier version, nobody can charge: "
+            "choose without looking, or begin again in a new folder"
         )
     return [
         Candidate(
