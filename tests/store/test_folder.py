@@ -322,7 +322,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     store.write(record("t1"))
-    monkeypatch.setattr("assay.store.folder.os.fsync", full)
+    monkeypatch.setattr("assay.store.files.os.fsync", full)
     with pytest.raises(StorageError) as caught:
         store.write(record("t2"))
     assert caught.value.setting == "results"

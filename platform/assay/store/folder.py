@@ -2,20 +2,19 @@
 
 import json
 import math
-import os
-import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow import fs
 
-from assay.errors import StorageError, UserError, storage_errors
 from assay.results import CHECK, Check, Finding, Measurement, TrialRecord
+from assay.store.files import Files
+from assay.store.index import ABOUT, Index, Offset, about_of
 from assay.training.checkpoints import artefact_of
 
 MEASUREMENT_SCHEMA = pa.schema(
@@ -41,25 +40,6 @@ MEASUREMENT_SCHEMA = pa.schema(
 _FIGURES = pa.schema(list(MEASUREMENT_SCHEMA)[6:])
 """The same of an answer, which belongs to no cohort, recipe name or fold."""
 
-_ABOUT = b"assay"
-
-
-def _reached(location: str) -> tuple[fs.FileSystem, str]:
-    """The file system that a URI names, and the path there.
-
-    Raises:
-        StorageError: the URI is none, or the store cannot be reached.
-    """
-    try:
-        return fs.FileSystem.from_uri(location)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise StorageError(
-            f"results would go to {location!r}, which cannot be used: {error}; give --results a folder, or a URI such "
-            "as s3://bucket/folder",
-            setting="results",
-            given=location,
-        ) from error
-
 
 class Store:
     """Results in one folder: models, answers about them, and trials, which are what a report shows of both.
@@ -67,6 +47,7 @@ class Store:
     - ``artefacts/TRAINING.safetensors``: a trained model, named by what made it.
     - ``answers/TRAINING/ANSWER.parquet``: what one evaluation found of it, as it gave it back.
     - ``trials/TRIAL.parquet``: the rows of a trial, joined from its answers. It can be made anew without measuring.
+    - ``index/``: the rows of all trials again, so that no page opens every file; it can be deleted.
     - ``study.yaml``, ``report.html``: what was asked, and the page.
 
     A trial is committed by the rename of its Parquet file, the last thing written; before that nobody sees it.
@@ -77,17 +58,10 @@ class Store:
 
     def __init__(self, location: str) -> None:
         self.location = location
-        if "://" in location:
-            self._files, self._root = _reached(location)
-        else:
-            self._files, self._root = fs.LocalFileSystem(), str(Path(location).expanduser().resolve())
-            if Path(self._root).exists() and not Path(self._root).is_dir():
-                raise StorageError(
-                    f"results would go to {self._root!r}, which is a file; give --results a folder",
-                    setting="results",
-                    given=self._root,
-                )
-        self._local = isinstance(self._files, fs.LocalFileSystem)
+        self._files = Files(location)
+        self._index = Index(self._files, self._load, MEASUREMENT_SCHEMA)
+        self._writing = False
+        """Whether this job holds the lock, and so keeps the index."""
 
     def finished(self) -> set[str]:
         """Ids of the trials that are stored and did not fail."""
@@ -99,14 +73,12 @@ class Store:
         Only models that were written after their trial are read.
         """
         found = set()
-        for trial in set(trials) & self._names("trials"):
-            with self._opened(f"trials/{trial}.parquet") as file:
-                about = json.loads(pq.read_schema(file).metadata[_ABOUT])
-            names = (f"artefacts/{about.get('training') or trial}.safetensors", f"trials/{trial}.parquet")
-            model, row = self._files.get_file_info([self._path(name) for name in names])
-            if model.type != fs.FileType.File or model.mtime_ns <= row.mtime_ns or not about.get("artefact"):
+        for trial, about in self._abouts(only=trials):
+            training = about.get("training") or trial
+            _, trained = self._files.stamp(f"artefacts/{training}.safetensors")
+            if trained <= self._files.stamp(f"trials/{trial}.parquet")[1] or not about.get("artefact"):
                 continue
-            content = self.checkpoint(about.get("training") or trial)
+            content = self.checkpoint(training)
             if content is not None and artefact_of(content) != about["artefact"]:
                 found.add(trial)
         return found
@@ -166,19 +138,22 @@ class Store:
             "artefact": weights,
             **record.provenance,
         }
-        self._write_rows(f"trials/{record.trial}.parquet", record.rows(), about, schema=MEASUREMENT_SCHEMA)
+        table = self._write_rows(f"trials/{record.trial}.parquet", record.rows(), about, schema=MEASUREMENT_SCHEMA)
+        if self._writing:
+            self._index.add(("trials", record.trial), table)
 
     def _write_rows(
         self, name: str, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any], *, schema: pa.Schema
-    ) -> None:
+    ) -> pa.Table:
         plain = [
             {**row, "conditions": json.dumps(row["conditions"]), "warnings": list(row["warnings"])} for row in rows
         ]
         table = pa.Table.from_pylist(plain, schema=schema)
-        table = table.replace_schema_metadata({_ABOUT: json.dumps(about).encode()})
+        table = table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        self._commit(name, sink.getvalue().to_pybytes())
+        self._files.commit(name, sink.getvalue().to_pybytes())
+        return table
 
     def answers(self, training: str, artefact: str) -> dict[str, tuple[Finding, ...]]:
         """What evaluations have found of a model, by the names of the answers.
@@ -189,31 +164,29 @@ class Store:
         """
         found = {}
         for name in sorted(self.answered(training)):
-            with self._opened(f"answers/{training}/{name}.parquet") as file:
+            with self._files.opened(f"answers/{training}/{name}.parquet") as file:
                 table = pq.read_table(file)
-            if json.loads(table.schema.metadata[_ABOUT])["artefact"] == artefact:
+            if about_of(table)["artefact"] == artefact:
                 found[name] = tuple(map(_finding, table.to_pylist()))
         return found
 
     def answered(self, training: str) -> set[str]:
         """Names of the answers that are stored about a model."""
-        return self._names(f"answers/{training}")
+        return self._files.names(f"answers/{training}")
 
     def write_checkpoint(self, training: str, content: bytes) -> None:
         """Keep a trained model, before it is measured too, so that a resumed study need not train it again."""
-        self._commit(f"artefacts/{training}.safetensors", content)
+        self._files.commit(f"artefacts/{training}.safetensors", content)
 
     def models(self) -> list[str]:
         """Names of the models that are stored."""
-        return sorted(self._names("artefacts", ".safetensors"))
+        return sorted(self._files.names("artefacts", ".safetensors"))
 
     def checkpoint(self, training: str) -> bytes | None:
         """The weights of a model, None if there are none. Those of earlier versions lie under the trial's id."""
         for folder in ("artefacts", "checkpoints"):
-            path = self._path(f"{folder}/{training}.safetensors")
-            if self._files.get_file_info(path).type == fs.FileType.File:
-                with self._files.open_input_file(path) as file:
-                    return bytes(file.read())
+            if self._files.exists(name := f"{folder}/{training}.safetensors"):
+                return self._files.read(name)
         return None
 
     def delete(self, training: str) -> None:
@@ -222,54 +195,72 @@ class Store:
         for folder in ("trials", "superseded"):
             shown = [trial for trial, about in self._abouts(folder) if (about.get("training") or trial) == training]
             files += [f"{folder}/{trial}.parquet" for trial in shown]
-        # What a killed job was writing lies beside them.
-        files += [posixpath.join(posixpath.dirname(name), f".{posixpath.basename(name)}.tmp") for name in files]
+        # A job that is killed here leaves no index, rather than one that still has these rows.
+        self._index.erase()
         for name in (*files, "report.html", "sweep.html"):
-            if self._files.get_file_info(self._path(name)).type == fs.FileType.File:
-                self._files.delete_file(self._path(name))
-        if self._files.get_file_info(self._path(f"answers/{training}")).type == fs.FileType.Directory:
-            self._files.delete_dir(self._path(f"answers/{training}"))
+            # What a killed job was writing lies beside them.
+            folder, _, file = name.rpartition("/")
+            self._files.delete(name)
+            self._files.delete(f"{folder}/.{file}.tmp".lstrip("/"))
+        self._files.delete_folders("answers", training, whole=True)
         # What Ray Train keeps on the way lies in folders that begin with the model's name.
-        selector = fs.FileSelector(self._path("ray_train"), allow_not_found=True)
-        for info in self._files.get_file_info(selector):
-            if info.type == fs.FileType.Directory and posixpath.basename(info.path).startswith(training):
-                self._files.delete_dir(info.path)
+        self._files.delete_folders("ray_train", training)
+        self._keep_index()
 
     def write_text(self, name: str, text: str) -> str:
         """Replace one file of the study; its full path or URI."""
-        return self._commit(name, text.encode())
+        return self._files.commit(name, text.encode())
 
     def read_text(self, name: str) -> str:
         """One text file of the study; empty if there is none."""
-        if self._files.get_file_info(self._path(name)).type != fs.FileType.File:
-            return ""
-        with self._files.open_input_file(self._path(name)) as file:
-            return file.read().decode()
+        return self._files.read(name).decode() if self._files.exists(name) else ""
 
     def keep_only(self, planned: Iterable[str]) -> None:
         """Make ``trials`` the current plan: others go to ``superseded``, and come back when they are planned again."""
         wanted = set(planned)
-        for trial in self._names("trials") - wanted:
-            self._move(trial, "trials", "superseded")
-        for trial in (self._names("superseded") & wanted) - self._names("trials"):
-            self._move(trial, "superseded", "trials")
+        for trial in self._files.names("trials") - wanted:
+            self._files.move(f"trials/{trial}.parquet", f"superseded/{trial}.parquet")
+        for trial in (self._files.names("superseded") & wanted) - self._files.names("trials"):
+            self._files.move(f"superseded/{trial}.parquet", f"trials/{trial}.parquet")
+        self._keep_index()
 
     def frame(self) -> pd.DataFrame:
         """Every row of every stored trial, ``conditions`` as mappings.
 
         Beside it stand the ``cohort`` it was asked for and whether an ``official`` split was used.
         """
-        asked = {trial: about.get("asked", {}) for trial, about in self._abouts()}
-        tables = [self._read(trial) for trial in sorted(asked)]
-        frame = pa.concat_tables(tables or [MEASUREMENT_SCHEMA.empty_table()]).to_pandas()
-        frame["cohort"] = [asked[trial].get("cohort", "") for trial in frame["trial"]]
-        frame["official"] = [bool(asked[trial].get("official", False)) for trial in frame["trial"]]
+        self._index.refresh()
+        tables = [(self._index.rows("trials", trial)) for trial in self._index.trials("trials")]
+        asked = [about_of(table).get("asked", {}) for table in tables]
+        plain = [table.replace_schema_metadata(None) for table in tables]
+        frame = pa.concat_tables(plain or [MEASUREMENT_SCHEMA.empty_table()]).to_pandas()
+        counts = [table.num_rows for table in tables]
+        frame["cohort"] = np.repeat([about.get("cohort", "") for about in asked], counts)
+        frame["official"] = np.repeat([bool(about.get("official", False)) for about in asked], counts)
         # Plain objects lie in one block, and every selection of the report copies block by block.
         texts = dict.fromkeys(frame.select_dtypes("string"), object)
         frame = frame.astype({**texts, "cohort": object, "official": bool})
         frame["conditions"] = [json.loads(text) for text in frame["conditions"]]
         frame["warnings"] = [list(warnings) for warnings in frame["warnings"]]
         return frame
+
+    def columns(self) -> pa.Table:
+        """One row a trial of the current plan, with its headline figures: what a page of many trials begins with.
+
+        The columns are ``assay.store.index.COLUMNS``; they are mapped into memory, and no results file is opened.
+        """
+        self._index.refresh()
+        table = self._index.columns()
+        return table.filter(pc.equal(table["folder"], "trials")).drop_columns(["folder"])
+
+    def since(self, offset: Offset | None) -> tuple[list[str], Offset]:
+        """Ids of the trials that were written, moved or deleted since an offset, and the offset of now.
+
+        Args:
+            offset: as it was given back before; None for all trials.
+        """
+        places, now = self._index.tail(offset)
+        return sorted({trial for _, trial in places}), now
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -278,87 +269,40 @@ class Store:
         Raises:
             UserError: another job holds it.
         """
-        if not self._local:
-            yield
-            return
-        import fcntl
-
-        with storage_errors(self._root, setting="results"):
-            Path(self._root).mkdir(parents=True, exist_ok=True)
-            lock = (Path(self._root) / ".lock").open("w")
-        with lock as file:
+        with self._files.locked():
+            self._writing = True
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another job is writing {self._root}; wait for it, or give --results elsewhere"
-                ) from None
-            yield
+                self._keep_index()
+                yield
+                self._keep_index()
+                self._index.write_columns()
+            finally:
+                self._writing = False
 
-    def _abouts(self, folder: str = "trials") -> Iterator[tuple[str, dict[str, Any]]]:
-        for trial in sorted(self._names(folder)):
-            with self._opened(f"{folder}/{trial}.parquet") as file:
-                about = json.loads(pq.read_schema(file).metadata[_ABOUT])
-            yield trial, about
+    def _keep_index(self) -> None:
+        """Bring the index up to date with the files, where this job is the one that writes."""
+        if self._writing:
+            self._index.refresh()
+            self._index.save()
 
-    def _read(self, trial: str) -> pa.Table:
-        with self._opened(f"trials/{trial}.parquet") as file:
-            return pq.read_table(file).replace_schema_metadata(None)
+    def _abouts(
+        self, folder: str = "trials", only: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What each trial was asked and where it ran, by id.
 
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[Any]:
-        """A results file for reading; a damaged one is named."""
-        path = self._path(name)
-        try:
-            with storage_errors(path, setting="results"), self._files.open_input_file(path) as file:
-                yield file
-        except (pa.ArrowInvalid, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise StorageError(
-                f"{path!r} is damaged or no results of Assay ({error}); delete it, and its trial runs again",
-                setting="results",
-                given=path,
-            ) from error
+        Args:
+            only: ids of the trials that are wanted; all by default.
+        """
+        self._index.refresh()
+        trials = self._index.trials(folder)
+        for trial in trials if only is None else sorted(set(trials) & set(only)):
+            yield trial, self._index.about(folder, trial)
 
-    def _names(self, folder: str, suffix: str = ".parquet") -> set[str]:
-        selector = fs.FileSelector(self._path(folder), allow_not_found=True)
-        return {
-            posixpath.basename(info.path).removesuffix(suffix)
-            for info in self._files.get_file_info(selector)
-            if info.path.endswith(suffix)
-        }
-
-    def _move(self, trial: str, source: str, target: str) -> None:
-        self._files.create_dir(self._path(target))
-        self._files.move(self._path(f"{source}/{trial}.parquet"), self._path(f"{target}/{trial}.parquet"))
-
-    def _commit(self, name: str, content: bytes) -> str:
-        """Write under another name, sync, rename: a reader sees all of it or nothing."""
-        path = self._path(name)
-        with storage_errors(path, setting="results"):
-            self._write(path, content)
-        return path
-
-    def _write(self, path: str, content: bytes) -> None:
-        self._files.create_dir(posixpath.dirname(path))
-        if not self._local:
-            # Object stores show an object only when it is complete.
-            with self._files.open_output_stream(path) as sink:
-                sink.write(content)
-            return
-        # A leading dot: pyarrow, pandas and DuckDB pass over what a killed job may leave behind.
-        temporary = Path(path).with_name(f".{posixpath.basename(path)}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-    def _path(self, name: str) -> str:
-        return posixpath.join(self._root, name)
+    def _load(self, folder: str, trial: str) -> pa.Table:
+        with self._files.opened(f"{folder}/{trial}.parquet") as file:
+            table = pq.read_table(file)
+            about_of(table)
+        return table
 
 
 def _finding(row: Mapping[str, Any]) -> Finding:

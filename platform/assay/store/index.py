@@ -1,0 +1,318 @@
+"""The index over the trials of one folder: all their rows in one file, and one line of columns a trial.
+
+The Parquet files are the truth. ``index/trials.log`` holds their rows again, appended by the job that writes results,
+so that no page opens every file; ``index/columns.log`` holds columns of the trials, which are mapped into memory and
+not read: 100,000 trials open in less than a second (``python -m jobs.benchmark index``). Both can be deleted: they are
+made anew. A file that was written, moved or deleted without them is noticed by its size and time, in one listing.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from assay.store.files import Files, Stamp
+from assay.store.log import Log
+
+ABOUT = b"assay"
+"""Key of the metadata of a results file under which it says what was asked and where it ran, as JSON."""
+_PLACE = b"place"
+_LOG, _COLUMNS = "index/trials.log", "index/columns.log"
+HEADLINES = (
+    "accuracy",
+    "balanced_accuracy",
+    "auroc",
+    "sensitivity",
+    "specificity",
+    "calibration_error",
+    "epsilon",
+    "training_seconds",
+)
+"""Figures of a trial that have a column of the index, by the names of their measurements; NaN where not measured."""
+COLUMNS = pa.schema(
+    [
+        pa.field("folder", pa.string()),
+        pa.field("trial", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("modified", pa.int64()),
+        pa.field("offset", pa.int64()),
+        pa.field("cohort", pa.string()),
+        pa.field("dataset", pa.string()),
+        pa.field("model", pa.string()),
+        pa.field("recipe", pa.string()),
+        pa.field("fold", pa.int32()),
+        pa.field("repeat", pa.int32()),
+        pa.field("training", pa.string()),
+        pa.field("artefact", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field("seconds", pa.float64()),
+        *(pa.field(name, pa.float64()) for name in HEADLINES),
+        pa.field(
+            "worst_case",
+            pa.list_(pa.struct([("norm", pa.string()), ("epsilon", pa.float64()), ("accuracy", pa.float64())])),
+        ),
+    ]
+)
+"""One row a trial. ``offset`` is where its rows lie in the log, -1 where they do not; ``error`` is empty unless it
+failed; ``worst_case`` holds the accuracy under the worst attack at each radius."""
+FOLDERS = ("trials", "superseded")
+_FEW = 512
+"""Entries of the log, at most, that whoever opens the index reads one by one, unless there are many trials."""
+
+Place = tuple[str, str]
+"""Folder and id of a trial."""
+
+
+class Offset(NamedTuple):
+    """How far a log was read."""
+
+    log: str
+    end: int
+
+
+Load = Callable[[str, str], pa.Table]
+"""From folder and id to the rows of a trial, with the metadata of its file."""
+
+
+class Index:
+    """Rows and columns of all trials of one folder, as they were at the last ``refresh``.
+
+    Args:
+        files: of the folder. In an object store nothing can be appended: there each file is read.
+        load: reads the results file of a trial.
+        layout: columns of the rows; an index of other columns is made anew.
+    """
+
+    def __init__(self, files: Files, load: Load, layout: pa.Schema) -> None:
+        self._files, self._load = files, load
+        digest = hashlib.sha256(f"{layout}{COLUMNS}".encode()).digest()[:8]
+        self._log = Log(Path(files.path(_LOG)), digest) if files.local else None
+        self._columns = Log(Path(files.path(_COLUMNS)), digest)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._log_name, self._end, self._entries = b"", 0, 0
+        self._base = COLUMNS.empty_table()
+        """Columns as they were written last."""
+        self._later: dict[Place, dict[str, Any] | None] = {}
+        """Columns of the trials that came or changed since; None of those that are gone."""
+        self._stamps: dict[Place, Stamp] = {}
+        """Of all trials there are."""
+        self._offsets: dict[Place, int] = {}
+        """Where the log has their rows."""
+        self._loaded: dict[Place, pa.Table] = {}
+        """Rows that the log does not have."""
+        self._unlogged: set[Place] = set()
+        """Trials of which the log does not know how they are, or that they are gone."""
+
+    def refresh(self) -> None:
+        """Read what was appended since, and the files that the log does not have as they are now."""
+        self._follow()
+        listed = {(folder, trial): stamp for folder in FOLDERS for trial, stamp in self._files.stamps(folder).items()}
+        for place in sorted(self._stamps.keys() - listed.keys()):
+            self._drop(place)
+            self._unlogged.add(place)
+        for place, stamp in sorted(listed.items() - self._stamps.items()):
+            self._take(place, stamp, self._load(*place))
+
+    def add(self, place: Place, table: pa.Table) -> None:
+        """Take in a trial that was just written, and append it. Only for the one job that writes results.
+
+        Args:
+            place: where its file lies.
+            table: its rows, with the metadata of the file.
+        """
+        self._take(place, self._files.stamp(f"{place[0]}/{place[1]}.parquet"), table)
+        self.save()
+
+    def save(self) -> None:
+        """Append what the log does not have.
+
+        It is written anew where a trial was deleted, for then nothing of it may stay, and where a killed job left a
+        torn entry.
+
+        Only for the one job that writes results.
+        """
+        if self._log is None or (not self._unlogged and self._log_name):
+            return
+        ids = {trial for _, trial in self._stamps}
+        deleted = any(place not in self._stamps and place[1] not in ids for place in self._unlogged)
+        torn = self._log.size != self._end
+        if deleted or torn or not self._log_name or self._entries > 2 * len(self._stamps) + _FEW:
+            self.rewrite()
+            return
+        contents = [self._content(place) for place in sorted(self._unlogged)]
+        self._log.append(contents)
+        self._follow()
+        if len(self._later) > max(_FEW, self._base.num_rows // 4):
+            self.write_columns()
+
+    def rewrite(self) -> None:
+        """Make the log anew of the trials there are. Only for the one job that writes results."""
+        if self._log is not None:
+            self._log.rewrite(self._content(place) for place in sorted(self._stamps))
+            self._follow()
+            self.write_columns()
+
+    def write_columns(self) -> None:
+        """Write the columns of all trials, for whoever opens this folder next."""
+        if self._log is None or not self._log_name or not self._later:
+            return
+        table = self.columns().combine_chunks()
+        facts = {"log": self._log_name.hex(), "end": self._end, "entries": self._entries}
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, COLUMNS.with_metadata({_PLACE: json.dumps(facts)})) as writer:
+            writer.write_table(table)
+        self._log.sync()
+        self._columns.rewrite([sink.getvalue()])
+        self._base, self._later = table, {}
+
+    def erase(self) -> None:
+        """Delete both files of the index; ``rewrite`` makes them anew."""
+        self._files.delete(_COLUMNS)
+        self._files.delete(_LOG)
+        self._forget()
+
+    def trials(self, folder: str) -> list[str]:
+        """Ids of the trials in a folder, sorted."""
+        return sorted(trial for found, trial in self._stamps if found == folder)
+
+    def columns(self) -> pa.Table:
+        """``COLUMNS`` of all trials, superseded ones among them."""
+        if not self._later:
+            return self._base
+        places = zip(self._base["folder"].to_pylist(), self._base["trial"].to_pylist(), strict=True)
+        kept = self._base.filter(pa.array([place not in self._later for place in places], pa.bool_()))
+        rows = [row for row in self._later.values() if row is not None]
+        return pa.concat_tables([kept, pa.Table.from_pylist(rows, schema=COLUMNS)])
+
+    def rows(self, folder: str, trial: str) -> pa.Table:
+        """Rows of a trial, with the metadata of its file."""
+        place = folder, trial
+        if place in self._loaded:
+            return self._loaded[place]
+        content = None if self._log is None else self._log.content(self._offsets[place])
+        # A damaged log loses nothing: the files are the truth.
+        return self._load(folder, trial) if content is None else pa.ipc.open_stream(content).read_all()
+
+    def about(self, folder: str, trial: str) -> dict[str, Any]:
+        """What was asked of a trial, and where it ran."""
+        return about_of(self.rows(folder, trial))
+
+    def tail(self, since: Offset | None) -> tuple[list[Place], Offset]:
+        """Trials that were written, moved or deleted since an offset, and the offset of now.
+
+        Args:
+            since: as it was given back before. None, or one of a log that was made anew since, gives all trials.
+        """
+        self.refresh()
+        now = Offset(log=self._log_name.hex(), end=self._end)
+        if self._log is None or since is None or since.log != now.log:
+            return sorted(self._stamps), now
+        places = [_place_of(content)[0] for _, _, content in self._log.entries(since.end)]
+        return list(dict.fromkeys([*places, *sorted(self._unlogged)])), now
+
+    def _follow(self) -> None:
+        """Read the log from where it was last read."""
+        log = self._log
+        if log is None or not log.reopen():
+            return
+        if log.name != self._log_name:
+            self._forget()
+            self._log_name, self._end = log.name, log.start
+            self._take_columns()
+        for offset, end, content in log.entries(self._end):
+            place, stamp = _place_of(content)
+            if stamp is None:
+                self._drop(place)
+            else:
+                self._take(place, stamp, pa.ipc.open_stream(content).read_all(), offset=offset)
+            self._unlogged.discard(place)
+            self._end, self._entries = end, self._entries + 1
+
+    def _take_columns(self) -> None:
+        """Map the columns that were written of this log; without any, it is read from its start."""
+        content = self._columns.content(self._columns.start) if self._columns.reopen() else None
+        if content is None:
+            return
+        reader = pa.ipc.open_file(content)
+        facts = json.loads(reader.schema.metadata[_PLACE])
+        if facts["log"] != self._log_name.hex():
+            return
+        self._base = reader.read_all().replace_schema_metadata(None)
+        self._end, self._entries = facts["end"], facts["entries"]
+        folders, trials, sizes, times, offsets = (
+            self._base[name].to_pylist() for name in ("folder", "trial", "size", "modified", "offset")
+        )
+        places = list(zip(folders, trials, strict=True))
+        self._stamps = dict(zip(places, zip(sizes, times, strict=True), strict=True))
+        self._offsets = dict(zip(places, offsets, strict=True))
+
+    def _take(self, place: Place, stamp: Stamp, table: pa.Table, *, offset: int = -1) -> None:
+        """Know a trial by this stamp, with these rows, which the log has at the offset, or does not have."""
+        self._later[place] = _columns_of(place, stamp, table, offset)
+        self._stamps[place] = stamp
+        if offset < 0:
+            self._loaded[place] = table
+            self._unlogged.add(place)
+        else:
+            self._loaded.pop(place, None)
+            self._offsets[place] = offset
+
+    def _drop(self, place: Place) -> None:
+        for known in (self._stamps, self._offsets, self._loaded):
+            known.pop(place, None)
+        self._later[place] = None
+
+    def _content(self, place: Place) -> bytes:
+        """An entry of the log: the rows of a trial, or that it is gone."""
+        stamp = self._stamps.get(place)
+        table = pa.table({}) if stamp is None else self.rows(*place)
+        metadata = {**(table.schema.metadata or {}), _PLACE: json.dumps([*place, stamp])}
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema.with_metadata(metadata)) as writer:
+            writer.write_table(table)
+        return bytes(sink.getvalue())
+
+
+def about_of(table: pa.Table) -> dict[str, Any]:
+    """What the metadata of a results file say: what was asked, and where it ran."""
+    return dict(json.loads(table.schema.metadata[ABOUT]))
+
+
+def _place_of(content: pa.Buffer) -> tuple[Place, Stamp | None]:
+    """Which trial an entry is about, and the stamp of its file; None if that is gone."""
+    folder, trial, stamp = json.loads(pa.ipc.read_schema(content).metadata[_PLACE])
+    return (folder, trial), None if stamp is None else (stamp[0], stamp[1])
+
+
+def _columns_of(place: Place, stamp: Stamp, table: pa.Table, offset: int) -> dict[str, Any]:
+    """The line of ``COLUMNS`` of one trial."""
+    about, first = about_of(table), table.slice(0, 1).to_pylist()
+    labels = {key: first[0][key] for key in ("dataset", "model", "recipe", "fold", "repeat")} if first else {}
+    figures, worst = dict.fromkeys(HEADLINES, math.nan), []
+    rows = (table[name].to_pylist() for name in ("name", "status", "value", "conditions"))
+    for name, status, value, conditions in zip(*rows, strict=True):
+        if status != "measured":
+            continue
+        if name in figures and math.isnan(figures[name]):
+            figures[name] = value
+        elif name == "worst_case_accuracy":
+            asked = json.loads(conditions)
+            worst.append({"norm": asked.get("norm", ""), "epsilon": asked.get("epsilon"), "accuracy": value})
+    return {
+        **dict(zip(("folder", "trial", "size", "modified"), (*place, *stamp), strict=True)),
+        **labels,
+        "offset": offset,
+        "cohort": about.get("asked", {}).get("cohort", ""),
+        "training": about.get("training") or place[1],
+        "artefact": about.get("artefact") or "",
+        "error": about["error"],
+        "seconds": about.get("seconds"),
+        **figures,
+        "worst_case": worst,
+    }
