@@ -20,8 +20,8 @@ from jobs.options import CohortOption, LedgerFolder, LegalBasis, Purpose, Recipe
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
-    from assay.ledger import Ledger
     from assay.ledger.account import Account
+    from assay.ledger.protocol import LedgerProtocol
     from assay.release.candidates import Candidate
     from assay.store.folder import Store
 
@@ -295,7 +295,7 @@ def _export_report(
 
 def _charged(
     charging: Callable[..., None], results: str, place: _Place, ledger: str | None, *, best: bool, declared: bool
-) -> tuple["Ledger", tuple["Candidate", "Dataset"]]:
+) -> tuple["LedgerProtocol", tuple["Candidate", "Dataset"]]:
     """Charge one model, with what it was chosen by, or as a part of its plan.
 
     Returns:
@@ -327,7 +327,7 @@ def _trained(store: "Store", place: _Place) -> tuple["Dataset", "Candidate", lis
     return finished.dataset, chosen, others
 
 
-def _rows(ledger: "Ledger", record: int | None, patient: str | None) -> tuple[list[int], str]:
+def _rows(ledger: "LedgerProtocol", record: int | None, patient: str | None) -> tuple[list[int], str]:
     """Positions of the record or of a patient's records, and what they are, in words."""
     if record is not None:
         return [record], f"record {record}"
@@ -336,7 +336,7 @@ def _rows(ledger: "Ledger", record: int | None, patient: str | None) -> tuple[li
     return rows, f"{len(rows)} records of a patient"
 
 
-def _expire(ledger: "Ledger") -> None:
+def _expire(ledger: "LedgerProtocol") -> None:
     from assay.release.erasure import erase_trials
 
     gone = ledger.expired(_today())
@@ -344,7 +344,7 @@ def _expire(ledger: "Ledger") -> None:
     console.print(f"{ledger.name}: {len(gone)} experiments had expired and are deleted; charges stay", highlight=False)
 
 
-def _drop(ledger: "Ledger") -> None:
+def _drop(ledger: "LedgerProtocol") -> None:
     dropped = ledger.drop([one.trial for one in ledger.account().charges if one.state == "reserved"])
     console.print(f"{ledger.name}: {len(dropped)} reservations given back", highlight=False)
     for label in dropped:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from assay.data.base import Dataset
-    from assay.ledger import Ledger
+    from assay.ledger.protocol import LedgerProtocol
 
 
-def ledgers_at(place: str | None, data: str | None) -> list["Ledger"]:
+def ledgers_at(place: str | None, data: str | None) -> list["LedgerProtocol"]:
     """The ledgers at a place, of one data set if it is named."""
     from assay.cluster.ledger_actor import existing
     from assay.errors import LedgerError
@@ -46,7 +46,7 @@ def _files(place: str | None) -> list[Path]:
     )
 
 
-def only_one(ledgers: list["Ledger"]) -> "Ledger":
+def only_one(ledgers: list["LedgerProtocol"]) -> "LedgerProtocol":
     from assay.errors import LedgerError
 
     if len(ledgers) != 1:
@@ -55,7 +55,7 @@ def only_one(ledgers: list["Ledger"]) -> "Ledger":
     return ledgers[0]
 
 
-def ledger_of(dataset: "Dataset", results: str, given: str | None) -> "Ledger":
+def ledger_of(dataset: "Dataset", results: str, given: str | None) -> "LedgerProtocol":
     from assay.cluster.ledger_actor import opening
     from assay.errors import LedgerError
     from assay.release.ledgers import ledger_folder, open_ledger

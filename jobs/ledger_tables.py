@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from jobs.console import console, console_table
 
 if TYPE_CHECKING:
-    from assay.ledger import Ledger
     from assay.ledger.account import Account, ChargeOnRecord
     from assay.ledger.experiments import Trace
+    from assay.ledger.protocol import LedgerProtocol
 
 
-def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> None:
+def print_ledger(ledger: "LedgerProtocol", beside: list["LedgerProtocol"], *, today: str) -> None:
     """One ledger in words and tables.
 
     Args:
@@ -36,21 +36,21 @@ def print_ledger(ledger: "Ledger", beside: list["Ledger"], *, today: str) -> Non
     _print_warnings(ledger, account, beside, today)
 
 
-def _print_budgets(ledger: "Ledger") -> None:
+def _print_budgets(ledger: "LedgerProtocol") -> None:
     """Every budget that was ever in force, and why it took the place of the one before."""
     rows = [(f"{one.epsilon:g}", f"{one.delta:g}", one.at, _plain(one.reason)) for one in ledger.budgets()]
     if rows:
         console.print(console_table(("budgets: ε", "at δ =", "set", "why it changed"), rows))
 
 
-def _print_deletions(ledger: "Ledger") -> None:
+def _print_deletions(ledger: "LedgerProtocol") -> None:
     """What was deleted, and on whose behalf."""
     rows = [(at, erased, _plain(asked)) for at, asked, erased in ledger.erasures()]
     if rows:
         console.print(console_table(("deletions", "deleted", "because of"), rows))
 
 
-def _print_experiments(ledger: "Ledger") -> None:
+def _print_experiments(ledger: "LedgerProtocol") -> None:
     trials = ledger.experiments()
     for place in sorted({one.results for one in trials}):
         console.print(f"counts what was trained with results in {place}", markup=False, highlight=False, soft_wrap=True)
@@ -69,7 +69,7 @@ def _print_experiments(ledger: "Ledger") -> None:
     )
 
 
-def _print_purposes(ledger: "Ledger") -> None:
+def _print_purposes(ledger: "LedgerProtocol") -> None:
     """Why records are processed; a purpose may be long, and stands last."""
     rows = [
         (
@@ -85,7 +85,7 @@ def _print_purposes(ledger: "Ledger") -> None:
         console.print(console_table(("keep until", "experiments", "releases", "legal basis", "processed for"), rows))
 
 
-def _print_warnings(ledger: "Ledger", account: "Account", beside: list["Ledger"], today: str) -> None:
+def _print_warnings(ledger: "LedgerProtocol", account: "Account", beside: list["LedgerProtocol"], today: str) -> None:
     if gone := ledger.expired(today):
         console.print(
             f"{len(gone)} experiments have expired; delete them with `jobs.ledger erase --expired`", style="red"
@@ -142,7 +142,7 @@ def _charge_row(one: "ChargeOnRecord", delta: float) -> tuple[str, ...]:
     )
 
 
-def print_traces(ledger: "Ledger", traces: list["Trace"], asked: str, *, deleted: bool) -> None:
+def print_traces(ledger: "LedgerProtocol", traces: list["Trace"], asked: str, *, deleted: bool) -> None:
     """Where records went, and what is to be done about it.
 
     Args:

@@ -17,11 +17,10 @@ from ray.serve import Application
 
 from assay.cluster.ledger_actor import cluster_joined, opening
 from assay.cluster.session import start_ray_here
-from assay.errors import LedgerError, SpecError, UserError
-from assay.ledger.experiments import Processing
+from assay.errors import SpecError, UserError
 from assay.registry import explain, first_mistake
-from assay.release.candidates import candidates, for_others, refuse_other_weights, require_releasable
-from assay.release.ledgers import ledger_folder, open_ledger
+from assay.release.candidates import for_others, refuse_other_weights
+from assay.release.serving import release_served
 from assay.report.card import card_of
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
@@ -82,7 +81,16 @@ def build_app(args: Mapping[str, str]) -> Application:
         serving = _read(args)
         finished = _open(serving)
         if serving.public:
-            _charge(serving, finished)
+            release_served(
+                finished,
+                results=serving.results,
+                known_as=serving.known_as,
+                purpose=serving.purpose,
+                ledger=serving.ledger,
+                budget=serving.budget,
+                joined=cluster_joined(),
+                opening=opening(),
+            )
         chosen = finished.artefact
     except UserError as error:
         # Not a traceback: ``serve run`` prints it as one line.
@@ -142,49 +150,6 @@ def _open(serving: Serving, chosen: str = "") -> Finished:
             allowed=finished.objections,
         )
     return for_others(store, finished) if finished.private else finished
-
-
-def _charge(serving: Serving, finished: Finished) -> None:
-    """Charge what is served to others, before it is; once, however often it is started.
-
-    A model without privacy is bounded by nothing. It is served as long as no budget guards its data, and that is
-    recorded as a release: no budget can hold afterwards.
-
-    Raises:
-        LedgerError: a private model may not be released, the budget does not hold it, or there is none.
-        CheckpointError: it was trained again meanwhile.
-    """
-    if finished.recipe is None:
-        # Assay did not train it, and cannot know on whose records it was.
-        return
-    folder = ledger_folder(serving.results, serving.ledger)
-    if folder is None and not finished.private:
-        return
-    if folder is None:
-        said = f"results lie at {serving.results}, and a ledger needs a folder: give ledger=FOLDER"
-        raise LedgerError(said, setting="ledger", given=serving.results)
-    (chosen,) = candidates(Store(serving.results), finished.trial)
-    if finished.private:
-        require_releasable([chosen])
-    refuse_other_weights(finished.trial, chosen=finished.artefact, found=chosen.request.artefact)
-    with cluster_joined():
-        ledger = open_ledger(finished.dataset, results=serving.results, folder=folder, opening=opening())
-        before = ledger.budgets()
-        if before and serving.budget not in (None, before[-1].epsilon):
-            raise LedgerError(
-                f"budget={serving.budget:g}: the budget of {ledger.name} is ε = {before[-1].epsilon:g}; leave budget "
-                f"out, or change it first: jobs.ledger show {folder} --budget {serving.budget:g} --reason WHY",
-                setting="budget",
-                given=serving.budget,
-                allowed=before[-1].epsilon,
-            )
-        ledger.release(
-            [chosen.request],
-            how=f"served as {serving.known_as}",
-            processing=Processing(purpose=serving.purpose),
-            epsilon=None if before else serving.budget,
-            unguarded=not finished.private,
-        )
 
 
 def _start_here(port: int) -> None:

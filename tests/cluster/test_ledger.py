@@ -1,5 +1,6 @@
 """On a cluster one named actor writes every ledger, and says what the file itself would say."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from assay.ledger import Ledger
 from assay.ledger.account import ReleaseRequest
 from assay.ledger.database import Collection
 from assay.ledger.experiments import UNFINISHED, Experiment, Processing
+from assay.ledger.protocol import LedgerProtocol
 from assay.privacy.accounting import Mechanism
 
 DATA = Collection(digest="ab" * 32, name="shared", records=60)
@@ -107,9 +109,20 @@ def test_only_who_joins_a_cluster_asks_its_actor(tmp_path: Path, monkeypatch: py
 def test_a_ledger_is_reached_without_ray_where_no_cluster_is(tmp_path: Path) -> None:
     """As a process of its own: this one has imported Ray."""
     asked = (
-        "import sys; from pathlib import Path; from assay.cluster.ledger_actor import existing, joined, opening\n"
-        f"with joined(): assert existing(Path({str(Ledger.create(tmp_path, DATA).path)!r})).budgets() == []\n"
+        "import sys; from pathlib import Path\n"
+        "from assay.cluster.ledger_actor import cluster_joined, existing, opening\n"
+        f"with cluster_joined(): assert existing(Path({str(Ledger.create(tmp_path, DATA).path)!r})).budgets() == []\n"
         "opening(); assert 'ray' not in sys.modules"
     )
     outside = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     subprocess.run([sys.executable, "-c", asked], env=outside, check=True)
+
+
+def test_both_ledgers_answer_whatever_the_protocol_asks() -> None:
+    asked = {name for name in vars(LedgerProtocol) if not name.startswith("_")}
+    assert len(asked) > 20
+    for ledger in (Ledger, RemoteLedger):
+        assert asked <= vars(ledger).keys()
+        for name in asked:
+            if inspect.isfunction(expected := vars(LedgerProtocol)[name]):
+                assert inspect.signature(getattr(ledger, name)) == inspect.signature(expected), name

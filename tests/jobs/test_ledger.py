@@ -91,7 +91,7 @@ def root(conducted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     for name in ("ASSAY_LEDGER", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     copy = Path(shutil.copytree(conducted, tmp_path / "root"))
-    with Ledger(next((copy / "ledger").glob("*.sqlite")))._writing() as db:
+    with Ledger(next((copy / "ledger").glob("*.sqlite")))._file.writing() as db:
         for table in ("experiments", "trainings"):
             db.execute(f"UPDATE {table} SET results = replace(results, ?, ?)", (str(conducted), str(copy)))
     return copy

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from assay.errors import BudgetError, LedgerError
-from assay.ledger import Ledger
+from assay.ledger import Ledger, charges
 from assay.ledger.account import ReleaseRequest
 from assay.ledger.database import Collection
-from assay.ledger.experiments import UNFINISHED, Experiment, Processing, patient_hash
+from assay.ledger.experiments import UNFINISHED, Experiment, Processing
+from assay.ledger.patients import patient_hash
 from assay.privacy.accounting import Mechanism, calibrate, rdp_epsilon
 from assay.privacy.composition import UNBOUNDED, Charge, charge_to_json, filter_epsilon, pld_epsilon_of
 
@@ -630,14 +631,14 @@ def test_of_two_that_release_at_once_for_the_same_people_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledgers = guarded(tmp_path, "a"), guarded(tmp_path, "b")
-    both, refuse = threading.Barrier(2), Ledger._refuse_second_account
+    both, refuse = threading.Barrier(2), charges.require_one_account
 
-    def slowly(self: Ledger, **settings: bool) -> None:
-        refuse(self, **settings)
+    def slowly(*args: Any, **settings: bool) -> None:
+        refuse(*args, **settings)
         with contextlib.suppress(threading.BrokenBarrierError):
             both.wait(0.5)
 
-    monkeypatch.setattr(Ledger, "_refuse_second_account", slowly)
+    monkeypatch.setattr(charges, "require_one_account", slowly)
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(leave, ledger, request("a")) for ledger in ledgers]
     assert sorted(type(one.exception()).__name__ for one in asked) == ["LedgerError", "NoneType"]
@@ -665,4 +666,4 @@ def test_patients_of_a_ledger_of_an_earlier_version_are_found_by_its_digest(reme
         db.execute("UPDATE about SET value = ? WHERE key = 'patients'", (packed,))
     earlier = Ledger(remembered.path)
     assert earlier.positions_of("P6").tolist() == [18, 19, 20]
-    assert earlier.patients_shared_with(remembered) is None
+    assert earlier._patients.shared_with(remembered._patients) is None

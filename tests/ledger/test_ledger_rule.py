@@ -68,7 +68,7 @@ def test_a_dropped_part_of_a_plan_gives_nothing_back_to_what_comes_after(ledger:
 def test_what_was_dropped_from_a_plan_by_an_earlier_version_counts(ledger: Ledger) -> None:
     first, second = request("a", 2.0), request("b", 1.2)
     leave(ledger, first, epsilon=7.9, plan=[first, second])
-    with ledger._writing() as db:
+    with ledger._file.writing() as db:
         db.execute("UPDATE charges SET state = 'dropped' WHERE trial = 'b'")
     with pytest.raises(BudgetError):
         leave(ledger, request("c", 2.0))

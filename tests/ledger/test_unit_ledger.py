@@ -10,7 +10,8 @@ from assay.errors import LedgerError
 from assay.ledger import Ledger
 from assay.ledger.account import ReleaseRequest
 from assay.ledger.database import Collection
-from assay.ledger.experiments import Processing, patient_hash
+from assay.ledger.experiments import Processing
+from assay.ledger.patients import patient_hash
 from assay.privacy.accounting import Mechanism, rdp_to_epsilon_term
 from assay.privacy.composition import (
     charge_from_json,

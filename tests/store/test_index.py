@@ -71,7 +71,13 @@ def test_no_file_is_opened(indexed: Path, opened: list[str]) -> None:
 def test_rows_and_columns_are_those_of_the_files(indexed: Path) -> None:
     same(indexed)
     row = Store(str(indexed)).columns().to_pylist()[1]
-    assert (row["trial"], row["cohort"], row["recipe"], row["fold"], row["error"]) == ("b", "cohort of b", "standard", 0, "")
+    assert (row["trial"], row["cohort"], row["recipe"], row["fold"], row["error"]) == (
+        "b",
+        "cohort of b",
+        "standard",
+        0,
+        "",
+    )
     assert row["accuracy"] == 0.9
     assert pd.isna(row["epsilon"]), "not measured is not a number"
 

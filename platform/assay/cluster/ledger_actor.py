@@ -3,16 +3,22 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from assay.cluster.session import ray_session
 from assay.errors import UserError
 from assay.ledger import Ledger
+from assay.ledger.account import Account, Budget, ReleaseRequest
 from assay.ledger.database import Collection, LedgerMark
+from assay.ledger.experiments import Experiment, Processing, Trace
+from assay.ledger.protocol import LedgerProtocol
+from assay.ledger.trainings import TrainingRow
+from assay.privacy.composition import Charge
 
 if TYPE_CHECKING:
     from assay.release.ledgers import Opening
@@ -43,8 +49,12 @@ class LedgerActor:
             return error
 
 
-class RemoteLedger:
-    """A ``Ledger`` whose methods run in the cluster's actor; picklable."""
+class RemoteLedger(LedgerProtocol):
+    """A ledger whose methods run in the cluster's actor; picklable.
+
+    Args:
+        path: of its file, on the machine where the actor runs.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -57,13 +67,103 @@ class RemoteLedger:
     def records(self) -> int:
         return int(self._ask("about", "records"))
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not callable(getattr(Ledger, name, None)):
-            raise AttributeError(name)
-        return partial(self._ask, name)
+    def mark(self) -> LedgerMark:
+        found: LedgerMark = self._ask("mark")
+        return found
+
+    def about(self, key: str) -> str:
+        found: str = self._ask("about", key)
+        return found
+
+    def verify(self, head: str = "") -> str:
+        found: str = self._ask("verify", head)
+        return found
+
+    def experiments(self) -> list[Experiment]:
+        found: list[Experiment] = self._ask("experiments")
+        return found
+
+    def processings(self) -> list[tuple[Processing, int, int]]:
+        found: list[tuple[Processing, int, int]] = self._ask("processings")
+        return found
+
+    def expired(self, today: str) -> list[Experiment]:
+        found: list[Experiment] = self._ask("expired", today)
+        return found
+
+    def positions_of(self, patient: str) -> np.ndarray:
+        found: np.ndarray = self._ask("positions_of", patient)
+        return found
+
+    def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
+        found: list[Trace] = self._ask("traces", positions)
+        return found
+
+    def erasures(self) -> list[tuple[str, str, str]]:
+        found: list[tuple[str, str, str]] = self._ask("erasures")
+        return found
+
+    def trainings(self, results: str) -> list[TrainingRow]:
+        found: list[TrainingRow] = self._ask("trainings", results)
+        return found
+
+    def set_budget(self, epsilon: float, *, delta: float | None = None, reason: str = "") -> None:
+        self._ask("set_budget", epsilon, delta=delta, reason=reason)
+
+    def reserve(self, request: ReleaseRequest) -> None:
+        self._ask("reserve", request)
+
+    def drop(self, trials: Iterable[str]) -> list[str]:
+        found: list[str] = self._ask("drop", list(trials))
+        return found
+
+    def release(
+        self,
+        requests: Sequence[ReleaseRequest],
+        *,
+        how: str,
+        processing: Processing,
+        epsilon: float | None = None,
+        delta: float | None = None,
+        reason: str = "",
+        looked_at: Sequence[ReleaseRequest] = (),
+        plan: Sequence[ReleaseRequest] | None = None,
+        unguarded: bool = False,
+        rehearsed: bool = False,
+    ) -> None:
+        self._ask(
+            "release",
+            requests,
+            how=how,
+            processing=processing,
+            epsilon=epsilon,
+            delta=delta,
+            reason=reason,
+            looked_at=looked_at,
+            plan=plan,
+            unguarded=unguarded,
+            rehearsed=rehearsed,
+        )
+
+    def account(self) -> Account:
+        found: Account = self._ask("account")
+        return found
+
+    def budgets(self) -> list[Budget]:
+        found: list[Budget] = self._ask("budgets")
+        return found
+
+    def begin(self, experiment: Experiment, roles: np.ndarray, charge: Charge) -> None:
+        self._ask("begin", experiment, roles, charge)
+
+    def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
+        self._ask("end", experiment, roles, artefact=artefact, objection=objection)
+
+    def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
+        self._ask("erased", list(experiments), asked=asked)
 
     def _ask(self, method: str, *args: Any, **settings: Any) -> Any:
-        return _asked(lambda clerk: clerk.call.remote(str(self.path), method, args, settings))
+        return _asked(lambda actor: actor.call.remote(str(self.path), method, args, settings))
 
 
 def opening(address: str | None = None) -> "Opening":
@@ -76,9 +176,9 @@ def opening(address: str | None = None) -> "Opening":
     return through_actor if _on_cluster(address) else Ledger.create
 
 
-def existing(path: Path) -> Ledger:
+def existing(path: Path) -> LedgerProtocol:
     """A ledger that was made before, reached in the same way."""
-    return cast(Ledger, RemoteLedger(str(path))) if _on_cluster() else Ledger(path)
+    return RemoteLedger(str(path)) if _on_cluster() else Ledger(path)
 
 
 @contextmanager
@@ -91,14 +191,14 @@ def cluster_joined() -> Iterator[None]:
         yield
 
 
-def through_actor(folder: Path, collection: Collection, known: LedgerMark | None = None) -> Ledger:
+def through_actor(folder: Path, collection: Collection, known: LedgerMark | None = None) -> LedgerProtocol:
     """The ledger of a data set, written by the actor of the cluster that this process has joined.
 
     Args:
-        known: see ``Database.create``. The folder is one of the machine on which the actor runs, which may be another
+        known: see ``LedgerFile.create``. The folder is one of the machine on which the actor runs, which may be another
             the next time.
     """
-    return cast(Ledger, RemoteLedger(_asked(lambda clerk: clerk.create.remote(str(folder), collection, known))))
+    return RemoteLedger(_asked(lambda actor: actor.create.remote(str(folder), collection, known)))
 
 
 def _on_cluster(address: str | None = None) -> bool:
@@ -107,7 +207,7 @@ def _on_cluster(address: str | None = None) -> bool:
     return bool(address or os.environ.get("RAY_ADDRESS")) or (ray is not None and ray.is_initialized())
 
 
-def _clerk() -> Any:
+def _actor() -> Any:
     """The one actor; made on this machine if there is none, and gone with the process that made it.
 
     It does not outlive its job: the cluster's end would wait half a minute for an actor that does.
@@ -144,7 +244,7 @@ def _asked(ask: Callable[[Any], Any]) -> Any:
 
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
-            found = ray.get(ask(_clerk()))
+            found = ray.get(ask(_actor()))
             break
         except RayActorError:
             _KEPT.clear()

@@ -5,62 +5,143 @@ report, is charged, and is refused beyond the budget. A training that may be rel
 the moment it begins, and for good: only what never began is given back.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from assay.ledger.account import ReleaseRequest, require_possible_charge
+from assay.ledger.account import Account, Budget, ReleaseRequest, require_possible_charge
 from assay.ledger.charges import Charges
-from assay.ledger.experiments import Experiment
-from assay.ledger.trainings import Trainings
+from assay.ledger.database import Collection, LedgerFile, LedgerMark
+from assay.ledger.experiments import Experiment, ExperimentTable, Processing, Trace
+from assay.ledger.patients import Patients
+from assay.ledger.protocol import LedgerProtocol
+from assay.ledger.trainings import TrainingRow, TrainingTable
 from assay.privacy.composition import Charge
 
 
-class Ledger(Charges, Trainings):
-    """One SQLite file a data set, safe with concurrent writers; see ``Charges``, ``Experiments`` and ``Trainings``.
+class Ledger(LedgerProtocol):
+    """One SQLite file a data set, safe with concurrent writers. What each method does stands in ``LedgerProtocol``.
 
-    Every method may be called twice with the same effect: on a cluster a question whose answer was lost is asked again.
+    Args:
+        path: of a ledger that exists; ``create`` makes one.
+
+    Raises:
+        LedgerError: there is none, or it cannot be read.
     """
 
+    def __init__(self, path: Path) -> None:
+        self._file = LedgerFile(path)
+        self._patients = Patients(self._file)
+        self._experiments = ExperimentTable(self._file)
+        self._trainings = TrainingTable(self._file)
+        self._charges = Charges(self._file, self._patients)
+        self.path = path
+
+    @classmethod
+    def create(cls, folder: Path, collection: Collection, known: LedgerMark | None = None) -> "Ledger":
+        """The ledger of a data set in a folder, made if it is not there yet; see ``LedgerFile.create``."""
+        return cls(LedgerFile.create(folder, collection, known).path)
+
+    @property
+    def name(self) -> str:
+        return self._file.name
+
+    @property
+    def records(self) -> int:
+        return self._file.records
+
+    def mark(self) -> LedgerMark:
+        return self._file.mark()
+
+    def about(self, key: str) -> str:
+        return self._file.about(key)
+
+    def verify(self, head: str = "") -> str:
+        return self._file.verify(head)
+
+    def experiments(self) -> list[Experiment]:
+        return self._experiments.experiments()
+
+    def processings(self) -> list[tuple[Processing, int, int]]:
+        return self._experiments.processings()
+
+    def expired(self, today: str) -> list[Experiment]:
+        return self._experiments.expired(today)
+
+    def positions_of(self, patient: str) -> np.ndarray:
+        return self._patients.positions_of(patient)
+
+    def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
+        return self._experiments.traces(positions)
+
+    def erasures(self) -> list[tuple[str, str, str]]:
+        return self._experiments.erasures()
+
+    def trainings(self, results: str) -> list[TrainingRow]:
+        return self._trainings.trainings(results)
+
+    def set_budget(self, epsilon: float, *, delta: float | None = None, reason: str = "") -> None:
+        self._charges.set_budget(epsilon, delta=delta, reason=reason)
+
+    def reserve(self, request: ReleaseRequest) -> None:
+        self._charges.reserve(request)
+
+    def drop(self, trials: Iterable[str]) -> list[str]:
+        return self._charges.drop(trials)
+
+    def release(
+        self,
+        requests: Sequence[ReleaseRequest],
+        *,
+        how: str,
+        processing: Processing,
+        epsilon: float | None = None,
+        delta: float | None = None,
+        reason: str = "",
+        looked_at: Sequence[ReleaseRequest] = (),
+        plan: Sequence[ReleaseRequest] | None = None,
+        unguarded: bool = False,
+        rehearsed: bool = False,
+    ) -> None:
+        self._charges.release(
+            requests,
+            how=how,
+            processing=processing,
+            epsilon=epsilon,
+            delta=delta,
+            reason=reason,
+            looked_at=looked_at,
+            plan=plan,
+            unguarded=unguarded,
+            rehearsed=rehearsed,
+        )
+
+    def account(self) -> Account:
+        return self._charges.account()
+
+    def budgets(self) -> list[Budget]:
+        return self._charges.budgets()
+
     def begin(self, experiment: Experiment, roles: np.ndarray, charge: Charge) -> None:
-        """Note a training, and hold what it will spend, before it sees a record.
-
-        Only what may ever be released holds a part of the budget: training with ``noise: entropy``. From here on it
-        counts for good, whatever becomes of it.
-
-        Args:
-            roles: (records,) uint8, what becomes of each record, a position in ``ROLES``.
-            charge: what it is going to spend.
-
-        Raises:
-            BudgetError: the budget does not hold it, with what is spent, asked and allowed.
-            LedgerError: it costs nothing, its figures are none, or the ledger was changed by another hand.
-        """
         request = ReleaseRequest(trial=experiment.trial, label=experiment.label, charge=charge)
         require_possible_charge(request)
-        with self._writing(verified=experiment.noise == "entropy") as db:
-            self._record(db, experiment, roles)
+        with self._file.writing(verified=experiment.noise == "entropy") as db:
+            self._experiments.record(db, experiment, roles)
             if not roles.any():
                 return
-            training = self._begin_training(db, experiment, charge)
+            training = self._trainings.begin(db, experiment, charge)
             if experiment.noise == "entropy":
-                self._start(db, replace(request, artefact=training))
+                self._charges.start(db, replace(request, artefact=training))
 
     def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
-        """Note how a training ended. One that failed counts as well: how it failed may have steered what followed.
-
-        Args:
-            artefact: hash of its weights; empty if it left none.
-            objection: why its charge does not bound what it reveals; empty if nothing speaks against it.
-        """
-        with self._writing() as db:
-            self._record(db, experiment, roles)
-            self._end_training(db, experiment, artefact, objection)
+        with self._file.writing() as db:
+            self._experiments.record(db, experiment, roles)
+            self._trainings.end(db, experiment, artefact, objection)
 
     def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
-        """Note that models and results were deleted. What they spent stays spent."""
-        with self._writing() as db:
-            gone = [one for one in experiments if self._erase(db, one)]
+        with self._file.writing() as db:
+            gone = [one for one in experiments if self._experiments.erase(db, one)]
             if gone:
-                self._note_erasure(db, asked, f"{len(gone)} trials")
+                self._experiments.note_erasure(db, asked, f"{len(gone)} trials")

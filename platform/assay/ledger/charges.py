@@ -10,9 +10,19 @@ from assay.errors import BudgetError, LedgerError
 from assay.ledger.account import Account, Budget, ChargeOnRecord, ReleaseRequest, require_possible_charge
 from assay.ledger.counting import charges_that_count, filter_text, labels, spent_text
 from assay.ledger.counting import epsilon as together
-from assay.ledger.database import now
+from assay.ledger.database import LedgerFile, now
 from assay.ledger.experiments import Processing, processing_id
-from assay.ledger.siblings import Siblings
+from assay.ledger.patients import Patients
+from assay.ledger.rows import (
+    budget_in_force,
+    charges_on_record,
+    fix_order,
+    insert_charge,
+    note_departures,
+    order_of_filter,
+    state_of,
+)
+from assay.ledger.siblings import require_one_account
 from assay.privacy.accounting import unsafe_delta
 from assay.privacy.composition import filter_order, pld_epsilon_of, rdp_epsilon_of, unit_of
 
@@ -21,8 +31,8 @@ DELTA = 1e-5
 _SLACK = 1e-9
 
 
-class Charges(Siblings):
-    """The part of a ledger that counts.
+class Charges:
+    """What counts against the budget of a ledger.
 
     Only what may ever be released counts: training with ``noise: entropy``, and what was released or looked at.
 
@@ -41,7 +51,14 @@ class Charges(Siblings):
 
     Together they protect a patient if every charge does, else a record. Where patients have several records, a charge
     that protects single records is refused once something counts that protects patients.
+
+    Args:
+        file: of the ledger.
+        patients: whose records it guards.
     """
+
+    def __init__(self, file: LedgerFile, patients: Patients) -> None:
+        self._file, self._patients, self._name = file, patients, file.name
 
     def set_budget(self, epsilon: float, *, delta: float | None = None, reason: str = "") -> None:
         """Fix the budget, or with a reason change it; the same again changes nothing.
@@ -52,7 +69,7 @@ class Charges(Siblings):
         Raises:
             LedgerError: it is not positive, its δ promises nothing, it would change without a reason, or more is spent.
         """
-        with self._writing(verified=True) as db:
+        with self._file.writing(verified=True) as db:
             self._set_budget(db, epsilon, delta, reason)
 
     def reserve(self, request: ReleaseRequest) -> None:
@@ -63,7 +80,7 @@ class Charges(Siblings):
             LedgerError: it costs nothing, its figures are none, or the ledger was changed by another hand.
         """
         require_possible_charge(request)
-        with self._writing(verified=True) as db:
+        with self._file.writing(verified=True) as db:
             self._reserve(db, request)
 
     def drop(self, trials: Iterable[str]) -> list[str]:
@@ -71,7 +88,7 @@ class Charges(Siblings):
 
         What began stays, and so do releases and every part of a declared plan.
         """
-        with self._writing() as db:
+        with self._file.writing() as db:
             return [label for trial in trials for label in self._drop(db, trial)]
 
     def release(
@@ -104,31 +121,31 @@ class Charges(Siblings):
         """
         for request in (*requests, *looked_at, *(plan or ())):
             require_possible_charge(request)
-        with self._folder_locked(), self._writing(undone=rehearsed, verified=True) as db:
+        with self._file.folder_locked(), self._file.writing(undone=rehearsed, verified=True) as db:
             if epsilon is not None:
                 self._set_budget(db, epsilon, delta, reason)
-            elif self._budget(db) is None and not unguarded:
+            elif budget_in_force(db) is None and not unguarded:
                 raise LedgerError(
-                    f"the ledger of {self.name} has no budget yet; give one, such as --budget 3 (budget=3 where a "
+                    f"the ledger of {self._name} has no budget yet; give one, such as --budget 3 (budget=3 where a "
                     "model is served): the ε that everything ever released from these data may spend together"
                 )
             if plan is not None:
                 self._declare(db, plan, requests)
             asked = {(request.trial, request.artefact): request for request in (*requests, *looked_at)}
             assert all(artefact for _, artefact in asked), "what leaves is named by the hash of its weights"
-            fresh = [one for key, one in asked.items() if self._state(db, *key) != "released"]
+            fresh = [one for key, one in asked.items() if state_of(db, *key) != "released"]
             number = processing_id(db, processing) if fresh else None
             for request in fresh:
-                self._insert(db, request, "released", plan=self._taken(db, request), processing=number)
+                insert_charge(db, request, "released", plan=self._taken(db, request), processing=number)
             if fresh or plan is not None:
-                self._refuse_second_account(unguarded=unguarded)
+                require_one_account(self._file, self._patients, unguarded=unguarded)
                 self._admit(db, fresh)
-            self._depart(db, requests, how)
+            note_departures(db, requests, how)
 
     def account(self) -> Account:
         """How the budget stands, and every charge. Composing takes a second or two for each unlike mechanism."""
-        with self._reading() as db:
-            budget, charges, order = self._budget(db), self._held(db), self._order(db)
+        with self._file.reading() as db:
+            budget, charges, order = budget_in_force(db), charges_on_record(db), order_of_filter(db)
         delta = DELTA if budget is None else budget.delta
         plan, active = charges_that_count(charges)
         gone = [held for held in charges if held.released]
@@ -144,12 +161,12 @@ class Charges(Siblings):
             pld=pld_epsilon_of(out, delta=delta),
             delta=delta,
             charges=tuple(charges),
-            unit=unit_of([held.charge for held in active]) or self._unit,
+            unit=unit_of([held.charge for held in active]) or self._patients.unit,
         )
 
     def budgets(self) -> list[Budget]:
         """Every budget that was ever set, the last one in force."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             return [Budget(**dict(row)) for row in db.execute("SELECT * FROM budgets ORDER BY rowid")]
 
     def _reserve(self, db: sqlite3.Connection, request: ReleaseRequest) -> None:
@@ -158,26 +175,26 @@ class Charges(Siblings):
         """
         query = """SELECT 1 FROM charges JOIN trainings USING (trial, artefact)
         WHERE trial = ? AND state = 'trained' AND ended = ''"""
-        if self._state(db, request.trial, "") == "reserved" or db.execute(query, (request.trial,)).fetchone():
+        if state_of(db, request.trial, "") == "reserved" or db.execute(query, (request.trial,)).fetchone():
             return
         db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND state = 'dropped'", (request.trial,))
         own = replace(request, artefact="")
-        self._insert(db, own, "reserved", plan="")
+        insert_charge(db, own, "reserved", plan="")
         self._admit(db, [own])
 
-    def _start(self, db: sqlite3.Connection, request: ReleaseRequest) -> None:
+    def start(self, db: sqlite3.Connection, request: ReleaseRequest) -> None:
         """Count a training that begins, in the place of its reservation if it has one; a resumed one holds no more.
 
         Args:
             request: its artefact names this very training.
         """
         key = (request.trial, request.artefact)
-        state = self._state(db, *key)
+        state = state_of(db, *key)
         if state in ("trained", "released"):
             return
         db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ?", key)
         db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND plan = ''", (request.trial,))
-        self._insert(db, request, "trained", plan="")
+        insert_charge(db, request, "trained", plan="")
         self._admit(db, [request])
 
     def _taken(self, db: sqlite3.Connection, request: ReleaseRequest) -> str:
@@ -202,7 +219,7 @@ class Charges(Siblings):
         return [str(row["label"]) for row in found]
 
     def _set_budget(self, db: sqlite3.Connection, epsilon: float, delta: float | None, reason: str) -> None:
-        before = self._budget(db)
+        before = budget_in_force(db)
         delta = delta if delta is not None else DELTA if before is None else before.delta
         if not 0 < epsilon < math.inf:
             raise LedgerError(
@@ -210,23 +227,23 @@ class Charges(Siblings):
             )
         if not 0 < delta < 1:
             raise LedgerError(
-                f"--delta {delta:g}: a δ above 0 is needed, far below 1/n = {1 / self.units:g}",
+                f"--delta {delta:g}: a δ above 0 is needed, far below 1/n = {1 / self._patients.units:g}",
                 setting="--delta",
                 given=delta,
-                allowed=1 / self.units,
+                allowed=1 / self._patients.units,
             )
-        if unsafe := unsafe_delta(delta, self.units, unit=self._unit):
+        if unsafe := unsafe_delta(delta, self._patients.units, unit=self._patients.unit):
             raise LedgerError(
-                f"--delta {delta:g}: {unsafe}; set it below {1 / self.units:g}",
+                f"--delta {delta:g}: {unsafe}; set it below {1 / self._patients.units:g}",
                 setting="--delta",
                 given=delta,
-                allowed=1 / self.units,
+                allowed=1 / self._patients.units,
             )
         if before is not None and (before.epsilon, before.delta) == (epsilon, delta):
             return
         if before is not None and not reason:
             raise LedgerError(
-                f"the budget of {self.name} is ε = {before.epsilon:g} at δ = {before.delta:g}, not ε = {epsilon:g} at "
+                f"the budget of {self._name} is ε = {before.epsilon:g} at δ = {before.delta:g}, not ε = {epsilon:g} at "
                 f"δ = {delta:g}; leave --budget out, or change it and give --reason, which stays on record"
             )
         if before is None:
@@ -236,9 +253,9 @@ class Charges(Siblings):
         self._admit(db, [])
 
     def _admit(self, db: sqlite3.Connection, asked: Sequence[ReleaseRequest]) -> None:
-        """Let the charges as they now stand pass, or raise: then the transaction leaves them as they were."""
-        budget = self._budget(db)
-        plan, active = charges_that_count(self._held(db))
+        """Raises BudgetError unless the budget holds the charges as they now stand; the transaction is then undone."""
+        budget = budget_in_force(db)
+        plan, active = charges_that_count(charges_on_record(db))
         if not active:
             return
         new = {(request.trial, request.artefact) for request in asked}
@@ -246,22 +263,22 @@ class Charges(Siblings):
         own = [held for held in active if (held.trial, held.artefact) in new]
         if budget is None:
             # What was trained then is an experiment: only what has left has promised anything to patients.
-            self._refuse_weaker_unit(*([held for held in ones if held.released] for ones in (before, own)))
+            self._require_unit(*([held for held in ones if held.released] for ones in (before, own)))
             return
-        self._refuse_weaker_unit(before, own)
+        self._require_unit(before, own)
         begun = any(held.released or held.state == "trained" for held in before)
-        if not begun or self._order(db) is None:
+        if not begun or order_of_filter(db) is None:
             # What begins or leaves first may say at which order all is counted, and nothing that is chosen later.
             fixing = [held.charge for held in (before if begun else active)]
-            self._fix_order(db, filter_order(fixing, epsilon=budget.epsilon, delta=budget.delta))
-        planned, order = bool(plan), self._order(db)
+            fix_order(db, filter_order(fixing, epsilon=budget.epsilon, delta=budget.delta))
+        planned, order = bool(plan), order_of_filter(db)
         total = together(active, order=order, delta=budget.delta, planned=planned)
         if total <= budget.epsilon + _SLACK:
             return
         spent = together(before, order=order, delta=budget.delta, planned=planned)
         alone = together(own, order=order, delta=budget.delta, planned=planned)
         raise BudgetError(
-            f"the ledger of {self.name} refuses: the budget is ε = {budget.epsilon:g} at δ = {budget.delta:g}, "
+            f"the ledger of {self._name} refuses: the budget is ε = {budget.epsilon:g} at δ = {budget.delta:g}, "
             f"{spent_text(before, spent)}, and "
             + (f"{labels(own)} asks ε = {alone:.4g} alone, " if own else "")
             + f"together ε = {total:.4g} by {'PLD' if planned else filter_text(order)}. Release or train less, "
@@ -271,18 +288,18 @@ class Charges(Siblings):
             allowed=budget.epsilon,
         )
 
-    def _refuse_weaker_unit(self, before: Sequence[ChargeOnRecord], own: Sequence[ChargeOnRecord]) -> None:
-        """Let pass what keeps the promise that was made: to patients, once something counts that protects them.
+    def _require_unit(self, before: Sequence[ChargeOnRecord], own: Sequence[ChargeOnRecord]) -> None:
+        """Raises LedgerError if a charge protects single records, where patients were promised more.
 
         Raises:
             LedgerError: a charge protects single records, and patients of these data have several.
         """
         units = [unit_of([held.charge for held in held_ones]) for held_ones in (before, own)]
-        if self._unit == "patient" and units == ["patient", "record"]:
+        if self._patients.unit == "patient" and units == ["patient", "record"]:
             raise LedgerError(
-                f"{labels(own)} protects single records, and what the ledger of {self.name} counts so far protects "
-                f"patients, one of whom has {self.about('most_of_a_patient')} records: both together would protect "
-                "records alone. Train it with privacy.unit: patient, or leave privacy.unit out",
+                f"{labels(own)} protects single records, and what the ledger of {self._name} counts so far protects "
+                f"patients, one of whom has {self._file.about('most_of_a_patient')} records: both together would "
+                "protect records alone. Train it with privacy.unit: patient, or leave privacy.unit out",
                 setting="privacy.unit",
                 given="record",
                 allowed="patient",
@@ -300,12 +317,12 @@ class Charges(Siblings):
         outside = [request.label for request in requests if request.trial not in trials]
         if outside:
             raise LedgerError(f"{', '.join(outside)} is not in the declared plan; release it without --declared")
-        rows = self._held(db)
+        rows = charges_on_record(db)
         if any(held.plan == name for held in rows):
             return
         if any(held.released or held.plan for held in rows):
             raise LedgerError(
-                f"something was released or declared from {self.name} before, and this plan was not: it may have been "
+                f"something was released or declared from {self._name} before, and this plan was not: it may have been "
                 "chosen by what was released; leave --declared out, and the RDP filter counts"
             )
         units = {unit_of([request.charge]) for request in plan} - {None}
@@ -319,4 +336,4 @@ class Charges(Siblings):
             )
         for request in plan:
             self._taken(db, request)
-            self._insert(db, request, "trained" if request.artefact else "reserved", plan=name)
+            insert_charge(db, request, "trained" if request.artefact else "reserved", plan=name)

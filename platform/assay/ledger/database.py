@@ -77,7 +77,7 @@ class LedgerMark:
     """Where its file was: path and machine."""
 
 
-class Database:
+class LedgerFile:
     """One file, opened for each transaction: it survives forks and kills, and a reader never waits for a writer.
 
     Args:
@@ -92,7 +92,8 @@ class Database:
         if not path.is_file():
             raise LedgerError(f"there is no ledger {str(path)!r}; a study makes one when its first trial is run")
         with connected(path) as rows:
-            self._about = {str(row["key"]): row["value"] for row in rows.execute("SELECT key, value FROM about")}
+            self.facts = {str(row["key"]): row["value"] for row in rows.execute("SELECT key, value FROM about")}
+        """What is noted of the data set when its ledger is made."""
 
     @classmethod
     def create(cls, folder: Path, collection: Collection, known: LedgerMark | None = None) -> Self:
@@ -107,7 +108,7 @@ class Database:
         """
         # By content: the same records under another name have the same account.
         lying = sorted(folder.glob(f"*-{collection.digest[:8]}.sqlite"))
-        known_here = [path for path in lying if known is not None and cls(path)._about.get("id") == known.id]
+        known_here = [path for path in lying if known is not None and cls(path).facts.get("id") == known.id]
         path = next(iter(known_here or lying), folder / collection.file)
         if known is not None and not path.is_file():
             raise LedgerError(
@@ -134,7 +135,7 @@ class Database:
         return LedgerMark(id=self.about("id"), place=_on_machine(self.path))
 
     def about(self, key: str) -> str:
-        return str(self._about[key])
+        return str(self.facts[key])
 
     @property
     def name(self) -> str:
@@ -158,10 +159,10 @@ class Database:
         Raises:
             LedgerError: names the first row that is not as it was written; or ``head`` is none of this ledger.
         """
-        with self._reading() as db:
+        with self.reading() as db:
             if not _is_sealed(db) and not _lost_seals(db):
                 return ""
-            self._refuse_broken(db)
+            self._require_unbroken(db)
             if head and not chain.holds(db, head):
                 raise LedgerError(
                     f"ledger {str(self.path)!r} does not go on from {head}: it is another one, or an older copy, which "
@@ -173,7 +174,7 @@ class Database:
             return chain.head(db)
 
     @contextmanager
-    def _writing(self, *, undone: bool = False, verified: bool = False) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, undone: bool = False, verified: bool = False) -> Iterator[sqlite3.Connection]:
         """A transaction that sees and changes everything alone, whole or not at all.
 
         Args:
@@ -183,9 +184,9 @@ class Database:
         with connected(self.path, writing=True) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                self._refuse_another(connection)
+                self._require_same_file(connection)
                 if verified:
-                    self._refuse_broken(connection)
+                    self._require_unbroken(connection)
                 yield connection
                 chain.seal(connection)
             except BaseException:
@@ -194,30 +195,30 @@ class Database:
             connection.execute("ROLLBACK" if undone else "COMMIT")
 
     @contextmanager
-    def _folder_locked(self) -> Iterator[None]:
+    def folder_locked(self) -> Iterator[None]:
         """Alone among all who release from any ledger of the folder: one may be another account of the same people."""
         with locked(self.path.parent / ".releasing"):
             yield
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
         with connected(self.path) as connection:
             connection.execute("BEGIN")
-            self._refuse_another(connection)
+            self._require_same_file(connection)
             yield connection
             connection.execute("COMMIT")
 
-    def _refuse_another(self, db: sqlite3.Connection) -> None:
-        """Let pass the ledger that was opened, and none that has taken its place since."""
+    def _require_same_file(self, db: sqlite3.Connection) -> None:
+        """Raises LedgerError unless the file is still the one that was opened."""
         found = db.execute("SELECT value FROM about WHERE key = 'id'").fetchone()
-        if found is not None and found["value"] != self._about.get("id", found["value"]):
+        if found is not None and found["value"] != self.facts.get("id", found["value"]):
             raise LedgerError(
                 f"ledger {str(self.path)!r} is not the one that was opened: another was put in its place, which knows "
                 f"nothing of what was spent. {_FIND_AGAIN}"
             )
 
-    def _refuse_broken(self, db: sqlite3.Connection) -> None:
-        """Let pass a ledger whose rows are all as they were sealed.
+    def _require_unbroken(self, db: sqlite3.Connection) -> None:
+        """Raises LedgerError unless all rows are as they were sealed.
 
         Raises:
             LedgerError: names the first that is not.

@@ -11,12 +11,10 @@ from typing import Literal
 import numpy as np
 
 from assay.errors import LedgerError
-from assay.ledger.database import Database, now
-from assay.privacy.unit import Unit
+from assay.ledger.database import LedgerFile, now
 
 ROLES = ("unused", "trained on", "validated on", "calibrated on", "tested on")
 """What a trial did with a record, by its code."""
-PATIENT_BYTES = 8
 UNFINISHED = "has not ended"
 """Stands for the error of a trial that began and may have been killed."""
 NoiseSource = Literal["", "seeded", "entropy"]
@@ -86,17 +84,24 @@ class Trace:
     """Where the trial's model or results went, and when: they cannot be called back."""
 
 
-class Experiments(Database):
-    """The part of a ledger that remembers. Nothing here is charged."""
+class ExperimentTable:
+    """The trials of a ledger, the purposes that they serve, and what was erased. Nothing here is charged.
+
+    Args:
+        file: of the ledger.
+    """
+
+    def __init__(self, file: LedgerFile) -> None:
+        self._file = file
 
     def experiments(self) -> list[Experiment]:
         """Every trial that touched the data."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             return [_experiment(row) for row in db.execute(f"{_JOINED} ORDER BY experiments.rowid")]
 
     def processings(self) -> list[tuple[Processing, int, int]]:
         """Every purpose that was ever stated, with how many experiments and how many releases it stands for."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             counted = """SELECT purpose, legal_basis, until,
             (SELECT COUNT(*) FROM experiments WHERE experiments.processing = processing.id) AS experiments,
             (SELECT COUNT(*) FROM charges WHERE charges.processing = processing.id) AS releases
@@ -112,7 +117,7 @@ class Experiments(Database):
 
     def expired(self, today: str) -> list[Experiment]:
         """Trials that are still kept though their last day has passed: their own, or else that of their release."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             rows = db.execute(
                 """SELECT trial, until FROM charges JOIN processing ON processing.id = charges.processing
                 WHERE until != '' ORDER BY until DESC"""
@@ -124,27 +129,6 @@ class Experiments(Database):
             if not one.erased and "" < (one.processing.until or released.get(one.trial, "")) < today
         ]
 
-    def positions_of(self, patient: str) -> np.ndarray:
-        """Positions of a patient's records.
-
-        Raises:
-            LedgerError: records of these data have no patients, or none has this one.
-        """
-        hashes = self._patients()
-        if hashes is None:
-            raise LedgerError(f"records of {self.name} name no patient; give --record and a position")
-        found = np.flatnonzero(hashes == np.void(patient_hash(self._salt, patient)))
-        if not len(found):
-            raise LedgerError(f"no record of {self.name} is of patient {patient!r}")
-        return found
-
-    def patients_shared_with(self, other: "Experiments") -> int | None:
-        """How many patients have records in both; None where nobody can tell."""
-        ours, theirs = self._patients(), other._patients()
-        if ours is None or theirs is None or self._salt != other._salt:
-            return None
-        return len(set(ours.tolist()) & set(theirs.tolist()))
-
     def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
         """Every trial that used one of these records, and what it did with them; training counts before testing.
 
@@ -152,9 +136,9 @@ class Experiments(Database):
             LedgerError: there is no such record.
         """
         rows = np.asarray(positions, int)
-        if len(rows) and not 0 <= rows.min() <= rows.max() < self.records:
-            raise LedgerError(f"--record {rows.max()}: {self.name} has records 0 to {self.records - 1}")
-        with self._reading() as db:
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self._file.records:
+            raise LedgerError(f"--record {rows.max()}: {self._file.name} has records 0 to {self._file.records - 1}")
+        with self._file.reading() as db:
             used = {}
             for row in db.execute("SELECT id, roles FROM parts"):
                 codes = np.frombuffer(zlib.decompress(row["roles"]), np.uint8)[rows]
@@ -174,35 +158,10 @@ class Experiments(Database):
 
     def erasures(self) -> list[tuple[str, str, str]]:
         """When, what was asked for, and what was deleted."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             return [tuple(row) for row in db.execute("SELECT * FROM erasures")]
 
-    @property
-    def units(self) -> int:
-        """Patients of these data, or records where they name none: the n of δ < 1/n."""
-        patients = self._patients()
-        return self.records if patients is None else len(np.unique(patients))
-
-    @property
-    def _unit(self) -> Unit:
-        """Whom a budget of these data should protect: patients where one of them has several records."""
-        return "patient" if int(self.about("most_of_a_patient")) > 1 else "record"
-
-    def _patients(self) -> np.ndarray | None:
-        """(records,) hashes of the patients' IDs; None where records name none."""
-        packed = self._about["patients"]
-        return np.frombuffer(zlib.decompress(packed), np.dtype((np.void, PATIENT_BYTES))) if packed else None
-
-    @property
-    def is_of_an_earlier_version(self) -> bool:
-        """Whether it was named by more than its records, so that nothing is charged to it any more."""
-        return "salt" not in self._about
-
-    @property
-    def _salt(self) -> str:
-        return str(self._about.get("salt", self._about["digest"]))
-
-    def _record(self, db: sqlite3.Connection, experiment: Experiment, roles: np.ndarray) -> None:
+    def record(self, db: sqlite3.Connection, experiment: Experiment, roles: np.ndarray) -> None:
         """Note a trial that begins or has ended, however it ended; the same trial again replaces what was noted."""
         content = np.ascontiguousarray(roles, np.uint8).tobytes()
         parts = hashlib.sha256(content).hexdigest()[:16]
@@ -229,18 +188,13 @@ class Experiments(Database):
             ),
         )
 
-    def _erase(self, db: sqlite3.Connection, one: Experiment) -> bool:
+    def erase(self, db: sqlite3.Connection, one: Experiment) -> bool:
         """Note that a trial was deleted; False if that is noted already."""
         query = "UPDATE experiments SET erased = ? WHERE trial = ? AND results = ? AND erased = ''"
         return bool(db.execute(query, (now(), one.trial, one.results)).rowcount)
 
-    def _note_erasure(self, db: sqlite3.Connection, asked: str, erased: str) -> None:
+    def note_erasure(self, db: sqlite3.Connection, asked: str, erased: str) -> None:
         db.execute("INSERT INTO erasures VALUES (?, ?, ?)", (now(), asked, erased))
-
-
-def patient_hash(name: str, patient: object) -> bytes:
-    """Stands for a patient's ID in the ledgers of a data set of that name."""
-    return hashlib.sha256(f"{name} {patient}".encode()).digest()[:PATIENT_BYTES]
 
 
 def processing_id(db: sqlite3.Connection, processing: Processing) -> int:

@@ -1,43 +1,46 @@
 """Other ledgers of the same people, which would grant them a second budget."""
 
 from assay.errors import LedgerError
-from assay.ledger.rows import ChargeRows
+from assay.ledger.database import LedgerFile
+from assay.ledger.patients import Patients
+from assay.ledger.rows import budget_in_force, charges_on_record
 
 
-class Siblings(ChargeRows):
-    """The part of a ledger that looks at the others in its folder."""
+def require_one_account(file: LedgerFile, patients: Patients, *, unguarded: bool) -> None:
+    """Raises LedgerError if another ledger of the folder has released something of the same people.
 
-    def _refuse_second_account(self, *, unguarded: bool) -> None:
-        """Let pass what has no other ledger in this folder that has released something of the same people.
+    The records name a ledger, so the same people have two where they were read in two ways. Whether they are the
+    same is told by their patients, where both name them; the name of the data set is the curator's word for it.
 
-        The records name a ledger, so the same people have two where they were read in two ways. Whether they are the
-        same is told by their patients, where both name them; the name of the data set is the curator's word for it.
+    Args:
+        file: of the ledger that is about to release something.
+        patients: whose records it guards.
+        unguarded: whether it releases without a budget; then a ledger without one is no second account.
 
-        Raises:
-            LedgerError: there is one.
-        """
-        for path in sorted(self.path.parent.glob("*.sqlite")):
-            other = type(self)(path)
-            if path.name == self.path.name or other.name != self.name:
-                continue
-            with other._reading() as db:
-                released = sum(bool(held.released) for held in other._held(db))
-                counts = not unguarded or other._budget(db) is not None
-            if released and counts and other.is_of_an_earlier_version:
-                raise LedgerError(
-                    f"{path.name} is a ledger of {self.name} too, made by an earlier version and not continued, and it "
-                    f"has released {released}: give the data another name and train again, with a budget less what was "
-                    "spent there"
-                )
-            shared = self.patients_shared_with(other) if released and counts else 0
-            if shared != 0:
-                told = (
-                    "nobody can tell whether they share patients" if shared is None else f"they share {shared} patients"
-                )
-                raise LedgerError(
-                    f"{path.name} is a ledger of {self.name} too, of other records or of the same in another size, "
-                    f"length or form: {told}, it has released {released}, and two ledgers would grant the same people "
-                    "two budgets. Release what was trained on the records as that one holds them. If these are other "
-                    "people, say so: give the data another name, or patients' IDs as groups, and train again (after an "
-                    "erasure too, with a budget less what was spent there)"
-                )
+    Raises:
+        LedgerError: there is one; names it.
+    """
+    for path in sorted(file.path.parent.glob("*.sqlite")):
+        other = LedgerFile(path)
+        theirs = Patients(other)
+        if path.name == file.path.name or other.name != file.name:
+            continue
+        with other.reading() as db:
+            released = sum(bool(held.released) for held in charges_on_record(db))
+            counts = not unguarded or budget_in_force(db) is not None
+        if released and counts and theirs.is_of_an_earlier_version:
+            raise LedgerError(
+                f"{path.name} is a ledger of {file.name} too, made by an earlier version and not continued, and it "
+                f"has released {released}: give the data another name and train again, with a budget less what was "
+                "spent there"
+            )
+        shared = patients.shared_with(theirs) if released and counts else 0
+        if shared != 0:
+            told = "nobody can tell whether they share patients" if shared is None else f"they share {shared} patients"
+            raise LedgerError(
+                f"{path.name} is a ledger of {file.name} too, of other records or of the same in another size, "
+                f"length or form: {told}, it has released {released}, and two ledgers would grant the same people "
+                "two budgets. Release what was trained on the records as that one holds them. If these are other "
+                "people, say so: give the data another name, or patients' IDs as groups, and train again (after an "
+                "erasure too, with a budget less what was spent there)"
+            )

@@ -3,7 +3,7 @@
 import sqlite3
 from dataclasses import dataclass
 
-from assay.ledger.database import Database, now
+from assay.ledger.database import LedgerFile, now
 from assay.ledger.experiments import Experiment, NoiseSource
 from assay.privacy.composition import Charge, charge_from_json, charge_to_json
 
@@ -23,8 +23,15 @@ class TrainingRow:
     """Why its charge does not bound what it reveals, as its evaluation found; empty if nothing was found."""
 
 
-class Trainings(Database):
-    """The part of a ledger that counts how often a trial met the records, released or not. Nothing here is charged."""
+class TrainingTable:
+    """How often each trial was trained on the records, released or not. Nothing here is charged.
+
+    Args:
+        file: of the ledger.
+    """
+
+    def __init__(self, file: LedgerFile) -> None:
+        self._file = file
 
     def trainings(self, results: str) -> list[TrainingRow]:
         """Every training of a study on these data, over all its cohorts and plans, in the order of their beginning.
@@ -34,7 +41,7 @@ class Trainings(Database):
         """
         query = """SELECT trainings.*, label, noise FROM trainings JOIN experiments USING (trial, results)
         WHERE results = ? ORDER BY trainings.rowid"""
-        with self._reading() as db:
+        with self._file.reading() as db:
             return [
                 TrainingRow(
                     trial=row["trial"],
@@ -47,7 +54,7 @@ class Trainings(Database):
                 for row in db.execute(query, (results,))
             ]
 
-    def _begin_training(self, db: sqlite3.Connection, experiment: Experiment, charge: Charge) -> str:
+    def begin(self, db: sqlite3.Connection, experiment: Experiment, charge: Charge) -> str:
         """Note one more training, unless the last one of this trial was cut short: then this resumes it.
 
         Returns:
@@ -65,7 +72,8 @@ class Trainings(Database):
         )
         return unnamed
 
-    def _end_training(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
+    def end(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
+        """Note that the last training of a trial has ended; see ``Ledger.end``."""
         key = (experiment.trial, experiment.results)
         if artefact:
             # One that was looked at while it ran, and charged by its number, is not charged again by its weights.

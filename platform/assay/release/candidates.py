@@ -11,9 +11,9 @@ import yaml
 
 from assay.errors import CheckpointError, LedgerError
 from assay.evaluations.base import Evaluation
-from assay.ledger import Ledger
 from assay.ledger.account import ReleaseRequest
 from assay.ledger.experiments import Processing
+from assay.ledger.protocol import LedgerProtocol
 from assay.privacy.composition import UNBOUNDED
 from assay.recipes import Recipe
 from assay.registry import build
@@ -111,7 +111,7 @@ def for_others(store: Store, finished: Finished) -> Finished:
 
 
 def charge(
-    ledger: Ledger,
+    ledger: LedgerProtocol,
     chosen: Sequence[Candidate],
     *,
     how: str,

@@ -7,8 +7,8 @@ import numpy as np
 
 from assay.data.base import Dataset
 from assay.errors import LedgerError
-from assay.ledger import Ledger
 from assay.ledger.account import ReleaseRequest
+from assay.ledger.protocol import LedgerProtocol
 from assay.ledger.trainings import TrainingRow
 from assay.privacy.composition import rdp_epsilon_of, spends
 from assay.release.candidates import Candidate
@@ -83,7 +83,7 @@ def choice_of_best(store: Store, dataset: Dataset, trainings: Sequence[TrainingR
     )
 
 
-def looked_at(ledger: Ledger, store: Store, chosen: Candidate) -> list[Candidate]:
+def looked_at(ledger: LedgerProtocol, store: Store, chosen: Candidate) -> list[Candidate]:
     """All other trainings that a choice may have been made by, whatever became of them, to be charged with it.
 
     Raises:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from assay.ledger import Ledger
 from assay.ledger.experiments import Experiment
+from assay.ledger.protocol import LedgerProtocol
 from assay.store.folder import Store
 
 
-def erase_trials(ledger: Ledger, experiments: Iterable[Experiment], *, asked: str) -> None:
+def erase_trials(ledger: LedgerProtocol, experiments: Iterable[Experiment], *, asked: str) -> None:
     """Delete models and results; the ledger says which are gone, even if another job holds the rest.
 
     Args:

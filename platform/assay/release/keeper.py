@@ -13,6 +13,7 @@ from assay.errors import BudgetError, DataError, LedgerError, UserError
 from assay.ledger import Ledger
 from assay.ledger.account import ReleaseRequest
 from assay.ledger.experiments import UNFINISHED, Experiment, Processing
+from assay.ledger.protocol import LedgerProtocol
 from assay.ledger.trainings import TrainingRow
 from assay.privacy.composition import UNBOUNDED, Charge
 from assay.release.charge import forecast_charge, noise_source
@@ -46,10 +47,10 @@ class Keeper:
         opening: Opening = Ledger.create,
     ) -> None:
         self.folder, self._results, self._processing, self._opening = folder, location_of(results), processing, opening
-        self._ledgers: dict[str, Ledger] = {}
+        self._ledgers: dict[str, LedgerProtocol] = {}
         self._splits: dict[tuple[object, ...], Split] = {}
 
-    def ledger(self, dataset: Dataset) -> Ledger:
+    def ledger(self, dataset: Dataset) -> LedgerProtocol:
         """The ledger of a data set; made if the study has never had one."""
         digest = dataset.origin.digest
         if digest not in self._ledgers:

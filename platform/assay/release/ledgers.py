@@ -13,11 +13,12 @@ from assay.data.base import Dataset
 from assay.errors import LedgerError
 from assay.ledger import Ledger
 from assay.ledger.database import Collection, LedgerMark
-from assay.ledger.experiments import patient_hash
+from assay.ledger.patients import patient_hash
+from assay.ledger.protocol import LedgerProtocol
 from assay.store.folder import Store
 
 LEDGER_VARIABLE = "ASSAY_LEDGER"
-Opening = Callable[[Path, Collection, LedgerMark | None], Ledger]
+Opening = Callable[[Path, Collection, LedgerMark | None], LedgerProtocol]
 """Opens the ledger of a data set in a folder, or makes it, unless another one is known to have been used."""
 
 
@@ -32,7 +33,7 @@ def ledger_folder(results: str, given: str | None) -> Path | None:
     return None if "://" in results else Path(results).expanduser().resolve().parent / "ledger"
 
 
-def open_ledger(dataset: Dataset, *, results: str, folder: Path, opening: Opening = Ledger.create) -> Ledger:
+def open_ledger(dataset: Dataset, *, results: str, folder: Path, opening: Opening = Ledger.create) -> LedgerProtocol:
     """The ledger of a data set that a study uses; made if the study has never had one.
 
     Its mark is kept beside the results, which every machine sees. So another folder, or on a cluster another machine,
