@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,13 +12,14 @@ import ray
 from ray import tune
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from assay.cluster.claims import Model, start_claims
 from assay.cluster.messages import watched
 from assay.cluster.session import describe_environment, ray_session
 from assay.data.base import Dataset
 from assay.executors import LocalExecutor
 from assay.release.choice import choice_of_best
 from assay.release.keeper import Keeper
-from assay.results import Finding, TrialRecord
+from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.run import Watcher, write_study
 from assay.study.runner import Runner, Work
@@ -97,7 +98,13 @@ def _run(
     started = time.perf_counter()
     os.environ.update({name: os.environ.get(name, value) for name, value in _TUNE.items()})
     known = store.finished() | store.superseded()
-    progress = _Progress(store, watcher, total=_points(prepared.space) * prepared.samples, workers=workers)
+    claims = start_claims(_models(store))
+    runner = Runner(keeper, about)
+
+    def settle(training: str, model: Model | None) -> None:
+        ray.get(claims.settle.remote(training, [] if model is None else [ray.put(model)]))
+
+    progress = _Progress(store, watcher, runner, settle, prepared, workers=workers)
     if keeper is not None:
         # Opened once, from here, and sent along: only one process notes where it is.
         keeper.ledger(prepared.dataset)
@@ -109,9 +116,9 @@ def _run(
                 sweep=prepared.sweep,
                 dataset=prepared.dataset,
                 known=known,
-                begun=_begun(store),
+                claims=claims,
                 queue=queue,
-                runner=Runner(keeper, about),
+                runner=runner,
             )
             results = _tuner(trainable, prepared, folder, workers=workers).fit()
     finally:
@@ -152,32 +159,62 @@ class _Progress:
     Args:
         store: keeps each record as it comes.
         watcher: told each trial that was run.
-        total: points that there are.
+        runner: notes how each trial ended.
+        settle: is called with the name of each model, and with the model, or None where training it came to nothing.
         workers: trials at once.
     """
 
-    def __init__(self, store: Store, watcher: Watcher, *, total: int, workers: int) -> None:
-        self.total = total
-        self._store, self._watcher, self._workers = store, watcher, workers
+    def __init__(
+        self,
+        store: Store,
+        watcher: Watcher,
+        runner: Runner,
+        settle: Callable[[str, Model | None], None],
+        prepared: Prepared,
+        *,
+        workers: int,
+    ) -> None:
+        self.total = _points(prepared.space) * prepared.samples
+        self._store, self._watcher, self._runner, self._settle = store, watcher, runner, settle
+        self._dataset, self._workers = prepared.dataset, workers
         self._found: dict[str, tuple[Point, str]] = {}
         """Point and label of each trial, by id."""
         self._failures: dict[str, str] = {}
         self._trial_seconds = 0.0
         self._visited = 0
 
-    def keep(self, record: TrialRecord | None, trial: str, label: str, point: Point) -> None:
-        """A point was visited; there is no record of one that was finished before."""
-        self._found[trial] = (point, label)
+    def keep(self, record: TrialRecord | None, trial: Trial, point: Point, began: bool) -> None:
+        """Take in a point that was visited.
+
+        Args:
+            record: None of one that was finished before.
+            began: whether its trial began; one that was refused did not.
+        """
+        self._found[trial.id] = (point, trial.label)
         self._visited += 1
         if record is None:
             return
-        self._store.write(record)
+        self._end(record, trial, began=began)
         self._trial_seconds += record.seconds
         if record.failed:
-            self._failures[label] = record.error
+            self._failures[trial.label] = record.error
         mean = self._trial_seconds / len(self._found)
         left = max(self.total - len(self._found), 0)
-        self._watcher.done(record, label, seconds_left=left * mean / self._workers)
+        self._watcher.done(record, trial.label, seconds_left=left * mean / self._workers)
+
+    def _end(self, record: TrialRecord, trial: Trial, *, began: bool) -> None:
+        """Store a trial and note that it has ended; then its model is there for others."""
+        model = None
+        try:
+            if record.weights:
+                # Before the ledger notes that the training has ended: it would be spent again if the model were lost.
+                self._store.write_checkpoint(trial.training, record.weights)
+            self._store.write(self._runner.end(trial, record, self._dataset) if began else record)
+            if record.weights:
+                found = self._store.answers(trial.training, artefact_of(record.weights))
+                model = Trained(checkpoint=record.weights), found
+        finally:
+            self._settle(trial.training, model)
 
     def swept(self, known: set[str], errors: Mapping[str, str], *, seconds: float) -> Swept:
         """How the sweep ended.
@@ -209,12 +246,12 @@ class _PointTrial(tune.Trainable):
         sweep: Sweep,
         dataset: Dataset,
         known: set[str],
-        begun: Mapping[str, "ray.ObjectRef[_Begun]"],
+        claims: Any,
         queue: Any,
         runner: Runner,
     ) -> None:
         self._sweep, self._dataset, self._known, self._queue = sweep, dataset, known, queue
-        self._begun, self._runner = begun, runner
+        self._claims, self._runner = claims, runner
 
     def reset_config(self, new_config: Point) -> bool:
         """Nothing to make anew: a point is all in its configuration."""
@@ -224,28 +261,28 @@ class _PointTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         point = dict(self.config)
         trial = self._sweep.trial(point, self._dataset)
-        record = (
-            None if trial.id in self._known else self._runner.run(self._left(trial), self._dataset, LocalExecutor())
-        )
-        self._queue.put((record, trial.id, trial.label, point))
+        record, began = (None, False) if trial.id in self._known else self._run(trial)
+        self._queue.put((record, trial, point, began))
         return {"done": True, "trial": trial.id}
 
-    def _left(self, trial: Trial) -> Work:
-        """What is left of a trial of which the store may hold the model."""
-        if trial.training not in self._begun:
-            return Work(trial=trial)
-        trained, known = ray.get(self._begun[trial.training])
-        return Work(trial=trial, trained=trained, known=known)
+    def _run(self, trial: Trial) -> tuple[TrialRecord, bool]:
+        """A trial, whose model may have been trained before, or by another actor meanwhile."""
+        found = ray.get(self._claims.take.remote(trial.training, ray.get_runtime_context().current_actor))
+        if found:
+            trained, known = ray.get(found[0])
+            work = Work(trial=trial, trained=trained, known=known)
+            return self._runner.run(work, self._dataset, LocalExecutor())
+        try:
+            return self._runner.run(Work(trial=trial), self._dataset, LocalExecutor())
+        except BaseException:
+            ray.get(self._claims.settle.remote(trial.training, []))
+            raise
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The store holds what matters."""
 
 
-_Begun = tuple[Trained, Mapping[str, tuple[Finding, ...]]]
-"""A model, and what was found of it."""
-
-
-def _begun(store: Store) -> dict[str, "ray.ObjectRef[_Begun]"]:
+def _models(store: Store) -> dict[str, "ray.ObjectRef[Model]"]:
     """Every model of a store with what was found of it, by name, where each actor can get it; actors see no store."""
     found = {}
     for training in store.models():

@@ -28,7 +28,7 @@ from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.measure import failed, run_trial
 from assay.study.run import write_study
-from assay.study.runner import Runner, TrialObserver, work_left
+from assay.study.runner import Runner, TrialObserver, Work, work_left
 from assay.study.spec import Study
 from assay.study.training import Trained, in_stages, log_of, network_of, prepare_records, trainer_of
 from assay.study.trial import Trial
@@ -76,40 +76,47 @@ def run_distributed(
             what ``train_distributed`` raises. Nothing is stored then.
     """
     _refuse_federated(trial)
-    refusal: UserError | None = None
-    work = work_left(store, trial)
     runner = Runner(keeper, {**describe_environment(), "ray_train_workers": workers})
-    with ray_session(address, workers=workers, cpus=trial.threads):
-        runner.begin(work, dataset)
-        began = time.perf_counter()
-        try:
-            trained = work.trained or train_distributed(
-                trial,
-                dataset,
-                workers=workers,
-                storage=f"{store.location}/ray_train",
-                watch=watch,
-                gpu=gpu,
-                checkpoint_every=checkpoint_every,
-            )
-            store.write_checkpoint(trial.training, trained.checkpoint)
-            with RayExecutor(workers=workers, cpus=trial.threads) as executor:
-                watched_executor = Watched(executor, evaluating)
-                bare = run_trial(trial, watched_executor, dataset, trained=trained, known=work.known)
-            bare = replace(bare, weights=trained.checkpoint)
-        except Exception as error:
-            refusal = error if isinstance(error, UserError) else None
-            bare = failed(trial, error, time.perf_counter() - began)
-        record = runner.end(trial, bare, dataset)
-    if refusal is not None:
-        raise refusal
+    # From here on nobody else may train this model: what is left of it is read under the lock.
     with store.locked():
-        if record.failed and trial.id in store.finished():
-            return record
-        store.keep_only([trial.id])
-        write_study(study, store, {trial.id: trial.label}, runner.environment)
-        store.write(record)
+        work = work_left(store, trial)
+        with ray_session(address, workers=workers, cpus=trial.threads):
+            runner.begin(work, dataset)
+            began = time.perf_counter()
+            refusal: UserError | None = None
+            try:
+                trained = work.trained or train_distributed(
+                    trial,
+                    dataset,
+                    workers=workers,
+                    storage=f"{store.location}/ray_train",
+                    watch=watch,
+                    gpu=gpu,
+                    checkpoint_every=checkpoint_every,
+                )
+                store.write_checkpoint(trial.training, trained.checkpoint)
+                bare = _evaluated(work, trained, dataset, workers=workers, evaluating=evaluating)
+            except Exception as error:
+                refusal = error if isinstance(error, UserError) else None
+                bare = failed(trial, error, time.perf_counter() - began)
+            record = runner.end(trial, bare, dataset)
+        if refusal is not None:
+            raise refusal
+        if not record.failed or trial.id not in store.finished():
+            store.keep_only([trial.id])
+            write_study(study, store, {trial.id: trial.label}, runner.environment)
+            store.write(record)
     return record
+
+
+def _evaluated(
+    work: Work, trained: Trained, dataset: Dataset, *, workers: int, evaluating: Callable[[int, int], None]
+) -> TrialRecord:
+    """The record of a trained trial, its records shared among workers while it is evaluated."""
+    with RayExecutor(workers=workers, cpus=work.trial.threads) as executor:
+        watched_executor = Watched(executor, evaluating)
+        bare = run_trial(work.trial, watched_executor, dataset, trained=trained, known=work.known)
+    return replace(bare, weights=trained.checkpoint)
 
 
 def train_distributed(

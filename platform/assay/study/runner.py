@@ -150,14 +150,17 @@ class Runner:
         self._observer.end(trial, record, dataset)
         return record
 
-    def run(self, work: Work, dataset: Dataset, executor: Executor) -> TrialRecord:
-        """A trial from its beginning to its end, in this process; a refused one has a record that says why."""
+    def run(self, work: Work, dataset: Dataset, executor: Executor) -> tuple[TrialRecord, bool]:
+        """Begin a trial and run it in this process. Its end is noted by ``end``, where its model is stored.
+
+        Returns:
+            The record, and whether the trial began; one that was refused says why.
+        """
         try:
             self.begin(work, dataset)
         except UserError as error:
-            return self._refused(work.trial, error)
-        record = run_trial(work.trial, executor, dataset, trained=work.trained, known=work.known)
-        return self.end(work.trial, record, dataset)
+            return self._refused(work.trial, error), False
+        return run_trial(work.trial, executor, dataset, trained=work.trained, known=work.known), True
 
     def _refused(self, trial: Trial, error: UserError) -> TrialRecord:
         return stamped(failed(trial, error), self.environment)
