@@ -27,6 +27,7 @@ from assay.study.spec import Study
 from assay.study.training import Trained, network_of, train_trial
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of, from_bytes
+from assay.training.log import TrainingLog
 from assay.training.loop import Trainer
 
 Tiny = Callable[..., Study]
@@ -309,3 +310,15 @@ def test_every_evaluation_is_asked_in_order() -> None:
     found = ask((Asked(name="loss"), Asked(name="accuracy")), subject)  # type: ignore[arg-type]
     assert [(m.name, m.warnings) for m in found] == [("loss", ()), ("accuracy", ("small",))]
     assert [m.conditions for m in found] == [{"tells_of": "training records"}, {}]
+
+
+def test_a_client_is_answered_by_its_own_network() -> None:
+    shared, own = nn.Linear(3, 2), nn.Linear(3, 2)
+    trained = Trained.of(shared, TrainingLog(seconds=1.0, worker_seconds=1.0, workers=1), clients={"A": own})
+    assert trained.clients == ("A",)
+    for client, expected in (("", shared), ("A", own)):
+        model, log = trained.open(lambda: nn.Linear(3, 2), client)
+        assert torch.equal(model.weight, expected.weight)
+        assert log.seconds == 1.0
+    with pytest.raises(CheckpointError, match=r"no network of client 'B' is stored.*: A"):
+        trained.open(lambda: nn.Linear(3, 2), "B")

@@ -20,6 +20,8 @@ from assay.training.build import build_trainer
 from assay.training.checkpoints import (
     from_bytes,
     load_weights,
+    networks_from_bytes,
+    networks_to_bytes,
     read_weights,
     restore_trainer,
     to_bytes,
@@ -303,3 +305,21 @@ def test_bare_weights_are_no_training_state(network: Network, blobs: Blobs, blob
             build_trainer(network(), RECIPES["adam"], *blobs(20), bounds=blob_bounds, seed=0),
             to_bytes({f"model.{name}": value for name, value in network().state_dict().items()}, {}),
         )
+
+
+def test_networks_of_single_clients_come_back_beside_the_shared_one(network: Network) -> None:
+    shared, own = network().state_dict(), {name: tensor + 1 for name, tensor in network().state_dict().items()}
+    content = networks_to_bytes({"": shared, "hospital A": own}, {"seconds": 1.5})
+    networks, about = networks_from_bytes(content, "here")
+    assert about == {"seconds": 1.5}
+    assert networks.keys() == {"", "hospital A"}
+    for found, expected in ((networks[""], shared), (networks["hospital A"], own)):
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_one_network_is_stored_as_it_always_was(network: Network) -> None:
+    weights = network().state_dict()
+    content = networks_to_bytes({"": weights}, {"seconds": 1.5})
+    assert content == to_bytes(weights, {"seconds": 1.5})
+    assert networks_from_bytes(content, "here")[0].keys() == {""}

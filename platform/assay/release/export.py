@@ -26,7 +26,7 @@ from assay.release.candidates import (
 from assay.store.folder import Store
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
-from assay.training.checkpoints import artefact_of, from_bytes, to_bytes
+from assay.training.checkpoints import artefact_of, networks_from_bytes, networks_to_bytes
 
 Render = Callable[[Study, Mapping[str, Dataset], Store], str]
 """Makes the page of a study, given the data of its cohorts, from what is stored now."""
@@ -99,11 +99,11 @@ def export_model(store: Store, one: Candidate, folder: Path, dataset: Dataset, a
         one.request.trial, chosen=one.request.artefact, found="" if content is None else artefact_of(content)
     )
     assert content is not None
-    tensors, _ = from_bytes(content, f"checkpoint of model {one.request.trial}")
+    networks, _ = networks_from_bytes(content, f"checkpoint of model {one.request.trial}")
     claim = _claim([(Part(dataset=dataset, included=(one,)), account)])
     weights = folder / "model.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
-    weights.write_bytes(to_bytes(tensors, {"claim": claim}))
+    weights.write_bytes(networks_to_bytes(networks, {"claim": claim}))
     return [weights, _write_claim(claim, folder)]
 
 

@@ -17,7 +17,7 @@ from assay.store.folder import Store
 from assay.study.objections import objections_to
 from assay.study.spec import GIVEN, Cohort, Study, cohort_with
 from assay.study.trial import seed_of
-from assay.training.checkpoints import artefact_of, from_bytes, load_weights
+from assay.training.checkpoints import artefact_of, load_weights, networks_from_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +166,7 @@ def _checkpoint(store: Store, trial: str) -> bytes:
 
 
 def _model(content: bytes, trial: str, architecture: Architecture, dataset: Dataset) -> nn.Module:
-    tensors, _ = from_bytes(content, f"checkpoint of trial {trial}")
+    networks, _ = networks_from_bytes(content, f"checkpoint of trial {trial}")
     model = architecture.build_for(dataset.form, seed=0)
-    load_weights(model, tensors, f"checkpoint of trial {trial}")
+    load_weights(model, networks[""], f"checkpoint of trial {trial}")
     return model.eval()

@@ -1,6 +1,6 @@
 """How a trial trains: its records, its network, its stages, in one place or at clients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ from assay import progress, seeds
 from assay.data.base import Dataset
 from assay.data.splits import Split, split
 from assay.devices import device
-from assay.errors import IncompatibleRecipeError
+from assay.errors import CheckpointError, IncompatibleRecipeError
 from assay.executors import Executor
 from assay.federated.partition import partition
 from assay.privacy.unit import refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.training.build import build_trainer
-from assay.training.checkpoints import from_bytes, load_weights, to_bytes
+from assay.training.checkpoints import load_weights, networks_from_bytes, networks_to_bytes
 from assay.training.feed import Decoded, Feed
 from assay.training.log import TrainingLog
 from assay.training.loop import Trainer
@@ -35,15 +35,47 @@ class Trained:
     checkpoint: bytes
 
     @classmethod
-    def of(cls, model: nn.Module, log: TrainingLog) -> "Trained":
-        return cls(checkpoint=to_bytes(model.state_dict(), asdict(log)))
+    def of(cls, model: nn.Module, log: TrainingLog, clients: Mapping[str, nn.Module] | None = None) -> "Trained":
+        """A finished training.
 
-    def open(self, network: Callable[[], nn.Module]) -> tuple[nn.Module, TrainingLog]:
-        """The model in evaluation mode, and its log."""
-        tensors, about = from_bytes(self.checkpoint, "checkpoint of the trial")
+        Args:
+            model: what everybody answers with who has no network of their own.
+            clients: networks of single clients, by their names.
+        """
+        networks = {"": model.state_dict()} | {name: own.state_dict() for name, own in (clients or {}).items()}
+        return cls(checkpoint=networks_to_bytes(networks, asdict(log)))
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """Clients that have a network of their own."""
+        networks, _ = networks_from_bytes(self.checkpoint, _SOURCE)
+        return tuple(sorted(networks.keys() - {""}))
+
+    def open(self, network: Callable[[], nn.Module], client: str = "") -> tuple[nn.Module, TrainingLog]:
+        """A network in evaluation mode, and the log.
+
+        Args:
+            network: makes one before training.
+            client: whose network; the shared one by default.
+
+        Raises:
+            CheckpointError: the weights do not fit the network, or no such client has one.
+        """
+        networks, about = networks_from_bytes(self.checkpoint, _SOURCE)
+        if client not in networks:
+            known = ", ".join(self.clients) or "none"
+            raise CheckpointError(
+                f"no network of client {client!r} is stored; clients with a network of their own: {known}",
+                setting="client",
+                given=client,
+                allowed=self.clients,
+            )
         model = network()
-        load_weights(model, tensors, "checkpoint of the trial")
+        load_weights(model, networks[client], _SOURCE)
         return model.eval(), TrainingLog(**about)
+
+
+_SOURCE = "checkpoint of the trial"
 
 
 def train_trial(

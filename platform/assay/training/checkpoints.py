@@ -18,6 +18,8 @@ from assay.training.loop import Trainer
 from assay.training.snapshots import put_back, snapshot, under, weights_of
 
 _STATE = "assay"
+_NETWORKS = "networks"
+"""In the description: names of the networks beside the one that has none."""
 _COUNTED = ("step", "seconds", "losses", "rollbacks", "stopped")
 """What a trainer counts beside its tensors and hooks."""
 
@@ -44,6 +46,35 @@ def from_bytes(content: bytes, source: str) -> tuple[dict[str, Tensor], dict[str
         ) from None
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     return tensors, json.loads(header.get("__metadata__", {}).get(_STATE, "{}"))
+
+
+def networks_to_bytes(networks: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> bytes:
+    """The weights of one or several networks, as one artefact.
+
+    Args:
+        networks: tensors of each network by its name. The one without a name is what a client without a network of its
+            own answers with: of a recipe that is not personalised it is the only one.
+        about: JSON-able description.
+    """
+    others = sorted(networks.keys() - {""})
+    tensors = dict(networks.get("", {}))
+    tensors |= {f"{name}/{key}": tensor for name in others for key, tensor in networks[name].items()}
+    return to_bytes(tensors, {**about, _NETWORKS: others} if others else about)
+
+
+def networks_from_bytes(content: bytes, source: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """What ``networks_to_bytes`` was given; a file of one network gives one, without a name.
+
+    Raises:
+        CheckpointError: the content is not safetensors.
+    """
+    tensors, about = from_bytes(content, source)
+    found: dict[str, dict[str, Tensor]] = {"": {}}
+    for name in about.pop(_NETWORKS, ()):
+        own = [key for key in tensors if key.startswith(f"{name}/")]
+        found[name] = {key.removeprefix(f"{name}/"): tensors.pop(key) for key in own}
+    found[""] = tensors
+    return found, about
 
 
 def artefact_of(content: bytes) -> str:
