@@ -249,7 +249,7 @@ def _charging(
 
 
 def _refuse_beside_report(context: typer.Context) -> None:
-    """Let pass what means something for a report.
+    """Raises UserError where an option means nothing for a report.
 
     Raises:
         UserError: an option chooses a model, and a report tells of all.

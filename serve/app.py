@@ -19,7 +19,7 @@ from assay.cluster.ledger_actor import cluster_joined, opening
 from assay.cluster.session import start_ray_here
 from assay.errors import SpecError, UserError
 from assay.registry import explain, first_mistake
-from assay.release.candidates import for_others, refuse_other_weights
+from assay.release.candidates import for_others, require_same_weights
 from assay.release.serving import release_served
 from assay.report.card import card_of
 from assay.store.folder import Store
@@ -138,7 +138,7 @@ def _open(serving: Serving, chosen: str = "") -> Finished:
         store, recipe=serving.recipe, cohort=serving.cohort, fold=serving.fold, repeat=serving.repeat
     )
     if chosen:
-        refuse_other_weights(finished.trial, chosen=chosen, found=finished.artefact)
+        require_same_weights(finished.trial, chosen=chosen, found=finished.artefact)
     if not serving.public:
         return finished
     if finished.objections:

@@ -134,7 +134,7 @@ def rows_of(
 
 
 def refuse_second_heading(rows: Iterable[tuple[str, Sequence[str]]], heading: Sequence[str], where: str) -> None:
-    """Let pass rows, each with its place, none of which is the heading again, as where files were joined.
+    """Raises DataError where a row repeats the heading, as happens when files were joined.
 
     Raises:
         DataError: one is; its cells would be taken for values.

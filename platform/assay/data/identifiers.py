@@ -144,7 +144,7 @@ def few_patients(column: str, groups: np.ndarray | Sequence[str]) -> tuple[str, 
 def refuse_ambiguous(
     column: str, groups: np.ndarray | Sequence[str], *, given: str | None, where: str
 ) -> tuple[str, ...]:
-    """Let pass a column of patients that was named, or whose name leaves no doubt, or whose values may be patients.
+    """Raises DataError where a column was taken for patients by a name that leaves doubt, and its values are none.
 
     Args:
         groups: (n,) its values.
@@ -218,7 +218,7 @@ def group_column(
 
 
 def refuse_perhaps(names: Sequence[str], *, where: str, dropped: Collection[str] = ()) -> None:
-    """Let pass columns of which none may tell patients apart, where nothing else is looked at in them.
+    """Raises DataError where a column may tell patients apart by its name, and its values are not looked at.
 
     Raises:
         DataError: the name of one may be that of patients.
@@ -286,7 +286,7 @@ def as_text(array: np.ndarray, *, where: str, column: str) -> np.ndarray:
 
 
 def refuse_patients_alike(names: Collection[str], *, where: str, column: str) -> None:
-    """Let pass names of patients that differ in more than how they are written; see ``same_patient``.
+    """Raises DataError where two names of patients differ only in how they are written; see ``same_patient``.
 
     Raises:
         DataError: two are alike, or a spreadsheet has rounded one.
@@ -322,7 +322,7 @@ def same_patient(name: str) -> str:
 
 
 def refuse_shared(names: Sequence[Any], *, where: str, column: str) -> None:
-    """Let pass names of patients, unless a number that often stands for none, 0 or -1, holds many records.
+    """Raises DataError where a number that often stands for no patient, 0 or -1, holds many records.
 
     Raises:
         DataError: it holds five times as many as the median patient, or more than twice as many if it is negative.
@@ -342,7 +342,7 @@ def refuse_shared(names: Sequence[Any], *, where: str, column: str) -> None:
 
 
 def refuse_missing(groups: np.ndarray, *, where: str, column: str = "groups") -> None:
-    """Let pass names of patients, (n,), none of which is missing.
+    """Raises DataError where one of the names of patients, (n,), is missing.
 
     Raises:
         DataError: one is: all records without a name would be one patient's.
@@ -382,7 +382,7 @@ def _whole(groups: np.ndarray, where: str, column: str) -> np.ndarray:
 def refuse_alike(
     names: Sequence[str], *, where: str, setting: str, what: str, blanks: bool = True, zeros: bool = False
 ) -> None:
-    """Let pass names that differ in more than case and blanks.
+    """Raises DataError where two names differ only in case and blanks.
 
     Args:
         what: they are names of, in the plural.

@@ -20,7 +20,7 @@ _NAMED = 6
 def refuse_label_copies(
     columns: Sequence[tuple[str, np.ndarray]], labels: Sequence[np.ndarray], *, where: str
 ) -> tuple[str, ...]:
-    """Let pass features none of which is the label, with a warning for those that alone tell it almost without error.
+    """Raises DataError where a feature is the label; returns a warning for each that alone predicts it almost always.
 
     Args:
         columns: name and values, (n,), of each feature: numbers or positions of categories, NaN where missing.

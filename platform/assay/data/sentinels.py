@@ -50,7 +50,7 @@ def describe_codes(codes: Sequence[Code]) -> str:
 
 
 def refuse_sentinels(name: str, numbers: np.ndarray, *, where: str, allowed: bool) -> tuple[str, ...]:
-    """Let pass numbers among which no code of a missing value stands out; warnings where one may be, or where zeros do.
+    """Raises DataError where a code of missing values stands out; returns warnings where one may, or where zeros do.
 
     Args:
         allowed: whether the column's codes of missing values were named: then what is left is a value.

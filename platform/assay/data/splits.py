@@ -47,7 +47,7 @@ def keeps_official(dataset: Dataset, settings: Splitting) -> bool:
 
 
 def refuse_beyond_official(option: str, number: int, dataset: Dataset, settings: Splitting) -> None:
-    """Let pass a fold, or a number of folds, that the data have.
+    """Raises SpecError where the data have no such fold, or not so many folds.
 
     Args:
         option: that asks for it, named in the error.

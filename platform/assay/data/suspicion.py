@@ -76,7 +76,7 @@ def _are_dates(values: np.ndarray) -> bool:
 
 
 def _refuse_dates(name: str, values: np.ndarray, where: str) -> None:
-    """Let pass numbers that are not all dates."""
+    """Raises DataError where all numbers are dates."""
     if _are_dates(values):
         raise DataError(
             f"{where}: feature {name!r} holds dates that are written as numbers ({np.nanmin(values):.0f} to "
@@ -210,7 +210,7 @@ def refuse_identifiers(
     where: str,
     insisted: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Let pass features that are measurements, with a warning for each that may be none.
+    """Raises DataError where a feature is no measurement; returns a warning for each that may be none.
 
     Args:
         columns: name and values of each feature, and whether they stand for words; see ``suspicion``.

@@ -27,7 +27,7 @@ class ReleaseRequest:
 
 
 def require_possible_charge(request: ReleaseRequest) -> None:
-    """Let pass a charge whose figures a mechanism can have, before any transaction begins.
+    """Raises LedgerError where a charge has figures that no mechanism can have, before any transaction begins.
 
     Raises:
         LedgerError: one of them is NaN, infinite, negative or otherwise impossible; names it.

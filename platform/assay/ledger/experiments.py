@@ -39,7 +39,7 @@ class Processing:
             raise LedgerError(f"--until {self.until!r} is no day; write it as 2031-12-31")
 
     def refuse_past(self, today: str) -> None:
-        """Let pass a last day that is not over yet: beyond it everything would expire as soon as it is noted.
+        """Raises LedgerError where the last day is over: everything would expire as soon as it is noted.
 
         Args:
             today: YYYY-MM-DD.

@@ -153,7 +153,7 @@ def spent(mechanism: Mechanism) -> Spent:
 
 
 def require_possible_mechanism(mechanism: Mechanism) -> None:
-    """Let pass a mechanism whose figures a mechanism can have.
+    """Raises where a figure of a mechanism is none that it can have.
 
     Raises:
         UserError: names the first that is none, with what is allowed.

@@ -41,7 +41,7 @@ def protected_unit(privacy: Privacy | None, groups: np.ndarray | None) -> Unit:
 
 
 def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None) -> None:
-    """Let pass data whose groups may be patients, or a recipe that says whom it protects.
+    """Raises where groups are hardly patients, and the recipe does not say whom it protects.
 
     Args:
         groups: (records,) of the whole data set, ``SourceDataset.groups``; None where it names no patients.

@@ -66,7 +66,7 @@ def candidates(store: Store, only: str | None = None) -> list[Candidate]:
 
 
 def require_releasable(candidates: Sequence[Candidate]) -> None:
-    """Let pass what may be released.
+    """Raises LedgerError unless all candidates may be released.
 
     Raises:
         LedgerError: names what may not be, and why.
@@ -151,8 +151,8 @@ def _each_once(candidates: Sequence[Candidate]) -> list[ReleaseRequest]:
     return list({(one.request.trial, one.request.artefact): one.request for one in candidates}.values())
 
 
-def refuse_other_weights(trial: str, *, chosen: str, found: str) -> None:
-    """Let pass the weights that were chosen, and charged if they leave, and no others of the same trial.
+def require_same_weights(trial: str, *, chosen: str, found: str) -> None:
+    """Raises CheckpointError unless the weights are those that were chosen, and charged if they leave.
 
     Raises:
         CheckpointError: they are others.

@@ -19,8 +19,8 @@ from assay.release.candidates import (
     Candidate,
     candidates,
     of_training_records,
-    refuse_other_weights,
     require_releasable,
+    require_same_weights,
     uncovered,
 )
 from assay.store.folder import Store
@@ -95,7 +95,7 @@ def export_model(store: Store, one: Candidate, folder: Path, dataset: Dataset, a
         CheckpointError: the weights are gone, or are not those that were charged.
     """
     content = store.checkpoint(one.request.trial)
-    refuse_other_weights(
+    require_same_weights(
         one.request.trial, chosen=one.request.artefact, found="" if content is None else artefact_of(content)
     )
     assert content is not None
@@ -120,7 +120,7 @@ def export_report(report: Report, folder: Path, accounts: Sequence[Account]) -> 
 
 
 def _refuse_unplanned(store: Store, planned: Mapping[str, str], included: Sequence[Candidate]) -> None:
-    """Let pass what holds the study's plan: all of it, and nothing else.
+    """Raises unless the candidates are the study's plan: all of it, and nothing else.
 
     Args:
         planned: label of each trial, by id.

@@ -6,7 +6,7 @@ from pathlib import Path
 from assay.errors import LedgerError
 from assay.ledger import Ledger
 from assay.ledger.experiments import Processing
-from assay.release.candidates import candidates, refuse_other_weights, require_releasable
+from assay.release.candidates import candidates, require_releasable, require_same_weights
 from assay.release.ledgers import Opening, ledger_folder, open_ledger
 from assay.store.folder import Store
 from assay.study.finished import Finished
@@ -53,7 +53,7 @@ def release_served(
     (chosen,) = candidates(Store(results), finished.trial)
     if finished.private:
         require_releasable([chosen])
-    refuse_other_weights(finished.trial, chosen=finished.artefact, found=chosen.request.artefact)
+    require_same_weights(finished.trial, chosen=finished.artefact, found=chosen.request.artefact)
     with joined:
         account = open_ledger(finished.dataset, results=results, folder=folder, opening=opening)
         before = account.budgets()

@@ -136,7 +136,7 @@ def beats(recording: Recording, *, before: int, after: int, kinds: str) -> Windo
 
 
 def _refuse_other(header: Path, described: Any, lead: str) -> None:
-    """Let pass the header of the recording that its file is called after, with one lead of the name.
+    """Raises DataError unless the header is of the recording in its file name, with one lead of that name.
 
     Raises:
         DataError: it is that of another recording, whose beats would stand under two names, or two leads are called so.
@@ -160,7 +160,7 @@ def _refuse_other(header: Path, described: Any, lead: str) -> None:
 
 
 def _refuse_other_marks(header: Path, marks: Any, samples: int, frequency: float) -> None:
-    """Let pass annotations that count in samples of the recording, and lie within it.
+    """Raises DataError unless annotations count in samples of the recording and lie within it.
 
     Raises:
         DataError: they count in another unit of time, or belong to a longer recording.

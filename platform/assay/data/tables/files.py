@@ -182,7 +182,7 @@ def _refuse_heading(first: tuple[int, list[str]], columns: Sequence[str], where:
 
 
 def _refuse_swallowed(row: Sequence[str], separator: str, width: int, where: str, line: int) -> None:
-    """Let pass cells over several lines, unless one of these looks like a row of the table."""
+    """Raises DataError where a cell over several lines looks as if it had swallowed a row of the table."""
     for cell in row:
         if "\n" in cell and width > 1 and any(part.count(separator) >= width - 1 for part in cell.splitlines()):
             raise DataError(

@@ -172,7 +172,7 @@ class TableSource(Source):
         return read[""] if "" in read else _joined(read, self._site or _SITE)
 
     def _refuse_unknown(self, names: Sequence[str]) -> None:
-        """Let pass settings that name columns of the file."""
+        """Raises DataError where a setting names a column that the file does not have."""
         asked: dict[str, Sequence[str]] = {
             "label": (self.label,),
             "split": () if self.split is None else (self.split,),

@@ -183,7 +183,7 @@ def _plain(unit: str) -> str:
 
 
 def _refuse_in_words(name: str, held: _Held, where: str, *, stated: bool) -> None:
-    """Let pass words on one line each; where words were not stated, no numbers with a unit or a mark."""
+    """Raises DataError where a category has several lines or, unless stated, is a number with a unit or a mark."""
     if not stated:
         _refuse_numbers_in_words(name, held, where)
     for place, cell in held:
@@ -193,7 +193,7 @@ def _refuse_in_words(name: str, held: _Held, where: str, *, stated: bool) -> Non
 
 
 def _refuse_in_numbers(name: str, held: _Held, where: str, unit: str, *, comma: bool) -> None:
-    """Let pass values all of which are numbers, with a comma or a point before decimals."""
+    """Raises DataError where a value is no number, or commas and points before decimals are mixed."""
     pattern = _COMMA if comma else _POINT
     for place, cell in held:
         if pattern.fullmatch(cell):
@@ -211,7 +211,7 @@ def _refuse_in_numbers(name: str, held: _Held, where: str, unit: str, *, comma: 
 
 
 def _refuse_numbers_in_words(name: str, held: _Held, where: str) -> None:
-    """Let pass words of which most are no numbers with something behind them, and none is a limit, a date, …"""
+    """Raises DataError where categories are numbers with something behind them, limits, dates and so on."""
     with_unit = [cell for _, cell in held if (part := _UNIT.fullmatch(cell)) and (part[1] or part[3])]
     if with_unit and 2 * len(with_unit) >= len(held):
         _refuse_units(name, held, where, "", given=with_unit[0])
@@ -243,7 +243,7 @@ def _refuse_units(name: str, held: _Held, where: str, stated: str, *, given: str
 
 
 def refuse_totals(numbers: Mapping[str, np.ndarray], places: Sequence[str], *, where: str) -> None:
-    """Let pass columns of numbers of which the last record is not the sum or the mean of all others.
+    """Raises DataError where the last record is the sum or the mean of all others.
 
     Args:
         numbers: (n,) of each column, NaN where missing.
