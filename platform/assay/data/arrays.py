@@ -13,6 +13,7 @@ from assay.data.identifiers import as_text, refuse_alike
 from assay.data.label_copies import refuse_label_copies
 from assay.data.numbers import LARGEST, above
 from assay.data.sentinels import codes_among, describe_codes, in_two_units
+from assay.data.subgroups import subgroups_of, usual_name
 from assay.data.suspicion import refuse_identifiers
 from assay.errors import DataError
 from assay.registry import register, unknown
@@ -113,6 +114,7 @@ class Arrays(Source):
             warnings=(*warnings, *held.warnings, *suspected),
             modality=self.modality,
             official=_split_of(held, where),
+            subgroups=_subgroups(x, features, where) if self.modality == "tabular" and x.ndim == 2 else {},
         )
 
     def _classes(self, held: FileContents, y: np.ndarray) -> tuple[str, ...]:
@@ -276,6 +278,12 @@ def usual_radii(low: np.ndarray, high: np.ndarray) -> tuple[float, ...]:
     """Radii for data of which nothing but the bounds is known: shares of the middle range of a feature."""
     span = float(np.median(high - low))
     return tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05))
+
+
+def _subgroups(x: np.ndarray, features: Sequence[str], where: str) -> dict[str, np.ndarray]:
+    """Subgroups by features with a usual name, such as sex."""
+    columns = {name: [f"{value:g}" for value in x[:, place]] for place, name in enumerate(features) if usual_name(name)}
+    return subgroups_of(columns, asked=None, where=where)
 
 
 def _split_of(held: FileContents, where: str) -> np.ndarray | None:

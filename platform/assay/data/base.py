@@ -1,7 +1,7 @@
 """What a data set is, and what a source of one promises."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
@@ -157,6 +157,8 @@ class Dataset:
     """(n,) the patient or centre of each record; a group never straddles a split."""
     group_kind: GroupKind = "patient"
     """What ``groups`` are. Privacy and membership protect patients; sites only stay whole when records are split."""
+    subgroups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """(n,) the subgroup of each record by the name of an attribute, such as sex or site; empty where it is unknown."""
     licence: str = "unknown"
     citation: str = ""
     preprocessing: str = "none"
@@ -199,10 +201,7 @@ class Dataset:
             )
         if self.y.shape != (n,):
             raise DataError(f"{self.name}: x holds {n} records but y has shape {self.y.shape}; give one label a record")
-        if self.groups is not None and self.groups.shape != (n,):
-            raise DataError(f"{self.name}: groups has shape {self.groups.shape}; give one a record, ({n},)")
-        if self.groups is not None:
-            refuse_missing(self.groups, where=self.name)
+        self._check_groups(n)
         refuse_alike(self.feature_names, where=self.name, setting="feature_names", what="features")
         if len(set(self.class_names)) < len(self.class_names):
             # Names that differ in case may be two classes, where a loader was told so.
@@ -231,6 +230,15 @@ class Dataset:
             raise DataError(f"{self.name}: every lower bound must lie below its upper bound; give --low below --high")
         if isinstance(self.x, np.ndarray):
             self._check_bounds(self.x)
+
+    def _check_groups(self, n: int) -> None:
+        if self.groups is not None and self.groups.shape != (n,):
+            raise DataError(f"{self.name}: groups has shape {self.groups.shape}; give one a record, ({n},)")
+        if self.groups is not None:
+            refuse_missing(self.groups, where=self.name)
+        for name, told in self.subgroups.items():
+            if told.shape != (n,):
+                raise DataError(f"{self.name}: subgroup {name!r} has shape {told.shape}; give one a record, ({n},)")
 
     def _check_bounds(self, x: np.ndarray) -> None:
         # Rounding is no violation: the sine of pi is -8.7e-8 in float32.
@@ -400,6 +408,8 @@ class Dataset:
         )
         sha = hashlib.sha256(repr((self.identity, *said, self.preprocessing, self.warnings, *made)).encode())
         _hash_arrays(sha, self.low, self.high, self.official, self.immutable)
+        for name in sorted(self.subgroups):
+            sha.update("\n".join((name, *self.subgroups[name].tolist())).encode())
         return sha.hexdigest()
 
 

@@ -144,6 +144,7 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         groups=None if dataset.groups is None else dataset.groups[rows],
         official=None if dataset.official is None else official[rows],
         written=None if dataset.written is None else dataset.written[rows],
+        subgroups={name: told[rows] for name, told in dataset.subgroups.items()},
         part_of=replace(dataset.origin, places=dataset.origin.places[rows]),
         warnings=(*dataset.warnings, told),
         stated=(*dataset.stated, told),

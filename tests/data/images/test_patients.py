@@ -39,6 +39,15 @@ def test_a_table_in_the_folder_tells_patients_apart(tmp_path: Path, rows: str) -
     assert data.groups is not None and data.groups.tolist() == ["a", "a", "b", "c"]
 
 
+def test_a_table_in_the_folder_tells_subgroups(tmp_path: Path) -> None:
+    rows = "file,mrn,sex,age,bmi\n1.png,a,F,30,20\n2.png,a,F,30,20\n3.png,b,M,70,20\n4.png,c,M,90,20"
+    data = ImageFolder(path=str(folder(tmp_path, rows)), size=4, channels=1).load()
+    assert {name: told.tolist() for name, told in data.subgroups.items()} == {
+        "sex": ["F", "F", "M", "M"],
+        "age": ["18–39", "18–39", "65–79", "80+"],
+    }
+
+
 def test_a_table_without_patients_is_passed_over(tmp_path: Path) -> None:
     assert ImageFolder(path=str(folder(tmp_path, "file,age\n1.png")), size=4, channels=1).load().groups is None
 
@@ -122,6 +131,18 @@ def test_a_pattern_or_a_table_comes_before_the_tag(tmp_path: Path) -> None:
     assert read(root, group_pattern=r"^(\d+)").groups.tolist() == ["000", "002", "004", "001", "003", "005"]
     (root / "metadata.csv").write_text("file,patient\n" + "\n".join(f"{n:03}.dcm,{n % 3}" for n in range(6)))
     assert read(root).groups.tolist() == ["0", "2", "1", "1", "0", "2"]
+
+
+def test_tags_of_dicom_files_tell_subgroups(tmp_path: Path) -> None:
+    people = [("F", "030Y"), ("M", "070Y"), ("", "")] * 2
+    for number, (sex, age) in enumerate(people):
+        tags = {"PatientID": f"MRN-{number}", "PatientSex": sex, "PatientAge": age, "Manufacturer": "ACME"}
+        dicom(tmp_path / ("ill", "well")[number % 2] / f"{number}.dcm", np.full((8, 10), 20 * number, np.uint8), **tags)
+    # In the order of the files: 0, 2 and 4 are ill, 1, 3 and 5 well. One device alone is no subgroup.
+    assert {name: told.tolist() for name, told in read(tmp_path).subgroups.items()} == {
+        "sex": ["F", "", "M", "M", "F", ""],
+        "age": ["18–39", "", "65–79", "65–79", "18–39", ""],
+    }
 
 
 @pytest.mark.parametrize(

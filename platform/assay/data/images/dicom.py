@@ -8,7 +8,7 @@ refused. MONOCHROME1 is inverted, so that more is always brighter, and padding b
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,14 +55,19 @@ def read_dicom(path: Path, window: Window = "file") -> "Image":
         raise UnreadableImageError(f"a tag of it cannot be read ({type(error).__name__})") from None
 
 
-def patient(path: Path) -> str:
-    """The PatientID of a file, without decoding its pixels; empty where it has none or cannot be read."""
+def tags(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """Some tags of a file, without decoding its pixels; empty where it has none or cannot be read.
+
+    Args:
+        names: keywords of the standard, such as ``PatientID``.
+    """
     import pydicom
 
     try:
-        return str(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "")
+        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(names))
+        return {name: str(found.get(name) or "") for name in names}
     except Exception:  # whatever pydicom raises on what is no DICOM
-        return ""
+        return dict.fromkeys(names, "")
 
 
 def _image(path: Path, window: Window) -> "Image":

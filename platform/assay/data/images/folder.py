@@ -17,7 +17,7 @@ from assay.data.images.contrast import low_contrast
 from assay.data.images.dicom import Window
 from assay.data.images.files import IMAGE_SUFFIXES, Decoder, ImageFiles, WrongChannelsError, in_threads
 from assay.data.images.listing import Listing, few, folders_in, listed
-from assay.data.images.patients import Patients, patients_of
+from assay.data.images.patients import Patients, patients_of, subgroups_in
 from assay.errors import DataError
 from assay.registry import register
 
@@ -93,6 +93,7 @@ class ImageSource(Source):
             class_names=listing.classes,
             official=listing.official,
             groups=patients.groups,
+            subgroups=subgroups_in(listing.root, listing.names, name),
             preprocessing=decoder.describe(),
             warnings=(*warnings, *_unread(listing), *patients.warnings),
             reading=(

@@ -19,11 +19,15 @@ from assay.data.identifiers import (
 )
 from assay.data.images import dicom
 from assay.data.images.files import in_threads, taken_for_dicom
+from assay.data.subgroups import age_of_dicom, subgroups_of
 from assay.data.tables.files import read_cells
 from assay.errors import DataError
 
 _FILES = ("file", "files", "filename", "filepath", "image", "imagename", "imagefile", "imagepath", "path", "name")
 """Usual names of the column that names the image of a row, without case and underscores."""
+
+
+_TAGS = ("PatientSex", "PatientAge", "Manufacturer")
 
 
 class Patients(NamedTuple):
@@ -51,12 +55,43 @@ def patients_of(root: Path, names: Sequence[str], dataset: str) -> Patients:
     return Patients(groups, (f"patients by a table in the folder: {len(np.unique(groups))}",))
 
 
+def subgroups_in(root: Path, names: Sequence[str], dataset: str) -> dict[str, np.ndarray]:
+    """Subgroups by the one table in a folder that names patients, otherwise by tags of its DICOM files.
+
+    Args:
+        names: paths of the images below ``root``.
+    """
+    naming = _naming(root)
+    if len(naming) == 1:
+        cells = read_cells(naming[0], columns=(), separator=None, encoding=None)
+        files = next(column for column in cells.columns if normalised(column) in _FILES)
+        row_of = {file: row for row, file in enumerate(cells.columns[files])}
+        keys = dict.fromkeys(row_of, "")
+        rows = [row_of.get(_row(keys, name) or "") for name in names]
+        columns = {
+            column: ["" if row is None else written[row] for row in rows] for column, written in cells.columns.items()
+        }
+        return subgroups_of(columns, asked=None, where=dataset, dropped=[one for one in columns if names_patients(one)])
+
+    def tags(name: str) -> dict[str, str]:
+        path = root / name
+        return dicom.tags(path, _TAGS) if taken_for_dicom(path) else dict.fromkeys(_TAGS, "")
+
+    found = list(in_threads(tags, names))
+    columns = {
+        "sex": [one["PatientSex"] for one in found],
+        "age": [age_of_dicom(one["PatientAge"]) for one in found],
+        "device": [one["Manufacturer"] for one in found],
+    }
+    return subgroups_of(columns, asked=None, where=dataset)
+
+
 def _by_tag(root: Path, names: Sequence[str], dataset: str) -> Patients:
     """Patients by the tag PatientID, by numbers in the order in which they come: no message ever holds the tag."""
 
     def tag(name: str) -> str | None:
         path = root / name
-        return as_seen(dicom.patient(path)) if taken_for_dicom(path) else None
+        return as_seen(dicom.tags(path, ["PatientID"])["PatientID"]) if taken_for_dicom(path) else None
 
     tags = list(in_threads(tag, names))
     if all(one is None for one in tags):
@@ -92,7 +127,7 @@ def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | 
     Raises:
         DataError: several tables name patients, or the one that does lacks an image or names no files.
     """
-    naming = [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".csv", ".tsv") and _names(path)]
+    naming = _naming(root)
     if not naming:
         return None
     if len(naming) > 1:
@@ -136,6 +171,11 @@ def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | 
             allowed="a column patient_id",
         )
     return groups
+
+
+def _naming(root: Path) -> list[Path]:
+    """Tables in a folder that name patients."""
+    return [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".csv", ".tsv") and _names(path)]
 
 
 def _column_of_patients(names: Sequence[str], where: str) -> str:

@@ -1,7 +1,7 @@
 """Signals, as (channels, samples): single heartbeats, and whatever follows the UCR archive's text format."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from assay.data.array_files import read_npz
 from assay.data.base import Dataset, Normalisation, Source
 from assay.data.signals import wfdb_records
 from assay.data.signals.mitbih_sums import SHA256
+from assay.data.subgroups import subgroups_of
 from assay.errors import DataError
 from assay.registry import register
 
@@ -50,6 +51,8 @@ class _Beats:
     """What a reader of any figure on these beats must know."""
     reading: tuple[str, ...] = ()
     """What was read and left out."""
+    people: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Age and sex by record, where the headers of the records are there."""
 
     def only(self, rows: np.ndarray) -> "_Beats":
         return replace(self, signal=self.signal[rows], symbol=self.symbol[rows], record=self.record[rows])
@@ -140,6 +143,7 @@ class MitBih(Source):
             record=np.repeat(np.array(list(cut)), [len(windows.symbols) for windows in cut.values()]),
             remarks=remarks,
             reading=reading,
+            people={record: wfdb_records.person(path) for record, path in held.items()},
         )
 
     def _beats_of(self, path: Path) -> wfdb_records.Windows:
@@ -180,6 +184,11 @@ class MitBih(Source):
             units="mV",
             epsilons=(0.0, 0.01, 0.02, 0.05, 0.1),
             groups=patient,
+            subgroups=subgroups_of(
+                {key: [found.people.get(one, {}).get(key, "") for one in found.record] for key in ("age", "sex")},
+                asked=None,
+                where=self.name,
+            ),
             licence="ODC-By 1.0",
             citation="Moody & Mark (2001), The impact of the MIT-BIH Arrhythmia Database, IEEE Eng. Med. Biol. 20(3); "
             "Goldberger et al. (2000), PhysioBank, PhysioToolkit, and PhysioNet, Circulation 101(23); split of de "

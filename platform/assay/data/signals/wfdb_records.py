@@ -25,6 +25,12 @@ _WITHOUT_GAPS = "8"
 """The one format, of first differences, that has no code for an invalid sample."""
 
 
+_PERSON = re.compile(r"(?P<age>\d{1,3}) (?P<sex>[MF])\b")
+"""How MIT-BIH begins its comments: ``69 M 1085 1629 x1``."""
+_AGE = re.compile(r"\bage\W+(\d{1,3})\b", re.IGNORECASE)
+_SEX = re.compile(r"\bsex\W+(male|female|[mf])\b", re.IGNORECASE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recording:
     """One lead of one recording, with what the annotators marked."""
@@ -48,6 +54,22 @@ def leads(header: Path) -> tuple[str, ...]:
         DataError: the header cannot be read.
     """
     return tuple(_header(header).sig_name or ())
+
+
+def person(header: Path) -> dict[str, str]:
+    """Age in years and sex, M or F, as the comments of a header tell them; empty where they do not.
+
+    Raises:
+        DataError: the header cannot be read.
+    """
+    found = {"age": "", "sex": ""}
+    for comment in _header(header).comments or ():
+        if match := _PERSON.match(comment):
+            found = {"age": match["age"], "sex": match["sex"]}
+        for name, pattern in (("age", _AGE), ("sex", _SEX)):
+            if match := pattern.search(comment):
+                found[name] = match[1][:1].upper() if name == "sex" else match[1]
+    return found
 
 
 def read_record(header: Path, *, lead: str) -> Recording:

@@ -21,6 +21,7 @@ from assay.data.label_copies import refuse_label_copies
 from assay.data.missing import MISSING
 from assay.data.numbers import bounds_around
 from assay.data.sentinels import in_two_units, refuse_sentinels
+from assay.data.subgroups import subgroups_of
 from assay.data.suspicion import refuse_identifiers
 from assay.data.tables.files import Cells, read_cells
 from assay.data.tables.kinds import Column, ColumnSettings, column_of, column_settings
@@ -68,6 +69,9 @@ class TableSource(Source):
     records, since nothing tells patients apart."""
     site: str | None = None
     """Column of hospitals: no feature unless ``features`` says so."""
+    subgroups: tuple[str, ...] | None = None
+    """Columns that tell subgroups apart, for each of which figures are given; they need be no features. By default
+    those with a usual name: age, sex, ethnicity, site, device. Ages are put into bands, other numbers into thirds."""
     split: str | None = None
     """Column that says train, validation or test of each record, an official split; by default one named split."""
     drop: tuple[str, ...] = ()
@@ -138,6 +142,12 @@ class TableSource(Source):
             groups=groups,
             group_kind=self._kind(chosen),
             official=None if parted is None else self._official(parted, cells),
+            subgroups=subgroups_of(
+                cells.columns,
+                asked=self.subgroups,
+                where=self._where,
+                dropped={self.label, *(() if self._kind(chosen) == "site" else (chosen or "",))},
+            ),
             warnings=(*dataset.warnings, *classes.warnings, *suspected),
             stated=(*dataset.warnings, *classes.warnings),
             reading=(f"{cells.rows} records, {len(columns)} features", *told, *_described(columns)),

@@ -1,0 +1,125 @@
+"""Subgroups of records: age, sex, site, device and the like, wherever the data name them.
+
+A mean can hide whom a model fails. A column that is no feature of the network still tells subgroups apart.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from assay.data.identifiers import names_nobody, names_sites, normalised
+from assay.data.missing import MISSING
+from assay.errors import DataError
+from assay.registry import unknown
+
+_USUAL = {
+    "sex": re.compile(r"(patient)?(sex|gender|geschlecht|sexo|sexe|sesso)"),
+    "age": re.compile(r"(patient)?(age|alter|edad|âge|leeftijd)(y|yr|yrs|years|inyears|jahre)?"),
+    "ethnicity": re.compile(r"(patient)?(ethnicity|ethnicgroup|race)"),
+    "device": re.compile(r"(device|scanner|manufacturer|vendor|machine)(name|model|id|manufacturer)?"),
+}
+AGES = (18, 40, 65, 80)
+"""Years at which one band of ages ends and the next begins."""
+_OLDEST = 120
+_MOST = 12
+"""Values of a column up to which each is a subgroup; more numbers are cut into thirds, more words are no subgroups."""
+_AGE_OF_DICOM = re.compile(r"(\d{3})([DWMY])")
+_YEARS = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
+
+
+def subgroups_of(
+    columns: Mapping[str, Sequence[str]], *, asked: Sequence[str] | None, where: str, dropped: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """Subgroups by the columns of a table.
+
+    Args:
+        columns: cells of each column, as they are written.
+        asked: columns that tell subgroups apart; by default those with a usual name for age, sex, ethnicity, site or
+            device.
+        where: names the data in errors.
+        dropped: columns with a usual name that tell something else, as those of labels and patients.
+
+    Returns:
+        (n,) the subgroup of each record by the name of the attribute; empty where nobody knows it.
+
+    Raises:
+        DataError: there is no such column, or it has too many values to be subgroups.
+    """
+    for name in asked or ():
+        if name not in columns:
+            raise DataError(
+                f"{where}: subgroups: {unknown('column', name, list(columns))}",
+                setting="subgroups",
+                given=name,
+                allowed=list(columns),
+            )
+    chosen = [name for name in columns if usual_name(name) and name not in dropped] if asked is None else list(asked)
+    found = {}
+    for name in chosen:
+        groups = _grouped(name, columns[name])
+        if groups is None and asked is not None:
+            raise DataError(
+                f"{where}: subgroups: column {name!r} has {len(set(columns[name]))} different values, which are no "
+                f"subgroups: take a column of at most {_MOST} categories, or one of numbers",
+                setting="subgroups",
+                given=name,
+                allowed=_MOST,
+            )
+        if groups is not None and len(set(groups.tolist()) - {""}) > 1:
+            found[name] = groups
+    return found
+
+
+def usual_name(name: str) -> bool:
+    """Whether a column of this name usually tells subgroups apart that a clinic asks about."""
+    plain = normalised(name)
+    return names_sites(name) or any(pattern.fullmatch(plain) for pattern in _USUAL.values())
+
+
+def age_of_dicom(written: str) -> str:
+    """The tag PatientAge, such as ``063Y``, in years; empty where there is none."""
+    match = _AGE_OF_DICOM.fullmatch(written.strip())
+    return "" if match is None else f"{int(match[1]) / _YEARS[match[2]]:.2f}"
+
+
+def by_age(years: np.ndarray) -> np.ndarray:
+    """The band of each age, (n,): ``0–17``, ``18–39``, ``40–64``, ``65–79``, ``80+``; empty where it is NaN."""
+    ends = (0, *AGES)
+    names = [f"{low}–{high - 1}" for low, high in zip(ends, AGES, strict=False)] + [f"{AGES[-1]}+"]
+    bands = np.array(names)[np.searchsorted(AGES, np.nan_to_num(years), side="right")]
+    return np.where(np.isnan(years), "", bands)
+
+
+def _grouped(name: str, cells: Sequence[str]) -> np.ndarray | None:
+    """(n,) the subgroup of each cell; None where the values are no subgroups."""
+    written = np.array([_plain(cell) for cell in cells])
+    numbers = _numbers(written)
+    if _USUAL["age"].fullmatch(normalised(name)):
+        # Anything else, as a standardised age, is no number of years.
+        fits = numbers is not None and not bool(((numbers < 0) | (numbers > _OLDEST)).any())
+        return by_age(numbers) if numbers is not None and fits and np.nanmax(numbers) > 2 else None
+    if len(set(written.tolist()) - {""}) <= _MOST:
+        return written
+    return None if numbers is None else _thirds(numbers)
+
+
+def _thirds(numbers: np.ndarray) -> np.ndarray:
+    low, high = np.nanquantile(numbers, [1 / 3, 2 / 3])
+    names = np.array([f"up to {low:g}", f"{low:g} to {high:g}", f"above {high:g}"])
+    return np.where(np.isnan(numbers), "", names[(numbers > low).astype(int) + (numbers > high)])
+
+
+def _plain(cell: str) -> str:
+    text = str(cell).strip()
+    gone = text.casefold() in MISSING or names_nobody(text)
+    return "" if gone else text.removesuffix(".0")
+
+
+def _numbers(written: np.ndarray) -> np.ndarray | None:
+    """The numbers, NaN where none is written; None where anything else is."""
+    try:
+        numbers = np.array([float(cell) if cell else np.nan for cell in written.tolist()])
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).any() and not np.isinf(numbers).any() else None
