@@ -345,7 +345,7 @@ def _expire(ledger: "LedgerProtocol") -> None:
 
 
 def _drop(ledger: "LedgerProtocol") -> None:
-    dropped = ledger.drop([one.trial for one in ledger.account().charges if one.state == "reserved"])
+    dropped = ledger.drop([one.training for one in ledger.account().charges if one.state == "reserved"])
     console.print(f"{ledger.name}: {len(dropped)} reservations given back", highlight=False)
     for label in dropped:
         console.print(f"  {label}", markup=False, highlight=False)

@@ -153,7 +153,7 @@ def print_traces(ledger: "LedgerProtocol", traces: list["Trace"], asked: str, *,
     rows = [
         (
             _plain(one.experiment.label),
-            one.experiment.trial,
+            one.experiment.training,
             one.role,
             _plain(one.experiment.results),
             _what_to_do(one, deleted=deleted),

@@ -27,11 +27,11 @@ pytestmark = pytest.mark.usefixtures("shared_ray")
 
 def request(trial: str, artefact: str = "") -> ReleaseRequest:
     spent = Mechanism(noise_multiplier=4.0, sample_rate=1.0, steps=2, delta=1e-5)
-    return ReleaseRequest(trial=trial, label=trial, charge={"central": (spent,)}, artefact=artefact)
+    return ReleaseRequest(training=trial, label=trial, charge={"central": (spent,)}, artefact=artefact)
 
 
 def begin(ledger: Ledger) -> None:
-    begun = Experiment(trial="a", results="/r", label="a", noise="entropy", error=UNFINISHED)
+    begun = Experiment(training="a", results="/r", label="a", noise="entropy", error=UNFINISHED)
     ledger.begin(begun, np.ones(60, np.uint8), request("a").charge)
 
 

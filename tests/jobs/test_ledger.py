@@ -248,7 +248,7 @@ def test_a_report_leaves_only_if_every_trial_in_it_may(root: Path, tmp_path: Pat
     page = (tmp_path / "page" / "report.html").read_text()
     assert "an older page" not in page and "<b>2</b> of <b>2</b> trials finished" in page
     claimed = json.loads((tmp_path / "page" / "claim.json").read_text())
-    released = {(held.trial, held.artefact) for held in ledger_at(root).account().charges if held.released}
+    released = {(held.training, held.artefact) for held in ledger_at(root).account().charges if held.released}
     store = Store(str(root / "clean"))
     assert {(store.trainings()[one["trial"]], one["weights"]) for one in claimed["trials"]} == released
     assert {one["trial"] for one in claimed["trials"]} == store.finished()
@@ -283,7 +283,7 @@ def test_a_report_on_two_data_sets_is_charged_to_both_or_to_none(root: Path, tmp
     first, second = (Ledger(path) for path in sorted((root / "ledger").glob("*.sqlite")))
     if first.path != ledger_of_patients(root):
         first, second = second, first
-    second.drop([held.trial for held in second.account().charges])
+    second.drop([held.training for held in second.account().charges])
     second.set_budget(0.5, delta=1e-3)
     export = ("export", root / "two", "--report", "--to", tmp_path / "page")
     said("show", first.path, "--budget", "9", "--delta", "1e-3")
@@ -347,7 +347,7 @@ def test_what_has_expired_is_deleted_and_its_charge_stays(root: Path) -> None:
 
 def test_reservations_are_given_back_and_what_began_is_not(root: Path) -> None:
     before = ledger_at(root).account().charges
-    ledger_at(root).reserve(ReleaseRequest(trial="planned", label="planned", charge=before[0].charge))
+    ledger_at(root).reserve(ReleaseRequest(training="planned", label="planned", charge=before[0].charge))
     assert "4 trained, whatever became of them, and 1 reserved" in said("show", root / "clean")
     assert "1 reservations given back" in said("erase", root / "clean", "--reservations")
     assert "4 trained, whatever became of them, and 0 reserved" in said("show", root / "clean")

@@ -33,16 +33,16 @@ WHY = Processing(purpose="triage", legal_basis="Art. 9(2)(j)", until="2031-12-31
 def request(trial: str, *, epsilon: float = 1.0, artefact: str = "weights", **settings: Any) -> ReleaseRequest:
     noise = calibrate(epsilon=epsilon, delta=1e-5, sample_rate=0.25, steps=20)
     mechanism = Mechanism(**{"noise_multiplier": noise, "sample_rate": 0.25, "steps": 20, "delta": 1e-5, **settings})
-    return ReleaseRequest(trial=trial, label=f"trial {trial}", charge={"central": (mechanism,)}, artefact=artefact)
+    return ReleaseRequest(training=trial, label=f"trial {trial}", charge={"central": (mechanism,)}, artefact=artefact)
 
 
 def begin(ledger: Ledger, trial: str, *, results: str = "/r", charge: Charge | None = None) -> None:
-    experiment = Experiment(trial=trial, results=results, label=f"trial {trial}", noise="entropy", error=UNFINISHED)
+    experiment = Experiment(training=trial, results=results, label=f"trial {trial}", noise="entropy", error=UNFINISHED)
     ledger.begin(experiment, ROLES, request(trial).charge if charge is None else charge)
 
 
 def end(ledger: Ledger, trial: str, *, results: str = "/r", error: str = "", artefact: str = "") -> None:
-    experiment = Experiment(trial=trial, results=results, label=f"trial {trial}", noise="entropy", error=error)
+    experiment = Experiment(training=trial, results=results, label=f"trial {trial}", noise="entropy", error=error)
     ledger.end(experiment, ROLES, artefact=artefact)
 
 
@@ -51,7 +51,7 @@ def leave(ledger: Ledger, *requests: ReleaseRequest, **settings: Any) -> None:
 
 
 def states(ledger: Ledger) -> dict[str, str]:
-    return {held.trial: held.state for held in ledger.account().charges}
+    return {held.training: held.state for held in ledger.account().charges}
 
 
 @pytest.fixture
@@ -133,13 +133,13 @@ def test_a_training_that_was_charged_while_it_ran_is_not_charged_again_by_its_we
     begin(ledger, "b")
 
     def best() -> None:
-        others = [request(one.trial, artefact=one.artefact) for one in ledger.trainings("/r") if one.trial != "chosen"]
+        others = [request(one.training, artefact=one.artefact) for one in ledger.trainings("/r") if one.training != "chosen"]
         leave(ledger, request("chosen"), looked_at=others)
 
     best()
     end(ledger, "b", artefact="weights of b")
     best()
-    released = [(held.trial, held.artefact) for held in ledger.account().charges if held.released]
+    released = [(held.training, held.artefact) for held in ledger.account().charges if held.released]
     assert released == [("chosen", "weights"), ("b", "weights of b")]
 
 
@@ -161,7 +161,7 @@ def test_of_two_ledgers_of_the_same_records_the_one_that_was_used_is_opened(ledg
 @pytest.mark.parametrize("charge", [{}, {"central": ()}, {"1": (), "2": ()}, request("x", steps=0).charge])
 def test_nothing_private_costs_nothing(ledger: Ledger, charge: Charge) -> None:
     ledger.set_budget(1.0)
-    free = ReleaseRequest(trial="free", label="free", charge=charge, artefact="weights")
+    free = ReleaseRequest(training="free", label="free", charge=charge, artefact="weights")
     asks: list[Callable[[], None]] = [
         lambda: begin(ledger, "free", charge=charge),
         lambda: leave(ledger, free),
@@ -336,7 +336,7 @@ def test_after_a_release_it_is_too_late_to_declare_a_plan(ledger: Ledger) -> Non
 
 
 def test_a_model_without_privacy_lets_no_budget_hold(ledger: Ledger) -> None:
-    plain = ReleaseRequest(trial="plain", label="plain", charge=UNBOUNDED, artefact="weights")
+    plain = ReleaseRequest(training="plain", label="plain", charge=UNBOUNDED, artefact="weights")
     leave(ledger, plain, unguarded=True)
     assert ledger.account().released == float("inf")
     with pytest.raises(LedgerError, match="ε = inf is spent"):
@@ -352,7 +352,7 @@ def _compete(path: Path, name: int, gate: Any) -> None:
     ledger = Ledger.create(path, DATA)
     for number in range(4):
         trial = f"{name}-{number}"
-        plain = Experiment(trial=f"plain {trial}", results="here", label=trial, noise="", error=UNFINISHED)
+        plain = Experiment(training=f"plain {trial}", results="here", label=trial, noise="", error=UNFINISHED)
         ledger.begin(plain, ROLES, UNBOUNDED)
         try:
             begin(ledger, trial)
@@ -441,16 +441,16 @@ def remembered(tmp_path: Path) -> Ledger:
     ledger = Ledger.create(tmp_path, data)
     first, second = np.repeat([1, 2, 4], 20).astype(np.uint8), np.repeat([4, 0, 1], 20).astype(np.uint8)
     kept, short = Processing(purpose="to learn"), Processing(purpose="to look", until="2020-01-31")
-    cut_short = Experiment(trial="b", results="/r", label="B", noise="", error=UNFINISHED, processing=short)
-    ledger.end(Experiment(trial="a", results="/r", label="A", noise="entropy", processing=kept), first)
+    cut_short = Experiment(training="b", results="/r", label="B", noise="", error=UNFINISHED, processing=short)
+    ledger.end(Experiment(training="a", results="/r", label="A", noise="entropy", processing=kept), first)
     ledger.begin(cut_short, first, UNBOUNDED)
-    ledger.end(Experiment(trial="c", results="/r", label="C", noise="seeded", error="died", processing=kept), second)
+    ledger.end(Experiment(training="c", results="/r", label="C", noise="seeded", error="died", processing=kept), second)
     return ledger
 
 
 def test_a_record_is_traced_to_every_trial_that_used_it(remembered: Ledger) -> None:
     def roles(*rows: int) -> dict[str, str]:
-        return {trace.experiment.trial: trace.role for trace in remembered.traces(rows)}
+        return {trace.experiment.training: trace.role for trace in remembered.traces(rows)}
 
     assert roles(0) == {"a": "trained on", "b": "trained on", "c": "tested on"}
     assert roles(25) == {"a": "validated on", "b": "validated on"}
@@ -473,7 +473,7 @@ def test_a_patient_is_found_by_an_id_that_is_not_written_down(remembered: Ledger
 def test_a_trace_says_where_a_release_went(remembered: Ledger) -> None:
     leave(remembered, request("a"), epsilon=1.0)
     (released,) = [trace for trace in remembered.traces([0]) if trace.departures]
-    assert released.experiment.trial == "a"
+    assert released.experiment.training == "a"
     assert released.departures[0].startswith("handed over, ")
 
 
@@ -482,11 +482,11 @@ def test_what_has_expired_is_told_until_it_is_erased_and_its_charge_stays(rememb
     spent = remembered.account().released
     assert remembered.expired("2020-01-31") == []
     gone = remembered.expired("2020-02-01")
-    assert [one.trial for one in gone] == ["b"]
+    assert [one.training for one in gone] == ["b"]
     for _ in range(2):
         remembered.erased(gone, asked="retention date passed")
     assert remembered.expired("2020-02-01") == []
-    assert [one.trial for one in remembered.experiments() if one.erased] == ["b"]
+    assert [one.training for one in remembered.experiments() if one.erased] == ["b"]
     assert remembered.account().released == spent > 0
     assert [one[1:] for one in remembered.erasures()] == [("retention date passed", "1 trials")]
     (erased,) = [one.erased for one in remembered.experiments() if one.erased]
@@ -495,14 +495,14 @@ def test_what_has_expired_is_told_until_it_is_erased_and_its_charge_stays(rememb
 
 def test_where_no_last_day_was_stated_that_of_the_release_counts(remembered: Ledger) -> None:
     leave(remembered, request("a"), request("b"), epsilon=5.0)
-    assert [one.trial for one in remembered.expired("2025-01-01")] == ["b"]
-    assert [one.trial for one in remembered.expired("2032-01-01")] == ["a", "b"]
+    assert [one.training for one in remembered.expired("2025-01-01")] == ["b"]
+    assert [one.training for one in remembered.expired("2032-01-01")] == ["a", "b"]
 
 
 def test_a_trial_that_ends_replaces_its_beginning(remembered: Ledger) -> None:
-    ended = Experiment(trial="b", results="/r", label="B", noise="")
+    ended = Experiment(training="b", results="/r", label="B", noise="")
     remembered.end(ended, np.ones(60, np.uint8))
-    assert sorted((one.trial, one.error) for one in remembered.experiments()) == [("a", ""), ("b", ""), ("c", "died")]
+    assert sorted((one.training, one.error) for one in remembered.experiments()) == [("a", ""), ("b", ""), ("c", "died")]
 
 
 def test_a_retention_date_is_a_day() -> None:
@@ -525,8 +525,8 @@ def test_a_training_that_is_refused_is_no_experiment(ledger: Ledger) -> None:
     begin(ledger, "a")
     with pytest.raises(LedgerError, match="1 trained"):
         begin(ledger, "b")
-    assert [one.trial for one in ledger.experiments()] == ["a"]
-    assert [one.trial for one in ledger.trainings("/r")] == ["a"]
+    assert [one.training for one in ledger.experiments()] == ["a"]
+    assert [one.training for one in ledger.trainings("/r")] == ["a"]
 
 
 def test_every_training_stays_on_record_whatever_becomes_of_it(ledger: Ledger) -> None:
@@ -543,7 +543,7 @@ def test_every_training_stays_on_record_whatever_becomes_of_it(ledger: Ledger) -
     begin(ledger, "elsewhere", results="/other")
     ledger.erased(ledger.experiments(), asked="a patient")
     found = ledger.trainings("/r")
-    assert [(one.trial, one.artefact) for one in found] == [
+    assert [(one.training, one.artefact) for one in found] == [
         ("a", "first"),
         ("a", "training 2 in /r"),
         ("a", "training 3 in /r"),
@@ -553,7 +553,7 @@ def test_every_training_stays_on_record_whatever_becomes_of_it(ledger: Ledger) -
 
 
 def test_what_could_not_be_split_touched_nothing(ledger: Ledger) -> None:
-    nothing = Experiment(trial="a", results="/r", label="a", noise="", error=UNFINISHED)
+    nothing = Experiment(training="a", results="/r", label="a", noise="", error=UNFINISHED)
     ledger.begin(nothing, np.zeros(60, np.uint8), UNBOUNDED)
     assert len(ledger.experiments()) == 1 and ledger.trainings("/r") == []
 

@@ -28,7 +28,7 @@ MECHANISM = Mechanism(noise_multiplier=4.0, sample_rate=0.25, steps=20, delta=1e
 
 def request(trial: str, **settings: Any) -> ReleaseRequest:
     charge = {"central": (replace(MECHANISM, **settings),)}
-    return ReleaseRequest(trial=trial, label=f"trial {trial}", charge=charge, artefact="weights")
+    return ReleaseRequest(training=trial, label=f"trial {trial}", charge=charge, artefact="weights")
 
 
 def leave(ledger: Ledger, *requests: ReleaseRequest, **settings: Any) -> None:
@@ -36,7 +36,7 @@ def leave(ledger: Ledger, *requests: ReleaseRequest, **settings: Any) -> None:
 
 
 def begin(ledger: Ledger, trial: str, **settings: Any) -> None:
-    experiment = Experiment(trial=trial, results="/r", label=f"trial {trial}", noise="entropy", error=UNFINISHED)
+    experiment = Experiment(training=trial, results="/r", label=f"trial {trial}", noise="entropy", error=UNFINISHED)
     ledger.begin(experiment, ROLES, request(trial, **settings).charge)
 
 
@@ -120,7 +120,7 @@ def test_every_call_leaves_a_whole_ledger(ledger: Ledger) -> None:
         lambda: ledger.set_budget(20.0, reason="more"),
         lambda: begin(ledger, "d"),
         lambda: ledger.end(
-            Experiment(trial="d", results="/r", label="d", noise="entropy"), ROLES, artefact="weights of d"
+            Experiment(training="d", results="/r", label="d", noise="entropy"), ROLES, artefact="weights of d"
         ),
         lambda: leave(ledger, request("d"), plan=None),
         lambda: ledger.erased(ledger.experiments(), asked="a patient"),
@@ -164,7 +164,7 @@ def test_the_rows_of_a_ledger_of_an_earlier_version_are_sealed_when_it_is_next_w
     assert earlier.verify()
     # What it held for a training that had begun counts for good.
     assert earlier.drop(["c"]) == []
-    assert [(held.trial, held.artefact, held.state) for held in earlier.account().charges][2] == (
+    assert [(held.training, held.artefact, held.state) for held in earlier.account().charges][2] == (
         "c",
         "training 1 in /r",
         "trained",

@@ -26,7 +26,7 @@ def mechanism(noise: float) -> Mechanism:
 
 def request(trial: str, noise: float, artefact: str = "weights") -> ReleaseRequest:
     return ReleaseRequest(
-        trial=trial, label=f"trial {trial}", charge={"central": (mechanism(noise),)}, artefact=artefact
+        training=trial, label=f"trial {trial}", charge={"central": (mechanism(noise),)}, artefact=artefact
     )
 
 
@@ -35,7 +35,7 @@ def leave(ledger: Ledger, *requests: ReleaseRequest, **settings: object) -> None
 
 
 def experiment(trial: str, error: str = "") -> Experiment:
-    return Experiment(trial=trial, results="/r", label=f"trial {trial}", noise="entropy", error=error)
+    return Experiment(training=trial, results="/r", label=f"trial {trial}", noise="entropy", error=error)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ class Caller:
     def ask_begin(self, trial: str, noise: float) -> None:
         self.ledger.begin(experiment(trial, UNFINISHED), ROLES, request(trial, noise).charge)
         name = self.open.setdefault(trial, f"{len(self.began)} {self.draw.integers(10**9)}")
-        *_, unnamed = (one.artefact for one in self.ledger.trainings("/r") if one.trial == trial)
+        *_, unnamed = (one.artefact for one in self.ledger.trainings("/r") if one.training == trial)
         self.named[trial, unnamed] = name
         if self.budget:
             self.began[trial, name] = noise
@@ -149,7 +149,7 @@ class Caller:
         self.ledger.drop([trial, "h"])
 
     def ask_erase(self, trial: str, noise: float) -> None:
-        self.ledger.erased([one for one in self.ledger.experiments() if one.trial == trial], asked="a patient")
+        self.ledger.erased([one for one in self.ledger.experiments() if one.training == trial], asked="a patient")
 
     def ask_budget(self, trial: str, noise: float) -> None:
         wanted = float(self.draw.choice([4.0, 8.0, 14.0]))
@@ -157,25 +157,25 @@ class Caller:
         self.budget = wanted
 
     def ask_release(self, trial: str, noise: float) -> None:
-        ended = [one for one in self.ledger.trainings("/r") if one.trial == trial and " in /r" not in one.artefact]
+        ended = [one for one in self.ledger.trainings("/r") if one.training == trial and " in /r" not in one.artefact]
         if ended:
             chosen = ended[int(self.draw.integers(len(ended)))]
             leave(self.ledger, request(trial, noise, artefact=chosen.artefact))
             self.began[trial, chosen.artefact] = noise
 
     def ask_best(self, trial: str, noise: float) -> None:
-        others = [request(one.trial, self.noise_of[one.trial], one.artefact) for one in self.ledger.trainings("/r")]
+        others = [request(one.training, self.noise_of[one.training], one.artefact) for one in self.ledger.trainings("/r")]
         leave(self.ledger, request(trial, noise, artefact="best"), looked_at=others)
         self.began[trial, "best"] = noise
         for one in others:
-            self.began[one.trial, self.named.get((one.trial, one.artefact), one.artefact)] = self.noise_of[one.trial]
+            self.began[one.training, self.named.get((one.training, one.artefact), one.artefact)] = self.noise_of[one.training]
 
     def ask_plan(self, trial: str, noise: float) -> None:
         members = [str(one) for one in self.draw.choice(list("abcdefgh"), size=2, replace=False)]
         plan = [request(one, self.noise_of.setdefault(one, 2.0), artefact=f"plan {one}") for one in members]
         leave(self.ledger, *plan[: int(self.draw.integers(0, 3))], plan=plan)
         for one in plan:
-            self.began[one.trial, one.artefact] = self.noise_of[one.trial]
+            self.began[one.training, one.artefact] = self.noise_of[one.training]
         self.plans.append({one.artefact for one in plan})
 
 

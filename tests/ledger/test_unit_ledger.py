@@ -72,7 +72,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def leave(ledger: Ledger, trial: str, unit: str) -> None:
-    request = ReleaseRequest(trial=trial, label=trial, charge=charge(unit), artefact="weights")
+    request = ReleaseRequest(training=trial, label=trial, charge=charge(unit), artefact="weights")
     ledger.release([request], how="handed over", processing=Processing())
 
 
@@ -82,7 +82,7 @@ def test_a_ledger_that_counts_patients_refuses_what_protects_records(ledger: Led
     assert ledger.account().unit == "patient"
     for ask in (
         lambda: leave(ledger, "b", "record"),
-        lambda: ledger.reserve(ReleaseRequest(trial="b", label="b", charge=charge("record"))),
+        lambda: ledger.reserve(ReleaseRequest(training="b", label="b", charge=charge("record"))),
     ):
         with pytest.raises(LedgerError) as caught:
             ask()
@@ -101,7 +101,7 @@ def test_a_charge_of_a_patient_covers_records_at_its_price(ledger: Ledger) -> No
 
 
 def test_a_plan_is_of_one_unit(ledger: Ledger) -> None:
-    plan = [ReleaseRequest(trial=u, label=u, charge=charge(u), artefact="weights") for u in ("patient", "record")]
+    plan = [ReleaseRequest(training=u, label=u, charge=charge(u), artefact="weights") for u in ("patient", "record")]
     with pytest.raises(LedgerError) as caught:
         ledger.release(plan[:1], how="handed over", processing=Processing(), plan=plan)
     assert caught.value.setting == "privacy.unit"
@@ -117,15 +117,15 @@ def test_a_release_that_protects_records_is_refused_without_a_budget_too(tmp_pat
     ledger = of_patients(tmp_path)
     # Two experiments promise nothing to anybody.
     for unit in ("patient", "record"):
-        ledger.reserve(ReleaseRequest(trial=unit, label=unit, charge=charge(unit)))
+        ledger.reserve(ReleaseRequest(training=unit, label=unit, charge=charge(unit)))
 
     def leave_unguarded(trial: str, unit: str) -> None:
-        request = ReleaseRequest(trial=trial, label=trial, charge=charge(unit), artefact="weights")
+        request = ReleaseRequest(training=trial, label=trial, charge=charge(unit), artefact="weights")
         ledger.release([request], how="handed over", processing=Processing(), unguarded=True)
 
     leave_unguarded("a", "patient")
     with pytest.raises(LedgerError) as caught:
         leave_unguarded("b", "record")
     assert (caught.value.setting, caught.value.given, caught.value.allowed) == ("privacy.unit", "record", "patient")
-    assert [held.trial for held in ledger.account().charges if held.released] == ["a"]
+    assert [held.training for held in ledger.account().charges if held.released] == ["a"]
     leave_unguarded("c", "patient")

@@ -33,7 +33,7 @@ def mechanism(steps: int) -> Mechanism:
 
 def training(trial: str, steps: int, *, noise: NoiseSource = "seeded", objection: str = "") -> TrainingRow:
     charge = {"central": (mechanism(steps),)} if steps else {}
-    return TrainingRow(trial=trial, label=trial, noise=noise, artefact=trial, charge=charge, objection=objection)
+    return TrainingRow(training=trial, label=trial, noise=noise, artefact=trial, charge=charge, objection=objection)
 
 
 @pytest.fixture
@@ -122,16 +122,16 @@ def test_the_best_is_charged_with_replaced_failed_deleted_and_retrained_trials_a
     store, keeper = conduct(study(1.0))
     (dataset, _) = load_datasets(study(1.0)).values()
     ledger, chosen = keeper.ledger(dataset), chosen_of(store)
-    deleted = next(one for one in ledger.experiments() if one.trial not in store.trainings().values())
+    deleted = next(one for one in ledger.experiments() if one.training not in store.trainings().values())
     erase_trials(ledger, [deleted], asked="a patient")
     found = looked_at(ledger, store, chosen)
     # 2 clipped at 2; 2 at 1; 2 at 0.5, which failed; 2 + 2 of the other cohort; less the chosen one.
     assert len(keeper.trainings(dataset)) == 2 + 2 + 2 + 4 == len(found) + 1
-    assert deleted.trial in {one.request.trial for one in found}
+    assert deleted.training in {one.request.training for one in found}
     assert not any(one.objections for one in found)
     assert chosen.request.artefact not in {one.request.artefact for one in found}
     requests: list[ReleaseRequest] = [one.request for one in found]
-    assert len({(one.trial, one.artefact) for one in requests}) == len(requests)
+    assert len({(one.training, one.artefact) for one in requests}) == len(requests)
     settings: dict[str, Any] = {"how": "released", "processing": Processing(), "looked_at": requests}
     with pytest.raises(LedgerError, match="10 trials asks"):
         ledger.release([chosen.request], **settings, epsilon=2.0, delta=1e-3)

@@ -135,7 +135,7 @@ def test_a_trial_that_the_budget_does_not_hold_never_sees_the_data(
     assert why.startswith("BudgetError: ") and "1 reserved" in why
     assert len(ledger.experiments()) == 3, "a trial that did not run is no experiment"
     # Nobody needs the first any more, and yet it counts: its result may steer what follows.
-    assert ledger.drop([held.trial for held in ledger.account().charges]) == []
+    assert ledger.drop([held.training for held in ledger.account().charges]) == []
     assert list(run(study, keeper).failures) == ["made · private · fold 2"]
     ledger.set_budget(4.0, reason="room for two folds")
     assert run(study, keeper).failures == {}

@@ -92,7 +92,7 @@ def test_a_resized_copy_of_the_same_patients_is_refused_beside_what_was_released
     resized = replace(whole, x=np.asarray(whole.x)[:, :10], feature_names=(), low=whole.low[:10], high=whole.high[:10])
     others = replace(resized, groups=np.asarray(whole.groups) + 1000)
     charge: Charge = {"central": (Mechanism(noise_multiplier=9.0, sample_rate=0.1, steps=5, delta=1e-5),)}
-    requests = [ReleaseRequest(trial="t", label="t", charge=charge, artefact="weights")]
+    requests = [ReleaseRequest(training="t", label="t", charge=charge, artefact="weights")]
 
     def leave(data: Dataset) -> None:
         ledger = open_ledger(data, results=str(tmp_path / "results"), folder=tmp_path / "ledger")

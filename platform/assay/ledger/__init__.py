@@ -125,7 +125,7 @@ class Ledger(LedgerProtocol):
         return self._charges.budgets()
 
     def begin(self, experiment: Experiment, roles: np.ndarray, charge: Charge) -> None:
-        request = ReleaseRequest(trial=experiment.trial, label=experiment.label, charge=charge)
+        request = ReleaseRequest(training=experiment.training, label=experiment.label, charge=charge)
         require_possible_charge(request)
         with self._file.writing(verified=experiment.noise == "entropy") as db:
             self._experiments.record(db, experiment, roles)

@@ -19,7 +19,8 @@ there was no budget."""
 class ReleaseRequest:
     """A trained model that is to leave, or a training that is to begin."""
 
-    trial: str
+    training: str
+    """Names the trained model; of an earlier version the trial."""
     label: str
     charge: Charge
     artefact: str = ""
@@ -48,7 +49,8 @@ def require_possible_charge(request: ReleaseRequest) -> None:
 class ChargeOnRecord:
     """One charge as it stands."""
 
-    trial: str
+    training: str
+    """Names the trained model; of an earlier version the trial."""
     artefact: str
     label: str
     charge: Charge

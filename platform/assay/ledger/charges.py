@@ -131,7 +131,7 @@ class Charges:
                 )
             if plan is not None:
                 self._declare(db, plan, requests)
-            asked = {(request.trial, request.artefact): request for request in (*requests, *looked_at)}
+            asked = {(request.training, request.artefact): request for request in (*requests, *looked_at)}
             assert all(artefact for _, artefact in asked), "what leaves is named by the hash of its weights"
             fresh = [one for key, one in asked.items() if state_of(db, *key) != "released"]
             number = processing_id(db, processing) if fresh else None
@@ -175,9 +175,9 @@ class Charges:
         """
         query = """SELECT 1 FROM charges JOIN trainings USING (trial, artefact)
         WHERE trial = ? AND state = 'trained' AND ended = ''"""
-        if state_of(db, request.trial, "") == "reserved" or db.execute(query, (request.trial,)).fetchone():
+        if state_of(db, request.training, "") == "reserved" or db.execute(query, (request.training,)).fetchone():
             return
-        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND state = 'dropped'", (request.trial,))
+        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND state = 'dropped'", (request.training,))
         own = replace(request, artefact="")
         insert_charge(db, own, "reserved", plan="")
         self._admit(db, [own])
@@ -188,12 +188,12 @@ class Charges:
         Args:
             request: its artefact names this very training.
         """
-        key = (request.trial, request.artefact)
+        key = (request.training, request.artefact)
         state = state_of(db, *key)
         if state in ("trained", "released"):
             return
         db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ?", key)
-        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND plan = ''", (request.trial,))
+        db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND plan = ''", (request.training,))
         insert_charge(db, request, "trained", plan="")
         self._admit(db, [request])
 
@@ -204,9 +204,9 @@ class Charges:
         """
         for artefact in (request.artefact, ""):
             query = "SELECT plan FROM charges WHERE trial = ? AND artefact = ?"
-            found = db.execute(query, (request.trial, artefact)).fetchone()
+            found = db.execute(query, (request.training, artefact)).fetchone()
             if found is not None:
-                db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ?", (request.trial, artefact))
+                db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ?", (request.training, artefact))
                 return str(found["plan"])
         return ""
 
@@ -258,9 +258,9 @@ class Charges:
         plan, active = charges_that_count(charges_on_record(db))
         if not active:
             return
-        new = {(request.trial, request.artefact) for request in asked}
-        before = [held for held in active if (held.trial, held.artefact) not in new]
-        own = [held for held in active if (held.trial, held.artefact) in new]
+        new = {(request.training, request.artefact) for request in asked}
+        before = [held for held in active if (held.training, held.artefact) not in new]
+        own = [held for held in active if (held.training, held.artefact) in new]
         if budget is None:
             # What was trained then is an experiment: only what has left has promised anything to patients.
             self._require_unit(*([held for held in ones if held.released] for ones in (before, own)))
@@ -312,9 +312,9 @@ class Charges:
 
         Trainings of its trials that are no part of it stay beside it, and then the RDP filter counts.
         """
-        trials = {request.trial for request in plan}
+        trials = {request.training for request in plan}
         name = f"of {len(trials)} trials, {hashlib.sha256(' '.join(sorted(trials)).encode()).hexdigest()[:8]}"
-        outside = [request.label for request in requests if request.trial not in trials]
+        outside = [request.label for request in requests if request.training not in trials]
         if outside:
             raise LedgerError(f"{', '.join(outside)} is not in the declared plan; release it without --declared")
         rows = charges_on_record(db)

@@ -58,7 +58,8 @@ class Processing:
 class Experiment:
     """One trial that touched the data."""
 
-    trial: str
+    training: str
+    """Names the trained model; of an earlier version the trial."""
     results: str
     """Folder or URI that holds it."""
     label: str
@@ -126,7 +127,7 @@ class ExperimentTable:
         return [
             one
             for one in self.experiments()
-            if not one.erased and "" < (one.processing.until or released.get(one.trial, "")) < today
+            if not one.erased and "" < (one.processing.until or released.get(one.training, "")) < today
         ]
 
     def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
@@ -170,14 +171,14 @@ class ExperimentTable:
             db.execute("INSERT INTO parts VALUES (?, ?)", (parts, zlib.compress(content, 9)))
         purpose = processing_id(db, experiment.processing)
         noted = "SELECT processing FROM experiments WHERE trial = ? AND results = ?"
-        before = db.execute(noted, (experiment.trial, experiment.results)).fetchone()
+        before = db.execute(noted, (experiment.training, experiment.results)).fetchone()
         if before is not None and experiment.processing == Processing():
             # Nothing is stated now, so what was stated stays: the day until which results may be kept, say.
             purpose = int(before["processing"])
         db.execute(
             "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')",
             (
-                experiment.trial,
+                experiment.training,
                 experiment.results,
                 experiment.label,
                 experiment.noise,
@@ -191,7 +192,7 @@ class ExperimentTable:
     def erase(self, db: sqlite3.Connection, one: Experiment) -> bool:
         """Note that a trial was deleted; False if that is noted already."""
         query = "UPDATE experiments SET erased = ? WHERE trial = ? AND results = ? AND erased = ''"
-        return bool(db.execute(query, (now(), one.trial, one.results)).rowcount)
+        return bool(db.execute(query, (now(), one.training, one.results)).rowcount)
 
     def note_erasure(self, db: sqlite3.Connection, asked: str, erased: str) -> None:
         db.execute("INSERT INTO erasures VALUES (?, ?, ?)", (now(), asked, erased))
@@ -211,7 +212,7 @@ FROM experiments JOIN processing ON processing.id = experiments.processing"""
 
 def _experiment(row: sqlite3.Row) -> Experiment:
     return Experiment(
-        trial=row["trial"],
+        training=row["trial"],
         results=row["results"],
         label=row["label"],
         noise=row["noise"],

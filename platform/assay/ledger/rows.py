@@ -27,7 +27,7 @@ def insert_charge(
     db.execute(
         "INSERT INTO charges VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            request.trial,
+            request.training,
             request.artefact,
             request.label,
             charge_to_json(request.charge),
@@ -48,7 +48,7 @@ def state_of(db: sqlite3.Connection, trial: str, artefact: str) -> ChargeState |
 
 def note_departures(db: sqlite3.Connection, requests: Sequence[ReleaseRequest], how: str) -> None:
     """Note where models went, and when."""
-    rows = [(request.trial, request.artefact, how, now()) for request in requests]
+    rows = [(request.training, request.artefact, how, now()) for request in requests]
     db.executemany("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", rows)
 
 
@@ -78,7 +78,7 @@ def charges_on_record(db: sqlite3.Connection) -> list[ChargeOnRecord]:
         left.setdefault((row["trial"], row["artefact"]), []).append(f"{row['how']}, {row['at']}")
     return [
         ChargeOnRecord(
-            trial=row["trial"],
+            training=row["trial"],
             artefact=row["artefact"],
             label=row["label"],
             charge=charge_from_json(row["mechanisms"]),

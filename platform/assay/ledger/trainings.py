@@ -12,7 +12,8 @@ from assay.privacy.composition import Charge, charge_from_json, charge_to_json
 class TrainingRow:
     """One training of a trial, whatever became of it: finished, failed, superseded, trained anew or erased."""
 
-    trial: str
+    training: str
+    """Names the trained model; of an earlier version the trial."""
     label: str
     noise: NoiseSource
     artefact: str
@@ -44,7 +45,7 @@ class TrainingTable:
         with self._file.reading() as db:
             return [
                 TrainingRow(
-                    trial=row["trial"],
+                    training=row["trial"],
                     label=row["label"],
                     noise=row["noise"],
                     artefact=row["artefact"],
@@ -60,7 +61,7 @@ class TrainingTable:
         Returns:
             What the training is called as long as it has no weights.
         """
-        key = (experiment.trial, experiment.results)
+        key = (experiment.training, experiment.results)
         query = "SELECT ended, artefact FROM trainings WHERE trial = ? AND results = ? ORDER BY number"
         known = db.execute(query, key).fetchall()
         if resumed := [str(row["artefact"]) for row in known if not row["ended"]]:
@@ -74,13 +75,13 @@ class TrainingTable:
 
     def end(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
         """Note that the last training of a trial has ended; see ``Ledger.end``."""
-        key = (experiment.trial, experiment.results)
+        key = (experiment.training, experiment.results)
         if artefact:
             # One that was looked at while it ran, and charged by its number, is not charged again by its weights.
             db.execute(
                 """UPDATE OR IGNORE charges SET artefact = ? WHERE trial = ? AND artefact IN
                 (SELECT artefact FROM trainings WHERE trial = ? AND results = ? AND ended = '')""",
-                (artefact, experiment.trial, *key),
+                (artefact, experiment.training, *key),
             )
         db.execute(
             """UPDATE trainings SET ended = ?, objection = ?, artefact = coalesce(nullif(?, ''), artefact)

@@ -148,7 +148,7 @@ def charge(
 
 def _each_once(candidates: Sequence[Candidate]) -> list[ReleaseRequest]:
     """Each model once, however many trials show it."""
-    return list({(one.request.trial, one.request.artefact): one.request for one in candidates}.values())
+    return list({(one.request.training, one.request.artefact): one.request for one in candidates}.values())
 
 
 def require_same_weights(trial: str, *, chosen: str, found: str) -> None:
@@ -193,6 +193,6 @@ def _candidate(
         cohort=asked.get("cohort", ""),
         data=asked.get("data", ""),
         recipe=asked.get("recipe", {}),
-        request=ReleaseRequest(trial=training, label=label, charge=spent, artefact=artefact),
+        request=ReleaseRequest(training=training, label=label, charge=spent, artefact=artefact),
         objections=tuple(objections),
     )

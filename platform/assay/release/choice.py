@@ -67,7 +67,7 @@ def choice_of_best(store: Store, dataset: Dataset, trainings: Sequence[TrainingR
         trainings: of that study, as the ledger of the data knows them; empty where none keeps account.
     """
     private = [one for one in trainings if one.noise]
-    known_ones = {one.trial for one in trainings}
+    known_ones = {one.training for one in trainings}
     stored = store.trained_on(dataset.origin.digest, dataset.name)
     unknown = {trial for trial, is_private in stored.items() if is_private} - known_ones
     charges = [one.charge for one in private]
@@ -92,7 +92,7 @@ def looked_at(ledger: LedgerProtocol, store: Store, chosen: Candidate) -> list[C
     location = location_of(store.location)
     trainings = ledger.trainings(location)
     stored = set(store.trained_on(ledger.about("digest"), ledger.name))
-    if stored - {one.trial for one in trainings} or all(one.artefact != chosen.request.artefact for one in trainings):
+    if stored - {one.training for one in trainings} or all(one.artefact != chosen.request.artefact for one in trainings):
         raise LedgerError(
             f"the ledger of {ledger.name} does not know all trainings in {location} that {chosen.request.label} may "
             "have been chosen by, and so not what they spent: name the ledger with which the study ran, and its "
@@ -101,11 +101,11 @@ def looked_at(ledger: LedgerProtocol, store: Store, chosen: Candidate) -> list[C
         )
     return [
         Candidate(
-            trial=one.trial,
+            trial=one.training,
             cohort=chosen.cohort,
             data=chosen.data,
             recipe={},
-            request=ReleaseRequest(trial=one.trial, label=one.label, charge=one.charge, artefact=one.artefact),
+            request=ReleaseRequest(training=one.training, label=one.label, charge=one.charge, artefact=one.artefact),
             objections=_objections(one),
         )
         for one in trainings

@@ -21,7 +21,7 @@ def erase_trials(ledger: LedgerProtocol, experiments: Iterable[Experiment], *, a
         for one in experiments:
             store = Store(one.results)
             with store.locked():
-                store.delete(one.trial)
+                store.delete(one.training)
             gone.append(one)
     finally:
         if gone:

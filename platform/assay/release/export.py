@@ -94,12 +94,12 @@ def export_model(store: Store, one: Candidate, folder: Path, dataset: Dataset, a
     Raises:
         CheckpointError: the weights are gone, or are not those that were charged.
     """
-    content = store.checkpoint(one.request.trial)
+    content = store.checkpoint(one.request.training)
     require_same_weights(
-        one.request.trial, chosen=one.request.artefact, found="" if content is None else artefact_of(content)
+        one.request.training, chosen=one.request.artefact, found="" if content is None else artefact_of(content)
     )
     assert content is not None
-    networks, _ = networks_from_bytes(content, f"checkpoint of model {one.request.trial}")
+    networks, _ = networks_from_bytes(content, f"checkpoint of model {one.request.training}")
     claim = _claim([(Part(dataset=dataset, included=(one,)), account)])
     weights = folder / "model.safetensors"
     folder.mkdir(parents=True, exist_ok=True)

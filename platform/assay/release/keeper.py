@@ -86,7 +86,7 @@ class Keeper:
             ledger = self.ledger(dataset)
             if noise_source(trial) == "entropy":
                 try:
-                    ledger.reserve(ReleaseRequest(trial=trial.training, label=self._label(trial), charge=charge))
+                    ledger.reserve(ReleaseRequest(training=trial.training, label=self._label(trial), charge=charge))
                 except BudgetError as error:
                     refused[trial.id] = error
         return refused
@@ -121,7 +121,7 @@ class Keeper:
 
     def _experiment(self, trial: Trial, error: str) -> Experiment:
         return Experiment(
-            trial=trial.training,
+            training=trial.training,
             results=self._results,
             label=self._label(trial),
             noise=noise_source(trial),

@@ -139,8 +139,8 @@ class Index:
         """
         if self._log is None or (not self._unlogged and self._log_name):
             return
-        ids = {trial for _, trial in self._stamps}
-        deleted = any(place not in self._stamps and place[1] not in ids for place in self._unlogged)
+        gone = [trial for folder, trial in self._unlogged if (folder, trial) not in self._stamps]
+        deleted = any(all((folder, trial) not in self._stamps for folder in FOLDERS) for trial in gone)
         torn = self._log.size != self._end
         if deleted or torn or not self._log_name or self._entries > 2 * len(self._stamps) + _FEW:
             self.rewrite()
