@@ -167,16 +167,14 @@ def _reached(location: str) -> tuple[fs.FileSystem, str]:
 
 def _stamps_here(folder: str, suffix: str) -> dict[str, Stamp]:
     """``Files.stamps`` of a local folder, several times as fast as by pyarrow."""
-    found = {}
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.endswith(suffix) and not entry.name.startswith("."):
-                    stat = entry.stat()
-                    found[entry.name.removesuffix(suffix)] = (stat.st_size, stat.st_mtime_ns)
+            kept = [entry for entry in entries if entry.name.endswith(suffix) and entry.name[0] != "."]
+            stats = [entry.stat() for entry in kept]
     except FileNotFoundError:
-        pass
-    return found
+        return {}
+    end = -len(suffix) or None
+    return {entry.name[:end]: (stat.st_size, stat.st_mtime_ns) for entry, stat in zip(kept, stats, strict=True)}
 
 
 def _replace(path: str, content: bytes) -> None:

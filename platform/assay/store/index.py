@@ -113,6 +113,8 @@ class Index:
         """Read what was appended since, and the files that the log does not have as they are now."""
         self._follow()
         listed = {(folder, trial): stamp for folder in FOLDERS for trial, stamp in self._files.stamps(folder).items()}
+        if listed == self._stamps:
+            return
         for place in sorted(self._stamps.keys() - listed.keys()):
             self._drop(place)
             self._unlogged.add(place)
