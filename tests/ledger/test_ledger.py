@@ -133,7 +133,9 @@ def test_a_training_that_was_charged_while_it_ran_is_not_charged_again_by_its_we
     begin(ledger, "b")
 
     def best() -> None:
-        others = [request(one.training, artefact=one.artefact) for one in ledger.trainings("/r") if one.training != "chosen"]
+        others = [
+            request(one.training, artefact=one.artefact) for one in ledger.trainings("/r") if one.training != "chosen"
+        ]
         leave(ledger, request("chosen"), looked_at=others)
 
     best()
@@ -502,7 +504,11 @@ def test_where_no_last_day_was_stated_that_of_the_release_counts(remembered: Led
 def test_a_trial_that_ends_replaces_its_beginning(remembered: Ledger) -> None:
     ended = Experiment(training="b", results="/r", label="B", noise="")
     remembered.end(ended, np.ones(60, np.uint8))
-    assert sorted((one.training, one.error) for one in remembered.experiments()) == [("a", ""), ("b", ""), ("c", "died")]
+    assert sorted((one.training, one.error) for one in remembered.experiments()) == [
+        ("a", ""),
+        ("b", ""),
+        ("c", "died"),
+    ]
 
 
 def test_a_retention_date_is_a_day() -> None:

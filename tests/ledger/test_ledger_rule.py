@@ -164,11 +164,15 @@ class Caller:
             self.began[trial, chosen.artefact] = noise
 
     def ask_best(self, trial: str, noise: float) -> None:
-        others = [request(one.training, self.noise_of[one.training], one.artefact) for one in self.ledger.trainings("/r")]
+        others = [
+            request(one.training, self.noise_of[one.training], one.artefact) for one in self.ledger.trainings("/r")
+        ]
         leave(self.ledger, request(trial, noise, artefact="best"), looked_at=others)
         self.began[trial, "best"] = noise
         for one in others:
-            self.began[one.training, self.named.get((one.training, one.artefact), one.artefact)] = self.noise_of[one.training]
+            self.began[one.training, self.named.get((one.training, one.artefact), one.artefact)] = self.noise_of[
+                one.training
+            ]
 
     def ask_plan(self, trial: str, noise: float) -> None:
         members = [str(one) for one in self.draw.choice(list("abcdefgh"), size=2, replace=False)]

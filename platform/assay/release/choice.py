@@ -92,7 +92,9 @@ def looked_at(ledger: LedgerProtocol, store: Store, chosen: Candidate) -> list[C
     location = location_of(store.location)
     trainings = ledger.trainings(location)
     stored = set(store.trained_on(ledger.about("digest"), ledger.name))
-    if stored - {one.training for one in trainings} or all(one.artefact != chosen.request.artefact for one in trainings):
+    if stored - {one.training for one in trainings} or all(
+        one.artefact != chosen.request.artefact for one in trainings
+    ):
         raise LedgerError(
             f"the ledger of {ledger.name} does not know all trainings in {location} that {chosen.request.label} may "
             "have been chosen by, and so not what they spent: name the ledger with which the study ran, and its "
