@@ -1,10 +1,13 @@
-"""What an attacker may do: a norm, a radius, and the bounds of a valid input."""
+"""What an attacker may do and wants: a norm, a radius, the bounds of a valid input, and the answers aimed at."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from assay.tasks.base import Criterion
+from assay.tasks.classification import CLASSIFICATION
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[str, ...] = get_args(Norm)
@@ -55,11 +58,13 @@ class Threat:
         norm: ``linf`` (greatest change of one input) or ``l2`` (Euclidean length of the change).
         epsilon: radius, in the units of the data; 0 allows no change.
         bounds: what a valid input is.
+        goal: which answers the attacker wants; by default the wrong ones of a classification.
     """
 
     norm: Norm
     epsilon: float
     bounds: Bounds
+    goal: Criterion = CLASSIFICATION.wrong
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:

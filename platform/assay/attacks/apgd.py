@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.attacks.losses import LOSSES, misclassified
+from assay.attacks.losses import LOSSES
 from assay.attacks.survivors import SurvivorAttack
 from assay.attacks.unit_cube import TORCHATTACKS_NORMS, UnitCube, contained, torchattacks
 from assay.models.batches import respond
@@ -41,7 +41,7 @@ class APGD(SurvivorAttack):
         found, rows = x.clone(), torch.arange(len(x), device=x.device)
         for _ in range(self.restarts):
             found[rows] = self._climb(model, x[rows], y[rows], threat, draw)
-            rows = rows[~misclassified(respond(model, found[rows]), y[rows])]
+            rows = rows[~threat.goal(respond(model, found[rows]), y[rows])]
             if not len(rows):
                 break
         return found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.gradients import input_gradient
-from assay.attacks.losses import LOSSES, LossName, misclassified
+from assay.attacks.losses import LOSSES, LossName
 from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
 
@@ -53,22 +53,22 @@ def ascend(
 ) -> tuple[Tensor, Tensor]:
     """Climb the loss inside the threat model, from ``start``.
 
-    With ``keep_fooled`` a record that is seen misclassified stays there, and costs nothing from then on.
+    With ``keep_fooled`` a record that is seen to reach the threat's goal stays there, and costs nothing from then on.
 
     Args:
         loss: with ``keep_fooled`` a function is given those records alone that are still climbing.
         momentum: share of the last direction that enters the next one (see ``heading``).
 
     Returns:
-        The last iterate of each record, or with ``keep_fooled`` the first that was misclassified, (n, ...); and
-        which records were seen misclassified on the way, (n,).
+        The last iterate of each record, or with ``keep_fooled`` the first that reached the goal, (n, ...); and
+        which records were seen to reach it on the way, (n,).
     """
     reached, fooled = start.detach().clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows = torch.arange(len(x), device=x.device)
     current, drift = reached.clone(), None
     for _ in range(steps):
         logits, _, gradient = slope(model, current, y, loss)
-        fresh = misclassified(logits, y)
+        fresh = threat.goal(logits, y)
         fooled[rows[fresh]] = True
         if keep_fooled and bool(fresh.any()):
             reached[rows[fresh]] = current[fresh]

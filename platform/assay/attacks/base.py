@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.attacks.curve import answers_alike
-from assay.attacks.losses import misclassified
 from assay.devices import repeatable
 from assay.models.batches import places
 from assay.models.recurrent import differentiable
@@ -249,7 +248,7 @@ def judge_proposal(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, thr
     logits = model.eval()(perturbed)
     _check_logits(logits, y)
     answered = torch.isfinite(logits).all(1)
-    fooled = misclassified(logits, y)
+    fooled = threat.goal(logits, y)
     distance = threat.distance(perturbed, x).masked_fill(~fooled, torch.inf)
     return Attacked(x=perturbed, fooled=fooled, distance=distance, invalid=int((~answered).sum()))
 

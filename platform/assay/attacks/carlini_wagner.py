@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assay.attacks.ascent import broadcast_to_records
 from assay.attacks.base import Attack
-from assay.attacks.losses import margin, misclassified
+from assay.attacks.losses import margin
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Norm, Threat, flat_norm
@@ -37,7 +37,7 @@ class CarliniWagner(Attack):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         with torch.no_grad():
-            right = ~misclassified(model(x), y)
+            right = ~threat.goal(model(x), y)
         best = x.clone()
         # Records do not hang on one another: those that are wrong already need no search, and few at a time stay in a
         # processor's cache.

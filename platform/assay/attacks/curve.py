@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.ascent import Loss, Slope, direction, heading, random_start, slope
-from assay.attacks.losses import LossName, margin, misclassified, runners_up, targeted_margin
+from assay.attacks.losses import LossName, margin, runners_up, targeted_margin
 from assay.models.batches import respond
 from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
@@ -182,7 +182,7 @@ def _climb(  # noqa: PLR0917
             rounding = _ROUNDING * torch.finfo(here.logits.dtype).eps * here.logits.abs().amax(1)
             changed = ((lead.values - before).abs() - rounding).clamp_min(0)
             at = at._replace(understated=_understated(at.understated, changed, promised))
-        found.update(at, here.losses, misclassified(here.logits, at.y))
+        found.update(at, here.losses, threat.goal(here.logits, at.y))
         if step == len(sizes):
             return
         going = ~found.fooled[at.record]

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from assay.attacks.base import Attack
 from assay.attacks.gradients import input_gradient
-from assay.attacks.losses import misclassified
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Norm, Threat, flat_norm
@@ -57,7 +56,7 @@ class DeepFool(Attack):
         point = point.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = model(point)
-            fooled = misclassified(logits.detach(), y)
+            fooled = threat.goal(logits.detach(), y)
             if bool(fooled.all()):
                 return step, fooled
             gaps = logits - logits.gather(1, y[:, None])

@@ -7,7 +7,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.attacks.base import Attack
-from assay.attacks.losses import misclassified
 from assay.attacks.unit_cube import TORCHATTACKS_NORMS, UnitCube, contained, torchattacks
 from assay.models.batches import respond
 from assay.registry import register
@@ -35,14 +34,14 @@ class FAB(Attack):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         best = x.clone()
-        rows = torch.arange(len(x), device=x.device)[~misclassified(respond(model, x), y)]
+        rows = torch.arange(len(x), device=x.device)[~threat.goal(respond(model, x), y)]
         if not len(rows):
             return best
         x, y = x[rows], y[rows]
         shortest = torch.full(rows.shape, torch.inf, device=x.device, dtype=x.dtype)
         for restart in range(self.restarts):
             found = self._seek(model, x, y, threat, draw, at_random=restart > 0)
-            fooled = misclassified(respond(model, found), y)
+            fooled = threat.goal(respond(model, found), y)
             distance = threat.distance(found, x).masked_fill(~fooled, torch.inf)
             better = distance < shortest
             best[rows[better]], shortest = found[better], torch.minimum(distance, shortest)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from assay.attacks.ascent import broadcast_to_records
 from assay.attacks.base import Attack
-from assay.attacks.losses import misclassified
 from assay.models.batches import respond
 from assay.registry import register
 from assay.seeds import Draw
@@ -57,7 +56,7 @@ class HopSkipJump(Attack):
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         best = x.clone()
-        rows = (~misclassified(respond(model, x), y)).nonzero()[:, 0]
+        rows = (~threat.goal(respond(model, x), y)).nonzero()[:, 0]
         if not len(rows):
             return best
         walk = _Walk(model, x[rows], y[rows], threat)
@@ -74,7 +73,7 @@ class HopSkipJump(Attack):
         found, distance = walk.x.clone(), torch.full((len(walk.x),), torch.inf).to(walk.x)
         # Pairwise distances, of records with another answer alone.
         gaps = torch.cdist(walk.x.flatten(1), known.flatten(1))
-        gaps = gaps.masked_fill(walk.answers(known)[None, :] == walk.y[:, None], torch.inf)
+        gaps = gaps.masked_fill(~walk.fooled_by(known), torch.inf)
         nearest = gaps.topk(min(self.starts, len(known)), largest=False)
         candidates = [known[nearest.indices[:, k]] for k in range(nearest.indices.shape[1])]
         low, high = walk.threat.bounds.box(walk.x, torch.inf)
@@ -145,14 +144,18 @@ class _Walk:
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
         self.model, self.x, self.y, self.threat = model, x, y, threat
 
-    def answers(self, records: Tensor) -> Tensor:
-        """The class answered for each of some records, (k,)."""
-        size = max(1, _ENTRIES // records[0].numel())
-        return torch.cat([respond(self.model, part).argmax(1) for part in records.split(size)])
+    def fooled_by(self, known: Tensor) -> Tensor:
+        """Of which records the answers to others, (k, ...), would fool, (m, k)."""
+        size = max(1, _ENTRIES // known[0].numel())
+        answers = torch.cat([respond(self.model, part) for part in known.split(size)])
+        labels, place = self.y.unique(dim=0, return_inverse=True)
+        return torch.stack([self.threat.goal(answers, label.expand(len(known), *label.shape)) for label in labels])[
+            place
+        ]
 
     def fools(self, points: Tensor) -> Tensor:
         """Which points, any number of rounds of all records, are answered wrongly, (rounds · m,)."""
-        return misclassified(respond(self.model, points), self.y.repeat(len(points) // len(self.y)))
+        return self.threat.goal(respond(self.model, points), self.y.repeat(len(points) // len(self.y)))
 
     def valid(self, points: Tensor) -> Tensor:
         """The nearest valid records to points, any number of rounds of all records, (rounds · m, ...)."""

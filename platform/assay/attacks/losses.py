@@ -47,9 +47,4 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     return margin(logits, y) / (first - third).clamp_min(1e-12)
 
 
-def misclassified(logits: Tensor, y: Tensor) -> Tensor:
-    """Which records are answered wrongly, or not with finite numbers, (n,) bool."""
-    return (logits.argmax(1) != y) | ~logits.isfinite().all(1)
-
-
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cross_entropy": cross_entropy, "margin": margin, "dlr": dlr}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from assay.attacks.ascent import ascend, random_start, summit
 from assay.attacks.base import Attack
 from assay.attacks.curve import answers_alike, warm_curve
-from assay.attacks.losses import LossName, misclassified
+from assay.attacks.losses import LossName
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Threat
@@ -75,7 +75,7 @@ class PGD(Attack):
             found[rows] = tried
             if restart + 1 < self.restarts:
                 with torch.no_grad():
-                    rows = rows[~(fooled | misclassified(model(tried), y[rows]))]
+                    rows = rows[~(fooled | threat.goal(model(tried), y[rows]))]
                 if not len(rows):
                     break
         return found

@@ -7,7 +7,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.attacks.base import Attack
-from assay.attacks.losses import misclassified
 from assay.registry import register
 from assay.seeds import Draw
 from assay.threats import Threat
@@ -31,6 +30,6 @@ class RandomNoise(Attack):
             way = draw.normal(x).masked_fill(low == high, 0.0)
             step = way.sign() if threat.norm == "linf" else torch.nn.functional.normalize(way.flatten(1)).view_as(x)
             tried = threat.project(x + threat.epsilon * step, x)
-            wrong = misclassified(model(tried), y)
+            wrong = threat.goal(model(tried), y)
             found = torch.where(wrong.view(-1, *[1] * (x.dim() - 1)), tried, found)
         return found

@@ -10,7 +10,7 @@ from scipy.linalg import hadamard
 from torch import Tensor, nn
 
 from assay.attacks.ascent import broadcast_to_records, direction, heading
-from assay.attacks.losses import margin, misclassified
+from assay.attacks.losses import margin
 from assay.attacks.survivors import SurvivorAttack
 from assay.models.batches import respond
 from assay.registry import register
@@ -63,7 +63,7 @@ class SPSA(SurvivorAttack):
             size = self.relative_step * threat.epsilon / 2 * 0.1 ** (step / max(1, self.steps - 1))
             current = threat.project(current + size * direction(drift, threat), x[rows])
             logits = respond(model, current)
-            now, fooled = margin(logits, y[rows]), misclassified(logits, y[rows])
+            now, fooled = margin(logits, y[rows]), threat.goal(logits, y[rows])
             better = (now > lead[rows]) | fooled
             found[rows[better]], lead[rows[better]] = current[better], now[better]
             open_ = ~fooled

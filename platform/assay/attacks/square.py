@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from assay.attacks.losses import margin, misclassified
+from assay.attacks.losses import margin
 from assay.attacks.survivors import SurvivorAttack
 from assay.registry import register
 from assay.seeds import Draw
@@ -43,14 +43,14 @@ class Square(SurvivorAttack):
     def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         plane = _Plane(x, threat)
         found = plane.start(draw)
-        lead, fooled = _lead(model(found), y)
+        lead, fooled = _lead(model(found), y, threat)
         for query in range(1, self.queries):
             rows = (~fooled).nonzero().squeeze(1)
             if not len(rows):
                 break
             share = self.window / 2 ** bisect_left(_HALVINGS, 10000 * query / self.queries)
             tried = plane.of(rows).moved(found[rows], share, draw.of(rows))
-            now, hit = _lead(model(tried), y[rows])
+            now, hit = _lead(model(tried), y[rows], threat)
             better = (now > lead[rows]) | hit
             kept = rows[better]
             found[kept], lead[kept], fooled[kept] = tried[better], now[better], hit[better]
@@ -175,6 +175,6 @@ def _lengths(change: Tensor) -> Tensor:
     return flat_norm(change).view(-1, 1, 1, 1)
 
 
-def _lead(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def _lead(logits: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
     """By how much the best wrong class leads, (n,), and whether the record is fooled, (n,)."""
-    return margin(logits, y), misclassified(logits, y)
+    return margin(logits, y), threat.goal(logits, y)

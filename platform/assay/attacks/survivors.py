@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from assay.attacks.base import Attack
 from assay.attacks.curve import answers_alike
-from assay.attacks.losses import misclassified
 from assay.models.batches import respond
 from assay.seeds import Draw
 from assay.threats import Threat
@@ -32,10 +31,10 @@ class SurvivorAttack(Attack):
             yield from super().perturb_curve(model, x, y, threat, epsilons, draw)
             return
         found = x.clone()
-        rows = torch.arange(len(x), device=x.device)[~misclassified(respond(model, x), y)]
+        rows = torch.arange(len(x), device=x.device)[~threat.goal(respond(model, x), y)]
         for epsilon in epsilons:
             if len(rows):
                 allowed = threat.at(epsilon)
                 found[rows] = allowed.project(self.seek(model, x[rows], y[rows], allowed, draw.of(rows)), x[rows])
-                rows = rows[~misclassified(respond(model, found[rows]), y[rows])]
+                rows = rows[~threat.goal(respond(model, found[rows]), y[rows])]
             yield found.clone()

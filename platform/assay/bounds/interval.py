@@ -20,6 +20,8 @@ from torch.nn import functional as F
 from assay.bounds import rules
 from assay.bounds.interval_tensor import IntervalTensor, NoRuleError
 from assay.errors import UserError
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Threat
 
 Box = tuple[Tensor, Tensor]
@@ -73,7 +75,9 @@ def logits_and_worst(model: nn.Module, x: Tensor, low: Tensor, high: Tensor, y: 
 
 
 @torch.no_grad()
-def certified_by_intervals(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+def certified_by_intervals(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, task: Task = CLASSIFICATION
+) -> Tensor:
     """Which records are proven to be classified correctly whatever the threat allows, (n,) bool.
 
     Bounds are computed in float64, on a copy in evaluation mode, and widened by all that rounding in the model's own
@@ -90,6 +94,7 @@ def certified_by_intervals(model: nn.Module, x: Tensor, y: Tensor, threat: Threa
         x: (n, ...) valid records, in the model's own type.
         y: (n,) true classes.
         threat: what is allowed.
+        task: says when an answer stays right.
 
     Raises:
         UnboundableError: names the layer, its type and what is supported.
@@ -97,7 +102,7 @@ def certified_by_intervals(model: nn.Module, x: Tensor, y: Tensor, threat: Threa
     own = copy.deepcopy(model).eval()
     if threat.epsilon == 0:
         logits = own(threat.bounds.clip(x))
-        return _stays_right(logits - logits.gather(1, y[:, None]), y)
+        return task.stays_right(logits - logits.gather(1, y[:, None]), y)
     # Four times what one operation may be off by: for the model, and for these bounds where they are no finer.
     unit = 2 * torch.finfo(x.dtype).eps
     centre = x.double()
@@ -105,25 +110,22 @@ def certified_by_intervals(model: nn.Module, x: Tensor, y: Tensor, threat: Threa
     steps = 4 if threat.norm == "linf" else 4 + x[0].numel()
     radius = threat.epsilon * (1 + unit * steps) + unit * centre.abs()
     low, high = threat.bounds.box(centre, radius)
-    return _stays_right(_worst(_followed(own.double(), IntervalTensor.between(low, high, unit=unit)), y), y)
-
-
-def _stays_right(worst: Tensor, y: Tensor) -> Tensor:
-    """Whether every wrong class stays below the true one; NaN proves nothing."""
-    return worst.scatter(1, y[:, None], -torch.inf).amax(1) < 0
+    return task.stays_right(_worst(_followed(own.double(), IntervalTensor.between(low, high, unit=unit)), y), y)
 
 
 def _worst(logits: IntervalTensor, y: Tensor) -> Tensor:
     if logits.product is None:
         low, high = logits.ends
         return (high - low.gather(1, y[:, None])).scatter(1, y[:, None], 0.0)
-    inner, weight, bias = logits.product
+    inner, weight, bias, added = logits.product
     apart = weight - weight[y][:, None]
     spread = torch.einsum("nkf,nf->nk", apart.abs(), inner.radius)
     found = logits.centre - logits.centre.gather(1, y[:, None]) + spread
     if logits.unit:
-        size = F.linear(inner.magnitude, weight.abs(), rules.absolute(bias))
-        found = found + rules.slack(weight, logits.unit) * (size + size.gather(1, y[:, None]))
+        size, slack = F.linear(inner.magnitude, weight.abs(), rules.absolute(bias)), rules.slack(weight, logits.unit)
+        if added is not None:
+            size, slack = size + added.abs(), slack + logits.unit
+        found = found + slack * (size + size.gather(1, y[:, None]))
     return found.scatter(1, y[:, None], 0.0)
 
 

@@ -10,7 +10,7 @@ it in its batch, so a rule refuses whatever would let an entry of one record mee
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,16 @@ def rule(*functions: Any) -> Callable[[Rule], Rule]:
     return add
 
 
+class Product(NamedTuple):
+    """A box that a linear layer has multiplied."""
+
+    inner: "IntervalTensor"
+    weight: Tensor
+    bias: Tensor | None
+    added: Tensor | None = None
+    """(outputs,) a constant that was added afterwards."""
+
+
 class IntervalTensor:
     """Every tensor (n, ...) that differs from a centre by at most a radius, entry by entry.
 
@@ -54,8 +64,8 @@ class IntervalTensor:
         # Looked at where it is proven, not at every step of a training.
         assert not unit or not bool((radius < 0).any()), "the ends of a box are reversed"
         self.centre, self.radius, self.unit, self.records = centre, radius, unit, records
-        self.product: tuple[IntervalTensor, Tensor, Tensor | None] | None = None
-        """What was multiplied by which weight and bias, where that is all that happened since."""
+        self.product: Product | None = None
+        """What was multiplied by which weight, where nothing but the adding of constants has happened since."""
         self._viewed = False
 
     @classmethod

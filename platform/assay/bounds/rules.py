@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from assay.bounds.interval_tensor import APART, IntervalTensor, NoRuleError, rule
+from assay.bounds.interval_tensor import APART, IntervalTensor, NoRuleError, Product, rule
 
 
 def slack(weight: Tensor, unit: float) -> float:
@@ -30,7 +30,7 @@ def _linear(function: Any, x: Any, weight: Any, bias: Any = None) -> IntervalTen
     if weight.dim() != 2 or x.dim() < 2:
         raise NoRuleError(f"has a weight that is no matrix, or multiplies along axis 0, {APART}")
     found = _weighted(function, x, weight, bias)
-    found.product = (IntervalTensor(x.centre, x.radius, unit=x.unit), weight, bias)
+    found.product = Product(IntervalTensor(x.centre, x.radius, unit=x.unit), weight, bias)
     return found
 
 
@@ -234,12 +234,20 @@ def _add(function: Any, x: Any, other: Any) -> IntervalTensor:
     if not isinstance(x, IntervalTensor):
         x, other = other, x
     if not isinstance(other, IntervalTensor):
-        return _rounded(x.centre + other, x.radius + _nothing(other), x, lambda records: records + other)
+        found = _rounded(x.centre + other, x.radius + _nothing(other), x, lambda records: records + other)
+        found.product = _with_constant(x.product, other)
+        return found
     if x.dim() != other.dim():
         raise NoRuleError(f"adds {other.dim()} axes to {x.dim()}, which lays another axis beside axis 0, {APART}")
     records = None if x.records is None or other.records is None else x.records + other.records
     found = IntervalTensor(x.centre + other.centre, x.radius + other.radius, unit=x.unit, records=records)
     return found.widened(x.unit * found.magnitude) if x.unit else found
+
+
+def _with_constant(product: Product | None, other: Any) -> Product | None:
+    """The product behind a sum, where one constant an output was added: it changes no difference by an unknown."""
+    fits = product is not None and isinstance(other, Tensor) and other.shape == product.weight.shape[:1]
+    return product._replace(added=other) if product is not None and product.added is None and fits else None
 
 
 @rule(Tensor.add_)

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.attacks.ascent import direction
 from assay.models.batches import at_once
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds, Threat
 
 ABSTAINED = -1
@@ -67,7 +69,14 @@ class SmoothedCertificates:
 
 
 def certify(
-    model: nn.Module, x: Tensor, bounds: Bounds, smoothing: Smoothing, *, seed: int, names: Iterable[int]
+    model: nn.Module,
+    x: Tensor,
+    bounds: Bounds,
+    smoothing: Smoothing,
+    *,
+    seed: int,
+    names: Iterable[int],
+    task: Task = CLASSIFICATION,
 ) -> SmoothedCertificates:
     """The smoothed model's answers with the radii for which they are proven (CERTIFY of the paper).
 
@@ -80,18 +89,26 @@ def certify(
         bounds: which inputs may change; ranges are not looked at.
         seed: of the noise.
         names: (n,) numbers of the records, which name their streams.
+        task: says which class one answer votes for.
     """
     answers, radii = [], []
     for record, name in zip(x, names, strict=True):
         noise = NoisyCopies(record, bounds, smoothing.sigma, seeds.stream(seed, "certificate", int(name)))
-        answer, radius = _certificate(model, noise, smoothing)
+        answer, radius = _certificate(model, noise, smoothing, task)
         answers.append(answer)
         radii.append(radius)
     return SmoothedCertificates(answer=np.array(answers, np.int64), radius=np.array(radii, np.float64))
 
 
 def predict(
-    model: nn.Module, x: Tensor, bounds: Bounds, smoothing: Smoothing, *, seed: int, names: Iterable[int]
+    model: nn.Module,
+    x: Tensor,
+    bounds: Bounds,
+    smoothing: Smoothing,
+    *,
+    seed: int,
+    names: Iterable[int],
+    task: Task = CLASSIFICATION,
 ) -> np.ndarray:
     """The smoothed model's answers, (n,) int64, ``ABSTAINED`` where two classes may be as frequent (PREDICT).
 
@@ -101,7 +118,7 @@ def predict(
     answers = []
     for record, name in zip(x, names, strict=True):
         noise = NoisyCopies(record, bounds, smoothing.sigma, seeds.stream(seed, "answer", int(name)))
-        counts = np.sum([*_votes(model, noise, smoothing.samples)], axis=0)
+        counts = np.sum([*_votes(model, noise, smoothing.samples, task)], axis=0)
         second, first = np.partition(counts, -2)[-2:]
         told = stats.binomtest(int(first), int(first + second), 0.5).pvalue <= smoothing.alpha
         answers.append(int(counts.argmax()) if told else ABSTAINED)
@@ -141,10 +158,10 @@ def noisy(x: Tensor, drawn: Tensor, bounds: Bounds, sigma: float) -> Tensor:
     return x + sigma * (drawn if bounds.fixed is None else drawn * ~bounds.fixed.to(drawn.device))
 
 
-def _certificate(model: nn.Module, noise: NoisyCopies, smoothing: Smoothing) -> tuple[int, float]:
-    chosen = int(np.sum([*_votes(model, noise, smoothing.selection_samples)], axis=0).argmax())
+def _certificate(model: nn.Module, noise: NoisyCopies, smoothing: Smoothing, task: Task) -> tuple[int, float]:
+    chosen = int(np.sum([*_votes(model, noise, smoothing.selection_samples, task)], axis=0).argmax())
     hits, left = 0, smoothing.samples
-    for counts in _votes(model, noise, smoothing.samples):
+    for counts in _votes(model, noise, smoothing.samples, task):
         hits, left = hits + int(counts[chosen]), left - int(counts.sum())
         if lower_end(hits + left, smoothing.samples, smoothing.alpha) <= 0.5:
             return ABSTAINED, 0.0  # whatever the rest says
@@ -157,7 +174,7 @@ def lower_end(hits: int, samples: int, alpha: float) -> float:
 
 
 @torch.no_grad()
-def _votes(model: nn.Module, noise: NoisyCopies, samples: int) -> Iterator[np.ndarray]:
+def _votes(model: nn.Module, noise: NoisyCopies, samples: int, task: Task) -> Iterator[np.ndarray]:
     """(classes + 1,) how many of the next samples are answered which class, batch by batch.
 
     The last entry counts what was not answered with finite numbers.
@@ -165,7 +182,7 @@ def _votes(model: nn.Module, noise: NoisyCopies, samples: int) -> Iterator[np.nd
     most = at_once(tuple(noise.record.shape))
     while samples > 0:
         logits = model(noise.copies(min(most, samples)))
-        answers = torch.where(logits.isfinite().all(1), logits.argmax(1), logits.shape[1])
+        answers = torch.where(task.answered(logits), task.decide(logits), logits.shape[1])
         yield np.bincount(answers.cpu().numpy(), minlength=logits.shape[1] + 1)
         samples -= len(logits)
 
@@ -180,6 +197,7 @@ def attack(
     sigma: float,
     steps: int,
     start: Tensor,
+    task: Task = CLASSIFICATION,
 ) -> Tensor:
     """L2 PGD through the noise (Salman et al. 2019, arXiv:1906.04584): records on which the smoothed model errs.
 
@@ -193,6 +211,7 @@ def attack(
         drawn: (draws, n, ...) standard normal noise.
         sigma: standard deviation of the noise.
         start: (n, ...) where the climb begins, inside the threat model.
+        task: turns answers into probabilities.
 
     Returns:
         (n, ...) records inside the threat model.
@@ -202,7 +221,7 @@ def attack(
         point = current.detach().requires_grad_(True)
         with torch.enable_grad():
             copies = noisy(point, drawn, threat.bounds, sigma).flatten(0, 1)
-            probabilities = model(copies).softmax(1).unflatten(0, drawn.shape[:2]).mean(0)
+            probabilities = task.probabilities(model(copies)).unflatten(0, drawn.shape[:2]).mean(0)
             loss = -probabilities.gather(1, y[:, None]).clamp_min(1e-30).log().sum()
             (gradient,) = torch.autograd.grad(loss, point)
         current = threat.project(current + step * direction(gradient.nan_to_num(), threat), x)

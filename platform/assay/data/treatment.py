@@ -12,6 +12,8 @@ from assay import seeds
 from assay.errors import DataError
 from assay.registry import Method
 from assay.seeds import Draw
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds
 
 
@@ -60,6 +62,8 @@ class Workbench:
     """Bounds of a valid record."""
     fit: Fit
     generator: np.random.Generator
+    task: Task
+    """What labels are: gives the loss of a record."""
     targets: np.ndarray
     """(k, ...) the records that this treatment holds out: see ``Treatment.hold_out``."""
 
@@ -160,7 +164,15 @@ class Treated:
 
 
 def treat(
-    treatments: Sequence[Treatment], x: np.ndarray, y: np.ndarray, *, classes: int, bounds: Bounds, fit: Fit, seed: int
+    treatments: Sequence[Treatment],
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    classes: int,
+    bounds: Bounds,
+    fit: Fit,
+    seed: int,
+    task: Task = CLASSIFICATION,
 ) -> Treated:
     """Apply treatments one after the other.
 
@@ -179,6 +191,7 @@ def treat(
             classes=classes,
             bounds=bounds,
             fit=fit,
+            task=task,
             generator=seeds.stream(seed, "treatment", number, treatment.name),
             targets=x[targets[name]],
         )

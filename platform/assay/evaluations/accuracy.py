@@ -1,8 +1,8 @@
 """How often, and how well calibrated, is the model right?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -14,8 +14,8 @@ from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.evaluations.constant_answers import majority_baseline
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
+from assay.tasks.operating_point import OperatingPoint
 
-Statistic = Callable[[np.ndarray], float]
 _CURVES = ("precision", "recall", "f1", "auroc", "auprc", "calibration_error")
 
 
@@ -44,12 +44,14 @@ class Accuracy(Evaluation):
         rows = subject.split.test
         y, logits = subject.dataset.y[rows], subject.logits(rows)
         clusters = subject.clusters(rows)
-        finite = np.isfinite(logits).all(1)
-        correct = (logits.argmax(1) == y) & finite
-        found = [share("accuracy", correct, clusters).warn(*_surplus(subject, logits.shape[1]))]
+        finite = subject.task.answered(logits)
+        correct, decided_at = ~subject.wrong(logits, y), subject.decided_at
+        found = [share("accuracy", correct, clusters, **decided_at).warn(*_surplus(subject, logits.shape[1]))]
+        if subject.point is not None:
+            found[0] = found[0].warn(*subject.point.warnings)
         beside = [
             majority_baseline(y, clusters, subject.dataset.class_names),
-            *by_class("", subject, rows, correct),
+            *by_class("", subject, rows, correct, **decided_at),
         ]
         if not finite.all():
             why = (
@@ -58,9 +60,8 @@ class Accuracy(Evaluation):
             found[0] = found[0].warn(f"fail: {why}")
             found += [not_applicable(name, why) for name in (*_CURVES, "sensitivity", "specificity")]
         else:
-            probability = softmax(logits)
-            found += self._bootstrapped(y, probability, clusters, subject.seed)
-            found += self._operating_point(subject, y, probability)
+            found += self._bootstrapped(subject, y, logits, clusters)
+            found += self._operating_point(subject, y, logits)
         return found + beside + self._by_group(subject, y, logits, correct)
 
     def _by_group(self, subject: Subject, y: np.ndarray, logits: np.ndarray, correct: np.ndarray) -> list[Measurement]:
@@ -73,35 +74,23 @@ class Accuracy(Evaluation):
         for group in np.unique(groups):
             own = groups == group
             about = {"group": str(group)}
-            rows = [share("accuracy", correct[own], copied[own])]
+            rows = [share("accuracy", correct[own], copied[own], **subject.decided_at)]
             if own.sum() >= self.smallest_group and np.isfinite(logits[own]).all():
-                rows += self._bootstrapped(y[own], softmax(logits[own]), copied[own], subject.seed)
+                rows += self._bootstrapped(subject, y[own], logits[own], copied[own])
             found += [replace(row, name=f"subgroup_{row.name}", conditions={**row.conditions, **about}) for row in rows]
         return found
 
     def _bootstrapped(
-        self, y: np.ndarray, probability: np.ndarray, clusters: np.ndarray | None, seed: int
+        self, subject: Subject, y: np.ndarray, logits: np.ndarray, clusters: np.ndarray | None
     ) -> list[Measurement]:
-        classes = probability.shape[1]
-        averaging = {"average": "binary (class 1)" if classes == 2 else "macro"}
-        predicted = probability.argmax(1)
-        statistics_of: dict[str, tuple[Statistic, dict[str, Any]]] = {
-            "precision": (lambda i: _per_class(y[i], predicted[i], classes)[0], averaging),
-            "recall": (lambda i: _per_class(y[i], predicted[i], classes)[1], averaging),
-            "f1": (lambda i: _per_class(y[i], predicted[i], classes)[2], averaging),
-            "auroc": (lambda i: _over_classes(statistics.auroc, y[i], probability[i]), averaging),
-            "auprc": (lambda i: _over_classes(_auprc, y[i], probability[i]), averaging),
-            "calibration_error": (
-                lambda i: calibration_error(y[i], probability[i], self.bins),
-                {"bins": self.bins},
-            ),
-        }
+        decided, about = subject.decisions(logits), subject.decided_at
+        metrics = subject.task.metrics(logits, y, decided=decided, about=about, bins=self.bins)
         found = []
-        for name, (statistic, conditions) in statistics_of.items():
+        for name, (statistic, conditions) in metrics.items():
             interval = statistics.bootstrap(
                 statistic,
                 len(y),
-                generator=seeds.stream(seed, "bootstrap", name),
+                generator=seeds.stream(subject.seed, "bootstrap", name),
                 draws=self.draws,
                 groups=clusters,
             )
@@ -118,20 +107,21 @@ class Accuracy(Evaluation):
             )
         return found
 
-    def _operating_point(self, subject: Subject, y: np.ndarray, probability: np.ndarray) -> list[Measurement]:
+    def _operating_point(self, subject: Subject, y: np.ndarray, logits: np.ndarray) -> list[Measurement]:
         if subject.dataset.classes != 2:
             why = f"an operating point needs two classes, there are {subject.dataset.classes}"
             return [not_applicable("sensitivity", why), not_applicable("specificity", why)]
         held = subject.split.validation
-        chosen_on, warnings = "validation split", ()
-        if len(held) == 0 or not (subject.dataset.y[held] == 1).any():
-            threshold, chosen_on = 0.5, "fixed"
-            warnings = ("no validation records: the threshold is 0.5, not an operating point",)  # type: ignore[assignment]
-        else:
-            scores = softmax(subject.logits(held))[:, 1]
-            threshold = operating_threshold(subject.dataset.y[held], scores, self.sensitivity)
-        positive = probability[:, 1] >= threshold
-        conditions = {"threshold": threshold, "chosen_on": chosen_on, "target_sensitivity": self.sensitivity}
+        point = subject.point or OperatingPoint.reaching(
+            self.sensitivity, subject.logits(held), subject.dataset.y[held]
+        )
+        positive = subject.task.decide(point.shifted(logits)) == 1
+        conditions = {
+            "threshold": point.threshold,
+            "chosen_on": point.chosen_on,
+            "target_sensitivity": point.sensitivity,
+            **subject.decided_at,
+        }
         found = []
         clusters = subject.clusters(subject.split.test)
         for name, asked, hit in (("sensitivity", y == 1, positive), ("specificity", y == 0, ~positive)):
@@ -139,7 +129,7 @@ class Accuracy(Evaluation):
                 found.append(not_applicable(name, "the test records hold no such class", **conditions))
                 continue
             own = None if clusters is None else clusters[asked]
-            found.append(share(name, hit[asked], own, **conditions).warn(*warnings))
+            found.append(share(name, hit[asked], own, **conditions).warn(*point.warnings))
         return found
 
 
@@ -152,62 +142,3 @@ def _surplus(subject: Subject, outputs: int) -> tuple[str, ...]:
         f"warn: the model has {outputs} outputs, the data {classes} classes: label k is compared with output k, and "
         f"every answer from {classes} on counts as wrong; class_names names all classes of the model",
     )
-
-
-def operating_threshold(y: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
-    """The highest threshold at which at least this share of the positives scores as high or higher."""
-    positives = np.sort(scores[y == 1])[::-1]
-    # Rounded first: 0.55 · 100 is a hair above 55 in floating point.
-    return float(positives[int(np.ceil(round(sensitivity * len(positives), 9))) - 1])
-
-
-def calibration_error(y: np.ndarray, probability: np.ndarray, bins: int) -> float:
-    """Expected calibration error over equal-width bins of confidence (Guo et al. 2017, arXiv:1706.04599)."""
-    return expected_calibration_error(probability.argmax(1) == y, probability.max(1), bins)
-
-
-def expected_calibration_error(correct: np.ndarray, confidence: np.ndarray, bins: int) -> float:
-    """The same from what was right, (n,) bool, and how sure the model was of it, (n,)."""
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, correct - confidence, bins)
-    return float(np.abs(gaps).sum() / len(correct))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(n, classes) probabilities of finite logits."""
-    raised = np.exp(logits - logits.max(1, keepdims=True))
-    return raised / raised.sum(1, keepdims=True)
-
-
-def _per_class(y: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[float, float, float]:
-    """Precision, recall and F1: of class 1 where there are two, averaged over classes where there are more.
-
-    A class that no record holds has none of them: it is left out of the mean, and of two classes all three are NaN. It
-    counts through the records that are taken for it, which their own classes miss. Precision of a class that is held
-    and never predicted is 0.
-    """
-    asked = np.intersect1d([1] if classes == 2 else np.arange(classes), y)
-    if len(asked) == 0:
-        return float("nan"), float("nan"), float("nan")
-    true = np.array([((y == k) & (predicted == k)).sum() for k in asked], float)
-    said = np.array([(predicted == k).sum() for k in asked], float)
-    held = np.array([(y == k).sum() for k in asked], float)
-    precision, recall, f1 = true / np.maximum(said, 1), true / held, 2 * true / (said + held)
-    return float(precision.mean()), float(recall.mean()), float(f1.mean())
-
-
-def _over_classes(score: Callable[[np.ndarray, np.ndarray], float], y: np.ndarray, probability: np.ndarray) -> float:
-    """One against the rest: class 1 where there are two, averaged over classes where there are more."""
-    asked = [1] if probability.shape[1] == 2 else range(probability.shape[1])
-    return float(np.mean([score(y == k, probability[:, k]) for k in asked]))
-
-
-def _auprc(positive: np.ndarray, score: np.ndarray) -> float:
-    """Average precision, ties taken together; NaN without positives."""
-    if not positive.any():
-        return float("nan")
-    order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(positive[order])
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    precision, recall = hits[last] / (last + 1), hits[last] / hits[-1]
-    return float((np.diff(recall, prepend=0) * precision).sum())

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from assay import seeds
 from assay.attacks.adversarial_patch import AdversarialPatch, Places, stuck
-from assay.attacks.losses import misclassified
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.models.batches import places as batches
 from assay.models.batches import respond
@@ -32,6 +31,7 @@ class PatchRobustness(Evaluation):
     over them, not a worst case. A patch of random values lies at the same places, for comparison.
     """
 
+    looks_at = "decisions"
     name: Literal["adversarial_patch"] = "adversarial_patch"
     patch: AdversarialPatch = AdversarialPatch()
     target: int | None = Field(default=None, ge=0)
@@ -99,7 +99,7 @@ class PatchRobustness(Evaluation):
         """Which of the records that could be fooled were, (m,) bool."""
         if self.target is None:
             return scene.wrong(answers)[scene.could_be_fooled(None)]
-        reached = (answers.argmax(1) == self.target) & answers.isfinite().all(1)
+        reached = scene.subject.task.reaches(self.target)(answers, scene.y)
         return reached[scene.could_be_fooled(self.target)]
 
     def _successes(self, scene: "_Scene", answers: dict[str, Tensor], about: dict[str, Any]) -> list[Finding]:
@@ -138,7 +138,7 @@ class _Scene:
             patched[own] = stuck(self.x[own], patch, self.places.of(own), self.subject.bounds)
 
     def wrong(self, answers: Tensor) -> Tensor:
-        return misclassified(answers, self.y)
+        return self.subject.wrong(answers, self.y)
 
     def could_be_fooled(self, target: int | None) -> Tensor:
         """Which records are right to begin with, and not of the class that is aimed at."""

@@ -21,7 +21,8 @@ _PROBED = 64
 
 def answers_without_attack(target: AttackTarget) -> ModelAnswers | None:
     """What the model says of the records without an attack."""
-    said = torch.cat([respond(target.judge, x).argmax(1) for x in target.x.split(SHARD)])
+    decide = target.subject.task.decide
+    said = torch.cat([decide(respond(target.judge, x)) for x in target.x.split(SHARD)])
     names = target.subject.dataset.class_names
     return ModelAnswers.of(said.cpu().numpy(), target.y.cpu().numpy(), class_names=names, clusters=target.groups)
 

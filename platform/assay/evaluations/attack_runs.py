@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.attacks.base import Attack, Judged, concatenate
 from assay.attacks.expectation import Expectation
-from assay.attacks.losses import misclassified
 from assay.devices import device, repeatable
 from assay.evaluations.base import Subject
 from assay.models.batches import at_once, respond
@@ -107,7 +106,7 @@ class AttackTarget:
             rows=rows,
             x=x,
             y=y,
-            base=Threat(norm=norm, epsilon=0.0, bounds=subject.bounds),
+            base=Threat(norm=norm, epsilon=0.0, bounds=subject.bounds, goal=subject.task.wrong),
             radii=tuple(sorted({0.0, *(epsilons or subject.dataset.epsilons)})),
         )
 
@@ -120,7 +119,7 @@ class AttackTarget:
     def right(self) -> Tensor:
         """Which records are classified correctly, with finite numbers, as they are, (n,); asked in the same pieces."""
         pieces = zip(self.x.split(SHARD), self.y.split(SHARD), strict=True)
-        return torch.cat([~misclassified(respond(self.judge, x), y) for x, y in pieces])
+        return torch.cat([~self.base.goal(respond(self.judge, x), y) for x, y in pieces])
 
     @property
     def clean(self) -> float:
@@ -240,7 +239,7 @@ def _strike(piece: tuple[str, int], shared: _SharedInputs) -> Curve:
         # A model that answers at random draws the same, whoever asks it.
         torch.manual_seed(seeds.torch_seed(shared.seed, "layers", name, start))
         judge = judge_of(model, shared.passes, seed=shared.seed)
-        base = Threat(norm=run.norm, epsilon=0.0, bounds=shared.base.bounds)
+        base = replace(shared.base, norm=run.norm, epsilon=0.0)
         seed = seeds.derive(shared.seed, "records", start)
         known = None
         if shared.known is not None and run.attack.starts_elsewhere:

@@ -58,6 +58,7 @@ class Audit(Evaluation):
     A check that could not have failed, since the canaries are too few for the noise, is inconclusive: it warns.
     """
 
+    looks_at = "probabilities"
     name: Literal["audit"] = "audit"
     canaries: int = Field(default=1000, ge=10)
     """Records that may be in or out; in ``input`` space no more than there are held out."""

@@ -53,8 +53,8 @@ class BackdoorSuccess(Evaluation):
             success = _success(subject, backdoor, rows, about)
         except DataError as error:
             return [not_applicable(name, str(error), **about) for name in _NAMES]
-        untouched = subject.logits(rows).argmax(1) == backdoor.target
-        base = share(_NAMES[1], untouched, subject.clusters(rows), **about)
+        untouched = subject.decisions(subject.logits(rows)) == backdoor.target
+        base = share(_NAMES[1], untouched, subject.clusters(rows), **about, **subject.decided_at)
         if planted is None:
             return [success, base, not_applicable(_NAMES[2], "the recipe plants no backdoor", **about)]
         judged = scored(
@@ -71,5 +71,5 @@ def _planted(recipe: Recipe) -> Backdoor | None:
 def _success(subject: Subject, backdoor: Backdoor, rows: np.ndarray, about: dict[str, Any]) -> Measurement:
     """How often the trigger wins on the given rows of other classes."""
     stamped = (backdoor.stamp(subject.dataset.x[part], subject.dataset.bounds) for part in subject.pieces(rows))
-    hits = subject.answers(stamped).argmax(1) == backdoor.target
-    return share(_NAMES[0], hits, subject.clusters(rows), **about)
+    hits = subject.decisions(subject.answers(stamped)) == backdoor.target
+    return share(_NAMES[0], hits, subject.clusters(rows), **about, **subject.decided_at)

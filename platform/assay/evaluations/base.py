@@ -1,9 +1,9 @@
 """What an evaluation is given, and what it gives back."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,11 +19,15 @@ from assay.models.base import Architecture
 from assay.models.batches import places
 from assay.models.black_box import why_no_gradient
 from assay.models.front import continuous, vector_bounds, word_vectors
+from assay.models.outputs import AtThreshold
 from assay.recipes import Recipe
 from assay.registry import Method
 from assay.results import Finding, Measurement
 from assay.seeds import generators_kept
 from assay.statistics import Interval
+from assay.tasks.base import Array, Task
+from assay.tasks.classification import CLASSIFICATION
+from assay.tasks.operating_point import OperatingPoint
 from assay.threats import Bounds
 from assay.training.log import TrainingLog
 
@@ -68,6 +72,59 @@ class Subject:
     """What describes that network, and knows where its first weights come from."""
     executor: Executor = field(default_factory=LocalExecutor)
     """Over whose workers an evaluation may spread its records; the result does not depend on how many there are."""
+    task: Task = CLASSIFICATION
+    """What labels are, and when an answer is wrong."""
+    operating_point: OperatingPoint | None = None
+    """The threshold that is part of the model already; see ``decided``."""
+
+    @cached_property
+    def point(self) -> OperatingPoint | None:
+        """The operating point of this model, chosen on the validation split; None where the likeliest class is told."""
+        if self.operating_point is not None or not self.task.chooses_threshold:
+            return self.operating_point
+        held = self.split.validation
+        return self.task.operating_point(self.logits(held), self.dataset.y[held])
+
+    @cached_property
+    def decided(self) -> "Subject":
+        """The same model as it decides: at an operating point, with logits whose greatest is the answer.
+
+        Attacks, bounds and smoothing of it hold at that threshold. Itself where the likeliest class is the answer.
+        """
+        if self.operating_point is not None or self.point is None:
+            return self
+        return replace(self, model=AtThreshold(self.model, self.point.shift).eval(), operating_point=self.point)
+
+    @property
+    def network_alone(self) -> nn.Module:
+        """The model without what ``decided`` adds: what it returns itself."""
+        return self.model.network if isinstance(self.model, AtThreshold) else self.model
+
+    @property
+    def decided_at(self) -> dict[str, Any]:
+        """Conditions of what was judged at an operating point; empty where the likeliest class is the answer."""
+        return {} if self.point is None else self.point.conditions
+
+    def at_threshold(self, logits: Array) -> Array:
+        """Logits of the model, (n, classes), so that the greatest is what is answered."""
+        return logits if self.point is None or self.operating_point is not None else self.point.shifted(logits)
+
+    def decisions(self, logits: Array) -> Array:
+        """What is answered, (n,), by the model's logits, (n, classes)."""
+        return self.task.decide(self.at_threshold(logits))
+
+    def wrong(self, logits: Array, y: Array) -> Array:
+        """Which answers are wrong, (n,) bool.
+
+        Args:
+            logits: (n, classes) of the model.
+            y: (n,) labels.
+        """
+        return self.task.wrong(self.at_threshold(logits), y)
+
+    def right(self, rows: np.ndarray) -> np.ndarray:
+        """Which records at the given positions are answered rightly, (n,) bool."""
+        return ~self.wrong(self.logits(rows), self.dataset.y[rows])
 
     @property
     def augmentations(self) -> list[Treatment]:
@@ -176,6 +233,12 @@ class Subject:
 
 class Evaluation(Method):
     """Register with ``@register("evaluation")`` and write ``measure``."""
+
+    looks_at: ClassVar[Literal["decisions", "probabilities", "both"]] = "both"
+    """What of an answer matters, where two classes are decided at an operating point (``Task.chooses_threshold``).
+    ``decisions``: ``measure`` is given ``Subject.decided``, whose greatest logit is the answer, and every row says at
+    which threshold. ``probabilities``: the threshold changes nothing, and does not name its answers. ``both``: it asks
+    ``Subject.decisions``, ``wrong`` and ``right`` itself, and adds ``Subject.decided_at`` to the rows that concern."""
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""

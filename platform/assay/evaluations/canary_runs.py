@@ -308,6 +308,7 @@ def _train(
             seed=seeds.derive(subject.seed, "audit"),
             stage="" if number + 1 == len(stages) else f"teacher {number + 1}",
             classes=subject.dataset.classes,
+            task=subject.task,
             epochs=passes,
             teacher=model,
             patients=patients,

@@ -16,6 +16,8 @@ from assay.evaluations.base import Evaluation, Subject, share
 from assay.models.batches import places
 from assay.registry import Number, register
 from assay.results import Finding, not_applicable
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Threat
 
 
@@ -27,6 +29,7 @@ class Certificates(Evaluation):
     robustness evaluation holds every certificate against every attack.
     """
 
+    looks_at = "decisions"
     name: Literal["certificates"] = "certificates"
     epsilons: tuple[Annotated[Number, Field(ge=0)], ...] = ()
     """Radii in the units of the data; those the data set proposes by default."""
@@ -48,9 +51,9 @@ class Certificates(Evaluation):
             return [not_applicable("certified_accuracy", why, epsilon=radius, **about) for radius in radii]
         found: list[Finding] = []
         for epsilon in radii:
-            threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.bounds)
+            threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.bounds, goal=subject.task.wrong)
             try:
-                proven = proven_right(subject.model, x, y, threat)
+                proven = proven_right(subject.model, x, y, threat, task=subject.task)
             except UnboundableError as error:
                 return [not_applicable("certified_accuracy", str(error), epsilon=radius, **about) for radius in radii]
             found.append(
@@ -74,10 +77,11 @@ def _answers_at_random(subject: Subject, x: Tensor) -> bool:
         return not answers_alike(subject.model, x)
 
 
-def proven_right(model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
+def proven_right(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, task: Task = CLASSIFICATION) -> Tensor:
     """Which records interval bounds prove to be answered rightly, (n,) bool, batch by batch.
 
     Raises:
         UnboundableError: the network holds a layer through which no bound is known.
     """
-    return torch.cat([certified_by_intervals(model, x[p], y[p], threat) for p in places(len(x), tuple(x.shape[1:]))])
+    parts = places(len(x), tuple(x.shape[1:]))
+    return torch.cat([certified_by_intervals(model, x[p], y[p], threat, task=task) for p in parts])

@@ -89,4 +89,4 @@ def _test_parts(subject: Subject, mine: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _correct(subject: Subject, model: nn.Module, rows: np.ndarray) -> np.ndarray:
-    return replace(subject, model=model).logits(rows).argmax(1) == subject.dataset.y[rows]
+    return replace(subject, model=model).right(rows)

@@ -7,13 +7,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.special import log_softmax, softmax
 from scipy.stats import betabinom
 
 from assay import seeds, statistics
 from assay.data.clusters import copies
 from assay.evaluations.base import Evaluation, Subject, estimated, share
-from assay.evaluations.selective import certainty
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
 
@@ -35,6 +33,7 @@ class Conformal(Evaluation):
     coverage against that.
     """
 
+    looks_at = "probabilities"
     name: Literal["conformal"] = "conformal"
     alphas: tuple[Level, ...] = Field(default=(0.1, 0.05), min_length=1)
     """Shares of records whose set may miss the true class."""
@@ -63,10 +62,10 @@ class Conformal(Evaluation):
                 why = f"miscoverage {alpha:g} needs at least {math.ceil(1 / alpha)} {whose} records, not {len(held)}"
                 found += [not_applicable(name, why, **about) for name in _NAMES]
                 continue
-            scores = _scores(known, method, subject.seed, "calibration")
+            scores = _scores(subject, known, method, "calibration")
             threshold = quantile(scores[np.arange(len(held)), subject.dataset.y[held]], alpha)
             same = copies(subject.dataset, split.test)
-            sets = _scores(answers, method, subject.seed, "test", same) <= threshold
+            sets = _scores(subject, answers, method, "test", same) <= threshold
             found += [row.warn(*_cautions(subject, whose)) for row in self._told(subject, sets, about)]
             hits = sets[np.arange(len(sets)), subject.dataset.y[split.test]]
             promises.append(
@@ -100,30 +99,6 @@ def quantile(scores: np.ndarray, alpha: float) -> float:
     """The ``⌈(n + 1)(1 − alpha)⌉``-th smallest of (n,) calibration scores; infinite where there are too few."""
     place = _place(len(scores), alpha)
     return math.inf if place > len(scores) else float(np.sort(scores)[place - 1])
-
-
-def lac(logits: np.ndarray) -> np.ndarray:
-    """(n, classes) minus the log-odds of each class: in the order of one minus its probability, but never rounded."""
-    known = np.minimum(log_softmax(logits, axis=1), 0.0)
-    with np.errstate(divide="ignore"):
-        odds = known - np.log1p(-np.exp(known))
-    np.put_along_axis(odds, logits.argmax(1)[:, None], certainty(logits)[:, None], axis=1)
-    return -odds
-
-
-def aps(logits: np.ndarray, generator: np.random.Generator, same: np.ndarray | None = None) -> np.ndarray:
-    """(n, classes) probability of all classes that are likelier than each, and of a random part of itself.
-
-    Args:
-        same: (n,) a number from 0 for each record; those of one number share their draw, as copies must.
-    """
-    probability = softmax(logits, axis=1)
-    order = np.argsort(-probability, axis=1, kind="stable")
-    ranked = np.take_along_axis(probability, order, axis=1)
-    before = np.empty_like(ranked)
-    np.put_along_axis(before, order, np.cumsum(ranked, axis=1) - ranked, axis=1)
-    draws = generator.random((len(logits), 1))
-    return before + (draws if same is None else draws[same]) * probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +154,10 @@ def _place(n: int, alpha: float) -> int:
     return math.ceil(round((n + 1) * (1 - alpha), 9))
 
 
-def _scores(logits: np.ndarray, method: SetKind, seed: int, part: str, same: np.ndarray | None = None) -> np.ndarray:
-    return lac(logits) if method == "LAC" else aps(logits, seeds.stream(seed, "conformal", part), same)
+def _scores(
+    subject: Subject, logits: np.ndarray, method: SetKind, part: str, same: np.ndarray | None = None
+) -> np.ndarray:
+    return subject.task.conformal_scores(logits, method, seeds.stream(subject.seed, "conformal", part), same)
 
 
 def _cautions(subject: Subject, whose: str) -> list[str]:

@@ -109,6 +109,7 @@ class ConstantAnswers(Evaluation):
     Its checks name no measurement: they concern whatever else was measured that a constant answer flatters.
     """
 
+    looks_at = "decisions"
     name: Literal["answers_one_class"] = "answers_one_class"
 
     @property
@@ -131,7 +132,7 @@ def answers_of(subject: Subject) -> ModelAnswers | None:
     rows = subject.split.test
     logits = subject.logits(rows)
     # No answer is none of the classes.
-    answer = np.where(np.isfinite(logits).all(1), logits.argmax(1), -1)
+    answer = np.where(subject.task.answered(logits), subject.decisions(logits), -1)
     return ModelAnswers.of(
         answer,
         subject.dataset.y[rows],

@@ -42,9 +42,9 @@ class CopiedRecords(Evaluation):
             rows.append(_near_share(found, near, about))
         copied = exact | near
         if copied.any() and not copied.all():
-            right = subject.logits(test).argmax(1) == subject.dataset.y[test]
+            right = subject.right(test)
             own = None if clusters is None else clusters[~copied]
-            rows.append(share("accuracy_without_copies", right[~copied], own))
+            rows.append(share("accuracy_without_copies", right[~copied], own, **subject.decided_at))
         private = subject.recipe is not None and subject.recipe.privacy is not None
         return [*rows, split_without_copies(found, subject.dataset.y, test, concerns=_NAME if private else "accuracy")]
 
@@ -52,6 +52,7 @@ class CopiedRecords(Evaluation):
 class RepeatedTestRecords(Evaluation):
     """Are there copies among the test records themselves? Asked beside every accuracy; nobody lists it."""
 
+    looks_at = "probabilities"
     name: Literal["repeated_test_records"] = "repeated_test_records"
 
     @property

@@ -17,6 +17,7 @@ class Cost(Evaluation):
     The ratio to the standard recipe is formed in the report, over the same folds.
     """
 
+    looks_at = "probabilities"
     name: Literal["cost"] = "cost"
 
     @property

@@ -154,6 +154,7 @@ class Explanations(Evaluation):
                     map_,
                     replacement=scene.baseline,
                     features=scene.features,
+                    task=scene.subject.task,
                 )
                 for key, map_ in maps.items()
             }
@@ -198,7 +199,7 @@ class _Scene:
             subject=subject,
             rows=rows,
             x=x,
-            target=respond(subject.model, x).argmax(1),
+            target=subject.decisions(respond(subject.model, x)),
             baseline=baseline,
             replacement=replacement,
         )

@@ -70,8 +70,8 @@ def _success(subject: Subject) -> Measurement:
     assert subject.recipe is not None
     collision, rows = _collision(subject.recipe), _targets(subject, subject.recipe)
     assert collision is not None
-    hits = subject.logits(rows).argmax(1) == collision.base
-    return share(_NAMES[0], hits, subject.clusters(rows), **_about(collision))
+    hits = subject.decisions(subject.logits(rows)) == collision.base
+    return share(_NAMES[0], hits, subject.clusters(rows), **_about(collision), **subject.decided_at)
 
 
 def _base_rate(subject: Subject, *, train: bool) -> Measurement:

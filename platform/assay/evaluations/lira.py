@@ -53,6 +53,7 @@ class LiRA(Evaluation):
     (a vocabulary) is the target's for all shadows.
     """
 
+    looks_at = "probabilities"
     name: Literal["lira"] = "lira"
     shadows: int = Field(default=16, ge=4, multiple_of=2)
     """Trainings; in pairs that share out the pool."""

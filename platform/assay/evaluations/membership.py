@@ -26,6 +26,7 @@ class Membership(Evaluation):
     models.
     """
 
+    looks_at = "probabilities"
     name: Literal["membership"] = "membership"
     false_positive_rates: tuple[Rate, ...] = Field(default=RATES)
     draws: int = Field(default=200, ge=50)

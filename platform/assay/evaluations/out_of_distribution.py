@@ -1,6 +1,6 @@
 """Does the model notice records of a kind that it never learnt from?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal
@@ -17,18 +17,18 @@ from assay.data.splits import stratified
 from assay.data.text.embeddings import sentences_at
 from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, estimated
-from assay.evaluations.selective import certainty
 from assay.registry import Method, build, choice_of, register
 from assay.results import Finding, Measurement, not_applicable
+from assay.tasks.base import Task
 
 _NAME = "ood_auroc"
 _PARTS = {"tabular": "features", "image": "pixels", "signal": "samples", "text": "words"}
-SCORES = {
+SCORES: dict[str, Callable[[Task, np.ndarray], np.ndarray]] = {
     # Hendrycks & Gimpel 2017 (arXiv:1610.02136), and Liu et al. 2020 (arXiv:2010.03759) at temperature 1.
-    "max softmax": lambda logits: -certainty(logits),
-    "energy": lambda logits: -logsumexp(logits, axis=1),
+    "max softmax": lambda task, logits: -task.certainty(logits),
+    "energy": lambda task, logits: -logsumexp(logits, axis=1),
 }
-"""From logits (n, classes) to how foreign each record looks to the model, (n,)."""
+"""From a task and logits (n, classes) to how foreign each record looks to the model, (n,)."""
 
 
 @register("evaluation")
@@ -39,6 +39,7 @@ class OutOfDistribution(Evaluation):
     records themselves with their pixels, samples, features or words in random order.
     """
 
+    looks_at = "probabilities"
     name: Literal["out_of_distribution"] = "out_of_distribution"
     foreign: Annotated[
         SerializeAsAny[Method] | None, BeforeValidator(lambda given: None if given is None else build("dataset", given))
@@ -109,7 +110,7 @@ class OutOfDistribution(Evaluation):
             return [not_applicable(_NAME, "the model answers NaN or infinity to these records", **about)]
         logits = np.concatenate([known, others.logits])
         strange = np.arange(len(logits)) >= len(known)
-        scores = [score(logits) for score in SCORES.values()]
+        scores = [score(subject.task, logits) for score in SCORES.values()]
         intervals = statistics.bootstrap_curve(
             lambda i: np.array([statistics.auroc(strange[i], score[i]) for score in scores]),
             len(logits),

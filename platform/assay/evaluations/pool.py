@@ -73,18 +73,10 @@ class Pool:
 
 
 def confidence(subject: Subject, rows: np.ndarray) -> np.ndarray:
-    """Logit of the true class minus the log-sum-exp of the others, (n,): ``log(p / (1 − p))`` of its probability p.
+    """How well the model's answers fit, (n,): minus the task's loss of each record, on a scale without a ceiling.
 
-    That is minus the loss, on a scale without a ceiling: the loss itself rounds to 0 on confident records, and ties
-    hide whom it could tell apart. Over models that are trained anew it is nearly normal (Carlini et al. 2022).
+    The loss itself rounds to 0 on confident records, and ties hide whom it could tell apart. Of classes it is
+    ``log(p / (1 − p))`` of the true one's probability p, nearly normal over models that are trained anew (Carlini et
+    al. 2022).
     """
-    return confidence_of(subject.logits(rows), subject.dataset.y[rows])
-
-
-def confidence_of(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The same of logits (n, classes), which it changes: in float64, without an exponential of a large number."""
-    true = logits[np.arange(len(y)), y]
-    logits[np.arange(len(y)), y] = -np.inf
-    with np.errstate(invalid="ignore"):
-        # A model that answers NaN has no confidence, and whoever asks for it looks.
-        return true - np.logaddexp.reduce(logits, axis=1)
+    return subject.task.fits(subject.logits(rows), subject.dataset.y[rows])

@@ -29,6 +29,7 @@ class PrivacySpent(Evaluation):
     that all gradients together could say, and warns where there are too few patients to learn from.
     """
 
+    looks_at = "probabilities"
     name: Literal["privacy"] = "privacy"
 
     @property

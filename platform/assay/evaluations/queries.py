@@ -8,7 +8,7 @@ from torch import Tensor
 
 from assay import seeds
 from assay.evaluations.base import Subject
-from assay.evaluations.pool import confidence, confidence_of
+from assay.evaluations.pool import confidence
 from assay.seeds import Draw
 
 
@@ -16,7 +16,8 @@ def asked(subject: Subject, rows: np.ndarray, *, queries: int) -> np.ndarray:
     """Mean confidence over a record as it is and as the recipe augments it, (n,); the same draws for every model."""
     found = [confidence(subject, rows)]
     for query in range(1, queries if subject.augmentations else 1):
-        found.append(confidence_of(subject.answers(_augmented(subject, rows, query)), subject.dataset.y[rows]))
+        answers = subject.answers(_augmented(subject, rows, query))
+        found.append(subject.task.fits(answers, subject.dataset.y[rows]))
     return np.asarray(np.mean(found, 0))
 
 

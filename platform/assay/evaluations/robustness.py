@@ -71,6 +71,7 @@ class Robustness(Evaluation):
     same for every attack: else each record would fall to whichever of them had luck.
     """
 
+    looks_at = "decisions"
     name: Literal["robustness"] = "robustness"
     norm: Norm = "linf"
     epsilons: tuple[Annotated[Number, Field(ge=0)], ...] = ()
@@ -118,7 +119,7 @@ class Robustness(Evaluation):
     def _found(self, subject: Subject) -> list[Finding]:
         """All answers about a model in evaluation mode."""
         target = AttackTarget.of(subject, norm=self.norm, epsilons=self.epsilons, records=self.records)
-        behaviour = checks.model_behaviour(subject.model, *target.first)
+        behaviour = checks.model_behaviour(subject.network_alone, *target.first)
         if any(check.rule == "randomised_forward" and check.verdict != "pass" for check in behaviour):
             target = replace(target, passes=self.samples)
         every = self._every_attack(subject)
@@ -239,7 +240,9 @@ class Robustness(Evaluation):
         done = _Adaptive(runs={}, curves={}, because=set(), failed=[])
         raised = {check.rule for check in found if check.verdict != "pass"} if self.adaptive else set()
         try:
-            called_for = answers(raised, target.subject.model, target.first[0], steps=self.steps, samples=self.samples)
+            called_for = answers(
+                raised, target.subject.network_alone, target.first[0], steps=self.steps, samples=self.samples
+            )
         except Exception as error:
             done.failed.extend(self._failed(target, "adaptive", error))
             # A blind search needs no stand-in.
@@ -370,7 +373,7 @@ class Robustness(Evaluation):
         if epsilon is None or target.passes > 1:
             return []
         (x, y), model = first_records(target), target.subject.model
-        if checks.probability_outputs(respond(model, x)).verdict != "pass":
+        if checks.probability_outputs(respond(target.subject.network_alone, x)).verdict != "pass":
             # A probability is no straight line even where its logit is.
             model = LogitsOfProbabilities(model)
         draw = Draw(seeds.stream(target.subject.seed, "slopes"), len(x))
@@ -402,9 +405,11 @@ class Robustness(Evaluation):
         """
         if target.passes > 1:
             return []
+        subject = target.subject
         try:
             proven = {
-                e: proven_right(target.subject.model, target.x, target.y, target.base.at(e)) for e in target.radii
+                e: proven_right(subject.model, target.x, target.y, target.base.at(e), task=subject.task)
+                for e in target.radii
             }
         except UnboundableError:
             return []

@@ -24,6 +24,7 @@ class FeatureScales(Evaluation):
     training records are left out, since no ε pays for them; those of other recipes are marked, and stay here.
     """
 
+    looks_at = "probabilities"
     name: Literal["scales"] = "scales"
 
     @property

@@ -30,6 +30,7 @@ class Selective(Evaluation):
     abstention rate is 1.
     """
 
+    looks_at = "decisions"
     name: Literal["selective"] = "selective"
     coverages: tuple[Coverage, ...] = Field(default=_EVERY_TWENTIETH, min_length=1)
     """Shares of the records that are answered: points of the curve, and candidates for the threshold."""
@@ -50,7 +51,7 @@ class Selective(Evaluation):
         if not finite.all():
             why = f"the model answers NaN or infinity to {int((~finite).sum())} of {len(rows)} records"
             return [not_applicable(name, why) for name in ("selective_risk", "aurc", *_ABSTENTION)]
-        sure, wrong = certainty(logits), logits.argmax(1) != subject.dataset.y[rows]
+        sure, wrong = subject.task.certainty(logits), subject.wrong(logits, subject.dataset.y[rows])
         return [*self._curve(subject, sure, wrong), *self._abstention(subject, sure, wrong)]
 
     def _curve(self, subject: Subject, sure: np.ndarray, wrong: np.ndarray) -> list[Measurement]:
@@ -88,9 +89,9 @@ class Selective(Evaluation):
         if not np.isfinite(logits).all():
             why = f"the model answers NaN or infinity to {whose} records"
             return [not_applicable(name, why, **about) for name in _ABSTENTION]
-        mistaken = logits.argmax(1) != subject.dataset.y[held]
+        mistaken = subject.wrong(logits, subject.dataset.y[held])
         threshold = guaranteed_threshold(
-            certainty(logits), mistaken, self.coverages, risk=self.risk, confidence=self.confidence
+            subject.task.certainty(logits), mistaken, self.coverages, risk=self.risk, confidence=self.confidence
         )
         if threshold is None:
             why = self._why_none(len(held), whose, float(mistaken.mean()))
@@ -122,12 +123,6 @@ class Selective(Evaluation):
         own = None if groups is None else groups[given]
         left = share("risk_after_abstention", wrong[given], own, **about).warn(*grouped)
         return [rate, left, _kept(left, self.risk)]
-
-
-def certainty(logits: np.ndarray) -> np.ndarray:
-    """(n,) log-odds of the greatest softmax probability of (n, classes): in its order, but never rounded to 1."""
-    rest = np.sort(logits, axis=1)
-    return rest[:, -1] - np.logaddexp.reduce(rest[:, :-1], axis=1)
 
 
 def answered(coverage: float, n: int) -> int:

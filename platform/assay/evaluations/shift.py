@@ -10,10 +10,10 @@ from pydantic import Field
 
 from assay import seeds, statistics
 from assay.data.corruptions.base import SEVERITIES, Corruption, corrupted, corruption, names_for
-from assay.evaluations.accuracy import expected_calibration_error, softmax
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.registry import choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
+from assay.tasks.class_scores import expected_calibration_error, softmax
 
 _OF_EACH = ("shifted_accuracy", "shifted_calibration_error")
 _OF_ALL = ("mean_corruption_error", "relative_corruption_error")
@@ -158,11 +158,12 @@ class _Ward:
                 corrupted(dataset, part, chosen, severity, generator=generator)
                 for part in self.subject.pieces(self.rows)
             )
-        valid = np.isfinite(logits).all(1)
-        probability = softmax(np.where(valid[:, None], logits, 0.0))
+        valid = self.subject.task.answered(logits)
+        logits = np.where(valid[:, None], logits, 0.0)
+        probability, told = softmax(logits), self.subject.decisions(logits)
         return _Answers(
-            right=(probability.argmax(1) == dataset.y[self.rows]) & valid,
-            confidence=np.where(valid, probability.max(1), 1.0),
+            right=(told == dataset.y[self.rows]) & valid,
+            confidence=np.where(valid, probability[np.arange(len(told)), told], 1.0),
             valid=valid,
         )
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.ascent import direction, slope
-from assay.attacks.losses import margin, misclassified
+from assay.attacks.losses import margin
 from assay.models.batches import respond
 from assay.results import Check
 from assay.seeds import Draw
@@ -56,7 +56,7 @@ def true_slopes(
         threat: of the radius whose scale is meant.
         draw: of the directions.
     """
-    right = ~misclassified(respond(model, x), y)
+    right = ~threat.goal(respond(model, x), y)
     rows = right.nonzero()[:, 0]
     ratios = [1.0] * len(lengths)
     if len(rows):

@@ -20,6 +20,7 @@ from assay.models.batches import at_once
 from assay.models.recurrent import differentiable
 from assay.registry import Number, register
 from assay.results import Check, Finding, Measurement, not_applicable
+from assay.tasks.base import Task
 from assay.threats import Threat
 
 METHOD = "randomised smoothing"
@@ -58,6 +59,7 @@ class RandomisedSmoothing(Evaluation):
     which that is, and robust accuracy then falls below certified accuracy by what abstains.
     """
 
+    looks_at = "decisions"
     name: Literal["smoothing"] = "smoothing"
     sigma: Number = Field(default=0.25, gt=0)
     """Standard deviation of the noise, in the units of the data."""
@@ -119,7 +121,8 @@ class RandomisedSmoothing(Evaluation):
             x=x.cpu(),
             y=y.cpu(),
             names=rows,
-            threat=Threat(norm="l2", epsilon=0.0, bounds=subject.bounds),
+            threat=Threat(norm="l2", epsilon=0.0, bounds=subject.bounds, goal=subject.task.wrong),
+            task=subject.task,
             asked=self,
             seed=subject.seed,
             threads=torch.get_num_threads(),
@@ -259,6 +262,7 @@ class _SharedInputs:
     names: np.ndarray
     """(n,) positions of the records in the data set, which name their noise."""
     threat: Threat
+    task: Task
     asked: RandomisedSmoothing
     seed: int
     threads: int
@@ -271,7 +275,8 @@ def _examine_piece(start: int, shared: _SharedInputs) -> Examined:
     model, x, y = shared.model.to(here), shared.x[own].to(here), shared.y[own].to(here)
     names = shared.names[own]
     with repeatable(tf32=False), differentiable(model):
-        proven = certify(model, x, shared.threat.bounds, shared.asked.smoothing, seed=shared.seed, names=names)
+        about: dict[str, Any] = {"seed": shared.seed, "task": shared.task}
+        proven = certify(model, x, shared.threat.bounds, shared.asked.smoothing, names=names, **about)
         fooled, silenced = _attacked(model, x, y, names, proven.answer == y.cpu().numpy(), shared)
     return Examined(proven=proven, fooled=fooled, silenced=silenced)
 
@@ -303,9 +308,16 @@ def _attacked(  # noqa: PLR0917
                 sigma=asked.sigma,
                 steps=asked.attack_steps,
                 start=reached[at],
+                task=shared.task,
             )
         answer = predict(
-            model, reached[standing], shared.threat.bounds, judging, seed=shared.seed, names=names[standing]
+            model,
+            reached[standing],
+            shared.threat.bounds,
+            judging,
+            seed=shared.seed,
+            names=names[standing],
+            task=shared.task,
         )
         fooled[standing] = (answer != y[standing].cpu().numpy()) & (answer != ABSTAINED)
         silenced[standing] |= answer == ABSTAINED

@@ -20,6 +20,7 @@ class TrainingData(Evaluation):
     defences remove records, each has these rows too, among the records that the ones before it left.
     """
 
+    looks_at = "probabilities"
     name: Literal["training_data"] = "training_data"
 
     def measure(self, subject: Subject) -> Sequence[Finding]:

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from assay import seeds
-from assay.attacks.word_substitution import budget, neighbours_of, numpy_margin, substitute, substitute_at_random
+from assay.attacks.word_substitution import budget, neighbours_of, substitute, substitute_at_random
 from assay.data.text.embeddings import common_words, sentences_at
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.models.batches import places
@@ -27,6 +27,7 @@ class WordSubstitution(Evaluation):
     it meant.
     """
 
+    looks_at = "decisions"
     name: Literal["word_substitution"] = "word_substitution"
     shares: tuple[float, ...] = Field(default=(0.1, 0.2, 0.3), min_length=1)
     """Shares of a text's words that may be changed; at least one word."""
@@ -65,14 +66,14 @@ class WordSubstitution(Evaluation):
         attacked = substitute(lambda asked: _answer(subject, asked), sentences, y, near, share=most)
         _assert_allowed(sentences, attacked.sentences, near, most)
         # Judged again, not believed: a text counts as fooled if the model still errs on it.
-        confirmed = numpy_margin(_answer(subject, attacked.sentences), y) >= 0
+        confirmed = subject.wrong(_answer(subject, attacked.sentences), y)
         found: list[Finding] = []
         beaten = 0.0
         for allowed in sorted({*self.shares}):
             fooled = confirmed & (attacked.changed >= 0) & (attacked.changed <= budget(sentences, allowed))
             generator = seeds.stream(subject.seed, "random words", str(allowed))
             random = substitute_at_random(sentences, near, share=allowed, generator=generator)
-            confused = numpy_margin(_answer(subject, random), y) >= 0
+            confused = subject.wrong(_answer(subject, random), y)
             beaten = max(beaten, float((~fooled & confused).mean()))
             for attack, hits in (("greedy", ~fooled), ("random", ~confused)):
                 conditions = {"attack": attack, "share_of_words": allowed, **about}

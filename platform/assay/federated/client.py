@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from assay.federated.partition import client_seed
 from assay.recipes import Recipe
+from assay.tasks.base import Task
 from assay.threats import Bounds
 from assay.training.build import build_trainer
 from assay.training.hooks.proximal_term import ProximalTerm
@@ -28,6 +29,7 @@ class ClientPlan:
     y: np.ndarray
     bounds: Bounds
     classes: int
+    task: Task
     seed: int
     threads: int
     patients: np.ndarray | None = None
@@ -67,6 +69,7 @@ class FederatedClient:
             seed=client_seed(plan.seed, plan.number),
             stage=plan.stage,
             classes=plan.classes,
+            task=plan.task,
             teacher=teacher,
             epochs=plan.recipe.passes,
             patients=plan.patients,

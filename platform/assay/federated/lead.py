@@ -18,6 +18,8 @@ from assay.federated.client import ClientPlan
 from assay.federated.grid import ExecutorGrid
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Federation, Recipe
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds
 
 # Flower narrates every round, and warns that evaluation at the clients is off; Assay has its own progress.
@@ -59,6 +61,7 @@ def train_federated(
     stage: str = "",
     teacher: nn.Module | None = None,
     after_round: Callable[[int], None] | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Federated:
     """Train one model over clients that keep their records.
 
@@ -70,6 +73,7 @@ def train_federated(
         stage: name of a stage before the last; see ``training.loop.Trainer``.
         teacher: the network that the stage before trained.
         after_round: told the number of each finished round.
+        task: what labels are, and the loss of a record.
 
     Raises:
         FederationError: a client failed or a round passed its deadline.
@@ -89,6 +93,7 @@ def train_federated(
             patients=None if patients is None else patients[rows],
             bounds=bounds,
             classes=classes,
+            task=task,
             seed=seed,
             threads=threads,
             stage=stage,

@@ -47,6 +47,34 @@ class LogProbabilities(nn.Module):
         return torch.logit(p, eps=least) if single else p.clamp_min(least).log()
 
 
+class AtThreshold(nn.Module):
+    """A network of two classes whose greatest logit decides at a threshold: a constant is added to the second logit.
+
+    A threshold t of the second class's probability is the constant log((1 − t)/t). Answers change, gradients do not.
+
+    Args:
+        network: from records to logits (n, 2).
+        shift: the constant.
+    """
+
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, shift: float) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("shift", torch.tensor([0.0, shift]), persistent=False)
+
+    @property
+    def front(self) -> nn.Module | None:
+        """The network's own first layer; see ``models.front``."""
+        return getattr(self.network, "front", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 2) logits."""
+        logits = self.network(x)
+        return logits + self.shift.to(logits.dtype)
+
+
 def to_logits(network: nn.Module, shape: tuple[int, ...], classes: int, output: Output | None) -> nn.Module:
     """The network with logits (n, classes); itself where that is what it returns.
 

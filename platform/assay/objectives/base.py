@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.registry import Method, Settings
 from assay.seeds import Draw
-from assay.threats import Bounds
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
+from assay.threats import Bounds, Norm, Threat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,8 @@ class Batch:
     """Share of all steps that are done, 0 at the first."""
     teacher: nn.Module | None = None
     """The network that the stage before this one trained, in evaluation mode."""
+    task: Task = CLASSIFICATION
+    """What the labels are: gives the loss of each record, and says when an answer is wrong."""
     rollbacks: int = 0
     """How often training has gone back so far, because its examples had become harmless; see ``Watch``."""
 
@@ -37,6 +41,14 @@ class Batch:
         if vectors is None or self.x.is_floating_point():
             return self.x, self.bounds
         return continuous(model, self.x).detach(), vector_bounds(vectors)
+
+    def threat(self, bounds: Bounds, *, epsilon: float, norm: Norm = "linf") -> Threat:
+        """Changes of the records of up to ``epsilon``, made to get wrong answers.
+
+        Args:
+            bounds: of valid records, as ``movable`` gives them.
+        """
+        return Threat(norm=norm, epsilon=epsilon, bounds=bounds, goal=self.task.wrong)
 
     def moved(self, model: nn.Module, crafted: Tensor) -> Tensor:
         """What was crafted from ``movable``, with the gradient of the vectors that it was crafted from."""

@@ -30,5 +30,5 @@ class Distillation(Objective):
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         assert batch.teacher is not None, "the stage before this one trains the teacher"
         with torch.no_grad():
-            taught = (batch.teacher(batch.x) / self.temperature).softmax(1)
-        return -(taught * (model(crafted) / self.temperature).log_softmax(1)).sum(1)
+            taught = batch.teacher(batch.x) / self.temperature
+        return batch.task.imitation(model(crafted) / self.temperature, taught)

@@ -4,12 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assay.attacks.ascent import ascend, random_start
 from assay.objectives.base import Batch, Objective, Watch
 from assay.registry import Number, register
-from assay.threats import Threat
 
 
 @register("objective")
@@ -44,11 +42,21 @@ class FastAdversarial(Objective):
     ) -> Tensor:
         """The records after so many steps from a random start, which add up to ``length`` radii."""
         x, bounds = batch.movable(model)
-        threat = Threat(norm="linf", epsilon=self.epsilon, bounds=bounds)
+        threat = batch.threat(bounds, epsilon=self.epsilon)
         start = random_start(x, threat, batch.draw)
         size = length * self.epsilon / steps
-        found, _ = ascend(model, x, batch.y, threat, start=start, steps=steps, step_size=size, keep_fooled=keep_fooled)
+        found, _ = ascend(
+            model,
+            x,
+            batch.y,
+            threat,
+            start=start,
+            steps=steps,
+            step_size=size,
+            loss=batch.task.losses,
+            keep_fooled=keep_fooled,
+        )
         return found
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
-        return F.cross_entropy(model(batch.moved(model, crafted)), batch.y, reduction="none")
+        return batch.task.losses(model(batch.moved(model, crafted)), batch.y)

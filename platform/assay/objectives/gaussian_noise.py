@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assay.bounds.smoothing import noisy
 from assay.objectives.base import Batch, Objective
@@ -27,4 +26,4 @@ class GaussianNoise(Objective):
         return noisy(x, batch.draw.normal(x), bounds, self.sigma)
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
-        return F.cross_entropy(model(batch.moved(model, crafted)), batch.y, reduction="none")
+        return batch.task.losses(model(batch.moved(model, crafted)), batch.y)

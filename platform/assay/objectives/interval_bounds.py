@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assay.bounds.interval import logits_and_worst
 from assay.objectives.base import Batch, Objective
@@ -45,11 +44,10 @@ class IntervalBounds(Objective):
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         grown = min(max((batch.progress - self.warm_up) / self.ramp, 0.0), 1.0)
         if grown == 0:
-            return F.cross_entropy(model(crafted), batch.y, reduction="none")
+            return batch.task.losses(model(crafted), batch.y)
         kappa = 1 - grown * (1 - self.final_kappa)
         low, high = batch.bounds.box(crafted, grown * self.epsilon)
         plain, worst = (
-            F.cross_entropy(logits, batch.y, reduction="none")
-            for logits in logits_and_worst(model, crafted, low, high, batch.y)
+            batch.task.losses(logits, batch.y) for logits in logits_and_worst(model, crafted, low, high, batch.y)
         )
         return kappa * plain + (1 - kappa) * worst

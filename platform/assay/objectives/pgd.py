@@ -4,12 +4,11 @@ from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assay.attacks.ascent import ascend, random_start
 from assay.objectives.base import Batch, Objective
 from assay.registry import Number, register
-from assay.threats import Norm, Threat
+from assay.threats import Norm
 
 
 @register("objective")
@@ -25,7 +24,7 @@ class AdversarialPGD(Objective):
 
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:
         x, bounds = batch.movable(model)
-        threat = Threat(norm=self.norm, epsilon=self.epsilon, bounds=bounds)
+        threat = batch.threat(bounds, epsilon=self.epsilon, norm=self.norm)
         worst, _ = ascend(
             model,
             x,
@@ -34,8 +33,9 @@ class AdversarialPGD(Objective):
             start=random_start(x, threat, batch.draw),
             steps=self.steps,
             step_size=self.relative_step * self.epsilon / self.steps,
+            loss=batch.task.losses,
         )
         return worst
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
-        return F.cross_entropy(model(batch.moved(model, crafted)), batch.y, reduction="none")
+        return batch.task.losses(model(batch.moved(model, crafted)), batch.y)

@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assay.objectives.base import Batch, Objective
 from assay.registry import register
@@ -19,4 +18,4 @@ class Standard(Objective):
     """Divides the logits while training; above 1 it makes a teacher's probabilities softer."""
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
-        return F.cross_entropy(model(crafted) / self.temperature, batch.y, reduction="none")
+        return batch.task.losses(model(crafted) / self.temperature, batch.y)

@@ -5,12 +5,11 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assay.attacks.ascent import ascend
 from assay.objectives.base import Batch, Objective
 from assay.registry import Number, register
-from assay.threats import Norm, Threat
+from assay.threats import Norm
 
 _START = 0.03
 """Standard deviation of the random start, in ε; the paper's 0.001 at ε = 0.031. At the record itself KL is flat."""
@@ -36,9 +35,9 @@ class Trades(Objective):
 
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:
         x, bounds = batch.movable(model)
-        threat = Threat(norm=self.norm, epsilon=self.epsilon, bounds=bounds)
+        threat = batch.threat(bounds, epsilon=self.epsilon, norm=self.norm)
         with torch.no_grad():
-            clean = model(x).log_softmax(1)
+            divergence = batch.task.divergence_from(model(x))
         found, _ = ascend(
             model,
             x,
@@ -47,16 +46,11 @@ class Trades(Objective):
             start=threat.project(x + _START * self.epsilon * batch.draw.normal(x), x),
             steps=self.steps,
             step_size=self.relative_step * self.epsilon / self.steps,
-            loss=lambda logits, _: divergence(clean, logits.log_softmax(1)),
+            loss=lambda answers, _: divergence(answers),
         )
         return found
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         clean, moved = model(batch.both(model, crafted)).chunk(2)
-        robustness = divergence(clean.log_softmax(1), moved.log_softmax(1))
-        return F.cross_entropy(clean, batch.y, reduction="none") + self.beta * robustness
-
-
-def divergence(p: Tensor, q: Tensor) -> Tensor:
-    """KL(p ‖ q) of each record, (n,), from log-probabilities (n, classes)."""
-    return F.kl_div(q, p, reduction="none", log_target=True).sum(1)
+        robustness = batch.task.divergence_from(clean)(moved)
+        return batch.task.losses(clean, batch.y) + self.beta * robustness

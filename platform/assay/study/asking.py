@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from assay import progress
 from assay.devices import repeatable
 from assay.evaluations.base import Evaluation, Subject, share
@@ -15,6 +13,9 @@ def answers_to(evaluation: Evaluation, subject: Subject) -> list[Finding]:
     """What an evaluation finds; where it tells of training records it says so, for whoever would release it."""
     told = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
     with progress.step(evaluation.name), repeatable(tf32=False), differentiable(subject.model):
+        if evaluation.looks_at == "decisions":
+            subject = subject.decided
+            told |= subject.decided_at
         found = evaluation.measure(subject)
         beside = on_sample(evaluation, subject)
     return [*(replace(one, conditions={**one.conditions, **told}) for one in found), *beside]
@@ -26,6 +27,12 @@ def on_sample(evaluation: Evaluation, subject: Subject) -> list[Measurement]:
     rows = evaluation.sample(subject) if len(test) else test
     if not len(rows) or (getattr(evaluation, "records", None) is None and len(rows) == len(test)):
         return []
-    logits = subject.logits(rows)
-    right = (logits.argmax(1) == subject.dataset.y[rows]) & np.isfinite(logits).all(1)
-    return [share("sample_accuracy", right, subject.clusters(rows), evaluation=evaluation.name)]
+    return [
+        share(
+            "sample_accuracy",
+            subject.right(rows),
+            subject.clusters(rows),
+            evaluation=evaluation.name,
+            **subject.decided_at,
+        )
+    ]

@@ -37,4 +37,5 @@ def _subject(trial: Trial, dataset: Dataset) -> Subject:
         seed=trial.trial_seed,
         device=device(),
         network=network,
+        task=trial.task,
     )

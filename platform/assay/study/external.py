@@ -130,15 +130,19 @@ def evaluate_given(
         seed=seeds.derive(study.seed, "given"),
         device=device(),
         executor=executor or LocalExecutor(),
+        task=cohort.task,
     )
     training = _name(study, dataset, cohort.model, tensors)
-    trial = hash_of({"training": training, "asked": [key_of_answer(training, one) for one in cohort.evaluations]})
+    trial = hash_of(
+        {"training": training, "asked": [key_of_answer(training, one, cohort.task) for one in cohort.evaluations]}
+    )
     content = to_bytes(tensors, {})
     with store.locked():
         store.keep_only([trial])
         write_study(study, store, {trial: GIVEN}, environment)
         answers = AnswerLog(
-            name_of=partial(key_of_answer, training), known=store.answers(training, artefact_of(content))
+            name_of=partial(key_of_answer, training, task=cohort.task),
+            known=store.answers(training, artefact_of(content)),
         )
         measurements = tuple(_asked(cohort.evaluations, subject, answers))
         record = TrialRecord(

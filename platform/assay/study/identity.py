@@ -17,12 +17,14 @@ import assay.data
 import assay.evaluations
 import assay.models
 import assay.objectives
+import assay.tasks
 from assay.study.provenance import dependencies
 from assay.study.sources import digest_of, modules_in
 
 if TYPE_CHECKING:
     from assay.evaluations.base import Evaluation
     from assay.study.trial import Trial
+    from assay.tasks.base import Task
 
 _TRAINING = "assay.study.training"
 """Trains a trial; with what it imports, the code that makes weights."""
@@ -30,6 +32,8 @@ _ASKING = "assay.study.asking"
 """Asks one evaluation, and notes what must not leave."""
 _MEASURING = "assay.study.measure"
 """Asks a trial's questions, and sets beside their answers what concerns several of them."""
+_SCORES = ("assay.tasks.class_scores", "assay.tasks.operating_point")
+"""What a task computes of a trained model's answers: no training calls it."""
 _SPEED_ALONE = {"training": {"records_at_once"}}
 """Settings of a recipe that change how long it takes or how much memory, and no result beyond rounding."""
 
@@ -41,7 +45,16 @@ def key_of_training(trial: "Trial") -> str:
             **settings_of_training(trial),
             "recipe": trial.recipe.model_dump(mode="json", exclude=_SPEED_ALONE),
             "versions": dependencies(),
-            "source": digest_of({_TRAINING, *_data_modules(), *modules_in(trial.model), *modules_in(trial.recipe)}),
+            "source": digest_of(
+                {
+                    _TRAINING,
+                    *_data_modules(),
+                    *modules_in(trial.model),
+                    *modules_in(trial.recipe),
+                    *modules_in(trial.task),
+                },
+                without=_SCORES,
+            ),
         }
     )
 
@@ -67,14 +80,20 @@ def settings_of_training(trial: "Trial") -> dict[str, Any]:
         "threads": trial.threads,
         "model": trial.model.model_dump(mode="json"),
         "model_code": trial.model.fingerprint(),
+        "task": dict(trial.task.training),
     }
 
 
-def key_of_question(evaluation: "Evaluation") -> str:
-    """Names what is asked: an evaluation with its settings, data of its own, and the code that answers it."""
+def key_of_question(evaluation: "Evaluation", task: "Task") -> str:
+    """Names what is asked: an evaluation with its settings, data of its own, how answers are decided, and the code.
+
+    Where it only looks at probabilities or losses, it does not matter at which threshold answers are decided.
+    """
+    decided = {} if evaluation.looks_at == "probabilities" else dict(task.deciding)
     return hash_of(
         {
             "evaluation": evaluation.model_dump(mode="json"),
+            **({"decided": decided} if decided else {}),
             "data": evaluation.fingerprint(),
             "versions": dependencies(),
             "source": digest_of({_ASKING, *modules_in(evaluation)}),
@@ -95,9 +114,9 @@ def key_of_trial(trial: "Trial") -> str:
     )
 
 
-def key_of_answer(training: str, evaluation: "Evaluation") -> str:
+def key_of_answer(training: str, evaluation: "Evaluation", task: "Task") -> str:
     """Names the answers of one evaluation about one trained model."""
-    return hash_of({"training": training, "question": key_of_question(evaluation)})
+    return hash_of({"training": training, "question": key_of_question(evaluation, task)})
 
 
 def hash_of(content: Mapping[str, Any]) -> str:

@@ -111,6 +111,7 @@ def evaluate(
             train=partial(train_again, trial, dataset, held=parts.validation),
             network=network_of(trial, dataset),
             architecture=trial.model,
+            task=trial.task,
             executor=executor,
         ),
         answers=answers,
@@ -133,7 +134,7 @@ def ask(
             the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
         answers: those that are known, and are not asked again; what is asked is added.
     """
-    answers = answers or AnswerLog(name_of=key_of_question)
+    answers = answers or AnswerLog(name_of=partial(key_of_question, task=subject.task))
     told: list[Finding] = []
     for evaluation in (*evaluations, *_implied(evaluations, subject)):
         name = answers.name_of(evaluation)

@@ -59,6 +59,7 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
             threads=study.threads,
             splitting=splitting,
             model=cohort.model,
+            task=cohort.task,
             recipe=recipe,
             evaluations=cohort.asked_of(recipe_name, fold=fold, repeat=repeat),
             data_digest=datasets[name].digest,

@@ -16,7 +16,7 @@ _BY_NAME = ("choice_of", "build")
 """Functions of the registry by which a module takes methods of a kind by name: any of that kind may be used."""
 
 
-def digest_of(modules: Iterable[str]) -> str:
+def digest_of(modules: Iterable[str], *, without: Iterable[str] = ()) -> str:
     """Hash of the source of some modules and of all that they import of Assay.
 
     Imports within functions count. Those under ``if TYPE_CHECKING`` do not, since nothing of them runs; nor do
@@ -25,8 +25,9 @@ def digest_of(modules: Iterable[str]) -> str:
 
     Args:
         modules: full names, such as ``assay.evaluations.explanations``.
+        without: names of modules that are imported and never called there; what they import does not count either.
     """
-    return _digest(tuple(sorted(modules)))
+    return _digest(tuple(sorted(modules)), tuple(sorted(without)))
 
 
 def modules_in(settings: BaseModel) -> set[str]:
@@ -39,22 +40,23 @@ def modules_in(settings: BaseModel) -> set[str]:
 
 
 @lru_cache(maxsize=256)
-def _digest(modules: tuple[str, ...]) -> str:
+def _digest(modules: tuple[str, ...], without: tuple[str, ...]) -> str:
     sha = hashlib.sha256()
-    for name in sorted(closure(modules)):
+    for name in sorted(closure(modules, without=without)):
         path = _file(name)
         if path is not None:
             sha.update(name.encode() + path.read_bytes())
     return sha.hexdigest()[:20]
 
 
-def closure(modules: Iterable[str]) -> set[str]:
-    """Names of the given modules and of all modules of Assay that they need."""
+def closure(modules: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
+    """Names of the given modules and of all modules of Assay that they need, but for those left out and theirs."""
+    left_out = frozenset(without)
     found: set[str] = set()
     left = list(modules)
     while left:
         name = left.pop()
-        if name not in found:
+        if name not in found and name not in left_out:
             found.add(name)
             left.extend(_needs(name) - found)
     return found

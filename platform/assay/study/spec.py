@@ -15,7 +15,8 @@ import assay.attacks
 import assay.data
 import assay.evaluations
 import assay.models
-import assay.objectives  # noqa: F401
+import assay.objectives
+import assay.tasks  # noqa: F401
 from assay.data.base import Dataset
 from assay.data.splits import Splitting, sampled
 from assay.errors import SpecError
@@ -69,6 +70,9 @@ class Cohort(Settings):
     model: choice_of("model") = Field(default="mlp")  # type: ignore[valid-type]
     recipes: dict[PathName, Recipe] = Field(min_length=1)
     """By name; the others are compared with the study's ``baseline``."""
+    task: choice_of("task") = Field(default="classification")  # type: ignore[valid-type]
+    """What the labels are. ``{name: classification, decide_at: operating_point}`` decides two classes as a clinic
+    would, at the threshold that reaches a sensitivity on validation records, and judges everything there."""
     reference_epsilon: Annotated[Number, Field(gt=0)] | None = None
     """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
     evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
@@ -88,8 +92,10 @@ class Cohort(Settings):
 
         Raises:
             DataError: they are absent or unusable.
+            SpecError: the task cannot be asked of them.
         """
         dataset = self.dataset.load().with_immutable(self.immutable)
+        self.task.refuse(dataset.classes)
         return dataset if self.records is None else sampled(dataset, self.records, seed=0)
 
     def radius_among(self, radii: Iterable[float]) -> float:
@@ -166,6 +172,19 @@ class Cohort(Settings):
             if wanted is not None and each and all(each) and wanted not in values:
                 said = f"requirements: {requirement.text}: {name} measures at {setting} {values}; add {wanted:g} there"
                 raise SpecError(said, setting="requirements", given=wanted, allowed=values)
+
+    @model_validator(mode="after")
+    def _has_one_operating_point(self) -> "Cohort":
+        for evaluation in self.evaluations if self.task.chooses_threshold else ():
+            other = getattr(evaluation, "sensitivity", self.task.sensitivity)
+            if other != self.task.sensitivity:
+                said = (
+                    f"{evaluation.name}.sensitivity is {other:g} and task.sensitivity {self.task.sensitivity:g}: there "
+                    "is one operating point; set both alike"
+                )
+                setting = f"{evaluation.name}.sensitivity"
+                raise SpecError(said, setting=setting, given=other, allowed=self.task.sensitivity)
+        return self
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> "Cohort":
@@ -340,7 +359,7 @@ def _pair(assignment: str) -> tuple[str, Any]:
         raise SpecError(said, setting="--set", given=match[2], allowed="YAML") from None
 
 
-_METHODS = ("dataset", "model", "objective", "embedding", "foreign")
+_METHODS = ("dataset", "model", "task", "objective", "embedding", "foreign")
 """Keys whose value may be the bare name of a method; who then sets one of its settings means that method."""
 
 

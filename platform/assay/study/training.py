@@ -130,6 +130,7 @@ def _train_at_clients(
             dealt,
             bounds=dataset.bounds,
             classes=dataset.classes,
+            task=trial.task,
             patients=dataset.patients,
             seed=trial.trial_seed,
             threads=trial.threads,
@@ -234,6 +235,7 @@ def trainer_of(
         torch.from_numpy(dataset.y[rows]).to(device),
         bounds=dataset.bounds,
         classes=dataset.classes,
+        task=trial.task,
         patients=None if dataset.patients is None else dataset.patients[rows],
         **{"seed": trial.trial_seed, **settings},
     )

@@ -12,6 +12,8 @@ from assay.recipes import Recipe
 from assay.results import TrialRecord
 from assay.study.identity import key_of_answer, key_of_training, key_of_trial, settings_of_training
 from assay.study.provenance import source_digest, versions
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 
 if TYPE_CHECKING:
     from assay.evaluations.base import Evaluation
@@ -38,6 +40,7 @@ class Trial:
     evaluations: "tuple[Evaluation, ...]"
     data_digest: str
     dataset_name: str
+    task: Task = CLASSIFICATION
     official: bool = False
     """Whether the data set's own split is used: then repeats vary the seed alone."""
     data_about: Mapping[str, Any] = field(default_factory=dict)
@@ -55,7 +58,7 @@ class Trial:
 
     def answer(self, evaluation: "Evaluation") -> str:
         """Names what an evaluation finds of this trial's model."""
-        return key_of_answer(self.training, evaluation)
+        return key_of_answer(self.training, evaluation, self.task)
 
     def __getstate__(self) -> dict[str, Any]:
         # Each process names a trial by its own code: so a worker of another version is noticed.
@@ -100,6 +103,7 @@ class Trial:
             "recipe": self.recipe.model_dump(mode="json"),
             "recipe_name": self.recipe_name,
             "cohort": self.cohort,
+            "decided": dict(self.task.deciding),
             "evaluations": [evaluation.model_dump(mode="json") for evaluation in self.evaluations],
             "evaluation_data": [evaluation.fingerprint() for evaluation in self.evaluations],
         }

@@ -4,6 +4,7 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from assay.privacy.plan import steps_per_epoch
 from assay.privacy.sampling import owners_of
 from assay.privacy.update import PrivateUpdate
 from assay.recipes import Recipe, Training
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds
 from assay.training.collective import Alone, Collective
 from assay.training.feed import Feed, InMemory
@@ -48,6 +51,7 @@ def build_trainer(
     validation: tuple[Tensor | Feed, Tensor] | None = None,
     patients: np.ndarray | None = None,
     hooks: Sequence[Hook] = (),
+    task: Task = CLASSIFICATION,
 ) -> Trainer:
     """Returns a trainer of a recipe that has not begun, with the hooks that the recipe asks for.
 
@@ -62,7 +66,7 @@ def build_trainer(
         bounds: valid inputs, for objectives and attacks that perturb them.
         seed: of treatments and, unless the recipe says ``entropy``, of batches, crafted inputs, dropout and noise.
         stage: name of a stage before the last: it draws batches and noise of its own, from records treated alike.
-        classes: number of classes; one above the greatest label by default.
+        classes: number of classes; as many as the task takes the labels to need by default.
         epochs: total number of passes for which a private recipe's noise is calibrated; the recipe's by default.
         collective: the workers that share every batch; one worker by default.
         teacher: the network that the stage before trained.
@@ -71,6 +75,7 @@ def build_trainer(
             then, unless its ``privacy.unit`` says otherwise.
         hooks: more of them, called behind those of the recipe. They cost no ε as long as they read no records; see
             ``training.hooks.base.Hook``.
+        task: what labels are, and the loss of a record.
 
     Raises:
         UserError: the recipe stops early, and there are no validation records; or its δ is not below one in the number
@@ -85,7 +90,7 @@ def build_trainer(
     epochs = epochs or training.epochs
     if training.records_at_once is not None:
         refuse_batch_norm(model, recipe)
-    treated = _treated(recipe, x, y, model=model, classes=classes, bounds=bounds, passes=epochs, seed=seed)
+    treated = _treated(recipe, x, y, model=model, classes=classes, bounds=bounds, passes=epochs, seed=seed, task=task)
     if treated is not None:
         x, y = (torch.from_numpy(kept).to(y.device) for kept in (treated.x, treated.y))
         refuse_disagreement(x, y, collective)
@@ -94,7 +99,8 @@ def build_trainer(
     units = len(x) if owners is None else int(owners.max()) + 1
     feed = feed_of(x, y)
     bounds = bounds.on(feed.device)
-    asked = hooks_of(recipe, feed, y, validation=validation, bounds=bounds, seed=seed, collective=collective)
+    about: dict[str, Any] = {"bounds": bounds, "seed": seed, "collective": collective, "task": task}
+    asked = hooks_of(recipe, feed, y, validation=validation, **about)
     return Trainer(
         model,
         training,
@@ -102,10 +108,8 @@ def build_trainer(
         gradients=BatchGradients(
             model,
             recipe,
-            bounds=bounds,
-            seed=seed,
-            collective=collective,
             teacher=None if teacher is None else teacher.to(feed.device),
+            **about,
         ),
         update=update_of(
             model,
@@ -133,6 +137,7 @@ def hooks_of(
     bounds: Bounds,
     seed: int,
     collective: Collective,
+    task: Task = CLASSIFICATION,
 ) -> list[Hook]:
     """Returns the hooks that a recipe asks for, in the order in which they run.
 
@@ -146,13 +151,14 @@ def hooks_of(
         bounds: valid inputs.
         seed: of the records that are measured, and of attacks on them.
         collective: the workers that share every batch.
+        task: says which answers are right.
 
     Raises:
         UserError: the recipe stops early, and there are no validation records.
     """
     training = recipe.training
     at_once = training.records_at_once or training.batch_size
-    probe_of = partial(Probe, bounds=bounds, seed=seed, at_once=at_once, collective=collective)
+    probe_of = partial(Probe, bounds=bounds, seed=seed, at_once=at_once, collective=collective, task=task)
     averaging = Averaging(training.averaging) if training.averaging else None
     hooks: list[Hook] = [] if averaging is None else [averaging]
     watch = recipe.objective.watching
@@ -236,6 +242,7 @@ def _treated(
     bounds: Bounds,
     passes: int,
     seed: int,
+    task: Task,
 ) -> Treated | None:
     """Records and labels as the recipe's treatments leave them; None where it has none that treats."""
     if not any(treatment.treats for treatment in recipe.data):
@@ -250,14 +257,24 @@ def _treated(
             recipe.data,
             x.cpu().numpy(),
             y.cpu().numpy(),
-            classes=int(y.max()) + 1 if classes is None else classes,
+            classes=task.outputs(y) if classes is None else classes,
             bounds=bounds,
-            fit=_fit(model, recipe.training, bounds=bounds, passes=passes, device=x.device, seed=seed),
+            fit=_fit(model, recipe.training, bounds=bounds, passes=passes, device=x.device, seed=seed, task=task),
             seed=seed,
+            task=task,
         )
 
 
-def _fit(model: nn.Module, training: Training, *, bounds: Bounds, passes: int, device: torch.device, seed: int) -> Fit:
+def _fit(
+    model: nn.Module,
+    training: Training,
+    *,
+    bounds: Bounds,
+    passes: int,
+    device: torch.device,
+    seed: int,
+    task: Task,
+) -> Fit:
     """Trains copies of a network that has not learnt yet, for treatments that need one."""
 
     def fit(records: TrainingRecords, *, epochs: int | None = None) -> Represented:
@@ -269,6 +286,7 @@ def _fit(model: nn.Module, training: Training, *, bounds: Bounds, passes: int, d
             bounds=bounds,
             seed=seeds.derive(seed, "network of a treatment"),
             epochs=epochs or passes,
+            task=task,
         )
         trainer.run()
         trainer.close()

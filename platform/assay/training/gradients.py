@@ -13,6 +13,8 @@ from assay.objectives.base import Batch
 from assay.privacy.precision import wide_zeros
 from assay.recipes import Recipe
 from assay.seeds import Draw
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds
 from assay.training.collective import Collective
 from assay.training.masks import Masked
@@ -51,6 +53,7 @@ class BatchGradients:
         seed: of crafted inputs, augmentation and dropout.
         collective: the workers that share every batch.
         teacher: the network that the stage before trained; put in evaluation mode.
+        task: gives the loss of each record.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class BatchGradients:
         seed: int,
         collective: Collective,
         teacher: nn.Module | None = None,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self.objective, self.bounds = recipe.objective, bounds
         self._weighing = [treatment for treatment in recipe.data if treatment.weighs]
@@ -70,6 +74,7 @@ class BatchGradients:
         self._drawn_anew = recipe.privacy is not None and recipe.privacy.noise == "entropy"
         self._private = recipe.privacy is not None
         self._model, self._seed, self._collective = model, seed, collective
+        self._task = task
         self._teacher = None if teacher is None else teacher.eval().requires_grad_(False)
 
     def sums(
@@ -139,6 +144,7 @@ class BatchGradients:
             draw=self._draw("craft", step=moment.step, total=total, rows=rows),
             progress=moment.progress,
             teacher=self._teacher,
+            task=self._task,
             rollbacks=moment.rollbacks,
         )
         with update.crafting(), eval_mode_except_rnn(self._model):

@@ -4,7 +4,6 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch.nn import functional as F
 
 from assay.data.sanitation.ranking import without_greatest
 from assay.data.treatment import TrainingRecords, Treatment, Workbench
@@ -33,5 +32,5 @@ class LossSanitation(Treatment):
         learnt = bench.fit(records, epochs=self.epochs)
         with torch.no_grad():
             logits = learnt.logits(torch.from_numpy(records.x))
-            losses = F.cross_entropy(logits, torch.from_numpy(records.y), reduction="none")
+            losses = bench.task.losses(logits, torch.from_numpy(records.y))
         return records.only(without_greatest(losses.numpy(), records.y, self.share))

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from assay.attacks.ascent import ascend
 from assay.objectives.base import Batch
 from assay.recipes import EarlyStopping
-from assay.threats import Threat
 from assay.training.hooks.averaging import Averaging
 from assay.training.hooks.base import Hook
 from assay.training.hooks.probe import Probe
@@ -84,7 +83,7 @@ class EarlyStopper(Hook):
         epsilon, steps = self._settings.epsilon, self._settings.steps
         if epsilon == 0:
             return x
-        threat = Threat(norm=self._settings.norm, epsilon=epsilon, bounds=bounds)
+        threat = batch.threat(bounds, epsilon=epsilon, norm=self._settings.norm)
         size = self._settings.relative_step * epsilon / steps
         # The margin sees through a network whose cross-entropy has gone flat: that must not look like robustness.
         attacked, _ = ascend(

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.attacks.losses import misclassified
 from assay.objectives.base import Batch
 from assay.seeds import Draw
+from assay.tasks.base import Task
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds
 from assay.training.collective import Collective
 from assay.training.feed import Feed
@@ -29,6 +30,7 @@ class Probe:
         seed: of the random numbers.
         at_once: records that are attacked together, at most.
         collective: the workers, each of which attacks a share of the records.
+        task: says which answers are right.
     """
 
     def __init__(
@@ -41,9 +43,10 @@ class Probe:
         seed: int,
         at_once: int,
         collective: Collective,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self._feed, self._rows, self._bounds, self._seed = feed, rows, bounds, seed
-        self._collective = collective
+        self._collective, self._task = collective, task
         self._counts = torch.bincount(y.cpu()[rows]).double()
         own = np.arange(collective.rank, len(rows), collective.size)
         self._shares = [own[start : start + at_once] for start in range(0, len(own), at_once)]
@@ -82,11 +85,12 @@ class Probe:
                 y=y,
                 bounds=self._bounds,
                 draw=Draw(seeds.stream(self._seed, "probe"), total=len(self._rows), rows=own),
+                task=self._task,
                 rollbacks=rollbacks,
             )
             attacked = attack(model, batch)
             with torch.no_grad():
-                right = ~misclassified(model(attacked), y)
+                right = ~self._task.wrong(model(attacked), y)
             hits += torch.bincount(y[right].cpu(), minlength=len(hits))
         (total,) = self._collective.sum([hits.to(self._feed.device)])
         return total.cpu()
