@@ -135,6 +135,7 @@ def _metadata(model: ServedModel, card: Card) -> m.ModelMetadata:
         epsilons=list(dataset.epsilons),
         explanations=["integrated_gradients"] + ([] if model.unexplained else ["shap"]),
         certificates=not model.unbounded,
+        threshold=model.threshold,
     )
 
 
@@ -142,7 +143,7 @@ def _infer(model: ServedModel, card: Card, request: m.InferRequest) -> m.InferRe
     (tensor,) = request.inputs
     if model.reads_text:
         raise RefusedError(f"this model reads texts: send them to /v1/models/{card.name}:predict")
-    probabilities = model.probabilities(model.records(_nested(tensor, model.dataset.shape)))
+    target, probabilities = model.predict(model.records(_nested(tensor, model.dataset.shape)))
     outputs = [
         m.OutputTensor(
             name="probabilities",
@@ -154,7 +155,7 @@ def _infer(model: ServedModel, card: Card, request: m.InferRequest) -> m.InferRe
             name="class_index",
             datatype="INT64",
             shape=[len(probabilities)],
-            data=probabilities.argmax(1).tolist(),
+            data=target.tolist(),
         ),
     ]
     wanted: set[str] = {output.name for output in request.outputs}
@@ -168,14 +169,11 @@ def _infer(model: ServedModel, card: Card, request: m.InferRequest) -> m.InferRe
 
 def _predict(model: ServedModel, request: m.PredictRequest) -> m.PredictResponse:
     names = model.dataset.class_names
+    target, probabilities = model.predict(model.records(request.instances))
     return m.PredictResponse(
         predictions=[
-            m.Prediction(
-                class_name=names[int(row.argmax())],
-                class_index=int(row.argmax()),
-                probabilities=dict(zip(names, row.tolist(), strict=True)),
-            )
-            for row in model.probabilities(model.records(request.instances))
+            m.Prediction(class_name=names[k], class_index=k, probabilities=dict(zip(names, row, strict=True)))
+            for k, row in zip(target.tolist(), probabilities.tolist(), strict=True)
         ]
     )
 

@@ -97,6 +97,10 @@ class ModelMetadata(BaseModel):
     epsilons: list[float] = Field(description="Radii for which certificates are given by default.")
     explanations: list[str] = Field(description="Methods that can explain this model.")
     certificates: bool = Field(description="Whether interval bounds can follow this model.")
+    threshold: float | None = Field(
+        default=None,
+        description="Probability of the second class from which on it is predicted; null where the likeliest class is.",
+    )
 
 
 class ModelStatus(BaseModel):

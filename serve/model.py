@@ -38,6 +38,8 @@ class ServedModel:
         self.finished = finished
         self.dataset = finished.dataset
         self._model = finished.model.requires_grad_(False)
+        self._subject = finished.subject
+        self._task = self._subject.task
         vectors = word_vectors(self._model)
         self._bounds = finished.dataset.bounds if vectors is None else vector_bounds(vectors)
         self._low, self._high = (
@@ -81,9 +83,15 @@ class ServedModel:
         return torch.from_numpy(array)
 
     @torch.no_grad()
-    def probabilities(self, x: Tensor) -> np.ndarray:
-        """(n, classes) float32."""
-        return self._model(x).softmax(1).numpy()
+    def predict(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The predicted class of each record, (n,), and the probability of every class, (n, classes) float32."""
+        logits = self._model(x)
+        return self._subject.decisions(logits).numpy(), self._task.probabilities(logits).numpy()
+
+    @property
+    def threshold(self) -> float | None:
+        """Probability of the second class from which on it is predicted; None where the likeliest class is."""
+        return None if self._subject.point is None else self._subject.point.threshold
 
     def explain(self, x: Tensor, method: str) -> tuple[np.ndarray, Attribution]:
         """The predicted class of each record, (n,), and what each input, or each word, adds to its logit.
@@ -93,7 +101,7 @@ class ServedModel:
         """
         with torch.no_grad():
             x = continuous(self._model, x)
-            target = self._model(x).argmax(1)
+            target = self._subject.decisions(self._model(x))
         if method == "shap":
             if self.unexplained:
                 raise RefusedError(self.unexplained)
@@ -121,10 +129,14 @@ class ServedModel:
             raise RefusedError(self.unbounded)
         with torch.no_grad():
             x = continuous(self._model, x)
-            target = self._model(x).argmax(1)
-        threats = [Threat(norm="linf", epsilon=epsilon, bounds=self._bounds) for epsilon in epsilons]
-        proven = torch.stack([certified_by_intervals(self._model, x, target, threat) for threat in threats], dim=1)
+            target = self._subject.decisions(self._model(x))
+        proven = torch.stack([self._proven(x, target, epsilon) for epsilon in epsilons], dim=1)
         return target.numpy(), proven.numpy()
+
+    def _proven(self, x: Tensor, target: Tensor, epsilon: float) -> Tensor:
+        """Of which records it is proven that they are answered so whatever changes each input by ε, (n,) bool."""
+        threat = Threat(norm="linf", epsilon=epsilon, bounds=self._bounds, goal=self._task.wrong)
+        return certified_by_intervals(self._subject.decided.model, x, target, threat, task=self._task)
 
     def _read(self, language: Language, given: list[Any]) -> Tensor:
         """Texts as the model takes them."""
@@ -151,9 +163,8 @@ class ServedModel:
 
     def _try_bounds(self) -> str:
         x = self._bounds.clip(torch.zeros(1, *self.dataset.form.network_shape))
-        threat = Threat(norm="linf", epsilon=0.1, bounds=self._bounds)
         try:
-            certified_by_intervals(self._model, x, torch.zeros(1, dtype=torch.long), threat)
+            self._proven(x, torch.zeros(1, dtype=torch.long), 0.1)
         except UnboundableError as error:
             return str(error)
         return ""

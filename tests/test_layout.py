@@ -15,8 +15,11 @@ PACKAGE = Path(assay.__file__).parent
 ROOT = Path(__file__).parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"errors", "seeds", "devices", "registry", "threats", "recipes", "results", "executors", "progress"}
-BESIDE = {"statistics", "tracking"}
+VOCABULARY = {
+    *("errors", "seeds", "devices", "registry", "threats", "tasks", "recipes", "results", "executors", "progress"),
+    "statistics",
+}
+BESIDE = {"tracking"}
 STAGES = [
     {"data"},
     {"models"},

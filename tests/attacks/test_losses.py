@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from assay.attacks.losses import LOSSES, dlr, margin, misclassified
+from assay.attacks.losses import LOSSES, dlr, margin
+from assay.tasks.classification import CLASSIFICATION
 
 LOGITS = torch.tensor([[5.0, 3.0, 1.0, 0.0], [2.0, 6.0, 4.0, -2.0]], dtype=torch.float64)
 
@@ -30,7 +31,7 @@ def test_dlr_looks_at_neither_scale_nor_shift(factor: float, shift: float) -> No
 def test_a_loss_is_positive_exactly_where_the_record_is_misclassified(name: str) -> None:
     logits = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
     y = torch.arange(200) % 5
-    assert torch.equal(LOSSES[name](logits, y) > 0, misclassified(logits, y))
+    assert torch.equal(LOSSES[name](logits, y) > 0, CLASSIFICATION.wrong(logits, y))
 
 
 @pytest.mark.parametrize("name", list(LOSSES))

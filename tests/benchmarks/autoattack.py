@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from assay.attacks.apgd import APGD
 from assay.attacks.base import Attack
 from assay.attacks.fab import FAB
-from assay.attacks.losses import misclassified
 from assay.attacks.square import Square
 from assay.data.base import Dataset
 from assay.errors import DataError
@@ -213,7 +212,7 @@ def _autoattack(target: AttackTarget, epsilon: float) -> Tensor:
     model = copy.deepcopy(target.subject.model).requires_grad_(False)
     threat = target.base.at(epsilon)
     with torch.no_grad():
-        fooled = misclassified(model(target.x), target.y)
+        fooled = target.base.goal(model(target.x), target.y)
     of_set = _on_images if target.x.dim() == 4 else _on_a_table
     for attack in of_set(model, threat, target.subject.dataset):
         rows = (~fooled).nonzero()[:, 0]
@@ -247,7 +246,7 @@ def _judged(model: nn.Module, threat: Threat, attack: Callable[[Tensor, Tensor],
     def fooled(x: Tensor, y: Tensor) -> Tensor:
         moved = threat.project(attack(x, y).detach(), x)
         with torch.no_grad():
-            return misclassified(model(moved), y)
+            return threat.goal(model(moved), y)
 
     return fooled
 

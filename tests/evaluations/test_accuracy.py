@@ -13,9 +13,11 @@ from sklearn import metrics
 from torch import nn
 
 from assay import statistics
-from assay.evaluations.accuracy import Accuracy, calibration_error, operating_threshold
+from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.base import Subject
 from assay.results import Measurement
+from assay.tasks.class_scores import calibration_error
+from assay.tasks.operating_point import operating_threshold
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]

@@ -198,7 +198,9 @@ def test_saturated_logits_hide_gradients_from_cross_entropy_alone(
 def test_a_broken_certificate_is_caught_and_stands_on_certified_accuracy(
     subject: Callable[..., Subject], trained: nn.Module, one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(robustness, "proven_right", lambda model, x, y, threat: torch.ones(len(x), dtype=torch.bool))
+    monkeypatch.setattr(
+        robustness, "proven_right", lambda model, x, y, threat, task: torch.ones(len(x), dtype=torch.bool)
+    )
     given = subject(trained.eval())
     asked = Robustness(epsilons=(0.5,), carlini_wagner={"steps": 2, "search_steps": 1})
     found = judged([*asked.measure(given), *Certificates(epsilons=(0.5,)).measure(given)])
@@ -212,7 +214,7 @@ def test_what_a_euclidean_attack_fools_within_the_radius_counts_against_a_certif
 ) -> None:
     given = subject(trained.eval())
     clean = given.model(given.records(given.split.test)[0]).argmax(1) == given.records(given.split.test)[1]
-    monkeypatch.setattr(robustness, "proven_right", lambda model, x, y, threat: clean)
+    monkeypatch.setattr(robustness, "proven_right", lambda model, x, y, threat, task: clean)
     monkeypatch.setattr(robustness, "worst_case", lambda curves: dict.fromkeys((0.0, 3.0, float("inf")), ~clean))
     asked = Robustness(epsilons=(3.0,), carlini_wagner={"steps": 30, "search_steps": 3})
     assert one(judged(asked.measure(given)), "check.certified_is_never_fooled").conditions["verdict"] == "fail"

@@ -12,9 +12,10 @@ from scipy.stats import betabinom
 from torch import nn
 
 from assay.evaluations.base import Subject
-from assay.evaluations.conformal import Conformal, Promise, aps, coverage_is_kept, lac, quantile
+from assay.evaluations.conformal import Conformal, Promise, coverage_is_kept, quantile
 from assay.recipes import EarlyStopping, Recipe, Training
 from assay.results import Check, Measurement
+from assay.tasks.class_scores import aps, lac
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]

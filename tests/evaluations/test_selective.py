@@ -17,7 +17,6 @@ from assay.evaluations.base import Subject
 from assay.evaluations.selective import (
     Selective,
     answered,
-    certainty,
     guaranteed_threshold,
     risks,
     tried,
@@ -25,6 +24,7 @@ from assay.evaluations.selective import (
 )
 from assay.recipes import EarlyStopping, Recipe, Training
 from assay.results import Check, Finding, Measurement
+from assay.tasks.class_scores import certainty
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.data.corruptions.base import SEVERITIES, corrupted, names_for
 from assay.errors import SpecError
-from assay.evaluations.accuracy import calibration_error
 from assay.evaluations.base import Subject
 from assay.evaluations.shift import Shift, accuracy_falls_with_severity
 from assay.registry import build
 from assay.results import Check, Measurement, judged
+from assay.tasks.class_scores import calibration_error
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]

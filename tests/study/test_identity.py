@@ -17,12 +17,13 @@ from assay.ledger.experiments import Processing
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
 from assay.study import measure, sources
-from assay.study.identity import key_of_question
+from assay.study.identity import _SCORES, key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.run import RunSummary, run_study
 from assay.study.sources import closure
 from assay.study.spec import Study, build_study
 from assay.study.trial import Trial
+from assay.tasks.classification import CLASSIFICATION
 
 Tiny = Callable[..., Study]
 ASKED: list[Any] = [{"name": "accuracy", "draws": 50}, "privacy", "cost"]
@@ -197,7 +198,7 @@ def test_one_question_more_spends_nothing(tiny: Tiny, go: Go, store: Store, tmp_
 
 
 def test_no_training_depends_on_what_is_asked_shown_or_charged() -> None:
-    rooms = {name.split(".")[1] for name in closure(["assay.study.training"])}
+    rooms = {name.split(".")[1] for name in closure(["assay.study.training"], without=_SCORES)}
     assert {"training", "objectives", "privacy", "federated"} <= rooms
     assert not rooms & {"evaluations", "explain", "report", "cluster", "release", "ledger", "store"}
     assert {"assay.study.trial", "assay.study.identity", "assay.attacks.square"}.isdisjoint(
@@ -207,7 +208,7 @@ def test_no_training_depends_on_what_is_asked_shown_or_charged() -> None:
 
 def test_a_training_depends_on_what_prepares_its_records(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
-    monkeypatch.setattr("assay.study.identity.digest_of", lambda modules: seen.append(set(modules)) or "code")
+    monkeypatch.setattr("assay.study.identity.digest_of", lambda modules, **_: seen.append(set(modules)) or "code")
     assert one_trial(tiny(ONE)).training
     assert {"assay.data.tables.preparation", "assay.data.text.embeddings", "assay.data.images.files"} <= seen[0]
 
@@ -220,7 +221,7 @@ def test_an_evaluation_depends_on_the_modules_that_it_uses() -> None:
 
 
 def test_a_method_from_elsewhere_names_only_what_uses_it(monkeypatch: pytest.MonkeyPatch, tiny: Tiny) -> None:
-    before = (one_trial(tiny(ONE)).id, key_of_question(Robustness()))
+    before = (one_trial(tiny(ONE)).id, key_of_question(Robustness(), CLASSIFICATION))
 
     class Elsewhere(PGD):
         pass
@@ -228,15 +229,39 @@ def test_a_method_from_elsewhere_names_only_what_uses_it(monkeypatch: pytest.Mon
     monkeypatch.setitem(registry._METHODS, ("attack", "elsewhere"), Elsewhere)
     sources._needs.cache_clear()
     sources._digest.cache_clear()
-    assert (one_trial(tiny(ONE)).id, key_of_question(Robustness())) == before
+    assert (one_trial(tiny(ONE)).id, key_of_question(Robustness(), CLASSIFICATION)) == before
     assert sources.modules_in(Robustness(attacks=(Elsewhere(),))) >= {"assay.attacks.carlini_wagner", __name__}
 
 
 def test_a_question_is_named_by_its_settings_and_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = key_of_question(Accuracy())
-    assert usual == key_of_question(Accuracy(draws=200)) != key_of_question(Accuracy(draws=300))
+    usual, same, other = (key_of_question(Accuracy(draws=draws), CLASSIFICATION) for draws in (200, 200, 300))
+    assert usual == same == key_of_question(Accuracy(), CLASSIFICATION) != other
     monkeypatch.setattr("assay.study.identity.digest_of", lambda modules: "changed")
-    assert key_of_question(Accuracy()) != usual
+    assert key_of_question(Accuracy(), CLASSIFICATION) != usual
+
+
+def test_where_answers_are_decided_names_what_is_asked_of_decisions_and_no_model(
+    tiny: Tiny, go: Go, store: Store, done: Done
+) -> None:
+    asked = [{"name": "accuracy", "draws": 50}, "certificates", "membership", "cost"]
+    go(tiny(ONE, {"evaluations": asked}))
+    done.clear()
+    go(tiny(ONE, {"evaluations": asked, "task": {"name": "classification", "decide_at": "operating_point"}}))
+    assert done.trained == []
+    assert {"accuracy", "certificates"} <= {*done.asked} and not {"membership", "cost"} & {*done.asked}
+    frame = store.frame()
+    assert all("threshold" in told for told in frame[frame["name"] == "certified_accuracy"]["conditions"])
+
+
+def test_no_weights_hang_on_where_answers_are_decided_or_on_scores(tiny: Tiny) -> None:
+    code = closure(["assay.study.training"], without=_SCORES)
+    assert "assay.tasks.classification" in code and not {*_SCORES} & code
+    usual, named, clinic = (
+        one_trial(tiny(ONE, {"task": task} if task else {}))
+        for task in ({}, {"name": "classification"}, {"name": "classification", "decide_at": "operating_point"})
+    )
+    assert usual.training == named.training == clinic.training
+    assert usual.id == named.id != clinic.id
 
 
 def test_a_trial_whose_model_was_replaced_is_measured_again_and_not_trained(

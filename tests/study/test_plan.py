@@ -264,7 +264,7 @@ def test_another_version_of_a_dependency_makes_other_trials(tiny: Tiny, monkeypa
 
 def test_other_source_makes_other_trials(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     study, before = tiny(), ids(tiny())
-    monkeypatch.setattr("assay.study.identity.digest_of", lambda modules: "another")
+    monkeypatch.setattr("assay.study.identity.digest_of", lambda modules, **_: "another")
     assert not set(before) & set(ids(study))
 
 

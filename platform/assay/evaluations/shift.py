@@ -13,7 +13,7 @@ from assay.data.corruptions.base import SEVERITIES, Corruption, corrupted, corru
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.registry import choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
-from assay.tasks.class_scores import expected_calibration_error, softmax
+from assay.tasks.class_scores import expected_calibration_error
 
 _OF_EACH = ("shifted_accuracy", "shifted_calibration_error")
 _OF_ALL = ("mean_corruption_error", "relative_corruption_error")
@@ -160,10 +160,10 @@ class _Ward:
             )
         valid = self.subject.task.answered(logits)
         logits = np.where(valid[:, None], logits, 0.0)
-        probability, told = softmax(logits), self.subject.decisions(logits)
+        told = self.subject.decisions(logits)
         return _Answers(
             right=(told == dataset.y[self.rows]) & valid,
-            confidence=np.where(valid, probability[np.arange(len(told)), told], 1.0),
+            confidence=np.where(valid, self.subject.task.confidence(logits, told), 1.0),
             valid=valid,
         )
 

@@ -10,6 +10,7 @@ from torch import nn
 from assay.data.base import Dataset
 from assay.data.splits import Split, Splitting, split
 from assay.errors import CheckpointError, DataError, SpecError
+from assay.evaluations.base import Subject
 from assay.models.base import Architecture
 from assay.recipes import Recipe
 from assay.registry import build
@@ -50,6 +51,19 @@ class Finished:
     @property
     def private(self) -> bool:
         return self.recipe is not None and self.recipe.privacy is not None
+
+    @property
+    def subject(self) -> Subject:
+        """The model as evaluations were asked of it; it decides as they judged it."""
+        return Subject(
+            model=self.model,
+            dataset=self.dataset,
+            split=self.split,
+            recipe=self.recipe,
+            log=None,
+            seed=seed_of(self.study.seed, fold=self.fold, repeat=self.repeat),
+            task=self.study.cohorts[self.cohort].task,
+        )
 
     @property
     def objections(self) -> tuple[str, ...]:

@@ -133,6 +133,15 @@ class Task(Method):
         """
         raise NotImplementedError
 
+    def confidence(self, answers: np.ndarray, decided: np.ndarray) -> np.ndarray:
+        """Returns the probability that the model gives to what was answered, (n,).
+
+        Args:
+            answers: (n, outputs) finite.
+            decided: (n,) what was answered.
+        """
+        raise NotImplementedError
+
     def certainty(self, answers: np.ndarray) -> np.ndarray:
         """Returns how sure the model is of what it answers, (n,), without a ceiling."""
         raise NotImplementedError

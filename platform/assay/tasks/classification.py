@@ -89,6 +89,9 @@ class Classification(Task):
         """Returns ``log(p / (1 − p))`` of the probability p of the true class, (n,): see ``class_scores.log_odds``."""
         return class_scores.log_odds(answers, targets)
 
+    def confidence(self, answers: np.ndarray, decided: np.ndarray) -> np.ndarray:
+        return class_scores.softmax(answers)[np.arange(len(decided)), decided]
+
     def certainty(self, answers: np.ndarray) -> np.ndarray:
         """Returns the log-odds of the greatest softmax probability, (n,)."""
         return class_scores.certainty(answers)
