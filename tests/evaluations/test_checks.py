@@ -198,9 +198,7 @@ def test_saturated_logits_hide_gradients_from_cross_entropy_alone(
 def test_a_broken_certificate_is_caught_and_stands_on_certified_accuracy(
     subject: Callable[..., Subject], trained: nn.Module, one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        robustness, "proven_right", lambda model, x, y, threat, task: torch.ones(len(x), dtype=torch.bool)
-    )
+    monkeypatch.setattr(robustness, "proven_right", lambda model, x, y, threat, task: torch.ones(len(x)).bool())
     given = subject(trained.eval())
     asked = Robustness(epsilons=(0.5,), carlini_wagner={"steps": 2, "search_steps": 1})
     found = judged([*asked.measure(given), *Certificates(epsilons=(0.5,)).measure(given)])

@@ -59,7 +59,7 @@ class Line(nn.Module):
         return -(x - torch.arange(4.0)).square()
 
 
-X, Y = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 1, 3])
+X, Y = torch.tensor([[0.0], [1.1], [3.0]]), torch.tensor([0, 1, 3])
 
 
 @pytest.mark.parametrize(

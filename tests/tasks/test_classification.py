@@ -1,4 +1,4 @@
-"""A classification means what the field means, in PyTorch and in NumPy alike; a targeted attack has its own criterion."""
+"""A classification means what the field means, of tensors and arrays alike; a targeted attack has its own criterion."""
 
 import pickle
 
