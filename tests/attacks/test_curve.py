@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.attacks.curve import LEAST
-from assay.attacks.losses import misclassified
 from assay.attacks.pgd import PGD
 from assay.data.base import Dataset
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
 from assay.seeds import Draw
+from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds, Norm, Threat
 
 Records = tuple[Tensor, Tensor]
@@ -350,7 +350,7 @@ def test_one_radius_alone_is_the_plain_run(trained: nn.Module, records: Records,
 def test_momentum_enters_the_curve(trained: nn.Module, records: Records, wdbc: Dataset) -> None:
     found = [proposals(PGD(momentum=m), trained, *records, in_norm("l2", wdbc.bounds), [0.2, 0.5]) for m in (0.0, 1.0)]
     assert not torch.equal(found[0][1], found[1][1])
-    assert misclassified(trained(found[1][1]), records[1]).any()
+    assert CLASSIFICATION.wrong(trained(found[1][1]), records[1]).any()
 
 
 @pytest.mark.parametrize("reshape", [lambda h: h.view(len(h), -1), lambda h: h.flatten(1)])

@@ -1,17 +1,21 @@
 """Every call of the served model, its limits, and that no error repeats what was sent."""
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from scipy.special import softmax
 
 from assay.bounds.interval import certified_by_intervals
 from assay.report.card import card_of
 from assay.store.folder import Store
 from assay.study.finished import Finished, open_finished
+from assay.study.spec import Study
 from assay.threats import Threat
 from serve.api import MOST_BYTES, create_api
 from serve.model import ServedModel
@@ -50,6 +54,32 @@ def test_predictions_are_those_of_the_model(client: TestClient, x: np.ndarray, e
     assert [list(one["probabilities"].values()) for one in found] == expected.tolist()
     assert [one["class_index"] for one in found] == expected.argmax(1).tolist()
     assert {one["class_name"] for one in found} <= {"benign", "malignant"}
+
+
+def test_a_model_that_was_judged_at_an_operating_point_answers_there(finished: Finished) -> None:
+    task = {"name": "classification", "decide_at": "operating_point", "sensitivity": 0.8}
+    asked = finished.study.model_dump(mode="json")
+    asked["cohorts"]["wdbc"] |= {"task": task, "evaluations": ["certificates"], "sparing": []}
+    served = ServedModel(replace(finished, study=Study.model_validate(asked)))
+    scores = softmax(finished.subject.logits(finished.split.validation), 1)[:, 1]
+    positive = finished.dataset.y[finished.split.validation] == 1
+    threshold = np.sort(scores[positive])[::-1][math.ceil(0.8 * positive.sum()) - 1]
+    assert served.threshold == pytest.approx(threshold)
+    api = create_api(served, card_of(finished, "standard"), public=False)
+    client = TestClient(api, base_url="http://localhost:8000", client=("127.0.0.1", 5000))
+    assert client.get(V2).json()["threshold"] == served.threshold
+    x = finished.dataset.x[finished.split.test[:200]]
+    said = client.post(f"{V1}:predict", json={"instances": x.tolist()}).json()["predictions"]
+    told = [one["class_index"] for one in said]
+    assert told == [int(one["probabilities"]["malignant"] >= threshold) for one in said]
+    assert any(one["probabilities"]["malignant"] > 0.5 and not one["class_index"] for one in said)
+    tensor = {"name": "records", "shape": list(x.shape), "datatype": "FP32", "data": x.flatten().tolist()}
+    assert client.post(f"{V2}/infer", json={"inputs": [tensor]}).json()["outputs"][1]["data"] == told
+    proven = client.post(f"{V1}:certify", json={"instances": x.tolist(), "epsilons": [0.0, 0.5]}).json()["certificates"]
+    names = [one["class_name"] for one in said]
+    assert [one["class_name"] for one in proven] == names and all(one["certified"][0] for one in proven)
+    explained = client.post(f"{V1}:explain", json={"instances": x[:3].tolist()}).json()["explanations"]
+    assert [one["class_name"] for one in explained] == names[:3]
 
 
 @pytest.mark.parametrize("nested", [True, False])
@@ -223,7 +253,7 @@ def test_a_fault_of_ours_tells_nothing(client: TestClient, monkeypatch: pytest.M
     def fails(*_: Any) -> None:
         raise RuntimeError(SECRET)
 
-    monkeypatch.setattr(ServedModel, "probabilities", fails)
+    monkeypatch.setattr(ServedModel, "predict", fails)
     answer = client.post(f"{V1}:predict", json={"instances": [[0.0] * 30]})
     assert (answer.status_code, SECRET in answer.text) == (500, False)
 

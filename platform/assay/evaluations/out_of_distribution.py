@@ -39,7 +39,6 @@ class OutOfDistribution(Evaluation):
     records themselves with their pixels, samples, features or words in random order.
     """
 
-    looks_at = "probabilities"
     name: Literal["out_of_distribution"] = "out_of_distribution"
     foreign: Annotated[
         SerializeAsAny[Method] | None, BeforeValidator(lambda given: None if given is None else build("dataset", given))
