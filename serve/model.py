@@ -135,7 +135,7 @@ class ServedModel:
 
     def _proven(self, x: Tensor, target: Tensor, epsilon: float) -> Tensor:
         """Of which records it is proven that they are answered so whatever changes each input by ε, (n,) bool."""
-        threat = Threat(norm="linf", epsilon=epsilon, bounds=self._bounds, goal=self._task.wrong)
+        threat = Threat(norm="linf", epsilon=epsilon, bounds=self._bounds, goal=self._task.criterion)
         return certified_by_intervals(self._subject.decided.model, x, target, threat, task=self._task)
 
     def _read(self, language: Language, given: list[Any]) -> Tensor:

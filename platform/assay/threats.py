@@ -64,7 +64,7 @@ class Threat:
     norm: Norm
     epsilon: float
     bounds: Bounds
-    goal: Criterion = CLASSIFICATION.wrong
+    goal: Criterion = CLASSIFICATION.criterion
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:

@@ -16,6 +16,7 @@ from assay.errors import DataError
 from assay.evaluations.base import Subject
 from assay.evaluations.out_of_distribution import SCORES, Others, OutOfDistribution, brought, shuffled, why_not
 from assay.results import Measurement
+from assay.tasks.classification import CLASSIFICATION
 
 Make = Callable[..., Subject]
 One = Callable[..., Measurement]
@@ -79,11 +80,11 @@ def measured(subject: Subject, **settings: Any) -> list[Measurement]:
 def test_scores_are_those_of_the_papers() -> None:
     logits = np.array([[3.0, 1.0], [0.5, 0.4], [9.0, 9.0]])
     softmax = np.exp(logits).max(1) / np.exp(logits).sum(1)
-    assert np.argsort(SCORES["max softmax"](logits)).tolist() == np.argsort(-softmax).tolist()
-    assert SCORES["energy"](logits) == pytest.approx(-np.log(np.exp(logits).sum(1)))
+    assert np.argsort(SCORES["max softmax"](CLASSIFICATION, logits)).tolist() == np.argsort(-softmax).tolist()
+    assert SCORES["energy"](CLASSIFICATION, logits) == pytest.approx(-np.log(np.exp(logits).sum(1)))
     # Two high logits are an unsure answer to a familiar record: the scores disagree.
-    assert SCORES["max softmax"](logits).argmax() == 2
-    assert SCORES["energy"](logits).argmin() == 2
+    assert SCORES["max softmax"](CLASSIFICATION, logits).argmax() == 2
+    assert SCORES["energy"](CLASSIFICATION, logits).argmin() == 2
 
 
 def test_without_another_data_set_pixels_are_shuffled(halves: Subject, one: One) -> None:

@@ -67,7 +67,7 @@ X, Y = torch.tensor([[0.0], [1.1], [3.0]]), torch.tensor([0, 1, 3])
 )
 def test_an_attack_fools_only_where_its_task_says_so(attack: Any, grades: Grades) -> None:
     for epsilon, by_class, by_grade in ((1.0, True, False), (2.2, True, True)):
-        for goal, expected in ((Classification().wrong, by_class), (grades.wrong, by_grade)):
+        for goal, expected in ((Classification().criterion, by_class), (grades.criterion, by_grade)):
             reach = float("inf") if attack.minimal else epsilon
             found = attack.run(Line(), X, Y, Threat(norm="linf", epsilon=reach, bounds=BOUNDS, goal=goal), seed=0)
             fooled = found.fooled & (found.distance <= epsilon + 1e-5)
@@ -75,7 +75,7 @@ def test_an_attack_fools_only_where_its_task_says_so(attack: Any, grades: Grades
 
 
 def test_the_judge_believes_the_task_alone(grades: Grades) -> None:
-    threat = Threat(norm="linf", epsilon=9.0, bounds=BOUNDS, goal=grades.wrong)
+    threat = Threat(norm="linf", epsilon=9.0, bounds=BOUNDS, goal=grades.criterion)
     judged = judge_proposal(Line(), X, Y, torch.tensor([[1.0], [3.0], [torch.nan]]), threat)
     assert judged.fooled.tolist() == [False, True, False]
 

@@ -233,7 +233,7 @@ def _proposals(  # noqa: PLR0917
     except (RuntimeError, IndexError, ValueError):
         # Most often the model's output is not what an attack can climb: say so in words.
         with torch.no_grad():
-            _check_logits(model(x), y)
+            threat.goal.task.check(model(x), y)
         raise
 
 
@@ -246,8 +246,8 @@ def judge_proposal(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, thr
     kept = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), proposed, x)
     perturbed = threat.project(kept, x)
     logits = model.eval()(perturbed)
-    _check_logits(logits, y)
-    answered = torch.isfinite(logits).all(1)
+    threat.goal.task.check(logits, y)
+    answered = threat.goal.task.answered(logits)
     fooled = threat.goal(logits, y)
     distance = threat.distance(perturbed, x).masked_fill(~fooled, torch.inf)
     return Attacked(x=perturbed, fooled=fooled, distance=distance, invalid=int((~answered).sum()))
@@ -266,11 +266,3 @@ def _check_records(x: Tensor, threat: Threat) -> None:
     excess = (x - threat.bounds.clip(x)).abs().max()
     if not float(excess) <= 1e-5:
         raise ValueError(f"a record lies outside the bounds of a valid input by {float(excess):g}; widen the bounds")
-
-
-def _check_logits(logits: Tensor, y: Tensor) -> None:
-    if logits.dim() != 2 or len(logits) != len(y):
-        raise ValueError(f"the model returned shape {tuple(logits.shape)}; logits must be ({len(y)}, classes)")
-    wrong = y[(y < 0) | (y >= logits.shape[1])]
-    if len(wrong):
-        raise ValueError(f"label {int(wrong[0])} has no logit: the model has {logits.shape[1]} classes")

@@ -106,7 +106,7 @@ class AttackTarget:
             rows=rows,
             x=x,
             y=y,
-            base=Threat(norm=norm, epsilon=0.0, bounds=subject.bounds, goal=subject.task.wrong),
+            base=Threat(norm=norm, epsilon=0.0, bounds=subject.bounds, goal=subject.task.criterion),
             radii=tuple(sorted({0.0, *(epsilons or subject.dataset.epsilons)})),
         )
 

@@ -51,7 +51,7 @@ class Certificates(Evaluation):
             return [not_applicable("certified_accuracy", why, epsilon=radius, **about) for radius in radii]
         found: list[Finding] = []
         for epsilon in radii:
-            threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.bounds, goal=subject.task.wrong)
+            threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.bounds, goal=subject.task.criterion)
             try:
                 proven = proven_right(subject.model, x, y, threat, task=subject.task)
             except UnboundableError as error:

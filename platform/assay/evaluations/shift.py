@@ -159,10 +159,11 @@ class _Ward:
                 for part in self.subject.pieces(self.rows)
             )
         valid = self.subject.task.answered(logits)
+        wrong = self.subject.wrong(logits, dataset.y[self.rows])
         logits = np.where(valid[:, None], logits, 0.0)
         told = self.subject.decisions(logits)
         return _Answers(
-            right=(told == dataset.y[self.rows]) & valid,
+            right=~wrong,
             confidence=np.where(valid, self.subject.task.confidence(logits, told), 1.0),
             valid=valid,
         )

@@ -121,7 +121,7 @@ class RandomisedSmoothing(Evaluation):
             x=x.cpu(),
             y=y.cpu(),
             names=rows,
-            threat=Threat(norm="l2", epsilon=0.0, bounds=subject.bounds, goal=subject.task.wrong),
+            threat=Threat(norm="l2", epsilon=0.0, bounds=subject.bounds, goal=subject.task.criterion),
             task=subject.task,
             asked=self,
             seed=subject.seed,

@@ -48,7 +48,7 @@ class Batch:
         Args:
             bounds: of valid records, as ``movable`` gives them.
         """
-        return Threat(norm=norm, epsilon=epsilon, bounds=bounds, goal=self.task.wrong)
+        return Threat(norm=norm, epsilon=epsilon, bounds=bounds, goal=self.task.criterion)
 
     def moved(self, model: nn.Module, crafted: Tensor) -> Tensor:
         """What was crafted from ``movable``, with the gradient of the vectors that it was crafted from."""

@@ -5,7 +5,8 @@ take tensors, those of evaluations NumPy arrays; ``decide``, ``answered`` and ``
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import numpy as np
 from torch import Tensor
@@ -22,17 +23,23 @@ Metric = tuple[Statistic, dict[str, Any]]
 """How a figure is computed, and under which conditions it stands."""
 
 
-class Criterion(Protocol):
-    """Says which answers an attack wants: the wrong ones, or those that it aims at. A certificate rules them out."""
+@dataclass(frozen=True)
+class Criterion:
+    """Says which answers an attack wants: the wrong ones. A certificate rules them out.
 
-    def __call__(self, answers: Array, targets: Array, /) -> Array:
+    An attack that aims at one answer has a criterion of its own: see ``Task.reaches``.
+    """
+
+    task: "Task"
+
+    def __call__(self, answers: Array, targets: Array) -> Array:
         """Returns which answers meet the criterion, (n,) bool.
 
         Args:
             answers: (n, outputs) of a model.
             targets: (n, ...) what the records are.
         """
-        ...
+        return self.task.wrong(answers, targets)
 
 
 class Task(Method):
@@ -80,6 +87,20 @@ class Task(Method):
         """Returns which answers count as wrong, (n,) bool: the criterion of attacks, certificates and accuracies.
 
         An answer that is no finite number is always wrong.
+        """
+        raise NotImplementedError
+
+    @property
+    @final
+    def criterion(self) -> Criterion:
+        """The criterion of an attack that wants any wrong answer."""
+        return Criterion(self)
+
+    def check(self, answers: Tensor, targets: Tensor) -> None:
+        """Refuses answers that are none to such targets.
+
+        Raises:
+            ValueError: they are of another shape, or a target is beyond them.
         """
         raise NotImplementedError
 

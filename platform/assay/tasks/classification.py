@@ -62,6 +62,14 @@ class Classification(Task):
     def wrong(self, answers: Array, targets: Array) -> Array:
         return (self.decide(answers) != targets) | ~self.answered(answers)
 
+    def check(self, answers: Tensor, targets: Tensor) -> None:
+        if answers.dim() != 2 or len(answers) != len(targets):
+            shape = tuple(answers.shape)
+            raise ValueError(f"the model returned shape {shape}; logits must be ({len(targets)}, classes)")
+        beyond = targets[(targets < 0) | (targets >= answers.shape[1])]
+        if len(beyond):
+            raise ValueError(f"label {int(beyond[0])} has no logit: the model has {answers.shape[1]} classes")
+
     def stays_right(self, leads: Tensor, targets: Tensor) -> Tensor:
         return leads.scatter(1, targets[:, None], -torch.inf).amax(1) < 0
 
@@ -108,13 +116,12 @@ class Classification(Task):
 
 
 @dataclass(frozen=True)
-class Reaches:
+class Reaches(Criterion):
     """The criterion of an attack that aims at one class."""
 
-    task: Classification
     aim: int
 
-    def __call__(self, answers: Array, targets: Array, /) -> Array:
+    def __call__(self, answers: Array, targets: Array) -> Array:
         return (self.task.decide(answers) == self.aim) & self.task.answered(answers)
 
 
