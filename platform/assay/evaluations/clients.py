@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from torch import nn
@@ -11,7 +11,7 @@ from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.federated.partition import client_seed, deal_alike, partition
 from assay.registry import register
-from assay.results import Finding, not_applicable
+from assay.results import Finding, Measurement, not_applicable
 
 
 @register("evaluation")
@@ -37,7 +37,7 @@ class Clients(Evaluation):
             dealt = _test_parts(subject, mine)
         except DataError as error:
             return [not_applicable(name, f"test records: {error}") for name in names]
-        correct = dict(zip(test.tolist(), _correct(subject, subject.model, test), strict=True))
+        correct = dict(zip(test.tolist(), subject.right(test), strict=True))
         found = []
         for number, rows in enumerate(dealt, start=1):
             hits = np.array([correct[row] for row in rows.tolist()])
@@ -52,6 +52,7 @@ class Clients(Evaluation):
                     subject.clusters(rows),
                     client=number,
                     arrangement="federated",
+                    **subject.decided_at,
                 )
             )
         worst = min((m for m in found if m.status == "measured"), key=lambda measurement: measurement.value)
@@ -59,15 +60,15 @@ class Clients(Evaluation):
             replace(
                 worst,
                 name="worst_client_accuracy",
-                conditions={"client": worst.conditions["client"]},
+                conditions={"client": worst.conditions["client"], **subject.decided_at},
                 warnings=("the least of several small samples: lower than a client's true accuracy on average",),
             )
         )
         for number, rows in enumerate(mine, start=1):
-            hits = _correct(subject, subject.train(rows, f"local only/{client_seed(subject.seed, number)}"), test)
-            found.append(share("local_only_accuracy", hits, subject.clusters(test), client=number))
-        everyone = _correct(subject, subject.train(subject.split.train, "centralised"), test)
-        return [*found, share("centralised_accuracy", everyone, subject.clusters(test))]
+            alone = subject.train(rows, f"local only/{client_seed(subject.seed, number)}")
+            found.append(_accuracy("local_only_accuracy", subject, alone, client=number))
+        everyone = subject.train(subject.split.train, "centralised")
+        return [*found, _accuracy("centralised_accuracy", subject, everyone)]
 
 
 def training_parts(subject: Subject) -> list[np.ndarray]:
@@ -88,5 +89,7 @@ def _test_parts(subject: Subject, mine: list[np.ndarray]) -> list[np.ndarray]:
     return deal_alike(rows, y[rows], shares, classes=subject.dataset.classes, seed=subject.seed)
 
 
-def _correct(subject: Subject, model: nn.Module, rows: np.ndarray) -> np.ndarray:
-    return replace(subject, model=model).right(rows)
+def _accuracy(name: str, subject: Subject, model: nn.Module, **conditions: Any) -> Measurement:
+    """Share of the test records that another model in this one's place answers rightly."""
+    test, other = subject.split.test, replace(subject, model=model)
+    return share(name, other.right(test), subject.clusters(test), **conditions, **other.decided_at)

@@ -81,6 +81,7 @@ class Shift(Evaluation):
             "corruptions": [chosen.name for chosen in asked],
             "severities": severities,
             "normalised": "no: a plain mean of errors, not divided by those of a baseline model",
+            **ward.subject.decided_at,
         }
         return [
             *found,
@@ -90,7 +91,7 @@ class Shift(Evaluation):
 
     def _at(self, ward: "_Ward", answers: "_Answers", about: dict[str, Any]) -> list[Measurement]:
         """Both figures of one corruption at one severity."""
-        accuracy = share(_OF_EACH[0], answers.right, ward.groups, **about)
+        accuracy = share(_OF_EACH[0], answers.right, ward.groups, **about, **ward.subject.decided_at)
         calibration = self._bootstrapped(
             _OF_EACH[1],
             lambda i: expected_calibration_error(answers.right[i], answers.confidence[i], self.bins),
