@@ -26,6 +26,7 @@ from assay.study.provenance import source_digest, versions
 from assay.study.spec import Study
 from assay.study.training import Trained, network_of, train_trial
 from assay.study.trial import Trial
+from assay.tasks.classification import CLASSIFICATION
 from assay.training.checkpoints import artefact_of, from_bytes
 from assay.training.log import TrainingLog
 from assay.training.loop import Trainer
@@ -305,6 +306,7 @@ def test_every_evaluation_is_asked_in_order() -> None:
         dataset=SimpleNamespace(warnings=("small",), modality="text"),
         log=None,
         recipe=None,
+        task=CLASSIFICATION,
         split=SimpleNamespace(train=np.arange(0), test=np.arange(0)),
     )
     found = ask((Asked(name="loss"), Asked(name="accuracy")), subject)  # type: ignore[arg-type]

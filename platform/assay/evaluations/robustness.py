@@ -237,12 +237,10 @@ class Robustness(Evaluation):
 
         A stand-in is made of the suspect itself, and may fail wherever the suspect likes.
         """
-        done = _Adaptive(runs={}, curves={}, because=set(), failed=[])
+        done, suspect = _Adaptive(runs={}, curves={}, because=set(), failed=[]), target.subject.network_alone
         raised = {check.rule for check in found if check.verdict != "pass"} if self.adaptive else set()
         try:
-            called_for = answers(
-                raised, target.subject.network_alone, target.first[0], steps=self.steps, samples=self.samples
-            )
+            called_for = answers(raised, suspect, target.first[0], steps=self.steps, samples=self.samples)
         except Exception as error:
             done.failed.extend(self._failed(target, "adaptive", error))
             # A blind search needs no stand-in.
@@ -373,9 +371,9 @@ class Robustness(Evaluation):
         if epsilon is None or target.passes > 1:
             return []
         (x, y), model = first_records(target), target.subject.model
-        if checks.probability_outputs(respond(target.subject.network_alone, x)).verdict != "pass":
+        if checks.probability_outputs(respond(alone := target.subject.network_alone, x)).verdict != "pass":
             # A probability is no straight line even where its logit is.
-            model = LogitsOfProbabilities(model)
+            model = LogitsOfProbabilities(alone)
         draw = Draw(seeds.stream(target.subject.seed, "slopes"), len(x))
         return [true_slopes(model, x, y, target.base.at(epsilon), draw)]
 
