@@ -80,21 +80,40 @@ def test_the_judge_believes_the_task_alone(grades: Grades) -> None:
     assert judged.fooled.tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [
-        "standard",
-        {"name": "pgd", "epsilon": 0.1},
-        {"name": "fast", "epsilon": 0.1},
-        {"name": "gaussian_noise", "sigma": 0.1},
-    ],
-)
+OBJECTIVES = [
+    "standard",
+    {"name": "pgd", "epsilon": 0.1},
+    {"name": "fast", "epsilon": 0.1},
+    {"name": "gaussian_noise", "sigma": 0.1},
+]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_objectives_take_the_loss_of_a_record_from_the_task(objective: Any, grades: Grades) -> None:
     chosen = Recipe(objective=objective).objective
     model = nn.Linear(1, 4)
     batch = Batch(x=X, y=Y, bounds=BOUNDS, draw=Draw(np.random.default_rng(0), total=3), task=grades)
     crafted = chosen.craft(model, batch)
     torch.testing.assert_close(chosen.losses(model, batch, crafted), grades.losses(model(crafted), Y))
+
+
+class Contrary(Classification):
+    """Its loss falls where that of a classification rises."""
+
+    name: Literal["contrary"] = "contrary"  # type: ignore[assignment]
+
+    def losses(self, answers: Tensor, targets: Tensor) -> Tensor:
+        return -super().losses(answers, targets)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES[1:3])
+def test_examples_climb_the_loss_of_the_task(objective: Any) -> None:
+    chosen, model = Recipe(objective=objective).objective, nn.Linear(1, 4)
+    usual, contrary = (
+        chosen.craft(model, Batch(x=X, y=Y, bounds=BOUNDS, draw=Draw(np.random.default_rng(0), total=3), task=task)) - X
+        for task in (Classification(), Contrary())
+    )
+    assert ((usual * contrary) <= 0).all() and not torch.equal(usual, contrary)
 
 
 def test_a_training_learns_and_stops_by_its_own_task(grades: Grades) -> None:
