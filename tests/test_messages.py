@@ -38,6 +38,7 @@ from assay.study.external import given_study
 from assay.study.plan import forecast_study, plan
 from assay.study.spec import build_study, read_study, with_one_recipe
 from assay.study.sweep import Sweep, base_of, prepare_sweep
+from assay.tasks.classification import Classification
 from jobs.submit import check_arguments, url
 
 TEXT = Path(__file__).with_name("messages.txt")
@@ -50,6 +51,7 @@ STUDY: dict[str, Any] = {
 }
 PRIVATE = {"privacy": {"epsilon": 1}}
 PGD = {"name": "pgd", "epsilon": 0.1}
+CLINIC: dict[str, Any] = {"name": "classification", "decide_at": "operating_point"}
 
 
 def study(*, split: dict[str, Any] | None = None, recipes: dict[str, Any] | None = None, **cohort: Any) -> Any:
@@ -128,6 +130,9 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a radius that is not measured": written(
         study(reference_epsilon=0.25, evaluations=[{"name": "robustness", "epsilons": [0.1, 0.3]}])
     ),
+    "an unknown task": written(study(task="clasification")),
+    "two operating points": written(study(task={**CLINIC, "sensitivity": 0.9})),
+    "an operating point of ten classes": lambda folder: Classification(**CLINIC).refuse(10),
     "words that are no requirement": written(required("accurate enough")),
     "a requirement of an unknown metric": written(required("acuracy >= 0.9")),
     "a requirement in percent without its sign": written(required("accuracy >= 90")),
