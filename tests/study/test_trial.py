@@ -309,6 +309,7 @@ def test_every_evaluation_is_asked_in_order() -> None:
         task=CLASSIFICATION,
         split=SimpleNamespace(train=np.arange(0), test=np.arange(0)),
     )
+    subject.decided, subject.decided_at = subject, {}
     found = ask((Asked(name="loss"), Asked(name="accuracy")), subject)  # type: ignore[arg-type]
     assert [(m.name, m.warnings) for m in found] == [("loss", ()), ("accuracy", ("small",))]
     assert [m.conditions for m in found] == [{"tells_of": "training records"}, {}]
