@@ -123,7 +123,7 @@ def test_a_full_disk_ends_the_job_with_a_message(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("assay.study.external.ask", lambda *_, **__: [])
-    monkeypatch.setattr("assay.store.folder.os.fsync", full)
+    monkeypatch.setattr("assay.store.files.os.fsync", full)
     code, said = evaluate(results=str(given / "full"))
     assert code == 2
     assert "the disk is full" in said
