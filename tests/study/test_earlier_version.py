@@ -68,5 +68,5 @@ def test_its_charges_stay_whatever_is_trained_now(store: Store, watcher: Callabl
     assert set(summary.failures) == {"made · private · fold 2"}
     after = ledger.account()
     assert after.held > before.held
-    assert {held.trial for held in before.charges} <= {held.trial for held in after.charges}
+    assert {held.training for held in before.charges} <= {held.training for held in after.charges}
     assert len(store.superseded()) == 4 and len(plan(study, load_datasets(study))) == 4
