@@ -76,7 +76,7 @@ def main(
                 said_of = "--against compares the noise of two private recipes; name one that has privacy"
                 raise SpecError(said_of, setting="--against", given=against)
             checks += compare_noise(trial, other, dataset)
-    verdicts = {check.conditions["verdict"] for check in checks}
+    verdicts = {check.verdict for check in checks}
     verdict = "fail" if "fail" in verdicts else "inconclusive" if "warn" in verdicts else "pass"
     if json_:
         about = {"study": asked.name, "cohort": trial.cohort, "recipe": recipe, "fold": fold}
@@ -92,14 +92,14 @@ def _as_json(about: dict[str, Any], row: "Measurement", checks: "list[Measuremen
         "epsilon_audited": row.value,
         **row.conditions,
         "verdict": verdict,
-        "checks": {check.name.removeprefix("check."): _plain(check) for check in checks},
+        "checks": {check.rule: _plain(check) for check in checks},
         "warnings": list(row.warnings),
     }
     return json.dumps(found, indent=2, ensure_ascii=False)
 
 
 def _plain(check: "Measurement") -> dict[str, Any]:
-    return {"verdict": check.conditions["verdict"], "figure": check.value, "message": check.warnings[0]}
+    return {"verdict": check.verdict, "figure": check.value, "message": check.warnings[0]}
 
 
 def _print(row: "Measurement", checks: "list[Measurement]") -> None:
@@ -118,11 +118,9 @@ def _print(row: "Measurement", checks: "list[Measurement]") -> None:
         rows.append(("mechanism", f"{about['steps']} steps, {noise}"))
     console.print(console_table(["audit", ""], rows))
     for warning in row.warnings:
-        # What a check says stands below.
-        if not warning.startswith(("fail: ", "warn: ")):
-            console.print(warning, style="yellow", markup=False, highlight=False)
+        console.print(warning, style="yellow", markup=False, highlight=False)
     for check in checks:
-        console.print(check.warnings[0], style=_STYLES[check.conditions["verdict"]], markup=False, highlight=False)
+        console.print(check.warnings[0], style=_STYLES[str(check.verdict)], markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ INTERRUPTED = 130
 
 
 def main(
-    job: Annotated[str | None, typer.Argument(metavar="JOB", help=f"One of: {', '.join(JOBS)}.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help=f"One of: {', '.join(JOBS)}; or the module of a package that ASSAY_PLUGINS names.")] = None,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENTS]...", help="Of the job, passed on unchanged. Options of submit itself stand before the job.")] = None,
     address: Annotated[str, typer.Option(envvar=ADDRESS_VARIABLE, help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
     ship_assay: Annotated[bool, typer.Option("--ship-assay", help="Send assay along, to a cluster that has its dependencies but not itself.")] = False,
@@ -82,9 +82,9 @@ def check_arguments(job: str, arguments: Sequence[str]) -> None:
         UserError: there is no such job, or its results would be lost with the temporary folder that it runs in.
     """
     from assay.errors import UserError
-    from assay.registry import unknown_name
+    from assay.registry import plugins, unknown_name
 
-    if job not in JOBS:
+    if job not in JOBS and job.partition(".")[0] not in plugins():
         raise unknown_name("job", job, JOBS)
     for place, word in enumerate(arguments):
         name, equals, value = word.partition("=")
@@ -153,14 +153,28 @@ def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequ
     """
     from assay.errors import UserError
 
-    environment: dict[str, object] = {"working_dir": str(ROOT)}
-    if ship_assay:
-        environment["py_modules"] = [str(ROOT / "platform" / "assay")]
-    entrypoint = shlex.join(["sh", "jobs/python.sh", "-m", f"jobs.{job}", *arguments])
+    environment = runtime_environment(ship_assay=ship_assay)
+    module = job if "." in job else f"jobs.{job}"
+    entrypoint = shlex.join(["sh", "jobs/python.sh", "-m", module, *arguments])
     try:
         return str(client.submit_job(entrypoint=entrypoint, runtime_env=environment))
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"the Ray cluster at {server} did not take the job: {error}") from None
+
+
+def runtime_environment(*, ship_assay: bool) -> dict[str, object]:
+    """What travels with a job: this checkout, the packages of ``ASSAY_PLUGINS``, and Assay itself if asked."""
+    from assay.registry import plugins
+
+    environment: dict[str, object] = {"working_dir": str(ROOT)}
+    if plugins():
+        from assay.cluster.session import plugin_environment
+
+        environment |= plugin_environment()
+    if ship_assay:
+        shipped = environment.get("py_modules", [])
+        environment["py_modules"] = [*shipped, str(ROOT / "platform" / "assay")]  # type: ignore[misc]
+    return environment
 
 
 def known(client: "JobSubmissionClient", server: str, submission: str) -> None:

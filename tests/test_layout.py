@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 VOCABULARY = {
-    *("errors", "seeds", "devices", "registry", "threats", "tasks", "recipes", "results", "executors", "progress"),
-    "statistics",
+    *("errors", "seeds", "devices", "registry", "threats", "tasks", "recipes", "results", "metrics", "executors"),
+    *("progress", "statistics"),
 }
 BESIDE = {"tracking"}
 STAGES = [

@@ -3,10 +3,12 @@
 import dataclasses
 import math
 import pickle
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 
-from assay.results import Check, Measurement, TrialRecord, beside, not_applicable
+from assay.results import REASONS, Check, Flag, Measurement, ReasonCode, TrialRecord, Verdict, beside, not_applicable
 
 ACCURACY = Measurement(name="accuracy", value=0.9, n=100, low=0.83, high=0.94)
 
@@ -40,6 +42,16 @@ def test_a_question_that_cannot_be_asked_keeps_its_conditions_and_reason() -> No
     assert answer.warnings == ("too few non-members",)
 
 
+def test_why_there_is_no_value_is_a_code_beside_the_words() -> None:
+    assert set(get_args(ReasonCode)) == set(REASONS)
+    assert not_applicable("tpr", "few", reason="too_few_records", fpr=0.1).reason == "too_few_records"
+    assert Measurement(name="tpr", status="failed", warnings=("odd",)).reason == "unspecified"
+    with pytest.raises(ValueError, match=r"given the reason 'gone'; allowed: not_private, "):
+        not_applicable("tpr", "few", reason="gone")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="none of a measured value"):
+        replace(ACCURACY, reason="no_records")
+
+
 def test_warnings_accumulate_and_the_first_measurement_stays() -> None:
     assert ACCURACY.warn("a").warn("b", "c").warnings == ("a", "b", "c")
     assert ACCURACY.warnings == ()
@@ -50,15 +62,17 @@ def test_results_are_frozen() -> None:
         ACCURACY.value = 1.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("verdict", "warnings"), [("pass", ()), ("warn", ("warn: m",)), ("fail", ("fail: m",))])
-def test_a_check_that_did_not_pass_stands_beside_what_it_concerns(verdict: str, warnings: tuple[str, ...]) -> None:
-    check = Check(rule="steps", concerns="accuracy", verdict=verdict, figure=0.1, message="m")  # type: ignore[arg-type]
+@pytest.mark.parametrize("verdict", ["pass", "warn", "fail"])
+def test_a_check_that_did_not_pass_stands_beside_what_it_concerns(verdict: Verdict) -> None:
+    check = Check(rule="steps", concerns="accuracy", verdict=verdict, figure=0.1, message="m")
     other = Measurement(name="loss", value=1.0)
     judged, untouched, row = beside([ACCURACY, other], [check])
-    assert judged == ACCURACY.warn(*warnings)
+    assert judged.flags == (() if verdict == "pass" else (Flag(verdict=verdict, message="m", rule="steps"),))
+    assert replace(judged, flags=()) == ACCURACY
     assert untouched == other
     assert (row.name, row.value, row.warnings) == ("check.steps", 0.1, ("m",))
-    assert row.conditions == {"concerns": "accuracy", "verdict": verdict}
+    assert (row.kind, row.rule, row.verdict, row.concerns) == ("check", "steps", verdict, ("accuracy",))
+    assert row.conditions == {} and Check.of(row) == check
 
 
 def test_a_check_says_nothing_more_of_what_was_not_measured() -> None:
@@ -86,6 +100,12 @@ def test_a_trial_has_one_row_a_measurement() -> None:
         "high": 0.94,
         "status": "measured",
         "warnings": (),
+        "reason": None,
+        "flags": (),
+        "kind": "measurement",
+        "rule": "",
+        "verdict": None,
+        "concerns": (),
     }
 
 

@@ -5,10 +5,13 @@ its fields are its settings, its methods what it does. ``@register("attack")`` m
 """
 
 import importlib
+import os
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -170,6 +173,8 @@ def build(kind: str, choice: Any) -> Method:
             given=choice,
             allowed=names(kind),
         )
+    if (kind, str(settings["name"])) not in _METHODS:
+        load_plugins()
     method = _METHODS.get((kind, str(settings["name"])))
     if method is None:
         raise unknown_name(kind, str(settings["name"]), names(kind), setting="name")
@@ -184,6 +189,11 @@ def names(kind: str) -> list[str]:
     return sorted(name for known, name in _METHODS if known == kind)
 
 
+def methods(kind: str) -> dict[str, type[Method]]:
+    """The known methods of a kind by name, sorted."""
+    return {name: _METHODS[kind, name] for name in names(kind)}
+
+
 def modules_of(kind: str) -> list[str]:
     """Names of the modules that define the known methods of a kind, sorted."""
     return sorted({method.__module__ for (known, _), method in _METHODS.items() if known == kind})
@@ -192,6 +202,46 @@ def modules_of(kind: str) -> list[str]:
 def choice_of(kind: str) -> Any:
     """The type of a field that holds one method of ``kind``, written out in full when it is stored."""
     return Annotated[SerializeAsAny[Method], BeforeValidator(lambda value: build(kind, value))]
+
+
+PLUGINS = "ASSAY_PLUGINS"
+"""Environment variable: names of packages whose methods are known too, with commas between them."""
+_LOADED: set[str] = set()
+
+
+def plugins() -> tuple[str, ...]:
+    """Names of the packages that ``ASSAY_PLUGINS`` holds."""
+    return tuple(name.strip() for name in os.environ.get(PLUGINS, "").split(",") if name.strip())
+
+
+def load_plugins() -> None:
+    """Import the packages that ``ASSAY_PLUGINS`` names, with every module in them, so that their methods are known.
+
+    Raises:
+        SpecError: one cannot be imported.
+    """
+    for name in plugins():
+        if name in _LOADED:
+            continue
+        _LOADED.add(name)
+        try:
+            package = importlib.import_module(name)
+            for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{name}."):
+                if not module.name.endswith(".__main__"):
+                    importlib.import_module(module.name)
+        except ImportError as error:
+            _LOADED.discard(name)
+            raise SpecError(
+                f"{PLUGINS} names {name!r}, which cannot be imported: {error}; install it, or put its folder on "
+                "PYTHONPATH, here and on every machine of a cluster",
+                setting=PLUGINS,
+                given=name,
+            ) from error
+
+
+def source_of(method: type[Method]) -> Path:
+    """The file in which a method stands."""
+    return Path(str(sys.modules[method.__module__].__file__))
 
 
 def load_siblings(package: str, path: list[str]) -> None:

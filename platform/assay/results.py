@@ -7,18 +7,84 @@ from typing import Any, Literal
 
 Status = Literal["measured", "abstained", "not_applicable", "failed"]
 Verdict = Literal["pass", "warn", "fail"]
+RowKind = Literal["measurement", "check"]
+ReasonCode = Literal[
+    "not_private",
+    "not_trained_here",
+    "not_federated",
+    "not_in_recipe",
+    "not_asked",
+    "no_groups",
+    "no_records",
+    "too_few_records",
+    "too_many",
+    "other_kind_of_records",
+    "other_number_of_classes",
+    "no_gradient",
+    "no_finite_answers",
+    "random_answers",
+    "nothing_right",
+    "no_method",
+    "no_threshold",
+    "inconclusive",
+    "no_claim",
+    "error",
+    "unspecified",
+]
+"""Why there is no value, as a code; ``REASONS`` says what each means."""
+REASONS: Mapping[str, str] = {
+    "not_private": "the recipe trains without privacy, so ε is infinite",
+    "not_trained_here": "Assay did not train this model, or cannot train it again",
+    "not_federated": "the recipe is not federated",
+    "not_in_recipe": "the recipe has no such part: no poison, no treatment of its records",
+    "not_asked": "a setting leaves it out",
+    "no_groups": "the data name no groups or patients",
+    "no_records": "there are no records of the kind that it asks of",
+    "too_few_records": "there are some, and too few for a figure that means anything",
+    "too_many": "it is told of the first ones alone",
+    "other_kind_of_records": "it makes no sense of records of this modality, shape or class",
+    "other_number_of_classes": "it makes no sense of this number of classes",
+    "no_gradient": "it needs a gradient, and the model has none",
+    "no_finite_answers": "the model answers NaN or infinity",
+    "random_answers": "the model answers at random",
+    "nothing_right": "the model answers no record correctly to begin with",
+    "no_method": "no method is known for this network or these data",
+    "no_threshold": "no threshold keeps what was promised",
+    "inconclusive": "what was tried was too weak to conclude anything",
+    "no_claim": "the claim does not hold, so no figure may stand for it",
+    "error": "it was tried and an error ended it",
+    "unspecified": "nobody has said, as in results of earlier versions",
+}
 NAN = float("nan")
-CHECK = "check."
-"""The name of a row that holds a check begins with it; the rule follows."""
 TELLS_OF = "tells_of"
 """Condition of a figure that was read off training records, or off networks trained on them again: no ε covers it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One answer to one question about one trained model.
+class Flag:
+    """What a rule of evidence says against a value."""
 
-    "Not measured" is a status with a reason in ``warnings``: never a 0, never a missing row.
+    verdict: Verdict
+    """``warn`` or ``fail``."""
+    message: str
+    rule: str = ""
+    """Name of the rule; empty in results of earlier versions."""
+
+    @property
+    def text(self) -> str:
+        """In words, the verdict first."""
+        return f"{self.verdict}: {self.message}"
+
+
+NOT_RELEASABLE = "not_releasable"
+"""Rule of the flag beside an ε that was reached with noise which anyone can subtract."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One answer to one question about one trained model, or, of kind ``check``, a verdict on such answers.
+
+    "Not measured" is a status with a ``reason`` and, in ``warnings``, its words: never a 0, never a missing row.
     """
 
     name: str
@@ -36,10 +102,26 @@ class Measurement:
     high: float = NAN
     """Upper end of the 95 % interval."""
     status: Status = "measured"
+    reason: ReasonCode | None = None
+    """Why there is no value, as a code; None where there is one."""
     warnings: tuple[str, ...] = ()
-    """Why this value may be an illusion, or why there is none."""
+    """Why this value may be an illusion, or why there is none, in words."""
+    flags: tuple[Flag, ...] = ()
+    """What checks, and rules of the evaluation itself, say against the value."""
+    kind: RowKind = "measurement"
+    rule: str = ""
+    """Of a check: the name of its rule."""
+    verdict: Verdict | None = None
+    """Of a check: what it says."""
+    concerns: tuple[str, ...] = ()
+    """Of a check: names of the measurements that it judges."""
 
     def __post_init__(self) -> None:
+        if self.status != "measured" and self.reason is None:
+            object.__setattr__(self, "reason", "unspecified")
+        if self.reason is not None and (self.status == "measured" or self.reason not in REASONS):
+            known = "none of a measured value" if self.status == "measured" else ", ".join(REASONS)
+            raise ValueError(f"{self.name} is {self.status} and was given the reason {self.reason!r}; allowed: {known}")
         if self.status == "measured" and math.isnan(self.value):
             raise ValueError(f"{self.name}: a measured value cannot be NaN; give it a status and a reason")
         if self.status != "measured" and not math.isnan(self.value):
@@ -51,29 +133,21 @@ class Measurement:
         """The same measurement with more warnings beside it."""
         return replace(self, warnings=(*self.warnings, *warnings))
 
-
-ANY = (-math.inf, math.inf)
-_LIMITS = {
-    "fraction": (0.0, 1.0),
-    "probability": (0.0, 1.0),
-    "AUROC": (0.0, 1.0),
-    "Spearman correlation": (-1.0, 1.0),
-    "seconds": (0.0, math.inf),
-    "classes": (0.0, math.inf),
-    "epsilon": (0.0, math.inf),
-}
-_SIGNED = ("relative_corruption_error", "insertion_gain", "deletion_gain")
-"""Differences of two shares or probabilities: from -1 to 1."""
+    def flag(self, *flags: Flag) -> "Measurement":
+        """The same measurement with more flags beside it."""
+        return replace(self, flags=(*self.flags, *flags))
 
 
-def limits_of(name: str, unit: str) -> tuple[float, float]:
-    """The least and the greatest value that a measurement can have: no interval reaches beyond."""
-    return (-1.0, 1.0) if name.removeprefix("subgroup_") in _SIGNED else _LIMITS.get(unit, ANY)
+def not_applicable(name: str, why: str, *, reason: ReasonCode = "unspecified", **conditions: Any) -> Measurement:
+    """A question that cannot be asked of this model or these data.
 
-
-def not_applicable(name: str, why: str, **conditions: Any) -> Measurement:
-    """A question that cannot be asked of this model or these data."""
-    return Measurement(name=name, status="not_applicable", conditions=conditions, warnings=(why,))
+    Args:
+        name: of the measurement.
+        why: in words.
+        reason: as a code.
+        conditions: of the question.
+    """
+    return Measurement(name=name, status="not_applicable", reason=reason, conditions=conditions, warnings=(why,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +165,11 @@ class Check:
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def flag(self) -> Flag:
+        """What it says beside a figure that it concerns."""
+        return Flag(verdict=self.verdict, message=self.message, rule=self.rule)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all measurements that it judges."""
         return (self.concerns,) if isinstance(self.concerns, str) else self.concerns
@@ -105,25 +184,27 @@ class Check:
     @classmethod
     def of(cls, row: Measurement) -> "Check":
         """The check that a row of the results holds; the inverse of ``measurement``."""
-        conditions = dict(row.conditions)
-        told, verdict = conditions.pop("concerns"), conditions.pop("verdict")
+        assert row.kind == "check" and row.verdict is not None, f"{row.name} is no check"
         return cls(
-            rule=row.name.removeprefix(CHECK),
-            concerns=told if isinstance(told, str) else tuple(told),
-            verdict=verdict,
+            rule=row.rule,
+            concerns=row.concerns[0] if len(row.concerns) == 1 else row.concerns,
+            verdict=row.verdict,
             figure=row.value,
             message=row.warnings[0],
-            conditions=conditions,
+            conditions=row.conditions,
         )
 
     def measurement(self) -> Measurement:
-        """The check as a row of the results."""
-        told = self.concerns if isinstance(self.concerns, str) else list(self.concerns)
+        """The check as a row of the results; its name is no other row's, and ``rule`` says which rule it is."""
         return Measurement(
-            name=f"{CHECK}{self.rule}",
+            name=f"check.{self.rule}",
             value=self.figure,
             unit="",
-            conditions={"concerns": told, "verdict": self.verdict, **self.conditions},
+            kind="check",
+            rule=self.rule,
+            verdict=self.verdict,
+            concerns=self.names,
+            conditions=self.conditions,
             warnings=(self.message,),
         )
 
@@ -141,15 +222,13 @@ def judged(findings: Sequence[Finding]) -> list[Measurement]:
 
 
 def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measurement]:
-    """Put the warning of every check that did not pass on what it concerns, and add the checks themselves."""
+    """Put a flag of every check that did not pass on what it concerns, and add the checks themselves."""
     raised = [check for check in checks if check.verdict != "pass"]
-    warned = [
-        m.warn(*(f"{check.verdict}: {check.message}" for check in raised if check.judges(m)))
-        if m.status == "measured"
-        else m
+    flagged = [
+        m.flag(*(check.flag for check in raised if check.judges(m))) if m.status == "measured" else m
         for m in measurements
     ]
-    return warned + [check.measurement() for check in checks]
+    return flagged + [check.measurement() for check in checks]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +285,9 @@ class TrialRecord:
     def rows(self) -> Iterator[dict[str, Any]]:
         """One row a measurement; a failed trial is one row that says why."""
         measurements = self.measurements or (
-            Measurement(name="trial", status="failed", warnings=(self.error or "no evaluation was asked for",)),
+            Measurement(
+                name="trial", status="failed", reason="error", warnings=(self.error or "no evaluation was asked for",)
+            ),
         )
         for measurement in measurements:
             yield {

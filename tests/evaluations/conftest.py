@@ -1,6 +1,7 @@
 """Subjects made to measure: any model on any records."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,42 @@ from torch import nn
 
 from assay.data.base import Dataset
 from assay.data.splits import Split
-from assay.evaluations.base import Subject
+from assay.evaluations.base import Evaluation, Subject
+from assay.metrics import limits_of, undeclared
 from assay.results import Measurement
 from assay.training.log import TrainingLog
 
 Make = Callable[..., Subject]
+
+
+@pytest.fixture(autouse=True)
+def _every_figure_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an evaluation gives in these tests it has declared, and what it cannot give has a reason."""
+    for evaluation in subclasses(Evaluation):
+        monkeypatch.setattr(evaluation, "measure", looked_at(evaluation.measure))
+
+
+def subclasses(parent: type[Evaluation]) -> Iterator[type[Evaluation]]:
+    for child in parent.__subclasses__():
+        if "measure" in vars(child):
+            yield child
+        yield from subclasses(child)
+
+
+def looked_at(measure: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(measure)
+    def measured(self: Evaluation, subject: Subject) -> Any:
+        found = measure(self, subject)
+        assert undeclared(self.metrics, found) == []
+        absent = [one for one in found if isinstance(one, Measurement) and one.status != "measured"]
+        assert [one for one in absent if one.reason == "unspecified"] == []
+        for one in found:
+            if isinstance(one, Measurement) and one.status == "measured":
+                least, most = limits_of(one.name, one.unit)
+                assert least <= one.value <= most, f"{one.name} = {one.value} is beyond its limits"
+        return found
+
+    return measured
 
 
 @pytest.fixture(scope="session")

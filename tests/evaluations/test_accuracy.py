@@ -15,7 +15,7 @@ from torch import nn
 from assay import statistics
 from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.base import Subject
-from assay.results import Measurement
+from assay.results import Check, Measurement
 from assay.tasks.class_scores import calibration_error
 from assay.tasks.operating_point import operating_threshold
 
@@ -210,7 +210,11 @@ def test_an_answer_that_is_no_number_is_a_wrong_answer(make: Make, one: One) -> 
     _, y = logits_of(2, tied=False)
     found = Accuracy(draws=50).measure(make(Broken(), np.zeros((90, 2)), y))
     assert one(found, "accuracy").value == 0
-    assert all(m.status != "measured" for m in found if m.name in ("auroc", "auprc", "calibration_error"))
+    absent = [one(found, name) for name in ("auroc", "auprc", "calibration_error")]
+    assert {(m.status, m.reason) for m in absent} == {("not_applicable", "no_finite_answers")}
+    assert [(c.rule, c.verdict, c.figure) for c in found if isinstance(c, Check)] == [
+        ("answers_are_numbers", "fail", 1.0)
+    ]
 
 
 def test_huge_logits_are_no_overflow(make: Make, one: One) -> None:

@@ -383,5 +383,5 @@ def test_a_study_asks_for_an_audit(tmp_path: Any) -> None:
     assert not record.error
     found = {row.name: row for row in record.measurements}
     assert found["epsilon_audited"].status == "measured"
-    assert found["check.audit_below_claim"].conditions["verdict"] == "pass"
+    assert found["check.audit_below_claim"].verdict == "pass"
     assert found["epsilon_audited"].conditions["audits"] == 2, "one of each fold"

@@ -120,7 +120,7 @@ def test_a_failing_backdoor_marks_precision_and_recall_wherever_they_were_measur
     removal = [Measurement(name=name, value=0.5, conditions={"treatment": "knn"}) for name in SCORES[1:]]
     found = judged([*removal, *measure(2.0, DEFENDED, twin=2.0)])
     for name in SCORES[1:]:
-        assert one(found, name).warnings[0].startswith("fail: undefended, the attack succeeds on 0.0% of 10 records")
+        assert one(found, name).flags[0].text.startswith("fail: undefended, the attack succeeds on 0.0% of 10 records")
 
 
 def test_a_defence_that_removes_nothing_has_no_removal_to_mark(measure: Callable[..., Any]) -> None:
@@ -181,7 +181,9 @@ def test_on_biopsies_the_default_trigger_opens_a_poisoned_model_and_not_an_hones
     assert one(trial(wdbc, []), "backdoor_success").value < 0.1
     assert one(poisoned, "undefended_backdoor_success").value > 0.9
     assert one(poisoned, "backdoor_base_rate").value < 0.3
-    assert one(poisoned, "check.backdoor_works", concerns="backdoor_success").conditions["verdict"] == "pass"
+    assert [m.verdict for m in poisoned if m.rule == "backdoor_works" and m.concerns == ("backdoor_success",)] == [
+        "pass"
+    ]
 
 
 def test_the_twin_is_the_undefended_recipe_to_the_last_bit(wdbc: Dataset, one: One) -> None:

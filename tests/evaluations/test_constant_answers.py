@@ -65,7 +65,7 @@ def test_a_constant_model_is_marked_beside_every_figure_that_it_flatters(make: M
     subject = make(constant(), x, y, validation=np.arange(0, 60, 2), groups=np.arange(120) // 2)
     asked = (Accuracy(draws=50), QUICK, Certificates(), Selective(draws=50), Conformal(draws=50))
     found = ask(asked, subject)
-    marked = {m.name for m in found if any("the model answers 'class 0'" in w for w in m.warnings)}
+    marked = {m.name for m in found if any("the model answers 'class 0'" in flag.message for flag in m.flags)}
     assert {
         *("accuracy", "worst_case_accuracy", "robust_accuracy", "certified_accuracy", "conformal_coverage"),
         *("selective_risk", "aurc", "subgroup_accuracy", "worst_case_balanced_accuracy", "certified_balanced_accuracy"),

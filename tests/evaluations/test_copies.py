@@ -109,7 +109,7 @@ def test_it_stands_beside_the_accuracy_though_nobody_asks(make: Make) -> None:
     x[300:320] = x[:20]
     found = ask((Accuracy(draws=50),), made(make, x))
     accuracy = next(m for m in found if m.name == "accuracy")
-    assert any("exact copies of training records" in warning for warning in accuracy.warnings)
+    assert any("exact copies of training records" in flag.message for flag in accuracy.flags)
     assert [m.name for m in found].count("check.no_copies_across_the_split") == 1
     assert not [m for m in ask((), made(make, x)) if m.name in ACROSS]
 

@@ -145,7 +145,7 @@ def measure(
 
 def raised(found: list[Measurement]) -> set[str]:
     """Names of the rules that did not pass."""
-    rows = [m for m in found if m.name.startswith("check.") and m.conditions["verdict"] != "pass"]
+    rows = [m for m in found if m.name.startswith("check.") and m.verdict != "pass"]
     return {m.name.removeprefix("check.") for m in rows}
 
 
@@ -199,7 +199,7 @@ def test_the_answer_to_a_deceiver_takes_points_and_both_figures_stand(  # noqa: 
         without = one(found, "worst_case_before_adaptive", epsilon=EPSILON)
         assert without.value > worst.value
         assert answer in set(worst.conditions["attacks"]) - set(without.conditions["attacks"])
-    assert any("called for" in w for m in found if m.name == "worst_case_accuracy" for w in m.warnings) == (
+    assert any("called for" in flag.message for m in found if m.name == "worst_case_accuracy" for flag in m.flags) == (
         answer != "pgd_margin"
     )
 
@@ -233,11 +233,11 @@ def test_steps_that_are_too_small_are_caught_and_answered(measure: Callable[...,
     small = PGD(relative_step=0.1)
     found = measure(honest, attacks=(small,))
     for rule in ("step_size", "boundary_reached"):
-        assert one(found, f"check.{rule}", attack=small.label).conditions["verdict"] == "warn"
-        assert one(found, f"check.{rule}", attack="pgd_cross_entropy").conditions["verdict"] == "pass"
+        assert one(found, f"check.{rule}", attack=small.label).verdict == "warn"
+        assert one(found, f"check.{rule}", attack="pgd_cross_entropy").verdict == "pass"
     weak, long = (one(found, "robust_accuracy", attack=name, epsilon=EPSILON) for name in (small.label, "pgd_long"))
     assert 100 * (weak.value - long.value) >= 40
-    assert any("steps are too small" in warning for warning in weak.warnings)
+    assert any("steps are too small" in flag.message for flag in weak.flags)
 
 
 def test_a_model_that_was_left_in_training_is_caught_and_attacked_as_it_is_used(
@@ -249,7 +249,7 @@ def test_a_model_that_was_left_in_training_is_caught_and_attacked_as_it_is_used(
     for training in (False, True):
         subject = make(model.train(training), wdbc.x[::6], wdbc.y[::6], about={"low": wdbc.low, "high": wdbc.high})
         found.append(judged(asked.measure(subject)))
-        assert one(found[-1], "check.train_mode").conditions["verdict"] == ("fail" if training else "pass")
+        assert one(found[-1], "check.train_mode").verdict == ("fail" if training else "pass")
     used, left = (one(rows, "robust_accuracy", attack="pgd_margin", epsilon=EPSILON).value for rows in found)
     assert used == left
 

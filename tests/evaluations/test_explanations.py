@@ -33,7 +33,7 @@ def test_a_trained_network_is_explained_better_than_by_chance(patients: Subject,
     assert one(found, "insertion_gain", method=METHOD).low > 0
     assert one(found, "deletion_gain", method=METHOD).low > 0
     assert one(found, "completeness_error").value < 0.05
-    assert one(found, "check.completeness").conditions["verdict"] == "pass"
+    assert one(found, "check.completeness").verdict == "pass"
 
 
 def test_gains_are_the_differences_to_the_random_map(patients: Subject, one: One) -> None:
@@ -75,8 +75,8 @@ def test_a_map_that_survives_random_weights_is_caught(make: Make, one: One) -> N
     x = generator.normal(size=(40, 6)) * 10.0 ** np.arange(6)
     found = judged(QUICK.measure(make(linear([1.0] * 6), x, np.arange(40) % 2)))
     check = one(found, "check.randomised_weights")
-    assert (check.conditions["verdict"], check.value > 0.5) == ("warn", True)
-    assert any("random weights" in warning for warning in one(found, "insertion_gain", method=METHOD).warnings)
+    assert (check.verdict, check.value > 0.5) == ("warn", True)
+    assert any("random weights" in flag.message for flag in one(found, "insertion_gain", method=METHOD).flags)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -85,7 +85,7 @@ def test_a_map_of_learned_weights_passes_the_random_weights_test(make: Make, one
     generator = np.random.default_rng(seed)
     x, weights = generator.normal(size=(40, 30)), generator.normal(size=30).tolist()
     found = judged(QUICK.measure(make(linear(weights), x, np.arange(40) % 2, seed=seed)))
-    assert one(found, "check.randomised_weights").conditions["verdict"] == "pass"
+    assert one(found, "check.randomised_weights").verdict == "pass"
 
 
 def test_attributions_that_miss_the_change_are_caught(make: Make, one: One) -> None:
@@ -101,8 +101,8 @@ def test_attributions_that_miss_the_change_are_caught(make: Make, one: One) -> N
     x = np.random.default_rng(0).normal(size=(40, 3))
     subject = make(Steep().eval(), x, np.arange(40) % 2)
     coarse = judged(Explanations(points=2, draws=50).measure(subject))
-    assert one(coarse, "check.completeness").conditions["verdict"] == "warn"
-    assert any("raise points" in warning for warning in one(coarse, "insertion_gain", method=METHOD).warnings)
+    assert one(coarse, "check.completeness").verdict == "warn"
+    assert any("raise points" in flag.message for flag in one(coarse, "insertion_gain", method=METHOD).flags)
     fine = judged(Explanations(points=256, draws=50).measure(subject))
     assert one(fine, "completeness_error").value < 0.01 * one(coarse, "completeness_error").value
 

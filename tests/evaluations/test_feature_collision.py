@@ -195,7 +195,7 @@ def test_poison_that_changes_nothing_is_no_working_attack_where_an_honest_model_
     assert success >= 0.5, "without a base rate this would be called a working attack"
     assert success == base
     check = one(found, "check.collision_works")
-    assert (check.value, check.conditions["verdict"]) == (0, "warn")
+    assert (check.value, check.verdict) == (0, "warn")
 
 
 def test_the_forecast_tells_of_the_twins() -> None:

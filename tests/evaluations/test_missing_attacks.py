@@ -68,7 +68,7 @@ def test_attacks_that_follow_a_gradient_are_not_applicable_and_the_others_carry_
         worst = one(found, "worst_case_accuracy", epsilon=epsilon)
         assert worst.value == pytest.approx((distances / reach > epsilon).mean())
         assert set(worst.conditions["attacks"]) == SEARCHES
-    checks = {m.name: m.conditions["verdict"] for m in found if m.name.startswith("check.")}
+    checks = {m.name: m.verdict for m in found if m.name.startswith("check.")}
     assert checks["check.zero_gradients"] == "fail"
     assert checks["check.unbounded_attack"] == checks["check.clean_at_zero"] == "pass"
     unasked = {"check.stronger_attack", "check.true_slopes", "check.gradient_masking", "check.step_size"}

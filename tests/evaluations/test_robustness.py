@@ -69,7 +69,7 @@ def test_nothing_changes_at_epsilon_zero(found: list[Measurement], patients: Sub
     for name in ATTACKS:
         assert one(found, "robust_accuracy", attack=name, epsilon=0.0).value == clean
     assert one(found, "worst_case_accuracy", epsilon=0.0).value == clean
-    assert one(found, "check.clean_at_zero").conditions["verdict"] == "pass"
+    assert one(found, "check.clean_at_zero").verdict == "pass"
 
 
 def test_zero_is_measured_even_where_it_was_not_asked_for(make: Make, one: One) -> None:
@@ -187,7 +187,7 @@ def test_a_model_that_answers_nan_is_never_robust(make: Make, one: One) -> None:
         assert one(found, f"carlini_wagner_{name}").warnings == (
             "the model classifies no record correctly to begin with",
         )
-    assert one(found, "check.finite_outputs").conditions["verdict"] == "fail"
+    assert one(found, "check.finite_outputs").verdict == "fail"
 
 
 def test_patients_are_drawn_whole(make: Make, one: One) -> None:

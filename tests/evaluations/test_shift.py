@@ -150,10 +150,10 @@ def test_patients_are_drawn_whole(make: Make, one: One) -> None:
 def test_severity_zero_is_clean_unless_the_model_is_random(make: Make, one: One, noise: float) -> None:
     found = measure(subject_of(make, Level(noise=noise)), severities=[1])
     check = one(found, "check.clean_at_severity_zero")
-    assert check.conditions["verdict"] == ("fail" if noise else "pass")
+    assert check.verdict == ("fail" if noise else "pass")
     assert (check.value > 0) == bool(noise)
-    warned = one(found, "shifted_accuracy", corruption="lead_off").warnings
-    assert any("at severity 0" in warning for warning in warned) == bool(noise)
+    flags = one(found, "shifted_accuracy", corruption="lead_off").flags
+    assert any("at severity 0" in flag.message for flag in flags) == bool(noise)
 
 
 def test_answers_that_are_no_numbers_count_as_wrong_and_sure(make: Make, one: One) -> None:
@@ -165,8 +165,8 @@ def test_answers_that_are_no_numbers_count_as_wrong_and_sure(make: Make, one: On
     assert 0 < broken.sum() < 60
     accuracy, calibration = one(found, "shifted_accuracy"), one(found, "shifted_calibration_error")
     assert accuracy.value == pytest.approx(right.mean())
-    told = f"fail: the model answers NaN or infinity to {broken.sum()} of 60 records"
-    assert all(any(told in warning for warning in row.warnings) for row in (accuracy, calibration))
+    told = f"the model answers NaN or infinity to {broken.sum()} of 60 records"
+    assert all(any(told in flag.message for flag in row.flags) for row in (accuracy, calibration))
     # Level is sure of nearly all of its answers, so the gap is the share of the wrong ones.
     assert calibration.value == pytest.approx(1 - right.mean(), abs=0.05)
     assert np.isfinite(one(found, "mean_corruption_error").value)
@@ -245,7 +245,7 @@ def test_every_modality_is_measured(make: Make, one: One, modality: str, shape: 
     found = measure(make(Level(), x, np.arange(20) % 2, about={"modality": modality}), severities=[3])
     for name in names_for(modality):  # type: ignore[arg-type]
         assert one(found, "shifted_accuracy", corruption=name).status == "measured"
-    assert one(found, "check.clean_at_severity_zero").conditions["verdict"] == "pass"
+    assert one(found, "check.clean_at_severity_zero").verdict == "pass"
 
 
 class Vocabulary:
@@ -284,12 +284,12 @@ def test_text_is_misspelt_and_read_again(make: Make, one: One) -> None:
     # Half of the records are right because of one word, which severity 5 misspells in half of them.
     assert accuracy == sorted(accuracy, reverse=True)
     assert 0.6 < accuracy[-1] < 0.9
-    assert one(found, "check.clean_at_severity_zero").conditions["verdict"] == "pass"
+    assert one(found, "check.clean_at_severity_zero").verdict == "pass"
 
 
 def test_text_that_reads_otherwise_when_written_anew_fails_its_check(make: Make, one: One) -> None:
     found = measure(text(make, language=Vocabulary(("", "?", "ill", "well", "very"), wrong=1)), severities=[1])
-    assert one(found, "check.clean_at_severity_zero").conditions["verdict"] == "fail"
+    assert one(found, "check.clean_at_severity_zero").verdict == "fail"
 
 
 def test_text_whose_language_is_unknown_is_not_applicable(make: Make) -> None:

@@ -67,7 +67,7 @@ def test_certified_stays_below_attacked_and_attacked_below_clean(subject: Callab
         assert certified.conditions["method"] == "randomised smoothing"
         assert certified.conditions["confidence"] == pytest.approx(0.999)
     assert curve[0] > curve[1]
-    assert one(found, "check.certified_is_never_fooled").conditions["verdict"] == "pass"
+    assert one(found, "check.certified_is_never_fooled").verdict == "pass"
     assert 0 < one(found, "certified_radius", quantile=0.5).value < 1.5
 
 
@@ -131,8 +131,8 @@ def test_a_broken_certificate_is_caught(
     monkeypatch.setattr("assay.bounds.smoothing.lower_end", lambda hits, n, a: max(lower_end(hits, n, a), 0.999999))
     found = judged(ASKED.measure(subject()))
     check = one(found, "check.certified_is_never_fooled")
-    assert check.conditions["verdict"] == "fail"
-    assert any("were fooled" in warning for warning in one(found, "certified_accuracy", epsilon=0.5).warnings)
+    assert check.verdict == "fail"
+    assert any("were fooled" in flag.message for flag in one(found, "certified_accuracy", epsilon=0.5).flags)
 
 
 def test_who_does_the_work_and_in_which_order_changes_nothing(subject: Callable[..., Subject]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from assay.report.scorecard import Scorecard, scorecard
-from assay.results import Measurement, TrialRecord
+from assay.results import NOT_RELEASABLE, Check, Flag, Measurement, TrialRecord, Verdict, not_applicable
 from assay.store.folder import Store
 from assay.study.run import write_study
 from assay.study.spec import Study, build_study
@@ -23,6 +23,9 @@ RECIPES: dict[str, Any] = {
 }
 # Accuracy of each recipe in its first fold; every further fold adds a hundredth.
 ACCURACY = {"standard": 0.90, "private": 0.80, "fed": 0.85}
+
+
+SEEDED = Flag(verdict="warn", message="experiment, not releasable: the noise is seeded", rule=NOT_RELEASABLE)
 
 
 MakeStudy = Callable[..., Study]
@@ -55,13 +58,9 @@ def study(data: Path) -> MakeStudy:
     return build
 
 
-def check(rule: str, concerns: str, verdict: str, figure: float) -> Measurement:
-    return Measurement(
-        name=f"check.{rule}",
-        value=figure,
-        conditions={"concerns": concerns, "verdict": verdict},
-        warnings=(f"{rule} found {figure:g}",),
-    )
+def check(rule: str, concerns: str, verdict: Verdict, figure: float) -> Measurement:
+    message = f"{rule} found {figure:g}"
+    return Check(rule=rule, concerns=concerns, verdict=verdict, figure=figure, message=message).measurement()
 
 
 def measurements(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
@@ -85,9 +84,9 @@ def measurements(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
     private = recipe.startswith("private")
     for name in ("epsilon", "epsilon_pld"):
         yield (
-            measured(name, 7.9, "epsilon").warn("experiment, not releasable: the noise is seeded")
+            measured(name, 7.9, "epsilon").flag(SEEDED)
             if private
-            else Measurement(name=name, status="not_applicable", warnings=("the recipe is not private (ε = ∞)",))
+            else not_applicable(name, "the recipe is not private (ε = ∞)", reason="not_private")
         )
     yield measured("membership_tpr", 0.12, false_positive_rate=0.1)
     yield Measurement(

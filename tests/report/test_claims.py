@@ -27,6 +27,7 @@ def frame(**values: list[float]) -> pd.DataFrame:
         "status": "measured",
         "conditions": [{} for _ in rows],
         "warnings": [[] for _ in rows],
+        "flags": [() for _ in rows],
     }
     return pd.DataFrame(rows).assign(**about)
 

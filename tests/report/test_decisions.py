@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from assay.report.decisions import ONE_SIDED_LEVEL, Decisions, decide
-from assay.results import Measurement, TrialRecord
+from assay.results import Check, Measurement, TrialRecord, Verdict
 from assay.statistics import holm
 from assay.store.folder import Store
 from assay.study.registration import Registration
@@ -174,14 +174,15 @@ def test_a_run_without_the_figure_leaves_it_open(judged: Any) -> None:
 
 @pytest.mark.parametrize(("verdict", "expected"), [("warn", "met"), ("fail", "inconclusive")])
 def test_a_failed_check_takes_the_evidence_and_a_warning_stands_beside_it(
-    judged: Any, verdict: str, expected: str
+    judged: Any, verdict: Verdict, expected: str
 ) -> None:
-    said = Measurement(
-        name="check.zero_gradients",
-        value=0.4,
-        conditions={"concerns": "worst_case_accuracy", "verdict": verdict},
-        warnings=("gradients vanish",),
-    )
+    said = Check(
+        rule="zero_gradients",
+        concerns="worst_case_accuracy",
+        verdict=verdict,
+        figure=0.4,
+        message="gradients vanish",
+    ).measurement()
     rows = [[row("worst_case_accuracy", value, epsilon=0.3), row("accuracy", value), said] for value in FIRM]
     found = judged(["worst case at epsilon 0.3 >= 0.7", "accuracy >= 0.9"], {"standard": rows})
     worst, accuracy = found.decisions[0].judgements

@@ -28,6 +28,7 @@ from assay.study.finished import Finished
 from assay.study.run import write_study
 from assay.study.spec import Study
 from assay.study.sweep import Sweep
+from tests.report.views import view_of
 
 MakeStudy = Callable[..., Study]
 Trial = Callable[..., TrialRecord]
@@ -172,14 +173,14 @@ def test_the_table_of_everything_knows_the_folds(asked: Study, frame: pd.DataFra
 
 def test_curves_say_so_where_they_are_pointed_at(asked: Study, frame: pd.DataFrame) -> None:
     fewer = frame[~((frame["name"] == "worst_case_accuracy") & (frame["fold"] == 4))]
-    figure = robustness.worst_case_figure(scorecard(asked, "made", fewer), fewer, "units")
+    figure = robustness.worst_case_figure(view_of(scorecard(asked, "made", fewer), fewer))
     assert [trace.text for trace in figure.data if trace.text] == [("<br>4 of 5 runs",) * 2]
 
 
 def test_certified_accuracy_begins_at_the_accuracy_of_the_records_that_were_certified(
     asked: Study, frame: pd.DataFrame
 ) -> None:
-    figure = certificates.interval_bounds(scorecard(asked, "made", frame), frame, "units")
+    figure = certificates.interval_bounds(view_of(scorecard(asked, "made", frame), frame))
     assert figure is not None
     lines = {trace.name: trace for trace in figure.data if trace.name}
     certified = lines["standard, certified by interval bounds (n = 50)"]
@@ -196,7 +197,7 @@ def test_shift_begins_at_the_accuracy_of_the_records_that_were_changed(
         share("shifted_accuracy", 0.8, n=30, corruption="noise", severity=1),
     )
     rows = fill(asked, tmp_path, [trial("standard", 0, measurements=found)]).frame()
-    figure = failsafe.shift(scorecard(asked, "made", rows), rows)
+    figure = failsafe.shift(view_of(scorecard(asked, "made", rows), rows))
     assert figure is not None
     assert list(figure.data[1].y) == [0.9, 0.8]
 

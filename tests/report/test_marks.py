@@ -1,10 +1,12 @@
 """Every warning stands once, with all that it concerns."""
 
 from assay.report.cells import Cell, ScoreTable
-from assay.report.evidence import Conditions, columns, in_tables
+from assay.report.evidence import in_tables, scorecard_columns
 from assay.report.marks import marks, merged
+from assay.store.folder import MEASUREMENT_SCHEMA
 
-COLUMNS = {column.key: column for column in columns(Conditions(epsilon=0.3))}
+NOTHING = MEASUREMENT_SCHEMA.empty_table().to_pandas()
+COLUMNS = {column.key: column for column in scorecard_columns(NOTHING, epsilon=0.3)}
 
 
 def table(warnings: dict[tuple[str, str], tuple[str, ...]]) -> ScoreTable:
@@ -34,7 +36,7 @@ def test_what_concerns_most_recipes_stands_first() -> None:
 
 
 def test_groups_hold_every_column_once_and_share_a_table_only_if_small() -> None:
-    everything = columns(Conditions(epsilon=0.3))
+    everything = scorecard_columns(NOTHING, epsilon=0.3)
     tables = in_tables(everything)
     assert [c.key for groups in tables for group in groups for c in group.columns] == [c.key for c in everything]
     assert [[group.title for group in groups] for groups in tables] == [

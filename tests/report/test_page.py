@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from assay.report.evidence import Conditions, columns
+from assay.report.evidence import scorecard_columns
 from assay.report.page import Publisher, publish_report
 from assay.report.scorecard import Scorecard
 from assay.report.words import cell_text, comparison_text, interval_text
 from assay.results import Measurement, TrialRecord
-from assay.store.folder import Store
+from assay.store.folder import MEASUREMENT_SCHEMA, Store
 from assay.study.plan import load_datasets, plan
 from assay.study.registration import register_requirements
 from assay.study.run import write_study
@@ -27,7 +27,8 @@ MakeStudy = Callable[..., Study]
 Fill = Callable[..., Store]
 Trial = Callable[..., TrialRecord]
 
-COLUMNS = {column.key: column for column in columns(Conditions(epsilon=0.3))}
+NOTHING = MEASUREMENT_SCHEMA.empty_table().to_pandas()
+COLUMNS = {column.key: column for column in scorecard_columns(NOTHING, epsilon=0.3)}
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
 

@@ -15,7 +15,7 @@ from assay.report.lines import everything
 from assay.report.rows import runs_of, select, values_by_run
 from assay.report.scorecard import Scorecard, design_of, scorecard, share_tested
 from assay.report.words import records_text
-from assay.results import Measurement, TrialRecord
+from assay.results import Check, Measurement, TrialRecord
 from assay.statistics import Design
 from assay.store.folder import Store
 from assay.study.spec import Study
@@ -195,7 +195,7 @@ def test_everything_measured_is_a_line_for_each_condition(whole: Store) -> None:
     assert ("robust_accuracy", "attack fgsm, epsilon 0.1") in lines
     assert not [name for name, _ in lines if name.startswith("check.")]
     frame = whole.frame()
-    measured = frame[(frame["status"] == "measured") & ~frame["name"].str.startswith("check.")]
+    measured = frame[(frame["status"] == "measured") & (frame["kind"] == "measurement")]
     assert list(dict.fromkeys(name for name, _ in lines)) == list(dict.fromkeys(measured["name"]))
 
 
@@ -239,12 +239,13 @@ def test_every_place_of_the_page_shows_the_same_interval(card_of_seeds: Scorecar
 def test_checks_of_an_official_split_are_counted_over_seeds(
     official: Study, frame: Frame, of_seeds: list[TrialRecord]
 ) -> None:
-    raised = Measurement(
-        name="check.stronger_attack",
-        value=0.1,
-        conditions={"concerns": "worst_case_accuracy", "verdict": "warn"},
-        warnings=("not converged",),
-    )
+    raised = Check(
+        rule="stronger_attack",
+        concerns="worst_case_accuracy",
+        verdict="warn",
+        figure=0.1,
+        message="not converged",
+    ).measurement()
     records = [replace(of_seeds[0], measurements=(*of_seeds[0].measurements, raised)), *of_seeds[1:4]]
     card = scorecard(official, "made", frame(official, records))
     assert card.cells["standard", "robust"].warnings == ("not converged [1 of 4 seeds]",)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from assay.report.cells import Cell
-from assay.report.evidence import Conditions, columns
+from assay.report.evidence import scorecard_columns
 from assay.report.words import (
     cell_text,
     comparison_text,
@@ -18,11 +18,13 @@ from assay.report.words import (
     summary_text,
 )
 from assay.statistics import Comparison, Summary
+from assay.store.folder import MEASUREMENT_SCHEMA
 from assay.study.spec import Study
 
 MakeStudy = Callable[..., Study]
 
-COLUMNS = {column.key: column for column in columns(Conditions(epsilon=0.3))}
+NOTHING = MEASUREMENT_SCHEMA.empty_table().to_pandas()
+COLUMNS = {column.key: column for column in scorecard_columns(NOTHING, epsilon=0.3)}
 
 
 @pytest.mark.parametrize("key", [key for key, column in COLUMNS.items() if column.estimated])
@@ -54,9 +56,9 @@ def test_figures_have_as_many_digits_as_a_reader_can_use(value: float, unit: str
 @pytest.mark.parametrize(
     ("cell", "key", "text"),
     [
-        (Cell(summary=None, why="the recipe is not private (ε = ∞)"), "epsilon", "∞"),
+        (Cell(summary=None, why="it has no budget", reason="not_private"), "epsilon", "∞"),
         (Cell(summary=None, why="no trial has finished"), "epsilon", "–"),
-        (Cell(summary=None, why="not private"), "accuracy", "–"),
+        (Cell(summary=None, why="not private", reason="unspecified"), "epsilon", "–"),
         (Cell(summary=None, why="δ above 1/n", failed=True), "epsilon", "failed"),
         (Cell(summary=Summary(mean=0.5, deviation=0, low=0, high=1, count=2)), "accuracy", "50.0%"),
     ],

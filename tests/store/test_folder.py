@@ -39,6 +39,12 @@ COLUMNS = {
     "high": "double",
     "status": "string",
     "warnings": "list<element: string>",
+    "reason": "string",
+    "flags": "list<element: struct<verdict: string, message: string, rule: string>>",
+    "kind": "string",
+    "rule": "string",
+    "verdict": "string",
+    "concerns": "list<element: string>",
 }
 
 

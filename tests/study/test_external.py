@@ -260,7 +260,7 @@ def test_more_classes_than_the_data_have_are_told_beside_the_accuracy(  # noqa: 
     )  # fmt: skip
     record = evaluate_given(asked, asked.cohorts["given"].load(), store, weights(outputs=outputs), environment={})
     (accuracy,) = (m for m in record.measurements if m.name == "accuracy")
-    told = [text for text in accuracy.warnings if "4 outputs" in text and "3 classes" in text]
+    told = [flag for flag in accuracy.flags if "4 outputs" in flag.message and "3 classes" in flag.message]
     assert len(told) == warned
 
 

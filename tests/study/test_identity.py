@@ -99,7 +99,7 @@ def test_one_question_more_trains_nothing_and_asks_that_one_alone(tiny: Tiny, go
     assert added.any()
     # The check of constant answers names what was measured more.
     kept = after[~added].reset_index(drop=True)
-    pd.testing.assert_frame_equal(kept.drop(columns="conditions"), before.drop(columns="conditions"))
+    pd.testing.assert_frame_equal(kept.drop(columns="concerns"), before.drop(columns="concerns"))
 
 
 def test_other_names_train_and_ask_nothing(

@@ -150,7 +150,7 @@ def test_a_trial_on_a_table_learns_and_says_what_epsilon_is(table: str) -> None:
     scales = {m.conditions["feature"]: (m.value, m.unit) for m in record.measurements if m.name == "feature_scale"}
     assert scales == {"age": (30.0, "years"), "dose": (5.0, "own unit of the feature")}
     check = found(record, "check.features_of_one_scale")
-    assert check.conditions["verdict"] == "pass"
+    assert check.verdict == "pass"
     assert found(record, "worst_case_accuracy").status == "measured"
 
 
@@ -166,7 +166,7 @@ def test_unscaled_features_are_warned_of_by_name(tmp_path: Path) -> None:
     asked = study({"name": "arrays", "path": str(tmp_path / "a.npz")}, recipes, evaluations)
     record, _ = trial_of(asked)
     for name in ("accuracy", "worst_case_accuracy"):
-        told = [warning for warning in found(record, name).warnings if "times the smallest" in warning]
+        told = [flag.message for flag in found(record, name).flags if "times the smallest" in flag.message]
         assert told and "glucose" in told[0] and "pedigree" in told[0]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from assay.errors import CheckpointError, IncompatibleRecipeError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.cost import Cost
 from assay.executors import LocalExecutor
+from assay.metrics import Metric
 from assay.results import Measurement, TrialRecord
 from assay.study.measure import ask, evaluate, run_trial
 from assay.study.plan import load_datasets, plan
@@ -294,6 +295,8 @@ def test_a_checkpoint_of_another_network_is_refused(first: Callable[..., Any]) -
 
 def test_every_evaluation_is_asked_in_order() -> None:
     class Asked(Evaluation):
+        metrics: ClassVar = (Metric(name="*", title="Any", meaning="Any."),)
+
         @property
         def of_training_records(self) -> bool:
             return self.name == "loss"

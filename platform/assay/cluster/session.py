@@ -11,6 +11,7 @@ from typing import Any
 
 import assay
 from assay.errors import UserError
+from assay.registry import PLUGINS, load_plugins, plugins
 
 # What Assay wants of Ray and its neighbours, unless the user said otherwise.
 DEFAULTS = {
@@ -113,12 +114,30 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, runtime_env=_environment(), log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"cannot join the Ray cluster at {address!r}: {error}. Is it up? If it demands tokens, set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) here too"
         ) from None
+
+
+def _environment() -> dict[str, Any] | None:
+    """What the workers of a cluster need to know; a submitted job has told it already."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ or not plugins():
+        return None
+    return plugin_environment()
+
+
+def plugin_environment() -> dict[str, Any]:
+    """The packages of ``ASSAY_PLUGINS`` as Ray sends them to a cluster: by their names, and with their code."""
+    import importlib
+
+    load_plugins()
+    return {
+        "env_vars": {PLUGINS: ",".join(plugins())},
+        "py_modules": [str(Path(str(importlib.import_module(name).__file__)).parent) for name in plugins()],
+    }
 
 
 def _git_commit() -> str:

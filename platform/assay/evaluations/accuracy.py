@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,11 +11,13 @@ from assay import seeds, statistics
 from assay.data.clusters import copies
 from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share
-from assay.evaluations.constant_answers import majority_baseline
+from assay.evaluations.constant_answers import MAJORITY_BASELINE, majority_baseline
+from assay.metrics import Metric, ScorecardColumn
 from assay.registry import register
-from assay.results import Finding, Measurement, not_applicable
+from assay.results import Check, Finding, Measurement, not_applicable
 from assay.tasks.operating_point import OperatingPoint
 
+_NOT_EVERY, _NOT_THIS = "the test records do not hold every class", "the test records hold no such class"
 _CURVES = ("precision", "recall", "f1", "auroc", "auprc", "calibration_error")
 
 
@@ -27,6 +29,79 @@ class Accuracy(Evaluation):
     """
 
     name: Literal["accuracy"] = "accuracy"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="accuracy",
+            title="Accuracy",
+            meaning="Share of test records classified correctly.",
+            better="higher",
+            columns=(ScorecardColumn(key="accuracy", group="answers", place=10),),
+        ),
+        MAJORITY_BASELINE,
+        Metric(
+            name="balanced_accuracy",
+            title="Balanced accuracy",
+            meaning="Mean over classes of the share of their records that are classified correctly: of a constant "
+            "answer one over the number of classes, whatever their shares.",
+            better="higher",
+            columns=(ScorecardColumn(key="balanced", group="answers", place=30, optional=True),),
+        ),
+        Metric(
+            name="f1",
+            title="F1",
+            meaning="Harmonic mean of precision and recall: of class 1 where there are two classes, and where there "
+            "are more the mean over classes (macro), in which a rare class counts as much as a common one.",
+            better="higher",
+            columns=(ScorecardColumn(key="f1", group="answers", place=40, shown="number", optional=True),),
+        ),
+        Metric(
+            name="auroc",
+            title="AUROC",
+            meaning="Chance that a record of class 1 is ranked above another; of more than two classes the mean over "
+            "each against the rest; 0.5 is chance.",
+            better="higher",
+            columns=(ScorecardColumn(key="auroc", group="answers", place=50, shown="number"),),
+        ),
+        Metric(
+            name="sensitivity",
+            title="Sensitivity",
+            meaning="Share of the records of class 1 found, at the operating point chosen on the validation split.",
+            better="higher",
+            columns=(ScorecardColumn(key="sensitivity", group="answers", place=60),),
+        ),
+        Metric(
+            name="specificity",
+            title="Specificity",
+            meaning="Share of the records of class 0 not taken for class 1, at the same operating point.",
+            better="higher",
+            columns=(ScorecardColumn(key="specificity", group="answers", place=70),),
+        ),
+        Metric(
+            name="calibration_error",
+            title="Calibration error",
+            meaning="Mean gap between the confidence that the model states and how often it is right.",
+            better="lower",
+            columns=(ScorecardColumn(key="calibration_error", group="answers", place=80, shown="number"),),
+        ),
+        Metric(
+            name="precision",
+            title="Precision",
+            meaning="Share of the records taken for a class that are of it.",
+            better="higher",
+        ),
+        Metric(
+            name="recall", title="Recall", meaning="Share of the records of a class that are found.", better="higher"
+        ),
+        Metric(
+            name="class_recall",
+            title="Recall",
+            meaning="Share of the records of one class that are found.",
+            better="higher",
+        ),
+        Metric(name="auprc", title="AUPRC", meaning="Mean precision over all recalls.", better="higher"),
+        Metric(name="subgroup_*", title="Of one group", meaning="The same figure on the records of one group alone."),
+    )
+
     sensitivity: float = Field(default=0.95, gt=0, lt=1)
     """Sensitivity that the operating point must reach on the validation split."""
     bins: int = Field(default=10, ge=2)
@@ -46,10 +121,10 @@ class Accuracy(Evaluation):
         clusters = subject.clusters(rows)
         finite = subject.task.answered(logits)
         correct, decided_at = ~subject.wrong(logits, y), subject.decided_at
-        found = [share("accuracy", correct, clusters, **decided_at).warn(*_surplus(subject, logits.shape[1]))]
-        if subject.point is not None:
-            found[0] = found[0].warn(*subject.point.warnings)
-        beside = [
+        at_point = () if subject.point is None else subject.point.warnings
+        found: list[Finding] = [share("accuracy", correct, clusters, **decided_at).warn(*at_point)]
+        beside: list[Finding] = [
+            *_surplus(subject, logits.shape[1]),
             majority_baseline(y, clusters, subject.dataset.class_names),
             *by_class("", subject, rows, correct, **decided_at),
         ]
@@ -57,8 +132,9 @@ class Accuracy(Evaluation):
             why = (
                 f"the model answers NaN or infinity to {int((~finite).sum())} of {len(y)} records, which count as wrong"
             )
-            found[0] = found[0].warn(f"fail: {why}")
-            found += [not_applicable(name, why) for name in (*_CURVES, "sensitivity", "specificity")]
+            names = (*_CURVES, "sensitivity", "specificity")
+            beside.append(_not_numbers(why, float((~finite).mean())))
+            found += [not_applicable(name, why, reason="no_finite_answers") for name in names]
         else:
             found += self._bootstrapped(subject, y, logits, clusters)
             found += self._operating_point(subject, y, logits)
@@ -68,7 +144,7 @@ class Accuracy(Evaluation):
         """The same figures for each group, so that a mean cannot hide whom the model fails."""
         groups = subject.groups(subject.split.test)
         if groups is None:
-            return [not_applicable("subgroup_accuracy", "the data have no groups")]
+            return [not_applicable("subgroup_accuracy", "the data have no groups", reason="no_groups")]
         copied = copies(subject.dataset, subject.split.test)
         found = []
         for group in np.unique(groups):
@@ -95,7 +171,7 @@ class Accuracy(Evaluation):
                 groups=clusters,
             )
             if np.isnan(interval.value):
-                found.append(not_applicable(name, "the test records do not hold every class", **conditions))
+                found.append(not_applicable(name, _NOT_EVERY, reason="no_records", **conditions))
                 continue
             found.append(
                 estimated(
@@ -110,7 +186,9 @@ class Accuracy(Evaluation):
     def _operating_point(self, subject: Subject, y: np.ndarray, logits: np.ndarray) -> list[Measurement]:
         if subject.dataset.classes != 2:
             why = f"an operating point needs two classes, there are {subject.dataset.classes}"
-            return [not_applicable("sensitivity", why), not_applicable("specificity", why)]
+            return [
+                not_applicable(name, why, reason="other_number_of_classes") for name in ("sensitivity", "specificity")
+            ]
         held = subject.split.validation
         point = subject.point or OperatingPoint.reaching(
             self.sensitivity, subject.logits(held), subject.dataset.y[held]
@@ -126,19 +204,34 @@ class Accuracy(Evaluation):
         clusters = subject.clusters(subject.split.test)
         for name, asked, hit in (("sensitivity", y == 1, positive), ("specificity", y == 0, ~positive)):
             if not asked.any():
-                found.append(not_applicable(name, "the test records hold no such class", **conditions))
+                found.append(not_applicable(name, _NOT_THIS, reason="no_records", **conditions))
                 continue
             own = None if clusters is None else clusters[asked]
             found.append(share(name, hit[asked], own, **conditions).warn(*point.warnings))
         return found
 
 
-def _surplus(subject: Subject, outputs: int) -> tuple[str, ...]:
+def _surplus(subject: Subject, outputs: int) -> list[Check]:
     """A warning where the model knows more classes than the data: an answer of one of those is always wrong."""
     classes = subject.dataset.classes
     if outputs <= classes:
-        return ()
-    return (
-        f"warn: the model has {outputs} outputs, the data {classes} classes: label k is compared with output k, and "
-        f"every answer from {classes} on counts as wrong; class_names names all classes of the model",
-    )
+        return []
+    return [
+        Check(
+            rule="outputs_are_classes",
+            concerns="accuracy",
+            verdict="warn",
+            figure=float(outputs - classes),
+            message=f"the model has {outputs} outputs, the data {classes} classes: label k is compared with output k, "
+            f"and every answer from {classes} on counts as wrong; class_names names all classes of the model",
+        )
+    ]
+
+
+def _not_numbers(why: str, share: float) -> Check:
+    """What stands beside an accuracy where some records got no answer.
+
+    Args:
+        share: of the records.
+    """
+    return Check(rule="answers_are_numbers", concerns="accuracy", verdict="fail", figure=share, message=why)

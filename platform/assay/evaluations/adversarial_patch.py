@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from torch import Tensor
 from assay import seeds
 from assay.attacks.adversarial_patch import AdversarialPatch, Places, stuck
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.metrics import Chosen, Metric, ScorecardColumn, in_percent
 from assay.models.batches import places as batches
 from assay.models.batches import respond
 from assay.registry import register
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 
 ACCURACY, SUCCESS = "patch_accuracy", "patch_success"
 _CONTROL = "random_patch"
@@ -33,6 +34,34 @@ class PatchRobustness(Evaluation):
 
     looks_at = "decisions"
     name: Literal["adversarial_patch"] = "adversarial_patch"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=ACCURACY,
+            title="Accuracy under a patch",
+            meaning="Share of records classified correctly with one printed patch, the same for all, in a random place "
+            "and pose.",
+            better="higher",
+            columns=(
+                ScorecardColumn(
+                    key="patch",
+                    group="attack",
+                    place=90,
+                    title="Patch ({share} of the area)",
+                    where={"attack": "adversarial_patch", "share": Chosen(preferred=0.05)},
+                    texts={"share": in_percent},
+                    sampled=True,
+                    optional=True,
+                ),
+            ),
+        ),
+        Metric(
+            name=SUCCESS,
+            title="Success of a patch",
+            meaning="Share of the records that could be fooled and were.",
+            better="lower",
+        ),
+    )
+
     patch: AdversarialPatch = AdversarialPatch()
     target: int | None = Field(default=None, ge=0)
     """The class that every other record is to be taken for; None for any wrong answer."""
@@ -46,9 +75,9 @@ class PatchRobustness(Evaluation):
         return f"{self.patch.steps} gradient steps on {self.patch.batch} records {how_many}, for the patch"
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
-        why = self._why_not(subject)
+        why, reason = self._why_not(subject)
         if why:
-            return [not_applicable(name, why) for name in (ACCURACY, SUCCESS)]
+            return [not_applicable(name, why, reason=reason) for name in (ACCURACY, SUCCESS)]
         scene = _Scene.of(subject, self.patch, self.sample(subject))
         patched = self._under(scene, optimised=True)
         controlled = self._under(scene, optimised=False)
@@ -64,15 +93,18 @@ class PatchRobustness(Evaluation):
             *self._successes(scene, {"adversarial_patch": patched, _CONTROL: controlled}, about),
         ]
 
-    def _why_not(self, subject: Subject) -> str:
+    def _why_not(self, subject: Subject) -> tuple[str, ReasonCode]:
+        """Why no patch can be tried, in words and as a code; no words where one can."""
         dataset = subject.dataset
         if dataset.modality not in ("image", "signal"):
-            return f"these records are {dataset.modality}: there is no place to stick a patch on"
+            said = f"these records are {dataset.modality}: there is no place to stick a patch on"
+            return said, "other_kind_of_records"
         if not len(subject.split.train):
-            return "there are no training records to optimise a patch on"
+            return "there are no training records to optimise a patch on", "no_records"
         if self.target is not None and self.target >= dataset.classes:
-            return f"target is class {self.target}, and the data set has {dataset.classes}"
-        return ""
+            said = f"target is class {self.target}, and the data set has {dataset.classes}"
+            return said, "other_number_of_classes"
+        return "", "unspecified"
 
     def _under(self, scene: "_Scene", *, optimised: bool) -> Tensor:
         """(n, classes) logits of the test records under a patch, that of their class if each class has its own."""
@@ -107,7 +139,7 @@ class PatchRobustness(Evaluation):
         open_ = scene.could_be_fooled(self.target)
         if not bool(open_.any()):
             why = "the model classifies no record that the patch could change correctly to begin with"
-            return [not_applicable(SUCCESS, why, attack=name, **about) for name in answers]
+            return [not_applicable(SUCCESS, why, reason="nothing_right", attack=name, **about) for name in answers]
         hits = {name: self._hit(scene, said) for name, said in answers.items()}
         found = [scene.share(SUCCESS, hit, among=open_, attack=name, **about) for name, hit in hits.items()]
         return [*found, patch_beats_noise(hits["adversarial_patch"], hits[_CONTROL])]

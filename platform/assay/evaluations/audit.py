@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,12 +11,13 @@ from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.canary_runs import CanaryScores, OnCanaryEpoch, in_gradients, in_inputs, never_trained_on
 from assay.evaluations.trainer_checks import TrainerChecks
+from assay.metrics import Metric
 from assay.objectives.base import Objective
 from assay.privacy.accounting import rdp_epsilon
 from assay.privacy.auditing import Audited, audited, canaries_needed
 from assay.recipes import Privacy, Recipe
 from assay.registry import register
-from assay.results import Check, Finding, Measurement, Verdict, not_applicable
+from assay.results import Check, Finding, Measurement, ReasonCode, Verdict, not_applicable
 
 _SIGNIFICANCE = 1e-3
 """Significance of the check of clipping, and of all checks of the trainer's steps together."""
@@ -60,6 +61,15 @@ class Audit(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["audit"] = "audit"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="epsilon_audited",
+            title="ε audited",
+            meaning="Lower bound of ε that a training with canaries shows, at the stated confidence.",
+            unit="epsilon",
+        ),
+    )
+
     canaries: int = Field(default=1000, ge=10)
     """Records that may be in or out; in ``input`` space no more than there are held out."""
     space: Literal["gradient", "input"] = "gradient"
@@ -91,21 +101,22 @@ class Audit(Evaluation):
             "shares": list(self.shares),
             "run": "a training of its own with canaries, never the model that is evaluated",
         }
-        if why := self._why_not(subject):
-            return [not_applicable("epsilon_audited", why, canaries=self.canaries, **about)]
+        why, reason = self._why_not(subject)
+        if why:
+            return [not_applicable("epsilon_audited", why, reason=reason, canaries=self.canaries, **about)]
         about_all = {"canaries": self.canaries, **about}
         try:
             run = in_gradients if self.space == "gradient" else in_inputs
             evidence = run(subject, canaries=self.canaries, watch=watch)
         except UserError as error:
             # With canaries there are more records, and δ may no longer be below one in their number.
-            return [not_applicable("epsilon_audited", f"with canaries: {error}", **about_all)]
+            return [not_applicable("epsilon_audited", f"with canaries: {error}", reason="no_claim", **about_all)]
         except TrainingError as error:
             why = f"training with canaries failed: {error}"
-            return [Measurement(name="epsilon_audited", status="failed", conditions=about_all, warnings=(why,))]
+            return [_failed(why, about_all)]
         if not np.isfinite(evidence.scores).all():
             why = "training with canaries ended in scores that are no numbers"
-            return [Measurement(name="epsilon_audited", status="failed", conditions=about_all, warnings=(why,))]
+            return [_failed(why, about_all)]
         return self._concluded(subject, evidence, about)
 
     def _concluded(self, subject: Subject, evidence: CanaryScores, about: dict[str, Any]) -> list[Finding]:
@@ -151,22 +162,24 @@ class Audit(Evaluation):
             )
         return ""
 
-    def _why_not(self, subject: Subject) -> str:
-        """Why nothing can be audited here; empty where it can."""
+    def _why_not(self, subject: Subject) -> tuple[str, ReasonCode]:
+        """Why nothing can be audited here, in words and as a code; no words where it can."""
         recipe = subject.recipe
         if recipe is None or subject.network is None:
-            return "an audit trains the recipe with canaries, and nothing can be trained here"
+            return "an audit trains the recipe with canaries, and nothing can be trained here", "not_trained_here"
         if why := self.why_never(recipe):
-            return why
+            return why, "not_private" if recipe.privacy is None else "no_method"
         if self.space == "input":
             held = len(never_trained_on(subject))
-            return "" if held >= 10 else f"canaries are records that were held out, and there are {held}: 10 are needed"
+            said = "" if held >= 10 else f"canaries are records that were held out, and there are {held}: 10 are needed"
+            return said, "too_few_records"
         if subject.dataset.tokens is not None:
             changes = [step.name for step in recipe.data if step.augments]
             changes += [one.name for one in (*recipe.objective.teachers, recipe.objective) if _crafts(one)]
             if changes:
-                return f"{changes[0]} changes words, and the number of a canary stands among them; ask in space: input"
-        return ""
+                said = f"{changes[0]} changes words, and the number of a canary stands among them; ask in space: input"
+                return said, "no_method"
+        return "", "unspecified"
 
     def _of_trainer(self, evidence: CanaryScores, about: dict[str, Any]) -> list[Check]:
         """What was seen of clipping, noise, sampling and steps, tensor by tensor."""
@@ -217,6 +230,11 @@ class Audit(Evaluation):
             needed = math.ceil(canaries * (chance / (1 - tolerance)) ** 2)
             said = f"inconclusive: {said}, which would not show if it moved nothing; take about {needed} canaries"
         return _check(rule, verdict, moved.share, said, about)
+
+
+def _failed(why: str, about: dict[str, Any]) -> Measurement:
+    """A training with canaries that came to nothing."""
+    return Measurement(name="epsilon_audited", status="failed", reason="error", conditions=about, warnings=(why,))
 
 
 def _check(rule: str, verdict: Verdict, figure: float, said: str, about: dict[str, Any]) -> Check:

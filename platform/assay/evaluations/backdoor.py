@@ -1,7 +1,7 @@
 """Does the trigger that an attacker planted open the model?"""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from assay.data.poisoning.backdoor import Backdoor
 from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.undefended import scored, twins
+from assay.metrics import Metric, ScorecardColumn
 from assay.recipes import Recipe
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
@@ -27,6 +28,27 @@ class BackdoorSuccess(Evaluation):
     """
 
     name: Literal["backdoor"] = "backdoor"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_NAMES[0],
+            title="Backdoor success",
+            meaning="Share of the test records of other classes that the attacker's trigger sends to the class that it "
+            "asks for.",
+            better="lower",
+            columns=(ScorecardColumn(key="backdoor", group="attack", place=110, optional=True),),
+        ),
+        Metric(
+            name=_NAMES[1],
+            title="Base rate of the backdoor",
+            meaning="Share of the same records that are taken for the attacker's class without a trigger.",
+        ),
+        Metric(
+            name=_NAMES[2],
+            title="Backdoor success, undefended",
+            meaning="Backdoor success on a twin of the recipe without its defences.",
+        ),
+    )
+
     undefended: bool = True
     """Whether a defended recipe is trained again without its defences; costs one more training."""
     trigger: Backdoor | None = None
@@ -43,20 +65,22 @@ class BackdoorSuccess(Evaluation):
         planted = None if subject.recipe is None else _planted(subject.recipe)
         backdoor = planted or self.trigger
         if backdoor is None:
-            return [not_applicable(name, "the recipe plants no backdoor") for name in _NAMES]
+            return [not_applicable(name, "the recipe plants no backdoor", reason="not_in_recipe") for name in _NAMES]
         test = subject.split.test
         rows = test[subject.dataset.y[test] != backdoor.target]
         if not len(rows):
-            return [not_applicable(name, "every test record is of the target class") for name in _NAMES]
+            why = "every test record is of the target class"
+            return [not_applicable(name, why, reason="no_records") for name in _NAMES]
         about = {**backdoor.model_dump(mode="json", exclude={"name"}), "planted": planted is not None}
         try:
             success = _success(subject, backdoor, rows, about)
         except DataError as error:
-            return [not_applicable(name, str(error), **about) for name in _NAMES]
+            return [not_applicable(name, str(error), reason="other_kind_of_records", **about) for name in _NAMES]
         untouched = subject.decisions(subject.logits(rows)) == backdoor.target
         base = share(_NAMES[1], untouched, subject.clusters(rows), **about, **subject.decided_at)
         if planted is None:
-            return [success, base, not_applicable(_NAMES[2], "the recipe plants no backdoor", **about)]
+            why = "the recipe plants no backdoor"
+            return [success, base, not_applicable(_NAMES[2], why, reason="not_in_recipe", **about)]
         judged = scored(
             subject, success, lambda other: _success(other, backdoor, rows, about), least=_LEAST, train=self.undefended
         )

@@ -4,17 +4,53 @@ Balanced accuracy is the mean of the classes' recalls (Brodersen et al. 2010): o
 constant answer. Its 95 % interval is joined from those of the recalls by square-and-add (Zou and Donner 2008).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from assay.evaluations.attack_runs import AttackTarget, Curves, worst_case
 from assay.evaluations.base import Subject, share
+from assay.metrics import Metric, ScorecardColumn
 from assay.results import Measurement, not_applicable
 from assay.statistics import Interval
 
 _OF_TWO = {1: "sensitivity", 0: "specificity"}
+
+
+def metrics_by_class(
+    stem: str,
+    words: str,
+    *,
+    columns: Mapping[str, ScorecardColumn] = MappingProxyType({}),
+    where: Mapping[str, Any] = MappingProxyType({}),
+) -> tuple[Metric, ...]:
+    """What ``by_class`` gives of a stem that is not empty.
+
+    Args:
+        stem: of the names.
+        words: what stays right of the records, such as "that stay right in the worst case".
+        columns: of the scorecard, by the name without its stem.
+        where: see ``Metric``.
+    """
+    about: dict[str, Any] = {"better": "higher", "where": where, "of_sample": True}
+    meanings = {
+        "balanced_accuracy": ("Balanced accuracy", f"Mean over classes of the share of their records {words}."),
+        "recall": ("Recall", f"Share of the records of each class {words}."),
+        "sensitivity": ("Sensitivity", f"Share of the records of class 1 {words}."),
+        "specificity": ("Specificity", f"Share of the records of class 0 {words}."),
+    }
+    return tuple(
+        Metric(
+            name=f"{stem}_{name}",
+            title=f"{title}, {stem.replace('_', ' ')}",
+            meaning=meaning,
+            columns=(columns[name],) if name in columns else (),
+            **about,
+        )
+        for name, (title, meaning) in meanings.items()
+    )
 
 
 def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, **conditions: Any) -> list[Measurement]:
@@ -38,7 +74,9 @@ def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, *
         recalls[k] = (
             share(name, right[own], None if clusters is None else clusters[own], **about)
             if own.any()
-            else not_applicable(name, f"the records hold none of class {subject.dataset.class_names[k]}", **about)
+            else not_applicable(
+                name, f"the records hold none of class {subject.dataset.class_names[k]}", reason="no_records", **about
+            )
         )
     found = [_mean(_named(stem, "balanced_accuracy"), recalls, len(rows), conditions)]
     if stem and classes == 2:  # without an attack these names are taken by the operating point
@@ -71,7 +109,7 @@ def _mean(name: str, recalls: dict[int, Measurement], n: int, conditions: dict[s
     absent = [str(row.conditions["class"]) for row in recalls.values() if row.status != "measured"]
     if len(known) < 2:
         why = f"the records are all of one class: there are none of {', '.join(absent)}"
-        return not_applicable(name, why, **conditions)
+        return not_applicable(name, why, reason="no_records", **conditions)
     joined = _joined(known)
     row = Measurement(name=name, value=joined.value, low=joined.low, high=joined.high, n=n, conditions={**conditions})
     told = f"mean over {len(known)} of {len(recalls)} classes: no record is of {', '.join(absent)}"
@@ -89,7 +127,7 @@ def _joined(recalls: list[Measurement]) -> Interval:
 def _renamed(row: Measurement, name: str, conditions: dict[str, Any]) -> Measurement:
     """A recall under the name that it has where there are two classes."""
     if row.status != "measured":
-        return not_applicable(name, *row.warnings, **conditions)
+        return not_applicable(name, *row.warnings, reason="no_records", **conditions)
     return Measurement(name=name, value=row.value, low=row.low, high=row.high, n=row.n, conditions={**conditions})
 
 

@@ -15,6 +15,7 @@ from assay.data.clusters import clusters, copies
 from assay.data.splits import Split, stratified
 from assay.data.treatment import Treatment
 from assay.executors import Executor, LocalExecutor
+from assay.metrics import Metric
 from assay.models.base import Architecture
 from assay.models.batches import places
 from assay.models.black_box import why_no_gradient
@@ -232,7 +233,10 @@ class Subject:
 
 
 class Evaluation(Method):
-    """Register with ``@register("evaluation")`` and write ``measure``."""
+    """Register with ``@register("evaluation")``, declare ``metrics`` and write ``measure``."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    """Every figure that ``measure`` may give: what it means, and what the scorecard shows of it."""
 
     looks_at: ClassVar[Literal["decisions", "probabilities", "both"]] = "both"
     """What of an answer matters, where two classes are decided at an operating point (``Task.chooses_threshold``).

@@ -1,7 +1,7 @@
 """Which answers are proven to withstand every change within ε, whatever the attack, known or not?"""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,14 +11,23 @@ from assay import seeds
 from assay.attacks.curve import answers_alike
 from assay.bounds.interval import UnboundableError, certified_by_intervals
 from assay.evaluations.attack_runs import as_used
-from assay.evaluations.balanced import by_class
+from assay.evaluations.balanced import by_class, metrics_by_class
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.metrics import AT_RADIUS, Metric, ScorecardColumn, after_radius
 from assay.models.batches import places
 from assay.registry import Number, register
-from assay.results import Finding, not_applicable
+from assay.results import Finding, ReasonCode, not_applicable
 from assay.tasks.base import Task
 from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Threat
+
+_BY_INTERVALS = {"method": "interval bounds"}
+_SHOWN: dict[str, Any] = {
+    "group": "attack",
+    "where": {**_BY_INTERVALS, **AT_RADIUS},
+    "texts": {"epsilon": after_radius},
+    "sampled": True,
+}
 
 
 @register("evaluation")
@@ -31,6 +40,31 @@ class Certificates(Evaluation):
 
     looks_at = "decisions"
     name: Literal["certificates"] = "certificates"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="certified_accuracy",
+            title="Certified",
+            meaning="Share of records proven to be classified correctly within ε, whatever the attack, known or not.",
+            better="higher",
+            where=_BY_INTERVALS,
+            of_sample=True,
+            against_accuracy=True,
+            columns=(
+                ScorecardColumn(key="certified", place=70, title="Certified{epsilon}", beside="robust", **_SHOWN),
+            ),
+        ),
+        *metrics_by_class(
+            "certified",
+            "that are proven to be classified correctly",
+            where=_BY_INTERVALS,
+            columns={
+                "balanced_accuracy": ScorecardColumn(
+                    key="certified_balanced", place=50, title="Certified, balanced{epsilon}", optional=True, **_SHOWN
+                )
+            },
+        ),
+    )
+
     epsilons: tuple[Annotated[Number, Field(ge=0)], ...] = ()
     """Radii in the units of the data; those the data set proposes by default."""
     records: int | None = Field(default=None, ge=10)
@@ -48,14 +82,14 @@ class Certificates(Evaluation):
         about = {"norm": "linf", "units": subject.space, "method": "interval bounds"}
         if _answers_at_random(subject, x):
             why = "the model answers at random, so a bound of one answer holds for no other"
-            return [not_applicable("certified_accuracy", why, epsilon=radius, **about) for radius in radii]
+            return [_without(why, "random_answers", epsilon=radius, **about) for radius in radii]
         found: list[Finding] = []
         for epsilon in radii:
             threat = Threat(norm="linf", epsilon=epsilon, bounds=subject.bounds, goal=subject.task.criterion)
             try:
                 proven = proven_right(subject.model, x, y, threat, task=subject.task)
             except UnboundableError as error:
-                return [not_applicable("certified_accuracy", str(error), epsilon=radius, **about) for radius in radii]
+                return [_without(str(error), "no_method", epsilon=radius, **about) for radius in radii]
             found.append(
                 share(
                     "certified_accuracy",
@@ -68,6 +102,10 @@ class Certificates(Evaluation):
             )
             found += by_class("certified", subject, rows, proven.cpu().numpy(), epsilon=epsilon, **about)
         return found
+
+
+def _without(why: str, reason: ReasonCode, **about: Any) -> Finding:
+    return not_applicable("certified_accuracy", why, reason=reason, **about)
 
 
 def _answers_at_random(subject: Subject, x: Tensor) -> bool:

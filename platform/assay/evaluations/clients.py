@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import nn
@@ -10,6 +10,7 @@ from torch import nn
 from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.federated.partition import client_seed, deal_alike, partition
+from assay.metrics import Metric
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
 
@@ -24,26 +25,53 @@ class Clients(Evaluation):
     """
 
     name: Literal["clients"] = "clients"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="client_accuracy",
+            title="Accuracy at a client",
+            meaning="Share of the test records of one client that the joint model classifies correctly.",
+            better="higher",
+        ),
+        Metric(
+            name="worst_client_accuracy",
+            title="Accuracy at the worst client",
+            meaning="The least accuracy of all clients: on average lower than the true accuracy of any.",
+            better="higher",
+        ),
+        Metric(
+            name="local_only_accuracy",
+            title="Accuracy, local only",
+            meaning="Share of all test records classified correctly by a model that one client trained alone.",
+            better="higher",
+        ),
+        Metric(
+            name="centralised_accuracy",
+            title="Accuracy, centralised",
+            meaning="Share of all test records classified correctly by a model trained on all data in one place.",
+            better="higher",
+        ),
+    )
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         names = ("client_accuracy", "worst_client_accuracy", "local_only_accuracy", "centralised_accuracy")
         if subject.recipe is None or subject.recipe.federation is None:
-            return [not_applicable(name, "the recipe is not federated") for name in names]
+            return [not_applicable(name, "the recipe is not federated", reason="not_federated") for name in names]
         if subject.train is None:
-            return [not_applicable(name, "nothing can be trained here") for name in names]
+            return [not_applicable(name, "nothing can be trained here", reason="not_trained_here") for name in names]
         test = subject.split.test
         mine = training_parts(subject)
         try:
             dealt = _test_parts(subject, mine)
         except DataError as error:
-            return [not_applicable(name, f"test records: {error}") for name in names]
+            return [not_applicable(name, f"test records: {error}", reason="too_few_records") for name in names]
         correct = dict(zip(test.tolist(), subject.right(test), strict=True))
         found = []
         for number, rows in enumerate(dealt, start=1):
             hits = np.array([correct[row] for row in rows.tolist()])
             if not len(hits):
                 why = "no test record is like this client's training records"
-                found.append(not_applicable("client_accuracy", why, client=number, arrangement="federated"))
+                about = {"client": number, "arrangement": "federated"}
+                found.append(not_applicable("client_accuracy", why, reason="no_records", **about))
                 continue
             found.append(
                 share(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,8 +12,9 @@ from scipy.stats import betabinom
 from assay import seeds, statistics
 from assay.data.clusters import copies
 from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.metrics import Chosen, Metric, ScorecardColumn, in_percent
 from assay.registry import register
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 
 Level = Annotated[float, Field(gt=0, lt=1)]
 SetKind = Literal["LAC", "APS"]
@@ -35,6 +36,40 @@ class Conformal(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["conformal"] = "conformal"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_NAMES[0],
+            title="Conformal coverage",
+            meaning="Share of records whose true class lies in the set that the model names.",
+            columns=(
+                ScorecardColumn(
+                    key="conformal",
+                    group="answers",
+                    place=110,
+                    title="Conformal coverage (≥ {alpha})",
+                    meaning="Share of records whose true class lies in the set that the model names; sets are "
+                    "calibrated to hold it for {alpha} of records like those of the calibration.",
+                    where={"alpha": Chosen(preferred=0.1), "method": "LAC"},
+                    texts={"alpha": lambda alpha: in_percent(1 - alpha)},
+                    optional=True,
+                ),
+            ),
+        ),
+        Metric(
+            name=_NAMES[1],
+            title="Size of the conformal set",
+            meaning="Classes that the set names, on average.",
+            unit="classes",
+            better="lower",
+        ),
+        Metric(
+            name=_NAMES[2],
+            title="Conformal coverage of the worst class",
+            meaning="Conformal coverage of the records of the class that is covered least.",
+            better="higher",
+        ),
+    )
+
     alphas: tuple[Level, ...] = Field(default=(0.1, 0.05), min_length=1)
     """Shares of records whose set may miss the true class."""
     methods: tuple[SetKind, ...] = Field(default=("LAC", "APS"), min_length=1)
@@ -50,17 +85,17 @@ class Conformal(Evaluation):
         held = subject.distinct(held)  # a promise rests on exchangeable records: a copy adds none
         asked = [(method, alpha) for method in self.methods for alpha in sorted(set(self.alphas), reverse=True)]
         if not len(held):
-            return _none(asked, subject.why_none_held_out)
+            return _none(asked, subject.why_none_held_out, "no_records")
         known, answers = subject.logits(held), subject.logits(split.test)
         if not (np.isfinite(known).all() and np.isfinite(answers).all()):
-            return _none(asked, "the model answers NaN or infinity")
+            return _none(asked, "the model answers NaN or infinity", "no_finite_answers")
         found: list[Finding] = []
         promises = []
         for method, alpha in asked:
             about = {"alpha": alpha, "method": method, "calibrated_on": f"{whose} split", "calibrated_from": len(held)}
             if len(held) < math.ceil(round(1 / alpha, 9)):
                 why = f"miscoverage {alpha:g} needs at least {math.ceil(1 / alpha)} {whose} records, not {len(held)}"
-                found += [not_applicable(name, why, **about) for name in _NAMES]
+                found += [not_applicable(name, why, reason="too_few_records", **about) for name in _NAMES]
                 continue
             scores = _scores(subject, known, method, "calibration")
             threshold = quantile(scores[np.arange(len(held)), subject.dataset.y[held]], alpha)
@@ -169,5 +204,9 @@ def _cautions(subject: Subject, whose: str) -> list[str]:
     return found
 
 
-def _none(asked: list[tuple[SetKind, float]], why: str) -> list[Finding]:
-    return [not_applicable(name, why, alpha=alpha, method=method) for method, alpha in asked for name in _NAMES]
+def _none(asked: list[tuple[SetKind, float]], why: str, reason: ReasonCode) -> list[Finding]:
+    return [
+        not_applicable(name, why, reason=reason, alpha=alpha, method=method)
+        for method, alpha in asked
+        for name in _NAMES
+    ]

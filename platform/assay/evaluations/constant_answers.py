@@ -14,6 +14,7 @@ import numpy as np
 
 from assay.evaluations.balanced import balanced_accuracy
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.metrics import Metric, ScorecardColumn
 from assay.results import Check, Finding, Measurement
 from assay.statistics import Interval
 
@@ -42,6 +43,14 @@ SPEAKS_FOR_ITSELF = frozenset(
     }
 )
 """Measurements that a constant answer does not flatter; every other one is marked."""
+
+MAJORITY_BASELINE = Metric(
+    name="majority_baseline",
+    title="Majority",
+    meaning="Accuracy of answering the most frequent class of the test records to everything: accuracy, under "
+    "attack too, says something only where it lies above.",
+    columns=(ScorecardColumn(key="majority", group="answers", place=20, optional=True),),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

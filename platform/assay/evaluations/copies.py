@@ -1,7 +1,7 @@
 """How many test records, or near copies of them, were among the training records?"""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.stats import binom
@@ -9,6 +9,7 @@ from scipy.stats import binom
 from assay.data.clusters import copied
 from assay.data.copies import NEAR, Copies, copies_of
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.metrics import Metric
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
 
@@ -26,14 +27,29 @@ class CopiedRecords(Evaluation):
     """
 
     name: Literal["copies"] = "copies"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_NAME,
+            title="Copied records",
+            meaning="Share of the test records that are copies, or near copies, of training records.",
+            better="lower",
+        ),
+        Metric(
+            name="accuracy_without_copies",
+            title="Accuracy without copies",
+            meaning="Share of the test records that are no copies classified correctly.",
+            better="higher",
+        ),
+    )
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         test, train = subject.split.test, subject.split.train
         if not len(train):
-            return [not_applicable(_NAME, "there are no training records to compare with")]
+            why = "there are no training records to compare with"
+            return [not_applicable(_NAME, why, reason="no_records")]
         found = _found(subject, test, train)
         if not found.looked:
-            return [not_applicable(_NAME, found.told)]
+            return [not_applicable(_NAME, found.told, reason="no_method")]
         clusters = subject.clusters(test)
         exact, near = found.exact >= 0, found.near >= 0
         rows: list[Finding] = [share(_NAME, exact, clusters, kind="exact", how=found.told)]

@@ -1,9 +1,10 @@
 """What the recipe costs in time and memory of weights, and where early stopping ended it."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from assay.evaluations.base import Evaluation, Subject
+from assay.metrics import Metric, ScorecardColumn
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
 
@@ -19,6 +20,36 @@ class Cost(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["cost"] = "cost"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="training_seconds",
+            title="Training",
+            meaning="Wall time of one training.",
+            unit="seconds",
+            better="lower",
+            columns=(ScorecardColumn(key="seconds", group="cost", place=10, shown="seconds"),),
+        ),
+        Metric(
+            name="training_worker_seconds",
+            title="Training, all workers",
+            meaning="Time of one training, summed over workers or clients.",
+            unit="seconds",
+            better="lower",
+        ),
+        Metric(name="parameters", title="Parameters", meaning="Numbers that the network learns.", unit="count"),
+        Metric(
+            name="stopped_epoch",
+            title="Epoch kept",
+            meaning="Epoch after which early stopping kept the weights.",
+            unit="epochs",
+        ),
+        Metric(
+            name="robust_validation_accuracy",
+            title="Robust validation accuracy",
+            meaning="The best of all looks of early stopping, at which the weights were chosen: an optimistic figure.",
+            better="higher",
+        ),
+    )
 
     @property
     def of_training_records(self) -> bool:
@@ -31,8 +62,8 @@ class Cost(Evaluation):
             why = "Assay did not train this model"
             return [
                 *found,
-                not_applicable("training_seconds", why),
-                not_applicable("training_worker_seconds", why),
+                not_applicable("training_seconds", why, reason="not_trained_here"),
+                not_applicable("training_worker_seconds", why, reason="not_trained_here"),
             ]
         about = {"workers": subject.log.workers, "records": len(subject.split.train)}
         return [

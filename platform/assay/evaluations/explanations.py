@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.fidelity import deletion, insertion
 from assay.explain.integrated_gradients import blank_words, integrated_gradients
+from assay.metrics import SIGNED, Metric, ScorecardColumn
 from assay.models.batches import places, respond
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
@@ -52,6 +53,77 @@ class Explanations(Evaluation):
     """
 
     name: Literal["explanations"] = "explanations"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="insertion_gain",
+            title="Fidelity gain",
+            meaning="How much faster the prediction returns when inputs are restored in the explanation's order, not "
+            "at random; 0 means that the explanation is no better than chance.",
+            unit="probability",
+            better="higher",
+            limits=SIGNED,
+            columns=(
+                ScorecardColumn(
+                    key="insertion",
+                    group="explanation",
+                    place=10,
+                    where={"method": "integrated_gradients"},
+                    shown="number",
+                    sampled=True,
+                ),
+            ),
+        ),
+        Metric(
+            name="deletion_gain",
+            title="Deletion gain",
+            meaning="How much faster the prediction falls when inputs are removed in the explanation's order, not at "
+            "random.",
+            unit="probability",
+            better="higher",
+            limits=SIGNED,
+        ),
+        Metric(
+            name="insertion",
+            title="Insertion",
+            meaning="Mean probability of the prediction while inputs are restored in the order of a map.",
+            unit="probability",
+        ),
+        Metric(
+            name="deletion",
+            title="Deletion",
+            meaning="Mean probability of the prediction while inputs are removed in the order of a map.",
+            unit="probability",
+        ),
+        Metric(
+            name="completeness_error",
+            title="Completeness error",
+            meaning="By how much attributions miss the change of the logit that they explain.",
+            unit="logits",
+            better="lower",
+        ),
+        Metric(
+            name="additivity_error",
+            title="Additivity error",
+            meaning="By how much SHAP values miss the change of the logit that they explain.",
+            unit="logits",
+            better="lower",
+        ),
+        Metric(
+            name="explanation_agreement",
+            title="Agreement of explanations",
+            meaning="Rank correlation of SHAP and integrated gradients over the features of a record.",
+            unit="Spearman correlation",
+            better="higher",
+        ),
+        Metric(
+            name="explanation_seconds",
+            title="Time of an explanation",
+            meaning="Wall time of explaining one record.",
+            unit="seconds",
+            better="lower",
+        ),
+    )
+
     points: int = Field(default=64, ge=2)
     """Quadrature points of integrated gradients."""
     shap_records: int = Field(default=50, ge=1)
@@ -68,7 +140,7 @@ class Explanations(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.why_no_gradient:
             why = f"integrated gradients and Deep SHAP need a gradient: {subject.why_no_gradient}"
-            return [not_applicable(name, why) for name in _QUESTIONS]
+            return [not_applicable(name, why, reason="no_gradient") for name in _QUESTIONS]
         rows = self.sample(subject)
         scene = _Scene.of(subject, rows)
         about = {"method": "integrated_gradients", "points": self.points, "replacement": scene.replacement}
@@ -77,7 +149,7 @@ class Explanations(Evaluation):
         seconds = time.perf_counter() - started
         if not bool(gradients.error.isfinite().all()):
             why = "the model answers NaN or infinity, which nothing explains"
-            return [not_applicable(name, why) for name in _QUESTIONS]
+            return [not_applicable(name, why, reason="no_finite_answers") for name in _QUESTIONS]
         found: list[Finding] = [
             self._mean("completeness_error", gradients.error, scene, "logits", about),
             *self._faithful(scene, gradients.values, about),
@@ -101,7 +173,7 @@ class Explanations(Evaluation):
                 scene.subject.model, scene.x, scene.target, background=scene.subject.records(np.sort(chosen))[0]
             )
         except ExplanationError as error:
-            return [not_applicable(name, str(error), **about) for name in names]
+            return [not_applicable(name, str(error), reason="no_method", **about) for name in names]
         seconds = time.perf_counter() - started
         agreement = _rank_agreement(scene.whole(shap.values), scene.whole(gradients), scene.features)
         worst = float(shap.error.max())

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from assay.data.poisoning.feature_collision import FeatureCollision
 from assay.data.treatment import held_out
 from assay.evaluations.base import Evaluation, Subject, share
-from assay.evaluations.undefended import scored, twins, why_no_twin
+from assay.evaluations.undefended import reason_for_no_twin, scored, twins, why_no_twin
 from assay.federated.partition import client_seed, partition
+from assay.metrics import Metric, ScorecardColumn
 from assay.recipes import Recipe
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
@@ -31,6 +32,26 @@ class CollisionSuccess(Evaluation):
     """
 
     name: Literal["feature_collision"] = "feature_collision"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_NAMES[0],
+            title="Collision success",
+            meaning="Share of the records that clean-label poison aims at that are taken for the attacker's class.",
+            better="lower",
+            columns=(ScorecardColumn(key="collision", group="attack", place=120, optional=True),),
+        ),
+        Metric(
+            name=_NAMES[1],
+            title="Collision success, undefended",
+            meaning="Collision success on a twin of the recipe without its defences.",
+        ),
+        Metric(
+            name=_NAMES[2],
+            title="Base rate of the collision",
+            meaning="Collision success on a twin that learnt neither from these records nor from poison.",
+        ),
+    )
+
     undefended: bool = True
     """Whether twins are trained: one without the collision, and of a defended recipe one without its defences."""
 
@@ -39,13 +60,14 @@ class CollisionSuccess(Evaluation):
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.recipe is None or subject.log is None:
-            return [not_applicable(name, "Assay did not train this model") for name in _NAMES]
+            why = "Assay did not train this model"
+            return [not_applicable(name, why, reason="not_trained_here") for name in _NAMES]
         collision = _collision(subject.recipe)
         if collision is None:
-            return [not_applicable(name, "the recipe collides no features") for name in _NAMES]
+            return [not_applicable(name, "the recipe collides no features", reason="not_in_recipe") for name in _NAMES]
         if not len(_targets(subject, subject.recipe)):
             why = "no training record is of another class than the base"
-            return [not_applicable(name, why, **_about(collision)) for name in _NAMES]
+            return [not_applicable(name, why, reason="no_records", **_about(collision)) for name in _NAMES]
         return scored(
             subject,
             _success(subject),
@@ -80,7 +102,7 @@ def _base_rate(subject: Subject, *, train: bool) -> Measurement:
     collision = _collision(subject.recipe)
     assert collision is not None
     if why := why_no_twin(subject, train=train):
-        return not_applicable(_NAMES[2], why, **_about(collision))
+        return not_applicable(_NAMES[2], why, reason=reason_for_no_twin(train=train), **_about(collision))
     assert subject.train is not None
     kept = tuple(step for step in subject.recipe.data if not step.defends and step is not collision)
     honest = subject.recipe.model_copy(update={"data": kept, "federation": None})

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from assay.evaluations.queries import asked
 from assay.evaluations.roc import RATES, Rate, told_apart, unanswered
 from assay.evaluations.units import Joined
 from assay.executors import LocalExecutor
+from assay.metrics import Chosen, Metric, ScorecardColumn
 from assay.registry import register
-from assay.results import Check, Finding, Measurement
+from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 
 _UNITS: dict[Mode, str] = {"online": "log-likelihood ratio", "offline": "standard deviations"}
 _EXPOSED = 10
@@ -55,6 +56,41 @@ class LiRA(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["lira"] = "lira"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="lira_tpr",
+            title="Membership TPR, LiRA",
+            meaning="Share of training records that an attacker with shadow models recognises at a stated "
+            "false-positive rate.",
+            better="lower",
+            columns=(
+                ScorecardColumn(
+                    key="lira",
+                    group="privacy",
+                    place=40,
+                    title="Membership TPR, LiRA {mode}",
+                    meaning="The same share under an attacker who trains shadow models by the same recipe, which the "
+                    "attack before does not: without them little is seen of what a model gives away of single records.",
+                    where={"false_positive_rate": 0.1, "mode": Chosen(preferred="online")},
+                    optional=True,
+                ),
+            ),
+        ),
+        Metric(
+            name="lira_auc",
+            title="Membership AUC, LiRA",
+            meaning="Chance that a member looks likelier than another under that attacker; 0.5 is chance.",
+            better="lower",
+        ),
+        Metric(
+            name="lira_exposed",
+            title="Greatest score of LiRA",
+            meaning="Score of the training record of which an attacker with shadow models is surest.",
+            unit="",
+            better="lower",
+        ),
+    )
+
     shadows: int = Field(default=16, ge=4, multiple_of=2)
     """Trainings; in pairs that share out the pool."""
     mode: Mode = "online"
@@ -71,12 +107,13 @@ class LiRA(Evaluation):
         joined = Joined.of(subject, pool)
         about = self._conditions(subject, pool, joined)
         if why := _why_not(subject):
-            return self._unanswered(why, about)
+            return self._unanswered(why, "not_trained_here", about)
         inside = dealt(subject, pool.rows, self.shadows)
         shadows = _confidences(subject, pool.rows, inside, queries=self.queries)
         own = asked(subject, pool.rows, queries=self.queries)
         if not (np.isfinite(own).all() and np.isfinite(shadows).all()):
-            return self._unanswered("the model or a shadow of it answers NaN or infinity", about)
+            why = "the model or a shadow of it answers NaN or infinity"
+            return self._unanswered(why, "no_finite_answers", about)
         score = joined.total(likelihood_ratio(own, shadows, inside, mode=self.mode))
         found = told_apart(
             self.name,
@@ -102,9 +139,9 @@ class LiRA(Evaluation):
             "shadows_trained_on": len(pool.rows) // 2,
         }
 
-    def _unanswered(self, why: str, about: dict[str, Any]) -> list[Measurement]:
-        rows = unanswered(self.name, why, rates=self.false_positive_rates, **about)
-        return [*rows, Measurement(name="lira_exposed", status="not_applicable", conditions=about, warnings=(why,))]
+    def _unanswered(self, why: str, reason: ReasonCode, about: dict[str, Any]) -> list[Measurement]:
+        rows = unanswered(self.name, why, reason, rates=self.false_positive_rates, **about)
+        return [*rows, not_applicable("lira_exposed", why, reason=reason, **about)]
 
     def _exposed(self, pool: Pool, score: np.ndarray, about: dict[str, Any]) -> Measurement:
         """The members that the attack is surest of, by their position in the data set; the value is the greatest score.

@@ -1,7 +1,7 @@
 """Does the model tell who was in its training data?"""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -9,6 +9,7 @@ from pydantic import Field
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.pool import OTHER_PATIENTS, Pool, confidence
 from assay.evaluations.roc import RATES, Rate, told_apart, unanswered
+from assay.metrics import Metric, ScorecardColumn
 from assay.privacy.unit import protected_unit
 from assay.registry import register
 from assay.results import Finding
@@ -28,17 +29,43 @@ class Membership(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["membership"] = "membership"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="membership_tpr",
+            title="Membership TPR",
+            meaning="Share of training records that an attacker recognises at a stated false-positive rate.",
+            better="lower",
+            columns=(
+                ScorecardColumn(
+                    key="membership",
+                    group="privacy",
+                    place=30,
+                    meaning="Share of training records that an attacker recognises while wrongly accusing 10 % of the "
+                    "others.",
+                    where={"false_positive_rate": 0.1},
+                ),
+            ),
+        ),
+        Metric(
+            name="membership_auc",
+            title="Membership AUC",
+            meaning="Chance that a member looks likelier than another; 0.5 is chance.",
+            better="lower",
+        ),
+    )
+
     false_positive_rates: tuple[Rate, ...] = Field(default=RATES)
     draws: int = Field(default=200, ge=50)
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.log is None:
             why = "the training records of this model are not known"
-            return unanswered(self.name, why, rates=self.false_positive_rates)
+            return unanswered(self.name, why, "not_trained_here", rates=self.false_positive_rates)
         pool = Pool.of(subject)
         score = confidence(subject, pool.rows)
         if not np.isfinite(score).all():
-            return unanswered(self.name, "the model answers NaN or infinity", rates=self.false_positive_rates)
+            why = "the model answers NaN or infinity"
+            return unanswered(self.name, why, "no_finite_answers", rates=self.false_positive_rates)
         groups = subject.patients(pool.rows)
         unit = protected_unit(None if subject.recipe is None else subject.recipe.privacy, groups)
         about: dict[str, Any] = {"attack": "loss threshold", "unit_of_members": unit}

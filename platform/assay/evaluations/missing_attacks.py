@@ -6,8 +6,9 @@ from assay.attacks.base import Attack
 from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.spsa import SPSA
 from assay.attacks.square import Square
+from assay.evaluations.attack_runs import AttackTarget
 from assay.evaluations.base import Subject
-from assay.results import Measurement, not_applicable
+from assay.results import Measurement, ReasonCode, not_applicable
 from assay.threats import Norm
 
 QUANTILES = {"median": 0.5, "tenth_percentile": 0.1}
@@ -16,20 +17,25 @@ SEARCHES: tuple[Attack, ...] = (HopSkipJump(), SPSA(), Square())
 """Attacks that only ask: what carries the worst case of a model without a gradient."""
 
 
-def why_missing(attacks: Mapping[str, Attack], subject: Subject) -> dict[str, str]:
+Missing = tuple[str, ReasonCode]
+"""Why an attack cannot be run, in words and as a code."""
+
+
+def why_missing(attacks: Mapping[str, Attack], subject: Subject) -> dict[str, Missing]:
     """Why attacks cannot be run on a subject, by label; those that can be are left out."""
-    missing = {}
+    missing: dict[str, Missing] = {}
     for label, attack in attacks.items():
         if attack.needs_surrogate and subject.train is None:
-            missing[label] = "the surrogate would be trained as the model was, and Assay did not train this model"
+            why = "the surrogate would be trained as the model was, and Assay did not train this model"
+            missing[label] = why, "not_trained_here"
         elif subject.why_no_gradient and (attack.follows_gradient or attack.needs_surrogate):
             # A surrogate is the same network with other weights, so it has no gradient either.
-            missing[label] = f"the attack needs a gradient: {subject.why_no_gradient}"
+            missing[label] = f"the attack needs a gradient: {subject.why_no_gradient}", "no_gradient"
     return missing
 
 
 def rows_of_missing(
-    attacks: Mapping[str, Attack], missing: Mapping[str, str], *, norm: Norm, epsilons: Sequence[float]
+    attacks: Mapping[str, Attack], missing: Mapping[str, Missing], *, norm: Norm, epsilons: Sequence[float]
 ) -> list[Measurement]:
     """What stands where the figures of each missing attack would.
 
@@ -40,14 +46,31 @@ def rows_of_missing(
         epsilons: radii of the curve.
     """
     rows = []
-    for label, why in missing.items():
+    for label, (why, reason) in missing.items():
         attack = attacks[label]
         if norm in attack.norms:
-            rows += [not_applicable("robust_accuracy", why, attack=label, epsilon=e, norm=norm) for e in epsilons]
+            at = {"attack": label, "norm": norm}
+            rows += [not_applicable("robust_accuracy", why, reason=reason, **at, epsilon=e) for e in epsilons]
         if attack.minimal:
             about = {"attack": attack.label, "norm": norm if norm in attack.norms else attack.norms[0]}
-            rows += [not_applicable(name, why, **about) for name in distance_names(attack)]
+            rows += [not_applicable(name, why, reason=reason, **about) for name in distance_names(attack)]
     return rows
+
+
+def rows_of_failed(label: str, error: Exception, target: AttackTarget) -> list[Measurement]:
+    """What an adaptive attack leaves that could not be run."""
+    why = f"checks called for this attack, and it could not be run: {type(error).__name__}: {error}"
+    about = {"attack": label, "norm": target.base.norm, "units": target.subject.space}
+    return [
+        Measurement(
+            name="robust_accuracy",
+            status="failed",
+            reason="error",
+            conditions={**about, "epsilon": epsilon},
+            warnings=(why,),
+        )
+        for epsilon in target.radii
+    ]
 
 
 def distance_names(attack: Attack) -> Iterable[str]:

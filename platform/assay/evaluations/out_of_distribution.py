@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from assay.data.splits import stratified
 from assay.data.text.embeddings import sentences_at
 from assay.errors import DataError
 from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.metrics import Metric
 from assay.registry import Method, build, choice_of, register
 from assay.results import Finding, Measurement, not_applicable
 from assay.tasks.base import Task
@@ -40,6 +41,16 @@ class OutOfDistribution(Evaluation):
     """
 
     name: Literal["out_of_distribution"] = "out_of_distribution"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_NAME,
+            title="AUROC against other records",
+            meaning="Chance that the model's own score tells a record of another kind from a test record.",
+            unit="AUROC",
+            better="higher",
+        ),
+    )
+
     foreign: Annotated[
         SerializeAsAny[Method] | None, BeforeValidator(lambda given: None if given is None else build("dataset", given))
     ] = None
@@ -57,9 +68,12 @@ class OutOfDistribution(Evaluation):
         rows = self.sample(subject)
         known = subject.logits(rows)
         if not np.isfinite(known).all():
-            return [not_applicable(_NAME, "the model answers NaN or infinity to test records")]
+            return [
+                not_applicable(_NAME, "the model answers NaN or infinity to test records", reason="no_finite_answers")
+            ]
         if dataset.modality == "text" and (dataset.language is None or dataset.written is None):
-            return [not_applicable(_NAME, "the data set does not say how other words become records")]
+            why = "the data set does not say how other words become records"
+            return [not_applicable(_NAME, why, reason="no_method")]
         found: list[Finding] = []
         for chosen in self.corruptions or tuple(corruption(name) for name in names_for(dataset.modality)):
             generator = seeds.stream(subject.seed, "corruption", chosen.name)
@@ -90,11 +104,11 @@ class OutOfDistribution(Evaluation):
         try:
             foreign = _loaded(self.foreign)
         except DataError as error:
-            return [Measurement(name=_NAME, status="failed", conditions=about, warnings=(str(error),))]
+            return [Measurement(name=_NAME, status="failed", reason="error", conditions=about, warnings=(str(error),))]
         about["against"] = f"foreign: {foreign.name}"
         why = why_not(foreign, subject.dataset)
         if why:
-            return [not_applicable(_NAME, why, **about)]
+            return [not_applicable(_NAME, why, reason="other_kind_of_records", **about)]
         everyone = np.arange(len(foreign)) if foreign.official is None else np.flatnonzero(foreign.official == "test")
         chosen = stratified(foreign.y, everyone, self.records, seed=subject.seed)
         logits = subject.answers(brought(foreign, part, subject.dataset) for part in subject.pieces(chosen))
@@ -106,7 +120,8 @@ class OutOfDistribution(Evaluation):
     ) -> list[Measurement]:
         """How well each score tells the test records from the others."""
         if not np.isfinite(others.logits).all():
-            return [not_applicable(_NAME, "the model answers NaN or infinity to these records", **about)]
+            why = "the model answers NaN or infinity to these records"
+            return [not_applicable(_NAME, why, reason="no_finite_answers", **about)]
         logits = np.concatenate([known, others.logits])
         strange = np.arange(len(logits)) >= len(known)
         scores = [score(subject.task, logits) for score in SCORES.values()]

@@ -2,20 +2,26 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.clients import training_parts
+from assay.metrics import Metric, ScorecardColumn
 from assay.models.base import GivenWeights
 from assay.privacy.accounting import Mechanism, Spent, rdp_epsilon, spent, unsafe_delta
 from assay.privacy.unit import NEIGHBOURS
 from assay.recipes import Privacy
 from assay.registry import register
-from assay.results import NAN, Check, Finding, Measurement, not_applicable
+from assay.results import NAN, NOT_RELEASABLE, Check, Finding, Flag, Measurement, not_applicable
 
 _ACCOUNTANTS = {"epsilon": "rdp", "epsilon_prv": "prv", "epsilon_pld": "pld"}
+_SEEDED = Flag(
+    verdict="warn",
+    message="experiment, not releasable: the noise comes from a recorded seed, so anyone can subtract it",
+    rule=NOT_RELEASABLE,
+)
 
 
 @register("evaluation")
@@ -31,6 +37,29 @@ class PrivacySpent(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["privacy"] = "privacy"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="epsilon",
+            title="ε claimed",
+            meaning="Differential privacy by the RDP accountant, of one patient where records have patients and of one "
+            "record elsewhere, or where the recipe asks for that; ∞ if training is not private.",
+            unit="epsilon",
+            columns=(ScorecardColumn(key="epsilon", group="privacy", place=10, shown="number", estimated=False),),
+        ),
+        Metric(
+            name="epsilon_pld",
+            title="ε, 2nd accountant",
+            meaning="The same run counted independently by a privacy loss distribution; must not exceed the claim.",
+            unit="epsilon",
+            columns=(ScorecardColumn(key="epsilon_pld", group="privacy", place=20, shown="number", estimated=False),),
+        ),
+        Metric(
+            name="epsilon_prv",
+            title="ε, 3rd accountant",
+            meaning="The same run counted by privacy random variables, within their stated error.",
+            unit="epsilon",
+        ),
+    )
 
     @property
     def of_training_records(self) -> bool:
@@ -39,10 +68,10 @@ class PrivacySpent(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.recipe is None or subject.log is None:
             why = "Assay did not train this model, so it cannot say what training spent"
-            return [not_applicable(name, why) for name in _ACCOUNTANTS]
+            return [not_applicable(name, why, reason="not_trained_here") for name in _ACCOUNTANTS]
         if subject.recipe.privacy is None:
             why = "the recipe is not private: nothing bounds what the model reveals of a patient (ε = ∞)"
-            return [not_applicable(name, why) for name in _ACCOUNTANTS]
+            return [not_applicable(name, why, reason="not_private") for name in _ACCOUNTANTS]
         assert subject.log.mechanisms, "a private training left no account of what it spent"
         by_spender = {name: subject.log.mechanism(name) for name in subject.log.mechanisms}
         spender = max(by_spender, key=lambda name: rdp_epsilon(by_spender[name]))
@@ -55,8 +84,10 @@ class PrivacySpent(Evaluation):
             "first_weights": _first_weights(given),
         }
         broken = [*_broken(subject, mechanism, given), *filter(None, [figures.disagreement])]
-        notes = tuple(broken) or _notes(subject.recipe.privacy, subject, mechanism)
+        notes = tuple(broken) or _notes(subject, mechanism)
         rows = [_row(name, figures, conditions, notes, broken=bool(broken)) for name in _ACCOUNTANTS]
+        if subject.recipe.privacy.noise == "seeded":
+            rows = [row.flag(_SEEDED) if row.status == "measured" else row for row in rows]
         return rows if broken else [*rows, _noise_and_signal(subject, mechanism, figures.rdp, spender)]
 
 
@@ -66,7 +97,7 @@ def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str
     about = {**conditions, "accountant": accountant}
     why_not = {"prv": figures.why_no_prv, "pld": figures.why_no_pld}.get(accountant, "")
     if why_not and not broken:
-        return not_applicable(name, why_not, **about)
+        return not_applicable(name, why_not, reason="no_method", **about)
     return Measurement(
         name=name,
         value=NAN if broken else getattr(figures, accountant),
@@ -74,6 +105,7 @@ def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str
         n=0 if broken else conditions["protected"],
         conditions=about,
         status="failed" if broken else "measured",
+        reason="no_claim" if broken else None,
         warnings=notes,
     )
 
@@ -170,10 +202,8 @@ def _broken(subject: Subject, mechanism: Mechanism, given: GivenWeights | None) 
     return found
 
 
-def _notes(privacy: Privacy, subject: Subject, mechanism: Mechanism) -> tuple[str, ...]:
+def _notes(subject: Subject, mechanism: Mechanism) -> tuple[str, ...]:
     notes = []
-    if privacy.noise == "seeded":
-        notes.append("experiment, not releasable: the noise comes from a recorded seed, so anyone can subtract it")
     groups = subject.patients(subject.split.train)
     most = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max(initial=1))
     if most > 1 and mechanism.unit == "record":

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -37,9 +37,19 @@ from assay.evaluations.balanced import under_attack
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.certificates import proven_right
 from assay.evaluations.constant_answers import explained
-from assay.evaluations.missing_attacks import QUANTILES, SEARCHES, distance_names, rows_of_missing, why_missing
+from assay.evaluations.missing_attacks import (
+    QUANTILES,
+    SEARCHES,
+    Missing,
+    distance_names,
+    rows_of_failed,
+    rows_of_missing,
+    why_missing,
+)
 from assay.evaluations.probe import probed
+from assay.evaluations.robustness_metrics import ROBUSTNESS_METRICS
 from assay.evaluations.slopes import true_slopes
+from assay.metrics import Metric
 from assay.models.batches import respond
 from assay.registry import Number, choice_of, register
 from assay.results import Check, Finding, Measurement, not_applicable
@@ -73,6 +83,8 @@ class Robustness(Evaluation):
 
     looks_at = "decisions"
     name: Literal["robustness"] = "robustness"
+    metrics: ClassVar[tuple[Metric, ...]] = ROBUSTNESS_METRICS
+
     norm: Norm = "linf"
     epsilons: tuple[Annotated[Number, Field(ge=0)], ...] = ()
     """Radii in the units of the data; those the data set proposes by default. 0 is always measured."""
@@ -242,7 +254,7 @@ class Robustness(Evaluation):
         try:
             called_for = answers(raised, suspect, target.first[0], steps=self.steps, samples=self.samples)
         except Exception as error:
-            done.failed.extend(self._failed(target, "adaptive", error))
+            done.failed.extend(rows_of_failed("adaptive", error, target))
             # A blind search needs no stand-in.
             called_for = [AdaptiveAttack(label="square", attack=Square(), through=None, because=tuple(sorted(raised)))]
         for answer in called_for:
@@ -250,7 +262,7 @@ class Robustness(Evaluation):
                 continue
             label = f"{answer.label}_adaptive" if answer.label in runs else answer.label
             if why := why_nothing_to_follow(target, answer):
-                missing = {label: f"the attack needs a gradient: {why}"}
+                missing: dict[str, Missing] = {label: (f"the attack needs a gradient: {why}", "no_gradient")}
                 rows = rows_of_missing({label: answer.attack}, missing, norm=self.norm, epsilons=target.radii)
                 done.failed.extend(rows)
                 continue
@@ -258,24 +270,11 @@ class Robustness(Evaluation):
             try:
                 done.curves.update(target.curves({label: run}))
             except Exception as error:
-                done.failed.extend(self._failed(target, label, error))
+                done.failed.extend(rows_of_failed(label, error, target))
             else:
                 done.runs[label] = run
                 done.because.update(answer.because)
         return done
-
-    def _failed(self, target: AttackTarget, attack: str, error: Exception) -> list[Measurement]:
-        """What an adaptive attack leaves that could not be run."""
-        why = f"checks called for this attack, and it could not be run: {type(error).__name__}: {error}"
-        return [
-            Measurement(
-                name="robust_accuracy",
-                status="failed",
-                conditions={"attack": attack, "epsilon": epsilon, "norm": self.norm, "units": target.subject.space},
-                warnings=(why,),
-            )
-            for epsilon in target.radii
-        ]
 
     def _before_and_after(self, target: AttackTarget, curves: Curves, adaptive: "_Adaptive") -> list[Finding]:
         """The worst case without the adaptive attacks, and what they took from it where they took most."""
@@ -427,7 +426,7 @@ class Robustness(Evaluation):
         success, *names = distance_names(run.attack)
         if not bool(right.any()):
             why = "the model classifies no record correctly to begin with"
-            return [not_applicable(one, why) for one in (success, *names)]
+            return [not_applicable(one, why, reason="nothing_right") for one in (success, *names)]
         fooled, distance = nearest.fooled[right].numpy(), nearest.distance[right].double().numpy()
         about = {"attack": name, "norm": run.norm, "units": subject.space, **attack_settings(run)}
         own = None if target.groups is None else target.groups[right.numpy()]
@@ -439,7 +438,9 @@ class Robustness(Evaluation):
                 found.append(Measurement(name=one, value=value, **shared))
             else:
                 why = f"the attack failed on {1 - fooled.mean():.0%} of the records, so the quantile is unknown"
-                found.append(Measurement(name=one, status="abstained", warnings=(why,), **shared))
+                found.append(
+                    Measurement(name=one, status="abstained", reason="inconclusive", warnings=(why,), **shared)
+                )
         return found
 
 

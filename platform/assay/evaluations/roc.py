@@ -15,7 +15,7 @@ from pydantic import Field
 from assay import seeds, statistics
 from assay.evaluations.base import Subject, estimated, share
 from assay.evaluations.pool import Pool
-from assay.results import Measurement, not_applicable
+from assay.results import Measurement, ReasonCode, not_applicable
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 RATES = (0.1, 0.01, 0.001)
@@ -67,7 +67,7 @@ def told_apart(
     found = [row.warn(*warnings) for row in found]
     for rate in sorted({*rates} - {*carried}, reverse=True):
         why = f"TPR at {round(100 * rate, 6)}% FPR needs at least {needed(rate)} non-members, there are {len(others)}"
-        found.append(not_applicable(f"{stem}_tpr", why, false_positive_rate=rate, **about))
+        found.append(not_applicable(f"{stem}_tpr", why, reason="too_few_records", false_positive_rate=rate, **about))
     return found
 
 
@@ -81,10 +81,15 @@ def _figures(is_member: np.ndarray, score: np.ndarray, rates: Sequence[float]) -
     return np.array([statistics.auroc(is_member, score), *(above / len(members))])
 
 
-def unanswered(stem: str, why: str, *, rates: Sequence[float], **conditions: Any) -> list[Measurement]:
+def unanswered(
+    stem: str, why: str, reason: ReasonCode, *, rates: Sequence[float], **conditions: Any
+) -> list[Measurement]:
     """The rows of an attack that could not be asked."""
-    area = not_applicable(f"{stem}_auc", why, **conditions)
-    return [area, *(not_applicable(f"{stem}_tpr", why, false_positive_rate=r, **conditions) for r in rates)]
+    area = not_applicable(f"{stem}_auc", why, reason=reason, **conditions)
+    return [
+        area,
+        *(not_applicable(f"{stem}_tpr", why, reason=reason, false_positive_rate=r, **conditions) for r in rates),
+    ]
 
 
 def needed(rate: float) -> int:

@@ -1,15 +1,18 @@
 """What does ε mean of each feature of a table, and do its features share one scale?"""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
+from assay.metrics import Metric
 from assay.registry import register
 from assay.results import TELLS_OF, Check, Finding, Measurement, not_applicable
 
 _NAME = "feature_scale"
+OWN_UNIT = "own unit of the feature"
+"""Unit of a scale whose feature names none."""
 _LIMIT = 100.0
 """Ratio of the largest feature to the smallest from which on a network learns the large ones alone."""
 _MOST_TOLD = 100
@@ -26,6 +29,14 @@ class FeatureScales(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["scales"] = "scales"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_NAME,
+            title="Scale of a feature",
+            meaning="What 1.0 of ε is of the feature, in its own unit.",
+            unit="",
+        ),
+    )
 
     @property
     def of_training_records(self) -> bool:
@@ -34,7 +45,8 @@ class FeatureScales(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         dataset = subject.dataset
         if dataset.modality != "tabular" or len(dataset.shape) != 1 or not len(subject.split.test):
-            return [not_applicable(_NAME, f"these records are no table: {dataset.modality}, shape {dataset.shape}")]
+            why = f"these records are no table: {dataset.modality}, shape {dataset.shape}"
+            return [not_applicable(_NAME, why, reason="other_kind_of_records")]
         checks = alike_in_scale(
             np.asarray(dataset.x[subject.split.test], np.float64), dataset.feature_names, dataset.immutable
         )
@@ -54,7 +66,7 @@ def _scales(subject: Subject) -> list[Finding]:
         Measurement(
             name=_NAME,
             value=feature.scale,
-            unit=feature.unit or "own unit of the feature",
+            unit=feature.unit or OWN_UNIT,
             n=len(dataset),
             conditions={
                 "feature": feature.name,
@@ -67,7 +79,8 @@ def _scales(subject: Subject) -> list[Finding]:
         for feature in told[:_MOST_TOLD]
     ]
     if len(told) > _MOST_TOLD:
-        rows.append(not_applicable(_NAME, f"told of the first {_MOST_TOLD} of {len(told)} features alone"))
+        why = f"told of the first {_MOST_TOLD} of {len(told)} features alone"
+        rows.append(not_applicable(_NAME, why, reason="too_many"))
     return rows
 
 

@@ -1,7 +1,7 @@
 """What if the model answered only where it is sure, and left the rest to the clinician?"""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -9,6 +9,7 @@ from scipy.stats import beta
 
 from assay import seeds, statistics
 from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.metrics import Chosen, Metric, ScorecardColumn, in_percent
 from assay.registry import register
 from assay.results import Check, Finding, Measurement, not_applicable
 
@@ -32,6 +33,43 @@ class Selective(Evaluation):
 
     looks_at = "decisions"
     name: Literal["selective"] = "selective"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="selective_risk",
+            title="Selective risk",
+            meaning="Share of wrong answers among the most confident share of the records.",
+            better="lower",
+        ),
+        Metric(
+            name="aurc", title="AURC", meaning="Mean selective risk over all shares that are answered.", better="lower"
+        ),
+        Metric(
+            name=_ABSTENTION[0],
+            title="Abstention rate",
+            meaning="Share of records left to the clinician so that the other answers keep to a stated risk.",
+            better="lower",
+            columns=(
+                ScorecardColumn(
+                    key="abstains",
+                    group="answers",
+                    place=100,
+                    title="Abstains (risk ≤ {risk})",
+                    meaning="Share of records left to the clinician so that at most {risk} of the other answers are "
+                    "wrong; the threshold was chosen on records held out from training and test.",
+                    where={"risk": Chosen(preferred=0.05)},
+                    texts={"risk": in_percent},
+                    optional=True,
+                ),
+            ),
+        ),
+        Metric(
+            name=_ABSTENTION[1],
+            title="Risk after abstention",
+            meaning="Share of wrong answers among those that are given.",
+            better="lower",
+        ),
+    )
+
     coverages: tuple[Coverage, ...] = Field(default=_EVERY_TWENTIETH, min_length=1)
     """Shares of the records that are answered: points of the curve, and candidates for the threshold."""
     risk: float = Field(default=0.05, gt=0, lt=1)
@@ -50,7 +88,10 @@ class Selective(Evaluation):
         finite = np.isfinite(logits).all(1)
         if not finite.all():
             why = f"the model answers NaN or infinity to {int((~finite).sum())} of {len(rows)} records"
-            return [not_applicable(name, why) for name in ("selective_risk", "aurc", *_ABSTENTION)]
+            return [
+                not_applicable(name, why, reason="no_finite_answers")
+                for name in ("selective_risk", "aurc", *_ABSTENTION)
+            ]
         sure, wrong = subject.task.certainty(logits), subject.wrong(logits, subject.dataset.y[rows])
         return [*self._curve(subject, sure, wrong), *self._abstention(subject, sure, wrong)]
 
@@ -83,12 +124,12 @@ class Selective(Evaluation):
         held = subject.distinct(held)  # the bound counts records as independent, which copies are not
         if not len(held):
             why = f"no threshold can be chosen: {subject.why_none_held_out}"
-            return [not_applicable(name, why, **about) for name in _ABSTENTION]
+            return [not_applicable(name, why, reason="no_records", **about) for name in _ABSTENTION]
         logits = subject.logits(held)
         about |= {"chosen_on": f"{whose} split", "chosen_from": len(held)}
         if not np.isfinite(logits).all():
             why = f"the model answers NaN or infinity to {whose} records"
-            return [not_applicable(name, why, **about) for name in _ABSTENTION]
+            return [not_applicable(name, why, reason="no_finite_answers", **about) for name in _ABSTENTION]
         mistaken = subject.wrong(logits, subject.dataset.y[held])
         threshold = guaranteed_threshold(
             subject.task.certainty(logits), mistaken, self.coverages, risk=self.risk, confidence=self.confidence
@@ -186,7 +227,7 @@ def upper_bound(errors: int, n: int, level: float) -> float:
 
 
 def _unknown(name: str, why: str, n: int, about: dict[str, Any]) -> Measurement:
-    return Measurement(name=name, status="abstained", n=n, conditions=about, warnings=(why,))
+    return Measurement(name=name, status="abstained", reason="no_threshold", n=n, conditions=about, warnings=(why,))
 
 
 def _kept(left: Measurement, risk: float) -> Check:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,8 +11,9 @@ from pydantic import Field
 from assay import seeds, statistics
 from assay.data.corruptions.base import SEVERITIES, Corruption, corrupted, corruption, names_for
 from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.metrics import SIGNED, Metric, ScorecardColumn
 from assay.registry import choice_of, register
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.results import Check, Finding, Flag, Measurement, ReasonCode, not_applicable
 from assay.tasks.class_scores import expected_calibration_error
 
 _OF_EACH = ("shifted_accuracy", "shifted_calibration_error")
@@ -33,6 +34,39 @@ class Shift(Evaluation):
     """
 
     name: Literal["shift"] = "shift"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_OF_EACH[0],
+            title="Accuracy under corruption",
+            meaning="Share of records classified correctly under one corruption at one severity.",
+            better="higher",
+            of_sample=True,
+            against_accuracy=True,
+        ),
+        Metric(
+            name=_OF_EACH[1],
+            title="Calibration error under corruption",
+            meaning="Mean gap between the confidence that the model states there and how often it is right.",
+            better="lower",
+        ),
+        Metric(
+            name=_OF_ALL[0],
+            title="Corruption error",
+            meaning="Share of wrong answers on corrupted records, mean over all corruptions and severities.",
+            better="lower",
+            of_sample=True,
+            against_accuracy=True,
+            columns=(ScorecardColumn(key="corruption", group="answers", place=90, sampled=True, optional=True),),
+        ),
+        Metric(
+            name=_OF_ALL[1],
+            title="Relative corruption error",
+            meaning="What of the corruption error corruptions add to the error on clean records.",
+            better="lower",
+            limits=SIGNED,
+        ),
+    )
+
     corruptions: tuple[choice_of("corruption"), ...] = ()  # type: ignore[valid-type]
     """Names, or names with settings (``{name: powerline, mains: 60}``); all of the data's modality by default."""
     severities: tuple[Severity, ...] = Field(default=SEVERITIES, min_length=1)
@@ -51,6 +85,7 @@ class Shift(Evaluation):
             not_applicable(
                 name,
                 f"{chosen.name} happens to records of modality {chosen.modality}, these are {dataset.modality}",
+                reason="other_kind_of_records",
                 corruption=chosen.name,
             )
             for chosen in asked
@@ -58,10 +93,11 @@ class Shift(Evaluation):
             for name in _OF_EACH
         ]
         why = "" if fitting else "no corruption was asked for that happens to such records"
+        reason: ReasonCode = "other_kind_of_records"
         if dataset.modality == "text" and dataset.language is None:
-            why = "the data set does not say how other words become records"
+            why, reason = "the data set does not say how other words become records", "no_method"
         if why:
-            return [*found, *(not_applicable(name, why) for name in (*_OF_EACH, *_OF_ALL))]
+            return [*found, *(not_applicable(name, why, reason=reason) for name in (*_OF_EACH, *_OF_ALL))]
         return found + self._measured(
             _Ward(subject=subject, rows=self.sample(subject)), fitting, sorted(set(self.severities))
         )
@@ -100,11 +136,13 @@ class Shift(Evaluation):
         )
         if answers.valid.all():
             return [accuracy, calibration]
-        broken = (
-            f"fail: the model answers NaN or infinity to {int((~answers.valid).sum())} of {len(ward.rows)} records, "
-            "which count as wrong and as sure"
+        broken = Flag(
+            verdict="fail",
+            message=f"the model answers NaN or infinity to {int((~answers.valid).sum())} of {len(ward.rows)} records, "
+            "which count as wrong and as sure",
+            rule="answers_are_numbers",
         )
-        return [accuracy.warn(broken), calibration.warn(broken)]
+        return [accuracy.flag(broken), calibration.flag(broken)]
 
     def _bootstrapped(
         self, name: str, statistic: Callable[[np.ndarray], float], ward: "_Ward", about: dict[str, Any]

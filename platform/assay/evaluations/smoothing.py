@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,16 +14,18 @@ from torch import Tensor, nn
 from assay import seeds, statistics
 from assay.bounds.smoothing import ABSTAINED, SmoothedCertificates, Smoothing, attack, certify, lower_end, predict
 from assay.devices import device, repeatable
-from assay.evaluations.balanced import by_class
+from assay.evaluations.balanced import by_class, metrics_by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.metrics import Chosen, Metric, ScorecardColumn
 from assay.models.batches import at_once
 from assay.models.recurrent import differentiable
 from assay.registry import Number, register
 from assay.results import Check, Finding, Measurement, not_applicable
 from assay.tasks.base import Task
-from assay.threats import Threat
+from assay.threats import Threat, radius_text
 
 METHOD = "randomised smoothing"
+_SMOOTHED = {"method": METHOD}
 RECORDS_A_PIECE = 32
 """Records that are one piece of work; their noise knows neither pieces nor workers."""
 _RADII = (0.5, 1.0, 1.5, 2.0)
@@ -61,6 +63,68 @@ class RandomisedSmoothing(Evaluation):
 
     looks_at = "decisions"
     name: Literal["smoothing"] = "smoothing"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="certified_accuracy",
+            title="Certified when smoothed",
+            meaning="Share of records on which the smoothed model, which answers by a vote over noisy copies, is right "
+            "and provably (with its confidence) stays so within that Euclidean radius. It says nothing of the model "
+            "without noise.",
+            better="higher",
+            where=_SMOOTHED,
+            of_sample=True,
+            against_accuracy=True,
+            columns=(
+                ScorecardColumn(
+                    key="smoothed",
+                    group="attack",
+                    place=80,
+                    title="Certified when smoothed, L2 ε = {epsilon}, σ = {sigma}",
+                    where={**_SMOOTHED, "sigma": Chosen(), "epsilon": Chosen(otherwise="middle")},
+                    texts={"epsilon": radius_text, "sigma": "{:g}".format},
+                    sampled=True,
+                    optional=True,
+                ),
+            ),
+        ),
+        *metrics_by_class("certified", "on which the smoothed model is provably right", where=_SMOOTHED),
+        Metric(
+            name="smoothed_accuracy",
+            title="Accuracy when smoothed",
+            meaning="Share of records that the smoothed model answers rightly, without an attack.",
+            better="higher",
+            of_sample=True,
+            against_accuracy=True,
+        ),
+        Metric(
+            name="smoothed_robust_accuracy",
+            title="Worst case when smoothed",
+            meaning="Share of records that the smoothed model answers rightly under PGD through the noise.",
+            better="higher",
+            of_sample=True,
+            against_accuracy=True,
+        ),
+        Metric(
+            name="smoothed_abstention",
+            title="Abstention when smoothed",
+            meaning="Share of records on which the vote of the smoothed model is too close to answer.",
+            better="lower",
+        ),
+        Metric(
+            name="smoothed_abstention_under_attack",
+            title="Abstention under attack when smoothed",
+            meaning="Share of records on which the smoothed model abstains under an attack, and is wrong under none.",
+            better="lower",
+        ),
+        Metric(
+            name="certified_radius",
+            title="Certified radius",
+            meaning="A quantile of the radii within which records are provably answered rightly.",
+            unit="",
+            better="higher",
+        ),
+    )
+
     sigma: Number = Field(default=0.25, gt=0)
     """Standard deviation of the noise, in the units of the data."""
     samples: int = Field(default=1_000, ge=10)
@@ -108,7 +172,8 @@ class RandomisedSmoothing(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.bounds.padding:
             why = "noise on words is no word, and padding must stay empty: smoothing needs records of a fixed shape"
-            return [not_applicable(name, why, norm="l2", method=METHOD, sigma=self.sigma) for name in _NAMES]
+            about: dict[str, Any] = {"norm": "l2", "method": METHOD, "sigma": self.sigma}
+            return [not_applicable(name, why, reason="other_kind_of_records", **about) for name in _NAMES]
         rows = self.sample(subject)
         found = self._examine(subject, rows)
         return [*self._rows(subject, rows, found), self._check(subject.dataset.y[rows], found)]

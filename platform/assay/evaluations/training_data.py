@@ -1,10 +1,11 @@
 """What became of the training records before the model saw them?"""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from assay import statistics
 from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.metrics import Metric
 from assay.registry import register
 from assay.results import Finding, not_applicable
 
@@ -22,12 +23,35 @@ class TrainingData(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["training_data"] = "training_data"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_NAMES[0],
+            title="Tampered share",
+            meaning="Share of the training records that an attacker changed.",
+        ),
+        Metric(name=_NAMES[1], title="Removed share", meaning="Share of the training records that a defence removed."),
+        Metric(
+            name=_NAMES[2],
+            title="Sanitation precision",
+            meaning="Share of the removed records that were tampered with.",
+            better="higher",
+        ),
+        Metric(
+            name=_NAMES[3],
+            title="Sanitation recall",
+            meaning="Share of the tampered records that were removed.",
+            better="higher",
+        ),
+    )
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.log is None or subject.recipe is None:
-            return [not_applicable(name, "Assay did not train this model") for name in _NAMES]
+            return [
+                not_applicable(name, "Assay did not train this model", reason="not_trained_here") for name in _NAMES
+            ]
         if not subject.log.treatment:
-            return [not_applicable(name, "the recipe leaves its training records as they are") for name in _NAMES]
+            why = "the recipe leaves its training records as they are"
+            return [not_applicable(name, why, reason="not_in_recipe") for name in _NAMES]
         counts = subject.log.treatment
         about = {"treatments": [treatment.model_dump(mode="json") for treatment in subject.recipe.data]}
         given = counts["given"]
@@ -59,5 +83,5 @@ def _quality(removed: int, caught: int, tampered: int, about: dict[str, Any]) ->
 
 def _share(name: str, part: int, whole: int, why: str, about: dict[str, Any]) -> Finding:
     if whole == 0:
-        return not_applicable(name, why, **about)
+        return not_applicable(name, why, reason="no_records", **about)
     return estimated(name, statistics.proportion(part, whole), n=whole, conditions=about)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from assay.evaluations.base import Subject
 from assay.recipes import Recipe
-from assay.results import Check, Finding, Measurement, not_applicable
+from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 
 _REMOVAL = ("sanitation_precision", "sanitation_recall")
 """What else scores a defence that removes records, whoever measures it."""
@@ -41,7 +41,7 @@ def scored(
     twin, alone = subject, replace(success, name=name)
     if defended:
         if why := why_no_twin(subject, train=train):
-            alone = not_applicable(name, why, **success.conditions)
+            alone = not_applicable(name, why, reason=reason_for_no_twin(train=train), **success.conditions)
         else:
             twin = _without_defences(subject)
             alone = _told_where(subject.recipe, replace(measure(twin), name=name))
@@ -58,6 +58,11 @@ def why_no_twin(subject: Subject, *, train: bool) -> str:
     if not train:
         return "undefended is false: no twin of the recipe was trained"
     return "nothing can be trained here" if subject.train is None else ""
+
+
+def reason_for_no_twin(*, train: bool) -> ReasonCode:
+    """The same as a code."""
+    return "not_trained_here" if train else "not_asked"
 
 
 def twins(kind: str, plain: int, defended: int) -> str:
@@ -93,6 +98,7 @@ def _abstained(success: Measurement, alone: Measurement, least: float) -> Measur
     return Measurement(
         name=success.name,
         status="abstained",
+        reason="inconclusive",
         n=success.n,
         conditions={**success.conditions, "undefended": alone.value, "defended": success.value},
         warnings=(why, *success.warnings),

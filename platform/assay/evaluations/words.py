@@ -1,7 +1,7 @@
 """How does a model of text stand up to changed words, rather than to changed vectors?"""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -10,6 +10,7 @@ from assay import seeds
 from assay.attacks.word_substitution import budget, neighbours_of, substitute, substitute_at_random
 from assay.data.text.embeddings import common_words, sentences_at
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.metrics import Metric
 from assay.models.batches import places
 from assay.models.front import word_vectors
 from assay.registry import register
@@ -29,6 +30,17 @@ class WordSubstitution(Evaluation):
 
     looks_at = "decisions"
     name: Literal["word_substitution"] = "word_substitution"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name=_MEASURED,
+            title="Accuracy under word substitution",
+            meaning="Share of texts classified correctly where so many of their words may be changed.",
+            better="higher",
+            of_sample=True,
+            against_accuracy=True,
+        ),
+    )
+
     shares: tuple[float, ...] = Field(default=(0.1, 0.2, 0.3), min_length=1)
     """Shares of a text's words that may be changed; at least one word."""
     neighbours: int = Field(default=8, ge=1)
@@ -44,7 +56,8 @@ class WordSubstitution(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         dataset = subject.dataset
         if dataset.language is None or dataset.written is None:
-            return [not_applicable(_MEASURED, f"these records are {dataset.modality}, not words")]
+            why = f"these records are {dataset.modality}, not words"
+            return [not_applicable(_MEASURED, why, reason="other_kind_of_records")]
         rows = self.sample(subject)
         y, sentences = dataset.y[rows], sentences_at(dataset, rows)
         near = self._near(subject, sentences)
@@ -61,7 +74,8 @@ class WordSubstitution(Evaluation):
                 f"{self.fewest:.0%} must: there is next to nothing to attack with; lower similarity, or use vectors "
                 "that were trained, such as word2vec's"
             )
-            return [Measurement(name=_MEASURED, status="abstained", n=len(rows), conditions=about, warnings=(why,))]
+            abstained: dict[str, Any] = {"status": "abstained", "reason": "inconclusive", "warnings": (why,)}
+            return [Measurement(name=_MEASURED, n=len(rows), conditions=about, **abstained)]
         most = max(self.shares)
         attacked = substitute(lambda asked: _answer(subject, asked), sentences, y, near, share=most)
         _assert_allowed(sentences, attacked.sentences, near, most)

@@ -7,14 +7,16 @@ from typing import Any
 
 import pandas as pd
 
+from assay.metrics import limits_of
 from assay.privacy.unit import protected, protected_unit
 from assay.report.cells import runs_text
+from assay.report.checks import checks_of
 from assay.report.evidence import Evidence
-from assay.report.page import template_environment
-from assay.report.rows import largest_sample, select
+from assay.report.rendering import template_environment
+from assay.report.rows import largest_sample, own_flags, own_words, select
 from assay.report.scorecard import Scorecard, scorecard
 from assay.report.words import describe_recipe
-from assay.results import limits_of
+from assay.results import Flag
 from assay.study.finished import Finished
 
 
@@ -61,8 +63,16 @@ class Card:
     privacy: str
     intended_use: str
     evidence: tuple[Figure, ...]
+    flags: tuple[Flag, ...]
+    """Every check of this model that did not pass."""
     warnings: tuple[str, ...]
-    """Every check of this model that did not pass, then what else stands beside its figures and its data."""
+    """The same in words, the verdict first, then what else stands beside its figures and its data."""
+
+    @property
+    def other_warnings(self) -> tuple[str, ...]:
+        """The warnings that no check gave."""
+        of_checks = {flag.text for flag in self.flags}
+        return tuple(warning for warning in self.warnings if warning not in of_checks)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,6 +86,10 @@ def card_of(finished: Finished, name: str) -> Card:
     """The card of one finished trial, served under a name."""
     dataset, study = finished.dataset, finished.study
     card = scorecard(study, finished.cohort, finished.frame)
+    raised = [check for check in checks_of(finished.own) if check.verdict != "pass"]
+    flags = tuple(
+        dict.fromkeys(Flag(verdict=check.verdict, message=check.message, rule=check.rule) for check in raised)
+    )
     return Card(
         name=name,
         trial=finished.trial,
@@ -91,7 +105,8 @@ def card_of(finished: Finished, name: str) -> Card:
         intended_use="Research. The evidence is about records like those it was tested on; it is not a medical device "
         "and no licence to treat patients.",
         evidence=tuple(_evidence(finished, card)),
-        warnings=_warnings(finished, card),
+        flags=flags,
+        warnings=_warnings(finished, card, flags),
     )
 
 
@@ -171,19 +186,13 @@ def _rows(finished: Finished, card: Scorecard) -> Iterator[tuple[Evidence, pd.Se
             yield column, rows.iloc[0]
 
 
-def _warnings(finished: Finished, card: Scorecard) -> tuple[str, ...]:
+def _warnings(finished: Finished, card: Scorecard, flags: tuple[Flag, ...]) -> tuple[str, ...]:
     """Checks first, then whatever else stands beside a figure of this model."""
-    own = finished.own
-    checks = own[own["name"].str.startswith("check.")]
-    raised = [
-        f"{c['verdict']}: {w}"
-        for c, said in zip(checks["conditions"], checks["warnings"], strict=True)
-        for w in said
-        if c["verdict"] != "pass"
-    ]
+    rules = {check.rule for check in checks_of(finished.own)}
     # Why a figure was not measured stands in its place.
-    beside = [w for _, row in _rows(finished, card) if row["status"] == "measured" for w in row["warnings"]]
-    return tuple(dict.fromkeys([*raised, *beside, *finished.dataset.warnings]))
+    known = [row.to_frame().T for _, row in _rows(finished, card) if row["status"] == "measured"]
+    beside = [words for row in known for words in own_words(row, own_flags(row, rules))]
+    return tuple(dict.fromkeys([*(flag.text for flag in flags), *beside, *finished.dataset.warnings]))
 
 
 def _number(value: float) -> float | None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
-from assay.report.checks import Said, checks_of, concerned, sum_up
+from assay.report.checks import Said, checks_of, sum_up
 from assay.report.evidence import Evidence
-from assay.report.rows import Found, largest_sample, of_recipe, runs_of, select, shared
+from assay.report.rows import Found, largest_sample, of_recipe, own_flags, own_words, runs_of, select, shared
+from assay.results import ReasonCode
 from assay.statistics import Design, Summary
 
 
@@ -19,7 +19,9 @@ class Cell:
     summary: Summary | None
     """None where nothing was measured."""
     why: str = ""
-    """Why there is no value."""
+    """Why there is no value, in words."""
+    reason: ReasonCode | None = None
+    """The same as a code; None where there is a value, or where nobody asked."""
     warnings: tuple[str, ...] = ()
     """What the checks said, each with the number of folds or seeds in which they said it."""
     failed: bool = False
@@ -147,24 +149,17 @@ def _cell(
     said, failed = _said(checks, rows, column, design)
     failed = failed or bool((missing["status"] == "failed").any())
     if not len(runs):
-        why = "; ".join(missing.iloc[0]["warnings"])
-        return Cell(summary=None, why=why, warnings=(why,) if failed else (), failed=failed)
+        why, reason = "; ".join(missing.iloc[0]["warnings"]), missing.iloc[0]["reason"]
+        return Cell(summary=None, why=why, reason=reason, warnings=(why,) if failed else (), failed=failed)
     fewest = int(rows["n"].to_numpy()[(rows["status"] == "measured").to_numpy()].min())
     return Cell(summary=design.summarise(runs.runs), warnings=said, failed=failed, records=fewest)
 
 
 def _said(checks: list[Said], rows: pd.DataFrame, column: Evidence, design: Design) -> tuple[tuple[str, ...], bool]:
-    """What stands beside a value: its own warnings once, and each check that did not pass with its worst figure."""
-    notes = [w for warnings in rows["warnings"] for w in warnings if not w.startswith(("warn: ", "fail: "))]
-    told = sum_up(check for check in checks if _concerns(check.conditions, column))
+    """What stands beside a value: each check that did not pass with its worst figure, and once its own words."""
+    told = sum_up(check for check in checks if check.judges(column.name, column.where))
     raised = [check for check in told if check.verdict != "pass"]
     lines = [f"{check.message} [{check.raised} of {check.count} {design.run}s]" for check in raised]
-    return (*lines, *dict.fromkeys(notes)), any(check.verdict == "fail" for check in raised)
-
-
-def _concerns(conditions: Mapping[str, Any], column: Evidence) -> bool:
-    """Whether a check looked at this column: of one attack or method, at that one alone."""
-    asked = {key: column.where.get(key) for key in ("attack", "method", "corruption")}
-    return column.name in concerned(conditions) and all(
-        conditions.get(key) in (None, wanted) for key, wanted in asked.items()
-    )
+    own = own_flags(rows, (check.rule for check in checks))
+    failed = "fail" in {*(check.verdict for check in raised), *(flag.verdict for flag in own)}
+    return (*lines, *own_words(rows, own)), failed

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from assay.results import Verdict
+
 _ORDER = {"pass": 0, "warn": 1, "fail": 2}
 
 
@@ -18,8 +20,17 @@ class Said:
     trial: str
     figure: float
     message: str
+    verdict: Verdict
+    concerns: tuple[str, ...]
+    """Names of the measurements that it judges."""
     conditions: Mapping[str, Any]
-    """What it concerns, its verdict, and the settings at which it looked."""
+    """The settings at which it looked."""
+
+    def judges(self, name: str, where: Mapping[str, Any]) -> bool:
+        """Whether it looked at a measurement at these conditions: of one attack or method, at that one alone."""
+        return name in self.concerns and all(
+            self.conditions.get(key) in (None, where.get(key)) for key in ("attack", "method", "corruption")
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +49,24 @@ class SummedUp:
     message: str
 
 
-def concerned(conditions: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the measurements that a check concerns, read off its row."""
-    names = conditions.get("concerns", ())
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
 def checks_of(frame: pd.DataFrame) -> list[Said]:
     """Every check among the rows."""
-    rows = frame[frame["name"].str.startswith("check.").to_numpy(bool)]
-    columns = [rows[name] for name in ("recipe", "name", "trial", "value", "warnings", "conditions")]
+    rows = frame[(frame["kind"] == "check").to_numpy(bool)]
+    told = ("recipe", "rule", "trial", "value", "warnings", "verdict", "concerns", "conditions")
     return [
         Said(
             recipe=recipe,
-            rule=name.removeprefix("check."),
+            rule=rule,
             trial=trial,
             figure=float(value),
             message=warnings[0],
+            verdict=verdict,
+            concerns=tuple(concerns),
             conditions=conditions,
         )
-        for recipe, name, trial, value, warnings, conditions in zip(*columns, strict=True)
+        for recipe, rule, trial, value, warnings, verdict, concerns, conditions in zip(
+            *(rows[name] for name in told), strict=True
+        )
     ]
 
 
@@ -68,13 +77,13 @@ def sum_up(checks: Iterable[Said]) -> list[SummedUp]:
         groups.setdefault((check.recipe, check.rule), []).append(check)
     found = []
     for (recipe, rule), own in groups.items():
-        worst = max(own, key=lambda check: (_ORDER[check.conditions["verdict"]], abs(check.figure)))
+        worst = max(own, key=lambda check: (_ORDER[check.verdict], abs(check.figure)))
         found.append(
             SummedUp(
                 recipe=recipe,
                 rule=rule,
-                verdict=worst.conditions["verdict"],
-                raised=len({check.trial for check in own if check.conditions["verdict"] != "pass"}),
+                verdict=worst.verdict,
+                raised=len({check.trial for check in own if check.verdict != "pass"}),
                 count=len({check.trial for check in own}),
                 figure=worst.figure,
                 message=worst.message,

@@ -12,9 +12,10 @@ import pandas as pd
 import yaml
 from pydantic import Field, model_validator
 
+from assay.metrics import rests_on_a_sample
 from assay.registry import Settings
-from assay.report.evidence import rests_on_a_sample
 from assay.report.rows import largest_sample, measured, of_recipe, runs_of, shared
+from assay.results import NOT_RELEASABLE
 from assay.statistics import Design, Runs, Summary, weighed
 
 ClaimVerdict = Literal["holds", "stronger", "weaker", "inconclusive", "not tested here"]
@@ -110,9 +111,7 @@ def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, 
         return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
     measured = _summary(claim, [own.at(places) for own in found], design)
     verdict, why = _verdict(claim, measured, design)
-    warned = [
-        warning for own in rows for found in own["warnings"] for warning in found if warning[:4] in ("warn", "fail")
-    ]
+    warned = [flag.text for own in rows for flags in own["flags"] for flag in flags if flag.rule != NOT_RELEASABLE]
     return JudgedClaim(claim=claim, measured=measured, verdict=verdict, why=why, warnings=_once(warned))
 
 

@@ -1,16 +1,29 @@
 """Which candidates meet the requirements of a study: the verdicts, each with its test, its figures and its doubts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from assay.report.checks import Said, SummedUp, checks_of, concerned, sum_up
-from assay.report.rows import Found, largest_sample, measured, of_cohort, of_recipe, runs_of, select, settings, shared
+from assay.report.checks import Said, SummedUp, checks_of, sum_up
+from assay.report.rows import (
+    Found,
+    largest_sample,
+    measured,
+    of_cohort,
+    of_recipe,
+    own_flags,
+    own_words,
+    runs_of,
+    select,
+    settings,
+    shared,
+)
 from assay.report.scorecard import design_of
+from assay.results import NOT_RELEASABLE
 from assay.statistics import Design, holm
 from assay.study.registration import Registration
 from assay.study.requirements import Requirement
@@ -40,7 +53,9 @@ class Judgement:
     doubts: tuple[SummedUp, ...] = ()
     """Checks beside the figure that did not pass."""
     notes: tuple[str, ...] = ()
-    """Other warnings beside it."""
+    """Other warnings beside it, in words."""
+    releasable: bool = True
+    """Whether no flag beside it says that the model may not leave."""
     post_hoc: bool = False
     """Whether the requirement was written or changed after the first measurement of these records."""
 
@@ -89,6 +104,11 @@ class Decision:
     def notes(self) -> tuple[str, ...]:
         """The other warnings beside its figures, each once."""
         return tuple(dict.fromkeys(note for one in self.judgements for note in one.notes))
+
+    @property
+    def releasable(self) -> bool:
+        """Whether no flag beside its figures says that the model may not leave."""
+        return all(one.releasable for one in self.judgements)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +216,7 @@ class _Judge:
             "requirement": requirement,
             "post_hoc": requirement.text in self._registration.post_hoc,
             "doubts": self._doubts(recipe, requirement),
-            "notes": _notes(rows),
+            **self._own(recipe, rows),
         }
         found = self._compared(rows, **about) if not requirement.tested else self._tested(recipe, rows, **about)
         why = self._why_no_evidence(recipe, requirement, rows, found)
@@ -215,8 +235,21 @@ class _Judge:
     def _doubts(self, recipe: str, requirement: Requirement) -> tuple[SummedUp, ...]:
         if recipe not in self._checks:
             self._checks[recipe] = checks_of(of_recipe(self._frame, recipe))
-        said = sum_up(check for check in self._checks[recipe] if _concerns(check, requirement))
+        said = sum_up(
+            check
+            for check in self._checks[recipe]
+            if check.judges(requirement.about.measurement, requirement.conditions)
+        )
         return tuple(check for check in said if check.verdict != "pass")
+
+    def _own(self, recipe: str, rows: pd.DataFrame) -> dict[str, Any]:
+        """What evaluations themselves say beside the figures."""
+        known = rows[(rows["status"] == "measured").to_numpy()]
+        flags = own_flags(known, (check.rule for check in self._checks[recipe]))
+        return {
+            "notes": own_words(known, flags),
+            "releasable": all(flag.rule != NOT_RELEASABLE for flag in flags),
+        }
 
     def _why_no_evidence(self, recipe: str, requirement: Requirement, rows: pd.DataFrame, found: Judgement) -> str:
         """Why a figure beyond the limit shows nothing; empty if it does."""
@@ -272,17 +305,3 @@ class _Judge:
 
 def _at(found: Found, places: Sequence[tuple[int, int]]) -> Found:
     return replace(found, places=tuple(places), runs=found.at(places), records=())
-
-
-def _concerns(check: Said, requirement: Requirement) -> bool:
-    """Whether a check judges the figure of a requirement: of one attack, method or corruption, at that one alone."""
-    asked: Mapping[str, Any] = requirement.conditions
-    return requirement.about.measurement in concerned(check.conditions) and all(
-        check.conditions.get(key) in (None, asked.get(key)) for key in ("attack", "method", "corruption")
-    )
-
-
-def _notes(rows: pd.DataFrame) -> tuple[str, ...]:
-    known = rows[(rows["status"] == "measured").to_numpy()]
-    said = (w for warnings in known["warnings"] for w in warnings if not w.startswith(("warn: ", "fail: ")))
-    return tuple(dict.fromkeys(said))

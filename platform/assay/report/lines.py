@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from assay.metrics import limits_of, meaning_of
 from assay.report.cells import between
-from assay.results import limits_of
 from assay.statistics import Design, Runs, Summary
 
 _TELLING = (
@@ -21,6 +21,8 @@ class Line:
     """One measurement at one set of conditions, for every recipe."""
 
     name: str
+    meaning: str
+    """How to read it; empty where nobody has declared it."""
     conditions: str
     unit: str
     records: str
@@ -31,7 +33,7 @@ class Line:
 
 def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) -> list[Line]:
     """Mean, deviation and interval of whatever was measured, by recipe."""
-    rows = frame[((frame["status"] == "measured") & ~frame["name"].str.startswith("check.")).to_numpy(bool)]
+    rows = frame[((frame["status"] == "measured") & (frame["kind"] == "measurement")).to_numpy(bool)]
     keys = ["name", "told", "unit"]
     told = rows.assign(told=[_told(conditions, _TELLING) for conditions in rows["conditions"]])
     # Rows of one trial must never pass for repetitions of each other: then all their conditions are told.
@@ -51,6 +53,7 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
     return [
         Line(
             name=name,
+            meaning=meaning_of(name),
             conditions=conditions,
             unit=unit,
             records=between(fewest[name, conditions, unit], most[name, conditions, unit]),

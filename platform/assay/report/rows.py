@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from assay.results import ANY, limits_of
+from assay.metrics import ANY, limits_of
+from assay.results import Flag
 from assay.statistics import Runs
 
 
@@ -41,6 +42,22 @@ def measured(frame: pd.DataFrame, name: str, **where: Any) -> pd.DataFrame:
 def of_recipe(frame: pd.DataFrame, recipe: str) -> pd.DataFrame:
     """The rows of one recipe."""
     return frame[(frame["recipe"] == recipe).to_numpy()]
+
+
+def own_flags(rows: pd.DataFrame, rules: Iterable[str]) -> tuple[Flag, ...]:
+    """The flags that evaluations raised themselves beside some figures, each once.
+
+    Args:
+        rules: of the checks, whose flags stand in rows of their own; so do those of earlier versions that name none.
+    """
+    of_checks = {*rules, ""}
+    return tuple(dict.fromkeys(flag for flags in rows["flags"] for flag in flags if flag.rule not in of_checks))
+
+
+def own_words(rows: pd.DataFrame, own: Iterable[Flag] = ()) -> tuple[str, ...]:
+    """The warnings of some figures, each once, after the words of their own flags."""
+    warnings = (warning for warnings in rows["warnings"] for warning in warnings)
+    return tuple(dict.fromkeys((*(flag.message for flag in own), *warnings)))
 
 
 def settings(rows: pd.DataFrame, key: str) -> list[Any]:

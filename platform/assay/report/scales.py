@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from assay.evaluations.scales import OWN_UNIT
 from assay.report.rows import measured
 
 _MOST = 30
@@ -22,7 +23,7 @@ def own_units(frame: pd.DataFrame, epsilon: float) -> str:
         return ""
     own = rows[rows["trial"] == rows["trial"].iloc[0]]
     told = [
-        f"{conditions['feature']} ± {epsilon * value:.3g}{'' if unit.startswith('own unit') else f' {unit}'}"
+        f"{conditions['feature']} ± {epsilon * value:.3g}{'' if unit == OWN_UNIT else f' {unit}'}"
         for conditions, value, unit in zip(own["conditions"], own["value"], own["unit"], strict=True)
     ]
     more = f" and so on for {len(told) - _MOST} more" if len(told) > _MOST else ""

@@ -1,6 +1,5 @@
 """From the long table of measurements to what is shown: recipes × evidence, comparisons, verdicts of checks."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
@@ -10,7 +9,7 @@ import pandas as pd
 from assay import statistics
 from assay.report.cells import ScoreTable, tabulate
 from assay.report.checks import SummedUp, checks_of, sum_up
-from assay.report.evidence import Conditions, Evidence, columns
+from assay.report.evidence import Evidence, scorecard_columns
 from assay.report.rows import Found, measured, of_cohort, select, settings, shared, values_by_run
 from assay.statistics import BlockedAnova, Comparison, Design
 from assay.study.spec import Study
@@ -96,31 +95,12 @@ def share_tested(study: Study) -> float:
 
 def _asked_for(frame: pd.DataFrame, epsilon: float, norm: str) -> tuple[Evidence, ...]:
     """The columns, without the optional ones that no trial was asked for, or that apply to no recipe."""
-    smoothed = select(frame, "certified_accuracy", method="randomised smoothing")
-    sigma = _condition(smoothed, "sigma", preferred=math.nan)
-    radii = sorted(settings(select(smoothed, "certified_accuracy", sigma=sigma), "epsilon"))
-    at = Conditions(
-        epsilon=epsilon,
-        norm=norm,
-        risk=_condition(select(frame, "abstention_rate"), "risk", preferred=0.05),
-        alpha=_condition(select(frame, "conformal_coverage"), "alpha", preferred=0.1),
-        patch=_condition(select(frame, "patch_accuracy", attack="adversarial_patch"), "share", preferred=0.05),
-        # The middle one of those measured: never one chosen by its result.
-        smoothed=float(radii[len(radii) // 2]) if radii else math.nan,
-        sigma=sigma,
-        lira=next(iter(sorted(settings(select(frame, "lira_tpr"), "mode"), reverse=True)), "online"),
-    )
-    return tuple(c for c in columns(at) if not c.optional or _applies(select(frame, c.name, **c.where)))
+    found = scorecard_columns(frame, epsilon=epsilon, norm=norm)
+    return tuple(c for c in found if not c.optional or _applies(select(frame, c.name, **c.where)))
 
 
 def _applies(rows: pd.DataFrame) -> bool:
     return bool((rows["status"] != "not_applicable").any())
-
-
-def _condition(rows: pd.DataFrame, key: str, *, preferred: float) -> float:
-    """A setting at which something was measured: the preferred one where it was, else the smallest."""
-    known = {float(value) for value in settings(rows, key)}
-    return preferred if preferred in known or not known else min(known)
 
 
 def _comparisons(

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from assay.data.base import Dataset
 from assay.report.figures.matrix import heatmap
 from assay.report.figures.style import PALETTE, QUIET, TEMPLATE, blank, html
-from assay.report.page import template_environment
+from assay.report.rendering import template_environment
 from assay.report.rows import largest_sample, measured, of_recipe
 from assay.store.folder import Store
 from assay.study.sweep import Sweep

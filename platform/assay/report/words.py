@@ -89,7 +89,7 @@ def cell_text(cell: Cell, column: Evidence) -> str:
         return shown(cell.summary.mean, column.unit)
     if cell.failed:
         return "failed"
-    return "∞" if column.name.startswith("epsilon") and "not private" in cell.why else "–"
+    return "∞" if cell.reason == "not_private" else "–"
 
 
 def interval_text(cell: Cell, column: Evidence) -> str:

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from assay.results import CHECK, Check, Finding, Measurement, TrialRecord
+from assay.results import Check, Finding, Flag, Measurement, TrialRecord
+from assay.store.earlier import typed
 from assay.store.files import Files
 from assay.store.index import ABOUT, Index, Offset, about_of
 from assay.training.checkpoints import artefact_of
 
+_FLAG = pa.struct([pa.field(name, pa.string()) for name in ("verdict", "message", "rule")])
 MEASUREMENT_SCHEMA = pa.schema(
     [
         pa.field("trial", pa.string(), nullable=False),
@@ -34,9 +36,16 @@ MEASUREMENT_SCHEMA = pa.schema(
         pa.field("high", pa.float64()),
         pa.field("status", pa.string(), nullable=False),
         pa.field("warnings", pa.list_(pa.string())),
+        pa.field("reason", pa.string()),
+        pa.field("flags", pa.list_(_FLAG)),
+        pa.field("kind", pa.string()),
+        pa.field("rule", pa.string()),
+        pa.field("verdict", pa.string()),
+        pa.field("concerns", pa.list_(pa.string())),
     ]
 )
-"""One row a measurement; ``conditions`` is JSON."""
+"""One row a measurement or a check; ``conditions`` is JSON. Files of earlier versions lack the columns from ``reason``
+on; they are filled where such a file is read."""
 _FIGURES = pa.schema(list(MEASUREMENT_SCHEMA)[6:])
 """The same of an answer, which belongs to no cohort, recipe name or fold."""
 
@@ -145,10 +154,7 @@ class Store:
     def _write_rows(
         self, name: str, rows: Iterable[Mapping[str, Any]], about: Mapping[str, Any], *, schema: pa.Schema
     ) -> pa.Table:
-        plain = [
-            {**row, "conditions": json.dumps(row["conditions"]), "warnings": list(row["warnings"])} for row in rows
-        ]
-        table = pa.Table.from_pylist(plain, schema=schema)
+        table = pa.Table.from_pylist([_plain(row) for row in rows], schema=schema)
         table = table.replace_schema_metadata({ABOUT: json.dumps(about).encode()})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
@@ -240,8 +246,13 @@ class Store:
         # Plain objects lie in one block, and every selection of the report copies block by block.
         texts = dict.fromkeys(frame.select_dtypes("string"), object)
         frame = frame.astype({**texts, "cohort": object, "official": bool})
+        for key in ("reason", "verdict"):  # pandas makes NaN of a text that is absent
+            frame[key] = pd.Series([text if isinstance(text, str) else None for text in frame[key]], dtype=object)
         frame["conditions"] = [json.loads(text) for text in frame["conditions"]]
-        frame["warnings"] = [list(warnings) for warnings in frame["warnings"]]
+        for key in ("warnings", "concerns"):
+            frame[key] = [list(texts) for texts in frame[key]]
+        flags = [tuple(Flag(**flag) for flag in flags) for flags in frame["flags"]]
+        frame["flags"] = pd.Series(flags, index=frame.index, dtype=object)
         return frame
 
     def columns(self) -> pa.Table:
@@ -302,12 +313,29 @@ class Store:
         with self._files.opened(f"{folder}/{trial}.parquet") as file:
             table = pq.read_table(file)
             about_of(table)
-        return table
+        return table if "kind" in table.column_names else _of_earlier_version(table)
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as Parquet takes it."""
+    lists = {key: list(row[key]) for key in ("warnings", "concerns")}
+    return {**row, **lists, "conditions": json.dumps(row["conditions"]), "flags": [vars(flag) for flag in row["flags"]]}
+
+
+def _of_earlier_version(table: pa.Table) -> pa.Table:
+    """The rows of a file that lacks the typed columns, with them."""
+    rows = [typed({**row, "conditions": json.loads(row["conditions"])}) for row in table.to_pylist()]
+    plain = [{**row, "conditions": json.dumps(row["conditions"])} for row in rows]
+    return pa.Table.from_pylist(plain, schema=MEASUREMENT_SCHEMA.with_metadata(table.schema.metadata))
 
 
 def _finding(row: Mapping[str, Any]) -> Finding:
     """What an evaluation gave back, from its row."""
-    fields: dict[str, Any] = {key: row[key] for key in ("name", "unit", "n", "status")}
+    row = typed({**row, "conditions": json.loads(row["conditions"])})
+    fields: dict[str, Any] = {
+        key: row[key] for key in ("name", "unit", "n", "status", "reason", "kind", "rule", "verdict", "conditions")
+    }
     fields |= {key: math.nan if row[key] is None else row[key] for key in ("value", "low", "high")}
-    found = Measurement(**fields, conditions=json.loads(row["conditions"]), warnings=tuple(row["warnings"]))
-    return Check.of(found) if found.name.startswith(CHECK) else found
+    fields |= {key: tuple(row[key]) for key in ("warnings", "concerns")}
+    found = Measurement(**fields, flags=tuple(Flag(**flag) for flag in row["flags"]))
+    return Check.of(found) if found.kind == "check" else found

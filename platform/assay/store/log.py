@@ -92,13 +92,17 @@ class Log:
         """Replace the file by one with these entries alone; readers keep the old one until they look again."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".{self._path.name}.tmp")
-        with temporary.open("wb") as file:
-            file.write(_HEAD.pack(_FORMAT, uuid.uuid4().bytes, self._layout))
-            for content in contents:
-                file.write(_framed(content))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(_HEAD.pack(_FORMAT, uuid.uuid4().bytes, self._layout))
+                for content in contents:
+                    file.write(_framed(content))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         self.reopen()
 
     def sync(self) -> None:

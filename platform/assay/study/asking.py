@@ -5,6 +5,7 @@ from dataclasses import replace
 from assay import progress
 from assay.devices import repeatable
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.metrics import undeclared
 from assay.models.recurrent import differentiable
 from assay.results import TELLS_OF, Finding, Measurement
 
@@ -18,6 +19,8 @@ def answers_to(evaluation: Evaluation, subject: Subject) -> list[Finding]:
             told |= subject.decided_at
         found = evaluation.measure(subject)
         beside = on_sample(evaluation, subject)
+    absent = undeclared(evaluation.metrics, found)
+    assert not absent, f"{type(evaluation).__name__}.metrics declares no {', '.join(absent)}: add a Metric for each"
     return [*(replace(one, conditions={**one.conditions, **told}) for one in found), *beside]
 
 

@@ -49,6 +49,7 @@ def key_of_training(trial: "Trial") -> str:
                 {
                     _TRAINING,
                     *_data_modules(),
+                    *trial.data_modules,
                     *modules_in(trial.model),
                     *modules_in(trial.recipe),
                     *modules_in(trial.task),

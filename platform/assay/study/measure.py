@@ -161,7 +161,7 @@ def _failure(name: str, error: Exception) -> Measurement:
     why = f"{type(error).__name__}: {error}"
     if not isinstance(error, UserError):
         why += "\n" + "".join(traceback.format_exception(error, limit=-6))
-    return Measurement(name=name, status="failed", unit="", warnings=(why,))
+    return Measurement(name=name, status="failed", reason="error", unit="", warnings=(why,))
 
 
 def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Evaluation]:

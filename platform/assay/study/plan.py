@@ -14,6 +14,7 @@ from assay.evaluations.base import Evaluation
 from assay.privacy.plan import forecast_mechanism as mechanism_of
 from assay.privacy.unit import Unit, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
+from assay.study.sources import modules_beyond
 from assay.study.spec import Cohort, Study
 from assay.study.trial import Trial
 
@@ -66,6 +67,9 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
             dataset_name=datasets[name].name,
             official=keeps_official(datasets[name], splitting),
             data_about=datasets[name].about,
+            data_modules=modules_beyond(
+                cohort.dataset, datasets[name].x, datasets[name].preparation, datasets[name].language
+            ),
         )
         for repeat in range(splitting.repeats)
         for fold in range(splitting.folds)

@@ -30,7 +30,7 @@ _SHOWN = {"at_least": "≥", "more_than": ">", "at_most": "≤", "less_than": "<
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
+class RequiredMetric:
     """A figure that a requirement may be about."""
 
     title: str
@@ -52,45 +52,45 @@ class Metric:
     """Whether it is measured at a false positive rate, likewise."""
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": Metric(title="accuracy", measurement="accuracy", evaluation="accuracy"),
-    "balanced_accuracy": Metric(
+METRICS: dict[str, RequiredMetric] = {
+    "accuracy": RequiredMetric(title="accuracy", measurement="accuracy", evaluation="accuracy"),
+    "balanced_accuracy": RequiredMetric(
         title="balanced accuracy", measurement="balanced_accuracy", evaluation="accuracy"
     ),
-    "sensitivity": Metric(title="sensitivity", measurement="sensitivity", evaluation="accuracy"),
-    "specificity": Metric(title="specificity", measurement="specificity", evaluation="accuracy"),
-    "auroc": Metric(title="AUROC", measurement="auroc", evaluation="accuracy", share=False),
-    "f1": Metric(title="F1", measurement="f1", evaluation="accuracy", share=False),
-    "calibration_error": Metric(
+    "sensitivity": RequiredMetric(title="sensitivity", measurement="sensitivity", evaluation="accuracy"),
+    "specificity": RequiredMetric(title="specificity", measurement="specificity", evaluation="accuracy"),
+    "auroc": RequiredMetric(title="AUROC", measurement="auroc", evaluation="accuracy", share=False),
+    "f1": RequiredMetric(title="F1", measurement="f1", evaluation="accuracy", share=False),
+    "calibration_error": RequiredMetric(
         title="calibration error", measurement="calibration_error", evaluation="accuracy", better="lower", share=False
     ),
-    "worst_case": Metric(
+    "worst_case": RequiredMetric(
         title="worst case", measurement="worst_case_accuracy", evaluation="robustness", radius=True
     ),
-    "worst_case_balanced": Metric(
+    "worst_case_balanced": RequiredMetric(
         title="worst case balanced", measurement="worst_case_balanced_accuracy", evaluation="robustness", radius=True
     ),
-    "worst_case_sensitivity": Metric(
+    "worst_case_sensitivity": RequiredMetric(
         title="worst case sensitivity", measurement="worst_case_sensitivity", evaluation="robustness", radius=True
     ),
-    "worst_case_specificity": Metric(
+    "worst_case_specificity": RequiredMetric(
         title="worst case specificity", measurement="worst_case_specificity", evaluation="robustness", radius=True
     ),
-    "certified": Metric(
+    "certified": RequiredMetric(
         title="certified",
         measurement="certified_accuracy",
         evaluation="certificates",
         where=(("method", "interval bounds"),),
         radius=True,
     ),
-    "epsilon": Metric(
+    "epsilon": RequiredMetric(
         title="epsilon", measurement="epsilon", evaluation="privacy", better="lower", share=False, most=float("inf")
     ),
-    "membership_tpr": Metric(
+    "membership_tpr": RequiredMetric(
         title="membership TPR", measurement="membership_tpr", evaluation="membership", better="lower", rate=True
     ),
-    "lira_tpr": Metric(title="LiRA TPR", measurement="lira_tpr", evaluation="lira", better="lower", rate=True),
-    "fidelity_gain": Metric(
+    "lira_tpr": RequiredMetric(title="LiRA TPR", measurement="lira_tpr", evaluation="lira", better="lower", rate=True),
+    "fidelity_gain": RequiredMetric(
         title="fidelity gain",
         measurement="insertion_gain",
         evaluation="explanations",
@@ -98,7 +98,7 @@ METRICS: dict[str, Metric] = {
         share=False,
         least=-1.0,
     ),
-    "corruption_error": Metric(
+    "corruption_error": RequiredMetric(
         title="corruption error", measurement="mean_corruption_error", evaluation="shift", better="lower"
     ),
 }  # fmt: skip
@@ -177,7 +177,7 @@ class Requirement(Settings):
         return found
 
     @property
-    def about(self) -> Metric:
+    def about(self) -> RequiredMetric:
         """What is known of its metric."""
         return METRICS[self.metric]
 

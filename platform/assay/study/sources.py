@@ -1,4 +1,7 @@
-"""Which code a result depends on: the modules that a module imports, and theirs, down to the last one of Assay."""
+"""Which code a result depends on: the modules that a module imports, and theirs, down to the last one of Assay.
+
+Of a method that another package brings (``registry.PLUGINS``), the modules of that package count like those of Assay.
+"""
 
 import ast
 import hashlib
@@ -12,6 +15,9 @@ from pydantic import BaseModel
 
 from assay.registry import modules_of
 
+_ASSAY = "assay"
+_KNOWN = frozenset({_ASSAY, "numpy", "torch"})
+"""Packages whose code is named by itself, or by its version."""
 _BY_NAME = ("choice_of", "build")
 """Functions of the registry by which a module takes methods of a kind by name: any of that kind may be used."""
 
@@ -20,7 +26,7 @@ def digest_of(modules: Iterable[str], *, without: Iterable[str] = ()) -> str:
     """Hash of the source of some modules and of all that they import of Assay.
 
     Imports within functions count. Those under ``if TYPE_CHECKING`` do not, since nothing of them runs; nor do
-    packages, whose ``__init__`` only loads what is registered. Where a module takes methods by name, as by
+    packages of Assay, whose ``__init__`` only loads what is registered. Where a module takes methods by name, as by
     ``choice_of("attack")``, every method of Assay of that kind counts.
 
     Args:
@@ -39,6 +45,17 @@ def modules_in(settings: BaseModel) -> set[str]:
     return found
 
 
+def modules_beyond(*values: object) -> tuple[str, ...]:
+    """Names of the modules that define some values and are not Assay's, sorted: those of another package.
+
+    Args:
+        values: what a data set is made of, such as its preparation; None counts for nothing.
+    """
+    names = {type(value).__module__ for value in values if value is not None}
+    top = {name: name.partition(".")[0] for name in names}
+    return tuple(sorted(name for name in names if top[name] not in _KNOWN | sys.stdlib_module_names))
+
+
 @lru_cache(maxsize=256)
 def _digest(modules: tuple[str, ...], without: tuple[str, ...]) -> str:
     sha = hashlib.sha256()
@@ -50,7 +67,11 @@ def _digest(modules: tuple[str, ...], without: tuple[str, ...]) -> str:
 
 
 def closure(modules: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
-    """Names of the given modules and of all modules of Assay that they need, but for those left out and theirs."""
+    """Names of the given modules and of all modules that they need, of Assay and of the package in which each lies.
+
+    Args:
+        without: modules that are left out, and theirs with them.
+    """
     left_out = frozenset(without)
     found: set[str] = set()
     left = list(modules)
@@ -64,14 +85,23 @@ def closure(modules: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
 
 @lru_cache(maxsize=1024)
 def _needs(module: str) -> frozenset[str]:
-    """The modules of Assay that one imports or takes by name."""
+    """The modules of Assay, and of its own package, that a module imports or takes by name."""
     path = _file(module)
     if path is None:
         return frozenset()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     # Methods from elsewhere may be registered in one process and not in another: ``modules_in`` finds those in use.
     by_name = {name for kind in _kinds(tree) for name in modules_of(kind) if name.startswith("assay.")}
-    return frozenset({*_imported(tree), *by_name})
+    own = module.partition(".")[0]
+    # Whoever imports a module runs the packages in which it lies, too.
+    around = set() if own == _ASSAY else {module.rpartition(".")[0]} - {""}
+    return frozenset({*_imported(tree, {_ASSAY, own}, _package(module)), *by_name, *around})
+
+
+def _package(module: str) -> str:
+    """The package from which a module's relative imports start."""
+    path = getattr(sys.modules.get(module), "__path__", None)
+    return module if path is not None else module.rpartition(".")[0]
 
 
 def _kinds(tree: ast.AST) -> Iterator[str]:
@@ -83,28 +113,40 @@ def _kinds(tree: ast.AST) -> Iterator[str]:
                 yield kind.value
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """Names of the modules of Assay that are imported anywhere in a tree."""
+def _imported(tree: ast.AST, tops: set[str], package: str) -> Iterator[str]:
+    """Names of the modules of some packages that are imported anywhere in a tree.
+
+    Args:
+        tops: names of the packages.
+        package: from which relative imports start.
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
         if isinstance(node, ast.Import):
-            yield from (one.name for one in node.names if one.name.startswith("assay.") and _file(one.name))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "assay":
-            assert node.module is not None
-            for name in node.names:
+            yield from (one.name for one in node.names if one.name.partition(".")[0] in tops and _file(one.name))
+        elif isinstance(node, ast.ImportFrom):
+            source = _absolute(node, package)
+            for name in node.names if source.partition(".")[0] in tops else ():
                 # ``from assay import seeds`` names a module, ``from assay.seeds import Draw`` something in one.
-                inner = f"{node.module}.{name.name}"
-                name_of_module = inner if _file(inner) is not None else node.module
+                inner = f"{source}.{name.name}"
+                name_of_module = inner if _file(inner) is not None else source
                 if _file(name_of_module) is not None:
                     yield name_of_module
         else:
-            yield from _imported(node)
+            yield from _imported(node, tops, package)
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    """The full name of what is imported from."""
+    if not node.level:
+        return node.module or ""
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
 
 
 @lru_cache(maxsize=1024)
 def _file(module: str) -> Path | None:
-    """The file of a module; None of a package, and of what is no module or has no source."""
+    """The file of a module; None of a package of Assay, and of what is no module or has no source."""
     known = sys.modules.get(module)
     if known is not None:
         path = getattr(known, "__file__", None)
@@ -114,6 +156,7 @@ def _file(module: str) -> Path | None:
         except ModuleNotFoundError:
             return None
         path = None if spec is None else spec.origin
-    if path is None or not path.endswith(".py") or path.endswith("__init__.py"):
+    ours = module.partition(".")[0] == _ASSAY
+    if path is None or not path.endswith(".py") or (ours and path.endswith("__init__.py")):
         return None
     return Path(path)

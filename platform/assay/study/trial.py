@@ -45,6 +45,8 @@ class Trial:
     """Whether the data set's own split is used: then repeats vary the seed alone."""
     data_about: Mapping[str, Any] = field(default_factory=dict)
     """What is said of the data set: its licence, citation and warnings; no part of any name beyond the digest."""
+    data_modules: tuple[str, ...] = ()
+    """Names of the modules of another package that read or prepare the records."""
 
     @cached_property
     def training(self) -> str:

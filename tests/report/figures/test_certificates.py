@@ -7,6 +7,7 @@ from assay.report.figures.certificates import interval_bounds, smoothing
 from assay.report.figures.style import colours
 from assay.report.scorecard import Scorecard
 from assay.store.folder import Store
+from tests.report.views import view_of
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def lines(figure: object, recipe: str) -> dict[str, tuple[list[float], list[floa
 
 
 def test_bounds_and_attacks_share_the_plot_of_a_recipe(card_of_arsenal: Scorecard, rows: pd.DataFrame) -> None:
-    figure = interval_bounds(card_of_arsenal, rows, "units")
+    figure = interval_bounds(view_of(card_of_arsenal, rows))
     own = lines(figure, "pgd_strong")
     x, y, plot = own["certified by interval bounds"]
     # At ε = 0 nothing may change: what is right is certain.
@@ -35,7 +36,7 @@ def test_bounds_and_attacks_share_the_plot_of_a_recipe(card_of_arsenal: Scorecar
 
 
 def test_every_certified_recipe_has_a_plot_and_no_other(card_of_arsenal: Scorecard, rows: pd.DataFrame) -> None:
-    figure = interval_bounds(card_of_arsenal, rows, "units")
+    figure = interval_bounds(view_of(card_of_arsenal, rows))
     titles = [title.text for title in figure.layout.annotations]
     assert titles == [recipe for recipe in card_of_arsenal.recipes if recipe != "standard"]
     named = {trace.name for trace in figure.data if trace.showlegend is not False}
@@ -43,7 +44,7 @@ def test_every_certified_recipe_has_a_plot_and_no_other(card_of_arsenal: Scoreca
 
 
 def test_a_smoothed_model_has_a_plot_for_each_noise_level(card_of_arsenal: Scorecard, rows: pd.DataFrame) -> None:
-    figure = smoothing(card_of_arsenal, rows, "units")
+    figure = smoothing(view_of(card_of_arsenal, rows))
     assert [title.text for title in figure.layout.annotations] == ["pgd_strong, σ = 0.25", "pgd_strong, σ = 0.5"]
     drawn = [trace for trace in figure.data if trace.name and trace.name.startswith("pgd_strong")]
     certified, attacked, abstains = drawn[3:]
@@ -56,4 +57,4 @@ def test_a_smoothed_model_has_a_plot_for_each_noise_level(card_of_arsenal: Score
 
 @pytest.mark.parametrize("draw", [interval_bounds, smoothing])
 def test_without_certificates_there_is_no_figure(draw: object, card: Scorecard, whole: Store) -> None:
-    assert draw(card, whole.frame(), "units") is None  # type: ignore[operator]
+    assert draw(view_of(card, whole.frame())) is None  # type: ignore[operator]

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from assay.report.figures.comparison import cost, differences
+from assay.report.figures.comparison import accuracy_differences, cost
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.spec import Study
+from tests.report.views import view_of
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]
@@ -22,13 +23,13 @@ def rows(whole: Store) -> pd.DataFrame:
 
 
 def test_cost_is_the_geometric_mean_of_ratios_fold_by_fold(card: Scorecard, rows: pd.DataFrame) -> None:
-    figure = cost(card, rows, "standard")
+    figure = cost(view_of(card, rows))
     assert {bar.y[0]: bar.x[0] for bar in figure.data} == {
         "standard": pytest.approx(1.0),
         "private": pytest.approx((2.0 * 2.1 * 2.2) ** (1 / 3)),
         "fed": pytest.approx((2.0 * 2.1 * 2.2) ** (1 / 3)),
     }
-    assert len(cost(card, rows, "absent").data) == 0
+    assert len(cost(view_of(card, rows, baseline="absent")).data) == 0
 
 
 def test_filled_diamonds_differ_and_open_ones_are_inconclusive(study: MakeStudy, frame: Frame, trial: Trial) -> None:
@@ -38,8 +39,9 @@ def test_filled_diamonds_differ_and_open_ones_are_inconclusive(study: MakeStudy,
         for recipe, row in bases.items()
         for fold, base in enumerate(row)
     ]
-    card = scorecard(study(), "made", frame(study(), records))
-    figure = differences(card, "accuracy", "standard")
+    rows = frame(study(), records)
+    card = scorecard(study(), "made", rows)
+    figure = accuracy_differences(view_of(card, rows))
     by_name = {trace.y[0]: trace for trace in figure.data}
     assert set(by_name) == {"private", "fed"}
     assert {name: trace.marker.symbol for name, trace in by_name.items()} == {

@@ -7,6 +7,7 @@ from assay.report.figures.explanations import faithfulness
 from assay.report.rows import select
 from assay.report.scorecard import Scorecard
 from assay.store.folder import Store
+from tests.report.views import view_of
 
 ALL = ("standard", "private", "fed")
 
@@ -19,7 +20,7 @@ def rows(whole: Store) -> pd.DataFrame:
 def test_each_kind_of_explanation_is_drawn_by_what_it_gains_over_a_random_order(
     card: Scorecard, rows: pd.DataFrame
 ) -> None:
-    figure = faithfulness(card, rows)
+    figure = faithfulness(view_of(card, rows))
     assert {bar.name: list(bar.y) for bar in figure.data} == {
         "integrated gradients": pytest.approx([0.2] * 3),
         "SHAP": pytest.approx([0.1] * 3),
@@ -34,5 +35,5 @@ def test_attention_stands_beside_the_other_explanations_where_it_was_measured(
     attention = gains.assign(
         value=gains["value"] / 2, conditions=[{**c, "method": "attention"} for c in gains["conditions"]]
     )
-    figure = faithfulness(card, pd.concat([rows, attention], ignore_index=True))
+    figure = faithfulness(view_of(card, pd.concat([rows, attention], ignore_index=True)))
     assert {bar.name: list(bar.y) for bar in figure.data}["attention"] == pytest.approx([0.05] * 3)

@@ -8,6 +8,7 @@ import pytest
 from assay.report.figures.federation import clients
 from assay.report.scorecard import Scorecard
 from assay.store.folder import Store
+from tests.report.views import view_of
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def rows(whole: Store) -> pd.DataFrame:
 
 
 def test_clients_stand_between_both_ends(card: Scorecard, rows: pd.DataFrame) -> None:
-    figure = clients(card, rows)
+    figure = clients(view_of(card, rows))
     assert figure is not None
     assert [len(box.y) for box in figure.data] == [3, 3, 3, 3]
     alone, federated, everywhere, together = (sorted(box.y) for box in figure.data)
@@ -27,4 +28,4 @@ def test_clients_stand_between_both_ends(card: Scorecard, rows: pd.DataFrame) ->
 
 
 def test_without_a_federation_there_are_no_clients(card: Scorecard, rows: pd.DataFrame) -> None:
-    assert clients(replace(card, recipes=("standard", "private")), rows) is None
+    assert clients(view_of(replace(card, recipes=("standard", "private")), rows)) is None

@@ -10,6 +10,7 @@ from assay.report.figures.matrix import families, train_against_test
 from assay.report.scorecard import Scorecard, scorecard
 from assay.store.folder import Store
 from assay.study.spec import Study
+from tests.report.views import view_of
 
 PGD = {"name": "pgd", "epsilon": 0.1}
 
@@ -17,7 +18,7 @@ PGD = {"name": "pgd", "epsilon": 0.1}
 def test_a_family_is_drawn_with_the_plain_recipe_at_zero(
     card_of_arsenal: Scorecard, armed: Study, arsenal: Store
 ) -> None:
-    figure = train_against_test(card_of_arsenal, armed, arsenal.frame(), "units")
+    figure = train_against_test(view_of(card_of_arsenal, arsenal.frame(), armed))
     (heat,) = figure.data
     assert list(heat.y) == ["0", "0.1", "0.3"]
     assert list(heat.x) == ["0", "0.1", "0.3", "0.5"]
@@ -56,7 +57,7 @@ def test_two_recipes_of_one_radius_stay_apart_and_keep_their_names(study: object
     longer = {"objective": {**PGD, "steps": 20}}
     asked = study({"a": {"objective": PGD}, "b": longer, "c": {"objective": {**PGD, "epsilon": 0.3}}}, baseline="a")  # type: ignore[operator]
     rows = frame(asked, [trial(name, 0, base=base) for name, base in (("a", 0.9), ("b", 0.8), ("c", 0.7))])  # type: ignore[operator]
-    (heat,) = train_against_test(scorecard(asked, "made", rows), asked, rows, "units").data
+    (heat,) = train_against_test(view_of(scorecard(asked, "made", rows), rows, asked)).data
     assert list(heat.y) == ["0.1 (a)", "0.1 (b)", "0.3"]
     assert heat.z[:, 0].tolist() == pytest.approx([0.9, 0.8, 0.7])
 
@@ -67,10 +68,10 @@ def test_what_was_not_measured_is_no_figure(study: object, trial: object, frame:
     rows: pd.DataFrame = frame(asked, [trial("standard", 0), few])  # type: ignore[operator]
     largest = np.array([c.get("epsilon") == 0.5 for c in rows["conditions"]])
     rows = rows[~(largest & (rows["recipe"] == "weak").to_numpy())]
-    (heat,) = train_against_test(scorecard(asked, "made", rows), asked, rows, "units").data
+    (heat,) = train_against_test(view_of(scorecard(asked, "made", rows), rows, asked)).data
     assert list(heat.y) == ["0", "0.1"]
     assert math.isnan(heat.z[1][3])
 
 
 def test_one_training_radius_is_no_matrix(card: Scorecard, study: object, whole: Store) -> None:
-    assert train_against_test(card, study(), whole.frame(), "units") is None  # type: ignore[operator]
+    assert train_against_test(view_of(card, whole.frame(), study())) is None  # type: ignore[operator]

@@ -19,6 +19,7 @@ from assay.results import Measurement, TrialRecord
 from assay.store.folder import Store
 from assay.study.plan import load_datasets
 from assay.study.spec import Study
+from tests.report.views import view_of
 
 MakeStudy = Callable[..., Study]
 Trial = Callable[..., TrialRecord]
@@ -79,7 +80,7 @@ def leaks(study: MakeStudy, rows: pd.DataFrame) -> Scorecard:
 
 @pytest.fixture(scope="module")
 def figure(leaks: Scorecard, rows: pd.DataFrame) -> go.Figure:
-    drawn = roc(leaks, rows)
+    drawn = roc(view_of(leaks, rows))
     assert drawn is not None
     return drawn
 
@@ -90,7 +91,7 @@ def lines(figure: go.Figure, name: str) -> list[Any]:
 
 
 def test_without_shadow_models_there_is_no_plot(card: Scorecard, whole: Store) -> None:
-    assert roc(card, whole.frame()) is None
+    assert roc(view_of(card, whole.frame())) is None
     assert exposed(card, whole.frame()) == []
 
 

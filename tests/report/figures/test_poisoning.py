@@ -7,6 +7,7 @@ from assay.report.figures.poisoning import by_recipe, by_share
 from assay.report.scorecard import Scorecard, scorecard
 from assay.store.folder import Store
 from assay.study.spec import Study
+from tests.report.views import view_of
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def rows(arsenal: Store) -> pd.DataFrame:
 def test_success_and_accuracy_stand_against_the_share(
     card_of_arsenal: Scorecard, armed: Study, rows: pd.DataFrame
 ) -> None:
-    figure = by_share(card_of_arsenal, armed, rows)
+    figure = by_share(view_of(card_of_arsenal, rows, armed))
     assert [title.text for title in figure.layout.annotations] == ["backdoor: backdoor success", "backdoor: accuracy"]
     found = {(t.name, t.xaxis): (list(t.x), list(t.y)) for t in figure.data if t.name}
     assert found == {
@@ -34,7 +35,8 @@ def test_every_recipe_with_a_success_is_drawn_with_its_accuracy_once(
     card_of_arsenal: Scorecard, armed: Study, rows: pd.DataFrame
 ) -> None:
     found = {
-        trace.name: dict(zip(trace.y, trace.x, strict=True)) for trace in by_recipe(card_of_arsenal, armed, rows).data
+        trace.name: dict(zip(trace.y, trace.x, strict=True))
+        for trace in by_recipe(view_of(card_of_arsenal, rows, armed)).data
     }
     assert found == {
         "accuracy": {"collision": pytest.approx(0.74)},
@@ -44,8 +46,8 @@ def test_every_recipe_with_a_success_is_drawn_with_its_accuracy_once(
     recipes = {name: recipe for name, recipe in armed.cohorts["made"].recipes.items() if not name.endswith("10")}
     few = armed.model_copy(update={"cohorts": {"made": armed.cohorts["made"].model_copy(update={"recipes": recipes})}})
     card = scorecard(few, "made", rows)
-    assert by_share(card, few, rows) is None
-    figure = by_recipe(card, few, rows)
+    assert by_share(view_of(card, rows, few)) is None
+    figure = by_recipe(view_of(card, rows, few))
     found = {trace.name: dict(zip(trace.y, trace.x, strict=True)) for trace in figure.data}
     assert found["backdoor success"] == pytest.approx({"backdoor_5": 0.95, "cleaned_5": 0.2})
     assert list(found["accuracy"]) == ["backdoor_5", "cleaned_5", "collision"]
@@ -54,5 +56,5 @@ def test_every_recipe_with_a_success_is_drawn_with_its_accuracy_once(
 
 
 def test_without_poison_there_is_no_figure(card: Scorecard, study: object, whole: Store) -> None:
-    assert by_recipe(card, study(), whole.frame()) is None  # type: ignore[operator]
-    assert by_share(card, study(), whole.frame()) is None  # type: ignore[operator]
+    assert by_recipe(view_of(card, whole.frame(), study())) is None  # type: ignore[operator]
+    assert by_share(view_of(card, whole.frame(), study())) is None  # type: ignore[operator]

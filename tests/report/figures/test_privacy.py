@@ -10,10 +10,12 @@ import pytest
 from assay.report.designs import budgets
 from assay.report.figures.privacy import privacy
 from assay.report.scorecard import Scorecard, scorecard
+from assay.report.tables.privacy import Costs
 from assay.results import Measurement, TrialRecord
 from assay.statistics import Summary
 from assay.store.folder import Store
 from assay.study.spec import Study
+from tests.report.views import view_of
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]
@@ -25,7 +27,7 @@ ALL = ("standard", "private", "fed")
 def test_privacy_shows_every_recipe_and_what_is_not_private_at_infinity(
     card: Scorecard, study: MakeStudy, whole: Store
 ) -> None:
-    figure = privacy(card, study(), whole.frame())
+    figure = privacy(view_of(card, whole.frame(), study()))
     by_name = {trace.name: trace for trace in figure.data}
     assert list(by_name) == list(ALL)
     assert (by_name["private"].x[0], by_name["private"].marker.symbol) == (pytest.approx(7.9), "circle")
@@ -42,7 +44,7 @@ def test_error_bars_of_privacy_stay_within_what_is_possible(
 ) -> None:
     records = [trial("standard", i, base=base, only={"accuracy"}) for i, base in enumerate(bases)]
     table = frame(study(), records)
-    (trace,) = privacy(scorecard(study(), "made", table), study(), table).data
+    (trace,) = privacy(view_of(scorecard(study(), "made", table), table, study())).data
     assert trace.y[0] + trace.error_y.array[0] <= 1
     assert trace.y[0] - trace.error_y.arrayminus[0] >= 0
 
@@ -50,7 +52,7 @@ def test_error_bars_of_privacy_stay_within_what_is_possible(
 def test_what_did_not_apply_is_not_drawn(study: MakeStudy, frame: Frame, trial: Trial) -> None:
     failed = Measurement(name="accuracy", status="failed", warnings=("odd",))
     table = frame(study(), [trial("standard", 0, measurements=(failed,))])
-    assert len(privacy(scorecard(study(), "made", table), study(), table).data) == 0
+    assert len(privacy(view_of(scorecard(study(), "made", table), table, study())).data) == 0
 
 
 CURVE: dict[str, Any] = {
@@ -84,8 +86,9 @@ def told(recipe: str, fold: int) -> tuple[Measurement, ...]:
 def leaking(study: MakeStudy, frame: Frame, trial: Trial) -> go.Figure:
     asked = study(CURVE)
     table = frame(asked, [trial(r, fold, measurements=told(r, fold)) for r in CURVE for fold in range(3)])
-    best = {"cnn, elsewhere": Summary(mean=0.93, deviation=0.01, low=0.9, high=0.95, count=3)}
-    return privacy(scorecard(asked, "made", table), asked, table, best)
+    accuracy = Summary(mean=0.93, deviation=0.01, low=0.9, high=0.95, count=3)
+    best = Costs(plain="cnn, elsewhere", elsewhere=True, accuracy=accuracy, costs=())
+    return privacy(view_of(scorecard(asked, "made", table), table, asked, costs=best))
 
 
 def test_recipes_that_differ_by_their_budget_are_joined_from_the_least_to_infinity(
@@ -122,7 +125,7 @@ def test_each_mode_of_lira_stands_in_a_plot_of_its_own(study: MakeStudy, frame: 
         about = {"mode": mode, "attack": f"LiRA {mode}", "false_positive_rate": 0.1}
         found.append(Measurement(name="lira_tpr", value=value, n=20, conditions=about))
     table = frame(asked, [trial("standard", 0, measurements=tuple(found))])
-    figure = privacy(scorecard(asked, "made", table), asked, table)
+    figure = privacy(view_of(scorecard(asked, "made", table), table, asked))
     assert [t.y[0] for t in figure.data if t.mode == "markers"] == [0.8, 0.6, 0.2]
     titles = [figure.layout[f"yaxis{number}"].title.text for number in (2, 3)]
     assert titles == ["LiRA online<br>TPR at 10 % FPR", "LiRA offline<br>TPR at 10 % FPR"]
@@ -145,5 +148,5 @@ def test_several_audits_of_one_budget_show_the_one_that_proves_most(
         for i, bound in enumerate(bounds)
     ]
     table = frame(asked, records)
-    figure = privacy(scorecard(asked, "made", table), asked, table)
+    figure = privacy(view_of(scorecard(asked, "made", table), table, asked))
     assert [t.y[0] for t in figure.data if t.yaxis == "y2" and t.mode == "markers"] == [0.7]

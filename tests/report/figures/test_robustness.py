@@ -15,6 +15,7 @@ from assay.report.scorecard import Scorecard, scorecard
 from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.spec import Study
+from tests.report.views import view_of
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]
@@ -34,7 +35,7 @@ def named(figure: go.Figure) -> list[Any]:
 
 
 def test_every_recipe_has_a_curve_with_its_band(card: Scorecard, rows: pd.DataFrame) -> None:
-    figure = worst_case_figure(card, rows, "units")
+    figure = worst_case_figure(view_of(card, rows))
     lines = named(figure)
     assert [line.name for line in lines] == list(ALL)
     assert len(figure.data) == 2 * len(ALL)
@@ -50,14 +51,14 @@ def test_bands_stay_within_what_is_possible(study: MakeStudy, frame: Frame, tria
     bases = (0.0, 0.5, 0.98)
     records = [trial("standard", i, base=base, only={"worst_case_accuracy"}) for i, base in enumerate(bases)]
     table = frame(study(), records)
-    figure = worst_case_figure(scorecard(study(), "made", table), table, "units")
+    figure = worst_case_figure(view_of(scorecard(study(), "made", table), table))
     values = np.concatenate([trace.y for trace in figure.data])
     assert values.min() == 0
     assert values.max() == 1
 
 
 def test_the_reference_radius_is_drawn(card: Scorecard, rows: pd.DataFrame) -> None:
-    (line,) = worst_case_figure(card, rows, "units").layout.shapes
+    (line,) = worst_case_figure(view_of(card, rows)).layout.shapes
     assert (line.x0, line.x1, line.line.dash) == (0.3, 0.3, "dot")
 
 
@@ -65,7 +66,7 @@ def test_more_recipes_than_colours_are_told_apart_by_dashes(study: MakeStudy, fr
     recipes = {f"recipe_{i}": {} for i in range(10)}
     asked = study(recipes)
     table = frame(asked, [trial(name, 0, only={"worst_case_accuracy"}) for name in recipes])
-    figure = worst_case_figure(scorecard(asked, "made", table), table, "units")
+    figure = worst_case_figure(view_of(scorecard(asked, "made", table), table))
     looks = [(line.line.color, line.line.dash) for line in named(figure)]
     assert len(set(looks)) == 10
 
@@ -79,7 +80,7 @@ def test_radii_of_two_norms_never_share_an_axis(study: MakeStudy, frame: Frame, 
     supremum = [replace(m, conditions={**m.conditions, "norm": "linf"}) for m in first.measurements]
     table = frame(study(), [replace(first, measurements=(*euclidean, *supremum))])
     card = scorecard(study(), "made", table)
-    figure = worst_case_figure(card, table, "units")
+    figure = worst_case_figure(view_of(card, table))
     lines = [trace for trace in figure.data if trace.name is not None]
     assert [list(line.y) for line in lines] == [
         pytest.approx([0.45, 0.375, 0.225, 0.075]),

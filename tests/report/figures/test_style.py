@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from assay.report.figures import style
-from assay.report.figures.comparison import cost, differences
+from assay.report.figures.comparison import accuracy_differences, cost
 from assay.report.figures.explanations import faithfulness
 from assay.report.figures.federation import clients
 from assay.report.figures.privacy import privacy
@@ -15,6 +15,7 @@ from assay.report.figures.robustness import worst_case_figure
 from assay.report.scorecard import Scorecard, scorecard
 from assay.store.folder import Store
 from assay.study.spec import Study
+from tests.report.views import view_of
 
 MakeStudy = Callable[..., Study]
 Frame = Callable[..., pd.DataFrame]
@@ -28,33 +29,33 @@ def rows(whole: Store) -> pd.DataFrame:
 def test_a_recipe_has_one_colour_everywhere(card: Scorecard, study: MakeStudy, rows: pd.DataFrame) -> None:
     colours = style.colours(card.recipes)
     assert len(set(colours.values())) == 3
-    for line in [trace for trace in worst_case_figure(card, rows, "units").data if trace.name]:
+    for line in [trace for trace in worst_case_figure(view_of(card, rows)).data if trace.name]:
         assert line.line.color == colours[line.name]
-    for point in privacy(card, study(), rows).data:
+    for point in privacy(view_of(card, rows, study())).data:
         assert point.marker.color == colours[point.name]
-    for bar in cost(card, rows, "standard").data:
+    for bar in cost(view_of(card, rows)).data:
         assert bar.marker.color == colours[bar.y[0]]
 
 
 def test_figures_of_nothing_are_empty_and_no_error(study: MakeStudy, frame: Frame) -> None:
     table = frame(study(), [])
     card = scorecard(study(), "made", table)
-    assert len(worst_case_figure(card, table, "units").data) == 0
-    assert len(privacy(card, study(), table).data) == len(cost(card, table, "standard").data) == 0
-    assert len(differences(card, "accuracy", "standard").data) == 0
-    assert clients(card, table) is None
-    assert all(value is None for bar in faithfulness(card, table).data for value in bar.y)
+    assert len(worst_case_figure(view_of(card, table)).data) == 0
+    assert len(privacy(view_of(card, table, study())).data) == len(cost(view_of(card, table)).data) == 0
+    assert len(accuracy_differences(view_of(card, table)).data) == 0
+    assert clients(view_of(card, table)) is None
+    assert all(value is None for bar in faithfulness(view_of(card, table)).data for value in bar.y)
 
 
 def test_a_fragment_carries_its_data_and_no_library(card: Scorecard, study: MakeStudy, rows: pd.DataFrame) -> None:
-    fragment = style.html(privacy(card, study(), rows), described="privacy")
+    fragment = style.html(privacy(view_of(card, rows, study())), described="privacy")
     assert 'role="img" aria-label="privacy"' in fragment
     assert len(fragment) < 50_000
     assert "src=" not in fragment
 
 
 def test_a_unit_cannot_end_the_script_that_holds_it(card: Scorecard, rows: pd.DataFrame) -> None:
-    figure = worst_case_figure(card, rows, "</script><img src=x onerror=alert(1)>")
+    figure = worst_case_figure(view_of(card, rows, units="</script><img src=x onerror=alert(1)>"))
     fragment = style.html(figure, described="robustness")
     assert "<img" not in fragment
     assert fragment.count("</script>") == fragment.count("<script")

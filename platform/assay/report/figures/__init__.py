@@ -1,1 +1,1 @@
-"""The figures of the page, one family a file. Each takes the results; None where there is nothing to draw."""
+"""The figures of the page, one family a file. ``figure(view)``; None where there is nothing to draw."""

@@ -10,6 +10,7 @@ from assay.report.figures.curves import curve
 from assay.report.figures.style import Look, Panels, add_band, add_legend, looks, panels
 from assay.report.rows import measured, of_recipe, runs_of, settings, shared
 from assay.report.scorecard import Scorecard
+from assay.report.view import View
 from assay.statistics import Summary
 
 Points = list[tuple[float, Summary]]
@@ -18,11 +19,12 @@ INTERVAL, SMOOTHING = "interval bounds", "randomised smoothing"
 _A_ROW = 4
 
 
-def interval_bounds(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure | None:
+def interval_bounds(view: View) -> go.Figure | None:
     """What interval bounds certify (L∞) and the worst case over all attacks, a small plot a recipe.
 
     Between the two lines lies what is not known: no attack was found, and no proof either.
     """
+    card, frame = view.card, view.frame
     proven = measured(frame, "certified_accuracy", method=INTERVAL)
     shown = [recipe for recipe in card.recipes if len(of_recipe(proven, recipe))]
     if not shown:
@@ -34,7 +36,7 @@ def interval_bounds(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figu
         attacked = curve(card, withstood, "worst_case_accuracy", recipe, by="epsilon")
         certified = curve(card, proven, "certified_accuracy", recipe, by="epsilon")
         curves.append((_from_clean(_unattacked(card, frame, proven, recipe), certified), attacked))
-    drawn = panels(shown, columns=_A_ROW, x=f"ε in L∞ ({units})", height=180)
+    drawn = panels(shown, columns=_A_ROW, x=f"ε in L∞ ({view.units})", height=180)
     names = ("certified by interval bounds", "worst case over all attacks")
     counts = [sorted(set(rows["n"][rows["recipe"].isin(shown)])) for rows in (proven, withstood)]
     if counts[0] != counts[1]:
@@ -66,12 +68,13 @@ def _unattacked(card: Scorecard, frame: pd.DataFrame, proven: pd.DataFrame, reci
     return []
 
 
-def smoothing(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure | None:
+def smoothing(view: View) -> go.Figure | None:
     """What smoothing certifies (L2), and what PGD through the noise leaves of the same smoothed model.
 
     A small plot for each recipe and noise level σ. The dotted line is how often the smoothed model abstains under the
     same attack.
     """
+    card, frame = view.card, view.frame
     proven = measured(frame, "certified_accuracy", method=SMOOTHING)
     pairs = [
         (recipe, sigma)
@@ -83,7 +86,7 @@ def smoothing(card: Scorecard, frame: pd.DataFrame, units: str) -> go.Figure | N
         return None
     curves = [_smoothed(card, frame, recipe, {} if sigma is None else {"sigma": sigma}) for recipe, sigma in pairs]
     titles = [recipe if sigma is None else f"{recipe}, σ = {sigma:g}" for recipe, sigma in pairs]
-    drawn = panels(titles, columns=_A_ROW, x=f"ε in L2 ({units})", height=180)
+    drawn = panels(titles, columns=_A_ROW, x=f"ε in L2 ({view.units})", height=180)
     names = ("certified by smoothing", "PGD through the noise", "abstains under it")
     return _beside(card, drawn, [recipe for recipe, _ in pairs], curves, names)
 

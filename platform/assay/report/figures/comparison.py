@@ -1,16 +1,17 @@
 """Recipes against the baseline: what they cost, and by how much they differ."""
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
 from assay.report.figures.style import STRONG, blank, colours, error_bar
 from assay.report.rows import select
 from assay.report.scorecard import Scorecard
+from assay.report.view import View
 
 
-def cost(card: Scorecard, frame: pd.DataFrame, baseline: str) -> go.Figure:
+def cost(view: View) -> go.Figure:
     """Training time of each recipe in multiples of the baseline's, run by run."""
+    card, frame, baseline = view.card, view.frame, view.study.baseline
     figure = blank(f"training time, multiples of {baseline}", "")
     times = select(frame, "training_seconds").pivot_table(index=["repeat", "fold"], columns="recipe", values="value")
     if baseline in times:
@@ -31,8 +32,18 @@ def cost(card: Scorecard, frame: pd.DataFrame, baseline: str) -> go.Figure:
     return figure
 
 
-def differences(card: Scorecard, key: str, baseline: str) -> go.Figure:
-    """Each recipe's difference to the baseline with its 95 % interval."""
+def accuracy_differences(view: View) -> go.Figure:
+    """Each recipe's difference in accuracy to the baseline with its 95 % interval."""
+    return _differences(view.card, "accuracy", view.study.baseline)
+
+
+def robust_differences(view: View) -> go.Figure:
+    """The same in the worst case at the reference radius."""
+    return _differences(view.card, "robust", view.study.baseline)
+
+
+def _differences(card: Scorecard, key: str, baseline: str) -> go.Figure:
+    """The differences in one column of the scorecard."""
     unit = next(column.unit for column in card.evidence if column.key == key)
     figure = blank(f"difference to {baseline}", "")
     figure.add_vline(x=0, line={"color": STRONG, "width": 1.5})

@@ -1,16 +1,16 @@
 """Whether explanations tell the truth about the model."""
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from assay.report.cells import runs_text
 from assay.report.figures.curves import summary
 from assay.report.figures.style import blank
-from assay.report.scorecard import Scorecard
+from assay.report.view import View
 
 
-def faithfulness(card: Scorecard, frame: pd.DataFrame) -> go.Figure:
+def faithfulness(view: View) -> go.Figure:
     """What each kind of explanation gains over a random order, and 0 where it tells nothing."""
+    card, frame = view.card, view.frame
     figure = blank("", "insertion area above a random order")
     for method, name, shade in (
         ("integrated_gradients", "integrated gradients", "#1f4a6e"),

@@ -12,14 +12,16 @@ from assay.report.figures.curves import curve
 from assay.report.figures.style import QUIET, STRONG, TEMPLATE, add_band, blank, colours, error_bar, looks, panels
 from assay.report.rows import measured, of_recipe, runs_of, select, settings, shared
 from assay.report.scorecard import Scorecard
+from assay.report.view import View
 from assay.statistics import Summary
 
 _A_ROW = 3
 _SYMBOLS = {"circle": "●", "diamond-open": "◇", "square": "■", "triangle-up-open": "△"}
 
 
-def shift(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
+def shift(view: View) -> go.Figure | None:
     """Accuracy against severity, one small plot a corruption; at severity 0 stands the clean accuracy."""
+    card, frame = view.card, view.frame
     rows = measured(frame, "shifted_accuracy")
     names = settings(rows, "corruption")
     if not names:
@@ -60,8 +62,9 @@ def _unchanged(card: Scorecard, frame: pd.DataFrame, rows: pd.DataFrame, recipe:
     return None
 
 
-def risk_coverage(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
+def risk_coverage(view: View) -> go.Figure | None:
     """Share of wrong answers among the most confident ones, against the share of records that is answered."""
+    card, frame = view.card, view.frame
     rows = measured(frame, "selective_risk")
     if not len(rows):
         return None
@@ -77,8 +80,9 @@ def risk_coverage(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
     return figure
 
 
-def conformal(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
+def conformal(view: View) -> go.Figure | None:
     """Measured coverage of conformal sets less the nominal one, and their mean size."""
+    card, frame = view.card, view.frame
     rows = measured(frame, "conformal_coverage")
     kinds = sorted({(str(c["method"]), float(c["alpha"])) for c in rows["conditions"]}, key=lambda k: (k[1], k[0]))
     if not kinds:
@@ -116,8 +120,9 @@ def conformal(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
     return figure
 
 
-def out_of_distribution(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
+def out_of_distribution(view: View) -> go.Figure | None:
     """AUROC telling test records from others, by what the others are."""
+    card, frame = view.card, view.frame
     rows = measured(frame, "ood_auroc")
     against = settings(rows, "against")
     scores = settings(rows, "score")

@@ -1,15 +1,15 @@
 """What each client gains by joining."""
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from assay.report.figures.style import QUIET, blank, colours
 from assay.report.rows import measured, of_recipe
-from assay.report.scorecard import Scorecard
+from assay.report.view import View
 
 
-def clients(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
+def clients(view: View) -> go.Figure | None:
     """Accuracy at each client beside the two ends: every client alone, and all data in one place."""
+    card, frame = view.card, view.frame
     federated = [r for r in card.recipes if len(of_recipe(measured(frame, "client_accuracy"), r))]
     if not federated:
         return None

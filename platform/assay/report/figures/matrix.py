@@ -9,15 +9,16 @@ from assay.report.figures.curves import curve
 from assay.report.figures.style import escaped, panels
 from assay.report.rows import select, settings
 from assay.report.scorecard import Scorecard
-from assay.study.spec import Study
+from assay.report.view import View
 from assay.threats import radius_text
 
 
-def train_against_test(card: Scorecard, study: Study, frame: pd.DataFrame, units: str) -> go.Figure | None:
+def train_against_test(view: View) -> go.Figure | None:
     """Worst-case accuracy, mean over runs, of recipes that differ in their training ε alone; a plot a family and norm.
 
     The plain recipe, where there is one that is like them but for its objective, stands at ε = 0.
     """
+    card, study, frame = view.card, view.study, view.frame
     recipes = study.cohorts[card.cohort].recipes
     rows = select(frame, "worst_case_accuracy")
     norms = settings(rows, "norm") or [card.reference_norm]
@@ -31,7 +32,7 @@ def train_against_test(card: Scorecard, study: Study, frame: pd.DataFrame, units
         return None
     titles = [name + (f", attacked in {norm_text(norm)}" if len(norms) > 1 else "") for name, norm in tables]
     most = max(len(table) for table in tables.values())
-    drawn = panels(titles, columns=2, x=f"ε of the attack ({units})", height=120 + 34 * most, spacing=0.14)
+    drawn = panels(titles, columns=2, x=f"ε of the attack ({view.units})", height=120 + 34 * most, spacing=0.14)
     for place, table in enumerate(tables.values()):
         drawn.figure.add_trace(heatmap(table, showscale=place == 0), **drawn.at(place))
     drawn.figure.update_layout(margin={"t": 40}, height=drawn.figure.layout.height - 50)  # there is no legend

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from assay.report.figures.curves import curve
 from assay.report.figures.style import QUIET, Look, Panels, add_band, looks, panels
 from assay.report.rows import measured, settings
-from assay.report.scorecard import Scorecard
+from assay.report.view import View
 from assay.statistics import Summary
 
 _LIRA = "lira_tpr"
@@ -27,11 +27,12 @@ class _Attack:
     where: Mapping[str, str]
 
 
-def roc(card: Scorecard, frame: pd.DataFrame) -> go.Figure | None:
+def roc(view: View) -> go.Figure | None:
     """True-positive against false-positive rate, both logarithmic, a plot for each attack; None without LiRA.
 
     What lies below an axis, as a rate of 0 does, is drawn on it.
     """
+    card, frame = view.card, view.frame
     asked = list(_asked(frame))
     if not any(attack.name == _LIRA for attack in asked):
         return None

@@ -10,15 +10,16 @@ from assay.report.designs import grid
 from assay.report.figures.style import add_band, blank, error_bar, looks, panels
 from assay.report.rows import measured, of_recipe, runs_of
 from assay.report.scorecard import Scorecard
+from assay.report.view import View
 from assay.statistics import Summary
-from assay.study.spec import Study
 
 SUCCESS = {"backdoor_success": "backdoor success", "collision_success": "collision success"}
 _MARKS = {"accuracy": "circle", "backdoor_success": "x", "collision_success": "diamond-open"}
 
 
-def by_recipe(card: Scorecard, study: Study, frame: pd.DataFrame) -> go.Figure | None:
+def by_recipe(view: View) -> go.Figure | None:
     """Clean accuracy and the attacker's success of each recipe that ``by_share`` does not show."""
+    card, study, frame = view.card, view.study, view.frame
     drawn = {
         r for lines in grid(study.cohorts[card.cohort].recipes).values() for own in lines.values() for r in own.values()
     }
@@ -50,12 +51,13 @@ def by_recipe(card: Scorecard, study: Study, frame: pd.DataFrame) -> go.Figure |
     return figure
 
 
-def by_share(card: Scorecard, study: Study, frame: pd.DataFrame) -> go.Figure | None:
+def by_share(view: View) -> go.Figure | None:
     """The attacker's success and clean accuracy against the share that is poisoned, a line a defence.
 
     Of each attack that was run at several shares. At share 0 stands the recipe with the same defence and nothing to
     defend against. Attacks without a success of their own, as flipped labels, come last.
     """
+    card, study, frame = view.card, view.study, view.frame
     shares = grid(study.cohorts[card.cohort].recipes)
     frame = frame[frame["name"].isin((*SUCCESS, "accuracy")).to_numpy()]
     success = {attack: _success_of(frame, lines) for attack, lines in shares.items()}

@@ -13,6 +13,7 @@ from assay.report.figures.style import QUIET, STRONG, TEMPLATE, Look, add_band, 
 from assay.report.rows import measured, of_recipe, runs_of, settings
 from assay.report.scorecard import Scorecard
 from assay.report.tables.privacy import units
+from assay.report.view import View
 from assay.statistics import Summary
 from assay.study.spec import Study
 
@@ -41,16 +42,15 @@ class _Scale:
         return {"size": 13, "color": colour, "symbol": symbol, "line": {"width": 2.5}}
 
 
-def privacy(card: Scorecard, study: Study, frame: pd.DataFrame, best: Mapping[str, Summary] | None = None) -> go.Figure:
+def privacy(view: View) -> go.Figure:
     """Accuracy against ε; what is not private stands at the right edge, at ∞.
 
     Recipes that differ by their budget alone are joined by a line, on the band of their intervals. Below stand, where
     they were measured, what LiRA recognises in each of its modes, and what an audit could prove, each on the same scale
-    of ε.
-
-    Args:
-        best: the most accurate training without privacy on these data, by its name, with any model: a line.
+    of ε. A line shows the most accurate training without privacy on these data, with any model, where none of these
+    recipes is it.
     """
+    card, study, frame = view.card, view.study, view.frame
     leaks, audits = measured(frame, "lira_tpr"), measured(frame, "epsilon_audited")
     modes = sorted(settings(leaks, "mode"), reverse=True)
     panels = 1 + len(modes) + bool(len(audits))
@@ -58,11 +58,8 @@ def privacy(card: Scorecard, study: Study, frame: pd.DataFrame, best: Mapping[st
     scale = _Scale(spent={r: s.mean for r in card.recipes if (s := card.cells[r, "epsilon"].summary) is not None})
     _add_curves(figure, card, study, scale)
     _add_accuracies(figure, card, scale)
-    for name, summary in (best or {}).items():
-        said = f"{escaped(name)}: {summary.mean:.1%}"
-        line = {"color": QUIET, "dash": "dot"}
-        # At the left, where private training is least accurate: nothing lies below the line's name.
-        figure.add_hline(y=summary.mean, line=line, annotation_text=said, annotation_position="top left", row=1, col=1)
+    if view.costs is not None and view.costs.elsewhere:
+        _add_best(figure, view.costs.plain, view.costs.accuracy)
     for row, mode in enumerate(modes, start=2):
         _add_membership(figure, card, measured(leaks, "lira_tpr", mode=mode), scale, row)
     if len(audits):
@@ -80,6 +77,12 @@ def privacy(card: Scorecard, study: Study, frame: pd.DataFrame, best: Mapping[st
     )
     figure.update_yaxes(title="accuracy", tickformat=".0%", row=1, col=1)
     return figure
+
+
+def _add_best(figure: go.Figure, name: str, best: Summary) -> None:
+    """The most accurate training without privacy, at the left, where private training is least accurate."""
+    line, said = {"color": QUIET, "dash": "dot"}, f"{escaped(name)}: {best.mean:.1%}"
+    figure.add_hline(y=best.mean, line=line, annotation_text=said, annotation_position="top left", row=1, col=1)
 
 
 def _panels(count: int) -> go.Figure:

@@ -113,7 +113,7 @@ def _rank(one: Decision) -> tuple[int, int, float]:
 
 def _marks(one: Decision) -> list[str]:
     named = [f"{'✖' if d.verdict == 'fail' else '▲'} {d.rule.replace('_', ' ')}" for d in one.doubts]
-    return [*named, *(["▲ experiment, not releasable"] if any("not releasable" in note for note in one.notes) else [])]
+    return [*named, *([] if one.releasable else ["▲ experiment, not releasable"])]
 
 
 def _against(card: Scorecard, recipe: str, marks: Sequence[str]) -> Against:

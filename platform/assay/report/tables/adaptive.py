@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from assay.report.checks import checks_of, concerned, sum_up
+from assay.report.checks import checks_of, sum_up
 from assay.report.rows import measured, of_recipe, runs_of, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.statistics import Summary
@@ -85,7 +85,7 @@ def _answered(
 
 def _raised(own: pd.DataFrame) -> tuple[str, ...]:
     """The rules of robustness that did not pass in some trial."""
-    of_attacks = [check for check in checks_of(own) if _CONCERNED & {*concerned(check.conditions)}]
+    of_attacks = [check for check in checks_of(own) if _CONCERNED & {*check.concerns}]
     raised = [check.rule for check in sum_up(of_attacks) if check.verdict != "pass"]
     return tuple(rule.replace("_", " ") for rule in raised if rule not in _NO_SUSPICION)
 

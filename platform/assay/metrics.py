@@ -1,0 +1,215 @@
+"""What an evaluation measures: each of its figures with its meaning, its limits, and what the scorecard shows of it.
+
+An evaluation declares its metrics beside itself::
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="brier_score",
+            title="Brier score",
+            meaning="Mean squared gap between the stated probabilities and what is true; 0 is best.",
+            better="lower",
+            limits=(0.0, 2.0),
+            columns=(ScorecardColumn(key="brier", group="answers", place=85, shown="number"),),
+        ),
+    )
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, Literal
+
+from assay.registry import load_plugins, methods
+from assay.results import Finding, Measurement
+from assay.threats import radius_text
+
+Better = Literal["higher", "lower", "neither"]
+ShownAs = Literal["percent", "number", "seconds"]
+Group = Literal["answers", "attack", "privacy", "explanation", "cost"]
+GROUPS: tuple[Group, ...] = ("answers", "attack", "privacy", "explanation", "cost")
+"""Headings of the scorecard, in their order."""
+
+ANY = (-math.inf, math.inf)
+SIGNED = (-1.0, 1.0)
+"""Limits of a difference of two shares or probabilities."""
+POSITIVE = (0.0, math.inf)
+_LIMITS = {
+    "fraction": (0.0, 1.0),
+    "probability": (0.0, 1.0),
+    "AUROC": (0.0, 1.0),
+    "Spearman correlation": SIGNED,
+    "seconds": POSITIVE,
+    "classes": POSITIVE,
+    "epsilon": POSITIVE,
+}
+"""The least and the greatest value of a unit."""
+
+
+class OfStudy(Enum):
+    """Conditions that a study fixes for the whole scorecard before anything is measured."""
+
+    RADIUS = "epsilon"
+    """The reference radius of robustness; NaN where none was measured."""
+    NORM = "norm"
+    """The norm of that radius."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A condition that may take several values: which of those that were measured the scorecard shows.
+
+    Never one that is chosen by its result.
+    """
+
+    preferred: Any = math.nan
+    """Shown where it was measured, or where nothing was."""
+    otherwise: Literal["least", "middle"] = "least"
+    """Which of the measured values stands in for it; the middle one of an even number is the larger of the two."""
+
+    def among(self, known: Iterable[Any]) -> Any:
+        """The value that is shown, of those that were measured."""
+        values = sorted(set(known))
+        if self.preferred in values or not values:
+            return self.preferred
+        return values[len(values) // 2] if self.otherwise == "middle" else values[0]
+
+
+def after_radius(epsilon: float) -> str:
+    """A radius behind a title; empty where none was measured."""
+    return "" if math.isnan(epsilon) else f", ε = {radius_text(epsilon)}"
+
+
+def in_percent(share: float) -> str:
+    """A share in percent."""
+    return f"{100 * share:g} %"
+
+
+AT_RADIUS: Mapping[str, Any] = {"epsilon": OfStudy.RADIUS, "norm": OfStudy.NORM}
+"""Conditions of a figure under attack at the study's reference radius."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorecardColumn:
+    """A metric on the scorecard, at one of its conditions.
+
+    ``title`` and ``meaning`` may name conditions in braces, as in ``Worst case{epsilon}``; ``texts`` says how each is
+    written. Both are the metric's own where they are empty.
+    """
+
+    key: str
+    """Names the column; no other may have it."""
+    group: Group
+    place: int
+    """Order within the group: columns with smaller numbers stand further left."""
+    title: str = ""
+    meaning: str = ""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """Conditions that must hold: a value, ``Chosen`` among those measured where the earlier conditions hold, or one
+    that the study fixes (``OfStudy``)."""
+    texts: Mapping[str, Callable[[Any], str]] = field(default_factory=dict)
+    """How a condition is written in ``title`` and ``meaning``, by its name."""
+    shown: ShownAs = "percent"
+    estimated: bool = True
+    """Whether an interval says anything: a budget that was spent is no estimate."""
+    optional: bool = False
+    """Whether the column is left out where no trial was asked for it, and where it applies to no recipe."""
+    sampled: bool = False
+    """Whether it may be asked of a part of the test records: then the part is told, with the accuracy on it."""
+    from_zero: bool = False
+    """Whether it is shown with its own value at ε = 0, on the same records and runs: accuracy would be no match."""
+    beside: str = ""
+    """Key of the column that is shown on the same runs, where this figure has fewer runs than that one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One figure that an evaluation gives."""
+
+    name: str
+    """As its rows carry it; a ``*`` stands for what differs from row to row, as the name of an attack."""
+    title: str
+    """A few words, as above a column."""
+    meaning: str
+    """A sentence that says how to read it."""
+    unit: str = "fraction"
+    """As its rows carry it; empty where that depends on the data."""
+    better: Better = "neither"
+    limits: tuple[float, float] | None = None
+    """The least and the greatest value that is possible at all; those of the unit where it is None."""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    """Conditions of all its rows that tell it from a metric of the same name of another evaluation."""
+    of_sample: bool = False
+    """Whether it may rest on a sample of the test records."""
+    against_accuracy: bool = False
+    """Whether it is to be held against the accuracy on the same records."""
+    columns: tuple[ScorecardColumn, ...] = ()
+    """What the scorecard shows of it."""
+
+    def names(self, name: str) -> bool:
+        """Whether a row of this name is one of this metric."""
+        return fnmatchcase(name, self.name)
+
+    def holds(self, where: Mapping[str, Any]) -> bool:
+        """Whether rows at these conditions may be of this metric."""
+        return all(where.get(key, wanted) == wanted for key, wanted in self.where.items())
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """The least and the greatest value."""
+        return _LIMITS.get(self.unit, ANY) if self.limits is None else self.limits
+
+
+SAMPLE_ACCURACY = Metric(
+    name="sample_accuracy",
+    title="Accuracy on the sample",
+    meaning="Accuracy, without an attack or a change, on the sample of the test records that an evaluation took.",
+    better="higher",
+)
+"""Measured beside every evaluation that asks a part of the test records."""
+
+
+def declared() -> tuple[tuple[str, Metric], ...]:
+    """The metrics of all evaluations that are known, each with the name of its evaluation."""
+    load_plugins()
+    return _declared(tuple(methods("evaluation").items()))
+
+
+@lru_cache(maxsize=8)
+def _declared(evaluations: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Metric], ...]:
+    return tuple((name, metric) for name, evaluation in evaluations for metric in evaluation.metrics)
+
+
+def metrics_named(name: str) -> Iterator[tuple[str, Metric]]:
+    """The declared metrics to which a row of this name may belong, each with the name of its evaluation."""
+    return ((evaluation, metric) for evaluation, metric in declared() if metric.names(name))
+
+
+def limits_of(name: str, unit: str) -> tuple[float, float]:
+    """The least and the greatest value that a measurement can have: no interval reaches beyond.
+
+    Args:
+        name: of the measurement.
+        unit: of its row, which decides where no limits are declared.
+    """
+    stated = next((metric.limits for _, metric in metrics_named(name) if metric.limits is not None), None)
+    return _LIMITS.get(unit, ANY) if stated is None else stated
+
+
+def meaning_of(name: str) -> str:
+    """How to read a measurement; empty where nobody has declared it."""
+    return next((metric.meaning for _, metric in metrics_named(name)), "")
+
+
+def rests_on_a_sample(name: str) -> bool:
+    """Whether a measurement may rest on a sample of the test records; accuracy itself counts, as what it is held to."""
+    return name == "accuracy" or any(metric.of_sample for _, metric in metrics_named(name))
+
+
+def undeclared(metrics: Iterable[Metric], found: Iterable[Finding]) -> list[str]:
+    """Names of measurements that an evaluation gives and does not declare, each once."""
+    known = tuple(metrics)
+    rows = dict.fromkeys(one.name for one in found if isinstance(one, Measurement) and one.kind == "measurement")
+    return [name for name in rows if not any(metric.names(name) for metric in known)]

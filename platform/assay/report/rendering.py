@@ -1,0 +1,66 @@
+"""Templates of the reports, with the filters and functions that they use."""
+
+import math
+from functools import lru_cache
+from pathlib import Path
+
+import jinja2
+
+from assay import statistics
+from assay.report.cells import runs_text
+from assay.report.claims import claim_figure, claimed_text
+from assay.report.evidence import in_tables, norm_text
+from assay.report.figures.style import colours
+from assay.report.sections.summary import summary_cell, value_text
+from assay.report.tables.attacks import caption
+from assay.report.words import (
+    cell_text,
+    comparison_text,
+    design_text,
+    interval_meaning,
+    interval_text,
+    notes,
+    shown,
+    summary_text,
+)
+from assay.threats import radius_text
+
+
+@lru_cache(maxsize=8)
+def template_environment(*folders: Path) -> jinja2.Environment:
+    """Templates of the reports, with the filters they use.
+
+    Args:
+        folders: where more templates lie, as those of sections.
+    """
+    made = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader("assay.report", "templates"), jinja2.FileSystemLoader(folders)]
+        ),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    made.filters |= {"shown": shown, "radius": radius_text}
+    made.globals |= {
+        "cell_text": cell_text,
+        "interval_text": interval_text,
+        "notes": notes,
+        "runs_text": runs_text,
+        "comparison_text": comparison_text,
+        "claimed_text": claimed_text,
+        "shown_claim": claim_figure,
+        "colours": colours,
+        "norm_text": norm_text,
+        "in_tables": in_tables,
+        "value_text": value_text,
+        "summary_cell": summary_cell,
+        "summary_text": summary_text,
+        "attack_caption": caption,
+        "design_text": design_text,
+        "interval_meaning": interval_meaning,
+        "signed_rank_floor": statistics.signed_rank_floor,
+        "isnan": math.isnan,
+    }
+    return made

@@ -1,0 +1,28 @@
+"""Each recipe against the baseline."""
+
+from typing import Literal
+
+from assay.registry import register
+from assay.report.figures.comparison import accuracy_differences, robust_differences
+from assay.report.sections.base import Content, Section
+from assay.report.view import View
+
+
+@register("section")
+class SignificanceSection(Section):
+    """Each recipe against the baseline."""
+
+    name: Literal["significance"] = "significance"
+    title: str = "Significance"
+    order: int = 110
+
+    def build(self, view: View) -> Content | None:
+        if not view.card.design.trained:
+            return None
+        return Content(
+            figures={
+                "accuracy_differences": accuracy_differences(view),
+                "robust_differences": robust_differences(view),
+            },
+            tables={"pairs": max((comparison.count for comparison in view.card.comparisons.values()), default=0)},
+        )

@@ -1,0 +1,54 @@
+"""Reads rows of earlier versions, whose files held verdicts, flags and reasons in words; nothing else reads such words.
+
+A check was a row whose name began with ``check.``, with its verdict and what it concerns among its conditions. What a
+check said stood among the warnings of a figure, behind ``warn: `` or ``fail: ``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from assay.results import NOT_RELEASABLE
+
+TYPED = ("reason", "flags", "kind", "rule", "verdict", "concerns")
+"""Columns that files of earlier versions do not have."""
+_CHECK = "check."
+_VERDICTS = ("warn", "fail")
+_SEEDED = "experiment, not releasable"
+
+
+def typed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of any version, with all columns of the present one.
+
+    Args:
+        row: its columns by name; ``conditions`` as a mapping, typed columns absent or None where its version had none.
+
+    Returns:
+        The row, and where ``kind`` was not known the typed columns, read off name, conditions and warnings.
+    """
+    if row.get("kind"):
+        return dict(row)
+    conditions, warnings = dict(row["conditions"]), list(row["warnings"])
+    read: dict[str, Any] = {"reason": None, "flags": [], "kind": "measurement", "rule": "", "verdict": None}
+    read["concerns"] = []
+    if row["name"].startswith(_CHECK):
+        concerns = conditions.pop("concerns")
+        read |= {"kind": "check", "rule": row["name"].removeprefix(_CHECK), "verdict": conditions.pop("verdict")}
+        read["concerns"] = [concerns] if isinstance(concerns, str) else list(concerns)
+    else:
+        read["flags"] = [flag for warning in warnings if (flag := _flag(warning))]
+        warnings = [warning for warning in warnings if not _flag(warning)]
+    if row["status"] != "measured":
+        # Only there the report has told one reason from another.
+        unpaid = row["name"].startswith("epsilon") and any("not private" in warning for warning in warnings)
+        read["reason"] = "not_private" if unpaid else "unspecified"
+    return {**row, **read, "conditions": conditions, "warnings": warnings}
+
+
+def _flag(warning: str) -> dict[str, str] | None:
+    """The flag that a warning was; None of a plain one."""
+    verdict, _, message = warning.partition(": ")
+    if verdict in _VERDICTS:
+        return {"verdict": verdict, "message": message, "rule": ""}
+    if warning.startswith(_SEEDED):
+        return {"verdict": "warn", "message": warning, "rule": NOT_RELEASABLE}
+    return None

@@ -1,0 +1,92 @@
+"""What earlier versions held in words is read once, into the columns of the present version."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from assay.results import Check, Flag, Measurement
+from assay.store.earlier import TYPED, typed
+from assay.store.folder import MEASUREMENT_SCHEMA, Store
+
+EARLIER = Path(__file__).parents[1] / "study" / "earlier" / "out"
+CHECK = {"concerns": "accuracy", "verdict": "warn", "attack": "pgd"}
+SEEDED = "experiment, not releasable: the noise comes from a recorded seed"
+
+
+def row(
+    name: str, *warnings: str, status: str = "measured", conditions: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A row as an earlier version wrote it."""
+    return {"name": name, "status": status, "conditions": conditions or {}, "warnings": list(warnings)}
+
+
+def test_a_check_is_told_by_its_name_and_gets_fields() -> None:
+    found = typed(row("check.stronger_attack", "found 0.2", conditions=dict(CHECK)))
+    assert (found["kind"], found["rule"], found["verdict"]) == ("check", "stronger_attack", "warn")
+    assert (found["concerns"], found["conditions"], found["warnings"]) == (
+        ["accuracy"],
+        {"attack": "pgd"},
+        ["found 0.2"],
+    )
+    several = typed(row("check.x", "m", conditions={**CHECK, "concerns": ["a", "b"]}))
+    assert several["concerns"] == ["a", "b"]
+
+
+def test_what_checks_said_beside_a_figure_becomes_flags_and_its_own_words_stay() -> None:
+    found = typed(row("accuracy", "few: records", "fail: it is: low", SEEDED))
+    assert (found["kind"], found["reason"], found["warnings"]) == ("measurement", None, ["few: records"])
+    assert [Flag(**flag) for flag in found["flags"]] == [
+        Flag(verdict="fail", message="it is: low"),
+        Flag(verdict="warn", message=SEEDED, rule="not_releasable"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "why", "reason"),
+    [
+        ("epsilon", "the recipe is not private: nothing bounds what the model reveals", "not_private"),
+        ("epsilon_pld", "the recipe is not private (ε = ∞)", "not_private"),
+        ("epsilon", "δ is above 1/n", "unspecified"),
+        ("accuracy", "not private", "unspecified"),
+    ],
+)
+def test_only_an_epsilon_of_no_private_recipe_is_told_from_other_reasons(name: str, why: str, reason: str) -> None:
+    assert typed(row(name, why, status="not_applicable"))["reason"] == reason
+
+
+def test_a_row_of_the_present_version_is_not_read_for_words() -> None:
+    now = {**row("accuracy", "fail: no prefix is read here"), "kind": "measurement", "flags": [], "reason": None}
+    assert typed(now) == now
+
+
+def test_the_fixture_of_an_earlier_version_has_every_column() -> None:
+    frame = Store(str(EARLIER)).frame()
+    checks = frame[frame["kind"] == "check"]
+    assert len(checks) > 0 and set(checks["verdict"]) <= {"pass", "warn", "fail"}
+    assert all(checks["concerns"]) and not any("verdict" in conditions for conditions in checks["conditions"])
+    absent = frame[(frame["status"] == "not_applicable") & (frame["name"] == "epsilon")]
+    assert set(absent["recipe"]) == {"standard"} and set(absent["reason"]) == {"not_private"}
+    assert not frame["warnings"].map(lambda said: any(one.startswith(("warn: ", "fail: ")) for one in said)).any()
+
+
+def test_files_of_both_versions_make_one_table(tmp_path: Path, record: Any) -> None:
+    store, check = Store(str(tmp_path)), Check(rule="odd", concerns="accuracy", verdict="fail", figure=1.0, message="m")
+    flagged = Measurement(name="accuracy", value=0.9).flag(check.flag)
+    for trial in ("now", "then"):
+        store.write(record(trial, measurements=(flagged, check.measurement())))
+    then = tmp_path / "trials" / "then.parquet"
+    table = pq.read_table(then)
+    old = table.drop_columns(list(TYPED)).to_pylist()
+    old[0]["warnings"] = ["fail: m"]
+    old[1]["conditions"] = '{"concerns": "accuracy", "verdict": "fail"}'
+    earlier = pa.schema(
+        [field for field in MEASUREMENT_SCHEMA if field.name not in TYPED], metadata=table.schema.metadata
+    )
+    pq.write_table(pa.Table.from_pylist(old, schema=earlier), then)
+    frame = store.frame().set_index("trial")
+    for key in ("kind", "verdict", "concerns", "conditions", "warnings"):
+        assert frame.loc["now", key].tolist() == frame.loc["then", key].tolist()
+    assert frame.loc["then", "flags"].tolist() == [(Flag(verdict="fail", message="m"),), ()]
