@@ -28,8 +28,8 @@ from assay.threats import radius_text
 
 Better = Literal["higher", "lower", "neither"]
 ShownAs = Literal["percent", "number", "seconds"]
-Group = Literal["answers", "attack", "privacy", "explanation", "cost"]
-GROUPS: tuple[Group, ...] = ("answers", "attack", "privacy", "explanation", "cost")
+Group = Literal["answers", "clinical", "attack", "privacy", "explanation", "cost"]
+GROUPS: tuple[Group, ...] = ("answers", "clinical", "attack", "privacy", "explanation", "cost")
 """Headings of the scorecard, in their order."""
 
 ANY = (-math.inf, math.inf)

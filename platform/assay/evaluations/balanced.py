@@ -12,6 +12,7 @@ import numpy as np
 
 from assay.evaluations.attack_runs import AttackTarget, Curves, worst_case
 from assay.evaluations.base import Subject, share
+from assay.evaluations.subgroups import each_subgroup
 from assay.metrics import Metric, ScorecardColumn
 from assay.results import Measurement, not_applicable
 from assay.statistics import Interval
@@ -97,10 +98,13 @@ def balanced_accuracy(right: np.ndarray, y: np.ndarray, clusters: np.ndarray | N
 
 
 def under_attack(target: AttackTarget, curves: Curves) -> Iterator[Measurement]:
-    """The same in the worst case over all attacks, at every radius."""
+    """The same, and the share of each subgroup, in the worst case over all attacks, at every radius."""
     for epsilon, fooled in worst_case(list(curves.values())).items():
         about: dict[str, Any] = {"epsilon": epsilon, "norm": target.base.norm, "units": target.subject.space}
-        yield from by_class("worst_case", target.subject, target.rows, ~fooled.numpy(), **about)
+        withstood = ~fooled.numpy()
+        yield from by_class("worst_case", target.subject, target.rows, withstood, **about)
+        if target.subject.dataset.subgroups:
+            yield from each_subgroup(target.subject, target.rows, "worst_case_accuracy", withstood, **about)
 
 
 def _mean(name: str, recalls: dict[int, Measurement], n: int, conditions: dict[str, Any]) -> Measurement:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from assay.evaluations.balanced import metrics_by_class
+from assay.evaluations.subgroups import subgroup_metrics
 from assay.metrics import AT_RADIUS, POSITIVE, Metric, ScorecardColumn, after_radius
 
 _TEXTS = {"epsilon": after_radius}
@@ -64,6 +65,18 @@ ROBUSTNESS_METRICS = (
                 **_OF_CLASSES,
             ),
         },
+    ),
+    *subgroup_metrics(
+        "worst_case_accuracy",
+        "Share of records classified correctly whatever attack is tried on them.",
+        (
+            ScorecardColumn(
+                key="robust_worst_subgroup",
+                place=45,
+                title="Worst case, worst subgroup{epsilon}",
+                **_OF_CLASSES,
+            ),
+        ),
     ),
     Metric(
         name="robust_accuracy",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -110,22 +111,29 @@ class ColumnGroup:
     columns: tuple[Evidence, ...]
 
 
-def in_tables(evidence: Sequence[Evidence], *, together: int = 8) -> list[list[ColumnGroup]]:
-    """Columns in tables that fit a page: small groups side by side, large ones alone.
+def in_tables(evidence: Sequence[Evidence], *, together: int = 8, most: int = 10) -> list[list[ColumnGroup]]:
+    """Columns in tables that fit a page: small groups side by side, large ones alone, the largest in several tables.
 
     Args:
         together: the most columns of groups that share a table.
+        most: columns of a table; a group that has more is cut into parts of about the same size.
     """
-    names = list(dict.fromkeys(column.group for column in evidence))
-    groups = [ColumnGroup(title=name, columns=tuple(c for c in evidence if c.group == name)) for name in names]
     tables: list[list[ColumnGroup]] = []
-    for group in groups:
-        taken = sum(len(one.columns) for one in tables[-1]) if tables else together
-        if taken + len(group.columns) <= together:
-            tables[-1].append(group)
+    for name in dict.fromkeys(column.group for column in evidence):
+        columns = tuple(column for column in evidence if column.group == name)
+        taken = sum(len(group.columns) for group in tables[-1]) if tables else together
+        if taken + len(columns) <= together:
+            tables[-1].append(ColumnGroup(title=name, columns=columns))
         else:
-            tables.append([group])
+            tables += [[ColumnGroup(title=name, columns=part)] for part in parts(columns, most)]
     return tables
+
+
+def parts(columns: Sequence[Evidence], most: int) -> list[tuple[Evidence, ...]]:
+    """Columns in as few parts as possible, none longer than ``most``, of about the same size."""
+    count = -(-len(columns) // most) or 1
+    ends = [round(place * len(columns) / count) for place in range(count + 1)]
+    return [tuple(columns[start:end]) for start, end in pairwise(ends)]
 
 
 def norm_text(norm: str) -> str:

@@ -9,7 +9,7 @@ import jinja2
 from assay import statistics
 from assay.report.cells import runs_text
 from assay.report.claims import claim_figure, claimed_text
-from assay.report.evidence import in_tables, norm_text
+from assay.report.evidence import in_tables, norm_text, parts
 from assay.report.figures.style import colours
 from assay.report.sections.summary import summary_cell, value_text
 from assay.report.tables.attacks import caption
@@ -54,6 +54,7 @@ def template_environment(*folders: Path) -> jinja2.Environment:
         "colours": colours,
         "norm_text": norm_text,
         "in_tables": in_tables,
+        "parts": parts,
         "value_text": value_text,
         "summary_cell": summary_cell,
         "summary_text": summary_text,

@@ -96,7 +96,7 @@ class Panels:
     figure: go.Figure
     columns: int
 
-    def at(self, place: int) -> dict[str, int]:
+    def at(self, place: int) -> dict[str, Any]:
         """Where the plot of that number, from 0, stands."""
         return {"row": place // self.columns + 1, "col": place % self.columns + 1}
 
@@ -126,14 +126,28 @@ def panels(titles: Sequence[str], *, columns: int, x: str, height: int = 210, sp
 
 
 def add_band(
-    figure: go.Figure, name: str, look: Look, points: Sequence[tuple[float, Summary]], *, hover: str, **about: Any
+    figure: go.Figure,
+    name: str,
+    look: Look,
+    points: Sequence[tuple[float, Summary]],
+    *,
+    hover: str,
+    possible: tuple[float, float] = (0.0, 1.0),
+    **about: Any,
 ) -> None:
-    """A curve of fractions on the band of its 95 % intervals; ``about`` goes to both."""
+    """Draws a curve on the band of its 95 % intervals.
+
+    Args:
+        points: x, and mean and interval of y.
+        hover: text at a point, as plotly's ``hovertemplate`` has it.
+        possible: least and greatest possible y, where the band ends.
+        about: settings of both traces.
+    """
     if not points:
         return
     x = [at for at, _ in points]
-    low = [_or_mean(s.low, s.mean) for _, s in points]
-    high = [_or_mean(s.high, s.mean) for _, s in points]
+    low = [_within(s.low, s.mean, possible) for _, s in points]
+    high = [_within(s.high, s.mean, possible) for _, s in points]
     about = {"legendgroup": name, **about}
     figure.add_scatter(
         x=[*x, *x[::-1]],
@@ -184,8 +198,9 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def _or_mean(end: float, mean: float) -> float:
-    return mean if math.isnan(end) else min(1.0, max(0.0, end))
+def _within(end: float, mean: float, possible: tuple[float, float]) -> float:
+    """An end of an interval, cut at the possible values; the mean where there is no interval."""
+    return mean if math.isnan(end) else min(possible[1], max(possible[0], end))
 
 
 def _faint(colour: str) -> str:

@@ -1,0 +1,298 @@
+"""What would a clinic gain by this model? Calibration, net benefit, predictive values, and whom it serves worst."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from assay import seeds, statistics
+from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.evaluations.subgroups import SMALLEST, each_subgroup, subgroup_metrics
+from assay.metrics import ANY, Chosen, Metric, ScorecardColumn, ShownAs, in_percent
+from assay.registry import register
+from assay.results import Finding, Measurement, ReasonCode, not_applicable
+from assay.statistics import Interval
+from assay.tasks.operating_point import OperatingPoint
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+_CURVE = tuple(round(0.05 * k, 2) for k in range(1, 20))
+"""Thresholds of the decision curve."""
+_MOST_SLOPE = 1e3
+"""A greater slope is none: the classes are told apart without error."""
+_OF_TWO = ("calibration_slope", "calibration_intercept", "net_benefit", "net_benefit_treat_all", "ppv", "npv")
+
+
+def _column(key: str, place: int, *, shown: ShownAs = "percent") -> ScorecardColumn:
+    return ScorecardColumn(key=key, group="clinical", place=place, shown=shown, optional=True)
+
+
+@register("evaluation")
+class Clinical(Evaluation):
+    """Figures by which a clinic decides, of two classes: TRIPOD+AI (Collins et al. 2024) asks for all of them.
+
+    *Calibration*: logistic recalibration of the stated log-odds (Cox 1958; Van Calster et al. 2019). A slope below 1
+    means that stated risks are too extreme, an intercept below 0 that they are too high on average.
+
+    *Net benefit* (Vickers & Elkin 2006): true positives less false positives, as a share of all records, where a false
+    alarm weighs as much as the threshold says: whoever treats from a risk of 10 % on accepts nine false alarms for one
+    patient found. A model is of use where it is above treating all and above treating none, which is 0.
+
+    *Predictive values* at the operating point, at the prevalence of the clinic: these records may have another.
+
+    *Subgroups*: accuracy and sensitivity of each subgroup that the data name, and of the worst of them.
+    """
+
+    name: Literal["clinical"] = "clinical"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            name="calibration_slope",
+            title="Calibration slope",
+            meaning="Slope of the true log-odds on the stated ones; 1 is best, below 1 stated risks are too extreme.",
+            unit="slope",
+            limits=ANY,
+            columns=(
+                ScorecardColumn(key="calibration_slope", group="clinical", place=81, shown="number", optional=True),
+            ),
+        ),
+        Metric(
+            name="calibration_intercept",
+            title="Calibration intercept",
+            meaning="Log-odds by which stated risks are too low on average; 0 is best, below 0 they are too high.",
+            unit="log-odds",
+            limits=ANY,
+            columns=(
+                ScorecardColumn(key="calibration_intercept", group="clinical", place=82, shown="number", optional=True),
+            ),
+        ),
+        Metric(
+            name="net_benefit",
+            title="Net benefit",
+            meaning="Share of patients rightly treated, less the share treated for nothing, weighed by the risk from "
+            "which on a clinic would treat; treating none has 0.",
+            better="higher",
+            unit="net benefit",
+            limits=ANY,
+            columns=(
+                ScorecardColumn(
+                    key="net_benefit",
+                    group="clinical",
+                    place=84,
+                    title="Net benefit at {threshold}",
+                    where={"stated": True, "threshold": Chosen(preferred=0.2)},
+                    texts={"threshold": in_percent},
+                    shown="number",
+                    optional=True,
+                ),
+            ),
+        ),
+        Metric(
+            name="net_benefit_treat_all",
+            title="Net benefit of treating all",
+            meaning="The same for a clinic that treats everybody.",
+            better="higher",
+            unit="net benefit",
+            limits=ANY,
+        ),
+        Metric(
+            name="ppv",
+            title="PPV",
+            meaning="Of the patients that the model calls ill, the share who are, at the prevalence of the study's "
+            "clinic, or of the test records where none is stated.",
+            better="higher",
+            columns=(_column("ppv", 72),),
+        ),
+        Metric(
+            name="npv",
+            title="NPV",
+            meaning="Of the patients that the model calls well, the share who are, at the same prevalence.",
+            better="higher",
+            columns=(_column("npv", 73),),
+        ),
+        *subgroup_metrics(
+            "accuracy",
+            "Share of records classified correctly.",
+            (_column("worst_subgroup", 75),),
+        ),
+        *subgroup_metrics(
+            "sensitivity",
+            "Share of the records of class 1 found, at the operating point.",
+            (_column("worst_subgroup_sensitivity", 76),),
+        ),
+    )
+    thresholds: tuple[Share, ...] = Field(default=(0.1, 0.2, 0.5), min_length=1)
+    """Risks from which on a clinic would treat: net benefit is given at each."""
+    prevalence: Share | None = None
+    """Share of patients with the finding where the model is to be used; by default that of the test records."""
+    sensitivity: Share = 0.95
+    """Sensitivity that the operating point must reach on the validation split, unless the task has chosen one."""
+    smallest_group: int = Field(default=SMALLEST, ge=2)
+    """Records of a subgroup (for sensitivity, of its class 1) below which it is no candidate for the worst."""
+    draws: int = Field(default=200, ge=50)
+    """Bootstrap draws behind the intervals of net benefit and predictive values."""
+
+    @property
+    def of_training_records(self) -> bool:
+        return False
+
+    def measure(self, subject: Subject) -> Sequence[Finding]:
+        rows = subject.split.test
+        y, logits = subject.dataset.y[rows], subject.logits(rows)
+        right = ~subject.wrong(logits, y)
+        found = each_subgroup(subject, rows, "accuracy", right, smallest=self.smallest_group, **subject.decided_at)
+        if (why := _why_not(subject, y, logits)) is not None:
+            names = (*_OF_TWO, "sensitivity_of_worst_subgroup")
+            return [*(not_applicable(name, why[1], reason=why[0]) for name in names), *found]
+        odds, ill = (logits[:, 1] - logits[:, 0]).astype(float), y == 1
+        clusters = subject.clusters(rows)
+        point = self._point(subject)
+        called = subject.task.decide(point.shifted(logits)) == 1
+        about = {"threshold": point.threshold, "chosen_on": point.chosen_on}
+        return [
+            *_calibration(y, odds, clusters),
+            *self._net_benefit(subject, y, 1 / (1 + np.exp(-odds)), clusters),
+            *(row.warn(*point.warnings) for row in self._predictive_values(subject, y, called, clusters, about)),
+            *found,
+            *each_subgroup(subject, rows[ill], "sensitivity", called[ill], smallest=self.smallest_group, **about),
+        ]
+
+    def _point(self, subject: Subject) -> OperatingPoint:
+        held = subject.split.validation
+        return subject.point or OperatingPoint.reaching(self.sensitivity, subject.logits(held), subject.dataset.y[held])
+
+    def _net_benefit(
+        self, subject: Subject, y: np.ndarray, risk: np.ndarray, clusters: np.ndarray | None
+    ) -> list[Measurement]:
+        """Of the model, and of treating all, at the stated thresholds and along the decision curve."""
+        thresholds = sorted({*self.thresholds, *_CURVE})
+        gains = {
+            "net_benefit": [net_benefits(y, risk >= threshold, threshold) for threshold in thresholds],
+            "net_benefit_treat_all": [net_benefits(y, risk >= 0, threshold) for threshold in thresholds],
+        }
+        found = []
+        for name, each in gains.items():
+            records = np.stack(each)
+            intervals = self._intervals(subject, partial(_means, records), len(y), clusters)
+            for threshold, interval in zip(thresholds, intervals, strict=True):
+                about = {"threshold": threshold, "stated": threshold in self.thresholds}
+                found.append(estimated(name, interval, n=len(y), unit="net benefit", conditions=about))
+        return found
+
+    def _predictive_values(
+        self,
+        subject: Subject,
+        y: np.ndarray,
+        called: np.ndarray,
+        clusters: np.ndarray | None,
+        conditions: Mapping[str, Any],
+    ) -> list[Measurement]:
+        """At the operating point, by Bayes' rule from sensitivity and specificity."""
+        prevalence = float(y.mean()) if self.prevalence is None else self.prevalence
+        stated = "the test records" if self.prevalence is None else "the clinic, as stated"
+        about = {"prevalence": prevalence, "prevalence_of": stated, **conditions}
+        intervals = self._intervals(
+            subject, lambda i: np.array(predictive_values(y[i], called[i], prevalence)), len(y), clusters
+        )
+        return [
+            not_applicable(name, "no record is taken for that class", reason="no_records", **about)
+            if np.isnan(interval.value)
+            else estimated(name, interval, n=len(y), conditions=about)
+            for name, interval in zip(("ppv", "npv"), intervals, strict=True)
+        ]
+
+    def _intervals(
+        self, subject: Subject, statistic: Callable[[np.ndarray], np.ndarray], n: int, clusters: np.ndarray | None
+    ) -> list[Interval]:
+        generator = seeds.stream(subject.seed, "bootstrap", "clinical")
+        return statistics.bootstrap_curve(statistic, n, generator=generator, draws=self.draws, groups=clusters)
+
+
+def _why_not(subject: Subject, y: np.ndarray, logits: np.ndarray) -> tuple[ReasonCode, str] | None:
+    """Why nothing can be said of a finding that is there or not, as a code and in words; None where it can."""
+    classes = subject.dataset.classes
+    if classes != 2:
+        return "other_number_of_classes", f"a finding that is there or not needs two classes, there are {classes}"
+    if not subject.task.answered(logits).all():
+        return "no_finite_answers", "the model answers NaN or infinity to some records"
+    if not 0 < y.sum() < len(y):
+        return "too_few_records", "the test records do not hold every class"
+    return None
+
+
+def _calibration(y: np.ndarray, odds: np.ndarray, clusters: np.ndarray | None) -> list[Measurement]:
+    """Slope and intercept of logistic recalibration with 95 % intervals, whose error clusters share."""
+    found = []
+    for name, unit, inputs, offset in (
+        ("calibration_slope", "slope", np.column_stack([odds, np.ones(len(odds))]), np.zeros(len(odds))),
+        ("calibration_intercept", "log-odds", np.ones((len(odds), 1)), odds),
+    ):
+        fit = _logistic(y, inputs, offset, clusters)
+        if fit is None:
+            why = "the classes are told apart without error, or almost: no finite slope fits"
+            found.append(not_applicable(name, why, reason="inconclusive"))
+        else:
+            found.append(estimated(name, fit, n=len(y), unit=unit, conditions={}))
+    return found
+
+
+def _logistic(y: np.ndarray, inputs: np.ndarray, offset: np.ndarray, clusters: np.ndarray | None) -> Interval | None:
+    """The first coefficient of a logistic regression; None where it does not converge.
+
+    Args:
+        y: (n,) 0 or 1.
+        inputs: (n, k).
+        offset: (n,) log-odds that enter with the coefficient 1.
+        clusters: (n,) as ``Subject.clusters``.
+    """
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+    from statsmodels.tools.sm_exceptions import PerfectSeparationError, PerfectSeparationWarning
+
+    groups = np.arange(len(y)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PerfectSeparationWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            fitted = GLM(y, inputs, family=Binomial(), offset=offset).fit(
+                cov_type="cluster", cov_kwds={"groups": groups}
+            )
+        except (PerfectSeparationError, PerfectSeparationWarning, np.linalg.LinAlgError, ValueError):
+            return None
+    value, (low, high) = float(fitted.params[0]), map(float, fitted.conf_int()[0])
+    if not fitted.converged or not np.isfinite([value, low, high]).all() or abs(value) > _MOST_SLOPE:
+        return None
+    return Interval(value=value, low=low, high=high)
+
+
+def _means(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(k,) means of (k, n) values over some of the n records."""
+    return np.asarray(values[:, rows].mean(1))
+
+
+def net_benefits(y: np.ndarray, treated: np.ndarray, threshold: float) -> np.ndarray:
+    """Returns what treating or not gains for each record, (n,); its mean is the net benefit.
+
+    Args:
+        y: (n,) 1 where the finding is there.
+        treated: (n,) bool.
+        threshold: risk from which on a clinic would treat.
+    """
+    return np.where(treated, np.where(y == 1, 1.0, -threshold / (1 - threshold)), 0.0)
+
+
+def predictive_values(y: np.ndarray, called: np.ndarray, prevalence: float) -> tuple[float, float]:
+    """Returns the positive and the negative predictive value at a prevalence; NaN where they are undefined.
+
+    Args:
+        y: (n,) 1 where the finding is there.
+        called: (n,) bool, whether the model says so.
+        prevalence: of the finding, in (0, 1).
+    """
+    if not 0 < y.sum() < len(y):
+        return float("nan"), float("nan")
+    sensitivity, false_alarms = float(called[y == 1].mean()), float(called[y == 0].mean())
+    positive = sensitivity * prevalence, false_alarms * (1 - prevalence)
+    negative = (1 - false_alarms) * (1 - prevalence), (1 - sensitivity) * prevalence
+    return tuple(share / (share + other) if share + other else float("nan") for share, other in (positive, negative))  # type: ignore[return-value]

@@ -1,0 +1,86 @@
+"""Whom does a model serve worst? A share of records for each subgroup that the data name, and the least of them."""
+
+from typing import Any
+
+import numpy as np
+
+from assay.evaluations.base import Subject, share
+from assay.metrics import Metric, ScorecardColumn
+from assay.results import Measurement, not_applicable
+
+SMALLEST = 20
+"""Records below which a subgroup is no candidate for the worst, by default."""
+
+
+def subgroup_metrics(of: str, meaning: str, columns: tuple[ScorecardColumn, ...]) -> tuple[Metric, Metric]:
+    """The metrics of ``each_subgroup``.
+
+    Args:
+        of: what is shared out, as ``accuracy``.
+        meaning: of that share, in a sentence.
+        columns: of the worst subgroup, on the scorecard.
+    """
+    words = of.replace("_", " ")
+    return (
+        Metric(
+            name=f"{of}_of_subgroup",
+            title=f"{words[0].upper()}{words[1:]} of a subgroup",
+            meaning=f"{meaning} Of one subgroup (age, sex, site, device) alone.",
+            better="higher",
+            of_sample=True,
+        ),
+        Metric(
+            name=f"{of}_of_worst_subgroup",
+            title=f"{words[0].upper()}{words[1:]}, worst subgroup",
+            meaning=f"{meaning} Of the subgroup (age, sex, site, device) where it is lowest, of those with enough "
+            "records; some subgroup is lowest by chance.",
+            better="higher",
+            of_sample=True,
+            columns=columns,
+        ),
+    )
+
+
+def each_subgroup(
+    subject: Subject, rows: np.ndarray, of: str, hits: np.ndarray, *, smallest: int = SMALLEST, **conditions: Any
+) -> list[Measurement]:
+    """A share of the records of each subgroup, and that of the worst.
+
+    Args:
+        rows: (n,) positions of the records that were asked.
+        of: what is shared out: ``accuracy`` gives ``accuracy_of_subgroup`` and ``accuracy_of_worst_subgroup``.
+        hits: (n,) bool.
+        smallest: records below which a subgroup is no candidate for the worst.
+        conditions: of every row.
+
+    Returns:
+        A row a subgroup, with its ``attribute``, ``subgroup`` and n, and one of the worst with how many there were.
+    """
+    found = []
+    clusters = subject.clusters(rows)
+    for attribute, told in subject.dataset.subgroups.items():
+        groups = told[rows]
+        for group in np.unique(groups[groups != ""]):
+            own = groups == group
+            about = {"attribute": attribute, "subgroup": str(group), **conditions}
+            within = None if clusters is None else clusters[own]
+            found.append(share(f"{of}_of_subgroup", hits[own], within, **about))
+    return [*found, _worst(f"{of}_of_worst_subgroup", found, smallest, conditions)]
+
+
+def _worst(name: str, found: list[Measurement], smallest: int, conditions: dict[str, Any]) -> Measurement:
+    if not found:
+        why = "the data name no subgroups: no column or tag of age, sex, ethnicity, site or device (subgroups)"
+        return not_applicable(name, why, reason="no_groups", **conditions)
+    large = [row for row in found if row.n >= smallest]
+    if not large:
+        why = f"every subgroup has fewer than {smallest} of the records (smallest_group)"
+        return not_applicable(name, why, reason="too_few_records", **conditions)
+    worst = min(large, key=lambda row: row.value)
+    about = {**worst.conditions, "subgroups": len(large), "left_out": len(found) - len(large)}
+    told = (
+        f"{worst.conditions['attribute']} {worst.conditions['subgroup']}, n = {worst.n}: the lowest of {len(large)} "
+        "subgroups; its interval is that of one subgroup"
+    )
+    row = Measurement(name=name, value=worst.value, low=worst.low, high=worst.high, n=worst.n, conditions=about)
+    return row.warn(told)
