@@ -31,6 +31,11 @@ FULL = Training(epochs=STEPS, batch_size=RECORDS, optimizer="sgd", learning_rate
 FLIP_AND_CROP = ({"name": "flip"}, {"name": "crop", "pixels": 2, "edge": "zero"})
 
 
+def concluded(audit: Audit, subject: Subject) -> list[Any]:
+    """What an audit says, read as one of as many as it states."""
+    return list(audit.read(audit.measure(subject)))
+
+
 @pytest.fixture(scope="session")
 def private(make: Make) -> Callable[..., Subject]:
     """``private(seed=…, shape=…, privacy settings)``: a small network and whole batches of random records."""
@@ -61,7 +66,7 @@ def private(make: Make) -> Callable[..., Subject]:
 
 
 def audit(subject: Subject, **settings: Any) -> tuple[Measurement, Check]:
-    row, check, *more = Audit(**settings).measure(subject)
+    row, check, *more = concluded(Audit(**settings), subject)
     assert isinstance(row, Measurement)
     assert isinstance(check, Check)
     assert check.rule == "audit_below_claim"
@@ -71,7 +76,7 @@ def audit(subject: Subject, **settings: Any) -> tuple[Measurement, Check]:
 
 def clipping_of(subject: Subject, **settings: Any) -> Check:
     """What the audit says of clipping."""
-    check = Audit(**settings).measure(subject)[2]
+    check = concluded(Audit(**settings), subject)[2]
     assert isinstance(check, Check)
     assert check.rule == "clipped_record_by_record"
     return check
@@ -161,7 +166,7 @@ def test_the_sound_trainer_is_never_accused(private: Callable[..., Subject]) -> 
     bounds = []
     for seed in range(60):
         subject = private(given={"seed": seed})
-        row, *checks = Audit().measure(subject)
+        row, *checks = concluded(Audit(), subject)
         assert isinstance(row, Measurement)
         assert {check.verdict for check in checks if isinstance(check, Check)} == {"pass"}
         assert row.conditions["claimed_epsilon"] == pytest.approx(CLAIM, rel=0.01)
@@ -265,7 +270,7 @@ def test_texts_are_audited_where_nothing_changes_their_words(private: Callable[.
     assert row.value > 0.8
     assert text.recipe is not None
     moved = replace(text, recipe=text.recipe.model_copy(update={"objective": Recipe(objective=PGD).objective}))
-    (row,) = Audit().measure(moved)
+    (row,) = concluded(Audit(), moved)
     assert isinstance(row, Measurement)
     assert row.status == "not_applicable"
     assert "pgd changes words" in row.warnings[0]
@@ -361,10 +366,26 @@ def test_in_input_space_a_trainer_without_privacy_that_claims_it_is_caught(
 def test_what_cannot_be_audited_says_why(
     private: Callable[..., Subject], change: dict[str, Any], settings: dict[str, Any], why: str
 ) -> None:
-    (row,) = Audit(**settings).measure(replace(private(), **change))
+    (row,) = concluded(Audit(**settings), replace(private(), **change))
     assert isinstance(row, Measurement)
     assert (row.name, row.status) == ("epsilon_audited", "not_applicable")
     assert why in row.warnings[0]
+
+
+def test_how_many_audits_there_are_is_a_matter_of_reading(private: Callable[..., Subject]) -> None:
+    """One training answers for any number of audits, and the verdicts are those of an audit that knew it."""
+    subject = private()
+    stored = [Check.of(one.measurement()) if isinstance(one, Check) else one for one in Audit().measure(subject)]
+    read = {count: list(Audit(audits=count).read(stored)) for count in (1, 4, 20)}
+    assert [row.conditions["audits"] for rows in read.values() for row in rows if isinstance(row, Measurement)] == [
+        1,
+        5,
+        20,
+    ], "of four, as of the next number that was concluded for"
+    assert len({len(rows) for rows in read.values()}) == 1
+    bounds = [rows[0].value for rows in read.values()]
+    assert bounds[0] > bounds[1] > bounds[2]
+    assert not any("audits" in one.conditions for one in read[20] if isinstance(one, Check))
 
 
 def test_a_study_asks_for_an_audit(tmp_path: Any) -> None:

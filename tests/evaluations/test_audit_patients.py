@@ -1,6 +1,7 @@
 """Where patients are protected, the audit's canaries are patients, and its checks take patients out of batches."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,11 @@ from assay.recipes import Privacy, Recipe, Training
 from assay.results import Check
 
 Make = Callable[..., Subject]
+
+
+def concluded(audit: Audit, subject: Subject) -> list[Any]:
+    """What an audit says, read as one of as many as it states."""
+    return list(audit.read(audit.measure(subject)))
 
 
 def grouped(make: Make) -> Subject:
@@ -35,7 +41,7 @@ def grouped(make: Make) -> Subject:
 
 
 def checks(subject: Subject) -> dict[str, Check]:
-    found = Audit(canaries=60).measure(subject)
+    found = concluded(Audit(canaries=60), subject)
     return {check.rule: check for check in found if isinstance(check, Check)}
 
 

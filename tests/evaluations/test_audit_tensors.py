@@ -24,6 +24,11 @@ NORM = 0.05
 """Clipping norm: so small that every record of these networks is clipped."""
 
 
+def concluded(audit: Audit, subject: Subject) -> list[Any]:
+    """What an audit says, read as one of as many as it states."""
+    return list(audit.read(audit.measure(subject)))
+
+
 @pytest.fixture(scope="module")
 def subject(make: Make) -> Callable[..., Subject]:
     """``subject(rate=…, network=…, training settings)``: a small network, each record drawn at that rate."""
@@ -60,7 +65,7 @@ def subject(make: Make) -> Callable[..., Subject]:
 
 def checks(subject: Subject, *, canaries: int = 80) -> dict[str, Check]:
     """What an audit says, by rule."""
-    found = Audit(canaries=canaries).measure(subject)
+    found = concluded(Audit(canaries=canaries), subject)
     return {check.rule: check for check in found if isinstance(check, Check)}
 
 

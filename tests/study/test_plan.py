@@ -152,6 +152,8 @@ def test_the_number_of_audits_is_a_part_of_what_a_trial_asks_however_it_was_come
     )
     assert ids(left_out) == ids(said) == ids(build_study(left_out.model_dump(mode="json"), "again"))
     assert not set(ids(said)) & set(ids(more))
+    answers = [[trial.answer(one) for trial in planned(study) for one in trial.evaluations] for study in (said, more)]
+    assert answers[0] == answers[1], "what was measured is read anew, and not measured again"
 
 
 def test_recipes_are_compared_on_the_same_seeds(tiny: Tiny) -> None:

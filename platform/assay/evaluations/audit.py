@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -25,6 +26,10 @@ _TOLERANCE = 0.01
 """Tolerance of the check of clipping: far more than rounding."""
 _BY_LAYER = 0.5
 """The same where layers are clipped each by itself, and are only about as many as are counted here."""
+
+
+COUNTS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 100_000)
+"""Numbers of audits for which one concludes: how many are read together is known only when all have been run."""
 
 
 @register("evaluation")
@@ -60,6 +65,7 @@ class Audit(Evaluation):
     """
 
     looks_at = "probabilities"
+    read_later = frozenset({"audits"})
     name: Literal["audit"] = "audit"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
@@ -77,7 +83,8 @@ class Audit(Evaluation):
     """That the bound holds, and those of all other ``audits`` with it."""
     audits: Annotated[int, Field(ge=1)] | None = None
     """Audits that are run and read together, this one included: of other recipes, folds or seeds. By default as many as
-    the study asks, which refuses a smaller number; 1 outside of a study."""
+    the study asks, which refuses a smaller number; 1 outside of a study. Another number concludes anew from the same
+    training, at the next number of ``COUNTS``."""
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.1, 1.0), min_length=1)
     """Shares of the canaries that are guessed. Few sure guesses show most of a sound trainer, many of a broken one."""
 
@@ -87,8 +94,20 @@ class Audit(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         return self.run(subject)
 
+    def read(self, found: Sequence[Finding]) -> Sequence[Finding]:
+        """The conclusions that hold beside all other audits: those of the next number of ``COUNTS``."""
+        count = next((count for count in COUNTS if count >= self.together), COUNTS[-1])
+        kept: list[Finding] = []
+        for one in found:
+            if one.conditions.get("audits", count) != count:
+                continue
+            others = {key: value for key, value in one.conditions.items() if key != "audits"}
+            told = {"audits": count} if isinstance(one, Measurement) else {}
+            kept.append(replace(one, conditions={**others, **told}))
+        return kept
+
     def run(self, subject: Subject, watch: OnCanaryEpoch | None = None) -> list[Finding]:
-        """Ask as ``measure`` does, and report the epochs of the training.
+        """Trains with canaries, and concludes for each number of audits that may be read together; see ``read``.
 
         Args:
             watch: is called with how many epochs are finished, and how many there are.
@@ -97,7 +116,6 @@ class Audit(Evaluation):
             "attack": f"canaries in {self.space} space",
             "space": self.space,
             "confidence": self.confidence,
-            "audits": self.together,
             "shares": list(self.shares),
             "run": "a training of its own with canaries, never the model that is evaluated",
         }
@@ -117,10 +135,14 @@ class Audit(Evaluation):
         if not np.isfinite(evidence.scores).all():
             why = "training with canaries ended in scores that are no numbers"
             return [_failed(why, about_all)]
-        return self._concluded(subject, evidence, about)
+        return [
+            replace(one, conditions={**one.conditions, "audits": count})
+            for count in COUNTS
+            for one in self._concluded(subject, evidence, about, count)
+        ]
 
-    def _concluded(self, subject: Subject, evidence: CanaryScores, about: dict[str, Any]) -> list[Finding]:
-        """The bound, and what every check says."""
+    def _concluded(self, subject: Subject, evidence: CanaryScores, about: dict[str, Any], count: int) -> list[Finding]:
+        """The bound and the verdict of every check, which hold together with those of ``count`` audits."""
         assert subject.recipe is not None
         delta = (subject.recipe.privacy or Privacy(epsilon=1.0)).delta
         found = audited(
@@ -129,7 +151,7 @@ class Audit(Evaluation):
             shares=self.shares,
             delta=delta,
             confidence=self.confidence,
-            audits=self.together,
+            audits=count,
         )
         claim = math.inf if evidence.mechanism is None else rdp_epsilon(evidence.mechanism)
         return [
@@ -141,9 +163,9 @@ class Audit(Evaluation):
                 conditions={**about, **_conditions(evidence, found, claim, delta)},
                 warnings=(*_cautions(subject), *evidence.notes),
             ),
-            self._below_claim(found, claim, about),
-            *([self._clipped_alone(evidence, subject.recipe, about)] if self.space == "gradient" else []),
-            *self._of_trainer(evidence, about),
+            self._below_claim(found, claim, about, count),
+            *([self._clipped_alone(evidence, subject.recipe, about, count)] if self.space == "gradient" else []),
+            *self._of_trainer(evidence, about, count),
         ]
 
     @property
@@ -181,7 +203,7 @@ class Audit(Evaluation):
                 return said, "no_method"
         return "", "unspecified"
 
-    def _of_trainer(self, evidence: CanaryScores, about: dict[str, Any]) -> list[Check]:
+    def _of_trainer(self, evidence: CanaryScores, about: dict[str, Any], count: int) -> list[Check]:
         """What was seen of clipping, noise, sampling and steps, tensor by tensor."""
         if evidence.recorder is None or evidence.mechanism is None:
             return []
@@ -189,11 +211,11 @@ class Audit(Evaluation):
             recorder=evidence.recorder,
             mechanism=evidence.mechanism,
             conditions={"attack": about["attack"]},
-            significance=_SIGNIFICANCE / self.together,
+            significance=_SIGNIFICANCE / count,
         )
         return trainer.all()
 
-    def _below_claim(self, found: Audited, claim: float, about: dict[str, Any]) -> Check:
+    def _below_claim(self, found: Audited, claim: float, about: dict[str, Any], count: int) -> Check:
         said = f"the audit shows that ε is at least {found.epsilon:.3f}, and {claim:.3f} is claimed"
         verdict: Verdict = "pass"
         if found.epsilon > claim:
@@ -203,21 +225,21 @@ class Audit(Evaluation):
             said = f"the audit shows that ε is at least {found.epsilon:.3f}, and nothing is claimed"
         elif found.most <= claim:
             verdict = "warn"
-            needed = canaries_needed(claim, significance=(1 - self.confidence) / (self.together * len(self.shares)))
+            needed = canaries_needed(claim, significance=(1 - self.confidence) / (count * len(self.shares)))
             said = (
                 f"inconclusive: even if every guess were right the bound would be {found.most:.2f}, and {claim:.2f} is "
                 f"claimed: no bug could show; take {needed} canaries or more"
             )
         return _check("audit_below_claim", verdict, found.epsilon, said, about)
 
-    def _clipped_alone(self, evidence: CanaryScores, recipe: Recipe, about: dict[str, Any]) -> Check:
+    def _clipped_alone(self, evidence: CanaryScores, recipe: Recipe, about: dict[str, Any], count: int) -> Check:
         """A batch that is clipped as a whole leaves next to nothing of a canary: that, at least, must be seen."""
         rule, moved, canaries = "clipped_record_by_record", evidence.moved, len(evidence.scores)
         if moved is None:
             said = f"inconclusive: of {canaries} canaries fewer than two are in, or fewer than two are out; take more"
             return _check(rule, "warn", 0.0, said, about)
         by_layer = recipe.privacy is not None and recipe.privacy.clipping == "per_layer"
-        tolerance, chance = _BY_LAYER if by_layer else _TOLERANCE, moved.margin(_SIGNIFICANCE / self.together)
+        tolerance, chance = _BY_LAYER if by_layer else _TOLERANCE, moved.margin(_SIGNIFICANCE / count)
         said = (
             f"a canary moves the sum of a batch by {moved.share:.3f} ± {moved.error:.3f} of what clipping leaves of it"
         )

@@ -248,6 +248,17 @@ class Evaluation(Method):
         """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""
         raise NotImplementedError
 
+    read_later: ClassVar[frozenset[str]] = frozenset()
+    """Settings that only ``read`` uses: they name no answer, so another value asks nothing again."""
+
+    def read(self, found: Sequence[Finding]) -> Sequence[Finding]:
+        """What a trial shows of stored findings, by the settings in ``read_later``; by default all of them.
+
+        Args:
+            found: as ``measure`` gave them back, perhaps long ago.
+        """
+        return found
+
     def sample(self, subject: Subject) -> np.ndarray:
         """Positions of the test records that it asks: so many as ``records`` says, where it has that setting, or all.
 

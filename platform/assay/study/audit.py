@@ -16,7 +16,7 @@ from assay.study.trial import Trial
 def audit_trial(trial: Trial, dataset: Dataset, audit: Audit, watch: OnCanaryEpoch | None = None) -> list[Measurement]:
     """What the evaluation ``audit`` would say of the trial; ``watch`` is told of each epoch."""
     with repeatable(tf32=False):
-        return judged(audit.run(_subject(trial, dataset), watch))
+        return judged(audit.read(audit.run(_subject(trial, dataset), watch)))
 
 
 def compare_noise(trial: Trial, other: Trial, dataset: Dataset) -> list[Measurement]:

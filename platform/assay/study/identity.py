@@ -93,7 +93,7 @@ def key_of_question(evaluation: "Evaluation", task: "Task") -> str:
     decided = {} if evaluation.looks_at == "probabilities" else dict(task.deciding)
     return hash_of(
         {
-            "evaluation": evaluation.model_dump(mode="json"),
+            "evaluation": evaluation.model_dump(mode="json", exclude=set(evaluation.read_later)),
             **({"decided": decided} if decided else {}),
             "data": evaluation.fingerprint(),
             "versions": dependencies(),
@@ -108,6 +108,10 @@ def key_of_trial(trial: "Trial") -> str:
         {
             "training": trial.training,
             "answers": [trial.answer(evaluation) for evaluation in trial.evaluations],
+            "read": [
+                evaluation.model_dump(mode="json", include=set(evaluation.read_later))
+                for evaluation in trial.evaluations
+            ],
             "cohort": trial.cohort,
             "recipe": trial.recipe_name,
             "source": digest_of([_MEASURING]),

@@ -139,7 +139,7 @@ def ask(
     for evaluation in (*evaluations, *_implied(evaluations, subject)):
         name = answers.name_of(evaluation)
         if name in answers.known:
-            told += answers.known[name]
+            told += evaluation.read(answers.known[name])
             continue
         try:
             found = answers_to(evaluation, subject)
@@ -148,8 +148,10 @@ def ask(
                 raise
             told.append(_failure(evaluation.name, error))
             continue
-        answers.new[name] = Answer(asked=evaluation.model_dump(mode="json"), found=tuple(found))
-        told += found
+        answers.new[name] = Answer(
+            asked=evaluation.model_dump(mode="json", exclude=set(evaluation.read_later)), found=tuple(found)
+        )
+        told += evaluation.read(found)
     joined = judged(of_the_whole(told))
     private = subject.recipe is not None and subject.recipe.privacy is not None
     data = subject.dataset.for_others if private else subject.dataset

@@ -83,7 +83,8 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
 def _audited_together(trials: list[Trial]) -> list[Trial]:
     """Every audit knows how many there are: whoever looks at all of them looks for the highest bound.
 
-    The number is a part of what a trial asks, and so of its id: a bound that must hold beside more others is another.
+    The number names a trial, whose bound must hold beside more others, and no answer: nothing is trained or measured
+    again where it changes.
     """
     asked = [
         evaluation.audits
