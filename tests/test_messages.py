@@ -126,7 +126,9 @@ CASES: dict[str, Callable[[Path], object]] = {
     "an objective without its radius": written(study(recipes={"standard": {"objective": "pgd"}})),
     "one of two words": written(study(recipes={"standard": {"training": {"optimizer": "lion"}}})),
     "a treatment that is misspelt": written(study(recipes={"standard": {"data": ["label_flip"]}})),
-    "a recipe that is spared and is none": written(study(sparing=[{"recipes": ["quick"], "evaluations": ["cost"]}])),
+    "a recipe that is spared and is none": written(
+        study(selected_evaluations=[{"recipes": ["quick"], "evaluations": ["cost"]}])
+    ),
     "a radius that is not measured": written(
         study(reference_epsilon=0.25, evaluations=[{"name": "robustness", "epsilons": [0.1, 0.3]}])
     ),

@@ -59,7 +59,7 @@ def test_predictions_are_those_of_the_model(client: TestClient, x: np.ndarray, e
 def test_a_model_that_was_judged_at_an_operating_point_answers_there(finished: Finished) -> None:
     task = {"name": "classification", "decide_at": "operating_point", "sensitivity": 0.8}
     asked = finished.study.model_dump(mode="json")
-    asked["cohorts"]["wdbc"] |= {"task": task, "evaluations": ["certificates"], "sparing": []}
+    asked["cohorts"]["wdbc"] |= {"task": task, "evaluations": ["certificates"], "selected_evaluations": []}
     served = ServedModel(replace(finished, study=Study.model_validate(asked)))
     scores = softmax(finished.subject.logits(finished.split.validation), 1)[:, 1]
     positive = finished.dataset.y[finished.split.validation] == 1

@@ -55,7 +55,7 @@ def test_what_is_asked_sparingly_is_asked_of_some_recipes_in_the_first_repeat_or
     study = tiny(split={"folds": 2, "repeats": 2})
     usual = [evaluation.name for evaluation in study.cohorts["made"].evaluations]
     raw = study.model_dump(mode="json")
-    raw["cohorts"]["made"]["sparing"] = SPARING
+    raw["cohorts"]["made"]["selected_evaluations"] = SPARING
     asked = {
         (t.repeat, t.fold, t.recipe_name): [e.name for e in t.evaluations] for t in planned(build_study(raw, "it"))
     }
@@ -70,13 +70,13 @@ def test_what_is_asked_sparingly_is_asked_of_some_recipes_in_the_first_repeat_or
 
 def test_what_is_asked_sparingly_of_one_recipe_leaves_the_trials_of_the_others_as_they_are(tiny: Tiny) -> None:
     raw = tiny().model_dump(mode="json")
-    raw["cohorts"]["made"]["sparing"] = SPARING[:1]
+    raw["cohorts"]["made"]["selected_evaluations"] = SPARING[:1]
     before, after = ({t.label: t.id for t in planned(study)} for study in (tiny(), build_study(raw, "it")))
     assert {label for label in before if before[label] != after[label]} == {
         label for label in before if "slow" in label
     }
     narrowed = with_one_recipe(build_study(raw, "it"), cohort=None, recipe="standard", fold=1)
-    assert narrowed.cohorts["made"].sparing == ()
+    assert narrowed.cohorts["made"].selected_evaluations == ()
     kept = with_one_recipe(build_study(raw, "it"), cohort=None, recipe="slow", fold=1)
     assert build_study(kept.model_dump(mode="json"), "again") == kept
 
@@ -84,7 +84,9 @@ def test_what_is_asked_sparingly_of_one_recipe_leaves_the_trials_of_the_others_a
 def test_a_costly_evaluation_of_some_recipes_is_forecast_as_such(tiny: Tiny) -> None:
     raw = tiny().model_dump(mode="json")
     raw["cohorts"]["made"]["evaluations"] = ["accuracy"]
-    raw["cohorts"]["made"]["sparing"] = [{"recipes": ["slow"], "evaluations": [{"name": "lira", "shadows": 4}]}]
+    raw["cohorts"]["made"]["selected_evaluations"] = [
+        {"recipes": ["slow"], "evaluations": [{"name": "lira", "shadows": 4}]}
+    ]
     ((cohort, said),) = evaluation_costs(build_study(raw, "it"))
     assert cohort == "made"
     assert said.startswith("first repeat of slow: lira: 4 more trainings")
@@ -105,11 +107,14 @@ def audits(study: Study) -> dict[str, list[int | None]]:
     ("asked", "count"),
     [
         ({"evaluations": ["audit"]}, 2 * 2 * 3),
-        ({"evaluations": ["cost"], "sparing": [{"recipes": ["dp", "dp_8"], "evaluations": ["audit"]}]}, 2 * 2),
+        (
+            {"evaluations": ["cost"], "selected_evaluations": [{"recipes": ["dp", "dp_8"], "evaluations": ["audit"]}]},
+            2 * 2,
+        ),
         (
             {
                 "evaluations": ["cost"],
-                "sparing": [{"recipes": ["dp", "dp_8"], "asked": "first_fold", "evaluations": ["audit"]}],
+                "selected_evaluations": [{"recipes": ["dp", "dp_8"], "asked": "first_fold", "evaluations": ["audit"]}],
             },
             2,
         ),

@@ -70,7 +70,9 @@ def test_privacy_has_every_budget_and_what_leaks_at_some() -> None:
         budgets = [recipe.privacy and recipe.privacy.epsilon for recipe in cohort.recipes.values()]
         assert budgets == [None, 0.1, 0.5, 1, 2, 4, 8]
         assert {recipe.privacy.delta for recipe in cohort.recipes.values() if recipe.privacy} == {1e-5}
-        asked = {(recipe, e.name) for one in cohort.sparing for recipe in one.recipes for e in one.evaluations}
+        asked = {
+            (recipe, e.name) for one in cohort.selected_evaluations for recipe in one.recipes for e in one.evaluations
+        }
         attacked = {("standard", "lira"), ("dp_eps_1", "lira"), ("dp_eps_8", "lira")}
         assert asked == attacked | {(recipe, "audit") for recipe in cohort.recipes if recipe != "standard"}
 
@@ -126,12 +128,12 @@ MODELS = ["cnn", "imported", "lstm", "mlp"]
         (at(*MADE, "model", value=3), "cohorts.made.model", 3, MODELS),
         (at(*MADE, "evaluations", value=["accuracy", "speed"]), "cohorts.made.evaluations.1.name", "speed", ["cost"]),
         (
-            at(*MADE, "sparing", value=[{"recipes": ["quick"], "evaluations": ["cost"]}]),
-            "cohorts.made.sparing", "quick", ["standard", "slow"],
+            at(*MADE, "selected_evaluations", value=[{"recipes": ["quick"], "evaluations": ["cost"]}]),
+            "cohorts.made.selected_evaluations", "quick", ["standard", "slow"],
         ),
         (
-            at(*MADE, "sparing", value=[{"recipes": [], "evaluations": ["cost"]}]),
-            "cohorts.made.sparing.0.recipes", [], None,
+            at(*MADE, "selected_evaluations", value=[{"recipes": [], "evaluations": ["cost"]}]),
+            "cohorts.made.selected_evaluations.0.recipes", [], None,
         ),
         (at(*MADE, "reference_epsilon", value=-1), "cohorts.made.reference_epsilon", -1, RADIUS),
         (at(*STANDARD, "objective", value="trades_"), "standard.objective.name", "trades_", ["pgd", "trades"]),
@@ -425,3 +427,19 @@ def test_a_name_that_yaml_reads_as_something_else_is_told(tmp_path: Path, name: 
 def test_what_a_mapping_says_itself_counts_however_often_it_is_merged() -> None:
     said = settings_in("a: &a {b: 1, c: 1}\nd: &d {<<: *a, b: 3}\ne: &e {<<: *d}\nf: {<<: *e, c: 5}")
     assert said == {"a": {"b": 1, "c": 1}, "d": {"b": 3, "c": 1}, "e": {"b": 3, "c": 1}, "f": {"b": 3, "c": 5}}
+
+
+def test_a_key_that_was_renamed_still_works_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, raw: Callable[..., Any]
+) -> None:
+    asked = [{"recipes": ["slow"], "evaluations": ["cost"]}]
+    old, new = raw(), raw()
+    old["cohorts"]["made"]["sparing"] = new["cohorts"]["made"]["selected_evaluations"] = asked
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(old))
+    found = read_study(str(tmp_path / "old.yaml"), folder=tmp_path)
+    assert found.cohorts["made"].selected_evaluations[0].recipes == ("slow",)
+    assert "sparing is called selected_evaluations now" in caplog.text
+    assert found == build_study(new, "new") == build_study(old, "stored before")
+    old["cohorts"]["made"]["selected_evaluations"] = asked
+    with pytest.raises(SpecError, match="sparing and selected_evaluations are the same setting; leave sparing out"):
+        build_study(old, "both")

@@ -73,7 +73,7 @@ def showable(study: Study, loaded: Mapping[str, Dataset | DataError]) -> Iterato
         share = 0.0 if extent.official else share_tested(study)
         design = Design(folds=folds, repeats=study.split.repeats, official=extent.official, test_share=share)
         levels = ONE_SIDED_LEVEL, ONE_SIDED_LEVEL / len(cohort.candidates)
-        spared = [evaluation for one in cohort.sparing for evaluation in one.evaluations]
+        spared = [evaluation for one in cohort.selected_evaluations for evaluation in one.evaluations]
         asked = {evaluation.name for evaluation in (*cohort.evaluations, *spared)}
         for requirement in cohort.requirements:
             first, last = (_deviations(design, level) for level in levels)

@@ -159,7 +159,7 @@ def evaluation_costs(
     for name, cohort in study.cohorts.items():
         tested = _extent(study, cohort, loaded.get(name)).test
         asked = [("each trial", evaluation) for evaluation in cohort.evaluations]
-        for one in cohort.sparing:
+        for one in cohort.selected_evaluations:
             which = f"{one.asked.replace('_', ' ')} of {', '.join(one.recipes)}"
             asked += [(which, evaluation) for evaluation in one.evaluations]
         for which, evaluation in asked:

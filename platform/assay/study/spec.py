@@ -1,6 +1,7 @@
 """What a study file may say."""
 
 import copy
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,11 @@ _DEFAULT_EVALUATIONS = (
     "cost",
 )
 
+_RENAMED = {"sparing": "selected_evaluations"}
+"""Keys of a cohort that had another name in an earlier version; the old ones still work."""
+
+_log = logging.getLogger(__name__)
+
 GIVEN = "given"
 """Recipe under whose name the evidence for a checkpoint stands that Assay did not train."""
 PathName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -76,7 +82,7 @@ class Cohort(Settings):
     reference_epsilon: Annotated[Number, Field(gt=0)] | None = None
     """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
     evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
-    sparing: tuple[SelectedEvaluations, ...] = ()
+    selected_evaluations: tuple[SelectedEvaluations, ...] = ()
     """What is asked of some recipes in some trials alone, after ``evaluations``."""
     records: int | None = Field(default=None, ge=2)
     """About so many records of the data set, stratified, for a quick look; all by default."""
@@ -116,20 +122,32 @@ class Cohort(Settings):
 
     def asked_of(self, recipe: str, *, fold: int, repeat: int) -> tuple[Evaluation, ...]:
         """The evaluations of one trial."""
-        spared = [one for one in self.sparing if one.of(recipe, fold=fold, repeat=repeat)]
-        return (*self.evaluations, *(evaluation for one in spared for evaluation in one.evaluations))
+        selected = [one for one in self.selected_evaluations if one.of(recipe, fold=fold, repeat=repeat)]
+        return (*self.evaluations, *(evaluation for one in selected for evaluation in one.evaluations))
 
     def narrowed(self, recipe: str) -> "Cohort":
         """The same with one recipe alone."""
-        sparing = [one.model_copy(update={"recipes": (recipe,)}) for one in self.sparing if recipe in one.recipes]
-        kept = {"recipes": {recipe: self.recipes[recipe]}, "sparing": tuple(sparing)}
+        selected = [
+            one.model_copy(update={"recipes": (recipe,)}) for one in self.selected_evaluations if recipe in one.recipes
+        ]
+        kept = {"recipes": {recipe: self.recipes[recipe]}, "selected_evaluations": tuple(selected)}
         # One recipe alone is compared with no other, and nothing is chosen.
         return self.model_copy(update={**kept, "requirements": (), "candidates": ()})
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_an_earlier_version(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        for old, new in _RENAMED.items():
+            if old in raw and new in raw:
+                raise ValueError(f"{old} and {new} are the same setting; leave {old} out")
+        return {_RENAMED.get(key, key): value for key, value in raw.items()}
+
     @model_validator(mode="after")
-    def _spared_recipes_exist(self) -> "Cohort":
-        for name in dict.fromkeys(recipe for one in self.sparing for recipe in one.recipes):
-            self._refuse_unknown("sparing", name)
+    def _selected_recipes_exist(self) -> "Cohort":
+        for name in dict.fromkeys(recipe for one in self.selected_evaluations for recipe in one.recipes):
+            self._refuse_unknown("selected_evaluations", name)
         return self
 
     @model_validator(mode="after")
@@ -162,9 +180,9 @@ class Cohort(Settings):
 
         Where the evaluation is not asked at all (a sweep, a quick look), the verdict says that it was not measured.
         """
-        spared = [evaluation for one in self.sparing for evaluation in one.evaluations]
+        selected = [evaluation for one in self.selected_evaluations for evaluation in one.evaluations]
         name = requirement.about.evaluation
-        asked = [evaluation for evaluation in (*self.evaluations, *spared) if evaluation.name == name]
+        asked = [evaluation for evaluation in (*self.evaluations, *selected) if evaluation.name == name]
         for key, setting in (("epsilon", "epsilons"), ("fpr", "false_positive_rates")):
             wanted, each = getattr(requirement, key), [getattr(evaluation, setting, ()) for evaluation in asked]
             values = [value for one in each for value in one]
@@ -249,7 +267,7 @@ def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: 
         raw = _merge(raw, presets[preset])
     for key, value in pairs:
         if key != "preset":
-            _assign(raw, key.split("."), value)
+            _assign(raw, [_RENAMED.get(part, part) for part in key.split(".")], value)
     return build_study(raw, str(path))
 
 
@@ -264,6 +282,25 @@ def build_study(raw: Mapping[str, Any], source: str) -> Study:
     except ValidationError as error:
         said = "\n".join(f"{source}: {line}" for line in explain(error))
         raise SpecError(said, **first_mistake(error)) from None
+
+
+def _with_new_names(raw: Any, source: str, inside: str = "") -> Any:
+    """Values of a file with the keys of ``_RENAMED`` under the names that they have now; says so once for each.
+
+    Args:
+        inside: name of the key that holds the values.
+    """
+    if not isinstance(raw, Mapping):
+        return raw
+    found = {}
+    for key, value in raw.items():
+        new = _RENAMED.get(key, key) if inside == "cohort" else key
+        if new != key and new not in raw:
+            _log.warning("%s: %s is called %s now; the old name still works", source, key, new)
+        # A cohort lies below its name, which lies below "cohorts".
+        below = "cohort" if inside == "cohorts" else "cohorts" if key == "cohorts" else ""
+        found[key if new in raw else new] = _with_new_names(value, source, below)
+    return found
 
 
 def _find(name_or_file: str, folder: Path) -> Path:
@@ -281,7 +318,7 @@ def _find(name_or_file: str, folder: Path) -> Path:
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        raw = settings_in(path.read_text(encoding="utf-8"))
+        raw = _with_new_names(settings_in(path.read_text(encoding="utf-8")), str(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not readable as YAML: {error}", setting=str(path), allowed="YAML") from None
     if not isinstance(raw, dict):

@@ -155,7 +155,7 @@ def base_of(study: Study, *, cohort: str | None, recipe: str, asked: tuple[str, 
     chosen = cohort_with(study, recipe, cohort=cohort)
     base = study.cohorts[chosen]
     kept = tuple(evaluation for evaluation in base.evaluations if evaluation.name in asked)
-    cohort_of_one = base.narrowed(recipe).model_copy(update={"evaluations": kept, "sparing": ()})
+    cohort_of_one = base.narrowed(recipe).model_copy(update={"evaluations": kept, "selected_evaluations": ()})
     return study.model_copy(
         update={
             "cohorts": {chosen: cohort_of_one},
