@@ -1,4 +1,4 @@
-"""Files of arrays, ``.npz`` and ``.parquet``, and which of what they hold are records, labels and patients."""
+"""Array files, ``.npz`` and ``.parquet``: which of their arrays are records, labels and patients."""
 
 import re
 import zipfile
@@ -25,10 +25,10 @@ from assay.registry import unknown
 
 WANTED = "give x (records, ...) and y (records,), and if you like groups, split, feature_names and class_names"
 _KNOWN = ("x", "y", "split", "feature_names", "class_names")
-"""Arrays whose meaning is known by their names, beside that of patients."""
+"""Names of arrays with a fixed meaning, besides that of patients."""
 
 _UNNAMED = re.compile(r"feature \d+")
-"""How a feature without a name is called."""
+"""Name of a feature that has no name of its own."""
 _OTHERS = {
     b"PK": "it is cut short: the end of the archive is missing; copy or write it again",
     b"\x93NUMPY": "it is a single array, as np.save writes; use np.savez(path, x=x, y=y)",
@@ -38,24 +38,24 @@ _OTHERS = {
     b"MATLAB": "it is a MATLAB file; read it with scipy.io.loadmat, and save its arrays with np.savez",
     b"\x1f\x8b": "it is compressed by gzip; unpack it",
 }
-"""What files that are no archives are, by how they begin."""
+"""Descriptions of files that are not archives, by their first bytes."""
 
 
 @dataclass(kw_only=True)
 class FileContents:
-    """What a file holds. Features with names stand in ``columns``; other records in ``known["x"]``."""
+    """Contents of a file. Features with names are in ``columns``; other records in ``known["x"]``."""
 
     known: dict[str, Any] = field(default_factory=dict)
     """Arrays whose names have a meaning: y, split, class_names, and x where its features have no names."""
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    """Features, and in a table whatever else its columns are, by name."""
+    """Features by name and, in a table, all other columns."""
     beside: dict[str, np.ndarray] = field(default_factory=dict)
-    """Arrays that are neither."""
+    """All other arrays."""
     groups: np.ndarray | None = None
     """(n,) the patient or site of each record."""
     group_kind: GroupKind = "patient"
     warnings: tuple[str, ...] = ()
-    """What must be said of the patients."""
+    """Warnings about the patients."""
 
     @property
     def features(self) -> list[str]:
@@ -67,10 +67,16 @@ class FileContents:
 
 
 def read_array_file(path: Path) -> FileContents:
-    """What an ``.npz`` or ``.parquet`` file holds.
+    """Reads an ``.npz`` or ``.parquet`` file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Its contents.
 
     Raises:
-        DataError: it ends in something else, cannot be read, or two names in it are alike.
+        DataError: the extension is another one, the file cannot be read, or two names in it are alike.
     """
     readers = {".npz": _held_in_npz, ".parquet": _held_in_parquet}
     if path.suffix not in readers:
@@ -82,31 +88,36 @@ def read_array_file(path: Path) -> FileContents:
 
 
 def sort_out(
-    held: FileContents, *, where: str, group: str | None, drop: Sequence[str], insisted: Collection[str]
+    contents: FileContents, *, where: str, group: str | None, drop: Sequence[str], insisted: Collection[str]
 ) -> FileContents:
-    """The same without what is dropped, and with the patients of the records apart from their features.
+    """Separates the patients of the records from their features, and drops what is to be dropped.
 
     Args:
+        held: contents of the file.
         where: the file, for errors.
-        group: what tells patients apart; see ``identifiers.group_column``.
-        insisted: features that are kept whatever they are called.
+        group: array or column that identifies patients; see ``identifiers.group_column``.
+        drop: arrays, columns or features to leave out.
+        insisted: features that are kept whatever their names are.
+
+    Returns:
+        The remaining contents, with ``groups``.
 
     Raises:
-        DataError: a name is unknown, patients are not told apart clearly, or an array means nothing.
+        DataError: a name is unknown, it is unclear which column identifies patients, or an array has no known meaning.
     """
-    own = [*held.columns, *held.beside]
-    _refuse_split(held, where, (*drop, *insisted))
+    own = [*contents.columns, *contents.beside]
+    _refuse_split(contents, where, (*drop, *insisted))
     for setting, names in (("drop", drop), ("features", insisted)):
         for name in names:
-            unused = setting == "drop" and name == "split" and name in held.known
+            unused = setting == "drop" and name == "split" and name in contents.known
             if own and name not in own and not unused and not _UNNAMED.fullmatch(name):
                 raise DataError(
                     f"{where}: {setting}: {unknown('column', name, own)}", setting=setting, given=name, allowed=own
                 )
-    _refuse_other_names(held, where)
+    _refuse_other_names(contents, where)
     chosen = group_column(own, given=group, where=where, insisted=insisted, dropped=drop)
-    both = {**held.columns, **held.beside}
-    strange = [name for name in held.beside if name != chosen and name not in drop]
+    both = {**contents.columns, **contents.beside}
+    strange = [name for name in contents.beside if name != chosen and name not in drop]
     if strange:
         raise DataError(
             f"{where} holds {strange[0]!r}, whose meaning is not known (known are {', '.join(_KNOWN)} and the usual "
@@ -119,10 +130,10 @@ def sort_out(
     warnings: tuple[str, ...] = ()
     if chosen is not None and groups is not None and groups.ndim == 1:
         warnings = refuse_ambiguous(chosen, groups, given=group, where=where)
-    known = {name: array for name, array in held.known.items() if name != "split" or name not in drop}
+    known = {name: array for name, array in contents.known.items() if name != "split" or name not in drop}
     return FileContents(
-        known=known if held.columns else _without(known, drop),
-        columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
+        known=known if contents.columns else _without(known, drop),
+        columns={name: contents.columns[name] for name in contents.columns if name != chosen and name not in drop},
         groups=groups,
         group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
         warnings=warnings,
@@ -130,7 +141,7 @@ def sort_out(
 
 
 def _refuse_other_names(held: FileContents, where: str) -> None:
-    """Refuse an archive without records or labels: under another name they would be taken for something else."""
+    """Raises if an archive has no records or no labels under their usual names."""
     absent = [name for name in ("x", "y") if name not in held.known]
     if held.columns or not held.beside or not absent:
         return
@@ -143,7 +154,7 @@ def _refuse_other_names(held: FileContents, where: str) -> None:
 
 
 def _without(known: dict[str, Any], drop: Collection[str]) -> dict[str, Any]:
-    """The same arrays without features that have no names but their places; the others keep their numbers."""
+    """Returns the arrays without the dropped features that have no names; the others keep their numbers."""
     x, places = known.get("x"), [int(name.split()[1]) for name in drop if _UNNAMED.fullmatch(name)]
     if not places or x is None or x.ndim != 2 or "feature_names" in known:
         return known
@@ -159,7 +170,7 @@ def _without(known: dict[str, Any], drop: Collection[str]) -> dict[str, Any]:
 
 
 def _refuse_split(held: FileContents, where: str, settled: Collection[str]) -> None:
-    """Refuse a feature called split, unless it is left out or was said to be one."""
+    """Raises if a feature is called split, unless it is dropped or kept explicitly."""
     for name in held.columns:
         if normalised(name) == "split" and name not in settled:
             raise DataError(
@@ -173,16 +184,31 @@ def _refuse_split(held: FileContents, where: str, settled: Collection[str]) -> N
 
 
 def names_in(held: FileContents, key: str, where: str) -> list[str]:
-    """Names of features or classes as a file holds them, in text or in bytes.
+    """Returns the names of features or classes in a file, from text or bytes.
+
+    Args:
+        held: contents of the file.
+        key: ``feature_names`` or ``class_names``.
+        where: the file, for errors.
+
+    Returns:
+        The names.
 
     Raises:
-        DataError: bytes are no UTF-8.
+        DataError: bytes are not UTF-8.
     """
     return [str(one) for one in as_text(np.ravel(held.known[key]), where=where, column=key).tolist()]
 
 
 def records_of(held: FileContents, where: str) -> Any:
-    """The records of a file: the array x, or its columns side by side.
+    """Returns the records of a file: the array x, or its columns side by side.
+
+    Args:
+        held: contents of the file.
+        where: the file, for errors.
+
+    Returns:
+        (n, ...) numbers; None if there is no x.
 
     Raises:
         DataError: a column is not numeric.
@@ -202,10 +228,17 @@ def records_of(held: FileContents, where: str) -> Any:
 
 
 def read_npz(path: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
-    """The wanted arrays of an archive; all of them if none is named.
+    """Reads arrays from an ``.npz`` archive, without unpickling.
+
+    Args:
+        path: of the file.
+        wanted: names of the arrays; all of them if empty.
+
+    Returns:
+        The arrays by name.
 
     Raises:
-        DataError: it is no archive, lacks one of them, is damaged, or holds objects; says which.
+        DataError: the file is not an archive, lacks an array, is damaged, or holds objects.
     """
     try:
         if not zipfile.is_zipfile(path):
@@ -224,9 +257,9 @@ def read_npz(path: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _array(file: Any, key: str, path: Path) -> np.ndarray:
-    """One array of an open archive."""
+    """Returns one array of an open archive."""
     try:
-        found = file[key]
+        array = file[key]
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise _unreadable(path, f"array {key!r} is damaged ({error}); copy or write the file again") from None
     except (RuntimeError, NotImplementedError) as error:  # what zipfile raises on what it cannot unpack
@@ -243,13 +276,13 @@ def _array(file: Any, key: str, path: Path) -> np.ndarray:
         else:
             why = f"array {key!r} is cut short or damaged ({error}); write the file again"
         raise _unreadable(path, why) from None
-    if not isinstance(found, np.ndarray):
+    if not isinstance(array, np.ndarray):
         raise _unreadable(path, f"its member {key!r} is no array; save arrays alone, with np.savez")
-    return found
+    return array
 
 
 def _no_archive(path: Path) -> str:
-    """What a file is that is no archive, by how it begins, and what to do."""
+    """Returns what a file is that is not an archive, by its first bytes, and what to do."""
     with path.open("rb") as file:
         begin = file.read(16)
     for mark, why in _OTHERS.items():
@@ -289,7 +322,7 @@ def _held_in_parquet(path: Path) -> FileContents:
     where = f"data file {str(path)!r}"
     try:
         refuse_alike(pq.read_schema(path).names, where=where, setting="path", what="columns")
-        # As stored: pandas would hide an index, which may well be that of the patients.
+        # Without pandas metadata: an index, which may identify patients, is then a column.
         frame = pq.read_table(path).to_pandas(ignore_metadata=True)
     except (OSError, ArrowException) as error:
         raise DataError(f"{where} cannot be read as Parquet: {error}") from None

@@ -19,11 +19,11 @@ from assay.errors import DataError
 from assay.registry import register, unknown
 
 _FAR = 3.0
-"""How many times the range of all others a value must be away from them to be taken for a code."""
+"""Distance of a value from all others, in multiples of their range, from which it is taken for a missing code."""
 _COARSE = 1000
-"""Steps of a number of 32 bits in a standard deviation, below which rounding is told."""
+"""Number of float32 steps in a standard deviation, below which a warning about rounding is given."""
 _LARGEST_LABEL = 2**31
-"""Labels beyond it number no classes."""
+"""Greatest label; larger numbers are refused."""
 _AXES = {"image": ("channels", "height", "width"), "signal": ("channels", "samples")}
 
 
@@ -34,28 +34,28 @@ class Arrays(Source):
     ``split`` names ``train``, ``validation`` or ``test`` for each record, and is then kept. In a ``.parquet`` file
     ``x`` is a list column, or every numeric column other than ``y``, ``split`` and that of the patients is a feature.
     An array, a column or a feature with a usual name (``group``, ``groups``, ``patient_id``, ``subject``, ``MRN`` …)
-    tells patients apart and is no feature. Bounds and radii are yours to give; without them they are taken from the
+    identifies patients and is not a feature. Give bounds and radii yourself; without them they are taken from the
     data, with a warning.
     """
 
     name: Literal["arrays"] = "arrays"
     path: str
     modality: Literal["tabular", "image", "signal"] = "tabular"
-    """What a record is: features, (channels, height, width), or (channels, samples)."""
+    """Kind of a record: features, (channels, height, width), or (channels, samples)."""
     channels: Literal["checked", "first", "last"] = "checked"
     """Which axis of an image or a signal holds the channels: the first of a record, or the last, which is then moved to
     the front. By default the first, and an error where the shape says that it may be the last."""
     group: str | None = None
-    """Array, column or feature that tells patients apart; by default the one with a usual name, and none if empty."""
+    """Array, column or feature that identifies patients; by default the one with a usual name, and none if empty."""
     drop: tuple[str, ...] = ()
     """Arrays, columns or features that are left out."""
     features: tuple[str, ...] = ()
-    """Features that are kept, and not looked at, though they look like identifiers, copies of the label, or hold what
-    looks like codes of missing values."""
+    """Features that are kept and not checked, although they look like identifiers, copies of the label, or codes of
+    missing values."""
     low: float | None = None
     high: float | None = None
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    """Least and greatest valid value of single features by name, ``{age: [0, 120]}``; the others have ``low`` and
+    """Least and greatest valid value of single features by name, ``{age: [0, 120]}``; the others use ``low`` and
     ``high``."""
     epsilons: tuple[float, ...] = ()
     units: str = "units of the file"
@@ -118,11 +118,11 @@ class Arrays(Source):
         )
 
     def _classes(self, held: FileContents, y: np.ndarray) -> tuple[str, ...]:
-        """Names of the classes, as the file gives them or by their numbers."""
-        found = np.unique(y)
-        if "class_names" not in held.known and len(found) > 1 and found[0] >= 0 and found[-1] >= len(found):
+        """Returns the names of the classes, from the file or by number."""
+        labels = np.unique(y)
+        if "class_names" not in held.known and len(labels) > 1 and labels[0] >= 0 and labels[-1] >= len(labels):
             raise DataError(
-                f"data file {self.path!r}: labels must run from 0 without a gap, found {found[:8].tolist()}; "
+                f"data file {self.path!r}: labels must run from 0 without a gap, found {labels[:8].tolist()}; "
                 "renumber them, or give class_names"
             )
         usual = [f"class {i}" for i in range(max(2, int(y.max(initial=1)) + 1))]
@@ -132,7 +132,7 @@ class Arrays(Source):
         return tuple(classes)
 
     def _suspected(self, x: np.ndarray, y: np.ndarray, features: Sequence[str], *, grouped: bool) -> tuple[str, ...]:
-        """Warnings of features that may be identifiers; those that surely look like one are errors."""
+        """Returns warnings about features that may be identifiers; raises for those that certainly look like one."""
         if self.modality != "tabular" or x.ndim != 2 or len(features) != x.shape[1] or y.shape != (len(x),):
             return ()
         columns = [(name, x[:, place].astype(np.float64)) for place, name in enumerate(features)]
@@ -141,11 +141,11 @@ class Arrays(Source):
         numbers = [(name, values, False) for name, values in columns]
         suspected = refuse_identifiers(numbers, y, grouped=grouped, where=where)
         apparent = refuse_label_copies(columns, [y], where=where)
-        said = [line for name, values in columns for line in (*_codes(name, values), *in_two_units(name, values))]
-        return (*suspected, *apparent, *said, *_rounded(columns))
+        warnings = [line for name, values in columns for line in (*_codes(name, values), *in_two_units(name, values))]
+        return (*suspected, *apparent, *warnings, *_rounded(columns))
 
     def _bounds(self, x: np.ndarray, features: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-        """Bounds of a valid record, and what must be said of them; see ``bounds_of``."""
+        """Returns bounds of a valid record, and warnings about them; see ``bounds_of``."""
         for name in self.ranges:
             if self.modality != "tabular" or name not in features:
                 raise DataError(f"data file {self.path!r}: ranges: {unknown('feature', name, list(features))}")
@@ -159,15 +159,17 @@ class Arrays(Source):
                 x[:, free], self.low, self.high, path=self.path, modality="tabular"
             )
         for place in np.flatnonzero(~free):
-            name, own = features[int(place)], slice(place, place + 1)
+            name, column = features[int(place)], slice(place, place + 1)
             try:
-                low[own], high[own], _ = bounds_of(x[:, own], *self.ranges[name], path=self.path, modality="tabular")
+                low[column], high[column], _ = bounds_of(
+                    x[:, column], *self.ranges[name], path=self.path, modality="tabular"
+                )
             except DataError as error:
                 raise DataError(f"ranges: {name}: {error}") from None
         return low, high, warnings
 
     def _channels_first(self, x: np.ndarray) -> np.ndarray:
-        """The records with the channels of images and signals in front.
+        """Returns the records with the channels of images and signals in front.
 
         Raises:
             DataError: they have other axes, or the channels seem to be last.
@@ -182,7 +184,7 @@ class Arrays(Source):
             )
         if self.channels == "last":
             return np.ascontiguousarray(np.moveaxis(x, -1, 1))
-        # More leads than samples, or more channels than columns: nobody records so.
+        # No recording has more leads than samples, or more channels than columns.
         swapped = x.shape[-1] < x.shape[1] and (self.modality == "signal" or x.shape[1] > 4)
         undecided = self.modality == "signal" and 1 < x.shape[1] == x.shape[-1]
         if self.channels == "checked" and (x.shape[-1] == 1 or swapped or undecided):
@@ -201,7 +203,17 @@ class Arrays(Source):
 def bounds_of(
     x: np.ndarray, low: float | None, high: float | None, *, path: str, modality: Modality
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Bounds of a valid record: those given, otherwise the extremes of a feature or of a channel, with a warning.
+    """Returns bounds of a valid record: those given, otherwise the extremes of a feature or channel, with a warning.
+
+    Args:
+        x: (n, ...) records.
+        low: least valid value; None if unknown.
+        high: greatest valid value; None if unknown.
+        path: of the file, for errors.
+        modality: kind of the records.
+
+    Returns:
+        Lower bound, upper bound (each broadcasts to a record), and warnings.
 
     Raises:
         DataError: the given bounds cross, or records lie outside of them.
@@ -215,7 +227,7 @@ def bounds_of(
             f"{least:g} to {most:g} that you gave: widen them"
         )
     finite = np.where(np.isfinite(x), x, 0.0)
-    # What one pixel or one sample happened to be says little of what it may be; its channel says more.
+    # Extremes of a whole channel are more representative than those of a single pixel or sample.
     over = (0,) if modality == "tabular" else (0, *range(2, x.ndim))
     shape = x.shape[1:] if modality == "tabular" else (x.shape[1], *[1] * (x.ndim - 2))
     floor = finite.min(over).reshape(shape) if low is None else np.full(shape, low, np.float32)
@@ -224,15 +236,15 @@ def bounds_of(
         return floor, ceiling, ()
     # A feature that never varies still needs room between its bounds.
     ceiling = np.where(ceiling > floor, ceiling, above(floor)).astype(np.float32)
-    told = (
+    warning = (
         "bounds of a valid input were taken from the data, those of the test records included, so no ε can be claimed; "
         "give low and high if you know them"
     )
-    return floor, ceiling, (told, *(() if modality == "tabular" else _missing_codes(x)))
+    return floor, ceiling, (warning, *(() if modality == "tabular" else _missing_codes(x)))
 
 
 def _codes(name: str, values: np.ndarray) -> tuple[str, ...]:
-    """A warning for values of a feature that may stand for missing ones."""
+    """Returns a warning for values of a feature that may stand for missing ones."""
     codes = codes_among(values)
     if not codes:
         return ()
@@ -245,49 +257,57 @@ def _codes(name: str, values: np.ndarray) -> tuple[str, ...]:
 
 
 def _missing_codes(x: np.ndarray) -> tuple[str, ...]:
-    """A warning for a value that recurs far from all others, as codes of invalid samples do (-32768, -9999)."""
-    told = []
+    """Returns a warning for a value that recurs far from all others, such as codes of invalid samples (-32768, -9999)."""
+    warnings = []
     for code in (x.min(), x.max()):
         rest = x[x != code]
         spread = float(np.ptp(rest)) if rest.size else 0.0
         away = float(np.abs(rest - code).min()) if rest.size else 0.0
         if spread > 0 and away > _FAR * spread:
             holding = int((x == code).reshape(len(x), -1).any(1).sum())
-            told.append(
+            warnings.append(
                 f"{holding:,} of {len(x):,} records hold the value {code:g}, far from all others ({rest.min():g} to "
                 f"{rest.max():g}): if it marks missing samples, drop these records"
             )
-    return tuple(told)
+    return tuple(warnings)
 
 
 def _rounded(columns: Sequence[tuple[str, np.ndarray]]) -> tuple[str, ...]:
-    """A warning for each feature of which numbers of 32 bits, as networks take them, cannot tell some values apart."""
-    told = []
+    """Returns a warning for each feature some of whose values are equal in float32, as networks take them."""
+    warnings = []
     for name, values in columns:
         size = np.float32(min(np.abs(values).max(initial=0), np.finfo(np.float32).max))
         before, after = len(np.unique(values)), len(np.unique(values.astype(np.float32)))
         if after < before and float(values.std()) < _COARSE * float(np.spacing(size)):
-            told.append(
+            warnings.append(
                 f"{name}: {before} different values are {after} as numbers of 32 bits, which lie {np.spacing(size):g} "
                 "apart there; subtract a fixed number from all"
             )
-    return tuple(told)
+    return tuple(warnings)
 
 
 def usual_radii(low: np.ndarray, high: np.ndarray) -> tuple[float, ...]:
-    """Radii for data of which nothing but the bounds is known: shares of the middle range of a feature."""
+    """Returns default radii for data of which only the bounds are known: fractions of the median range of a feature.
+
+    Args:
+        low: lower bounds.
+        high: upper bounds.
+
+    Returns:
+        Radii (L∞), in the units of the data, from 0.
+    """
     span = float(np.median(high - low))
     return tuple(round(span * share, 6) for share in (0, 0.005, 0.01, 0.02, 0.05))
 
 
 def _subgroups(x: np.ndarray, features: Sequence[str], where: str) -> dict[str, np.ndarray]:
-    """Subgroups by features with a usual name, such as sex."""
+    """Returns subgroups by features with a usual name, such as sex."""
     columns = {name: [f"{value:g}" for value in x[:, place]] for place, name in enumerate(features) if usual_name(name)}
     return subgroups_of(columns, asked=None, where=where)
 
 
 def _split_of(held: FileContents, where: str) -> np.ndarray | None:
-    """(n,) the part of each record, as the file names it; None where it names none."""
+    """Returns (n,) the part of each record, as the file names it; None where it names none."""
     split = held.known.get("split")
     return None if split is None else as_text(np.asarray(split), where=where, column="split").astype(str)
 

@@ -1,7 +1,7 @@
-"""Augmentation: training records changed a little each time they are drawn, so that the label still holds.
+"""Augmentation: small random changes of training records each time they are drawn, which keep the label valid.
 
-Every change depends on its own record and on random draws, so record-level privacy stands. The training loop keeps
-what comes out within the bounds of a valid record.
+Every change depends on its own record and on random draws, so record-level privacy holds. The training loop clips the
+results to the bounds of a valid record.
 """
 
 from typing import Literal
@@ -37,7 +37,7 @@ class RandomCrop(Treatment):
     name: Literal["crop"] = "crop"
     pixels: int = Field(default=4, ge=1)
     edge: Literal["reflect", "zero"] = "reflect"
-    """What comes in from outside: the image mirrored at its edge, or 0."""
+    """Fill at the border: the image mirrored at its edge, or 0."""
 
     def augment(self, x: Tensor, draw: Draw) -> Tensor:
         _expect(self.name, x, dimensions=4, wanted="images (n, channels, height, width)")
@@ -93,7 +93,7 @@ class WordDropout(Treatment):
 
 
 def _unit(draw: Draw, x: Tensor, columns: int) -> Tensor:
-    """(n, columns) draws from [0, 1), in float32 whatever the records are."""
+    """Returns (n, columns) draws from [0, 1), in float32 whatever the type of the records."""
     return (draw.uniform(torch.empty(len(x), columns, device=x.device)) + 1) / 2
 
 

@@ -1,4 +1,4 @@
-"""What a data set is, and what a source of one promises."""
+"""The data set, and the protocol of a source of data sets."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from assay.threats import Bounds
 
 Modality = Literal["tabular", "image", "signal", "text"]
 PARTS = ("train", "validation", "test")
-"""What a record of an official split may be for."""
+"""Parts of an official split."""
 _SPELLINGS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
     "dev": "validation", "test": "test", "testing": "test",
@@ -26,7 +26,14 @@ _SPELLINGS = {
 
 
 def part_of_split(written: str) -> str | None:
-    """One of ``PARTS`` that a column of a split means by ``Train`` or ``val``; None if it means none."""
+    """Returns the part that a column of a split means by ``Train`` or ``val``; None if it means none.
+
+    Args:
+        written: value of the column; case and outer blanks do not matter.
+
+    Returns:
+        One of ``PARTS``, or None.
+    """
     return _SPELLINGS.get(written.strip().casefold())
 
 
@@ -39,7 +46,7 @@ class Normalisation:
 
 
 class Lazy(Protocol):
-    """Records that are decoded when they are asked for. Float32 arrays come out, as from an array in memory."""
+    """Records that are decoded on access. They are returned as float32 arrays, like records in memory."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -48,47 +55,57 @@ class Lazy(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """(len(rows), ...) records at integer positions or a slice."""
+        """Returns records (len(rows), ...) at integer positions or a slice."""
         ...
 
     def fingerprint(self) -> str:
-        """What tells these records from others without decoding them: names and sizes of files."""
+        """Returns a text that identifies these records without decoding them: names and sizes of files."""
         ...
 
 
 class Preparation(Protocol):
-    """What is learnt from the training split before the network sees a record: a vocabulary, word vectors."""
+    """Preprocessing that is learnt from the training split before the network sees a record: a vocabulary, word
+    vectors."""
 
     def fit(self, dataset: "Dataset", train: np.ndarray, *, seed: int) -> "Dataset":
-        """The same records in the same order, as the network takes them; learns from ``train`` alone."""
+        """Learns from the training split and returns the prepared data set.
+
+        Args:
+            dataset: before preparation.
+            train: positions of the training records; nothing is learnt from any other.
+            seed: of whatever is drawn at random.
+
+        Returns:
+            The same records in the same order, as the network takes them.
+        """
         ...
 
     def describe(self) -> str:
-        """All settings, for the hash that names a trial."""
+        """Returns all settings as text, for the hash that names a trial."""
         ...
 
     def owes(self) -> str:
-        """What is learnt from records and no ε is charged for, and how to avoid it; empty if nothing is."""
+        """Returns what is learnt from records without a charge of ε, and how to avoid it; empty if nothing is."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Records are positions in a vocabulary, and the network's first layer turns each into a vector.
+    """Vocabulary of records that are positions in it; the network's first layer turns each position into a vector.
 
     Position 0 is padding, whose vector is 0; position 1 stands for every word that is not in the vocabulary.
     """
 
     words: tuple[str, ...]
     vectors: np.ndarray
-    """(words, dimension) float32: where the first layer starts."""
+    """(words, dimension) float32: initial weights of the first layer."""
     trainable: bool
     """Whether training moves the vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """All that a network must know of the records that it is to take."""
+    """Shape, classes and preprocessing of the records that a network is built for."""
 
     shape: tuple[int, ...]
     """Shape of one record, as it is stored."""
@@ -99,25 +116,40 @@ class Form:
 
     @property
     def network_shape(self) -> tuple[int, ...]:
-        """Shape of one record behind the first layer: of text, one vector a word."""
+        """Shape of one record after the first layer; for text, one vector a word."""
         return self.shape if self.tokens is None else (*self.shape, self.tokens.vectors.shape[1])
 
 
 class Language(Protocol):
-    """How sentences become records of a prepared text data set."""
+    """Converts sentences to records of a prepared text data set."""
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
-        """(n, ...) records of sentences, each a list of words."""
+        """Returns the records of sentences.
+
+        Args:
+            sentences: each a list of words.
+
+        Returns:
+            (n, ...) records.
+        """
         ...
 
     def pieces(self, sentence: Sequence[str]) -> list[str]:
-        """What stands at each position of a sentence's record, padding left out."""
+        """Returns the word or word piece at each position of a sentence's record, without padding.
+
+        Args:
+            sentence: a list of words.
+
+        Returns:
+            One text for each position.
+        """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceDataset:
-    """The whole data set of which another holds some records, or all with other rules: their patients are the same."""
+    """The whole data set from which another one takes some or all records, perhaps with other rules; the patients are
+    the same."""
 
     digest: str
     """Its ``Dataset.identity``: names the ledger of these patients."""
@@ -125,12 +157,12 @@ class SourceDataset:
     groups: np.ndarray | None
     """(records,) as ``Dataset.patients``."""
     places: np.ndarray
-    """(n,) where each record of the other one lies in this one."""
+    """(n,) position of each record of the other data set in this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Records with labels and all that a fair evaluation must know about them.
+    """Records with labels, bounds, names, groups and everything else that a fair evaluation needs.
 
     Raises:
         DataError: the arrays disagree, hold NaN or infinity, or cannot be classified.
@@ -140,7 +172,7 @@ class Dataset:
     x: np.ndarray | Lazy
     """(n, ...) float32, in ``units``; of text (n, length) int32, positions in ``words`` or in ``tokens``."""
     y: np.ndarray
-    """(n,) int64 in 0 … classes - 1; of two classes, 1 is the one to detect."""
+    """(n,) int64 in 0 … classes - 1; with two classes, 1 is the one to detect."""
     class_names: tuple[str, ...]
     feature_names: tuple[str, ...]
     low: np.ndarray
@@ -150,31 +182,32 @@ class Dataset:
     units: str
     """What 1.0 of an input means: the unit of every ε on these data."""
     epsilons: tuple[float, ...]
-    """Radii, in ``units``, at which robustness is worth asking for (L∞)."""
+    """Radii (L∞), in ``units``, at which robustness is evaluated by default."""
     immutable: np.ndarray | None = None
-    """(features,) bool: which inputs nobody can change; None where all can be."""
+    """(features,) bool: inputs that an attack cannot change; None where all can be changed."""
     groups: np.ndarray | None = None
-    """(n,) the patient or centre of each record; a group never straddles a split."""
+    """(n,) the patient or centre of each record; a group is never divided by a split."""
     group_kind: GroupKind = "patient"
-    """What ``groups`` are. Privacy and membership protect patients; sites only stay whole when records are split."""
+    """Whether ``groups`` are patients, whom privacy and membership protect, or sites, which are only kept whole by
+    splits."""
     subgroups: Mapping[str, np.ndarray] = field(default_factory=dict)
     """(n,) the subgroup of each record by the name of an attribute, such as sex or site; empty where it is unknown."""
     licence: str = "unknown"
     citation: str = ""
     preprocessing: str = "none"
-    """What was done to the records, and from which figures."""
+    """Preprocessing of the records, and the source of its figures."""
     unpaid_preprocessing: bool = False
     """True if a figure used in preprocessing was learned from these records and no ε was charged for it."""
     remedy: str = "use public figures and bounds, and say public_preprocessing: true"
-    """How to avoid that."""
+    """How to avoid unpaid preprocessing."""
     warnings: tuple[str, ...] = field(default=())
     stated: tuple[str, ...] = ()
-    """Those of the warnings that follow from settings and published facts. All others were counted on records: no ε
-    pays for them, so they stay out of what a private model shows to others."""
+    """Those of the warnings that follow from settings and published facts. All others were counted on records: no ε is
+    charged for them, so they are not shown with a private model."""
     reading: tuple[str, ...] = ()
-    """What was read, in lines for the user: rows or files, and how many of them were left out and why."""
+    """Lines for the user on what was read: numbers of rows or files, how many were left out, and why."""
     modality: Modality = "tabular"
-    """What kind of thing a record is: (features,), (channels, height, width), (channels, samples) or (words,)."""
+    """Kind of a record: (features,), (channels, height, width), (channels, samples) or (words,)."""
     official: np.ndarray | None = None
     """(n,) one of ``PARTS`` a record, where the data set comes with a split of its own."""
     normalisation: Normalisation | None = None
@@ -185,11 +218,11 @@ class Dataset:
     tokens: Tokens | None = None
     """Set by a preparation after which records are positions in a vocabulary."""
     language: Language | None = None
-    """Set by a preparation of text: how other sentences become records."""
+    """Set by a preparation of text: converts other sentences to records."""
     written: np.ndarray | None = None
     """(n, length) int32, positions in ``words``: the text itself, kept where a preparation has replaced ``x``."""
     features: tuple[Feature, ...] = ()
-    """What each input of a prepared table is: its column, kind and scale in the column's own unit."""
+    """Column, kind and scale of each input of a prepared table, in the column's own unit."""
     part_of: SourceDataset | None = None
     """The data set of which these records were drawn; None for a whole one."""
 
@@ -207,7 +240,7 @@ class Dataset:
             # Names that differ in case may be two classes, where a loader was told so.
             refuse_alike(self.class_names, where=self.name, setting="class_names", what="classes")
         if isinstance(self.x, np.ndarray):
-            # What is missing is the preparation's to fill in.
+            # The preparation will fill in missing values.
             _check_finite(self.name, self.x, gaps=self.preparation is not None)
         if self.official is not None:
             self._check_official(self.official)
@@ -236,19 +269,19 @@ class Dataset:
             raise DataError(f"{self.name}: groups has shape {self.groups.shape}; give one a record, ({n},)")
         if self.groups is not None:
             refuse_missing(self.groups, where=self.name)
-        for name, told in self.subgroups.items():
-            if told.shape != (n,):
-                raise DataError(f"{self.name}: subgroup {name!r} has shape {told.shape}; give one a record, ({n},)")
+        for name, members in self.subgroups.items():
+            if members.shape != (n,):
+                raise DataError(f"{self.name}: subgroup {name!r} has shape {members.shape}; give one a record, ({n},)")
 
     def _check_bounds(self, x: np.ndarray) -> None:
-        # Rounding is no violation: the sine of pi is -8.7e-8 in float32.
+        # A tolerance for rounding: the sine of pi is -8.7e-8 in float32.
         slack = 1e-6 * (self.high - self.low)
         low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low - slack, self.high + slack))
 
         def beyond(some: np.ndarray) -> np.ndarray:
-            # In the type of the bounds: a value that is one of them was rounded there, and rounding keeps the order.
+            # Compared in the type of the bounds: a value equal to a bound is rounded as the bound was.
             some = some.astype(self.low.dtype, copy=False)
-            # A gap, NaN, which a preparation is to fill, lies neither below nor above.
+            # NaN, a missing value that a preparation will fill in, is neither below nor above.
             return (some < low) | (some > high)
 
         outside = _each(x, lambda some: beyond(some).reshape(len(some), -1).any(axis=1))
@@ -300,7 +333,7 @@ class Dataset:
 
     @property
     def patients(self) -> np.ndarray | None:
-        """(n,) the patient of each record; None where nothing tells patients apart, though sites may be known."""
+        """(n,) the patient of each record; None where the data name no patients, though sites may be known."""
         return self.groups if self.group_kind == "patient" else None
 
     @property
@@ -314,7 +347,15 @@ class Dataset:
         )
 
     def prepared(self, train: np.ndarray, *, seed: int) -> "Dataset":
-        """As a network takes it; what must be learnt for that is learnt from the given training records alone."""
+        """Returns the data set as a network takes it.
+
+        Args:
+            train: positions of the training records; preprocessing learns from these alone.
+            seed: of whatever is drawn at random.
+
+        Returns:
+            The prepared data set; this one if it needs no preparation.
+        """
         return self if self.preparation is None else self.preparation.fit(self, train, seed=seed)
 
     @property
@@ -338,7 +379,13 @@ class Dataset:
         )
 
     def with_immutable(self, names: Sequence[str]) -> "Dataset":
-        """The same records, of which the named features cannot be changed.
+        """Returns the same records, with the named features marked as immutable.
+
+        Args:
+            names: features that an attack cannot change, in addition to those that are marked already.
+
+        Returns:
+            A data set of the same records; this one if no name is given.
 
         Raises:
             DataError: there is no such feature, or none is left that can be changed.
@@ -357,7 +404,7 @@ class Dataset:
 
     @property
     def origin(self) -> SourceDataset:
-        """The data set whose patients these are: a sample of its records, or rules for them, are not another one."""
+        """The whole data set of these patients. A sample of its records, or other rules for them, keep the same origin."""
         everyone = np.arange(len(self))
         return self.part_of or SourceDataset(
             digest=self.identity, records=len(self), groups=self.patients, places=everyone
@@ -365,12 +412,12 @@ class Dataset:
 
     @property
     def for_others(self) -> "Dataset":
-        """The same records, of which nothing is said that was counted on them."""
+        """The same records, without warnings and lines that were counted on them."""
         return replace(self, warnings=tuple(one for one in self.warnings if one in self.stated), reading=())
 
     @property
     def about(self) -> dict[str, Any]:
-        """What whoever uses a result must be told of the data; JSON-able."""
+        """Facts about the data that every result carries; JSON-able."""
         return {
             "name": self.name,
             "identity": self.origin.digest,
@@ -384,7 +431,7 @@ class Dataset:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of records, labels and patients, whatever is said of them: the same whatever is asked of them."""
+        """SHA-256 of records, labels and patients only; names and settings do not change it."""
         sha = hashlib.sha256()
         sha.update("\n".join(self.words).encode())
         sha.update(b"" if isinstance(self.x, np.ndarray) else self.x.fingerprint().encode())
@@ -398,7 +445,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content and of what is said of it: the same from any path."""
+        """SHA-256 of the records and of names, units, bounds, split and preprocessing; the same from any path."""
         said = (self.class_names, self.feature_names, self.units, self.epsilons, self.unpaid_preprocessing)
         made: tuple[Any, ...] = (
             self.modality,
@@ -420,7 +467,7 @@ def _hash_arrays(sha: "hashlib._Hash", *arrays: np.ndarray | None) -> None:
 
 
 def _each(x: np.ndarray, judge: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """(n,) bool, what is found of some records at a time: a mask of all inputs would take a quarter of their memory."""
+    """Returns (n,) bool: the results of a check, computed in pieces to save memory."""
     return np.concatenate([judge(x[start : start + 4096]) for start in range(0, len(x), 4096)])
 
 
@@ -436,20 +483,23 @@ def _check_finite(name: str, x: np.ndarray, *, gaps: bool) -> None:
 
 
 class Source(Method):
-    """Where a data set comes from. Register with ``@register("dataset")`` and write ``load``."""
+    """Configuration that loads a data set. Register it with ``@register("dataset")`` and write ``load``."""
 
     records: ClassVar[int | None] = None
-    """Number of records where it is known without loading, so that a dry run can calibrate noise. Only of data whose
-    records name no patients: privacy would protect those, and their number is known by loading alone."""
+    """Number of records where it is known without loading, so that a dry run can calibrate noise. Set it only for data
+    without patients: privacy would protect patients, and their number is known only after loading."""
     official_train: ClassVar[int | None] = None
-    """Training records of the data set's own split, where it has one and they are known without loading."""
+    """Number of training records of the official split, where there is one and the number is known without loading."""
 
     def owes(self) -> str:
-        """Why no ε can be claimed on it whatever the records are, so far as the settings tell; empty if they do not."""
+        """Returns why no ε can be claimed on these data, as far as the settings tell; empty if they do not."""
         return ""
 
     def load(self) -> Dataset:
-        """Read the data.
+        """Reads the data.
+
+        Returns:
+            The data set.
 
         Raises:
             DataError: they are absent or unusable; the message says what to do.

@@ -1,4 +1,4 @@
-"""Of two classes, the one to detect: what sensitivity, F1 and AUROC are of."""
+"""The class to detect, of two: the positive class of sensitivity, F1 and AUROC."""
 
 from collections.abc import Sequence
 
@@ -19,21 +19,34 @@ _ABSENT = (
     "normal",
     "benign",
 )
-"""Classes of two that are the one not to detect, in lower case."""
+"""Names of negative classes, in lower case."""
 
 
 def counted_classes(names: Sequence[str], y: np.ndarray) -> str:
-    """The records of each class, and of two the one to detect: ``well (30), ill (20); ill is the one to detect``."""
+    """Returns the number of records of each class and the class to detect: ``well (30), ill (20); ill is the one to
+    detect``.
+
+    Args:
+        names: of the classes.
+        y: (n,) labels.
+
+    Returns:
+        A line for the user.
+    """
     counts = np.bincount(y, minlength=len(names)).tolist()
-    said = ", ".join(f"{name} ({count})" for name, count in zip(names, counts, strict=True))
-    return said + (f"; {names[1]} is the one to detect" if len(names) == 2 else "")
+    line = ", ".join(f"{name} ({count})" for name, count in zip(names, counts, strict=True))
+    return line + (f"; {names[1]} is the one to detect" if len(names) == 2 else "")
 
 
 def guessed_positive(names: Sequence[str], *, remedy: str) -> tuple[str, ...]:
-    """A warning where the alphabet alone made the last of two classes the one to detect.
+    """Returns a warning if only the alphabet decided which of two classes is the one to detect.
 
     Args:
-        remedy: the setting that says which one is, ``positive: NAME``.
+        names: of the classes.
+        remedy: the setting that decides it, ``positive: NAME``.
+
+    Returns:
+        The warning, or nothing.
     """
     if len(names) != 2 or names[0].casefold() in _ABSENT:
         return ()

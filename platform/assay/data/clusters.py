@@ -1,33 +1,48 @@
-"""What counts as one in an interval: exact copies of a record, and the records of a patient."""
+"""Clusters for confidence intervals: exact copies of a record, and the records of a patient."""
 
 import numpy as np
 
 from assay.data.base import Dataset
 
 _CONTINUOUS = 0.9
-"""A feature with so many distinct values a distinct record is taken as measured on a continuous scale."""
+"""Ratio of distinct values to distinct records from which a feature is taken to be continuous."""
 
 
 def copies(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """(len(rows),) a number for each record from 0, in order of appearance, equal for exact copies of one another.
+    """Returns a number for each record, equal for exact copies.
 
-    Of a table whose features take few values, equal records are expected of different people and are no copies: where
-    by the number of combinations that occur in each feature two of so many records meet by chance (the birthday
-    bound), and no feature looks continuous, each record stays its own.
+    In a table whose features take few values, equal records of different people are expected and are not copies. So
+    every record of a table keeps its own number if no feature looks continuous and, by the number of combinations of
+    the values that occur, two of so many records are equal by chance (the birthday bound).
+
+    Args:
+        dataset: the data.
+        rows: positions of the records.
+
+    Returns:
+        (len(rows),) numbers from 0, in order of appearance.
     """
     _, first, number = np.unique(dataset.fingerprints.of(rows), return_index=True, return_inverse=True)
     if len(first) == len(rows) or (
         dataset.modality == "tabular" and _meet_by_chance(dataset.x[rows[first]], len(rows))
     ):
         return np.arange(len(rows))
-    # Numbered as they first appear, so that without copies record i has number i.
+    # Numbered by first appearance, so that without copies record i has number i.
     return np.argsort(np.argsort(first))[number]
 
 
 def clusters(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
-    """(len(rows),) what is drawn as one in an interval: a patient with all its records, a record with its copies.
+    """Returns the cluster of each record, which an interval resamples as one: a patient's records, or copies of a
+    record.
 
-    Patients who share a copy are one cluster. None where every record stands for itself.
+    Patients who share a copy are one cluster.
+
+    Args:
+        dataset: the data.
+        rows: positions of the records.
+
+    Returns:
+        (len(rows),) clusters; None if every record is its own.
     """
     number = copies(dataset, rows)
     alone = len(np.unique(number)) == len(rows)
@@ -38,12 +53,21 @@ def clusters(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
 
 
 def copied(dataset: Dataset, rows: np.ndarray) -> int:
-    """How many of the records are exact copies of another of them, the first of each left out."""
+    """Returns how many records are exact copies of an earlier one.
+
+    Args:
+        dataset: the data.
+        rows: positions of the records.
+
+    Returns:
+        The number of copies, the first of each set not counted.
+    """
     return len(rows) - len(np.unique(copies(dataset, rows)))
 
 
 def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(n,) number of the connected component of each record, joined by equal numbers in either."""
+    """Returns the connected component of each record, (n,), where records with an equal number in either array are
+    connected."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -53,10 +77,11 @@ def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _meet_by_chance(distinct: np.ndarray, n: int) -> bool:
-    """Whether equal records are to be expected among ``n`` of a table.
+    """Returns whether equal records are expected by chance among ``n`` records of a table.
 
     Args:
         distinct: (m, features) the different records.
+        n: number of records.
     """
     values = np.array([len(np.unique(column)) for column in distinct.reshape(len(distinct), -1).T])
     if (values >= _CONTINUOUS * len(distinct)).any():

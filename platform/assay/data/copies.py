@@ -1,4 +1,4 @@
-"""Records that are on both sides of a split: exact copies by hash, near ones by distance to the nearest record."""
+"""Copies of records on both sides of a split: exact ones by hash, near ones by distance to the nearest record."""
 
 import math
 from collections.abc import Sequence
@@ -16,64 +16,74 @@ from assay.data.splits import LazyRows
 NEAR = 0.05
 """Distance to the nearest training record, in multiples of the median, below which a record is a near copy."""
 _MOST_TESTED, _MOST_TRAINED = 1_000, 20_000
-"""Records between which distances are taken at most, evenly spread: 20 million distances of 256 numbers, a second."""
+"""Greatest numbers of records whose distances are computed, evenly spread: 20 million distances take a second."""
 _MOST_NUMBERS = 256
-"""Numbers to which a record is brought before distances are taken."""
+"""Greatest number of values to which a record is reduced before distances are computed."""
 _MOST_BYTES = 2**30
-"""Bytes of files that are read at most to compare images that are decoded as they are needed."""
+"""Greatest number of bytes that are read from files to compare images that are decoded on access."""
 _PIECE = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """What was found in training records of the tested ones."""
+    """Copies of test records among training records."""
 
     exact: np.ndarray
-    """(tested,) position of a training record that is the same, -1 where there is none."""
+    """(tested,) position of an identical training record, -1 where there is none."""
     near: np.ndarray
-    """(tested,) position of a training record that is nearly the same, -1 where there is none or nobody looked."""
+    """(tested,) position of a nearly identical training record, -1 where there is none or none was searched."""
     near_looked_at: int
-    """Tested records of which the nearest training record was looked for."""
+    """Number of test records whose nearest training record was searched."""
     near_by_chance: float
-    """Share of them that would be so near if records lay as evenly as most do."""
+    """Fraction of them that would be as near by chance, if all records were spread evenly."""
     coarse: bool
-    """Whether records can take so few values that equal ones must be expected."""
+    """Whether records can take so few values that equal ones are expected."""
     looked: bool = True
-    """Whether records could be compared; ``told`` says why not."""
+    """Whether records could be compared; if not, ``told`` gives the reason."""
     told: str
-    """How was looked, and at what was not."""
+    """Description of the search and its limits."""
 
 
 def copies_of(dataset: Dataset, test: np.ndarray, train: np.ndarray) -> Copies:
-    """Tested records that also stand among the training records, whatever their labels.
+    """Finds test records that also occur among the training records, whatever their labels.
 
-    Near copies: each record is brought to at most 256 numbers (images and signals by averages of neighbouring values,
-    tables standardised, wide ones projected at random); one whose nearest training record, exact copies aside, is at
-    less than ``NEAR`` of the median distance is a near copy. How many there would be by chance follows from the
-    dimension in which records lie (by the ratio of their two nearest distances, Facco et al. 2017, arXiv:1803.06992):
-    a share c of the median distance has the chance 1 - 2^-(c^dimension).
+    Near copies: each record is reduced to at most 256 numbers (images and signals by averages of neighbouring values,
+    tables by standardisation, wide ones by random projection). A record is a near copy if its distance to the nearest
+    training record, exact copies excluded, is less than ``NEAR`` times the median distance. The number that is expected
+    by
+    chance follows from the intrinsic dimension of the records (by the ratio of their two nearest distances, Facco et
+    al.
+    2017, arXiv:1803.06992): a fraction c of the median distance has the probability 1 - 2^-(c^dimension).
 
     Shifted, mirrored or recoloured copies are not found.
+
+    Args:
+        dataset: the data.
+        test: positions of the test records.
+        train: positions of the training records.
+
+    Returns:
+        The copies, with a description of the search.
     """
     nowhere = np.full(len(test), -1)
-    found = Copies(exact=nowhere, near=nowhere, near_looked_at=0, near_by_chance=0.0, coarse=False, told="")
+    none = Copies(exact=nowhere, near=nowhere, near_looked_at=0, near_by_chance=0.0, coarse=False, told="")
     if dataset.written is not None or isinstance(dataset.x, np.ndarray):
         x = dataset.x if dataset.written is None else dataset.written
         assert isinstance(x, np.ndarray)
         hashes = dataset.fingerprints if dataset.written is None else Fingerprints(x)
         exact = _same([hashes.of(rows).tolist() for rows in (test, train)], train)
         if dataset.written is not None:
-            return replace(found, exact=exact, told="texts compared word by word; near copies were not looked for")
+            return replace(none, exact=exact, told="texts compared word by word; near copies were not looked for")
         near, looked, chance = _near(dataset, test, train, exact)
         coarse = _coarse(x, np.concatenate([test, train]))
         return replace(
-            found, exact=exact, near=near, near_looked_at=looked, near_by_chance=chance, coarse=coarse,
+            none, exact=exact, near=near, near_looked_at=looked, near_by_chance=chance, coarse=coarse,
             told=f"records compared number by number; near ones by distance, of {looked} tested records",
         )  # fmt: skip
     digests, told = _of_files(dataset.x, test, train)
     if digests is None:
-        return replace(found, looked=False, told=told)
-    return replace(found, exact=_same(digests, train), told=told)
+        return replace(none, looked=False, told=told)
+    return replace(none, exact=_same(digests, train), told=told)
 
 
 def _same(digests: Sequence[Sequence[bytes]], train: np.ndarray) -> np.ndarray:
@@ -83,7 +93,7 @@ def _same(digests: Sequence[Sequence[bytes]], train: np.ndarray) -> np.ndarray:
 
 
 def _of_files(x: Lazy, test: np.ndarray, train: np.ndarray) -> tuple[list[list[bytes]] | None, str]:
-    """Digests of the files of both sides where sizes agree; None, and why, where there are none to compare."""
+    """Returns digests of the files of both sides where sizes agree; None and the reason where none can be compared."""
     rows = [test, train]
     source: Any = x
     while isinstance(source, LazyRows):
@@ -105,7 +115,7 @@ def _of_files(x: Lazy, test: np.ndarray, train: np.ndarray) -> tuple[list[list[b
 
 
 def _coarse(x: np.ndarray, rows: np.ndarray) -> bool:
-    """Whether there are fewer than ten possible records for each one, at the values that occur."""
+    """Returns whether there are fewer than ten possible records for each actual one, given the values that occur."""
     if x[0].size > 64:
         return False
     seen = x[rows].reshape(len(rows), -1)
@@ -117,29 +127,29 @@ def _evenly(rows: np.ndarray, most: int) -> np.ndarray:
 
 
 def _near(dataset: Dataset, test: np.ndarray, train: np.ndarray, exact: np.ndarray) -> tuple[np.ndarray, int, float]:
-    """(tested,) near copies, of how many records they were looked for, and the share expected by chance."""
-    found = np.full(len(test), -1)
+    """Returns (tested,) near copies, the number of records that were searched, and the fraction expected by chance."""
+    copies = np.full(len(test), -1)
     places = _evenly(np.flatnonzero(exact < 0), _MOST_TESTED)
     trained = _evenly(train, _MOST_TRAINED)
     if len(places) < 10 or len(trained) < 10:
-        return found, 0, 0.0
+        return copies, 0, 0.0
     numbers = _brought(dataset, [test[places], trained])
     nearest, distances = _two_nearest(*numbers)
     median = float(np.median(distances[:, 0]))
-    # By the two nearest of records that are no copies: a planted pair would say nothing of how others lie.
+    # Estimated without near copies: their distances do not reflect the distribution of the others.
     usual = distances[distances[:, 0] > NEAR * median]
     ratios = np.log(np.maximum(usual[:, 1], 1e-30) / np.maximum(usual[:, 0], 1e-30))
     dimension = len(usual) / max(float(ratios.sum()), 1e-9)
     close = distances[:, 0] < NEAR * median
-    found[places[close]] = trained[nearest[close]]
-    return found, len(places), float(1 - 2 ** -(NEAR**dimension))
+    copies[places[close]] = trained[nearest[close]]
+    return copies, len(places), float(1 - 2 ** -(NEAR**dimension))
 
 
 def _two_nearest(tested: torch.Tensor, trained: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(tested,) the nearest training record, and (tested, 2) the distances to the two nearest."""
+    """Returns (tested,) the nearest training record, and (tested, 2) the distances to the two nearest."""
     nearest, distances = [], []
     for piece in tested.split(_PIECE):
-        # Products are quick and cancel where records are near each other: they choose, differences decide.
+        # Products are fast but inexact for near records: they select candidates, exact differences decide.
         squares = (trained**2).sum(1) - 2 * piece @ trained.T
         candidates = squares.topk(min(8, len(trained)), 1, largest=False).indices
         exact = (piece[:, None] - trained[candidates]).norm(dim=2)
@@ -150,11 +160,11 @@ def _two_nearest(tested: torch.Tensor, trained: torch.Tensor) -> tuple[np.ndarra
 
 
 def _brought(dataset: Dataset, sides: Sequence[np.ndarray]) -> list[torch.Tensor]:
-    """Records of both sides as at most 256 numbers each."""
-    made = [torch.cat([_few(dataset, side[i : i + _PIECE]) for i in range(0, len(side), _PIECE)]) for side in sides]
-    mean, deviation = made[1].mean(0), made[1].std(0)
+    """Returns the records of both sides as at most 256 numbers each."""
+    values = [torch.cat([_few(dataset, side[i : i + _PIECE]) for i in range(0, len(side), _PIECE)]) for side in sides]
+    mean, deviation = values[1].mean(0), values[1].std(0)
     scale = torch.where(deviation > 0, deviation, 1.0) if dataset.modality == "tabular" else 1.0
-    return [(one - mean) / scale for one in made]
+    return [(side_values - mean) / scale for side_values in values]
 
 
 def _few(dataset: Dataset, rows: np.ndarray) -> torch.Tensor:

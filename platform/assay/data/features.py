@@ -1,4 +1,4 @@
-"""What an input of a table is: of which column, of which kind, and what 1.0 of it is in the column's own unit."""
+"""Metadata of a table's inputs: the column, its kind, and what 1.0 of the input means in the column's own unit."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,14 +11,14 @@ class Feature:
     """One input of a network. The value of the column is ``center + scale · input``."""
 
     name: str
-    """Name of the input: the column's, and of a category ``column=category``."""
+    """Name of the input: the column's, or ``column=category`` for a category."""
     column: str
     kind: FeatureKind
     unit: str = ""
-    """Unit of the column; empty if it was not said."""
+    """Unit of the column; empty if unknown."""
     center: float = 0.0
     """Value of the column where the input is 0."""
     scale: float = 1.0
-    """Change of the column, in its own unit, that 1.0 of the input is, and so 1.0 of every ε."""
+    """Change of the column, in its own unit, for a change of 1.0 of the input, and so for 1.0 of every ε."""
     source: str = ""
-    """Where center and scale come from."""
+    """Source of center and scale."""

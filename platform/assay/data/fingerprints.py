@@ -1,4 +1,4 @@
-"""Hashes of single records, by which exact copies are found."""
+"""Hashes of single records, for finding exact copies."""
 
 import hashlib
 from typing import Any
@@ -10,7 +10,7 @@ _AT_ONCE = 1024
 
 
 class Fingerprints:
-    """Hashes of the records of a data set, each computed when it is first asked for.
+    """Hashes of the records of a data set, each computed on first use.
 
     Args:
         x: (n, ...) records, an array or ``Lazy``.
@@ -22,12 +22,19 @@ class Fingerprints:
         self._hashes = np.zeros(len(x), "S16")
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """(len(rows),) 16 bytes each, equal where records are equal in every input."""
+        """Returns the hashes of some records, equal where records are equal in every input.
+
+        Args:
+            rows: positions of the records.
+
+        Returns:
+            (len(rows),) 16 bytes each.
+        """
         missing = np.unique(rows[~self._known[rows]])
         for start in range(0, len(missing), _AT_ONCE):
             part = missing[start : start + _AT_ONCE]
             for row, record in zip(part, np.ascontiguousarray(self._x[part]), strict=True):
-                # Adding 0 makes -0.0 and 0.0 one value, which no model tells apart.
+                # Adding 0 turns -0.0 into 0.0, which are equal for every model.
                 self._hashes[row] = hashlib.blake2b((record + record.dtype.type(0)).tobytes(), digest_size=16).digest()
         self._known[missing] = True
         return self._hashes[rows]

@@ -1,4 +1,4 @@
-"""A table of nobody's records."""
+"""A table of synthetic records."""
 
 from typing import Literal
 
@@ -15,17 +15,18 @@ _DRAWN = "drawn by a program: figures on it say nothing of patients"
 
 @register("dataset")
 class Generated(Source):
-    """Records that a program draws, two classes of two clouds each, most of the features copies of a few.
+    """Synthetic records: two classes of two clusters each; most features are combinations of a few.
 
-    Nobody's privacy is at stake here, so whatever is looked up on them is free: settings of private training are chosen
-    on them. By default they have the size and the form of the biopsies of ``wdbc``. They say nothing of patients.
+    The records belong to no patient, so looking at them costs no privacy: settings of private training are chosen on
+    them. By default they have the size and the form of the biopsies of ``wdbc``. Figures on them say nothing about
+    patients.
     """
 
     name: Literal["generated"] = "generated"
     size: int = Field(default=569, ge=20)
     features: int = Field(default=30, ge=4)
     draw: int = Field(default=0, ge=0)
-    """Number of the draw: another gives other clouds."""
+    """Number of the random draw; each number gives other clusters."""
 
     def load(self) -> Dataset:
         from sklearn.datasets import make_classification

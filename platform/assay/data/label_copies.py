@@ -1,4 +1,4 @@
-"""Features that are the label under another name, or that tell it almost without error."""
+"""Features that are the label under another name, or that predict it almost without error."""
 
 from collections.abc import Sequence
 
@@ -7,24 +7,28 @@ import numpy as np
 from assay.errors import DataError
 
 _FEWEST = 20
-"""Records below which a feature may equal the label by chance."""
+"""Least number of records; with fewer, a feature may equal the label by chance."""
 _EACH = 10
-"""Records that each class needs before how well one feature tells it is judged."""
+"""Least number of records of each class for judging how well one feature predicts it."""
 _NEARLY = 0.99
-"""Area under the ROC curve of a single feature from which on it is warned of."""
+"""Area under the ROC curve of a single feature from which a warning is given."""
 _MOST = 5_000
-"""Records, evenly spread, by which a single feature is judged at most."""
+"""Greatest number of records, evenly spread, on which a single feature is judged."""
 _NAMED = 6
 
 
 def refuse_label_copies(
     columns: Sequence[tuple[str, np.ndarray]], labels: Sequence[np.ndarray], *, where: str
 ) -> tuple[str, ...]:
-    """Raises DataError where a feature is the label; returns a warning for each that alone predicts it almost always.
+    """Raises if a feature is the label; returns a warning for features that alone predict it almost without error.
 
     Args:
         columns: name and values, (n,), of each feature: numbers or positions of categories, NaN where missing.
         labels: (n,) the classes as they are used, then as they were before values were joined to classes.
+        where: the data, for errors.
+
+    Returns:
+        The warning, or nothing.
 
     Raises:
         DataError: a feature is the label, with its values renamed one to one.
@@ -54,42 +58,46 @@ def refuse_label_copies(
 
 
 def _renamed(values: np.ndarray, label: np.ndarray) -> bool:
-    """Whether values and labels go with each other one to one; a missing value is one more."""
+    """Returns whether values and labels correspond one to one; a missing value counts as one more value."""
     kinds = len(np.unique(label))
     if len(np.unique(values[:1000])) > kinds:  # a quick look at most features
         return False
-    found, place = np.unique(values, return_inverse=True)
-    return len(found) == kinds == len(np.unique(np.stack([place, label], 1), axis=0))
+    distinct, place = np.unique(values, return_inverse=True)
+    return len(distinct) == kinds == len(np.unique(np.stack([place, label], 1), axis=0))
 
 
 def _tells(values: np.ndarray, y: np.ndarray) -> bool:
-    """Whether values, or that they are missing, tell every class from all others almost without error."""
+    """Returns whether values, or the fact that they are missing, separate every class from all others almost without
+    error."""
     classes, counts = np.unique(y, return_counts=True)
     if counts.min() < _EACH:
         return False
-    gone = ~np.isfinite(values)
+    missing = ~np.isfinite(values)
     if len(classes) == 2:
         positive = y == classes[1]
-        known = positive[~gone]
-        several = min(known.sum(), (~known).sum()) >= _EACH
-        return (gone.any() and _apart(gone.astype(float), positive)) or (bool(several) and _apart(values[~gone], known))
-    found, place = np.unique(values, return_inverse=True)
-    if len(found) > len(y) / _EACH:
+        positive_present = positive[~missing]
+        several = min(positive_present.sum(), (~positive_present).sum()) >= _EACH
+        return (missing.any() and _apart(missing.astype(float), positive)) or (
+            bool(several) and _apart(values[~missing], positive_present)
+        )
+    distinct, place = np.unique(values, return_inverse=True)
+    if len(distinct) > len(y) / _EACH:
         return False
-    table = np.zeros((len(found), len(classes)), int)
+    table = np.zeros((len(distinct), len(classes)), int)
     np.add.at(table, (place, np.searchsorted(classes, y)), 1)
-    # By value the class that is most frequent there: right for all but one in a hundred records of each class.
+    # Predicts the most frequent class at each value; must be right for 99 of 100 records of each class.
     right = np.zeros(len(classes))
     np.add.at(right, table.argmax(1), table.max(1))
     return bool((right >= _NEARLY * counts).all())
 
 
 def _apart(values: np.ndarray, positive: np.ndarray) -> bool:
-    """Whether values of two classes lie apart, whichever are greater; positions of categories by their class too."""
-    found, place = np.unique(values, return_inverse=True)
+    """Returns whether the values of two classes are separated, in either direction; categories are ordered by class
+    first."""
+    distinct, place = np.unique(values, return_inverse=True)
     both = np.stack([np.bincount(place, ~positive), np.bincount(place, positive)])
-    if len(found) <= len(values) / _EACH:
-        # Few values, as of categories, have no order: each counts for how often it goes with the class.
+    if len(distinct) <= len(values) / _EACH:
+        # Few distinct values may be categories without an order: they are sorted by the frequency of the class.
         both = both[:, np.argsort(both[1] / both.sum(0), kind="stable")]
     negatives, positives = both
     below = np.cumsum(negatives) - negatives

@@ -1,4 +1,4 @@
-"""Where the files of a data set lie: the user's folder first, then Assay's cache, then, if it may, the network."""
+"""Locates the files of a data set: the user's folder first, then Assay's cache, then a download where it is allowed."""
 
 import hashlib
 import os
@@ -8,19 +8,27 @@ from assay.errors import DataError
 
 
 def looked_in() -> list[Path]:
-    """The folders in which data sets are looked for, each as a folder of its own: ``ASSAY_DATA``, then the cache."""
+    """Returns the folders that are searched, each of which has one folder a data set: ``ASSAY_DATA``, then the cache."""
     given = os.environ.get("ASSAY_DATA", "")
     return [*([Path(given).expanduser()] if given else []), cache()]
 
 
 def cache() -> Path:
-    """Where downloads and computed embeddings are kept: ``ASSAY_CACHE``, or a folder of the user's cache."""
+    """Returns the folder of downloads and computed embeddings: ``ASSAY_CACHE``, or a folder in the user's cache."""
     given = os.environ.get("ASSAY_CACHE") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/assay"
     return Path(given).expanduser()
 
 
 def find(folder: str, *names: str) -> Path | None:
-    """The first of the named files or folders below ``folder`` that exists; with no name, ``folder`` itself."""
+    """Returns the first existing file or folder.
+
+    Args:
+        folder: of the data set.
+        names: files or folders in it, in order of preference; without any, the folder itself.
+
+    Returns:
+        The path, or None.
+    """
     for root in looked_in():
         for name in names or ("",):
             if (root / folder / name).exists():
@@ -29,11 +37,15 @@ def find(folder: str, *names: str) -> Path | None:
 
 
 def absent(dataset: str, *, wanted: str, obtain: str) -> DataError:
-    """The error for data that are nowhere.
+    """Returns the error for data that were not found.
 
     Args:
-        wanted: what was looked for, below each folder.
-        obtain: the command or the address with which a person gets it.
+        dataset: name of the data set.
+        wanted: path that was searched, below each folder.
+        obtain: how a person obtains it: a command or an address.
+
+    Returns:
+        The error, to be raised.
     """
     places = ", ".join(str(root / wanted) for root in looked_in())
     return DataError(
@@ -43,16 +55,30 @@ def absent(dataset: str, *, wanted: str, obtain: str) -> DataError:
 
 
 def md5(path: Path) -> str:
-    """MD5 of a file, as publishers give it; against damage, not against malice."""
+    """Returns the MD5 of a file, as publishers give it; it detects damage, not manipulation.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The digest, hexadecimal.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def download(url: str, *, checksum: str, folder: str, name: str, dataset: str) -> Path:
-    """Fetch one file into the cache, with progress, and check it.
+    """Downloads one file into the cache, with progress, and verifies its checksum.
 
     Args:
-        checksum: the published one, behind the name of its algorithm: ``md5:…`` or ``sha256:…``.
+        url: of the file.
+        checksum: the published one, after the name of its algorithm: ``md5:…`` or ``sha256:…``.
+        folder: of the data set, in the cache.
+        name: of the file in the folder.
+        dataset: name of the data set, for errors.
+
+    Returns:
+        Path of the file.
 
     Raises:
         DataError: there is no network or the file is not the published one; says where to put a copy.

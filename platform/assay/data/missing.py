@@ -1,4 +1,4 @@
-"""What stands for a missing value in a file, in lower case."""
+"""Spellings of missing values in files, in lower case."""
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "#n/a", "null", "<na>", ".", "-", "--"})
 """In any column of a table."""

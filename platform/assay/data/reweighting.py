@@ -1,4 +1,4 @@
-"""Defences that make records count less, or more, while they are learnt from."""
+"""Defences that change the weights of records in the training loss."""
 
 from typing import ClassVar, Literal
 
@@ -16,18 +16,20 @@ _HALVINGS = 40
 class RobustReweighting(Treatment):
     """Distributionally robust training that leaves outliers out: DORO (Zhai et al. 2021, arXiv:2106.06142).
 
-    Plain distributionally robust training minimises the loss of the worst population around the data, and so learns
-    poisoned records, whose losses are great, above all. Here the greatest losses of each batch count for nothing, and
-    the worst population is looked for among the rest: all that has at least the share ``alpha`` of them (``cvar``), or
-    the ball of the χ² divergence that holds those (``chi_square``).
+    Plain distributionally robust training minimises the loss of the worst population near the data. Poisoned records
+    have
+    great losses, so it learns them above all. Here the greatest losses of each batch get the weight 0, and the worst
+    population is chosen among the rest: any that makes up at least the fraction ``alpha`` of them (``cvar``), or lies
+    in the
+    corresponding ball of the χ² divergence (``chi_square``).
     """
 
     defends: ClassVar[bool] = True
     name: Literal["robust_reweighting"] = "robust_reweighting"
     outliers: float = Field(default=0.15, ge=0, lt=1)
-    """Share of each batch that counts for nothing; at least the share that is poisoned."""
+    """Fraction of each batch with weight 0; at least the fraction that is poisoned."""
     alpha: float = Field(default=0.5, gt=0, le=1)
-    """Share of the rest that the worst population makes up at least; 1 lets all of the rest count alike."""
+    """Least fraction of the rest that the worst population makes up; with 1 all of the rest have equal weights."""
     divergence: Literal["cvar", "chi_square"] = "chi_square"
 
     @property
@@ -44,25 +46,28 @@ class RobustReweighting(Treatment):
         else:
             kept = _within(ranked, self.outliers * n, n)
             weights = kept * chi_square_weights(ranked, kept, self.alpha) / kept.sum()
-        found = torch.empty_like(losses)
-        found[order] = (n * weights).to(losses)
-        return found
+        scaled = torch.empty_like(losses)
+        scaled[order] = (n * weights).to(losses)
+        return scaled
 
 
 def chi_square_weights(losses: Tensor, mass: Tensor, alpha: float) -> Tensor:
-    """The densities (n,) that make the mean of losses greatest within a ball of the χ² divergence.
+    """Returns the densities that maximise the weighted mean of losses within a ball of the χ² divergence.
 
     They are (ℓ − η)₊ divided by its mean, with the η at which their mean square is 1 + (1/α − 1)² (Duchi & Namkoong
     2018, arXiv:1810.08750).
 
     Args:
         losses: (n,) float64.
-        mass: (n,) how much of each there is.
-        alpha: 1 is a ball that holds the data alone.
+        mass: (n,) weight of each record before.
+        alpha: in (0, 1]; 1 is a ball that holds the data alone.
+
+    Returns:
+        (n,) densities with mean 1.
     """
     radius = 1 / alpha - 1
     share = mass / mass.sum()
-    # From the greatest that has mass: a threshold just below it must not round to it.
+    # Relative to the greatest loss with mass, so that a threshold just below it is not rounded to it.
     below = losses - losses[mass > 0].max()
     spread = ((below - (share * below).sum()).square() * share).sum().sqrt()
     if radius == 0 or spread == 0:
@@ -84,5 +89,5 @@ def _density(losses: Tensor, share: Tensor, threshold: float) -> Tensor:
 
 
 def _within(ranked: Tensor, start: float, end: float) -> Tensor:
-    """How much of each of n ranks, of length 1 each, lies between two points, (n,)."""
+    """Returns (n,) how much of each of n ranks, each of length 1, lies between two points."""
     return torch.arange(len(ranked) + 1).to(ranked).clamp(start, end).diff()

@@ -1,4 +1,4 @@
-"""Numbers that may stand for a missing value: 999, -9, 77 beside 99, or 1e20 among a few units."""
+"""Codes of missing values among numbers: 999, -9, 77 beside 99, or 1e20 among small numbers."""
 
 import re
 from collections.abc import Sequence
@@ -9,54 +9,68 @@ import numpy as np
 from assay.errors import DataError
 
 _REPEATED = re.compile(r"7{1,9}|8{1,9}|9{1,9}|9{1,8}[678]|7+\.7+|8+\.8+|9+\.9+|9{3,}\.25")
-"""How codes of missing values are written, without their sign: 9, 77, 998, 99.9, 999.25."""
+"""Spellings of codes of missing values, without their sign: 9, 77, 998, 99.9, 999.25."""
 _FEWEST = 3
-"""Values of a column below which nothing stands apart."""
+"""Least number of distinct values for finding codes."""
 _MOST = 4
-"""Codes at one end of a column: refused, unknown, not asked, missing."""
+"""Greatest number of codes at one end of a column: refused, unknown, not asked, missing."""
 _GAP = 5
-"""Usual steps between values that lie between a frequent code and all others."""
+"""Least distance of a frequent code from all other values, in median steps between values."""
 _CLUSTER = 5
-"""Different values that each of two clusters needs."""
+"""Least number of distinct values of each of two clusters."""
 _APART = 2.0
-"""How many times the greatest of one the least of the other must be."""
+"""Least ratio of the least value of one cluster to the greatest of the other."""
 _OFTEN = 3
-"""Records from which on a code is frequent."""
+"""Number of records from which a code is frequent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """A value that may stand for a missing one."""
+    """A value that may stand for missing ones."""
 
     value: float
     count: int
     low: float
-    """Least of all values that are no such code."""
+    """Least of all other values."""
     high: float
     sure: bool
-    """Whether it can hardly be a value."""
+    """Whether it can hardly be a real value."""
 
     @property
     def written(self) -> str:
-        """The value in all its digits, as a setting that names it must have it."""
+        """The value with all its digits, as a setting must name it."""
         return str(int(self.value)) if self.value == int(self.value) and abs(self.value) < 1e15 else repr(self.value)
 
 
 def describe_codes(codes: Sequence[Code]) -> str:
-    """Which codes there are, how often, and what the other values are."""
+    """Returns a phrase with the codes, their numbers of records, and the range of the other values.
+
+    Args:
+        codes: of one column, at least one.
+
+    Returns:
+        The phrase.
+    """
     counted = " and ".join(f"{code.written} in {code.count} records" for code in codes)
     low, high = codes[0].low, codes[0].high
     return f"holds {counted}, and otherwise {f'{low:g} to {high:g}' if low < high else f'{low:g}'}"
 
 
 def refuse_sentinels(name: str, numbers: np.ndarray, *, where: str, allowed: bool) -> tuple[str, ...]:
-    """Raises DataError where a code of missing values stands out; returns warnings where one may, or where zeros do.
+    """Raises if a code of missing values is certain; returns warnings if one is possible, or if zeros may be missing
+    values.
 
     Args:
-        allowed: whether the column's codes of missing values were named: then what is left is a value.
+        name: of the column.
+        numbers: (n,) its values, NaN or infinite where missing.
+        where: the file, for errors.
+        allowed: whether the column's codes of missing values were named; then nothing is checked.
+
+    Returns:
+        The warnings.
 
     Raises:
-        DataError: a code such as -9, -99 or 999 stands far from all other values.
+        DataError: a code such as -9, -99 or 999 is far from all other values.
     """
     if allowed:
         return ()
@@ -76,9 +90,16 @@ def refuse_sentinels(name: str, numbers: np.ndarray, *, where: str, allowed: boo
 
 
 def in_two_units(name: str, numbers: np.ndarray) -> tuple[str, ...]:
-    """A warning where values lie in two clusters that are farther apart than either is wide, as of two units.
+    """Returns a warning if the values form two clusters that are farther apart than either is wide, as in two units.
 
-    Such are 0.8 to 1 and 80 to 100, or 36 to 40 and 97 to 104 degrees. Distances are ratios of positive numbers.
+    Examples are 0.8 to 1 and 80 to 100, or 36 to 40 and 97 to 104 degrees. Distances are ratios of positive numbers.
+
+    Args:
+        name: of the column.
+        numbers: (n,) its values.
+
+    Returns:
+        The warning, or nothing.
     """
     distinct, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
     if len(distinct) < 2 * _CLUSTER or distinct[0] <= 0:
@@ -97,7 +118,7 @@ def in_two_units(name: str, numbers: np.ndarray) -> tuple[str, ...]:
 
 
 def _zeros(name: str, numbers: np.ndarray) -> tuple[str, ...]:
-    """A warning where zeros stand far below all other values."""
+    """Returns a warning if zeros are far below all other values."""
     distinct, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
     if len(distinct) < 10 or distinct[0] != 0 or np.diff(distinct)[0] < 5 * np.median(np.diff(distinct)[1:]):
         return ()
@@ -108,15 +129,18 @@ def _zeros(name: str, numbers: np.ndarray) -> tuple[str, ...]:
 
 
 def codes_among(numbers: np.ndarray) -> tuple[Code, ...]:
-    """Values of a column that look like codes and stand apart from all others.
+    """Returns the values of a column that look like codes and are far from all others.
 
-    At either end of the column: repeated nines, eights and sevens, and single negative numbers, that are farther from
-    the others than these from each other, or that occur often behind an empty stretch; any number that recurs at three
-    times that distance, or lies at a hundred times that distance. Between other values: such a code where it occurs
-    five times as often as any of them. Of two values: the one of nines.
+    At either end of the column these are: repeated nines, eights and sevens, and single negative numbers, if they are
+    farther from the others than these are from each other, or are frequent and follow a gap; and any number that recurs
+    at three times that distance, or is at a hundred times that distance. Between other values: such a code if it is
+    five times as frequent as any of them. Of two values: the one of nines.
 
     Args:
         numbers: (n,) with NaN or infinity where they are missing.
+
+    Returns:
+        The codes, in increasing order.
     """
     distinct, counts = np.unique(numbers[np.isfinite(numbers)], return_counts=True)
     if len(distinct) < _FEWEST:
@@ -143,7 +167,7 @@ def codes_among(numbers: np.ndarray) -> tuple[Code, ...]:
 
 
 def _one_of_two(distinct: np.ndarray, counts: np.ndarray) -> tuple[Code, ...]:
-    """A code of nines beside one other value, which may then be all that was recorded."""
+    """Returns a code of nines if there is one other value, which may then be the only real one."""
     nines = [place for place in range(len(distinct)) if set(_digits(distinct[place])) <= {"9", "."}]
     if len(distinct) != 2 or len(nines) != 1:
         return ()
@@ -153,18 +177,19 @@ def _one_of_two(distinct: np.ndarray, counts: np.ndarray) -> tuple[Code, ...]:
 
 
 def _digits(value: float) -> str:
-    """A number without its sign, as it is written."""
+    """Returns a number as text, without its sign."""
     size = abs(value)
     return str(int(size)) if size == int(size) and size < 1e15 else f"{size:.6g}"
 
 
 def _like_a_code(value: float) -> bool:
-    """Whether a number is written as codes are: any negative whole number of one digit is, too."""
+    """Returns whether a number is spelled like a code; negative whole numbers of one digit are, too."""
     return _REPEATED.fullmatch(_digits(value)) is not None or (-9 <= value <= -1 and value == int(value))
 
 
 def _core(distinct: np.ndarray) -> tuple[int, int]:
-    """The first and the last value between what is written as codes are at both ends; two are left at least."""
+    """Returns the positions of the first and the last value between possible codes at both ends; at least two values
+    are left."""
     first, last = 0, len(distinct) - 1
     while first < _MOST and last - first > 1 and distinct[first] < 0 and _like_a_code(distinct[first]):
         first += 1
@@ -175,7 +200,7 @@ def _core(distinct: np.ndarray) -> tuple[int, int]:
 
 
 def _joined(distinct: np.ndarray, counts: np.ndarray, first: int, last: int) -> tuple[int, int]:
-    """The core with those of the codes beside it that do not stand apart from it."""
+    """Returns the core, extended by those possible codes beside it that are not far from it."""
     while last + 1 < len(distinct) and not _apart(distinct, counts, first, last, last + 1):
         last += 1
     while first > 0 and not _apart(distinct, counts, first, last, first - 1):
@@ -184,15 +209,15 @@ def _joined(distinct: np.ndarray, counts: np.ndarray, first: int, last: int) -> 
 
 
 def _apart(distinct: np.ndarray, counts: np.ndarray, first: int, last: int, place: int) -> bool:
-    """Whether a value that is written as codes are stands apart from those of the core."""
+    """Returns whether a possible code is far from the values of the core."""
     core, value, count = distinct[first : last + 1], distinct[place], counts[place]
     gap = core[0] - value if place < first else value - core[-1]
     step = float(np.median(np.diff(core)))
     if value < 0 <= core[0] and (gap > 2 * step or place == 0):
-        # The only negative number stands apart even beside 0; of several the next to 0 may be values.
+        # A single negative number is a code even next to 0; of several, those next to 0 may be real values.
         return gap > 2 * step or first == 1
     if gap > core[-1] - core[0]:
-        # Of counts, a single 7, 8 or 9 is a value; beside two or three categories a 9 is none.
+        # A single 7, 8 or 9 may be a real count; a 9 beside two or three categories is not.
         return bool(count > 1 or abs(value) >= 10 or (abs(value) == 9 and len(core) <= 3))
     near = counts[max(first, last - 1) : last + 1] if place > last else counts[first : min(first + 2, last + 1)]
     usual = float(np.median(counts[first : last + 1]))
@@ -200,11 +225,11 @@ def _apart(distinct: np.ndarray, counts: np.ndarray, first: int, last: int, plac
 
 
 def _without_far(distinct: np.ndarray, counts: np.ndarray, first: int, last: int) -> tuple[int, int]:
-    """The core without numbers at its ends that are far from all others, however they are written."""
+    """Returns the core without numbers at its ends that are far from all others, whatever their spelling."""
     for _ in range(_MOST):
         if last - first < _FEWEST:
             return first, last
-        # Without both ends: two that are far, on either side, would hide each other.
+        # Both ends are left out: two far values, one on either side, would hide each other.
         inner = distinct[first + 1 : last]
         spread = float(inner[-1] - inner[0]) or float(np.ptp(distinct[first:last]))
         recurring = 3.0 if last - first >= 10 else np.inf
@@ -219,7 +244,8 @@ def _without_far(distinct: np.ndarray, counts: np.ndarray, first: int, last: int
 
 
 def _spike(distinct: np.ndarray, counts: np.ndarray) -> tuple[int, ...]:
-    """The place of a code of two digits and more that occurs far more often than any other value, if there is one."""
+    """Returns the position of a code of two or more digits that is far more frequent than any other value, if there is
+    one."""
     place = int(counts.argmax())
     value, others = float(distinct[place]), np.delete(counts, place)
     if len(distinct) < 10 or counts[place] < max(5, 5 * others.max()):
@@ -228,7 +254,7 @@ def _spike(distinct: np.ndarray, counts: np.ndarray) -> tuple[int, ...]:
 
 
 def _sure(value: float, low: float, high: float) -> bool:
-    """Whether a code can be nothing else: a negative one among values that are none, or one far above all."""
+    """Returns whether a code is certain: a negative one among non-negative values, or one far above all."""
     digits = _digits(value)
     if low < 0 or _REPEATED.fullmatch(digits) is None:
         return False

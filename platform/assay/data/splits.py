@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested: stratified, and never one patient on both sides."""
+"""Train, validation, calibration and test splits: stratified by class, and with every patient on one side only."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ from assay.registry import Settings
 
 
 class Splitting(Settings):
-    """How records become folds."""
+    """Settings of the splits."""
 
     folds: int = Field(default=5, ge=1)
-    """1 trains nothing and tests a given model on every record."""
+    """Number of folds; 1 trains nothing and tests a given model on every record."""
     repeats: int = Field(default=1, ge=1)
-    """Times that the whole cross-validation is repeated with other folds and seeds."""
+    """Number of repeats of the whole cross-validation, each with other folds and seeds."""
     validation: float = Field(default=0.15, gt=0, lt=0.5)
-    """Share of the records outside the test fold on which operating points are chosen."""
+    """Fraction of the records outside the test fold on which operating points are chosen."""
     calibration: float = Field(default=0.0, ge=0, lt=0.5)
-    """Share of the records outside the test fold that is kept for calibration."""
+    """Fraction of the records outside the test fold that is kept for calibration."""
     official: Literal["keep", "ignore"] = "keep"
-    """Where a data set comes with a split of its own, it is kept, and repeats vary the seed; ``ignore`` makes folds."""
+    """``keep`` uses the data set's own split where there is one, and repeats vary the seed; ``ignore`` makes folds."""
     tested: Literal["test", "validation"] = "test"
-    """The records that evaluations are asked of. A search for settings looks at ``validation`` and leaves ``test``."""
+    """The records that evaluations use. A search for settings uses ``validation`` and leaves ``test`` unseen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Disjoint positions in the data set."""
+    """Positions of the records of each part; the parts are disjoint."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -42,40 +42,60 @@ class Split:
 
 
 def keeps_official(dataset: Dataset, settings: Splitting) -> bool:
-    """Whether the data set's own split is used instead of folds."""
+    """Returns whether the data set's own split is used instead of folds.
+
+    Args:
+        dataset: the data.
+        settings: of the splits.
+
+    Returns:
+        True if there is an official split and it is kept.
+    """
     return dataset.official is not None and settings.official == "keep"
 
 
 def refuse_beyond_official(option: str, number: int, dataset: Dataset, settings: Splitting) -> None:
-    """Raises SpecError where the data have no such fold, or not so many folds.
+    """Raises if the data have no such fold, or not so many folds.
 
     Args:
-        option: that asks for it, named in the error.
-        number: from 1.
+        option: the option that asks for it, named in the error.
+        number: of the fold, or of folds; from 1.
+        dataset: the data.
+        settings: of the splits.
 
     Raises:
-        SpecError: their own split is used, which is one fold.
+        SpecError: the official split is used, which is one fold.
     """
     if number > 1 and keeps_official(dataset, settings):
-        said = f"{option} {number}: {dataset.name} keeps its official split, which is one fold"
-        raise SpecError(said, setting=option, given=number, allowed=1)
+        message = f"{option} {number}: {dataset.name} keeps its official split, which is one fold"
+        raise SpecError(message, setting=option, given=number, allowed=1)
 
 
 def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed: int) -> Split:
-    """One fold of one repeat, or the official split; equal for every recipe, so that recipes can be compared in pairs.
+    """Returns one fold of one repeat, or the official split; the same for every recipe, so that results can be paired.
 
-    An official split that names no validation records has them drawn from its training records.
+    If an official split has no validation records, they are drawn from its training records.
+
+    Args:
+        dataset: the data.
+        settings: of the splits.
+        fold: number of the fold, from 0; ignored for an official split.
+        repeat: number of the repeat, from 0.
+        seed: of the study.
+
+    Returns:
+        Positions of the records of each part.
 
     Raises:
         DataError: too few records of a class, or too few groups, for that many folds.
     """
     everyone = np.arange(len(dataset))
-    taken: dict[str, np.ndarray] = {}
+    held_out: dict[str, np.ndarray] = {}
     if keeps_official(dataset, settings):
         named = {part: np.flatnonzero(dataset.official == part) for part in PARTS}
         test, rest = named["test"], named["train"]
         if len(named["validation"]):
-            taken["validation"] = named["validation"]
+            held_out["validation"] = named["validation"]
     elif settings.folds == 1:
         return Split(train=everyone[:0], validation=everyone[:0], calibration=everyone[:0], test=everyone)
     else:
@@ -85,30 +105,47 @@ def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed
         rest = np.setdiff1d(everyone, test)
     outside = len(rest)
     for purpose, share in (("validation", settings.validation), ("calibration", settings.calibration)):
-        if purpose not in taken:
-            taken[purpose] = _take(dataset, rest, share * outside, seeds.torch_seed(seed, purpose, repeat, fold))
-            rest = np.setdiff1d(rest, taken[purpose])
+        if purpose not in held_out:
+            held_out[purpose] = _take(dataset, rest, share * outside, seeds.torch_seed(seed, purpose, repeat, fold))
+            rest = np.setdiff1d(rest, held_out[purpose])
     if settings.tested == "validation":
-        return Split(train=rest, validation=everyone[:0], calibration=taken["calibration"], test=taken["validation"])
-    return Split(train=rest, test=test, **taken)
+        return Split(
+            train=rest, validation=everyone[:0], calibration=held_out["calibration"], test=held_out["validation"]
+        )
+    return Split(train=rest, test=test, **held_out)
 
 
 def stratified(y: np.ndarray, rows: np.ndarray, most: int | None, *, seed: int) -> np.ndarray:
-    """At most so many of the rows, each class with its share of them, in order; all of them without a limit."""
+    """Returns a stratified sample of rows: at most so many, each class with its share, in increasing order.
+
+    Args:
+        y: labels of the whole data set.
+        rows: positions to choose from.
+        most: greatest number of rows; None for no limit.
+        seed: of the draw.
+
+    Returns:
+        The chosen rows; ``rows`` itself where the limit is not reached.
+    """
     if most is None or most >= len(rows):
         return rows
     generator = seeds.stream(seed, "stratified", most)
     order = generator.permutation(len(rows))
-    # By class, then dealt out evenly: any prefix of the ranking holds each class with its share.
+    # Members of each class are spread evenly over the ranking, so any prefix has each class with its share.
     rank = np.empty(len(rows))
     for label in np.unique(y[rows]):
-        own = order[y[rows][order] == label]
-        rank[own] = (np.arange(len(own)) + 0.5) / len(own)
+        members = order[y[rows][order] == label]
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(rows[np.argsort(rank, kind="stable")[:most]])
 
 
 class LazyRows:
-    """``Lazy`` records that are some rows of others."""
+    """Some rows of ``Lazy`` records.
+
+    Args:
+        x: the whole records.
+        rows: (n,) positions of the rows.
+    """
 
     def __init__(self, x: Lazy, rows: np.ndarray) -> None:
         self.whole, self.rows = x, rows
@@ -125,7 +162,18 @@ class LazyRows:
 
 
 def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
-    """About so many records of a data set, each class of each part of its split with its share; its warnings say so."""
+    """Returns a stratified sample of a data set: each class of each part of its split with its share.
+
+    The sample's warnings say how large it is.
+
+    Args:
+        dataset: the data.
+        most: number of records, approximately.
+        seed: of the draw.
+
+    Returns:
+        The sample; the data set itself if it has no more records.
+    """
     if most >= len(dataset):
         return dataset
     everyone = np.arange(len(dataset))
@@ -136,7 +184,7 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         for part in parts
     ]
     rows = np.sort(np.concatenate(chosen))
-    told = f"a stratified sample of {len(rows)} of {len(dataset)} records"
+    warning = f"a stratified sample of {len(rows)} of {len(dataset)} records"
     return replace(
         dataset,
         x=dataset.x[rows] if isinstance(dataset.x, np.ndarray) else LazyRows(dataset.x, rows),
@@ -144,10 +192,10 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         groups=None if dataset.groups is None else dataset.groups[rows],
         official=None if dataset.official is None else official[rows],
         written=None if dataset.written is None else dataset.written[rows],
-        subgroups={name: told[rows] for name, told in dataset.subgroups.items()},
+        subgroups={name: members[rows] for name, members in dataset.subgroups.items()},
         part_of=replace(dataset.origin, places=dataset.origin.places[rows]),
-        warnings=(*dataset.warnings, told),
-        stated=(*dataset.stated, told),
+        warnings=(*dataset.warnings, warning),
+        stated=(*dataset.stated, warning),
     )
 
 
@@ -162,7 +210,8 @@ def _parts(dataset: Dataset, rows: np.ndarray, parts: int, seed: int) -> Iterato
 
 
 def _take(dataset: Dataset, rows: np.ndarray, wanted: float, seed: int) -> np.ndarray:
-    """``wanted`` of the rows, stratified; of grouped data about as many, in whole parts of a finer split."""
+    """Returns ``wanted`` of the rows, stratified. Of grouped data it returns about as many, as one part of a finer
+    split."""
     from sklearn.model_selection import StratifiedShuffleSplit
 
     if wanted < 1:
@@ -176,8 +225,10 @@ def _take(dataset: Dataset, rows: np.ndarray, wanted: float, seed: int) -> np.nd
     if dataset.groups is not None and (groups := len(np.unique(dataset.groups[rows]))) < left:
         scarce, left = "groups", groups
     if left < 2:
-        told = "a class has 1 record" if scarce == "records" else "1 group is"
-        raise DataError(f"{dataset.name}: {told} left for training and validation; give more {scarce} or fewer folds")
+        shortage = "a class has 1 record" if scarce == "records" else "1 group is"
+        raise DataError(
+            f"{dataset.name}: {shortage} left for training and validation; give more {scarce} or fewer folds"
+        )
     return next(_parts(dataset, rows, min(parts, left), seed))
 
 

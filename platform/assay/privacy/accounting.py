@@ -1,4 +1,4 @@
-"""What private training spends, by three accountants, and the noise that a budget demands.
+"""The ε of private training, by three accountants, and the noise multiplier that a target ε requires.
 
 The mechanism is the Poisson-subsampled Gaussian; neighbours differ by adding or removing one unit: a record, or a
 patient with all of its records.
@@ -6,6 +6,11 @@ patient with all of its records.
 * RDP: Mironov et al. 2019 (arXiv:1908.10530), in Opacus, converted by Balle et al. 2020. An upper bound: the claim.
 * PRV: Gopi et al. 2021 (arXiv:2106.02848), in Opacus. An upper bound within a stated numerical error.
 * PLD: Google's dp-accounting, pessimistic discretisation. An upper bound by an independent implementation.
+
+Example::
+
+    mechanism = Mechanism(noise_multiplier=1.1, sample_rate=0.01, steps=1_000, delta=1e-5)
+    spent(mechanism).rdp  # the ε that is claimed
 """
 
 import math
@@ -31,14 +36,14 @@ ORDERS = [1 + x / 10 for x in range(1, 110)] + [
 ]
 """Orders of Rényi divergence that the accountant tries."""
 BEYOND = 500.0
-"""ε from which on RDP alone is asked: the others take long, and no such ε promises anything."""
+"""ε above which only RDP is computed: PRV and PLD take long there, and such an ε gives no protection."""
 LEAST_DELTA = 1e-12
-"""δ below which RDP alone is asked: the others add up probabilities, whose rounding is as large."""
+"""δ below which only RDP is computed: PRV and PLD add up probabilities, whose rounding error is as large."""
 _FINEST = 1e-9
-"""Least width, in ε, of a grid of privacy losses: below, rounding of the losses themselves would fill it."""
+"""Least width, in ε, of a grid of privacy losses; the losses themselves are rounded by about as much."""
 _PRV_POINTS = 2**21
 _PLD_POINTS = 2**19
-"""Points of a grid of privacy losses, about, that PRV and PLD may have: memory and time are bounded by them."""
+"""Greatest number of points, roughly, of the grids of privacy losses of PRV and PLD; it bounds memory and time."""
 PRV_ERROR = 0.01
 """Least stated error of the PRV accountant, in ε; see ``Spent.prv_error``."""
 _TOLERANCE = 1e-3
@@ -47,7 +52,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Mechanism:
-    """A run of private updates, as the accountants see it."""
+    """A sequence of private updates with the same parameters, as the accountants need it."""
 
     noise_multiplier: float
     """Standard deviation of the noise, in clipping norms."""
@@ -56,10 +61,16 @@ class Mechanism:
     steps: int
     delta: float
     unit: Unit = "record"
-    """What is sampled, clipped and protected: a record, or a patient with all of its records."""
+    """The unit that is sampled, clipped and protected: a record, or a patient with all of its records."""
 
     def then(self, other: "Mechanism") -> "Mechanism":
-        """Both runs on the same records, one after the other: the account of both together.
+        """Returns the mechanism of both runs on the same records, one after the other.
+
+        Args:
+            other: the later run.
+
+        Returns:
+            A mechanism with the steps of both.
 
         Raises:
             ValueError: they differ in more than their number of steps.
@@ -70,9 +81,16 @@ class Mechanism:
 
 
 def impossible(mechanism: Mechanism) -> tuple[str, object, str] | None:
-    """Returns the first figure that no mechanism can have, as its name, its value and what is allowed; None if all can.
+    """Returns the first parameter with an impossible value: its name, its value and what is allowed; None if all are
+    possible.
 
-    No noise is possible, and spends infinitely much.
+    A noise multiplier of 0 is possible; its ε is infinite.
+
+    Args:
+        mechanism: the one to check.
+
+    Returns:
+        Name, value and allowed range, or None.
     """
     whole = isinstance(mechanism.steps, int | np.integer) and not isinstance(mechanism.steps, bool)
     for name, given, allowed, fine in (
@@ -97,20 +115,20 @@ class Spent:
 
     rdp: float
     prv: float
-    """NaN where ``why_no_prv`` says why."""
+    """NaN where ``why_no_prv`` gives a reason."""
     pld: float
-    """NaN where ``why_no_pld`` says why."""
+    """NaN where ``why_no_pld`` gives a reason."""
     why_no_prv: str = ""
     why_no_pld: str = ""
 
     @property
     def prv_error(self) -> float:
-        """Stated error of the PRV accountant, in ε: a thousandth of a large one is fine enough, and takes less long."""
+        """Stated error of the PRV accountant, in ε: 0.01, or a thousandth of a large ε, which is faster to compute."""
         return _prv_error(self.rdp)
 
     @property
     def disagreement(self) -> str:
-        """Why the accountants contradict each other, so that none can be believed; empty if they agree."""
+        """Why the accountants contradict each other, so that none can be trusted; empty if they agree."""
         if not self.why_no_pld and not self.pld <= self.rdp + 1e-6:
             return f"PLD says ε = {self.pld:.4f}, above RDP's upper bound {self.rdp:.4f}"
         # PRV reports its upper bound, which lies within twice the stated error of the truth.
@@ -125,10 +143,18 @@ class Spent:
 
 @lru_cache(maxsize=256)
 def spent(mechanism: Mechanism) -> Spent:
-    """ε by all three accountants. Seconds at worst; remembered, since folds of one size spend alike.
+    """Returns the ε of a mechanism by all three accountants.
+
+    It takes seconds at worst. Results are cached, since folds of one size have equal mechanisms.
+
+    Args:
+        mechanism: what was done to the records.
+
+    Returns:
+        ε at the mechanism's δ, by each accountant.
 
     Raises:
-        UserError: a figure of the mechanism is none, such as a noise multiplier of NaN.
+        UserError: a parameter of the mechanism is impossible, such as a noise multiplier of NaN.
     """
     require_possible_mechanism(mechanism)
     if mechanism.steps == 0 or mechanism.sample_rate == 0:
@@ -153,10 +179,13 @@ def spent(mechanism: Mechanism) -> Spent:
 
 
 def require_possible_mechanism(mechanism: Mechanism) -> None:
-    """Raises where a figure of a mechanism is none that it can have.
+    """Raises if a parameter of a mechanism has an impossible value.
+
+    Args:
+        mechanism: the one to check.
 
     Raises:
-        UserError: names the first that is none, with what is allowed.
+        UserError: names the first such parameter, with what is allowed.
     """
     if wrong := impossible(mechanism):
         setting, given, allowed = wrong
@@ -169,17 +198,26 @@ def require_possible_mechanism(mechanism: Mechanism) -> None:
 
 
 def _told(count: Callable[[], float]) -> tuple[float, str]:
-    """What an accountant says; NaN where its numerics give up, with how."""
+    """Returns the ε of an accountant and no reason; NaN and the reason where its numerics fail."""
     try:
-        found = count()
+        epsilon = count()
     except (ArithmeticError, ValueError, RuntimeError, MemoryError, IndexError) as error:
-        told = str(error).splitlines()
-        return math.nan, f"the accountant gave up ({type(error).__name__}: {told[0] if told else 'no reason given'})"
-    return (found, "") if math.isfinite(found) else (math.nan, "the accountant found no finite ε")
+        lines = str(error).splitlines()
+        return math.nan, f"the accountant gave up ({type(error).__name__}: {lines[0] if lines else 'no reason given'})"
+    return (epsilon, "") if math.isfinite(epsilon) else (math.nan, "the accountant found no finite ε")
 
 
 def unsafe_delta(delta: float, units: int, *, unit: Unit = "record") -> str:
-    """Why δ is too large for this many records, or patients (δ ≥ 1/n), in a sentence; empty if it is small enough."""
+    """Returns why δ is too large for n records, or patients (δ ≥ 1/n), as a sentence; empty if it is small enough.
+
+    Args:
+        delta: of the claim.
+        units: n, the number of protected records or patients.
+        unit: which of them is protected.
+
+    Returns:
+        The sentence, or an empty string.
+    """
     if delta < 1 / units:
         return ""
     published = "the record of some patient" if unit == "record" else "all records of some patient"
@@ -187,22 +225,37 @@ def unsafe_delta(delta: float, units: int, *, unit: Unit = "record") -> str:
 
 
 def rdp_epsilon(*mechanisms: Mechanism) -> float:
-    """ε of runs on the same records at the same δ, by RDP at the best of ``ORDERS``, as Opacus' accountant finds it."""
+    """Returns the ε of runs on the same records, by RDP at the best of ``ORDERS``, as Opacus' accountant does.
+
+    Args:
+        mechanisms: the runs, all with the same δ.
+
+    Returns:
+        ε at that δ; an upper bound.
+    """
 
     def at(place: int) -> float:
         order = ORDERS[place]
         spent_at = sum(m.steps * rdp_of_step(m.sample_rate, m.noise_multiplier, order) for m in mechanisms)
         return spent_at + rdp_to_epsilon_term(order, mechanisms[0].delta)
 
-    # At an order that tells little the bound may be negative, and ε is not.
+    # At a poor order the bound may be negative, but ε cannot be.
     return max(0.0, at(argmin_order(at)))
 
 
 def argmin_order(height: Callable[[int], float], first: int = 0) -> int:
-    """Index into ``ORDERS``, at or after ``first``, that minimises ``height``, which falls and then rises.
+    """Returns the index into ``ORDERS``, at or after ``first``, that minimises a function which falls and then rises.
 
-    ε falls with the order up to the best one and rises from there, so a dozen orders of some four hundred are asked:
-    those at small sample rates and much noise take long. Every order is an upper bound, however ε behaves.
+    ε falls with the order up to the best one and rises from there. So bisection evaluates about a dozen of some four
+    hundred orders; this matters because orders take long at small sample rates and much noise. Every order gives an
+    upper bound, so the result is valid even if ε should behave otherwise.
+
+    Args:
+        height: the function, of an index into ``ORDERS``.
+        first: the least index that is allowed.
+
+    Returns:
+        The index of the minimum.
     """
     low, high = first, len(ORDERS) - 1
     while low < high:
@@ -213,7 +266,16 @@ def argmin_order(height: Callable[[int], float], first: int = 0) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def rdp_of_step(sample_rate: float, noise_multiplier: float, order: float) -> float:
-    """Rényi divergence of one step, by Opacus."""
+    """Returns the Rényi divergence of one step, by Opacus.
+
+    Args:
+        sample_rate: probability with which each unit enters the step.
+        noise_multiplier: standard deviation of the noise, in clipping norms.
+        order: of the divergence, above 1.
+
+    Returns:
+        The divergence, in ε; infinite without noise.
+    """
     from opacus.accountants.analysis.rdp import compute_rdp
 
     return float(compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=[order])[0])
@@ -221,17 +283,32 @@ def rdp_of_step(sample_rate: float, noise_multiplier: float, order: float) -> fl
 
 @lru_cache(maxsize=1 << 12)
 def rdp_to_epsilon_term(order: float, delta: float) -> float:
-    """What makes a Rényi divergence an ε when it is added (Balle et al. 2020, arXiv:1905.09982, Theorem 21)."""
+    """Returns the term that turns a Rényi divergence into ε (Balle et al. 2020, arXiv:1905.09982, Theorem 21).
+
+    Args:
+        order: of the divergence, above 1.
+        delta: of the claim.
+
+    Returns:
+        The term, in ε, to be added to the divergence.
+    """
     from opacus.accountants.analysis.rdp import get_privacy_spent
 
     with warnings.catch_warnings():
-        # Opacus advises more orders wherever the first or the last is best: of one alone, it is both.
+        # Opacus warns if the best order is the first or the last of the list; a single order is both.
         warnings.simplefilter("ignore", UserWarning)
         return float(get_privacy_spent(orders=[order], rdp=[0.0], delta=delta)[0])
 
 
 def prv_epsilon(mechanism: Mechanism) -> float:
-    """ε by composing privacy loss random variables numerically; an upper bound within ``Spent.prv_error``."""
+    """Returns ε by numerical composition of privacy loss random variables; an upper bound within ``Spent.prv_error``.
+
+    Args:
+        mechanism: with noise, at least one step and a positive sample rate.
+
+    Returns:
+        ε at the mechanism's δ.
+    """
     from opacus.accountants import PRVAccountant
 
     accountant = PRVAccountant()
@@ -241,7 +318,7 @@ def prv_epsilon(mechanism: Mechanism) -> float:
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
         error = _prv_error(rdp_epsilon(mechanism))
-        # Where δ alone allows more than the mechanism tells, the loss at δ is negative, and ε is not.
+        # If the mechanism leaks less than δ alone allows, the loss at δ is negative, but ε cannot be.
         return max(0.0, float(accountant.get_epsilon(delta=mechanism.delta, eps_error=error)))
 
 
@@ -250,24 +327,30 @@ def _prv_error(rdp: float) -> float:
 
 
 def _prv_points(mechanism: Mechanism, rdp: float) -> float:
-    """Points of the grid of PRV at its stated error; they grow with the root of the steps."""
+    """Returns the number of grid points that PRV needs for its stated error; it grows with the root of the steps."""
     spread = math.sqrt(mechanism.steps / 2 * math.log(12e3 / mechanism.delta))
     return 2 * (rdp + 3) * spread / _prv_error(rdp)
 
 
 @lru_cache(maxsize=256)
 def pld_epsilon(*mechanisms: Mechanism) -> float:
-    """ε of runs on the same records at the same δ, by dp-accounting's privacy loss distributions; an upper bound.
+    """Returns the ε of runs on the same records, by dp-accounting's privacy loss distributions; an upper bound.
 
-    Above ``BEYOND`` and below ``LEAST_DELTA`` it is RDP's, an upper bound too.
+    Above ``BEYOND`` and below ``LEAST_DELTA`` it is the ε by RDP, which is an upper bound too.
+
+    Args:
+        mechanisms: the runs, all with the same δ.
+
+    Returns:
+        ε at that δ; infinite if a run has no noise.
     """
     from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
     from dp_accounting.pld import PLDAccountant
 
     steps: Counter[tuple[float, float]] = Counter()
-    for one in mechanisms:
-        if one.steps and one.sample_rate:
-            steps[one.sample_rate, one.noise_multiplier] += one.steps
+    for mechanism in mechanisms:
+        if mechanism.steps and mechanism.sample_rate:
+            steps[mechanism.sample_rate, mechanism.noise_multiplier] += mechanism.steps
     if not steps:
         return 0.0
     if not all(noise for _, noise in steps):
@@ -282,32 +365,33 @@ def pld_epsilon(*mechanisms: Mechanism) -> float:
 
 
 def _pld_interval(steps: Mapping[tuple[float, float], int], rdp: float) -> float:
-    """Width, in ε, of the grid of a privacy loss distribution.
+    """Returns the width, in ε, of the grid of a privacy loss distribution.
 
-    Losses are moved to the grid such that the ε is a bound at any width, but a width h adds about h²/6 to the variance
-    of every step's loss, however many there are: at a sixteenth of what a step spreads that is lost in the tolerance.
-    Where ε is large the width need not be as fine, and takes less long.
+    Losses are rounded to the grid such that ε stays an upper bound at any width. But a width h adds about h²/6 to the
+    variance of every step's loss, whatever the number of steps. At a sixteenth of the standard deviation of a step's
+    loss
+    this is less than the tolerance. Where ε is large, the grid may be coarser, which is faster.
 
     Args:
-        steps: of each sample rate and noise multiplier.
-        rdp: ε of all of them, roughly.
+        steps: number of steps for each sample rate and noise multiplier.
+        rdp: ε of all of them together, roughly.
     """
-    # A step's likelihood ratio has this variance: the χ² divergence between its two outcomes. No float holds exp(800).
+    # Variance of a step's likelihood ratio: the χ² divergence of its two distributions. exp(800) would overflow.
     variance = sum(n * rate**2 * math.expm1(min(noise**-2, 100.0)) for (rate, noise), n in steps.items())
     width = min(1e-4 * max(1.0, rdp), math.sqrt(variance / sum(steps.values())) / 16)
-    # What the grid must hold: the loss of one step, out to ten deviations of its noise, and the sum of all steps.
-    one = max(_greatest_loss(rate, noise) for rate, noise in steps)
-    return max(width, one / _PLD_POINTS, rdp / _PLD_POINTS / 2, _FINEST)
+    # The grid must cover the loss of one step, up to ten deviations of its noise, and the sum over all steps.
+    step_loss = max(_greatest_loss(rate, noise) for rate, noise in steps)
+    return max(width, step_loss / _PLD_POINTS, rdp / _PLD_POINTS / 2, _FINEST)
 
 
 def _greatest_loss(rate: float, noise: float) -> float:
-    """Privacy loss of one step, in ε, that noise of ten deviations gives."""
+    """Returns the privacy loss of one step, in ε, at ten standard deviations of the noise."""
     loss = min(0.5 / noise**2 + 10 / noise, 700.0) if noise > 1e-3 else 700.0
     return math.log1p(rate * math.expm1(loss))
 
 
 def _grid_error(mechanism: Mechanism) -> float:
-    """By how much, in ε, a grid of the width in use may raise the bound: six deviations of what it adds."""
+    """Returns how much, in ε, the width of the grid may raise the bound: six standard deviations of its error."""
     width = _pld_interval(
         {(mechanism.sample_rate, mechanism.noise_multiplier): mechanism.steps}, rdp_epsilon(mechanism)
     )
@@ -316,14 +400,23 @@ def _grid_error(mechanism: Mechanism) -> float:
 
 @lru_cache(maxsize=256)
 def calibrate(*, epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """The least noise multiplier, to 0.1 %, whose RDP ε over all steps is at most ``epsilon``.
+    """Returns the least noise multiplier, to 0.1 %, whose ε by RDP over all steps is at most a target.
+
+    Args:
+        epsilon: the target, above 0.
+        delta: of the claim.
+        sample_rate: probability with which each unit enters a step.
+        steps: total number of steps.
+
+    Returns:
+        Standard deviation of the noise, in clipping norms.
 
     Raises:
         UserError: no noise multiplier up to a million suffices.
     """
 
     def excess(log_noise: float) -> float:
-        """How far log ε lies above its target: falls, nearly linearly, with the logarithm of the noise."""
+        """Returns log ε minus its target; it falls, nearly linearly, with the logarithm of the noise."""
         mechanism = Mechanism(noise_multiplier=math.exp(log_noise), sample_rate=sample_rate, steps=steps, delta=delta)
         return math.log(max(rdp_epsilon(mechanism), 1e-12) / epsilon)
 
@@ -337,7 +430,7 @@ def calibrate(*, epsilon: float, delta: float, sample_rate: float, steps: int) -
             )
     if excess(low) <= 0:
         return math.exp(low)
-    found = brentq(excess, low, high, xtol=_TOLERANCE / 4)
-    while excess(found) > 0:
-        found += _TOLERANCE / 2
-    return math.exp(found)
+    log_noise_multiplier = brentq(excess, low, high, xtol=_TOLERANCE / 4)
+    while excess(log_noise_multiplier) > 0:
+        log_noise_multiplier += _TOLERANCE / 2
+    return math.exp(log_noise_multiplier)

@@ -25,10 +25,25 @@ def attend(  # noqa: PLR0917 - the arguments of the layer that it stands for
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """The layer's forward pass, which tells ``recorder`` of each product. ``is_causal`` is but a hint at ``attn_mask``.
+    """Runs the layer's forward pass and reports each product with its weights to a recorder.
+
+    Args:
+        layer: the attention layer.
+        recorder: is given every product with the layer's weights.
+        query: (records, length, width), or (length, records, width) without ``batch_first``.
+        key: likewise.
+        value: likewise.
+        key_padding_mask: (records, length); True, or −∞, at padding.
+        need_weights: whether attention weights are returned.
+        attn_mask: (queries, keys) or (records · heads, queries, keys).
+        average_attn_weights: whether the returned weights are averaged over heads.
+        is_causal: only a hint that ``attn_mask`` is causal.
+
+    Returns:
+        The output and the attention weights, as the layer returns them.
 
     Raises:
-        ValueError: the hint stands alone.
+        ValueError: ``is_causal`` is set without ``attn_mask``.
     """
     if is_causal and attn_mask is None:
         raise ValueError("is_causal is a hint at attn_mask, and there is none: give the mask")
@@ -51,28 +66,29 @@ def attend(  # noqa: PLR0917 - the arguments of the layer that it stands for
 
 
 def _projected(layer: nn.MultiheadAttention, recorder: OnProduct, inputs: list[Tensor], *, same: bool) -> list[Tensor]:
-    """Queries, keys and values, each (records, length, width)."""
+    """Returns queries, keys and values, each (records, length, width)."""
     width, bias = layer.embed_dim, layer.in_proj_bias
     if same and layer.in_proj_weight is not None:
         return list(_Product(layer.in_proj_weight, bias)(inputs[0], recorder).chunk(3, -1))
-    found = []
+    projections = []
     apart = (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
     for number, (one, own) in enumerate(zip(inputs, apart, strict=True)):
         rows = slice(number * width, (number + 1) * width)
         product = _Product(layer.in_proj_weight, bias, rows, rows) if own is None else _Product(own, bias, None, rows)
-        found.append(product(one, recorder))
-    return found
+        projections.append(product(one, recorder))
+    return projections
 
 
 def _masks(attention: Tensor | None, padding: Tensor | None, records: int, dtype: torch.dtype) -> list[Tensor]:
-    """What is added to the scores, (records, heads, queries, keys) or 1 where it is alike."""
-    found = []
+    """Returns the masks that are added to the scores, (records, heads, queries, keys), with 1 for axes that do not
+    matter."""
+    masks = []
     if attention is not None:
         whole = attention[None, None] if attention.dim() == 2 else attention.unflatten(0, (records, -1))
-        found.append(_added(whole, dtype))
+        masks.append(_added(whole, dtype))
     if padding is not None:
-        found.append(_added(padding[:, None, None], dtype))
-    return found
+        masks.append(_added(padding[:, None, None], dtype))
+    return masks
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:

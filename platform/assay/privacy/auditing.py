@@ -1,9 +1,9 @@
 """From guesses about canaries to a lower bound on ε (Steinke, Nasr and Jagielski 2023, arXiv:2305.08846).
 
-Each of m canaries was put among the training records or not, by a fair coin of its own, and the model was trained once.
-Somebody who sees what training released guesses, for some of them, how the coin fell. If training is (ε, δ)-private
-under adding or removing one record, then of r guesses no more are right than tosses of r coins that fall right with
-probability e^ε / (1 + e^ε), up to a term in δ. So many right guesses refute a small ε.
+Each of m canaries was put among the training records, or left out, by an independent fair coin, and the model was
+trained once. An auditor who sees what training released guesses, for some canaries, how the coin fell. If training is
+(ε, δ)-private under adding or removing one record, the number of correct guesses among r is at most that of r coins
+that are correct with probability e^ε / (1 + e^ε), up to a term in δ. So many correct guesses refute a small ε.
 """
 
 import math
@@ -20,15 +20,15 @@ _PRECISION = 1e-5
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:
-    """What the guesses of one audit refute."""
+    """Result of an audit: the ε that its guesses refute."""
 
     epsilon: float
     """Lower bound on ε, at least 0."""
     guesses: int
-    """Canaries that were guessed; the others were left open."""
+    """Number of canaries that were guessed; the others were left open."""
     correct: int
     most: float
-    """The bound if every canary had been guessed, and every guess were right: no audit of this size finds more."""
+    """The bound if every canary had been guessed correctly: no audit of this size can find more."""
 
 
 def audited(
@@ -40,36 +40,50 @@ def audited(
     confidence: float,
     audits: int = 1,
 ) -> Audited:
-    """The greatest lower bound over the numbers of guesses that were laid down, each at its part of the confidence.
+    """Returns the greatest lower bound on ε over several numbers of guesses, each at its part of the significance.
 
     Half of the guesses go to the highest scores ("in") and half to the lowest ("out").
 
     Args:
-        scores: (m,) the higher, the likelier was the canary in. Chosen without a look at ``inside``.
+        scores: (m,) higher where the canary was more probably in. Computed without using ``inside``.
         inside: (m,) bool, independent fair coins.
-        shares: of the canaries, how many are guessed: every one of them is tried, and laid down before a look.
+        shares: fractions of the canaries that are guessed; all are tried, and they are fixed in advance.
         delta: of the claim.
-        confidence: that all bounds of all audits hold together.
-        audits: that are run, on whatever; the confidence is shared among them (Bonferroni).
+        confidence: probability that all bounds of all audits hold together.
+        audits: number of audits among which the significance is divided (Bonferroni).
+
+    Returns:
+        The bound, with the guesses that gave it.
     """
     order, m = np.argsort(scores, kind="stable"), len(scores)
     significance = (1 - confidence) / (audits * len(shares))
-    found = []
+    bounds = []
     for share in shares:
         half = max(1, min(m // 2, round(m * share / 2)))
         correct = int(inside[order[-half:]].sum() + (~inside[order[:half]]).sum())
         epsilon = least_epsilon(m, 2 * half, correct, delta=delta, significance=significance)
-        found.append((epsilon, 2 * half, correct))
-    epsilon, guesses, correct = max(found)
-    everyone = max(guessed for _, guessed, _ in found)
+        bounds.append((epsilon, 2 * half, correct))
+    epsilon, guesses, correct = max(bounds)
+    everyone = max(guessed for _, guessed, _ in bounds)
     most = least_epsilon(m, everyone, everyone, delta=delta, significance=significance)
     return Audited(epsilon=epsilon, guesses=guesses, correct=correct, most=most)
 
 
 def p_value(canaries: int, guesses: int, correct: int, *, epsilon: float, delta: float) -> float:
-    """How probable so many right guesses are, at most, if training is (ε, δ)-private: their Corollary 5.4.
+    """Returns an upper bound on the probability of so many correct guesses if training is (ε, δ)-private (Corollary
+    5.4).
 
     With W binomial, of ``guesses`` tosses, it is P[W ≥ v] + 2 m δ · max over i of P[v - i ≤ W < v] / i.
+
+    Args:
+        canaries: m.
+        guesses: number of guesses.
+        correct: v, how many of them are correct.
+        epsilon: ε that is tested.
+        delta: δ of the claim.
+
+    Returns:
+        The p-value.
     """
     chance = 1 / (1 + math.exp(-epsilon))
     right = float(binom.sf(correct - 1, guesses, chance))
@@ -82,10 +96,17 @@ def p_value(canaries: int, guesses: int, correct: int, *, epsilon: float, delta:
 
 @lru_cache(maxsize=1024)
 def least_epsilon(canaries: int, guesses: int, correct: int, *, delta: float, significance: float) -> float:
-    """The greatest ε that so many right guesses refute, 0 if none: training needs at least that.
+    """Returns the greatest ε that so many correct guesses refute; 0 if none. The true ε is at least this.
 
     Args:
-        significance: probability at which a true ε is refuted, at most.
+        canaries: number of canaries.
+        guesses: number of guesses.
+        correct: how many of them are correct.
+        delta: of the claim.
+        significance: greatest probability with which a true ε is refuted.
+
+    Returns:
+        The lower bound on ε.
     """
 
     def refuted(epsilon: float) -> bool:
@@ -104,56 +125,79 @@ def least_epsilon(canaries: int, guesses: int, correct: int, *, delta: float, si
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """How far a canary moved what training released, as a share of what it should."""
+    """Effect of a canary on the released gradients, relative to the expected effect."""
 
     share: float
     error: float
     """Standard error."""
     freedom: float
-    """Degrees of freedom of that error: with few canaries it is itself uncertain."""
+    """Degrees of freedom of the standard error, which is itself uncertain with few canaries."""
 
     def margin(self, significance: float) -> float:
-        """Half-width of the two-sided confidence interval of ``share`` (Welch's t)."""
+        """Returns the half-width of the two-sided confidence interval of ``share`` (Welch's t).
+
+        Args:
+            significance: probability that the interval misses the true share.
+
+        Returns:
+            The half-width.
+        """
         return float(t.isf(significance / 2, self.freedom)) * self.error if self.error else 0.0
 
 
 def moved(sums: np.ndarray, inside: np.ndarray, *, expected: float) -> Moved:
-    """By the difference of the means of those that are in and those that are out.
+    """Returns the effect of canaries from the difference of means between those that are in and those that are out.
 
-    Those that are in may scatter more than the others: it is by chance how often each was drawn. So nothing is assumed
-    of their variances, and the error has the degrees of freedom of Welch 1947, by Satterthwaite's approximation.
+    Sums of canaries that are in may vary more than the others, because the number of draws is random. So no equality of
+    variances is assumed; the error has Welch's degrees of freedom (1947), by Satterthwaite's approximation.
 
     Args:
-        sums: (m,) all that was released of the direction of each canary.
+        sums: (m,) sum of the released values along each canary's direction.
         inside: (m,) bool, at least two of each.
-        expected: what a canary that is in should add to its sum.
+        expected: contribution to the sum that a canary which is in should make.
+
+    Returns:
+        The effect as a share of ``expected``, with its standard error.
     """
     within, without = sums[inside], sums[~inside]
-    own, others = within.var(ddof=1) / len(within), without.var(ddof=1) / len(without)
-    spread = own**2 / (len(within) - 1) + others**2 / (len(without) - 1)
+    variance_in, variance_out = within.var(ddof=1) / len(within), without.var(ddof=1) / len(without)
+    spread = variance_in**2 / (len(within) - 1) + variance_out**2 / (len(without) - 1)
     return Moved(
         share=float(within.mean() - without.mean()) / expected,
-        error=math.sqrt(own + others) / expected,
-        freedom=float((own + others) ** 2 / spread) if spread else math.inf,
+        error=math.sqrt(variance_in + variance_out) / expected,
+        freedom=float((variance_in + variance_out) ** 2 / spread) if spread else math.inf,
     )
 
 
 def canaries_needed(epsilon: float, *, significance: float) -> int:
-    """Fewest canaries that, all guessed rightly, refute ε at δ = 0."""
+    """Returns the least number of canaries that, all guessed correctly, refute ε at δ = 0.
+
+    Args:
+        epsilon: ε to be refuted.
+        significance: of the test.
+
+    Returns:
+        The number of canaries.
+    """
     return math.ceil(math.log(1 / significance) / math.log1p(math.exp(-epsilon))) + 1
 
 
 def log_likelihood_ratio(
     released: np.ndarray, *, signal: float | np.ndarray, noise_multiplier: float, sample_rate: float
 ) -> np.ndarray:
-    """How much likelier one step's noisy sums are if a canary is in than if it is out; the best score there is.
+    """Returns the log-likelihood ratio of one step's noisy sums between a canary that is in and one that is out.
+
+    By Neyman and Pearson no score separates the two better.
 
     Args:
-        released: (m,) what was released of the direction of each canary, in clipping norms: noise, and ``signal`` more
+        released: (m,) released values along each canary's direction, in clipping norms: noise, and ``signal`` more
             where the canary was drawn.
-        signal: length of what a canary adds, in clipping norms; of all, or of each (m,).
-        noise_multiplier: deviation of the noise, in clipping norms.
+        signal: length of a canary's contribution, in clipping norms; one number, or (m,).
+        noise_multiplier: standard deviation of the noise, in clipping norms.
         sample_rate: probability that a canary which is in is drawn.
+
+    Returns:
+        (m,) ratios.
     """
     drawn = (2 * signal * released - signal**2) / (2 * noise_multiplier**2)
     with np.errstate(divide="ignore"):

@@ -1,14 +1,14 @@
-"""The part of each record in the gradient of one parameter, from a layer's activations and backprops.
+"""Share of each record in the gradient of one parameter, from a layer's activations and backprops.
 
-A layer's part in a record's gradient is a product of its input and the gradient of its output. The length of that
-product is often cheaper than the product itself (Goodfellow 2015, arXiv:1510.01799; Li et al. 2022, arXiv:2110.05679),
-and the clipped sum over records is one product of all inputs and all gradients, each scaled ("book-keeping", Bu et al.
-2023, arXiv:2210.00038). So a ``Share`` is either the gradients of all records, where they are small, or their lengths
-and a way to form the sum.
+The gradient of a record with respect to a weight is a product of the layer's input and the gradient of its output. The
+length of this product is often cheaper than the product itself (Goodfellow 2015, arXiv:1510.01799; Li et al. 2022,
+arXiv:2110.05679), and the clipped sum over records is one product of all inputs and all scaled gradients
+("book-keeping", Bu et al. 2023, arXiv:2210.00038). So a ``Share`` holds either the gradients of all records, where they
+are small, or their lengths and a way to form the sum.
 
-A layer may have seen k rows of each of n records: all records, then all records again. Everywhere below ``n`` is the
-number of records, ``activations`` what the layer was given, (k · n, ...), and ``backprops`` the gradient of what it
-answered, (k · n, ...).
+A layer may process k rows of each of n records: one row of every record, then the next row of every record. Everywhere
+below ``n`` is the number of records, ``activations`` the layer's input, (k · n, ...), and ``backprops`` the gradient of
+its output, (k · n, ...).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,45 +23,49 @@ from torch.nn import functional as F
 from assay.privacy.precision import exact, lengths, squared_lengths, to_float64
 
 AT_ONCE = 2**18
-"""Numbers that a passing product may hold: a batch is worked off in pieces of so many, which a cache can hold too."""
+"""Greatest number of entries of a temporary product. Batches are processed in pieces of this size, to fit a cache."""
 AT_ONCE_ON_A_GPU = 2**26
-"""The same on a GPU, which is idle while small pieces are handed to it one by one."""
+"""The same on a GPU, where small pieces would leave the processor idle."""
 _UNSURE = 0.01
-"""Share of the squared length that positions would have if none cancelled; what is smaller is computed in float64."""
+"""Ratio of a squared length to its value without cancellation; where it is smaller, float64 is used."""
 _LOST = 1e-6
-"""The same share, below which a record is kept out of the product of all records: the rounding of its positions in
-float32 could be more than the whole part of any other."""
+"""The same ratio, below which a record is left out of the product of all records: its rounding error in float32 could
+exceed the contribution of any other record."""
 
 
 class Share(Protocol):
-    """The gradients of n records for one parameter."""
+    """Gradients of n records with respect to one parameter."""
 
     @property
     def norms(self) -> Tensor:
-        """(n,) the length of each, in float32 or float64."""
+        """(n,) the length of each gradient, in float32 or float64."""
         ...
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Their sum, each times its factor, in the shape of the parameter; in float64 where it is small.
+        """Returns the sum of the gradients, each times its factor.
 
         Args:
             factors: (n,) float64.
-            kept: (n,) bool, some of them: only these are summed. A factor of 0 would not do for what is not finite.
+            kept: (n,) bool, the records that are summed; None for all. A factor of 0 could not remove a gradient that
+                is not finite.
+
+        Returns:
+            A tensor of the parameter's shape; in float64 if it is small.
         """
         ...
 
     def each(self) -> Tensor:
-        """(n, ...) all of them."""
+        """Returns the gradients of all records, (n, ...)."""
         ...
 
 
 @dataclass(frozen=True)
 class Stored:
-    """All gradients, (n, ...)."""
+    """Gradients of all records, (n, ...), in memory."""
 
     gradients: Tensor
     axes: tuple[int, ...] = ()
-    """Which axis of a gradient, that of records left out, stands where in the parameter; empty if all are in place."""
+    """Order in which the axes of one gradient form the parameter; empty if they are in order."""
 
     @property
     def norms(self) -> Tensor:
@@ -70,8 +74,8 @@ class Stored:
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         factors, gradients = rows_kept(kept, factors, self.gradients)
         (rows,) = exact(gradients.reshape(len(factors), -1))
-        found = (factors.to(rows.dtype) @ rows).view(gradients.shape[1:])
-        return found.permute(self.axes).contiguous() if self.axes else found
+        total = (factors.to(rows.dtype) @ rows).view(gradients.shape[1:])
+        return total.permute(self.axes).contiguous() if self.axes else total
 
     def each(self) -> Tensor:
         return self.gradients.permute(0, *(axis + 1 for axis in self.axes)) if self.axes else self.gradients
@@ -79,15 +83,15 @@ class Stored:
 
 @dataclass(frozen=True)
 class Formed:
-    """Lengths alone; the sum is formed once, when the factors are known."""
+    """Lengths only; the weighted sum is formed once, when the factors are known."""
 
     norms: Tensor
     form: Callable[[Tensor, Tensor | None], Tensor]
     instantiate: Callable[[], Tensor]
     apart: Sequence[int] = ()
-    """Records whose positions cancel: each is formed by itself, and added."""
+    """Records whose positions nearly cancel: each is formed by itself in float64, and added."""
     alone: Callable[[int], Tensor] | None = None
-    """The gradient of one record, in float64: its length is that of what is added, whatever was lost of it."""
+    """Returns the gradient of one record, in float64; its length is that of the gradient that is added."""
 
     def weighted(self, factors: Tensor, kept: Tensor | None = None) -> Tensor:
         if not self.apart:
@@ -104,12 +108,25 @@ class Formed:
 
 
 def is_one_position(backprops: Tensor, n: int) -> bool:
-    """Whether each of n records has one row (outputs,): then weight and bias share their lengths and scaled rows."""
+    """Returns whether each record has one row (outputs,); then weight and bias share their lengths and scaled rows.
+
+    Args:
+        backprops: gradient of the output.
+        n: number of records.
+
+    Returns:
+        Whether ``backprops`` is (n, outputs).
+    """
     return backprops.dim() == 2 and backprops.shape[0] == n
 
 
 class OnePosition:
-    """Weight and bias of ``activations @ weight.T + bias``: activations (n, inputs), backprops (n, outputs)."""
+    """Weight and bias of ``activations @ weight.T + bias`` where each record has one row.
+
+    Args:
+        activations: (n, inputs).
+        backprops: (n, outputs).
+    """
 
     def __init__(self, activations: Tensor, backprops: Tensor) -> None:
         self._activations, self._backprops = activations, backprops
@@ -117,10 +134,12 @@ class OnePosition:
         self._last: tuple[Tensor, Tensor | None, Tensor, Tensor] | None = None
 
     def weight(self) -> Formed:
+        """Returns the share of the weight, (outputs, inputs)."""
         norms = lengths(self._activations) * self._lengths
         return Formed(norms, self._weight, lambda: self._backprops[:, :, None] * self._activations[:, None])
 
     def bias(self) -> Formed:
+        """Returns the share of the bias, (outputs,)."""
         return Formed(self._lengths, self._bias, lambda: self._backprops)
 
     def _weight(self, factors: Tensor, kept: Tensor | None) -> Tensor:
@@ -131,7 +150,7 @@ class OnePosition:
         return self._scaled_by(factors, kept)[0].sum(0)
 
     def _scaled_by(self, factors: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The rows that are summed, those of the backprops times their factors; the same serve weight and bias."""
+        """Returns the rows that are summed, those of the backprops times their factors; for weight and bias alike."""
         if self._last is None or self._last[0] is not factors or self._last[1] is not kept:
             g, a = self._backprops, self._activations
             of, g, a = rows_kept(kept, factors, *exact(g, a, products=g.numel() * a.shape[1]))
@@ -140,7 +159,16 @@ class OnePosition:
 
 
 def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
-    """The weight of ``activations @ weight.T``: activations (k · n, ..., inputs), backprops (k · n, ..., outputs)."""
+    """Returns the share of the weight of ``activations @ weight.T``.
+
+    Args:
+        activations: (k · n, ..., inputs).
+        backprops: (k · n, ..., outputs).
+        n: number of records.
+
+    Returns:
+        The share of a weight (outputs, inputs).
+    """
     a, g = _positions(activations, n), _positions(backprops, n)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
@@ -164,21 +192,47 @@ def linear_weight(activations: Tensor, backprops: Tensor, n: int) -> Share:
 
 
 def linear_bias(backprops: Tensor, n: int) -> Share:
-    """The bias that is added to the last axis of (k · n, ..., outputs)."""
+    """Returns the share of a bias that is added along the last axis.
+
+    Args:
+        backprops: (k · n, ..., outputs).
+        n: number of records.
+
+    Returns:
+        The share of a bias (outputs,).
+    """
     return Stored(_positions(backprops, n).sum(1))
 
 
 def channel_bias(backprops: Tensor, n: int) -> Share:
-    """The bias that is added to the second axis of (k · n, channels, ...)."""
+    """Returns the share of a bias that is added along the second axis.
+
+    Args:
+        backprops: (k · n, channels, ...).
+        n: number of records.
+
+    Returns:
+        The share of a bias (channels,).
+    """
     return Stored(summed(backprops.flatten(2).sum(2) if backprops.dim() > 2 else backprops, n))
 
 
 def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor, n: int) -> Share:
-    """The weight of a table of vectors: activations (k · n, ...) integers, backprops (k · n, ..., dimension)."""
+    """Returns the share of the weight of an embedding.
+
+    Args:
+        layer: the embedding.
+        activations: (k · n, ...) integer indices.
+        backprops: (k · n, ..., dimension).
+        n: number of records.
+
+    Returns:
+        The share of a weight (words, dimension).
+    """
     words, g = _positions(activations[..., None], n)[..., 0], _positions(backprops, n)
     if layer.padding_idx is not None:
         g = g.masked_fill((words == layer.padding_idx)[..., None], 0)
-    # A word that occurs twice in a record has one vector, which gets the sum of both gradients.
+    # If a word occurs twice in a record, its vector receives the sum of both gradients.
     key = words + torch.arange(n, device=words.device)[:, None] * layer.num_embeddings
     which, place = torch.unique(key, return_inverse=True)
     merged = added_up(len(which), place.flatten(), g.flatten(0, 1))
@@ -187,8 +241,8 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
     squared = added_up(n, record, of_words)
 
     def form(factors: Tensor, kept: Tensor | None) -> Tensor:
-        of, found, rows = rows_kept(None if kept is None else kept[record], factors[record], *exact(merged), word)
-        return added_up(layer.num_embeddings, rows, found * of.to(found.dtype)[:, None])
+        of, gradients, rows = rows_kept(None if kept is None else kept[record], factors[record], *exact(merged), word)
+        return added_up(layer.num_embeddings, rows, gradients * of.to(gradients.dtype)[:, None])
 
     def each() -> Tensor:
         return g.new_zeros(n, *layer.weight.shape).index_put_((record, word), merged)
@@ -197,35 +251,73 @@ def embedding_weight(layer: nn.Embedding, activations: Tensor, backprops: Tensor
 
 
 def added_up(rows: int, place: Tensor, values: Tensor) -> Tensor:
-    """(rows, ...) the sum of all values, (m, ...), of each place, (m,); the same bits whenever it is asked."""
+    """Returns the sum of the values that have the same place; bit-identical at every call.
+
+    Args:
+        rows: number of places.
+        place: (m,) place of each value.
+        values: (m, ...).
+
+    Returns:
+        (rows, ...) sums.
+    """
     total = values.new_zeros(rows, *values.shape[1:])
     if values.is_cuda:
-        # index_add_ adds there in whatever order threads come; this sorts first.
+        # On a GPU, index_add_ adds in the order in which threads finish; this sorts first.
         return total.index_put_((place,), values, accumulate=True)
     return total.index_add_(0, place, values)
 
 
 def layer_norm_weight(layer: nn.LayerNorm, activations: Tensor, backprops: Tensor, n: int) -> Share:
-    """The scale behind layer normalisation, over the last axes."""
+    """Returns the share of the weight of layer normalisation, over the last axes.
+
+    Args:
+        layer: the normalisation.
+        activations: (k · n, ..., *normalized_shape).
+        backprops: of the same shape.
+        n: number of records.
+
+    Returns:
+        The share of a weight of ``normalized_shape``.
+    """
     normal = F.layer_norm(activations, layer.normalized_shape, None, None, layer.eps)
     return _scale(normal, backprops, n, len(layer.normalized_shape))
 
 
 def layer_norm_bias(layer: nn.LayerNorm, backprops: Tensor, n: int) -> Share:
-    """What is added behind layer normalisation, over the last axes."""
+    """Returns the share of the bias of layer normalisation, over the last axes.
+
+    Args:
+        layer: the normalisation.
+        backprops: (k · n, ..., *normalized_shape).
+        n: number of records.
+
+    Returns:
+        The share of a bias of ``normalized_shape``.
+    """
     axes = len(layer.normalized_shape)
     return Stored(_positions(backprops.flatten(-axes), n).sum(1).view(n, *layer.normalized_shape))
 
 
 def group_norm_weight(layer: nn.GroupNorm, activations: Tensor, backprops: Tensor, n: int) -> Share:
-    """The scale of each channel behind group normalisation: activations and backprops (k · n, channels, ...)."""
+    """Returns the share of the weight of group normalisation, one entry a channel.
+
+    Args:
+        layer: the normalisation.
+        activations: (k · n, channels, ...).
+        backprops: of the same shape.
+        n: number of records.
+
+    Returns:
+        The share of a weight (channels,).
+    """
     normal = F.group_norm(activations, layer.num_groups, None, None, layer.eps)
     return Stored(summed((normal * backprops).flatten(2).sum(2) if backprops.dim() > 2 else normal * backprops, n))
 
 
 @dataclass(frozen=True)
 class RowShares:
-    """Shares of rows of a parameter that do not overlap; the other rows have none."""
+    """Shares of disjoint rows of a parameter; the gradients of all other rows are 0."""
 
     shares: tuple[tuple[slice, Share], ...]
     shape: torch.Size
@@ -251,12 +343,29 @@ class RowShares:
 
 
 def joint_lengths(norms: Sequence[Tensor]) -> Tensor:
-    """(n,) float64, the lengths of gradients from those of their parts, each (n,)."""
+    """Returns the lengths of gradients from the lengths of their parts.
+
+    Args:
+        norms: lengths of each part, (n,).
+
+    Returns:
+        (n,) float64.
+    """
     return torch.linalg.vector_norm(to_float64(torch.stack(list(norms))), dim=0)
 
 
 def added(one: Share, other: Share) -> Share:
-    """The share of a parameter that was used twice: gradients add up, and lengths only where other rows were used."""
+    """Returns the share of a parameter that was used twice: the sum of both gradients.
+
+    Lengths alone suffice only where the two uses concern different rows.
+
+    Args:
+        one: share of the first use.
+        other: share of the second use.
+
+    Returns:
+        The share of both together.
+    """
     if isinstance(one, RowShares) and isinstance(other, RowShares):
         places = sorted((rows.start, rows.stop) for rows, _ in (*one.shares, *other.shares))
         if all(before[1] <= after[0] for before, after in pairwise(places)):
@@ -265,13 +374,25 @@ def added(one: Share, other: Share) -> Share:
 
 
 def _scale(normal: Tensor, backprops: Tensor, n: int, axes: int) -> Share:
-    found = (normal * backprops).flatten(-axes)
-    return Stored(_positions(found, n).sum(1).view(n, *backprops.shape[-axes:]))
+    products = (normal * backprops).flatten(-axes)
+    return Stored(_positions(products, n).sum(1).view(n, *backprops.shape[-axes:]))
 
 
 def is_stored(positions: int, inputs: int, outputs: int, *, seen: int) -> bool:
-    """Whether the gradients of all records are kept: they must be of the size of what the layer saw and gave, so that
-    memory stays near a plain step's, and no dearer than pairs of positions would be (Bu et al. 2022, 2205.10683)."""
+    """Returns whether the gradients of all records are kept in memory.
+
+    They must be about as small as the layer's input and output, so that memory stays near that of a plain step, and no
+    more expensive than pairs of positions would be (Bu et al. 2022, arXiv:2205.10683).
+
+    Args:
+        positions: rows of each record.
+        inputs: width of the layer's input.
+        outputs: width of its output.
+        seen: entries of input and output of one record.
+
+    Returns:
+        Whether to keep them.
+    """
     return inputs * outputs <= min(3 * seen, positions * positions * (inputs + outputs))
 
 
@@ -281,20 +402,36 @@ def formed(
     each: Callable[[], Tensor],
     alone: Callable[[int], Tensor],
 ) -> Formed:
-    """From squared lengths, and what they would be at most if no positions cancelled, (n, 2)."""
-    own, most = squared.unbind(1)
-    apart = ((own <= _LOST * most) & (most > 0)).nonzero().flatten().tolist()
+    """Returns a share that knows lengths and forms the sum later.
+
+    Args:
+        squared: (n, 2) squared lengths, and their values if no positions cancelled.
+        form: returns the weighted sum; see ``Share.weighted``.
+        each: returns the gradients of all records, (n, ...).
+        alone: returns the gradient of one record, in float64.
+
+    Returns:
+        The share.
+    """
+    squared_length, upper_bound = squared.unbind(1)
+    apart = ((squared_length <= _LOST * upper_bound) & (upper_bound > 0)).nonzero().flatten().tolist()
     for record in apart:
-        own[record] = alone(record).square().sum()
-    return Formed(own.sqrt(), form, each, apart, alone)
+        squared_length[record] = alone(record).square().sum()
+    return Formed(squared_length.sqrt(), form, each, apart, alone)
 
 
 def squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
-    """Squared lengths from inner products of all positions: a (rows, ..., positions, inputs), g likewise.
+    """Returns squared lengths of the gradients from inner products of all pairs of positions.
 
-    Beside each stands what it would be if no positions cancelled, (rows, 2). Where positions nearly cancel, what
-    float32 leaves of their sum is rounding, and a length that comes out too small would not be clipped: those rows are
-    computed again in float64.
+    Where positions nearly cancel, what float32 leaves of their sum is rounding error, and a length that comes out too
+    small would not be clipped. Those rows are computed again in float64.
+
+    Args:
+        a: (rows, ..., positions, inputs) activations.
+        g: (rows, ..., positions, outputs) backprops.
+
+    Returns:
+        (rows, 2) float64: the squared length, and its value if no positions cancelled.
     """
     of_inputs, of_backprops = a @ a.mT, g @ g.mT
     squared = to_float64((of_inputs * of_backprops).flatten(1)).sum(1)
@@ -307,39 +444,80 @@ def squared_by_pairs(a: Tensor, g: Tensor) -> Tensor:
 
 
 def _positions(rows: Tensor, n: int) -> Tensor:
-    """(k · n, ..., width) as (n, positions, width): all that one record has given, one after the other."""
+    """Returns (k · n, ..., width) as (n, positions, width): all rows of one record, one after the other."""
     if len(rows) == n:
         return rows.reshape(n, -1, rows.shape[-1])
     return rows.unflatten(0, (-1, n)).transpose(0, 1).reshape(n, -1, rows.shape[-1])
 
 
 def rows_kept(kept: Tensor | None, *rows: Tensor) -> tuple[Tensor, ...]:
-    """Those rows of each that are kept; all of them without a copy if nothing is left out."""
+    """Returns those rows of each tensor that are kept; the tensors themselves, without a copy, if all are.
+
+    Args:
+        kept: (n,) bool; None for all.
+        rows: tensors (n, ...).
+
+    Returns:
+        One tensor for each of ``rows``.
+    """
     return rows if kept is None else tuple(one[kept] for one in rows)
 
 
 def summed(rows: Tensor, n: int) -> Tensor:
-    """(k · n, ...) as (n, ...), the rows of each record added."""
+    """Returns the sum of the rows of each record.
+
+    Args:
+        rows: (k · n, ...).
+        n: number of records.
+
+    Returns:
+        (n, ...).
+    """
     return rows if len(rows) == n else rows.unflatten(0, (-1, n)).sum(0)
 
 
 def pieces(  # noqa: PLR0917
     fn: Callable[[Tensor, Tensor], Tensor], rows: int, each: int, a: Tensor, g: Tensor, at_once: int | None = None
 ) -> Tensor:
-    """``fn`` over the rows of both; see ``slices``."""
-    found = [fn(a[piece], g[piece]) for piece in slices(rows, each, at_once or held_at_once(a))]
-    return found[0] if len(found) == 1 else torch.cat(found)
+    """Returns the results of a function that is applied to pieces of two tensors; see ``slices``.
+
+    Args:
+        fn: maps rows of both tensors to a tensor with as many rows.
+        rows: number of rows.
+        each: entries of temporary results that one row needs.
+        a: (rows, ...) first tensor.
+        g: (rows, ...) second tensor.
+        at_once: entries of temporary results, at most; by default those of ``held_at_once``.
+
+    Returns:
+        The results, concatenated.
+    """
+    results = [fn(a[piece], g[piece]) for piece in slices(rows, each, at_once or held_at_once(a))]
+    return results[0] if len(results) == 1 else torch.cat(results)
 
 
 def held_at_once(like: Tensor) -> int:
-    """Numbers that a passing product may hold where a tensor lies."""
+    """Returns the greatest number of entries of a temporary product on the device of a tensor.
+
+    Args:
+        like: a tensor.
+
+    Returns:
+        The number of entries.
+    """
     return AT_ONCE_ON_A_GPU if like.is_cuda else AT_ONCE
 
 
 def slices(rows: int, each: int, at_once: int) -> list[slice]:
-    """Pieces of rows, as equal as can be, that hold ``at_once`` numbers at most where a row holds ``each``.
+    """Returns slices that divide rows into pieces of nearly equal size.
 
-    A piece has one row at least.
+    Args:
+        rows: number of rows.
+        each: entries that one row needs.
+        at_once: entries of a piece, at most; but a piece has at least one row.
+
+    Returns:
+        The slices, in order.
     """
     most = max(1, at_once // max(1, each))
     size = -(-rows // max(1, -(-rows // most)))

@@ -1,4 +1,4 @@
-"""What a model was called with, so that it can be called again with some of the rows, or with others."""
+"""Arguments of a call of a model, so that the model can be called again with some of the rows, or with others."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,16 +12,24 @@ from assay.errors import IncompatibleRecipeError
 
 
 class Call(NamedTuple):
-    """What a model was called with."""
+    """Arguments of a call of a model."""
 
     leaves: list[Any]
     spec: TreeSpec
     by_row: list[bool]
-    """Which of them hold a row, or k, for each record."""
+    """Which leaves have one row, or k rows, for each record."""
 
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
-        """Keep what the model is called with as it is now: the model may change it."""
+        """Returns a copy of the arguments in their present state, since the model may change them in place.
+
+        Args:
+            args: positional arguments.
+            kwargs: keyword arguments.
+
+        Returns:
+            The call.
+        """
         leaves, spec = tree_flatten((args, kwargs))
         leaves = [one.detach().clone() if isinstance(one, Tensor) else one for one in leaves]
         rows = next((len(one) for one in leaves if isinstance(one, Tensor) and one.dim()), 0)
@@ -36,7 +44,15 @@ class Call(NamedTuple):
         return next(one.device for one, by_row in zip(self.leaves, self.by_row, strict=True) if by_row)
 
     def changed(self, change: Callable[[Tensor], Tensor], *, all_tensors: bool = False) -> "Call":
-        """The call with the tensors of records changed, or all of them."""
+        """Returns the call with the tensors of records changed, or all tensors.
+
+        Args:
+            change: maps a tensor to its replacement.
+            all_tensors: whether tensors without rows of records are changed, too.
+
+        Returns:
+            A new call.
+        """
         leaves = [
             change(one) if by_row or (all_tensors and isinstance(one, Tensor)) else one
             for one, by_row in zip(self.leaves, self.by_row, strict=True)
@@ -44,24 +60,38 @@ class Call(NamedTuple):
         return self._replace(leaves=leaves)
 
     def only(self, rows: Sequence[int]) -> "Call":
-        """The call with some rows alone."""
+        """Returns the call with some rows only.
+
+        Args:
+            rows: positions of the rows.
+
+        Returns:
+            A new call.
+        """
         return self.changed(lambda one: one[list(rows)])
 
     def answers(self, model: nn.Module, seed: int = 0) -> Tensor:
-        """(rows, numbers) all that the model answers, with draws from a seed.
+        """Calls the model and returns its outputs as one table.
+
+        Args:
+            model: the network.
+            seed: of layers that draw random numbers.
+
+        Returns:
+            (rows, numbers) all floating-point outputs of each row.
 
         Raises:
-            IncompatibleRecipeError: no tensor of the answer has the records at axis 0.
+            IncompatibleRecipeError: no tensor of the output has the records at axis 0.
         """
         seeds.seed_layers(seed)
         args, kwargs = tree_unflatten(
             [one.clone() if isinstance(one, Tensor) else one for one in self.leaves], self.spec
         )
-        said = model(*args, **kwargs)
-        tensors = [one for one in tree_leaves(said) if isinstance(one, Tensor)]
-        found = [one for one in (_by_row(tensor, self.rows) for tensor in tensors) if one is not None]
-        if not found:
-            given = f"{type(said).__name__} of shapes {[tuple(one.shape) for one in tensors]}"
+        output = model(*args, **kwargs)
+        tensors = [one for one in tree_leaves(output) if isinstance(one, Tensor)]
+        tables = [one for one in (_by_row(tensor, self.rows) for tensor in tensors) if one is not None]
+        if not tables:
+            given = f"{type(output).__name__} of shapes {[tuple(one.shape) for one in tensors]}"
             raise IncompatibleRecipeError(
                 f"the model answers {self.rows} records with {given}, so that it cannot be asked whether the answers "
                 "depend on other records: answer with one tensor whose axis 0 is that of the records",
@@ -69,11 +99,12 @@ class Call(NamedTuple):
                 given=given,
                 allowed=f"a tensor of {self.rows} rows",
             )
-        return torch.cat(found, 1)
+        return torch.cat(tables, 1)
 
 
 def _by_row(answer: Tensor, rows: int) -> Tensor | None:
-    """(rows, numbers) of an answer with the records, or several rows of each, at axis 0, or at axis 1 as states are."""
+    """Returns an output as (rows, numbers), with the records, or several rows of each, at axis 0, or at axis 1 as
+    states are."""
     answer = answer if answer.is_floating_point() or answer.is_complex() else answer.double()
     answer = torch.view_as_real(answer) if answer.is_complex() else answer
     if answer.dim() and len(answer) and len(answer) % rows == 0:

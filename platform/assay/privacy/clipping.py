@@ -1,8 +1,14 @@
-"""The clipped sum of per-record gradients (Abadi et al. 2016, arXiv:1607.00133), in one forward and one backward pass.
+"""Clipped sum of per-record gradients (Abadi et al. 2016, arXiv:1607.00133), in one forward and one backward pass.
 
-The backward pass goes through the layers' outputs and forms no gradient of a weight. Where it passes a layer, the
-share of each record is measured or, where it is small, kept (see ``bookkeeping``); when all lengths are known, the
-gradient of each weight is formed once, from what is scaled already.
+The backward pass goes through the layers' outputs and forms no gradient of a weight. At each layer it measures the
+share of each record or, where it is small, stores it (see ``bookkeeping``). When all lengths are known, the gradient of
+each weight is formed once, already clipped.
+
+Example::
+
+    per_record = PerRecordGradients(model)
+    losses = cross_entropy(model(x), y, reduction="none")
+    sums = per_record.clipped_sum(losses, max_grad_norm=1.0)  # add noise to these, then divide
 """
 
 import math
@@ -40,16 +46,17 @@ STABILITY = 0.01
 class PerRecordGradients:
     """Computes the clipped sum of per-record gradients, by hooks on the model's layers.
 
-    The model itself stays what it was: the same module, the same parameter names, the same answers. From the first
-    update on it is asked, now and then, whether its records stay apart and all of its gradient is recorded; see
+    The model stays unchanged: the same module, the same parameter names, the same outputs. From the first update on it
+    is
+    tested, now and then, whether the model keeps its records separate and all of its gradient is recorded; see
     ``inspection``.
 
     Args:
         model: in which every layer keeps the records of a batch at axis 0.
         clipping: ``flat`` scales the whole gradient of a record to the clipping norm C where it is longer;
             ``per_layer`` each layer's part to C/√layers (McMahan et al. 2018, arXiv:1710.06963); ``automatic`` scales
-            every gradient to nearly C, whatever its length (Bu et al. 2023, arXiv:2206.07136). One record moves
-            the sum by at most C in each.
+            every gradient to nearly C, whatever its length (Bu et al. 2023, arXiv:2206.07136). In each, one record
+            changes the sum by at most C.
 
     Raises:
         IncompatibleRecipeError: a layer mixes the records of a batch, or cannot be recorded.
@@ -58,16 +65,16 @@ class PerRecordGradients:
     def __init__(self, model: nn.Module, *, clipping: Clipping = "flat") -> None:
         inspection.refuse_kinds(model)
         self.hooks_enabled = True
-        """Whether it records; layers that have a faster way when nobody does look at it."""
+        """Whether gradients are recorded; some layers use a faster kernel when it is False."""
         self.notes: list[str] = []
-        """Which layers take the slow way, and why, a sentence each."""
+        """Layers without a book-keeping rule, one sentence each."""
         self._model, self._clipping = model, clipping
         self._names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
         refuse_types(self._names)
         layers = list(_layers(model))
         places = {parameter: place for place, parameter in enumerate(self._names)}
         groups = [list(self._names)] if clipping != "per_layer" else _sharing(layer for _, layer in layers)
-        # Biases first: their sums leave the scaled rows for the weights, whose products then follow one another.
+        # Biases first: their sums compute the scaled rows, which the products of the weights use again.
         self._groups = [[places[one] for one in sorted(group, key=Tensor.dim)] for group in groups]
         self._update = 1
         self._is_scheduled = inspection.is_due(1)
@@ -83,12 +90,13 @@ class PerRecordGradients:
         except IncompatibleRecipeError:
             self.remove()
             raise
-        # Last: a layer that Opacus copies must not bring this object along.
+        # Registered last: Opacus copies layers, and such a copy must not contain this object.
         self._removers.append(model.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Forward and backward passes in here (an attack on the model, say) are not recorded."""
+        """Stops recording within the context, for forward and backward passes that are not part of the loss, such as
+        attacks."""
         before, self.hooks_enabled = self.hooks_enabled, False
         try:
             yield
@@ -96,16 +104,20 @@ class PerRecordGradients:
             self.hooks_enabled = before
 
     def clipped_sum(self, losses: Tensor, max_grad_norm: float) -> list[Tensor]:
-        """Sum over records of each gradient clipped to norm at most ``max_grad_norm``, one tensor a parameter.
+        """Returns the sum over records of each gradient, clipped to norm at most ``max_grad_norm``.
 
-        Each is in the parameter's own type, and of halves in float32 or float64: add noise to it as it is, and round
-        to the parameter's type afterwards. A record whose gradient is not finite adds nothing: were training to end,
-        its end would tell of that record.
+        A record whose gradient is not finite adds nothing: if training ended because of it, its end would reveal that
+        record.
 
         Args:
-            losses: (n,) one loss a record, each a function of its own record alone. A layer may have answered k times
-                for each, in one forward pass of k · n rows: all records, then all again.
+            losses: (n,) one loss a record, each a function of its own record alone. A layer may have processed k rows
+                of each record, in one forward pass of k · n rows: one row of every record, then the next row of every
+                record.
             max_grad_norm: clipping norm over all parameters together.
+
+        Returns:
+            One tensor a parameter, of its shape, in the parameter's own type; for float16 and bfloat16 in float32 or
+            float64. Add noise first, and round to the parameter's type afterwards.
 
         Raises:
             IncompatibleRecipeError: the loss of one record depends on another, a weight was used unrecorded, or the
@@ -140,18 +152,19 @@ class PerRecordGradients:
         return sums
 
     def ask_again(self) -> None:
-        """At the next update the model is asked once more whether it keeps records apart: the last, say."""
+        """Makes the next update test once more whether the model keeps records separate, for example at the last
+        update."""
         self._asks_again = True
 
     def remove(self) -> None:
-        """Take the hooks off."""
+        """Removes all hooks from the model."""
         for remove in self._removers:
             remove()
         self._removers = []
         self._forget()
 
     def _forget(self) -> None:
-        """Nothing has been recorded."""
+        """Clears everything that was recorded."""
         self._held: state.LayerState | None = None
         self._noted: state.Noted | None = None
         self._grew = False
@@ -189,15 +202,15 @@ class PerRecordGradients:
         self._removers.append(layer.register_forward_hook(hook, with_kwargs=True).remove)
 
     def _enter(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Before the forward pass of the whole model: is it time to ask?"""
+        """Runs before the forward pass of the whole model, and prepares the test if one is due."""
         if not self._recording:
             return None
-        if self._passing_back:  # recomputed, as it was the first time
+        if self._passing_back:  # a checkpoint repeats the forward pass
             return self._rooted(args, kwargs)[0] if self._due else None
         rows = max(
             (one.shape[0] for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.dim()), default=0
         )
-        # What many records would show, the few of a first batch did not.
+        # A batch that has become at least twice as large may show what a small one did not.
         self._grew |= 0 < 2 * self._asked_rows <= rows
         due = self._due
         if due and self._held is None:
@@ -216,16 +229,16 @@ class PerRecordGradients:
 
     @staticmethod
     def _rooted(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Tensor | None]:
-        """Arguments of which the first wants a gradient, and that one; None if it cannot."""
+        """Returns the arguments with gradients required for the first one, and that tensor; None if impossible."""
         x = args[0] if args else None
-        # What wants a gradient already may come from a layer that was recorded: the vectors of words that were moved.
+        # A tensor that requires a gradient already may come from a recorded layer, such as word vectors.
         if not isinstance(x, Tensor) or x.requires_grad or not x.is_floating_point():
             return None, None
         x = x.detach().requires_grad_(True)
         return ((x.clone(), *args[1:]), kwargs), x  # a clone, which the model may change in place
 
     def _refuse_changed(self) -> None:
-        """Refuse a forward pass that kept something."""
+        """Raises if the forward pass changed the state of the model."""
         if self._held is not None:
             after = state.state_by_layer(self._model, ignored=[self], thorough=True)
             state.refuse_changed(self._model, self._held, after)
@@ -259,7 +272,7 @@ class PerRecordGradients:
                 "without proj_size, or nn.MultiheadAttention without bias_k and zero attention"
             )
         inputs = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        # With one row a record the graph is kept until the sum is formed, and a view without it costs as much as a sum.
+        # With one row a record the graph lives until the sum is formed anyway, and a detached view is not free.
         seen = inputs if output.dim() == 2 else [one.detach() if one.requires_grad else one for one in inputs]
         self._record(name, output, inputs, partial(shares, seen))
 
@@ -270,12 +283,12 @@ class PerRecordGradients:
         inputs: Sequence[Tensor],
         shares: Callable[[Tensor, int], Shares],
     ) -> None:
-        """Be told when the backward pass comes by; see ``layers.Recorder``."""
+        """Registers a product for the backward pass; see ``layers.OnProduct``."""
         if self._passing_back:  # a checkpoint computes again what was recorded once
             return
         outputs = [output] if isinstance(output, Tensor) else list(output)
         product = _Product(name, shares, None if isinstance(output, Tensor) else len(outputs))
-        # The backward pass reaches a layer only on its way to something: to another layer's output, or to its own.
+        # The backward pass must be given an edge to end at: the output of an earlier layer, or this layer's own.
         is_root = not ((self._roots or self._kept) and any(one.requires_grad and not one.is_leaf for one in inputs))
         for number, one in enumerate(outputs):
             if not one.requires_grad:
@@ -290,7 +303,7 @@ class PerRecordGradients:
                 self._roots.append(get_gradient_edge(one))
 
     def _inspect(self, losses: Tensor) -> list[inspection.Expected]:
-        """Refuse losses that depend on other records; autograd's own gradients, of each half of the records."""
+        """Raises if losses depend on other records; returns autograd's own gradients, of each half of the records."""
         if self._call is not None:
             with self.paused():
                 separation.refuse_mixing(
@@ -301,19 +314,19 @@ class PerRecordGradients:
         return inspection.expected(losses, list(self._names), self._update)
 
     def _pass_back(self, losses: Tensor) -> None:
-        """One backward pass, to the outputs before which nothing was recorded: no gradient of a weight is formed."""
+        """Runs one backward pass, down to the first recorded outputs; no gradient of a weight is formed."""
         self._records = len(losses)
         edges = [*self._roots, *(edge for _, edge in self._kept)]
-        found = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
+        gradients = torch.autograd.grad(losses.sum(), edges, allow_unused=True) if edges else ()
         with torch.no_grad():
             for product in self._pending:
                 self._add(product, product.joined)
-            for (product, _), backprops in zip(self._kept, found[len(self._roots) :], strict=True):
+            for (product, _), backprops in zip(self._kept, gradients[len(self._roots) :], strict=True):
                 if backprops is not None:
                     self._add(product, backprops)
 
     def _pass_by(self, product: "_Product", number: int, backprops: Tensor | None) -> None:
-        """The backward pass has come to an output of a product, or to one of its steps in time; None counts as zero."""
+        """Receives the gradient of an output of a product, or of one of its steps in time; None counts as zero."""
         if self._records is None or backprops is None:
             return
         if product.steps is None:
@@ -324,7 +337,7 @@ class PerRecordGradients:
         product.backprops[number] = backprops
 
     def _add(self, product: "_Product", backprops: Tensor) -> None:
-        """Add the shares of one product to those of its parameters; the precision is set, and no gradient recorded."""
+        """Adds the shares of one product to those of its parameters; precision is set, and no gradient is recorded."""
         assert self._records is not None
         if len(backprops) % self._records:
             raise IncompatibleRecipeError(
@@ -334,12 +347,12 @@ class PerRecordGradients:
         full = at_least_float32(backprops)
         self._rough |= full.dtype != backprops.dtype
         for parameter, share in product.take()(full, self._records):
-            known = self._found.get(parameter)
-            self._found[parameter] = share if known is None else added(known, share)
+            recorded = self._found.get(parameter)
+            self._found[parameter] = share if recorded is None else added(recorded, share)
 
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
         limit = max_grad_norm / len(self._groups) ** 0.5
-        # By place: to look a tensor up by itself runs Python every time.
+        # By position: hashing a tensor runs Python code at every look-up.
         found, self._found = self._found, {}
         shares = {place: found.pop(p) for place, p in enumerate(self._names) if p in found}
         recorded = [{place: shares.pop(place) for place in group if place in shares} for group in self._groups]
@@ -368,12 +381,12 @@ class PerRecordGradients:
 
 
 class _Product:
-    """A product with weights that the backward pass will come by.
+    """A product with weights, registered for the backward pass.
 
     Args:
         name: of its layer.
         shares: from the gradient of its output to the share of each parameter.
-        steps: how many outputs in time it has, which count as one product; None of a product with one output.
+        steps: number of outputs in time, which count as one product; None for a product with one output.
     """
 
     def __init__(self, name: str, shares: Callable[[Tensor, int], Shares], steps: int | None) -> None:
@@ -382,21 +395,21 @@ class _Product:
         self._shares: Callable[[Tensor, int], Shares] | None = shares
 
     def take(self) -> Callable[[Tensor, int], Shares]:
-        """The shares, once: they hold the product's input, which must not live as long as the graph does."""
+        """Returns the shares and drops the reference to them: they hold the product's input, which must be freed."""
         assert self._shares is not None
         shares, self._shares = self._shares, None
         return shares
 
     @property
     def joined(self) -> Tensor:
-        """(rows, steps, width): nothing comes back from a step that the loss does not depend on."""
+        """(rows, steps, width) gradients of all steps; zeros for a step on which the loss does not depend."""
         assert self.steps is not None
         nothing = torch.zeros_like(next(iter(self.backprops.values())))
         return torch.stack([self.backprops.pop(step, nothing) for step in range(self.steps)], 1)
 
 
 def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The layers that are recorded, each once and as a whole: those with a rule, and those that hold parameters."""
+    """Yields the layers that are recorded, each once and as a whole: those with a rule and those with parameters."""
     inside: set[nn.Module] = set()
     for name, layer in model.named_modules():
         if layer in inside or not any(p.requires_grad for p in layer.parameters()):
@@ -414,11 +427,11 @@ def _is_known(layer: nn.Module) -> bool:
 
 
 def _sharing(layers: Iterator[nn.Module]) -> list[list[Tensor]]:
-    """The trainable parameters by layer; layers that share one are one."""
+    """Returns the trainable parameters by layer; layers that share a parameter form one group."""
     groups: list[dict[Tensor, None]] = []
     for layer in layers:
-        own: dict[Tensor, None] = {p: None for p in layer.parameters() if p.requires_grad}
-        shared = [group for group in groups if group.keys() & own.keys()]
-        groups = [group for group in groups if not group.keys() & own.keys()]
-        groups.append({p: None for group in (*shared, own) for p in group})
+        parameters: dict[Tensor, None] = {p: None for p in layer.parameters() if p.requires_grad}
+        shared = [group for group in groups if group.keys() & parameters.keys()]
+        groups = [group for group in groups if not group.keys() & parameters.keys()]
+        groups.append({p: None for group in (*shared, parameters) for p in group})
     return [list(group) for group in groups]

@@ -1,16 +1,17 @@
-"""What several private trainings on the same records spend together, by two accountants.
+"""The ε of several private trainings on the same records together, by two accountants.
 
 * RDP at one order that is fixed in advance is a *filter* (Feldman and Zrnic 2021, arXiv:2008.11193): each release may
-  be chosen after seeing the ones before, and the sum stays a bound.
-* PLD composes what was declared beforehand: tighter, and no bound at all if a release was chosen by an earlier one.
+  be chosen after seeing the ones before, and the sum stays an upper bound.
+* PLD composes a plan that was declared beforehand. It is tighter, but no bound if a release was chosen because of an
+  earlier one.
 
-Neighbours differ by one unit, a patient or a record, which lives at one spender: the clients of a federated training
-each protect their own, so of them the worst one counts, and every unit is charged whether a fold trained on it or not.
+Neighbours differ by one unit, a patient or a record. A unit belongs to one spender: each client of a federated
+training protects its own records, so the client with the greatest ε counts. Every unit is charged, whether a fold
+trained on it or not.
 
-Where some charges protect patients and others single records, all together protect a single record. A record that is
-taken from a patient who keeps others replaces that patient by another one, so a charge of a patient counts as its
-removal and an addition, by the weak triangle inequality of Rényi divergences (Mironov 2017, arXiv:1702.07476,
-Proposition 11).
+Where some charges protect patients and others single records, all together protect a single record. Removing a record
+from a patient with further records replaces that patient by another one. So a charge of a patient counts as a removal
+and an addition, by the weak triangle inequality of Rényi divergences (Mironov 2017, arXiv:1702.07476, Proposition 11).
 """
 
 import json
@@ -30,20 +31,35 @@ from assay.privacy.accounting import (
 from assay.privacy.unit import Unit
 
 Charge = Mapping[str, tuple[Mechanism, ...]]
-"""What one training spent, by who spent it: ``central``, or the number of a client. What one spender did adds up."""
+"""Mechanisms of one training by spender: ``central``, or the number of a client. Those of one spender add up."""
 UNBOUNDED: Charge = {"central": (Mechanism(noise_multiplier=0.0, sample_rate=1.0, steps=1, delta=1e-5),)}
-"""What a training without privacy spends: no ε covers it."""
+"""Charge of a training without privacy, whose ε is infinite."""
 _MOST_COMBINATIONS = 8
-"""Combinations of clients of several federated trainings that PLD composes one by one; beyond, a bound of all is."""
+"""Greatest number of combinations of clients that PLD composes one by one; for more, one bound over all is composed."""
 
 
 def spends(charge: Charge) -> bool:
-    """Whether anything was done with the records at all; if not, ε = 0 says only that nothing is known."""
+    """Returns whether a charge contains any step; if not, its ε of 0 only means that nothing is known.
+
+    Args:
+        charge: of one training.
+
+    Returns:
+        Whether records were used.
+    """
     return any(m.steps > 0 and m.sample_rate > 0 for own in charge.values() for m in own)
 
 
 def unit_of(charges: Iterable[Charge]) -> Unit | None:
-    """Returns whom charges protect together: a patient if all of them do, else a record; None if nothing is spent."""
+    """Returns the unit that charges protect together: a patient if all of them do, else a record; None if nothing is
+    spent.
+
+    Args:
+        charges: of several trainings.
+
+    Returns:
+        The unit, or None.
+    """
     units = {m.unit for charge in charges for own in charge.values() for m in own if m.steps}
     if not units:
         return None
@@ -51,32 +67,62 @@ def unit_of(charges: Iterable[Charge]) -> Unit | None:
 
 
 def charge_to_json(charge: Charge) -> str:
-    """A charge as a ledger writes it; ``charge_from_json`` reads it."""
+    """Returns a charge as JSON, as a ledger stores it; ``charge_from_json`` reads it.
+
+    Args:
+        charge: of one training.
+
+    Returns:
+        The text.
+    """
     return json.dumps({name: [asdict(mechanism) for mechanism in own] for name, own in charge.items()})
 
 
 def charge_from_json(text: str) -> Charge:
-    """A charge as a ledger wrote it."""
+    """Reads a charge that ``charge_to_json`` wrote.
+
+    Args:
+        text: JSON.
+
+    Returns:
+        The charge.
+    """
     return {name: tuple(Mechanism(**settings) for settings in own) for name, own in json.loads(text).items()}
 
 
 def filter_epsilon(charges: Iterable[Charge], *, order: float, delta: float) -> float:
-    """ε of everything together at one order, for the unit that ``unit_of`` names.
+    """Returns the ε of all charges together at one RDP order, for the unit that ``unit_of`` names.
 
-    A bound under adaptive choice if the order was fixed in advance.
+    An upper bound under adaptive choice of releases if the order was fixed in advance.
+
+    Args:
+        charges: of all trainings.
+        order: of the Rényi divergence.
+        delta: of the claim.
+
+    Returns:
+        ε; 0 without charges.
     """
     total = _divergence(tuple(charges), order)
     return max(0.0, total + rdp_to_epsilon_term(order, delta)) if total else 0.0
 
 
 def filter_order(charges: Sequence[Charge], *, epsilon: float, delta: float) -> float | None:
-    """The order at which a budget holds the most of such charges; None if it holds them at no order.
+    """Returns the RDP order at which a budget covers the most of such charges; None if it covers them at no order.
 
-    It looks at what the mechanisms are and at nothing that they gave, so it may be fixed before the first release.
+    It depends on the mechanisms only and not on their results, so it may be fixed before the first release.
+
+    Args:
+        charges: that are planned.
+        epsilon: the budget.
+        delta: of the budget.
+
+    Returns:
+        The order, or None.
     """
 
     def share(place: int) -> float:
-        """Part of the budget that the charges take at an order."""
+        """Returns the share of the budget that the charges take at an order."""
         return _divergence(charges, ORDERS[place]) / (epsilon - rdp_to_epsilon_term(ORDERS[place], delta))
 
     first = next((place for place, order in enumerate(ORDERS) if epsilon > rdp_to_epsilon_term(order, delta)), None)
@@ -88,36 +134,52 @@ def filter_order(charges: Sequence[Charge], *, epsilon: float, delta: float) -> 
 
 
 def rdp_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
-    """ε of a set that was fixed beforehand, by RDP at the best order."""
+    """Returns the ε of a set of charges that was fixed beforehand, by RDP at the best order.
+
+    Args:
+        charges: of all trainings.
+        delta: of the claim.
+
+    Returns:
+        ε; 0 without charges.
+    """
     if not any(own for charge in charges for own in charge.values()):
         return 0.0
     return max(0.0, _at(charges, argmin_order(lambda place: _at(charges, place, delta)), delta))
 
 
 def pld_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
-    """ε of a set that was fixed beforehand, by privacy loss distributions; the worst client of each federated one.
+    """Returns the ε of a set of charges that was fixed beforehand, by privacy loss distributions.
 
-    Where clients are many and unlike, a mechanism is composed that spends no less than any of them: still a bound. Of
-    charges that protect patients beside others that protect records it is the ε by RDP.
+    Of each federated training the client with the greatest ε counts. Where there are many different clients, one
+    mechanism that spends at least as much as each of them is composed instead; this is still an upper bound. Where some
+    charges protect patients and others records, the result is the ε by RDP.
+
+    Args:
+        charges: of all trainings.
+        delta: of the claim.
+
+    Returns:
+        ε, an upper bound.
     """
     if _is_mixed(charges):
         return rdp_epsilon_of(charges, delta=delta)
     choices = [_maximal(charge) for charge in charges if charge]
     if math.prod(len(choice) for choice in choices) > _MOST_COMBINATIONS:
         choices = [[_bounding(choice)] for choice in choices]
-    # In whatever order: the same mechanisms compose to the same.
+    # Composition does not depend on the order of the mechanisms.
     chosen = {tuple(sorted((m for own in one for m in own), key=repr)) for one in product(*choices)}
     return max(pld_epsilon(*(replace(m, delta=delta) for m in mechanisms)) for mechanisms in chosen)
 
 
 def _maximal(charge: Charge) -> list[tuple[Mechanism, ...]]:
-    """The spenders that spend no less than every other; those that one of them outdoes are left out."""
+    """Returns the spenders that may have the greatest ε: those that no other one dominates."""
     distinct = list(dict.fromkeys(charge.values()))
     return [own for own in distinct if not any(other != own and _outdoes(other, own) for other in distinct)]
 
 
 def _outdoes(one: tuple[Mechanism, ...], other: tuple[Mechanism, ...]) -> bool:
-    """Whether one spends at least as much for certain: less noise, a higher sample rate, more steps."""
+    """Returns whether one certainly spends at least as much: less noise, a higher sample rate, more steps."""
     return len(one) == len(other) and all(
         a.noise_multiplier <= b.noise_multiplier and a.sample_rate >= b.sample_rate and a.steps >= b.steps
         for a, b in zip(one, other, strict=True)
@@ -125,7 +187,7 @@ def _outdoes(one: tuple[Mechanism, ...], other: tuple[Mechanism, ...]) -> bool:
 
 
 def _bounding(spenders: list[tuple[Mechanism, ...]]) -> tuple[Mechanism, ...]:
-    """Spends no less than any of these."""
+    """Returns mechanisms that spend at least as much as each of the spenders."""
     longest = max(len(own) for own in spenders)
     everything = [mechanism for own in spenders for mechanism in own]
     return (
@@ -139,13 +201,13 @@ def _bounding(spenders: list[tuple[Mechanism, ...]]) -> tuple[Mechanism, ...]:
 
 
 def _divergence(charges: Sequence[Charge], order: float) -> float:
-    """Rényi divergence of all together: of each charge that of its worst spender."""
+    """Returns the Rényi divergence of all charges together: of each charge that of its worst spender."""
     mixed = _is_mixed(charges)
     return sum(max((_spent_at(own, order, mixed=mixed) for own in charge.values()), default=0.0) for charge in charges)
 
 
 def _is_mixed(charges: Iterable[Charge]) -> bool:
-    """Whether some protect a patient, and others a record."""
+    """Returns whether some charges protect a patient, and others a record."""
     return len({m.unit for charge in charges for own in charge.values() for m in own if m.steps}) > 1
 
 
@@ -154,7 +216,8 @@ def _spent_at(mechanisms: tuple[Mechanism, ...], order: float, *, mixed: bool) -
 
 
 def _of_step(mechanism: Mechanism, order: float, *, replaced: bool) -> float:
-    """Rényi divergence of one step between neighbours that differ by one unit, or by one that replaces another."""
+    """Returns the Rényi divergence of one step between neighbours that differ by one unit, or by one that replaces
+    another."""
 
     def at(order: float) -> float:
         return rdp_of_step(mechanism.sample_rate, mechanism.noise_multiplier, order)

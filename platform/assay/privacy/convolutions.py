@@ -1,4 +1,4 @@
-"""The part of each record in the gradient of a convolution's weight; see ``bookkeeping``, whose words are used here."""
+"""Share of each record in the gradient of a convolution's weight; ``bookkeeping`` defines the terms."""
 
 import math
 
@@ -21,11 +21,21 @@ from assay.privacy.bookkeeping import (
 from assay.privacy.precision import exact, squared_lengths
 
 _AT_ONCE = 2**20
-"""Numbers of gradients that kernels form at once: what a cache can hold they work off by themselves."""
+"""Entries of gradients that are computed at once; the kernels divide the work further to fit the cache."""
 
 
 def convolution_weight(layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backprops: Tensor, n: int) -> Share:
-    """The weight of a convolution: activations (k · n, channels, ...), backprops (k · n, outputs, ...)."""
+    """Returns the share of a convolution's weight.
+
+    Args:
+        layer: the convolution.
+        activations: (k · n, channels, ...) its input.
+        backprops: (k · n, outputs, ...) gradient of its output.
+        n: number of records.
+
+    Returns:
+        The gradients of all records, or their lengths with a way to form the sum, whichever is cheaper.
+    """
     convolution = _Convolution(layer, activations, backprops, n)
     inputs, outputs, positions = layer.weight[0].numel(), len(layer.weight), convolution.positions
     if is_stored(positions, inputs, outputs, seen=activations[0].numel() + backprops[0].numel()):
@@ -44,7 +54,7 @@ class _Convolution:
         self._by_group = backprops.flatten(2).unflatten(1, (layer.groups, -1))
         """(k · n, groups, outputs, positions)."""
         self._unfolded = layer.groups * layer.weight[0].numel() * self.positions
-        # Windows are copied in runs: of neighbouring positions where they lie side by side, of channels otherwise.
+        # Windows are copied in contiguous runs: of neighbouring positions at stride 1, of channels otherwise.
         self._channels_last = layer.stride[-1] > 1
 
     @property
@@ -60,10 +70,10 @@ class _Convolution:
         return self._of_weight(scaled, activations, self._layer.weight.to(scaled.dtype), self._layer.groups)
 
     def _of_weight(self, backprops: Tensor, activations: Tensor, weight: Tensor, groups: int) -> Tensor:
-        """The gradient of a weight, whose own numbers do not matter."""
+        """Returns the gradient of a weight; only the shape and type of ``weight`` matter."""
         layer = self._layer
         ones, of_weight = [0] * len(layer.kernel_size), [False, True, False]
-        _, found, _ = torch.ops.aten.convolution_backward(
+        _, gradient, _ = torch.ops.aten.convolution_backward(
             backprops,
             activations,
             weight,
@@ -76,19 +86,19 @@ class _Convolution:
             groups,
             of_weight,
         )
-        assert isinstance(found, Tensor)
-        return found
+        assert isinstance(gradient, Tensor)
+        return gradient
 
     def stored(self) -> Stored:
-        """All gradients, as they come from the products."""
+        """Returns the gradients of all records."""
         if self._is_grouped:
             return Stored(summed(self._by_convolution(self._activations, self._backprops), self._n))
         groups, outputs = self._by_group.shape[1:3]
-        found = self._by_group.new_empty(len(self._activations), groups, outputs, self._layer.weight[0].numel())
-        for piece in slices(len(found), self._unfolded, held_at_once(found)):
+        gradients = self._by_group.new_empty(len(self._activations), groups, outputs, self._layer.weight[0].numel())
+        for piece in slices(len(gradients), self._unfolded, held_at_once(gradients)):
             rows = self._windows(self._activations[piece]).flatten(0, 1)
-            torch.bmm(self._by_group[piece].flatten(0, 1), rows, out=found[piece].flatten(0, 1))
-        return Stored(*self._as_weight(summed(found, self._n)))
+            torch.bmm(self._by_group[piece].flatten(0, 1), rows, out=gradients[piece].flatten(0, 1))
+        return Stored(*self._as_weight(summed(gradients, self._n)))
 
     def each(self) -> Tensor:
         return self.stored().each()
@@ -99,7 +109,8 @@ class _Convolution:
         return Stored(*self._as_weight(found.sum(0, keepdim=True))).each()[0]
 
     def _as_weight(self, found: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """(rows, groups, outputs, inputs of an output) as (rows, outputs, ...), and the axes of the weight in it."""
+        """Returns (rows, groups, outputs, inputs of an output) as (rows, outputs, ...), and the order of the weight's
+        axes in it."""
         outputs, channels, *kernel = self._layer.weight.shape
         if not self._channels_last:
             return found.view(-1, outputs, channels, *kernel), ()
@@ -133,25 +144,27 @@ class _Convolution:
 
     @property
     def _is_grouped(self) -> bool:
-        """Whether one convolution in groups is faster than products with copies of all windows, larger than what they
-        give where there are more positions than outputs."""
+        """Whether one grouped convolution is faster than products with copies of all windows.
+
+        The copies are larger than the gradients where there are more positions than outputs.
+        """
         fast = self._backprops.device.type == "cpu" and torch.backends.mkldnn.is_available()
         return fast and self._backprops.dtype == torch.float32 and self.positions > self._by_group.shape[2]
 
     def _by_convolution(self, rows: Tensor, backprops: Tensor) -> Tensor:
-        """(rows, outputs, ...): the gradient of each row, as one convolution to which every row is a group."""
+        """Returns the gradient of each row, (rows, outputs, ...), by one convolution in which every row is a group."""
         weight, groups = self._layer.weight, len(rows) * self._layer.groups
         of_all = weight.detach().new_zeros(1, dtype=rows.dtype).expand(len(rows) * len(weight), *weight.shape[1:])
         found = self._of_weight(backprops.flatten(0, 1)[None], rows.flatten(0, 1)[None], of_all, groups)
         return found.view(len(rows), *weight.shape)
 
     def _by_windows(self, rows: Tensor, backprops: Tensor) -> Tensor:
-        """(rows, groups, outputs, inputs of an output): the gradient of each row."""
+        """Returns the gradient of each row, (rows, groups, outputs, inputs of an output), by products with windows."""
         found = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1)
         return found.unflatten(0, (len(rows), -1))
 
     def _windows(self, rows: Tensor) -> Tensor:
-        """(rows, groups, positions, inputs of an output); within an input, channels first or last."""
+        """Returns the windows (rows, groups, positions, inputs of an output); inputs have channels first or last."""
         groups, borders = self._layer.groups, [width for one in reversed(self._padding) for width in (one, one)]
         if not self._channels_last:
             found = _windows(self._layer, F.pad(rows, borders).contiguous(), places_first=False)
@@ -167,7 +180,8 @@ def _by_pairs(positions: int, inputs: int, outputs: int) -> bool:
 
 
 def _padded(layer: nn.Conv1d | nn.Conv2d, activations: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """The input with its padding where that is no plain border of zeros, and the border that is left to add."""
+    """Returns the input, padded unless the padding is a plain border of zeros, and the border that is still to be
+    added."""
     nothing = (0,) * len(layer.kernel_size)
     if layer.padding_mode != "zeros":
         return F.pad(activations, layer._reversed_padding_repeated_twice, layer.padding_mode), nothing
@@ -177,11 +191,13 @@ def _padded(layer: nn.Conv1d | nn.Conv2d, activations: Tensor) -> tuple[Tensor, 
 
 
 def _windows(layer: nn.Conv1d | nn.Conv2d, bordered: Tensor, *, places_first: bool) -> Tensor:
-    """A view of what each position of the output is made from.
+    """Returns a view of the inputs of each position of the output.
 
     Args:
-        bordered: (rows, channels, *space) or (rows, groups, *space, channels), contiguous.
-        places_first: (rows, ..., *positions, *kernel, ...) and not (rows, ..., *kernel, *positions, ...).
+        layer: the convolution.
+        bordered: (rows, channels, *space) or (rows, groups, *space, channels), contiguous, with its padding.
+        places_first: whether positions come before the kernel's axes: (rows, ..., *positions, *kernel, ...) instead of
+            (rows, ..., *kernel, *positions, ...).
     """
     steps, behind = bordered.stride(), 2 + len(layer.kernel_size)
     size = [

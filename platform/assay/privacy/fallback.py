@@ -1,4 +1,4 @@
-"""Layers without a rule of ours: the gradients of all records by Opacus, or by its use of ``torch.func``."""
+"""Layers without a book-keeping rule: per-record gradients by Opacus, or by its use of ``torch.func``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +13,19 @@ from assay.privacy.precision import at_least_float32
 
 
 def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int], Shares]:
-    """How the shares of a layer are found from its inputs, the gradient of its output and the number of records.
+    """Returns a function that computes the shares of a layer's parameters by Opacus.
+
+    Args:
+        name: of the layer, for errors.
+        layer: prepared for Opacus, in place; ``forget`` undoes this.
+
+    Returns:
+        A function of the layer's inputs, the gradient of its output and the number of records; it yields each
+        parameter's share.
 
     Raises:
-        IncompatibleRecipeError: the layer draws at random, so that it cannot be asked again, or Opacus refuses it.
+        IncompatibleRecipeError: the layer draws random numbers, so that its forward pass cannot be repeated, or Opacus
+            refuses it.
     """
     # Opacus takes a quarter of the time that all of Assay takes to import, and few networks need it.
     from opacus.grad_sample.functorch import prepare_layer
@@ -37,30 +46,35 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
 
     def shares(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
         with _named(name, layer), torch.enable_grad():
-            found = sampler(layer, [at_least_float32(one.detach()) for one in activations], backprops)
-        for parameter, gradients in found.items():
+            by_parameter = sampler(layer, [at_least_float32(one.detach()) for one in activations], backprops)
+        for parameter, gradients in by_parameter.items():
             yield parameter, Stored(summed(gradients.detach(), n))
 
     return shares
 
 
 def _by_functorch(layer: nn.Module, activations: list[Tensor], backprops: Tensor) -> dict[Tensor, Tensor]:
-    """The gradients of each record, from weights in float32 at least; Opacus' own call takes halves as they are."""
-    parameters, seen = list(layer.parameters()), activations[0]
-    seen = seen.to(backprops.dtype) if seen.is_floating_point() else seen
+    """Returns per-record gradients, computed from weights in float32 at least; Opacus' own call keeps float16 and
+    bfloat16."""
+    parameters, inputs = list(layer.parameters()), activations[0]
+    inputs = inputs.to(backprops.dtype) if inputs.is_floating_point() else inputs
     ask: Callable[..., Sequence[Tensor]] = layer.ft_compute_sample_grad  # type: ignore[assignment]
-    found = ask([one.detach().to(backprops.dtype) for one in parameters], seen, backprops)
-    return dict(zip(parameters, found, strict=True))
+    gradients = ask([one.detach().to(backprops.dtype) for one in parameters], inputs, backprops)
+    return dict(zip(parameters, gradients, strict=True))
 
 
 def forget(layer: nn.Module) -> None:
-    """Take away what Opacus left at the layer."""
+    """Removes what Opacus has attached to a layer.
+
+    Args:
+        layer: changed in place.
+    """
     vars(layer).pop("ft_compute_sample_grad", None)
 
 
 @contextmanager
 def _named(name: str, layer: nn.Module) -> Iterator[None]:
-    """Say which layer it was that has no gradient of one record."""
+    """Context that turns errors of Opacus into one that names the layer."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:

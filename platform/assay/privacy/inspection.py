@@ -1,8 +1,8 @@
-"""Is all of a model's gradient recorded, each record's by itself? Asked of the model as it trains.
+"""Checks during training that all of a model's gradient is recorded, and separately for each record.
 
-A layer that compares records would let one record move the gradients of others, past any clipping; and a weight that
-is used where nothing records it would silently not learn. Some layers are known for it; of all others it is asked at
-the first update, the second, the tenth, the hundredth and so on, and at the last.
+A layer that compares records would let one record change the gradients of others, which clipping does not bound. A
+weight that is used where nothing records it would silently not learn. Some layers are known to do this. All others are
+tested at the first update, the second, the tenth, the hundredth and so on, and at the last.
 """
 
 import math
@@ -24,12 +24,22 @@ _MIXING = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
 
 
 def is_due(update: int) -> bool:
-    """Whether to ask at this update, the first being 1."""
+    """Returns whether the model is tested at an update.
+
+    Args:
+        update: its number, from 1.
+
+    Returns:
+        True at 1, 2, 10, 100 and so on.
+    """
     return update == 2 or update == 10 ** round(math.log10(update))
 
 
 def refuse_kinds(model: nn.Module) -> None:
-    """Refuse the layers that are known to mix records, or to remember them without noise.
+    """Raises if a model has a layer that is known to mix records, or to store figures of them without noise.
+
+    Args:
+        model: the network.
 
     Raises:
         IncompatibleRecipeError: names the layer, and what to use instead.
@@ -55,14 +65,27 @@ def refuse_kinds(model: nn.Module) -> None:
 
 
 def half(n: int, *draw: int) -> np.ndarray:
-    """(n,) which records are asked about alone: half of them, others at every draw."""
+    """Returns a random half of the records.
+
+    Args:
+        n: number of records.
+        draw: numbers that select the random draw.
+
+    Returns:
+        (n,) bool, with n // 2 true entries.
+    """
     chosen = np.zeros(n, dtype=bool)
     chosen[seeds.stream(0, "which half", *draw).permutation(n)[: n // 2]] = True
     return chosen
 
 
 def refuse_mixed_losses(losses: Tensor, recorded: Sequence[tuple[str, GradientEdge]], update: int) -> None:
-    """Refuse losses that depend on what a layer said of other records; the graph stays.
+    """Raises if the loss of one record depends on what a layer computed from other records; the graph is kept.
+
+    Args:
+        losses: (n,) one loss a record, with its graph.
+        recorded: name and gradient edge of each layer's output.
+        update: number of the update, which selects the records that are tested.
 
     Raises:
         IncompatibleRecipeError: names the layer at which it was seen.
@@ -86,7 +109,8 @@ def refuse_mixed_losses(losses: Tensor, recorded: Sequence[tuple[str, GradientEd
 
 
 def _is_mixed(back: Tensor | None, chosen: Tensor, whole: Tensor | None) -> bool:
-    """Whether the losses of some records say anything of other rows, or of their own otherwise than all losses do."""
+    """Returns whether the losses of some records have gradients at other rows, or other gradients at their own than all
+    losses have."""
     if back is None or whole is None:
         return False
     if len(back) % len(chosen):
@@ -95,25 +119,36 @@ def _is_mixed(back: Tensor | None, chosen: Tensor, whole: Tensor | None) -> bool
     # NaN is no answer: a record whose own derivative is infinite gives it to a loss that does not depend on it.
     if bool((rows[:, ~chosen].abs() > 0).any()):
         return True
-    own, beside = at_least_float32(rows[:, chosen]), at_least_float32(all_rows[:, chosen])
-    known = own.isfinite() & beside.isfinite()
-    if not bool(known.any()):
+    gradients, expected_gradients = at_least_float32(rows[:, chosen]), at_least_float32(all_rows[:, chosen])
+    finite = gradients.isfinite() & expected_gradients.isfinite()
+    if not bool(finite.any()):
         return False
     tolerance = 0.05 if back.dtype in HALVES else 1e-4
-    return float((own - beside)[known].abs().max()) > tolerance * float(own[known].abs().max())
+    return float((gradients - expected_gradients)[finite].abs().max()) > tolerance * float(
+        gradients[finite].abs().max()
+    )
 
 
 class Expected(NamedTuple):
-    """Autograd's own gradient of some records."""
+    """Autograd's own gradient of some records, for comparison."""
 
     records: Tensor
-    """(n,) bool, which."""
+    """(n,) bool: the records."""
     gradients: tuple[Tensor | None, ...]
-    """One a parameter, of the sum of their losses; None where there is none."""
+    """Gradient of the sum of their losses, one a parameter; None where there is none."""
 
 
 def expected(losses: Tensor, parameters: Sequence[Tensor], update: int) -> list[Expected]:
-    """Autograd's gradients of either half of the records, or of the only one; the graph stays."""
+    """Returns autograd's gradients of both halves of the records, or of the only record; the graph is kept.
+
+    Args:
+        losses: (n,) one loss a record, with its graph.
+        parameters: trainable ones.
+        update: number of the update, which selects the halves.
+
+    Returns:
+        One entry for each half.
+    """
     chosen = torch.from_numpy(half(len(losses), update)).to(losses.device)
     return [
         Expected(records, torch.autograd.grad(losses[records].sum(), parameters, retain_graph=True, allow_unused=True))
@@ -126,15 +161,16 @@ def expected(losses: Tensor, parameters: Sequence[Tensor], update: int) -> list[
 def refuse_unrecorded(
     names: Mapping[Tensor, str], found: Mapping[Tensor, Share], halves: Sequence[Expected], *, rough: bool
 ) -> None:
-    """Refuse a model in which what was recorded is not the gradient.
+    """Raises if what was recorded is not the gradient of the model.
 
-    Both halves of the records must show it: one record, in which autograd's sum is lost to rounding, ends no training.
+    Both halves of the records must show a difference. So a single record in which autograd's sum is lost to rounding
+    does not end training.
 
     Args:
         names: of each parameter.
-        found: what was recorded of it.
-        halves: what autograd finds.
-        rough: whether some of it was computed in half precision, which leaves two digits.
+        found: recorded share of each parameter.
+        halves: autograd's gradients.
+        rough: whether some of it was computed in float16 or bfloat16, which leaves two digits.
 
     Raises:
         IncompatibleRecipeError: names the parameter.
@@ -144,11 +180,11 @@ def refuse_unrecorded(
     def is_missing(parameter: Tensor, place: int, of: Expected) -> bool:
         gradient = of.gradients[place]
         missing = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
-        limit = 1e-6 * max([float(own[of.records].sum()) for own in lengths.values()], default=0.0)
+        limit = 1e-6 * max([float(norms[of.records].sum()) for norms in lengths.values()], default=0.0)
         if parameter in found:
-            own = lengths[parameter]
-            missing = missing - found[parameter].weighted(torch.ones_like(own), of.records)
-            limit += (0.05 if rough else 1e-4) * float(own[of.records].sum())
+            norms = lengths[parameter]
+            missing = missing - found[parameter].weighted(torch.ones_like(norms), of.records)
+            limit += (0.05 if rough else 1e-4) * float(norms[of.records].sum())
         return bool(missing.norm() > limit)
 
     for place, (parameter, name) in enumerate(names.items()):

@@ -1,4 +1,4 @@
-"""Which layers have a book-keeping rule, and the share of each of their parameters."""
+"""Book-keeping rules of layers: from a layer's input and the gradient of its output to the share of each parameter."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
@@ -11,11 +11,11 @@ from assay.privacy.precision import at_least_float32
 
 Shares = Iterator[tuple[Tensor, Share]]
 LayerRule = Callable[[nn.Module, Tensor, Tensor, int], Shares]
-"""From a layer, its input, the gradient of its output and the number of records to the share of each parameter."""
+"""Takes a layer, its input, the gradient of its output and the number of records; yields each parameter's share."""
 
 
 class OnProduct(Protocol):
-    """Told of every product of a record with weights, while the forward pass runs."""
+    """Callback for every product of records with weights during the forward pass."""
 
     def __call__(
         self,
@@ -23,13 +23,13 @@ class OnProduct(Protocol):
         inputs: Sequence[Tensor],
         shares: Callable[[Tensor, int], Shares],
     ) -> None:
-        """Record it.
+        """Records a product.
 
         Args:
-            output: what the product gave, (rows, ...); of steps in time, each (rows, width).
-            inputs: what entered it beside weights.
-            shares: from the gradient of the output, (rows, ...), of steps (rows, steps, width), and the number of
-                records to the share of each parameter.
+            output: of the product, (rows, ...); for steps in time, one tensor a step, each (rows, width).
+            inputs: factors of the product other than weights.
+            shares: takes the gradient of the output, (rows, ...), or (rows, steps, width) for steps, and the number of
+                records; yields the share of each parameter.
         """
         ...
 
@@ -40,7 +40,18 @@ def _linear(layer: nn.Module, activations: Tensor, backprops: Tensor, n: int) ->
 
 
 def affine(weight: Tensor, bias: Tensor | None, activations: Tensor, backprops: Tensor, n: int) -> Shares:
-    """The weight and bias of ``activations @ weight.T + bias``, wherever it is computed."""
+    """Yields the shares of the weight and the bias of ``activations @ weight.T + bias``.
+
+    Args:
+        weight: (outputs, inputs) parameter.
+        bias: (outputs,) parameter, or None.
+        activations: (k · n, ..., inputs).
+        backprops: (k · n, ..., outputs) gradient of the output.
+        n: number of records.
+
+    Yields:
+        Each trainable parameter and its share.
+    """
     activations, once = at_least_float32(activations), None
     if bookkeeping.is_one_position(backprops, n):
         once = bookkeeping.OnePosition(activations, backprops)
@@ -90,5 +101,14 @@ LAYER_RULES: dict[type[nn.Module], LayerRule] = {
 
 
 def rule_of(layer: nn.Module) -> LayerRule | None:
-    """The rule of exactly this type: a subclass may compute something else."""
+    """Returns the book-keeping rule of a layer; None if it has none.
+
+    The type must match exactly: a subclass may compute something else.
+
+    Args:
+        layer: any layer.
+
+    Returns:
+        The rule, or None.
+    """
     return LAYER_RULES.get(type(layer))

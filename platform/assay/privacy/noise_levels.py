@@ -1,10 +1,10 @@
-"""How much noise a private training added, in every direction that an audit looks at.
+"""Level of the noise that a private training added, in every direction that an audit examines.
 
 The claim is Gaussian noise of one standard deviation σ, independent over coordinates, tensors and steps. Then the sum
-of squares of the noise in any k directions, chosen without a look at it, is σ² times a χ² variable with k degrees of
+of squares of the noise in any k directions, chosen without looking at it, is σ² times a χ² variable with k degrees of
 freedom, and each group of directions gives exact confidence bounds on its own σ. A tensor without noise, two tensors
-with the same noise, noise that is drawn once and used at every step: each leaves some group of directions with too
-little.
+with the same noise, and noise that is drawn once and used at every step all leave too little noise in some group of
+directions.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,89 +16,123 @@ from scipy import stats
 from assay.privacy.accounting import Mechanism, rdp_epsilon
 
 _SKETCH = 4096
-"""Coordinates of a step that are kept one by one, over all tensors; the first ones of each."""
+"""Number of coordinates of a step that are stored, over all tensors; the first ones of each."""
 _SKETCHED_STEPS = 1000
 _FEWEST = 8
-"""Coordinates without which two steps are not compared: chance alone makes so few alike."""
+"""Least number of coordinates for comparing two steps: fewer may be alike by chance."""
 NEGLIGIBLE = 1.01
-"""Excess over the claimed ε, as a factor, that proves nothing: noise is calibrated, and ε converted, to less."""
+"""Factor over the claimed ε that is not significant: calibration of noise and conversion of ε are less exact."""
 _NOTHING = 1e-2
-"""Share of the claimed noise below which there is none to speak of, and ε is infinite."""
+"""Share of the claimed noise below which ε counts as infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Directions:
-    """Groups of directions, each with the noise that was seen in it."""
+    """Groups of directions, each with the noise that was measured in it."""
 
     name: Callable[[int], str]
-    """What a group is called, by its number."""
+    """Returns the name of a group by its number."""
     squares: np.ndarray
-    """(groups,) sums of squares of the noise, in parts of the claimed variance."""
+    """(groups,) sums of squares of the noise, relative to the claimed variance."""
     counts: np.ndarray
     """(groups,) degrees of freedom."""
     steps: int
-    """Steps of which a group speaks."""
+    """Number of steps that a group covers."""
     signal: float = 1.0
-    """Greatest length, in clipping norms, that one record adds in such a group at one step."""
+    """Greatest length, in clipping norms, of one record's contribution in such a group at one step."""
 
     def __len__(self) -> int:
         return len(self.squares)
 
     def at_most(self, significance: float) -> np.ndarray:
-        """(groups,) upper confidence bounds on the noise, as shares of the claim, for what a record adds there."""
+        """Returns upper confidence bounds on the noise, as shares of the claim, relative to a record's contribution
+        there.
+
+        Args:
+            significance: probability that one bound is wrong.
+
+        Returns:
+            (groups,) bounds.
+        """
         return np.asarray(np.sqrt(self.squares / _quantiles(stats.chi2.ppf, significance, self.counts)) / self.signal)
 
     def at_least(self, significance: float) -> np.ndarray:
-        """(groups,) lower confidence bounds, likewise."""
+        """Returns lower confidence bounds on the noise, as shares of the claim, relative to a record's contribution
+        there.
+
+        Args:
+            significance: probability that one bound is wrong.
+
+        Returns:
+            (groups,) bounds.
+        """
         return np.asarray(np.sqrt(self.squares / _quantiles(stats.chi2.isf, significance, self.counts)) / self.signal)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeastNoise:
-    """The group of directions in which an audit is surest of too little noise."""
+    """The group of directions that gives the strongest evidence of too little noise."""
 
     where: str
+    """Name of the group."""
     share: float
-    """Noise there, at most, as a share of the claim."""
+    """Upper bound on the noise there, as a share of the claim."""
     epsilon: float
-    """What the accountant gives for noise as low as that."""
+    """ε that the accountant gives for this noise."""
 
 
 def least_noise(found: Sequence[Directions], mechanism: Mechanism, *, significance: float) -> LeastNoise | None:
-    """The highest ε that noise as low as was seen allows; None without any directions.
+    """Returns the group whose noise implies the highest ε; None without any directions.
 
-    All upper bounds hold together with probability 1 - ``significance`` (Bonferroni over kinds, then over groups). They
-    are compared by their ε and not with the claimed noise: a large tensor shows a lack too small to change ε.
+    All upper bounds hold together with probability 1 - ``significance`` (Bonferroni over kinds, then over groups).
+    Groups
+    are compared by ε and not by noise: in a large tensor, a lack of noise that is too small to change ε is significant.
 
     Args:
         found: kinds of directions.
         mechanism: that is claimed.
+        significance: probability that any bound is wrong.
+
+    Returns:
+        The group, or None.
     """
-    kinds = [one for one in found if len(one)]
-    seen = []
-    for one in kinds:
-        bounds = one.at_most(significance / (len(kinds) * len(one)))
+    kinds = [directions for directions in found if len(directions)]
+    candidates = []
+    for directions in kinds:
+        bounds = directions.at_most(significance / (len(kinds) * len(directions)))
         place = int(bounds.argmin())
         share = float(bounds[place])
         # Where the bound allows all of the claimed noise, the claimed ε may be right.
-        epsilon = rdp_epsilon(mechanism) if share >= 1 else epsilon_at(mechanism, share, steps=one.steps)
-        seen.append(LeastNoise(where=one.name(place), share=share, epsilon=epsilon))
-    return max(seen, key=lambda one: (one.epsilon, -one.share), default=None)
+        epsilon = rdp_epsilon(mechanism) if share >= 1 else epsilon_at(mechanism, share, steps=directions.steps)
+        candidates.append(LeastNoise(where=directions.name(place), share=share, epsilon=epsilon))
+    return max(candidates, key=lambda directions: (directions.epsilon, -directions.share), default=None)
 
 
 def share_in_every_direction(found: Sequence[Directions], *, significance: float) -> float:
-    """The share of the claimed noise that every group of directions has at least; all bounds hold together.
+    """Returns a lower bound on the share of the claimed noise in every group of directions; all bounds hold together.
 
     Args:
         found: kinds of directions, at least one of them with a group.
         significance: probability that any group has less.
+
+    Returns:
+        The share.
     """
-    kinds = [one for one in found if len(one)]
-    return min(float(one.at_least(significance / (len(kinds) * len(one))).min()) for one in kinds)
+    kinds = [directions for directions in found if len(directions)]
+    return min(float(directions.at_least(significance / (len(kinds) * len(directions))).min()) for directions in kinds)
 
 
 def epsilon_at(mechanism: Mechanism, share: float, *, steps: int) -> float:
-    """ε of a training some of whose steps have only a share of the claimed noise."""
+    """Returns the ε of a training some of whose steps have only a share of the claimed noise.
+
+    Args:
+        mechanism: that is claimed.
+        share: of the claimed noise.
+        steps: number of steps that have only this share.
+
+    Returns:
+        ε by RDP; infinite where the share is below 1 %.
+    """
     if share < _NOTHING:
         return float("inf")
     less = replace(mechanism, noise_multiplier=share * mechanism.noise_multiplier, steps=min(steps, mechanism.steps))
@@ -107,7 +141,7 @@ def epsilon_at(mechanism: Mechanism, share: float, *, steps: int) -> float:
 
 
 class NoiseRecord:
-    """The noise of every step of a training, as far as its tests need it.
+    """Statistics of the noise of every step of a training, as the tests need them.
 
     Args:
         names: of the tensors.
@@ -133,7 +167,7 @@ class NoiseRecord:
         return len(self._squares)
 
     def add(self, noise: np.ndarray, sums: np.ndarray) -> None:
-        """Take in one step.
+        """Records one step.
 
         Args:
             noise: (d,) of all tensors one after the other, in claimed standard deviations.
@@ -147,10 +181,10 @@ class NoiseRecord:
             self._along.append(np.append(along / np.sqrt(lengths), whole / np.sqrt(length)))
         self._lengths.append(float(np.sqrt(length)))
         for place, (start, size, shape) in enumerate(zip(self._starts, self.sizes, self.shapes, strict=True)):
-            own = noise[start : start + size]
-            self._centred[0, place] += own.sum() ** 2 / size
+            tensor_noise = noise[start : start + size]
+            self._centred[0, place] += tensor_noise.sum() ** 2 / size
             if len(shape) > 1 and min(shape[0], size // shape[0]) > 1:
-                table = own.reshape(shape[0], -1)
+                table = tensor_noise.reshape(shape[0], -1)
                 self._centred[1, place] += (table.sum(0) ** 2).sum() / shape[0]
                 self._centred[2, place] += (table.sum(1) ** 2).sum() / table.shape[1]
         if len(self._sketches) < _SKETCHED_STEPS:
@@ -162,9 +196,10 @@ class NoiseRecord:
         return np.stack(self._squares)
 
     def along_sums(self) -> np.ndarray:
-        """(steps, tensors + 1) the noise along the clipped sum, of each tensor and of all; NaN where that is 0.
+        """Returns the noise along the clipped sum; standard normal if the noise is independent of the records.
 
-        Standard normal if the noise knows nothing of the records.
+        Returns:
+            (steps, tensors + 1) of each tensor and of all together; NaN where the sum is 0.
         """
         return np.stack(self._along)
 
@@ -174,11 +209,18 @@ class NoiseRecord:
         return np.array(self._lengths)
 
     def sketch(self, tensor: int) -> np.ndarray:
-        """(steps, coordinates) the noise of the first coordinates of a tensor, at the first steps."""
+        """Returns the noise of the first coordinates of a tensor, at the first steps.
+
+        Args:
+            tensor: its number.
+
+        Returns:
+            (steps, coordinates), in claimed standard deviations.
+        """
         return np.stack(self._sketches)[:, self._edges[tensor] : self._edges[tensor + 1]]
 
     def tensors(self) -> Directions:
-        """Each tensor over all steps, and all tensors together."""
+        """Returns the noise of each tensor over all steps, and of all tensors together."""
         by_tensor = self.squares.sum(0)
         return Directions(
             name=lambda place: repr(self.names[place]) if place < len(self.names) else "all tensors together",
@@ -188,7 +230,7 @@ class NoiseRecord:
         )
 
     def single_steps(self) -> Directions:
-        """Each tensor, and all together, at each step."""
+        """Returns the noise of each tensor, and of all together, at each step."""
         squares = np.concatenate([self.squares, self.squares.sum(1, keepdims=True)], 1)
         across = squares.shape[1]
 
@@ -200,7 +242,8 @@ class NoiseRecord:
         return Directions(name=name, squares=squares.ravel(), counts=counts, steps=1)
 
     def between_steps(self) -> list[Directions]:
-        """What steps do not share: of each tensor, around its mean over all steps, and between any two steps."""
+        """Returns the noise that steps do not share: of each tensor, around its mean over all steps, and between any
+        two steps."""
         if self.steps < 2:
             return []
         shared = np.add.reduceat(self._total**2, self._starts) / self.steps
@@ -214,8 +257,9 @@ class NoiseRecord:
         return [around, *filter(len, map(self._pairs_of_steps, range(len(self.names))))]
 
     def between_coordinates(self) -> list[Directions]:
-        """What the coordinates of a tensor do not share: around its mean, around that of its rows, of its columns."""
-        total, found = self.squares.sum(0), []
+        """Returns the noise that coordinates of a tensor do not share: around its mean, and around those of rows and
+        columns."""
+        total, kinds = self.squares.sum(0), []
         rows = np.array([shape[0] if len(shape) > 1 else 1 for shape in self.shapes])
         for number, (what, shared) in enumerate(
             [("all coordinates", np.ones(len(rows), int)), ("the rows", self.sizes // rows), ("the columns", rows)]
@@ -224,7 +268,7 @@ class NoiseRecord:
             places = np.flatnonzero(
                 (counts > 0) & (shared < self.sizes) & ((number == 0) | (self._centred[number] > 0))
             )
-            found.append(
+            kinds.append(
                 Directions(
                     name=lambda place, what=what, places=places: (  # type: ignore[misc]
                         f"{what} of {self.names[places[place]]!r}, around their mean"
@@ -234,10 +278,10 @@ class NoiseRecord:
                     steps=self.steps,
                 )
             )
-        return found
+        return kinds
 
     def between_tensors(self) -> Directions:
-        """Differences and sums of the first coordinates of any two tensors, over all steps."""
+        """Returns differences and sums of the first coordinates of any two tensors, over all steps."""
         pairs = [(a, b) for a in range(len(self.names)) for b in range(a)]
         squares, counts = [], []
         for a, b in pairs:
@@ -254,12 +298,12 @@ class NoiseRecord:
         return Directions(name=name, squares=np.array(squares), counts=np.array(counts), steps=self.steps)
 
     def _pairs_of_steps(self, tensor: int) -> Directions:
-        """Differences and sums of the noise of a tensor at any two steps; nothing of a small one."""
+        """Returns differences and sums of a tensor's noise at any two steps; no groups if the tensor is small."""
         kept = self.sketch(tensor)
         one, other = np.triu_indices(len(kept) if kept.shape[1] >= _FEWEST else 0, 1)
         products = kept @ kept.T
-        own = products.diagonal()
-        mean, both = (own[one] + own[other]) / 2, products[one, other]
+        squared_lengths = products.diagonal()
+        mean, both = (squared_lengths[one] + squared_lengths[other]) / 2, products[one, other]
 
         def name(place: int) -> str:
             pair, what = place % len(one), "difference" if place < len(one) else "sum"
@@ -271,11 +315,19 @@ class NoiseRecord:
 
 
 def between_runs(one: NoiseRecord, other: NoiseRecord) -> list[Directions]:
-    """Differences and sums of the noise of two trainings at any step of each, by the tensors that have one name.
+    """Returns differences and sums of the noise of two trainings at any step of each, by the tensors with the same
+    name.
 
-    One training cannot show that another has the same noise, and whoever has what both released subtracts it.
+    One training alone cannot show that another one has the same noise; someone with both releases could subtract it.
+
+    Args:
+        one: noise of the first training.
+        other: noise of the second training.
+
+    Returns:
+        One kind of directions for each shared tensor that is large enough.
     """
-    found = []
+    kinds = []
     for name in (name for name in one.names if name in other.names):
         mine, theirs = one.sketch(one.names.index(name)), other.sketch(other.names.index(name))
         both = min(mine.shape[1], theirs.shape[1])
@@ -292,16 +344,16 @@ def between_runs(one: NoiseRecord, other: NoiseRecord) -> list[Directions]:
 
         squares = np.maximum(np.stack([mean - products, mean + products]).ravel(), 0.0)
         counts = np.full(len(squares), both)
-        found.append(Directions(name=called, squares=squares, counts=counts, steps=1, signal=float(np.sqrt(0.5))))
-    return found
+        kinds.append(Directions(name=called, squares=squares, counts=counts, steps=1, signal=float(np.sqrt(0.5))))
+    return kinds
 
 
 def _difference(total: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """What is left of sums of squares: at least 0, whatever rounding says."""
+    """Returns the difference of two sums of squares, at least 0 despite rounding."""
     return np.asarray(np.maximum(total - part, 0.0))
 
 
 def _quantiles(quantile: Callable[..., np.ndarray], probability: float, counts: np.ndarray) -> np.ndarray:
-    """Quantiles of χ² variables; few distinct counts occur, and each is asked once."""
+    """Returns quantiles of χ² variables; each distinct count is computed once."""
     distinct, back = np.unique(counts, return_inverse=True)
     return np.asarray(quantile(probability, distinct))[back]

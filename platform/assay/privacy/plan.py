@@ -1,4 +1,4 @@
-"""The one forecast of what a private training spends: for dry runs, for budgets, and for the training itself."""
+"""The forecast of a private training's mechanism: for dry runs, for budgets, and for the training itself."""
 
 from assay.privacy.accounting import Mechanism, calibrate
 from assay.privacy.unit import Unit
@@ -6,16 +6,28 @@ from assay.recipes import Privacy, Recipe
 
 
 def steps_per_epoch(records: int, batch_size: int) -> int:
-    """Updates that see each record once (under Poisson sampling: once in expectation)."""
+    """Returns the number of updates that use each record once (under Poisson sampling: once in expectation).
+
+    Args:
+        records: number of records, or patients.
+        batch_size: number of them in a batch.
+
+    Returns:
+        The number of steps, rounded up.
+    """
     return -(-records // batch_size)
 
 
 def forecast_mechanism(recipe: Recipe, *, units: int, unit: Unit) -> Mechanism:
-    """What one stage of a private recipe spends; each of its stages spends the same, under one budget.
+    """Returns the mechanism of one stage of a private recipe; all of its stages have the same, under one budget.
 
     Args:
-        units: records, or patients, that it is trained on.
+        recipe: with ``privacy``.
+        units: number of records, or patients, that it is trained on.
         unit: which of them it protects.
+
+    Returns:
+        The mechanism of all steps of a stage.
 
     Raises:
         UserError: no noise reaches its ε.
@@ -27,12 +39,17 @@ def forecast_mechanism(recipe: Recipe, *, units: int, unit: Unit) -> Mechanism:
 
 
 def planned(privacy: Privacy, *, units: int, batch_size: int, steps: int, unit: Unit = "record") -> Mechanism:
-    """One private training as it will be accounted for, its noise calibrated for all that share its budget.
+    """Returns the mechanism of one private training, with noise calibrated for all trainings that share its budget.
 
     Args:
-        units: records, or patients, that it draws from.
+        privacy: ε, δ and the number of trainings that share them.
+        units: number of records, or patients, that it draws from.
         batch_size: expected number of them in a step.
-        steps: that it takes.
+        steps: number of its steps.
+        unit: which of them it protects.
+
+    Returns:
+        The mechanism of all steps.
 
     Raises:
         UserError: no noise reaches its ε.

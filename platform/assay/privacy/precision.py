@@ -1,8 +1,9 @@
-"""In which precision lengths and sums of gradients are computed, whatever the network itself computes in.
+"""Precision of lengths and sums of gradients, independent of the precision of the network.
 
-A clipped sum that is rounded to bfloat16 moves by several clipping norms when one record is added, for the rounding
-grows with the sum and not with what one record adds to it. So halves are widened to float32, small sums are formed in
-float64, squared lengths add up in float64, and neither autocast nor the short products of TF32 act on them.
+A clipped sum that is rounded to bfloat16 changes by several clipping norms when one record is added, because the
+rounding error grows with the sum and not with the contribution of one record. So float16 and bfloat16 are widened to
+float32, small sums are computed in float64, squared lengths are added in float64, and neither autocast nor TF32
+applies to them.
 """
 
 from collections.abc import Iterator
@@ -16,19 +17,19 @@ from assay.errors import IncompatibleRecipeError
 
 HALVES = (torch.float16, torch.bfloat16)
 DTYPES = (torch.float64, torch.float32, *HALVES)
-"""Types of weights for which the bound on what one record adds is tested."""
+"""Types of weights for which the bound on one record's contribution is tested."""
 EXACT = 2**17
-"""Numbers that enter a sum, at most, for it to be formed in float64: that costs little for small layers."""
+"""Greatest number of entries of a sum that is computed in float64; this is cheap for small layers."""
 EXACT_PRODUCTS = 2**22
-"""The same of the products that are added."""
+"""Greatest number of products of such a sum."""
 KEPT_EXACTLY = 2**16
-"""Halves in a parameter, at most, whose sums are kept in float64: rounding to float32 grows with the sum, too."""
+"""Greatest size of a float16 or bfloat16 parameter whose sums are kept in float64: float32 rounds large sums, too."""
 _RUN = 512
-"""Squares that are added in the precision of the gradient before float64 goes on."""
+"""Number of squares that are added in the gradient's own precision; these partial sums are added in float64."""
 
 
 def refuse_types(parameters: dict[Tensor, str]) -> None:
-    """Refuse weights of a type in which the bound on what one record adds has not been shown.
+    """Raises if a weight has a type for which the bound on one record's contribution has not been shown.
 
     Args:
         parameters: trainable ones, each with its name.
@@ -50,15 +51,29 @@ def refuse_types(parameters: dict[Tensor, str]) -> None:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """In float32 at least where it is a half: lengths of gradients need the range and the digits."""
+    """Returns a float16 or bfloat16 tensor in float32, any other unchanged: lengths need the range and the digits.
+
+    Args:
+        tensor: of any type.
+
+    Returns:
+        The tensor.
+    """
     return tensor.float() if tensor.dtype in HALVES else tensor
 
 
 def summing_type(parameter: Tensor) -> torch.dtype:
-    """The type in which sums of its gradients are kept: by the parameter alone, so that all workers agree.
+    """Returns the type in which sums of a parameter's gradients are kept.
 
-    That of the parameter, and of a half float64 where it is small: what a sum of n records is rounded by is n times
-    what one is rounded by, at most 2⁻²⁴ of the sum's length in float32.
+    It depends on the parameter alone, so that all workers agree: the parameter's own type or, for float16 and bfloat16,
+    float64 if the parameter is small and float32 otherwise. The rounding error of a sum of n records is n times that of
+    one, at most 2⁻²⁴ of the sum's length in float32.
+
+    Args:
+        parameter: of the model.
+
+    Returns:
+        The type.
     """
     if parameter.dtype not in HALVES:
         return parameter.dtype
@@ -67,12 +82,27 @@ def summing_type(parameter: Tensor) -> torch.dtype:
 
 
 def wide_zeros(parameter: Tensor) -> Tensor:
-    """Zeros in the shape of a parameter and the type in which sums of its gradients are kept."""
+    """Returns zeros of a parameter's shape, in the type in which sums of its gradients are kept.
+
+    Args:
+        parameter: of the model.
+
+    Returns:
+        The zeros.
+    """
     return torch.zeros_like(parameter, dtype=summing_type(parameter))
 
 
 def exact(*tensors: Tensor, products: int = 0) -> tuple[Tensor, ...]:
-    """In float64 where they and the number of products of them are small, all or none; otherwise as they are."""
+    """Returns tensors in float64 if they and their products are few enough; otherwise unchanged.
+
+    Args:
+        tensors: factors of a product; all of them are converted, or none.
+        products: number of products that will be added.
+
+    Returns:
+        The tensors, in order.
+    """
     large = sum(one.numel() for one in tensors) > EXACT or products > EXACT_PRODUCTS
     if large or not _has_float64(tensors[0].device):
         return tensors
@@ -80,7 +110,14 @@ def exact(*tensors: Tensor, products: int = 0) -> tuple[Tensor, ...]:
 
 
 def lengths(rows: Tensor) -> Tensor:
-    """(n,) the length of each row (n, ...), in the type of the rows, of long ones in float64."""
+    """Returns the Euclidean length of each row.
+
+    Args:
+        rows: (n, ...).
+
+    Returns:
+        (n,) in the type of the rows; in float64 where rows are long.
+    """
     flat = rows.flatten(1) if rows.dim() > 1 else rows[:, None]
     runs, rest = divmod(flat.shape[1], _RUN)
     if runs <= 1 or flat.dtype == torch.float64:
@@ -92,26 +129,48 @@ def lengths(rows: Tensor) -> Tensor:
 
 
 def squared_lengths(rows: Tensor) -> Tensor:
-    """(n,) float64, the squared length of each row (n, ...)."""
+    """Returns the squared length of each row.
+
+    Args:
+        rows: (n, ...).
+
+    Returns:
+        (n,) float64.
+    """
     return to_float64(lengths(rows)).square()
 
 
 def to_float64(tensor: Tensor) -> Tensor:
-    """In float64, or as it is where the device has none."""
+    """Returns a tensor in float64; unchanged where the device has no float64.
+
+    Args:
+        tensor: of any type.
+
+    Returns:
+        The tensor.
+    """
     return tensor.double() if _has_float64(tensor.device) else tensor
 
 
 @contextmanager
 def without_autocast(device: torch.device) -> Iterator[None]:
-    """Products are computed in the type of what enters them, even within the caller's autocast."""
+    """Disables autocast within the context: products are computed in the type of their factors.
+
+    Args:
+        device: whose autocast is disabled.
+    """
     with torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext():
         yield
 
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Neither TF32 nor bfloat16 inside products of float32, whatever the caller allows."""
-    # Entered at every layer: what is whole already is not set and set back, which costs more than to look.
+    """Disables TF32 and bfloat16 in float32 products within the context, whatever the caller allows.
+
+    Args:
+        device: whose settings are changed, and restored afterwards.
+    """
+    # Entered at every layer: settings that are right already are left alone, because setting costs more than reading.
     whole = ("ieee",) if device.type == "cuda" else ("ieee", "none")
     short = [(place, given) for place in _products(device) if (given := place.fp32_precision) not in whole]
     if not short:

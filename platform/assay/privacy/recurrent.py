@@ -20,7 +20,16 @@ RecurrentState = Tensor | tuple[Tensor, Tensor] | None
 def unroll(
     layer: nn.LSTM | nn.GRU, recorder: OnProduct, x: Tensor, state: RecurrentState = None
 ) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
-    """The layer's forward pass, which tells ``recorder`` of each product.
+    """Runs the layer's forward pass step by step and reports each product to a recorder.
+
+    Args:
+        layer: an LSTM or GRU.
+        recorder: is given every product with the layer's weights.
+        x: (records, length, inputs), or (length, records, inputs) without ``batch_first``.
+        state: initial state as for the layer; zeros by default.
+
+    Returns:
+        Outputs and last state, as the layer returns them.
 
     Raises:
         IncompatibleRecipeError: the sequences are packed, or there is no axis of records.
@@ -35,14 +44,14 @@ def unroll(
     states = _initial(layer, x, state)
     last = []
     for depth in range(layer.num_layers):
-        found = []
+        outputs = []
         for direction in range(directions):
             place = depth * directions + direction
             run = _Direction(layer, f"_l{depth}" + ("_reverse" if direction else ""), recorder)
             out, end = run(x.flip(1) if direction else x, tuple(one[place] for one in states))
-            found.append(out.flip(1) if direction else out)
+            outputs.append(out.flip(1) if direction else out)
             last.append(end)
-        x = torch.cat(found, -1)
+        x = torch.cat(outputs, -1)
         if depth + 1 < layer.num_layers:
             x = F.dropout(x, layer.dropout, layer.training)
     ends = tuple(torch.stack(parts) for parts in zip(*last, strict=True))
@@ -50,7 +59,7 @@ def unroll(
 
 
 def _initial(layer: nn.LSTM | nn.GRU, x: Tensor, state: RecurrentState) -> tuple[Tensor, ...]:
-    """Hidden and, of an LSTM, cell states, each (layers · directions, records, width)."""
+    """Returns hidden and, for an LSTM, cell states, each (layers · directions, records, width)."""
     if isinstance(state, tuple):
         return state
     if state is not None:
@@ -68,7 +77,7 @@ class _Direction:
         self._of_state = getattr(layer, f"weight_hh{suffix}"), getattr(layer, f"bias_hh{suffix}", None)
 
     def __call__(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """From (records, length, inputs) to (records, length, width) and the last state."""
+        """Maps (records, length, inputs) to (records, length, width) and the last state."""
         entering = F.linear(x, *self._of_input)
         self._recorder(entering, [x], partial(self._shares, self._of_input, x.detach()))
         before, recurring, states = [], [], []
@@ -77,7 +86,7 @@ class _Direction:
             recurring.append(F.linear(state[0], *self._of_state))
             state = (_lstm_step if self._lstm else _gru_step)(of_input, recurring[-1], *state)
             states.append(state[0])
-        # Nothing was recorded before the first state, so that the backward pass would not come by: hence no inputs.
+        # The first state has no recorded ancestor, so the backward pass would not reach it: hence no inputs.
         self._recorder(recurring, [], partial(self._shares, self._of_state, torch.stack(before, 1)))
         return torch.stack(states, 1), state
 

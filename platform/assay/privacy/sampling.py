@@ -9,30 +9,40 @@ from assay.recipes import Recipe
 
 
 class RecordSampling:
-    """Draws each record independently with one probability.
+    """Poisson sampling of records: each is drawn independently with the same probability.
 
     Args:
-        records: how many there are.
+        records: number of records.
     """
 
     def __init__(self, records: int) -> None:
         self.units = records
-        """Records, all of which are protected."""
+        """Number of records; each is a protected unit."""
 
     def draw(self, seed: int, step: int, rate: float) -> np.ndarray:
-        """Returns positions of the records of a step, in order; possibly none."""
+        """Returns the records of a step.
+
+        Args:
+            seed: of the training.
+            step: number of the step, from 0.
+            rate: probability with which each record is drawn.
+
+        Returns:
+            Positions of the records, in order; possibly none.
+        """
         return np.flatnonzero(seeds.stream(seed, "sample", step).random(self.units) < rate)
 
 
 class PatientSampling:
-    """Draws each patient independently with one probability, and of each drawn one at most so many records.
+    """Poisson sampling of patients: each is drawn independently with the same probability, with a bounded number of
+    records.
 
-    Which records of a patient are drawn depends on nothing but chance and the number of its records, so a patient
-    moves the clipped sum by at most the clipping norm, whichever these are.
+    Which records of a patient are drawn depends only on chance and on the number of the patient's records. So a patient
+    changes the clipped sum by at most the clipping norm, whatever the records are.
 
     Args:
         owners: (records,) number of each record's patient, from 0; see ``numbered``.
-        most: records of a patient in one step, at most.
+        most: greatest number of records of a patient in one step.
     """
 
     def __init__(self, owners: np.ndarray, *, most: int) -> None:
@@ -41,10 +51,19 @@ class PatientSampling:
         self._counts = np.bincount(owners)
         self._starts = np.cumsum(self._counts) - self._counts
         self.units = len(self._counts)
-        """Patients, all of whom are protected."""
+        """Number of patients; each is a protected unit."""
 
     def draw(self, seed: int, step: int, rate: float) -> np.ndarray:
-        """Returns positions of the records of a step, patient by patient; possibly none."""
+        """Returns the records of a step.
+
+        Args:
+            seed: of the training.
+            step: number of the step, from 0.
+            rate: probability with which each patient is drawn.
+
+        Returns:
+            Positions of the records, patient by patient; possibly none.
+        """
         drawn = np.flatnonzero(seeds.stream(seed, "sample", step).random(self.units) < rate)
         counts = self._counts[drawn]
         owner = np.repeat(np.arange(len(drawn)), counts)
@@ -63,6 +82,9 @@ def numbered(patients: np.ndarray) -> np.ndarray:
 
     Args:
         patients: (records,) IDs.
+
+    Returns:
+        (records,) int64 numbers.
     """
     _, first, inverse = np.unique(patients, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
@@ -74,11 +96,15 @@ def owners_of(recipe: Recipe, patients: np.ndarray | None, *, records: int) -> n
     """Returns the number of each record's patient, from 0, where a recipe protects patients; None where it does not.
 
     Args:
+        recipe: sets ``privacy`` and ``training.records_at_once``.
         patients: (records,) IDs; None where the data have none.
-        records: left to train on.
+        records: number of records after the recipe's treatments.
+
+    Returns:
+        (records,) numbers, or None.
 
     Raises:
-        IncompatibleRecipeError: a piece of a batch cannot hold one patient, or the recipe drops records.
+        IncompatibleRecipeError: a piece of a batch is too small for one patient, or the recipe drops records.
     """
     if recipe.privacy is None or protected_unit(recipe.privacy, patients) == "record":
         return None

@@ -1,8 +1,9 @@
-"""Does a model keep the records of a batch apart? Asked of a copy of it in float64.
+"""Tests whether a model keeps the records of a batch separate, on a copy of the model in float64.
 
-The copy answers a few records together, some of them alone, and some beside others than before: whatever else is in
-the batch, each record must get the same answer and the same gradient, but for rounding. A branch that starts at weights
-of 0 hides what it does, so the copy is asked with its weights as they are and, at first, moved to either side.
+The copy processes a few records together, some of them alone, and some of them beside other records than before.
+Whatever else is in the batch, each record must have the same output and the same gradient, but for rounding. A branch
+whose weights start at 0 would hide its effect, so the copy is tested with its weights as they are and, at the first
+update, moved to either side.
 """
 
 import copy
@@ -24,32 +25,33 @@ from assay.privacy.state import layer_name
 
 KEEP_APART = "record-level privacy clips the gradient of each record by itself; keep the records of a batch apart"
 TOLERANCE = 1e-9
-"""Of an answer or a gradient in float64, on the scale of all of them: rounding is a million times smaller."""
+"""Relative tolerance of outputs and gradients in float64; rounding is a million times smaller."""
 _ROUGH = 1e-5
-"""The same of a model that cannot compute in float64, and of a whole batch in the model's own float32."""
+"""The same for a model that cannot compute in float64, and for a whole batch in the model's own float32."""
 _HALF = 0.02
-"""The same of float16 and bfloat16."""
+"""The same for float16 and bfloat16."""
 ROWS = 4
-"""Records that the copy is asked."""
+"""Number of records that the copy processes."""
 _DROPPING = (nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
 _ALONE = ((0, 2), (1, 3))
 _BESIDE = ((0, 3), (1, 2))
-"""Which of four rows are asked alone, and beside others: every two rows are parted by one or the other."""
+"""Which of four rows are tested alone, and beside others; one or the other separates every two rows."""
 
 
 def refuse_mixing(model: nn.Module, call: Call, *, records: int, recorder: object, update: int) -> None:
-    """Refuse a model whose answer to a record, or whose gradient of it, depends on other records.
+    """Raises if a model's output for a record, or its gradient, depends on other records.
 
-    It is asked as it trains, without dropout and with it, and as it answers.
+    The model is tested in training mode, without dropout and with it, and in evaluation mode.
 
     Args:
-        call: what it was called with; a tensor whose length is that of the first holds a row a record, or k.
-        records: how many there were.
-        recorder: of gradients, whose hooks the copy keeps and must not copy.
-        update: whose inspection this is; at the first the weights are moved, too.
+        model: the network; a copy of it is tested.
+        call: its arguments; a tensor whose length is that of the first holds one row a record, or k rows.
+        records: number of records.
+        recorder: the object that records gradients, whose hooks the copy keeps and must not copy.
+        update: number of the update, from 1; at the first one the weights are moved, too.
 
     Raises:
-        IncompatibleRecipeError: it does, or it cannot be asked; names the innermost layer at which it was seen.
+        IncompatibleRecipeError: it does, or it cannot be tested; names the innermost layer at which it was seen.
     """
     if not call.rows or call.rows % records:
         raise IncompatibleRecipeError(
@@ -77,7 +79,8 @@ def _modes(model: nn.Module) -> Iterator[None]:
 
 
 def _sample(model: nn.Module, call: Call, update: int) -> Call:
-    """Four rows of the call; those that lack are made from them, or repeat them where the model takes no such rows."""
+    """Returns four rows of the call. If there are fewer, new rows are made from them, or rows are repeated if the model
+    refuses new ones."""
     few = _chosen(call, update, made=True)
     try:
         with torch.no_grad():
@@ -88,7 +91,7 @@ def _sample(model: nn.Module, call: Call, update: int) -> Call:
 
 
 def _chosen(call: Call, update: int, *, made: bool) -> Call:
-    """Four rows, those that lack turned round and, where they are numbers, moved; or some of them twice."""
+    """Returns four rows. Missing ones are reversed and, where they are numbers, shifted copies; or plain copies."""
     chosen = np.sort(seeds.stream(0, "which rows", update).permutation(call.rows)[:ROWS]).tolist()
 
     def pick(tensor: Tensor) -> Tensor:
@@ -106,7 +109,7 @@ def _chosen(call: Call, update: int, *, made: bool) -> Call:
 
 
 def _replaced(call: Call, places: Sequence[int], how: str) -> Call:
-    """The call with other records in some rows: what stands in the other rows, nothing, or what is far larger."""
+    """Returns the call with other records in some rows: copies of the other rows, zeros, or far larger numbers."""
     others = [row for row in range(call.rows) if row not in set(places)]
     source = [others[number % len(others)] for number in range(len(places))]
 
@@ -121,7 +124,8 @@ def _replaced(call: Call, places: Sequence[int], how: str) -> Call:
 
 
 def _ask_whole(model: nn.Module, call: Call, update: int) -> None:
-    """The whole batch, in the model's own precision: half of it stays, beside others. Some mixing needs many rows."""
+    """Tests the whole batch in the model's own precision: each half with the other half replaced. Some mixing needs
+    many rows."""
     if call.rows <= ROWS:
         return
     try:
@@ -137,18 +141,18 @@ def _ask_whole(model: nn.Module, call: Call, update: int) -> None:
 
 
 class _Other(NamedTuple):
-    """The few records in another way."""
+    """The few records in another batch."""
 
     call: Call
     rows: Sequence[int]
-    """Which of the few are compared."""
+    """Which of the few records are compared."""
     places: Sequence[int]
-    """Where they stand in this call."""
+    """Their positions in this call."""
     may_fail: bool = False
 
 
 class _Few:
-    """A few records, and a copy of the model that answers them."""
+    """A few records, and a copy of the model that processes them."""
 
     def __init__(self, model: nn.Module, call: Call, recorder: object) -> None:
         self._copy, self._own = _copied(model, recorder), call
@@ -159,7 +163,7 @@ class _Few:
         self._training = {layer: layer.training for layer in self._copy.modules()}
 
     def ask(self, *, moved: bool) -> None:
-        """Ask as it trains, without and with dropout, and as it answers; and with its weights moved to either side."""
+        """Tests training mode, without and with dropout, evaluation mode, and training mode with moved weights."""
         self._ask_training(gradients=True)
         if any(isinstance(layer, _DROPPING) and training for layer, training in self._training.items()):
             self._restore()
@@ -174,17 +178,17 @@ class _Few:
 
     @functools.cached_property
     def _moves(self) -> list[tuple[Tensor, Tensor]]:
-        """Each weight as it is, and by how much it is moved."""
+        """Original value and displacement of each weight."""
         generator = torch.Generator().manual_seed(0)
-        found = []
+        moves = []
         for parameter in self._copy.parameters():
-            own = parameter.detach().clone()
-            noise = torch.zeros_like(own)
-            if own.is_floating_point() and own.numel():
-                length = 0.1 + own.square().mean().sqrt()
-                noise = 0.5 * length * torch.randn(own.shape, generator=generator).to(own)
-            found.append((own, noise))
-        return found
+            original = parameter.detach().clone()
+            noise = torch.zeros_like(original)
+            if original.is_floating_point() and original.numel():
+                length = 0.1 + original.square().mean().sqrt()
+                noise = 0.5 * length * torch.randn(original.shape, generator=generator).to(original)
+            moves.append((original, noise))
+        return moves
 
     def _restore(self) -> None:
         for layer, training in self._training.items():
@@ -202,18 +206,19 @@ class _Few:
 
     @torch.no_grad()
     def _draws(self) -> bool:
-        """Whether chance has a part in the answers."""
+        """Returns whether the outputs are random."""
         one, other = (self._own.answers(self._copy, seed).nan_to_num() for seed in (0, 1))
         return not torch.equal(one, other)
 
     @torch.no_grad()
     def _ask(self, *, alone: bool, dropping: bool = False) -> None:
-        """Of what is drawn by chance nothing can be said alone; beside others, in as many rows, it is drawn alike.
+        """Tests the outputs. If they are random, a record alone cannot be compared; beside as many rows, draws are the
+        same.
 
         Args:
-            alone: whether records are asked without others, too.
-            dropping: whether dropout is on. How many masks are drawn may then depend on the batch (a recurrent network
-                ends at its longest record), and masks of another place in the sequence say nothing of mixing.
+            alone: whether records are tested without others, too.
+            dropping: whether dropout is on. The number of masks may then depend on the batch (a recurrent network ends
+                at its longest record), and masks of another place in the sequence are no sign of mixing.
         """
         together, drawn = self._own.answers(self._copy), self._drawn()
         for other in self._others(alone=alone):
@@ -235,7 +240,7 @@ class _Few:
                 raise _mixing(self._copy, (self._own, other.rows), (other.call, other.places))
 
     def _drawn(self) -> Tensor:
-        """How far the draws have come."""
+        """Returns the state of the random generator."""
         device = self._own.device
         return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
@@ -247,7 +252,7 @@ class _Few:
             yield _Other(self._own.only(kept), kept, range(len(kept)))
 
     def _ask_gradients(self, *, alone: bool) -> None:
-        """Gradients of some losses: with all others in the batch, with others beside them, and without any."""
+        """Tests the gradients of some losses: with all other losses in the batch, beside other records, and alone."""
         parameters = {p: name for name, p in self._copy.named_parameters() if p.requires_grad}
         answers = self._own.answers(self._copy)
         if not parameters or not answers.requires_grad:
@@ -272,18 +277,19 @@ class _Few:
 
     @staticmethod
     def _gradients(answers: Tensor, groups: Sequence[Sequence[int]], parameters: list[Tensor]) -> list[list[Tensor]]:
-        """Of the summed losses of each group of rows, one tensor a parameter."""
+        """Returns the gradients of the summed losses of each group of rows, one tensor a parameter."""
         slope = torch.randn(answers.shape[1], generator=torch.Generator().manual_seed(1)).to(answers)
         losses = (answers * slope + answers.tanh().square()).sum(1)
-        found = []
+        by_group = []
         for rows in groups:
             gradients = torch.autograd.grad(losses[list(rows)].sum(), parameters, retain_graph=True, allow_unused=True)
             pairs = zip(gradients, parameters, strict=True)
-            found.append([torch.zeros_like(p) if one is None else one.to_dense() for one, p in pairs])
-        return found
+            by_group.append([torch.zeros_like(p) if one is None else one.to_dense() for one, p in pairs])
+        return by_group
 
     def _tolerance(self, answers: Tensor, *, alone: bool) -> float:
-        """Beside others nothing is computed otherwise, so even float32 gives the same; alone other kernels may run."""
+        """Returns the tolerance. Beside others the computation is the same, even in float32; alone, other kernels may
+        run."""
         if self._is_double:
             return TOLERANCE
         return _rounding(answers) * (100 if alone and answers.dtype not in HALVES else 1)
@@ -306,7 +312,7 @@ def _double(tensor: Tensor) -> Tensor:
 
 
 def _doubled(model: nn.Module) -> nn.Module:
-    """The same model in float64, with the tensors that are plain attributes of its layers."""
+    """Returns the model in float64, with the tensors that are plain attributes of its layers."""
     model = model.double()
     for layer in model.modules():
         for name, value in vars(layer).items():
@@ -330,22 +336,23 @@ def _rounding(answers: Tensor) -> float:
 
 
 def _differ(one: Tensor, other: Tensor, tolerance: float, scale: float | None = None) -> bool:
-    """Whether two answers are apart by more than rounding, on the scale of them; what is not finite must be alike."""
+    """Returns whether two outputs differ by more than rounding, relative to their scale; non-finite entries must
+    coincide."""
     if one.shape != other.shape:
         return True
-    known = one.isfinite()
-    if not torch.equal(known, other.isfinite()):
+    finite = one.isfinite()
+    if not torch.equal(finite, other.isfinite()):
         return scale is None
-    if not bool(known.any()):
+    if not bool(finite.any()):
         return False
-    largest = float(one[known].abs().max()) if scale is None else scale
-    return float((one - other)[known].abs().max()) > tolerance * max(largest, 1e-30)
+    largest = float(one[finite].abs().max()) if scale is None else scale
+    return float((one - other)[finite].abs().max()) > tolerance * max(largest, 1e-30)
 
 
 def _mixing(
     model: nn.Module, one: tuple[Call, Sequence[int]], other: tuple[Call, Sequence[int]]
 ) -> IncompatibleRecipeError:
-    """What to raise where a model answers the same records otherwise in another call; names the layer."""
+    """Returns the error for a model whose output for the same records differs between calls; it names the layer."""
     name = _mixer(model, one, other)
     return IncompatibleRecipeError(
         f"the model's answer to one record depends on other records (seen at {layer_name(model, name)}): {KEEP_APART}",
@@ -354,7 +361,7 @@ def _mixing(
 
 
 def _mixer(model: nn.Module, one: tuple[Call, Sequence[int]], other: tuple[Call, Sequence[int]]) -> str:
-    """Which layer is the first, and the innermost, to answer otherwise."""
+    """Returns the first and innermost layer whose output differs."""
     for (name, first), (_, second) in zip(_said(model, *one), _said(model, *other), strict=False):
         if first.shape == second.shape and _differ(first, second, _rounding(first)):
             return name
@@ -362,12 +369,12 @@ def _mixer(model: nn.Module, one: tuple[Call, Sequence[int]], other: tuple[Call,
 
 
 def _said(model: nn.Module, call: Call, rows: Sequence[int]) -> list[tuple[str, Tensor]]:
-    """What each layer says of some rows, in turn."""
-    said: list[tuple[str, Tensor]] = []
+    """Returns the output of each layer for some rows, in order."""
+    outputs: list[tuple[str, Tensor]] = []
 
     def note(name: str, _layer: nn.Module, _inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.is_floating_point() and output.dim() and len(output) == call.rows:
-            said.append((name, output.detach()[list(rows)]))
+            outputs.append((name, output.detach()[list(rows)]))
 
     hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in model.named_modules()]
     try:
@@ -375,4 +382,4 @@ def _said(model: nn.Module, call: Call, rows: Sequence[int]) -> list[tuple[str, 
     finally:
         for hook in hooks:
             hook.remove()
-    return said
+    return outputs

@@ -1,8 +1,9 @@
-"""State of a model between calls: does a forward pass keep something of the records that it saw?
+"""State of a model between calls: detects a forward pass that stores information about records.
 
-What was kept would change later gradients without noise. So everything that a forward pass can reach is noted before
-and after it, and compared: weights, buffers and attributes of every layer, whatever they contain, and, where it is
-asked thoroughly, the classes and functions of the model with their closures and the global variables that they name.
+Such information would change later gradients without noise. So everything that a forward pass can reach is recorded
+before and after it, and compared: weights, buffers and attributes of every layer, with all that they contain. The
+thorough check also covers the classes and functions of the model, their closures, and the global variables that they
+name.
 """
 
 import functools
@@ -25,37 +26,41 @@ from torch import Tensor, nn
 from assay.errors import IncompatibleRecipeError
 
 _OF_EVERY_MODULE = vars(nn.Module()).keys() - {"_parameters", "_buffers"}
-"""Attributes of every module, in which no layer keeps anything."""
+"""Attributes that every module has; layers store nothing of their own in them."""
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _SCALARS = (int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, torch.Size, slice, range)
 _LISTS = (list, tuple, deque, Set)
 _WRAPPERS = (staticmethod, classmethod, functools.partialmethod)
 _RANDOM = (torch.Generator, np.random.Generator, np.random.RandomState)
-"""Their state is moved by drawing and tells nothing of records."""
+"""Random generators: drawing changes their state, which says nothing about records."""
 _HASHED = 2**16
-"""Bytes of a tensor, at most, that are compared one by one; of a larger one two sums are."""
+"""Greatest size, in bytes, of a tensor whose content is compared; of a larger tensor two sums are compared."""
 _VERSION = operator.attrgetter("_version")
 _INSTALLED = {*site.getsitepackages(), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}
 
 
 class Leaf(NamedTuple):
-    """Something that can change by itself, and what it was."""
+    """An object that can change by itself, and a mark of its state."""
 
     thing: object
     mark: object
 
 
 LayerState = dict[str, list[Leaf]]
-"""By the name of the layer."""
+"""State of each layer, by its name."""
 
 
 def state_by_layer(model: nn.Module, *, ignored: Iterable[object] = (), thorough: bool) -> LayerState:
-    """What each layer of a model holds, by the layer's name.
+    """Returns the state of each layer of a model.
 
     Args:
-        ignored: objects that are not looked into: whoever records the model.
-        thorough: look into classes, functions, closures, hooks and global variables too, and at the contents of
-            tensors beside how often each was written to: ``.data`` is written to without being counted.
+        model: the one to look at.
+        ignored: objects that are not followed, such as the object that calls this.
+        thorough: also follow classes, functions, closures, hooks and global variables, and compare the contents of
+            tensors in addition to their version counters: writes to ``.data`` are not counted.
+
+    Returns:
+        The leaves of each layer, by its name.
     """
     layers = dict(model.named_modules())
     packages = {type(layer).__module__.partition(".")[0] for layer in layers.values()} - _SKIPPED
@@ -64,36 +69,42 @@ def state_by_layer(model: nn.Module, *, ignored: Iterable[object] = (), thorough
 
 
 def refuse_changed(model: nn.Module, before: LayerState, after: LayerState) -> None:
-    """Refuse a model whose forward pass changed what it held before.
+    """Raises if the forward pass of a model changed its state.
+
+    Args:
+        model: the one that was looked at.
+        before: state before the forward pass.
+        after: state after it.
 
     Raises:
         IncompatibleRecipeError: names the layer.
     """
-    for name, own in before.items():
+    for name, leaves in before.items():
         now = after.get(name, [])
-        if len(own) != len(now) or not all(map(_same, own, now)):
+        if len(leaves) != len(now) or not all(map(_same, leaves, now)):
             raise _changed(model, name)
 
 
 class Noted(NamedTuple):
-    """What a ``StepCheck`` noted at one time."""
+    """State that a ``StepCheck`` recorded at one time."""
 
     held: tuple[object, ...]
-    """What the containers hold, one container after the other."""
+    """Contents of the containers, one container after the other."""
     sizes: tuple[int, ...]
-    """How much each of them holds."""
+    """Number of entries of each container."""
     versions: tuple[int, ...]
-    """How often each tensor was written to."""
+    """Version counter of each tensor."""
     arrays: tuple[object, ...]
-    """What each array holds."""
+    """Mark of each array's content."""
 
 
 class StepCheck:
-    """A cheaper look than ``state_by_layer``, for every step: attributes of layers, and what their containers hold.
+    """Cheaper check than ``state_by_layer``, for every step: attributes of layers, and the contents of their
+    containers.
 
     Args:
-        model: as it is now; a container that comes later is seen when it comes, and not looked into.
-        ignored: objects that are not looked into.
+        model: in its present state. A container that is added later is noticed, but its contents are not followed.
+        ignored: objects that are not followed.
     """
 
     def __init__(self, model: nn.Module, *, ignored: Iterable[object] = ()) -> None:
@@ -102,7 +113,7 @@ class StepCheck:
         walk = _Walk([*ignored, *layers.values()], thorough=False, packages=set())
         self._names: list[str] = []
         self._views: list[Collection[object]] = []
-        """What the containers hold, as it is whenever it is looked at."""
+        """Live views of the contents of the containers."""
         self._tensors: list[Tensor] = []
         self._tensor_names: list[str] = []
         self._arrays: list[np.ndarray] = []
@@ -118,13 +129,16 @@ class StepCheck:
             self._array_names += [name] * (len(self._arrays) - len(self._array_names))
 
     def note(self) -> Noted:
-        """What everything is now."""
+        """Returns the present state."""
         state_by_layer = tuple(itertools.chain.from_iterable(self._views))
         versions = tuple(map(_VERSION, self._tensors))
         return Noted(state_by_layer, tuple(map(len, self._views)), versions, tuple(map(_mark, self._arrays)))
 
     def refuse_changed(self, before: Noted) -> None:
-        """Refuse a model whose forward pass changed any of it.
+        """Raises if the forward pass of the model changed its state.
+
+        Args:
+            before: state before the forward pass.
 
         Raises:
             IncompatibleRecipeError: names the layer.
@@ -135,8 +149,8 @@ class StepCheck:
             return
         start = 0
         for name, size, new_size in zip(self._names, before.sizes, now.sizes, strict=True):
-            own, end = slice(start, start + size), start + size
-            if size != new_size or not all(map(_equal, before.held[own], now.held[own])):
+            entries, end = slice(start, start + size), start + size
+            if size != new_size or not all(map(_equal, before.held[entries], now.held[entries])):
                 raise _changed(self._model, name)
             start = end
         for name, one, other in zip(
@@ -150,7 +164,7 @@ class StepCheck:
 
 
 def _equal(one: object, other: object) -> bool:
-    """Whether two things are one object, or numbers or texts that are alike."""
+    """Returns whether two objects are identical, or are equal numbers or texts."""
     if one is other:
         return True
     if not isinstance(one, _SCALARS) or type(one) is not type(other):
@@ -168,7 +182,15 @@ def _changed(model: nn.Module, name: str) -> IncompatibleRecipeError:
 
 
 def layer_name(model: nn.Module, name: str) -> str:
-    """A layer as messages call it."""
+    """Returns how error messages name a layer.
+
+    Args:
+        model: the model that holds it.
+        name: of the layer in the model; empty for the model itself.
+
+    Returns:
+        A phrase with name and type.
+    """
     return f"layer {name!r} ({type(model.get_submodule(name)).__name__})" if name else "the model itself"
 
 
@@ -179,16 +201,16 @@ def _same(one: Leaf, other: Leaf) -> bool:
 
 
 class _Walk:
-    """One walk through all that a model can reach: each object once, at the layer that comes first."""
+    """Traversal of all objects that a model can reach; each object is visited once, at the layer that comes first."""
 
     def __init__(self, ignored: Iterable[object], *, thorough: bool, packages: Set[str]) -> None:
         self._seen = {id(one) for one in ignored}
-        self._kept: list[object] = []  # alive, so that no other object takes the place of one that was seen
+        self._kept: list[object] = []  # keeps visited objects alive, so that their IDs are not used again
         self._thorough, self._packages = thorough, packages
         self._containers: list[object] = []
 
     def take_containers(self) -> list[object]:
-        """Dictionaries, lists and attributes of objects that were walked through since it was last asked."""
+        """Returns the dictionaries, lists and attribute dictionaries that were visited since the last call."""
         taken, self._containers = self._containers, []
         return taken
 
@@ -197,7 +219,7 @@ class _Walk:
         yield from self._leaves([own, *(type(layer).__mro__ if self._thorough else ())])
         if self._thorough:
             hooks = [hook for kind in _HOOKS for hook in vars(layer)[kind].values()]
-            # A hook that counts, or notes a mode, keeps nothing of records.
+            # Counters and modes of hooks hold no information about records.
             yield from (one for one in self._leaves(hooks) if isinstance(one.thing, (Tensor, np.ndarray, float)))
 
     def _leaves(self, values: Iterable[object]) -> Iterator[Leaf]:
@@ -216,7 +238,7 @@ class _Walk:
             elif isinstance(value, (Mapping, *_LISTS)):
                 self._containers.append(value)
                 yield Leaf(None, len(value))
-                # What is put in or taken out shows in the number; the order of a set is its own.
+                # Added and removed entries change the length; a set has no defined order.
                 waiting.extend(value.values() if isinstance(value, Mapping) else value)
             elif isinstance(value, (itertools.count, itertools.cycle)):
                 yield Leaf(None, repr(value))
@@ -242,7 +264,7 @@ class _Walk:
         return [dict(getattr(value, "__dict__", {})), *slots, *([type(value)] if self._thorough else ())]
 
     def _of_code(self, value: Any) -> Iterable[object]:
-        """What a function or a class of the model's own code refers to."""
+        """Returns the objects that a function or a class of the model's own code refers to."""
         if isinstance(value, property):
             return [value.fget]
         if not isinstance(value, (FunctionType, type)):
@@ -264,7 +286,7 @@ class _Walk:
                 yield from (one for attribute, one in sorted(vars(value).items()) if attribute in names)
 
     def _is_own(self, module: str | None) -> bool:
-        """Whether it is code of the model, and not of a library."""
+        """Returns whether a module is code of the model and not of a library."""
         top = (module or "").partition(".")[0]
         if top in _SKIPPED or (module or "").startswith("assay.privacy"):
             return False
@@ -273,7 +295,7 @@ class _Walk:
 
 
 def _mark(value: Tensor | np.ndarray, *, thorough: bool = False) -> object:
-    """What is compared of a tensor or an array: how often it was written to, and what it holds."""
+    """Returns a mark of the state of a tensor or an array: its version counter and, if asked, its content."""
     if isinstance(value, np.ndarray):
         return hash(value.tobytes()) if value.dtype != object else len(value)
     if not thorough or value.layout != torch.strided or value.is_meta:
@@ -298,7 +320,7 @@ def _is_filled(cell: Any) -> bool:
 
 
 def _names(code: CodeType) -> Iterator[str]:
-    """All names of global variables and attributes in a function, those within it included."""
+    """Yields all names of global variables and attributes in a function and in functions within it."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, CodeType):
@@ -306,4 +328,4 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 _SKIPPED = {*sys.stdlib_module_names, "torch", "numpy", "opacus"} - {"__main__"}
-"""Libraries whose own state is none of a model's."""
+"""Libraries whose state is not part of a model."""

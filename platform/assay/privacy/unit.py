@@ -1,4 +1,4 @@
-"""The unit of privacy: who may be added or removed without being noticed, a patient or a single record."""
+"""The unit of privacy: a patient or a single record; neighbouring data sets differ by one unit."""
 
 from typing import Literal
 
@@ -13,23 +13,26 @@ NEIGHBOURS: dict[Unit, str] = {
     "record": "add or remove one record",
     "patient": "add or remove one patient with all of its records",
 }
-"""The neighbouring relation of each unit: only charges that share it can simply be added up."""
+"""The neighbouring relation of each unit. Only charges with the same relation can be added up directly."""
 
 
 def protected_unit(privacy: Privacy | None, groups: np.ndarray | None) -> Unit:
-    """Returns whom a recipe protects on some data: patients where records have them, unless it asks for records.
+    """Returns the unit that a recipe protects: patients where the data name them, unless the recipe asks for records.
 
-    Without privacy nobody is protected, and the unit is the one that a private recipe would have by default.
+    Without privacy the result is the unit that a private recipe would have by default.
 
     Args:
         privacy: of the recipe; None if it is not private.
         groups: (records,) the patient of each record, ``Dataset.patients``; None where each record is its own.
 
+    Returns:
+        ``patient`` or ``record``.
+
     Raises:
         IncompatibleRecipeError: patients are to be protected, and the data name none.
     """
-    asked = None if privacy is None else privacy.unit
-    if asked == "patient" and groups is None:
+    unit = None if privacy is None else privacy.unit
+    if unit == "patient" and groups is None:
         raise IncompatibleRecipeError(
             "privacy.unit is patient, but the records of these data name no patient; give the data groups, one patient "
             "ID a record, or set privacy.unit to record if no two records are of one person",
@@ -37,17 +40,18 @@ def protected_unit(privacy: Privacy | None, groups: np.ndarray | None) -> Unit:
             given="patient",
             allowed=("record", None),
         )
-    return asked or ("record" if groups is None else "patient")
+    return unit or ("record" if groups is None else "patient")
 
 
 def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None) -> None:
-    """Raises where groups are hardly patients, and the recipe does not say whom it protects.
+    """Raises if the groups are probably not patients and the recipe does not set the unit.
 
     Args:
+        privacy: of the recipe; None if it is not private.
         groups: (records,) of the whole data set, ``SourceDataset.groups``; None where it names no patients.
 
     Raises:
-        IncompatibleRecipeError: nothing but a guess says that the few groups of many records are patients.
+        IncompatibleRecipeError: there are few groups for many records, so they may be hospitals or trial arms.
     """
     if privacy is None or privacy.unit is not None or groups is None:
         return
@@ -65,11 +69,15 @@ def refuse_unlikely_patients(privacy: Privacy | None, groups: np.ndarray | None)
 
 
 def protected(privacy: Privacy | None, groups: np.ndarray | None, records: int) -> int:
-    """Returns how many patients, or records, are protected: the n of δ < 1/n and of the rate of sampling.
+    """Returns the number of protected patients, or records: the n of δ < 1/n and of the sampling rate.
 
     Args:
+        privacy: of the recipe; None if it is not private.
         groups: (records,) as for ``protected_unit``.
-        records: how many there are.
+        records: number of records.
+
+    Returns:
+        n.
     """
     if protected_unit(privacy, groups) == "record":
         return records

@@ -1,4 +1,4 @@
-"""The private update: Poisson sampling, clipping, noise, and an account of what it spends."""
+"""The private update: Poisson sampling, clipping, noise, and the mechanism for the accountants."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,17 +20,21 @@ from assay.recipes import Privacy
 
 
 class PrivateUpdate:
-    """How the training loop turns losses into a private gradient; see ``training.update.Update``.
+    """Turns losses into a private gradient; implements the protocol ``training.update.Update``.
 
     Every step samples each record, or each patient, independently with the same probability, divides by the *expected*
     number of them, and adds noise even when the batch is empty, as the accountants assume.
-    Sums and noise are in float32 at least: they are rounded to the weights' type by whoever takes the step.
+    Sums and noise are in float32 at least; the training loop rounds them to the weights' type.
 
     Args:
-        records: how many there are.
+        model: the network; hooks are registered on it.
+        settings: ε, δ, clipping and unit.
+        records: number of training records.
+        batch_size: expected number of patients, or records, in a step.
+        steps: total number of steps, for which noise is calibrated.
+        seed: of batches and noise.
         owners: (records,) number of each record's patient, from 0, where patients are protected; None where records
             are.
-        batch_size: expected number of patients, or records, in a step.
 
     Raises:
         UserError: δ is not below one in the number of patients, or records, or no noise reaches ε.
@@ -67,11 +71,11 @@ class PrivateUpdate:
 
     @property
     def notes(self) -> list[str]:
-        """Which layers take the slow way, and why, a sentence each."""
+        """Layers without a book-keeping rule, which are slower, one sentence each."""
         return self._gradients.notes
 
     def batch(self, step: int) -> np.ndarray:
-        """Positions of the records of this step, a patient's next to each other; possibly none."""
+        """Returns the positions of the records of a step, a patient's next to each other; possibly none."""
         return self._sampling.draw(self._seed, step, self.planned.sample_rate)
 
     @contextmanager
@@ -80,11 +84,11 @@ class PrivateUpdate:
             yield
 
     def gradients(self, losses: Tensor) -> list[Tensor]:
-        """Clipped sum over the given records, or patients."""
+        """Returns the clipped sum over the given records, or patients."""
         return self._gradients.clipped_sum(losses, self._settings.max_grad_norm)
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        """Noise added once to the sum over all workers, divided by the expected number of records, or patients."""
+        """Adds noise once to the sum over all workers, and divides by the expected number of records, or patients."""
         if step + 2 >= self.planned.steps:
             self._gradients.ask_again()
         noise = seeds.stream(self._seed, "noise", step)
@@ -93,7 +97,7 @@ class PrivateUpdate:
         return [_normal(noise, g).mul_(scale).add_(g).div_(expected) for g in map(at_least_float32, total)]
 
     def mechanism(self, steps: int) -> Mechanism:
-        """What the accountants are told after ``steps`` updates."""
+        """Returns the mechanism for the accountants after ``steps`` updates."""
         return replace(self.planned, steps=steps)
 
     def close(self) -> None:

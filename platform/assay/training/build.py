@@ -53,36 +53,40 @@ def build_trainer(
     hooks: Sequence[Hook] = (),
     task: Task = CLASSIFICATION,
 ) -> Trainer:
-    """Returns a trainer of a recipe that has not begun, with the hooks that the recipe asks for.
+    """Returns a trainer of a recipe before its first step, with the hooks that the recipe asks for.
 
     Where the recipe averages weights, the trainer's model holds the average as soon as training is finished, and the
     weights of the last step until then.
 
     Args:
         model: trained in place.
-        recipe: one stage of it; its ``federation`` is not looked at; a federated client owns one trainer.
-        x: (n, ...) records to learn from, on any device, before the recipe's treatments; or a ``Feed`` of them.
+        recipe: one stage of it. Its ``federation`` is ignored here: each federated client has a trainer of its own.
+        x: (n, ...) training records, on any device, before the recipe's treatments; or a ``Feed`` of them.
         y: (n,) labels.
         bounds: valid inputs, for objectives and attacks that perturb them.
         seed: of treatments and, unless the recipe says ``entropy``, of batches, crafted inputs, dropout and noise.
-        stage: name of a stage before the last: it draws batches and noise of its own, from records treated alike.
-        classes: number of classes; as many as the task takes the labels to need by default.
+        stage: name of a stage before the last. Each stage draws its own batches and noise; treatments are the same in
+            all stages.
+        classes: number of classes; by default as many as the task needs for the labels.
         epochs: total number of passes for which a private recipe's noise is calibrated; the recipe's by default.
         collective: the workers that share every batch; one worker by default.
         teacher: the network that the stage before trained.
-        validation: records (n, ...), or a ``Feed`` of them, and labels (n,) that early stopping looks at.
-        patients: (n,) ID of each record's patient, None where records have none. A private recipe protects patients
-            then, unless its ``privacy.unit`` says otherwise.
-        hooks: more of them, called behind those of the recipe. They cost no ε as long as they read no records; see
+        validation: records (n, ...), or a ``Feed`` of them, and labels (n,), on which early stopping measures accuracy.
+        patients: (n,) ID of each record's patient, None where records have none. Where there are patients, a private
+            recipe protects patients, unless its ``privacy.unit`` says otherwise.
+        hooks: further hooks, called after those of the recipe. They cost no ε as long as they read no records; see
             ``training.hooks.base.Hook``.
         task: what labels are, and the loss of a record.
 
+    Returns:
+        A trainer that has taken no step.
+
     Raises:
-        UserError: the recipe stops early, and there are no validation records; or its δ is not below one in the number
-            of patients, or records, that it protects.
-        IncompatibleRecipeError: batches are to be worked off in pieces, and a layer or the objective mixes their
-            records, or a piece cannot hold a patient; or the recipe treats all records at once, and they are streamed;
-            or it protects patients, and there are none.
+        UserError: the recipe stops early, and there are no validation records; or its δ is not below 1/n, where n
+            counts the patients, or records, that it protects.
+        IncompatibleRecipeError: batches are to be processed in pieces, and a layer or the objective mixes their
+            records, or a piece is too small for one patient; or the recipe treats all records at once, and they are
+            streamed; or it protects patients, and the data name none.
         TrainingError: treatments left other records on one worker than on another.
         ValueError: two hooks have one name.
     """
@@ -92,15 +96,15 @@ def build_trainer(
         refuse_batch_norm(model, recipe)
     treated = _treated(recipe, x, y, model=model, classes=classes, bounds=bounds, passes=epochs, seed=seed, task=task)
     if treated is not None:
-        x, y = (torch.from_numpy(kept).to(y.device) for kept in (treated.x, treated.y))
+        x, y = (torch.from_numpy(array).to(y.device) for array in (treated.x, treated.y))
         refuse_disagreement(x, y, collective)
     seed = _drawing_seed(recipe, seed, stage, collective)
     owners = owners_of(recipe, patients, records=len(x))
     units = len(x) if owners is None else int(owners.max()) + 1
     feed = feed_of(x, y)
     bounds = bounds.on(feed.device)
-    about: dict[str, Any] = {"bounds": bounds, "seed": seed, "collective": collective, "task": task}
-    asked = hooks_of(recipe, feed, y, validation=validation, **about)
+    shared: dict[str, Any] = {"bounds": bounds, "seed": seed, "collective": collective, "task": task}
+    recipe_hooks = hooks_of(recipe, feed, y, validation=validation, **shared)
     return Trainer(
         model,
         training,
@@ -109,7 +113,7 @@ def build_trainer(
             model,
             recipe,
             teacher=None if teacher is None else teacher.to(feed.device),
-            **about,
+            **shared,
         ),
         update=update_of(
             model,
@@ -124,7 +128,7 @@ def build_trainer(
         collective=collective,
         owners=owners,
         treated=treated,
-        hooks=[*asked, *hooks],
+        hooks=[*recipe_hooks, *hooks],
     )
 
 
@@ -141,17 +145,22 @@ def hooks_of(
 ) -> list[Hook]:
     """Returns the hooks that a recipe asks for, in the order in which they run.
 
-    Training ends with nothing that was not measured: after the last epoch the average comes into the model first, then
-    the guard measures it, then early stopping. What is refused with privacy stands in ``recipes.INCOMPATIBLE``.
+    After the last epoch, averaging puts the average into the model first. Then the overfitting guard measures the
+    model, then early stopping does. So the final weights are always measured. Combinations with privacy that are
+    refused are listed in ``recipes.INCOMPATIBLE``.
 
     Args:
-        feed: the records to learn from.
+        recipe: names the hooks in ``training`` and ``objective``.
+        feed: the training records.
         y: (n,) their labels.
         validation: records (n, ...), or a ``Feed`` of them, and labels (n,), for early stopping.
         bounds: valid inputs.
-        seed: of the records that are measured, and of attacks on them.
+        seed: chooses the records that are measured, and the random numbers of attacks on them.
         collective: the workers that share every batch.
-        task: says which answers are right.
+        task: decides which predictions are right.
+
+    Returns:
+        The hooks, possibly none.
 
     Raises:
         UserError: the recipe stops early, and there are no validation records.
@@ -178,17 +187,28 @@ def hooks_of(
 
 
 def refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
-    """Refuse to train where workers, each of which treats all records by itself, are left with different ones."""
+    """Raises if the workers hold different training records after treatment.
+
+    Each worker treats all records by itself, and the results must be equal.
+
+    Args:
+        x: (n, ...) treated records of this worker.
+        y: (n,) treated labels of this worker.
+        collective: all workers.
+
+    Raises:
+        TrainingError: records or labels differ between workers.
+    """
     if collective.size == 1:
         return
     sha = hashlib.sha256()
     for tensor in (x, y):
         sha.update(str((tensor.dtype, tuple(tensor.shape))).encode())
         sha.update(tensor.cpu().numpy().tobytes())
-    own = torch.tensor(list(sha.digest()), dtype=torch.int64, device=y.device)
-    (total,) = collective.sum([own])
+    digest = torch.tensor(list(sha.digest()), dtype=torch.int64, device=y.device)
+    (total,) = collective.sum([digest])
     # Byte by byte: a worker that differs from the others sees a sum that is not its own times their number.
-    if not torch.equal(total, collective.size * own):
+    if not torch.equal(total, collective.size * digest):
         raise TrainingError(
             f"treatments of the training records left other records on this worker ({len(y)} of them) than on the "
             f"other {collective.size - 1}: the network that a treatment fits came out differently, as on unlike "
@@ -197,7 +217,15 @@ def refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
 
 
 def refuse_batch_norm(model: nn.Module, recipe: Recipe) -> None:
-    """Refuse batch norm where a batch is worked off in pieces: it would see one piece alone."""
+    """Raises if a network with batch norm is to process a batch in pieces: it would normalise by one piece alone.
+
+    Args:
+        model: the network.
+        recipe: sets ``training.records_at_once``.
+
+    Raises:
+        IncompatibleRecipeError: the network has a batch norm layer.
+    """
     for name, layer in model.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise IncompatibleRecipeError(
@@ -208,14 +236,38 @@ def refuse_batch_norm(model: nn.Module, recipe: Recipe) -> None:
 
 
 def feed_of(x: Tensor | Feed, y: Tensor) -> Feed:
-    """Records that arrive in batches, whether they lie in memory or are streamed."""
+    """Returns a feed of records, whether they are in memory or streamed.
+
+    Args:
+        x: (n, ...) records in memory, or a ``Feed``, which is returned unchanged.
+        y: (n,) labels; used only for records in memory.
+
+    Returns:
+        The feed.
+    """
     return InMemory(x, y) if isinstance(x, Tensor) else x
 
 
 def update_of(
     model: nn.Module, recipe: Recipe, *, records: int, owners: np.ndarray | None, steps: int, seed: int
 ) -> Update:
-    """Plain gradients, or clipped and noised ones, as the recipe says."""
+    """Returns the update of a recipe: plain, or private with clipping and noise.
+
+    Args:
+        model: the network.
+        recipe: sets batch size and ``privacy``.
+        records: number of training records.
+        owners: (records,) number of each record's patient, from 0, where patients are protected; else None.
+        steps: total number of steps, for which noise is calibrated.
+        seed: of batches and noise.
+
+    Returns:
+        A ``PlainUpdate`` or a ``PrivateUpdate``.
+
+    Raises:
+        UserError: δ is not below 1/n, or no noise reaches ε.
+        IncompatibleRecipeError: training is private, and a layer mixes the records of a batch.
+    """
     size = recipe.training.batch_size
     if recipe.privacy is None:
         return PlainUpdate(model, records=records, batch_size=size, seed=seed)
@@ -223,7 +275,15 @@ def update_of(
 
 
 def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """Adam or SGD over what may be trained."""
+    """Returns Adam or SGD over the trainable parameters.
+
+    Args:
+        model: the network.
+        training: names the optimizer, its learning rate, momentum and weight decay.
+
+    Returns:
+        A fresh optimizer.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if training.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
@@ -244,7 +304,7 @@ def _treated(
     seed: int,
     task: Task,
 ) -> Treated | None:
-    """Records and labels as the recipe's treatments leave them; None where it has none that treats."""
+    """Returns records and labels after the recipe's treatments; None if no treatment changes the record set."""
     if not any(treatment.treats for treatment in recipe.data):
         return None
     if not isinstance(x, Tensor):
@@ -275,7 +335,7 @@ def _fit(
     seed: int,
     task: Task,
 ) -> Fit:
-    """Trains copies of a network that has not learnt yet, for treatments that need one."""
+    """Returns a function that trains a copy of the untrained network, for treatments that need one."""
 
     def fit(records: TrainingRecords, *, epochs: int | None = None) -> Represented:
         trainer = build_trainer(
@@ -296,7 +356,7 @@ def _fit(
 
 
 def _drawing_seed(recipe: Recipe, seed: int, stage: str, collective: Collective) -> int:
-    """The seed of all that is drawn while training, the same on every worker."""
+    """Returns the seed of all random draws in training, the same on every worker."""
     if recipe.privacy is not None and recipe.privacy.noise == "entropy":
         return collective.agree(seeds.entropy())
     return seeds.derive(seed, "stage", stage) if stage else seed

@@ -1,9 +1,10 @@
-"""Canaries of an audit in gradient space: records whose gradient lies in one direction that is theirs alone.
+"""Canaries for audits in gradient space: records whose gradient lies along one direction that no other record uses.
 
-The real trainer sees them as it sees any record. The network is put behind a switch: a record carries one more number,
-0 where it is real; a canary's selects its own weight of a table, and its loss has a gradient there and nowhere else, so
-long that clipping cuts it to the clipping norm ("Dirac canaries", Nasr et al. 2023, arXiv:2302.07956). So sampling,
-clipping, noise and division are those of every training, and what they release of a canary can be read off.
+The real trainer handles canaries like all other records ("Dirac canaries", Nasr et al. 2023, arXiv:2302.07956). Each
+record carries one more number: 0 if it is real, the number of the canary otherwise. The network is wrapped: a canary
+selects its own weight of a table, and its loss has a gradient along this weight alone. This gradient is so long that
+clipping reduces it to the clipping norm. Sampling, clipping, noise and division are therefore those of every training,
+and what they release about a canary can be measured.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,22 +26,22 @@ LABEL = 1
 
 
 class Numbered(nn.Module):
-    """The network, and beside it a table with one weight a canary.
+    """Network with an additional table that has one weight for each canary.
 
     Takes records with one more entry along axis 1, (n, d + 1, ...), which holds the number of the canary, 0 for a real
-    record. The logits of a canary are constants, but their gradient is that of ``_LENGTH`` times its weight: it
-    does not fade as the weight grows.
+    record. The logits of a canary are constants. Their gradient is ``_LENGTH`` times that of its weight, and does not
+    shrink as the weight grows.
 
     Args:
         network: from records (n, d, ...) to logits.
-        canaries: how many there may be; numbered from 1.
+        canaries: greatest number of canaries; they are numbered from 1.
         classes: number of logits.
         max_grad_norm: the clipping norm.
-        tables: among which a canary's gradient is shared out evenly. Clipping by layer gives each layer its part of the
-            norm, and a canary that moves few layers would show little.
+        tables: number of tables over which a canary's gradient is split evenly. Per-layer clipping gives each layer its
+            part of the norm, so a canary in few layers would have a weak signal.
         stage: number of the training in its recipe, from 0.
-        elsewhere: how many of the canaries, the last ones, have no weight in the table and no gradient: what they add
-            is given to the clipped sum by whoever audits (``InTensors``).
+        elsewhere: number of canaries, the last ones, that have no weight in the table and no gradient. The audit adds
+            their contribution to the clipped sum itself (``InTensors``).
     """
 
     def __init__(
@@ -67,32 +68,32 @@ class Numbered(nn.Module):
         number = x[:, -1].detach().flatten(1).amax(1) if x.dim() > 2 else x[:, -1].detach()
         number = number.round().long() if number.is_floating_point() else number.long()
         logits = self.network(x[:, :-1])
-        own = torch.stack([table(number)[:, 0] for table in self.tables]).sum(0)
+        weights = torch.stack([table(number)[:, 0] for table in self.tables]).sum(0)
         of_canary = torch.zeros_like(logits)
-        of_canary[:, 0] = self._level + (number <= self._in_table) * self._length * (own - own.detach())
+        of_canary[:, 0] = self._level + (number <= self._in_table) * self._length * (weights - weights.detach())
         return torch.where((number > 0)[:, None], of_canary, logits)
 
     def released(self) -> Tensor:
-        """(canaries,) the gradient that the optimizer is about to descend, along each canary's weight of the table."""
-        found = []
+        """Returns the gradient along each canary's weight, (canaries,), as the optimizer is about to use it."""
+        gradients = []
         for table in self.tables:
             assert isinstance(table, nn.Embedding)
             assert table.weight.grad is not None
-            found.append(table.weight.grad[1:, 0])
-        return torch.stack(found).sum(0) / len(found) ** 0.5
+            gradients.append(table.weight.grad[1:, 0])
+        return torch.stack(gradients).sum(0) / len(gradients) ** 0.5
 
 
 class InTensors:
-    """Canaries that live in the network's own tensors: each adds the clipping norm along one coordinate of one tensor.
+    """Canaries in the network's own tensors: each adds the clipping norm along one coordinate of one tensor.
 
-    They are records as all others, drawn by the trainer's own sampling; what they add joins the clipped sum before the
-    noise does, as a gradient in that direction would that clipping leaves whole. Tensors take turns, so that each has
-    some, and at most half of its coordinates.
+    The trainer's own sampling draws them like all other records. Their contribution joins the clipped sum before the
+    noise does, like a gradient in that direction which clipping leaves unchanged. Coordinates are assigned to the
+    tensors in turn, at most half of those of each tensor.
 
     Args:
-        sizes: numbers of coordinates of the tensors.
-        numbers: (k,) of the canaries.
-        length: of what each adds.
+        sizes: number of coordinates of each tensor.
+        numbers: (k,) numbers of the canaries.
+        length: Euclidean norm of each contribution.
         generator: chooses the coordinates.
     """
 
@@ -112,7 +113,15 @@ class InTensors:
         self._place = {int(number): place for place, number in enumerate(self.numbers)}
 
     def add(self, total: list[Tensor], drawn: np.ndarray) -> list[Tensor]:
-        """What the canaries among the drawn numbers add to a clipped sum, in place."""
+        """Adds the contributions of the drawn canaries to a clipped sum, in place.
+
+        Args:
+            total: the clipped sum, one tensor a parameter.
+            drawn: numbers of the canaries in the batch; those without a coordinate are ignored.
+
+        Returns:
+            ``total``.
+        """
         for number in drawn.tolist():
             place = self._place.get(number)
             if place is not None:
@@ -121,11 +130,11 @@ class InTensors:
 
 
 class Planted:
-    """A ``Feed`` of real records, numbered 0, and behind them canaries.
+    """A ``Feed`` of real records, which have the number 0, followed by canaries.
 
     Args:
         feed: of the real records.
-        numbers: of the canaries that are in, each from 1.
+        numbers: of the canaries that are included, each from 1.
     """
 
     def __init__(self, feed: Feed, numbers: np.ndarray) -> None:
@@ -152,16 +161,27 @@ class Planted:
             yield _numbered(records, numbers), labels
 
     def labels(self, y: Tensor) -> Tensor:
-        """Labels of all records, from those of the real ones."""
+        """Returns the labels of all records: the real ones, then the canaries.
+
+        Args:
+            y: (n,) labels of the real records.
+
+        Returns:
+            (n + canaries,) labels.
+        """
         return torch.cat([y, y.new_full((len(self._numbers),), LABEL)])
 
 
 def numbered_bounds(bounds: Bounds, shape: tuple[int, ...], *, canaries: int) -> Bounds:
-    """What a valid record is with its number, which nobody can change.
+    """Returns the bounds of records that carry a canary's number, which attacks cannot change.
 
     Args:
-        bounds: of records without.
-        shape: of a record without.
+        bounds: of records without the number.
+        shape: of a record without the number, (d, ...).
+        canaries: greatest number of a canary.
+
+    Returns:
+        Bounds for records (d + 1, ...).
     """
     row = (1, *shape[1:])
     fixed = torch.zeros(shape, dtype=torch.bool) if bounds.fixed is None else bounds.fixed.expand(shape)
@@ -174,6 +194,6 @@ def numbered_bounds(bounds: Bounds, shape: tuple[int, ...], *, canaries: int) ->
 
 
 def _numbered(x: Tensor, numbers: Tensor) -> Tensor:
-    """Records (n, d, ...) with one more entry along axis 1, (n, d + 1, ...)."""
+    """Returns records (n, d, ...) with one more entry along axis 1, (n, d + 1, ...)."""
     entry = numbers.to(x.dtype).view(-1, *[1] * (x.dim() - 1)).expand(-1, 1, *x.shape[2:])
     return torch.cat([x, entry], 1)

@@ -1,4 +1,4 @@
-"""Weights and training state as safetensors: nothing here, or anywhere in Assay, unpickles a file."""
+"""Weights and training state as safetensors. No part of Assay unpickles a file."""
 
 import hashlib
 import json
@@ -25,14 +25,29 @@ _COUNTED = ("step", "seconds", "losses", "rollbacks", "stopped")
 
 
 def to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
-    """Tensors by name, with a JSON-able description of them."""
+    """Returns tensors with a description as the content of a safetensors file.
+
+    Args:
+        tensors: by name.
+        about: JSON-able description.
+
+    Returns:
+        The content of the file.
+    """
     # A clone for each: safetensors refuses tensors that share memory.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return save_tensors(plain, metadata={_STATE: json.dumps(about)})
 
 
 def from_bytes(content: bytes, source: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and description; ``source`` names the file in errors.
+    """Reads tensors and their description from the content of a safetensors file.
+
+    Args:
+        content: of the file.
+        source: name of the file, for errors.
+
+    Returns:
+        The tensors by name, and the description; empty if the file has none.
 
     Raises:
         CheckpointError: the content is not safetensors.
@@ -49,12 +64,15 @@ def from_bytes(content: bytes, source: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def networks_to_bytes(networks: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> bytes:
-    """The weights of one or several networks, as one artefact.
+    """Returns the weights of one or several networks as one artefact.
 
     Args:
-        networks: tensors of each network by its name. The one without a name is what a client without a network of its
-            own answers with: of a recipe that is not personalised it is the only one.
+        networks: tensors of each network by its name. The network without a name belongs to all clients that have none
+            of their own; a recipe without personalisation has only this one.
         about: JSON-able description.
+
+    Returns:
+        The content of a safetensors file.
     """
     others = sorted(networks.keys() - {""})
     tensors = dict(networks.get("", {}))
@@ -63,30 +81,52 @@ def networks_to_bytes(networks: Mapping[str, Mapping[str, Tensor]], about: Mappi
 
 
 def networks_from_bytes(content: bytes, source: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """What ``networks_to_bytes`` was given; a file of one network gives one, without a name.
+    """Reads the weights of one or several networks from an artefact.
+
+    Args:
+        content: as ``networks_to_bytes`` returned it.
+        source: name of the file, for errors.
+
+    Returns:
+        The tensors of each network by its name (a file with one network gives one, without a name), and the
+        description.
 
     Raises:
         CheckpointError: the content is not safetensors.
     """
     tensors, about = from_bytes(content, source)
-    found: dict[str, dict[str, Tensor]] = {"": {}}
+    networks: dict[str, dict[str, Tensor]] = {"": {}}
     for name in about.pop(_NETWORKS, ()):
-        own = [key for key in tensors if key.startswith(f"{name}/")]
-        found[name] = {key.removeprefix(f"{name}/"): tensors.pop(key) for key in own}
-    found[""] = tensors
-    return found, about
+        keys = [key for key in tensors if key.startswith(f"{name}/")]
+        networks[name] = {key.removeprefix(f"{name}/"): tensors.pop(key) for key in keys}
+    networks[""] = tensors
+    return networks, about
 
 
 def artefact_of(content: bytes) -> str:
-    """Hash that names a checkpoint. It covers the log beside the weights: two trainings of a trial are two."""
+    """Returns the hash that names a checkpoint: 20 hexadecimal digits.
+
+    It covers the training log too, so two trainings of one trial have two names.
+
+    Args:
+        content: of the checkpoint file.
+
+    Returns:
+        The first 20 digits of its SHA-256.
+    """
     return hashlib.sha256(content).hexdigest()[:20]
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Put weights into a model of the same names, shapes and kinds of number.
+    """Loads weights into a model of the same names, shapes and kinds of number.
 
-    Names may all begin with a prefix that the model's lack, such as ``module.`` of DataParallel or ``_orig_mod.`` of
-    torch.compile, or the other way round.
+    All names may have one prefix that the model's names lack, or lack one that these have, such as ``module.`` of
+    DataParallel or ``_orig_mod.`` of torch.compile.
+
+    Args:
+        model: changed in place.
+        tensors: weights by name.
+        source: name of the file, for errors.
 
     Raises:
         CheckpointError: names, shapes or kinds of number differ; the message lists them.
@@ -109,21 +149,22 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
 
 
 def _misfit(given: Tensor, wanted: Tensor) -> str:
-    """Why a tensor cannot take another's place; empty where it can.
+    """Returns why a tensor cannot replace another; empty if it can.
 
-    Integers in the place of floating-point weights are quantised or broken: cast, they would answer something else.
+    Integers in place of floating-point weights are refused: they are quantised or damaged, and a cast would change the
+    model.
     """
     if given.shape != wanted.shape:
         return f"has shape {tuple(given.shape)}, the model wants {tuple(wanted.shape)}"
-    kinds = [(one.is_floating_point(), one.is_complex()) for one in (given, wanted)]
+    kinds = [(tensor.is_floating_point(), tensor.is_complex()) for tensor in (given, wanted)]
     if kinds[0] != kinds[1]:
-        names = [str(one.dtype).removeprefix("torch.") for one in (given, wanted)]
+        names = [str(tensor.dtype).removeprefix("torch.") for tensor in (given, wanted)]
         return f"holds {names[0]}, the model wants {names[1]}"
     return ""
 
 
 def _without_prefix(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The same tensors under the model's names, where one prefix of all names is the only difference."""
+    """Returns the tensors under the model's names, where one prefix of all names is the only difference."""
     if not expected or set(tensors) == set(expected):
         return tensors
     first = next(iter(expected))
@@ -140,10 +181,16 @@ def _without_prefix(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """Weights from a safetensors file.
+    """Reads weights from a safetensors file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The tensors by name.
 
     Raises:
-        CheckpointError: there is no such file, or it is something else.
+        CheckpointError: there is no such file, or it is not safetensors.
     """
     if not Path(path).is_file():
         raise CheckpointError(f"weights file {path!r} does not exist", setting="weights", given=path, allowed="a file")
@@ -151,24 +198,31 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def trainer_state(trainer: Trainer) -> bytes:
-    """Returns all that a trainer needs to go on where it stopped: safetensors with a JSON-able description.
+    """Returns all that a trainer needs to resume: safetensors with a JSON-able description.
 
-    Randomness needs nothing: it depends on the seed and the step, and with ``noise: entropy`` on a seed that nothing
-    stores, so that the rest of the training draws anew. Each hook's state stands under its name: tensors as
+    No random state is stored: random numbers depend on the seed and the step. With ``noise: entropy`` the seed is
+    stored
+    nowhere, so a resumed training draws new numbers. Each hook's state is stored under its name: tensors as
     ``hooks.NAME.…``, the rest in ``hooks`` of the description.
+
+    Args:
+        trainer: between two epochs.
+
+    Returns:
+        The content of a safetensors file.
     """
     tensors = snapshot(trainer.model, trainer.optimizer)
     about: dict[str, Any] = {name: getattr(trainer, name) for name in _COUNTED} | {"hooks": {}}
     for name, hook in by_name(trainer.hooks).items():
-        kept, about["hooks"][name] = hook.state()
-        tensors |= {f"hooks.{name}.{key}": tensor for key, tensor in kept.items()}
+        hook_tensors, about["hooks"][name] = hook.state()
+        tensors |= {f"hooks.{name}.{key}": tensor for key, tensor in hook_tensors.items()}
     return to_bytes(tensors, about)
 
 
 def restore_trainer(trainer: Trainer, content: bytes) -> None:
-    """Brings a fresh trainer of the same recipe, with the same hooks, to the stored state.
+    """Restores the stored state in a fresh trainer of the same recipe with the same hooks.
 
-    States that were written before hooks had names of their own cannot be read; train again.
+    States that were written before hooks had names cannot be read; such a training must start again.
 
     Args:
         trainer: has taken no step.
@@ -179,8 +233,8 @@ def restore_trainer(trainer: Trainer, content: bytes) -> None:
     """
     tensors, about = from_bytes(content, "training state")
     if not about.keys() >= {*_COUNTED, "hooks"}:
-        said = "the training state holds weights only, or is of another version: it is no checkpoint of this training"
-        raise CheckpointError(said, setting="training state", allowed="a checkpoint of a training run")
+        reason = "the training state holds weights only, or is of another version: it is no checkpoint of this training"
+        raise CheckpointError(reason, setting="training state", allowed="a checkpoint of a training run")
     hooks = by_name(trainer.hooks)
     if hooks.keys() != about["hooks"].keys():
         raise CheckpointError(

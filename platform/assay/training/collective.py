@@ -1,4 +1,4 @@
-"""The workers that train one model together. One worker is the ordinary case."""
+"""The workers that train one model together. Most trainings have one worker."""
 
 from typing import Protocol
 
@@ -9,25 +9,36 @@ from assay.privacy.precision import at_least_float32
 
 
 class Collective(Protocol):
-    """What data-parallel training needs: who am I, and the sum over everyone."""
+    """What data-parallel training needs: the number of this worker, and sums over all workers."""
 
     rank: int
     size: int
 
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Each tensor summed over all workers. Called by every worker at every step, with or without records.
+        """Returns each tensor summed over all workers. Every worker calls it at every step, with or without records.
 
-        Halves come back in float32: a sum over workers must not be rounded to them.
+        Args:
+            tensors: of this worker; of the same shapes and types on all workers.
+
+        Returns:
+            The sums, in the same order. Sums of float16 and bfloat16 are float32, so that they are not rounded.
         """
         ...
 
     def agree(self, seed: int) -> int:
-        """The first worker's 128-bit seed, for draws that all must share."""
+        """Returns the first worker's seed, for draws that must be equal on all workers.
+
+        Args:
+            seed: this worker's, of 128 bits.
+
+        Returns:
+            The seed of the worker with rank 0.
+        """
         ...
 
 
 class Alone:
-    """One worker."""
+    """A single worker."""
 
     rank = 0
     size = 1
@@ -42,8 +53,12 @@ class Alone:
 class Distributed:
     """All workers of the default ``torch.distributed`` group, over gloo or NCCL.
 
-    Gradients are summed explicitly in one flat message, without hooks: an empty or shorter share cannot hang the
-    others, clipped private gradients take the same path, and every worker takes the very same step.
+    Gradients are summed explicitly, in one flat message for each type, without DDP's hooks. So a worker with fewer
+    records, or none, cannot block the others; clipped private gradients use the same code; and all workers take the
+    same step.
+
+    Args:
+        device: on which messages are built: a CPU for gloo, a GPU for NCCL.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -53,18 +68,18 @@ class Distributed:
 
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
         tensors = [at_least_float32(tensor) for tensor in tensors]
-        found: dict[int, Tensor] = {}
+        sums: dict[int, Tensor] = {}
         # One message a type, in the order of the tensors, which is alike on all workers: none is widened by another.
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-            own = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
-            flat = torch.cat([tensors[place].reshape(-1) for place in own])
+            places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
+            flat = torch.cat([tensors[place].reshape(-1) for place in places])
             torch.distributed.all_reduce(flat)
-            parts = flat.split([tensors[place].numel() for place in own])
-            found |= {place: part.view_as(tensors[place]) for place, part in zip(own, parts, strict=True)}
-        return [found[place] for place in range(len(tensors))]
+            parts = flat.split([tensors[place].numel() for place in places])
+            sums |= {place: part.view_as(tensors[place]) for place, part in zip(places, parts, strict=True)}
+        return [sums[place] for place in range(len(tensors))]
 
     def agree(self, seed: int) -> int:
-        own = seed if self.rank == 0 else 0
-        digits = torch.tensor(list(own.to_bytes(16, "big")), dtype=torch.int64, device=self._device)
+        shared = seed if self.rank == 0 else 0
+        digits = torch.tensor(list(shared.to_bytes(16, "big")), dtype=torch.int64, device=self._device)
         torch.distributed.all_reduce(digits)
         return int.from_bytes(bytes(digits.tolist()), "big")

@@ -1,4 +1,4 @@
-"""Where the records of a batch come from. The loop says which records it wants, in order; a feed brings them."""
+"""Feeds: where the records of a batch come from. The loop asks for records by position; a feed delivers them."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,22 +12,33 @@ from assay.data.base import Lazy
 
 
 class Feed(Protocol):
-    """Records to learn from, wherever they lie."""
+    """Source of training records, in memory or streamed."""
 
     device: torch.device
 
     def __len__(self) -> int: ...
 
     def follow(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Records (n, ...) and labels (n,) of one batch of positions after the other, on the device.
+        """Yields the records of one batch after the other.
 
-        A feed may read ahead: it knows a whole epoch in advance.
+        A feed may read ahead: it is given all batches of an epoch at once.
+
+        Args:
+            batches: positions of the records of each batch.
+
+        Yields:
+            Records (n, ...) and labels (n,) of one batch, on ``device``.
         """
         ...
 
 
 class InMemory:
-    """Records that lie in one tensor."""
+    """Feed of records that are in one tensor.
+
+    Args:
+        x: (n, ...) records, on the device where training runs.
+        y: (n,) labels.
+    """
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self._x, self._y = x, y
@@ -43,7 +54,14 @@ class InMemory:
 
 
 class Decoded:
-    """Records that are decoded as they are needed, one batch ahead of the training step that uses them."""
+    """Feed of records that are decoded on demand, one batch ahead of the training step that uses them.
+
+    Args:
+        x: the records of the whole data set.
+        y: labels of the whole data set.
+        rows: (n,) positions of the training records in it.
+        device: where batches are delivered.
+    """
 
     def __init__(self, x: Lazy, y: np.ndarray, rows: np.ndarray, *, device: torch.device) -> None:
         self._x, self._y, self._rows = x, y, rows

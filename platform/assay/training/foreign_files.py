@@ -1,4 +1,4 @@
-"""Names what a file is that is not safetensors, and how to make safetensors of it. Nothing is unpickled."""
+"""Recognises files that are not safetensors, and says how to convert them. Nothing is unpickled."""
 
 import zipfile
 from io import BytesIO
@@ -25,11 +25,14 @@ _ESTIMATORS = (".joblib", ".pkl", ".pickle")
 
 
 def describe_file(content: bytes, name: str) -> str:
-    """What a file is and what to do with it, in words; empty where that cannot be told.
+    """Returns what a file is and how to convert it; empty if it is not recognised.
 
     Args:
         content: of the file.
-        name: of the file; its ending tells a scikit-learn pickle from one of PyTorch.
+        name: of the file. Its extension tells a scikit-learn pickle from one of PyTorch.
+
+    Returns:
+        A clause for an error message.
     """
     ending = PurePath(name).suffix.lower()
     if ending == ".onnx":
@@ -47,7 +50,7 @@ def describe_file(content: bytes, name: str) -> str:
 
 
 def _archive(content: bytes) -> str:
-    """A zip archive by what it holds: torch.save, npz, Keras or skops."""
+    """Returns what a zip archive is, by the names of its files: torch.save, npz, Keras or skops."""
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             names = archive.namelist()

@@ -1,4 +1,4 @@
-"""From the records of a batch to the sum of their gradients: drawn, changed by the objective, answered, weighed."""
+"""From the records of a batch to the sum of their gradients: augmentation, crafting, loss, weighting."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -25,7 +25,7 @@ from assay.training.update import Update
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """How far a training has come before a step."""
+    """Progress of a training before a step."""
 
     step: int
     """Number of the step, from 0."""
@@ -39,12 +39,16 @@ class BatchGradients:
     """Sums the gradients of one worker's share of a batch, piece by piece.
 
     A private recipe with ``noise: entropy`` draws everything (batches, noise, dropout, augmentation, crafted inputs)
-    from a seed of the operating system that all workers share and nothing stores; a resumed trainer has another. Draws
-    go by the place of a record in its batch, so a record that is added shifts those of all behind it, and whoever knew
-    the seed would see the clipped sum move by far more than the clipping norm C. To anyone else the draws of records
-    are independent and alike wherever they stand, and may be coupled: every other record keeps its own. For each
-    outcome of the draws a record then moves the sum by at most C, and a mixture of such mechanisms is as private as
-    they are.
+    from a seed of the operating system that all workers share and nothing stores; a resumed trainer has another seed.
+
+    Why this is private: random draws depend on a record's place in its batch, so adding a record shifts the draws of
+    all
+    records after it. Someone who knew the seed could see the clipped sum change by more than the clipping norm C.
+    Without
+    the seed, the draws of all records are independent and identically distributed. So the two batches may be compared
+    under draws in which every other record keeps its own. For each outcome of the draws, a record then changes the sum
+    by
+    at most C, and a mixture of such mechanisms is as private as each of them.
 
     Args:
         model: the network that is trained.
@@ -86,9 +90,10 @@ class BatchGradients:
         update: Update,
         moment: Moment,
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Returns the sum of the (perhaps clipped) gradients, one a parameter, and the mean loss, None without records.
+        """Returns the sum of the gradients of this worker's records, clipped where training is private, and their mean
+        loss.
 
-        All workers call it at the same time, with or without records: some losses are weighed by those of all.
+        All workers call it at the same time, with or without records: some losses are weighted by those of all workers.
 
         Args:
             pieces: this worker's records, by their places in the batch.
@@ -96,6 +101,9 @@ class BatchGradients:
             total: records of the batch, over all workers.
             update: clips the gradients where it is private.
             moment: of the step.
+
+        Returns:
+            One tensor a parameter, of its shape; and the mean loss, a scalar, None if the worker has no records.
         """
         gradients: list[Tensor] = []
         seen: list[Tensor] = []
@@ -104,28 +112,32 @@ class BatchGradients:
             seen.append(losses.detach())
             if self._weighing:
                 losses = losses * self._weights(seen[-1], piece.rows[0], total=total)
-            found = update.gradients(losses)
-            gradients = [a + b for a, b in zip(gradients, found, strict=True)] if gradients else found
+            piece_gradients = update.gradients(losses)
+            gradients = (
+                [a + b for a, b in zip(gradients, piece_gradients, strict=True)] if gradients else piece_gradients
+            )
         if seen:
             return gradients, torch.cat(seen).mean()
-        nothing = wide_zeros if self._private else torch.zeros_like
-        gradients = [nothing(p) for p in self._model.parameters() if p.requires_grad]
+        zeros = wide_zeros if self._private else torch.zeros_like
+        gradients = [zeros(p) for p in self._model.parameters() if p.requires_grad]
         if self._weighing:
-            # The others wait for what this worker adds to the losses of the batch: nothing.
+            # The other workers wait for this worker's part of the batch's losses, which is empty.
             self._weights(gradients[0].new_zeros(0), np.arange(0), total=total)
         return gradients, None
 
     def _losses(
         self, x: Tensor, y: Tensor, piece: Piece, *, total: int, place: int, update: Update, moment: Moment
     ) -> Tensor:
-        """One loss a record, or patient, (n,): the mean over its rows where it has several.
+        """Returns one loss for each record, or patient, (n,): the mean over its rows where it has several.
 
-        Rows of the network are one of each, then another of each: see ``privacy.clipping``.
+        Rows of the network are ordered in blocks: the first row of every unit, then the second of every unit, and so
+        on; see ``privacy.clipping``.
 
         Args:
-            x: (slots · n, ...) the rows of the piece, as ``y``, (slots · n,).
-            piece: where they stand within the batch of ``total`` records.
-            place: number of the piece. Layers draw for each piece, all else for the whole batch.
+            x: (slots · n, ...) rows of the piece.
+            y: (slots · n,) their labels.
+            piece: their places in the batch of ``total`` records.
+            place: number of the piece. Dropout is drawn for each piece, everything else for the whole batch.
         """
         purpose = ("layers", moment.step, self._collective.rank, *((place,) if place else ()))
         seeds.seed_layers(seeds.torch_seed(self._seed, *purpose))
@@ -154,7 +166,7 @@ class BatchGradients:
         return piece.averaged(losses, self._copies)
 
     def _weights(self, losses: Tensor, rows: np.ndarray, *, total: int) -> Tensor:
-        """How much each of this worker's losses counts, (n,), by those of the whole batch.
+        """Returns the weights of this worker's losses, (n,), which depend on the losses of the whole batch.
 
         Args:
             losses: (n,) of this worker's records.
@@ -168,5 +180,5 @@ class BatchGradients:
         return weights[places]
 
     def _draw(self, *purpose: str | int, step: int, total: int, rows: np.ndarray) -> Draw:
-        """Random numbers for rows of all copies of a batch of ``total`` records."""
+        """Returns random numbers for rows of all copies of a batch of ``total`` records."""
         return Draw(seeds.stream(self._seed, *purpose, step), total=self._copies * total, rows=rows)

@@ -8,7 +8,8 @@ from assay.privacy.accounting import Mechanism
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingLog:
-    """What training left behind beside the weights; JSON-able, kept in the checkpoint."""
+    """Times, losses, privacy mechanisms and notes of a training; JSON-able, stored in the checkpoint beside the
+    weights."""
 
     seconds: float
     """Wall time of training."""
@@ -18,16 +19,27 @@ class TrainingLog:
     losses: list[float] = field(default_factory=list)
     """Mean training loss of each epoch or round."""
     mechanisms: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What the privacy accountants must know, by who spent it: ``central``, or a client's number."""
+    """Fields of each ``Mechanism``, for the privacy accountants, by who spent it: ``central``, or a client's number."""
     treatment: dict[str, int] = field(default_factory=dict)
     """What the recipe's treatments did to the training records; see ``data.treatment.Treated``."""
     notes: list[str] = field(default_factory=list)
-    """What happened on the way that whoever reads a result should know: catastrophic overfitting, undone."""
+    """Events that a user of the results should know of, such as catastrophic overfitting that was undone."""
     validation: list[float] = field(default_factory=list)
-    """Robust validation accuracy at each look of early stopping; the weights are those of the first of the best."""
+    """Robust validation accuracy, in [0, 1], at each measurement of early stopping; the weights are those of the first
+    maximum."""
 
     def then(self, other: "TrainingLog") -> "TrainingLog":
-        """The log of both trainings, one after the other on the same records: times and steps add up."""
+        """Returns the log of both trainings, one after the other on the same records: times and steps add up.
+
+        Args:
+            other: log of the later training.
+
+        Returns:
+            The combined log.
+
+        Raises:
+            ValueError: the two trainings differ in noise, sampling rate or δ.
+        """
         return TrainingLog(
             seconds=self.seconds + other.seconds,
             worker_seconds=self.worker_seconds + other.worker_seconds,
@@ -40,4 +52,15 @@ class TrainingLog:
         )
 
     def mechanism(self, name: str) -> Mechanism:
+        """Returns one entry of ``mechanisms`` as a ``Mechanism``.
+
+        Args:
+            name: ``central``, or a client's number.
+
+        Returns:
+            The mechanism.
+
+        Raises:
+            KeyError: there is no such entry.
+        """
         return Mechanism(**self.mechanisms[name])

@@ -1,7 +1,7 @@
-"""The one training loop, which only steps.
+"""The one training loop, which only takes steps.
 
-``training.build`` puts a trainer together, ``training.gradients`` makes gradients of records, and ``training.hooks``
-act beside the steps.
+``training.build`` assembles a trainer, ``training.gradients`` computes gradients from records, and ``training.hooks``
+act before and after the steps.
 """
 
 import time
@@ -28,9 +28,9 @@ from assay.training.update import Update, learning_rate_at
 
 
 class Trainer:
-    """A model, its optimizer and how far they have come; ``training.build.build_trainer`` makes one of a recipe.
+    """A model, its optimizer and their progress; ``training.build.build_trainer`` makes a trainer from a recipe.
 
-    Randomness is a function of the seed and the step, so a trainer that is resumed from its state, or called for a
+    Random numbers depend only on the seed and the step. So a trainer that is resumed from its state, or called for a
     few steps at a time, does what one uninterrupted run does.
 
     Hooks are called after clipping and noise; see ``training.hooks.base.Hook`` for what costs ε and what does not. A
@@ -38,10 +38,10 @@ class Trainer:
 
     Args:
         model: trained in place.
-        training: length, learning rate and size of batches.
-        feed: the records to learn from, as the recipe's treatments left them.
-        gradients: how a worker's records become the sum of their gradients.
-        update: how gradients become an update.
+        training: number of epochs, learning rate and batch size.
+        feed: the training records, after the recipe's treatments.
+        gradients: computes the sum of the gradients of this worker's records.
+        update: draws batches, clips gradients and adds noise.
         optimizer: of the model's trainable parameters.
         epochs: total number of passes over the records.
         collective: the workers that share every batch.
@@ -71,7 +71,7 @@ class Trainer:
         self.model, self.optimizer, self.treated = model, optimizer, treated
         self.records = len(feed)
         self.units = self.records if owners is None else int(owners.max()) + 1
-        """Patients that privacy protects; records where it protects those, or nobody."""
+        """Number of patients where privacy protects patients; of records otherwise."""
         self.step = 0
         self.seconds = 0.0
         self.losses: list[float] = []
@@ -104,12 +104,12 @@ class Trainer:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences that whoever uses the model should read, of the update and of the hooks."""
+        """Sentences of the update and of the hooks that users of the model should read."""
         return [*self._update.notes, *(note for hook in self.hooks for note in hook.notes)]
 
     @property
     def figures(self) -> dict[str, list[float]]:
-        """Figures that hooks measured on the way, by name."""
+        """Figures that hooks measured during training, by name."""
         return {name: list(values) for hook in self.hooks for name, values in hook.figures.items()}
 
     @property
@@ -123,20 +123,20 @@ class Trainer:
         return {} if self.treated is None else self.treated.counts
 
     def receive(self, weights: Mapping[str, Tensor]) -> None:
-        """Goes on from weights that were learnt elsewhere; the optimizer's memory stays.
+        """Loads weights that were trained elsewhere; the state of the optimizer stays.
 
         Args:
-            weights: state of the model, by name.
+            weights: state dict of the model.
         """
         self.model.load_state_dict(dict(weights))
         self._begin()
 
     def roll_back(self, tensors: Mapping[str, Tensor], *, by: Hook) -> None:
-        """Goes back to earlier weights and memory of the optimizer; steps are counted on.
+        """Restores earlier weights and the earlier state of the optimizer; the step counter is not reset.
 
         Args:
             tensors: a ``snapshots.snapshot``.
-            by: the hook that asks for it; all others begin anew from these weights.
+            by: the hook that asks for it; all other hooks start again from these weights.
         """
         put_back(self.model, self.optimizer, tensors)
         self.rollbacks += 1
@@ -147,11 +147,22 @@ class Trainer:
         self.stopped = True
 
     def wrap_update(self, around: Callable[[Update], Update]) -> None:
-        """Puts another update around the trainer's own: an audit reads what goes in and what comes out."""
+        """Wraps the trainer's update in another one, which an audit uses to record inputs and outputs.
+
+        Args:
+            around: takes the present update and returns the one that replaces it.
+        """
         self._update = around(self._update)
 
     def pieces(self, batch: np.ndarray) -> list[Piece]:
-        """Returns this worker's part of a batch, in pieces as they go through the network; no patient is split."""
+        """Returns this worker's part of a batch, in the pieces that go through the network; no patient is split.
+
+        Args:
+            batch: positions of the records of all workers.
+
+        Returns:
+            The pieces, by places in the batch; none if the worker has no records.
+        """
         of_worker = {"rank": self._collective.rank, "size": self._collective.size}
         at_once = self._training.records_at_once
         if self._owners is None:
@@ -159,15 +170,26 @@ class Trainer:
         return pieces_of_patients(self._owners[batch], at_once=at_once, **of_worker)
 
     def units_of(self, batch: np.ndarray) -> np.ndarray:
-        """Returns the number of the patient, or record, that privacy protects, for each record of a batch."""
+        """Returns the number of the patient, or record, that privacy protects, for each record of a batch.
+
+        Args:
+            batch: (n,) positions of the records.
+
+        Returns:
+            (n,) numbers from 0.
+        """
         return batch if self._owners is None else self._owners[batch]
 
     def clipped_sum(self, batch: np.ndarray, pieces: list[Piece] | None = None) -> list[Tensor]:
-        """Returns the sum of the (perhaps clipped) gradients of a batch, with weights and draws of the coming step.
+        """Returns the sum of the (perhaps clipped) gradients of a batch, with the weights and random draws of the
+        coming step.
 
         Args:
             batch: positions of the records.
-            pieces: which of them are summed; by default all, as the step does it.
+            pieces: which of them are summed; by default all, as in a step.
+
+        Returns:
+            One tensor a parameter, of its shape.
         """
         pieces = self.pieces(batch) if pieces is None else pieces
         fed = self._feed.follow([batch[piece.rows.ravel()] for piece in pieces])
@@ -189,7 +211,7 @@ class Trainer:
                 self.model.train()
                 started = time.perf_counter()
                 self.losses.append(self._run_epoch())
-                with self._update.crafting():  # a hook that attacks the model passes through it, too
+                with self._update.crafting():  # hooks may attack the model: no per-record gradients then
                     for hook in self.hooks:
                         hook.after_epoch(self, last=self.step == self.total_steps)
                 self.seconds += time.perf_counter() - started
@@ -198,12 +220,12 @@ class Trainer:
         self.model.eval()
 
     def close(self) -> None:
-        """Removes what the update has registered on the model, and frees its gradients."""
+        """Removes the hooks that the update has registered on the model, and frees its gradients."""
         self._update.close()
         self.model.zero_grad(set_to_none=True)
 
     def _begin(self, asked: Hook | None = None) -> None:
-        """Tells all hooks, but the one that asked for it, that the weights are new."""
+        """Tells all hooks, except the one that asked for it, that the weights were replaced."""
         for hook in self.hooks:
             if hook is not asked:
                 hook.begin(self)
@@ -216,15 +238,15 @@ class Trainer:
         fed = self._feed.follow(
             [batch[piece.rows.ravel()] for batch, pieces in zip(batches, shares, strict=True) for piece in pieces]
         )
-        seen = [
+        losses = [
             loss
             for batch, pieces in zip(batches, shares, strict=True)
             if (loss := self._take_step(batch, pieces, fed)) is not None
         ]
-        mean = float(torch.stack(seen).mean()) if seen else float("nan")
-        # No noise covers the loss, so a private training does not end by it: the end would tell of a record.
-        lost = bool(seen) and not np.isfinite(mean) and self.mechanism is None
-        if lost or not all(bool(p.isfinite().all()) for p in self.parameters):
+        mean = float(torch.stack(losses).mean()) if losses else float("nan")
+        # The loss is not private, so a private training does not end because of it: the end would reveal a record.
+        diverged = bool(losses) and not np.isfinite(mean) and self.mechanism is None
+        if diverged or not all(bool(p.isfinite().all()) for p in self.parameters):
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
 
@@ -244,7 +266,7 @@ class Trainer:
         for hook in self.hooks:
             descended = hook.gradients(self.step, weights, descended)
         for parameter, gradient in zip(parameters, descended, strict=True):
-            parameter.grad = gradient.to(parameter.dtype)  # behind the noise: sums are wider than weights may be
+            parameter.grad = gradient.to(parameter.dtype)  # after the noise: sums may have a wider type than weights
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self._training, self.step, self.total_steps)
         self.optimizer.step()

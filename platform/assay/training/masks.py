@@ -1,7 +1,7 @@
-"""Dropout masks for training whose draws nobody may repeat.
+"""Dropout masks for private training whose random draws cannot be reproduced.
 
-Torch draws the mask of one call on a CPU from 31 bits of its generator, and its generator from 32 bits of a seed:
-whoever tries them all finds out what was dropped, and then the noise no longer hides the records.
+On a CPU, torch draws the mask of one call from 31 bits of its generator, and its generator from 32 bits of a seed.
+Someone who tries all seeds finds out which activations were dropped, and then the noise no longer hides the records.
 """
 
 import math
@@ -23,11 +23,15 @@ _DROPPING = (*_NAMED, torch.dropout, *_IN_PLACE)
 
 
 class Masked(TorchFunctionMode):
-    """In here dropout takes its masks from a generator, in every layer and function that calls torch's; so does
-    attention that drops weights.
+    """Context in which dropout takes its masks from a NumPy generator, in every layer and function that calls torch's
+    dropout.
 
-    Other processors than the CPU keep their own: theirs has a seed of 64 bits. So does alpha dropout, and a layer that
-    asks torch for random numbers itself: they have 32 bits a step.
+    This includes attention that drops weights. Devices other than the CPU keep their own generator, whose seed has 64
+    bits. Alpha dropout, and layers that ask torch for random numbers themselves, are not changed: they have 32 bits a
+    step.
+
+    Args:
+        generator: draws the masks.
     """
 
     def __init__(self, generator: np.random.Generator) -> None:
@@ -52,7 +56,7 @@ class Masked(TorchFunctionMode):
     def _dropout(
         self, func: Callable[..., Tensor], input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
     ) -> Tensor:
-        """What ``func`` does, one mask an element or, of whole channels, one a channel of a record."""
+        """Does what ``func`` does, with one mask value an element or, for whole channels, one a channel of a record."""
         if input.device.type != "cpu" or not training or p == 0:
             return func(input, p, training, inplace) if func in _NAMED else func(input, p, training)
         shape = (*input.shape[:2], *[1] * (input.dim() - 2)) if func in _WHOLE_CHANNELS else input.shape
@@ -71,7 +75,7 @@ class Masked(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """``F.scaled_dot_product_attention`` as its documentation writes it down, with masks from the generator."""
+        """Computes ``F.scaled_dot_product_attention`` as its documentation defines it, with masks of the generator."""
         if query.device.type != "cpu" or dropout_p == 0:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa

@@ -1,4 +1,4 @@
-"""The mode in which a network in training answers what is no part of its loss."""
+"""The mode of a network in training while it computes something that is not part of its loss."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,16 +8,20 @@ from torch import nn
 
 @contextmanager
 def eval_mode_except_rnn(model: nn.Module) -> Iterator[None]:
-    """In here batch norm does not learn and nothing is dropped; afterwards each layer is in the mode it was in.
+    """Switches a network to evaluation mode within the context, except its recurrent layers, and restores all modes
+    after it.
 
-    Recurrent layers stay as they are: cuDNN takes no gradient through one in evaluation mode, and without dropout of
-    its own it answers the same in both.
+    Batch norm does not update its statistics and dropout is off. Recurrent layers stay as they are: in evaluation mode
+    cuDNN computes no gradient through them, and without dropout of their own their output is the same in both modes.
+
+    Args:
+        model: the network.
     """
-    learning = [layer for layer in model.modules() if layer.training and not isinstance(layer, nn.RNNBase)]
-    for layer in learning:
+    layers = [layer for layer in model.modules() if layer.training and not isinstance(layer, nn.RNNBase)]
+    for layer in layers:
         layer.training = False
     try:
         yield
     finally:
-        for layer in learning:
+        for layer in layers:
             layer.training = True

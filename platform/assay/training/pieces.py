@@ -1,7 +1,7 @@
-"""Which rows of a batch a worker puts through the network together, and how their losses become one of each unit.
+"""Pieces of a batch: which rows a worker puts through the network together, and how row losses become unit losses.
 
 A unit is a record or, where privacy protects patients, a patient with all of its drawn records. The rows of a piece are
-laid out as ``privacy.clipping`` wants them: the first row of every unit, then the second of every unit, and so on.
+ordered as ``privacy.clipping`` expects them: the first row of every unit, then the second of every unit, and so on.
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,22 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Units that go through the network together, each with as many rows."""
+    """Units that go through the network together, each with the same number of rows."""
 
     rows: np.ndarray
     """(slots, n) positions within the batch. A patient with fewer records than slots repeats its first one."""
     weights: np.ndarray | None = None
-    """(slots, n) part of each row in its unit's mean loss, 0 where a row is repeated; None where all are alike."""
+    """(slots, n) weight of each row in its unit's mean loss, 0 where a row is repeated; None where all are equal."""
 
     def averaged(self, losses: Tensor, copies: int) -> Tensor:
-        """Returns the mean loss of each unit, (n,).
+        """Returns the mean loss of each unit.
 
         Args:
-            losses: (copies · slots · n,) of all rows, then of all rows again for each further copy.
-            copies: how often the rows were seen, each time augmented afresh.
+            losses: (copies · slots · n,) losses of all rows, then of all rows again for each further copy.
+            copies: number of augmented copies of each row.
+
+        Returns:
+            (n,) mean losses.
         """
         slots = len(self.rows)
         if copies > 1:
@@ -39,25 +42,36 @@ class Piece:
 
 
 def pieces_of_records(total: int, *, rank: int, size: int, at_once: int | None) -> list[Piece]:
-    """Returns the pieces of one of ``size`` workers, of a batch of so many records.
+    """Returns the pieces of one worker, where the units are records.
 
     Args:
+        total: number of records in the batch.
+        rank: number of the worker, from 0.
+        size: number of workers.
         at_once: records of a piece, at most; None takes the worker's share at once.
+
+    Returns:
+        The pieces; none if the worker has no records.
     """
-    own = np.arange(rank, total, size)
+    rows = np.arange(rank, total, size)
     step = at_once or max(total, 1)
-    return [Piece(rows=own[None, start : start + step]) for start in range(0, len(own), step)]
+    return [Piece(rows=rows[None, start : start + step]) for start in range(0, len(rows), step)]
 
 
 def pieces_of_patients(owners: np.ndarray, *, rank: int, size: int, at_once: int | None) -> list[Piece]:
-    """Returns the pieces of one of ``size`` workers, each of whole patients who have about as many records.
+    """Returns the pieces of one worker, each of whole patients with similar numbers of records.
 
-    Patients of 1, of 2, of 3 or 4, of 5 to 8 records and so on are worked off apart, so that fewer than half of all
-    rows are repeated ones.
+    Patients with 1, with 2, with 3 or 4, with 5 to 8 records and so on go into separate pieces, so that fewer than half
+    of all rows are repeated ones.
 
     Args:
-        owners: (total,) the patient of each record of the batch; a patient's records lie next to each other.
-        at_once: rows of a piece, at most, but never less than one patient; None takes all that are alike at once.
+        owners: (total,) the patient of each record of the batch; a patient's records are adjacent.
+        rank: number of the worker, from 0.
+        size: number of workers.
+        at_once: rows of a piece, at most, but never less than one patient; None sets no limit.
+
+    Returns:
+        The pieces; none if the worker has no patients.
     """
     starts = np.flatnonzero(np.diff(owners, prepend=-1)) if len(owners) else np.arange(0)
     counts = np.diff(starts, append=len(owners))
@@ -75,7 +89,8 @@ def pieces_of_patients(owners: np.ndarray, *, rank: int, size: int, at_once: int
 
 
 def _piece(starts: np.ndarray, counts: np.ndarray) -> Piece:
-    """Patients whose records begin at some places of the batch, with as many slots as the largest has records."""
+    """Returns a piece of patients whose records begin at the given places of the batch; the largest patient sets the
+    slots."""
     slot = np.arange(counts.max())[:, None]
     is_real = slot < counts
     rows = np.where(is_real, starts + slot, starts)

@@ -1,9 +1,9 @@
-"""What a private training is given and what it releases at each step, seen from outside, for an audit.
+"""Records the inputs and outputs of each step of a private training, for an audit.
 
-The recorder wraps the trainer's update, and uses nothing that the update counts for itself. Noise is what is
-left when the clipped sum is taken from what the optimizer is about to descend. What one record adds is the difference
-of two sums, with and without it, held against its gradient by plain autograd. And the weights are trained once more,
-by torch's own optimizer, from the released gradients alone.
+The recorder wraps the trainer's update and uses none of the update's own bookkeeping. The noise is the difference of
+the gradient that the optimizer uses and the clipped sum. The contribution of one record is the difference of two sums,
+with and without it, and is compared with its gradient by plain autograd. The weights are trained a second time by
+torch's own optimizer, from the released gradients alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,14 +37,14 @@ Inject = Callable[[list[Tensor], np.ndarray], list[Tensor]]
 
 
 class PrivateRunRecorder:
-    """Watches all stages of one private recipe.
+    """Records all stages of one private recipe.
 
     Args:
         privacy: of the recipe.
         training: of the recipe.
-        real: records that are no canaries; they stand first.
-        seed: of the records that are looked at.
-        inject: see ``Inject``.
+        real: number of records that are not canaries; they come first.
+        seed: chooses the records that are examined.
+        inject: adds the contributions of canaries; see ``Inject``.
     """
 
     def __init__(self, privacy: Privacy, training: Training, *, real: int, seed: int, inject: Inject) -> None:
@@ -55,18 +55,22 @@ class PrivateRunRecorder:
         self.steps = 0
         """Steps of the optimizers, over all stages."""
         self.longest = 0.0
-        """How far one record moved a clipped sum, at most, in clipping norms."""
+        """Greatest change of a clipped sum by one record, in clipping norms."""
         self.farthest = 0.0
-        """How far that was from its own clipped gradient, at most, in clipping norms."""
+        """Greatest distance between such a change and the record's clipped gradient, in clipping norms."""
         self.differences = 0
-        """Times that a record was taken out."""
+        """Number of times that a record was left out for comparison."""
         self.unexplained = 0.0
-        """How far weights are from those that the releases alone lead to, at most, as a share of the largest."""
+        """Greatest distance of the weights from those computed from the released gradients, relative to the largest."""
         self.released = np.zeros(0)
-        """(d,) noise of the last step with what canaries in tensors added, in clipping norms."""
+        """(d,) noise of the last step, with the contributions of canaries in tensors, in clipping norms."""
 
     def attach(self, trainer: Trainer) -> None:
-        """Record a stage that has not begun."""
+        """Starts recording one stage.
+
+        Args:
+            trainer: of the stage; private, and before its first step.
+        """
         mechanism = trainer.mechanism
         assert mechanism is not None
         parameters = {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
@@ -78,7 +82,7 @@ class PrivateRunRecorder:
 
 
 class _Stage:
-    """Wraps the update of one stage and records what goes in and out; see ``training.update.Update``."""
+    """Wraps the update of one stage and records its inputs and outputs; see ``training.update.Update``."""
 
     def __init__(
         self, recorder: PrivateRunRecorder, trainer: Trainer, parameters: list[nn.Parameter], mechanism: Mechanism
@@ -123,7 +127,7 @@ class _Stage:
         self._inner.close()
 
     def gradients(self, losses: Tensor) -> list[Tensor]:
-        """As the update does it; while a look is on, without the records that were taken out."""
+        """Returns what the update returns; while records are examined, without those that are left out."""
         if not self._looking:
             self._losses.append(losses.detach())
             return self._inner.gradients(losses)
@@ -136,7 +140,7 @@ class _Stage:
         return self._inner.gradients(losses)
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        """As the update does it, with the gradients of canaries in tensors added to the clipped sum before."""
+        """Returns what the update returns, with the contributions of canaries in tensors added to the clipped sum."""
         assert self._recorder.batches is not None
         self._recorder.batches.add(batch, self._trainer.units_of(batch))
         if step in self._looks or step == self._whole:
@@ -146,7 +150,8 @@ class _Stage:
         return self._inner.finish([g.clone() for g in self._sum], batch, step)
 
     def _look(self, total: list[Tensor], batch: np.ndarray, step: int) -> None:
-        """Take single real records out of the batch: those with the greatest losses, which need clipping most."""
+        """Leaves single real records out of the batch: those with the greatest losses, whose gradients need clipping
+        most."""
         losses = torch.cat([loss.flatten() for loss in self._losses]).double().cpu().numpy()
         pieces = self._trainer.pieces(batch)
         firsts = np.concatenate([piece.rows[0] for piece in pieces])
@@ -173,10 +178,10 @@ class _Stage:
                 self._compare(total, self._trainer.clipped_sum(batch), None)
 
     def _some_of(self, pieces: list[Piece], order: np.ndarray) -> Piece:
-        """The real unit that comes first in an order, and some others of the piece in which it is.
+        """Returns a piece with the first real unit of an order, and some other units of the piece in which it is.
 
         Args:
-            order: of real units, by their place in all pieces one after the other.
+            order: real units, by their place in all pieces one after the other.
         """
         ends = np.cumsum([piece.rows.shape[1] for piece in pieces])
         number = int(np.searchsorted(ends, order[0], side="right"))
@@ -197,7 +202,8 @@ class _Stage:
             self._looking, self._kept, self._wanted, self._own = False, None, [], []
 
     def _compare(self, whole: list[Tensor], without: list[Tensor], gradient: list[Tensor] | None) -> None:
-        """What one record added to a sum: how long it is, and how far from the record's own clipped gradient."""
+        """Measures the contribution of one record to a sum: its length, and its distance from the record's clipped
+        gradient."""
         recorder = self._recorder
         sums = _flat(whole)
         added, rounding = sums - _flat(without), _ROUNDING * sums.norm()
@@ -215,12 +221,12 @@ class _Stage:
             recorder.farthest = max(recorder.farthest, _number(apart / self._norm))
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Note the noise of the gradient that the optimizer descends, and take the same step on the copied weights."""
+        """Records the noise of the gradient that the optimizer uses, and takes the same step on the copied weights."""
         recorder = self._recorder
         assert recorder.noise is not None
         recorder.steps += 1
-        held = [p.detach() for p in self._parameters]
-        self._explain(held)
+        weights = [p.detach() for p in self._parameters]
+        self._explain(weights)
         deviation = self._claimed.noise_multiplier * self._norm
         if self._sum:
             descended = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self._parameters]
@@ -239,7 +245,7 @@ class _Stage:
         self._explain([p.detach() for p in self._parameters])
 
     def _explain(self, weights: list[Tensor]) -> None:
-        """How far weights are from those that the releases lead to."""
+        """Measures the distance between the weights and those computed from the released gradients."""
         for own, copy in zip(weights, self._replayed, strict=True):
             if torch.equal(own, copy.detach()):
                 continue
@@ -248,7 +254,7 @@ class _Stage:
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Of one record, by plain autograd; the graph stays."""
+    """Returns the gradient of one record's loss by plain autograd; the graph is kept."""
     found = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
 
@@ -258,12 +264,12 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _number(figure: Tensor) -> float:
-    """A figure; what is not finite counts as infinite."""
+    """Returns a figure as a float; infinity if it is not finite."""
     return float(figure) if bool(figure.isfinite()) else float("inf")
 
 
 def _optimizer(weights: list[Tensor], training: Training) -> torch.optim.Optimizer:
-    """Torch's own, by the recipe: not the trainer's."""
+    """Returns torch's own optimizer with the recipe's settings, independent of the trainer's."""
     rate, decay = training.learning_rate, training.weight_decay
     if training.optimizer == "adam":
         return torch.optim.Adam(weights, lr=rate, weight_decay=decay)

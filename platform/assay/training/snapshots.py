@@ -1,4 +1,4 @@
-"""Weights and the optimizer's memory, as they are at one moment: tensors by name."""
+"""Snapshots of the weights and the optimizer's state: tensors by name."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,15 @@ from torch import Tensor, nn
 
 
 def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Copies of all that a step of training changes."""
+    """Returns copies of everything that a training step changes.
+
+    Args:
+        model: its state dict is copied, as ``model.NAME``.
+        optimizer: the tensors of its state are copied, as ``optimizer.INDEX.NAME``.
+
+    Returns:
+        The tensors by name.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {
         f"optimizer.{index}.{key}": value
@@ -19,7 +27,13 @@ def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
 
 
 def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Bring both to the moment of a snapshot; settings of the optimizer stay."""
+    """Restores a model and its optimizer from a snapshot; settings of the optimizer, such as its learning rate, stay.
+
+    Args:
+        model: changed in place.
+        optimizer: changed in place.
+        tensors: what ``snapshot`` returned; left unchanged.
+    """
     model.load_state_dict(weights_of(tensors))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in under("optimizer", tensors).items():
@@ -31,10 +45,25 @@ def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mappin
 
 
 def weights_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's part of a snapshot."""
+    """Returns the model's part of a snapshot.
+
+    Args:
+        tensors: what ``snapshot`` returned.
+
+    Returns:
+        A state dict.
+    """
     return under("model", tensors)
 
 
 def under(owner: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``owner`` and a dot, without that."""
+    """Returns the tensors whose names begin with a prefix and a dot, without this prefix.
+
+    Args:
+        owner: the prefix.
+        tensors: by name.
+
+    Returns:
+        The tensors by the rest of their names.
+    """
     return {name.removeprefix(f"{owner}."): t for name, t in tensors.items() if name.startswith(f"{owner}.")}

@@ -1,4 +1,4 @@
-"""How gradients become an update: what the loop asks for, and the plain answer."""
+"""The update: how the gradients of a batch become the gradient of a step. The protocol, and the plain one."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,38 +15,78 @@ from assay.recipes import Training
 
 
 class Update(Protocol):
-    """The choices that make an update plain or private. Steps are numbered from 0."""
+    """How batches are drawn and gradients become a step, plain or private. Steps are numbered from 0."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What whoever uses the model should know of it, a sentence each."""
+        """Sentences that users of the model should read."""
         ...
 
     def batch(self, step: int) -> np.ndarray:
-        """Positions of the records of this step, the same on every worker."""
+        """Returns the positions of the records of a step, the same on every worker.
+
+        Args:
+            step: number of the step, from 0.
+
+        Returns:
+            (n,) positions; a private update may draw none.
+        """
         ...
 
     def crafting(self) -> AbstractContextManager[None]:
-        """Around everything that runs the model outside the loss."""
+        """Returns a context for everything that runs the model outside the loss: no per-record gradients are recorded
+        in it."""
         ...
 
     def gradients(self, losses: Tensor) -> list[Tensor]:
-        """Sum of the (perhaps clipped) gradients of this worker's records, one tensor a parameter."""
+        """Returns the sum of the gradients of this worker's records, clipped where the update is private.
+
+        Args:
+            losses: (n,) of records, or patients, with their graph.
+
+        Returns:
+            One tensor a parameter, of its shape.
+        """
         ...
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        """The gradient to descend, from the sum over all workers."""
+        """Returns the gradient that the optimizer uses.
+
+        Args:
+            total: sum of the gradients over all workers, one tensor a parameter.
+            batch: positions of the records of all workers.
+            step: number of the step, from 0.
+
+        Returns:
+            One tensor a parameter, of its shape.
+        """
         ...
 
     def mechanism(self, steps: int) -> Mechanism | None:
-        """What the privacy accountants must know after ``steps`` updates; None if nothing is private."""
+        """Returns the mechanism for the privacy accountants; None if training is not private.
+
+        Args:
+            steps: number of updates so far.
+
+        Returns:
+            The mechanism after so many steps.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Removes everything that the update has registered on the model."""
+        ...
 
 
 class PlainUpdate:
-    """Shuffled batches, each record once an epoch; the mean gradient."""
+    """Mean gradient of shuffled batches; each record is used once an epoch.
+
+    Args:
+        model: the network.
+        records: number of training records.
+        batch_size: records in a batch; the last one of an epoch may be smaller.
+        seed: of the order of the records.
+    """
 
     notes: Sequence[str] = ()
 
@@ -81,9 +121,12 @@ def learning_rate_at(training: Training, step: int, steps: int) -> float:
     """Returns the learning rate of one step.
 
     Args:
-        training: the rate to begin with, and its schedule.
+        training: the initial rate, and its schedule.
         step: number of the step, from 0.
-        steps: how many there are.
+        steps: total number of steps.
+
+    Returns:
+        The learning rate.
     """
     if training.schedule == "constant":
         return training.learning_rate

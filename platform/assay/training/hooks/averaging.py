@@ -1,4 +1,4 @@
-"""A moving average of the weights, which training ends with (De et al. 2022, arXiv:2204.13650)."""
+"""Moving average of the weights, with which training ends (De et al. 2022, arXiv:2204.13650)."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,16 @@ if TYPE_CHECKING:
 
 
 class Averaging(Hook):
-    """Follows the weights from step to step; training itself goes on with its own weights until it ends.
+    """Averages the weights over steps. Training continues with its own weights; the average replaces them at the end.
 
-    Step t, from 1, has decay min(``decay``, (1 + t) / (10 + t)). Numbers that a layer keeps beside its weights, such as
-    the statistics of batch norm, are averaged likewise, and its counts are those of the last step. The average reads
-    weights that the private update has released, so it costs no ε. It begins anew from weights that replace those of
-    the last step.
+    Step t, from 1, has decay min(``decay``, (1 + t) / (10 + t)). Floating-point buffers, such as the statistics of
+    batch
+    norm, are averaged in the same way; integer buffers are those of the last step. The average reads weights that the
+    private update has released, so it costs no ε. It starts again where something else than a step has replaced the
+    weights.
 
     Args:
-        decay: share of the average that a step leaves, at most; in (0, 1).
+        decay: greatest share of the old average that remains after a step; in (0, 1).
     """
 
     name = "averaging"
@@ -48,14 +49,17 @@ class Averaging(Hook):
             self.swap(trainer.model)
 
     def swap(self, model: nn.Module) -> dict[str, Tensor]:
-        """Puts the average into a model, and returns what the model held before.
+        """Puts the average into a model, and returns the weights that the model held before.
 
         Args:
-            model: the one whose weights are averaged.
+            model: the one whose weights are averaged; changed in place.
+
+        Returns:
+            A state dict with the earlier weights.
         """
-        own = _copied(model)
+        previous = _copied(model)
         model.load_state_dict(self._average)
-        return own
+        return previous
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self._average, {"steps": self._steps}
@@ -66,5 +70,5 @@ class Averaging(Hook):
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the weights of a model, and of the numbers that its layers keep."""
+    """Returns copies of the weights and buffers of a model."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""A hook: what it may do to a training, and when the loop calls it."""
+"""The protocol of hooks: what a hook may do to a training, and when the loop calls it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,7 +31,7 @@ class Hook(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """Sentences that whoever uses the model should read."""
+        """Sentences that users of the model should read."""
         return ()
 
     @property
@@ -43,7 +43,7 @@ class Hook(Protocol):
         """Starts from the weights that the trainer holds now.
 
         Called before the first step, and again whenever something else than a step has replaced the weights: a server
-        sent others (``Trainer.receive``), or another hook went back to earlier ones (``Trainer.roll_back``).
+        sent others (``Trainer.receive``), or another hook restored earlier ones (``Trainer.roll_back``).
 
         Args:
             trainer: with its model, optimizer and number of finished steps.
@@ -51,22 +51,29 @@ class Hook(Protocol):
         return
 
     def gradients(self, step: int, weights: Sequence[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Returns the gradients that the optimizer descends at a step.
+        """Returns the gradients that the optimizer uses at a step.
 
         Args:
             step: number of the step, from 0.
             weights: of the trainable parameters before the step, in their order; not to be changed in place.
             gradients: of the batch's mean loss, one a parameter, of its shape; clipped and noised where the recipe is
-                private, and changed by the hooks before this one. They may be of a wider type than the weights.
+                private, and changed by the hooks before this one. Their type may be wider than that of the weights.
+
+        Returns:
+            The gradients, changed or not, in the same order and shapes.
         """
         return gradients
 
     def after_step(self, trainer: "Trainer") -> None:
-        """Follows a step, which ``Trainer.step`` counts already; the model is in training mode."""
+        """Runs after each step. ``Trainer.step`` already counts it, and the model is in training mode.
+
+        Args:
+            trainer: with the new weights.
+        """
         return
 
     def after_epoch(self, trainer: "Trainer", *, last: bool) -> None:
-        """Follows an epoch; it may replace the weights, and put the model in evaluation mode.
+        """Runs after each epoch. It may replace the weights, and put the model in evaluation mode.
 
         Args:
             trainer: its ``epoch`` counts the one that has just ended.
@@ -75,16 +82,27 @@ class Hook(Protocol):
         return
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Returns all that a fresh hook needs to go on: tensors by name, and the rest, JSON-able."""
+        """Returns the state that a fresh hook needs to resume: tensors by name, and the rest, JSON-able."""
         return {}, {}
 
     def restore(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        """Takes over what ``state`` returned; ``begin`` has been called before."""
+        """Restores what ``state`` returned; ``begin`` has been called before.
+
+        Args:
+            tensors: by name.
+            about: the rest of the state.
+        """
         return
 
 
 def by_name(hooks: Iterable[Hook]) -> dict[str, Hook]:
     """Returns the hooks by their names, in order.
+
+    Args:
+        hooks: in the order in which they run.
+
+    Returns:
+        Each hook under its ``name``.
 
     Raises:
         ValueError: two hooks have one name, so that a checkpoint could not tell their states apart.

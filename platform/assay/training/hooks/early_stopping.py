@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 
 class EarlyStopper(Hook):
-    """Keeps the weights with the best accuracy under PGD on validation records; ends when none come that are better.
+    """Keeps the weights with the best accuracy under PGD on validation records, and ends training when none better
+    come.
 
     Of equally good weights the first are kept. Training ends with them, whether its epochs or the patience run out. All
-    workers measure the same accuracies and take the same decision. It reads validation records, who are patients too,
-    and no ε pays for that: it is refused with privacy.
+    workers measure the same accuracies and take the same decision. The hook reads validation records, which belong to
+    patients too, and no ε is charged for them; so it is refused with privacy.
 
     Args:
         settings: attack, patience, and epochs between measurements.
         probe: measures the accuracy on the validation records.
-        averaging: the hook whose average training ends with: that is measured and kept then, not the weights of the
-            last step, with which training goes on. It stands before this hook in the trainer.
+        averaging: the averaging hook, if the recipe has one. Then the average is measured and kept instead of the
+            weights of the last step, with which training continues. It comes before this hook in the trainer.
     """
 
     name = "early_stopping"
@@ -51,14 +52,14 @@ class EarlyStopper(Hook):
         if trainer.epoch % self._settings.every and not last:
             return
         # After the last epoch the model holds the average already.
-        own = None if self._averaging is None or last else self._averaging.swap(trainer.model)
+        weights = None if self._averaging is None or last else self._averaging.swap(trainer.model)
         self._measure(trainer.model)
         if self.out_of_patience:
             trainer.stop()
         if self.out_of_patience or last:
             trainer.model.load_state_dict(self._kept)
-        elif own is not None:
-            trainer.model.load_state_dict(own)
+        elif weights is not None:
+            trainer.model.load_state_dict(weights)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self._kept, {"accuracies": self.accuracies}
@@ -78,14 +79,14 @@ class EarlyStopper(Hook):
             self._kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     def _attacked(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The records of a batch, (n, ...), after PGD within the radius of the settings."""
+        """Returns the records of a batch, (n, ...), after PGD within the radius of the settings."""
         x, bounds = batch.movable(model)
         epsilon, steps = self._settings.epsilon, self._settings.steps
         if epsilon == 0:
             return x
         threat = batch.threat(bounds, epsilon=epsilon, norm=self._settings.norm)
         size = self._settings.relative_step * epsilon / steps
-        # The margin sees through a network whose cross-entropy has gone flat: that must not look like robustness.
+        # The margin loss keeps a gradient where cross-entropy is flat, which must not be mistaken for robustness.
         attacked, _ = ascend(
             model, x, batch.y, threat, start=x, steps=steps, step_size=size, loss="margin", keep_fooled=True
         )

@@ -17,22 +17,24 @@ _MOST_ROLLBACKS = 4
 """Rollbacks after which nothing is measured before the last epoch: sixteen steps are as many as PGD has."""
 
 _NOISE = 0.1
-"""A difference of two accuracies below which a hundred records say nothing: a network that has hardly learnt yet."""
+"""Difference of two accuracies that is too small to conclude anything from a hundred records."""
 
 
 class OverfittingGuard(Hook):
-    """Compares accuracy under the training's own examples with that under PGD; see ``objectives.base.Watch``.
+    """Compares accuracy under the training's own adversarial examples with that under PGD; see
+    ``objectives.base.Watch``.
 
-    Where the second is far lower, training goes back to the last weights for which it was not, with the optimizer's
-    memory, and on with an attack of more steps (``Batch.rollbacks``). The last epoch is always measured, so that no
-    network leaves training unchecked: it too goes back to the last good weights; where there are none it stays as it
-    is, and a note says so. All workers measure the same accuracies and take the same decision.
+    Where accuracy under PGD is far lower, training rolls back to the last good weights and optimizer state, and
+    continues with an attack of more steps (``Batch.rollbacks``). The last epoch is always measured: if it has
+    overfitted, training ends with the last good weights. If there are none, the weights stay as they are, and a note
+    says so. All workers measure the same accuracies and take the same decision.
 
-    It reads training records and chooses weights by them, and no ε pays for that: it is refused with privacy.
+    The hook reads training records and chooses weights by them, and no ε is charged for that; so it is refused with
+    privacy.
 
     Args:
-        objective: crafts the training's own examples, and those of the attack that they stand for.
-        watch: epochs between measurements, and the share of accuracy that must be left.
+        objective: crafts the training's own examples, and those of the stronger attack.
+        watch: epochs between measurements, and the least ratio of the two accuracies.
         probe: measures balanced accuracy on fixed training records.
     """
 
@@ -49,7 +51,7 @@ class OverfittingGuard(Hook):
         return self._notes
 
     def begin(self, trainer: "Trainer") -> None:
-        """Keeps the weights to which training goes back; it goes back no further than to these."""
+        """Keeps a snapshot of the weights, the earliest to which training can roll back."""
         self._kept, self._kept_epoch = snapshot(trainer.model, trainer.optimizer), trainer.epoch
 
     def after_epoch(self, trainer: "Trainer", *, last: bool) -> None:
@@ -78,7 +80,7 @@ class OverfittingGuard(Hook):
         self._notes = list(about["notes"])
 
     def _consequence(self, rollbacks: int, *, last: bool) -> str:
-        """What follows from overfitting, in words."""
+        """Returns what happened after overfitting was found, as a sentence."""
         if not last:
             return f"training went back to epoch {self._kept_epoch}, and on with a finer attack"
         tried = f", having gone back before ({rollbacks} times)," if rollbacks else ""

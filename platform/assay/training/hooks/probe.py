@@ -1,4 +1,4 @@
-"""Accuracy of a model in training on fixed records under an attack, which hooks measure with all workers together."""
+"""Probe: accuracy of a model during training on fixed records under an attack, measured by all workers together."""
 
 from collections.abc import Callable
 
@@ -16,21 +16,21 @@ from assay.training.collective import Collective
 from assay.training.feed import Feed
 
 ProbeAttack = Callable[[nn.Module, Batch], Tensor]
-"""Makes of some records, (n, ...), those that the model is to answer."""
+"""Returns perturbed records, (n, ...), of a batch, on which the model is evaluated."""
 
 
 class Probe:
-    """Measures accuracy on the same records, with the same random numbers, whenever it is used.
+    """Measures accuracy on the same records, with the same random numbers, at each call.
 
     Args:
-        feed: brings the records.
-        y: (n,) labels of everything in the feed.
+        feed: delivers the records.
+        y: (n,) labels of all records of the feed.
         rows: (m,) positions of the records that are measured.
         bounds: valid inputs, for attacks.
         seed: of the random numbers.
         at_once: records that are attacked together, at most.
         collective: the workers, each of which attacks a share of the records.
-        task: says which answers are right.
+        task: decides which predictions are right.
     """
 
     def __init__(
@@ -48,43 +48,51 @@ class Probe:
         self._feed, self._rows, self._bounds, self._seed = feed, rows, bounds, seed
         self._collective, self._task = collective, task
         self._counts = torch.bincount(y.cpu()[rows]).double()
-        own = np.arange(collective.rank, len(rows), collective.size)
-        self._shares = [own[start : start + at_once] for start in range(0, len(own), at_once)]
+        places = np.arange(collective.rank, len(rows), collective.size)
+        self._shares = [places[start : start + at_once] for start in range(0, len(places), at_once)]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def accuracy(self, model: nn.Module, attack: ProbeAttack) -> float:
-        """Returns the share of records, in [0, 1], that the model answers rightly; it is left in evaluation mode.
+        """Returns the share of records, in [0, 1], that the model predicts correctly; the model is left in evaluation
+        mode.
 
         Args:
             model: gives logits, (n, classes).
-            attack: changes the records before.
+            attack: perturbs the records first.
+
+        Returns:
+            The accuracy.
         """
         return float(self._hits(model, attack).sum() / self._counts.sum())
 
     def balanced_accuracy(self, model: nn.Module, attack: ProbeAttack, *, rollbacks: int = 0) -> float:
-        """Returns the mean over classes of ``accuracy``: a constant answer is worth one part in the classes.
+        """Returns the mean over classes of ``accuracy``; a constant prediction scores 1/classes.
 
         Args:
             model: gives logits, (n, classes).
-            attack: changes the records before.
-            rollbacks: what the attack is told in ``Batch.rollbacks``.
+            attack: perturbs the records first.
+            rollbacks: passed to the attack as ``Batch.rollbacks``.
+
+        Returns:
+            The balanced accuracy, in [0, 1].
         """
         present = self._counts > 0
         return float((self._hits(model, attack, rollbacks)[present] / self._counts[present]).mean())
 
     def _hits(self, model: nn.Module, attack: ProbeAttack, rollbacks: int = 0) -> Tensor:
-        """(classes,) right answers. Whole numbers, so that no order of sums can change a decision."""
+        """Returns the number of correct predictions in each class, (classes,). Integers, so that the order of sums has
+        no effect."""
         model.eval()
         hits = torch.zeros_like(self._counts)
-        fed = self._feed.follow([self._rows[own] for own in self._shares])
-        for own, (x, y) in zip(self._shares, fed, strict=True):
+        fed = self._feed.follow([self._rows[share] for share in self._shares])
+        for share, (x, y) in zip(self._shares, fed, strict=True):
             batch = Batch(
                 x=x,
                 y=y,
                 bounds=self._bounds,
-                draw=Draw(seeds.stream(self._seed, "probe"), total=len(self._rows), rows=own),
+                draw=Draw(seeds.stream(self._seed, "probe"), total=len(self._rows), rows=share),
                 task=self._task,
                 rollbacks=rollbacks,
             )
@@ -97,16 +105,19 @@ class Probe:
 
 
 def balanced_sample(y: np.ndarray, most: int, *, generator: np.random.Generator) -> np.ndarray:
-    """Returns positions of at most so many records, in order, as many of each class where there are.
+    """Returns the positions of a class-balanced sample of records, in increasing order.
 
     Args:
         y: (n,) labels.
-        most: records, at most.
+        most: greatest number of records.
         generator: chooses among the records of a class.
+
+    Returns:
+        Positions, with equally many of each class as far as there are enough.
     """
     order = generator.permutation(len(y))
     rank = np.empty(len(y), np.int64)
     for label in np.unique(y):
-        own = order[y[order] == label]
-        rank[own] = np.arange(len(own))
+        members = order[y[order] == label]
+        rank[members] = np.arange(len(members))
     return np.sort(np.argsort(rank, kind="stable")[:most])

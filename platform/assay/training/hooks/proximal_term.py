@@ -9,10 +9,11 @@ from assay.training.hooks.base import Hook
 
 
 class ProximalTerm(Hook):
-    """Adds μ/2 times the squared distance from anchored weights to the loss, as the gradient μ (w - w_anchor).
+    """Adds μ/2 times the squared distance from anchor weights to the loss, as the gradient μ (w - w_anchor).
 
-    The term depends on weights alone, which are known to whoever sent them or read the last release. It is added after
-    clipping and noise and costs no ε. Until ``anchor`` is called nothing is added.
+    The term depends on weights alone, which are known to the server that sent them. It is added after clipping and
+    noise
+    and costs no ε. Until ``anchor`` is called, nothing is added.
     """
 
     name = "proximal_term"
@@ -22,7 +23,7 @@ class ProximalTerm(Hook):
         self._anchor: list[Tensor] = []
 
     def anchor(self, weights: Sequence[Tensor], *, strength: float) -> None:
-        """Pulls towards these weights from now on.
+        """Sets the weights towards which the term pulls.
 
         Args:
             weights: of the trainable parameters, in their order; copied.
