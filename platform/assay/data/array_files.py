@@ -88,7 +88,7 @@ def read_array_file(path: Path) -> FileContents:
 
 
 def sort_out(
-    contents: FileContents, *, where: str, group: str | None, drop: Sequence[str], insisted: Collection[str]
+    held: FileContents, *, where: str, group: str | None, drop: Sequence[str], insisted: Collection[str]
 ) -> FileContents:
     """Separates the patients of the records from their features, and drops what is to be dropped.
 
@@ -105,19 +105,22 @@ def sort_out(
     Raises:
         DataError: a name is unknown, it is unclear which column identifies patients, or an array has no known meaning.
     """
-    own = [*contents.columns, *contents.beside]
-    _refuse_split(contents, where, (*drop, *insisted))
+    present = [*held.columns, *held.beside]
+    _refuse_split(held, where, (*drop, *insisted))
     for setting, names in (("drop", drop), ("features", insisted)):
         for name in names:
-            unused = setting == "drop" and name == "split" and name in contents.known
-            if own and name not in own and not unused and not _UNNAMED.fullmatch(name):
+            unused = setting == "drop" and name == "split" and name in held.known
+            if present and name not in present and not unused and not _UNNAMED.fullmatch(name):
                 raise DataError(
-                    f"{where}: {setting}: {unknown('column', name, own)}", setting=setting, given=name, allowed=own
+                    f"{where}: {setting}: {unknown('column', name, present)}",
+                    setting=setting,
+                    given=name,
+                    allowed=present,
                 )
-    _refuse_other_names(contents, where)
-    chosen = group_column(own, given=group, where=where, insisted=insisted, dropped=drop)
-    both = {**contents.columns, **contents.beside}
-    strange = [name for name in contents.beside if name != chosen and name not in drop]
+    _refuse_other_names(held, where)
+    chosen = group_column(present, given=group, where=where, insisted=insisted, dropped=drop)
+    both = {**held.columns, **held.beside}
+    strange = [name for name in held.beside if name != chosen and name not in drop]
     if strange:
         raise DataError(
             f"{where} holds {strange[0]!r}, whose meaning is not known (known are {', '.join(_KNOWN)} and the usual "
@@ -130,10 +133,10 @@ def sort_out(
     warnings: tuple[str, ...] = ()
     if chosen is not None and groups is not None and groups.ndim == 1:
         warnings = refuse_ambiguous(chosen, groups, given=group, where=where)
-    known = {name: array for name, array in contents.known.items() if name != "split" or name not in drop}
+    known = {name: array for name, array in held.known.items() if name != "split" or name not in drop}
     return FileContents(
-        known=known if contents.columns else _without(known, drop),
-        columns={name: contents.columns[name] for name in contents.columns if name != chosen and name not in drop},
+        known=known if held.columns else _without(known, drop),
+        columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
         groups=groups,
         group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
         warnings=warnings,

@@ -257,7 +257,7 @@ def _codes(name: str, values: np.ndarray) -> tuple[str, ...]:
 
 
 def _missing_codes(x: np.ndarray) -> tuple[str, ...]:
-    """Returns a warning for a value that recurs far from all others, such as codes of invalid samples (-32768, -9999)."""
+    """Returns a warning for a value that recurs far from all others, as codes of invalid samples do (-32768, -9999)."""
     warnings = []
     for code in (x.min(), x.max()):
         rest = x[x != code]

@@ -148,8 +148,7 @@ class Language(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceDataset:
-    """The whole data set from which another one takes some or all records, perhaps with other rules; the patients are
-    the same."""
+    """The whole data set from which another one takes some or all records, perhaps with other rules."""
 
     digest: str
     """Its ``Dataset.identity``: names the ledger of these patients."""

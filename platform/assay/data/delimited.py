@@ -1,4 +1,4 @@
-"""Delimited text files: their characters, and their rows with the lines that each came from."""
+"""Delimited text files: decoding, and rows with their line numbers."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from assay.data.identifiers import as_seen
 from assay.errors import DataError
 
 _NAMED = 8
-"""Lines that a message names; of more it gives the number."""
+"""Greatest number of lines that a message names; further ones are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class DelimitedRow:
 
     fields: list[str]
     first: int
-    """Line of the file where it begins, from 1."""
+    """Line of the file where the row begins, from 1."""
     last: int
 
     @property
@@ -29,11 +29,15 @@ class DelimitedRow:
 
 
 def decoded(path: Path, encoding: str | None, *, where: str = "") -> str:
-    """The characters of a file, without a mark of their order.
+    """Returns the characters of a file, without a byte order mark.
 
     Args:
-        encoding: UTF-8 if None or ``utf-8-sig``, or UTF-16 where the file begins with its mark.
+        path: of the file.
+        encoding: UTF-8 if None or ``utf-8-sig``, or UTF-16 where the file begins with its byte order mark.
         where: the file, for errors.
+
+    Returns:
+        The text.
 
     Raises:
         DataError: it is absent, or not in this encoding.
@@ -43,35 +47,36 @@ def decoded(path: Path, encoding: str | None, *, where: str = "") -> str:
         raise DataError(f"{where} does not exist; the data set needs it beside its other files")
     content = path.read_bytes()
     usual = encoding in (None, "utf-8-sig")
-    known = "utf-16" if usual and content.startswith((b"\xff\xfe", b"\xfe\xff")) else encoding or "utf-8-sig"
+    codec = "utf-16" if usual and content.startswith((b"\xff\xfe", b"\xfe\xff")) else encoding or "utf-8-sig"
     try:
-        text = content.decode(known)
+        text = content.decode(codec)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{where}, line {line}: byte {error.object[error.start]:#04x} is no {'UTF-8' if usual else known}; save "
+            f"{where}, line {line}: byte {error.object[error.start]:#04x} is no {'UTF-8' if usual else codec}; save "
             "the file as UTF-8, or say which encoding it is in (encoding: cp1252, say)",
             setting="encoding",
-            given=known,
+            given=codec,
         ) from None
     except LookupError:
         raise DataError(
             f"encoding {encoding!r} is unknown; use utf-8, cp1252, latin-1 …", setting="encoding", given=encoding
         ) from None
-    _refuse_utf8(content, known, where)
+    _refuse_utf8(content, codec, where)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise DataError(
-            f"{where}, line {line}: a NUL character, so the file is no text in {known}; it may be UTF-16: say "
+            f"{where}, line {line}: a NUL character, so the file is no text in {codec}; it may be UTF-16: say "
             "encoding: utf-16, or save it as UTF-8",
             setting="encoding",
-            given=known,
+            given=codec,
         )
     return text.removeprefix("\ufeff")
 
 
 def _refuse_utf8(content: bytes, encoding: str, where: str) -> None:
-    """Refuse an encoding of one byte a character of a file whose bytes beyond ASCII are UTF-8, as hardly by chance."""
+    """Raises if the encoding has one byte a character and the bytes beyond ASCII are valid UTF-8, which is unlikely by
+    chance."""
     if content.isascii() or len("é".encode().decode(encoding, "replace")) != 2:
         return
     try:
@@ -88,11 +93,16 @@ def _refuse_utf8(content: bytes, encoding: str, where: str) -> None:
 
 
 def split_into_rows(content: str, separator: str, *, quoted: bool, blanks: bool) -> Iterator[DelimitedRow]:
-    """All rows of a delimited text.
+    """Yields all rows of a delimited text.
 
     Args:
+        content: the text.
+        separator: between fields.
         quoted: whether quotation marks enclose fields.
-        blanks: whether blanks behind a separator belong to the field.
+        blanks: whether blanks after a separator belong to the field.
+
+    Yields:
+        Each row, with its lines.
 
     Raises:
         csv.Error: a quotation mark is out of place.
@@ -101,16 +111,26 @@ def split_into_rows(content: str, separator: str, *, quoted: bool, blanks: bool)
     quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     lines = io.StringIO(content, newline="")
     reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=quoted, skipinitialspace=not blanks)
-    before = 0
+    last_line = 0
     for fields in reader:
-        yield DelimitedRow(fields=fields, first=before + 1, last=reader.line_num)
-        before = reader.line_num
+        yield DelimitedRow(fields=fields, first=last_line + 1, last=reader.line_num)
+        last_line = reader.line_num
 
 
 def rows_of(
     path: Path, content: str, separator: str, *, quoted: bool, columns: int | None = None
 ) -> Iterator[DelimitedRow]:
-    """Rows of a delimited text, blank lines passed over.
+    """Yields the rows of a delimited text, without blank lines.
+
+    Args:
+        path: of the file, for errors.
+        content: the text.
+        separator: between fields.
+        quoted: whether quotation marks enclose fields.
+        columns: number of fields of every row; None if it may vary.
+
+    Yields:
+        Each row, with its lines.
 
     Raises:
         DataError: a quotation mark is out of place, or a row has other than ``columns`` columns; names the line.
@@ -134,10 +154,15 @@ def rows_of(
 
 
 def refuse_second_heading(rows: Iterable[tuple[str, Sequence[str]]], heading: Sequence[str], where: str) -> None:
-    """Raises DataError where a row repeats the heading, as happens when files were joined.
+    """Raises if a row repeats the heading, as happens when files are joined.
+
+    Args:
+        rows: place and cells of each row after the heading.
+        heading: names of the columns.
+        where: the file, for errors.
 
     Raises:
-        DataError: one is; its cells would be taken for values.
+        DataError: a row does; its cells would be taken for values.
     """
     names = [label_of(name) for name in heading]
     for place, cells in rows:
@@ -151,12 +176,26 @@ def refuse_second_heading(rows: Iterable[tuple[str, Sequence[str]]], heading: Se
 
 
 def label_of(written: str) -> str:
-    """A label without what no reader sees: spaces around it, repeated ones, characters without width."""
+    """Returns a label without invisible differences: outer blanks, repeated blanks, characters without width.
+
+    Args:
+        written: the label in the file.
+
+    Returns:
+        The label.
+    """
     return as_seen(written)
 
 
 def first_lines(places: Sequence[str]) -> str:
-    """The first few of many lines."""
+    """Returns a phrase that names the first few of many lines.
+
+    Args:
+        places: of the lines.
+
+    Returns:
+        The phrase.
+    """
     more = len(places) - _NAMED
     return ", ".join(places[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 

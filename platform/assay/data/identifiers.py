@@ -1,7 +1,7 @@
-"""Columns of patients, records or hospitals, found by what they are called; and names that are too much alike.
+"""Columns of patients, records or hospitals, recognised by their names; and names that are too similar.
 
 A column that names patients is never a feature: a network would learn to recognise patients, and be tested on the same
-ones.
+patients.
 """
 
 import re
@@ -42,8 +42,8 @@ _PERHAPS_PATIENT = re.compile(
     r"(first|last|full|given|family|sur|fore|vor|nach|familien)?names?|initials?|apellidos?|nombres?|prénoms?|prenoms?|"
     rf"{_PERSON}_?(visit|encounter|admission|episode|exam|scan|image|sample)({_NUMBER})?|indexlevel\d+"
 )
-"""Names of patients, or of what one of them came for, in one table, and of something else in another: asked, never
-taken. An index without a name, as pandas writes it, is one."""
+"""Names of columns that identify patients or visits in some tables, and something else in others. The user is asked
+about them. One of them is an index without a name, as pandas writes it."""
 _RECORD = re.compile(
     rf"ids?|uids?|guid|index|idx|unnamed\d*|(row|record|sample|case|study|visit|encounter|admission|episode|exam|scan|"
     rf"image|hadm|stay|icustay|accession|specimen|report){_NUMBER}|accession"
@@ -53,86 +53,160 @@ _SITE = re.compile(
     rf"(name|{_NUMBER})?"
 )
 _AMBIGUOUS = re.compile(rf"groups?{_NUMBER}?|{_NUMBER}groups?")
-"""Names that stand for patients in one file, and for arms of a trial or hospitals in another."""
+"""Names that mean patients in some files, and trial arms or hospitals in others."""
 _FEW_GROUPS, _MANY_RECORDS = 10, 20
-"""Fewer groups than the first, of as many records each as the second on average, are hardly patients."""
+"""Fewer groups than the first number, with at least the second number of records each on average, are not patients."""
 _ARMS, _RECORDS_OF_AN_ARM = 3, 10
-"""So few groups, of as many records each as the second on average, are rather arms of a trial."""
+"""At most so many groups, with at least the second number of records each on average, are probably trial arms."""
 _UNKNOWN = (
     "unknown", "unk", "unbekannt", "desconocido", "desconocida", "inconnu", "inconnue", "not known", "missing",
     "anonymous", "anonymized", "anonymised", "anon", "anonym", "anónimo", "anonyme", "deidentified", "de-identified",
     "removed", "redacted",
 )  # fmt: skip
-"""Words that say that nobody knows the patient, or that a program took the name away, in lower case."""
+"""Words for an unknown or removed name, in lower case."""
 _CODES = {"0", "-1", "-9", "-99", "-999", "-9999", "99", "999", "9999", "99999", "999999"}
-"""Numbers that often stand for no patient."""
+"""Numbers that often mean that the patient is unknown."""
 _MANY = 5
-"""Times the records of a usual patient from which on such a number is taken to stand for several."""
+"""Number of records, in multiples of a median patient's, from which such a number is taken for several patients."""
 _ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
-"""How spreadsheets write long numbers: 1.23E+11."""
+"""Long numbers as spreadsheets write them: 1.23E+11."""
 _AROUND = " '`\"=#()[]\u2018\u2019\u201c\u201d"
-"""Marks around a name that are none of it, as spreadsheets and lists write them: ``="007"``, ``#7``."""
+"""Marks around a name that are not part of it, as spreadsheets and lists write them: ``="007"``, ``#7``."""
 _GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 """A whole number with a comma at each thousand."""
 _WITHOUT_DECIMALS = re.compile(r"\d+[.,]0+")
-"""A whole number that was written as a broken one."""
+"""A whole number with decimals that are 0."""
 UNSEEN = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
-"""Characters without width, which no reader of a name sees."""
+"""Characters without width, which are invisible."""
 _LARGEST_EXACT = 2.0**53
-"""Whole numbers above it cannot all be told apart as floating point."""
+"""Above this number, different whole numbers may be equal in float64."""
 
 GroupKind = Literal["patient", "site"]
 
 
 def normalised(name: str) -> str:
-    """A name without case, blanks, underscores and punctuation: ``Patient ID`` is ``patientid``."""
+    """Returns a name without case, blanks, underscores and punctuation: ``Patient ID`` is ``patientid``.
+
+    Args:
+        name: of a column.
+
+    Returns:
+        The normalised name.
+    """
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def as_seen(written: str) -> str:
-    """A name without what no reader sees: blanks around it, repeated ones, characters without width, and NFC or NFD."""
+    """Returns a name without invisible differences: outer and repeated blanks, characters without width, NFC or NFD.
+
+    Args:
+        written: the name in the file.
+
+    Returns:
+        The name.
+    """
     return " ".join(unicodedata.normalize("NFC", written.translate(UNSEEN)).split())
 
 
 def names_nobody(name: str) -> bool:
-    """Whether a name stands for no patient: ``unknown``, ``n/a``, nothing."""
+    """Returns whether a name means that the patient is unknown: ``unknown``, ``n/a``, an empty name.
+
+    Args:
+        name: of a patient.
+
+    Returns:
+        True if it names no patient.
+    """
     return as_seen(name).casefold() in {*NO_NAME, *_UNKNOWN}
 
 
 def may_name_patients(name: str) -> bool:
-    """Whether a column of this name tells patients apart in some tables, and something else in others."""
+    """Returns whether a column of this name identifies patients in some tables, and something else in others.
+
+    Args:
+        name: of a column.
+
+    Returns:
+        True if the name is ambiguous.
+    """
     return not names_patients(name) and _PERHAPS_PATIENT.fullmatch(normalised(name)) is not None
 
 
 def names_patients(name: str) -> bool:
-    """Whether a column of this name usually tells patients apart."""
+    """Returns whether a column of this name usually identifies patients.
+
+    Args:
+        name: of a column.
+
+    Returns:
+        True if it does.
+    """
     return _PATIENT.fullmatch(normalised(name)) is not None
 
 
 def names_records(name: str) -> bool:
-    """Whether a column of this name usually tells records apart."""
+    """Returns whether a column of this name usually identifies records.
+
+    Args:
+        name: of a column.
+
+    Returns:
+        True if it does.
+    """
     return _RECORD.fullmatch(normalised(name)) is not None
 
 
 def names_sites(name: str) -> bool:
-    """Whether a column of this name usually tells hospitals apart."""
+    """Returns whether a column of this name usually identifies hospitals.
+
+    Args:
+        name: of a column.
+
+    Returns:
+        True if it does.
+    """
     return _SITE.fullmatch(normalised(name)) is not None
 
 
 def hardly_patients(groups: int, records: int) -> bool:
-    """Whether so few groups of so many records are rather hospitals, or arms of a trial, than patients."""
+    """Returns whether so few groups of so many records are more probably hospitals, or trial arms, than patients.
+
+    Args:
+        groups: number of groups.
+        records: number of records.
+
+    Returns:
+        True if there are fewer than 10 groups of 20 or more records on average.
+    """
     return groups < _FEW_GROUPS and records >= _MANY_RECORDS * groups
 
 
 def ambiguous(column: str, groups: np.ndarray | Sequence[str]) -> bool:
-    """Whether a column is called ``group`` or the like, and holds too few values of many records each for patients."""
+    """Returns whether a column is called ``group`` or similar, and has too few values of many records each for
+    patients.
+
+    Args:
+        column: its name.
+        groups: (n,) its values.
+
+    Returns:
+        True if both hold.
+    """
     distinct = len(np.unique(groups))
     few = hardly_patients(distinct, len(groups)) or (distinct <= _ARMS and len(groups) >= _RECORDS_OF_AN_ARM * distinct)
     return _AMBIGUOUS.fullmatch(normalised(column)) is not None and few
 
 
 def few_patients(column: str, groups: np.ndarray | Sequence[str]) -> tuple[str, ...]:
-    """A warning where a column that was found by its name tells so few patients of so many records apart."""
+    """Returns a warning if a column that was recognised by its name has very few patients for so many records.
+
+    Args:
+        column: its name.
+        groups: (n,) its values.
+
+    Returns:
+        The warning, or nothing.
+    """
     distinct = len(np.unique(groups))
     if not hardly_patients(distinct, len(groups)):
         return ()
@@ -144,17 +218,19 @@ def few_patients(column: str, groups: np.ndarray | Sequence[str]) -> tuple[str, 
 def refuse_ambiguous(
     column: str, groups: np.ndarray | Sequence[str], *, given: str | None, where: str
 ) -> tuple[str, ...]:
-    """Raises DataError where a column was taken for patients by a name that leaves doubt, and its values are none.
+    """Raises if a column was taken for patients because of an ambiguous name, and its values do not look like patients.
 
     Args:
+        column: its name.
         groups: (n,) its values.
         given: the setting ``group``.
+        where: the file, for errors.
 
     Returns:
-        A warning where it was found by a name that leaves no doubt, and its values hardly are patients.
+        A warning if the name is clear, but the values do not look like patients.
 
     Raises:
-        DataError: the column was found by a name like ``group``, and holds few values of many records each.
+        DataError: the column was recognised by a name like ``group``, and has few values of many records each.
     """
     if given is None and ambiguous(column, groups):
         raise DataError(
@@ -176,17 +252,20 @@ def group_column(
     insisted: Collection[str] = (),
     dropped: Collection[str] = (),
 ) -> str | None:
-    """The column that tells patients apart: the one that is given, or the one with a usual name.
+    """Returns the column that identifies patients: the one that is given, or the one with a usual name.
 
     Args:
         names: all columns but the label.
-        given: the setting ``group``; empty if every record is another patient's, None if nothing was said.
+        given: the setting ``group``; empty if every record is another patient's, None if it is not set.
         where: the data, for errors.
-        insisted: columns that are features whatever they are called.
+        insisted: columns that are features whatever their names are.
         dropped: columns that are not read.
 
+    Returns:
+        The name of the column; None if there is none.
+
     Raises:
-        DataError: there is no such column, several have a usual name, or one would be left among the features.
+        DataError: there is no such column, several have a usual name, or one would remain among the features.
     """
     if given and given not in names:
         raise DataError(
@@ -218,10 +297,15 @@ def group_column(
 
 
 def refuse_perhaps(names: Sequence[str], *, where: str, dropped: Collection[str] = ()) -> None:
-    """Raises DataError where a column may tell patients apart by its name, and its values are not looked at.
+    """Raises if a column may identify patients by its name.
+
+    Args:
+        names: of the columns; their values are not examined.
+        where: the data, for errors.
+        dropped: columns that are not read.
 
     Raises:
-        DataError: the name of one may be that of patients.
+        DataError: one of the names may mean patients.
     """
     perhaps = [name for name in names if may_name_patients(name) and name not in dropped]
     if perhaps:
@@ -236,20 +320,28 @@ def refuse_perhaps(names: Sequence[str], *, where: str, dropped: Collection[str]
 
 
 def as_groups(values: Any, *, where: str, column: str = "groups") -> np.ndarray:
-    """Names of patients as they are compared: as they are seen, none missing; whole numbers as integers.
+    """Returns names of patients in a comparable form: as they are seen, none missing; whole numbers as integers.
+
+    Args:
+        values: (n,) names or numbers.
+        where: the data, for errors.
+        column: name of the column, for errors.
+
+    Returns:
+        (n,) names or integers.
 
     Raises:
-        DataError: one is missing or too large to be exact, two differ in nothing but case or leading zeros, or a number
-            that stands for no patient holds many records.
+        DataError: one is missing or too large to be exact, two differ only in case or leading zeros, or a number that
+            often means an unknown patient has many records.
     """
     groups = as_text(np.asarray(values), where=where, column=column)
     if groups.ndim != 1:
         return groups  # the data set refuses the shape
     refuse_missing(groups, where=where, column=column)
     if groups.dtype.kind in "iubf":
-        known = _whole(groups, where, column) if groups.dtype.kind == "f" else groups
-        refuse_shared(known.tolist(), where=where, column=column)
-        return known
+        numbers = _whole(groups, where, column) if groups.dtype.kind == "f" else groups
+        refuse_shared(numbers.tolist(), where=where, column=column)
+        return numbers
     names = np.array([as_seen(str(one)) for one in groups.tolist()])
     refuse_patients_alike(names.tolist(), where=f"{where}: {column}", column=column)
     refuse_shared(names.tolist(), where=where, column=column)
@@ -257,10 +349,18 @@ def as_groups(values: Any, *, where: str, column: str = "groups") -> np.ndarray:
 
 
 def as_text(array: np.ndarray, *, where: str, column: str) -> np.ndarray:
-    """An array of names in which bytes have become characters; other arrays as they are.
+    """Returns an array of names with bytes decoded to text; other arrays unchanged.
+
+    Args:
+        array: of names.
+        where: the data, for errors.
+        column: name of the column, for errors.
+
+    Returns:
+        An array of the same shape.
 
     Raises:
-        DataError: bytes are no UTF-8, or each record holds several values.
+        DataError: bytes are not UTF-8, or each record has several values.
     """
     if array.dtype.kind == "V":
         raise DataError(
@@ -286,7 +386,12 @@ def as_text(array: np.ndarray, *, where: str, column: str) -> np.ndarray:
 
 
 def refuse_patients_alike(names: Collection[str], *, where: str, column: str) -> None:
-    """Raises DataError where two names of patients differ only in how they are written; see ``same_patient``.
+    """Raises if two names of patients differ only in their spelling; see ``same_patient``.
+
+    Args:
+        names: of patients.
+        where: the data, for errors.
+        column: name of the column, for errors.
 
     Raises:
         DataError: two are alike, or a spreadsheet has rounded one.
@@ -304,11 +409,18 @@ def refuse_patients_alike(names: Collection[str], *, where: str, column: str) ->
 
 
 def same_patient(name: str) -> str:
-    """What names of one patient have in common that differ in how they are written only.
+    """Returns a form of a patient's name that is equal for all spellings of it.
 
-    That is case, leading zeros, marks around a name or between its parts, the width of characters, the script of
-    digits, and how a spreadsheet writes a number: ``P-007``, ``p 7`` and ``P_7`` are one, as are ``1005``, ``'1005``,
-    ``="1005"``, ``#1005``, ``1,005`` and ``1005,0``; ``1-23`` and ``12-3`` are two.
+    Spellings differ in case, leading zeros, marks around a name or between its parts, the width of characters, the
+    script
+    of digits, and the number format of a spreadsheet: ``P-007``, ``p 7`` and ``P_7`` are one name, as are ``1005``,
+    ``'1005``, ``="1005"``, ``#1005``, ``1,005`` and ``1005,0``; ``1-23`` and ``12-3`` are two.
+
+    Args:
+        name: of a patient.
+
+    Returns:
+        The common form.
     """
     plain = unicodedata.normalize("NFKC", as_seen(name)).casefold()
     plain = re.sub(r"\d", lambda digit: str(int(digit[0])), plain)
@@ -322,10 +434,16 @@ def same_patient(name: str) -> str:
 
 
 def refuse_shared(names: Sequence[Any], *, where: str, column: str) -> None:
-    """Raises DataError where a number that often stands for no patient, 0 or -1, holds many records.
+    """Raises if a number that often means an unknown patient, such as 0 or -1, has many records.
+
+    Args:
+        names: (n,) names or numbers of patients.
+        where: the data, for errors.
+        column: name of the column, for errors.
 
     Raises:
-        DataError: it holds five times as many as the median patient, or more than twice as many if it is negative.
+        DataError: it has five times as many records as the median patient, or more than twice as many if it is
+            negative.
     """
     counts = Counter(map(str, names))
     usual = statistics.median(counts.values()) if len(counts) > 2 else len(names)
@@ -342,10 +460,15 @@ def refuse_shared(names: Sequence[Any], *, where: str, column: str) -> None:
 
 
 def refuse_missing(groups: np.ndarray, *, where: str, column: str = "groups") -> None:
-    """Raises DataError where one of the names of patients, (n,), is missing.
+    """Raises if a name of a patient is missing.
+
+    Args:
+        groups: (n,) names or numbers of patients.
+        where: the data, for errors.
+        column: name of the column, for errors.
 
     Raises:
-        DataError: one is: all records without a name would be one patient's.
+        DataError: one is missing: all records without a name would count as one patient.
     """
     missing = _missing(groups)
     if missing.any():
@@ -382,12 +505,15 @@ def _whole(groups: np.ndarray, where: str, column: str) -> np.ndarray:
 def refuse_alike(
     names: Sequence[str], *, where: str, setting: str, what: str, blanks: bool = True, zeros: bool = False
 ) -> None:
-    """Raises DataError where two names differ only in case and blanks.
+    """Raises if two names differ only in case and blanks.
 
     Args:
-        what: they are names of, in the plural.
-        blanks: whether blanks and underscores are looked through as well as case.
-        zeros: whether zeros before a number are, too.
+        names: to compare.
+        where: the data, for errors.
+        setting: that the error concerns.
+        what: plural noun for what is named.
+        blanks: whether blanks and underscores are ignored as well as case.
+        zeros: whether zeros before a number are ignored, too.
 
     Raises:
         DataError: two are equal, or alike.
@@ -399,9 +525,9 @@ def refuse_alike(
         if key in seen:
             other = seen[key]
             only = "case, blanks, marks or leading zeros" if zeros else "case or blanks"
-            told = f"are called {name!r}" if other == name else f"{other!r} and {name!r} differ in {only} only"
+            problem = f"are called {name!r}" if other == name else f"{other!r} and {name!r} differ in {only} only"
             raise DataError(
-                f"{where}: two {what} {told}; give each a name of its own, or write one name in one way",
+                f"{where}: two {what} {problem}; give each a name of its own, or write one name in one way",
                 setting=setting,
                 given=name,
                 allowed=f"names that differ in more than {only}",

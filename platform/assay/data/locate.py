@@ -8,7 +8,7 @@ from assay.errors import DataError
 
 
 def looked_in() -> list[Path]:
-    """Returns the folders that are searched, each of which has one folder a data set: ``ASSAY_DATA``, then the cache."""
+    """Returns the folders that are searched, with one subfolder for each data set: ``ASSAY_DATA``, then the cache."""
     given = os.environ.get("ASSAY_DATA", "")
     return [*([Path(given).expanduser()] if given else []), cache()]
 

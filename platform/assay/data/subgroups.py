@@ -1,6 +1,6 @@
-"""Subgroups of records: age, sex, site, device and the like, wherever the data name them.
+"""Subgroups of records, such as age, sex, site and device, where the data name them.
 
-A mean can hide whom a model fails. A column that is no feature of the network still tells subgroups apart.
+An average can hide a group for which a model fails. A column may define subgroups without being a feature.
 """
 
 import re
@@ -20,10 +20,10 @@ _USUAL = {
     "device": re.compile(r"(device|scanner|manufacturer|vendor|machine)(name|model|id|manufacturer)?"),
 }
 AGES = (18, 40, 65, 80)
-"""Years at which one band of ages ends and the next begins."""
+"""Limits between age bands, in years."""
 _OLDEST = 120
 _MOST = 12
-"""Values of a column up to which each is a subgroup; more numbers are cut into thirds, more words are no subgroups."""
+"""Greatest number of values of which each is a subgroup; more numbers are cut into thirds, more words are refused."""
 _AGE_OF_DICOM = re.compile(r"(\d{3})([DWMY])")
 _YEARS = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 
@@ -31,17 +31,17 @@ _YEARS = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 def subgroups_of(
     columns: Mapping[str, Sequence[str]], *, asked: Sequence[str] | None, where: str, dropped: Collection[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Subgroups by the columns of a table.
+    """Returns the subgroups that the columns of a table define.
 
     Args:
-        columns: cells of each column, as they are written.
-        asked: columns that tell subgroups apart; by default those with a usual name for age, sex, ethnicity, site or
+        columns: cells of each column, as text.
+        asked: columns that define subgroups; by default those with a usual name for age, sex, ethnicity, site or
             device.
-        where: names the data in errors.
-        dropped: columns with a usual name that tell something else, as those of labels and patients.
+        where: the data, for errors.
+        dropped: columns with a usual name that mean something else, such as labels and patients.
 
     Returns:
-        (n,) the subgroup of each record by the name of the attribute; empty where nobody knows it.
+        (n,) the subgroup of each record, by the name of the attribute; empty where it is unknown.
 
     Raises:
         DataError: there is no such column, or it has too many values to be subgroups.
@@ -55,7 +55,7 @@ def subgroups_of(
                 allowed=list(columns),
             )
     chosen = [name for name in columns if usual_name(name) and name not in dropped] if asked is None else list(asked)
-    found = {}
+    subgroups = {}
     for name in chosen:
         groups = _grouped(name, columns[name])
         if groups is None and asked is not None:
@@ -67,24 +67,45 @@ def subgroups_of(
                 allowed=_MOST,
             )
         if groups is not None and len(set(groups.tolist()) - {""}) > 1:
-            found[name] = groups
-    return found
+            subgroups[name] = groups
+    return subgroups
 
 
 def usual_name(name: str) -> bool:
-    """Whether a column of this name usually tells subgroups apart that a clinic asks about."""
+    """Returns whether a column of this name usually defines clinical subgroups.
+
+    Args:
+        name: of a column.
+
+    Returns:
+        True for age, sex, ethnicity, site or device.
+    """
     plain = normalised(name)
     return names_sites(name) or any(pattern.fullmatch(plain) for pattern in _USUAL.values())
 
 
 def age_of_dicom(written: str) -> str:
-    """The tag PatientAge, such as ``063Y``, in years; empty where there is none."""
+    """Returns the age of a DICOM tag PatientAge, such as ``063Y``, in years.
+
+    Args:
+        written: value of the tag.
+
+    Returns:
+        The age with two decimals; empty if there is none.
+    """
     match = _AGE_OF_DICOM.fullmatch(written.strip())
     return "" if match is None else f"{int(match[1]) / _YEARS[match[2]]:.2f}"
 
 
 def by_age(years: np.ndarray) -> np.ndarray:
-    """The band of each age, (n,): ``0–17``, ``18–39``, ``40–64``, ``65–79``, ``80+``; empty where it is NaN."""
+    """Returns the age band of each age: ``0–17``, ``18–39``, ``40–64``, ``65–79``, ``80+``.
+
+    Args:
+        years: (n,) ages in years, NaN where unknown.
+
+    Returns:
+        (n,) bands; empty where the age is NaN.
+    """
     ends = (0, *AGES)
     names = [f"{low}–{high - 1}" for low, high in zip(ends, AGES, strict=False)] + [f"{AGES[-1]}+"]
     bands = np.array(names)[np.searchsorted(AGES, np.nan_to_num(years), side="right")]
@@ -92,11 +113,11 @@ def by_age(years: np.ndarray) -> np.ndarray:
 
 
 def _grouped(name: str, cells: Sequence[str]) -> np.ndarray | None:
-    """(n,) the subgroup of each cell; None where the values are no subgroups."""
+    """Returns (n,) the subgroup of each cell; None where the values are not subgroups."""
     written = np.array([_plain(cell) for cell in cells])
     numbers = _numbers(written)
     if _USUAL["age"].fullmatch(normalised(name)):
-        # Anything else, as a standardised age, is no number of years.
+        # Other values, such as a standardised age, are not years.
         fits = numbers is not None and not bool(((numbers < 0) | (numbers > _OLDEST)).any())
         return by_age(numbers) if numbers is not None and fits and np.nanmax(numbers) > 2 else None
     if len(set(written.tolist()) - {""}) <= _MOST:
@@ -117,7 +138,7 @@ def _plain(cell: str) -> str:
 
 
 def _numbers(written: np.ndarray) -> np.ndarray | None:
-    """The numbers, NaN where none is written; None where anything else is."""
+    """Returns the numbers, NaN where a cell is empty; None if a cell is something else."""
     try:
         numbers = np.array([float(cell) if cell else np.nan for cell in written.tolist()])
     except ValueError:

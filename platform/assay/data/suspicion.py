@@ -1,4 +1,4 @@
-"""Features that may be no measurements but numbers of records or patients, found by their values."""
+"""Features that may be identifiers of records or patients instead of measurements, recognised by their values."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,43 +11,49 @@ from assay.data.identifiers import may_name_patients, names_records
 from assay.errors import DataError
 
 _FEWEST = 20
-"""Values of a column below which nothing is concluded from how they repeat."""
+"""Least number of values for conclusions from their repetitions."""
 _DISTINCT = 0.95
-"""Share of distinct values from which on nearly all are."""
+"""Fraction of distinct values from which nearly all count as distinct."""
 _REPEATING = 0.1
-"""Share of the records whose value repeats, from which on their labels are compared."""
+"""Least fraction of records with a repeated value for comparing their labels."""
 _PAIRS = 7
-"""Equal pairs that chance must make before their number says anything."""
+"""Least expected number of equal pairs for a test of their number."""
 _MORE, _Z = 0.15, 5.0
-"""How much more often labels agree within values than between neighbours, and in how many standard errors, to warn."""
+"""Least excess of label agreement within values over that between neighbours, and its z-score, for a warning."""
 _SPAN = 1e6
-"""Whole numbers spread evenly over so many have more digits than measurements have."""
+"""Range from which evenly spread whole numbers have more digits than measurements have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suspicion:
-    """Why a feature may be no measurement but a name of records or patients."""
+    """Reason why a feature may identify records or patients instead of being a measurement."""
 
     verdict: Literal["refuse", "warn"]
     why: str
 
 
 def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = False) -> Suspicion | None:
-    """Whether a feature looks like an identifier.
+    """Returns the reason why a feature looks like an identifier; None if it does not.
 
-    Suspect are whole numbers, or words, that hardly ever repeat; and such that repeat while the label is the same
-    wherever one repeats, unless it changes along their order as slowly as that of a measurement would. Whole numbers
-    that hardly repeat are refused where they are numbered through (in the order of the file by equal steps, or without
-    gaps), where fewer are equal than chance would make, or where they are spread evenly over millions. They are passed
-    where as many are equal as chance makes, and warned of where there are too few to tell, see ``_hardly_repeating``.
-    Whatever the labels are, values that each fill one stretch of the file are refused or warned of, see ``_blocks``;
-    where labels of one value agree for the most part, and with neighbouring values do not, see ``_agreement``.
+    Suspect are whole numbers, or words, that hardly ever repeat; and those that repeat while the label is the same
+    for all records of a value, unless the label changes along their order as slowly as for a measurement. Whole numbers
+    that hardly repeat are refused where they are consecutive (in the order of the file by equal steps, or without
+    gaps), where fewer are equal than expected by chance, or where they are spread evenly over millions. They are
+    accepted
+    where as many are equal as expected by chance, and lead to a warning where there are too few to decide; see
+    ``_hardly_repeating``. Whatever the labels are, values that each fill one block of the file are refused or lead to a
+    warning; see ``_blocks``. So do values whose labels agree mostly within one value but not with neighbouring values;
+    see
+    ``_agreement``.
 
     Args:
         values: (n,) numbers, or positions of words among those that occur; NaN where missing.
         y: (n,) labels.
-        grouped: whether patients are known already, so that no record of one is on both sides of a split.
+        grouped: whether patients are known already, so that no patient has records on both sides of a split.
         text: whether the values stand for words.
+
+    Returns:
+        The reason, and whether it leads to an error or a warning.
     """
     here = np.isfinite(values)
     v, labels = values[here], y[here]
@@ -65,7 +71,7 @@ def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = 
 
 
 def _are_dates(values: np.ndarray) -> bool:
-    """Whether all values are dates of the years 1900 to 2099 as whole numbers, 20210131 or, if many differ, 202101."""
+    """Returns whether all values are dates of 1900 to 2099 as whole numbers: 20210131 or, if many differ, 202101."""
     distinct = np.unique(values[np.isfinite(values)])
     for least, most, shift, fewest in ((19000101, 20991231, 100, 5), (190001, 209912, 1, 10)):
         if len(distinct) >= fewest and distinct[0] >= least and distinct[-1] <= most:
@@ -76,7 +82,7 @@ def _are_dates(values: np.ndarray) -> bool:
 
 
 def _refuse_dates(name: str, values: np.ndarray, where: str) -> None:
-    """Raises DataError where all numbers are dates."""
+    """Raises if all numbers are dates."""
     if _are_dates(values):
         raise DataError(
             f"{where}: feature {name!r} holds dates that are written as numbers ({np.nanmin(values):.0f} to "
@@ -90,12 +96,12 @@ def _refuse_dates(name: str, values: np.ndarray, where: str) -> None:
 
 
 def _blocks(v: np.ndarray, counts: np.ndarray) -> Suspicion | None:
-    """What follows from ten or more values each of which stands in rows that follow each other.
+    """Returns a suspicion if ten or more values each fill one block of consecutive rows.
 
-    Sorting the file by a measurement does that too, but leaves values in order and stretches of unequal lengths.
-    Stretches in no order are refused if (four in five of) their lengths are equal, and warned of otherwise. Those in
-    order are looked at only if equal: 20 or more consecutive whole numbers are refused, others warned of, since doses
-    and times of a planned experiment look the same.
+    Sorting the file by a measurement does that too, but leaves values in order and blocks of unequal lengths.
+    Unordered blocks are refused if (four in five of) their lengths are equal, and lead to a warning otherwise. Ordered
+    blocks are examined only if equal: 20 or more consecutive whole numbers are refused, others lead to a warning, since
+    doses and times of a planned experiment look the same.
     """
     steps = v[1:][np.diff(v) != 0] - v[:-1][np.diff(v) != 0]
     if len(counts) < 10 or len(steps) + 1 != len(counts) or np.median(counts) < 2:
@@ -112,10 +118,10 @@ def _blocks(v: np.ndarray, counts: np.ndarray) -> Suspicion | None:
 
 
 def _agreement(labels: np.ndarray, inverse: np.ndarray, counts: np.ndarray) -> Suspicion | None:
-    """A warning where records of one value have one label far more often than those of neighbouring values have.
+    """Returns a warning if records of one value have the same label far more often than those of neighbouring values.
 
-    The label of a measurement changes slowly along its values, that of a patient's number from one to the next. Codes
-    of categories look the same, so this is never refused.
+    The label of a measurement changes slowly along its values; that of a patient's number changes from one to the next.
+    Codes of categories look the same, so this is never refused.
     """
     _, label = np.unique(labels, return_inverse=True)
     table = np.zeros((len(counts), label.max() + 1))
@@ -125,9 +131,9 @@ def _agreement(labels: np.ndarray, inverse: np.ndarray, counts: np.ndarray) -> S
     if several.sum() < 10 or counts[several].sum() < _REPEATING * len(labels):
         return None
     beside = (shares[:-2] + shares[2:])[several[1:-1]] / 2
-    own, n = table[several], counts[several, None]
-    same = (own * (own - 1) / (n * (n - 1))).sum(1)
-    across = (own / n * beside).sum(1)
+    counts_by_label, n = table[several], counts[several, None]
+    same = (counts_by_label * (counts_by_label - 1) / (n * (n - 1))).sum(1)
+    across = (counts_by_label / n * beside).sum(1)
     more = same - across
     z = more.mean() / max(float(more.std(ddof=1)), 1e-9) * np.sqrt(len(more))
     if more.mean() < _MORE or z < _Z:
@@ -140,10 +146,10 @@ def _agreement(labels: np.ndarray, inverse: np.ndarray, counts: np.ndarray) -> S
 
 
 def _hardly_repeating(v: np.ndarray, distinct: np.ndarray) -> Literal["refuse", "warn"] | None:
-    """What follows from whole numbers that hardly ever repeat.
+    """Returns the verdict on whole numbers that hardly ever repeat.
 
-    Numbers of records are drawn without replacement: two that are equal are rarer than two that differ by one or a few.
-    Values of a measurement repeat as often as their neighbours occur, for the records are independent.
+    Numbers of records are drawn without replacement: two equal ones are rarer than two that differ by one or a few.
+    Values of a measurement repeat as often as their neighbours occur, because the records are independent.
     """
     steps, span = np.diff(v), distinct[-1] - distinct[0]
     in_order = bool((steps > 0).all()) or bool((steps < 0).all())
@@ -152,14 +158,14 @@ def _hardly_repeating(v: np.ndarray, distinct: np.ndarray) -> Literal["refuse", 
         return "refuse"
     equal, expected = _equal_pairs(np.sort(v))
     if expected >= _PAIRS:
-        # Poisson's chance of so few pairs; at 7 expected and none found it is 1 in 1,000.
+        # Poisson probability of so few pairs; with 7 expected and none found it is 1 in 1,000.
         few = poisson.cdf(equal, expected) < 1e-3
         return "refuse" if few else "warn" if equal < expected / 2 else None
     return "refuse" if span >= _SPAN and _evenly_spread(distinct, span) else "warn"
 
 
 def _equal_pairs(ordered: np.ndarray) -> tuple[int, float]:
-    """Pairs of equal values, and how many there would be if values repeated as often as their neighbours occur."""
+    """Returns the number of equal pairs, and its expectation if values repeated as often as their neighbours occur."""
     width = max(1, int((ordered[-1] - ordered[0]) / 20))
     first = np.searchsorted(ordered, ordered, "right")
     last = np.searchsorted(ordered, ordered + width, "right")
@@ -169,7 +175,7 @@ def _equal_pairs(ordered: np.ndarray) -> tuple[int, float]:
 
 
 def _evenly_spread(distinct: np.ndarray, span: float) -> bool:
-    """Whether Kolmogorov and Smirnov's distance from a uniform distribution is below the 5 % limit."""
+    """Returns whether the Kolmogorov-Smirnov distance from a uniform distribution is below the 5 % limit."""
     place = (distinct - distinct[0]) / span
     rank = np.arange(1, len(distinct) + 1) / len(distinct)
     distance = max(np.abs(rank - place).max(), np.abs(rank - 1 / len(distinct) - place).max())
@@ -177,7 +183,7 @@ def _evenly_spread(distinct: np.ndarray, span: float) -> bool:
 
 
 def _label_by_value(v: np.ndarray, labels: np.ndarray, inverse: np.ndarray, counts: np.ndarray) -> bool:
-    """Whether labels are constant within repeated values, more often than chance and order explain."""
+    """Returns whether labels are constant within repeated values, more often than chance and order explain."""
     _, label = np.unique(labels, return_inverse=True)
     table = np.zeros((len(counts), label.max() + 1), int)
     np.add.at(table, (inverse, label), 1)
@@ -188,12 +194,12 @@ def _label_by_value(v: np.ndarray, labels: np.ndarray, inverse: np.ndarray, coun
     pure = table[repeated].max(1) == counts[repeated]
     shares = np.bincount(label) / len(label)
     mixed_by_chance = float((1 - (shares ** counts[repeated][:, None]).sum(1)).sum())
-    # Were labels drawn, the chance that (nearly) no value had two of them would be about e^-7.
+    # With random labels, the probability that (nearly) no value has two of them is about e^-7.
     if pure.mean() < 0.98 or mixed_by_chance < 7:
         return False
     along = table[repeated].argmax(1)
-    own = np.bincount(along, minlength=len(shares)) / len(along)
-    changes, expected = int((np.diff(along) != 0).sum()), (len(along) - 1) * (1 - float((own**2).sum()))
+    label_shares = np.bincount(along, minlength=len(shares)) / len(along)
+    changes, expected = int((np.diff(along) != 0).sum()), (len(along) - 1) * (1 - float((label_shares**2).sum()))
     runs = 1 + int((np.diff(v) != 0).sum())
     in_blocks = runs <= 1.05 * len(counts)
     ordered = bool((np.diff(v) >= 0).all()) or bool((np.diff(v) <= 0).all())
@@ -210,14 +216,20 @@ def refuse_identifiers(
     where: str,
     insisted: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Raises DataError where a feature is no measurement; returns a warning for each that may be none.
+    """Raises if a feature is an identifier or a date; returns a warning for each feature that may be one.
 
     Args:
         columns: name and values of each feature, and whether they stand for words; see ``suspicion``.
-        insisted: features that are not looked at.
+        y: (n,) labels.
+        grouped: whether patients are known already.
+        where: the data, for errors.
+        insisted: features that are not examined.
+
+    Returns:
+        The warnings.
 
     Raises:
-        DataError: a feature looks like an identifier, or holds dates as numbers; says which settings resolve it.
+        DataError: a feature looks like an identifier, or holds dates as numbers; names the settings that resolve it.
     """
     warned = []
     for name, values, text in columns:
@@ -225,23 +237,23 @@ def refuse_identifiers(
             continue
         if not text:
             _refuse_dates(name, values, where)
-        found = suspicion(values, y, grouped=grouped, text=text)
+        reason = suspicion(values, y, grouped=grouped, text=text)
         if names_records(name):
-            found = Suspicion(verdict="refuse", why="its name is that of a number of records")
+            reason = Suspicion(verdict="refuse", why="its name is that of a number of records")
         elif may_name_patients(name) and not grouped and len(np.unique(values[np.isfinite(values)])) > 2:
-            found = Suspicion(verdict="refuse", why="its name may be that of patients")
-        if found is None:
+            reason = Suspicion(verdict="refuse", why="its name may be that of patients")
+        if reason is None:
             continue
         remedy = (
             f"leave it out with drop: [{name}], name the patients by it with group: {name}, or keep it as a feature "
             f"with features: [{name}]"
         )
-        if found.verdict == "refuse":
+        if reason.verdict == "refuse":
             raise DataError(
-                f"{where}: feature {name!r} looks like an identifier: {found.why}; {remedy}",
+                f"{where}: feature {name!r} looks like an identifier: {reason.why}; {remedy}",
                 setting="features",
                 given=name,
                 allowed=f"drop: [{name}], group: {name} or features: [{name}]",
             )
-        warned.append(f"feature {name!r} may be an identifier: {found.why}; if it is none, say features: [{name}]")
+        warned.append(f"feature {name!r} may be an identifier: {reason.why}; if it is none, say features: [{name}]")
     return tuple(warned)

@@ -1,4 +1,4 @@
-"""What happens to the training records: poisoning and sanitation before anything is learnt, the rest while."""
+"""Treatments of training records: poisoning and sanitation before training, augmentation and weighting during it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,43 +19,73 @@ from assay.threats import Bounds
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecords:
-    """Training records on their way through treatments."""
+    """Training records before or after a treatment."""
 
     x: np.ndarray
-    """(n, ...) float32; of text it may be (n, length) int32."""
+    """(n, ...) float32; (n, length) int32 for text."""
     y: np.ndarray
     """(n,) int64."""
     tampered: np.ndarray
-    """(n,) bool: changed by an attacker. For the evidence alone: no defence may look at it."""
+    """(n,) bool: changed by an attacker. Used by reports only; a defence must not read it."""
 
     def only(self, kept: np.ndarray) -> "TrainingRecords":
-        """Those that a mask (n,) or positions name."""
+        """Returns some of the records.
+
+        Args:
+            kept: (n,) bool, or positions.
+
+        Returns:
+            The selected records.
+        """
         return TrainingRecords(x=self.x[kept], y=self.y[kept], tampered=self.tampered[kept])
 
 
 class Learnt(Protocol):
-    """A network that has learnt. Data come before models, so a treatment that needs a network is handed one."""
+    """A trained network. The data package does not depend on models, so treatments receive networks through this
+    protocol."""
 
     def logits(self, x: Tensor) -> Tensor:
-        """(n, classes) of records (n, ...)."""
+        """Returns the logits of records.
+
+        Args:
+            x: (n, ...).
+
+        Returns:
+            (n, classes).
+        """
         ...
 
     def features(self, x: Tensor) -> Tensor:
-        """(n, d): what the last linear layer is given. It can be differentiated by the records."""
+        """Returns the inputs of the last linear layer, differentiable with respect to the records.
+
+        Args:
+            x: (n, ...).
+
+        Returns:
+            (n, d).
+        """
         ...
 
 
 class Fit(Protocol):
-    """Trains the recipe's network from its first weights, with the standard objective."""
+    """Trains the recipe's network from its initial weights, with the standard objective."""
 
     def __call__(self, records: TrainingRecords, *, epochs: int | None = None) -> Learnt:
-        """The network after so many passes over these records; as many as the recipe trains by default."""
+        """Returns the network after training on some records.
+
+        Args:
+            records: to train on.
+            epochs: number of passes; as many as the recipe trains by default.
+
+        Returns:
+            The trained network.
+        """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workbench:
-    """What a treatment may use beside the records."""
+    """Bounds, random numbers and training that a treatment may use in addition to the records."""
 
     classes: int
     bounds: Bounds
@@ -65,47 +95,75 @@ class Workbench:
     task: Task
     """What labels are: gives the loss of a record."""
     targets: np.ndarray
-    """(k, ...) the records that this treatment holds out: see ``Treatment.hold_out``."""
+    """(k, ...) the records that this treatment holds out; see ``Treatment.hold_out``."""
 
 
 class Treatment(Method):
-    """Register with ``@register("treatment")`` and write ``apply``, ``augment`` or ``weigh``."""
+    """A change of the training records. Register it with ``@register("treatment")`` and write ``apply``, ``augment`` or
+    ``weigh``."""
 
     defends: ClassVar[bool] = False
-    """Whether this is a defence: without those, a recipe is the undefended one."""
+    """Whether this is a defence: a recipe without defences is the undefended one."""
     attacks: ClassVar[bool] = False
-    """Whether this is an attacker's work: a defence that removes records must come after it."""
+    """Whether this is an attack: a defence that removes records must come after it."""
     once: ClassVar[bool] = False
-    """Whether a recipe takes one of this kind at most, because the evaluation of it measures one."""
+    """Whether a recipe may contain at most one treatment of this kind, because its evaluation measures only one."""
 
     @property
     def per_record(self) -> bool:
-        """Whether what becomes of a record depends on that record alone, as record-level privacy demands."""
+        """Whether the result for a record depends on that record alone, as record-level privacy requires."""
         return True
 
     def hold_out(self, y: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
-        """Positions of the records that training never sees, because the attack is aimed at them.
+        """Returns positions of the records that are never trained on, because the attack is aimed at them.
 
         Args:
-            y: (n,) labels before any treatment: an evaluation that draws again finds the same records.
+            y: (n,) labels before any treatment.
+            generator: of the draw; an evaluation that repeats it finds the same records.
+
+        Returns:
+            (k,) positions; none by default.
         """
         return np.arange(0)
 
     def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
-        """The records as this treatment leaves them, once and before anything is learnt."""
+        """Returns the records after this treatment; called once, before training.
+
+        Args:
+            records: after the treatments before this one.
+            bench: bounds, random numbers and training.
+
+        Returns:
+            The treated records.
+        """
         return records
 
     def augment(self, x: Tensor, draw: Draw) -> Tensor:
-        """Each record of a batch, (n, ...), as training sees it this time; a record must not depend on another."""
+        """Returns an augmented batch; called each time a batch is drawn. A record must not depend on another.
+
+        Args:
+            x: (n, ...) records.
+            draw: random numbers for each record.
+
+        Returns:
+            (n, ...).
+        """
         return x
 
     def weigh(self, losses: Tensor) -> Tensor:
-        """How much each record of a whole batch counts, (n,), 1 on average, by its loss (n,), at every step."""
+        """Returns the weights of the records of a batch; called at every step.
+
+        Args:
+            losses: (n,) of the whole batch, over all workers.
+
+        Returns:
+            (n,) weights with mean 1.
+        """
         return torch.ones_like(losses)
 
     @property
     def treats(self) -> bool:
-        """Whether this changes the records themselves, all at once."""
+        """Whether this changes the set of records, before training."""
         return type(self).apply is not Treatment.apply
 
     @property
@@ -121,13 +179,13 @@ class Treatment(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """What treatments did, in numbers of records."""
+    """Numbers of records that treatments changed or removed."""
 
     tampered: int = 0
     """Records that an attacker changed."""
     removed: int = 0
     removed_tampered: int = 0
-    """How many of the removed an attacker had changed."""
+    """How many of the removed records an attacker had changed."""
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
@@ -139,23 +197,23 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class Treated:
-    """What is left to learn from, and what happened on the way."""
+    """Records after all treatments, and the numbers of changes."""
 
     x: np.ndarray
     y: np.ndarray
     given: int
-    """Records before the first treatment, without those that an attack holds out."""
+    """Number of records before the first treatment, without those that an attack holds out."""
     steps: dict[str, Counts]
-    """What each treatment did, in order, by its name."""
+    """Counts of each treatment, in order, by its name."""
 
     @property
     def total(self) -> Counts:
-        """What all treatments did together."""
+        """Counts of all treatments together."""
         return sum(self.steps.values(), start=Counts())
 
     @property
     def counts(self) -> dict[str, int]:
-        """The numbers alone, JSON-able: of all treatments, and of each as ``name.number``."""
+        """All numbers, JSON-able: of all treatments together, and of each as ``name.number``."""
         return {
             "given": self.given,
             **vars(self.total),
@@ -174,10 +232,23 @@ def treat(
     seed: int,
     task: Task = CLASSIFICATION,
 ) -> Treated:
-    """Apply treatments one after the other.
+    """Applies treatments one after the other.
+
+    Args:
+        treatments: of the recipe, in order.
+        x: (n, ...) training records.
+        y: (n,) labels.
+        classes: number of classes.
+        bounds: of a valid record.
+        fit: trains the recipe's network, for treatments that need one.
+        seed: of the training.
+        task: what labels are.
+
+    Returns:
+        The remaining records, with counts.
 
     Raises:
-        DataError: no record is left, or only one class is where there were several.
+        DataError: no record is left, or only one class is left where there were several.
     """
     records = TrainingRecords(x=x, y=y, tampered=np.zeros(len(y), bool))
     targets = held_out(treatments, y, seed=seed)
@@ -209,11 +280,15 @@ def treat(
 
 
 def held_out(treatments: Sequence[Treatment], y: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
-    """Positions of the records at which each treatment aims, by its name; none of them is trained on.
+    """Returns the positions of the records at which each treatment aims, by its name; none of them is trained on.
 
     Args:
+        treatments: of the recipe, in order.
         y: (n,) labels of the training records before any treatment.
         seed: of the training.
+
+    Returns:
+        Positions by name of the treatment.
     """
     return {
         name: treatment.hold_out(y, generator=seeds.stream(seed, "held out", number, treatment.name))
@@ -222,12 +297,13 @@ def held_out(treatments: Sequence[Treatment], y: np.ndarray, *, seed: int) -> di
 
 
 def _numbered(treatments: Sequence[Treatment]) -> list[tuple[str, int, Treatment]]:
-    """Each treatment with a name of its own, and how many of its kind came before: others change no draw of it."""
-    found: list[tuple[str, int, Treatment]] = []
+    """Returns each treatment with a unique name and its number among those of its kind, so that others change none of
+    its draws."""
+    named: list[tuple[str, int, Treatment]] = []
     for treatment in treatments:
-        number = sum(other.name == treatment.name for _, _, other in found)
-        found.append((f"{treatment.name} {number + 1}" if number else treatment.name, number, treatment))
-    return found
+        number = sum(other.name == treatment.name for _, _, other in named)
+        named.append((f"{treatment.name} {number + 1}" if number else treatment.name, number, treatment))
+    return named
 
 
 def _counted(before: TrainingRecords, after: TrainingRecords) -> Counts:

@@ -1,4 +1,4 @@
-"""What happens to a record between the patient and the model, one modality a file."""
+"""Corruptions of records as in clinical practice, one modality a file."""
 
 from assay.registry import load_siblings
 

@@ -1,7 +1,8 @@
-"""What happens to a record between the patient and the model: wear, noise and haste, at five severities.
+"""Corruptions of records between the patient and the model, such as noise, wear and human error, at five severities.
 
-After Hendrycks & Dietterich 2019 (arXiv:1903.12261). A draw decides what befalls a record, the severity only how much
-of it: from the same generator a higher severity changes the same record in the same way, and more.
+After Hendrycks & Dietterich 2019 (arXiv:1903.12261). The random draw decides which corruption a record gets, the
+severity
+only its strength: with the same generator, a higher severity changes the same record in the same way, and more.
 """
 
 from itertools import pairwise
@@ -21,16 +22,16 @@ Decibels = Annotated[tuple[float, ...], _ONE_EACH]
 Sizes = Annotated[tuple[NonNegativeFloat, ...], _ONE_EACH]
 Factors = Annotated[tuple[Annotated[float, Field(ge=1)], ...], _ONE_EACH]
 StrengthShares = Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], _ONE_EACH]
-"""What severities 1 to 5 mean, in a corruption's own terms."""
+"""Strengths at severities 1 to 5, in units of the corruption."""
 
 
 class Corruption(Method):
-    """Register with ``@register("corruption")``, set ``modality`` and write ``apply``."""
+    """A corruption. Register it with ``@register("corruption")``, set ``modality`` and write ``apply``."""
 
     modality: ClassVar[Modality]
-    """The kind of records that this happens to."""
+    """Kind of records to which it applies."""
     strengths: Decibels
-    """What severities 1 to 5 mean, in this corruption's own terms; ascending."""
+    """Strengths at severities 1 to 5, in units of this corruption; ascending."""
 
     @field_validator("strengths")
     @classmethod
@@ -40,15 +41,31 @@ class Corruption(Method):
         return strengths
 
     def apply(self, x: np.ndarray, strength: float, *, dataset: Dataset, generator: np.random.Generator) -> np.ndarray:
-        """The records (n, ...) as they arrive; what leaves the bounds is clipped afterwards.
+        """Returns corrupted records; values outside the bounds are clipped afterwards.
 
         Args:
-            dataset: whose records they are, for their bounds and what is typical of them.
+            x: (n, ...) records.
+            strength: in units of this corruption.
+            dataset: to which the records belong, for their bounds and typical values.
+            generator: draws the corruption of each record.
+
+        Returns:
+            (n, ...).
         """
         raise NotImplementedError
 
     def run(self, dataset: Dataset, rows: np.ndarray, severity: int, *, generator: np.random.Generator) -> np.ndarray:
-        """See ``corrupted``."""
+        """Returns corrupted records of a data set; see ``corrupted``.
+
+        Args:
+            dataset: to which the records belong.
+            rows: positions of the records.
+            severity: 1 to 5; 0 leaves the records unchanged.
+            generator: draws the corruption of each record.
+
+        Returns:
+            (len(rows), ...) within the bounds.
+        """
         x = dataset.x[rows]
         if severity == 0:
             return x
@@ -58,12 +75,25 @@ class Corruption(Method):
 
 
 def names_for(modality: Modality) -> tuple[str, ...]:
-    """The corruptions of one kind of records, sorted."""
+    """Returns the names of the corruptions of one kind of records, sorted.
+
+    Args:
+        modality: kind of records.
+
+    Returns:
+        The names.
+    """
     return tuple(name for name in names("corruption") if corruption(name).modality == modality)
 
 
 def corruption(choice: object) -> Corruption:
-    """The corruption that a name, or a mapping with a name, means.
+    """Returns the corruption for a name, or for a mapping with a name and settings.
+
+    Args:
+        choice: name or mapping.
+
+    Returns:
+        The corruption.
 
     Raises:
         SpecError: the name is unknown, or a setting is impossible.
@@ -76,18 +106,22 @@ def corruption(choice: object) -> Corruption:
 def corrupted(
     dataset: Dataset, rows: np.ndarray, name: str | Corruption, severity: int, *, generator: np.random.Generator
 ) -> np.ndarray:
-    """Records as the data set stores them, after a corruption: same shape and type, within the bounds.
+    """Returns records as the data set stores them, after a corruption: same shape and type, within the bounds.
 
     Args:
-        rows: positions of the records; give a large data set's in pieces, one generator for all of them.
-        name: one of ``names_for(dataset.modality)``, or a corruption with settings of its own.
-        severity: 1 to 5; 0 leaves the records as they are.
-        generator: decides what befalls each record. A generator of the same state gives the same records, and at
-            another severity the same mishap, stronger or weaker.
+        dataset: to which the records belong.
+        rows: positions of the records; process a large data set in pieces, with one generator for all of them.
+        name: one of ``names_for(dataset.modality)``, or a corruption with its own settings.
+        severity: 1 to 5; 0 leaves the records unchanged.
+        generator: draws the corruption of each record. A generator in the same state gives the same records, and at
+            another severity the same corruption, stronger or weaker.
+
+    Returns:
+        (len(rows), ...) corrupted records.
 
     Raises:
         SpecError: the corruption is unknown, or of another kind of records, or there is no such severity.
-        DataError: text that is not prepared, so that nobody knows how words become records.
+        DataError: a text is not prepared, so that words cannot be converted to records.
     """
     chosen = corruption(name)
     if chosen.modality != dataset.modality:

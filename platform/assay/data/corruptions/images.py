@@ -1,7 +1,7 @@
-"""What happens to images on the way: sensor noise, defocus, low contrast, lossy archives and careless framing.
+"""Corruptions of images: sensor noise, defocus, low contrast, lossy compression and wrong framing.
 
 Strengths of noise, contrast and JPEG are those of ImageNet-C (Hendrycks & Dietterich 2019, arXiv:1903.12261); those of
-blur are shares of the image, so that a small image is blurred as much as a large one.
+blur are fractions of the image, so that a small image is blurred as much as a large one.
 """
 
 import io
@@ -22,13 +22,14 @@ class _OfImages(Corruption):
         return low + span * self.on_screen((x - low) / span, strength, generator)
 
     def on_screen(self, x: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
-        """Images (n, channels, height, width) whose intensities run from 0 to 1."""
+        """Returns corrupted images (n, channels, height, width), whose intensities run from 0 to 1."""
         raise NotImplementedError
 
 
 @register("corruption")
 class GaussianNoiseCorruption(_OfImages):
-    """Noise of each pixel by itself, as of a low dose; the strength is its standard deviation in the pixel's range."""
+    """Independent noise in each pixel, as of a low dose; the strength is its standard deviation, relative to the
+    pixel's range."""
 
     name: Literal["gaussian_noise"] = "gaussian_noise"
     strengths: Sizes = (0.08, 0.12, 0.18, 0.26, 0.38)
@@ -39,7 +40,7 @@ class GaussianNoiseCorruption(_OfImages):
 
 @register("corruption")
 class Blur(_OfImages):
-    """Defocus or motion, as a Gaussian; the strength is its standard deviation in shorter sides of the image."""
+    """Defocus or motion, as a Gaussian filter; the strength is its standard deviation, relative to the shorter side."""
 
     name: Literal["blur"] = "blur"
     strengths: Sizes = (0.015, 0.02, 0.03, 0.04, 0.06)
@@ -53,7 +54,7 @@ class Blur(_OfImages):
 
 @register("corruption")
 class Contrast(_OfImages):
-    """Each image drawn towards its own mean; the strength is the share of contrast that is lost."""
+    """Moves each image towards its own mean; the strength is the fraction of contrast that is lost."""
 
     name: Literal["contrast"] = "contrast"
     strengths: StrengthShares = (0.6, 0.7, 0.8, 0.9, 0.95)
@@ -65,14 +66,14 @@ class Contrast(_OfImages):
 
 @register("corruption")
 class JPEG(_OfImages):
-    """Stored as an 8-bit JPEG and read again; the strength is 1 − quality / 100."""
+    """Stores images as 8-bit JPEG and reads them again; the strength is 1 − quality / 100."""
 
     name: Literal["jpeg"] = "jpeg"
     strengths: StrengthShares = (0.75, 0.82, 0.85, 0.9, 0.93)
 
     def on_screen(self, x: np.ndarray, strength: float, generator: np.random.Generator) -> np.ndarray:
         pixels = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
-        # Three channels are taken for colour; any other number is stored channel by channel.
+        # Three channels are stored as colour, any other number channel by channel.
         colour = pixels.shape[1] == 3
         planes = pixels.transpose(0, 2, 3, 1) if colour else pixels.reshape(-1, *pixels.shape[2:])
         read = np.stack([_through_jpeg(plane, quality=round(100 * (1 - strength))) for plane in planes])
@@ -81,7 +82,7 @@ class JPEG(_OfImages):
 
 @register("corruption")
 class CropCorruption(_OfImages):
-    """A part of the image somewhere in it, enlarged to full size; the strength is the share of each side cut off."""
+    """Enlarges a random part of the image to full size; the strength is the fraction of each side that is cut off."""
 
     name: Literal["crop"] = "crop"
     strengths: StrengthShares = (0.05, 0.1, 0.15, 0.2, 0.3)
@@ -90,14 +91,14 @@ class CropCorruption(_OfImages):
         from PIL import Image
 
         height, width = x.shape[2:]
-        found = np.empty_like(x)
-        for image, place, into in zip(x, generator.random((len(x), 2)), found, strict=True):
+        cropped = np.empty_like(x)
+        for image, place, into in zip(x, generator.random((len(x), 2)), cropped, strict=True):
             top, left = place * strength * (height, width)
             window = (left, top, left + (1 - strength) * width, top + (1 - strength) * height)
             for channel, plane in enumerate(image):
                 whole = Image.fromarray(np.ascontiguousarray(plane, np.float32))
                 into[channel] = whole.resize((width, height), Image.Resampling.BILINEAR, box=window)
-        return found
+        return cropped
 
 
 def _through_jpeg(pixels: np.ndarray, *, quality: int) -> np.ndarray:

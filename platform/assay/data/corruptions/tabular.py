@@ -1,4 +1,4 @@
-"""What happens to tables on the way: values that were not taken, were typed in another unit, or have drifted."""
+"""Corruptions of tables: missing values, wrong units and drift."""
 
 from typing import ClassVar, Literal
 
@@ -10,11 +10,11 @@ from assay.data.corruptions.base import Corruption, Factors, Sizes, StrengthShar
 from assay.registry import register
 
 _SAMPLE = 2000
-"""Records, evenly spread over the data set, from which a typical value is taken."""
+"""Number of records, evenly spread over the data set, from which typical values are estimated."""
 
 
 class _OfTables(Corruption):
-    """Categories are left as they are: none of these mishaps makes one half of another."""
+    """Base of corruptions of tables. Only numbers are changed: these corruptions have no meaning for categories."""
 
     modality: ClassVar[Modality] = "tabular"
 
@@ -27,15 +27,15 @@ class _OfTables(Corruption):
     def on_features(
         self, x: np.ndarray, strength: float, dataset: Dataset, generator: np.random.Generator
     ) -> np.ndarray:
-        """Records (n, features)."""
+        """Returns corrupted records (n, features)."""
         raise NotImplementedError
 
 
 @register("corruption")
 class SensorDropOut(_OfTables):
-    """Some features of each record are absent, and stand at the median of the data set as an imputing system puts it.
+    """Replaces some features of each record by the median of the data set, as an imputing system does.
 
-    The strength is the share of the features, rounded up.
+    The strength is the fraction of the features, rounded up.
     """
 
     name: Literal["sensor_drop_out"] = "sensor_drop_out"
@@ -49,16 +49,16 @@ class SensorDropOut(_OfTables):
 
 @register("corruption")
 class UnitError(_OfTables):
-    """Some features of each record were read in a wrong unit: multiplied or divided by a factor, the strength.
+    """Multiplies or divides some features of each record by a factor, the strength, as if read in a wrong unit.
 
-    Multiplied is the distance to the least valid value, which of a measured quantity is its zero, whatever was
-    standardised since: of ``wdbc`` this is exact.
+    The factor applies to the distance from the least valid value. For a measured quantity this is its zero, even after
+    standardisation; for ``wdbc`` this is exact.
     """
 
     name: Literal["unit_error"] = "unit_error"
     strengths: Factors = (1.5, 2.2, 4, 10, 100)
     share: float = Field(default=0.1, gt=0, le=1)
-    """Share of the features, rounded up."""
+    """Fraction of the features, rounded up."""
 
     def on_features(
         self, x: np.ndarray, strength: float, dataset: Dataset, generator: np.random.Generator
@@ -70,9 +70,10 @@ class UnitError(_OfTables):
 
 @register("corruption")
 class Drift(_OfTables):
-    """A device out of calibration: all of a record reads too high, or too low; the strength is in standard deviations.
+    """Shifts all features of a record up or down, as by a device out of calibration; the strength is in standard
+    deviations.
 
-    The deviations are those of each feature over the data set; one that never varies does not drift.
+    The standard deviations are those of each feature over the data set; a constant feature does not drift.
     """
 
     name: Literal["drift"] = "drift"
@@ -86,13 +87,13 @@ class Drift(_OfTables):
 
 
 def _some(x: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-    """(n, features) bool: so many features of each record; a larger share holds the smaller."""
+    """Returns (n, features) bool: a fraction of the features of each record; a larger fraction contains the smaller."""
     rank = generator.random(x.shape).argsort(1).argsort(1)
     # Rounded first: 0.3 · 10 is a hair above 3 in floating point.
     return rank < np.ceil(round(share * x.shape[1], 9))
 
 
 def _typical(dataset: Dataset) -> np.ndarray:
-    """(at most _SAMPLE, features) records of the data set, their median and deviation being as good as those of all."""
+    """Returns (at most _SAMPLE, features) records of the data set, for estimates of median and standard deviation."""
     rows = np.arange(0, len(dataset), -(-len(dataset) // _SAMPLE))
     return dataset.x[rows].reshape(len(rows), -1)

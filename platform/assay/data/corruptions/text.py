@@ -1,4 +1,4 @@
-"""What happens to text on the way: haste."""
+"""Corruptions of text: typing errors."""
 
 from typing import ClassVar, Literal
 
@@ -20,9 +20,10 @@ KINDS = ("swap", "drop", "double", "neighbour")
 
 @register("corruption")
 class Typos(Corruption):
-    """One slip of the keyboard in some words: letters swapped, one dropped, one doubled, or the key beside it.
+    """Makes one typing error in some words: letters swapped, one dropped, one doubled, or the key beside it.
 
-    The strength is the share of the words; what holds no letter is no word. Most misspelt words are in no vocabulary.
+    The strength is the fraction of the words; a token without a letter is not a word. Most misspelt words are not in
+    the vocabulary.
     """
 
     modality: ClassVar[Modality] = "text"
@@ -30,7 +31,20 @@ class Typos(Corruption):
     strengths: StrengthShares = (0.05, 0.1, 0.2, 0.3, 0.5)
 
     def run(self, dataset: Dataset, rows: np.ndarray, severity: int, *, generator: np.random.Generator) -> np.ndarray:
-        """Severity 0 writes the sentences anew, without a slip, so that one can see whether that changes anything."""
+        """Returns misspelt records. Severity 0 encodes the sentences again without an error, as a control.
+
+        Args:
+            dataset: to which the records belong.
+            rows: positions of the records.
+            severity: 0 to 5.
+            generator: draws the errors.
+
+        Returns:
+            (len(rows), ...) records.
+
+        Raises:
+            DataError: the data set is not prepared.
+        """
         if dataset.language is None:
             raise DataError(
                 f"{dataset.name}: typos need the prepared text, for only that knows how words become records; call "
@@ -43,31 +57,50 @@ class Typos(Corruption):
 
 
 def written(dataset: Dataset, rows: np.ndarray) -> list[list[str]]:
-    """The words of some records of a text data set, in order."""
+    """Returns the words of some records of a text data set, in order.
+
+    Args:
+        dataset: of texts.
+        rows: positions of the records.
+
+    Returns:
+        A list of words for each record.
+    """
     positions = (dataset.x if dataset.written is None else dataset.written)[rows]
     return [[dataset.words[place] for place in sentence if place] for sentence in positions]
 
 
 def misspelt(sentences: list[list[str]], share: float, *, generator: np.random.Generator) -> list[list[str]]:
-    """The sentences with one slip in so many of their words; a larger share holds the slips of the smaller."""
-    found = []
+    """Returns sentences with one typing error in a fraction of their words; a larger fraction contains the errors of a
+    smaller.
+
+    Args:
+        sentences: each a list of words.
+        share: the fraction.
+        generator: draws the errors.
+
+    Returns:
+        The sentences.
+    """
+    changed = []
     for sentence in sentences:
-        luck = generator.random((len(sentence), 3))
-        found.append(
+        draws = generator.random((len(sentence), 3))
+        changed.append(
             [
                 _slip(word, kind, place) if chance < share else word
-                for word, (chance, kind, place) in zip(sentence, luck, strict=True)
+                for word, (chance, kind, place) in zip(sentence, draws, strict=True)
             ]
         )
-    return found
+    return changed
 
 
 def _slip(word: str, kind: float, place: float) -> str:
-    """The word with one slip.
+    """Returns a word with one typing error.
 
     Args:
-        kind: from 0 to 1, which slip.
-        place: from 0 to 1, where in the word.
+        word: the word.
+        kind: in [0, 1), selects the error.
+        place: in [0, 1), selects the position in the word.
     """
     letters = [i for i, letter in enumerate(word) if letter.isalpha()]
     if not letters:
@@ -75,7 +108,7 @@ def _slip(word: str, kind: float, place: float) -> str:
     unequal = [i for i in letters if i + 1 in letters and word[i] != word[i + 1]]
     beside = [i for i in letters if word[i].lower() in _NEIGHBOURS]
     where = {"swap": unequal, "drop": letters if len(word) > 1 else [], "double": letters, "neighbour": beside}
-    # A word too short for its slip has a letter doubled, which is always possible.
+    # If a word is too short for the error, a letter is doubled, which is always possible.
     chosen = KINDS[int(kind * len(KINDS))]
     chosen = chosen if where[chosen] else "double"
     i = where[chosen][int(place * len(where[chosen]))]
@@ -86,6 +119,6 @@ def _slip(word: str, kind: float, place: float) -> str:
     if chosen == "double":
         return word[: i + 1] + word[i:]
     keys = _NEIGHBOURS[word[i].lower()]
-    # The same draw again, where it falls within its letter.
+    # The remainder of the same draw selects the key.
     key = keys[int(place * len(where[chosen]) % 1 * len(keys))]
     return word[:i] + (key.upper() if word[i].isupper() else key) + word[i + 1 :]

@@ -1,4 +1,4 @@
-"""Images, as (channels, height, width) with intensities from 0 to 1."""
+"""Helpers for image data sets: (channels, height, width) with intensities from 0 to 1."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +12,20 @@ from assay.errors import DataError
 
 PIXEL = "range of a pixel, black to white"
 RADII = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
-"""The radii at which the field attacks images (Croce et al. 2021, RobustBench), and three below them."""
+"""Usual radii of attacks on images (L∞; Croce et al. 2021, RobustBench), and smaller ones."""
 
 
 def image_dataset(*, name: str, x: np.ndarray | Lazy, y: np.ndarray, **about: Any) -> Dataset:
-    """A data set of images between black and white; ``about`` is whatever else a ``Dataset`` holds.
+    """Returns a data set of images between black and white.
 
     Args:
+        name: of the data set.
         x: (n, channels, height, width) float32 in [0, 1].
+        y: (n,) labels.
+        about: further fields of ``Dataset``.
+
+    Returns:
+        The data set, with the usual bounds, radii and normalisation unless ``about`` names others.
     """
     usual = {
         "feature_names": (),
@@ -34,21 +40,43 @@ def image_dataset(*, name: str, x: np.ndarray | Lazy, y: np.ndarray, **about: An
 
 
 def halves(channels: int) -> Normalisation:
-    """Pixels from [0, 1] to [-1, 1]: learns nothing from the data."""
+    """Returns the normalisation of pixels from [0, 1] to [-1, 1], which learns nothing from the data.
+
+    Args:
+        channels: number of channels.
+
+    Returns:
+        Mean and standard deviation 0.5 for each channel.
+    """
     return Normalisation(mean=(0.5,) * channels, deviation=(0.5,) * channels)
 
 
 def intensities(pixels: np.ndarray) -> np.ndarray:
-    """From uint8 (n, height, width) or (n, height, width, channels) to float32 (n, channels, height, width)."""
+    """Converts 8-bit pixels to intensities.
+
+    Args:
+        pixels: (n, height, width) or (n, height, width, channels) uint8.
+
+    Returns:
+        (n, channels, height, width) float32 in [0, 1].
+    """
     channels_first = pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, -1, 1)
     return np.divide(channels_first, 255, dtype=np.float32, order="C")
 
 
 def read_named_arrays(path: Path, wanted: Sequence[str], *, dataset: str) -> dict[str, np.ndarray]:
-    """The named arrays of a published ``.npz`` file.
+    """Reads the named arrays of a published ``.npz`` file.
+
+    Args:
+        path: of the file.
+        wanted: names of the arrays.
+        dataset: name of the data set, for errors.
+
+    Returns:
+        The arrays by name.
 
     Raises:
-        DataError: it is no such file, lacks one of them, or holds what would have to be unpickled.
+        DataError: the file is not an archive, lacks an array, or holds objects that would have to be unpickled.
     """
     try:
         return read_npz(path, wanted)

@@ -15,7 +15,7 @@ from assay.registry import register
 
 _ADDRESS = "https://data.mendeley.com/datasets/rscbjbr9sj"
 _FOLDERS = {"train": "train", "val": "train", "test": "test"}
-"""The publisher has no validation part. Copies that have one took 16 images for it out of train: they go back."""
+"""The publisher has no validation part. Copies with one took 16 images out of train; they are put back."""
 _PATIENT = r"^((?:NORMAL2-)?IM-\d+|person\d+_[a-z]+|(?:NORMAL|BACTERIA|VIRUS)-\d+)[-_]"
 """Series and number of the child, in the spellings of the releases; one or two numbers of the image follow.
 The series are numbered apart, so they belong to the name:
@@ -27,16 +27,16 @@ still recurs in train and test is taken for the one child that it names, and is 
 class ChestXRay(ImageSource):
     """X-rays of children, grey, with the official split of the publisher; 1 is pneumonia.
 
-    The folder ``chest_xray`` holds ``train/`` and ``test/``, each with ``NORMAL/`` and ``PNEUMONIA/``. The publisher
-    says that the children of train and test are different ones. A few hundred files are grey in three channels: they
-    are made grey.
+    The folder ``chest_xray`` contains ``train/`` and ``test/``, each with ``NORMAL/`` and ``PNEUMONIA/``. The publisher
+    says that the children of train and test are different. A few hundred files store grey images in three channels;
+    they are converted to one.
     """
 
     name: Literal["chest_xray"] = "chest_xray"
     size: int = Field(default=224, ge=8)
     """Side of a record in pixels; the whole image is scaled to it."""
     stream: bool = False
-    """Decode images as they are needed instead of all at first: at 224 pixels they take 1.1 GiB in memory."""
+    """Decode images on access instead of all at first: at 224 pixels they take 1.1 GiB in memory."""
 
     def load(self) -> Dataset:
         root = self._root()

@@ -1,4 +1,4 @@
-"""CIFAR-10: small photographs of ten kinds of things (Krizhevsky 2009)."""
+"""CIFAR-10: small photographs in ten classes (Krizhevsky 2009)."""
 
 import pickletools
 import tarfile
@@ -30,9 +30,9 @@ _PICKLES = {
 """MD5 of the files of the Python version, as torchvision checks them."""
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _IMAGES = 10_000
-"""In each published file."""
+"""Number of images in each published file."""
 _IN_CLASS = 5_000, 1_000
-"""Images of each class for training and for testing."""
+"""Number of images of each class for training and for testing."""
 _PIXELS = 3 * 32 * 32
 
 
@@ -47,11 +47,11 @@ class _Part(NamedTuple):
 class CIFAR10(Source):
     """Photographs of 32 × 32 pixels, with the official split of 50,000 and 10,000.
 
-    In ``cifar10/`` of the folder of the data, the first of these is read: ``cifar-10-batches-bin/``, the published
-    ``cifar-10-binary.tar.gz``, torchvision's ``cifar-10-batches-py/``, ``cifar10.npz``, or the one other ``.npz`` that
-    lies there (``x_train``, ``y_train``, ``x_test``, ``y_test``, ``class_names``). Otherwise the archive is downloaded.
-    Files with a published MD5 are held against it. The files of the Python version are pickles, so they are searched
-    for their pixels and labels, never unpickled.
+    In ``cifar10/`` of the data folder, the first of these is read: ``cifar-10-batches-bin/``, the published
+    ``cifar-10-binary.tar.gz``, torchvision's ``cifar-10-batches-py/``, ``cifar10.npz``, or a single other ``.npz`` file
+    (``x_train``, ``y_train``, ``x_test``, ``y_test``, ``class_names``). Otherwise the archive is downloaded.
+    Files with a published MD5 are verified. The files of the Python version are pickles; their pixels and labels are
+    extracted without unpickling.
     """
 
     name: Literal["cifar10"] = "cifar10"
@@ -117,7 +117,7 @@ def _read(read: Callable[[str], _Part], name: str) -> _Part:
 
 
 def _binary(source: Path, raw: bytes) -> _Part:
-    """One file of the binary version: a label and 3 × 32 × 32 pixels an image, a byte each."""
+    """Reads one file of the binary version: a label and 3 × 32 × 32 pixels an image, one byte each."""
     if len(raw) != _IMAGES * (1 + _PIXELS):
         raise DataError(
             f"cifar10: {source} has {len(raw)} bytes instead of {_IMAGES * (1 + _PIXELS)}; fetch {_URL} again"
@@ -146,14 +146,14 @@ def _plain(folder: Path, name: str) -> _Part:
 
 
 def _python(folder: Path, name: str) -> _Part:
-    """One file of the Python version, once its MD5 is the published one."""
+    """Reads one file of the Python version, after its MD5 is verified."""
     path = folder / name
     _check_md5(path, _PICKLES[name])
     return _searched(path, path.read_bytes())
 
 
 def _searched(path: Path, raw: bytes) -> _Part:
-    """Pixels and labels, picked out of a pickle's operations, of which none is carried out."""
+    """Extracts pixels and labels from a pickle's operations; none of the operations is executed."""
     pixels, labels, counting = b"", bytearray(), False
     for operation, value, _ in pickletools.genops(raw):
         if isinstance(value, str) and len(value) == _IMAGES * _PIXELS:
@@ -170,18 +170,18 @@ def _searched(path: Path, raw: bytes) -> _Part:
 
 
 def _photographs(rows: np.ndarray) -> np.ndarray:
-    """(n, 32, 32, 3) from rows of all red, then all green, then all blue pixels."""
+    """Returns (n, 32, 32, 3) from rows of all red, then all green, then all blue pixels."""
     return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
 def _published_or_not(path: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
-    """What an ``.npz`` holds, and what to be told about it beside every figure."""
-    held = read_named_arrays(path, ("x_train", "y_train", "x_test", "y_test", "class_names"), dataset="cifar10")
-    if tuple(str(name) for name in held["class_names"].flat) != CLASSES:
+    """Returns the images of an ``.npz`` file, and warnings about them."""
+    arrays = read_named_arrays(path, ("x_train", "y_train", "x_test", "y_test", "class_names"), dataset="cifar10")
+    if tuple(str(name) for name in arrays["class_names"].flat) != CLASSES:
         raise DataError(
-            f"cifar10: class_names of {path} are {held['class_names'].tolist()}; they must be {', '.join(CLASSES)}"
+            f"cifar10: class_names of {path} are {arrays['class_names'].tolist()}; they must be {', '.join(CLASSES)}"
         )
-    train, test = (_Part(held[f"x_{part}"], held[f"y_{part}"].reshape(-1)) for part in ("train", "test"))
+    train, test = (_Part(arrays[f"x_{part}"], arrays[f"y_{part}"].reshape(-1)) for part in ("train", "test"))
     for name, part in (("train", train), ("test", test)):
         pixels, labels = part
         if pixels.shape != (len(labels), 32, 32, 3) or pixels.dtype != np.uint8 or len(labels) == 0:
@@ -191,15 +191,15 @@ def _published_or_not(path: Path) -> tuple[_Part, _Part, tuple[str, ...]]:
             )
         if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(CLASSES):
             raise DataError(f"cifar10: y_{name} of {path} must be whole numbers from 0 to {len(CLASSES) - 1}")
-    told = "a local file, not the official one: its pixels may have been compressed again, which moves robustness"
+    warning = "a local file, not the official one: its pixels may have been compressed again, which moves robustness"
     sizes = len(train.labels), len(test.labels)
     if sizes == (50_000, 10_000):
-        return train, test, (told,)
+        return train, test, (warning,)
     subset = f"a subset of {sizes[0]} training and {sizes[1]} test images, not the official 50000 and 10000"
-    return train, test, (subset, told)
+    return train, test, (subset, warning)
 
 
 def _check_md5(path: Path, published: str) -> None:
-    found = md5(path)
-    if found != published:
-        raise DataError(f"cifar10: the MD5 of {path} is {found}, published is {published}; fetch {_URL} again")
+    digest = md5(path)
+    if digest != published:
+        raise DataError(f"cifar10: the MD5 of {path} is {digest}, published is {published}; fetch {_URL} again")

@@ -1,20 +1,23 @@
-"""Whether images use the range from black to white, or a figure on them is one of nearly empty records."""
+"""Check of contrast: images that use only a small part of the range from black to white."""
 
 import numpy as np
 
 from assay.data.base import Lazy
 
 _LOW = 0.1
-"""Share of the range from black to white below which a whole image has low contrast."""
+"""Fraction of the range from black to white below which an image has low contrast."""
 _MOST = 64
-"""Images that are decoded to find out, of those that are not in memory."""
+"""Number of images that are decoded for the check, if images are not in memory."""
 
 
 def low_contrast(x: np.ndarray | Lazy) -> tuple[str, ...]:
-    """A warning where images span less than a tenth of the range from black to white, with how many.
+    """Returns a warning if images span less than a tenth of the range from black to white, with their number.
 
     Args:
-        x: (n, channels, height, width) from 0 to 1; of records that are decoded when asked for, some are looked at.
+        x: (n, channels, height, width) from 0 to 1; of lazily decoded records only some are checked.
+
+    Returns:
+        The warning, or nothing.
     """
     rows = np.arange(len(x))
     if not isinstance(x, np.ndarray) and len(x) > _MOST:

@@ -1,10 +1,11 @@
-"""One DICOM file as an image.
+"""Reads a DICOM file as an image.
 
 Grey values go through the transformations of the standard (PS3.3, C.11), which pydicom applies: from stored values to
-those of the modality by the rescale slope and intercept or the modality LUT, then to black … white by the VOI LUT, the
-file's first window, or a window that the user gives. Without any of them the least and the greatest value that the
-stored bits can hold are black and white; of computed tomography, where this leaves no contrast, that is asked for or
-refused. MONOCHROME1 is inverted, so that more is always brighter, and padding becomes black.
+modality values by the rescale slope and intercept or the modality LUT, then to the range from black to white by the VOI
+LUT, the file's first window, or a window that the user gives. Without any of these, the least and the greatest value
+that the stored bits can represent are black and white. For computed tomography this would leave no contrast, so a
+window
+must be set. MONOCHROME1 is inverted, so that greater values are always brighter, and padding becomes black.
 """
 
 import math
@@ -21,16 +22,23 @@ if TYPE_CHECKING:
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 Window = tuple[float, float] | Literal["file", "full"]
-"""Centre and width in units of the modality (Hounsfield units of CT), what the file says, or all that bits can hold."""
+"""Centre and width in units of the modality (Hounsfield units for CT), the file's own, or the full range of the bits."""
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 class UnreadableImageError(DataError):
-    """A file cannot be decoded as an image; the message says why, its reader says which."""
+    """A file cannot be decoded as an image. The message gives the reason; the caller adds the file."""
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its name, or by the mark behind its preamble: archives leave out extensions."""
+    """Returns whether a file is DICOM by its name, or by the mark after its preamble: archives often omit extensions.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        True if it is.
+    """
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
     try:
@@ -42,7 +50,14 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_dicom(path: Path, window: Window = "file") -> "Image":
-    """The image, upright as stored: mode F from 0 (black) to 1 (white), or RGB.
+    """Reads the image of a DICOM file, upright as stored.
+
+    Args:
+        path: of the file.
+        window: for grey images.
+
+    Returns:
+        A grey image of mode F from 0 (black) to 1 (white), or an RGB image.
 
     Raises:
         UnreadableImageError: it cannot be decoded.
@@ -51,21 +66,25 @@ def read_dicom(path: Path, window: Window = "file") -> "Image":
         return _image(path, window)
     except (DataError, MemoryError):
         raise
-    except Exception as error:  # a damaged tag, which pydicom decodes only when it is asked for
+    except Exception as error:  # a damaged tag, which pydicom decodes on access
         raise UnreadableImageError(f"a tag of it cannot be read ({type(error).__name__})") from None
 
 
 def tags(path: Path, names: Sequence[str]) -> dict[str, str]:
-    """Some tags of a file, without decoding its pixels; empty where it has none or cannot be read.
+    """Reads some tags of a file without decoding its pixels.
 
     Args:
+        path: of the file.
         names: keywords of the standard, such as ``PatientID``.
+
+    Returns:
+        The values by keyword; empty where the file lacks a tag or cannot be read.
     """
     import pydicom
 
     try:
-        found = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(names))
-        return {name: str(found.get(name) or "") for name in names}
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(names))
+        return {name: str(header.get(name) or "") for name in names}
     except Exception:  # whatever pydicom raises on what is no DICOM
         return dict.fromkeys(names, "")
 
@@ -116,7 +135,7 @@ def _refuse_unknown(file: Any) -> None:
 
 
 def _grey(file: Any, pixels: np.ndarray, window: Window) -> np.ndarray:
-    """(height, width) float32 in [0, 1]."""
+    """Returns the grey image, (height, width) float32 in [0, 1]."""
     scale = _grey_scale(file, window)
     padding = _padding(file, pixels)
     try:
@@ -129,14 +148,14 @@ def _grey(file: Any, pixels: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _shown(scale: Any, pixels: np.ndarray) -> np.ndarray:
-    """(height, width): stored values through the modality's and the VOI's transformation, black 0 and white 1."""
+    """Applies the transformations of modality and VOI to stored values, (height, width); black is 0 and white 1."""
     from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 
     least, most = _ends(scale)
     values = apply_modality_lut(pixels, scale)
     if "VOILUTSequence" in scale:
         entries, first, bits = scale.VOILUTSequence[0].LUTDescriptor
-        # Beyond the ends of the table its ends hold; pydicom would wrap around at 16 bits.
+        # Values outside the table get its end values; pydicom would wrap around at 16 bits.
         rounded = np.rint(values).astype(np.int64).clip(first, first + (entries or 2**16) - 1)
         return np.asarray(apply_voi(rounded, scale), np.float64) / (2**bits - 1)
     if "WindowWidth" in scale:
@@ -146,9 +165,9 @@ def _shown(scale: Any, pixels: np.ndarray) -> np.ndarray:
 
 
 def _ends(scale: Any) -> tuple[float, float]:
-    """The values of the modality that are black and white where nothing else says them; descending by a slope below 0.
+    """Returns the modality values of black and white where nothing else defines them; descending with a negative slope.
 
-    pydicom's windows lead to the same two.
+    pydicom's windows lead to the same two values.
     """
     if "ModalityLUTSequence" in scale:
         return 0.0, float(2 ** scale.ModalityLUTSequence[0].LUTDescriptor[2] - 1)
@@ -156,15 +175,15 @@ def _ends(scale: Any) -> tuple[float, float]:
     least, most = (-half, half - 1) if scale.PixelRepresentation else (0, 2 * half - 1)
     slope, intercept = float(scale.get("RescaleSlope", 1)), float(scale.get("RescaleIntercept", 0))
     ends = least * slope + intercept, most * slope + intercept
-    # A window turns with the slope, for pydicom maps its lower end to the value of the least bits.
+    # With a window the order follows the slope: pydicom maps its lower end to the value of the least bits.
     return ends if "WindowWidth" in scale else (min(ends), max(ends))
 
 
 def _grey_scale(file: Any, window: Window) -> Any:
-    """The tags that say what grey values mean, as a DICOM data set of their own.
+    """Returns the tags that define grey values, as a DICOM data set of their own.
 
     Raises:
-        UnreadableImageError: they say nothing that could be applied.
+        UnreadableImageError: they define no transformation that can be applied.
     """
     import pydicom
 
@@ -186,7 +205,7 @@ def _grey_scale(file: Any, window: Window) -> Any:
 
 
 def _voi(file: Any, window: Window) -> Mapping[str, Any]:
-    """The tags of the transformation that makes grey values black … white; none for the range of the bits."""
+    """Returns the tags of the transformation to the range from black to white; none for the full range of the bits."""
     if window == "full":
         return {}
     table = file.get("VOILUTSequence")
@@ -218,26 +237,26 @@ def _voi(file: Any, window: Window) -> Mapping[str, Any]:
 
 
 def _padding(file: Any, pixels: np.ndarray) -> np.ndarray:
-    """(height, width) bool: pixels that are none of the image (PS3.3, C.7.5.1.1.2).
+    """Returns (height, width) bool: pixels that are not part of the image (PS3.3, C.7.5.1.1.2).
 
     Raises:
-        UnreadableImageError: the value does not fit into the stored bits, so it cannot be told from another one.
+        UnreadableImageError: the padding value does not fit into the stored bits, so it cannot be distinguished.
     """
     first, last = (_number(file, tag) for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if first is None:
         return np.zeros(pixels.shape, bool)
     ends = sorted(_as_stored(file, end) for end in (first, first if last is None else last))
-    found = (pixels >= ends[0]) & (pixels <= ends[1])
+    is_padding = (pixels >= ends[0]) & (pixels <= ends[1])
     signed, most = int(file.get("PixelRepresentation") or 0) == 1, 2 ** int(file.BitsStored) - 1
-    if not signed and first > most and found.any():
+    if not signed and first > most and is_padding.any():
         raise UnreadableImageError(f"its PixelPaddingValue is {first:g}, which {file.BitsStored} bits cannot hold")
-    return found
+    return is_padding
 
 
 def _as_stored(file: Any, value: float) -> int:
-    """A value cut to the stored bits and in the sign of the pixels, as pydicom decodes them.
+    """Returns a value truncated to the stored bits, with the sign of the pixels, as pydicom decodes them.
 
-    Files write the padding of signed pixels without a sign, and in all the bits that are allocated.
+    Files write the padding of signed pixels without a sign, and with all the bits that are allocated.
     """
     bits, signed = int(file.BitsStored), int(file.get("PixelRepresentation") or 0) == 1
     cut = int(value) % 2**bits
@@ -245,17 +264,17 @@ def _as_stored(file: Any, value: float) -> int:
 
 
 def _decimal(value: float | None, otherwise: float = 0.0) -> Any:
-    """A number as a decimal string of DICOM can hold it: at most 16 characters."""
+    """Returns a number as a decimal string of DICOM: at most 16 characters."""
     from pydicom.valuerep import DSfloat
 
     return DSfloat(otherwise if value is None else value, auto_format=True)
 
 
 def _number(file: Any, tag: str) -> float | None:
-    """The first value of a tag; None where it is absent or empty.
+    """Returns the first value of a tag; None where it is absent or empty.
 
     Raises:
-        UnreadableImageError: it is no finite number.
+        UnreadableImageError: it is not a finite number.
     """
     try:
         value = file.get(tag)  # decoded only now

@@ -1,4 +1,4 @@
-"""Handwritten digits, small enough for a laptop."""
+"""Handwritten digits, a small data set for a laptop."""
 
 from typing import ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Images that lie in files: how one becomes a record, and many that are decoded only when they are asked for."""
+"""Image files: decoding one file to a record, and records that are decoded on access."""
 
 import hashlib
 import os
@@ -21,55 +21,57 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGE_SUFFIXES = (".bmp", ".dcm", ".dicom", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Files that are taken for images, in any case, as are DICOM files of other names; the rest of a folder is listed."""
+"""Extensions of image files, in upper or lower case. DICOM files may have other names; all other files are reported."""
 _WHITE_IS_ZERO = 262, 0
-"""Tag of TIFF, and its value where 0 is white: Pillow turns images of 8 bits, not of 16."""
+"""TIFF tag, and its value where 0 is white: Pillow inverts such images of 8 bits, but not of 16."""
 _CHANNELS = {
     **dict.fromkeys(("1", "L", "I;16", "I;16B", "I;16L"), 1),
     "LA": 2,
     **dict.fromkeys(("P", "RGB", "YCbCr", "LAB", "HSV"), 3),
     **dict.fromkeys(("RGBA", "CMYK", "PA", "RGBX"), 4),
 }
-"""Greatest value of every mode in which Pillow opens a file, where it is known."""
+"""Number of channels of each mode in which Pillow opens a file and whose greatest value is known."""
 _R = TypeVar("_R")
 
 
 class WrongChannelsError(DataError):
-    """An image has other channels than were declared."""
+    """An image has another number of channels than declared."""
 
 
 class Seen(NamedTuple):
-    """An image that was decoded."""
+    """A decoded image."""
 
     record: np.ndarray
     """(channels, height, width) float32 from 0 to 1."""
     greatest: int | None
-    """The greatest stored value of a grey image of 16 bits that is no DICOM; None of others."""
+    """Greatest stored value of a grey 16-bit image that is not DICOM; None for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """From a file to a record (channels, height, width), float32 from 0 (black) to 1 (white).
+    """Decodes a file to a record (channels, height, width), float32 from 0 (black) to 1 (white).
 
-    Each value is divided by the greatest that its bits can hold; DICOM is read as ``assay.data.images.dicom`` says. A
-    photograph is turned upright as its EXIF tag asks. Scaling is bilinear, over all pixels that fall on one. A file of
-    several images, as pages or an animation, is an error.
+    Each value is divided by the greatest that its bits can represent; ``assay.data.images.dicom`` describes how DICOM
+    is
+    read. A photograph is turned upright by its EXIF tag. Scaling is bilinear, over all pixels that fall on one. A file
+    with
+    several images, such as pages or an animation, is an error.
     """
 
     height: int
     width: int
     channels: int
     convert: bool = False
-    """Take files with other channels too: grey is repeated, colour is weighed to grey (ITU-R 601), transparency and
+    """Accept files with other channels: grey is repeated, colour is converted to grey (ITU-R 601), transparency and
     palettes are dropped. Otherwise such a file is an error."""
     window: Window = "file"
-    """Of grey DICOM files: centre and width, what each file says, or the range of its bits."""
+    """For grey DICOM files: centre and width, each file's own, or the range of its bits."""
     bits: int | None = None
-    """How many bits of a grey image of 16 hold its values: cameras and detectors of 12 bits write such files. All by
-    default."""
+    """Number of bits that grey 16-bit images use: cameras and detectors with 12 bits write such files. All by default.
+    """
     shorter: int | None = None
-    """Scale the shorter side to this and cut the record out of the middle; None scales the whole image to the record,
-    whatever its proportions."""
+    """Scale the shorter side to this number of pixels and cut the record out of the middle; None scales the whole image
+    to the record, whatever its proportions."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,7 +79,7 @@ class Decoder:
         return self.channels, self.height, self.width
 
     def describe(self) -> str:
-        """What is done to every image, for the record of a data set."""
+        """Returns a line that describes the preprocessing of every image."""
         size = f"{self.height} × {self.width} pixels"
         scaled = (
             f"scaled to {size}"
@@ -92,7 +94,10 @@ class Decoder:
         return f"each image {scaled}{made}, from 0 (black) to 1 (white){window}{bits}"
 
     def check(self, path: Path) -> int | None:
-        """Find whether ``look`` would decode a file: by decoding it, with less work where the format allows.
+        """Checks whether ``look`` can decode a file; cheaper than decoding where the format allows.
+
+        Args:
+            path: of the file.
 
         Returns:
             ``Seen.greatest``.
@@ -102,23 +107,36 @@ class Decoder:
             WrongChannelsError: it has other channels than declared.
         """
         if taken_for_dicom(path):
-            return self.look(path).greatest  # neither checksums nor an end: only decoding shows what is there
+            return self.look(path).greatest  # DICOM has no checksum or end mark: only decoding finds damage
         with _opened(path) as image:
             self._check_channels(_channels(image))
             _refuse_several(image)
             if image.mode.startswith("I;16"):
                 return int(self._stored(image).max())
-            # A JPEG at an eighth of its size: all of it is unpacked, little of it computed.
+            # A JPEG at an eighth of its size: all of the file is read, little is computed.
             image.draft(image.mode, (1, 1))
             image.load()
         return None
 
     def read(self, path: Path) -> np.ndarray:
-        """The record of a file; see ``look``."""
+        """Returns the record of a file; see ``look``.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            (channels, height, width) float32.
+        """
         return self.look(path).record
 
     def look(self, path: Path) -> Seen:
-        """Decode a file.
+        """Decodes a file.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The record, with its greatest stored value.
 
         Raises:
             UnreadableImageError: the file cannot be decoded.
@@ -142,7 +160,7 @@ class Decoder:
             return Seen(self._record(Image.fromarray(1 - shown if _white_is_zero(image) else shown)), int(stored.max()))
 
     def _stored(self, image: "Image") -> np.ndarray:
-        """(height, width): the values of a grey image of 16 bits.
+        """Returns the values of a grey 16-bit image, (height, width).
 
         Raises:
             UnreadableImageError: they do not fit into ``bits``.
@@ -170,7 +188,7 @@ class Decoder:
         return np.ascontiguousarray(np.broadcast_to(channels_first, self.shape))
 
     def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of an image that becomes the record: left, upper, right, lower."""
+        """Returns the part of an image that becomes the record: left, upper, right, lower."""
         if self.shorter is None:
             return 0, 0, width, height
         scale = min(width, height) / self.shorter
@@ -180,12 +198,12 @@ class Decoder:
 
 
 class ImageFiles:
-    """Records that are decoded from files when they are asked for. Picklable; any number of threads may ask.
+    """``Lazy`` records that are decoded from files on access. Picklable, and safe for any number of threads.
 
     Args:
-        root: the folder; every process that asks must see it at this path.
+        root: the folder; it must have this path in every process that reads records.
         names: of the files, below ``root``, with ``/`` between folders.
-        decoder: makes each a record.
+        decoder: converts each file to a record.
     """
 
     dtype = np.dtype(np.float32)
@@ -193,7 +211,7 @@ class ImageFiles:
 
     def __init__(self, root: Path, names: Sequence[str], decoder: Decoder) -> None:
         self.root, self.decoder = root, decoder
-        # One array of bytes: a million Python strings would weigh more than the images of many batches.
+        # One array of bytes: a million Python strings would take more memory than the images of many batches.
         self._names = np.array([os.fsencode(name) for name in names], dtype=bytes)
         self.shape: tuple[int, ...] = (len(names), *decoder.shape)
         sizes = self._sizes = np.array([(root / name).stat().st_size for name in names], np.int64)
@@ -206,34 +224,55 @@ class ImageFiles:
         return len(self._names)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """(len(rows), channels, height, width); one record without the first axis for a single position.
+        """Returns (len(rows), channels, height, width); one record without the first axis for a single position.
 
         Raises:
-            DataError: a file is gone or can no longer be decoded; names it.
+            DataError: a file is missing or can no longer be decoded; names it.
         """
         positions = np.arange(len(self))[rows]
         if positions.ndim == 0:
             return self._decoded(int(positions))
-        found = np.empty((len(positions), *self.decoder.shape), np.float32)
+        records = np.empty((len(positions), *self.decoder.shape), np.float32)
         for place, record in enumerate(in_threads(self._decoded, positions.tolist())):
-            found[place] = record
-        return found
+            records[place] = record
+        return records
 
     def name(self, position: int) -> str:
-        """The file of a record, below the folder."""
+        """Returns the file of a record, below the folder.
+
+        Args:
+            position: of the record.
+
+        Returns:
+            The path, with ``/`` between folders.
+        """
         return os.fsdecode(self._names[position])
 
     def sizes(self, rows: np.ndarray) -> np.ndarray:
-        """(len(rows),) bytes of the files of some records, as they were when the folder was looked through."""
+        """Returns the sizes of the files of some records, as they were when the folder was listed.
+
+        Args:
+            rows: positions of the records.
+
+        Returns:
+            (len(rows),) bytes.
+        """
         return self._sizes[rows]
 
     def digest(self, position: int) -> bytes:
-        """Hash of the file of a record, undecoded."""
+        """Returns the SHA-256 of the undecoded file of a record.
+
+        Args:
+            position: of the record.
+
+        Returns:
+            The digest.
+        """
         with (self.root / self.name(position)).open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
 
     def fingerprint(self) -> str:
-        """Hash of the names and sizes of the files, wherever the folder lies, and of how they are decoded."""
+        """Returns a hash of the names and sizes of the files, wherever the folder is, and of the decoding settings."""
         return self._fingerprint
 
     def _decoded(self, position: int) -> np.ndarray:
@@ -248,7 +287,16 @@ class ImageFiles:
 
 
 def in_threads(work: Callable[[Any], _R], items: Sequence[Any]) -> Iterator[_R]:
-    """The work on each item, in order, by as many threads as PyTorch was given: decoders let go of the lock."""
+    """Applies a function to each item, in order, in as many threads as PyTorch uses; decoders release the interpreter
+    lock.
+
+    Args:
+        work: the function.
+        items: its arguments.
+
+    Yields:
+        The results, in order.
+    """
     threads = min(torch.get_num_threads(), len(items))
     if threads <= 1:
         yield from map(work, items)
@@ -258,19 +306,34 @@ def in_threads(work: Callable[[Any], _R], items: Sequence[Any]) -> Iterator[_R]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is taken for an image."""
+    """Returns whether a file is treated as an image.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        True for a known extension, or for DICOM.
+    """
     return path.suffix.lower() in IMAGE_SUFFIXES or dicom.is_dicom(path)
 
 
 def taken_for_dicom(path: Path) -> bool:
-    """Whether a file is read as DICOM: by its name, or by its content where the name is that of no image."""
+    """Returns whether a file is read as DICOM: by its extension, or by its content where the extension is not that of
+    an image.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        True if it is.
+    """
     suffix = path.suffix.lower()
     return suffix in dicom.DICOM_SUFFIXES or (suffix not in IMAGE_SUFFIXES and dicom.is_dicom(path))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator["Image"]:
-    """An open image; whatever Pillow raises on it, then or later, becomes one error."""
+    """Opens an image within the context, and converts all errors of Pillow to one error."""
     from PIL import Image
 
     try:
@@ -279,8 +342,8 @@ def _opened(path: Path) -> Iterator["Image"]:
     except (DataError, MemoryError):
         raise
     except Exception as error:  # a decoder raises almost anything on bytes that are no image
-        told = re.sub(r":? '.*", "", str(error), flags=re.DOTALL)
-        raise UnreadableImageError(told or type(error).__name__) from None
+        message = re.sub(r":? '.*", "", str(error), flags=re.DOTALL)
+        raise UnreadableImageError(message or type(error).__name__) from None
 
 
 def _channels(image: "Image") -> int:
@@ -290,7 +353,7 @@ def _channels(image: "Image") -> int:
 
 
 def _refuse_several(image: "Image") -> None:
-    """Refuse a file of several images; a camera's JPEG may hold a preview behind the one that it is (MPO)."""
+    """Raises for a file with several images; a camera's JPEG may contain a preview after the image (MPO)."""
     frames = int(getattr(image, "n_frames", 1))
     if frames > 1 and image.format != "MPO":
         raise UnreadableImageError(f"{frames} pages or frames: give each as an image of its own")

@@ -26,32 +26,36 @@ FOLDER_PARTS = {
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Folders that are parts of an official split, in lower case, and the parts that they are."""
+"""Parts of an official split by the name of the folder, in lower case."""
 _MOST_IN_MEMORY = 4 * 2**30
-"""Bytes of records above which a folder must be streamed: they are copied when they are split."""
+"""Size of all records, in bytes, above which a folder must be streamed: splitting copies them."""
 _OTHER_IMAGES = (".avif", ".gz", ".heic", ".heif", ".j2k", ".jp2", ".mha", ".nii", ".nrrd", ".raw", ".svs", ".zip")
-"""Files that may well hold images, of kinds that are not read."""
+"""Extensions of files that probably contain images, of formats that are not read."""
 
 
 class ImageSource(Source):
     """Settings and steps that all folders of images share."""
 
     on_corrupt: Literal["fail", "skip"] = "fail"
-    """What becomes of files that cannot be decoded: an error, or they are left out, counted and named beside the
-    accuracy."""
+    """Whether files that cannot be decoded are an error, or are left out and reported beside the accuracy."""
     check: bool = True
-    """Whether a stream looks through every file before anything is trained, and finds the same ones corrupt that would
-    be without a stream. False trusts them: a corrupt one is then an error in the middle of the work."""
+    """Whether a streamed folder is checked before training, so that corrupt files are found at once. If False, a
+    corrupt file is an error when it is read."""
 
     def gathered(
         self, listing: Listing, decoder: Decoder, *, stream: bool, groups: str | None = None, **about: Any
     ) -> Dataset:
-        """The data set of a listing.
+        """Returns the data set of a listing.
 
         Args:
-            stream: decode each image whenever it is asked for, instead of all of them now.
+            listing: the files.
+            decoder: converts each file to a record.
+            stream: decode each image on access, instead of all of them now.
             groups: a pattern whose first group is the patient, searched in each path below its class folder.
-            about: what else a ``Dataset`` holds, its name first.
+            about: further fields of ``Dataset``, including its name.
+
+        Returns:
+            The data set.
 
         Raises:
             DataError: a file cannot be decoded or has wrong channels, or there are too many to keep in memory.
@@ -106,22 +110,22 @@ class ImageSource(Source):
         )
 
     def _without_corrupt(self, listing: Listing, seen: "_Seen", name: str) -> tuple[Listing, "_Seen", tuple[str, ...]]:
-        """The files that can be decoded, and a warning for the others where they may be left out.
+        """Returns the files that can be decoded, and a warning about the others if they may be left out.
 
         Raises:
-            DataError: some cannot, and may not.
+            DataError: some cannot, and must not be left out.
         """
         if not seen.corrupt:
             return listing, seen, ()
         n = len(listing.names)
-        told = f"{len(seen.corrupt)} of {n} images cannot be decoded"
+        problem = f"{len(seen.corrupt)} of {n} images cannot be decoded"
         if self.on_corrupt == "fail":
             raise DataError(
-                f"{name}: {told}: {_told(listing, seen.corrupt)}; repair or remove them, or set on_corrupt: skip "
+                f"{name}: {problem}: {_told(listing, seen.corrupt)}; repair or remove them, or set on_corrupt: skip "
                 "to leave them out"
             )
         kept = np.setdiff1d(np.arange(n), list(seen.corrupt))
-        left_out = (f"{told} and are left out: {_told(listing, seen.corrupt)}",)
+        left_out = (f"{problem} and are left out: {_told(listing, seen.corrupt)}",)
         return listing.only(kept), seen._replace(x=None if seen.x is None else seen.x[kept]), left_out
 
 
@@ -129,34 +133,35 @@ class ImageSource(Source):
 class ImageFolder(ImageSource):
     """Your own images: JPEG, PNG, BMP, TIFF, GIF, WebP or DICOM, one folder a class.
 
-    With class folders directly below ``path`` there is no official split; with ``train/``, ``test/`` and, if you like,
+    With class folders directly below ``path`` there is no official split. With ``train/``, ``test/`` and optionally
     ``val/`` or ``validation/`` below it, each with the same class folders, their split is official.
     """
 
     name: Literal["image_folder"] = "image_folder"
     path: str
     size: int | tuple[int, int] = 224
-    """Height and width of a record, or one side of a square; the whole image is scaled to it."""
+    """Height and width of a record in pixels, or one side of a square; the whole image is scaled to it."""
     channels: Literal[1, 3] = 3
-    """1 for grey, 3 for colour: what every file must have."""
+    """1 for grey, 3 for colour; every file must have this number."""
     convert: bool = False
-    """Take files with other channels too, and make them grey or RGB as ``channels`` says. Off by default: a file that
-    is not what you think it is, such as a screenshot among X-rays, should be looked at first."""
+    """Accept files with other channels too, and convert them to grey or RGB as ``channels`` says. Off by default: an
+    unexpected file, such as a screenshot among X-rays, should be looked at first."""
     classes: tuple[str, ...] = ()
-    """The class folders in the order of their labels; by name if not given. Of two, the last is the one to detect."""
+    """Class folders in the order of their labels; by name if not given. Of two classes, the last is the one to detect.
+    """
     group_pattern: str = ""
-    """A regular expression whose first group is the patient, searched in the name of each file, and where it finds
-    nothing there in the path below the class folder, such as ``patient3/0.png``; ``(.*)`` takes each name of a file
-    for a patient's. Without it patients are those of a table in the folder that names them (``metadata.csv`` with
+    """A regular expression whose first group is the patient. It is searched in the name of each file and, if not found
+    there, in the path below the class folder, such as ``patient3/0.png``; ``(.*)`` takes each file name for a
+    patient. Without a pattern, patients are those of a table in the folder that names them (``metadata.csv`` with
     columns ``file`` and ``patient_id``), or of the tag PatientID where all files are DICOM and have one; otherwise
-    every image is taken for another patient's."""
+    every image counts as another patient."""
     stream: bool = False
-    """Decode images as they are needed, for folders that do not fit into memory."""
+    """Decode images on access, for folders that do not fit into memory."""
     window: Window = "file"
-    """Of grey DICOM files: ``[centre, width]`` in units of the modality (of CT Hounsfield units), ``file`` for what
-    each file says, or ``full`` for the range of its bits."""
+    """For grey DICOM files: ``[centre, width]`` in units of the modality (Hounsfield units for CT), ``file`` for each
+    file's own window, or ``full`` for the range of its bits."""
     bits: int | None = Field(default=None, ge=8, le=16)
-    """How many bits of grey PNG and TIFF files of 16 bits hold their values, such as 12."""
+    """Number of bits that grey 16-bit PNG and TIFF files use, such as 12."""
     epsilons: tuple[float, ...] = RADII
     licence: str = "unknown"
     citation: str = ""
@@ -238,9 +243,9 @@ class ImageFolder(ImageSource):
 
 
 def _refuse_same_folders(root: Path, folders: list[str], dataset: str) -> None:
-    """Refuse class folders that all hold the same sub-folders, two or more: those are the classes, not these."""
+    """Raises if all class folders have the same sub-folders, two or more: the sub-folders are probably the classes."""
     inner = [folders_in(root / folder) for folder in folders]
-    if len(folders) > 1 and len(inner[0]) > 1 and all(own == inner[0] for own in inner):
+    if len(folders) > 1 and len(inner[0]) > 1 and all(subfolders == inner[0] for subfolders in inner):
         raise DataError(
             f"{dataset}: the folders {few(folders)} of {root} all have the same sub-folders {few(inner[0])}, which "
             "look like the classes; call the parts of a split train/, val/ and test/, or put the images of each class "
@@ -252,11 +257,11 @@ def _refuse_same_folders(root: Path, folders: list[str], dataset: str) -> None:
 
 
 class _Seen(NamedTuple):
-    """What came of looking at every file; positions in the listing, and why."""
+    """Result of reading or checking every file; problems by position in the listing."""
 
     x: np.ndarray | None
     greatest: int | None
-    """The greatest stored value of all grey images of 16 bits."""
+    """Greatest stored value of all grey 16-bit images."""
     corrupt: dict[int, str]
     wrong: dict[int, str]
 
@@ -279,7 +284,8 @@ def _stream(listing: Listing, decoder: Decoder, *, check: bool) -> _Seen:
 
 
 def _faults(look: Callable[[int], int | None], n: int) -> tuple[int | None, dict[int, str], dict[int, str]]:
-    """The greatest of what looking gave, the files that cannot be decoded, and those of other channels."""
+    """Returns the greatest value that ``look`` returned, the files that cannot be decoded, and those with other
+    channels."""
 
     def fault(position: int) -> DataError | int | None:
         try:
@@ -290,22 +296,25 @@ def _faults(look: Callable[[int], int | None], n: int) -> tuple[int | None, dict
     greatest: int | None = None
     corrupt: dict[int, str] = {}
     wrong: dict[int, str] = {}
-    for position, found in enumerate(in_threads(fault, range(n))):
-        if isinstance(found, DataError):
-            (wrong if isinstance(found, WrongChannelsError) else corrupt)[position] = str(found)
-        elif found is not None:
-            greatest = max(found, greatest or 0)
+    for position, result in enumerate(in_threads(fault, range(n))):
+        if isinstance(result, DataError):
+            (wrong if isinstance(result, WrongChannelsError) else corrupt)[position] = str(result)
+        elif result is not None:
+            greatest = max(result, greatest or 0)
     return greatest, corrupt, wrong
 
 
 def refuse_few_bits(name: str, decoder: Decoder, greatest: int | None) -> None:
-    """Refuse images of 16 bits whose values all lie in the dark quarter: a detector of fewer bits wrote them.
+    """Raises if all values of 16-bit images are in the darkest quarter of the range: probably the detector has fewer
+    bits.
 
     Args:
-        greatest: stored value of all of them, None if there are none.
+        name: of the data set, for errors.
+        decoder: with its setting of bits.
+        greatest: greatest stored value of all images, None if there are none.
 
     Raises:
-        DataError: names the setting that says how many bits hold the values.
+        DataError: names the setting that gives the number of bits.
     """
     if greatest is None or decoder.bits is not None or greatest >= 2**14:
         return
@@ -321,7 +330,7 @@ def refuse_few_bits(name: str, decoder: Decoder, greatest: int | None) -> None:
 
 
 def _two_classes(listing: Listing) -> str:
-    """Which two classes there are, and which is the one to detect."""
+    """Returns the counts of two classes, and which is the one to detect."""
     return f": {counted_classes(listing.classes, listing.y)}" if len(listing.classes) == 2 else ""
 
 
@@ -332,38 +341,38 @@ def _skipped(listing: Listing) -> tuple[str, ...]:
 
 
 def _unread(listing: Listing) -> tuple[str, ...]:
-    """A warning where skipped files are images of another kind, or lie beside the class folders."""
+    """Returns a warning if skipped files are images of other formats, or are outside the class folders."""
     lost = [name for name in listing.skipped if name.lower().endswith((*_OTHER_IMAGES, *IMAGE_SUFFIXES))]
     return (f"{len(lost):,} images were not read: {few(lost)}",) if lost else ()
 
 
 def _deep(listing: Listing) -> tuple[str, ...]:
-    """A word on images in sub-folders of a class folder: those may well be patients."""
+    """Returns a line about images in sub-folders of a class folder, which may be patients."""
     deep = [name for name, below in zip(listing.names, _below_class(listing), strict=True) if "/" in below]
     if not deep:
         return ()
-    told = f"{len(deep):,} images lie in sub-folders of a class folder, such as {deep[0]}"
-    return (f"{told}: if these are patients, say so by group_pattern, such as ^([^/]+)/",)
+    line = f"{len(deep):,} images lie in sub-folders of a class folder, such as {deep[0]}"
+    return (f"{line}: if these are patients, say so by group_pattern, such as ^([^/]+)/",)
 
 
 def _below_class(listing: Listing) -> list[str]:
-    """The path of each image below its class folder."""
+    """Returns the path of each image below its class folder."""
     above = 1 if listing.official is None else 2
     return [name.split("/", above)[above] for name in listing.names]
 
 
 def _groups(listing: Listing, pattern: str, dataset: str) -> np.ndarray:
-    # The name of the file first: ^ is its beginning, whatever folder it lies in.
-    found = [
+    # The file name is searched first, so that ^ matches its beginning in any folder.
+    matches = [
         re.search(pattern, below.rpartition("/")[2]) or re.search(pattern, below) for below in _below_class(listing)
     ]
-    unnamed = [name for name, match in zip(listing.names, found, strict=True) if match is None or match[1] is None]
+    unnamed = [name for name, match in zip(listing.names, matches, strict=True) if match is None or match[1] is None]
     if unnamed:
         raise DataError(
-            f"{dataset}: group_pattern {pattern!r} finds no patient in {len(unnamed)} of {len(found)} file names: "
+            f"{dataset}: group_pattern {pattern!r} finds no patient in {len(unnamed)} of {len(matches)} file names: "
             f"{few(unnamed)}"
         )
-    names = np.array([match[1] for match in found if match is not None])
+    names = np.array([match[1] for match in matches if match is not None])
     return as_groups(names, where=dataset, column="group_pattern")
 
 

@@ -21,18 +21,19 @@ _PUBLISHED = {"train": 1_281_167, "test": 50_000}
 
 @register("dataset")
 class ImageNet(ImageSource):
-    """Photographs of 1,000 kinds of things. The published validation images, in ``val/``, are the test split.
+    """Photographs of 1,000 classes. The published validation images, in ``val/``, are the test split.
 
-    Images are never all in memory: each is decoded when it is asked for, its shorter side scaled to 8/7 of ``size``
-    and its middle cut out, as the field does. Validation records are drawn from the training images.
+    Images are never all in memory: each is decoded on access, its shorter side scaled to 8/7 of ``size`` and its middle
+    cut
+    out, as is usual. Validation records are drawn from the training images.
     """
 
     name: Literal["imagenet"] = "imagenet"
     size: int = Field(default=224, ge=8)
     """Side of a record in pixels."""
     synthetic: int = Field(default=0, ge=0)
-    """Instead of the real images, draw so many for training and a quarter of it for testing, into Assay's cache: to see
-    that a study runs."""
+    """Number of synthetic training images to draw instead of using the real ones, with a quarter as many for testing,
+    into Assay's cache: to test that a study runs."""
     synthetic_classes: int = Field(default=4, ge=2)
 
     def load(self) -> Dataset:

@@ -1,4 +1,4 @@
-"""The image files of a folder: which there are, of which class and part, and which files are none."""
+"""The image files of a folder, with their classes and parts, and the files that are not images."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,12 +12,12 @@ from assay.data.images.files import IMAGE_SUFFIXES, is_image
 from assay.errors import DataError
 
 _NAMED = 10
-"""Files that a message names; of more it gives the number."""
+"""Greatest number of files that a message names; further ones are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Which images there are, in an order that depends on their names alone."""
+    """The images of a folder, in an order that depends on their names alone."""
 
     root: Path
     names: tuple[str, ...]
@@ -26,15 +26,21 @@ class Listing:
     """(n,) int64."""
     classes: tuple[str, ...]
     official: np.ndarray | None
-    """(n,) the part of each file where there are parts."""
+    """(n,) the part of each file; None if there are no parts."""
     skipped: tuple[str, ...] = ()
-    """Files below the folder that are no images or lie in no class folder."""
+    """Files below the folder that are not images or are in no class folder."""
 
     def only(self, kept: np.ndarray) -> "Listing":
-        """The files at the given positions.
+        """Returns the listing of some files.
+
+        Args:
+            kept: positions of the files.
+
+        Returns:
+            The listing.
 
         Raises:
-            DataError: a class, or a class of a part, has none left.
+            DataError: a class, or a class of a part, has no file left.
         """
         rest = Listing(
             root=self.root,
@@ -54,24 +60,29 @@ class Listing:
 
 
 def listed(root: Path, parts: Mapping[str, str], *, dataset: str, classes: Sequence[str] = ()) -> Listing:
-    """The images of a folder.
+    """Lists the images of a folder.
 
     Args:
-        parts: which folder below ``root`` is which part of the official split; empty if classes lie directly below.
-        classes: the class folders in the order of their labels; sorted by name if none are given.
+        root: the folder.
+        parts: part of the official split by folder below ``root``; empty if class folders are directly below.
+        dataset: name of the data set, for errors.
+        classes: class folders in the order of their labels; sorted by name if none are given.
+
+    Returns:
+        The images, with classes and parts.
 
     Raises:
         DataError: there are fewer than two classes, a class has no images, or the parts differ in their classes.
     """
-    found = {folder: folders_in(root / folder) for folder in parts or ("",)}
-    known = list(next(iter(found.values())))
-    for folder, own in found.items():
-        if set(own) != set(known):
-            first = next(iter(found))
+    by_part = {folder: folders_in(root / folder) for folder in parts or ("",)}
+    known = list(next(iter(by_part.values())))
+    for folder, names_here in by_part.items():
+        if set(names_here) != set(known):
+            first = next(iter(by_part))
             raise DataError(
                 f"{dataset}: {first}/ and {folder}/ of {root} have different classes: only {first}/ has "
-                f"{few(sorted(set(known) - set(own)))}, only {folder}/ has {few(sorted(set(own) - set(known)))}; "
-                "every part needs the same class folders"
+                f"{few(sorted(set(known) - set(names_here)))}, only {folder}/ has "
+                f"{few(sorted(set(names_here) - set(known)))}; every part needs the same class folders"
             )
     if len(known) < 2:
         raise DataError(
@@ -83,15 +94,15 @@ def listed(root: Path, parts: Mapping[str, str], *, dataset: str, classes: Seque
     if classes and set(classes) != set(known):
         raise DataError(f"{dataset}: classes are {few(classes)}, but {root} has the folders {few(known)}")
     names: list[str] = []
-    skipped = [name for folder in sorted({"", *found}) for name in _loose(root, folder)]
+    skipped = [name for folder in sorted({"", *by_part}) for name in _loose(root, folder)]
     labels: list[int] = []
     belongs: list[str] = []
-    for folder in found:
+    for folder in by_part:
         for label, name in enumerate(classes or known):
-            own, others = _images(root, f"{folder}/{name}" if folder else name, dataset)
-            names, skipped = names + own, skipped + others
-            labels += [label] * len(own)
-            belongs += [parts[folder] if folder else ""] * len(own)
+            images, others = _images(root, f"{folder}/{name}" if folder else name, dataset)
+            names, skipped = names + images, skipped + others
+            labels += [label] * len(images)
+            belongs += [parts[folder] if folder else ""] * len(images)
     official = np.array(belongs) if parts else None
     return Listing(
         root=root,
@@ -104,12 +115,20 @@ def listed(root: Path, parts: Mapping[str, str], *, dataset: str, classes: Seque
 
 
 def folders_in(path: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones and what archives leave behind."""
+    """Returns the names of the folders in a folder, sorted, without hidden ones and leftovers of archives.
+
+    Args:
+        path: of the folder.
+
+    Returns:
+        The names.
+    """
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
 
 
 def _images(root: Path, folder: str, dataset: str) -> tuple[list[str], list[str]]:
-    """The images in a folder and below it, and the other files, as paths below ``root``; hidden files are neither."""
+    """Returns the images in and below a folder, and the other files, as paths below ``root``; hidden files are in
+    neither list."""
     every = [path for path in _files_below(root / folder, dataset) if not path.name.startswith(".")]
     images = [path for path in every if is_image(path)]
     if not images:
@@ -125,10 +144,10 @@ def _images(root: Path, folder: str, dataset: str) -> tuple[list[str], list[str]
 
 
 def _files_below(folder: Path, dataset: str) -> Iterator[Path]:
-    """All files in a folder and below it, through links too.
+    """Yields all files in and below a folder, links included.
 
     Raises:
-        DataError: a link leads back to a folder above it, so that there would be no end.
+        DataError: a link leads back to a folder above it, which would never end.
     """
     for place, inner, files in os.walk(folder, followlinks=True):
         here = Path(place).resolve()
@@ -150,11 +169,19 @@ def _names(root: Path, paths: Iterable[Path]) -> list[str]:
 
 
 def _loose(root: Path, folder: str) -> list[str]:
-    """Files that lie beside class folders, not in one."""
+    """Returns files beside class folders."""
     return _names(root, (path for path in (root / folder).iterdir() if path.is_file() and path.name[0] != "."))
 
 
 def few(names: Iterable[str]) -> str:
+    """Returns a phrase that names the first few of many names.
+
+    Args:
+        names: all names.
+
+    Returns:
+        The phrase.
+    """
     every = list(names)
     rest = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
     return (", ".join(every[:_NAMED]) or "none") + rest

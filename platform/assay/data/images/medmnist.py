@@ -21,10 +21,11 @@ _PAPER = (
 
 
 class MedMNIST(Source):
-    """One set of 28 × 28 pixels, with its official split.
+    """Base of the sets of 28 × 28 pixels, with their official splits.
 
-    The file is ``<name>/<name>.npz`` or ``<name>.npz`` in the folder of the data; otherwise it is downloaded and held
-    against its published MD5. A file of the user's own making is judged by what it holds.
+    The file is ``<name>/<name>.npz`` or ``<name>.npz`` in the data folder; otherwise it is downloaded and verified by
+    its
+    published MD5. A file with another MD5 is accepted if its arrays have the published form; a note says so.
     """
 
     @classmethod
@@ -36,16 +37,16 @@ class MedMNIST(Source):
     def load(self) -> Dataset:
         facts = FACTS[self.name]
         path = find(self.name, f"{self.name}.npz") or find(f"{self.name}.npz") or self._fetch(facts)
-        held = read_named_arrays(
+        arrays = read_named_arrays(
             path, [f"{part}_{what}" for part in _PARTS for what in ("images", "labels")], dataset=self.name
         )
-        counts = tuple(self._checked(facts, path, part, held) for part in _PARTS)
-        labels = np.concatenate([held[f"{part}_labels"] for part in _PARTS]).astype(np.int64)
+        counts = tuple(self._checked(facts, path, part, arrays) for part in _PARTS)
+        labels = np.concatenate([arrays[f"{part}_labels"] for part in _PARTS]).astype(np.int64)
         y, classes = self.task(labels)
         published = md5(path) == facts.md5
         return image_dataset(
             name=self.name,
-            x=intensities(np.concatenate([held[f"{part}_images"] for part in _PARTS])),
+            x=intensities(np.concatenate([arrays[f"{part}_images"] for part in _PARTS])),
             y=y,
             class_names=classes,
             official=np.repeat(list(_PARTS.values()), counts),
@@ -58,7 +59,14 @@ class MedMNIST(Source):
         )
 
     def task(self, labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Labels (n,) and names of the classes, from the published labels (n, 1); of two classes, 1 is to detect."""
+        """Converts the published labels.
+
+        Args:
+            labels: (n, 1), or (n, findings), integers.
+
+        Returns:
+            Labels (n,) and names of the classes; of two classes, 1 is the one to detect.
+        """
         return labels[:, 0], FACTS[self.name].classes
 
     def _fetch(self, facts: Facts) -> Path:
@@ -68,7 +76,7 @@ class MedMNIST(Source):
         )
 
     def _checked(self, facts: Facts, path: Path, part: str, held: dict[str, np.ndarray]) -> int:
-        """The number of images of a part, once they are found to be what is published."""
+        """Returns the number of images of a part, after its arrays are checked against the published form."""
         images, labels = held[f"{part}_images"], held[f"{part}_labels"]
         form = (28, 28) if facts.channels == 1 else (28, 28, facts.channels)
         if images.shape[1:] != form or images.dtype != np.uint8 or len(images) == 0:
@@ -91,8 +99,10 @@ class MedMNIST(Source):
 
 
 def _dependence(facts: Facts) -> str:
-    told = f"images are not marked by patient ({facts.shared}): intervals take them as independent, so are too narrow"
-    return told + (", and the published split may have a patient in training and test" if facts.by_image else "")
+    warning = (
+        f"images are not marked by patient ({facts.shared}): intervals take them as independent, so are too narrow"
+    )
+    return warning + (", and the published split may have a patient in training and test" if facts.by_image else "")
 
 
 def _shortage(facts: Facts, counts: tuple[int, ...]) -> tuple[str, ...]:
@@ -104,7 +114,7 @@ def _shortage(facts: Facts, counts: tuple[int, ...]) -> tuple[str, ...]:
 
 @register("dataset")
 class PathMNIST(MedMNIST):
-    """Tissue of the colon under the microscope, nine kinds; the test images come from another hospital."""
+    """Tissue of the colon under the microscope, nine classes; the test images come from another hospital."""
 
     name: Literal["pathmnist"] = "pathmnist"
 
@@ -150,7 +160,7 @@ class RetinaMNIST(MedMNIST):
 
 @register("dataset")
 class BreastMNIST(MedMNIST):
-    """Ultrasound of the breast. The published file calls malignant 0; here 1 is malignant, the class to detect."""
+    """Ultrasound of the breast. In the published file malignant is 0; here malignant is 1, the class to detect."""
 
     name: Literal["breastmnist"] = "breastmnist"
 
@@ -160,14 +170,14 @@ class BreastMNIST(MedMNIST):
 
 @register("dataset")
 class BloodMNIST(MedMNIST):
-    """Single cells of normal blood, eight kinds."""
+    """Single cells of normal blood, eight classes."""
 
     name: Literal["bloodmnist"] = "bloodmnist"
 
 
 @register("dataset")
 class TissueMNIST(MedMNIST):
-    """Cells of the kidney's cortex, eight kinds."""
+    """Cells of the kidney's cortex, eight classes."""
 
     name: Literal["tissuemnist"] = "tissuemnist"
 

@@ -1,4 +1,4 @@
-"""What is published of the twelve 2-D sets of MedMNIST v2: of package 3.0.2 and of Zenodo record 10519652."""
+"""Published facts about the twelve 2-D sets of MedMNIST v2, from package 3.0.2 and Zenodo record 10519652."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -1,4 +1,4 @@
-"""Patients of a folder of images: by a table in it, such as ``metadata.csv``, or by the tags of DICOM files."""
+"""Patients of a folder of images, from a table in it, such as ``metadata.csv``, or from the tags of DICOM files."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,30 +24,35 @@ from assay.data.tables.files import read_cells
 from assay.errors import DataError
 
 _FILES = ("file", "files", "filename", "filepath", "image", "imagename", "imagefile", "imagepath", "path", "name")
-"""Usual names of the column that names the image of a row, without case and underscores."""
+"""Usual names of the column of image files, without case and underscores."""
 
 
 _TAGS = ("PatientSex", "PatientAge", "Manufacturer")
 
 
 class Patients(NamedTuple):
-    """Who the patients of a folder are, as far as it tells."""
+    """Patients of a folder, as far as they are known."""
 
     groups: np.ndarray | None = None
     """(n,) the patient of each image."""
     reading: tuple[str, ...] = ()
-    """How they were told apart."""
+    """Lines for the user on how patients were identified."""
     warnings: tuple[str, ...] = ()
 
 
 def patients_of(root: Path, names: Sequence[str], dataset: str) -> Patients:
-    """Patients by the one table in a folder that names them, otherwise by the tag PatientID of its DICOM files.
+    """Identifies patients by the table in a folder that names them, otherwise by the tag PatientID of its DICOM files.
 
     Args:
+        root: the folder.
         names: paths of the images below ``root``.
+        dataset: name of the data set, for errors.
+
+    Returns:
+        The patients, possibly unknown.
 
     Raises:
-        DataError: the table, or the tags, tell patients apart in several ways.
+        DataError: the table, or the tags, identify patients ambiguously.
     """
     groups = patients_in(root, names, dataset)
     if groups is None:
@@ -56,10 +61,15 @@ def patients_of(root: Path, names: Sequence[str], dataset: str) -> Patients:
 
 
 def subgroups_in(root: Path, names: Sequence[str], dataset: str) -> dict[str, np.ndarray]:
-    """Subgroups by the one table in a folder that names patients, otherwise by tags of its DICOM files.
+    """Returns subgroups from the table in a folder that names patients, otherwise from tags of its DICOM files.
 
     Args:
+        root: the folder.
         names: paths of the images below ``root``.
+        dataset: name of the data set, for errors.
+
+    Returns:
+        (n,) the subgroup of each image, by the name of the attribute; empty where it is unknown.
     """
     naming = _naming(root)
     if len(naming) == 1:
@@ -77,17 +87,18 @@ def subgroups_in(root: Path, names: Sequence[str], dataset: str) -> dict[str, np
         path = root / name
         return dicom.tags(path, _TAGS) if taken_for_dicom(path) else dict.fromkeys(_TAGS, "")
 
-    found = list(in_threads(tags, names))
+    headers = list(in_threads(tags, names))
     columns = {
-        "sex": [one["PatientSex"] for one in found],
-        "age": [age_of_dicom(one["PatientAge"]) for one in found],
-        "device": [one["Manufacturer"] for one in found],
+        "sex": [header["PatientSex"] for header in headers],
+        "age": [age_of_dicom(header["PatientAge"]) for header in headers],
+        "device": [header["Manufacturer"] for header in headers],
     }
     return subgroups_of(columns, asked=None, where=dataset)
 
 
 def _by_tag(root: Path, names: Sequence[str], dataset: str) -> Patients:
-    """Patients by the tag PatientID, by numbers in the order in which they come: no message ever holds the tag."""
+    """Identifies patients by the tag PatientID, as numbers in the order of appearance; no message contains the tag's
+    value."""
 
     def tag(name: str) -> str | None:
         path = root / name
@@ -100,11 +111,11 @@ def _by_tag(root: Path, names: Sequence[str], dataset: str) -> Patients:
     number = {one: place for place, one in enumerate(dict.fromkeys(tags))}
     if unknown or len(number) == 1:
         why = f"is missing in {unknown} of {len(tags)} images" if unknown else f"is the same in all {len(tags)} images"
-        told = (
+        message = (
             f"patients are not known: the tag PatientID {why}, so images of one patient may be on both sides of a "
             "split; tell patients apart by group_pattern, or by a table in the folder"
         )
-        return Patients(None, (), (told,))
+        return Patients(None, (), (message,))
     if len({same_patient(str(one)) for one in number}) < len(number):
         raise DataError(
             f"{dataset}: some values of the tag PatientID differ in case, marks or leading zeros only; write each in "
@@ -114,31 +125,36 @@ def _by_tag(root: Path, names: Sequence[str], dataset: str) -> Patients:
             allowed="values that differ in more than case, marks or leading zeros",
         )
     groups = np.array([number[one] for one in tags])
-    told = f"patients by the tag PatientID of DICOM files: {len(number)}"
-    return Patients(groups, (told,), few_patients("PatientID", groups))
+    message = f"patients by the tag PatientID of DICOM files: {len(number)}"
+    return Patients(groups, (message,), few_patients("PatientID", groups))
 
 
 def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | None:
-    """(len(names),) the patient of each image by the one table in the folder that names patients; None if none does.
+    """Returns the patient of each image by the table in the folder that names patients; None if there is none.
 
     Args:
+        root: the folder.
         names: paths of the images below ``root``.
+        dataset: name of the data set, for errors.
+
+    Returns:
+        (len(names),) patients, or None.
 
     Raises:
-        DataError: several tables name patients, or the one that does lacks an image or names no files.
+        DataError: several tables name patients, or the table lacks an image or names no files.
     """
-    naming = _naming(root)
-    if not naming:
+    tables = _naming(root)
+    if not tables:
         return None
-    if len(naming) > 1:
+    if len(tables) > 1:
         raise DataError(
-            f"{dataset}: {', '.join(path.name for path in naming)} all name patients; keep one of them in {root}",
+            f"{dataset}: {', '.join(path.name for path in tables)} all name patients; keep one of them in {root}",
             setting="path",
-            given=[path.name for path in naming],
+            given=[path.name for path in tables],
             allowed="one table",
         )
-    where = f"{dataset}: {naming[0].name}"
-    cells = read_cells(naming[0], columns=(), separator=None, encoding=None)
+    where = f"{dataset}: {tables[0].name}"
+    cells = read_cells(tables[0], columns=(), separator=None, encoding=None)
     patient = _column_of_patients(list(cells.columns), where)
     files = [column for column in cells.columns if normalised(column) in _FILES]
     if len(files) != 1:
@@ -174,12 +190,12 @@ def patients_in(root: Path, names: Sequence[str], dataset: str) -> np.ndarray | 
 
 
 def _naming(root: Path) -> list[Path]:
-    """Tables in a folder that name patients."""
+    """Returns the tables in a folder that name patients."""
     return [path for path in sorted(root.iterdir()) if path.suffix.lower() in (".csv", ".tsv") and _names(path)]
 
 
 def _column_of_patients(names: Sequence[str], where: str) -> str:
-    """The one column with a usual name of patients."""
+    """Returns the only column with a usual name of patients."""
     usual = [name for name in names if names_patients(name)]
     if len(usual) > 1:
         raise DataError(
@@ -193,7 +209,7 @@ def _column_of_patients(names: Sequence[str], where: str) -> str:
 
 
 def _names(path: Path) -> bool:
-    """Whether the first line of a table holds a usual name of patients."""
+    """Returns whether the first line of a table contains a usual name of patients."""
     with path.open("rb") as file:
         heading = file.readline().decode("utf-8-sig", errors="replace")
     for separator in ",;\t|":
@@ -202,32 +218,32 @@ def _names(path: Path) -> bool:
 
 
 def _by_file(files: Sequence[str], patients: Sequence[str], where: str) -> dict[str, str]:
-    """The patient of each file that a table names.
+    """Returns the patient of each file that a table names.
 
     Raises:
         DataError: a file has two patients.
     """
-    found: dict[str, str] = {}
+    patient_of: dict[str, str] = {}
     for written, patient in zip(files, patients, strict=True):
         file = _path(written)
-        if found.setdefault(file, patient) != patient:
+        if patient_of.setdefault(file, patient) != patient:
             raise DataError(
-                f"{where} gives {file} the patients {found[file]!r} and {patient!r}; name files by their path below "
+                f"{where} gives {file} the patients {patient_of[file]!r} and {patient!r}; name files by their path below "
                 "the folder, such as ill/1.png, or remove the wrong row",
                 setting="group_pattern",
                 given=file,
                 allowed="one patient a file",
             )
-    return found
+    return patient_of
 
 
 def _path(written: str) -> str:
-    """A path as a table writes it, with ``/`` between folders and without a leading ``./``."""
+    """Returns a path of a table with ``/`` between folders and without a leading ``./``."""
     return written.strip().replace("\\", "/").removeprefix("./")
 
 
 def _refuse_ambiguous(of_file: dict[str, str], names: Sequence[str], where: str) -> None:
-    """Refuse a row that names, without a folder, several images."""
+    """Raises if a row without a folder name matches several images."""
     used = Counter(found for name in names if (found := _row(of_file, name)) is not None)
     for row, images in used.items():
         if images > 1:
@@ -241,7 +257,8 @@ def _refuse_ambiguous(of_file: dict[str, str], names: Sequence[str], where: str)
 
 
 def _row(of_file: dict[str, str], name: str) -> str | None:
-    """What names an image in a table: its path or the end of it, with or without its ending; the longest first."""
+    """Returns the table's entry for an image: its path or the end of it, with or without its extension; the longest
+    first."""
     parts = name.split("/")
     for start in range(len(parts)):
         path = PurePosixPath(*parts[start:])

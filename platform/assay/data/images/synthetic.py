@@ -1,4 +1,4 @@
-"""Images that a program draws: enough to show that a study runs, never to say anything of real ones."""
+"""Synthetic images, for testing that a study runs; figures on them say nothing about real images."""
 
 import shutil
 import tempfile
@@ -11,15 +11,18 @@ from assay import seeds
 
 
 def make_image_folder(path: Path, *, classes: int, per_class: Mapping[str, int], size: int, seed: int) -> Path:
-    """A folder of colour JPEG files in the layout of ImageNet: a folder a part, in it a folder a class.
+    """Creates a folder of colour JPEG files in the layout of ImageNet: a folder a part, in it a folder a class.
 
     Each class has a hue and a direction of stripes, under noise, so a network can learn it. Images differ in their
-    proportions. The same arguments give the same files; a folder that is there already is left as it is, and one
-    appears whole or not at all, however many processes make it.
+    proportions. The same arguments give the same files. An existing folder is left unchanged, and a new one appears
+    complete or not at all, even if several processes create it.
 
     Args:
-        per_class: images of a class in each part, such as ``{"train": 16, "val": 4}``.
+        path: of the folder.
+        classes: number of classes.
+        per_class: number of images of a class in each part, such as ``{"train": 16, "val": 4}``.
         size: the shorter side in pixels.
+        seed: of the images.
 
     Returns:
         ``path``.
@@ -27,21 +30,21 @@ def make_image_folder(path: Path, *, classes: int, per_class: Mapping[str, int],
     if path.is_dir():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent))
     try:
         for part, images in per_class.items():
             for label in range(classes):
-                folder = made / part / f"n{label:08d}"
+                folder = temporary / part / f"n{label:08d}"
                 folder.mkdir(parents=True)
                 for number in range(images):
                     _draw(folder / f"{part}_{label:08d}_{number}.JPEG", label, classes, size, seed)
-        made.chmod(0o755)
-        made.rename(path)
+        temporary.chmod(0o755)
+        temporary.rename(path)
     except OSError:
         if not path.is_dir():  # otherwise another process was faster
             raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return path
 
 

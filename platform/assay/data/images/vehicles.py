@@ -1,4 +1,4 @@
-"""Photographs in two classes, in the form of small X-rays: to choose settings on, where X-rays may not be looked at."""
+"""Photographs in two classes, in the form of small X-rays, for choosing settings without looking at patients' X-rays."""
 
 from typing import Literal
 
@@ -11,15 +11,15 @@ from assay.registry import register
 
 _VEHICLES = ("airplane", "automobile", "ship", "truck")
 _EDGE = 2
-"""Pixels that are cut off on every side: 28 × 28 are left."""
+"""Number of pixels that are cut off on every side: 28 × 28 are left."""
 
 
 @register("dataset")
 class Vehicles(Source):
     """CIFAR-10's vehicles against its animals, in grey, 28 × 28 pixels, on the official split.
 
-    As large and as many-sided a task as the X-rays of ``pneumoniamnist``, about other things: what is learnt here about
-    how to train privately costs no patient any ε.
+    The task is about as large and as varied as that of the X-rays of ``pneumoniamnist``. Choosing settings of private
+    training on it costs no patient any ε.
     """
 
     name: Literal["vehicles"] = "vehicles"

@@ -1,4 +1,4 @@
-"""Attackers who can write into the training data, one attack a file."""
+"""Poisoning attacks on the training data, one attack a file."""
 
 from assay.registry import load_siblings
 

@@ -1,4 +1,4 @@
-"""Which records an attacker writes into."""
+"""Selects the records that an attacker changes."""
 
 import numpy as np
 
@@ -8,17 +8,21 @@ from assay.errors import DataError
 def drawn(
     attack: str, share: float, candidates: np.ndarray, given: int, *, among: str, generator: np.random.Generator
 ) -> np.ndarray:
-    """Positions of an exact share of all records, drawn from those that the attack may take.
+    """Returns the positions of an exact fraction of all records, drawn from those that the attack may use.
 
     Args:
         attack: its name, for the error.
-        share: of the training records.
+        share: fraction of the training records.
         candidates: (m,) positions.
         given: number of training records.
-        among: what the candidates are, in words.
+        among: description of the candidates, for the error.
+        generator: of the draw.
+
+    Returns:
+        Positions of the drawn records.
 
     Raises:
-        DataError: that share is no record, or more than there are candidates.
+        DataError: that fraction is less than one record, or more than there are candidates.
     """
     wanted = round(share * given)
     if wanted < 1:

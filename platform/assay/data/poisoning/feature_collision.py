@@ -1,4 +1,4 @@
-"""Poison whose labels are right."""
+"""Feature-collision attack: poisoned records with correct labels."""
 
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
@@ -15,21 +15,25 @@ from assay.registry import Number, register
 from assay.threats import Bounds, Threat
 
 _AT_ONCE = 128
-"""Records that are moved together: the search keeps their activations."""
+"""Number of records that are moved together; the search keeps their activations in memory."""
 
 
 @register("treatment")
 class FeatureCollision(Treatment):
-    """Moves records of the base class onto targets in a network's feature space (Shafahi et al. 2018).
+    """Moves records of the base class onto targets in a network's feature space (Shafahi et al. 2018,
+    arXiv:1804.00792).
 
-    A network that learns to call those records by their own, right label is to call the targets by it too. The targets
-    are records of other classes that training never sees; each poisoned record collides with one of them. It works
-    where features stay as they are and the last layer learns; a network that learns from its first weights pulls the
-    poison and the targets apart again (Schwarzschild et al. 2021, arXiv:2006.12557).
+    A network that learns the correct label of these records will predict it for the targets, too. The targets are
+    records
+    of other classes that are never trained on; each poisoned record collides with one of them. The attack works where
+    the
+    features stay fixed and the last layer learns; a network that is trained from its initial weights separates poison
+    and
+    targets again (Schwarzschild et al. 2021, arXiv:2006.12557).
 
-    The attacker knows the records, the architecture and the first weights, and collides in the features of a network
-    that it trains on clean records. A hard budget on each input stands in for the paper's penalty, and signed steps for
-    its plain ones, so that no step size depends on the units of the data. See arXiv:1804.00792.
+    The attacker knows the records, the architecture and the initial weights, and collides in the features of a network
+    that it trains on clean records. Instead of the paper's penalty there is a hard budget on each input, and instead of
+    plain steps there are signed ones, so that no step size depends on the units of the data.
     """
 
     attacks: ClassVar[bool] = True
@@ -38,14 +42,15 @@ class FeatureCollision(Treatment):
     epsilon: Annotated[Number, Field(gt=0)]
     """Greatest change of one input of a poisoned record (L∞), in the units of the data."""
     share: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the training records that is poisoned; the base class must hold as many."""
+    """Fraction of the training records that is poisoned; the base class must have as many."""
     base: int = Field(default=0, ge=0)
-    """The class that the targets are to be taken for."""
+    """The class that is to be predicted for the targets."""
     targets: int = Field(default=5, ge=1)
-    """Records that are held out of training for the attack to aim at; every other class keeps at least half of its."""
+    """Number of records that are held out as targets; every other class keeps at least half of its records."""
     steps: int = Field(default=100, ge=1)
     opacity: float = Field(default=0.3, ge=0, lt=1)
-    """Opacity of the target over the record from which the search starts: the paper's watermark, cut to the budget."""
+    """Opacity of the target over the record from which the search starts: the paper's watermark, clipped to the budget.
+    """
 
     @property
     def per_record(self) -> bool:
@@ -60,8 +65,8 @@ class FeatureCollision(Treatment):
 
     def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         if self.base >= bench.classes:
-            said = f"feature_collision: base is {self.base}, and classes run from 0 to {bench.classes - 1}"
-            raise DataError(said, setting="feature_collision.base", given=self.base, allowed=range(bench.classes))
+            message = f"feature_collision: base is {self.base}, and classes run from 0 to {bench.classes - 1}"
+            raise DataError(message, setting="feature_collision.base", given=self.base, allowed=range(bench.classes))
         if records.x.dtype.kind != "f":
             raise DataError(
                 "feature_collision: positions of words cannot be moved a little; give the texts embedding=encoder, "
@@ -77,8 +82,8 @@ class FeatureCollision(Treatment):
                 setting="feature_collision.base",
                 given=self.base,
             )
-        own, among = np.flatnonzero(records.y == self.base), f"of the base class, {self.base}"
-        chosen = drawn(self.name, self.share, own, len(records.y), among=among, generator=bench.generator)
+        base_rows, among = np.flatnonzero(records.y == self.base), f"of the base class, {self.base}"
+        chosen = drawn(self.name, self.share, base_rows, len(records.y), among=among, generator=bench.generator)
         aims = bench.targets[np.arange(len(chosen)) % len(bench.targets)]
         x, tampered = records.x.copy(), records.tampered.copy()
         learnt = bench.fit(records)
@@ -89,7 +94,17 @@ class FeatureCollision(Treatment):
         return replace(records, x=x, tampered=tampered)
 
     def collide(self, learnt: Learnt, x: np.ndarray, targets: np.ndarray, bounds: Bounds) -> np.ndarray:
-        """Records (n, ...) moved within the budget to where their targets (n, ...) are in feature space."""
+        """Returns records that are moved, within the budget, towards their targets in feature space.
+
+        Args:
+            learnt: the network whose features are used.
+            x: (n, ...) records.
+            targets: (n, ...) one for each record.
+            bounds: of a valid record.
+
+        Returns:
+            (n, ...) the nearest points that were found.
+        """
         original, aim = torch.from_numpy(x), torch.from_numpy(targets)
         threat = Threat(norm="linf", epsilon=self.epsilon, bounds=bounds)
         goal = learnt.features(aim).detach()
@@ -105,11 +120,11 @@ class FeatureCollision(Treatment):
 
 
 def _apart(learnt: Learnt, x: Tensor, goal: Tensor) -> Tensor:
-    """Squared distance of each record from its goal in feature space, (n,)."""
+    """Returns the squared distance of each record from its goal in feature space, (n,)."""
     return (learnt.features(x) - goal).square().sum(1)
 
 
-def _nearer(held: Tensor, least: Tensor, point: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """For each record, whichever point is nearer to its goal, and how near that is."""
-    closer = (distance < least).view(-1, *[1] * (held.dim() - 1))
-    return torch.where(closer, point, held), torch.minimum(distance, least)
+def _nearer(nearest: Tensor, least: Tensor, point: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns, for each record, the point that is nearer to its goal, and its distance."""
+    closer = (distance < least).view(-1, *[1] * (nearest.dim() - 1))
+    return torch.where(closer, point, nearest), torch.minimum(distance, least)

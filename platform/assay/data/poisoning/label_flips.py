@@ -1,4 +1,4 @@
-"""Labels that are wrong."""
+"""Label-flipping attack."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -14,26 +14,26 @@ from assay.registry import register
 
 @register("treatment")
 class LabelFlips(Treatment):
-    """Gives a share of the records, drawn without regard to what they hold, another label (Biggio et al. 2011).
+    """Gives a random fraction of the records another label (Biggio et al. 2011).
 
-    After another attack it draws among the records that are as they were given: a second flip of one record could
-    bring its true label back.
+    After another attack it draws only records that are unchanged: a second flip of one record could restore its true
+    label.
     """
 
     attacks: ClassVar[bool] = True
     name: Literal["label_flips"] = "label_flips"
     share: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the training records that is flipped."""
+    """Fraction of the training records that is flipped."""
 
     @property
     def per_record(self) -> bool:
-        # An exact share is drawn among all records: one more of them changes which others are flipped.
+        # An exact fraction of all records is drawn: another record changes which others are flipped.
         return False
 
     def apply(self, records: TrainingRecords, bench: Workbench) -> TrainingRecords:
         if bench.classes < 2:
-            said = "label_flips: there is 1 class, and a flip needs another label; leave label_flips out"
-            raise DataError(said, setting="data", given=self.name, allowed=2)
+            message = "label_flips: there is 1 class, and a flip needs another label; leave label_flips out"
+            raise DataError(message, setting="data", given=self.name, allowed=2)
         untouched, among = np.flatnonzero(~records.tampered), "that no attack has changed"
         chosen = drawn(self.name, self.share, untouched, len(records.y), among=among, generator=bench.generator)
         y, tampered = records.y.copy(), records.tampered.copy()

@@ -1,4 +1,4 @@
-"""Defences that drop training records before anything is learnt, one a file."""
+"""Defences that remove training records before training, one a file."""
 
 from assay.registry import load_siblings
 

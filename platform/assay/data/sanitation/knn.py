@@ -1,4 +1,4 @@
-"""Do the neighbours of a record bear its label?"""
+"""Sanitation by the labels of a record's nearest neighbours."""
 
 from typing import ClassVar, Literal
 
@@ -11,16 +11,16 @@ from assay.registry import register
 
 @register("treatment")
 class KNNSanitation(Treatment):
-    """Drops every record whose label most of its nearest neighbours contradict (Wilson 1972's edited neighbours).
+    """Removes every record whose label most of its nearest neighbours do not share (Wilson 1972's edited neighbours).
 
-    Distances are Euclidean, in the units of the data. Honest records in the overlap of two classes are dropped too.
+    Distances are Euclidean, in the units of the data. Clean records in the overlap of two classes are removed too.
     """
 
     defends: ClassVar[bool] = True
     name: Literal["knn_sanitation"] = "knn_sanitation"
     neighbours: int = Field(default=10, ge=1)
     agreement: float = Field(default=0.5, gt=0, le=1)
-    """Share of the neighbours that must bear a record's label for it to stay."""
+    """Least fraction of the neighbours that must have a record's label for it to stay."""
 
     @property
     def per_record(self) -> bool:
@@ -46,6 +46,6 @@ class KNNSanitation(Treatment):
                 allowed=len(records.y) - 1,
             )
         flat = records.x.reshape(len(records.y), -1)
-        # Without an argument sklearn leaves each record out of its own neighbours.
+        # Without an argument sklearn excludes each record from its own neighbours.
         near = NearestNeighbors(n_neighbors=self.neighbours).fit(flat).kneighbors(return_distance=False)
         return records.only((records.y[near] == records.y[:, None]).mean(1) >= self.agreement)

@@ -1,4 +1,4 @@
-"""Is a network surprised by a record's label?"""
+"""Sanitation by the loss of a record under a trained network."""
 
 from typing import ClassVar, Literal
 
@@ -12,17 +12,18 @@ from assay.registry import register
 
 @register("treatment")
 class LossSanitation(Treatment):
-    """Drops the records of each class that a network, trained on all of them, fits worst.
+    """Removes the records of each class with the greatest losses under a network that is trained on all of them.
 
-    The loss defence of Koh, Steinhardt & Liang (2018, arXiv:1811.00741). Hard honest records are dropped too.
+    The loss defence of Koh, Steinhardt & Liang (2018, arXiv:1811.00741). Difficult clean records are removed too.
     """
 
     defends: ClassVar[bool] = True
     name: Literal["loss_sanitation"] = "loss_sanitation"
     share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the records of each class that is dropped."""
+    """Fraction of the records of each class that is removed."""
     epochs: int = Field(default=5, ge=1)
-    """Passes of the network that judges. Few: one that has learnt its records by heart is surprised by none."""
+    """Number of training passes. Keep it small: a network that has memorised its records has a small loss on all of
+    them."""
 
     @property
     def per_record(self) -> bool:

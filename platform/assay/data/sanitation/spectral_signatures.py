@@ -1,4 +1,4 @@
-"""Does a class hold a second kind of record?"""
+"""Sanitation by spectral signatures: a second kind of record within a class."""
 
 from typing import ClassVar, Literal
 
@@ -11,22 +11,24 @@ from assay.data.treatment import TrainingRecords, Treatment, Workbench
 from assay.registry import register
 
 _MARGIN = 1.5
-"""Dropped for each record that is expected to be poisoned, as in the paper."""
+"""Number of records that are removed for each record that is expected to be poisoned, as in the paper."""
 
 
 @register("treatment")
 class SpectralSignatures(Treatment):
-    """Drops the records of each class that lie farthest along its features' top direction (Tran et al. 2018).
+    """Removes the records of each class that are farthest along its features' top direction (Tran et al. 2018,
+    arXiv:1811.00636).
 
-    Records with a trigger leave a trace in the features of a network that learnt from them: the direction in which
-    their class varies most tells them from the rest. Of each class 1.5 times the expected share is dropped, poisoned or
-    not. See arXiv:1811.00636.
+    Records with a trigger leave a trace in the features of a network that was trained on them: the direction in which
+    their class varies most separates them from the rest. Of each class 1.5 times the expected fraction is removed,
+    poisoned
+    or not.
     """
 
     defends: ClassVar[bool] = True
     name: Literal["spectral_signatures"] = "spectral_signatures"
     share: float = Field(default=0.1, gt=0, lt=1 / _MARGIN)
-    """The greatest share of a class that is expected to be poisoned."""
+    """Greatest fraction of a class that is expected to be poisoned."""
 
     @property
     def per_record(self) -> bool:
@@ -38,13 +40,20 @@ class SpectralSignatures(Treatment):
             features = learnt.features(torch.from_numpy(records.x)).numpy()
         scores = np.empty(len(records.y))
         for label in np.unique(records.y):
-            own = records.y == label
-            scores[own] = outlier_scores(features[own])
+            members = records.y == label
+            scores[members] = outlier_scores(features[members])
         return records.only(without_greatest(scores, records.y, _MARGIN * self.share))
 
 
 def outlier_scores(features: np.ndarray) -> np.ndarray:
-    """(n,) squared length of each row of (n, d), from the mean, along the top right singular vector."""
+    """Returns the squared distance of each row from the mean, along the top right singular vector.
+
+    Args:
+        features: (n, d).
+
+    Returns:
+        (n,) float64.
+    """
     centred = features.astype(np.float64) - features.mean(0, dtype=np.float64)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)
     return (centred @ directions[0]) ** 2

@@ -1,4 +1,4 @@
-"""Signals, as (channels, samples): single heartbeats, and whatever follows the UCR archive's text format."""
+"""MIT-BIH Arrhythmia Database: single heartbeats, as (channels, samples)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ from assay.registry import register
 DS1 = (101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122, 124, 201, 203, 205, 207, 208, 209, 215, 220, 223, 230)
 DS2 = (100, 103, 105, 111, 113, 117, 121, 123, 200, 202, 210, 212, 213, 214, 219, 221, 222, 228, 231, 232, 233, 234)
 AAMI = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
-"""The symbols of PhysioNet that make each class of ANSI/AAMI EC57."""
+"""PhysioNet's symbols of each class of ANSI/AAMI EC57."""
 _CLASS_OF = {symbol: name for name, symbols in AAMI.items() for symbol in symbols}
 
 FREQUENCY = 360
@@ -39,7 +39,7 @@ AAMIClass = Literal["N", "S", "V", "F", "Q"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Beats:
-    """Heartbeats as they were cut."""
+    """Heartbeats cut from recordings."""
 
     signal: np.ndarray
     """(n, samples) float32, mV."""
@@ -48,11 +48,11 @@ class _Beats:
     record: np.ndarray
     """(n,) int64."""
     remarks: tuple[str, ...] = ()
-    """What a reader of any figure on these beats must know."""
+    """Warnings for readers of any figure on these beats."""
     reading: tuple[str, ...] = ()
-    """What was read and left out."""
+    """Lines on what was read and left out."""
     people: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
-    """Age and sex by record, where the headers of the records are there."""
+    """Age and sex by record, where headers are available."""
 
     def only(self, rows: np.ndarray) -> "_Beats":
         return replace(self, signal=self.signal[rows], symbol=self.symbol[rows], record=self.record[rows])
@@ -62,24 +62,27 @@ class _Beats:
 class MitBih(Source):
     """Heartbeats of the MIT-BIH Arrhythmia Database, by AAMI class, with de Chazal's inter-patient split.
 
-    Either a ready file of beats, ``mitbih/mitbih_beats.npz``, or the database's own WFDB records, from
-    ``mitbih/records`` or ``mitdb``; absent records are fetched from PhysioNet. 252 samples at 360 Hz a beat, from 90
+    They are read from a prepared file of beats, ``mitbih/mitbih_beats.npz``, or from the database's own WFDB records,
+    in
+    ``mitbih/records`` or ``mitdb``; missing records are downloaded from PhysioNet. A beat has 252 samples at 360 Hz,
+    from 90
     before the annotated R peak to 161 after it, in mV and not filtered.
 
-    What is fetched is held against the SHA-256 that PhysioNet publishes of each file. Of records in a folder of your
-    own the samples are held against the checksum in their header, and the annotations are taken as they are.
+    Downloads are verified by the SHA-256 that PhysioNet publishes for each file. For records in a folder of your own,
+    the
+    samples are verified by the checksum in their header, and the annotations are not verified.
     """
 
     name: Literal["mitbih"] = "mitbih"
     source: Literal["auto", "beats", "records"] = "auto"
-    """The ready beats, the records, or the beats where they are and the records otherwise."""
+    """The prepared beats, the records, or automatic: the beats if they are present, otherwise the records."""
     classes: tuple[AAMIClass, ...] = Field(default=("N", "S", "V", "F"), min_length=2)
-    """Beats of other classes are left out. Q, the unclassifiable, has 15 beats where paced records are left out."""
+    """Beats of other classes are left out. Q, unclassifiable, has 15 beats where paced records are left out."""
     lead: str = "MLII"
-    """Records without it are left out; the ready beats are of MLII."""
+    """Records without this lead are left out; the prepared beats are of MLII."""
     shared_patient: Literal["drop", "join"] = "drop"
-    """Record 202 is of the patient of 201, on the other side of the split: it leaves the test records, or moves to
-    training."""
+    """Record 202 is of the same patient as 201, on the other side of the split: it is left out of the test records, or
+    moved to training."""
 
     @field_validator("classes")
     @classmethod
@@ -91,10 +94,10 @@ class MitBih(Source):
     def load(self) -> Dataset:
         file = locate.find("mitbih", "mitbih_beats.npz")
         if self.source == "beats" or (self.source == "auto" and file is not None and self.lead == "MLII"):
-            found = self._ready(file)
+            beats = self._ready(file)
         else:
-            found = self._cut(_records_folder())
-        return self._dataset(found)
+            beats = self._cut(_records_folder())
+        return self._dataset(beats)
 
     def _ready(self, file: Path | None) -> _Beats:
         if file is None:
@@ -107,21 +110,21 @@ class MitBih(Source):
             raise DataError(
                 f"mitbih: lead is {self.lead!r}, but {str(file)!r} holds MLII alone; use source=records or lead=MLII"
             )
-        held = read_npz(file, ("signal", "label", "symbol", "record", "class_names"))
-        signal, symbol = held["signal"], held["symbol"].astype(str)
+        arrays = read_npz(file, ("signal", "label", "symbol", "record", "class_names"))
+        signal, symbol = arrays["signal"], arrays["symbol"].astype(str)
         width = BEFORE + 1 + AFTER
         if signal.dtype != np.int16 or signal.shape != (len(symbol), width):
             raise DataError(
                 f"data file {str(file)!r}: signal is {signal.dtype} of shape {signal.shape}; it must be int16 counts "
                 f"of the converter, zero taken off, ({len(symbol)}, {width})"
             )
-        said = held["class_names"].astype(str)[held["label"]]
-        if not np.array_equal(said, _classes_of(symbol)):
+        classes = arrays["class_names"].astype(str)[arrays["label"]]
+        if not np.array_equal(classes, _classes_of(symbol)):
             raise DataError(f"data file {str(file)!r}: labels and symbols disagree; fetch it anew")
         return _Beats(
             signal=signal.astype(np.float32) / np.float32(COUNTS),
             symbol=symbol,
-            record=held["record"].astype(np.int64),
+            record=arrays["record"].astype(np.int64),
             reading=(f"{len(symbol):,} beats of {file.name}",),
             remarks=("a selection of beats, with the rare ones in excess: prevalence is not that of patients",),
         )
@@ -131,11 +134,11 @@ class MitBih(Source):
         wanted = {record: headers[record] for record in sorted((*DS1, *DS2)) if record in headers}
         if not wanted:
             raise DataError(f"mitbih: {str(folder)!r} holds none of the records {DS1[0]} to {DS2[-1]} of the database")
-        held = {record: path for record, path in wanted.items() if self.lead in wfdb_records.leads(path)}
-        if not held:
+        with_lead = {record: path for record, path in wanted.items() if self.lead in wfdb_records.leads(path)}
+        if not with_lead:
             known = sorted({lead for path in wanted.values() for lead in wfdb_records.leads(path)})
             raise DataError(f"mitbih: no record has a lead {self.lead!r}; allowed: {', '.join(known)}")
-        cut = {record: self._beats_of(path) for record, path in held.items()}
+        cut = {record: self._beats_of(path) for record, path in with_lead.items()}
         remarks, reading = _told(cut)
         return _Beats(
             signal=np.concatenate([windows.signal for windows in cut.values()]),
@@ -143,7 +146,7 @@ class MitBih(Source):
             record=np.repeat(np.array(list(cut)), [len(windows.symbols) for windows in cut.values()]),
             remarks=remarks,
             reading=reading,
-            people={record: wfdb_records.person(path) for record, path in held.items()},
+            people={record: wfdb_records.person(path) for record, path in with_lead.items()},
         )
 
     def _beats_of(self, path: Path) -> wfdb_records.Windows:
@@ -222,7 +225,7 @@ class MitBih(Source):
 
 
 def _told(cut: Mapping[int, wfdb_records.Windows]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Warnings of what was left out or cut off, and lines of what was read, of beats by record."""
+    """Returns warnings about beats that were left out or cut off, and lines on what was read, from beats by record."""
     gaps = {record: windows.with_gaps for record, windows in cut.items() if windows.with_gaps}
     limits = {record: windows.at_limit for record, windows in cut.items() if windows.at_limit}
     used = sum(len(windows.symbols) for windows in cut.values())
@@ -244,7 +247,7 @@ def _by_record(counts: Mapping[int, int]) -> str:
 
 
 def _classes_of(symbols: np.ndarray) -> np.ndarray:
-    """The AAMI class of each symbol, (n,); "?" of what is no beat."""
+    """Returns the AAMI class of each symbol, (n,); "?" for symbols that are not beats."""
     known, places = np.unique(symbols, return_inverse=True)
     return np.array([_CLASS_OF.get(str(symbol), "?") for symbol in known])[places]
 
@@ -257,12 +260,12 @@ def _lacking(records: np.ndarray, lead: str) -> tuple[str, ...]:
 
 
 def _records_folder() -> Path:
-    """Where the WFDB records lie. A folder of the user's is taken as it is; the one of the cache is made complete."""
-    found = next((path for place in _PLACES if (path := locate.find(*place)) is not None), None)
-    if found is not None and not found.is_relative_to(locate.cache()):
-        return found
+    """Returns the folder of the WFDB records. A user's folder is used as it is; the one in the cache is completed."""
+    folder = next((path for place in _PLACES if (path := locate.find(*place)) is not None), None)
+    if folder is not None and not folder.is_relative_to(locate.cache()):
+        return folder
     for record in sorted((*DS1, *DS2)):
-        # The header comes last: where it is, the rest is.
+        # The header is downloaded last, so a record with a header is complete.
         for suffix in ("dat", "atr", "hea"):
             name = f"{record}.{suffix}"
             locate.download(

@@ -18,13 +18,13 @@ _SUFFIXES = (".tsv", ".txt", ".csv", "")
 class UCR(Source):
     """``NAME_TRAIN.tsv`` and ``NAME_TEST.tsv`` (or .txt, .csv), separated by tabs, commas or spaces; one channel.
 
-    Labels are any whole or broken numbers, and become 0, 1, … in ascending order. The two files are the split. Bounds
-    and radii are yours to give; without them they are taken from the data, with a warning.
+    Labels are any numbers, and become 0, 1, … in ascending order. The two files are the split. Give bounds and radii
+    yourself; without them they are taken from the data, with a warning.
     """
 
     name: Literal["ucr"] = "ucr"
     path: str
-    """A folder that holds the two files, what their names begin with, or a name below ``ASSAY_DATA``/ucr."""
+    """A folder with the two files, the beginning of their names, or a name below ``ASSAY_DATA``/ucr."""
     low: float | None = None
     high: float | None = None
     epsilons: tuple[float, ...] = ()
@@ -32,8 +32,8 @@ class UCR(Source):
     licence: str = "unknown"
     citation: str = "Dau et al. (2019), The UCR time series archive, IEEE/CAA J. Autom. Sinica 6(6)"
     public_preprocessing: bool = False
-    """True if whatever scaling the files carry used public figures only; otherwise, and without both bounds, no ε is
-    claimed on them."""
+    """True if the files were scaled with public figures only; otherwise, and without both bounds, no ε is claimed on
+    them."""
 
     def owes(self) -> str:
         if not self.public_preprocessing:
@@ -98,7 +98,7 @@ class UCR(Source):
         )
 
     def _prefixes(self) -> list[Path]:
-        """What the names of the two files may begin with, the likeliest first."""
+        """Returns possible beginnings of the names of the two files, the most probable first."""
         given = Path(self.path).expanduser().absolute()
         held = sorted({given / path.name.rpartition("_TRAIN")[0] for path in given.glob("*_TRAIN*")})
         if len(held) > 1 and given / given.name not in held:
@@ -118,7 +118,7 @@ def _with_suffix(prefix: Path, part: str) -> Path | None:
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) and series (n, samples), both float64."""
+    """Returns labels (n,) and series (n, samples), both float64."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

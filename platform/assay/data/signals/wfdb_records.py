@@ -1,4 +1,4 @@
-"""Annotated recordings in PhysioNet's WFDB format: ``100.hea``, ``100.dat`` and ``100.atr`` are one."""
+"""Annotated recordings in PhysioNet's WFDB format: ``100.hea``, ``100.dat`` and ``100.atr`` form one record."""
 
 import re
 from dataclasses import dataclass
@@ -22,33 +22,39 @@ MILLIVOLTS = {
 }
 """Millivolts in one of the units that a header may name; the Greek letter has two codes."""
 _WITHOUT_GAPS = "8"
-"""The one format, of first differences, that has no code for an invalid sample."""
+"""The only format, of first differences, that has no code for an invalid sample."""
 
 
 _PERSON = re.compile(r"(?P<age>\d{1,3}) (?P<sex>[MF])\b")
-"""How MIT-BIH begins its comments: ``69 M 1085 1629 x1``."""
+"""Beginning of MIT-BIH's comments: ``69 M 1085 1629 x1``."""
 _AGE = re.compile(r"\bage\W+(\d{1,3})\b", re.IGNORECASE)
 _SEX = re.compile(r"\bsex\W+(male|female|[mf])\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One lead of one recording, with what the annotators marked."""
+    """One lead of one recording, with its annotations."""
 
     signal: np.ndarray
-    """(samples,) float32, mV; NaN where the file says that the sample is invalid."""
+    """(samples,) float32, mV; NaN where the file marks the sample as invalid."""
     limit: np.ndarray
-    """(samples,) bool: at the least or the greatest value of the converter, so possibly cut off."""
+    """(samples,) bool: at the least or the greatest value of the converter, so possibly clipped."""
     frequency: float
     """Samples a second."""
     places: np.ndarray
-    """(marks,) sample of each mark."""
+    """(marks,) sample of each annotation."""
     symbols: np.ndarray
-    """(marks,) PhysioNet's code of each mark: of a beat its type, otherwise a rhythm or a note."""
+    """(marks,) PhysioNet's code of each annotation: the type of a beat, or a rhythm or a note."""
 
 
 def leads(header: Path) -> tuple[str, ...]:
-    """The leads of a recording, in its own words.
+    """Returns the names of the leads of a recording.
+
+    Args:
+        header: path of the header.
+
+    Returns:
+        The names, as the header spells them.
 
     Raises:
         DataError: the header cannot be read.
@@ -57,27 +63,40 @@ def leads(header: Path) -> tuple[str, ...]:
 
 
 def person(header: Path) -> dict[str, str]:
-    """Age in years and sex, M or F, as the comments of a header tell them; empty where they do not.
+    """Returns age and sex from the comments of a header.
+
+    Args:
+        header: path of the header.
+
+    Returns:
+        ``age`` in years and ``sex``, M or F; empty where unknown.
 
     Raises:
         DataError: the header cannot be read.
     """
-    found = {"age": "", "sex": ""}
+    facts = {"age": "", "sex": ""}
     for comment in _header(header).comments or ():
         if match := _PERSON.match(comment):
-            found = {"age": match["age"], "sex": match["sex"]}
+            facts = {"age": match["age"], "sex": match["sex"]}
         for name, pattern in (("age", _AGE), ("sex", _SEX)):
             if match := pattern.search(comment):
-                found[name] = match[1][:1].upper() if name == "sex" else match[1]
-    return found
+                facts[name] = match[1][:1].upper() if name == "sex" else match[1]
+    return facts
 
 
 def read_record(header: Path, *, lead: str) -> Recording:
-    """One lead in millivolts with its annotations; the samples are held against the checksum of the header.
+    """Reads one lead in millivolts with its annotations, and verifies the samples by the checksum of the header.
+
+    Args:
+        header: path of the header.
+        lead: name of the lead.
+
+    Returns:
+        The recording.
 
     Raises:
         DataError: the signal or the annotations are absent, or the files cannot be read, or header, samples and
-            annotations are not of one recording, or the header does not say what samples are in millivolts.
+            annotations are not of one recording, or the header does not define samples in millivolts.
     """
     import wfdb
 
@@ -124,44 +143,50 @@ def read_record(header: Path, *, lead: str) -> Recording:
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """Windows around the marks of a recording, and how many marks gave none."""
+    """Windows around the annotations of a recording, and the numbers of those that were left out."""
 
     signal: np.ndarray
     """(n, before + 1 + after) float32, mV."""
     symbols: np.ndarray
     """(n,) PhysioNet's code of each."""
     past_ends: int
-    """Marks whose window would pass an end of the recording."""
+    """Number of annotations whose window would exceed the recording."""
     with_gaps: int
-    """Marks whose window holds an invalid sample."""
+    """Number of annotations whose window contains an invalid sample."""
     at_limit: int
-    """Windows of ``signal`` that reach a limit of the converter."""
+    """Number of windows of ``signal`` that reach a limit of the converter."""
 
 
 def beats(recording: Recording, *, before: int, after: int, kinds: str) -> Windows:
-    """Windows around the marks of some kinds; those that are not whole are left out and counted.
+    """Returns windows around annotations of some kinds; incomplete ones are left out and counted.
 
     Args:
+        recording: one lead.
+        before: number of samples before each annotation.
+        after: number of samples after it.
         kinds: the symbols, one letter each.
+
+    Returns:
+        The windows.
     """
-    asked = np.isin(recording.symbols, list(kinds))
-    inside = asked & (recording.places >= before) & (recording.places + after < len(recording.signal))
+    selected = np.isin(recording.symbols, list(kinds))
+    inside = selected & (recording.places >= before) & (recording.places + after < len(recording.signal))
     window = recording.places[inside][:, None] + np.arange(-before, after + 1)
     valid = np.isfinite(recording.signal[window]).all(1)
     return Windows(
         signal=recording.signal[window[valid]],
         symbols=recording.symbols[inside][valid],
-        past_ends=int(asked.sum() - inside.sum()),
+        past_ends=int(selected.sum() - inside.sum()),
         with_gaps=int((~valid).sum()),
         at_limit=int(recording.limit[window[valid]].any(1).sum()),
     )
 
 
 def _refuse_other(header: Path, described: Any, lead: str) -> None:
-    """Raises DataError unless the header is of the recording in its file name, with one lead of that name.
+    """Raises unless the header is of the recording in its file name, with one lead of that name.
 
     Raises:
-        DataError: it is that of another recording, whose beats would stand under two names, or two leads are called so.
+        DataError: it is of another recording, whose beats would be counted twice, or two leads have this name.
     """
     if described.record_name != header.stem:
         raise DataError(
@@ -182,10 +207,10 @@ def _refuse_other(header: Path, described: Any, lead: str) -> None:
 
 
 def _refuse_other_marks(header: Path, marks: Any, samples: int, frequency: float) -> None:
-    """Raises DataError unless annotations count in samples of the recording and lie within it.
+    """Raises unless annotations are counted in samples of the recording and are within it.
 
     Raises:
-        DataError: they count in another unit of time, or belong to a longer recording.
+        DataError: they use another unit of time, or belong to a longer recording.
     """
     where = f"annotations {str(header.with_suffix('.atr'))!r}"
     if marks.fs is not None and float(marks.fs) != frequency:
@@ -209,7 +234,7 @@ def _refuse_other_marks(header: Path, marks: Any, samples: int, frequency: float
 
 
 def _scale(header: Path, described: Any, channel: int) -> float:
-    """Millivolts in one physical unit of a lead.
+    """Returns millivolts per physical unit of a lead.
 
     Raises:
         DataError: the header gives no gain or an unknown unit, or several samples a frame.
@@ -243,9 +268,9 @@ def _scale(header: Path, described: Any, channel: int) -> float:
 
 
 def _calibration(header: Path, channel: int) -> tuple[float, str]:
-    """Gain and unit of a lead as the header writes them, 0 and "mV" where it does not.
+    """Returns gain and unit of a lead as the header writes them, 0 and "mV" where it does not.
 
-    wfdb takes a gain of 200 where there is none, and drops a letter that is not ASCII: of µV it leaves V.
+    wfdb assumes a gain of 200 where there is none, and drops letters that are not ASCII, so that µV becomes V.
     """
     raw = header.read_bytes()
     try:
@@ -259,14 +284,14 @@ def _calibration(header: Path, channel: int) -> tuple[float, str]:
 
 
 def _invalid(held: Any) -> np.ndarray:
-    """(samples,) bool: what the format of the file calls an invalid sample."""
+    """Returns (samples,) bool: samples that the format of the file marks as invalid."""
     if held.fmt[0] == _WITHOUT_GAPS:
         return np.zeros(len(held.d_signal), bool)
     return np.isnan(held.dac()[:, 0])
 
 
 def _at_limit(held: Any, counts: np.ndarray) -> np.ndarray:
-    """(samples,) bool: the least and the greatest count of the converter, where its resolution is known."""
+    """Returns (samples,) bool: samples at the least or greatest value of the converter, where its resolution is known."""
     bits, zero = held.adc_res[0], held.adc_zero[0]
     if not bits or zero is None:
         return np.zeros(len(counts), bool)

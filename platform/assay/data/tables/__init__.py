@@ -1,4 +1,4 @@
-"""Tables as hospitals have them: files of rows, columns of every kind, and what is learnt of them before a network."""
+"""Clinical tables: reading files, kinds of columns, and preprocessing that is learnt from training records."""
 
 from assay.registry import load_siblings
 

@@ -1,4 +1,4 @@
-"""Files of rows and columns, read as text: CSV, TSV and Parquet. What is ambiguous is an error that names it."""
+"""Files of rows and columns, read as text: CSV, TSV and Parquet. Ambiguous files are refused with a clear error."""
 
 import csv
 import math
@@ -20,34 +20,45 @@ _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """A table as text: what stands in each column of each record, without blanks around it."""
+    """A table as text: the cell of each column and record, without outer blanks."""
 
     columns: dict[str, list[str]]
     places: list[str]
-    """Where each record stands, for errors: ``line 5``."""
+    """Place of each record in the file, for errors: ``line 5``."""
     separator: str
-    """What stood between the columns; empty where the file knows them."""
+    """Separator between columns; empty where the file format defines columns."""
     told: tuple[str, ...] = ()
-    """What was left out, and why."""
+    """Messages about what was left out, and why."""
 
     @property
     def rows(self) -> int:
         return len(self.places)
 
     def only(self, kept: Sequence[int]) -> "Cells":
-        """The records at the given positions."""
+        """Returns some of the records.
+
+        Args:
+            kept: their positions.
+
+        Returns:
+            The selected records.
+        """
         columns = {name: [cells[i] for i in kept] for name, cells in self.columns.items()}
         places = [self.places[i] for i in kept]
         return Cells(columns=columns, places=places, separator=self.separator, told=self.told)
 
 
 def read_cells(path: Path, *, columns: Sequence[str], separator: str | None, encoding: str | None) -> Cells:
-    """All of a file.
+    """Reads a file as text.
 
     Args:
+        path: of the file.
         columns: names of the columns of a file without a heading.
-        separator: between columns; found by itself if None.
-        encoding: of the text; UTF-8 if None, or UTF-16 where the file begins with its mark.
+        separator: between columns; detected if None.
+        encoding: of the text; UTF-8 if None, or UTF-16 where the file begins with its byte order mark.
+
+    Returns:
+        The table.
 
     Raises:
         DataError: the file is absent, of another kind, ragged, or can be read in several ways.
@@ -68,20 +79,20 @@ def read_cells(path: Path, *, columns: Sequence[str], separator: str | None, enc
         )
     text = decoded(path, encoding, where=where)
     first = re.match(r"sep=(.)\r?\n", text)
-    if first:  # a line that spreadsheets write for each other
+    if first:  # a line in which spreadsheets name the separator
         separator, text = separator or first[1], text[first.end() :]
     separator = separator or _separator(text, where, suffix)
     return _delimited(text, separator, where, columns, offset=1 if first else 0)
 
 
 def _split(text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """Rows with the number of the line on which each ends; raises ``csv.Error`` where quotes do not close."""
+    """Returns rows with the number of the line on which each ends; raises ``csv.Error`` where quotes do not close."""
     rows = split_into_rows(text, separator, quoted=True, blanks=False)
     return [(row.last, [cell.strip(" \t\u00a0\r\n") for cell in row.fields]) for row in rows if row.fields]
 
 
 def _separator(text: str, where: str, suffix: str) -> str:
-    """The one separator at which every row has as many columns as the first."""
+    """Returns the only separator at which every row has as many columns as the first."""
     fitting = []
     for separator in _SEPARATORS:
         try:
@@ -102,7 +113,7 @@ def _separator(text: str, where: str, suffix: str) -> str:
         )
     if fitting:
         return fitting[0]
-    # None fits: take the likeliest, and let the row that does not fit be the error.
+    # None fits: the most probable one is used, and the first row that does not fit is reported.
     heading = text.partition("\n")[0]
     return max(_SEPARATORS, key=heading.count)
 
@@ -118,7 +129,7 @@ def _delimited(text: str, separator: str, where: str, columns: Sequence[str], *,
             given=str(error),
         ) from None
     full = [(line + offset, row) for line, row in rows if any(row)]
-    told = [] if len(full) == len(rows) else [f"{len(rows) - len(full)} rows without any value were left out"]
+    messages = [] if len(full) == len(rows) else [f"{len(rows) - len(full)} rows without any value were left out"]
     if not full:
         raise DataError(f"{where} is empty", setting="path", given=0)
     names = list(columns) if columns else full[0][1]
@@ -145,13 +156,13 @@ def _delimited(text: str, separator: str, where: str, columns: Sequence[str], *,
     cells = {name: [row[place] for _, row in body] for place, name in enumerate(named)}
     for name in [name for name in cells if name not in names and not any(cells[name])]:
         del cells[name]
-        told.append(f"{name} has neither a name nor a value and was left out")
+        messages.append(f"{name} has neither a name nor a value and was left out")
     places = [f"line {line}" for line, _ in body]
-    return Cells(columns=cells, places=places, separator=separator, told=tuple(told))
+    return Cells(columns=cells, places=places, separator=separator, told=tuple(messages))
 
 
 def _named(names: Sequence[str], where: str) -> list[str]:
-    """Names of all columns; one without a name is called by its place."""
+    """Returns names of all columns; one without a name is called by its position."""
     named = [name or f"column {place}" for place, name in enumerate(names, 1)]
     refuse_alike(named, where=where, setting="columns", what="columns")
     return named
@@ -182,7 +193,7 @@ def _refuse_heading(first: tuple[int, list[str]], columns: Sequence[str], where:
 
 
 def _refuse_swallowed(row: Sequence[str], separator: str, width: int, where: str, line: int) -> None:
-    """Raises DataError where a cell over several lines looks as if it had swallowed a row of the table."""
+    """Raises if a quoted cell over several lines looks as if it contained whole rows of the table."""
     for cell in row:
         if "\n" in cell and width > 1 and any(part.count(separator) >= width - 1 for part in cell.splitlines()):
             raise DataError(
@@ -205,13 +216,13 @@ def _parquet(path: Path, where: str, columns: Sequence[str]) -> Cells:
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{where} cannot be read as Parquet: {error}", setting="path", given=str(path)) from None
     cells = {name: [_written(value) for value in table[name].to_pylist()] for name in names}
-    told = []
+    messages = []
     for name in [name for name in names if name.startswith("__index_level_")]:
         if len(set(cells[name])) == len(cells[name]):
             del cells[name]
-            told.append("the index of the rows, which numbers them, was left out")
+            messages.append("the index of the rows, which numbers them, was left out")
     places = [f"row {number}" for number in range(1, table.num_rows + 1)]
-    return Cells(columns=cells, places=places, separator="", told=tuple(told))
+    return Cells(columns=cells, places=places, separator="", told=tuple(messages))
 
 
 def _written(value: object) -> str:

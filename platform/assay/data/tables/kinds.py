@@ -1,4 +1,4 @@
-"""What a column of a table is: settings that a study may give, and what follows from them and from its values."""
+"""Kinds of columns: the settings that a study may give, and what follows from them and from the values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from assay.data.tables.values import Parsed, canonical, column_error
 from assay.registry import Settings
 
 MISSING_CATEGORY = "missing"
-"""The category of records that have no value; what stands for no value in a file is ``data.missing.MISSING``."""
+"""Category of records without a value; ``data.missing.MISSING`` lists the spellings of missing values in files."""
 _MOST_CATEGORIES = 50
 
 
 class ColumnSettings(Settings):
-    """What a study says of one column. A column of which nothing is said has its kind found from its values."""
+    """Settings of one column. Without settings, the kind of a column is detected from its values."""
 
     kind: FeatureKind | None = None
     unit: str = ""
@@ -31,14 +31,14 @@ class ColumnSettings(Settings):
     scale: float | None = Field(default=None, gt=0)
     """Change that becomes 1, and that 1.0 of every ε means: a published standard deviation."""
     fill: float | str | None = None
-    """What stands for a missing value; by default the middle of ``range`` or ``center``, else the median of the
-    training records. Missing categories are one of their own."""
+    """Replacement of a missing value; by default the middle of ``range`` or ``center``, else the median of the training
+    records. Missing categories form a category of their own."""
     order: tuple[str | float, ...] = ()
     """Categories from the least to the greatest; it makes the column ordered."""
     categories: tuple[str | float, ...] = ()
     """All categories that can occur, ``missing`` among them where values are missing."""
     missing: tuple[str | float, ...] | None = None
-    """Values of this column that stand for a missing one: ``[0]`` of a blood pressure."""
+    """Values of this column that mean a missing one: ``[0]`` for a blood pressure."""
     decimal: Literal[".", ","] | None = None
 
     @model_validator(mode="before")
@@ -62,7 +62,7 @@ class ColumnSettings(Settings):
 
     @property
     def stated(self) -> FeatureKind | None:
-        """The kind as far as it was said."""
+        """The kind, as far as the settings determine it."""
         if self.kind is not None:
             return self.kind
         if self.order:
@@ -74,22 +74,22 @@ class ColumnSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column that becomes inputs of a network."""
+    """One column that is converted to inputs of a network."""
 
     name: str
     kind: FeatureKind
     settings: ColumnSettings
     low: float
-    """Least valid value: stated, or the least that occurs; of categories 0."""
+    """Least valid value: stated, or the least that occurs; 0 for categories."""
     high: float
     categories: tuple[str, ...] = ()
-    """Of an ordered or a category column, in their order; a record holds the position of its own."""
+    """Categories of an ordered or a category column, in their order; a record holds the position of its own."""
     missing: int = 0
-    """Records without a value."""
+    """Number of records without a value."""
 
     @property
     def public(self) -> bool:
-        """Whether nothing of the column is learnt from records: its range, or all of its categories, are stated."""
+        """Whether nothing about the column is learnt from records: its range, or all of its categories, are stated."""
         if self.kind == "number":
             return self.settings.range is not None
         return bool(self.settings.order or self.settings.categories) and (
@@ -97,20 +97,29 @@ class Column:
         )
 
     def describe(self) -> str:
-        """What it is, in words."""
-        gone = f"; {self.missing} missing" if self.missing else ""
+        """Returns a line with the column's name, kind, range or categories, and number of missing values."""
+        missing = f"; {self.missing} missing" if self.missing else ""
         if self.kind == "number":
             stated = " (stated)" if self.settings.range is not None else ""
             unit = f" {self.settings.unit}" if self.settings.unit else ""
-            return f"{self.name}: number, {self.low:g} to {self.high:g}{unit}{stated}{gone}"
+            return f"{self.name}: number, {self.low:g} to {self.high:g}{unit}{stated}{missing}"
         joined = (" < " if self.kind == "ordered" else ", ").join(self.categories)
-        return f"{self.name}: {'ordered' if self.kind == 'ordered' else 'category'}, {joined}{gone}"
+        return f"{self.name}: {'ordered' if self.kind == 'ordered' else 'category'}, {joined}{missing}"
 
 
 def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str) -> tuple[Column, np.ndarray]:
-    """What a column is, and its values, (n,) float64 with NaN where missing: numbers, or positions of categories.
+    """Determines the kind of a column and converts its values.
 
-    Of no stated kind, words and numbers of two values are categories, and other numbers are numbers.
+    Unless the kind is stated, words and numbers of two values are categories, and other numbers are numbers.
+
+    Args:
+        name: of the column.
+        parsed: its values.
+        settings: of the column.
+        where: the data, for errors.
+
+    Returns:
+        The column, and its values, (n,) float64 with NaN where missing: numbers, or positions of categories.
 
     Raises:
         DataError: values are not of the stated kind, range or categories, or there are too many categories.
@@ -123,20 +132,22 @@ def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str
     refuse_alike(
         known, where=f"{where}, column {name!r}", setting="kinds", what="categories", blanks=kind == "category"
     )
-    gone = parsed.missing
-    if kind == "category" and gone.any() and not settings.categories:
-        own = next((one for one in known if normalised(one) == MISSING_CATEGORY), None)
-        if own is not None:
-            fix = f"if it stands for a missing value say kinds: {{{name}: {{missing: [{own}]}}}}, otherwise rename it"
-            raise column_error(name, f"it holds {own!r} and {int(gone.sum())} empty values", fix, where, own)
+    missing = parsed.missing
+    if kind == "category" and missing.any() and not settings.categories:
+        category = next((one for one in known if normalised(one) == MISSING_CATEGORY), None)
+        if category is not None:
+            fix = f"if it stands for a missing value say kinds: {{{name}: {{missing: [{category}]}}}}, otherwise rename it"
+            raise column_error(
+                name, f"it holds {category!r} and {int(missing.sum())} empty values", fix, where, category
+            )
         known = (*known, MISSING_CATEGORY)
-    elif kind == "category" and gone.any() and MISSING_CATEGORY not in known:
+    elif kind == "category" and missing.any() and MISSING_CATEGORY not in known:
         raise column_error(
             name,
-            f"{int(gone.sum())} values are missing",
+            f"{int(missing.sum())} values are missing",
             f"add {MISSING_CATEGORY} to its categories",
             where,
-            int(gone.sum()),
+            int(missing.sum()),
         )
     strange = [one for one in distinct if one not in known]
     if strange:
@@ -153,7 +164,7 @@ def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str
     values = np.array([place[word] if word else absent for word in parsed.words])
     high = float(max(len(known) - 1, 1))
     column = Column(
-        name=name, kind=kind, settings=settings, low=0.0, high=high, categories=known, missing=int(gone.sum())
+        name=name, kind=kind, settings=settings, low=0.0, high=high, categories=known, missing=int(missing.sum())
     )
     return column, values
 
@@ -167,9 +178,9 @@ def _number(name: str, parsed: Parsed, settings: ColumnSettings, where: str) -> 
                 name, f"it is said to hold numbers and holds {word!r}", "say kind: category", where, word
             )
         numbers = np.full(len(parsed.words), np.nan)
-    held = numbers[np.isfinite(numbers)]
-    low, high = settings.range or (float(held.min(initial=np.inf)), float(held.max(initial=-np.inf)))
-    outside = held[(held < low) | (held > high)]
+    present = numbers[np.isfinite(numbers)]
+    low, high = settings.range or (float(present.min(initial=np.inf)), float(present.max(initial=-np.inf)))
+    outside = present[(present < low) | (present > high)]
     if len(outside):
         raise column_error(
             name,
@@ -179,10 +190,18 @@ def _number(name: str, parsed: Parsed, settings: ColumnSettings, where: str) -> 
             float(outside[0]),
         )
     return Column(
-        name=name, kind="number", settings=settings, low=low, high=high, missing=int(len(numbers) - len(held))
+        name=name, kind="number", settings=settings, low=low, high=high, missing=int(len(numbers) - len(present))
     ), numbers
 
 
 def column_settings(kinds: Mapping[str, ColumnSettings], name: str) -> ColumnSettings:
-    """What is said of a column; nothing by default."""
+    """Returns the settings of a column; empty ones by default.
+
+    Args:
+        kinds: settings by name of the column.
+        name: of the column.
+
+    Returns:
+        The settings.
+    """
     return kinds.get(name, ColumnSettings())

@@ -1,4 +1,4 @@
-"""Labels of a table: which value is which class, and which class is the one to detect."""
+"""Labels of a table: the class of each value, and the class to detect."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,26 +23,33 @@ class Labels:
     """(n,) int64."""
     names: tuple[str, ...]
     told: str
+    """Line for the user: numbers of records of each class."""
     warnings: tuple[str, ...] = ()
-    """What the names of the classes leave open."""
+    """Warnings that follow from the names of the classes."""
     counted: tuple[str, ...] = ()
-    """What was counted on records."""
+    """Warnings that were counted on records."""
 
 
 def labels_of(
     values: Sequence[str], *, column: str, where: str, classes: Mapping[str, Sequence[Any]], positive: str | None
 ) -> Labels:
-    """Classes of a column without missing values.
+    """Converts a column without missing values to classes.
 
     Args:
+        values: (n,) cells.
+        column: its name, for errors.
+        where: the data, for errors.
         classes: the values of each class, in order; by default each value is a class.
-        positive: the class of two that is to be detected, and becomes class 1; by default the last.
+        positive: the class, of two, that is to be detected and becomes class 1; by default the last.
+
+    Returns:
+        The labels.
 
     Raises:
-        DataError: values are of no class, alike, or so many that they are no classes.
+        DataError: values are of no class, alike, or too many to be classes.
     """
     written = [canonical(value) for value in values]
-    meaning = {canonical(value): name for name, own in classes.items() for value in own}
+    meaning = {canonical(value): name for name, members in classes.items() for value in members}
     distinct = sorted(set(written), key=lambda one: (0, float(one), "") if _is_number(one) else (1, 0.0, one))
     if classes:
         strange = [one for one in distinct if one not in meaning]
@@ -70,14 +77,14 @@ def labels_of(
     if positive is not None:
         names = _with_last(names, canonical(positive), where)
     y = np.array([names.index(meaning[one]) for one in written], np.int64)
-    told = f"label {column}: {counted_classes(names, y)}"
+    line = f"label {column}: {counted_classes(names, y)}"
     warnings = () if positive is not None or classes else guessed_positive(names, remedy="positive: NAME")
     counted = () if classes else _code(column, written)
-    return Labels(y=y, names=tuple(names), told=told, warnings=warnings, counted=counted)
+    return Labels(y=y, names=tuple(names), told=line, warnings=warnings, counted=counted)
 
 
 def _code(column: str, written: Sequence[str]) -> tuple[str, ...]:
-    """A warning where one class is written as codes of missing values are, and the others are not."""
+    """Returns a warning if one class is spelled like codes of missing values, and the others are not."""
     codes = codes_among(np.array(written, np.float64)) if all(_is_number(one) for one in written) else ()
     if not codes:
         return ()

@@ -1,4 +1,4 @@
-"""Imputing, scaling and coding of a table, by scikit-learn's transformers, learnt from the training split alone."""
+"""Imputation, scaling and coding of a table, by scikit-learn's transformers, learnt from the training split alone."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,7 +17,7 @@ MIXED = "scales of the features: a quarter of the stated range, the stated scale
 
 
 class _Inputs(NamedTuple):
-    """What a column becomes."""
+    """Inputs of one column."""
 
     x: np.ndarray
     """(n, inputs)"""
@@ -28,24 +28,25 @@ class _Inputs(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TablePreparation:
-    """A ``Preparation``: columns of numbers, and of positions of categories, become inputs without gaps.
+    """A ``Preparation``: converts numbers and positions of categories to inputs without missing values.
 
-    A number is imputed and scaled by figures that are stated, else by median, mean and deviation of the training
-    records. An ordered column becomes its place between 0 and 1, a category of two 0 or 1, and others one input each.
+    A number is imputed and scaled by stated figures, else by median, mean and standard deviation of the training
+    records. An ordered column becomes its position between 0 and 1, a category of two 0 or 1, and others one input
+    each.
     """
 
     columns: tuple[Column, ...]
     movable: frozenset[str] = frozenset()
-    """Categories that an attack may move."""
+    """Columns of categories that an attack may change."""
 
     def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
         assert isinstance(dataset.x, np.ndarray)
-        made = [self._inputs(dataset, place, train) for place in range(len(self.columns))]
-        x = np.concatenate([one.x for one in made], axis=1).astype(np.float32)
-        low = np.array([low for one in made for low in one.low], np.float32)
-        high = np.array([high for one in made for high in one.high], np.float32)
-        features = tuple(feature for one in made for feature in one.features)
-        fixed = np.repeat(self._fixed(dataset), [len(one.features) for one in made])
+        inputs = [self._inputs(dataset, place, train) for place in range(len(self.columns))]
+        x = np.concatenate([one.x for one in inputs], axis=1).astype(np.float32)
+        low = np.array([low for one in inputs for low in one.low], np.float32)
+        high = np.array([high for one in inputs for high in one.high], np.float32)
+        features = tuple(feature for one in inputs for feature in one.features)
+        fixed = np.repeat(self._fixed(dataset), [len(one.features) for one in inputs])
         learnt = self.learnt
         return replace(
             dataset,
@@ -67,7 +68,7 @@ class TablePreparation:
 
     @property
     def learnt(self) -> list[str]:
-        """Columns of which something is learnt from records."""
+        """Columns about which something is learnt from records."""
         return [column.name for column in self.columns if not column.public]
 
     def owes(self) -> str:
@@ -82,19 +83,19 @@ class TablePreparation:
 
     @property
     def units(self) -> str:
-        """What 1.0 of an input is."""
+        """Meaning of 1.0 of an input."""
         numbers = [column for column in self.columns if column.kind == "number"]
-        own = [column.settings.scale is not None for column in numbers]
-        if not any(own) and all(column.settings.range is not None for column in numbers):
+        has_scale = [column.settings.scale is not None for column in numbers]
+        if not any(has_scale) and all(column.settings.range is not None for column in numbers):
             return STATED
-        return LEARNT if not any(own) and all(column.settings.range is None for column in numbers) else MIXED
+        return LEARNT if not any(has_scale) and all(column.settings.range is None for column in numbers) else MIXED
 
     def _told(self) -> str:
-        learnt, said = self.learnt, "imputed, scaled and coded by stated figures"
-        return f"{said}, but {', '.join(learnt)} by the training records" if learnt else said
+        learnt, stated = self.learnt, "imputed, scaled and coded by stated figures"
+        return f"{stated}, but {', '.join(learnt)} by the training records" if learnt else stated
 
     def _fixed(self, dataset: Dataset) -> np.ndarray:
-        """(columns,) which nobody may move."""
+        """Returns (columns,) bool: columns that an attack cannot change."""
         named = np.zeros(len(self.columns), bool) if dataset.immutable is None else dataset.immutable
         return (
             np.array([column.kind != "number" and column.name not in self.movable for column in self.columns]) | named
@@ -111,17 +112,17 @@ class TablePreparation:
 
 
 def _scaled(column: Column, values: np.ndarray, known: np.ndarray, where: str) -> _Inputs:
-    """A column of numbers: stated figures first, those of the training records where nothing is stated."""
+    """Converts a column of numbers: by stated figures, or by those of the training records where none are stated."""
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import StandardScaler
 
-    said = column.settings
+    settings = column.settings
     _refuse_unknown(column, known, where)
-    middle = said.center
-    if middle is None and said.range is not None:
-        middle = (said.range[0] + said.range[1]) / 2
-    width = said.scale or (None if said.range is None else (said.range[1] - said.range[0]) / 4)
-    fill = middle if said.fill is None else float(said.fill)
+    middle = settings.center
+    if middle is None and settings.range is not None:
+        middle = (settings.range[0] + settings.range[1]) / 2
+    width = settings.scale or (None if settings.range is None else (settings.range[1] - settings.range[0]) / 4)
+    fill = middle if settings.fill is None else float(settings.fill)
     imputer = SimpleImputer(strategy="median") if fill is None else SimpleImputer(strategy="constant", fill_value=fill)
     learnt = known.reshape(-1, 1) if len(known) else np.array([[fill or 0.0]])
     imputer.fit(learnt)
@@ -139,7 +140,7 @@ def _scaled(column: Column, values: np.ndarray, known: np.ndarray, where: str) -
         name=column.name,
         column=column.name,
         kind="number",
-        unit=said.unit,
+        unit=settings.unit,
         center=center,
         scale=scale,
         source=source,
@@ -149,7 +150,7 @@ def _scaled(column: Column, values: np.ndarray, known: np.ndarray, where: str) -
 
 
 def _placed(column: Column, values: np.ndarray, known: np.ndarray, where: str) -> _Inputs:
-    """An ordered column: the place of each category, from 0 to 1; a missing one has the stated place or the median."""
+    """Converts an ordered column to positions from 0 to 1; a missing value gets the stated position or the median."""
     from sklearn.impute import SimpleImputer
 
     fill = column.settings.fill
@@ -178,7 +179,7 @@ def _place_of(column: Column, fill: float | str, where: str) -> float:
 
 
 def _coded(column: Column, values: np.ndarray) -> _Inputs:
-    """A category: one input for two of them, one each for more; exactly one is 1."""
+    """Converts a category: to one input if there are two, to one input each if there are more; exactly one is 1."""
     from sklearn.preprocessing import OneHotEncoder
 
     count = len(column.categories)

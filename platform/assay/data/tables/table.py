@@ -1,4 +1,4 @@
-"""The user's own table: a file of rows, with columns of numbers and categories, gaps and patients."""
+"""Source of the user's own table: a file of rows, with numbers, categories, missing values and patients."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,7 +40,7 @@ from assay.errors import DataError
 from assay.registry import register, unknown
 
 _SITE = "site"
-"""Column that tells files apart, where there are several."""
+"""Column that names the file of each record, where there are several files."""
 _MOST_TOLD = 40
 
 
@@ -48,49 +48,51 @@ _MOST_TOLD = 40
 class TableSource(Source):
     """Your own ``.csv``, ``.tsv`` or ``.parquet`` file: a record a row, with features, a label and a patient.
 
-    Kinds of columns are found from their values and can be stated (``kinds``). Gaps are filled, numbers scaled and
-    categories coded by what the training records of each fold say, or by what is stated: then private and federated
-    recipes owe nothing for it. Categories cannot be changed by an attack unless they are ``movable``.
+    Kinds of columns are detected from their values and can be stated (``kinds``). Missing values are filled, numbers
+    scaled and categories coded by figures of the training records of each fold, or by stated ones. With stated figures,
+    private and federated recipes spend nothing on preprocessing. Attacks cannot change categories unless they are
+    ``movable``.
     """
 
     name: Literal["table"] = "table"
     path: str | dict[str, str]
     """A file, or several by the name of the hospital that they come from: ``{cleveland: a.csv, zurich: b.csv}``; then a
-    column ``site`` tells it."""
+    column ``site`` holds this name."""
     label: str
     """Column of the classes."""
     classes: dict[str, tuple[str | float | bool, ...]] = Field(default_factory=dict)
-    """Values of the label that make each class, in order: ``{healthy: [0], ill: [1, 2]}``; by default each is one."""
+    """Values of the label that form each class, in order: ``{healthy: [0], ill: [1, 2]}``; by default each value is a
+    class."""
     positive: str | None = None
-    """The class of two that is to be detected; the last by default."""
+    """The class, of two, that is to be detected; the last by default."""
     group: str | None = None
-    """Column that tells patients apart; by default the one with a usual name, and none if empty. The
-    column of hospitals keeps these whole: models are then tested on hospitals that they never saw, and privacy protects
-    records, since nothing tells patients apart."""
+    """Column that identifies patients; by default the one with a usual name, and none if empty. If it is the column of
+    hospitals, hospitals are kept whole: models are tested on hospitals that they were not trained on, and privacy
+    protects records, since patients are unknown."""
     site: str | None = None
-    """Column of hospitals: no feature unless ``features`` says so."""
+    """Column of hospitals: not a feature unless ``features`` names it."""
     subgroups: tuple[str, ...] | None = None
-    """Columns that tell subgroups apart, for each of which figures are given; they need be no features. By default
-    those with a usual name: age, sex, ethnicity, site, device. Ages are put into bands, other numbers into thirds."""
+    """Columns that define the subgroups for which figures are reported; they need not be features. By default those
+    with a usual name: age, sex, ethnicity, site, device. Ages are put into bands, other numbers into thirds."""
     split: str | None = None
-    """Column that says train, validation or test of each record, an official split; by default one named split."""
+    """Column with train, validation or test for each record, an official split; by default one named split."""
     drop: tuple[str, ...] = ()
     """Columns that are left out."""
     features: tuple[str, ...] = ()
     """Columns that are features whatever they look like."""
     kinds: dict[str, ColumnSettings] = Field(default_factory=dict)
-    """What columns are: ``{age: {range: [0, 120], unit: years}, sex: category, stage: {order: [I, II, III]}}``."""
+    """Settings of columns: ``{age: {range: [0, 120], unit: years}, sex: category, stage: {order: [I, II, III]}}``."""
     movable: tuple[str, ...] = ()
-    """Columns of categories that attacks may move all the same."""
+    """Columns of categories that attacks may change nevertheless."""
     missing: tuple[str | float, ...] = ()
-    """What stands for a missing value beside an empty cell, ``?``, ``NA`` and their like, in any column: ``[-9]``."""
+    """Spellings of a missing value in any column, in addition to an empty cell, ``?``, ``NA`` and similar: ``[-9]``."""
     on_missing_label: Literal["fail", "drop"] = "fail"
     columns: tuple[str, ...] = ()
-    """Names of the columns, of a file without a heading."""
+    """Names of the columns of a file without a heading."""
     separator: str | None = None
-    """What stands between columns; found by itself where only one fits."""
+    """Separator between columns; detected where only one fits."""
     decimal: Literal[".", ","] | None = None
-    """What stands before decimals; found by itself where only one fits."""
+    """Decimal separator; detected where only one fits."""
     encoding: str | None = None
     epsilons: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.5)
     licence: str = "unknown"
@@ -99,10 +101,10 @@ class TableSource(Source):
     @field_validator("classes", mode="before")
     @classmethod
     def _lists(cls, classes: Any) -> Any:
-        """A class of one value may be written without brackets."""
+        """Allows a class of one value to be written without brackets."""
         if not isinstance(classes, dict):
             return classes
-        return {name: own if isinstance(own, list | tuple) else (own,) for name, own in classes.items()}
+        return {name: values if isinstance(values, list | tuple) else (values,) for name, values in classes.items()}
 
     def load(self) -> Dataset:
         cells = self._read()
@@ -162,7 +164,7 @@ class TableSource(Source):
         return f"table {self.path!r}" if isinstance(self.path, str) else f"table of {', '.join(self.path)}"
 
     def _kind(self, chosen: str | None) -> GroupKind:
-        """What the groups of the chosen column are."""
+        """Returns whether the groups of the chosen column are patients or sites."""
         return "site" if chosen is not None and (chosen == self._site or names_sites(chosen)) else "patient"
 
     @property
@@ -182,8 +184,8 @@ class TableSource(Source):
         return read[""] if "" in read else _joined(read, self._site or _SITE)
 
     def _refuse_unknown(self, names: Sequence[str]) -> None:
-        """Raises DataError where a setting names a column that the file does not have."""
-        asked: dict[str, Sequence[str]] = {
+        """Raises if a setting names a column that the file does not have."""
+        columns_by_setting: dict[str, Sequence[str]] = {
             "label": (self.label,),
             "split": () if self.split is None else (self.split,),
             "site": () if self.site is None else (self.site,),
@@ -192,7 +194,7 @@ class TableSource(Source):
             "kinds": tuple(self.kinds),
             "movable": self.movable,
         }
-        for setting, given in asked.items():
+        for setting, given in columns_by_setting.items():
             for name in given:
                 if name not in names:
                     raise DataError(
@@ -203,13 +205,14 @@ class TableSource(Source):
                     )
 
     def _split_column(self, names: Sequence[str]) -> str | None:
-        """The column of an official split: the one that is given, or one that is called split and is nothing else."""
+        """Returns the column of an official split: the one that is given, or one that is called split and has no other
+        role."""
         other = {self.label, self.group, self.site, *self.drop, *self.features, *self.kinds}
         usual = [name for name in names if normalised(name) == "split" and name not in other]
         return self.split or (usual[0] if usual else None)
 
     def _official(self, column: str, cells: Cells) -> np.ndarray:
-        """(n,) the part of each record."""
+        """Returns (n,) the part of each record."""
         parts = [part_of_split(cell) for cell in cells.columns[column]]
         if None in parts:
             row = parts.index(None)
@@ -224,21 +227,21 @@ class TableSource(Source):
         return np.array(parts, dtype=str)
 
     def _patients(self, column: str, cells: Cells) -> np.ndarray:
-        """(n,) the name of each record's patient, empty where a code of missing values stands for it."""
-        said = (*self.missing, *(column_settings(self.kinds, column).missing or ()))
-        codes = {canonical(code).casefold() for code in said}
+        """Returns (n,) the name of each record's patient, empty where it is a code of missing values."""
+        missing = (*self.missing, *(column_settings(self.kinds, column).missing or ()))
+        codes = {canonical(code).casefold() for code in missing}
         written = cells.columns[column]
         return np.array(["" if canonical(cell).casefold() in codes else _named(cell) for cell in written])
 
     def _labelled(self, cells: Cells) -> tuple[Cells, list[str]]:
-        """Records with a label, and what is said of those without."""
+        """Returns the records with a label, and a message about those without."""
         codes = {canonical(code).casefold() for code in self.missing} | set(MISSING)
         codes |= {canonical(code).casefold() for code in column_settings(self.kinds, self.label).missing or ()}
-        gone = [canonical(cell).casefold() in codes for cell in cells.columns[self.label]]
-        if not any(gone):
+        missing = [canonical(cell).casefold() in codes for cell in cells.columns[self.label]]
+        if not any(missing):
             return cells, []
-        lost = [place for place, absent in zip(cells.places, gone, strict=True) if absent]
-        if self.on_missing_label == "fail" or all(gone):
+        lost = [place for place, absent in zip(cells.places, missing, strict=True) if absent]
+        if self.on_missing_label == "fail" or all(missing):
             raise DataError(
                 f"{self._where}: column {self.label!r} is missing in {len(lost)} of {cells.rows} records, the first at "
                 f"{lost[0]}; name the column of the classes, or leave such records out: on_missing_label: drop",
@@ -246,39 +249,39 @@ class TableSource(Source):
                 given=len(lost),
                 allowed="drop",
             )
-        kept = [row for row, absent in enumerate(gone) if not absent]
+        kept = [row for row, absent in enumerate(missing) if not absent]
         return cells.only(kept), [f"{len(lost)} records without a label were left out, the first at {lost[0]}"]
 
     def _settings(self, name: str, parsed: dict[str, Parsed]) -> ColumnSettings:
-        """What is said of a column, and the unit that stands in it where none is said."""
-        said = column_settings(self.kinds, name)
-        return said if said.unit else said.model_copy(update={"unit": parsed[name].unit})
+        """Returns the settings of a column, with the unit found in its cells where none is stated."""
+        settings = column_settings(self.kinds, name)
+        return settings if settings.unit else settings.model_copy(update={"unit": parsed[name].unit})
 
     def _parsed(self, name: str, cells: Cells, *, thousands: bool) -> Parsed:
-        said = column_settings(self.kinds, name)
+        settings = column_settings(self.kinds, name)
         return parse(
             name,
             cells.columns[name],
             places=cells.places,
             where=self._where,
-            missing=self.missing if said.missing is None else (*self.missing, *said.missing),
-            decimal=said.decimal or self.decimal or ("." if not cells.separator else None),
-            words=said.stated in ("category", "ordered"),
+            missing=self.missing if settings.missing is None else (*self.missing, *settings.missing),
+            decimal=settings.decimal or self.decimal or ("." if not cells.separator else None),
+            words=settings.stated in ("category", "ordered"),
             thousands=thousands,
-            unit=said.unit,
+            unit=settings.unit,
         )
 
     def _varying(self, parsed: dict[str, Parsed]) -> tuple[list[str], list[str]]:
-        """Columns that tell records apart, or of which something is stated; and what is said of the others."""
-        kept, told = [], []
+        """Returns the columns that vary, or that have settings; and messages about the others."""
+        kept, messages = [], []
         for name, column in parsed.items():
             values = column.distinct
             stated = column_settings(self.kinds, name).stated is not None or name in self.features
             if len(values) > 1 or (values and (stated or column.missing.any())) or stated:
                 kept.append(name)
             else:
-                told.append(f"{name} was left out: {f'it is always {values[0]}' if values else 'it has no value'}")
-        return kept, told
+                messages.append(f"{name} was left out: {f'it is always {values[0]}' if values else 'it has no value'}")
+        return kept, messages
 
     def _suspected(
         self,
@@ -289,12 +292,12 @@ class TableSource(Source):
         *,
         grouped: bool,
     ) -> tuple[str, ...]:
-        """Warnings of features that may name records, be the label, or hold codes of missing values.
+        """Returns warnings about features that may identify records, be the label, or contain codes of missing values.
 
         Raises:
-            DataError: one surely does.
+            DataError: one certainly does.
         """
-        warned = list(
+        warnings = list(
             refuse_identifiers(
                 [(column.name, values, column.kind != "number") for column, values in columns if not _binary(column)],
                 classes.y,
@@ -303,41 +306,41 @@ class TableSource(Source):
                 insisted=[*self.features, *self.kinds],
             )
         )
-        looked_at = [(column.name, values) for column, values in columns if column.name not in self.features]
+        examined = [(column.name, values) for column, values in columns if column.name not in self.features]
         _, written = np.unique(cells.columns[self.label], return_inverse=True)
-        warned += refuse_label_copies(looked_at, [classes.y, written], where=self._where)
+        warnings += refuse_label_copies(examined, [classes.y, written], where=self._where)
         for column, _ in columns:
             numbers = parsed[column.name].numbers
             if column.settings.stated in ("number", None) and numbers is not None:
                 allowed = column.settings.missing is not None
-                warned += refuse_sentinels(column.name, numbers, where=self._where, allowed=allowed)
-                warned += in_two_units(column.name, numbers)
+                warnings += refuse_sentinels(column.name, numbers, where=self._where, allowed=allowed)
+                warnings += in_two_units(column.name, numbers)
             if column.settings.stated is None and column.name not in self.features:
                 doubt = merged_cells if numbers is None else zeros_in_front
-                warned += doubt(
+                warnings += doubt(
                     column.name, parsed[column.name].words if numbers is None else cells.columns[column.name]
                 )
-        return (*classes.counted, *warned)
+        return (*classes.counted, *warnings)
 
     def _roles(self, chosen: str | None, groups: np.ndarray | None, cells: Cells) -> list[str]:
-        told = [] if groups is None else [f"{self._kind(chosen)}s by {chosen}: {len(np.unique(groups))}"]
+        lines = [] if groups is None else [f"{self._kind(chosen)}s by {chosen}: {len(np.unique(groups))}"]
         if self._site is not None:
             counts = {site: cells.columns[self._site].count(site) for site in dict.fromkeys(cells.columns[self._site])}
-            told.append(f"{self._site}: " + ", ".join(f"{site} ({count})" for site, count in counts.items()))
+            lines.append(f"{self._site}: " + ", ".join(f"{site} ({count})" for site, count in counts.items()))
         if self.drop:
-            told.append(f"left out as asked: {', '.join(self.drop)}")
-        return told
+            lines.append(f"left out as asked: {', '.join(self.drop)}")
+        return lines
 
     def _dataset(self, columns: list[Column], values: list[np.ndarray], cells: Cells) -> Dataset:
-        """The records before anything is learnt; labels, patients and class names come after."""
+        """Returns the records before preprocessing; labels, patients and class names are added later."""
         preparation = TablePreparation(columns=tuple(columns), movable=frozenset(self.movable))
         fixed = np.array([column.kind != "number" and column.name not in self.movable for column in columns])
-        taken = [column.name for column in columns if column.kind == "number" and column.settings.range is None]
+        without_range = [column.name for column in columns if column.kind == "number" and column.settings.range is None]
         warnings = []
         low, high = bounds_around(np.array([one.low for one in columns]), np.array([one.high for one in columns]))
-        if taken:
+        if without_range:
             warnings.append(
-                f"bounds of {', '.join(taken[:6])}{' …' if len(taken) > 6 else ''} were taken from the data, those of "
+                f"bounds of {', '.join(without_range[:6])}{' …' if len(without_range) > 6 else ''} were taken from the data, those of "
                 "the test records included; state their range under kinds"
             )
         if fixed.all():
@@ -363,7 +366,7 @@ class TableSource(Source):
 
 
 def _joined(read: dict[str, Cells], site: str) -> Cells:
-    """Several files below each other, with the name of each in a column."""
+    """Concatenates several files, with the name of each in a column."""
     first, *others = read.items()
     for name, cells in others:
         if list(cells.columns) != list(first[1].columns):
@@ -396,19 +399,19 @@ def _binary(column: Column) -> bool:
 
 
 def _named(cell: str) -> str:
-    """A patient's name: a whole number without ``.0``, and nothing where it is missing."""
+    """Returns a patient's name: a whole number without ``.0``, and empty where it is missing."""
     text = cell.strip()
     return canonical(text) if text.endswith(".0") else ("" if text.casefold() in MISSING else text)
 
 
 def _written(parsed: dict[str, Parsed]) -> list[str]:
-    """How numbers are written, where not as they are in Python."""
+    """Returns lines about unusual number formats."""
     commas = [name for name, column in parsed.items() if column.comma]
     units = [f"{name} ({column.unit})" for name, column in parsed.items() if column.unit]
-    told = [f"a comma stands before decimals of {', '.join(commas)}"] if commas else []
-    return told + ([f"a unit stands beside numbers of {', '.join(units)}"] if units else [])
+    lines = [f"a comma stands before decimals of {', '.join(commas)}"] if commas else []
+    return lines + ([f"a unit stands beside numbers of {', '.join(units)}"] if units else [])
 
 
 def _described(columns: Sequence[tuple[Column, np.ndarray]]) -> list[str]:
-    told = [column.describe() for column, _ in columns[:_MOST_TOLD]]
-    return told + ([f"and {len(columns) - _MOST_TOLD} more columns"] if len(columns) > _MOST_TOLD else [])
+    lines = [column.describe() for column, _ in columns[:_MOST_TOLD]]
+    return lines + ([f"and {len(columns) - _MOST_TOLD} more columns"] if len(columns) > _MOST_TOLD else [])

@@ -1,4 +1,4 @@
-"""From the text of a column to numbers, or to words. What can be read in two ways is refused by name, never guessed."""
+"""Converts the text of a column to numbers or words. Ambiguous values are refused by name, never guessed."""
 
 import math
 import re
@@ -15,21 +15,21 @@ from assay.errors import DataError
 _POINT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r"[-+]?(\d+,?\d*|,\d+)([eE][-+]?\d+)?")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}\.\d{3}")
-"""A number with three decimals, or one thousand and more as it is written in German or Spanish."""
+"""A number with three decimals, or a number above one thousand in German or Spanish notation."""
 _UNIT = re.compile(
     r"([$€£¥]?)\s*([-+]?(?:\d+(?:[.,]\d+)*|[.,]\d+)(?:[eE][-+]?\d+)?)\s*"
     r"((?!(?:st|nd|rd|th)\b)(?:\*\s?10|10\s?\^|/(?!\s*\d)|[^\s\d.,:;+±\-–(=?!<>*#†‡↑↓/])[^,;\n]{0,24})?"
 )
-"""A sign of money, a number, and a unit behind it: ``37.0 °C``, ``4000 /µL``, ``5.1 x10^9/L``. No ordinals."""
+"""A currency sign, a number, and a unit after it: ``37.0 °C``, ``4000 /µL``, ``5.1 x10^9/L``; not an ordinal number."""
 _DASH = re.compile(r"^[\u2010-\u2013\u2212\ufe63\uff0d](?=[\d.,])")
 _FEWEST_ABOVE = 10
-"""Values above a line of totals, below which one may equal their sum by chance."""
+"""Least number of values above a line of totals; fewer may add up to it by chance."""
 _NEAR_TOTAL = 1e-3
-"""Standard deviations of the values above from which on a record is no total of them, however large they are."""
+"""Greatest difference of a total from the sum or mean of the values above, in their standard deviations."""
 _FEWEST_MERGED = 3
-"""Words of a column below which they are not taken for merged cells."""
+"""Least number of words of a column that are taken for merged cells."""
 _NAMED = 3
-"""Cells that a message shows."""
+"""Greatest number of cells that a message shows."""
 _MONTH = (
     r"(jan(uary|uar|vier)?|ene(ro)?|gen(naio)?|feb(ruary|ruar|rero|braio)?|f[eé]v(rier)?|mar(ch|s|zo)?|märz?|mrz|"
     r"apr(il|ile)?|abr(il)?|avr(il)?|mayo?|mai|mag(gio)?|june?|juni|junio|juin|giu(gno)?|july?|juli|julio|juil(let)?|"
@@ -68,31 +68,38 @@ _Held = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Parsed:
-    """A column as it was read."""
+    """Values of a column."""
 
     numbers: np.ndarray | None
-    """(n,) float64 with NaN where missing; None of words."""
+    """(n,) float64 with NaN where missing; None for words."""
     words: list[str]
-    """(n,) each value in one way of writing; empty where missing."""
+    """(n,) each value in canonical spelling; empty where missing."""
     comma: bool = False
-    """Whether a comma stood before decimals."""
+    """Whether the decimal separator is a comma."""
     unit: str = ""
-    """What stood behind every number, or a sign of money before it; empty where nothing did."""
+    """Unit after every number, or currency sign before it; empty if there is none."""
 
     @property
     def missing(self) -> np.ndarray:
-        """(n,) bool."""
+        """(n,) bool: records without a value."""
         return np.array([not word for word in self.words], bool)
 
     @property
     def distinct(self) -> list[str]:
-        """Values that occur, numbers in their order and words in that of the alphabet."""
-        found = sorted({word for word in self.words if word})
-        return found if self.numbers is None else sorted(found, key=float)
+        """Values that occur: numbers in increasing order, words in alphabetical order."""
+        values = sorted({word for word in self.words if word})
+        return values if self.numbers is None else sorted(values, key=float)
 
 
 def canonical(value: Any) -> str:
-    """One way of writing a value: ``1``, ``1.0`` and ``01`` are one number."""
+    """Returns the canonical spelling of a value: ``1``, ``1.0`` and ``01`` are one number.
+
+    Args:
+        value: number, text or truth value.
+
+    Returns:
+        The text.
+    """
     text = ("true" if value else "false") if isinstance(value, bool) else with_minus(str(value).strip())
     if not _POINT.fullmatch(text):
         return text
@@ -103,12 +110,31 @@ def canonical(value: Any) -> str:
 
 
 def with_minus(cell: str) -> str:
-    """The same with the sign that keyboards have, where another minus or dash stands before a number."""
+    """Returns a cell with an ASCII minus where another minus or dash precedes a number.
+
+    Args:
+        cell: text of the cell.
+
+    Returns:
+        The text.
+    """
     return cell if cell.isascii() else _DASH.sub("-", cell)
 
 
 def column_error(name: str, told: str, fix: str, where: str, given: Any, *, setting: str = "kinds") -> DataError:
-    """The error of one column: what stands in it, and what to do."""
+    """Returns an error that names a column, the problem and the remedy.
+
+    Args:
+        name: of the column.
+        told: the problem, as a clause.
+        fix: the remedy, as a clause.
+        where: the data.
+        given: the value at fault.
+        setting: that resolves it.
+
+    Returns:
+        The error, to be raised.
+    """
     return DataError(f"{where}, column {name!r}: {told}; {fix}", setting=setting, given=given, allowed=fix)
 
 
@@ -124,46 +150,55 @@ def parse(
     thousands: bool = False,
     unit: str = "",
 ) -> Parsed:
-    """A column as numbers where all of its values are, with one unit behind all or none, otherwise as words.
+    """Returns a column as numbers if all of its values are, with one unit after all or none; otherwise as words.
 
     Args:
-        missing: what else stands for a missing value, numbers in any way of writing.
-        decimal: what stands before decimals; found by itself if None.
-        words: take numbers as names, as of categories.
-        thousands: whether a point may separate thousands, see ``points_may_be_thousands``.
-        unit: the stated one, which may stand behind some numbers and not behind others.
+        name: of the column.
+        cells: (n,) text.
+        places: (n,) of the records, for errors.
+        where: the data, for errors.
+        missing: further spellings of a missing value; numbers match in any spelling.
+        decimal: decimal separator; detected if None.
+        words: treat numbers as names, as for categories.
+        thousands: whether a point may separate thousands; see ``points_may_be_thousands``.
+        unit: the stated one, which may be after some numbers and not after others.
+
+    Returns:
+        The values.
 
     Raises:
         DataError: some values are numbers and others are not, or numbers can be read in two ways.
     """
     cells = [with_minus(cell) for cell in cells]
     codes = {canonical(code).casefold() for code in missing} | set(MISSING)
-    gone = [cell.casefold() in codes or canonical(cell).casefold() in codes for cell in cells]
-    held: _Held = [(place, cell) for place, cell, absent in zip(places, cells, gone, strict=True) if not absent]
-    cells, held, found = (cells, held, "") if words else _without_unit(cells, held, gone, unit)
-    if words or not any(_POINT.fullmatch(cell) or _COMMA.fullmatch(cell) for _, cell in held):
-        _refuse_in_words(name, held, where, stated=words)
-        written = ["" if absent else canonical(cell) for cell, absent in zip(cells, gone, strict=True)]
+    absent_rows = [cell.casefold() in codes or canonical(cell).casefold() in codes for cell in cells]
+    present: _Held = [
+        (place, cell) for place, cell, absent in zip(places, cells, absent_rows, strict=True) if not absent
+    ]
+    cells, present, unit_found = (cells, present, "") if words else _without_unit(cells, present, absent_rows, unit)
+    if words or not any(_POINT.fullmatch(cell) or _COMMA.fullmatch(cell) for _, cell in present):
+        _refuse_in_words(name, present, where, stated=words)
+        written = ["" if absent else canonical(cell) for cell, absent in zip(cells, absent_rows, strict=True)]
         return Parsed(numbers=None, words=written)
-    comma = _comma(name, held, where, decimal, thousands=thousands)
-    _refuse_in_numbers(name, held, where, unit, comma=comma)
+    comma = _comma(name, present, where, decimal, thousands=thousands)
+    _refuse_in_numbers(name, present, where, unit, comma=comma)
     numbers = np.array(
-        [np.nan if absent else float(cell.replace(",", ".")) for cell, absent in zip(cells, gone, strict=True)]
+        [np.nan if absent else float(cell.replace(",", ".")) for cell, absent in zip(cells, absent_rows, strict=True)]
     )
     beyond = np.abs(numbers) > LARGEST
     if beyond.any():
         row = int(beyond.argmax())
-        told = f"{places[row]} holds {cells[row]!r}, and numbers of 32 bits, as of networks, end at {LARGEST:.3g}"
+        problem = f"{places[row]} holds {cells[row]!r}, and numbers of 32 bits, as of networks, end at {LARGEST:.3g}"
         fix = f"write the number in a larger unit, or say kinds: {{{name}: category}} if it is a code"
-        raise column_error(name, told, fix, where, cells[row])
-    written = ["" if absent else canonical(repr(n)) for n, absent in zip(numbers.tolist(), gone, strict=True)]
-    return Parsed(numbers=numbers, words=written, comma=comma, unit=found)
+        raise column_error(name, problem, fix, where, cells[row])
+    written = ["" if absent else canonical(repr(n)) for n, absent in zip(numbers.tolist(), absent_rows, strict=True)]
+    return Parsed(numbers=numbers, words=written, comma=comma, unit=unit_found)
 
 
 def _without_unit(
     cells: Sequence[str], held: _Held, gone: Sequence[bool], stated: str
 ) -> tuple[Sequence[str], _Held, str]:
-    """The cells without a unit that stands behind all of them, or that was stated; and the unit as it was written."""
+    """Returns the cells without a unit that is after all of them, or that was stated; and the unit as written."""
     parts = [_UNIT.fullmatch(cell) for _, cell in held]
     written = [(part[1] + (part[3] or "")).strip() for part in parts if part is not None]
     units = {_plain(unit) for unit in written}
@@ -177,23 +212,23 @@ def _without_unit(
 
 
 def _plain(unit: str) -> str:
-    """A unit without blanks and, but for one letter alone, without case: ``mg/dl`` and ``mg / dL`` are one."""
+    """Returns a unit without blanks and, except for single letters, without case: ``mg/dl`` and ``mg / dL`` are one."""
     text = re.sub(r"\s", "", unit).replace("º", "°").replace("µ", "μ")
     return text.casefold() if len(text) > 1 else text
 
 
 def _refuse_in_words(name: str, held: _Held, where: str, *, stated: bool) -> None:
-    """Raises DataError where a category has several lines or, unless stated, is a number with a unit or a mark."""
+    """Raises if a category has several lines or, unless stated, is a number with a unit or a mark."""
     if not stated:
         _refuse_numbers_in_words(name, held, where)
     for place, cell in held:
         if "\n" in cell:
-            told = f"{place} holds a line break ({cell[:20]!r} …)"
-            raise column_error(name, told, "drop the column", where, cell)
+            problem = f"{place} holds a line break ({cell[:20]!r} …)"
+            raise column_error(name, problem, "drop the column", where, cell)
 
 
 def _refuse_in_numbers(name: str, held: _Held, where: str, unit: str, *, comma: bool) -> None:
-    """Raises DataError where a value is no number, or commas and points before decimals are mixed."""
+    """Raises if a value is not a number, or decimal commas and points are mixed."""
     pattern = _COMMA if comma else _POINT
     for place, cell in held:
         if pattern.fullmatch(cell):
@@ -211,7 +246,7 @@ def _refuse_in_numbers(name: str, held: _Held, where: str, unit: str, *, comma: 
 
 
 def _refuse_numbers_in_words(name: str, held: _Held, where: str) -> None:
-    """Raises DataError where categories are numbers with something behind them, limits, dates and so on."""
+    """Raises if categories are numbers with a suffix, limits, dates and so on."""
     with_unit = [cell for _, cell in held if (part := _UNIT.fullmatch(cell)) and (part[1] or part[3])]
     if with_unit and 2 * len(with_unit) >= len(held):
         _refuse_units(name, held, where, "", given=with_unit[0])
@@ -222,7 +257,7 @@ def _refuse_numbers_in_words(name: str, held: _Held, where: str) -> None:
 
 
 def _refuse_units(name: str, held: _Held, where: str, stated: str, *, given: str) -> None:
-    """Refuse a column some of whose numbers have something before or behind them, if the given cell does."""
+    """Raises if the given cell, like others of the column, has a unit or a sign before or after its number."""
     shown = [(place, cell) for place, cell in held if (part := _UNIT.fullmatch(cell)) and (part[1] or part[3])]
     if given not in [cell for _, cell in shown]:
         return
@@ -243,14 +278,15 @@ def _refuse_units(name: str, held: _Held, where: str, stated: str, *, given: str
 
 
 def refuse_totals(numbers: Mapping[str, np.ndarray], places: Sequence[str], *, where: str) -> None:
-    """Raises DataError where the last record is the sum or the mean of all others.
+    """Raises if the last record is the sum or the mean of all others.
 
     Args:
         numbers: (n,) of each column, NaN where missing.
-        places: of the records, for errors.
+        places: (n,) of the records, for errors.
+        where: the data, for errors.
 
     Raises:
-        DataError: it is, so it stands below the records and is none.
+        DataError: it is, so it is a line of totals and not a record.
     """
     for name, values in numbers.items():
         above = values[:-1][np.isfinite(values[:-1])]
@@ -268,7 +304,15 @@ def refuse_totals(numbers: Mapping[str, np.ndarray], places: Sequence[str], *, w
 
 
 def zeros_in_front(name: str, cells: Sequence[str]) -> tuple[str, ...]:
-    """A warning where whole numbers are written with zeros in front, as codes are."""
+    """Returns a warning if whole numbers have leading zeros, as codes do.
+
+    Args:
+        name: of the column.
+        cells: (n,) text.
+
+    Returns:
+        The warning, or nothing.
+    """
     padded = next((cell for cell in cells if re.fullmatch(r"0\d+", cell)), None)
     if padded is None:
         return ()
@@ -279,21 +323,41 @@ def zeros_in_front(name: str, cells: Sequence[str]) -> tuple[str, ...]:
 
 
 def merged_cells(name: str, words: Sequence[str]) -> tuple[str, ...]:
-    """A warning where words stand once each, the first in the first record, and most records have none."""
-    held = [word for word in words if word]
-    if len(held) < _FEWEST_MERGED or len(set(held)) < len(held) or not words[0] or 2 * len(held) > len(words):
+    """Returns a warning if words occur once each, the first in the first record, and most records have none.
+
+    Args:
+        name: of the column.
+        words: (n,) values, empty where missing.
+
+    Returns:
+        The warning, or nothing.
+    """
+    present = [word for word in words if word]
+    if (
+        len(present) < _FEWEST_MERGED
+        or len(set(present)) < len(present)
+        or not words[0]
+        or 2 * len(present) > len(words)
+    ):
         return ()
     return (
-        f"{name} holds {len(held)} words, each once, and nothing in {len(words) - len(held)} records: if these were "
+        f"{name} holds {len(present)} words, each once, and nothing in {len(words) - len(present)} records: if these were "
         "cells that a spreadsheet had merged, write the word into every row",
     )
 
 
 def points_may_be_thousands(columns: Iterable[Sequence[str]], separator: str) -> bool:
-    """Whether a point before three digits may separate thousands in a file.
+    """Returns whether a point before three digits may separate thousands in a file.
 
-    It may where some column has decimals behind a comma, and where semicolons separate columns and no number of the
-    file has a point that can only stand before decimals.
+    It may if some column has decimals after a comma, or if semicolons separate columns and no number of the file has a
+    point that can only be a decimal point.
+
+    Args:
+        columns: cells of each column.
+        separator: between columns.
+
+    Returns:
+        True if it may.
     """
     columns = list(columns)
     behind_comma = re.compile(r"[-+]?(\d*,(\d{1,2}|\d{4,})|0,\d+)")
@@ -309,7 +373,7 @@ def points_may_be_thousands(columns: Iterable[Sequence[str]], separator: str) ->
 def _comma(
     name: str, held: Sequence[tuple[str, str]], where: str, decimal: str | None, *, thousands: bool = False
 ) -> bool:
-    """Whether a comma stands before decimals in a column."""
+    """Returns whether the decimal separator of a column is a comma."""
     commas = [(place, cell) for place, cell in held if "," in cell]
     points = [(place, cell) for place, cell in held if "." in cell and _POINT.fullmatch(cell)]
     if decimal == ".":
@@ -324,21 +388,21 @@ def _comma(
     if not commas:
         if thousands and points and all(_THOUSANDS.fullmatch(cell) for _, cell in points):
             place, cell = points[0]
-            told = f"{place} holds {cell!r}, which is one thousand and more, or a number with three decimals"
+            problem = f"{place} holds {cell!r}, which is one thousand and more, or a number with three decimals"
             fix = (
                 f"if a point stands before decimals, say kinds: {{{name}: {{decimal: '.'}}}} (or decimal: '.' of all "
                 "columns), otherwise write numbers without it"
             )
-            raise column_error(name, told, fix, where, cell, setting="decimal")
+            raise column_error(name, problem, fix, where, cell, setting="decimal")
         return False
     place, cell = commas[0]
     if points:
-        told = f"{place} holds {cell!r} and {points[0][0]} holds {points[0][1]!r}: points and commas are mixed"
-        raise column_error(name, told, "write all numbers in one way", where, cell, setting="decimal")
+        problem = f"{place} holds {cell!r} and {points[0][0]} holds {points[0][1]!r}: points and commas are mixed"
+        raise column_error(name, problem, "write all numbers in one way", where, cell, setting="decimal")
     if all(re.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{3})+", other) for _, other in commas):
-        told = f"{place} holds {cell!r}, which is one thousand and more, or a number with three decimals"
+        problem = f"{place} holds {cell!r}, which is one thousand and more, or a number with three decimals"
         fix = "if a comma stands before decimals, say decimal: ',', otherwise write numbers without it"
-        raise column_error(name, told, fix, where, cell, setting="decimal")
+        raise column_error(name, problem, fix, where, cell, setting="decimal")
     return True
 
 

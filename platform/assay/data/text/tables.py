@@ -1,9 +1,10 @@
-"""Tables of labelled texts: which column is what, which rows are used, and what is said of the others.
+"""Tables of labelled texts: the roles of columns, the rows that are used, and messages about the others.
 
-Quoting follows the separator unless it is set: a comma or a semicolon comes with quoted fields (RFC 4180), a tab
-without, unless the names of its columns are in quotation marks: otherwise a quotation mark in a tab-separated text is a
-character like any other. A quoted field may hold line breaks, but a line inside of it that reads as a whole row (as
-many columns as the heading, and a known class) is an error: a quotation mark was opened before it and never closed.
+Quoting follows the separator unless it is set: with commas or semicolons fields may be quoted (RFC 4180); with tabs
+they
+are not, unless the column names are in quotation marks. Otherwise a quotation mark in a tab-separated text is a
+character like any other. A quoted field may contain line breaks. But a line within it that looks like a whole row (as
+many columns as the heading, and a known class) is an error: a quotation mark before it was never closed.
 """
 
 import re
@@ -35,7 +36,7 @@ from assay.data.text.words import words_of
 from assay.errors import DataError
 
 _MISSING_TEXT = NO_TEXT_LABEL - {"none", "na", "n/a", "?"}
-"""What stands for a missing text, which may well read "none"."""
+"""Spellings of a missing text; "none" may be a real text."""
 _BREAK = re.compile(r"\r\n|\r|\n")
 
 
@@ -46,26 +47,26 @@ class Document:
     text: str
     label: str
     part: str = ""
-    """One of ``PARTS`` where the texts come with a split; empty where they do not."""
+    """One of ``PARTS`` where the texts come with a split; else empty."""
     group: str = ""
     where: str = ""
-    """The line of a file where it stands, for messages."""
+    """Line in the file, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentTable:
-    """Documents of a file, and what became of its rows."""
+    """Documents of a file, with messages about its rows."""
 
     documents: list[Document]
     reading: tuple[str, ...]
-    """What was read, for the user."""
+    """Lines for the user on what was read."""
     warnings: tuple[str, ...] = ()
     group_kind: GroupKind = "patient"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What the columns of a table are called."""
+    """Names of the columns of a table."""
 
     text: str
     label: str
@@ -73,7 +74,7 @@ class Columns:
     group: str | None = None
     """The column of patients; None for the one with a usual name, if there is one, and empty for none."""
     dropped: tuple[str, ...] = ()
-    """Columns that are none of patients, whatever they are called."""
+    """Columns that are not of patients, whatever their names are."""
 
     @property
     def named(self) -> list[str]:
@@ -90,13 +91,20 @@ def read_table(
     quoted: bool | None = None,
     on_missing: Literal["fail", "skip"] = "fail",
 ) -> DocumentTable:
-    """Texts of a table with a heading, separated by tabs, commas or semicolons, whichever its heading shows.
+    """Reads the texts of a table with a heading, separated by tabs, commas or semicolons, as its heading shows.
 
     Args:
-        parts: what the values of the split column mean; by default they are those of ``part_of_split``.
-        classes: labels that are classes whatever they read, "none" for example.
+        path: of the file.
+        columns: names of the columns.
+        parts: meaning of the values of the split column; by default that of ``part_of_split``.
+        classes: labels that are classes whatever they look like, for example "none".
+        encoding: of the text.
         quoted: whether quotation marks enclose fields; by default they do, with tabs only if the file begins with one.
-        on_missing: what becomes of rows without a text or a label: an error, or they are left out and counted.
+        on_missing: whether rows without a text or a label are an error (``fail``), or are left out and counted
+            (``skip``).
+
+    Returns:
+        The documents, with messages.
 
     Raises:
         DataError: names the column, the line or the byte that is wrong.
@@ -132,7 +140,8 @@ def read_table(
 
 
 def _found(columns: Columns, heading: Sequence[str], *, where: str) -> Columns:
-    """The columns with those of the split and of patients, where a heading has usual names for them."""
+    """Returns the columns, completed with those of the split and of patients where the heading has usual names for
+    them."""
     if columns.split is None:
         usual = [name for name in heading if normalised(name) == "split"]
         free = [name for name in usual if name not in (*columns.named, *columns.dropped)]
@@ -140,26 +149,26 @@ def _found(columns: Columns, heading: Sequence[str], *, where: str) -> Columns:
     if columns.group == "":
         return columns
     others = [name for name in heading if name not in (columns.text, columns.label, columns.split)]
-    own = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
-    if own is None:
+    group = group_column(others, given=columns.group, where=where, dropped=columns.dropped)
+    if group is None:
         refuse_perhaps(others, where=where, dropped=columns.dropped)
-    return replace(columns, group=own)
+    return replace(columns, group=group)
 
 
 def _heading(path: Path, content: str, columns: Columns) -> tuple[str, list[str], int]:
-    """The separator, the names of the columns, and the line on which they stand."""
+    """Returns the separator, the names of the columns, and the line of the heading."""
     separators = "\t" if path.suffix.lower() in (".tsv", ".tab") else ",;\t"
-    found: dict[str, DelimitedRow | None] = {
+    first_rows: dict[str, DelimitedRow | None] = {
         mark: next(rows_of(path, content, mark, quoted=True), None) for mark in separators
     }
-    if all(row is None for row in found.values()):
+    if all(row is None for row in first_rows.values()):
         raise DataError(
             f"{str(path)!r} is empty; its first row must name the columns, {columns.text} and "
             f"{columns.label} among them",
             setting="path",
             given=str(path),
         )
-    heads = {mark: [label_of(name) for name in row.fields] for mark, row in found.items() if row is not None}
+    heads = {mark: [label_of(name) for name in row.fields] for mark, row in first_rows.items() if row is not None}
     mark = next((mark for mark, names in heads.items() if set(columns.named) <= set(names)), None)
     if mark is None:
         mark = max(heads, key=lambda one: len(heads[one]))
@@ -177,7 +186,7 @@ def _heading(path: Path, content: str, columns: Columns) -> tuple[str, list[str]
                 setting=name,
                 given=heads[mark],
             )
-    row = found[mark]
+    row = first_rows[mark]
     assert row is not None
     return mark, heads[mark], row.last
 
@@ -202,12 +211,12 @@ class _Rows:
         return [label_of(written) for written in self.of(self.columns.label)]
 
     def of(self, column: str) -> list[str]:
-        """A column as it is written."""
+        """Returns a column as it is written."""
         place = self.heading.index(column)
         return [row.fields[place] for row in self.rows]
 
     def counted(self, used: int) -> Iterator[str]:
-        """How many rows there are, for the user."""
+        """Yields lines for the user on the number of rows."""
         first, last = self.rows[0].first, self.rows[-1].last
         yield f"{len(self.rows):,} rows in lines {first} to {last} of {self.path.name}, {used:,} used"
         several = [row.last - row.first + 1 for row in self.rows if row.last > row.first]
@@ -218,7 +227,7 @@ class _Rows:
             yield f"{spaced:,} labels were freed of spaces around them"
 
     def refuse_swallowed(self) -> None:
-        """Refuse fields of several lines of which one is a row of its own: a quotation mark was left open.
+        """Raises if a line within a field of several lines is a row of its own: a quotation mark was left open.
 
         Raises:
             DataError: names the line where it was opened.
@@ -238,7 +247,8 @@ class _Rows:
                     )
 
     def _rows_within(self, row: DelimitedRow) -> Iterator[list[str]]:
-        """Each line of a field of several lines as a row; the first and the last with the columns beside the field."""
+        """Yields each line of a field of several lines as a row; the first and the last with the columns beside the
+        field."""
         for number, field in enumerate(row.fields):
             lines = _BREAK.split(field)
             for place, line in enumerate(lines if len(lines) > 1 else ()):
@@ -248,10 +258,10 @@ class _Rows:
                     yield [*before, *line.split(self.separator), *behind]
 
     def refuse_spellings(self) -> None:
-        """Refuse labels that may be one class written in several ways; those that ``classes`` names are meant.
+        """Raises if labels may be one class in several spellings; those that ``classes`` names are accepted.
 
         Raises:
-            DataError: names the spellings, or the column where it holds no classes at all.
+            DataError: names the spellings, or the column if it holds no classes at all.
         """
         alike: dict[str, set[str]] = {}
         for label in {label for label in self.labels if label.lower() not in NO_TEXT_LABEL} - set(self.classes):
@@ -259,9 +269,9 @@ class _Rows:
         for spellings in alike.values():
             if len(spellings) > 1:
                 counts = Counter(label for label in self.labels if label in spellings)
-                told = ", ".join(f"{label!r} ({count:,} rows)" for label, count in sorted(counts.items()))
+                spelled = ", ".join(f"{label!r} ({count:,} rows)" for label, count in sorted(counts.items()))
                 raise DataError(
-                    f"{str(self.path)!r}: {self.columns.label} has {told}, which may be one class; write it in one "
+                    f"{str(self.path)!r}: {self.columns.label} has {spelled}, which may be one class; write it in one "
                     "way, or name each in class_names if they are different ones",
                     setting="class_names",
                     given=sorted(spellings),
@@ -275,24 +285,24 @@ class _Rows:
             )
 
     def present(self, on_missing: str) -> tuple[list[int], tuple[str, ...]]:
-        """Positions of the rows that have a label and a text, and what is to be said of the others.
+        """Returns the positions of the rows that have a label and a text, and messages about the others.
 
         Raises:
-            DataError: there are others, and they are not to be left out, or nothing else is there.
+            DataError: there are others, and they must not be left out, or no row remains.
         """
         lacking = {
             self.columns.label: [self._has_no_label(label) for label in self.labels],
             self.columns.text: [_has_no_text(text) for text in self.texts],
         }
         lines = {name: [row for row, no in zip(self.rows, lacks, strict=True) if no] for name, lacks in lacking.items()}
-        told = tuple(
+        problems = tuple(
             f"{len(rows):,} of {len(self.rows):,} rows have no {name}: {first_lines([row.where for row in rows])}"
             for name, rows in lines.items()
             if rows
         )
-        if told and on_missing == "fail":
+        if problems and on_missing == "fail":
             raise DataError(
-                f"{str(self.path)!r}: {'; '.join(told)}; fill them in, or set on_missing: skip to leave these rows out"
+                f"{str(self.path)!r}: {'; '.join(problems)}; fill them in, or set on_missing: skip to leave these rows out"
                 + ("; what is a class of that name must stand in class_names" if lines[self.columns.label] else ""),
                 setting="on_missing",
                 given=sorted({row.first for rows in lines.values() for row in rows}),
@@ -300,14 +310,14 @@ class _Rows:
             )
         kept = [n for n, no in enumerate(zip(*lacking.values(), strict=True)) if not any(no)]
         if not kept:
-            raise DataError(f"{str(self.path)!r}: {'; '.join(told)}; no row is left", setting="on_missing")
-        return kept, tuple(f"left out: {line}" for line in told)
+            raise DataError(f"{str(self.path)!r}: {'; '.join(problems)}; no row is left", setting="on_missing")
+        return kept, tuple(f"left out: {line}" for line in problems)
 
     def _has_no_label(self, label: str) -> bool:
         return label.lower() in NO_TEXT_LABEL and label not in self.classes
 
     def enclosed(self) -> Iterator[str]:
-        """A warning where texts are written as if the quotation marks around them were none of their characters."""
+        """Yields a warning if texts look as if the quotation marks around them were not part of the text."""
         count = sum(len(text) > 1 and text[0] == text[-1] == '"' and '""' in text[1:-1] for text in self.texts)
         if count:
             yield (
@@ -316,16 +326,16 @@ class _Rows:
             )
 
     def document(self, number: int, parts: Mapping[str, str] | None) -> Document:
-        """One row as a labelled text.
+        """Returns one row as a labelled text.
 
         Raises:
             DataError: its part of the split is unknown, or its group is missing.
         """
         row = self.rows[number]
-        held = dict(zip(self.heading, row.fields, strict=True))
-        part, group = held.get(self.columns.split or "", "").strip(), label_of(held.get(self.columns.group or "", ""))
-        meant = (part_of_split(part) if parts is None else parts.get(part)) if part else None
-        if self.columns.split is not None and meant is None:
+        cells = dict(zip(self.heading, row.fields, strict=True))
+        part, group = cells.get(self.columns.split or "", "").strip(), label_of(cells.get(self.columns.group or "", ""))
+        part_meant = (part_of_split(part) if parts is None else parts.get(part)) if part else None
+        if self.columns.split is not None and part_meant is None:
             allowed = list(PARTS if parts is None else parts)
             raise DataError(
                 f"{str(self.path)!r}, {row.where}: split {part!r} is unknown; allowed: {', '.join(allowed)}. If column "
@@ -342,9 +352,9 @@ class _Rows:
                 given=group,
             )
         return Document(
-            text=held[self.columns.text],
+            text=cells[self.columns.text],
             label=self.labels[number],
-            part=meant or "",
+            part=part_meant or "",
             group=group,
             where=row.where,
         )
@@ -355,7 +365,7 @@ def _has_no_text(text: str) -> bool:
 
 
 def _plain(label: str) -> str:
-    """What two spellings of one class have in common: letters in one case, or the same number."""
+    """Returns the common form of spellings of one class: letters in one case, or the same number."""
     try:
         return f"{float(label):g}"
     except ValueError:

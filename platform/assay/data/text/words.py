@@ -1,4 +1,4 @@
-"""Words of a text, and texts as positions of words. Naming words learns nothing from them."""
+"""Words of a text, and texts as positions of words. Numbering words learns nothing from them."""
 
 import html
 import re
@@ -19,24 +19,45 @@ _UNSPACED = (
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words and punctuation marks, without HTML; characters where a script has no spaces between words."""
+    """Returns the lower-case words and punctuation marks of a text, without HTML.
+
+    Args:
+        text: the text.
+
+    Returns:
+        The words; single characters of scripts without spaces between words.
+    """
     plain = html.unescape(_TAG.sub(" ", text)).lower()
     return _ASCII.findall(plain) if plain.isascii() else _word().findall(unicodedata.normalize("NFC", plain))
 
 
 def without_spaces(text: str) -> bool:
-    """Whether a text has characters of a script that is written without spaces between words."""
+    """Returns whether a text has characters of a script that is written without spaces between words.
+
+    Args:
+        text: the text.
+
+    Returns:
+        True if it has.
+    """
     return not text.isascii() and re.search(f"[{_UNSPACED}]", text) is not None
 
 
 def is_word(written: str) -> bool:
-    """Whether this is a word, or a character that stands for one, and no punctuation mark."""
+    """Returns whether a token is a word, or a character that stands for one, and not a punctuation mark.
+
+    Args:
+        written: the token.
+
+    Returns:
+        True if it is.
+    """
     return any(character.isalnum() for character in written)
 
 
 @cache
 def _word() -> re.Pattern[str]:
-    """One word, character or mark, each with the accents and vowel signs that are written around it."""
+    """Returns the pattern of one word, character or mark, with the accents and vowel signs written around it."""
     marks = _ranges(
         [n for n in (*range(0x20000), *range(0xE0100, 0xE01F0)) if unicodedata.category(chr(n)) in ("Mn", "Mc")]
     )
@@ -45,7 +66,7 @@ def _word() -> re.Pattern[str]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Rising numbers of characters as ranges of a regular expression."""
+    """Returns increasing code points as ranges of a regular expression."""
 
     def runs() -> Iterator[str]:
         first = last = numbers[0]
@@ -59,7 +80,15 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def as_positions(sentences: Sequence[Sequence[str]], length: int) -> tuple[tuple[str, ...], np.ndarray]:
-    """Every word that occurs, padding first, and the sentences as positions among them, (n, longest) int32."""
+    """Returns the words that occur, and the sentences as positions among them.
+
+    Args:
+        sentences: each a list of words.
+        length: greatest number of words of a sentence that are used.
+
+    Returns:
+        The words, padding first, and (n, longest) int32 positions.
+    """
     kept = [sentence[:length] for sentence in sentences]
     words = (PADDING, *sorted({word for sentence in kept for word in sentence}))
     place = {word: number for number, word in enumerate(words)}
