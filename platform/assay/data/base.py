@@ -148,7 +148,7 @@ class Language(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceDataset:
-    """The whole data set from which another one takes some or all records, perhaps with other rules."""
+    """The whole data set from which another one takes its records, all or some of them."""
 
     digest: str
     """Its ``Dataset.identity``: names the ledger of these patients."""
@@ -403,7 +403,7 @@ class Dataset:
 
     @property
     def origin(self) -> SourceDataset:
-        """The whole data set of these patients. A sample of its records, or other rules for them, keep the same origin."""
+        """The whole data set of these patients. A sample of it, or other rules for it, keep the same origin."""
         everyone = np.arange(len(self))
         return self.part_of or SourceDataset(
             digest=self.identity, records=len(self), groups=self.patients, places=everyone

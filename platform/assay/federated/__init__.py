@@ -1,1 +1,1 @@
-"""Learning where data may not leave a hospital: Flower's strategies over the executor's workers."""
+"""Federated learning, where data may not leave a hospital: Flower's strategies over the executor's workers."""

@@ -1,4 +1,4 @@
-"""A client: one trainer on records that never leave it, spoken to through Flower's messages."""
+"""A federated client: one trainer with records that never leave it, addressed by Flower's messages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from assay.training.hooks.proximal_term import ProximalTerm
 
 @dataclass(frozen=True, kw_only=True)
 class ClientPlan:
-    """All that a worker needs to make a client, its records included. Travels once."""
+    """Everything that a worker needs to create a client, including its records. It is sent once."""
 
     number: int
-    """From 1; Flower's node id."""
+    """From 1; also Flower's node ID."""
     network: Callable[[], nn.Module]
     recipe: Recipe
     x: np.ndarray
@@ -39,14 +39,18 @@ class ClientPlan:
     """Weights of the network that the stage before trained."""
 
     def make(self) -> "FederatedClient":
+        """Returns a new client."""
         return FederatedClient(self)
 
 
 class FederatedClient:
     """Answers Flower's train messages with the one training loop.
 
-    Its optimizer, its step count (hence its randomness) and its privacy account live on between rounds: one client
-    alone does, to the last bit, what central training does.
+    The optimizer, the step count (on which random numbers depend) and the privacy account persist between rounds. So a
+    single client does, bit for bit, what central training does.
+
+    Args:
+        plan: records, recipe and seed of the client.
     """
 
     def __init__(self, plan: ClientPlan) -> None:
@@ -90,7 +94,7 @@ class FederatedClient:
         self._trainer.run(self._local_epochs)
         mechanism = self._trainer.mechanism
         if mechanism is not None:
-            # What the client has spent so far, over all rounds; the account is the client's, not the round's.
+            # The mechanism of all rounds so far: the privacy account belongs to the client, not to the round.
             context.state["privacy"] = ConfigRecord(
                 {
                     "noise-multiplier": mechanism.noise_multiplier,
@@ -100,14 +104,14 @@ class FederatedClient:
                     "unit": mechanism.unit,
                 }
             )
-        # The loss of a client's own records is a figure that no noise covers.
+        # The loss is computed from the client's records without noise, so a private client does not report it.
         loss = {"train-loss": self._trainer.losses[-1]} if mechanism is None else {}
         report = RecordDict(
             {
                 "arrays": ArrayRecord(self._trainer.model.state_dict()),
                 "metrics": MetricRecord(
                     {
-                        # The weight in the average: of a private client, how many it protects.
+                        # The weight in the average: for a private client, the number of protected units.
                         "num-examples": self._trainer.units,
                         **loss,
                         "train-seconds": self._trainer.seconds,

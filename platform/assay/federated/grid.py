@@ -1,4 +1,4 @@
-"""Flower's Grid over an executor: its strategies lead, Assay's workers host the clients."""
+"""Flower's Grid over an executor: Flower's strategies run on the server, Assay's workers host the clients."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,11 @@ from assay.executors import Host
 class ExecutorGrid(Grid):
     """Sends a strategy's messages to the clients of a host and returns their replies, ordered by client.
 
-    Averages of floats depend on their order; ordered replies make the result the same on any number of workers.
+    The average of floats depends on their order; ordered replies make the result the same on any number of workers.
+
+    Args:
+        host: of the clients.
+        clients: their numbers.
     """
 
     def __init__(self, host: Host, clients: list[int]) -> None:
@@ -27,11 +31,18 @@ class ExecutorGrid(Grid):
         return list(self._clients)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Replies of every client addressed, in the order of their ids.
+        """Sends messages and returns the replies of all addressed clients, in the order of their IDs.
+
+        Args:
+            messages: one for each client of the round.
+            timeout: seconds to wait for all replies; an hour by default.
+
+        Returns:
+            The replies.
 
         Raises:
-            FederationError: a client failed, or did not answer within ``timeout`` seconds. An average over those
-                that happened to answer would be a different study.
+            FederationError: a client failed, or did not answer in time. Averaging only the clients that answered would
+                be a different experiment.
         """
         requests = {message.metadata.dst_node_id: message for message in messages}
         replies = self._host.call(dict(sorted(requests.items())), timeout=timeout or 3600.0)

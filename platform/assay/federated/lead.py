@@ -1,4 +1,4 @@
-"""Leads a federated training: Flower's own strategy, round by round, over an executor's workers."""
+"""Federated training: Flower's own strategy, round by round, over an executor's workers."""
 
 import logging
 import math
@@ -22,27 +22,27 @@ from assay.tasks.base import Task
 from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds
 
-# Flower narrates every round, and warns that evaluation at the clients is off; Assay has its own progress.
+# Flower logs every round, and warns that evaluation on clients is off; Assay reports its own progress.
 logging.getLogger("flwr").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Federated:
-    """What a federated training ends in."""
+    """Result of a federated training."""
 
     weights: Mapping[str, Tensor]
     seconds: float
-    """Wall time of all rounds, making the clients included."""
+    """Wall time of all rounds, including the creation of clients."""
     losses: list[float]
-    """Mean training loss of each round, weighted by records."""
+    """Mean training loss of each round, weighted by records; NaN where training is private."""
     client_seconds: float
-    """Training time summed over clients: what one worker would have needed."""
+    """Training time in seconds, summed over clients: what one worker would need."""
     mechanisms: Mapping[int, Mechanism]
-    """What each client's accountants must know; empty if nothing is private."""
+    """Mechanism of each client, for the privacy accountants; empty if training is not private."""
     treatment: Mapping[str, int]
-    """What the recipe's treatments did, summed over clients; empty if there are none."""
+    """Counts of the recipe's treatments, summed over clients; empty if there are none."""
     notes: list[str]
-    """What the clients say of their trainings, each with its number."""
+    """Notes of the clients on their trainings, each with the client's number."""
 
 
 def train_federated(
@@ -63,20 +63,31 @@ def train_federated(
     after_round: Callable[[int], None] | None = None,
     task: Task = CLASSIFICATION,
 ) -> Federated:
-    """Train one model over clients that keep their records.
+    """Trains one model over clients that keep their records.
 
     Args:
-        network: makes the first network, the same for all.
-        x: (n, ...) records; each client is given its own rows of it and no others.
+        network: creates the initial network, the same for all clients.
+        recipe: with ``federation``.
+        x: (n, ...) records; each client receives its own rows and no others.
+        y: (n,) labels.
         parts: positions of each client's records.
-        patients: (n,) ID of each record's patient, None where records have none; see ``training.loop.Trainer``.
-        stage: name of a stage before the last; see ``training.loop.Trainer``.
+        bounds: valid inputs.
+        classes: number of classes.
+        seed: of the training; each client derives its own.
+        threads: of each client's computation.
+        executor: hosts the clients.
+        patients: (n,) ID of each record's patient, None where records have none; see ``training.build.build_trainer``.
+        stage: name of a stage before the last; see ``training.build.build_trainer``.
         teacher: the network that the stage before trained.
-        after_round: told the number of each finished round.
+        after_round: called with the number of each finished round.
         task: what labels are, and the loss of a record.
 
+    Returns:
+        The weights of the last round, with times, losses and mechanisms.
+
     Raises:
-        FederationError: a client failed or a round passed its deadline.
+        FederationError: a client failed or a round exceeded its deadline.
+        ValueError: the number of parts is not the recipe's number of clients.
     """
     settings = recipe.federation
     assert settings is not None
@@ -126,7 +137,7 @@ def train_federated(
 
 
 def _strategy(settings: Federation) -> "_Recorded":
-    """Flower's strategy over all clients in every round."""
+    """Returns Flower's strategy with all clients in every round."""
     everyone: dict[str, Any] = {
         "fraction_evaluate": 0.0,
         "min_train_nodes": settings.clients,
@@ -139,7 +150,7 @@ def _strategy(settings: Federation) -> "_Recorded":
 
 
 class _Recorded(FedAvg):
-    """Also reads what the clients report of themselves."""
+    """Federated averaging that also collects the clients' reports."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -170,4 +181,4 @@ class _Recorded(FedAvg):
 
 
 class _RecordedFedProx(_Recorded, FedProx):
-    """The same, its clients pulled towards the weights that they were sent."""
+    """FedProx that also collects the clients' reports; clients are pulled towards the weights they received."""

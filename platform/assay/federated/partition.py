@@ -1,4 +1,4 @@
-"""Which client holds which record."""
+"""Partition of records among clients."""
 
 import warnings
 
@@ -9,26 +9,42 @@ from assay.errors import DataError
 from assay.recipes import Federation
 
 _DRAWS = 20
-"""How often a Dirichlet mixture is drawn anew where it leaves a client too small; Flower tries each ten times."""
+"""Number of Dirichlet draws if one leaves a client too small; Flower itself tries each ten times."""
 
 
 def client_seed(seed: int, number: int) -> int:
-    """Seed of one client's training: by client, never by worker, so that where a client lives changes nothing."""
+    """Returns the seed of one client's training. It depends on the client and not on the worker that hosts it.
+
+    Args:
+        seed: of the federated training.
+        number: of the client, from 1.
+
+    Returns:
+        The seed.
+    """
     return seeds.derive(seed, "client", number)
 
 
 def partition(
     rows: np.ndarray, labels: np.ndarray, federation: Federation, *, seed: int, groups: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """The records of each client: disjoint, together all of ``rows``; of sizes that differ by at most one if ``iid``.
+    """Returns the records of each client: disjoint, and together all of ``rows``.
+
+    If ``iid``, sizes differ by at most one record, or patient.
 
     Args:
-        rows: positions of the records to deal out.
+        rows: positions of the records to distribute.
         labels: (len(rows),) the label of each.
-        groups: (len(rows),) the patient of each: whole patients are dealt, so sizes differ as patients do.
+        federation: number of clients, and how records are distributed.
+        seed: of the partition.
+        groups: (len(rows),) the patient of each; then whole patients are distributed, and numbers of records may
+            differ.
+
+    Returns:
+        Positions of each client's records, in increasing order.
 
     Raises:
-        DataError: fewer records, or patients, than clients, or than a Dirichlet mixture can be dealt from.
+        DataError: there are fewer records, or patients, than clients, or than a Dirichlet mixture needs.
     """
     dealt, what = (rows, "records") if groups is None else (np.unique(groups), "patients")
     if len(dealt) < federation.clients:
@@ -47,26 +63,31 @@ def partition(
 def deal_alike(
     rows: np.ndarray, labels: np.ndarray, shares: list[np.ndarray], *, classes: int, seed: int
 ) -> list[np.ndarray]:
-    """Other records, such as test ones, dealt so that each client sees the labels it knows; perhaps none.
+    """Distributes other records, such as test records, such that each client gets the labels it was trained on.
 
     Args:
-        rows: positions of the records to deal out.
+        rows: positions of the records to distribute.
         labels: (len(rows),) the label of each.
         shares: labels of each client's training records.
+        classes: number of classes.
+        seed: of the distribution.
+
+    Returns:
+        Positions of each client's records, possibly none.
     """
-    held = np.array([np.bincount(own, minlength=classes) for own in shares], float)
-    held /= np.maximum(held.sum(0), 1)
+    fractions = np.array([np.bincount(client_labels, minlength=classes) for client_labels in shares], float)
+    fractions /= np.maximum(fractions.sum(0), 1)
     parts: list[list[np.ndarray]] = [[] for _ in shares]
     for label in range(classes):
-        own = seeds.stream(seed, "deal", label).permutation(rows[labels == label])
-        ends = np.rint(np.cumsum(held[:, label])[:-1] * len(own)).astype(int)
-        for part, dealt in zip(parts, np.split(own, ends), strict=True):
+        members = seeds.stream(seed, "deal", label).permutation(rows[labels == label])
+        ends = np.rint(np.cumsum(fractions[:, label])[:-1] * len(members)).astype(int)
+        for part, dealt in zip(parts, np.split(members, ends), strict=True):
             part.append(dealt)
     return [np.sort(np.concatenate(part)) for part in parts]
 
 
 def _dirichlet(labels: np.ndarray, federation: Federation, what: str, *, seed: int) -> list[np.ndarray]:
-    """Positions of each client, by Flower's own partitioner."""
+    """Returns the positions of each client, by Flower's own partitioner."""
     from datasets import Dataset
     from flwr_datasets.partitioner import DirichletPartitioner
 

@@ -1,7 +1,8 @@
 """Models without a gradient: an ONNX file, a scikit-learn estimator, or a network whose backward pass fails.
 
-Each is a ``torch.nn.Module`` from records to outputs that computes without autograd. Attacks that follow a gradient see
-that there is none; those that only ask, and all measures, work as on any other model.
+Each is a ``torch.nn.Module`` from records to outputs that computes without autograd. Gradient-based attacks detect
+this;
+attacks that only query the model, and all measures, work as on any other model.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,11 @@ from assay.models.recurrent import differentiable
 
 
 class WithoutGradient(nn.Module):
-    """A network whose backward pass cannot be used, as a function of its inputs alone."""
+    """Wraps a network whose backward pass cannot be used, as a function of its inputs alone.
+
+    Args:
+        network: from records to outputs.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -25,10 +30,10 @@ class WithoutGradient(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            found = self.network(x.detach())
-        # A tensor made in inference mode can enter no later computation that autograd watches; a copy can. Interval
-        # bounds hand in a box instead of a tensor.
-        return found.clone() if isinstance(found, Tensor) else found
+            outputs = self.network(x.detach())
+        # A tensor from inference mode cannot be used in later computations with autograd; a copy can. Interval bounds
+        # pass an interval instead of a tensor.
+        return outputs.clone() if isinstance(outputs, Tensor) else outputs
 
 
 class OnnxNetwork(nn.Module):
@@ -80,17 +85,17 @@ class OnnxNetwork(nn.Module):
         self._output = _scores(session.get_outputs(), self.path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, classes) outputs, in the type of the records."""
+        """Returns the outputs (n, classes), in the type of the records."""
         given = x.detach().cpu().numpy().astype(_numpy_type(self._input.type))
         fixed = self._input.shape[0] if self._input.shape and isinstance(self._input.shape[0], int) else None
-        found = [self._run(part) for part in _batches(given, fixed)]
-        return torch.from_numpy(np.concatenate(found)[: len(given)]).to(x)
+        outputs = [self._run(part) for part in _batches(given, fixed)]
+        return torch.from_numpy(np.concatenate(outputs)[: len(given)]).to(x)
 
     def _run(self, records: np.ndarray) -> np.ndarray:
         return np.asarray(self._session.run([self._output], {self._input.name: records})[0])
 
     def __getstate__(self) -> dict[str, Any]:
-        """A session cannot be copied; the file's content can."""
+        """Returns the state without the session, which cannot be copied; the file's content can."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_session", "_input")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -99,14 +104,14 @@ class OnnxNetwork(nn.Module):
 
 
 class EstimatorNetwork(nn.Module):
-    """A fitted scikit-learn classifier from records to probabilities, or to decision values where it has none.
+    """Wraps a fitted scikit-learn classifier, from records to probabilities, or to decision values where it has none.
 
     Args:
         estimator: the classifier.
-        source: where it comes from, for errors.
+        source: its origin, for errors.
 
     Raises:
-        UserError: it is not fitted, or its classes are not 0, 1, … as the labels of the data are.
+        UserError: it is not fitted, or its classes are not 0, 1, … like the labels of the data.
     """
 
     def __init__(self, estimator: Any, source: str) -> None:
@@ -132,13 +137,13 @@ class EstimatorNetwork(nn.Module):
         self.columns = self._fitted
 
     def name_columns(self, features: Sequence[str]) -> None:
-        """From now on hand each feature to the estimator under its name, if it was fitted on named columns.
+        """Passes each feature to the estimator under its name from now on, if it was fitted on named columns.
 
         Args:
             features: names of the inputs of a record.
 
         Raises:
-            CheckpointError: they are not the columns that it was fitted on, so that some would stand for others.
+            CheckpointError: they are not the columns on which it was fitted, so that some would be confused.
         """
         fitted = self._fitted
         if not fitted:
@@ -158,11 +163,11 @@ class EstimatorNetwork(nn.Module):
 
     @property
     def _fitted(self) -> tuple[str, ...]:
-        """Names of the columns that it was fitted on, in their order; none of plain arrays."""
+        """Names of the columns on which it was fitted, in their order; empty for plain arrays."""
         return tuple(str(name) for name in getattr(self.estimator, "feature_names_in_", ()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, classes) probabilities, or (n, 1) or (n, classes) decision values, in the type of the records."""
+        """Returns probabilities (n, classes), or decision values (n, 1) or (n, classes), in the type of the records."""
         records: Any = x.detach().cpu().double().flatten(1).numpy()
         if self.columns:
             import pandas as pd
@@ -173,11 +178,14 @@ class EstimatorNetwork(nn.Module):
 
 
 def why_no_gradient(model: nn.Module, x: Tensor) -> str:
-    """Why no gradient of the model's answers leads back to its records; empty where one does.
+    """Returns why a model's outputs have no gradient with respect to its records; empty if they have one.
 
     Args:
         model: from records to logits, in evaluation mode.
         x: (n, ...) a few records, in floating point.
+
+    Returns:
+        The reason, as a sentence, or an empty string.
     """
     point = x.detach().clone().requires_grad_(True)
     try:
@@ -196,28 +204,35 @@ def why_no_gradient(model: nn.Module, x: Tensor) -> str:
 
 
 def is_estimator(made: Any) -> bool:
-    """Whether an object is a classifier by scikit-learn's convention."""
+    """Returns whether an object is a classifier by scikit-learn's convention.
+
+    Args:
+        made: any object.
+
+    Returns:
+        True if it has ``predict_proba`` or ``decision_function``.
+    """
     return hasattr(made, "predict_proba") or hasattr(made, "decision_function")
 
 
 def _are_labels(classes: Any) -> bool:
-    """Whether the classes of an estimator are 0, 1, …, as whole or real numbers, False and True, or in digits."""
-    said = np.asarray(classes)
-    if said.dtype.kind in "biuf":
-        return bool(np.array_equal(said.astype(np.float64), np.arange(len(said))))
-    return [str(one) for one in classes] == [str(number) for number in range(len(said))]
+    """Returns whether the classes of an estimator are 0, 1, …, as integers, real numbers, truth values or text."""
+    array = np.asarray(classes)
+    if array.dtype.kind in "biuf":
+        return bool(np.array_equal(array.astype(np.float64), np.arange(len(array))))
+    return [str(one) for one in classes] == [str(number) for number in range(len(array))]
 
 
 def _scores(outputs: list[Any], path: str) -> str:
-    """Name of the output that holds one number a class; classifiers exported by skl2onnx return labels beside it."""
-    floats = [one for one in outputs if one.type in ("tensor(float)", "tensor(double)", "tensor(float16)")]
+    """Returns the name of the output with one number a class; classifiers from skl2onnx return labels beside it."""
+    floats = [output for output in outputs if output.type in ("tensor(float)", "tensor(double)", "tensor(float16)")]
     if len(floats) != 1:
-        told = ", ".join(f"{one.name}: {one.type}" for one in outputs)
+        shown = ", ".join(f"{output.name}: {output.type}" for output in outputs)
         raise CheckpointError(
-            f"{path!r} returns {told}; Assay needs one tensor of logits or probabilities (n, classes). A classifier of "
-            "scikit-learn is exported with options={'zipmap': False}",
+            f"{path!r} returns {shown}; Assay needs one tensor of logits or probabilities (n, classes). A classifier "
+            "of scikit-learn is exported with options={'zipmap': False}",
             setting="model",
-            given=told,
+            given=shown,
         )
     return str(floats[0].name)
 
@@ -229,7 +244,8 @@ def _numpy_type(onnx_type: str) -> Any:
 
 
 def _batches(records: np.ndarray, size: int | None) -> list[np.ndarray]:
-    """The records in pieces of the fixed batch size of a graph, the last one filled up; all at once without one."""
+    """Returns the records in batches of a graph's fixed batch size, the last one filled up; in one batch if it is not
+    fixed."""
     if size is None:
         return [records]
     missing = -len(records) % size

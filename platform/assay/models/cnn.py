@@ -17,22 +17,23 @@ from assay.registry import register
 class CNN(Architecture):
     """Convolutions with ReLU, the first at full size and each later one at half, then two linear layers.
 
-    Two-dimensional on images (channels, height, width), one-dimensional on signals (channels, samples). Strides instead
-    of maximum pooling, and no normalisation that mixes records: it trains privately, and interval bounds and DeepLIFT
-    follow it exactly.
+    Two-dimensional on images (channels, height, width), one-dimensional on signals (channels, samples). It uses strides
+    instead of maximum pooling and no normalisation that mixes records. So it can train privately, and interval bounds
+    and
+    DeepLIFT are exact for it.
     """
 
     name: Literal["cnn"] = "cnn"
     channels: tuple[PositiveInt, ...] = Field(default=(16, 32), min_length=1)
     """Channels of each convolution."""
     kernel: int | None = Field(default=None, ge=1)
-    """Width of each convolution, odd; by default 3 on images and 5 on signals."""
+    """Width of each convolution, odd; 3 on images and 5 on signals by default."""
     hidden: int = Field(default=64, ge=1)
     """Width of the layer before the logits."""
     pool: Literal["none", "average"] = "none"
-    """``average`` leaves one number a channel to the linear layers, wherever in the record it came from."""
+    """``average`` passes the mean of each channel to the linear layers."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of what each linear layer is given that is dropped."""
+    """Fraction of the inputs of each linear layer that is dropped."""
 
     @field_validator("kernel")
     @classmethod

@@ -15,11 +15,11 @@ from assay.registry import register
 
 
 class ModelFile(Architecture):
-    """A trained model that a file holds, structure and weights; it is measured and never trained."""
+    """A trained model in a file, with structure and weights; it is evaluated and never trained."""
 
     path: str = Field(min_length=1)
     output: Output | None = None
-    """What the model returns; by default logits, or for scikit-learn what the estimator has."""
+    """Outputs of the model; by default logits, or for scikit-learn what the estimator provides."""
 
     def fingerprint(self) -> str:
         return file_digest(self.path)
@@ -30,7 +30,7 @@ class ModelFile(Architecture):
 
 @register("model")
 class Onnx(ModelFile):
-    """An ``.onnx`` file, run by ONNX Runtime: black-box attacks and measures, since it has no gradient."""
+    """An ``.onnx`` file, run by ONNX Runtime. It has no gradient, so only black-box attacks and measures apply."""
 
     name: Literal["onnx"] = "onnx"
 
@@ -77,11 +77,20 @@ class Skops(ModelFile):
 def estimator_network(
     estimator: Any, source: str, shape: tuple[int, ...], classes: int, output: Output | None
 ) -> nn.Module:
-    """A fitted scikit-learn classifier as a network from records to logits.
+    """Returns a fitted scikit-learn classifier as a network from records to logits.
 
     Args:
-        source: where it comes from, for errors.
-        output: what it returns, where that is not what its method says.
+        estimator: the classifier.
+        source: its origin, for errors.
+        shape: of one record.
+        classes: number of classes.
+        output: kind of its outputs, where its methods do not tell.
+
+    Returns:
+        A module from records (n, *shape) to logits (n, classes).
+
+    Raises:
+        UserError: it is not fitted, or its classes are not 0, 1, ….
     """
     network = EstimatorNetwork(estimator, source)
     return to_logits(

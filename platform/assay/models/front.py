@@ -1,4 +1,4 @@
-"""The first layer of a network: what its data set asks for. A record goes in as it is stored; numbers come out.
+"""The first layer of a network, which the data set determines: normalisation, or word vectors.
 
 Normalisation is a layer, so that attacks, bounds and explanations see records in the units of the data.
 """
@@ -13,7 +13,7 @@ from assay.threats import Bounds
 
 
 class Normalise(nn.Module):
-    """Each channel minus its published mean, divided by its published standard deviation.
+    """Subtracts the published mean of each channel and divides by its published standard deviation.
 
     Args:
         figures: one mean and deviation a channel, or one for all.
@@ -34,51 +34,91 @@ class Normalise(nn.Module):
 
 
 class WordVectors(nn.Module):
-    """From positions in a vocabulary (n, length) to vectors (n, length, dimension); what is vectors already passes.
+    """Maps positions in a vocabulary (n, length) to vectors (n, length, dimension); vectors pass unchanged.
 
-    So an attack or an explanation, which needs a space it can move in, hands the network vectors.
+    So an attack or an explanation, which needs a continuous space, can pass vectors to the network.
+
+    Args:
+        tokens: vocabulary and initial vectors.
     """
 
     def __init__(self, tokens: Tokens) -> None:
         super().__init__()
-        # A copy: training moves it, and every other network of these data begins with the vectors as they were.
+        # A copy: training changes it, and other networks of these data start with the original vectors.
         vectors = torch.tensor(tokens.vectors)
         self.table = nn.Embedding.from_pretrained(vectors, freeze=not tokens.trainable)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.is_floating_point():
             return x
-        # Not the layer's own padding: per-record gradients overlook it, and private noise would fill its vector.
+        # Not the layer's own padding: per-record gradients ignore it, and private noise would change its vector.
         return self.table(x) * (x != 0).unsqueeze(-1)
 
 
 def front_of(form: Form) -> nn.Module | None:
-    """The first layer of a network on such records; None where they need nothing."""
+    """Returns the first layer of a network on such records; None where they need none.
+
+    Args:
+        form: of the records.
+
+    Returns:
+        The layer, or None.
+    """
     if form.tokens is not None:
         return WordVectors(form.tokens)
     return None if form.normalisation is None else Normalise(form.normalisation, form.shape)
 
 
 def behind(front: nn.Module | None, network: nn.Module) -> nn.Module:
-    """The network behind its first layer."""
+    """Returns a network with a first layer in front of it.
+
+    Args:
+        front: the first layer; None for none.
+        network: the rest.
+
+    Returns:
+        The combined network.
+    """
     return network if front is None else nn.Sequential(OrderedDict(front=front, network=network))
 
 
 def word_vectors(model: nn.Module) -> Tensor | None:
-    """(words, dimension) the vectors of a network that begins with words; None of any other."""
+    """Returns the vectors of a network whose first layer maps words to vectors; None for any other.
+
+    Args:
+        model: the network.
+
+    Returns:
+        (words, dimension) parameter, or None.
+    """
     front = getattr(model, "front", None)
     return front.table.weight if isinstance(front, WordVectors) else None
 
 
 def vector_bounds(vectors: Tensor) -> Bounds:
-    """What a valid vector is: between the extremes of the vocabulary, entry by entry; and padding stays padding."""
+    """Returns the bounds of a valid word vector: the extremes of the vocabulary, entry by entry; padding stays padding.
+
+    Args:
+        vectors: (words, dimension).
+
+    Returns:
+        Bounds of an entry.
+    """
     low, high = vectors[1:].detach().amin(0).clamp_max(0), vectors[1:].detach().amax(0).clamp_min(0)
     room = 1e-6 + 1e-6 * torch.maximum(low.abs(), high.abs())
     return Bounds(low=(low - room).cpu(), high=(high + room).cpu(), padding=True)
 
 
 def continuous(model: nn.Module, x: Tensor) -> Tensor:
-    """The records as numbers that may be moved a little: themselves, or the vectors of their words."""
+    """Returns records as numbers that can be perturbed: the records themselves, or the vectors of their words.
+
+    Args:
+        model: the network.
+        x: (n, ...) records.
+
+    Returns:
+        (n, ...) in floating point.
+    """
     if x.is_floating_point():
         return x
     front = getattr(model, "front", None)

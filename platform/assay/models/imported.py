@@ -1,4 +1,4 @@
-"""The user's own network, by import path."""
+"""A network of the user's own, by import path."""
 
 import hashlib
 import importlib
@@ -26,17 +26,19 @@ from assay.registry import register
 class Imported(Architecture):
     """``package.module:factory``: a callable that returns a ``torch.nn.Module`` from records to logits.
 
-    Of two classes it may return one logit, or one probability. A fitted scikit-learn classifier is measured too.
+    For two classes it may return one logit, or one probability. It may also return a fitted scikit-learn classifier,
+    which
+    is evaluated and not trained.
     """
 
     name: Literal["imported"] = "imported"
     factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
     arguments: dict[str, Any] = Field(default_factory=dict)
     output: Output | None = None
-    """What the network returns; None for logits, or one probability where its last layer is a sigmoid."""
+    """Outputs of the network; None for logits, or for one probability where its last layer is a sigmoid."""
     public_weights: bool = False
-    """Say that first weights which the factory does not draw from the seed, a file's say, saw no record of these data:
-    else no private ε is claimed."""
+    """States that initial weights which the factory does not draw from the seed, for example from a file, were trained
+    on no record of these data; otherwise no private ε is claimed."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         made = self._make()
@@ -53,7 +55,7 @@ class Imported(Architecture):
         )
 
     def _make(self) -> Any:
-        """What the factory returns."""
+        """Returns what the factory returns."""
         factory = self._find()
         if not callable(factory):
             raise UserError(
@@ -73,8 +75,8 @@ class Imported(Architecture):
             ) from error
 
     def fingerprint(self) -> str:
-        """Hash of the file that holds the factory, and of those that its arguments name: an edited network is another
-        network, and so is one that begins with other weights."""
+        """Returns a hash of the file of the factory and of the files that its arguments name: if one changes, so does
+        the network."""
         self._reach()
         try:
             spec = importlib.util.find_spec(self.factory.partition(":")[0])
@@ -86,9 +88,15 @@ class Imported(Architecture):
         return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else ""
 
     def given_weights(self, form: Form) -> GivenWeights | None:
-        """A file among the arguments, or weights that the seed does not make: those that no other seed changes.
+        """Returns a file among the arguments, or weights that do not depend on the seed.
 
-        Constants, such as zero biases, tell nothing of anybody. Buffers are not looked at.
+        Constants, such as zero biases, contain no information and do not count. Buffers are not examined.
+
+        Args:
+            form: of the records.
+
+        Returns:
+            The description of the weights, or None.
         """
         for path in _files_in(self.arguments):
             return GivenWeights.of_file(path, public=self.public_weights)
@@ -102,7 +110,7 @@ class Imported(Architecture):
         return None
 
     def _reach(self) -> None:
-        """Make the folder in which we run importable, as it is for the user."""
+        """Makes the working directory importable, as it is for the user."""
         here = str(Path.cwd())
         if here not in sys.path:
             sys.path.insert(0, here)
@@ -111,9 +119,9 @@ class Imported(Architecture):
         module, _, attribute = self.factory.partition(":")
         self._reach()
         try:
-            found: Any = importlib.import_module(module)
+            factory: Any = importlib.import_module(module)
             for part in attribute.split("."):
-                found = getattr(found, part)
+                factory = getattr(factory, part)
         except (Exception, SystemExit) as error:  # a module runs when it is imported: a script may end itself
             named = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
             raise UserError(
@@ -122,11 +130,11 @@ class Imported(Architecture):
                 setting="model",
                 given=self.factory,
             ) from error
-        return found
+        return factory
 
 
 def _files_in(value: Any) -> Iterator[str]:
-    """Paths of files among the arguments of a factory, however deep."""
+    """Yields paths of files among the arguments of a factory, at any depth."""
     if isinstance(value, str) and _is_file(value):
         yield value
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()

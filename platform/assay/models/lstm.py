@@ -15,17 +15,17 @@ from assay.models.base import Architecture
 from assay.models.padding import close_up, occupied
 from assay.registry import register
 
-# The weights belong to layers of their own, and a copy of them side by side is what cuDNN is given on purpose.
+# The weights belong to separate layers, and cuDNN is given a concatenated copy on purpose.
 warnings.filterwarnings("ignore", message="RNN module weights are not part of single", category=UserWarning)
 
 
 @register("model")
 class LSTM(Architecture):
-    """Reads a sequence from both ends, pools its states over time, and answers with one linear layer.
+    """Reads a sequence in both directions, pools its states over time, and ends in one linear layer.
 
-    A position whose vector is all zeros is padding: no state sees it, wherever it stands. Without attention the pool is
-    the greatest value of each state over time; on SST-2 that, the mean and attention answer equally well. All weights
-    sit in ``nn.Linear`` layers, so it trains privately, at about one and a half times the price of plain training.
+    A position whose vector is all zeros is padding and changes no state, wherever it is. Without attention the pool is
+    the maximum of each state over time; on SST-2 this, the mean and attention are equally accurate. All weights are in
+    ``nn.Linear`` layers, so it can train privately, in about one and a half times the time of plain training.
     """
 
     name: Literal["lstm"] = "lstm"
@@ -34,11 +34,11 @@ class LSTM(Architecture):
     layers: int = Field(default=1, ge=1)
     bidirectional: bool = True
     attention: bool = False
-    """Pool by additive attention (Bahdanau et al. 2015, arXiv:1409.0473); its weights are an explanation too."""
+    """Pool by additive attention (Bahdanau et al. 2015, arXiv:1409.0473), whose weights are also an explanation."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of what each layer of the network is given that is dropped, the first and the last included."""
+    """Fraction of the inputs of each layer that is dropped, including the first and the last layer."""
     channels_first: bool = False
-    """Records are (channels, samples), as signals always are, every sample real; otherwise (length, dimension)."""
+    """Whether records are (channels, samples) without padding, as signals always are; otherwise (length, dimension)."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 2:
@@ -68,7 +68,7 @@ class LSTM(Architecture):
 
 
 class Recurrent(nn.Module):
-    """The network of ``LSTM``; from (n, length, inputs), or (n, inputs, length) with ``channels_first``, to logits."""
+    """The network of ``LSTM``: from (n, length, inputs), or (n, inputs, length) with ``channels_first``, to logits."""
 
     def __init__(
         self,
@@ -98,13 +98,19 @@ class Recurrent(nn.Module):
         if self.attention is not None:
             pooled = (self.attention(states, kept)[..., None] * states).sum(1)
         else:
-            # A sequence that holds nothing has the states 0, and no other has a padded position among its greatest.
+            # An empty sequence has the states 0; in all others, padding is excluded from the maximum.
             nothing = ~kept & kept.any(1, keepdim=True)
             pooled = states.masked_fill(nothing[..., None], -torch.inf).amax(1)
         return self.head(self.last_drop(pooled))
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """How much each position counts, (n, length): they sum to 1 over what is held, and are 0 on padding.
+        """Returns the attention weight of each position; they sum to 1 over words, and are 0 on padding.
+
+        Args:
+            x: (n, length, inputs), or (n, inputs, length) with ``channels_first``.
+
+        Returns:
+            (n, length) weights.
 
         Raises:
             SpecError: the network pools without attention.
@@ -121,11 +127,11 @@ class Recurrent(nn.Module):
         if self.channels_first:
             return weights
         where = occupied(x)
-        # Both masks list what each sequence holds in the same order.
+        # Both masks have the words of each sequence in the same order.
         return torch.zeros_like(where, dtype=weights.dtype).masked_scatter(where, weights[kept])
 
     def _states(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, longest, width) states and (n, longest) which of them are of something."""
+        """Returns the states (n, longest, width), and (n, longest) bool: which of them are not padding."""
         if self.channels_first:
             x = x.transpose(1, 2)
             kept = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
@@ -137,7 +143,7 @@ class Recurrent(nn.Module):
 
 
 class Attention(nn.Module):
-    """One score a state, from a layer of its own, and a softmax over what is held."""
+    """Additive attention: one score a state, and a softmax over all states that are not padding."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -146,12 +152,12 @@ class Attention(nn.Module):
 
     def forward(self, states: Tensor, kept: Tensor) -> Tensor:
         scores = self.score(self.bend(self.inner(states))).squeeze(-1)
-        # The least number, not −∞: a sequence that holds nothing has finite weights too, of states that are 0.
+        # The least number, not −∞, so that an empty sequence has finite weights, too.
         return scores.masked_fill(~kept, torch.finfo(scores.dtype).min).softmax(1)
 
 
 class LSTMDirection(nn.Module):
-    """The weights of one direction, as ``nn.LSTM`` orders them: gates i, f, g, o; one bias, that of the input."""
+    """The weights of one direction, in the order of ``nn.LSTM``: gates i, f, g, o; one bias, that of the input."""
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -161,10 +167,11 @@ class LSTMDirection(nn.Module):
 
 
 class Layer(nn.Module):
-    """All directions over a sequence, (n, length, inputs) to (n, length, directions · hidden); 0 where nothing is held.
+    """All directions over a sequence, (n, length, inputs) to (n, length, directions · hidden); 0 at padding.
 
-    Torch's fused kernel runs it. But a hook at one of the ``nn.Linear`` layers must see every use of a weight, and that
-    kernel calls no layer: where a hook listens, each weight meets all positions in one call of its layer.
+    Torch's fused kernel computes it. But a hook on one of the ``nn.Linear`` layers must be called at every use of a
+    weight, and the kernel calls no layer. So where a layer has an active hook, each layer is called once, with all
+    positions.
     """
 
     def __init__(self, inputs: int, hidden: int, *, directions: int) -> None:
@@ -176,8 +183,9 @@ class Layer(nn.Module):
         return self._heard(x, kept) if any(_listens(hook) for hook in _hooks(weights)) else self._fused(x, kept)
 
     def _fused(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Computes the states by torch's fused kernel."""
         hidden = self.width // len(self.directions)
-        # One more input says that a position is padding, and closes the gates there; see ``_run``.
+        # One more input marks padding, and closes the gates there; see ``_run``.
         closing = x.new_tensor([-_CLOSED, -_CLOSED, 0.0, -_CLOSED]).repeat_interleave(hidden)[:, None]
         weights: list[Tensor] = []
         for direction in self._directions:
@@ -185,14 +193,16 @@ class Layer(nn.Module):
             weights += [direction.input.bias, torch.zeros_like(direction.input.bias)]
         start = x.new_zeros(len(self.directions), len(x), hidden)
         x = torch.cat([x, (~kept)[..., None].to(x)], -1)
-        # What "training" means to the kernel is that a backward pass may follow: cuDNN has none otherwise.
+        # For the kernel, "training" means that a backward pass may follow; otherwise cuDNN supports none.
         may_follow, both_ways = torch.is_grad_enabled(), len(self.directions) == 2
         return torch.lstm(x, (start, start), weights, True, 1, 0.0, may_follow, both_ways, True)[0]
 
     def _heard(self, x: Tensor, kept: Tensor) -> Tensor:
-        """The states come first, without a graph. Then the recurrent layer meets those states, all at once, and the
-        graph says that a change of what it or the input's layer gives acts on the later states as
-        ``_Recurrence.backward`` has it: the exact gradient, without a call of a layer at each step."""
+        """Computes the states without a graph first, then calls the recurrent layer once with all states.
+
+        The graph then states that a change of the output of either layer changes the later states as in
+        ``_Recurrence.backward``. This is the exact gradient, without a call of a layer at each step.
+        """
         entering = [direction.input(x) for direction in self._directions]
         weights = torch.stack([direction.recurrent.weight.detach().T for direction in self._directions])
         with torch.no_grad():
@@ -215,7 +225,7 @@ class Layer(nn.Module):
 
 
 _CLOSED = 1e4
-"""A gate of minus this is 0, whatever else enters it."""
+"""Subtracted from a gate's input, it makes the gate 0 whatever the other inputs are."""
 
 
 def _hooks(layers: list[nn.Linear]) -> Iterator[Any]:
@@ -225,51 +235,51 @@ def _hooks(layers: list[nn.Linear]) -> Iterator[Any]:
 
 
 def _listens(hook: Any) -> bool:
-    """Whether a hook wants to be called. Those of per-record gradients stay in place while they are paused."""
+    """Returns whether a hook is active. Hooks of per-record gradients stay registered while they are paused."""
     owner = getattr(getattr(hook, "func", hook), "__self__", None)
     return getattr(owner, "hooks_enabled", True)
 
 
 def _in_time(each: list[Tensor]) -> Tensor:
-    """(n, length, ...) of each direction, as it reads: (length, directions, n, ...)."""
+    """Returns (n, length, ...) of each direction, in its reading order: (length, directions, n, ...)."""
     steps = [one.transpose(0, 1) for one in each]
     return torch.stack([steps[0], *(one.flip(0) for one in steps[1:])], 1)
 
 
 def _in_order(read: Tensor) -> list[Tensor]:
-    """The reverse of ``_in_time``."""
+    """Reverses ``_in_time``."""
     forward, *backward = read.unbind(1)
     return [one.transpose(0, 1) for one in (forward, *(one.flip(0) for one in backward))]
 
 
 class _Course(NamedTuple):
-    """All that happened: (length, directions, n, ...)."""
+    """All intermediate results: (length, directions, n, ...)."""
 
     gates: Tensor
-    """(..., 4 · hidden) i, f, g and o, behind their sigmoid or tanh."""
+    """(..., 4 · hidden) i, f, g and o, after their sigmoid or tanh."""
     cells: Tensor
-    """(length + 1, ...) from the 0 before the first step on."""
+    """(length + 1, ...) cells, with 0 before the first step."""
     squashed: Tensor
     """tanh of the cells after each step."""
     states: Tensor
-    """(length + 1, ...) from the 0 before the first step on."""
+    """(length + 1, ...) states, with 0 before the first step."""
 
 
 def _run(entering: Tensor, weights: Tensor, padded: Tensor) -> _Course:
-    """One step after the other, all directions at once.
+    """Computes one step after the other, for all directions at once.
 
     Args:
-        entering: (length, directions, n, 4 · hidden) what the inputs give to the gates; becomes the gates.
+        entering: (length, directions, n, 4 · hidden) inputs' part of the gates; overwritten by the gates.
         weights: (directions, hidden, 4 · hidden).
-        padded: (length, directions, n) where the sequences hold nothing.
+        padded: (length, directions, n) bool: padding.
     """
-    # Closed gates keep state and cell at exactly 0: at the start of the backward direction, and behind the end.
+    # Closed gates keep state and cell at exactly 0: at the start of the backward direction, and after the end.
     entering += entering.new_zeros(padded.shape).masked_fill_(padded, -torch.inf)[..., None]
     hidden = weights.shape[1]
     cells = entering.new_zeros(len(entering) + 1, *entering.shape[1:3], hidden)
     squashed, states = torch.empty_like(cells[1:]), torch.zeros_like(cells)
     course = _Course(entering, cells, squashed, states)
-    # Views of every step are made at once: to index a tensor costs as much as to multiply so few numbers.
+    # Views of every step are created at once: indexing costs as much as the small products of a step.
     parts = [part.unbind() for part in (entering, entering[..., : 2 * hidden], *entering.chunk(4, -1))]
     before = zip(states[:-1].unbind(), cells[:-1].unbind(), strict=True)
     after = zip(states[1:].unbind(), cells[1:].unbind(), squashed.unbind(), strict=True)
@@ -284,7 +294,7 @@ def _run(entering: Tensor, weights: Tensor, padded: Tensor) -> _Course:
 
 
 class _Recurrence(torch.autograd.Function):
-    """From the two summands of each direction's gates, (n, length, 4 · hidden), to the states that followed."""
+    """Maps the two summands of each direction's gates, (n, length, 4 · hidden), to the states."""
 
     @staticmethod
     def forward(ctx: Any, course: _Course, weights: Tensor, *summands: Tensor) -> Tensor:
@@ -300,26 +310,31 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _run_back(slope: Tensor, weights: Tensor, gates: Tensor, cells: Tensor, squashed: Tensor) -> Tensor:
-    """The whole gradient of each gate's sum, (length, directions, n, 4 · hidden): through its state and all later ones.
+    """Returns the whole gradient of each gate's sum, (length, directions, n, 4 · hidden), through its state and all
+    later ones.
 
     Args:
         slope: (length, directions, n, hidden) gradient of the states.
+        weights: (directions, hidden, 4 · hidden).
+        gates: as ``_Course.gates``.
+        cells: as ``_Course.cells``.
+        squashed: as ``_Course.squashed``.
     """
     i, f, g, o = gates.chunk(4, -1)
-    # What a change of each gate's sum does: the first three to the cell, the last to the state.
-    found = torch.empty_like(gates)
+    # Derivatives with respect to each gate's sum: of the cell for the first three, of the state for the last.
+    gradients = torch.empty_like(gates)
     for given, gate, bent_back, place in zip(
         (g, cells[:-1], i, squashed),
         (i, f, g, o),
         (_SIGMOID, _SIGMOID, _TANH, _SIGMOID),
-        found.chunk(4, -1),
+        gradients.chunk(4, -1),
         strict=True,
     ):
         bent_back.grad_input(given, gate, grad_input=place)
     to_state = _TANH(o, squashed)
     back = weights.transpose(1, 2).contiguous()
-    by_gate = found.unflatten(-1, (4, -1))
-    parts = [part.unbind() for part in (found, by_gate[..., :3, :], by_gate[..., 3, :], to_state, f, slope)]
+    by_gate = gradients.unflatten(-1, (4, -1))
+    parts = [part.unbind() for part in (gradients, by_gate[..., :3, :], by_gate[..., 3, :], to_state, f, slope)]
     of_state, of_cell = torch.zeros_like(slope[0]), torch.zeros_like(slope[0])
     for step, to_cell, to_output, cell_to_state, kept, own in reversed(list(zip(*parts, strict=True))):
         of_state = own + of_state
@@ -328,8 +343,8 @@ def _run_back(slope: Tensor, weights: Tensor, gates: Tensor, cells: Tensor, squa
         to_output.mul_(of_state)
         of_cell.mul_(kept)
         of_state = torch.bmm(step, back)
-    return found
+    return gradients
 
 
 _SIGMOID, _TANH = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
-"""From what comes back to what the function gave, and that, to what comes back to its argument: in one pass."""
+"""Gradient of the argument from the gradient of the result and the result itself, in one kernel."""

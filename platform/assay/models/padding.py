@@ -1,24 +1,31 @@
-"""Sequences of vectors in which a position whose every entry is 0 holds nothing; see ``threats.Bounds.padding``."""
+"""Padding of sequences: a position whose vector is 0 is empty; see ``threats.Bounds.padding``."""
 
 import torch
 from torch import Tensor
 
 
 def occupied(x: Tensor) -> Tensor:
-    """(n, length) bool: which positions of (n, length, dimension) vectors hold something."""
-    return (x != 0).any(-1)
-
-
-def close_up(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Move what a sequence holds to its beginning, in order, and cut the batch to its longest sequence.
-
-    So a word that is blanked out is a word that was never there, and padding costs nothing.
+    """Returns which positions are not padding.
 
     Args:
         x: (n, length, dimension) vectors.
 
     Returns:
-        The vectors (n, longest, dimension), at least one position of them; and (n, longest) bool, which are held.
+        (n, length) bool.
+    """
+    return (x != 0).any(-1)
+
+
+def close_up(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves the words of a sequence to its beginning, in order, and cuts the batch to its longest sequence.
+
+    So removing a word is the same as replacing it by padding, and padding costs no time.
+
+    Args:
+        x: (n, length, dimension) vectors.
+
+    Returns:
+        The vectors (n, longest, dimension), with at least one position; and (n, longest) bool: which are not padding.
     """
     kept = occupied(x)
     if bool((kept[:, 1:] & ~kept[:, :-1]).any()):

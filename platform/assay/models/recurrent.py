@@ -10,10 +10,13 @@ from torch import nn
 
 @contextmanager
 def differentiable(*models: nn.Module) -> Iterator[None]:
-    """In here a gradient passes ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` in evaluation mode, as it does on the CPU.
+    """Lets gradients pass ``nn.LSTM``, ``nn.GRU`` and ``nn.RNN`` in evaluation mode within the context, as on the CPU.
 
-    While it answers, such a layer is in training mode and drops nothing: it answers the same, and cuDNN keeps what the
-    backward pass needs.
+    During its forward pass such a layer is in training mode without dropout: its output is the same, and cuDNN stores
+    what the backward pass needs.
+
+    Args:
+        models: whose layers are changed; restored afterwards.
     """
     layers = {layer: None for model in models for layer in model.modules() if isinstance(layer, nn.RNNBase)}
     hooks = []
@@ -31,7 +34,7 @@ def differentiable(*models: nn.Module) -> Iterator[None]:
 
 
 class _Answer:
-    """One answer of a layer after the other; remembers the dropout that the layer has."""
+    """Forward passes of one layer, one after the other; remembers the layer's dropout."""
 
     def __init__(self) -> None:
         self._dropout: float | None = None

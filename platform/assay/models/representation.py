@@ -1,4 +1,4 @@
-"""A trained network seen at two depths: what it answers, and what its last layer answers from."""
+"""A trained network with two outputs: its logits, and the inputs of its last layer."""
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +8,14 @@ from assay.models.batches import places
 
 
 class Represented:
-    """A network whose features are what its last linear layer is given.
+    """A network whose features are the inputs of its last linear layer.
 
-    Records come from and answers go to wherever the caller has them; the network stays on its device, in evaluation
-    mode, and its weights are frozen.
+    Records and results are on the caller's device; the network stays on its own, in evaluation mode, and its weights
+    are
+    frozen.
+
+    Args:
+        model: the network; changed in place.
 
     Raises:
         SpecError: it has no linear layer.
@@ -29,21 +33,35 @@ class Represented:
         self._device = linear[-1].weight.device
 
     def logits(self, x: Tensor) -> Tensor:
-        """(n, classes) of records (n, ...)."""
+        """Returns the logits of records.
+
+        Args:
+            x: (n, ...).
+
+        Returns:
+            (n, classes).
+        """
         return torch.cat([self._model(part) for part in self._parts(x)]).to(x.device)
 
     def features(self, x: Tensor) -> Tensor:
-        """(n, d): what the last linear layer is given. It can be differentiated by the records."""
+        """Returns the inputs of the last linear layer, differentiable with respect to the records.
+
+        Args:
+            x: (n, ...).
+
+        Returns:
+            (n, d).
+        """
         return torch.cat([self._seen_by_the_last(part) for part in self._parts(x)]).to(x.device)
 
     def _parts(self, x: Tensor) -> list[Tensor]:
         return [x[place].to(self._device) for place in places(len(x), tuple(x.shape[1:]))]
 
     def _seen_by_the_last(self, x: Tensor) -> Tensor:
-        seen: list[Tensor] = []
-        hook = self._last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        inputs: list[Tensor] = []
+        hook = self._last.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
         try:
             self._model(x)
         finally:
             hook.remove()
-        return seen[-1].flatten(1)
+        return inputs[-1].flatten(1)

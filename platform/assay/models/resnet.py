@@ -17,21 +17,23 @@ from assay.registry import register
 NormLayer = Literal["batch", "group"]
 Stem = Literal["imagenet", "small"]
 NormOf = Callable[[int], nn.Module]
-"""Makes the normalisation of so many channels."""
+"""Creates the normalisation for a number of channels."""
 
 
 class Residual(Architecture):
-    """What all depths share. The stride of a bottleneck is at its 3 × 3 convolution, as in torchvision."""
+    """Base of all depths. The stride of a bottleneck is at its 3 × 3 convolution, as in torchvision."""
 
     norm: NormLayer = "batch"
-    """``group`` normalises each record by itself (Wu & He 2018, arXiv:1803.08494), as private training demands."""
+    """``group`` normalises each record separately (Wu & He 2018, arXiv:1803.08494), as private training requires."""
     stem: Stem = "imagenet"
-    """``small`` keeps images of 28 to 64 pixels at full size: 3 × 3 at stride 1 and no pooling."""
+    """``small`` processes images of 28 to 64 pixels at full size: 3 × 3 at stride 1 and no pooling."""
     weights: str | None = None
-    """Safetensors file of torchvision's state dict, readable wherever the trial runs. Classifiers of another number of
-    classes (``fc``) start afresh; of grey images the first layer sums its weights over the colours."""
+    """Safetensors file of torchvision's state dict, readable by every worker. The last layer (``fc``) starts with new
+    weights if the number of classes differs; for grey images the weights of the first layer are summed over the
+    colours."""
     public_weights: bool = False
-    """Say that what trained the weights of the file saw no record of these data: else no private ε is claimed."""
+    """States that the weights of the file were trained on no record of these data; otherwise no private ε is claimed.
+    """
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 3:
@@ -56,7 +58,7 @@ class Residual(Architecture):
         return model
 
     def fingerprint(self) -> str:
-        """Hash of the file of weights: other weights are another network."""
+        """Returns the hash of the file of weights: other weights make another network."""
         return "" if self.weights is None else file_digest(self.weights)
 
     def given_weights(self, form: Form) -> GivenWeights | None:
@@ -131,8 +133,12 @@ class ResNet(nn.Module):
     """From images (n, channels, height, width) to logits. No module is used twice and nothing is changed in place.
 
     Args:
-        block: what is stacked.
-        depths: blocks at each size.
+        block: type of the blocks.
+        depths: number of blocks at each size.
+        channels: of the images.
+        classes: number of logits.
+        norm: ``batch`` or ``group``.
+        stem: first layers.
         width: channels at the first size; they double at each later one.
     """
 
@@ -157,13 +163,15 @@ class ResNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
         stages, inputs = [], width
         for place, depth in enumerate(depths):
-            own = width * 2**place
+            stage_width = width * 2**place
             strides = [1 if place == 0 else 2, *[1] * (depth - 1)]
-            ends = [inputs, *[own * block.expansion] * (depth - 1)]
+            ends = [inputs, *[stage_width * block.expansion] * (depth - 1)]
             stages.append(
-                nn.Sequential(*(block(end, own, stride, norm_of) for end, stride in zip(ends, strides, strict=True)))
+                nn.Sequential(
+                    *(block(end, stage_width, stride, norm_of) for end, stride in zip(ends, strides, strict=True))
+                )
             )
-            inputs = own * block.expansion
+            inputs = stage_width * block.expansion
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
         self.fc = nn.Linear(inputs, classes)
@@ -178,7 +186,8 @@ class ResNet(nn.Module):
 
 
 def _shortcut(inputs: int, outputs: int, stride: int, norm: NormOf) -> nn.Module:
-    """The record as it is where shapes agree; it has no weights then, and so no name in a file."""
+    """Returns the identity where shapes agree, which has no weights and no name in a file; otherwise a 1 × 1
+    convolution."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), norm(outputs))
@@ -189,7 +198,11 @@ def _group_norm(channels: int) -> nn.Module:
 
 
 def load_pretrained(model: ResNet, path: str) -> None:
-    """Put torchvision's weights into the network, in place; see ``Residual.weights`` for what may differ.
+    """Loads torchvision's weights into a network, in place; ``Residual.weights`` describes permitted differences.
+
+    Args:
+        model: the network.
+        path: of the safetensors file.
 
     Raises:
         CheckpointError: the file cannot be read, or names or shapes differ; the message lists them.

@@ -16,19 +16,19 @@ from assay.registry import register
 
 @register("model")
 class TextCNN(Architecture):
-    """Filters over a few neighbouring words, the greatest answer of each anywhere in the sentence, one linear layer.
+    """Filters over a few neighbouring words, the maximum of each filter over the sentence, and one linear layer.
 
-    A position whose vector is all zeros is padding: no filter answers for it, except where a sentence is shorter than
-    the filter, which then sees the whole sentence once. Trains privately.
+    A position whose vector is all zeros is padding, which filters skip; a sentence that is shorter than a filter is
+    seen by it once, as a whole. Can train privately.
     """
 
     name: Literal["text_cnn"] = "text_cnn"
     widths: tuple[PositiveInt, ...] = Field(default=(3, 4, 5), min_length=1)
-    """Words that a filter sees, one group of filters each."""
+    """Numbers of words that a filter sees, one group of filters each."""
     channels: int = Field(default=100, ge=1)
-    """Filters of each width."""
+    """Number of filters of each width."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of what the linear layer is given that is dropped."""
+    """Fraction of the inputs of the linear layer that is dropped."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         if len(shape) != 2:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 Window = tuple[float, float] | Literal["file", "full"]
-"""Centre and width in units of the modality (Hounsfield units for CT), the file's own, or the full range of the bits."""
+"""Centre and width in units of the modality (Hounsfield units for CT), the file's own, or the range of the bits."""
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 

@@ -223,18 +223,18 @@ def _by_file(files: Sequence[str], patients: Sequence[str], where: str) -> dict[
     Raises:
         DataError: a file has two patients.
     """
-    patient_of: dict[str, str] = {}
+    owner: dict[str, str] = {}
     for written, patient in zip(files, patients, strict=True):
         file = _path(written)
-        if patient_of.setdefault(file, patient) != patient:
+        if owner.setdefault(file, patient) != patient:
             raise DataError(
-                f"{where} gives {file} the patients {patient_of[file]!r} and {patient!r}; name files by their path below "
+                f"{where} gives {file} the patients {owner[file]!r} and {patient!r}; name files by their path below "
                 "the folder, such as ill/1.png, or remove the wrong row",
                 setting="group_pattern",
                 given=file,
                 allowed="one patient a file",
             )
-    return patient_of
+    return owner
 
 
 def _path(written: str) -> str:
@@ -257,8 +257,7 @@ def _refuse_ambiguous(of_file: dict[str, str], names: Sequence[str], where: str)
 
 
 def _row(of_file: dict[str, str], name: str) -> str | None:
-    """Returns the table's entry for an image: its path or the end of it, with or without its extension; the longest
-    first."""
+    """Returns the table's entry for an image: its path or the end of it, with or without extension, longest first."""
     parts = name.split("/")
     for start in range(len(parts)):
         path = PurePosixPath(*parts[start:])

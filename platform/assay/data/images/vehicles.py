@@ -1,4 +1,4 @@
-"""Photographs in two classes, in the form of small X-rays, for choosing settings without looking at patients' X-rays."""
+"""Photographs in two classes, in the form of small X-rays, for choosing settings without using patients' data."""
 
 from typing import Literal
 

@@ -124,7 +124,7 @@ def _apart(learnt: Learnt, x: Tensor, goal: Tensor) -> Tensor:
     return (learnt.features(x) - goal).square().sum(1)
 
 
-def _nearer(nearest: Tensor, least: Tensor, point: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+def _nearer(held: Tensor, least: Tensor, point: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
     """Returns, for each record, the point that is nearer to its goal, and its distance."""
-    closer = (distance < least).view(-1, *[1] * (nearest.dim() - 1))
-    return torch.where(closer, point, nearest), torch.minimum(distance, least)
+    closer = (distance < least).view(-1, *[1] * (held.dim() - 1))
+    return torch.where(closer, point, held), torch.minimum(distance, least)

@@ -291,7 +291,7 @@ def _invalid(held: Any) -> np.ndarray:
 
 
 def _at_limit(held: Any, counts: np.ndarray) -> np.ndarray:
-    """Returns (samples,) bool: samples at the least or greatest value of the converter, where its resolution is known."""
+    """Returns (samples,) bool: samples at the least or greatest value of the converter, if its resolution is known."""
     bits, zero = held.adc_res[0], held.adc_zero[0]
     if not bits or zero is None:
         return np.zeros(len(counts), bool)

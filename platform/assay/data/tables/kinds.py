@@ -134,12 +134,10 @@ def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str
     )
     missing = parsed.missing
     if kind == "category" and missing.any() and not settings.categories:
-        category = next((one for one in known if normalised(one) == MISSING_CATEGORY), None)
-        if category is not None:
-            fix = f"if it stands for a missing value say kinds: {{{name}: {{missing: [{category}]}}}}, otherwise rename it"
-            raise column_error(
-                name, f"it holds {category!r} and {int(missing.sum())} empty values", fix, where, category
-            )
+        clash = next((one for one in known if normalised(one) == MISSING_CATEGORY), None)
+        if clash is not None:
+            fix = f"if it stands for a missing value say kinds: {{{name}: {{missing: [{clash}]}}}}, otherwise rename it"
+            raise column_error(name, f"it holds {clash!r} and {int(missing.sum())} empty values", fix, where, clash)
         known = (*known, MISSING_CATEGORY)
     elif kind == "category" and missing.any() and MISSING_CATEGORY not in known:
         raise column_error(

@@ -340,8 +340,8 @@ class TableSource(Source):
         low, high = bounds_around(np.array([one.low for one in columns]), np.array([one.high for one in columns]))
         if without_range:
             warnings.append(
-                f"bounds of {', '.join(without_range[:6])}{' …' if len(without_range) > 6 else ''} were taken from the data, those of "
-                "the test records included; state their range under kinds"
+                f"bounds of {', '.join(without_range[:6])}{' …' if len(without_range) > 6 else ''} were taken from the "
+                "data, those of the test records included; state their range under kinds"
             )
         if fixed.all():
             warnings.append("every feature is a category that no attack may move, so none can do any harm (movable)")

@@ -341,8 +341,8 @@ def merged_cells(name: str, words: Sequence[str]) -> tuple[str, ...]:
     ):
         return ()
     return (
-        f"{name} holds {len(present)} words, each once, and nothing in {len(words) - len(present)} records: if these were "
-        "cells that a spreadsheet had merged, write the word into every row",
+        f"{name} holds {len(present)} words, each once, and nothing in {len(words) - len(present)} records: if these "
+        "were cells that a spreadsheet had merged, write the word into every row",
     )
 
 

@@ -152,7 +152,14 @@ class FrozenEncoder:
     length: int
 
     def pieces(self, sentence: Sequence[str]) -> list[str]:
-        """Returns the word pieces of a sentence, with the encoder's marks for begin and end."""
+        """Returns the word pieces of a sentence, with the encoder's marks for begin and end.
+
+        Args:
+            sentence: a list of words.
+
+        Returns:
+            One text for each position.
+        """
         tokenise, _ = _load(self.model)
         return tokenise(" ".join(sentence), truncation=True, max_length=self.length).tokens()
 

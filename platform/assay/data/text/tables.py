@@ -295,14 +295,14 @@ class _Rows:
             self.columns.text: [_has_no_text(text) for text in self.texts],
         }
         lines = {name: [row for row, no in zip(self.rows, lacks, strict=True) if no] for name, lacks in lacking.items()}
-        problems = tuple(
+        gaps = tuple(
             f"{len(rows):,} of {len(self.rows):,} rows have no {name}: {first_lines([row.where for row in rows])}"
             for name, rows in lines.items()
             if rows
         )
-        if problems and on_missing == "fail":
+        if gaps and on_missing == "fail":
             raise DataError(
-                f"{str(self.path)!r}: {'; '.join(problems)}; fill them in, or set on_missing: skip to leave these rows out"
+                f"{str(self.path)!r}: {'; '.join(gaps)}; fill them in, or set on_missing: skip to leave these rows out"
                 + ("; what is a class of that name must stand in class_names" if lines[self.columns.label] else ""),
                 setting="on_missing",
                 given=sorted({row.first for rows in lines.values() for row in rows}),
@@ -310,8 +310,8 @@ class _Rows:
             )
         kept = [n for n, no in enumerate(zip(*lacking.values(), strict=True)) if not any(no)]
         if not kept:
-            raise DataError(f"{str(self.path)!r}: {'; '.join(problems)}; no row is left", setting="on_missing")
-        return kept, tuple(f"left out: {line}" for line in problems)
+            raise DataError(f"{str(self.path)!r}: {'; '.join(gaps)}; no row is left", setting="on_missing")
+        return kept, tuple(f"left out: {line}" for line in gaps)
 
     def _has_no_label(self, label: str) -> bool:
         return label.lower() in NO_TEXT_LABEL and label not in self.classes
