@@ -10,16 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from assay.data.identifiers import (
-    GroupKind,
-    as_groups,
-    as_text,
-    group_column,
-    names_sites,
-    normalised,
-    refuse_alike,
-    refuse_ambiguous,
-)
+from assay.data.identifiers import GroupKind, as_groups, as_text, group_column, names_sites, refuse_ambiguous
+from assay.data.spellings import normalised, refuse_alike
 from assay.errors import DataError
 from assay.registry import unknown
 
@@ -265,7 +257,7 @@ def _array(file: Any, key: str, path: Path) -> np.ndarray:
         array = file[key]
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise _unreadable(path, f"array {key!r} is damaged ({error}); copy or write the file again") from None
-    except (RuntimeError, NotImplementedError) as error:  # what zipfile raises on what it cannot unpack
+    except (RuntimeError, NotImplementedError) as error:  # zipfile cannot unpack it
         why = f"array {key!r} is encrypted, or packed in a way that is not known here ({error}); use np.savez"
         raise _unreadable(path, why) from None
     except MemoryError:
@@ -341,7 +333,7 @@ def _held_in_parquet(path: Path) -> FileContents:
                 allowed="one column of this name",
             )
         known[normalised(name)] = columns.pop(name)
-    if "x" not in columns or columns["x"].dtype.kind in "fiub":  # numbers are a feature called x
+    if "x" not in columns or columns["x"].dtype.kind in "fiub":  # a column of numbers is a feature named x
         return FileContents(known=known, columns=columns)
     rows = [np.asarray(row) for row in columns.pop("x")]
     absent = [number for number, row in enumerate(rows) if row.ndim == 0]

@@ -9,10 +9,11 @@ from pydantic import Field
 
 from assay.data.array_files import WANTED, FileContents, names_in, read_array_file, records_of, sort_out
 from assay.data.base import Dataset, Modality, Source
-from assay.data.identifiers import as_text, refuse_alike
+from assay.data.identifiers import as_text
 from assay.data.label_copies import refuse_label_copies
 from assay.data.numbers import LARGEST, above
 from assay.data.sentinels import codes_among, describe_codes, in_two_units
+from assay.data.spellings import refuse_alike
 from assay.data.subgroups import subgroups_of, usual_name
 from assay.data.suspicion import refuse_identifiers
 from assay.errors import DataError
@@ -43,12 +44,12 @@ class Arrays(Source):
     modality: Literal["tabular", "image", "signal"] = "tabular"
     """Kind of a record: features, (channels, height, width), or (channels, samples)."""
     channels: Literal["checked", "first", "last"] = "checked"
-    """Which axis of an image or a signal holds the channels: the first of a record, or the last, which is then moved to
-    the front. By default the first, and an error where the shape says that it may be the last."""
+    """Axis of an image or a signal that holds the channels: the first of a record, or the last, which is then moved to
+    the front. By default the first, and an error if the shape suggests the last."""
     group: str | None = None
     """Array, column or feature that identifies patients; by default the one with a usual name, and none if empty."""
     drop: tuple[str, ...] = ()
-    """Arrays, columns or features that are left out."""
+    """Arrays, columns or features to leave out."""
     features: tuple[str, ...] = ()
     """Features that are kept and not checked, although they look like identifiers, copies of the label, or codes of
     missing values."""
@@ -62,8 +63,8 @@ class Arrays(Source):
     licence: str = "unknown"
     citation: str = ""
     public_preprocessing: bool = False
-    """True if whatever scaling the file carries used public figures only; otherwise, and without both bounds, no ε is
-    claimed on it."""
+    """True if the file was scaled with public figures only; otherwise, and without both bounds, no ε is claimed on it.
+    """
 
     def owes(self) -> str:
         if not self.public_preprocessing:

@@ -19,7 +19,7 @@ from assay.seeds import Draw
 
 @register("treatment")
 class Flip(Treatment):
-    """Mirrors images left to right. Not for anatomy that has a side, such as the heart on a chest X-ray."""
+    """Mirrors images left to right. Do not use it where left and right differ, as for the heart on a chest X-ray."""
 
     name: Literal["flip"] = "flip"
     probability: float = Field(default=0.5, ge=0, le=1)
@@ -32,7 +32,7 @@ class Flip(Treatment):
 
 @register("treatment")
 class RandomCrop(Treatment):
-    """Shifts images by up to so many pixels in each direction, as cropping them out of a wider one does."""
+    """Shifts images by up to ``pixels`` in each direction, like random crops of a padded image."""
 
     name: Literal["crop"] = "crop"
     pixels: int = Field(default=4, ge=1)
@@ -60,11 +60,11 @@ class Jitter(Treatment):
 
     name: Literal["jitter"] = "jitter"
     gain: float = Field(default=0.1, ge=0, lt=1)
-    """Greatest change of the gain, as a share of it; drawn evenly up and down."""
+    """Greatest change of the gain, as a fraction of it; uniform, up and down."""
     offset: float = Field(default=0.05, ge=0)
-    """Greatest shift, as a share of the channel's standard deviation in the record; drawn evenly up and down."""
+    """Greatest shift, as a fraction of the channel's standard deviation in the record; uniform, up and down."""
     noise: float = Field(default=0.05, ge=0)
-    """Standard deviation of the noise, as a share of the channel's."""
+    """Standard deviation of the noise, as a fraction of the channel's."""
 
     def augment(self, x: Tensor, draw: Draw) -> Tensor:
         _expect(self.name, x, dimensions=3, wanted="signals (n, channels, samples)")
@@ -76,11 +76,12 @@ class Jitter(Treatment):
 
 @register("treatment")
 class WordDropout(Treatment):
-    """Makes words of a text unknown (Iyyer et al. 2015): position 1 of the vocabulary. Padding stays padding."""
+    """Replaces words of a text by the unknown word (Iyyer et al. 2015), position 1 of the vocabulary. Padding is
+    unchanged."""
 
     name: Literal["word_dropout"] = "word_dropout"
     probability: float = Field(default=0.1, ge=0, lt=1)
-    """Probability that a word is dropped, drawn anew in each text."""
+    """Probability that a word is replaced, drawn independently at each occurrence."""
 
     def augment(self, x: Tensor, draw: Draw) -> Tensor:
         if x.is_floating_point() or x.dim() != 2:

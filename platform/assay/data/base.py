@@ -1,7 +1,7 @@
 """The data set, and the protocol of a source of data sets."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 
+from assay.data.checks import check_dataset
 from assay.data.features import Feature
 from assay.data.fingerprints import Fingerprints
-from assay.data.identifiers import GroupKind, refuse_alike, refuse_missing
+from assay.data.identifiers import GroupKind
 from assay.errors import DataError
 from assay.registry import Method, unknown
 from assay.threats import Bounds
@@ -100,7 +101,7 @@ class Tokens:
     vectors: np.ndarray
     """(words, dimension) float32: initial weights of the first layer."""
     trainable: bool
-    """Whether training moves the vectors."""
+    """Whether training changes the vectors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +180,7 @@ class Dataset:
     high: np.ndarray
     """Greatest valid value of each input; broadcasts to one record."""
     units: str
-    """What 1.0 of an input means: the unit of every ε on these data."""
+    """Meaning of 1.0 of an input: the unit of every ε on these data."""
     epsilons: tuple[float, ...]
     """Radii (L∞), in ``units``, at which robustness is evaluated by default."""
     immutable: np.ndarray | None = None
@@ -208,119 +209,26 @@ class Dataset:
     modality: Modality = "tabular"
     """Kind of a record: (features,), (channels, height, width), (channels, samples) or (words,)."""
     official: np.ndarray | None = None
-    """(n,) one of ``PARTS`` a record, where the data set comes with a split of its own."""
+    """(n,) one of ``PARTS`` for each record, where the data set has an official split."""
     normalisation: Normalisation | None = None
     words: tuple[str, ...] = ()
-    """Every word that occurs in texts, in any split; position 0 is padding. Naming words learns nothing from them."""
+    """Every word that occurs in texts, in any split; position 0 is padding. Numbering words learns nothing from them.
+    """
     preparation: Preparation | None = None
     """What must still be learnt from a training split before a network can take the records."""
     tokens: Tokens | None = None
-    """Set by a preparation after which records are positions in a vocabulary."""
+    """Set by a preparation that turns words into positions in a vocabulary."""
     language: Language | None = None
     """Set by a preparation of text: converts other sentences to records."""
     written: np.ndarray | None = None
-    """(n, length) int32, positions in ``words``: the text itself, kept where a preparation has replaced ``x``."""
+    """(n, length) int32, positions in ``words``: the text itself, kept if a preparation has replaced ``x``."""
     features: tuple[Feature, ...] = ()
     """Column, kind and scale of each input of a prepared table, in the column's own unit."""
     part_of: SourceDataset | None = None
-    """The data set of which these records were drawn; None for a whole one."""
+    """The data set from which these records were taken; None for a whole one."""
 
     def __post_init__(self) -> None:
-        n = len(self.x) if self.x.ndim else 0
-        if self.x.ndim < 2 or n == 0 or (self.modality == "text" and self.x.shape[1] == 0):
-            raise DataError(
-                f"{self.name}: x has shape {self.x.shape}; it must be (records, ...) with at least one record"
-            )
-        if self.y.shape != (n,):
-            raise DataError(f"{self.name}: x holds {n} records but y has shape {self.y.shape}; give one label a record")
-        self._check_groups(n)
-        refuse_alike(self.feature_names, where=self.name, setting="feature_names", what="features")
-        if len(set(self.class_names)) < len(self.class_names):
-            # Names that differ in case may be two classes, where a loader was told so.
-            refuse_alike(self.class_names, where=self.name, setting="class_names", what="classes")
-        if isinstance(self.x, np.ndarray):
-            # The preparation will fill in missing values.
-            _check_finite(self.name, self.x, gaps=self.preparation is not None)
-        if self.official is not None:
-            self._check_official(self.official)
-        inputs = int(np.prod(self.x.shape[1:]))
-        if self.feature_names and len(self.feature_names) != inputs:
-            raise DataError(
-                f"{self.name}: {len(self.feature_names)} feature names for {inputs} inputs; give one an input"
-            )
-        present = np.unique(self.y)
-        if present.min() < 0 or present.max() >= len(self.class_names):
-            raise DataError(
-                f"{self.name}: labels run from {present.min()} to {present.max()}, "
-                f"but there are {len(self.class_names)} classes: use 0 to {len(self.class_names) - 1}"
-            )
-        if len(present) < 2:
-            raise DataError(
-                f"{self.name}: every record has the label {present[0]}; classification needs at least two classes"
-            )
-        if not (self.low < self.high).all():
-            raise DataError(f"{self.name}: every lower bound must lie below its upper bound; give --low below --high")
-        if isinstance(self.x, np.ndarray):
-            self._check_bounds(self.x)
-
-    def _check_groups(self, n: int) -> None:
-        if self.groups is not None and self.groups.shape != (n,):
-            raise DataError(f"{self.name}: groups has shape {self.groups.shape}; give one a record, ({n},)")
-        if self.groups is not None:
-            refuse_missing(self.groups, where=self.name)
-        for name, members in self.subgroups.items():
-            if members.shape != (n,):
-                raise DataError(f"{self.name}: subgroup {name!r} has shape {members.shape}; give one a record, ({n},)")
-
-    def _check_bounds(self, x: np.ndarray) -> None:
-        # A tolerance for rounding: the sine of pi is -8.7e-8 in float32.
-        slack = 1e-6 * (self.high - self.low)
-        low, high = (np.broadcast_to(bound, x.shape[1:]) for bound in (self.low - slack, self.high + slack))
-
-        def beyond(some: np.ndarray) -> np.ndarray:
-            # Compared in the type of the bounds: a value equal to a bound is rounded as the bound was.
-            some = some.astype(self.low.dtype, copy=False)
-            # NaN, a missing value that a preparation will fill in, is neither below nor above.
-            return (some < low) | (some > high)
-
-        outside = _each(x, lambda some: beyond(some).reshape(len(some), -1).any(axis=1))
-        if not outside.any():
-            return
-        record = x[int(outside.argmax())]
-        place = int(beyond(record).argmax())
-        value = record.flat[place]
-        bounds = tuple(float(np.broadcast_to(end, x.shape[1:]).flat[place]) for end in (self.low, self.high))
-        where = self.feature_names[place] if self.feature_names else f"input {place}"
-        raise DataError(
-            f"{self.name}: {int(outside.sum())} of {len(x)} records lie outside the bounds of a valid input; the first "
-            f"is record {int(outside.argmax())}, whose {where} is {value:g}, outside {bounds[0]:g} to {bounds[1]:g}: "
-            "correct or drop these records, or widen the bounds",
-            setting="bounds",
-            given=float(value),
-            allowed=bounds,
-        )
-
-    def _check_official(self, official: np.ndarray) -> None:
-        strange = sorted(set(np.unique(official).tolist()) - set(PARTS))
-        if official.shape != (len(self.x),) or strange:
-            raise DataError(
-                f"{self.name}: an official split names one of {', '.join(PARTS)} for each of {len(self.x)} records; "
-                f"it has shape {official.shape} and names {strange}"
-            )
-        for part in ("train", "test"):
-            if part not in official:
-                raise DataError(f"{self.name}: the official split has no {part} records")
-        if self.groups is None:
-            return
-        of_group: dict[Any, set[str]] = {}
-        for group, part in set(zip(self.groups.tolist(), official.tolist(), strict=True)):
-            of_group.setdefault(group, set()).add(part)
-        torn = sorted(str(group) for group, parts in of_group.items() if len(parts) > 1)
-        if torn:
-            raise DataError(
-                f"{self.name}: group {torn[0]!r} straddles the official split ({len(torn)} such groups): a patient "
-                "must be in one part only; move or drop its records, or give no split: folds keep groups whole"
-            )
+        check_dataset(self, parts=PARTS)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -463,22 +371,6 @@ def _hash_arrays(sha: "hashlib._Hash", *arrays: np.ndarray | None) -> None:
     for array in arrays:
         sha.update(b"none" if array is None else f"{array.dtype}{array.shape}".encode())
         sha.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-
-
-def _each(x: np.ndarray, judge: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """Returns (n,) bool: the results of a check, computed in pieces to save memory."""
-    return np.concatenate([judge(x[start : start + 4096]) for start in range(0, len(x), 4096)])
-
-
-def _check_finite(name: str, x: np.ndarray, *, gaps: bool) -> None:
-    if x.dtype.kind in "iu" or (gaps and not np.isinf(x).any()):
-        return
-    finite = _each(x, lambda some: np.isfinite(some).reshape(len(some), -1).all(1))
-    if not finite.all():
-        raise DataError(
-            f"{name}: {int((~finite).sum())} of {len(x)} records hold NaN or infinity, the first is record "
-            f"{int(finite.argmin())}; impute or drop them before the evaluation"
-        )
 
 
 class Source(Method):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assay.data.identifiers import as_seen
+from assay.data.spellings import as_seen
 from assay.errors import DataError
 
 _NAMED = 8

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 _AT_ONCE = 1024
-"""Records that are decoded together."""
+"""Number of records that are decoded together."""
 
 
 class Fingerprints:

@@ -9,7 +9,7 @@ from assay.data.base import Dataset, Source
 from assay.registry import register
 
 _NOISE = 0.02
-"""Share of the labels that are drawn at random."""
+"""Fraction of the labels that are random."""
 _DRAWN = "drawn by a program: figures on it say nothing of patients"
 
 

@@ -60,7 +60,7 @@ def refuse_label_copies(
 def _renamed(values: np.ndarray, label: np.ndarray) -> bool:
     """Returns whether values and labels correspond one to one; a missing value counts as one more value."""
     kinds = len(np.unique(label))
-    if len(np.unique(values[:1000])) > kinds:  # a quick look at most features
+    if len(np.unique(values[:1000])) > kinds:  # a cheap test first, which excludes most features
         return False
     distinct, place = np.unique(values, return_inverse=True)
     return len(distinct) == kinds == len(np.unique(np.stack([place, label], 1), axis=0))

@@ -95,7 +95,7 @@ def download(url: str, *, checksum: str, folder: str, name: str, dataset: str) -
                 progressbar=os.isatty(2),
             )
         )
-    except Exception as error:  # whatever the network or its library raises
+    except Exception as error:  # the network or its library may raise anything
         raise absent(
             dataset,
             wanted=f"{folder}/{name}",

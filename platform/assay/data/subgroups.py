@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from assay.data.identifiers import names_nobody, names_sites, normalised
+from assay.data.identifiers import names_nobody, names_sites
 from assay.data.missing import MISSING
+from assay.data.spellings import normalised
 from assay.errors import DataError
 from assay.registry import unknown
 

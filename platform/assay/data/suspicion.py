@@ -170,7 +170,7 @@ def _equal_pairs(ordered: np.ndarray) -> tuple[int, float]:
     first = np.searchsorted(ordered, ordered, "right")
     last = np.searchsorted(ordered, ordered + width, "right")
     equal = int((first - np.arange(len(ordered)) - 1).sum())
-    # Numbers at a distance of 1 to the width lie on both sides: there are twice as many distances as pairs.
+    # Values at distances from 1 to the width occur on both sides, so there are twice as many distances as pairs.
     return equal, float((last - first).sum()) / (2 * width)
 
 
@@ -203,7 +203,7 @@ def _label_by_value(v: np.ndarray, labels: np.ndarray, inverse: np.ndarray, coun
     runs = 1 + int((np.diff(v) != 0).sum())
     in_blocks = runs <= 1.05 * len(counts)
     ordered = bool((np.diff(v) >= 0).all()) or bool((np.diff(v) <= 0).all())
-    # A file that is sorted by a measurement is in blocks, too, but few of its values repeat.
+    # A file that is sorted by a measurement has blocks, too, but few of its values repeat.
     blocks = share >= 0.5 and in_blocks and (ordered or counts.min() == counts.max())
     return changes >= 0.5 * expected or blocks
 

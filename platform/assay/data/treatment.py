@@ -93,7 +93,7 @@ class Workbench:
     fit: Fit
     generator: np.random.Generator
     task: Task
-    """What labels are: gives the loss of a record."""
+    """The task: what labels are, and the loss of a record."""
     targets: np.ndarray
     """(k, ...) the records that this treatment holds out; see ``Treatment.hold_out``."""
 
@@ -168,7 +168,7 @@ class Treatment(Method):
 
     @property
     def augments(self) -> bool:
-        """Whether this changes batches as they are drawn."""
+        """Whether this changes batches when they are drawn."""
         return type(self).augment is not Treatment.augment
 
     @property
@@ -182,7 +182,7 @@ class Counts:
     """Numbers of records that treatments changed or removed."""
 
     tampered: int = 0
-    """Records that an attacker changed."""
+    """Number of records that an attacker changed."""
     removed: int = 0
     removed_tampered: int = 0
     """How many of the removed records an attacker had changed."""

@@ -102,7 +102,7 @@ def _dirichlet(labels: np.ndarray, federation: Federation, what: str, *, seed: i
         partitioner.dataset = Dataset.from_dict({"label": labels, "position": np.arange(len(labels))})
         try:
             with warnings.catch_warnings():
-                # It warns whenever it draws again.
+                # The partitioner warns whenever it draws again.
                 warnings.simplefilter("ignore")
                 return [np.array(partitioner.load_partition(i)["position"]) for i in range(federation.clients)]
         except ValueError:

@@ -68,7 +68,7 @@ class OnnxNetwork(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             session = onnxruntime.InferenceSession(self._content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # whatever ONNX Runtime says of the file
+        except Exception as error:  # ONNX Runtime may raise anything on a damaged file
             raise CheckpointError(
                 f"{self.path!r} cannot be read as ONNX: {error}", setting="model", given=self.path
             ) from None

@@ -60,7 +60,7 @@ class Skops(ModelFile):
             ) from None
         try:
             strange = skops.io.get_untrusted_types(file=self.path)
-        except Exception as error:  # whatever skops says of the file
+        except Exception as error:  # skops may raise anything on a damaged file
             raise CheckpointError(
                 f"{self.path!r} cannot be read by skops: {error}", setting="model", given=self.path
             ) from None

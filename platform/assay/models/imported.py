@@ -145,5 +145,5 @@ def _files_in(value: Any) -> Iterator[str]:
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except OSError:  # too long for the name of one
+    except OSError:  # too long for a file name
         return False

@@ -158,7 +158,7 @@ def _tried(network: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
     try:
         with torch.no_grad():
             outputs = network.eval()(torch.zeros(2, *shape, device=_device(network)))
-    except (Exception, SystemExit):  # whatever the user's network raises; it is reported when it is given real records
+    except (Exception, SystemExit):  # the user's network may raise anything; real records will report it
         return None
     finally:
         for layer, training in modes.items():

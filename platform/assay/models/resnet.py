@@ -92,7 +92,7 @@ class ResNet50(Residual):
 
 
 class Basic(nn.Module):
-    """Two 3 × 3 convolutions beside a shortcut."""
+    """Residual block: two 3 × 3 convolutions and a shortcut."""
 
     expansion = 1
 
@@ -110,7 +110,7 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3 × 3 convolution between two of 1 × 1, beside a shortcut."""
+    """Residual block: a 3 × 3 convolution between two of 1 × 1, and a shortcut."""
 
     expansion = 4
 
@@ -213,7 +213,7 @@ def load_pretrained(model: ResNet, path: str) -> None:
         given["conv1.weight"] = first.sum(1, keepdim=True)
     if last is not None and len(last) != model.fc.out_features:
         given |= {name: expected[name] for name in ("fc.weight", "fc.bias")}
-    # Files older than PyTorch's counter of batches hold none.
+    # Older files lack PyTorch's counter of batches.
     missing = [name for name in expected if name not in given and not name.endswith("num_batches_tracked")]
     problems = [f"missing {name}" for name in missing]
     problems += [f"unexpected {name}" for name in given if name not in expected]

@@ -1,1 +1,1 @@
-"""Private training: per-record gradients, the private update, and what it spends."""
+"""Private training: per-record gradients, the private update, and privacy accounting."""

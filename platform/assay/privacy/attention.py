@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.privacy.bookkeeping import RowShares
 from assay.privacy.layers import OnProduct, Shares, affine
+from assay.privacy.shares import RowShares
 
 
 def attend(  # noqa: PLR0917 - the arguments of the layer that it stands for

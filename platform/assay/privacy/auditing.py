@@ -129,7 +129,7 @@ class Moved:
 
     share: float
     error: float
-    """Standard error."""
+    """Standard error of ``share``."""
     freedom: float
     """Degrees of freedom of the standard error, which is itself uncertain with few canaries."""
 

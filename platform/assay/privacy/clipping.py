@@ -24,7 +24,6 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from assay.errors import IncompatibleRecipeError
 from assay.privacy import inspection, separation, state
 from assay.privacy.attention import attend
-from assay.privacy.bookkeeping import Share, added, joint_lengths
 from assay.privacy.calls import Call
 from assay.privacy.fallback import fallback, forget
 from assay.privacy.layers import Shares, rule_of
@@ -37,6 +36,7 @@ from assay.privacy.precision import (
     without_autocast,
 )
 from assay.privacy.recurrent import unroll
+from assay.privacy.shares import Share, added, joint_lengths
 
 Clipping = Literal["flat", "per_layer", "automatic"]
 STABILITY = 0.01
@@ -170,7 +170,7 @@ class PerRecordGradients:
         self._grew = False
         self._call: Call | None = None
         self._roots: list[GradientEdge] = []
-        self._kept: list[tuple[_Product, GradientEdge]] = []  # one row a record: its gradient is small, and kept anyway
+        self._kept: list[tuple[_Product, GradientEdge]] = []  # products with one row a record
         self._edges: list[tuple[str, GradientEdge]] = []
         self._records: int | None = None
         self._pending: list[_Product] = []
@@ -180,7 +180,7 @@ class PerRecordGradients:
     def _attach(self, name: str, layer: nn.Module) -> None:
         if isinstance(layer, nn.LSTM | nn.GRU | nn.MultiheadAttention) and _is_known(layer):
             run = attend if isinstance(layer, nn.MultiheadAttention) else unroll
-            # An attribute of this one object: the class and what is saved of the module stay as they are.
+            # Set on this object only: its class and its state dict do not change.
             layer.forward = partial(self._run, name, layer, run)  # type: ignore[method-assign]
             self._removers.append(partial(delattr, layer, "forward"))
             return

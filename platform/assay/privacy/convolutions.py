@@ -6,19 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.privacy.bookkeeping import (
-    Share,
-    Stored,
-    formed,
-    held_at_once,
-    is_stored,
-    pieces,
-    rows_kept,
-    slices,
-    squared_by_pairs,
-    summed,
-)
+from assay.privacy.bookkeeping import formed, held_at_once, is_stored, pieces, slices, squared_by_pairs, summed
 from assay.privacy.precision import exact, squared_lengths
+from assay.privacy.shares import Share, Stored, rows_kept
 
 _AT_ONCE = 2**20
 """Entries of gradients that are computed at once; the kernels divide the work further to fit the cache."""
@@ -46,7 +36,7 @@ def convolution_weight(layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backpr
 
 
 class _Convolution:
-    """The activations and backprops of a convolution, record by record."""
+    """Activations and backprops of a convolution, record by record."""
 
     def __init__(self, layer: nn.Conv1d | nn.Conv2d, activations: Tensor, backprops: Tensor, n: int) -> None:
         self._layer, self._n, self._backprops = layer, n, backprops
@@ -134,7 +124,7 @@ class _Convolution:
         def squared(rows: Tensor, backprops: Tensor) -> Tensor:
             product = self._by_convolution if by_convolution else self._by_windows
             found = product(rows.flatten(0, 1), backprops.flatten(0, 1))
-            # By Cauchy and Schwarz; an input is in as many windows as the kernel has places.
+            # By the Cauchy-Schwarz inequality; an input is in as many windows as the kernel has positions.
             most = math.prod(self._layer.kernel_size) * squared_lengths(rows) * squared_lengths(backprops)
             return torch.stack([squared_lengths(found.unflatten(0, (len(rows), k)).sum(1)), most], 1)
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from assay.errors import IncompatibleRecipeError
-from assay.privacy.bookkeeping import Stored, summed
+from assay.privacy.bookkeeping import summed
 from assay.privacy.layers import Shares
 from assay.privacy.precision import at_least_float32
+from assay.privacy.shares import Stored
 
 
 def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int], Shares]:
@@ -27,7 +28,7 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
         IncompatibleRecipeError: the layer draws random numbers, so that its forward pass cannot be repeated, or Opacus
             refuses it.
     """
-    # Opacus takes a quarter of the time that all of Assay takes to import, and few networks need it.
+    # Imported here: it takes a quarter of Assay's import time, and few networks need it.
     from opacus.grad_sample.functorch import prepare_layer
     from opacus.grad_sample.grad_sample_module import GradSampleModule
 

@@ -16,9 +16,9 @@ from torch.autograd.graph import GradientEdge
 
 from assay import seeds
 from assay.errors import IncompatibleRecipeError
-from assay.privacy.bookkeeping import Share
 from assay.privacy.precision import HALVES, at_least_float32
 from assay.privacy.separation import KEEP_APART
+from assay.privacy.shares import Share
 
 _MIXING = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
 
@@ -116,7 +116,7 @@ def _is_mixed(back: Tensor | None, chosen: Tensor, whole: Tensor | None) -> bool
     if len(back) % len(chosen):
         return True
     rows, all_rows = (one.unflatten(0, (-1, len(chosen))) for one in (back, whole))
-    # NaN is no answer: a record whose own derivative is infinite gives it to a loss that does not depend on it.
+    # NaN is ignored: an infinite derivative of a record causes it even where a loss does not depend on the record.
     if bool((rows[:, ~chosen].abs() > 0).any()):
         return True
     gradients, expected_gradients = at_least_float32(rows[:, chosen]), at_least_float32(all_rows[:, chosen])

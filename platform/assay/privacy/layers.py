@@ -6,8 +6,8 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from assay.privacy import bookkeeping, convolutions
-from assay.privacy.bookkeeping import Share
 from assay.privacy.precision import at_least_float32
+from assay.privacy.shares import Share
 
 Shares = Iterator[tuple[Tensor, Share]]
 LayerRule = Callable[[nn.Module, Tensor, Tensor, int], Shares]

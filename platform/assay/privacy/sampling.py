@@ -72,7 +72,7 @@ class PatientSampling:
         if not (counts > self._most).any():
             return rows
         keys = seeds.stream(seed, "records of a patient", step).random(len(rows))
-        # By patient, then by chance: the first so many of each are kept, in their own order.
+        # Sorted by patient, then randomly: the first ``most`` records of each are kept, in their original order.
         order = np.lexsort((keys, owner))
         return rows[np.sort(order[place < self._most])]
 

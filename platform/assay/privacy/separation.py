@@ -130,7 +130,7 @@ def _ask_whole(model: nn.Module, call: Call, update: int) -> None:
         return
     try:
         together = call.answers(model)
-    except RuntimeError:  # fused kernels of some layers take no halves on some processors, where single steps do
+    except RuntimeError:  # on some processors the fused kernels of some layers do not support float16 or bfloat16
         return
     order = seeds.stream(0, "which half", update).permutation(call.rows).tolist()
     halves = order[: call.rows // 2], order[call.rows // 2 :]

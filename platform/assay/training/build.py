@@ -1,4 +1,4 @@
-"""Puts a trainer together: what a recipe asks for, and what is refused before the first step."""
+"""Assembles a trainer from a recipe, and refuses combinations that cannot work before the first step."""
 
 import copy
 import hashlib
@@ -207,7 +207,7 @@ def refuse_disagreement(x: Tensor, y: Tensor, collective: Collective) -> None:
         sha.update(tensor.cpu().numpy().tobytes())
     digest = torch.tensor(list(sha.digest()), dtype=torch.int64, device=y.device)
     (total,) = collective.sum([digest])
-    # Byte by byte: a worker that differs from the others sees a sum that is not its own times their number.
+    # Byte by byte: if all digests are equal, the sum is the own digest times the number of workers.
     if not torch.equal(total, collective.size * digest):
         raise TrainingError(
             f"treatments of the training records left other records on this worker ({len(y)} of them) than on the "

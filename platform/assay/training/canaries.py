@@ -18,11 +18,11 @@ from assay.threats import Bounds
 from assay.training.feed import Feed
 
 _LENGTH = 1e6
-"""Length of a canary's gradient before clipping, in clipping norms, about: temperatures and means make it shorter."""
+"""Approximate length of a canary's gradient before clipping, in clipping norms; temperatures and means shorten it."""
 _APART = 100.0
-"""How far the logits of a canary lie apart in two stages: a student that agrees with its teacher learns nothing."""
+"""Difference of a canary's logits between two stages: a student that agrees with its teacher would learn nothing."""
 LABEL = 1
-"""Label of every canary: not that of the logit which its weight moves, so that the gradient is positive."""
+"""Label of every canary. Its weight moves another logit, so that the gradient is positive."""
 
 
 class Numbered(nn.Module):
@@ -140,7 +140,7 @@ class Planted:
     def __init__(self, feed: Feed, numbers: np.ndarray) -> None:
         self._feed, self._numbers = feed, torch.from_numpy(numbers).to(feed.device)
         self.device = feed.device
-        # Any record will do: what a canary holds beside its number reaches no weight.
+        # Any record can be used: only a canary's number affects weights.
         self._holds = next(feed.follow([np.arange(1)]))
 
     def __len__(self) -> int:
@@ -148,7 +148,7 @@ class Planted:
 
     def follow(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self._feed)
-        # A feed is asked for no empty batch, so it is asked for one record that nobody takes.
+        # A feed must not be asked for an empty batch, so it is asked for one record, which is not used.
         real = [batch[batch < n] if bool((batch < n).any()) else np.arange(1) for batch in batches]
         for batch, (x, y) in zip(batches, self._feed.follow(real), strict=True):
             is_real = torch.from_numpy(batch < n).to(self.device)

@@ -19,9 +19,9 @@ from assay.training.snapshots import put_back, snapshot, under, weights_of
 
 _STATE = "assay"
 _NETWORKS = "networks"
-"""In the description: names of the networks beside the one that has none."""
+"""Key of the description with the names of all networks that have a name."""
 _COUNTED = ("step", "seconds", "losses", "rollbacks", "stopped")
-"""What a trainer counts beside its tensors and hooks."""
+"""Counters of a trainer that are stored in addition to its tensors and hooks."""
 
 
 def to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
@@ -34,7 +34,7 @@ def to_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
     Returns:
         The content of the file.
     """
-    # A clone for each: safetensors refuses tensors that share memory.
+    # Cloned, because safetensors refuses tensors that share memory.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return save_tensors(plain, metadata={_STATE: json.dumps(about)})
 

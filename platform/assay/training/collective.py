@@ -69,7 +69,7 @@ class Distributed:
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
         tensors = [at_least_float32(tensor) for tensor in tensors]
         sums: dict[int, Tensor] = {}
-        # One message a type, in the order of the tensors, which is alike on all workers: none is widened by another.
+        # One message for each type, so that no type is widened; tensors have the same order on all workers.
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
             places = [place for place, tensor in enumerate(tensors) if tensor.dtype == dtype]
             flat = torch.cat([tensors[place].reshape(-1) for place in places])

@@ -32,7 +32,7 @@ class Moment:
     progress: float
     """Share of all steps that are done, in [0, 1)."""
     rollbacks: int
-    """How often a hook went back to earlier weights; see ``Batch.rollbacks``."""
+    """Number of rollbacks to earlier weights so far; see ``Batch.rollbacks``."""
 
 
 class BatchGradients:

@@ -1,4 +1,4 @@
-"""The log of a training: times, losses, what it spent, and what happened on the way."""
+"""The log of a training: times, losses, privacy mechanisms and notes."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,16 +12,16 @@ class TrainingLog:
     weights."""
 
     seconds: float
-    """Wall time of training."""
+    """Wall time of training, in seconds."""
     worker_seconds: float
-    """Training time summed over workers or clients."""
+    """Training time in seconds, summed over workers or clients."""
     workers: int
     losses: list[float] = field(default_factory=list)
     """Mean training loss of each epoch or round."""
     mechanisms: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Fields of each ``Mechanism``, for the privacy accountants, by who spent it: ``central``, or a client's number."""
     treatment: dict[str, int] = field(default_factory=dict)
-    """What the recipe's treatments did to the training records; see ``data.treatment.Treated``."""
+    """Counts of the recipe's treatments of the training records; see ``data.treatment.Treated``."""
     notes: list[str] = field(default_factory=list)
     """Events that a user of the results should know of, such as catastrophic overfitting that was undone."""
     validation: list[float] = field(default_factory=list)

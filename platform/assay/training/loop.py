@@ -77,7 +77,7 @@ class Trainer:
         self.losses: list[float] = []
         """Mean loss of this worker's records in each epoch."""
         self.rollbacks = 0
-        """How often a hook has gone back to earlier weights; see ``Batch.rollbacks``."""
+        """Number of rollbacks to earlier weights; see ``Batch.rollbacks``."""
         self.stopped = False
         """Whether a hook has ended training."""
         self.steps_per_epoch = steps_per_epoch(self.units, training.batch_size)
@@ -99,7 +99,7 @@ class Trainer:
 
     @property
     def mechanism(self) -> Mechanism | None:
-        """Steps taken so far, as the privacy accountants must know them; None if nothing is private."""
+        """Mechanism of the steps so far, for the privacy accountants; None if training is not private."""
         return self._update.mechanism(self.step)
 
     @property
@@ -199,11 +199,11 @@ class Trainer:
         """Trains for some more epochs.
 
         Args:
-            epochs: how many; by default to the end.
+            epochs: number of epochs; by default to the end.
             after_epoch: called after the hooks of each epoch; may report or store.
 
         Raises:
-            TrainingError: a weight is no longer finite or, of plain training, the loss.
+            TrainingError: a weight or, in plain training, the loss is no longer finite.
         """
         until = self.total_steps if epochs is None else min(self.total_steps, self.step + epochs * self.steps_per_epoch)
         with repeatable(tf32=True), seeds.generators_kept():
@@ -251,11 +251,11 @@ class Trainer:
         return mean
 
     def _take_step(self, batch: np.ndarray, pieces: list[Piece], fed: Iterator[tuple[Tensor, Tensor]]) -> Tensor | None:
-        """Takes one step; returns the mean loss of this worker's records, or patients, None if it had none.
+        """Takes one step; returns the mean loss of this worker's records, or patients; None if it had none.
 
         Args:
             batch: positions of the records of all workers.
-            pieces: which of them are this worker's, as they go through the network.
+            pieces: this worker's records, in the pieces that go through the network.
             fed: gives this worker's records of one piece after the other.
         """
         gradients, loss = self._own_gradients(pieces, fed, total=len(batch))

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 _WHOLE_CHANNELS = (F.dropout1d, F.dropout2d, F.dropout3d)
 _IN_PLACE = (torch.dropout_,)
 _ALSO = {"train": "training"}
-"""What ``torch.nn.functional`` calls an argument of torch's own functions."""
+"""Names of arguments in ``torch.nn.functional``, by their names in torch's own functions."""
 _NAMED = (F.dropout, *_WHOLE_CHANNELS)
 _DROPPING = (*_NAMED, torch.dropout, *_IN_PLACE)
 

@@ -26,14 +26,14 @@ from assay.training.pieces import Piece
 from assay.training.update import Update
 
 _LOOKS_EVERY, _MOST_LOOKS = 20, 16
-"""Steps at which single records are taken out: one in so many, and no more than so many."""
+"""Single records are left out at one step in 20, but at no more than 16 steps."""
 _LOOKED_AT = 8
-"""Records of a batch that are looked at together; two of them are taken out, one after the other."""
+"""Number of records of a batch that are processed together; two of them are left out, one after the other."""
 _ROUNDING = 1e-6
-"""Share of a sum of many records that rounding may take or give: that of float32, and no less precise a type's."""
+"""Rounding error of a sum of many records, as a fraction of the sum, in float32 or a more precise type."""
 
 Inject = Callable[[list[Tensor], np.ndarray], list[Tensor]]
-"""Adds what canaries in the network's own tensors give to a clipped sum, by the positions of the batch."""
+"""Adds the contributions of canaries in the network's own tensors to a clipped sum, given the batch's positions."""
 
 
 class PrivateRunRecorder:
@@ -53,7 +53,7 @@ class PrivateRunRecorder:
         self.noise: NoiseRecord | None = None
         self.batches: BatchRecord | None = None
         self.steps = 0
-        """Steps of the optimizers, over all stages."""
+        """Number of optimizer steps, over all stages."""
         self.longest = 0.0
         """Greatest change of a clipped sum by one record, in clipping norms."""
         self.farthest = 0.0
@@ -92,7 +92,7 @@ class _Stage:
         self._expected = mechanism.sample_rate * trainer.units
         looks = min(_MOST_LOOKS, max(2, trainer.total_steps // _LOOKS_EVERY))
         self._looks = set(np.linspace(0, trainer.total_steps - 1, looks).round().astype(int).tolist())
-        # One more pass through a whole batch, where rounding of large sums would show.
+        # At this step a whole batch is compared, too, which shows rounding errors of large sums.
         self._whole = trainer.total_steps // 2
         self._kept: Tensor | None = None
         self._losses: list[Tensor] = []

@@ -38,7 +38,7 @@ def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mappin
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in under("optimizer", tensors).items():
         index, key = name.split(".")
-        # The optimizer would go on with this very tensor, and the snapshot must stay what it is.
+        # Cloned, because the optimizer changes its tensors in place and the snapshot must not change.
         moments.setdefault(int(index), {})[key] = tensor.clone()
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": moments, "param_groups": groups})

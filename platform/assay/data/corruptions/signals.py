@@ -50,7 +50,7 @@ class Powerline(_OfSignals):
     sampling_rate: float = Field(default=360.0, gt=0)
     """Samples a second."""
     mains: float = Field(default=50.0, gt=0)
-    """Hz; 60 in the Americas."""
+    """Frequency of the mains, in Hz; 60 in the Americas."""
 
     def apply(self, x: np.ndarray, strength: float, *, dataset: Dataset, generator: np.random.Generator) -> np.ndarray:
         # All leads share an amplifier, so the hum has one phase.

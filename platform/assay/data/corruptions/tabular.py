@@ -89,7 +89,7 @@ class Drift(_OfTables):
 def _some(x: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
     """Returns (n, features) bool: a fraction of the features of each record; a larger fraction contains the smaller."""
     rank = generator.random(x.shape).argsort(1).argsort(1)
-    # Rounded first: 0.3 · 10 is a hair above 3 in floating point.
+    # Rounded first: 0.3 · 10 is slightly above 3 in floating point.
     return rank < np.ceil(round(share * x.shape[1], 9))
 
 

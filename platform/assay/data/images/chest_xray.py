@@ -18,9 +18,9 @@ _FOLDERS = {"train": "train", "val": "train", "test": "test"}
 """The publisher has no validation part. Copies with one took 16 images out of train; they are put back."""
 _PATIENT = r"^((?:NORMAL2-)?IM-\d+|person\d+_[a-z]+|(?:NORMAL|BACTERIA|VIRUS)-\d+)[-_]"
 """Series and number of the child, in the spellings of the releases; one or two numbers of the image follow.
-The series are numbered apart, so they belong to the name:
-person81_bacteria of test and person81_virus of train are two children, as are IM-0117 and NORMAL2-IM-0117. Whatever
-still recurs in train and test is taken for the one child that it names, and is an error."""
+Each series has its own numbers, so the series is part of the name: person81_bacteria of test and person81_virus of
+train are two children, as are IM-0117 and NORMAL2-IM-0117. A name that still occurs in both train and test is taken for
+one child, and is an error."""
 
 
 @register("dataset")
@@ -57,7 +57,7 @@ class ChestXRay(ImageSource):
         if root is None:
             raise absent(self.name, wanted=f"{self.name}/train", obtain=f"unpack ChestXRay2017.zip from {_ADDRESS}")
         if (root / self.name).is_dir():
-            root /= self.name  # archives carry a folder of the same name
+            root /= self.name  # archives contain a folder of the same name
         for part in ("train", "test"):
             if not (root / part).is_dir():
                 here = ", ".join(sorted(entry.name for entry in root.iterdir())) or "nothing"

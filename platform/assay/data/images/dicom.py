@@ -85,7 +85,7 @@ def tags(path: Path, names: Sequence[str]) -> dict[str, str]:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(names))
         return {name: str(header.get(name) or "") for name in names}
-    except Exception:  # whatever pydicom raises on what is no DICOM
+    except Exception:  # pydicom may raise anything on a file that is not DICOM
         return dict.fromkeys(names, "")
 
 
@@ -96,7 +96,7 @@ def _image(path: Path, window: Window) -> "Image":
     _refuse_unknown(file)
     try:
         pixels = file.pixel_array
-    except Exception as error:  # whatever a decoder raises
+    except Exception as error:  # a decoder may raise anything
         raise UnreadableImageError(f"its pixels cannot be decoded: {error}") from None
     return Image.fromarray(pixels) if file.SamplesPerPixel == 3 else Image.fromarray(_grey(file, pixels, window))
 
@@ -113,7 +113,7 @@ def _read(path: Path) -> Any:
             raise UnreadableImageError("no TransferSyntaxUID")
     except DataError:
         raise
-    except Exception as error:  # whatever pydicom raises on what is no DICOM
+    except Exception as error:  # pydicom may raise anything on a file that is not DICOM
         raise UnreadableImageError(f"no DICOM file ({type(error).__name__})") from None
     return file
 
@@ -140,7 +140,7 @@ def _grey(file: Any, pixels: np.ndarray, window: Window) -> np.ndarray:
     padding = _padding(file, pixels)
     try:
         shown = _shown(scale, pixels)
-    except Exception as error:  # whatever pydicom raises on a table that is none
+    except Exception as error:  # pydicom may raise anything on a damaged table
         raise UnreadableImageError(f"its grey values cannot be mapped: {error}") from None
     shown = np.clip(shown, 0, 1)
     shown = 1 - shown if file.PhotometricInterpretation == "MONOCHROME1" else shown
@@ -277,7 +277,7 @@ def _number(file: Any, tag: str) -> float | None:
         UnreadableImageError: it is not a finite number.
     """
     try:
-        value = file.get(tag)  # decoded only now
+        value = file.get(tag)  # pydicom decodes it at this access
         if value is None or value == "":
             return None
         number = float(value if isinstance(value, int | float | str) else value[0])

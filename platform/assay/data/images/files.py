@@ -341,7 +341,7 @@ def _opened(path: Path) -> Iterator["Image"]:
             yield image
     except (DataError, MemoryError):
         raise
-    except Exception as error:  # a decoder raises almost anything on bytes that are no image
+    except Exception as error:  # a decoder may raise anything on a file that is not an image
         message = re.sub(r":? '.*", "", str(error), flags=re.DOTALL)
         raise UnreadableImageError(message or type(error).__name__) from None
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from assay.data.identifiers import refuse_alike
 from assay.data.images.files import IMAGE_SUFFIXES, is_image
+from assay.data.spellings import refuse_alike
 from assay.errors import DataError
 
 _NAMED = 10

@@ -33,26 +33,26 @@ ChestFinding = Literal[
     "pleural",
     "hernia",
 ]
-"""The labels of chestmnist, in their order."""
+"""Findings of chestmnist, in the order of the published labels."""
 FINDINGS: tuple[str, ...] = get_args(ChestFinding)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is published of one set."""
+    """Published facts about one set."""
 
     md5: str
     counts: tuple[int, int, int]
-    """Images for training, validation and test."""
+    """Numbers of images for training, validation and test."""
     classes: tuple[str, ...]
-    """In the order of the published labels."""
+    """Names of the classes, in the order of the published labels."""
     source: str
-    """Whose images they are."""
+    """Source of the images."""
     shared: str
-    """What several images have in common without its being marked."""
+    """What several images share (for example a patient) without any mark in the data."""
     channels: int = 1
     columns: int = 1
-    """Labels of one image."""
+    """Number of labels of one image."""
     licence: str = "CC BY 4.0"
     by_image: bool = False
     """Whether the published split was drawn image by image."""

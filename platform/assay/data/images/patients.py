@@ -7,18 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from assay.data.identifiers import (
-    ambiguous,
-    as_groups,
-    as_seen,
-    few_patients,
-    names_nobody,
-    names_patients,
-    normalised,
-    same_patient,
-)
+from assay.data.identifiers import ambiguous, as_groups, few_patients, names_nobody, names_patients
 from assay.data.images import dicom
 from assay.data.images.files import in_threads, taken_for_dicom
+from assay.data.spellings import as_seen, normalised, same_patient
 from assay.data.subgroups import age_of_dicom, subgroups_of
 from assay.data.tables.files import read_cells
 from assay.errors import DataError

@@ -41,7 +41,7 @@ def make_image_folder(path: Path, *, classes: int, per_class: Mapping[str, int],
         temporary.chmod(0o755)
         temporary.rename(path)
     except OSError:
-        if not path.is_dir():  # otherwise another process was faster
+        if not path.is_dir():  # otherwise another process has created it
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -17,8 +17,8 @@ from assay.data.subgroups import subgroups_of
 from assay.errors import DataError
 from assay.registry import register
 
-# De Chazal, O'Dwyer & Reilly (2004), IEEE Trans. Biomed. Eng. 51(7), table II: no patient on both sides, but for
-# records 201 and 202, which are one person's.
+# De Chazal, O'Dwyer & Reilly (2004), IEEE Trans. Biomed. Eng. 51(7), table II: no patient is on both sides, except
+# for records 201 and 202, which are of one person.
 DS1 = (101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122, 124, 201, 203, 205, 207, 208, 209, 215, 220, 223, 230)
 DS2 = (100, 103, 105, 111, 113, 117, 121, 123, 200, 202, 210, 212, 213, 214, 219, 221, 222, 228, 231, 232, 233, 234)
 AAMI = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
@@ -26,11 +26,11 @@ AAMI = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
 _CLASS_OF = {symbol: name for name, symbols in AAMI.items() for symbol in symbols}
 
 FREQUENCY = 360
-"""Samples a second."""
+"""Sampling rate, in samples a second."""
 BEFORE, AFTER = 90, 161
-"""Samples before and after the R peak."""
+"""Number of samples before and after the R peak."""
 COUNTS = 200
-"""Counts of the analogue-digital converter in a millivolt."""
+"""Counts of the analogue-digital converter per millivolt."""
 _URL = "https://physionet.org/files/mitdb/1.0.0"
 _PLACES = (("mitbih", "records"), ("mitdb", "1.0.0"), ("mitdb", ""), ("mit-bih-arrhythmia-database-1.0.0", ""))
 

@@ -20,7 +20,7 @@ MILLIVOLTS = {
     "V": 1e3,
     "v": 1e3,
 }
-"""Millivolts in one of the units that a header may name; the Greek letter has two codes."""
+"""Millivolts per unit, for the units that a header may name; the Greek letter has two codes."""
 _WITHOUT_GAPS = "8"
 """The only format, of first differences, that has no code for an invalid sample."""
 
@@ -116,7 +116,7 @@ def read_record(header: Path, *, lead: str) -> Recording:
         marks = wfdb.rdann(record, "atr")
     except DataError:
         raise
-    except Exception as error:  # a damaged file fails anywhere inside the reader
+    except Exception as error:  # the reader may raise anything on a damaged file
         raise DataError(f"WFDB record {str(header)!r} cannot be read: {error}; fetch it anew") from None
     counts = held.d_signal[:, 0].astype(np.int64)
     _refuse_other_marks(header, marks, len(counts), float(held.fs))
@@ -304,5 +304,5 @@ def _header(header: Path) -> Any:
 
     try:
         return wfdb.rdheader(str(header.with_suffix("")))
-    except Exception as error:  # whatever a file that is no header makes of the reader
+    except Exception as error:  # the reader may raise anything on a damaged header
         raise DataError(f"WFDB header {str(header)!r} cannot be read: {error}; fetch it anew") from None

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from assay.data.delimited import decoded, refuse_second_heading, split_into_rows
-from assay.data.identifiers import normalised, refuse_alike
+from assay.data.spellings import normalised, refuse_alike
 from assay.errors import DataError
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".data")
@@ -170,7 +170,7 @@ def _named(names: Sequence[str], where: str) -> list[str]:
 
 def _refuse_missing_heading(names: Sequence[str], where: str) -> None:
     numbers = [float(name.replace(",", ".")) for name in names if _NUMBER.fullmatch(name)]
-    rising = all(one < other for one, other in pairwise(numbers))  # as the masses that head a spectrum
+    rising = all(one < other for one, other in pairwise(numbers))  # a heading of a spectrum, such as its masses
     if all(not name or name == "?" for name in names) or (2 * len(numbers) > len(names) and not rising):
         raise DataError(
             f"{where}: its first row holds {', '.join(names[:4])} … and no names; name the columns in order, columns: "

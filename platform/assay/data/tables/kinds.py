@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from assay.data.features import FeatureKind
-from assay.data.identifiers import normalised, refuse_alike
+from assay.data.spellings import normalised, refuse_alike
 from assay.data.tables.values import Parsed, canonical, column_error
 from assay.registry import Settings
 
@@ -25,18 +25,18 @@ class ColumnSettings(Settings):
     """Unit of a number: ``mmHg``."""
     range: tuple[float, float] | None = None
     """Least and greatest valid value of a number. It also scales the column, so that nothing is learnt from records:
-    its middle becomes 0, and a quarter of it 1, unless ``center`` and ``scale`` say otherwise."""
+    the middle of the range becomes 0, and a quarter of it 1, unless ``center`` and ``scale`` are set."""
     center: float | None = None
     """Value that becomes 0: a published mean."""
     scale: float | None = Field(default=None, gt=0)
-    """Change that becomes 1, and that 1.0 of every ε means: a published standard deviation."""
+    """Change that becomes 1, and so 1.0 of every ε: a published standard deviation."""
     fill: float | str | None = None
     """Replacement of a missing value; by default the middle of ``range`` or ``center``, else the median of the training
     records. Missing categories form a category of their own."""
     order: tuple[str | float, ...] = ()
     """Categories from the least to the greatest; it makes the column ordered."""
     categories: tuple[str | float, ...] = ()
-    """All categories that can occur, ``missing`` among them where values are missing."""
+    """All categories that can occur; include ``missing`` if values are missing."""
     missing: tuple[str | float, ...] | None = None
     """Values of this column that mean a missing one: ``[0]`` for a blood pressure."""
     decimal: Literal[".", ","] | None = None

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from assay.data.classes import counted_classes, guessed_positive
-from assay.data.identifiers import refuse_alike
 from assay.data.sentinels import codes_among, describe_codes
+from assay.data.spellings import refuse_alike
 from assay.data.tables.values import canonical
 from assay.errors import DataError
 

@@ -9,18 +9,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from assay.data.base import PARTS, Dataset, Source, part_of_split
-from assay.data.identifiers import (
-    GroupKind,
-    as_groups,
-    group_column,
-    names_sites,
-    normalised,
-    refuse_ambiguous,
-)
+from assay.data.identifiers import GroupKind, as_groups, group_column, names_sites, refuse_ambiguous
 from assay.data.label_copies import refuse_label_copies
 from assay.data.missing import MISSING
 from assay.data.numbers import bounds_around
 from assay.data.sentinels import in_two_units, refuse_sentinels
+from assay.data.spellings import normalised
 from assay.data.subgroups import subgroups_of
 from assay.data.suspicion import refuse_identifiers
 from assay.data.tables.files import Cells, read_cells
@@ -77,7 +71,7 @@ class TableSource(Source):
     split: str | None = None
     """Column with train, validation or test for each record, an official split; by default one named split."""
     drop: tuple[str, ...] = ()
-    """Columns that are left out."""
+    """Columns to leave out."""
     features: tuple[str, ...] = ()
     """Columns that are features whatever they look like."""
     kinds: dict[str, ColumnSettings] = Field(default_factory=dict)

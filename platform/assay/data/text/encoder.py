@@ -67,7 +67,7 @@ class Encoder(Embedding):
     def owes(self) -> str:
         try:
             public = FrozenEncoder(model=self.model, length=self.length).reach()
-        except DataError:  # it is absent, and says so where it is needed
+        except DataError:  # the encoder is absent; the error is raised where it is used
             return ""
         why = (
             "how far the vectors of this encoder reach is taken from the texts, since it ends in no layer normalisation"

@@ -288,7 +288,7 @@ def _from_hub(dataset: str, repository: str, parts: Mapping[str, str], *, text: 
             for theirs, ours in parts.items()
             for number, row in enumerate(splits[theirs], start=1)
         ]
-    except Exception as error:  # whatever the hub or its library raises
+    except Exception as error:  # the hub or its library may raise anything
         raise absent(
             dataset,
             wanted=wanted,

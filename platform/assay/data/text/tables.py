@@ -19,19 +19,17 @@ from typing import Literal
 from assay.data.base import PARTS, part_of_split
 from assay.data.delimited import DelimitedRow, decoded, first_lines, label_of, refuse_second_heading, rows_of
 from assay.data.identifiers import (
-    UNSEEN,
     GroupKind,
     group_column,
     names_nobody,
     names_sites,
-    normalised,
-    refuse_alike,
     refuse_ambiguous,
     refuse_patients_alike,
     refuse_perhaps,
     refuse_shared,
 )
 from assay.data.missing import NO_TEXT_LABEL
+from assay.data.spellings import UNSEEN, normalised, refuse_alike
 from assay.data.text.words import words_of
 from assay.errors import DataError
 

@@ -1,1 +1,1 @@
-"""What a training does beside its steps, one hook a file."""
+"""Hooks: what a training does in addition to its steps, one hook a file."""

@@ -69,7 +69,7 @@ class EarlyStopper(Hook):
 
     @property
     def _best(self) -> int:
-        """Number of the best measurement, the first of equal ones, from 0."""
+        """Number of the best measurement, from 0; the first of equal ones."""
         return self.accuracies.index(max(self.accuracies))
 
     def _measure(self, model: nn.Module) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from assay.training.loop import Trainer
 
 _MOST_ROLLBACKS = 4
-"""Rollbacks after which nothing is measured before the last epoch: sixteen steps are as many as PGD has."""
+"""Number of rollbacks after which only the last epoch is measured: the attack then has sixteen steps, as PGD has."""
 
 _NOISE = 0.1
 """Difference of two accuracies that is too small to conclude anything from a hundred records."""
