@@ -125,9 +125,9 @@ def sort_out(
     warnings: tuple[str, ...] = ()
     if chosen is not None and groups is not None and groups.ndim == 1:
         warnings = refuse_ambiguous(chosen, groups, given=group, where=where)
-    known = {name: array for name, array in held.known.items() if name != "split" or name not in drop}
+    by_meaning = {name: array for name, array in held.known.items() if name != "split" or name not in drop}
     return FileContents(
-        known=known if held.columns else _without(known, drop),
+        known=by_meaning if held.columns else _without(by_meaning, drop),
         columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
         groups=groups,
         group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
@@ -299,14 +299,14 @@ def _held_in_npz(path: Path) -> FileContents:
     arrays = read_npz(path)
     where = f"data file {str(path)!r}"
     refuse_alike(list(arrays), where=where, setting="path", what="arrays")
-    known = {name: array for name, array in arrays.items() if name in _KNOWN}
+    by_meaning = {name: array for name, array in arrays.items() if name in _KNOWN}
     beside = {name: array for name, array in arrays.items() if name not in _KNOWN}
-    names = names_in(FileContents(known=known), "feature_names", where) if "feature_names" in known else []
-    x = known.get("x")
+    names = names_in(FileContents(known=by_meaning), "feature_names", where) if "feature_names" in by_meaning else []
+    x = by_meaning.get("x")
     if not names or x is None or x.ndim != 2 or x.shape[1] != len(names):
-        return FileContents(known=known, beside=beside)
+        return FileContents(known=by_meaning, beside=beside)
     refuse_alike([*names, *beside], where=where, setting="feature_names", what="features")
-    left = {name: array for name, array in known.items() if name not in ("x", "feature_names")}
+    left = {name: array for name, array in by_meaning.items() if name not in ("x", "feature_names")}
     return FileContents(known=left, beside=beside, columns={name: x[:, place] for place, name in enumerate(names)})
 
 
@@ -323,18 +323,18 @@ def _held_in_parquet(path: Path) -> FileContents:
         raise DataError(f"{where} cannot be read as Parquet: {error}") from None
     numbered = [name for name in frame.columns if name.startswith("__index_level_") and frame[name].is_unique]
     columns = {name: frame[name].to_numpy() for name in frame.columns if name not in numbered}
-    known = {}
+    by_meaning = {}
     for name in [name for name in columns if normalised(name) in ("y", "split")]:
-        if normalised(name) in known:
+        if normalised(name) in by_meaning:
             raise DataError(
                 f"{where}: two columns are called {normalised(name)!r} but for punctuation; rename one of them",
                 setting="path",
                 given=name,
                 allowed="one column of this name",
             )
-        known[normalised(name)] = columns.pop(name)
+        by_meaning[normalised(name)] = columns.pop(name)
     if "x" not in columns or columns["x"].dtype.kind in "fiub":  # a column of numbers is a feature named x
-        return FileContents(known=known, columns=columns)
+        return FileContents(known=by_meaning, columns=columns)
     rows = [np.asarray(row) for row in columns.pop("x")]
     absent = [number for number, row in enumerate(rows) if row.ndim == 0]
     if absent or not rows:
@@ -343,4 +343,4 @@ def _held_in_parquet(path: Path) -> FileContents:
     if len({row.shape for row in rows}) > 1:
         lengths = sorted({len(row) for row in rows})
         raise DataError(f"{where} is ragged: x has rows of {lengths} values; all must be of one length")
-    return FileContents(known={**known, "x": np.stack(rows)}, beside=columns)
+    return FileContents(known={**by_meaning, "x": np.stack(rows)}, beside=columns)

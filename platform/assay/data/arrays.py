@@ -77,12 +77,14 @@ class Arrays(Source):
         if not path.is_file():
             raise DataError(f"data file {self.path!r} does not exist; {WANTED}")
         where = f"data file {self.path!r}"
-        held = sort_out(read_array_file(path), where=where, group=self.group, drop=self.drop, insisted=self.features)
-        raw = records_of(held, where)
-        for key, array in (("x", raw), ("y", held.known.get("y"))):
+        contents = sort_out(
+            read_array_file(path), where=where, group=self.group, drop=self.drop, insisted=self.features
+        )
+        raw = records_of(contents, where)
+        for key, array in (("x", raw), ("y", contents.known.get("y"))):
             if array is None:
-                raise DataError(f"{where} has no {key!r} (it holds: {', '.join(sorted(held.names))}); {WANTED}")
-        x, y = _numbers(raw, self.path), _labels(held.known["y"], self.path)
+                raise DataError(f"{where} has no {key!r} (it holds: {', '.join(sorted(contents.names))}); {WANTED}")
+        x, y = _numbers(raw, self.path), _labels(contents.known["y"], self.path)
         if x.ndim < 2 or x.size == 0:
             raise DataError(
                 f"data file {self.path!r}: x has shape {x.shape}; it must be (records, ...) with at least one record, "
@@ -90,11 +92,11 @@ class Arrays(Source):
             )
         x = self._channels_first(x)
         unnamed = [f"feature {i}" for i in range(int(np.prod(x.shape[1:])))] if self.modality == "tabular" else []
-        own = names_in(held, "feature_names", where) if "feature_names" in held.known else unnamed
-        features = held.features or own
-        suspected = self._suspected(raw, y, features, grouped=held.groups is not None)
+        default_names = names_in(contents, "feature_names", where) if "feature_names" in contents.known else unnamed
+        features = contents.features or default_names
+        suspected = self._suspected(raw, y, features, grouped=contents.groups is not None)
         low, high, warnings = self._bounds(x, features)
-        classes = self._classes(held, y)
+        classes = self._classes(contents, y)
         return Dataset(
             name=path.stem,
             x=x,
@@ -105,16 +107,16 @@ class Arrays(Source):
             high=high,
             units=self.units,
             epsilons=self.epsilons or usual_radii(low, high),
-            groups=held.groups,
-            group_kind=held.group_kind,
+            groups=contents.groups,
+            group_kind=contents.group_kind,
             licence=self.licence,
             citation=self.citation,
             preprocessing="as in the file",
             unpaid_preprocessing=not self.public_preprocessing or bool(warnings),
             reading=(f"{len(x):,} records of shape {x.shape[1:]} in {path.name}",),
-            warnings=(*warnings, *held.warnings, *suspected),
+            warnings=(*warnings, *contents.warnings, *suspected),
             modality=self.modality,
-            official=_split_of(held, where),
+            official=_split_of(contents, where),
             subgroups=_subgroups(x, features, where) if self.modality == "tabular" and x.ndim == 2 else {},
         )
 

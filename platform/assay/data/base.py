@@ -353,14 +353,14 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the records and of names, units, bounds, split and preprocessing; the same from any path."""
-        said = (self.class_names, self.feature_names, self.units, self.epsilons, self.unpaid_preprocessing)
-        made: tuple[Any, ...] = (
+        names = (self.class_names, self.feature_names, self.units, self.epsilons, self.unpaid_preprocessing)
+        preprocessing: tuple[Any, ...] = (
             self.modality,
             self.normalisation,
             "" if self.preparation is None else self.preparation.describe(),
             *(() if self.group_kind == "patient" else (self.group_kind,)),
         )
-        sha = hashlib.sha256(repr((self.identity, *said, self.preprocessing, self.warnings, *made)).encode())
+        sha = hashlib.sha256(repr((self.identity, *names, self.preprocessing, self.warnings, *preprocessing)).encode())
         _hash_arrays(sha, self.low, self.high, self.official, self.immutable)
         for name in sorted(self.subgroups):
             sha.update("\n".join((name, *self.subgroups[name].tolist())).encode())

@@ -117,7 +117,7 @@ def _check_official(dataset: "Dataset", official: np.ndarray, parts: Sequence[st
     of_group: dict[Any, set[str]] = {}
     for group, part in set(zip(dataset.groups.tolist(), official.tolist(), strict=True)):
         of_group.setdefault(group, set()).add(part)
-    torn = sorted(str(group) for group, parts in of_group.items() if len(parts) > 1)
+    torn = sorted(str(group) for group, own_parts in of_group.items() if len(own_parts) > 1)
     if torn:
         raise DataError(
             f"{dataset.name}: group {torn[0]!r} straddles the official split ({len(torn)} such groups): a patient "

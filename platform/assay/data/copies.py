@@ -80,10 +80,10 @@ def copies_of(dataset: Dataset, test: np.ndarray, train: np.ndarray) -> Copies:
             none, exact=exact, near=near, near_looked_at=looked, near_by_chance=chance, coarse=coarse,
             told=f"records compared number by number; near ones by distance, of {looked} tested records",
         )  # fmt: skip
-    digests, told = _of_files(dataset.x, test, train)
+    digests, description = _of_files(dataset.x, test, train)
     if digests is None:
-        return replace(none, looked=False, told=told)
-    return replace(none, exact=_same(digests, train), told=told)
+        return replace(none, looked=False, told=description)
+    return replace(none, exact=_same(digests, train), told=description)
 
 
 def _same(digests: Sequence[Sequence[bytes]], train: np.ndarray) -> np.ndarray:
@@ -97,20 +97,20 @@ def _of_files(x: Lazy, test: np.ndarray, train: np.ndarray) -> tuple[list[list[b
     rows = [test, train]
     source: Any = x
     while isinstance(source, LazyRows):
-        rows, source = [source.rows[own] for own in rows], source.whole
+        rows, source = [source.rows[side] for side in rows], source.whole
     sizes_of, digest_of = getattr(source, "sizes", None), getattr(source, "digest", None)
     if sizes_of is None or digest_of is None:
         return None, "not looked for: these records are decoded as they are needed, and nothing tells them apart before"
-    sizes = [np.array(sizes_of(own)) for own in rows]
+    sizes = [np.array(sizes_of(side)) for side in rows]
     both = np.intersect1d(sizes[0], sizes[1])
-    wanted = [np.flatnonzero(np.isin(own, both)) for own in sizes]
-    weight = sum(int(own[places].sum()) for own, places in zip(sizes, wanted, strict=True))
+    wanted = [np.flatnonzero(np.isin(side, both)) for side in sizes]
+    weight = sum(int(side[places].sum()) for side, places in zip(sizes, wanted, strict=True))
     if weight > _MOST_BYTES:
         return None, f"not looked for: {weight / 2**30:.1f} GiB of image files of equal sizes would have to be read"
-    digests = [[b""] * len(own) for own in rows]
-    for own, places, made in zip(rows, wanted, digests, strict=True):
+    digests = [[b""] * len(side) for side in rows]
+    for side, places, side_digests in zip(rows, wanted, digests, strict=True):
         for place in places.tolist():
-            made[place] = digest_of(int(own[place]))
+            side_digests[place] = digest_of(int(side[place]))
     return digests, "image files compared byte by byte; near copies were not looked for, since images are decoded late"
 
 

@@ -132,7 +132,7 @@ def train_federated(
         client_seconds=strategy.client_seconds,
         mechanisms=strategy.mechanisms,
         treatment=strategy.treatment,
-        notes=[f"client {number}: {said}" for number, notes in sorted(strategy.notes.items()) for said in notes],
+        notes=[f"client {number}: {note}" for number, notes in sorted(strategy.notes.items()) for note in notes],
     )
 
 

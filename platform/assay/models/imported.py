@@ -41,17 +41,17 @@ class Imported(Architecture):
     on no record of these data; otherwise no private ε is claimed."""
 
     def network(self, shape: tuple[int, ...], classes: int) -> nn.Module:
-        made = self._make()
+        product = self._make()
         source = f"model factory {self.factory!r}"
-        if isinstance(made, nn.Module):
-            return to_logits(made, shape, classes, self.output)
-        if is_estimator(made):
-            return estimator_network(made, source, shape, classes, self.output)
+        if isinstance(product, nn.Module):
+            return to_logits(product, shape, classes, self.output)
+        if is_estimator(product):
+            return estimator_network(product, source, shape, classes, self.output)
         raise UserError(
-            f"{source} returned {type(made).__name__}; it must return a torch.nn.Module, or a fitted scikit-learn "
+            f"{source} returned {type(product).__name__}; it must return a torch.nn.Module, or a fitted scikit-learn "
             "classifier",
             setting="model",
-            given=type(made).__name__,
+            given=type(product).__name__,
         )
 
     def _make(self) -> Any:

@@ -336,8 +336,8 @@ def _run_back(slope: Tensor, weights: Tensor, gates: Tensor, cells: Tensor, squa
     by_gate = gradients.unflatten(-1, (4, -1))
     parts = [part.unbind() for part in (gradients, by_gate[..., :3, :], by_gate[..., 3, :], to_state, f, slope)]
     of_state, of_cell = torch.zeros_like(slope[0]), torch.zeros_like(slope[0])
-    for step, to_cell, to_output, cell_to_state, kept, own in reversed(list(zip(*parts, strict=True))):
-        of_state = own + of_state
+    for step, to_cell, to_output, cell_to_state, kept, state_gradient in reversed(list(zip(*parts, strict=True))):
+        of_state = state_gradient + of_state
         of_cell.addcmul_(of_state, cell_to_state)
         to_cell.mul_(of_cell[..., None, :])
         to_output.mul_(of_state)

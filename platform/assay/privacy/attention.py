@@ -72,9 +72,11 @@ def _projected(layer: nn.MultiheadAttention, recorder: OnProduct, inputs: list[T
         return list(_Product(layer.in_proj_weight, bias)(inputs[0], recorder).chunk(3, -1))
     projections = []
     apart = (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
-    for number, (one, own) in enumerate(zip(inputs, apart, strict=True)):
+    for number, (one, weight) in enumerate(zip(inputs, apart, strict=True)):
         rows = slice(number * width, (number + 1) * width)
-        product = _Product(layer.in_proj_weight, bias, rows, rows) if own is None else _Product(own, bias, None, rows)
+        product = (
+            _Product(layer.in_proj_weight, bias, rows, rows) if weight is None else _Product(weight, bias, None, rows)
+        )
         projections.append(product(one, recorder))
     return projections
 

@@ -193,10 +193,10 @@ class PerRecordGradients:
                 "taken by Opacus, one a record, which is slower and takes more memory"
             )
         else:
-            known = rule
+            layer_rule = rule
 
             def of_all_inputs(activations: list[Tensor], backprops: Tensor, n: int) -> Shares:
-                return known(layer, at_least_float32(activations[0]), backprops, n)
+                return layer_rule(layer, at_least_float32(activations[0]), backprops, n)
 
         hook = partial(self._after, name, of_all_inputs)
         self._removers.append(layer.register_forward_hook(hook, with_kwargs=True).remove)
@@ -353,8 +353,8 @@ class PerRecordGradients:
     def _clipped(self, max_grad_norm: float) -> list[Tensor]:
         limit = max_grad_norm / len(self._groups) ** 0.5
         # By position: hashing a tensor runs Python code at every look-up.
-        found, self._found = self._found, {}
-        shares = {place: found.pop(p) for place, p in enumerate(self._names) if p in found}
+        by_parameter, self._found = self._found, {}
+        shares = {place: by_parameter.pop(p) for place, p in enumerate(self._names) if p in by_parameter}
         recorded = [{place: shares.pop(place) for place in group if place in shares} for group in self._groups]
         groups = [group for group in recorded if group]
         norms = [joint_lengths([share.norms for share in group.values()]) for group in groups]
@@ -414,8 +414,8 @@ def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in model.named_modules():
         if layer in inside or not any(p.requires_grad for p in layer.parameters()):
             continue
-        own = any(p.requires_grad for p in layer.parameters(recurse=False))
-        if own or rule_of(layer) is not None or _is_known(layer):
+        has_parameters = any(p.requires_grad for p in layer.parameters(recurse=False))
+        if has_parameters or rule_of(layer) is not None or _is_known(layer):
             inside.update(layer.modules())
             yield name, layer
 

@@ -47,7 +47,7 @@ def spends(charge: Charge) -> bool:
     Returns:
         Whether records were used.
     """
-    return any(m.steps > 0 and m.sample_rate > 0 for own in charge.values() for m in own)
+    return any(m.steps > 0 and m.sample_rate > 0 for mechanisms in charge.values() for m in mechanisms)
 
 
 def unit_of(charges: Iterable[Charge]) -> Unit | None:
@@ -60,7 +60,7 @@ def unit_of(charges: Iterable[Charge]) -> Unit | None:
     Returns:
         The unit, or None.
     """
-    units = {m.unit for charge in charges for own in charge.values() for m in own if m.steps}
+    units = {m.unit for charge in charges for mechanisms in charge.values() for m in mechanisms if m.steps}
     if not units:
         return None
     return "patient" if units == {"patient"} else "record"
@@ -75,7 +75,7 @@ def charge_to_json(charge: Charge) -> str:
     Returns:
         The text.
     """
-    return json.dumps({name: [asdict(mechanism) for mechanism in own] for name, own in charge.items()})
+    return json.dumps({name: [asdict(mechanism) for mechanism in mechanisms] for name, mechanisms in charge.items()})
 
 
 def charge_from_json(text: str) -> Charge:
@@ -87,7 +87,9 @@ def charge_from_json(text: str) -> Charge:
     Returns:
         The charge.
     """
-    return {name: tuple(Mechanism(**settings) for settings in own) for name, own in json.loads(text).items()}
+    return {
+        name: tuple(Mechanism(**settings) for settings in mechanisms) for name, mechanisms in json.loads(text).items()
+    }
 
 
 def filter_epsilon(charges: Iterable[Charge], *, order: float, delta: float) -> float:
@@ -143,7 +145,7 @@ def rdp_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
     Returns:
         ε; 0 without charges.
     """
-    if not any(own for charge in charges for own in charge.values()):
+    if not any(mechanisms for charge in charges for mechanisms in charge.values()):
         return 0.0
     return max(0.0, _at(charges, argmin_order(lambda place: _at(charges, place, delta)), delta))
 
@@ -168,14 +170,20 @@ def pld_epsilon_of(charges: Sequence[Charge], *, delta: float) -> float:
     if math.prod(len(choice) for choice in choices) > _MOST_COMBINATIONS:
         choices = [[_bounding(choice)] for choice in choices]
     # Composition does not depend on the order of the mechanisms.
-    chosen = {tuple(sorted((m for own in one for m in own), key=repr)) for one in product(*choices)}
+    chosen = {
+        tuple(sorted((m for spender in combination for m in spender), key=repr)) for combination in product(*choices)
+    }
     return max(pld_epsilon(*(replace(m, delta=delta) for m in mechanisms)) for mechanisms in chosen)
 
 
 def _maximal(charge: Charge) -> list[tuple[Mechanism, ...]]:
     """Returns the spenders that may have the greatest ε: those that no other one dominates."""
     distinct = list(dict.fromkeys(charge.values()))
-    return [own for own in distinct if not any(other != own and _outdoes(other, own) for other in distinct)]
+    return [
+        mechanisms
+        for mechanisms in distinct
+        if not any(other != mechanisms and _outdoes(other, mechanisms) for other in distinct)
+    ]
 
 
 def _outdoes(one: tuple[Mechanism, ...], other: tuple[Mechanism, ...]) -> bool:
@@ -188,8 +196,8 @@ def _outdoes(one: tuple[Mechanism, ...], other: tuple[Mechanism, ...]) -> bool:
 
 def _bounding(spenders: list[tuple[Mechanism, ...]]) -> tuple[Mechanism, ...]:
     """Returns mechanisms that spend at least as much as each of the spenders."""
-    longest = max(len(own) for own in spenders)
-    everything = [mechanism for own in spenders for mechanism in own]
+    longest = max(len(mechanisms) for mechanisms in spenders)
+    everything = [mechanism for mechanisms in spenders for mechanism in mechanisms]
     return (
         Mechanism(
             noise_multiplier=min(m.noise_multiplier for m in everything),
@@ -203,12 +211,15 @@ def _bounding(spenders: list[tuple[Mechanism, ...]]) -> tuple[Mechanism, ...]:
 def _divergence(charges: Sequence[Charge], order: float) -> float:
     """Returns the Rényi divergence of all charges together: of each charge that of its worst spender."""
     mixed = _is_mixed(charges)
-    return sum(max((_spent_at(own, order, mixed=mixed) for own in charge.values()), default=0.0) for charge in charges)
+    return sum(
+        max((_spent_at(mechanisms, order, mixed=mixed) for mechanisms in charge.values()), default=0.0)
+        for charge in charges
+    )
 
 
 def _is_mixed(charges: Iterable[Charge]) -> bool:
     """Returns whether some charges protect a patient, and others a record."""
-    return len({m.unit for charge in charges for own in charge.values() for m in own if m.steps}) > 1
+    return len({m.unit for charge in charges for mechanisms in charge.values() for m in mechanisms if m.steps}) > 1
 
 
 def _spent_at(mechanisms: tuple[Mechanism, ...], order: float, *, mixed: bool) -> float:

@@ -95,8 +95,8 @@ class _Convolution:
 
     def alone(self, record: int) -> Tensor:
         rows = slice(record, None, self._n)
-        found = self._by_windows(self._activations[rows].double(), self._by_group[rows].double())
-        return Stored(*self._as_weight(found.sum(0, keepdim=True))).each()[0]
+        gradients = self._by_windows(self._activations[rows].double(), self._by_group[rows].double())
+        return Stored(*self._as_weight(gradients.sum(0, keepdim=True))).each()[0]
 
     def _as_weight(self, found: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Returns (rows, groups, outputs, inputs of an output) as (rows, outputs, ...), and the order of the weight's
@@ -123,10 +123,10 @@ class _Convolution:
 
         def squared(rows: Tensor, backprops: Tensor) -> Tensor:
             product = self._by_convolution if by_convolution else self._by_windows
-            found = product(rows.flatten(0, 1), backprops.flatten(0, 1))
+            gradients = product(rows.flatten(0, 1), backprops.flatten(0, 1))
             # By the Cauchy-Schwarz inequality; an input is in as many windows as the kernel has positions.
             most = math.prod(self._layer.kernel_size) * squared_lengths(rows) * squared_lengths(backprops)
-            return torch.stack([squared_lengths(found.unflatten(0, (len(rows), k)).sum(1)), most], 1)
+            return torch.stack([squared_lengths(gradients.unflatten(0, (len(rows), k)).sum(1)), most], 1)
 
         if by_convolution:
             return pieces(squared, self._n, k * self._layer.weight.numel(), rows, backprops, at_once=_AT_ONCE)
@@ -145,23 +145,23 @@ class _Convolution:
         """Returns the gradient of each row, (rows, outputs, ...), by one convolution in which every row is a group."""
         weight, groups = self._layer.weight, len(rows) * self._layer.groups
         of_all = weight.detach().new_zeros(1, dtype=rows.dtype).expand(len(rows) * len(weight), *weight.shape[1:])
-        found = self._of_weight(backprops.flatten(0, 1)[None], rows.flatten(0, 1)[None], of_all, groups)
-        return found.view(len(rows), *weight.shape)
+        gradients = self._of_weight(backprops.flatten(0, 1)[None], rows.flatten(0, 1)[None], of_all, groups)
+        return gradients.view(len(rows), *weight.shape)
 
     def _by_windows(self, rows: Tensor, backprops: Tensor) -> Tensor:
         """Returns the gradient of each row, (rows, groups, outputs, inputs of an output), by products with windows."""
-        found = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1)
-        return found.unflatten(0, (len(rows), -1))
+        gradients = backprops.flatten(0, 1) @ self._windows(rows).flatten(0, 1)
+        return gradients.unflatten(0, (len(rows), -1))
 
     def _windows(self, rows: Tensor) -> Tensor:
         """Returns the windows (rows, groups, positions, inputs of an output); inputs have channels first or last."""
         groups, borders = self._layer.groups, [width for one in reversed(self._padding) for width in (one, one)]
         if not self._channels_last:
-            found = _windows(self._layer, F.pad(rows, borders).contiguous(), places_first=False)
-            return found.flatten(1, -len(self._padding) - 1).flatten(2).unflatten(1, (groups, -1)).mT
+            windows = _windows(self._layer, F.pad(rows, borders).contiguous(), places_first=False)
+            return windows.flatten(1, -len(self._padding) - 1).flatten(2).unflatten(1, (groups, -1)).mT
         last = rows.unflatten(1, (groups, -1)).movedim(2, -1)
-        found = _windows(self._layer, F.pad(last, [0, 0, *borders]).contiguous(), places_first=True)
-        return found.flatten(-len(self._padding) - 1).flatten(2, -2)
+        windows = _windows(self._layer, F.pad(last, [0, 0, *borders]).contiguous(), places_first=True)
+        return windows.flatten(-len(self._padding) - 1).flatten(2, -2)
 
 
 def _by_pairs(positions: int, inputs: int, outputs: int) -> bool:

@@ -114,10 +114,10 @@ def _replaced(call: Call, places: Sequence[int], how: str) -> Call:
     source = [others[number % len(others)] for number in range(len(places))]
 
     def replace(tensor: Tensor) -> Tensor:
-        changed, made = tensor.clone(), tensor[source]
+        changed, replacement = tensor.clone(), tensor[source]
         if tensor.is_floating_point() and how != "others":
-            made = torch.zeros_like(made) if how == "nothing" else 1e3 * (made.abs() + 1)
-        changed[list(places)] = made
+            replacement = torch.zeros_like(replacement) if how == "nothing" else 1e3 * (replacement.abs() + 1)
+        changed[list(places)] = replacement
         return changed
 
     return call.changed(replace)
@@ -172,8 +172,8 @@ class _Few:
         self._ask(alone=not self._draws())
         for sign in (1, -1) if moved else ():
             with torch.no_grad():
-                for parameter, (own, by) in zip(self._copy.parameters(), self._moves, strict=True):
-                    parameter.copy_(own + sign * by)
+                for parameter, (original, by) in zip(self._copy.parameters(), self._moves, strict=True):
+                    parameter.copy_(original + sign * by)
             self._ask_training(gradients=sign == 1)
 
     @functools.cached_property
@@ -263,12 +263,12 @@ class _Few:
         beside = _replaced(self._own, rest, "others").answers(self._copy)
         pairs += [(first, self._gradients(beside, [kept], list(parameters))[0])]
         for rows, together in ((kept, first), (rest, second)) if alone else ():
-            said = self._own.only(rows).answers(self._copy)
-            pairs += [(together, self._gradients(said, [range(len(rows))], list(parameters))[0])]
+            outputs = self._own.only(rows).answers(self._copy)
+            pairs += [(together, self._gradients(outputs, [range(len(rows))], list(parameters))[0])]
         scale = max(float(one.nan_to_num(0, 0, 0).abs().amax()) for one in (*first, *second) if one.numel())
         for one, other in pairs:
-            for name, expected, found in zip(parameters.values(), one, other, strict=True):
-                if _differ(expected, found, self._tolerance(expected, alone=True), scale):
+            for name, expected, actual in zip(parameters.values(), one, other, strict=True):
+                if _differ(expected, actual, self._tolerance(expected, alone=True), scale):
                     raise IncompatibleRecipeError(
                         f"the gradient of one record depends on other records (seen at parameter {name!r}), though its "
                         f"answer does not: {KEEP_APART}, in every backward pass too",

@@ -215,8 +215,8 @@ class _Walk:
         return taken
 
     def layer(self, layer: nn.Module) -> Iterator[Leaf]:
-        own = {name: value for name, value in vars(layer).items() if name not in _OF_EVERY_MODULE}
-        yield from self._leaves([own, *(type(layer).__mro__ if self._thorough else ())])
+        attributes = {name: value for name, value in vars(layer).items() if name not in _OF_EVERY_MODULE}
+        yield from self._leaves([attributes, *(type(layer).__mro__ if self._thorough else ())])
         if self._thorough:
             hooks = [hook for kind in _HOOKS for hook in vars(layer)[kind].values()]
             # Counters and modes of hooks hold no information about records.

@@ -165,8 +165,8 @@ class _Stage:
                 chosen = piece.rows.shape[1]
                 self._wanted = list(range(min(2, chosen)))
                 whole = self._trainer.clipped_sum(batch, [piece])
-                self._wanted, own = [], self._own
-                for place, gradient in enumerate(own):
+                self._wanted, gradients = [], self._own
+                for place, gradient in enumerate(gradients):
                     kept = torch.ones(chosen)
                     kept[place] = 0
                     self._kept = kept
@@ -211,11 +211,11 @@ class _Stage:
         recorder.longest = max(recorder.longest, _number((added.norm() - rounding) / self._norm))
         if gradient is None or recorder._privacy.clipping == "per_layer":
             return
-        own = _flat(gradient)
+        record_gradient = _flat(gradient)
         if recorder._privacy.clipping == "automatic":
-            clipped = own * self._norm / (own.norm() + STABILITY)
+            clipped = record_gradient * self._norm / (record_gradient.norm() + STABILITY)
         else:
-            clipped = own * (self._norm / own.norm().clamp_min(1e-30)).clamp_max(1.0)
+            clipped = record_gradient * (self._norm / record_gradient.norm().clamp_min(1e-30)).clamp_max(1.0)
         if bool(clipped.isfinite().all()):
             apart = (added - clipped).norm() - rounding
             recorder.farthest = max(recorder.farthest, _number(apart / self._norm))
@@ -234,8 +234,8 @@ class _Stage:
             noise = _flat(descended).cpu().numpy() * self._expected / deviation - sums
             recorder.noise.add(noise, sums)
             recorder.released = noise * self._claimed.noise_multiplier
-        for copy, own in zip(self._replayed, self._parameters, strict=True):
-            copy.grad = None if own.grad is None else own.grad.detach().clone()
+        for copy, parameter in zip(self._replayed, self._parameters, strict=True):
+            copy.grad = None if parameter.grad is None else parameter.grad.detach().clone()
         for theirs, ours in zip(optimizer.param_groups, self._optimizer.param_groups, strict=True):
             ours["lr"] = theirs["lr"]
         self._optimizer.step()
@@ -246,17 +246,17 @@ class _Stage:
 
     def _explain(self, weights: list[Tensor]) -> None:
         """Measures the distance between the weights and those computed from the released gradients."""
-        for own, copy in zip(weights, self._replayed, strict=True):
-            if torch.equal(own, copy.detach()):
+        for actual, copy in zip(weights, self._replayed, strict=True):
+            if torch.equal(actual, copy.detach()):
                 continue
-            apart = (own - copy.detach()).abs().max() / own.abs().max().clamp_min(1e-12)
+            apart = (actual - copy.detach()).abs().max() / actual.abs().max().clamp_min(1e-12)
             self._recorder.unexplained = max(self._recorder.unexplained, _number(apart))
 
 
 def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Returns the gradient of one record's loss by plain autograd; the graph is kept."""
-    found = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+    gradients = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -86,12 +86,12 @@ class Decoder:
             if self.shorter is None
             else f"scaled to {self.shorter} pixels on the shorter side and cut to the middle {size}"
         )
-        made = f", made {'grey' if self.channels == 1 else 'RGB'} where it is not" if self.convert else ""
+        converted = f", made {'grey' if self.channels == 1 else 'RGB'} where it is not" if self.convert else ""
         window = {"file": "", "full": "; DICOM without its window"}.get(
             str(self.window), f"; DICOM in a window of centre and width {self.window}"
         )
         bits = "" if self.bits is None else f"; grey of 16 bits divided by 2^{self.bits} - 1"
-        return f"each image {scaled}{made}, from 0 (black) to 1 (white){window}{bits}"
+        return f"each image {scaled}{converted}, from 0 (black) to 1 (white){window}{bits}"
 
     def check(self, path: Path) -> int | None:
         """Checks whether ``look`` can decode a file; cheaper than decoding where the format allows.

@@ -75,30 +75,30 @@ def listed(root: Path, parts: Mapping[str, str], *, dataset: str, classes: Seque
         DataError: there are fewer than two classes, a class has no images, or the parts differ in their classes.
     """
     by_part = {folder: folders_in(root / folder) for folder in parts or ("",)}
-    known = list(next(iter(by_part.values())))
+    folders = list(next(iter(by_part.values())))
     for folder, names_here in by_part.items():
-        if set(names_here) != set(known):
+        if set(names_here) != set(folders):
             first = next(iter(by_part))
             raise DataError(
                 f"{dataset}: {first}/ and {folder}/ of {root} have different classes: only {first}/ has "
-                f"{few(sorted(set(known) - set(names_here)))}, only {folder}/ has "
-                f"{few(sorted(set(names_here) - set(known)))}; every part needs the same class folders"
+                f"{few(sorted(set(folders) - set(names_here)))}, only {folder}/ has "
+                f"{few(sorted(set(names_here) - set(folders)))}; every part needs the same class folders"
             )
-    if len(known) < 2:
+    if len(folders) < 2:
         raise DataError(
-            f"{dataset}: {root} has {len(known)} class folder{'s' * (len(known) != 1)} ({few(known)}); "
+            f"{dataset}: {root} has {len(folders)} class folder{'s' * (len(folders) != 1)} ({few(folders)}); "
             "classification needs at least two, each with the images of one class"
         )
     if not classes:
-        refuse_alike(known, where=f"{dataset}: {root}", setting="classes", what="class folders")
-    if classes and set(classes) != set(known):
-        raise DataError(f"{dataset}: classes are {few(classes)}, but {root} has the folders {few(known)}")
+        refuse_alike(folders, where=f"{dataset}: {root}", setting="classes", what="class folders")
+    if classes and set(classes) != set(folders):
+        raise DataError(f"{dataset}: classes are {few(classes)}, but {root} has the folders {few(folders)}")
     names: list[str] = []
     skipped = [name for folder in sorted({"", *by_part}) for name in _loose(root, folder)]
     labels: list[int] = []
     belongs: list[str] = []
     for folder in by_part:
-        for label, name in enumerate(classes or known):
+        for label, name in enumerate(classes or folders):
             images, others = _images(root, f"{folder}/{name}" if folder else name, dataset)
             names, skipped = names + images, skipped + others
             labels += [label] * len(images)
@@ -108,7 +108,7 @@ def listed(root: Path, parts: Mapping[str, str], *, dataset: str, classes: Seque
         root=root,
         names=tuple(names),
         y=np.array(labels, np.int64),
-        classes=tuple(classes or known),
+        classes=tuple(classes or folders),
         official=official,
         skipped=tuple(skipped),
     )

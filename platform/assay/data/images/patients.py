@@ -236,7 +236,7 @@ def _path(written: str) -> str:
 
 def _refuse_ambiguous(of_file: dict[str, str], names: Sequence[str], where: str) -> None:
     """Raises if a row without a folder name matches several images."""
-    used = Counter(found for name in names if (found := _row(of_file, name)) is not None)
+    used = Counter(entry for name in names if (entry := _row(of_file, name)) is not None)
     for row, images in used.items():
         if images > 1:
             raise DataError(

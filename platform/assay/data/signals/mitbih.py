@@ -136,8 +136,8 @@ class MitBih(Source):
             raise DataError(f"mitbih: {str(folder)!r} holds none of the records {DS1[0]} to {DS2[-1]} of the database")
         with_lead = {record: path for record, path in wanted.items() if self.lead in wfdb_records.leads(path)}
         if not with_lead:
-            known = sorted({lead for path in wanted.values() for lead in wfdb_records.leads(path)})
-            raise DataError(f"mitbih: no record has a lead {self.lead!r}; allowed: {', '.join(known)}")
+            leads = sorted({lead for path in wanted.values() for lead in wfdb_records.leads(path)})
+            raise DataError(f"mitbih: no record has a lead {self.lead!r}; allowed: {', '.join(leads)}")
         cut = {record: self._beats_of(path) for record, path in with_lead.items()}
         remarks, reading = _told(cut)
         return _Beats(
@@ -161,23 +161,23 @@ class MitBih(Source):
             )
         return wfdb_records.beats(recording, before=BEFORE, after=AFTER, kinds="".join(AAMI.values()))
 
-    def _dataset(self, found: _Beats) -> Dataset:
-        official, patient = np.where(np.isin(found.record, DS1), "train", "test"), found.record.copy()
-        lacking = _lacking(found.record, self.lead)
-        kept, said = np.isin(_classes_of(found.symbol), self.classes), []
-        second = found.record == 202
+    def _dataset(self, beats: _Beats) -> Dataset:
+        official, patient = np.where(np.isin(beats.record, DS1), "train", "test"), beats.record.copy()
+        lacking = _lacking(beats.record, self.lead)
+        kept, remarks = np.isin(_classes_of(beats.symbol), self.classes), []
+        second = beats.record == 202
         if second.any() and self.shared_patient == "drop":
             kept &= ~second
-            said.append("record 202 left out of the test records, for it is of the patient of training record 201")
+            remarks.append("record 202 left out of the test records, for it is of the patient of training record 201")
         elif second.any():
             official[second], patient[second] = "train", 201
-            said.append("record 202 moved to the training records, for it is of the patient of record 201")
-        official, patient, found = official[kept], patient[kept], found.only(kept)
-        self._check_sides(official, found)
+            remarks.append("record 202 moved to the training records, for it is of the patient of record 201")
+        official, patient, beats = official[kept], patient[kept], beats.only(kept)
+        self._check_sides(official, beats)
         return Dataset(
             name=self.name,
-            x=found.signal[:, None],
-            y=np.array([self.classes.index(name) for name in _classes_of(found.symbol)], np.int64),
+            x=beats.signal[:, None],
+            y=np.array([self.classes.index(name) for name in _classes_of(beats.symbol)], np.int64),
             class_names=self.classes,
             feature_names=tuple(
                 f"{self.lead} {1000 * place / FREQUENCY:+.0f} ms from R" for place in range(-BEFORE, AFTER + 1)
@@ -188,7 +188,7 @@ class MitBih(Source):
             epsilons=(0.0, 0.01, 0.02, 0.05, 0.1),
             groups=patient,
             subgroups=subgroups_of(
-                {key: [found.people.get(one, {}).get(key, "") for one in found.record] for key in ("age", "sex")},
+                {key: [beats.people.get(one, {}).get(key, "") for one in beats.record] for key in ("age", "sex")},
                 asked=None,
                 where=self.name,
             ),
@@ -201,14 +201,14 @@ class MitBih(Source):
                     f"lead {self.lead} in mV by the gain of the header, not filtered; beats cut 90 samples before to "
                     "161 after the annotated R peak; paced records (102, 104, 107, 217) and classes other than "
                     f"{', '.join(self.classes)} left out",
-                    *said,
+                    *remarks,
                     "bounds are those of the 11-bit converter over 10 mV; the network divides by 0.5 mV, a large "
                     "square of ECG paper",
                 ]
             ),
-            warnings=(*found.remarks, *said, *lacking),
-            stated=tuple(said),
-            reading=(*found.reading, f"{len(found.symbol):,} beats of classes {', '.join(self.classes)} used"),
+            warnings=(*beats.remarks, *remarks, *lacking),
+            stated=tuple(remarks),
+            reading=(*beats.reading, f"{len(beats.symbol):,} beats of classes {', '.join(self.classes)} used"),
             modality="signal",
             official=official,
             normalisation=Normalisation(mean=(0.0,), deviation=(0.5,)),
@@ -217,9 +217,9 @@ class MitBih(Source):
     def _check_sides(self, official: np.ndarray, found: _Beats) -> None:
         for part, records in (("train", DS1), ("test", DS2)):
             if part not in official:
-                held = ", ".join(str(record) for record in np.unique(found.record)) or "none"
+                usable = ", ".join(str(record) for record in np.unique(found.record)) or "none"
                 raise DataError(
-                    f"mitbih: the inter-patient split has no {part} records: usable are {held}; add at least one "
+                    f"mitbih: the inter-patient split has no {part} records: usable are {usable}; add at least one "
                     f"with lead {self.lead} of {', '.join(str(record) for record in records)}"
                 )
 
@@ -248,8 +248,8 @@ def _by_record(counts: Mapping[int, int]) -> str:
 
 def _classes_of(symbols: np.ndarray) -> np.ndarray:
     """Returns the AAMI class of each symbol, (n,); "?" for symbols that are not beats."""
-    known, places = np.unique(symbols, return_inverse=True)
-    return np.array([_CLASS_OF.get(str(symbol), "?") for symbol in known])[places]
+    distinct, places = np.unique(symbols, return_inverse=True)
+    return np.array([_CLASS_OF.get(str(symbol), "?") for symbol in distinct])[places]
 
 
 def _lacking(records: np.ndarray, lead: str) -> tuple[str, ...]:

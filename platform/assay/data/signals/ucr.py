@@ -56,7 +56,7 @@ class UCR(Source):
                 f"{str(test)!r}: label {strange[0]:g} does not occur in {str(train)!r}, whose labels are "
                 f"{', '.join(f'{label:g}' for label in known[:8])}; no model could learn it"
             )
-        labels, x = (np.concatenate(held) for held in zip(*parts.values(), strict=True))
+        labels, x = (np.concatenate(arrays) for arrays in zip(*parts.values(), strict=True))
         x = x.astype(np.float32)[:, None]
         low, high, warnings = bounds_of(x, self.low, self.high, path=str(train), modality="signal")
         return Dataset(
@@ -75,20 +75,20 @@ class UCR(Source):
             unpaid_preprocessing=not self.public_preprocessing or None in (self.low, self.high),
             warnings=warnings,
             reading=tuple(
-                f"{len(held[0]):,} series of {held[1].shape[1]:,} samples in {file.name}"
-                for held, file in zip(parts.values(), (train, test), strict=True)
+                f"{len(arrays[0]):,} series of {arrays[1].shape[1]:,} samples in {file.name}"
+                for arrays, file in zip(parts.values(), (train, test), strict=True)
             ),
             modality="signal",
-            official=np.repeat(list(parts), [len(held[0]) for held in parts.values()]),
+            official=np.repeat(list(parts), [len(arrays[0]) for arrays in parts.values()]),
         )
 
     def _files(self) -> tuple[Path, Path]:
         for prefix in self._prefixes():
-            found = [_with_suffix(prefix, part) for part in ("TRAIN", "TEST")]
-            if found[0] and found[1]:
-                return found[0], found[1]
-            if found[0] or found[1]:
-                raise DataError(f"{str(found[0] or found[1])!r} stands alone; a data set is a _TRAIN and a _TEST file")
+            files = [_with_suffix(prefix, part) for part in ("TRAIN", "TEST")]
+            if files[0] and files[1]:
+                return files[0], files[1]
+            if files[0] or files[1]:
+                raise DataError(f"{str(files[0] or files[1])!r} stands alone; a data set is a _TRAIN and a _TEST file")
         name = Path(self.path).name
         raise locate.absent(
             self.name,
@@ -100,14 +100,14 @@ class UCR(Source):
     def _prefixes(self) -> list[Path]:
         """Returns possible beginnings of the names of the two files, the most probable first."""
         given = Path(self.path).expanduser().absolute()
-        held = sorted({given / path.name.rpartition("_TRAIN")[0] for path in given.glob("*_TRAIN*")})
-        if len(held) > 1 and given / given.name not in held:
+        beside = sorted({given / path.name.rpartition("_TRAIN")[0] for path in given.glob("*_TRAIN*")})
+        if len(beside) > 1 and given / given.name not in beside:
             raise DataError(
-                f"{self.path!r} holds {len(held)} data sets: {', '.join(path.name for path in held)}; name one: "
-                f"path={held[0]}"
+                f"{self.path!r} holds {len(beside)} data sets: {', '.join(path.name for path in beside)}; name one: "
+                f"path={beside[0]}"
             )
         places = [root / "ucr" / place / given.name for root in locate.looked_in() for place in (given.name, "")]
-        return [given, given / given.name, *held, *(places if given.name == self.path else [])]
+        return [given, given / given.name, *beside, *(places if given.name == self.path else [])]
 
 
 def _with_suffix(prefix: Path, part: str) -> Path | None:

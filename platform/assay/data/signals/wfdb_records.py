@@ -112,14 +112,14 @@ def read_record(header: Path, *, lead: str) -> Recording:
     try:
         channel = described.sig_name.index(lead)
         scale = _scale(header, described, channel)
-        held = wfdb.rdrecord(record, physical=False, channels=[channel])
+        samples = wfdb.rdrecord(record, physical=False, channels=[channel])
         marks = wfdb.rdann(record, "atr")
     except DataError:
         raise
     except Exception as error:  # the reader may raise anything on a damaged file
         raise DataError(f"WFDB record {str(header)!r} cannot be read: {error}; fetch it anew") from None
-    counts = held.d_signal[:, 0].astype(np.int64)
-    _refuse_other_marks(header, marks, len(counts), float(held.fs))
+    counts = samples.d_signal[:, 0].astype(np.int64)
+    _refuse_other_marks(header, marks, len(counts), float(samples.fs))
     if described.checksum[channel] is None:
         raise DataError(
             f"WFDB record {str(header)!r}, lead {lead}: the header gives no checksum, so damaged samples could not be "
@@ -130,12 +130,12 @@ def read_record(header: Path, *, lead: str) -> Recording:
             f"WFDB record {str(header)!r} is damaged: lead {lead} sums up to {int(counts.sum()) % 2**16}, its header "
             f"says {described.checksum[channel] % 2**16}; fetch it anew"
         )
-    signal = (counts - held.baseline[0]).astype(np.float32) / np.float32(held.adc_gain[0])
-    signal[_invalid(held)] = np.nan
+    signal = (counts - samples.baseline[0]).astype(np.float32) / np.float32(samples.adc_gain[0])
+    signal[_invalid(samples)] = np.nan
     return Recording(
         signal=signal if scale == 1 else signal * np.float32(scale),
-        limit=_at_limit(held, counts),
-        frequency=float(held.fs),
+        limit=_at_limit(samples, counts),
+        frequency=float(samples.fs),
         places=np.asarray(marks.sample),
         symbols=np.asarray(marks.symbol),
     )

@@ -181,8 +181,8 @@ def _refuse_missing_heading(names: Sequence[str], where: str) -> None:
 
 
 def _refuse_heading(first: tuple[int, list[str]], columns: Sequence[str], where: str) -> None:
-    known = {normalised(name) for name in columns}
-    if any(cell and not _NUMBER.fullmatch(cell) and normalised(cell) in known for cell in first[1]):
+    names = {normalised(name) for name in columns}
+    if any(cell and not _NUMBER.fullmatch(cell) and normalised(cell) in names for cell in first[1]):
         raise DataError(
             f"{where}, line {first[0]}: the file has a heading of its own ({', '.join(first[1][:4])} …); leave columns "
             "out, or remove the heading",

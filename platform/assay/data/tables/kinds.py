@@ -128,18 +128,18 @@ def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str
     kind = settings.stated or ("category" if parsed.numbers is None or len(distinct) == 2 else "number")
     if kind == "number":
         return _number(name, parsed, settings, where)
-    known = tuple(canonical(one) for one in (settings.order or settings.categories or distinct))
+    categories = tuple(canonical(one) for one in (settings.order or settings.categories or distinct))
     refuse_alike(
-        known, where=f"{where}, column {name!r}", setting="kinds", what="categories", blanks=kind == "category"
+        categories, where=f"{where}, column {name!r}", setting="kinds", what="categories", blanks=kind == "category"
     )
     missing = parsed.missing
     if kind == "category" and missing.any() and not settings.categories:
-        clash = next((one for one in known if normalised(one) == MISSING_CATEGORY), None)
+        clash = next((one for one in categories if normalised(one) == MISSING_CATEGORY), None)
         if clash is not None:
             fix = f"if it stands for a missing value say kinds: {{{name}: {{missing: [{clash}]}}}}, otherwise rename it"
             raise column_error(name, f"it holds {clash!r} and {int(missing.sum())} empty values", fix, where, clash)
-        known = (*known, MISSING_CATEGORY)
-    elif kind == "category" and missing.any() and MISSING_CATEGORY not in known:
+        categories = (*categories, MISSING_CATEGORY)
+    elif kind == "category" and missing.any() and MISSING_CATEGORY not in categories:
         raise column_error(
             name,
             f"{int(missing.sum())} values are missing",
@@ -147,22 +147,26 @@ def column_of(name: str, parsed: Parsed, settings: ColumnSettings, *, where: str
             where,
             int(missing.sum()),
         )
-    strange = [one for one in distinct if one not in known]
+    strange = [one for one in distinct if one not in categories]
     if strange:
         raise column_error(
-            name, f"{strange[0]!r} is none of {', '.join(known)}", "name it among them", where, strange[0]
+            name, f"{strange[0]!r} is none of {', '.join(categories)}", "name it among them", where, strange[0]
         )
-    if len(known) > _MOST_CATEGORIES and not settings.categories and not settings.order:
+    if len(categories) > _MOST_CATEGORIES and not settings.categories and not settings.order:
         fix = f"leave it out with drop: [{name}], name the patients by it with group: {name}, or state its categories"
         raise column_error(
-            name, f"its {len(known)} different values are words, or names of something", fix, where, len(known)
+            name,
+            f"its {len(categories)} different values are words, or names of something",
+            fix,
+            where,
+            len(categories),
         )
-    place = {one: float(number) for number, one in enumerate(known)}
+    place = {one: float(number) for number, one in enumerate(categories)}
     absent = place.get(MISSING_CATEGORY, np.nan) if kind == "category" else np.nan
     values = np.array([place[word] if word else absent for word in parsed.words])
-    high = float(max(len(known) - 1, 1))
+    high = float(max(len(categories) - 1, 1))
     column = Column(
-        name=name, kind=kind, settings=settings, low=0.0, high=high, categories=known, missing=int(missing.sum())
+        name=name, kind=kind, settings=settings, low=0.0, high=high, categories=categories, missing=int(missing.sum())
     )
     return column, values
 

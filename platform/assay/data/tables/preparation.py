@@ -105,10 +105,10 @@ class TablePreparation:
         column, values = self.columns[place], np.asarray(dataset.x)[:, place : place + 1]
         if column.kind == "category":
             return _coded(column, values)
-        known = values[train][np.isfinite(values[train])]
+        present = values[train][np.isfinite(values[train])]
         if column.kind == "number":
-            return _scaled(column, values, known, dataset.name)
-        return _placed(column, values, known, dataset.name)
+            return _scaled(column, values, present, dataset.name)
+        return _placed(column, values, present, dataset.name)
 
 
 def _scaled(column: Column, values: np.ndarray, known: np.ndarray, where: str) -> _Inputs:

@@ -129,7 +129,7 @@ class TableSource(Source):
         groups = None if chosen is None else as_groups(self._patients(chosen, cells), where=self._where, column=chosen)
         if chosen is not None and groups is not None:
             suspected += refuse_ambiguous(chosen, groups, given=self.group, where=self._where)
-        told = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, groups, cells), *_written(parsed)]
+        lines = [*cells.told, *lost, *dropped, classes.told, *self._roles(chosen, groups, cells), *_written(parsed)]
         dataset = self._dataset([column for column, _ in columns], [values for _, values in columns], cells)
         return replace(
             dataset,
@@ -146,7 +146,7 @@ class TableSource(Source):
             ),
             warnings=(*dataset.warnings, *classes.warnings, *suspected),
             stated=(*dataset.warnings, *classes.warnings),
-            reading=(f"{cells.rows} records, {len(columns)} features", *told, *_described(columns)),
+            reading=(f"{cells.rows} records, {len(columns)} features", *lines, *_described(columns)),
         )
 
     def owes(self) -> str:
@@ -384,7 +384,7 @@ def _joined(read: dict[str, Cells], site: str) -> Cells:
         columns=columns,
         places=[f"{name}, {place}" for name, cells in read.items() for place in cells.places],
         separator=first[1].separator,
-        told=tuple(f"{name}: {said}" for name, cells in read.items() for said in cells.told),
+        told=tuple(f"{name}: {line}" for name, cells in read.items() for line in cells.told),
     )
 
 

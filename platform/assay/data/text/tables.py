@@ -119,20 +119,20 @@ def read_table(
     if not rows:
         raise DataError(f"{str(path)!r} has a heading and no texts", setting="path", given=str(path))
     refuse_second_heading([(row.where, row.fields) for row in rows], heading, repr(str(path)))
-    held = _Rows(path=path, columns=columns, heading=heading, separator=separator, rows=rows, classes=classes)
-    held.refuse_swallowed()
-    held.refuse_spellings()
-    kept, left_out = held.present(on_missing)
+    table_rows = _Rows(path=path, columns=columns, heading=heading, separator=separator, rows=rows, classes=classes)
+    table_rows.refuse_swallowed()
+    table_rows.refuse_spellings()
+    kept, left_out = table_rows.present(on_missing)
     few: tuple[str, ...] = ()
     if columns.group:
-        patients = [label_of(one) for one in held.of(columns.group)]
+        patients = [label_of(one) for one in table_rows.of(columns.group)]
         refuse_patients_alike(patients, where=f"{str(path)!r}: {columns.group}", column=columns.group)
         refuse_shared(patients, where=repr(str(path)), column=columns.group)
         few = refuse_ambiguous(columns.group, patients, given=given, where=repr(str(path)))
     return DocumentTable(
-        documents=[held.document(number, parts) for number in kept],
-        reading=(*held.counted(len(kept)), *left_out),
-        warnings=(*left_out, *(() if quoted else held.enclosed()), *few),
+        documents=[table_rows.document(number, parts) for number in kept],
+        reading=(*table_rows.counted(len(kept)), *left_out),
+        warnings=(*left_out, *(() if quoted else table_rows.enclosed()), *few),
         group_kind="site" if columns.group and names_sites(columns.group) else "patient",
     )
 
@@ -231,11 +231,11 @@ class _Rows:
             DataError: names the line where it was opened.
         """
         single = [row.first == row.last for row in self.rows]
-        known = {*self.classes, *(label for label, one in zip(self.labels, single, strict=True) if one)} - {""}
+        classes = {*self.classes, *(label for label, one in zip(self.labels, single, strict=True) if one)} - {""}
         place = self.heading.index(self.columns.label)
         for row in (row for row, one in zip(self.rows, single, strict=True) if not one):
             for fields in self._rows_within(row):
-                if len(fields) == len(self.heading) and label_of(fields[place]) in known:
+                if len(fields) == len(self.heading) and label_of(fields[place]) in classes:
                     raise DataError(
                         f"{str(self.path)!r}, {row.where}: within one field stands a row of its own, with the label "
                         f"{label_of(fields[place])!r}: a quotation mark in line {row.first} is never closed. Close it, "

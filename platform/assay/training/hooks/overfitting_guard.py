@@ -57,16 +57,16 @@ class OverfittingGuard(Hook):
     def after_epoch(self, trainer: "Trainer", *, last: bool) -> None:
         if not last and (trainer.epoch % self._watch.every or trainer.rollbacks >= _MOST_ROLLBACKS):
             return
-        own, strong = (
+        weak, strong = (
             self._probe.balanced_accuracy(trainer.model, attack, rollbacks=trainer.rollbacks)
             for attack in (self._objective.craft, self._objective.verify)
         )
-        if strong >= self._watch.least_share * own or own - strong < _NOISE:
+        if strong >= self._watch.least_share * weak or weak - strong < _NOISE:
             self.begin(trainer)
             return
         self._notes.append(
             f"catastrophic overfitting after epoch {trainer.epoch}: balanced accuracy on {len(self._probe)} training "
-            f"records is {own:.0%} under the training's own examples and {strong:.0%} under PGD-{self._watch.steps}; "
+            f"records is {weak:.0%} under the training's own examples and {strong:.0%} under PGD-{self._watch.steps}; "
             + self._consequence(trainer.rollbacks, last=last)
         )
         if not last or self._kept_epoch:
