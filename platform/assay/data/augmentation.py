@@ -76,8 +76,7 @@ class Jitter(Treatment):
 
 @register("treatment")
 class WordDropout(Treatment):
-    """Replaces words of a text by the unknown word (Iyyer et al. 2015), position 1 of the vocabulary. Padding is
-    unchanged."""
+    """Replaces words of a text by the unknown word, position 1 (Iyyer et al. 2015). Padding is unchanged."""
 
     name: Literal["word_dropout"] = "word_dropout"
     probability: float = Field(default=0.1, ge=0, lt=1)

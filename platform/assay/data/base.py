@@ -65,8 +65,7 @@ class Lazy(Protocol):
 
 
 class Preparation(Protocol):
-    """Preprocessing that is learnt from the training split before the network sees a record: a vocabulary, word
-    vectors."""
+    """Preprocessing that is learnt from the training split, such as a vocabulary or word vectors."""
 
     def fit(self, dataset: "Dataset", train: np.ndarray, *, seed: int) -> "Dataset":
         """Learns from the training split and returns the prepared data set.

@@ -23,8 +23,9 @@ _ABSENT = (
 
 
 def counted_classes(names: Sequence[str], y: np.ndarray) -> str:
-    """Returns the number of records of each class and the class to detect: ``well (30), ill (20); ill is the one to
-    detect``.
+    """Returns a line with the number of records of each class and, of two classes, the one to detect.
+
+    For example ``well (30), ill (20); ill is the one to detect``.
 
     Args:
         names: of the classes.

@@ -32,10 +32,9 @@ def copies(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
 
 
 def clusters(dataset: Dataset, rows: np.ndarray) -> np.ndarray | None:
-    """Returns the cluster of each record, which an interval resamples as one: a patient's records, or copies of a
-    record.
+    """Returns the cluster of each record: a patient's records, or the copies of a record.
 
-    Patients who share a copy are one cluster.
+    An interval resamples clusters as a whole. Patients who share a copy are one cluster.
 
     Args:
         dataset: the data.
@@ -66,8 +65,7 @@ def copied(dataset: Dataset, rows: np.ndarray) -> int:
 
 
 def _joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns the connected component of each record, (n,), where records with an equal number in either array are
-    connected."""
+    """Returns the connected component of each record, (n,); equal numbers in either array connect records."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

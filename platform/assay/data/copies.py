@@ -50,10 +50,8 @@ def copies_of(dataset: Dataset, test: np.ndarray, train: np.ndarray) -> Copies:
     Near copies: each record is reduced to at most 256 numbers (images and signals by averages of neighbouring values,
     tables by standardisation, wide ones by random projection). A record is a near copy if its distance to the nearest
     training record, exact copies excluded, is less than ``NEAR`` times the median distance. The number that is expected
-    by
-    chance follows from the intrinsic dimension of the records (by the ratio of their two nearest distances, Facco et
-    al.
-    2017, arXiv:1803.06992): a fraction c of the median distance has the probability 1 - 2^-(c^dimension).
+    by chance follows from the intrinsic dimension of the records (by the ratio of their two nearest distances, Facco et
+    al. 2017, arXiv:1803.06992): a fraction c of the median distance has the probability 1 - 2^-(c^dimension).
 
     Shifted, mirrored or recoloured copies are not found.
 

@@ -75,8 +75,7 @@ def decoded(path: Path, encoding: str | None, *, where: str = "") -> str:
 
 
 def _refuse_utf8(content: bytes, encoding: str, where: str) -> None:
-    """Raises if the encoding has one byte a character and the bytes beyond ASCII are valid UTF-8, which is unlikely by
-    chance."""
+    """Raises if the encoding has one byte a character, but the bytes beyond ASCII are valid UTF-8."""
     if content.isascii() or len("é".encode().decode(encoding, "replace")) != 2:
         return
     try:

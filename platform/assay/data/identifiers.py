@@ -150,8 +150,7 @@ def hardly_patients(groups: int, records: int) -> bool:
 
 
 def ambiguous(column: str, groups: np.ndarray | Sequence[str]) -> bool:
-    """Returns whether a column is called ``group`` or similar, and has too few values of many records each for
-    patients.
+    """Returns whether a column has a name like ``group``, and too few values to be patients.
 
     Args:
         column: its name.

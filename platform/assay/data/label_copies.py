@@ -67,8 +67,7 @@ def _renamed(values: np.ndarray, label: np.ndarray) -> bool:
 
 
 def _tells(values: np.ndarray, y: np.ndarray) -> bool:
-    """Returns whether values, or the fact that they are missing, separate every class from all others almost without
-    error."""
+    """Returns whether values, or missing values, separate every class from all others almost without error."""
     classes, counts = np.unique(y, return_counts=True)
     if counts.min() < _EACH:
         return False
@@ -92,8 +91,7 @@ def _tells(values: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _apart(values: np.ndarray, positive: np.ndarray) -> bool:
-    """Returns whether the values of two classes are separated, in either direction; categories are ordered by class
-    first."""
+    """Returns whether the values of two classes are separated, in either direction."""
     distinct, place = np.unique(values, return_inverse=True)
     both = np.stack([np.bincount(place, ~positive), np.bincount(place, positive)])
     if len(distinct) <= len(values) / _EACH:

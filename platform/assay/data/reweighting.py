@@ -17,11 +17,9 @@ class RobustReweighting(Treatment):
     """Distributionally robust training that leaves outliers out: DORO (Zhai et al. 2021, arXiv:2106.06142).
 
     Plain distributionally robust training minimises the loss of the worst population near the data. Poisoned records
-    have
-    great losses, so it learns them above all. Here the greatest losses of each batch get the weight 0, and the worst
-    population is chosen among the rest: any that makes up at least the fraction ``alpha`` of them (``cvar``), or lies
-    in the
-    corresponding ball of the χ² divergence (``chi_square``).
+    have great losses, so it learns them above all. Here the greatest losses of each batch get the weight 0, and the
+    worst population is chosen among the rest: any that makes up at least the fraction ``alpha`` of them (``cvar``), or
+    lies in the corresponding ball of the χ² divergence (``chi_square``).
     """
 
     defends: ClassVar[bool] = True

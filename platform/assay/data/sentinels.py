@@ -57,8 +57,9 @@ def describe_codes(codes: Sequence[Code]) -> str:
 
 
 def refuse_sentinels(name: str, numbers: np.ndarray, *, where: str, allowed: bool) -> tuple[str, ...]:
-    """Raises if a code of missing values is certain; returns warnings if one is possible, or if zeros may be missing
-    values.
+    """Raises if a code of missing values is certain; returns warnings if one is possible.
+
+    There is also a warning if zeros may be missing values.
 
     Args:
         name: of the column.
@@ -188,8 +189,7 @@ def _like_a_code(value: float) -> bool:
 
 
 def _core(distinct: np.ndarray) -> tuple[int, int]:
-    """Returns the positions of the first and the last value between possible codes at both ends; at least two values
-    are left."""
+    """Returns the positions of the first and the last value between possible codes at both ends."""
     first, last = 0, len(distinct) - 1
     while first < _MOST and last - first > 1 and distinct[first] < 0 and _like_a_code(distinct[first]):
         first += 1
@@ -244,8 +244,7 @@ def _without_far(distinct: np.ndarray, counts: np.ndarray, first: int, last: int
 
 
 def _spike(distinct: np.ndarray, counts: np.ndarray) -> tuple[int, ...]:
-    """Returns the position of a code of two or more digits that is far more frequent than any other value, if there is
-    one."""
+    """Returns the position of a code that is far more frequent than any other value, if there is one."""
     place = int(counts.argmax())
     value, others = float(distinct[place]), np.delete(counts, place)
     if len(distinct) < 10 or counts[place] < max(5, 5 * others.max()):

@@ -44,9 +44,8 @@ def same_patient(name: str) -> str:
     """Returns a form of a patient's name that is equal for all spellings of it.
 
     Spellings differ in case, leading zeros, marks around a name or between its parts, the width of characters, the
-    script
-    of digits, and the number format of a spreadsheet: ``P-007``, ``p 7`` and ``P_7`` are one name, as are ``1005``,
-    ``'1005``, ``="1005"``, ``#1005``, ``1,005`` and ``1005,0``; ``1-23`` and ``12-3`` are two.
+    script of digits, and the number format of a spreadsheet: ``P-007``, ``p 7`` and ``P_7`` are one name, as are
+    ``1005``, ``'1005``, ``="1005"``, ``#1005``, ``1,005`` and ``1005,0``; ``1-23`` and ``12-3`` are two.
 
     Args:
         name: of a patient.

@@ -210,8 +210,10 @@ def _parts(dataset: Dataset, rows: np.ndarray, parts: int, seed: int) -> Iterato
 
 
 def _take(dataset: Dataset, rows: np.ndarray, wanted: float, seed: int) -> np.ndarray:
-    """Returns ``wanted`` of the rows, stratified. Of grouped data it returns about as many, as one part of a finer
-    split."""
+    """Returns ``wanted`` of the rows, stratified; of grouped data about as many.
+
+    Grouped data are taken as one part of a finer split.
+    """
     from sklearn.model_selection import StratifiedShuffleSplit
 
     if wanted < 1:

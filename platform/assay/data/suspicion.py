@@ -35,16 +35,14 @@ class Suspicion:
 def suspicion(values: np.ndarray, y: np.ndarray, *, grouped: bool, text: bool = False) -> Suspicion | None:
     """Returns the reason why a feature looks like an identifier; None if it does not.
 
-    Suspect are whole numbers, or words, that hardly ever repeat; and those that repeat while the label is the same
-    for all records of a value, unless the label changes along their order as slowly as for a measurement. Whole numbers
+    Suspect are whole numbers, or words, that hardly ever repeat; and those that repeat while the label is the same for
+    all records of a value, unless the label changes along their order as slowly as for a measurement. Whole numbers
     that hardly repeat are refused where they are consecutive (in the order of the file by equal steps, or without
     gaps), where fewer are equal than expected by chance, or where they are spread evenly over millions. They are
-    accepted
-    where as many are equal as expected by chance, and lead to a warning where there are too few to decide; see
+    accepted where as many are equal as expected by chance, and lead to a warning where there are too few to decide; see
     ``_hardly_repeating``. Whatever the labels are, values that each fill one block of the file are refused or lead to a
     warning; see ``_blocks``. So do values whose labels agree mostly within one value but not with neighbouring values;
-    see
-    ``_agreement``.
+    see ``_agreement``.
 
     Args:
         values: (n,) numbers, or positions of words among those that occur; NaN where missing.

@@ -41,8 +41,7 @@ class TrainingRecords:
 
 
 class Learnt(Protocol):
-    """A trained network. The data package does not depend on models, so treatments receive networks through this
-    protocol."""
+    """A trained network. Treatments receive networks through this protocol: data do not depend on models."""
 
     def logits(self, x: Tensor) -> Tensor:
         """Returns the logits of records.
@@ -99,8 +98,10 @@ class Workbench:
 
 
 class Treatment(Method):
-    """A change of the training records. Register it with ``@register("treatment")`` and write ``apply``, ``augment`` or
-    ``weigh``."""
+    """A change of the training records. Register it with ``@register("treatment")``.
+
+    Write ``apply``, ``augment`` or ``weigh``.
+    """
 
     defends: ClassVar[bool] = False
     """Whether this is a defence: a recipe without defences is the undefended one."""
@@ -297,8 +298,7 @@ def held_out(treatments: Sequence[Treatment], y: np.ndarray, *, seed: int) -> di
 
 
 def _numbered(treatments: Sequence[Treatment]) -> list[tuple[str, int, Treatment]]:
-    """Returns each treatment with a unique name and its number among those of its kind, so that others change none of
-    its draws."""
+    """Returns each treatment with a unique name and its number among those of its kind."""
     named: list[tuple[str, int, Treatment]] = []
     for treatment in treatments:
         number = sum(other.name == treatment.name for _, _, other in named)

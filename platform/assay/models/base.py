@@ -70,13 +70,16 @@ class Architecture(Method):
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Returns a hash of code and files outside Assay on which the network depends; part of the hash that names a
-        trial."""
+        """Returns a hash of code and files outside Assay on which the network depends.
+
+        It is part of what names a trial.
+        """
         return ""
 
     def given_weights(self, form: Form) -> GivenWeights | None:
-        """Returns initial weights that do not come from the seed, for which private training charges no ε; None if
-        there are none.
+        """Returns initial weights that do not come from the seed; None if there are none.
+
+        Private training charges no ε for them.
 
         Args:
             form: of the records.

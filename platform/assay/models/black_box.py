@@ -1,8 +1,7 @@
 """Models without a gradient: an ONNX file, a scikit-learn estimator, or a network whose backward pass fails.
 
 Each is a ``torch.nn.Module`` from records to outputs that computes without autograd. Gradient-based attacks detect
-this;
-attacks that only query the model, and all measures, work as on any other model.
+this; attacks that only query the model, and all measures, work as on any other model.
 """
 
 from collections.abc import Sequence
@@ -244,8 +243,10 @@ def _numpy_type(onnx_type: str) -> Any:
 
 
 def _batches(records: np.ndarray, size: int | None) -> list[np.ndarray]:
-    """Returns the records in batches of a graph's fixed batch size, the last one filled up; in one batch if it is not
-    fixed."""
+    """Returns the records in batches of a graph's fixed size, the last one filled up.
+
+    Without a fixed size they are one batch.
+    """
     if size is None:
         return [records]
     missing = -len(records) % size

@@ -19,8 +19,7 @@ class CNN(Architecture):
 
     Two-dimensional on images (channels, height, width), one-dimensional on signals (channels, samples). It uses strides
     instead of maximum pooling and no normalisation that mixes records. So it can train privately, and interval bounds
-    and
-    DeepLIFT are exact for it.
+    and DeepLIFT are exact for it.
     """
 
     name: Literal["cnn"] = "cnn"

@@ -27,8 +27,7 @@ class Imported(Architecture):
     """``package.module:factory``: a callable that returns a ``torch.nn.Module`` from records to logits.
 
     For two classes it may return one logit, or one probability. It may also return a fitted scikit-learn classifier,
-    which
-    is evaluated and not trained.
+    which is evaluated and not trained.
     """
 
     name: Literal["imported"] = "imported"
@@ -75,8 +74,7 @@ class Imported(Architecture):
             ) from error
 
     def fingerprint(self) -> str:
-        """Returns a hash of the file of the factory and of the files that its arguments name: if one changes, so does
-        the network."""
+        """Returns a hash of the file of the factory and of the files that its arguments name."""
         self._reach()
         try:
             spec = importlib.util.find_spec(self.factory.partition(":")[0])

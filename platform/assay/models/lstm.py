@@ -310,8 +310,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _run_back(slope: Tensor, weights: Tensor, gates: Tensor, cells: Tensor, squashed: Tensor) -> Tensor:
-    """Returns the whole gradient of each gate's sum, (length, directions, n, 4 · hidden), through its state and all
-    later ones.
+    """Returns the whole gradient of each gate's sum, (length, directions, n, 4 · hidden).
 
     Args:
         slope: (length, directions, n, hidden) gradient of the states.

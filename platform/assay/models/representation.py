@@ -11,8 +11,7 @@ class Represented:
     """A network whose features are the inputs of its last linear layer.
 
     Records and results are on the caller's device; the network stays on its own, in evaluation mode, and its weights
-    are
-    frozen.
+    are frozen.
 
     Args:
         model: the network; changed in place.

@@ -186,8 +186,7 @@ class ResNet(nn.Module):
 
 
 def _shortcut(inputs: int, outputs: int, stride: int, norm: NormOf) -> nn.Module:
-    """Returns the identity where shapes agree, which has no weights and no name in a file; otherwise a 1 × 1
-    convolution."""
+    """Returns the identity, which has no weights, where shapes agree; otherwise a 1 × 1 convolution."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), norm(outputs))

@@ -81,8 +81,7 @@ class Mechanism:
 
 
 def impossible(mechanism: Mechanism) -> tuple[str, object, str] | None:
-    """Returns the first parameter with an impossible value: its name, its value and what is allowed; None if all are
-    possible.
+    """Returns the first parameter with an impossible value; None if all values are possible.
 
     A noise multiplier of 0 is possible; its ε is infinite.
 
@@ -369,8 +368,7 @@ def _pld_interval(steps: Mapping[tuple[float, float], int], rdp: float) -> float
 
     Losses are rounded to the grid such that ε stays an upper bound at any width. But a width h adds about h²/6 to the
     variance of every step's loss, whatever the number of steps. At a sixteenth of the standard deviation of a step's
-    loss
-    this is less than the tolerance. Where ε is large, the grid may be coarser, which is faster.
+    loss this is less than the tolerance. Where ε is large, the grid may be coarser, which is faster.
 
     Args:
         steps: number of steps for each sample rate and noise multiplier.

@@ -82,8 +82,7 @@ def _projected(layer: nn.MultiheadAttention, recorder: OnProduct, inputs: list[T
 
 
 def _masks(attention: Tensor | None, padding: Tensor | None, records: int, dtype: torch.dtype) -> list[Tensor]:
-    """Returns the masks that are added to the scores, (records, heads, queries, keys), with 1 for axes that do not
-    matter."""
+    """Returns the masks that are added to the scores, (records, heads, queries, keys) or 1 where equal."""
     masks = []
     if attention is not None:
         whole = attention[None, None] if attention.dim() == 2 else attention.unflatten(0, (records, -1))

@@ -70,8 +70,7 @@ def audited(
 
 
 def p_value(canaries: int, guesses: int, correct: int, *, epsilon: float, delta: float) -> float:
-    """Returns an upper bound on the probability of so many correct guesses if training is (ε, δ)-private (Corollary
-    5.4).
+    """Returns a bound on the probability of so many correct guesses under (ε, δ)-privacy (Corollary 5.4).
 
     With W binomial, of ``guesses`` tosses, it is P[W ≥ v] + 2 m δ · max over i of P[v - i ≤ W < v] / i.
 

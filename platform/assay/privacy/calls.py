@@ -103,8 +103,7 @@ class Call(NamedTuple):
 
 
 def _by_row(answer: Tensor, rows: int) -> Tensor | None:
-    """Returns an output as (rows, numbers), with the records, or several rows of each, at axis 0, or at axis 1 as
-    states are."""
+    """Returns an output as (rows, numbers), with the records at axis 0, or at axis 1 as states are."""
     answer = answer if answer.is_floating_point() or answer.is_complex() else answer.double()
     answer = torch.view_as_real(answer) if answer.is_complex() else answer
     if answer.dim() and len(answer) and len(answer) % rows == 0:

@@ -47,8 +47,7 @@ class PerRecordGradients:
     """Computes the clipped sum of per-record gradients, by hooks on the model's layers.
 
     The model stays unchanged: the same module, the same parameter names, the same outputs. From the first update on it
-    is
-    tested, now and then, whether the model keeps its records separate and all of its gradient is recorded; see
+    is tested, now and then, whether the model keeps its records separate and all of its gradient is recorded; see
     ``inspection``.
 
     Args:
@@ -95,8 +94,7 @@ class PerRecordGradients:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stops recording within the context, for forward and backward passes that are not part of the loss, such as
-        attacks."""
+        """Stops recording within the context, for passes that are not part of the loss, such as attacks."""
         before, self.hooks_enabled = self.hooks_enabled, False
         try:
             yield
@@ -152,8 +150,7 @@ class PerRecordGradients:
         return sums
 
     def ask_again(self) -> None:
-        """Makes the next update test once more whether the model keeps records separate, for example at the last
-        update."""
+        """Makes the next update test again whether the model keeps records separate."""
         self._asks_again = True
 
     def remove(self) -> None:

@@ -51,8 +51,9 @@ def spends(charge: Charge) -> bool:
 
 
 def unit_of(charges: Iterable[Charge]) -> Unit | None:
-    """Returns the unit that charges protect together: a patient if all of them do, else a record; None if nothing is
-    spent.
+    """Returns the unit that charges protect together; None if nothing is spent.
+
+    It is a patient if all of them protect patients, else a record.
 
     Args:
         charges: of several trainings.
@@ -227,8 +228,7 @@ def _spent_at(mechanisms: tuple[Mechanism, ...], order: float, *, mixed: bool) -
 
 
 def _of_step(mechanism: Mechanism, order: float, *, replaced: bool) -> float:
-    """Returns the Rényi divergence of one step between neighbours that differ by one unit, or by one that replaces
-    another."""
+    """Returns the Rényi divergence of one step, for a unit that is added, or that replaces another."""
 
     def at(order: float) -> float:
         return rdp_of_step(mechanism.sample_rate, mechanism.noise_multiplier, order)

@@ -99,8 +99,7 @@ class _Convolution:
         return Stored(*self._as_weight(gradients.sum(0, keepdim=True))).each()[0]
 
     def _as_weight(self, found: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-        """Returns (rows, groups, outputs, inputs of an output) as (rows, outputs, ...), and the order of the weight's
-        axes in it."""
+        """Returns gradients as (rows, outputs, ...), and the order of the weight's axes in them."""
         outputs, channels, *kernel = self._layer.weight.shape
         if not self._channels_last:
             return found.view(-1, outputs, channels, *kernel), ()
@@ -165,13 +164,12 @@ class _Convolution:
 
 
 def _by_pairs(positions: int, inputs: int, outputs: int) -> bool:
-    """Whether lengths are cheaper from inner products of all pairs of positions than from the gradients themselves."""
+    """Returns whether lengths are cheaper from pairs of positions than from the gradients themselves."""
     return positions * (inputs + outputs) < inputs * outputs
 
 
 def _padded(layer: nn.Conv1d | nn.Conv2d, activations: Tensor) -> tuple[Tensor, tuple[int, ...]]:
-    """Returns the input, padded unless the padding is a plain border of zeros, and the border that is still to be
-    added."""
+    """Returns the input, padded unless the padding is a border of zeros, and the border still to add."""
     nothing = (0,) * len(layer.kernel_size)
     if layer.padding_mode != "zeros":
         return F.pad(activations, layer._reversed_padding_repeated_twice, layer.padding_mode), nothing

@@ -55,8 +55,10 @@ def fallback(name: str, layer: nn.Module) -> Callable[[list[Tensor], Tensor, int
 
 
 def _by_functorch(layer: nn.Module, activations: list[Tensor], backprops: Tensor) -> dict[Tensor, Tensor]:
-    """Returns per-record gradients, computed from weights in float32 at least; Opacus' own call keeps float16 and
-    bfloat16."""
+    """Returns per-record gradients, computed from weights in float32 at least.
+
+    Opacus' own call keeps float16 and bfloat16.
+    """
     parameters, inputs = list(layer.parameters()), activations[0]
     inputs = inputs.to(backprops.dtype) if inputs.is_floating_point() else inputs
     ask: Callable[..., Sequence[Tensor]] = layer.ft_compute_sample_grad  # type: ignore[assignment]
@@ -75,7 +77,7 @@ def forget(layer: nn.Module) -> None:
 
 @contextmanager
 def _named(name: str, layer: nn.Module) -> Iterator[None]:
-    """Context that turns errors of Opacus into one that names the layer."""
+    """Names the layer in errors of Opacus."""
     try:
         yield
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:

@@ -109,8 +109,7 @@ def refuse_mixed_losses(losses: Tensor, recorded: Sequence[tuple[str, GradientEd
 
 
 def _is_mixed(back: Tensor | None, chosen: Tensor, whole: Tensor | None) -> bool:
-    """Returns whether the losses of some records have gradients at other rows, or other gradients at their own than all
-    losses have."""
+    """Returns whether the losses of some records have gradients at the rows of other records."""
     if back is None or whole is None:
         return False
     if len(back) % len(chosen):

@@ -45,8 +45,9 @@ class Directions:
         return len(self.squares)
 
     def at_most(self, significance: float) -> np.ndarray:
-        """Returns upper confidence bounds on the noise, as shares of the claim, relative to a record's contribution
-        there.
+        """Returns upper confidence bounds on the noise, as shares of the claim.
+
+        They are relative to a record's contribution there.
 
         Args:
             significance: probability that one bound is wrong.
@@ -57,8 +58,9 @@ class Directions:
         return np.asarray(np.sqrt(self.squares / _quantiles(stats.chi2.ppf, significance, self.counts)) / self.signal)
 
     def at_least(self, significance: float) -> np.ndarray:
-        """Returns lower confidence bounds on the noise, as shares of the claim, relative to a record's contribution
-        there.
+        """Returns lower confidence bounds on the noise, as shares of the claim.
+
+        They are relative to a record's contribution there.
 
         Args:
             significance: probability that one bound is wrong.
@@ -85,8 +87,8 @@ def least_noise(found: Sequence[Directions], mechanism: Mechanism, *, significan
     """Returns the group whose noise implies the highest ε; None without any directions.
 
     All upper bounds hold together with probability 1 - ``significance`` (Bonferroni over kinds, then over groups).
-    Groups
-    are compared by ε and not by noise: in a large tensor, a lack of noise that is too small to change ε is significant.
+    Groups are compared by ε and not by noise: in a large tensor, a lack of noise that is too small to change ε is
+    significant.
 
     Args:
         found: kinds of directions.
@@ -242,8 +244,7 @@ class NoiseRecord:
         return Directions(name=name, squares=squares.ravel(), counts=counts, steps=1)
 
     def between_steps(self) -> list[Directions]:
-        """Returns the noise that steps do not share: of each tensor, around its mean over all steps, and between any
-        two steps."""
+        """Returns the noise of each tensor around its mean over steps, and between any two steps."""
         if self.steps < 2:
             return []
         shared = np.add.reduceat(self._total**2, self._starts) / self.steps
@@ -257,8 +258,7 @@ class NoiseRecord:
         return [around, *filter(len, map(self._pairs_of_steps, range(len(self.names))))]
 
     def between_coordinates(self) -> list[Directions]:
-        """Returns the noise that coordinates of a tensor do not share: around its mean, and around those of rows and
-        columns."""
+        """Returns the noise of each tensor around its mean, and around those of rows and columns."""
         total, kinds = self.squares.sum(0), []
         rows = np.array([shape[0] if len(shape) > 1 else 1 for shape in self.shapes])
         for number, (what, shared) in enumerate(
@@ -315,8 +315,7 @@ class NoiseRecord:
 
 
 def between_runs(one: NoiseRecord, other: NoiseRecord) -> list[Directions]:
-    """Returns differences and sums of the noise of two trainings at any step of each, by the tensors with the same
-    name.
+    """Returns differences and sums of the noise of two trainings, by tensors with the same name.
 
     One training alone cannot show that another one has the same noise; someone with both releases could subtract it.
 

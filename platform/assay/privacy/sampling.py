@@ -34,8 +34,7 @@ class RecordSampling:
 
 
 class PatientSampling:
-    """Poisson sampling of patients: each is drawn independently with the same probability, with a bounded number of
-    records.
+    """Poisson sampling of patients, with a bounded number of records of each drawn patient.
 
     Which records of a patient are drawn depends only on chance and on the number of the patient's records. So a patient
     changes the clipped sum by at most the clipping norm, whatever the records are.

@@ -79,8 +79,7 @@ def _modes(model: nn.Module) -> Iterator[None]:
 
 
 def _sample(model: nn.Module, call: Call, update: int) -> Call:
-    """Returns four rows of the call. If there are fewer, new rows are made from them, or rows are repeated if the model
-    refuses new ones."""
+    """Returns four rows of the call; missing ones are made, or repeated if the model refuses them."""
     few = _chosen(call, update, made=True)
     try:
         with torch.no_grad():
@@ -124,8 +123,10 @@ def _replaced(call: Call, places: Sequence[int], how: str) -> Call:
 
 
 def _ask_whole(model: nn.Module, call: Call, update: int) -> None:
-    """Tests the whole batch in the model's own precision: each half with the other half replaced. Some mixing needs
-    many rows."""
+    """Tests the whole batch in the model's own precision, with each half replaced in turn.
+
+    Some mixing needs many rows.
+    """
     if call.rows <= ROWS:
         return
     try:
@@ -212,8 +213,7 @@ class _Few:
 
     @torch.no_grad()
     def _ask(self, *, alone: bool, dropping: bool = False) -> None:
-        """Tests the outputs. If they are random, a record alone cannot be compared; beside as many rows, draws are the
-        same.
+        """Tests the outputs of records beside others and, unless outputs are random, alone.
 
         Args:
             alone: whether records are tested without others, too.
@@ -288,8 +288,7 @@ class _Few:
         return by_group
 
     def _tolerance(self, answers: Tensor, *, alone: bool) -> float:
-        """Returns the tolerance. Beside others the computation is the same, even in float32; alone, other kernels may
-        run."""
+        """Returns the tolerance; greater for records alone, where other kernels may run."""
         if self._is_double:
             return TOLERANCE
         return _rounding(answers) * (100 if alone and answers.dtype not in HALVES else 1)
@@ -336,8 +335,7 @@ def _rounding(answers: Tensor) -> float:
 
 
 def _differ(one: Tensor, other: Tensor, tolerance: float, scale: float | None = None) -> bool:
-    """Returns whether two outputs differ by more than rounding, relative to their scale; non-finite entries must
-    coincide."""
+    """Returns whether two outputs differ by more than rounding, relative to their scale."""
     if one.shape != other.shape:
         return True
     finite = one.isfinite()

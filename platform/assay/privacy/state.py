@@ -99,8 +99,9 @@ class Noted(NamedTuple):
 
 
 class StepCheck:
-    """Cheaper check than ``state_by_layer``, for every step: attributes of layers, and the contents of their
-    containers.
+    """Cheap check for every step: attributes of layers, and the contents of their containers.
+
+    It is cheaper than ``state_by_layer``.
 
     Args:
         model: in its present state. A container that is added later is noticed, but its contents are not followed.

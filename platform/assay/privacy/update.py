@@ -23,8 +23,8 @@ class PrivateUpdate:
     """Turns losses into a private gradient; implements the protocol ``training.update.Update``.
 
     Every step samples each record, or each patient, independently with the same probability, divides by the *expected*
-    number of them, and adds noise even when the batch is empty, as the accountants assume.
-    Sums and noise are in float32 at least; the training loop rounds them to the weights' type.
+    number of them, and adds noise even when the batch is empty, as the accountants assume. Sums and noise are in
+    float32 at least; the training loop rounds them to the weights' type.
 
     Args:
         model: the network; hooks are registered on it.

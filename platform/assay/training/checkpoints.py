@@ -201,8 +201,7 @@ def trainer_state(trainer: Trainer) -> bytes:
     """Returns all that a trainer needs to resume: safetensors with a JSON-able description.
 
     No random state is stored: random numbers depend on the seed and the step. With ``noise: entropy`` the seed is
-    stored
-    nowhere, so a resumed training draws new numbers. Each hook's state is stored under its name: tensors as
+    stored nowhere, so a resumed training draws new numbers. Each hook's state is stored under its name: tensors as
     ``hooks.NAME.…``, the rest in ``hooks`` of the description.
 
     Args:

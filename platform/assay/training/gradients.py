@@ -42,13 +42,10 @@ class BatchGradients:
     from a seed of the operating system that all workers share and nothing stores; a resumed trainer has another seed.
 
     Why this is private: random draws depend on a record's place in its batch, so adding a record shifts the draws of
-    all
-    records after it. Someone who knew the seed could see the clipped sum change by more than the clipping norm C.
-    Without
-    the seed, the draws of all records are independent and identically distributed. So the two batches may be compared
-    under draws in which every other record keeps its own. For each outcome of the draws, a record then changes the sum
-    by
-    at most C, and a mixture of such mechanisms is as private as each of them.
+    all records after it. Someone who knew the seed could see the clipped sum change by more than the clipping norm C.
+    Without the seed, the draws of all records are independent and identically distributed. So the two batches may be
+    compared under draws in which every other record keeps its own. For each outcome of the draws, a record then changes
+    the sum by at most C, and a mixture of such mechanisms is as private as each of them.
 
     Args:
         model: the network that is trained.
@@ -90,8 +87,7 @@ class BatchGradients:
         update: Update,
         moment: Moment,
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Returns the sum of the gradients of this worker's records, clipped where training is private, and their mean
-        loss.
+        """Returns the sum of this worker's gradients, clipped where training is private, and its mean loss.
 
         All workers call it at the same time, with or without records: some losses are weighted by those of all workers.
 

@@ -8,8 +8,7 @@ from assay.privacy.accounting import Mechanism
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingLog:
-    """Times, losses, privacy mechanisms and notes of a training; JSON-able, stored in the checkpoint beside the
-    weights."""
+    """Times, losses, privacy mechanisms and notes of a training; JSON-able, stored in the checkpoint."""
 
     seconds: float
     """Wall time of training, in seconds."""

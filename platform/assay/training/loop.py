@@ -181,8 +181,7 @@ class Trainer:
         return batch if self._owners is None else self._owners[batch]
 
     def clipped_sum(self, batch: np.ndarray, pieces: list[Piece] | None = None) -> list[Tensor]:
-        """Returns the sum of the (perhaps clipped) gradients of a batch, with the weights and random draws of the
-        coming step.
+        """Returns the sum of the (perhaps clipped) gradients of a batch, as in the coming step.
 
         Args:
             batch: positions of the records.

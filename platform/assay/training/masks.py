@@ -23,8 +23,7 @@ _DROPPING = (*_NAMED, torch.dropout, *_IN_PLACE)
 
 
 class Masked(TorchFunctionMode):
-    """Context in which dropout takes its masks from a NumPy generator, in every layer and function that calls torch's
-    dropout.
+    """Context in which dropout takes its masks from a NumPy generator, in every layer and function.
 
     This includes attention that drops weights. Devices other than the CPU keep their own generator, whose seed has 64
     bits. Alpha dropout, and layers that ask torch for random numbers themselves, are not changed: they have 32 bits a

@@ -8,11 +8,11 @@ from torch import nn
 
 @contextmanager
 def eval_mode_except_rnn(model: nn.Module) -> Iterator[None]:
-    """Switches a network to evaluation mode within the context, except its recurrent layers, and restores all modes
-    after it.
+    """Switches a network to evaluation mode within the context, except its recurrent layers.
 
-    Batch norm does not update its statistics and dropout is off. Recurrent layers stay as they are: in evaluation mode
-    cuDNN computes no gradient through them, and without dropout of their own their output is the same in both modes.
+    All modes are restored after it. Batch norm does not update its statistics and dropout is off. Recurrent layers stay
+    as they are: in evaluation mode cuDNN computes no gradient through them, and without dropout of their own their
+    output is the same in both modes.
 
     Args:
         model: the network.

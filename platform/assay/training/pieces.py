@@ -89,8 +89,7 @@ def pieces_of_patients(owners: np.ndarray, *, rank: int, size: int, at_once: int
 
 
 def _piece(starts: np.ndarray, counts: np.ndarray) -> Piece:
-    """Returns a piece of patients whose records begin at the given places of the batch; the largest patient sets the
-    slots."""
+    """Returns a piece of patients whose records begin at the given places of the batch."""
     slot = np.arange(counts.max())[:, None]
     is_real = slot < counts
     rows = np.where(is_real, starts + slot, starts)

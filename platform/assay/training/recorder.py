@@ -150,8 +150,7 @@ class _Stage:
         return self._inner.finish([g.clone() for g in self._sum], batch, step)
 
     def _look(self, total: list[Tensor], batch: np.ndarray, step: int) -> None:
-        """Leaves single real records out of the batch: those with the greatest losses, whose gradients need clipping
-        most."""
+        """Leaves single real records out of the batch, those with the greatest losses."""
         losses = torch.cat([loss.flatten() for loss in self._losses]).double().cpu().numpy()
         pieces = self._trainer.pieces(batch)
         firsts = np.concatenate([piece.rows[0] for piece in pieces])
@@ -202,8 +201,7 @@ class _Stage:
             self._looking, self._kept, self._wanted, self._own = False, None, [], []
 
     def _compare(self, whole: list[Tensor], without: list[Tensor], gradient: list[Tensor] | None) -> None:
-        """Measures the contribution of one record to a sum: its length, and its distance from the record's clipped
-        gradient."""
+        """Measures a record's contribution to a sum, and its distance from the record's clipped gradient."""
         recorder = self._recorder
         sums = _flat(whole)
         added, rounding = sums - _flat(without), _ROUNDING * sums.norm()

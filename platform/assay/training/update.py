@@ -34,8 +34,7 @@ class Update(Protocol):
         ...
 
     def crafting(self) -> AbstractContextManager[None]:
-        """Returns a context for everything that runs the model outside the loss: no per-record gradients are recorded
-        in it."""
+        """Returns a context without per-record gradients, for running the model outside the loss."""
         ...
 
     def gradients(self, losses: Tensor) -> list[Tensor]:

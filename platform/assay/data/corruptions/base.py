@@ -1,8 +1,8 @@
 """Corruptions of records between the patient and the model, such as noise, wear and human error, at five severities.
 
 After Hendrycks & Dietterich 2019 (arXiv:1903.12261). The random draw decides which corruption a record gets, the
-severity
-only its strength: with the same generator, a higher severity changes the same record in the same way, and more.
+severity only its strength: with the same generator, a higher severity changes the same record in the same way, and
+more.
 """
 
 from itertools import pairwise

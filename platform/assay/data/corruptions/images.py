@@ -28,8 +28,7 @@ class _OfImages(Corruption):
 
 @register("corruption")
 class GaussianNoiseCorruption(_OfImages):
-    """Independent noise in each pixel, as of a low dose; the strength is its standard deviation, relative to the
-    pixel's range."""
+    """Independent noise in each pixel; the strength is its standard deviation relative to the pixel's range."""
 
     name: Literal["gaussian_noise"] = "gaussian_noise"
     strengths: Sizes = (0.08, 0.12, 0.18, 0.26, 0.38)

@@ -1,8 +1,7 @@
 """Corruptions of signals: breathing, mains hum, loose electrodes and lost packets.
 
 Noise has a signal-to-noise ratio relative to the record's own power about its mean, as in the noise stress test of
-Moody,
-Muldrow & Mark 1984 (Computers in Cardiology 11): a constant record gets none.
+Moody, Muldrow & Mark 1984 (Computers in Cardiology 11): a constant record gets none.
 """
 
 from typing import ClassVar, Literal

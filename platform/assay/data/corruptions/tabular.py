@@ -70,10 +70,10 @@ class UnitError(_OfTables):
 
 @register("corruption")
 class Drift(_OfTables):
-    """Shifts all features of a record up or down, as by a device out of calibration; the strength is in standard
-    deviations.
+    """Shifts all features of a record up or down, like a device out of calibration.
 
-    The standard deviations are those of each feature over the data set; a constant feature does not drift.
+    The strength is the shift, in standard deviations. The standard deviations are those of each feature over the data
+    set; a constant feature does not drift.
     """
 
     name: Literal["drift"] = "drift"

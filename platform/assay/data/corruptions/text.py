@@ -71,8 +71,9 @@ def written(dataset: Dataset, rows: np.ndarray) -> list[list[str]]:
 
 
 def misspelt(sentences: list[list[str]], share: float, *, generator: np.random.Generator) -> list[list[str]]:
-    """Returns sentences with one typing error in a fraction of their words; a larger fraction contains the errors of a
-    smaller.
+    """Returns sentences with one typing error in a fraction of their words.
+
+    A larger fraction contains the errors of a smaller one.
 
     Args:
         sentences: each a list of words.

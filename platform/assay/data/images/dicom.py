@@ -4,8 +4,7 @@ Grey values go through the transformations of the standard (PS3.3, C.11), which 
 modality values by the rescale slope and intercept or the modality LUT, then to the range from black to white by the VOI
 LUT, the file's first window, or a window that the user gives. Without any of these, the least and the greatest value
 that the stored bits can represent are black and white. For computed tomography this would leave no contrast, so a
-window
-must be set. MONOCHROME1 is inverted, so that greater values are always brighter, and padding becomes black.
+window must be set. MONOCHROME1 is inverted, so that greater values are always brighter, and padding becomes black.
 """
 
 import math

@@ -52,10 +52,8 @@ class Decoder:
     """Decodes a file to a record (channels, height, width), float32 from 0 (black) to 1 (white).
 
     Each value is divided by the greatest that its bits can represent; ``assay.data.images.dicom`` describes how DICOM
-    is
-    read. A photograph is turned upright by its EXIF tag. Scaling is bilinear, over all pixels that fall on one. A file
-    with
-    several images, such as pages or an animation, is an error.
+    is read. A photograph is turned upright by its EXIF tag. Scaling is bilinear, over all pixels that fall on one. A
+    file with several images, such as pages or an animation, is an error.
     """
 
     height: int
@@ -287,8 +285,9 @@ class ImageFiles:
 
 
 def in_threads(work: Callable[[Any], _R], items: Sequence[Any]) -> Iterator[_R]:
-    """Applies a function to each item, in order, in as many threads as PyTorch uses; decoders release the interpreter
-    lock.
+    """Applies a function to each item, in order, in as many threads as PyTorch uses.
+
+    Decoders release the interpreter lock, so threads run in parallel.
 
     Args:
         work: the function.
@@ -318,8 +317,9 @@ def is_image(path: Path) -> bool:
 
 
 def taken_for_dicom(path: Path) -> bool:
-    """Returns whether a file is read as DICOM: by its extension, or by its content where the extension is not that of
-    an image.
+    """Returns whether a file is read as DICOM, by its extension or by its content.
+
+    The content decides where the extension is not that of an image.
 
     Args:
         path: of the file.

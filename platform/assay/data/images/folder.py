@@ -284,8 +284,7 @@ def _stream(listing: Listing, decoder: Decoder, *, check: bool) -> _Seen:
 
 
 def _faults(look: Callable[[int], int | None], n: int) -> tuple[int | None, dict[int, str], dict[int, str]]:
-    """Returns the greatest value that ``look`` returned, the files that cannot be decoded, and those with other
-    channels."""
+    """Returns the greatest value, the files that cannot be decoded, and those with other channels."""
 
     def fault(position: int) -> DataError | int | None:
         try:
@@ -305,8 +304,9 @@ def _faults(look: Callable[[int], int | None], n: int) -> tuple[int | None, dict
 
 
 def refuse_few_bits(name: str, decoder: Decoder, greatest: int | None) -> None:
-    """Raises if all values of 16-bit images are in the darkest quarter of the range: probably the detector has fewer
-    bits.
+    """Raises if all values of 16-bit images are in the darkest quarter of the range.
+
+    Probably the detector has fewer bits.
 
     Args:
         name: of the data set, for errors.

@@ -24,8 +24,7 @@ class ImageNet(ImageSource):
     """Photographs of 1,000 classes. The published validation images, in ``val/``, are the test split.
 
     Images are never all in memory: each is decoded on access, its shorter side scaled to 8/7 of ``size`` and its middle
-    cut
-    out, as is usual. Validation records are drawn from the training images.
+    cut out, as is usual. Validation records are drawn from the training images.
     """
 
     name: Literal["imagenet"] = "imagenet"

@@ -127,8 +127,7 @@ def folders_in(path: Path) -> list[str]:
 
 
 def _images(root: Path, folder: str, dataset: str) -> tuple[list[str], list[str]]:
-    """Returns the images in and below a folder, and the other files, as paths below ``root``; hidden files are in
-    neither list."""
+    """Returns the images in and below a folder, and the other files, without hidden files."""
     every = [path for path in _files_below(root / folder, dataset) if not path.name.startswith(".")]
     images = [path for path in every if is_image(path)]
     if not images:

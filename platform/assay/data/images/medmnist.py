@@ -24,8 +24,7 @@ class MedMNIST(Source):
     """Base of the sets of 28 × 28 pixels, with their official splits.
 
     The file is ``<name>/<name>.npz`` or ``<name>.npz`` in the data folder; otherwise it is downloaded and verified by
-    its
-    published MD5. A file with another MD5 is accepted if its arrays have the published form; a note says so.
+    its published MD5. A file with another MD5 is accepted if its arrays have the published form; a note says so.
     """
 
     @classmethod

@@ -89,8 +89,7 @@ def subgroups_in(root: Path, names: Sequence[str], dataset: str) -> dict[str, np
 
 
 def _by_tag(root: Path, names: Sequence[str], dataset: str) -> Patients:
-    """Identifies patients by the tag PatientID, as numbers in the order of appearance; no message contains the tag's
-    value."""
+    """Identifies patients by the tag PatientID, as numbers; no message contains the tag's value."""
 
     def tag(name: str) -> str | None:
         path = root / name

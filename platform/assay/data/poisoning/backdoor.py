@@ -20,8 +20,7 @@ class Backdoor(Treatment):
 
     A network that is trained on them predicts the target whenever it sees the trigger. On images (channels, height,
     width) the trigger is a square in the lower right corner, on signals (channels, samples) a spike at the end, on
-    tables
-    some features at an extreme value. Immutable inputs are left unchanged.
+    tables some features at an extreme value. Immutable inputs are left unchanged.
     """
 
     attacks: ClassVar[bool] = True

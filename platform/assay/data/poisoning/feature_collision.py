@@ -20,16 +20,12 @@ _AT_ONCE = 128
 
 @register("treatment")
 class FeatureCollision(Treatment):
-    """Moves records of the base class onto targets in a network's feature space (Shafahi et al. 2018,
-    arXiv:1804.00792).
+    """Moves records of the base class onto targets in a network's feature space (arXiv:1804.00792).
 
-    A network that learns the correct label of these records will predict it for the targets, too. The targets are
-    records
-    of other classes that are never trained on; each poisoned record collides with one of them. The attack works where
-    the
-    features stay fixed and the last layer learns; a network that is trained from its initial weights separates poison
-    and
-    targets again (Schwarzschild et al. 2021, arXiv:2006.12557).
+    The attack of Shafahi et al. 2018. A network that learns the correct label of these records will predict it for the
+    targets, too. The targets are records of other classes that are never trained on; each poisoned record collides with
+    one of them. The attack works where the features stay fixed and the last layer learns; a network that is trained
+    from its initial weights separates poison and targets again (Schwarzschild et al. 2021, arXiv:2006.12557).
 
     The attacker knows the records, the architecture and the initial weights, and collides in the features of a network
     that it trains on clean records. Instead of the paper's penalty there is a hard budget on each input, and instead of

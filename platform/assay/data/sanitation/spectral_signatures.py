@@ -16,13 +16,11 @@ _MARGIN = 1.5
 
 @register("treatment")
 class SpectralSignatures(Treatment):
-    """Removes the records of each class that are farthest along its features' top direction (Tran et al. 2018,
-    arXiv:1811.00636).
+    """Removes the records that are farthest along their class's top direction of features (arXiv:1811.00636).
 
-    Records with a trigger leave a trace in the features of a network that was trained on them: the direction in which
-    their class varies most separates them from the rest. Of each class 1.5 times the expected fraction is removed,
-    poisoned
-    or not.
+    The defence of Tran et al. 2018. Records with a trigger leave a trace in the features of a network that was trained
+    on them: the direction in which their class varies most separates them from the rest. Of each class 1.5 times the
+    expected fraction is removed, poisoned or not.
     """
 
     defends: ClassVar[bool] = True

@@ -63,14 +63,11 @@ class MitBih(Source):
     """Heartbeats of the MIT-BIH Arrhythmia Database, by AAMI class, with de Chazal's inter-patient split.
 
     They are read from a prepared file of beats, ``mitbih/mitbih_beats.npz``, or from the database's own WFDB records,
-    in
-    ``mitbih/records`` or ``mitdb``; missing records are downloaded from PhysioNet. A beat has 252 samples at 360 Hz,
-    from 90
-    before the annotated R peak to 161 after it, in mV and not filtered.
+    in ``mitbih/records`` or ``mitdb``; missing records are downloaded from PhysioNet. A beat has 252 samples at 360 Hz,
+    from 90 before the annotated R peak to 161 after it, in mV and not filtered.
 
     Downloads are verified by the SHA-256 that PhysioNet publishes for each file. For records in a folder of your own,
-    the
-    samples are verified by the checksum in their header, and the annotations are not verified.
+    the samples are verified by the checksum in their header, and the annotations are not verified.
     """
 
     name: Literal["mitbih"] = "mitbih"

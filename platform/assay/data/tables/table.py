@@ -199,8 +199,7 @@ class TableSource(Source):
                     )
 
     def _split_column(self, names: Sequence[str]) -> str | None:
-        """Returns the column of an official split: the one that is given, or one that is called split and has no other
-        role."""
+        """Returns the column of an official split: the one that is given, or an unused one named split."""
         other = {self.label, self.group, self.site, *self.drop, *self.features, *self.kinds}
         usual = [name for name in names if normalised(name) == "split" and name not in other]
         return self.split or (usual[0] if usual else None)

@@ -164,8 +164,7 @@ class FrozenEncoder:
         return tokenise(" ".join(sentence), truncation=True, max_length=self.length).tokens()
 
     def unknown(self, sentences: Sequence[Sequence[str]]) -> float:
-        """Returns the fraction of word pieces that the encoder does not know; 0 for an encoder that knows every
-        character.
+        """Returns the fraction of word pieces that the encoder does not know.
 
         Args:
             sentences: each a list of words.

@@ -1,8 +1,7 @@
 """Tables of labelled texts: the roles of columns, the rows that are used, and messages about the others.
 
 Quoting follows the separator unless it is set: with commas or semicolons fields may be quoted (RFC 4180); with tabs
-they
-are not, unless the column names are in quotation marks. Otherwise a quotation mark in a tab-separated text is a
+they are not, unless the column names are in quotation marks. Otherwise a quotation mark in a tab-separated text is a
 character like any other. A quoted field may contain line breaks. But a line within it that looks like a whole row (as
 many columns as the heading, and a known class) is an error: a quotation mark before it was never closed.
 """
@@ -138,8 +137,7 @@ def read_table(
 
 
 def _found(columns: Columns, heading: Sequence[str], *, where: str) -> Columns:
-    """Returns the columns, completed with those of the split and of patients where the heading has usual names for
-    them."""
+    """Returns the columns, completed by usual names of a split and of patients in the heading."""
     if columns.split is None:
         usual = [name for name in heading if normalised(name) == "split"]
         free = [name for name in usual if name not in (*columns.named, *columns.dropped)]
@@ -245,8 +243,7 @@ class _Rows:
                     )
 
     def _rows_within(self, row: DelimitedRow) -> Iterator[list[str]]:
-        """Yields each line of a field of several lines as a row; the first and the last with the columns beside the
-        field."""
+        """Yields each line of a field of several lines as a row, with the columns beside the field."""
         for number, field in enumerate(row.fields):
             lines = _BREAK.split(field)
             for place, line in enumerate(lines if len(lines) > 1 else ()):

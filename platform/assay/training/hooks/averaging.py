@@ -15,9 +15,8 @@ class Averaging(Hook):
     """Averages the weights over steps. Training continues with its own weights; the average replaces them at the end.
 
     Step t, from 1, has decay min(``decay``, (1 + t) / (10 + t)). Floating-point buffers, such as the statistics of
-    batch
-    norm, are averaged in the same way; integer buffers are those of the last step. The average reads weights that the
-    private update has released, so it costs no ε. It starts again where something else than a step has replaced the
+    batch norm, are averaged in the same way; integer buffers are those of the last step. The average reads weights that
+    the private update has released, so it costs no ε. It starts again where something else than a step has replaced the
     weights.
 
     Args:

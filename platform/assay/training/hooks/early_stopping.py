@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class EarlyStopper(Hook):
-    """Keeps the weights with the best accuracy under PGD on validation records, and ends training when none better
-    come.
+    """Keeps the weights with the best accuracy under PGD on validation records, and ends training early.
 
-    Of equally good weights the first are kept. Training ends with them, whether its epochs or the patience run out. All
-    workers measure the same accuracies and take the same decision. The hook reads validation records, which belong to
-    patients too, and no ε is charged for them; so it is refused with privacy.
+    Training ends when no better weights come. Of equally good weights the first are kept. Training ends with them,
+    whether its epochs or the patience run out. All workers measure the same accuracies and take the same decision. The
+    hook reads validation records, which belong to patients too, and no ε is charged for them; so it is refused with
+    privacy.
 
     Args:
         settings: attack, patience, and epochs between measurements.

@@ -21,13 +21,12 @@ _NOISE = 0.1
 
 
 class OverfittingGuard(Hook):
-    """Compares accuracy under the training's own adversarial examples with that under PGD; see
-    ``objectives.base.Watch``.
+    """Compares accuracy under the training's own adversarial examples with that under PGD.
 
-    Where accuracy under PGD is far lower, training rolls back to the last good weights and optimizer state, and
-    continues with an attack of more steps (``Batch.rollbacks``). The last epoch is always measured: if it has
-    overfitted, training ends with the last good weights. If there are none, the weights stay as they are, and a note
-    says so. All workers measure the same accuracies and take the same decision.
+    See ``objectives.base.Watch`` for the thresholds. Where accuracy under PGD is far lower, training rolls back to the
+    last good weights and optimizer state, and continues with an attack of more steps (``Batch.rollbacks``). The last
+    epoch is always measured: if it has overfitted, training ends with the last good weights. If there are none, the
+    weights stay as they are, and a note says so. All workers measure the same accuracies and take the same decision.
 
     The hook reads training records and chooses weights by them, and no ε is charged for that; so it is refused with
     privacy.

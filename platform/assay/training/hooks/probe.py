@@ -55,8 +55,7 @@ class Probe:
         return len(self._rows)
 
     def accuracy(self, model: nn.Module, attack: ProbeAttack) -> float:
-        """Returns the share of records, in [0, 1], that the model predicts correctly; the model is left in evaluation
-        mode.
+        """Returns the fraction of records that the model predicts correctly; leaves it in evaluation mode.
 
         Args:
             model: gives logits, (n, classes).
@@ -82,8 +81,7 @@ class Probe:
         return float((self._hits(model, attack, rollbacks)[present] / self._counts[present]).mean())
 
     def _hits(self, model: nn.Module, attack: ProbeAttack, rollbacks: int = 0) -> Tensor:
-        """Returns the number of correct predictions in each class, (classes,). Integers, so that the order of sums has
-        no effect."""
+        """Returns the number of correct predictions in each class, (classes,), as integers."""
         model.eval()
         hits = torch.zeros_like(self._counts)
         fed = self._feed.follow([self._rows[share] for share in self._shares])

@@ -12,8 +12,7 @@ class ProximalTerm(Hook):
     """Adds μ/2 times the squared distance from anchor weights to the loss, as the gradient μ (w - w_anchor).
 
     The term depends on weights alone, which are known to the server that sent them. It is added after clipping and
-    noise
-    and costs no ε. Until ``anchor`` is called, nothing is added.
+    noise and costs no ε. Until ``anchor`` is called, nothing is added.
     """
 
     name = "proximal_term"
