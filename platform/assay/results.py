@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from assay.outcomes import Outcomes
+
 Status = Literal["measured", "abstained", "not_applicable", "failed"]
 Verdict = Literal["pass", "warn", "fail"]
 RowKind = Literal["measurement", "check"]
@@ -115,6 +117,8 @@ class Measurement:
     """Of a check: what it says."""
     concerns: tuple[str, ...] = ()
     """Of a check: names of the measurements that it judges."""
+    outcomes: Outcomes | None = None
+    """Of a share of test records: what became of each, so that recipes are paired by record. It is never exported."""
 
     def __post_init__(self) -> None:
         if self.status != "measured" and self.reason is None:

@@ -7,9 +7,10 @@ Bouckaert and Frank (2004): the sample variance times ``1/(kr) + n_test/n_train`
 On an official split the r repeats differ by their seed alone and are tested on the same records. Two things are
 uncertain then: which records these are, which more seeds do not make surer, and which seeds were drawn. Their reaches
 are joined by square-and-add on each side (MOVER; Zou and Donner 2008): the mean of the runs' own intervals over
-records, not divided by r, and ``t · s / √r`` on ``r − 1`` degrees of freedom. Of a difference, the reach over records
-is joined from those of both sides, as if each had been asked of records of its own: conservative, since both were
-asked of the same. Its p is the level at which this interval ends at 0, so that the two never disagree.
+records, not divided by r, and ``t · s / √r`` on ``r − 1`` degrees of freedom. A difference of shares is paired by
+record where it is known what became of each (``assay.paired``). Of other figures, the reach over records is joined from
+those of both sides, as if each had been asked of records of its own: conservative, since both were asked of the same.
+Its p is the level at which this interval ends at 0, so that the two never disagree.
 """
 
 import math
@@ -18,6 +19,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import optimize, special, stats
+
+from assay.outcomes import Outcomes
+from assay.paired import NormalReach, PairedReach, Reach, paired_reach
 
 LEVEL = 0.95
 _Z = float(special.ndtri((1 + LEVEL) / 2))
@@ -73,6 +77,8 @@ class Comparison:
     detectable: float
     """Smallest true difference that this design finds with 80 % power at the 5 % level."""
     count: int
+    by_record: bool = False
+    """Whether the records' part of the uncertainty is that of pairs: what became of each record is known of both."""
 
     @property
     def verdict(self) -> str:
@@ -225,41 +231,52 @@ def compare(
     return _tested(differences, test_share=test_share)
 
 
-def _tested(differences: np.ndarray, *, test_share: float, below: float = 0.0, above: float = 0.0) -> Comparison:
+_CERTAIN = NormalReach()
+
+
+def _tested(differences: np.ndarray, *, test_share: float, reach: Reach = _CERTAIN) -> Comparison:
     """Mean difference with interval and p.
 
     Args:
         differences: (r,) one a pair.
-        below: standard error of the test records where the truth lies below what was measured; likewise ``above``.
+        reach: of the test records, around the mean.
     """
     count = len(differences)
     if count < 2:
         raise ValueError(f"{count} pair allows no test; use at least 2 folds or seeds")
     mean, error, deviation = float(differences.mean()), _error(differences, test_share), differences.std(ddof=1)
     tiny = _TINY * max(1.0, abs(mean))
-    facing = below if mean > 0 else above
+    facing = reach.below if mean > 0 else reach.above
     # Every pair differs by the same amount and nothing else is uncertain: nothing to test against or to conclude from.
     untold = 1.0 if mean == 0 else math.nan
-    p = untold if max(error, facing) <= tiny else _level_at(abs(mean), facing, error, count - 1)
+    p = untold if max(error, facing(_Z)) <= tiny else _level_at(abs(mean), facing, error, count - 1)
+    below, above = reach.below(_Z), reach.above(_Z)
     critical, power = (float(special.stdtrit(count - 1, share)) for share in ((1 + LEVEL) / 2, _POWER))
     return Comparison(
         difference=mean,
-        low=mean - math.hypot(_Z * below, critical * error),
-        high=mean + math.hypot(_Z * above, critical * error),
+        low=mean - math.hypot(below, critical * error),
+        high=mean + math.hypot(above, critical * error),
         p=p,
         p_holm=p,
         effect=float(mean / deviation) if error > tiny else 0.0 if mean == 0 else math.nan,
-        detectable=math.hypot((_Z + float(special.ndtri(_POWER))) * max(below, above), (critical + power) * error),
+        detectable=math.hypot((1 + float(special.ndtri(_POWER)) / _Z) * max(below, above), (critical + power) * error),
         count=count,
+        by_record=isinstance(reach, PairedReach),
     )
 
 
-def _level_at(distance: float, of_records: float, of_runs: float, degrees: int) -> float:
-    """The p at which an interval that joins both errors by square-and-add reaches so far; 1e-60 if it is smaller."""
+def _level_at(distance: float, of_records: Callable[[float], float], of_runs: float, degrees: int) -> float:
+    """The p at which an interval that joins both errors by square-and-add reaches so far; 1e-60 if it is smaller.
+
+    Args:
+        of_records: how far the records reach on this side, by quantile of the normal distribution.
+        of_runs: standard error of the runs, on so many degrees of freedom.
+    """
 
     def excess(log_p: float) -> float:
         half = math.exp(log_p) / 2
-        return math.hypot(special.ndtri(half) * of_records, special.stdtrit(degrees, half) * of_runs) - distance
+        records = of_records(-float(special.ndtri(half)))
+        return math.hypot(records, special.stdtrit(degrees, half) * of_runs) - distance
 
     least = math.log(1e-60)  # beyond it the quantiles of t are not computed exactly
     if distance == 0:
@@ -281,6 +298,8 @@ class LimitTest:
     """The same for the other side."""
     count: int
     """Runs behind the value."""
+    by_record: bool = False
+    """Whether a difference is paired by record; see ``Comparison``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,24 +316,46 @@ class Runs:
     """Least possible value of the figure: 0 of a share. The interval of a mean is cut there."""
     most: float = math.inf
     """Greatest possible value, likewise: 1 of a share."""
+    outcomes: tuple[Outcomes | None, ...] = ()
+    """What became of each record in each run, where it is known; empty where it is of none."""
+    paired: PairedReach | None = None
+    """Of a difference of runs on the same records: how sure it is by pairs, in place of the ends."""
+
+    @property
+    def over_records(self) -> Reach:
+        """How sure the mean over runs is as far as the records go."""
+        if self.paired is not None:
+            return self.paired
+        below, above = self.reach
+        return NormalReach(below_error=below / _Z, above_error=above / _Z)
 
     @property
     def reach(self) -> tuple[float, float]:
         """How far the intervals over records reach below and above their values, mean over runs; 0 without any."""
+        if self.paired is not None:
+            return self.paired.below(_Z), self.paired.above(_Z)
         below, above = _beyond(self.values - self.low), _beyond(self.high - self.values)
         known = ~(np.isnan(below) | np.isnan(above))
         return (float(below[known].mean()), float(above[known].mean())) if known.any() else (0.0, 0.0)
 
 
 def weighed(runs: Sequence[Runs], weights: Sequence[float]) -> Runs:
-    """A weighed sum of figures, run by run; its reach over records is joined from theirs by square-and-add."""
+    """A weighed sum of figures, run by run.
+
+    A difference of shares is paired by record where all were asked of the same records and it is known what became of
+    each. Else its reach over records is joined from theirs by square-and-add.
+    """
     pairs = list(zip(runs, weights, strict=True))
     total = np.asarray(sum(weight * run.values for run, weight in pairs))
     below = [_beyond(weight * (run.values - (run.low if weight > 0 else run.high))) for run, weight in pairs]
     above = [_beyond(weight * ((run.high if weight > 0 else run.low) - run.values)) for run, weight in pairs]
     low, high = total - np.linalg.norm(below, axis=0), total + np.linalg.norm(above, axis=0)
-    alone = runs[0] if list(weights) == [1] else Runs(values=total, low=low, high=high)
-    return Runs(values=total, low=low, high=high, least=alone.least, most=alone.most)
+    if list(weights) == [1]:
+        return replace(runs[0], values=total, low=low, high=high)
+    paired = paired_reach([run.outcomes for run in runs], weights) if abs(sum(weights)) < _TINY else None
+    if paired is not None:
+        low, high = total - paired.below(_Z), total + paired.above(_Z)
+    return Runs(values=total, low=low, high=high, paired=paired)
 
 
 def _beyond(reach: np.ndarray) -> np.ndarray:
@@ -400,23 +441,18 @@ class Design:
             ValueError: the two are not paired.
         """
         total = runs if less is None else weighed((runs, less), (1, -1))
-        count, (below, above) = len(total.values), (reach / _Z for reach in total.reach)
+        count = len(total.values)
         if count == 0 or (count == 1 and self.trained):
             value = float(total.values.mean()) if count else math.nan
             return LimitTest(value=value, low=math.nan, high=math.nan, p_above=math.nan, p_below=math.nan, count=count)
         if count == 1:
-            value = float(total.values[0])
-            low, high = value - _Z * below, value + _Z * above
-            facing = below if value > limit else above
-            upper = float(special.ndtr((limit - value) / facing)) if facing > 0 else math.nan
-            return LimitTest(value=value, low=low, high=high, p_above=upper, p_below=1 - upper, count=1)
+            return _of_single(float(total.values[0]), limit, total.over_records)
         spread = float(np.ptp(total.values)) > _TINY * max(1.0, abs(limit))
         of_records = self.official or not spread
         tested = _tested(
             total.values - limit,
             test_share=0.0 if self.official else self.test_share,
-            below=below if of_records else 0.0,
-            above=above if of_records else 0.0,
+            reach=total.over_records if of_records else _CERTAIN,
         )
         upper = tested.p / 2 if tested.difference > 0 else 1 - tested.p / 2
         return LimitTest(
@@ -426,6 +462,7 @@ class Design:
             p_above=upper,
             p_below=1 - upper,
             count=count,
+            by_record=tested.by_record,
         )
 
     def reach_of_test(self, level: float) -> float:
@@ -454,8 +491,24 @@ class Design:
         total = weighed(runs, weights)
         if not self.official:
             return _tested(total.values, test_share=self.test_share)
-        below, above = total.reach
-        return _tested(total.values, test_share=0.0, below=below / _Z, above=above / _Z)
+        return _tested(total.values, test_share=0.0, reach=total.over_records)
+
+
+def _of_single(value: float, limit: float, reach: Reach) -> LimitTest:
+    """The figure of a given model, or the difference of two, against a limit by its records alone."""
+    facing, upper = (reach.below if value > limit else reach.above), math.nan
+    if facing(_Z) > 0:
+        half = _level_at(abs(value - limit), facing, 0.0, 1) / 2
+        upper = half if value > limit else 1 - half
+    return LimitTest(
+        value=value,
+        low=value - reach.below(_Z),
+        high=value + reach.above(_Z),
+        p_above=upper,
+        p_below=1 - upper,
+        count=1,
+        by_record=isinstance(reach, PairedReach),
+    )
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -122,7 +122,7 @@ class Accuracy(Evaluation):
         finite = subject.task.answered(logits)
         correct, decided_at = ~subject.wrong(logits, y), subject.decided_at
         at_point = () if subject.point is None else subject.point.warnings
-        found: list[Finding] = [share("accuracy", correct, clusters, **decided_at).warn(*at_point)]
+        found: list[Finding] = [share("accuracy", correct, clusters, rows=rows, **decided_at).warn(*at_point)]
         beside: list[Finding] = [
             *_surplus(subject, logits.shape[1]),
             majority_baseline(y, clusters, subject.dataset.class_names),
@@ -201,13 +201,14 @@ class Accuracy(Evaluation):
             **subject.decided_at,
         }
         found = []
-        clusters = subject.clusters(subject.split.test)
+        rows = subject.split.test
+        clusters = subject.clusters(rows)
         for name, asked, hit in (("sensitivity", y == 1, positive), ("specificity", y == 0, ~positive)):
             if not asked.any():
                 found.append(not_applicable(name, _NOT_THIS, reason="no_records", **conditions))
                 continue
             own = None if clusters is None else clusters[asked]
-            found.append(share(name, hit[asked], own, **conditions).warn(*point.warnings))
+            found.append(share(name, hit[asked], own, rows=rows[asked], **conditions).warn(*point.warnings))
         return found
 
 

@@ -5,6 +5,7 @@ constant answer. Its 95 % interval is joined from those of the recalls by square
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -59,7 +60,7 @@ def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, *
 
     Args:
         stem: what stands before each name: ``worst_case``, or empty without an attack.
-        rows: (n,) positions of the records.
+        rows: (n,) positions of the records, all of the test split.
         right: (n,) bool, whether each was answered rightly.
         conditions: of every row.
 
@@ -73,7 +74,7 @@ def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, *
         own = y == k
         name, about = _named(stem, "recall"), {"class": subject.dataset.class_names[k], **conditions}
         recalls[k] = (
-            share(name, right[own], None if clusters is None else clusters[own], **about)
+            share(name, right[own], None if clusters is None else clusters[own], rows=rows[own], **about)
             if own.any()
             else not_applicable(
                 name, f"the records hold none of class {subject.dataset.class_names[k]}", reason="no_records", **about
@@ -132,7 +133,7 @@ def _renamed(row: Measurement, name: str, conditions: dict[str, Any]) -> Measure
     """A recall under the name that it has where there are two classes."""
     if row.status != "measured":
         return not_applicable(name, *row.warnings, reason="no_records", **conditions)
-    return Measurement(name=name, value=row.value, low=row.low, high=row.high, n=row.n, conditions={**conditions})
+    return replace(row, name=name, conditions={**conditions})
 
 
 def _named(stem: str, name: str) -> str:

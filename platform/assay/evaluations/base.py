@@ -21,6 +21,7 @@ from assay.models.batches import places
 from assay.models.black_box import why_no_gradient
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.models.outputs import AtThreshold
+from assay.outcomes import Outcomes
 from assay.recipes import Recipe
 from assay.registry import Method
 from assay.results import Finding, Measurement
@@ -289,13 +290,23 @@ class Evaluation(Method):
         return ""
 
 
-def share(name: str, hits: np.ndarray, clusters: np.ndarray | None, **conditions: Any) -> Measurement:
-    """A share of records with its interval; what ``Subject.clusters`` holds together counts together."""
+def share(
+    name: str, hits: np.ndarray, clusters: np.ndarray | None, *, rows: np.ndarray | None = None, **conditions: Any
+) -> Measurement:
+    """A share of records with its interval; what ``Subject.clusters`` holds together counts together.
+
+    Args:
+        hits: (n,) bool.
+        clusters: (n,) as ``Subject.clusters``.
+        rows: (n,) positions of test records: what became of each is kept beside the share, and recipes that were asked
+            of the same are paired by record. Never of training records.
+    """
     if clusters is None:
         interval = statistics.proportion(int(hits.sum()), len(hits))
     else:
         interval = statistics.proportion_of_clusters(hits, clusters)
-    return estimated(name, interval, n=len(hits), conditions=conditions)
+    found = estimated(name, interval, n=len(hits), conditions=conditions)
+    return found if rows is None else replace(found, outcomes=Outcomes.of(hits, rows, clusters))
 
 
 def estimated(

@@ -95,6 +95,7 @@ class Certificates(Evaluation):
                     "certified_accuracy",
                     proven.cpu().numpy(),
                     groups,
+                    rows=rows,
                     epsilon=epsilon,
                     holds_for="this model, answering without randomness",
                     **about,

@@ -242,7 +242,7 @@ class Robustness(Evaluation):
         about = {**conditions, "norm": self.norm, "units": target.subject.space}
         if target.passes > 1:
             about["judged_by"] = f"the mean of {target.passes} passes"
-        return share(name, withstood, target.groups, **about)
+        return share(name, withstood, target.groups, rows=target.rows, **about)
 
     def _adaptive(self, target: AttackTarget, runs: Mapping[str, AttackRun], found: Sequence[Check]) -> "_Adaptive":
         """Run the attacks that checks which did not pass call for, but for those that have run already.

@@ -102,7 +102,7 @@ def runs_of(rows: pd.DataFrame) -> Found:
         records = np.minimum.reduceat(records, starts)
         counts = np.diff([*starts, len(places)])
         means = {key: np.add.reduceat(getattr(runs, key), starts) / counts for key in ("values", "low", "high")}
-        runs = replace(runs, **means)
+        runs = replace(runs, **means, outcomes=())
     return Found(places=distinct, runs=runs, records=tuple(records.tolist()))
 
 
@@ -141,7 +141,8 @@ def values_by_run(found: Mapping[str, Found]) -> pd.DataFrame:
 def taken(runs: Runs, positions: Sequence[int] | np.ndarray) -> Runs:
     """Some of the runs, in the given order."""
     chosen = np.asarray(positions, int)
-    return replace(runs, values=runs.values[chosen], low=runs.low[chosen], high=runs.high[chosen])
+    outcomes = tuple(runs.outcomes[place] for place in chosen) if runs.outcomes else ()
+    return replace(runs, values=runs.values[chosen], low=runs.low[chosen], high=runs.high[chosen], outcomes=outcomes)
 
 
 def as_runs(rows: pd.DataFrame) -> Runs:
@@ -150,4 +151,4 @@ def as_runs(rows: pd.DataFrame) -> Runs:
         limits_of(str(rows["name"].iloc[0]), str(rows["unit"].iloc[0])) if "unit" in rows and len(rows) else ANY
     )
     ends = {key: rows[column].to_numpy() for key, column in (("values", "value"), ("low", "low"), ("high", "high"))}
-    return Runs(**ends, least=least, most=most)
+    return Runs(**ends, least=least, most=most, outcomes=tuple(rows["outcomes"]) if "outcomes" in rows else ())

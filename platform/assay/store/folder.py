@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from assay.outcomes import Outcomes
 from assay.results import Check, Finding, Flag, Measurement, TrialRecord
 from assay.store.earlier import typed
 from assay.store.files import Files
@@ -42,10 +43,11 @@ MEASUREMENT_SCHEMA = pa.schema(
         pa.field("rule", pa.string()),
         pa.field("verdict", pa.string()),
         pa.field("concerns", pa.list_(pa.string())),
+        pa.field("outcomes", pa.binary()),
     ]
 )
-"""One row a measurement or a check; ``conditions`` is JSON. Files of earlier versions lack the columns from ``reason``
-on; they are filled where such a file is read."""
+"""One row a measurement or a check; ``conditions`` is JSON, ``outcomes`` as ``assay.outcomes`` packs them. Files of
+earlier versions lack the columns from ``reason`` on, or ``outcomes``; they are filled where such a file is read."""
 _FIGURES = pa.schema(list(MEASUREMENT_SCHEMA)[6:])
 """The same of an answer, which belongs to no cohort, recipe name or fold."""
 
@@ -253,6 +255,8 @@ class Store:
             frame[key] = [list(texts) for texts in frame[key]]
         flags = [tuple(Flag(**flag) for flag in flags) for flags in frame["flags"]]
         frame["flags"] = pd.Series(flags, index=frame.index, dtype=object)
+        outcomes = [Outcomes(packed) if isinstance(packed, bytes) else None for packed in frame["outcomes"]]
+        frame["outcomes"] = pd.Series(outcomes, index=frame.index, dtype=object)
         return frame
 
     def columns(self) -> pa.Table:
@@ -313,13 +317,19 @@ class Store:
         with self._files.opened(f"{folder}/{trial}.parquet") as file:
             table = pq.read_table(file)
             about_of(table)
-        return table if "kind" in table.column_names else _of_earlier_version(table)
+        if "kind" not in table.column_names:
+            return _of_earlier_version(table)
+        if "outcomes" not in table.column_names:
+            return table.append_column(MEASUREMENT_SCHEMA.field("outcomes"), pa.nulls(len(table), pa.binary()))
+        return table
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as Parquet takes it."""
     lists = {key: list(row[key]) for key in ("warnings", "concerns")}
-    return {**row, **lists, "conditions": json.dumps(row["conditions"]), "flags": [vars(flag) for flag in row["flags"]]}
+    flags = [vars(flag) for flag in row["flags"]]
+    outcomes = None if row["outcomes"] is None else row["outcomes"].packed
+    return {**row, **lists, "conditions": json.dumps(row["conditions"]), "flags": flags, "outcomes": outcomes}
 
 
 def _of_earlier_version(table: pa.Table) -> pa.Table:
@@ -337,5 +347,7 @@ def _finding(row: Mapping[str, Any]) -> Finding:
     }
     fields |= {key: math.nan if row[key] is None else row[key] for key in ("value", "low", "high")}
     fields |= {key: tuple(row[key]) for key in ("warnings", "concerns")}
+    if row.get("outcomes"):
+        fields["outcomes"] = Outcomes(row["outcomes"])
     found = Measurement(**fields, flags=tuple(Flag(**flag) for flag in row["flags"]))
     return Check.of(found) if found.kind == "check" else found
