@@ -89,6 +89,7 @@ def _of_requirement(one: "Judgement") -> dict[str, Any]:
         "says": one.says,
         **{key: _known(getattr(one, key)) for key in ("value", "low", "high", "p")},
         "runs": one.runs,
+        "paired_by_record": one.by_record,
         "why": one.why,
         "post_hoc": one.post_hoc,
         "checks": {doubt.rule: doubt.verdict for doubt in one.doubts},

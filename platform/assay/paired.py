@@ -111,6 +111,22 @@ def paired_reach(sides: Sequence[Sequence[Outcomes | None]], weights: Sequence[f
     return _reach_of(np.asarray(contrasts), sizes, largest=sum(map(abs, weights)) / 2)
 
 
+def differing_share(margin: float, records: int, level: float) -> float:
+    """The share of records that two equally good recipes may answer differently, for a loss to be ruled out.
+
+    Args:
+        margin: the loss, a positive share of records.
+        records: of the test split, at least 2; each of another patient.
+        level: of the one-sided test, of one seed.
+
+    Returns:
+        NaN where not even recipes that answer all records alike would do.
+    """
+    squared = float(special.stdtrit(records - 1, level)) ** 2
+    share = (margin**2 - (squared / records) ** 2) * (records - 1) / squared
+    return min(share, 1.0) if share >= 0 else math.nan
+
+
 def _reach_of(contrasts: np.ndarray, sizes: np.ndarray, *, largest: float) -> PairedReach:
     """The same of contrasts.
 

@@ -45,6 +45,7 @@ COLUMNS = {
     "rule": "string",
     "verdict": "string",
     "concerns": "list<element: string>",
+    "outcomes": "binary",
 }
 
 

@@ -70,6 +70,8 @@ class JudgedClaim:
     """What the verdict rests on, or why there is none."""
     warnings: tuple[str, ...] = ()
     """What the checks say of the figures behind the quantity."""
+    by_record: bool = False
+    """Whether a difference is paired by record; see ``statistics.Comparison``."""
 
 
 @lru_cache(maxsize=1)
@@ -109,10 +111,11 @@ def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, 
     if not places:
         why = f"its recipes share no finished {design.run}"
         return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
-    measured = _summary(claim, [own.at(places) for own in found], design)
+    measured, by_record = _summary(claim, [own.at(places) for own in found], design)
     verdict, why = _verdict(claim, measured, design)
     warned = [flag.text for own in rows for flags in own["flags"] for flag in flags if flag.rule != NOT_RELEASABLE]
-    return JudgedClaim(claim=claim, measured=measured, verdict=verdict, why=why, warnings=_once(warned))
+    about: dict[str, Any] = {"warnings": _once(warned), "by_record": by_record}
+    return JudgedClaim(claim=claim, measured=measured, verdict=verdict, why=why, **about)
 
 
 def claim_figure(value: float, claim: Claim) -> str:
@@ -147,15 +150,17 @@ def _recipe(frame: pd.DataFrame, term: Term) -> str:
     return next((name for name in names if name in known), names[0])
 
 
-def _summary(claim: Claim, terms: list[Runs], design: Design) -> Summary:
+def _summary(claim: Claim, terms: list[Runs], design: Design) -> tuple[Summary, bool]:
+    """Mean and interval of a claim's quantity, and whether it is paired by record."""
     if claim.quantity == "ratio":
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = [Runs(values=np.log(t.values), low=np.log(t.low), high=np.log(t.high)) for t in terms]
         ratio = design.summarise(weighed(logs, (1, -1)))
         ends = {key: math.exp(getattr(ratio, key)) for key in ("mean", "low", "high")}
-        return Summary(deviation=ratio.deviation, count=ratio.count, of=ratio.of, **ends)
+        return Summary(deviation=ratio.deviation, count=ratio.count, of=ratio.of, **ends), False
     signs = {"value": [1], "difference": [1, -1], "excess": [1, -1, -1, 1]}[claim.quantity]
-    return design.summarise(weighed(terms, signs))
+    total = weighed(terms, signs)
+    return design.summarise(total), total.paired is not None
 
 
 def _verdict(claim: Claim, measured: Summary, design: Design) -> tuple[ClaimVerdict, str]:

@@ -50,6 +50,8 @@ class Judgement:
     """One-sided p that the requirement is not met; NaN where nothing was tested."""
     runs: int = 0
     """Folds or seeds behind the figure."""
+    by_record: bool = False
+    """Of a difference: whether it is paired by record; see ``statistics.Comparison``."""
     doubts: tuple[SummedUp, ...] = ()
     """Checks beside the figure that did not pass."""
     notes: tuple[str, ...] = ()
@@ -122,6 +124,15 @@ class Decisions:
     registration: Registration
     complete: bool
     """Whether every planned run of every candidate has finished; before that nothing is judged to be met."""
+
+    @property
+    def paired(self) -> Literal["by record", "apart", "both", ""]:
+        """How the records of both recipes enter differences on an official split; empty where there are none."""
+        each = [one for found in self.decisions for one in found.judgements if one.requirement.against and one.runs]
+        known = {one.by_record for one in each}
+        if not known or not self.design.official:
+            return ""
+        return "both" if len(known) > 1 else "by record" if True in known else "apart"
 
     @property
     def meeting(self) -> tuple[str, ...]:
@@ -300,7 +311,8 @@ class _Judge:
         why = "no run has both figures on the same records" if test.count == 0 else why
         # NaN, where there is no interval, stays as it is.
         low, high = np.clip((test.low, test.high), requirement.least, requirement.most).tolist()
-        return Judgement(verdict=verdict, why=why, value=test.value, low=low, high=high, p=p, runs=test.count, **about)
+        about |= {"runs": test.count, "by_record": test.by_record}
+        return Judgement(verdict=verdict, why=why, value=test.value, low=low, high=high, p=p, **about)
 
 
 def _at(found: Found, places: Sequence[tuple[int, int]]) -> Found:

@@ -8,6 +8,7 @@ from scipy import optimize
 
 from assay.data.base import Dataset
 from assay.errors import DataError
+from assay.paired import differing_share
 from assay.report.decisions import ONE_SIDED_LEVEL
 from assay.report.scorecard import share_tested
 from assay.statistics import Design
@@ -33,6 +34,11 @@ class Showable:
     figure: float = math.nan
     """The least figure, if runs differ by chance alone; NaN where that is not known beforehand."""
     figure_holm: float = math.nan
+    differing: float | None = None
+    """Of a loss that is to be ruled out on an official split: the share of records that recipes which are equally good
+    may answer differently, at most. NaN where agreement on all would not do; None where pairs by record are no part of
+    the test."""
+    differing_holm: float | None = None
     records: int = 0
     """Test records of a run that the figure would rest on; 0 where unknown."""
     asked: bool = True
@@ -47,6 +53,10 @@ class Showable:
             return "compared, not tested"
         if math.isnan(self.deviations):
             return "cannot be shown: one run shows no spread; use more folds or repeats"
+        if self.differing is not None and self.differing_holm is not None:
+            return f"paired by record: {_alike(self.differing, self.records)}; after Holm: " + _alike(
+                self.differing_holm, self.records
+            )
         if math.isnan(self.figure):
             beyond = f"{self.deviations:.2f} standard deviations over runs beyond the limit"
             return f"{beyond}; {self.deviations_holm:.2f} after Holm"
@@ -57,6 +67,13 @@ class Showable:
         if figure > self.requirement.about.most:
             return "more than is possible"
         return f"{100 * figure:.1f} % ({100 * excess:.1f} points above)"
+
+
+def _alike(share: float, records: int) -> str:
+    """How far recipes that are equally good must agree, in words."""
+    if math.isnan(share):
+        return f"not with {records} records"
+    return f"if equally good recipes answer at most {100 * share:.1f} % of {records} records differently"
 
 
 def showable(study: Study, loaded: Mapping[str, Dataset | DataError]) -> Iterator[Showable]:
@@ -88,6 +105,10 @@ def showable(study: Study, loaded: Mapping[str, Dataset | DataError]) -> Iterato
             if not math.isnan(first) and records:
                 figure, figure_holm = (_least(requirement.limit, one, design, records) for one in (first, last))
                 found = replace(found, figure=figure, figure_holm=figure_holm, records=records)
+            pairs = _pairs(requirement, cohort, extent)
+            if not math.isnan(first) and pairs > 1:
+                one, holm = (differing_share(abs(requirement.limit), pairs, level) for level in levels)
+                found = replace(found, differing=one, differing_holm=holm, records=pairs)
             yield found
 
 
@@ -97,7 +118,18 @@ def _deviations(design: Design, level: float) -> float:
 
 def _records(requirement: Requirement, cohort: Cohort, extent: TestSize) -> int:
     """Test records of a run behind a figure; 0 where that is unknown, or where chance is not that of a share."""
-    if requirement.metric not in _OF_RECORDS or requirement.against or extent.records is None or requirement.limit <= 0:
+    return 0 if requirement.against or requirement.limit <= 0 else _asked(requirement, cohort, extent)
+
+
+def _pairs(requirement: Requirement, cohort: Cohort, extent: TestSize) -> int:
+    """Test records that both recipes answer, where the loss of a share is to be ruled out; else 0."""
+    losing = requirement.against is not None and (requirement.limit < 0) == requirement.upward
+    return _asked(requirement, cohort, extent) if losing and requirement.limit and extent.official else 0
+
+
+def _asked(requirement: Requirement, cohort: Cohort, extent: TestSize) -> int:
+    """Test records of a run that a share is measured on; 0 where that is unknown, or where it is no share of them."""
+    if requirement.metric not in _OF_RECORDS or extent.records is None:
         return 0
     asked = [getattr(e, "records", None) for e in cohort.evaluations if e.name == requirement.about.evaluation]
     records = min([extent.records, *(one for one in asked if isinstance(one, int))])

@@ -149,6 +149,11 @@ def comparison_text(comparison: Comparison, column: Evidence) -> str:
     )
 
 
+def paired_by(comparison: Comparison, design: Design) -> str:
+    """What of one recipe is held against the same of the other: seeds, and the records too where they are known."""
+    return f"record and {design.run}" if comparison.by_record else design.run
+
+
 def attack_title(label: str) -> str:
     """Name of an attack above its figures.
 
