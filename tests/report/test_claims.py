@@ -3,9 +3,11 @@
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from assay.outcomes import Outcomes
 from assay.report.claims import Claim, claim_figure, claimed_text, judge_claim, read_claims
 from assay.statistics import Design
 
@@ -134,6 +136,16 @@ def test_on_an_official_split_the_records_must_agree_too(reach: float, said: str
     assert found.measured is not None
     # Seeds are paired and all differ by a tenth; the reach of two figures joins.
     assert found.measured.high - 0.1 == pytest.approx(2**0.5 * reach, abs=1e-9)
+
+
+def test_on_an_official_split_a_difference_is_paired_by_record() -> None:
+    alike = Outcomes.of(np.arange(1000) % 10 > 0, np.arange(1000))
+    values = of_seeds(0.05, standard=[0.9] * 5, pgd=[0.9] * 5).assign(outcomes=[alike] * 10)
+    claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=(-0.02, 0.02))
+    found = judge_claim(claim, values, reference_epsilon=0.1, design=SEEDS)
+    assert (found.verdict, found.by_record) == ("holds", True)
+    apart = judge_claim(claim, values.drop(columns="outcomes"), reference_epsilon=0.1, design=SEEDS)
+    assert (apart.verdict, apart.by_record) == ("inconclusive", False)
 
 
 def test_one_seed_judges_nothing() -> None:

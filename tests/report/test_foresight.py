@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from assay.errors import DataError
+from assay.paired import differing_share
 from assay.report.decisions import ONE_SIDED_LEVEL
 from assay.report.foresight import Showable, showable
 from assay.report.scorecard import share_tested
@@ -56,6 +58,28 @@ def test_where_chance_is_not_known_beforehand_standard_deviations_are_told(study
     assert math.isnan(margin.figure) and "standard deviations over runs beyond the limit" in margin.text
     assert math.isnan(ranking.figure)
     assert budget.text == "compared, not tested"
+
+
+def test_on_an_official_split_a_loss_is_ruled_out_by_pairs(study: MakeStudy, tmp_path: Path) -> None:
+    generator, n = np.random.default_rng(0), 4000
+    part = np.where(np.arange(n) % 2, "train", "test")
+    x = generator.uniform(0, 1, size=(n, 2)).astype(np.float32)
+    np.savez(tmp_path / "official.npz", x=x, y=np.arange(n) // 2 % 2, split=part)
+    source = {"name": "arrays", "path": str(tmp_path / "official.npz"), "low": 0, "high": 1, "epsilons": [0.1]}
+    asked = ["loses at most 3 points against standard", "loses at most 0.1 points against standard"]
+    about = {"requirements": asked, "candidates": ["private", "fed"], "dataset": source}
+    found = foreseen(study(cohort=about, split={"folds": 1, "repeats": 3}))
+    wide, narrow = found.values()
+    share = differing_share(0.03, 2000, ONE_SIDED_LEVEL)
+    assert (wide.differing, wide.records) == (pytest.approx(share), 2000)
+    assert wide.differing_holm is not None and wide.differing_holm < share
+    assert f"at most {100 * share:.1f} % of 2000 records differently; after Holm: if" in wide.text
+    assert narrow.text.startswith("paired by record: not with 2000 records")
+
+
+def test_a_gain_and_a_figure_that_is_no_share_are_foreseen_as_before(study: MakeStudy) -> None:
+    found = foreseen(required(study, "gains at least 3 points against standard", "AUROC loses at most 0.1 against fed"))
+    assert {one.differing for one in found.values()} == {None}
 
 
 def test_without_the_data_nothing_is_guessed(study: MakeStudy) -> None:

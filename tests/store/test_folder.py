@@ -10,14 +10,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
 from assay.errors import StorageError, UserError
-from assay.results import Measurement, TrialRecord
+from assay.outcomes import Outcomes
+from assay.results import Answer, Measurement, TrialRecord
 from assay.store.folder import Store
+from assay.training.checkpoints import artefact_of
 from tests.mistakes import refused
 
 Record = Callable[..., TrialRecord]
@@ -350,3 +353,23 @@ def test_damaged_results_are_named(store: Store, folder: Path, record: Record, c
 def test_a_location_of_no_known_kind_is_named() -> None:
     with refused(StorageError, "results", "nope://bucket/folder"):
         Store("nope://bucket/folder")
+
+
+def test_what_became_of_each_record_comes_back_with_rows_and_answers(store: Store, record: Record) -> None:
+    outcomes = Outcomes.of(np.array([True, False, True]), np.array([4, 8, 9]), np.array(["a", "a", "b"]))
+    known = Measurement(name="accuracy", value=2 / 3, low=0.2, high=0.9, n=3, outcomes=outcomes)
+    unknown = Measurement(name="auroc", value=0.7, low=0.6, high=0.8)
+    answer = Answer(asked={"name": "accuracy"}, found=(known, unknown))
+    store.write(record("t1", measurements=(known, unknown), answers={"a": answer}, training="m", artefact="w"))
+    assert store.frame()["outcomes"].tolist() == [outcomes, None]
+    assert store.answers("m", artefact_of(b"weights"))["a"] == (known, unknown)
+
+
+def test_a_file_without_outcomes_is_read_beside_one_with_them(store: Store, folder: Path, record: Record) -> None:
+    outcomes = Outcomes.of(np.array([True]), np.array([0]))
+    for trial in ("new", "old"):
+        store.write(record(trial, measurements=(Measurement(name="accuracy", value=1.0, outcomes=outcomes),)))
+    path = folder / "trials" / "old.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["outcomes"]), path)
+    assert store.frame().set_index("trial")["outcomes"].to_dict() == {"new": outcomes, "old": None}
