@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -229,6 +229,30 @@ def test_an_interaction_is_paired_over_all_four() -> None:
     assert found.by_record and not before.by_record
     assert found.difference == pytest.approx(before.difference)
     assert found.high - found.low < 0.8 * (before.high - before.low)
+
+
+def test_four_recipes_that_agree_everywhere_may_still_differ_by_twice_as_much_on_a_record() -> None:
+    same = runs(np.ones((3, 500), bool))
+    z = stats.t.ppf(0.975, 499)
+    assert official(3).interaction(same, same, same, same).high == pytest.approx(2 * z**2 / 500)
+
+
+def test_seeds_that_err_on_other_records_each_leave_the_doubt_of_what_was_not_seen() -> None:
+    """Each of two recipes is right on all records, and on half of them, others in each seed: no record is special."""
+    half = np.arange(500) % 2 == 0
+    found = reach_of(np.ones((2, 500), bool), np.stack([half, ~half]))
+    assert (found.difference, found.variance) == pytest.approx((0.5, 0.0))
+    z = stats.t.ppf(0.975, 499)
+    assert found.below(Z_975) == pytest.approx(found.above(Z_975)) == pytest.approx(z**2 * found.unit)
+
+
+@example(6, 0)
+@example(0, 6)
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_p_falls_below_a_twentieth_exactly_where_the_interval_leaves_zero(better: int, worse: int) -> None:
+    one, other = (np.repeat(hits, 2, axis=0) for hits in discordant(200, better, worse))
+    found = official(2).compare(runs(one), runs(other))
+    assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.floats(0.5, 4.0))

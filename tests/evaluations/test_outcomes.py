@@ -68,6 +68,13 @@ def test_figures_of_all_test_records_are_of_the_same(make: Make, evaluation: Eva
     assert {one.records for one in of_all} == {Outcomes.of(np.ones(40, bool), np.arange(40, 80)).records}
 
 
+def test_a_figure_of_one_class_names_the_records_of_this_class(make: Make) -> None:
+    found = {one.name: one.outcomes for one in asked(make, Accuracy(draws=50)) if one.outcomes is not None}
+    for k, name in enumerate(("specificity", "sensitivity")):
+        rows = np.arange(40, 80)[np.arange(40, 80) % 2 == k]
+        assert found[name].records == Outcomes.of(np.ones(20, bool), rows).records
+
+
 def test_nothing_is_kept_of_training_records(make: Make) -> None:
     found = asked(make, Membership())
     assert all(one.outcomes is None for one in found)

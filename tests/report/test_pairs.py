@@ -14,6 +14,7 @@ from assay.report.decisions import Decisions, decide
 from assay.report.page import render
 from assay.report.scorecard import Scorecard, scorecard
 from assay.results import Measurement, TrialRecord
+from assay.statistics import Design, Runs
 from assay.store.folder import Store
 from assay.study.plan import load_datasets
 from assay.study.registration import Registration
@@ -22,6 +23,7 @@ from jobs.verdicts import as_json
 
 MakeStudy = Callable[..., Study]
 RECORDS, SEEDS = 2000, 4
+NONE = np.full(3, np.nan)
 RECIPES: dict[str, Any] = {"standard": {}, "pgd": {"objective": {"name": "pgd", "epsilon": 0.3}}}
 REQUIRED = ["loses at most 1 points against standard", "AUROC loses at most 0.1 against standard"]
 
@@ -46,7 +48,7 @@ def figures(recipe: str, seed: int, *, kept: bool) -> tuple[Measurement, ...]:
 
 @pytest.fixture
 def stored(study: MakeStudy, trial: Any, fill: Any, tmp_path: Path) -> Callable[..., tuple[Study, Store]]:
-    def make(*, kept: Callable[[str, int], bool]) -> tuple[Study, Store]:
+    def make(*, kept: Callable[[str, int], bool], without: tuple[str, int] | None = None) -> tuple[Study, Store]:
         about = {"requirements": REQUIRED, "candidates": ["pgd"]}
         asked = study(RECIPES, about, split={"folds": 1, "repeats": SEEDS})
         records: list[TrialRecord] = [
@@ -58,6 +60,7 @@ def stored(study: MakeStudy, trial: Any, fill: Any, tmp_path: Path) -> Callable[
             )
             for recipe in RECIPES
             for seed in range(SEEDS)
+            if (recipe, seed) != without
         ]
         return asked, fill(asked, tmp_path / str(len(list(tmp_path.iterdir()))), records, records)
 
@@ -90,6 +93,21 @@ def test_pairs_show_what_was_inconclusive(stored: Any) -> None:
     # A rank statistic is no share of records.
     assert not card.comparisons["pgd", "auroc"].by_record
     assert card.comparisons["pgd", "auroc"] == before.comparisons["pgd", "auroc"]
+
+
+def test_where_a_run_is_missing_the_others_are_paired_seed_by_seed(stored: Any) -> None:
+    card, _ = judged(*stored(kept=everywhere, without=("pgd", 1)))
+    there = (0, 2, 3)
+    pairs = [
+        tuple(Outcomes.of(hits(recipe, seed), np.arange(RECORDS)) for seed in there) for recipe in ("pgd", "standard")
+    ]
+    runs = [
+        Runs(values=np.array([hits(recipe, seed).mean() for seed in there]), low=NONE, high=NONE, outcomes=own)
+        for recipe, own in zip(("pgd", "standard"), pairs, strict=True)
+    ]
+    found, expected = card.comparisons["pgd", "accuracy"], Design(folds=1, repeats=3, official=True).compare(*runs)
+    assert found.by_record and found.count == 3
+    assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, expected.p))
 
 
 def test_a_figure_of_each_recipe_alone_stays_as_it_was(stored: Any) -> None:
