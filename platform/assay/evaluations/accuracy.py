@@ -10,7 +10,7 @@ from pydantic import Field
 from assay import seeds, statistics
 from assay.data.clusters import copies
 from assay.evaluations.balanced import by_class
-from assay.evaluations.base import Evaluation, Subject, estimated, share
+from assay.evaluations.base import Evaluation, Subject, estimated, share, share_by_record
 from assay.evaluations.constant_answers import MAJORITY_BASELINE, majority_baseline
 from assay.metrics import Metric, ScorecardColumn
 from assay.registry import register
@@ -122,7 +122,7 @@ class Accuracy(Evaluation):
         finite = subject.task.answered(logits)
         correct, decided_at = ~subject.wrong(logits, y), subject.decided_at
         at_point = () if subject.point is None else subject.point.warnings
-        found: list[Finding] = [share("accuracy", correct, clusters, rows=rows, **decided_at).warn(*at_point)]
+        found: list[Finding] = [share_by_record("accuracy", correct, clusters, rows, **decided_at).warn(*at_point)]
         beside: list[Finding] = [
             *_surplus(subject, logits.shape[1]),
             majority_baseline(y, clusters, subject.dataset.class_names),
@@ -208,7 +208,7 @@ class Accuracy(Evaluation):
                 found.append(not_applicable(name, _NOT_THIS, reason="no_records", **conditions))
                 continue
             own = None if clusters is None else clusters[asked]
-            found.append(share(name, hit[asked], own, rows=rows[asked], **conditions).warn(*point.warnings))
+            found.append(share_by_record(name, hit[asked], own, rows[asked], **conditions).warn(*point.warnings))
         return found
 
 

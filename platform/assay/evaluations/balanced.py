@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from assay.evaluations.attack_runs import AttackTarget, Curves, worst_case
-from assay.evaluations.base import Subject, share
+from assay.evaluations.base import Subject, share, share_by_record
 from assay.evaluations.subgroups import each_subgroup
 from assay.metrics import Metric, ScorecardColumn
 from assay.results import Measurement, not_applicable
@@ -74,7 +74,7 @@ def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, *
         own = y == k
         name, about = _named(stem, "recall"), {"class": subject.dataset.class_names[k], **conditions}
         recalls[k] = (
-            share(name, right[own], None if clusters is None else clusters[own], rows=rows[own], **about)
+            share_by_record(name, right[own], None if clusters is None else clusters[own], rows[own], **about)
             if own.any()
             else not_applicable(
                 name, f"the records hold none of class {subject.dataset.class_names[k]}", reason="no_records", **about

@@ -290,23 +290,28 @@ class Evaluation(Method):
         return ""
 
 
-def share(
-    name: str, hits: np.ndarray, clusters: np.ndarray | None, *, rows: np.ndarray | None = None, **conditions: Any
-) -> Measurement:
-    """A share of records with its interval; what ``Subject.clusters`` holds together counts together.
-
-    Args:
-        hits: (n,) bool.
-        clusters: (n,) as ``Subject.clusters``.
-        rows: (n,) positions of test records: what became of each is kept beside the share, and recipes that were asked
-            of the same are paired by record. Never of training records.
-    """
+def share(name: str, hits: np.ndarray, clusters: np.ndarray | None, **conditions: Any) -> Measurement:
+    """A share of records with its interval; what ``Subject.clusters`` holds together counts together."""
     if clusters is None:
         interval = statistics.proportion(int(hits.sum()), len(hits))
     else:
         interval = statistics.proportion_of_clusters(hits, clusters)
-    found = estimated(name, interval, n=len(hits), conditions=conditions)
-    return found if rows is None else replace(found, outcomes=Outcomes.of(hits, rows, clusters))
+    return estimated(name, interval, n=len(hits), conditions=conditions)
+
+
+def share_by_record(
+    name: str, hits: np.ndarray, clusters: np.ndarray | None, rows: np.ndarray, **conditions: Any
+) -> Measurement:
+    """The same of test records, with what became of each, by which recipes are paired. Never of training records.
+
+    Args:
+        name: of the measurement.
+        hits: (n,) bool.
+        clusters: (n,) as ``Subject.clusters``.
+        rows: (n,) positions of the records in the data set.
+        conditions: of the measurement.
+    """
+    return replace(share(name, hits, clusters, **conditions), outcomes=Outcomes.of(hits, rows, clusters))
 
 
 def estimated(

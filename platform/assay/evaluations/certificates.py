@@ -12,7 +12,7 @@ from assay.attacks.curve import answers_alike
 from assay.bounds.interval import UnboundableError, certified_by_intervals
 from assay.evaluations.attack_runs import as_used
 from assay.evaluations.balanced import by_class, metrics_by_class
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation, Subject, share_by_record
 from assay.metrics import AT_RADIUS, Metric, ScorecardColumn, after_radius
 from assay.models.batches import places
 from assay.registry import Number, register
@@ -91,11 +91,11 @@ class Certificates(Evaluation):
             except UnboundableError as error:
                 return [_without(str(error), "no_method", epsilon=radius, **about) for radius in radii]
             found.append(
-                share(
+                share_by_record(
                     "certified_accuracy",
                     proven.cpu().numpy(),
                     groups,
-                    rows=rows,
+                    rows,
                     epsilon=epsilon,
                     holds_for="this model, answering without randomness",
                     **about,

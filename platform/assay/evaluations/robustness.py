@@ -34,7 +34,7 @@ from assay.evaluations.attack_facts import (
 )
 from assay.evaluations.attack_runs import UNLIMITED, AttackRun, AttackTarget, Curves, as_used, worst_case
 from assay.evaluations.balanced import under_attack
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation, Subject, share, share_by_record
 from assay.evaluations.certificates import proven_right
 from assay.evaluations.constant_answers import explained
 from assay.evaluations.missing_attacks import (
@@ -242,7 +242,7 @@ class Robustness(Evaluation):
         about = {**conditions, "norm": self.norm, "units": target.subject.space}
         if target.passes > 1:
             about["judged_by"] = f"the mean of {target.passes} passes"
-        return share(name, withstood, target.groups, rows=target.rows, **about)
+        return share_by_record(name, withstood, target.groups, target.rows, **about)
 
     def _adaptive(self, target: AttackTarget, runs: Mapping[str, AttackRun], found: Sequence[Check]) -> "_Adaptive":
         """Run the attacks that checks which did not pass call for, but for those that have run already.

@@ -45,8 +45,9 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
     for key, places in sorted(groups.items(), key=lambda group: group[1][0]):
         assert isinstance(key, tuple)
         *line, recipe = map(str, key)
-        limits = dict(zip(("least", "most"), limits_of(line[0], line[2]), strict=True))
-        runs = Runs(values=ends["value"][places], low=ends["low"][places], high=ends["high"][places], **limits)
+        least, most = limits_of(line[0], line[2])
+        values, low, high = (ends[end][places] for end in ("value", "low", "high"))
+        runs = Runs(values=values, low=low, high=high, least=least, most=most)
         found.setdefault(tuple(line), {})[recipe] = design.summarise(runs)
     by_line = told.groupby(keys, sort=False)["n"]
     fewest, most = by_line.min().to_dict(), by_line.max().to_dict()

@@ -150,5 +150,6 @@ def as_runs(rows: pd.DataFrame) -> Runs:
     least, most = (
         limits_of(str(rows["name"].iloc[0]), str(rows["unit"].iloc[0])) if "unit" in rows and len(rows) else ANY
     )
-    ends = {key: rows[column].to_numpy() for key, column in (("values", "value"), ("low", "low"), ("high", "high"))}
-    return Runs(**ends, least=least, most=most, outcomes=tuple(rows["outcomes"]) if "outcomes" in rows else ())
+    values, low, high = (rows[column].to_numpy() for column in ("value", "low", "high"))
+    outcomes = tuple(rows["outcomes"]) if "outcomes" in rows else ()
+    return Runs(values=values, low=low, high=high, least=least, most=most, outcomes=outcomes)
