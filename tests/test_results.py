@@ -106,6 +106,7 @@ def test_a_trial_has_one_row_a_measurement() -> None:
         "rule": "",
         "verdict": None,
         "concerns": (),
+        "outcomes": None,
     }
 
 

@@ -45,9 +45,9 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
     for key, places in sorted(groups.items(), key=lambda group: group[1][0]):
         assert isinstance(key, tuple)
         *line, recipe = map(str, key)
-        least, most = limits_of(line[0], line[2])
+        lowest, highest = limits_of(line[0], line[2])
         values, low, high = (ends[end][places] for end in ("value", "low", "high"))
-        runs = Runs(values=values, low=low, high=high, least=least, most=most)
+        runs = Runs(values=values, low=low, high=high, least=lowest, most=highest)
         found.setdefault(tuple(line), {})[recipe] = design.summarise(runs)
     by_line = told.groupby(keys, sort=False)["n"]
     fewest, most = by_line.min().to_dict(), by_line.max().to_dict()
