@@ -54,9 +54,8 @@ class Showable:
         if math.isnan(self.deviations):
             return "cannot be shown: one run shows no spread; use more folds or repeats"
         if self.differing is not None and self.differing_holm is not None:
-            return f"paired by record: {_alike(self.differing, self.records)}; after Holm: " + _alike(
-                self.differing_holm, self.records
-            )
+            first, last = map(_share, (self.differing, self.differing_holm))
+            return f"paired by record: if equal recipes differ on {first} of {self.records} records; Holm: {last}"
         if math.isnan(self.figure):
             beyond = f"{self.deviations:.2f} standard deviations over runs beyond the limit"
             return f"{beyond}; {self.deviations_holm:.2f} after Holm"
@@ -69,11 +68,9 @@ class Showable:
         return f"{100 * figure:.1f} % ({100 * excess:.1f} points above)"
 
 
-def _alike(share: float, records: int) -> str:
-    """How far recipes that are equally good must agree, in words."""
-    if math.isnan(share):
-        return f"not with {records} records"
-    return f"if equally good recipes answer at most {100 * share:.1f} % of {records} records differently"
+def _share(differing: float) -> str:
+    """How many records recipes may answer differently, in words."""
+    return "none, and not even then," if math.isnan(differing) else f"at most {100 * differing:.1f} %"
 
 
 def showable(study: Study, loaded: Mapping[str, Dataset | DataError]) -> Iterator[Showable]:
