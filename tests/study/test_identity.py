@@ -20,7 +20,7 @@ from assay.study import measure, sources
 from assay.study.identity import _SCORES, key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.run import RunSummary, run_study
-from assay.study.sources import closure
+from assay.study.sources import _code, closure
 from assay.study.spec import Study, build_study
 from assay.study.trial import Trial
 from assay.tasks.classification import CLASSIFICATION
@@ -328,3 +328,36 @@ def test_what_was_stated_of_a_training_stays_when_one_question_more_states_nothi
     keeper = Keeper(tmp_path / "ledger", results=store.location)
     go(tiny(ONE, {"evaluations": [*ASKED, "selective"]}), keeper=keeper)
     assert {one.processing for one in keeper.ledger(dataset).experiments()} == {until}
+
+
+BEFORE = '''
+"""What a module is for."""
+LIMIT = 3
+"""What the limit is."""
+
+def double(x):
+    """Doubles."""
+    assert x  # a comment
+    return 2 * x
+'''
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        (("Doubles.", "Returns twice the value."), True),
+        (('"""What the limit is."""\n', ""), True),
+        (("# a comment", "# another"), True),
+        (("2 * x", "2*x"), True),
+        (("2 * x", "3 * x"), False),
+        (("LIMIT = 3", "LIMIT = 4"), False),
+        (("    assert x  # a comment\n", ""), False),
+        (("return 2 * x", "return '2 * x'"), False),
+    ],
+)
+def test_documentation_and_layout_are_no_code(tmp_path: Path, change: tuple[str, str], same: bool) -> None:
+    first, second = tmp_path / "a.py", tmp_path / "b.py"
+    first.write_text(BEFORE)
+    second.write_text(BEFORE.replace(*change))
+    assert second.read_text() != BEFORE
+    assert (_code(first) == _code(second)) is same

@@ -23,7 +23,7 @@ _BY_NAME = ("choice_of", "build")
 
 
 def digest_of(modules: Iterable[str], *, without: Iterable[str] = ()) -> str:
-    """Hash of the source of some modules and of all that they import of Assay.
+    """Hash of the code of some modules and of all that they import of Assay; documentation and comments are no code.
 
     Imports within functions count. Those under ``if TYPE_CHECKING`` do not, since nothing of them runs; nor do
     packages of Assay, whose ``__init__`` only loads what is registered. Where a module takes methods by name, as by
@@ -62,8 +62,29 @@ def _digest(modules: tuple[str, ...], without: tuple[str, ...]) -> str:
     for name in sorted(closure(modules, without=without)):
         path = _file(name)
         if path is not None:
-            sha.update(name.encode() + path.read_bytes())
+            sha.update(name.encode() + _code(path).encode())
     return sha.hexdigest()[:20]
+
+
+@lru_cache(maxsize=1024)
+def _code(path: Path) -> str:
+    """What a file does: its syntax tree without documentation, comments and layout, which no result depends on."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        for statements in (
+            getattr(node, "body", None),
+            getattr(node, "orelse", None),
+            getattr(node, "finalbody", None),
+        ):
+            if isinstance(statements, list):
+                statements[:] = [one for one in statements if not _documents(one)]
+    return ast.dump(tree, annotate_fields=False)
+
+
+def _documents(statement: ast.AST) -> bool:
+    """Whether a statement is a bare string: a docstring, or what documents an attribute."""
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def closure(modules: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
