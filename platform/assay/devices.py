@@ -1,7 +1,7 @@
-"""Where this process computes, and how a GPU does so: exactly where a figure rests on it, and always repeatably.
+"""The device of this process, and settings under which a GPU computes exactly and repeatably.
 
-By itself PyTorch rounds what enters a convolution or a recurrent layer on a GPU to the eleven bits of TF32, and cuDNN
-may sum in an order that changes from run to run.
+By default PyTorch rounds the inputs of a convolution or a recurrent layer on a GPU to the eleven bits of TF32, and
+cuDNN may sum in an order that changes from run to run.
 """
 
 from collections.abc import Iterator
@@ -12,18 +12,25 @@ import torch
 
 
 def device() -> torch.device:
-    """The GPU that this process was given, or the CPU."""
+    """Returns the GPU of this process, or the CPU where there is none.
+
+    Returns:
+        The device.
+    """
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager
 def repeatable(*, tf32: bool | None = None) -> Iterator[None]:
-    """In here cuDNN gives the same bits whenever it is asked the same; afterwards it is set as it was.
+    """Makes cuDNN deterministic within the block; restores its settings afterwards.
 
     Args:
-        tf32: whether convolutions and recurrent layers may round to TF32, PyTorch's own setting; None leaves it as it
-            is. On a GPU that has it a residual network trains about twice as fast so. A model is judged without: its
-            certificates are about float32, and its answers are then those of a CPU, but for the last digits.
+        tf32: whether convolutions and recurrent layers may round to TF32; None keeps PyTorch's setting. With TF32 a
+            residual network trains about twice as fast on a GPU that supports it. Models are evaluated without it:
+            certificates hold for float32, and the outputs then agree with those of a CPU up to the last digits.
+
+    Returns:
+        Context manager.
     """
     if not torch.cuda.is_available():
         yield

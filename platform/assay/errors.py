@@ -1,7 +1,7 @@
-"""What can go wrong, in words a user can act on.
+"""Errors, with messages that a user can act on.
 
-A user's mistake is a ``UserError``: its message names the value given, what is allowed, and what to do, and its fields
-hold the same for programs and tests. All of it survives pickling when Ray carries an error between processes.
+A user's mistake is a ``UserError``: its message gives the value, what is allowed, and what to do. Its fields hold the
+same for programs and tests. All errors survive pickling when Ray carries them between processes.
 """
 
 import errno
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be used as it is.
+    """Error about something the user gave that cannot be used.
 
     Args:
-        message: the value given, what is allowed and what to do; shown to the user as it stands.
+        message: the value given, what is allowed and what to do; shown to the user unchanged.
         setting: name of the setting, option, column, feature or file that the message is about.
         given: the value that was refused, or the figure that passed a limit.
         allowed: the limit, or the values that would be accepted.
@@ -29,11 +29,11 @@ class UserError(ValueError):
 
 
 class SpecError(UserError):
-    """A study file, a preset or a ``--set`` says something that no study can mean."""
+    """A study file, a preset or a ``--set`` is invalid."""
 
 
 class DataError(UserError):
-    """A data file cannot be read, or what it holds cannot be evaluated."""
+    """A data file cannot be read, or its content cannot be evaluated."""
 
 
 class CheckpointError(UserError):
@@ -45,15 +45,15 @@ class StorageError(UserError):
 
 
 class IncompatibleRecipeError(UserError):
-    """A recipe asks for two things that exclude each other."""
+    """A recipe combines two choices that exclude each other."""
 
 
 class LedgerError(UserError):
-    """The ledger of a data set does not allow what is asked of it, or cannot be read or written."""
+    """The ledger of a data set does not allow a request, or cannot be read or written."""
 
 
 class BudgetError(LedgerError):
-    """The budget of a ledger does not hold what was asked."""
+    """The remaining budget of a ledger is too small for a request."""
 
 
 class FederationError(RuntimeError):
@@ -78,26 +78,29 @@ _REASONS = {
     errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
     errno.EIO: ("the disk reports an input or output error", "check the disk"),
 }
-"""What the system says of files, and what a user can do about it."""
+"""Error numbers of the file system: the reason, and what a user can do."""
 _REMOTE = re.compile(
     r"\bAWS Error\b|\bS3\b|\bbucket\b|google::cloud|\bGcs\b|\bgcs\b|Azure|\bHDFS\b|\bhdfs\b|curlCode", re.IGNORECASE
 )
-"""Words of pyarrow's errors about stores that are reached by network."""
+"""Words in pyarrow's errors about remote stores."""
 
 
 def storage_error(error: OSError, *, path: str = "", setting: str = "") -> StorageError | None:
-    """The user's error that an error of the file system is; None where it is none that a user can mend.
+    """Converts an error of the file system to an error for the user.
 
     Args:
-        error: as the system raised it, or pyarrow, which may tell its number in words alone.
-        path: what was read or written, where the error does not say.
+        error: as the system raised it, or pyarrow, which may give the error number only in its message.
+        path: the file, used where the error does not name it.
         setting: that names the place.
+
+    Returns:
+        The user's error; None where a user cannot fix the cause.
     """
     remote = _remote(error, path, setting)
     if remote is not None:
         return remote
-    told = re.search(r"\[errno (\d+)\]", str(error), re.IGNORECASE)
-    number = error.errno or (int(told[1]) if told else None)
+    in_message = re.search(r"\[errno (\d+)\]", str(error), re.IGNORECASE)
+    number = error.errno or (int(in_message[1]) if in_message else None)
     if number not in _REASONS or (number == errno.ENOENT and not path):
         return None
     reason, mend = _REASONS[number]
@@ -111,7 +114,7 @@ def storage_error(error: OSError, *, path: str = "", setting: str = "") -> Stora
 
 
 def _remote(error: OSError, path: str, setting: str) -> StorageError | None:
-    """The error of a store that is reached by network, which pyarrow tells in words alone; None of any other."""
+    """Converts an error of a remote store, which pyarrow describes only in its message; None for any other error."""
     said = str(error)
     if error.errno is not None or re.search(r"\[errno \d+\]", said, re.IGNORECASE) or not _REMOTE.search(said):
         return None
@@ -127,11 +130,19 @@ def _remote(error: OSError, path: str, setting: str) -> StorageError | None:
 
 @contextmanager
 def storage_errors(path: str, *, setting: str) -> Iterator[None]:
-    """Turn errors of the file system inside the block into the user's error that names the path and the mend."""
+    """Converts errors of the file system inside the block to an error for the user.
+
+    Args:
+        path: that the message names.
+        setting: that names the place.
+
+    Raises:
+        StorageError: the path cannot be used; the message says why and what to do.
+    """
     try:
         yield
     except OSError as error:
-        told = storage_error(error, path=path, setting=setting)
-        if told is None:
+        for_user = storage_error(error, path=path, setting=setting)
+        if for_user is None:
             raise
-        raise told from error
+        raise for_user from error

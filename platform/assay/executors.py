@@ -1,4 +1,4 @@
-"""Who does the work: this process, or (in ``assay.cluster``) a pool of Ray actors. Same contract, same results."""
+"""Executors run work in this process or (``assay.cluster``) on a pool of Ray actors, with the same results."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
@@ -10,29 +10,39 @@ from assay import progress
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one item of a map."""
+    """Result of one item of a map."""
 
     index: int
     """Position of the item."""
     value: Any = None
     error: str = ""
-    """Why there is no value: the worker died, say. What ``fn`` itself raises is raised."""
+    """Why there is no value, such as a worker that died. An exception of ``fn`` itself is raised, not stored here."""
 
 
 class Client(Protocol):
-    """Something that lives at a worker, keeps its state and answers requests."""
+    """Object at a worker that keeps its state and answers requests."""
 
     def __call__(self, request: Any) -> Any: ...
 
 
 class Host(Protocol):
-    """Clients placed at workers, each kept there with its state until ``close``."""
+    """Clients that run at workers and keep their state until ``close``."""
 
     def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
-        """Replies by client; a client that failed or was too late has an exception instead, never silence."""
+        """Sends requests to clients and waits for the replies.
+
+        Args:
+            requests: one for each client number.
+            timeout: seconds until a client counts as failed.
+
+        Returns:
+            Replies by client number; an exception stands for a client that failed or was late.
+        """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the clients."""
+        ...
 
 
 class Executor(Protocol):
@@ -40,30 +50,43 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many do so at once."""
+        """How many items run at the same time."""
         ...
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
-        """``fn(item, shared)`` for each item, in order of completion. ``shared`` travels to a worker once.
+        """Runs ``fn(item, shared)`` for each item.
 
-        Items are asked for one by one as workers take them, but for the first.
+        Args:
+            fn: the function; must be picklable where workers are other processes.
+            items: the inputs. After the first ones they are taken one by one, as workers become free.
+            shared: second argument of every call; sent to each worker once.
+
+        Returns:
+            Iterator over outcomes in order of completion.
         """
         ...
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
-        """Make each client at a worker."""
+        """Creates clients at workers.
+
+        Args:
+            clients: functions that create a client, by client number.
+
+        Returns:
+            The host that sends requests to them.
+        """
         ...
 
 
 class LocalExecutor:
-    """Everything in this process, one thing after the other."""
+    """Runs everything in this process, one item after the other."""
 
     workers = 1
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
-        known = len(items) if isinstance(items, Sized) else 0
+        total = len(items) if isinstance(items, Sized) else 0
         for index, item in enumerate(items):
-            progress.tell(index, known)
+            progress.tell(index, total)
             yield Outcome(index=index, value=fn(item, shared))
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
@@ -71,11 +94,11 @@ class LocalExecutor:
 
 
 class Watched:
-    """An executor that tells how far each map has come.
+    """Executor that reports the progress of each map.
 
     Args:
         executor: does the work.
-        told: called with finished and all items after each.
+        told: called with the number of finished items and of all items after each item.
     """
 
     def __init__(self, executor: Executor, told: Callable[[int, int], None]) -> None:
@@ -86,9 +109,9 @@ class Watched:
         return self._executor.workers
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
-        known = list(items)
-        for number, outcome in enumerate(self._executor.map(fn, known, shared), start=1):
-            self._told(number, len(known))
+        inputs = list(items)
+        for number, outcome in enumerate(self._executor.map(fn, inputs, shared), start=1):
+            self._told(number, len(inputs))
             yield outcome
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
@@ -115,7 +138,15 @@ class LocalHost:
 
 
 def answer(client: Client, request: Any) -> Any:
-    """The client's reply, or the exception it raised: one client's failure must not hide another's reply."""
+    """Calls a client and returns an exception instead of raising it, so that other clients' replies are not lost.
+
+    Args:
+        client: the client.
+        request: its argument.
+
+    Returns:
+        The reply, or the exception that the client raised.
+    """
     try:
         return client(request)
     except Exception as error:

@@ -1,7 +1,7 @@
-"""What a long step is doing, told every few seconds to whoever listens in this process.
+"""Progress of long steps, reported every few seconds to a listener of this process.
 
-A step says its name with ``step``, and how far it has come with ``tell``; neither needs to know who listens. While
-``listening`` is open, a thread tells the listener of the innermost step every ``EVERY`` seconds, however silent it is.
+A step gives its name with ``step``, and its progress with ``tell``; neither needs to know the listener. Within
+``listening``, a thread reports the innermost open step every ``EVERY`` seconds, even if the step reports nothing.
 
     with listening(print), step("trial 3"), step("robustness"):
         tell(7, 20)  # after ten seconds: "trial 3: robustness, 35 %, 10 s"
@@ -33,7 +33,7 @@ class _Step:
 
 
 class _State:
-    """Of this process: the open step, replaced as a whole, so that another thread may read it at any moment."""
+    """State of this process. The open step is replaced as a whole, so that another thread may read it at any time."""
 
     step: _Step | None = None
     listener: Listener | None = None
@@ -41,7 +41,14 @@ class _State:
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Everything within is a step of this name, below those that are open."""
+    """Opens a step for the block, below the steps that are open.
+
+    Args:
+        name: shown in reports.
+
+    Returns:
+        Context manager.
+    """
     outer = _State.step
     _State.step = _Step(names=(*(outer.names if outer else ()), name), began=time.monotonic())
     try:
@@ -51,25 +58,46 @@ def step(name: str) -> Iterator[None]:
 
 
 def tell(done: int, total: int) -> None:
-    """So much of the open step is done."""
+    """Reports the progress of the open step.
+
+    Args:
+        done: items that are finished.
+        total: all items; 0 if unknown, and then nothing is reported.
+    """
     if _State.step is not None and total > 0:
         _State.step = replace(_State.step, share=done / total)
 
 
 def wanted() -> bool:
-    """Whether anybody listens in this process."""
+    """Returns whether this process has a listener.
+
+    Returns:
+        True if it has.
+    """
     return _State.listener is not None
 
 
 def relay(said: str) -> None:
-    """Hand on what another process said to the listener of this one."""
+    """Passes a report of another process to the listener of this one.
+
+    Args:
+        said: the line of the report.
+    """
     if _State.listener is not None:
         _State.listener(said)
 
 
 @contextmanager
 def listening(listener: Listener, *, every: float = EVERY) -> Iterator[None]:
-    """While the block runs, tell the listener every few seconds, in a thread, which step is open; not if none is."""
+    """Reports the open step to a listener every few seconds, from a thread, while the block runs.
+
+    Args:
+        listener: called with one line; not called while no step is open.
+        every: seconds between two reports.
+
+    Returns:
+        Context manager.
+    """
     before, over = _State.listener, threading.Event()
     _State.listener = listener
 

@@ -1,8 +1,8 @@
-"""A recipe: independent choices that the one training loop composes.
+"""Recipes: independent choices that the one training loop combines.
 
-``data`` says what happens to the training records first, ``objective`` how a batch becomes a loss, ``privacy`` how
-gradients become an update, ``federation`` where the data lives, ``training`` how long and how fast. What cannot be
-combined stands in ``INCOMPATIBLE``.
+``data`` says how the training records are prepared, ``objective`` how a batch becomes a loss, ``privacy`` how gradients
+become an update, ``federation`` where the data lives, ``training`` how long and how fast. ``INCOMPATIBLE`` lists the
+choices that cannot be combined.
 """
 
 from collections.abc import Callable
@@ -16,31 +16,31 @@ from assay.threats import Norm
 
 
 class EarlyStopping(Settings):
-    """Keep the weights that withstand an attack best on the validation split, and stop when none come that are better.
+    """Keeps the weights with the best accuracy under attack on the validation split, and stops when it no longer rises.
 
     Robustness falls with longer adversarial training long before accuracy does (Rice et al. 2020, arXiv:2002.11569).
     """
 
     epsilon: Number = Field(ge=0)
-    """Radius of the attack, in the units of the data; 0 looks at accuracy alone."""
+    """Radius of the attack, in the units of the data; 0 means accuracy without attack."""
     norm: Norm = "linf"
     steps: int = Field(default=10, ge=1)
     """Steps of PGD on the margin of the logits."""
     relative_step: float = Field(default=2.5, gt=0)
     """Size of a step is ``relative_step * epsilon / steps``."""
     every: int = Field(default=1, ge=1)
-    """Epochs between looks; the last epoch is always looked at."""
+    """Epochs between two validations; the last epoch is always validated."""
     patience: int = Field(default=10, ge=1)
-    """Looks in a row without a better one that end training."""
+    """Validations in a row without improvement after which training ends."""
 
 
 class Training(Settings):
-    """How long and how fast to train."""
+    """Length, speed and optimiser of a training."""
 
     epochs: int = Field(default=40, ge=1)
     batch_size: int = Field(default=64, ge=1)
-    """Records a step; the expected number under Poisson sampling. Patients where privacy protects patients: an epoch
-    then draws each patient once, in expectation."""
+    """Records per step; the expected number under Poisson sampling. Patients per step where privacy protects patients:
+    an epoch then draws each patient once in expectation."""
     optimizer: Literal["sgd", "adam"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
@@ -48,78 +48,78 @@ class Training(Settings):
     """Momentum of ``sgd``."""
     weight_decay: float = Field(default=0.0, ge=0)
     early_stopping: EarlyStopping | None = None
-    """Not of the teachers of a recipe: what they teach need not be robust."""
+    """Not used for the teachers of a recipe: a teacher need not be robust."""
     averaging: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights, taken after each step, which training ends with; 0 keeps
-    the last weights. Step t, from 1, has decay min(``averaging``, (1 + t) / (10 + t)), so that the first weights are
-    soon forgotten (De et al. 2022, arXiv:2204.13650). It reads what training released already: it costs no ε."""
+    """Decay of an exponential moving average of the weights, updated after each step; the average is the trained model.
+    0 uses the last weights. Step t, from 1, has decay min(``averaging``, (1 + t) / (10 + t)), so that the first weights
+    lose their influence soon (De et al. 2022, arXiv:2204.13650). It is post-processing: it costs no ε."""
     records_at_once: int | None = Field(default=None, ge=1)
-    """Records that a worker puts through the network together, at most: a large batch is worked off in pieces, and
-    their gradients are added up. It bounds memory and changes no result beyond rounding, except where dropout draws;
-    None takes a worker's share of a batch at once. With ``privacy.augmentations``, each record has that many rows. No
-    piece splits a patient whom privacy protects, so it must hold ``privacy.records_per_patient``."""
+    """Greatest number of records in one forward pass of a worker: a large batch is processed in pieces, and their
+    gradients are summed. It limits memory and changes results only by rounding, except with dropout. None takes a
+    worker's share of a batch at once. With ``privacy.augmentations``, each record has that many rows. The records of a
+    protected patient stay in one piece, so it must be at least ``privacy.records_per_patient``."""
 
 
 class Privacy(Settings):
-    """DP-SGD (Abadi et al. 2016) for a target budget: each patient of the training split is protected.
+    """DP-SGD (Abadi et al. 2016) for a target ε: each patient of the training split is protected.
 
     The guarantee is (``epsilon``, ``delta``)-differential privacy under adding or removing one patient with all of its
     records; where records have no patients, under adding or removing one record. See ``unit``.
     """
 
     epsilon: float = Field(gt=0)
-    """Target ε, as the RDP accountant counts it; the noise is calibrated to it."""
+    """Target ε by the RDP accountant; the noise is calibrated to it."""
     trainings: int = Field(default=1, ge=1)
-    """Trainings on the same records for which the budget must last; a recipe counts its teachers by itself."""
+    """Number of trainings on the same records that share the budget; the teachers of a recipe are added to it."""
     delta: float = Field(default=1e-5, gt=0, lt=1)
-    """Below one in the number of patients (of records, where those are protected), or training is refused."""
+    """Must be below 1 / number of patients (of records, where those are protected), or training is refused."""
     unit: Literal["patient", "record"] | None = None
     """Who is protected. ``patient``: patients are sampled, at most ``records_per_patient`` records of each enter a
     step, and the gradient of their mean loss is clipped (user-level DP-SGD, McMahan et al. 2018, arXiv:1710.06963).
-    ``record``: each record by itself, which says little of a patient who has several. By default patients where the
-    data have groups, records otherwise."""
+    ``record``: single records are protected, which is a weak guarantee for a patient with several. By default patients
+    where the data have groups, records otherwise."""
     records_per_patient: int = Field(default=16, ge=1)
-    """Records of a patient that enter one step, at most, drawn at random. More of them cost time and no ε."""
+    """Greatest number of records of a patient in one step, drawn at random. More of them cost time but no ε."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Clipping norm of the gradient of one patient, or of one record: see ``unit``."""
     clipping: Literal["flat", "per_layer", "automatic"] = "flat"
-    """What bounds one record's gradient by ``max_grad_norm``; ε is the same for all. ``flat`` scales a gradient that is
-    longer (Abadi et al. 2016); ``per_layer`` gives each layer an equal part of the bound and scales each by itself
-    (McMahan et al. 2018, arXiv:1710.06963); ``automatic`` brings every gradient near the bound, short ones too, so that
-    only the learning rate is left to tune (Bu et al. 2022, arXiv:2206.07136)."""
+    """How one record's gradient is bounded by ``max_grad_norm``; ε is the same for all. ``flat`` scales a gradient that
+    is longer (Abadi et al. 2016); ``per_layer`` gives each layer an equal part of the bound and scales each layer
+    separately (McMahan et al. 2018, arXiv:1710.06963); ``automatic`` scales every gradient close to the bound, short
+    ones too, so that only the learning rate needs tuning (Bu et al. 2022, arXiv:2206.07136)."""
     augmentations: int = Field(default=1, ge=1)
-    """Copies of a record, each augmented afresh, whose mean loss is the record's loss, *before* its gradient is
-    clipped: less variance at the same ε (augmentation multiplicity, De et al. 2022, arXiv:2204.13650)."""
+    """Augmented copies of each record. Their mean loss is the loss of the record, *before* its gradient is clipped:
+    less variance at the same ε (augmentation multiplicity, De et al. 2022, arXiv:2204.13650)."""
     noise: Literal["seeded", "entropy"] = "seeded"
-    """``seeded`` repeats exactly and may never be released; ``entropy`` draws everything from a seed that is stored
-    nowhere."""
+    """``seeded`` is reproducible and such a model may never be released; ``entropy`` draws from a seed that is not
+    stored."""
 
 
 class Federation(Settings):
-    """Clients that keep their records, led in synchronous rounds (McMahan et al. 2017)."""
+    """Clients that keep their records and train in synchronous rounds (McMahan et al. 2017)."""
 
     strategy: Literal["fedavg", "fedprox"] = "fedavg"
     """``fedprox`` pulls each client's weights towards those it was sent (Li et al. 2020, arXiv:1812.06127)."""
     proximal_mu: float = Field(default=0.1, ge=0)
-    """Strength of the pull of ``fedprox``: a client's loss grows by μ/2 times the squared distance."""
+    """Weight μ of the proximal term of ``fedprox``: μ/2 times the squared distance is added to a client's loss."""
     clients: int = Field(default=10, ge=1)
     rounds: int = Field(default=20, ge=1)
     local_epochs: int = Field(default=2, ge=1)
     partition: Literal["iid", "dirichlet"] = "iid"
-    """``iid`` deals records at random; ``dirichlet`` gives each client a mixture of labels of its own."""
+    """``iid`` distributes records at random; ``dirichlet`` gives each client another mixture of labels."""
     alpha: float = Field(default=0.5, gt=0)
     """Concentration of ``dirichlet``: the smaller, the less alike the clients (Hsu et al. 2019, arXiv:1909.06335)."""
     smallest_client: int = Field(default=10, ge=1)
-    """Records, or patients where records have them, that every client of ``dirichlet`` holds at least."""
+    """Least number of records (of patients, where records have them) of every client of ``dirichlet``."""
     deadline_seconds: float = Field(default=600.0, gt=0)
-    """A round that takes longer fails; it never waits for ever."""
+    """Seconds after which a round fails."""
 
 
 class Recipe(Settings):
-    """How a model is trained."""
+    """The choices that define how a model is trained."""
 
     data: tuple[choice_of("treatment"), ...] = ()  # type: ignore[valid-type]
-    """What is done to the training records, in this order, before anything is learnt; at a client, to its own."""
+    """Treatments of the training records before training, in this order; a client treats its own records."""
     objective: choice_of("objective") = Field(default="standard")  # type: ignore[valid-type]
     privacy: Privacy | None = None
     federation: Federation | None = None
@@ -128,7 +128,7 @@ class Recipe(Settings):
     @field_validator("data")
     @classmethod
     def _attacks_come_first(cls, data: tuple[Any, ...]) -> tuple[Any, ...]:
-        """A filter that runs before the attack cannot find it, and an evaluation measures one attack of a kind."""
+        """Refuses a filter before a poisoning attack, which it could not find, and two attacks of one kind."""
         for place, step in enumerate(data):
             before = data[:place]
             filters = [other.name for other in before if other.defends and other.treats]
@@ -184,27 +184,31 @@ class Recipe(Settings):
 
     @property
     def passes(self) -> int:
-        """How often each training record is seen by one training of it: over all rounds, at a client."""
+        """How often one training sees each training record; in a federation, over all rounds of a client."""
         if self.federation is None:
             return self.training.epochs
         return self.federation.rounds * self.federation.local_epochs
 
     def stages(self) -> list["Recipe"]:
-        """The trainings that this recipe takes, teachers first. All see the same records and share one budget."""
+        """Returns the trainings that this recipe needs, teachers first. All use the same records and share one budget.
+
+        Returns:
+            A recipe for each training; the last one trains the model itself.
+        """
         objectives = [*self.objective.teachers, self.objective]
         privacy = self.privacy and self.privacy.model_copy(
             update={"trainings": self.privacy.trainings * len(objectives)}
         )
-        patient = self.training.model_copy(update={"early_stopping": None})
+        without_stopping = self.training.model_copy(update={"early_stopping": None})
         return [
             self.model_copy(
                 update={
-                    "objective": one,
+                    "objective": objective,
                     "privacy": privacy,
-                    "training": self.training if one is self.objective else patient,
+                    "training": self.training if objective is self.objective else without_stopping,
                 }
             )
-            for one in objectives
+            for objective in objectives
         ]
 
 

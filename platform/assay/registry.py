@@ -1,7 +1,7 @@
-"""Names that a study file may use, and what they stand for.
+"""The registry: names that a study file may use, and the methods they stand for.
 
 A method (an attack, an objective, a model, a data set, an evaluation) is one frozen pydantic class in one file:
-its fields are its settings, its methods what it does. ``@register("attack")`` makes its ``name`` known.
+its fields are its settings, and its functions do the work. ``@register("attack")`` makes its ``name`` known.
 """
 
 import importlib
@@ -37,7 +37,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_what_it_says(cls, value: Any, info: ValidationInfo) -> Any:
-        """A setting takes no value of another kind for its own: ``yes`` for 1, 3.0 for 3, ``"5"`` for 5."""
+        """Refuses a value of another type that pydantic would convert: ``yes`` for 1, 3.0 for 3, ``"5"`` for 5."""
         field = cls.model_fields[str(info.field_name)]
         why = misread(value, Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
         if why:
@@ -55,39 +55,50 @@ class Settings(BaseModel):
 
 
 def as_number(value: Any) -> Any:
-    """A fraction in words, such as ``8/255``, as the number that it is; anything else as it was given."""
+    """Converts a fraction in text, such as ``8/255``, to a number.
+
+    Args:
+        value: anything.
+
+    Returns:
+        The number; any other value unchanged.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*", value) if isinstance(value, str) else None
     return value if match is None or not float(match[2]) else float(match[1]) / float(match[2])
 
 
 Number = Annotated[float, BeforeValidator(as_number)]
-"""A number of a study file, which may be written as a fraction: radii of images are so many of 255 grey levels."""
+"""A number of a study file, which may be written as a fraction: radii of images are multiples of 1/255."""
 
 
 def misread(value: Any, kind: Any) -> str:
-    """Why a value is not of the kind that a setting wants, though pydantic would make one of it; empty if it is.
+    """Returns why a value does not have the type of its setting although pydantic would convert it.
 
-    YAML reads ``yes``, ``no``, ``on`` and ``off`` as true and false, which Python takes for 1 and 0. A number in quotes
-    is text; only ``1e-3`` without a point passes, which YAML leaves as text.
+    YAML reads ``yes``, ``no``, ``on`` and ``off`` as true and false, which Python accepts as 1 and 0. A number in
+    quotes
+    is text. Only ``1e-3`` without a point is accepted, because YAML reads it as text.
 
     Args:
         value: as it was given.
-        kind: the type of the setting, as it is annotated.
+        kind: the annotated type of the setting.
+
+    Returns:
+        The reason as text; empty if the value has the right type.
     """
     if get_origin(kind) is Annotated:
-        kind, *about = get_args(kind)
-        if isinstance(value, str) and isinstance(as_number(value), float) and _takes_fractions(about):
+        kind, *metadata = get_args(kind)
+        if isinstance(value, str) and isinstance(as_number(value), float) and _takes_fractions(metadata):
             return ""
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        found = [misread(value, one) for one in get_args(kind) if _may_be(value, one)]
-        return "" if "" in found else next(iter(found), "")
+        reasons = [misread(value, member) for member in get_args(kind) if _may_be(value, member)]
+        return "" if "" in reasons else next(iter(reasons), "")
     if origin in (tuple, list, Sequence) and isinstance(value, list | tuple):
-        inner = [one for one in get_args(kind) if one is not Ellipsis]
+        inner = [item for item in get_args(kind) if item is not Ellipsis]
         each = inner if len(inner) == len(value) and Ellipsis not in get_args(kind) else inner[:1] * len(value)
         return next(filter(None, map(misread, value, each)), "")
     if origin in (dict, Mapping) and isinstance(value, Mapping):
-        return next(filter(None, (misread(one, get_args(kind)[1]) for one in value.values())), "")
+        return next(filter(None, (misread(item, get_args(kind)[1]) for item in value.values())), "")
     return _misread_number(value, kind)
 
 
@@ -116,7 +127,7 @@ def _is_number(text: str) -> bool:
 
 
 def _may_be(value: Any, kind: Any) -> bool:
-    """Whether one kind of a union is the one that a value is of, or is mistaken for."""
+    """Returns whether a value is meant as this member of a union, or is mistaken for it."""
     kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
     origin = get_origin(kind)
     if kind in (int, float, bool):
@@ -128,8 +139,8 @@ def _may_be(value: Any, kind: Any) -> bool:
     return isinstance(value, list | tuple) if origin in (tuple, list, Sequence) else not isinstance(value, bool)
 
 
-def _takes_fractions(about: Sequence[Any]) -> bool:
-    return any(getattr(one, "func", None) is as_number for one in about)
+def _takes_fractions(metadata: Sequence[Any]) -> bool:
+    return any(getattr(item, "func", None) is as_number for item in metadata)
 
 
 class Method(Settings):
@@ -143,7 +154,17 @@ _M = TypeVar("_M", bound=type[Method])
 
 
 def register(kind: str) -> Callable[[_M], _M]:
-    """Class decorator: makes the class known under its default ``name`` among its ``kind``."""
+    """Returns a class decorator that registers a class under its default ``name``.
+
+    Args:
+        kind: of method, such as ``attack``.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        AssertionError: another class of this kind has the name.
+    """
 
     def add(method: _M) -> _M:
         name = dict(method.__pydantic_fields__)["name"].default
@@ -156,7 +177,14 @@ def register(kind: str) -> Callable[[_M], _M]:
 
 
 def build(kind: str, choice: Any) -> Method:
-    """The method that a study file names: ``"pgd"``, ``{"name": "pgd", "steps": 7}`` or a method itself.
+    """Builds the method that a study file names.
+
+    Args:
+        kind: of method, such as ``attack``.
+        choice: ``"pgd"``, ``{"name": "pgd", "steps": 7}`` or a method itself.
+
+    Returns:
+        The method with its settings.
 
     Raises:
         SpecError: the name is unknown (the message lists the known ones) or a setting is impossible.
@@ -185,40 +213,72 @@ def build(kind: str, choice: Any) -> Method:
 
 
 def names(kind: str) -> list[str]:
-    """The known names of a kind, sorted."""
+    """Returns the registered names of a kind, sorted.
+
+    Args:
+        kind: of method, such as ``attack``.
+
+    Returns:
+        The names.
+    """
     return sorted(name for known, name in _METHODS if known == kind)
 
 
 def methods(kind: str) -> dict[str, type[Method]]:
-    """The known methods of a kind by name, sorted."""
+    """Returns the registered methods of a kind, sorted by name.
+
+    Args:
+        kind: of method, such as ``attack``.
+
+    Returns:
+        Classes by name.
+    """
     return {name: _METHODS[kind, name] for name in names(kind)}
 
 
 def modules_of(kind: str) -> list[str]:
-    """Names of the modules that define the known methods of a kind, sorted."""
+    """Returns the modules that define the registered methods of a kind, sorted.
+
+    Args:
+        kind: of method, such as ``attack``.
+
+    Returns:
+        Module names with dots.
+    """
     return sorted({method.__module__ for (known, _), method in _METHODS.items() if known == kind})
 
 
 def choice_of(kind: str) -> Any:
-    """The type of a field that holds one method of ``kind``, written out in full when it is stored."""
+    """Returns the type of a pydantic field that holds one method; it is stored with all its settings.
+
+    Args:
+        kind: of method, such as ``attack``.
+
+    Returns:
+        An annotated type.
+    """
     return Annotated[SerializeAsAny[Method], BeforeValidator(lambda value: build(kind, value))]
 
 
 PLUGINS = "ASSAY_PLUGINS"
-"""Environment variable: names of packages whose methods are known too, with commas between them."""
+"""Environment variable: names of packages that register further methods, separated by commas."""
 _LOADED: set[str] = set()
 
 
 def plugins() -> tuple[str, ...]:
-    """Names of the packages that ``ASSAY_PLUGINS`` holds."""
+    """Returns the package names in ``ASSAY_PLUGINS``.
+
+    Returns:
+        The names, in their order.
+    """
     return tuple(name.strip() for name in os.environ.get(PLUGINS, "").split(",") if name.strip())
 
 
 def load_plugins() -> None:
-    """Import the packages that ``ASSAY_PLUGINS`` names, with every module in them, so that their methods are known.
+    """Imports the packages that ``ASSAY_PLUGINS`` names, with all their modules, so that their methods are registered.
 
     Raises:
-        SpecError: one cannot be imported.
+        SpecError: a package cannot be imported.
     """
     for name in plugins():
         if name in _LOADED:
@@ -240,28 +300,55 @@ def load_plugins() -> None:
 
 
 def source_of(method: type[Method]) -> Path:
-    """The file in which a method stands."""
+    """Returns the file that defines a method.
+
+    Args:
+        method: a registered class.
+
+    Returns:
+        Path of its module.
+    """
     return Path(str(sys.modules[method.__module__].__file__))
 
 
 def load_siblings(package: str, path: list[str]) -> None:
-    """Import every module of a package, so that what they register is known: a method is one file, no list."""
+    """Imports every module of a package, so that the methods they define are registered.
+
+    Args:
+        package: its name with dots.
+        path: its ``__path__``.
+    """
     for module in pkgutil.iter_modules(path):
         importlib.import_module(f"{package}.{module.name}")
 
 
 def unknown(kind: str, given: str, known: list[str]) -> str:
-    """The message for a name that nobody knows."""
+    """Returns the error message for an unknown name.
+
+    Args:
+        kind: of thing that is named, such as ``attack``.
+        given: the unknown name.
+        known: names that are allowed.
+
+    Returns:
+        The message, with a suggestion where a known name is similar.
+    """
     close = get_close_matches(given, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {given!r}; allowed: {', '.join(known)}.{hint}"
 
 
 def unknown_name(kind: str, given: str, known: list[str], *, setting: str | None = None) -> SpecError:
-    """The error for a name that nobody knows.
+    """Returns the error for an unknown name; the caller raises it.
 
     Args:
-        setting: what holds the name; the kind itself by default.
+        kind: of thing that is named, such as ``attack``.
+        given: the unknown name.
+        known: names that are allowed.
+        setting: that holds the name; ``kind`` by default.
+
+    Returns:
+        The error.
     """
     return SpecError(
         unknown(kind, given, known), setting=kind if setting is None else setting, given=given, allowed=known
@@ -269,9 +356,14 @@ def unknown_name(kind: str, given: str, known: list[str], *, setting: str | None
 
 
 def first_mistake(error: ValidationError) -> dict[str, Any]:
-    """The fields of a ``UserError`` for the first of some mistakes: ``setting`` with dots, ``given`` and ``allowed``.
+    """Returns the fields of a ``UserError`` for the first error of a validation.
 
-    Allowed are the bounds by name, such as ``{"gt": 0}``, or else pydantic's word for the kind of mistake.
+    Args:
+        error: as pydantic raised it.
+
+    Returns:
+        ``setting`` with dots, ``given`` and ``allowed``. Allowed are the limits by name, such as ``{"gt": 0}``, or else
+        pydantic's name of the error type.
     """
     detail = error.errors()[0]
     context = dict(detail.get("ctx", {}))
@@ -283,7 +375,14 @@ def first_mistake(error: ValidationError) -> dict[str, Any]:
 
 
 def explain(error: ValidationError) -> list[str]:
-    """One line an error: where, what was given, what is allowed."""
+    """Returns one line for each error of a validation: the setting, the given value and what is allowed.
+
+    Args:
+        error: as pydantic raised it.
+
+    Returns:
+        The lines.
+    """
     lines = []
     for detail in error.errors():
         where = ".".join(str(part) for part in detail["loc"])

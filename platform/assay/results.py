@@ -1,4 +1,4 @@
-"""What a measurement is: a value that cannot be separated from how, and how surely, it was measured."""
+"""The result of an evaluation: measurements with their conditions and intervals, checks, and the record of a trial."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,7 +59,8 @@ REASONS: Mapping[str, str] = {
 }
 NAN = float("nan")
 TELLS_OF = "tells_of"
-"""Condition of a figure that was read off training records, or off networks trained on them again: no ε covers it."""
+"""Condition of a figure that was computed from training records, or from networks trained on them again. The ε of the
+recipe does not cover such a figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +75,17 @@ class Flag:
 
     @property
     def text(self) -> str:
-        """In words, the verdict first."""
+        """The flag as one line of text: verdict, then message."""
         return f"{self.verdict}: {self.message}"
 
 
 NOT_RELEASABLE = "not_releasable"
-"""Rule of the flag beside an ε that was reached with noise which anyone can subtract."""
+"""Rule of the flag on an ε of seeded noise: whoever knows the seed can subtract the noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One answer to one question about one trained model, or, of kind ``check``, a verdict on such answers.
+    """One figure about one trained model, or, of kind ``check``, a verdict on such figures.
 
     "Not measured" is a status with a ``reason`` and, in ``warnings``, its words: never a 0, never a missing row.
     """
@@ -107,14 +108,14 @@ class Measurement:
     reason: ReasonCode | None = None
     """Why there is no value, as a code; None where there is one."""
     warnings: tuple[str, ...] = ()
-    """Why this value may be an illusion, or why there is none, in words."""
+    """Reasons to distrust the value, or why there is none, as text."""
     flags: tuple[Flag, ...] = ()
-    """What checks, and rules of the evaluation itself, say against the value."""
+    """Flags that checks, or the evaluation itself, raised against the value."""
     kind: RowKind = "measurement"
     rule: str = ""
     """Of a check: the name of its rule."""
     verdict: Verdict | None = None
-    """Of a check: what it says."""
+    """Of a check: its verdict."""
     concerns: tuple[str, ...] = ()
     """Of a check: names of the measurements that it judges."""
     outcomes: Outcomes | None = None
@@ -134,22 +135,39 @@ class Measurement:
             raise ValueError(f"{self.name} is {self.status}: the reason must stand in its warnings")
 
     def warn(self, *warnings: str) -> "Measurement":
-        """The same measurement with more warnings beside it."""
+        """Returns the same measurement with more warnings.
+
+        Args:
+            warnings: texts to append to ``warnings``.
+
+        Returns:
+            A copy; this measurement stays as it is.
+        """
         return replace(self, warnings=(*self.warnings, *warnings))
 
     def flag(self, *flags: Flag) -> "Measurement":
-        """The same measurement with more flags beside it."""
+        """Returns the same measurement with more flags.
+
+        Args:
+            flags: to append to ``flags``.
+
+        Returns:
+            A copy; this measurement stays as it is.
+        """
         return replace(self, flags=(*self.flags, *flags))
 
 
 def not_applicable(name: str, why: str, *, reason: ReasonCode = "unspecified", **conditions: Any) -> Measurement:
-    """A question that cannot be asked of this model or these data.
+    """Returns the row for a question that does not apply to this model or these data.
 
     Args:
         name: of the measurement.
-        why: in words.
-        reason: as a code.
-        conditions: of the question.
+        why: the reason as text.
+        reason: the reason as a code.
+        conditions: of the question, such as ``attack=...``.
+
+    Returns:
+        A measurement without a value, with status ``not_applicable``.
     """
     return Measurement(name=name, status="not_applicable", reason=reason, conditions=conditions, warnings=(why,))
 
@@ -164,22 +182,31 @@ class Check:
     """Name of the measurement it judges, or names of several."""
     verdict: Verdict
     figure: float
-    """What the rule looked at; its meaning and limit stand in ``message``."""
+    """The number that the rule judged; ``message`` gives its meaning and its limit."""
     message: str
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def flag(self) -> Flag:
-        """What it says beside a figure that it concerns."""
+        """The flag that is attached to the figures this check concerns."""
         return Flag(verdict=self.verdict, message=self.message, rule=self.rule)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all measurements that it judges."""
+        """Names of all measurements that the check concerns."""
         return (self.concerns,) if isinstance(self.concerns, str) else self.concerns
 
     def judges(self, measurement: Measurement) -> bool:
-        """Whether this check looked at a measurement; one of an attack, method or corruption judges that one alone."""
+        """Returns whether this check concerns a measurement.
+
+        A check whose conditions name an attack, a method or a corruption concerns only measurements with the same one.
+
+        Args:
+            measurement: the measurement in question.
+
+        Returns:
+            True if its name and these conditions match.
+        """
         return measurement.name in self.names and all(
             self.conditions.get(key) in (None, measurement.conditions.get(key))
             for key in ("attack", "method", "corruption")
@@ -187,7 +214,14 @@ class Check:
 
     @classmethod
     def of(cls, row: Measurement) -> "Check":
-        """The check that a row of the results holds; the inverse of ``measurement``."""
+        """Builds the check that a stored row holds; the inverse of ``measurement``.
+
+        Args:
+            row: a measurement of kind ``check``.
+
+        Returns:
+            The check.
+        """
         assert row.kind == "check" and row.verdict is not None, f"{row.name} is no check"
         return cls(
             rule=row.rule,
@@ -199,7 +233,11 @@ class Check:
         )
 
     def measurement(self) -> Measurement:
-        """The check as a row of the results; its name is no other row's, and ``rule`` says which rule it is."""
+        """Returns the check as a row of the results.
+
+        Returns:
+            A measurement named ``check.RULE``, a name that no other row has; its ``rule`` names the rule.
+        """
         return Measurement(
             name=f"check.{self.rule}",
             value=self.figure,
@@ -214,11 +252,18 @@ class Check:
 
 
 Finding = Measurement | Check
-"""What an evaluation gives back."""
+"""One item that an evaluation returns."""
 
 
 def judged(findings: Sequence[Finding]) -> list[Measurement]:
-    """All findings as measurements; what a check says stands beside whatever it concerns, whoever measured it."""
+    """Returns all findings as measurements, with the flags of the checks attached.
+
+    Args:
+        findings: measurements and checks, of one or of several evaluations.
+
+    Returns:
+        The flagged measurements, then the checks as rows.
+    """
     return beside(
         [finding for finding in findings if isinstance(finding, Measurement)],
         [finding for finding in findings if isinstance(finding, Check)],
@@ -226,7 +271,15 @@ def judged(findings: Sequence[Finding]) -> list[Measurement]:
 
 
 def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measurement]:
-    """Put a flag of every check that did not pass on what it concerns, and add the checks themselves."""
+    """Attaches a flag of every check that did not pass to the measurements it concerns, and appends the checks.
+
+    Args:
+        measurements: the measurements; only those with status ``measured`` are flagged.
+        checks: the checks, whichever evaluation made them.
+
+    Returns:
+        The measurements in their order, then the checks as rows.
+    """
     raised = [check for check in checks if check.verdict != "pass"]
     flagged = [
         m.flag(*(check.flag for check in raised if check.judges(m))) if m.status == "measured" else m
@@ -237,37 +290,48 @@ def beside(measurements: list[Measurement], checks: list[Check]) -> list[Measure
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What one evaluation found of one trained model; the unit that is measured once."""
+    """All findings of one evaluation on one trained model; each evaluation is run and stored once per model."""
 
     asked: Mapping[str, Any]
     """The evaluation with its settings, as plain values."""
     found: tuple[Finding, ...]
-    """As the evaluation gave it back, before anything is set beside it."""
+    """The findings as the evaluation returned them, before flags are attached."""
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row a finding."""
-        for one in self.found:
-            yield row_of(one if isinstance(one, Measurement) else one.measurement())
+        """Yields one row for each finding.
+
+        Returns:
+            Iterator over dictionaries from field name to value.
+        """
+        for finding in self.found:
+            yield row_of(finding if isinstance(finding, Measurement) else finding.measurement())
 
 
 def row_of(measurement: Measurement) -> dict[str, Any]:
-    """The fields of a measurement by name."""
+    """Returns the fields of a measurement by name.
+
+    Args:
+        measurement: the measurement.
+
+    Returns:
+        Dictionary from field name to value; nested flags and mappings are not copied.
+    """
     return {key: getattr(measurement, key) for key in measurement.__dataclass_fields__}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """All that one trial found out; the unit that is stored, whole or not at all."""
+    """The results of one trial; stored whole or not at all."""
 
     trial: str
-    """Names what was asked, and under which cohort and recipe name."""
+    """Identifier of the trial: its evaluations, cohort and recipe name."""
     dataset: str
     model: str
     recipe: str
     fold: int
     repeat: int
     training: str = ""
-    """Names the trained model; empty where it has no name beside the trial's."""
+    """Identifier of the trained model; empty where it has none of its own."""
     measurements: tuple[Measurement, ...] = ()
     error: str = ""
     """Why the trial failed; empty if it finished."""
@@ -278,16 +342,20 @@ class TrialRecord:
     artefact: str = ""
     """Hash of the weights that were measured; empty where ``weights`` holds them, or where there are none."""
     answers: Mapping[str, "Answer"] = field(default_factory=dict)
-    """What this run measured, by the names of the answers."""
+    """The answers that this run measured, by identifier."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """What was asked and where it ran: trial, versions, hardware, seeds."""
+    """The requested trial, and the versions, hardware and seeds it ran with."""
 
     @property
     def failed(self) -> bool:
         return bool(self.error)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """One row a measurement; a failed trial is one row that says why."""
+        """Yields one row for each measurement; a failed trial is one row with the reason.
+
+        Returns:
+            Iterator over dictionaries from column name to value.
+        """
         measurements = self.measurements or (
             Measurement(
                 name="trial", status="failed", reason="error", warnings=(self.error or "no evaluation was asked for",)

@@ -1,10 +1,10 @@
-"""Randomness without state: every draw is a function of the seed and of what the draw is for.
+"""Random numbers without state: every draw is a function of the seed and of the purpose of the draw.
 
-A generator is made afresh for each purpose (``stream(seed, "noise", step)``), so a resumed run needs no
-generator state, clients and folds never share a stream, and the number of workers changes nothing.
+A generator is created for each purpose (``stream(seed, "noise", step)``). So a resumed run needs no generator state,
+clients and folds never share a stream, and the number of workers has no effect.
 
-NumPy's Philox takes a 128-bit key. PyTorch's CPU generator keeps 32 bits of any seed it is given, which is too
-few to hide what private training draws: whoever tries all of them finds it.
+NumPy's Philox takes a 128-bit key. PyTorch's CPU generator keeps only 32 bits of a seed. That is too few to protect the
+noise of private training: an attacker can try all of them.
 """
 
 import hashlib
@@ -20,34 +20,66 @@ from torch import Tensor
 SeedName = str | int
 
 _BLOCK = 4 << 20
-"""Numbers that are drawn together, at most, unless one record has more."""
+"""Greatest count of numbers that are drawn together, unless one record has more."""
 
 
 def derive(seed: int, *names: SeedName) -> int:
-    """A 128-bit seed for one purpose, the same on every machine."""
+    """Returns the 128-bit seed of one purpose, the same on every machine.
+
+    Args:
+        seed: of the trial.
+        names: that identify the purpose, such as ``"noise"`` and the step.
+
+    Returns:
+        An integer from 0 to 2**128 − 1.
+    """
     text = json.dumps([str(seed), *(str(name) for name in names)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
 
 
 def stream(seed: int, *names: SeedName) -> np.random.Generator:
-    """The generator of one purpose. Equal arguments give equal draws."""
+    """Returns the generator of one purpose; equal arguments give equal draws.
+
+    Args:
+        seed: of the trial.
+        names: that identify the purpose, such as ``"noise"`` and the step.
+
+    Returns:
+        A new NumPy generator.
+    """
     return np.random.Generator(np.random.Philox(key=derive(seed, *names)))
 
 
 def entropy() -> int:
-    """A 128-bit seed from the operating system, for draws that nobody may repeat."""
+    """Returns a 128-bit seed from the operating system, for draws that must not be repeatable.
+
+    Returns:
+        An integer from 0 to 2**128 − 1.
+    """
     return secrets.randbits(128)
 
 
 def torch_seed(seed: int, *names: SeedName) -> int:
-    """A seed for ``torch.manual_seed``: first weights, and what layers draw where anyone may know it."""
+    """Returns a seed for ``torch.manual_seed``: for initial weights, and for layers whose draws need not be secret.
+
+    Args:
+        seed: of the trial.
+        names: that identify the purpose.
+
+    Returns:
+        An integer from 0 to 2**63 − 1.
+    """
     return derive(seed, *names) % 2**63
 
 
 def seed_layers(seed: int) -> None:
-    """Seed torch's generators, from which layers draw, of the processor and of accelerators in use.
+    """Seeds torch's generators on the CPU and on accelerators in use, from which layers such as dropout draw.
 
-    ``torch.manual_seed`` does so too, but keeps a stack trace at every call until CUDA is used: 0.3 ms, never freed.
+    ``torch.manual_seed`` does so too, but until CUDA is used it stores a stack trace at every call: 0.3 ms, never
+    freed.
+
+    Args:
+        seed: for ``torch.manual_seed``.
     """
     if torch.cuda.is_initialized() or torch.backends.mps.is_available():
         torch.manual_seed(seed)
@@ -57,9 +89,9 @@ def seed_layers(seed: int) -> None:
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Afterwards torch's generators are where they were: that of the processor, and of the GPU where one is in use.
+    """Restores torch's generators at the end of the block: that of the CPU, and of the GPU where one is in use.
 
-    ``torch.random.fork_rng`` by itself wakes every GPU that it finds, and warns where there are several.
+    ``torch.random.fork_rng`` by itself initialises every GPU that it finds, and warns where there are several.
     """
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
         yield
@@ -80,30 +112,55 @@ class Draw:
         self._rows = rows
 
     def uniform(self, like: Tensor) -> Tensor:
-        """Uniform in [-1, 1), one value an element of ``like`` (n, ...)."""
+        """Draws uniform numbers in [-1, 1).
+
+        Args:
+            like: (n, ...) gives shape, data type and device.
+
+        Returns:
+            (n, ...) numbers.
+        """
         return self._own(lambda shape: self._generator.random(shape, dtype=np.float32) * 2 - 1, like)
 
     def normal(self, like: Tensor) -> Tensor:
-        """Standard normal, one value an element of ``like`` (n, ...)."""
+        """Draws standard normal numbers.
+
+        Args:
+            like: (n, ...) gives shape, data type and device.
+
+        Returns:
+            (n, ...) numbers.
+        """
         return self._own(lambda shape: self._generator.standard_normal(shape, np.float32), like)
 
     def seed(self) -> int:
-        """One for a foreign generator, for the whole batch."""
+        """Draws a seed for another library's generator, one for the whole batch.
+
+        Returns:
+            An integer from 0 to 2**63 − 1.
+        """
         return int(self._generator.integers(2**63))
 
     def of(self, rows: Tensor) -> "Draw":
-        """The same numbers, for the records at some positions of this worker's own."""
-        own = np.arange(self._total) if self._rows is None else self._rows
-        return Draw(self._generator, self._total, own[rows.cpu().numpy()])
+        """Returns the draws of some of this worker's records; each record keeps its numbers.
+
+        Args:
+            rows: (k,) positions among this worker's records.
+
+        Returns:
+            Draws of these k records, from the same generator.
+        """
+        positions = np.arange(self._total) if self._rows is None else self._rows
+        return Draw(self._generator, self._total, positions[rows.cpu().numpy()])
 
     def _own(self, drawn: Callable[[tuple[int, ...]], np.ndarray], like: Tensor) -> Tensor:
-        """All numbers of the batch are drawn, a block at a time, and this worker's own are kept."""
+        """Draws the numbers of the whole batch, a block at a time, and keeps those of this worker's records."""
         shape = like.shape[1:]
         rows = np.arange(self._total) if self._rows is None else self._rows
-        own = np.empty((len(rows), *shape), np.float32)
+        kept = np.empty((len(rows), *shape), np.float32)
         size = max(1, _BLOCK // max(1, shape.numel()))
         for start in range(0, self._total, size):
             values = drawn((min(size, self._total - start), *shape))
             here = (rows >= start) & (rows < start + len(values))
-            own[here] = values[rows[here] - start]
-        return torch.from_numpy(own).to(device=like.device, dtype=like.dtype)
+            kept[here] = values[rows[here] - start]
+        return torch.from_numpy(kept).to(device=like.device, dtype=like.dtype)

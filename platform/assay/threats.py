@@ -1,4 +1,4 @@
-"""What an attacker may do and wants: a norm, a radius, the bounds of a valid input, and the answers aimed at."""
+"""Threat models: the norm, the radius, the bounds of a valid input, and the goal of the attacker."""
 
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -15,50 +15,81 @@ NORMS: tuple[str, ...] = get_args(Norm)
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """The least and the greatest value of each input, in the units of the data; both broadcast to one record."""
+    """Least and greatest value of each input, in the units of the data; both broadcast to one record."""
 
     low: Tensor
     high: Tensor
     padding: bool = False
-    """Whether a position (the last axis) whose every entry is 0 holds nothing, and must go on holding nothing."""
+    """Whether a position whose entries along the last axis are all 0 is padding, which may not change."""
     fixed: Tensor | None = None
-    """Which inputs nobody can change (bool, broadcasts to one record): a patient's age; None where all can be."""
+    """Inputs that no attacker can change, such as age (bool, broadcasts to one record); None where all can change."""
 
     def __post_init__(self) -> None:
         if not bool((self.low < self.high).all()):
             raise ValueError("bounds: every lower bound must lie below its upper bound")
 
     def on(self, device: torch.device) -> "Bounds":
-        """The same bounds where records lie, so that no step has to move them there."""
+        """Returns the same bounds on another device.
+
+        Args:
+            device: of the records.
+
+        Returns:
+            The bounds with tensors on ``device``.
+        """
         if self.low.device == self.high.device == device:
             return self
         fixed = None if self.fixed is None else self.fixed.to(device)
         return replace(self, low=self.low.to(device), high=self.high.to(device), fixed=fixed)
 
     def clip(self, x: Tensor) -> Tensor:
+        """Clips inputs to the bounds.
+
+        Args:
+            x: (n, ...) records.
+
+        Returns:
+            (n, ...) clipped records.
+        """
         return torch.clamp(x, self.low.to(x), self.high.to(x))
 
     def confine(self, perturbed: Tensor, original: Tensor) -> Tensor:
-        """The nearest valid records, (n, ...): within the bounds, and as they were where nothing may change."""
+        """Returns the nearest valid records: within the bounds, and unchanged where padding or fixed inputs are.
+
+        Args:
+            perturbed: (n, ...) changed records.
+            original: (n, ...) records before the change.
+
+        Returns:
+            (n, ...) valid records.
+        """
         clipped = self.clip(perturbed)
         if self.padding:
             clipped = torch.where((original != 0).any(-1, keepdim=True), clipped, original)
         return clipped if self.fixed is None else torch.where(self.fixed.to(original.device), original, clipped)
 
     def box(self, x: Tensor, radius: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Least and greatest value that each input of valid records (n, ...) can reach by changes of ``radius``."""
+        """Returns the least and the greatest value of each input under changes of at most ``radius``.
+
+        Args:
+            x: (n, ...) valid records.
+            radius: greatest change of one input, in the units of the data.
+
+        Returns:
+            Two tensors, (n, ...) each.
+        """
         return self.confine(x - radius, x), self.confine(x + radius, x)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threat:
-    """Every record within ``epsilon`` of the original, in ``norm``, and within the bounds.
+    """Threat model: all records within ``epsilon`` of the original, in ``norm``, and within the bounds.
 
     Attributes:
         norm: ``linf`` (greatest change of one input) or ``l2`` (Euclidean length of the change).
         epsilon: radius, in the units of the data; 0 allows no change.
-        bounds: what a valid input is.
-        goal: which answers the attacker wants; by default the wrong ones of a classification.
+        bounds: of a valid input.
+        goal: the answers that count as success; by default the wrong ones of a classification.
     """
 
     norm: Norm
@@ -73,23 +104,45 @@ class Threat:
             raise ValueError(f"epsilon must be a number of at least 0, given: {self.epsilon}")
 
     def at(self, epsilon: float) -> "Threat":
-        """The same threat with another radius."""
+        """Returns the same threat model with another radius.
+
+        Args:
+            epsilon: radius, in the units of the data.
+
+        Returns:
+            The threat model.
+
+        Raises:
+            ValueError: ``epsilon`` is negative or NaN.
+        """
         return replace(self, epsilon=epsilon)
 
     def capped(self, x: Tensor) -> "Threat":
-        """The same set of records with a finite radius: no allowed change is longer than the box of valid records.
+        """Returns the same threat model with a finite radius: at most the size of the box of valid records.
 
         Args:
             x: (n, ...) records, for their shape.
+
+        Returns:
+            The threat model; it allows the same records.
         """
         box = (self.bounds.high - self.bounds.low).to(x).expand_as(x[0])
         size = float(box.max() if self.norm == "linf" else box.norm())
         return self if self.epsilon <= size else self.at(size)
 
     def project(self, perturbed: Tensor, original: Tensor) -> Tensor:
-        """Allowed records near those given, (n, ...): into the ball, then to what is valid, which leaves no ball.
+        """Projects records into the threat model: into the ball, then into the bounds, which stays within the ball.
 
-        The nearest ones in L∞; in L2, where a bound binds, the field's usual short cut: a little less than ε is used.
+        In L∞ the result is the nearest allowed record. In L2, where a bound is active, it is the usual approximation:
+        the
+        change is a little shorter than ε.
+
+        Args:
+            perturbed: (n, ...) changed records.
+            original: (n, ...) valid records.
+
+        Returns:
+            (n, ...) allowed records.
         """
         change = perturbed - original
         if self.norm == "linf":
@@ -101,13 +154,28 @@ class Threat:
         return self.bounds.confine(original + change, original)
 
     def distance(self, perturbed: Tensor, original: Tensor) -> Tensor:
-        """Size of each record's change in the norm of this threat, (n,)."""
+        """Returns the size of each record's change in the norm of this threat.
+
+        Args:
+            perturbed: (n, ...) changed records.
+            original: (n, ...) records before the change.
+
+        Returns:
+            (n,) sizes, in the units of the data.
+        """
         change = perturbed - original
         return change.flatten(1).abs().amax(1) if self.norm == "linf" else flat_norm(change)
 
 
 def radius_text(epsilon: float) -> str:
-    """A radius as the field writes it: so many of 255 grey levels where that is what it is, else a plain number."""
+    """Formats a radius: as a multiple of 1/255 where it is one, else as a plain number.
+
+    Args:
+        epsilon: radius, in the units of the data.
+
+    Returns:
+        Text such as ``8/255`` or ``0.3``.
+    """
     levels = 255 * epsilon
     if 0 < levels < 64 and abs(2 * levels - round(2 * levels)) < 1e-6 and float(f"{epsilon:.3g}") != epsilon:
         return f"{round(2 * levels) / 2:g}/255"
@@ -115,5 +183,12 @@ def radius_text(epsilon: float) -> str:
 
 
 def flat_norm(x: Tensor) -> Tensor:
-    """Euclidean norm of each record, (n,)."""
+    """Returns the Euclidean norm of each record.
+
+    Args:
+        x: (n, ...) records.
+
+    Returns:
+        (n,) norms.
+    """
     return x.flatten(1).norm(dim=1)

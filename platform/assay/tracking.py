@@ -1,7 +1,8 @@
-"""A mirror of finished trials in Weights & Biases.
+"""Mirror of finished trials in Weights & Biases.
 
-Parquet is the truth: a failure here is a warning, never a failed trial. What is mirrored offline stays here; online it
-leaves, and no ledger charges for it: so what a ledger is there to charge for, or never lets go, stays out of it.
+The Parquet files are the truth: a failure here is a warning, never a failed trial. In offline mode nothing leaves this
+machine. In online mode figures leave it, and no ledger charges ε for them. So figures that a ledger must charge for, or
+never releases, are not sent.
 """
 
 import os
@@ -18,12 +19,15 @@ _STAYS_HERE = ("offline", "dryrun", "disabled")
 
 @contextmanager
 def mirror(study: Any, *, enabled: bool, warn: Callable[[str], object]) -> Iterator[Mirror]:
-    """Shows each record it is given as one W&B run, grouped by study; offline unless ``WANDB_MODE`` says otherwise.
+    """Yields a function that shows a record as one W&B run, grouped by study; offline unless ``WANDB_MODE`` is set.
 
     Args:
         study: anything with ``name`` and ``model_dump``.
-        enabled: if false, nothing is imported and nothing shown.
-        warn: told, once, what leaves with ``WANDB_MODE=online``; and, once, why mirroring stopped.
+        enabled: if false, wandb is not imported and nothing is shown.
+        warn: called at most once with what ``WANDB_MODE=online`` sends, and once with the reason why mirroring stopped.
+
+    Returns:
+        Context manager; its value takes a trial's record.
     """
     state = {"on": enabled, "told": False}
 
@@ -74,6 +78,6 @@ def _show(study: Any, record: TrialRecord, *, online: bool) -> None:
 
 
 def _stays(record: TrialRecord, measurement: Measurement) -> bool:
-    """Whether a figure may not leave without being charged, or at all."""
+    """Returns whether a figure may not be sent: it needs a charge of ε, or may never be released."""
     privacy = record.provenance.get("asked", {}).get("recipe", {}).get("privacy") or {}
     return TELLS_OF in measurement.conditions or privacy.get("noise") == "entropy"

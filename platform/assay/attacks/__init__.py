@@ -1,4 +1,4 @@
-"""Attacks, one a file. The author writes ``perturb``; the wrapper in ``base`` verifies what comes back."""
+"""Attacks, one per file. The author of an attack writes ``perturb``; ``base`` verifies the result."""
 
 from assay.registry import load_siblings
 

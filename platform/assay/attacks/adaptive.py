@@ -1,7 +1,7 @@
-"""The answer to a model that may be deceiving an attack: attacks made for the suspicion (Tramèr et al. 2020).
+"""Adaptive attacks: chosen by the checks that suspect gradient masking (Tramèr et al. 2020, arXiv:2002.08347).
 
-Each looks at the model through a stand-in with the same answers and a useful backward pass, or needs none; all are
-judged on the model itself. "On Adaptive Attacks to Adversarial Example Defenses", arXiv:2002.08347.
+Some attack a substitute model with the same outputs and a useful backward pass; others need no gradient. All are judged
+on the model itself.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,19 +23,19 @@ from assay.seeds import generators_kept
 
 _BLACK_BOX = frozenset({"black_box_against_white_box", "black_box_on_survivors"})
 BLINDED = _BLACK_BOX | {"zero_gradients", "unbounded_attack"}
-"""Rules that fire where gradients lead nowhere."""
+"""Checks that fail where gradients are zero or useless."""
 SHATTERED = _BLACK_BOX | {"true_slopes"}
-"""Rules that fire where gradients are there, and lead astray."""
+"""Checks that fail where gradients exist but point in wrong directions."""
 SEARCHED = BLINDED | SHATTERED
-"""Rules that fire where an attack without the model's gradient may find what those with it cannot."""
+"""Checks after which attacks without a gradient may succeed where gradient attacks fail."""
 SATURATED = frozenset({"gradient_masking"})
-"""Rules that fire where cross-entropy hides what a margin shows."""
+"""Checks that fail where cross-entropy saturates and a margin loss does not."""
 RANDOM = frozenset({"randomised_forward"})
 PROBABILITIES = frozenset({"probability_outputs"})
 STOPPED_EARLY = frozenset({"stronger_attack", "step_size", "boundary_reached", "monotone_in_epsilon"})
-"""Rules that fire where an attack stopped too early."""
+"""Checks that fail where an attack stopped too early."""
 _SHAKEN = 0.05
-"""Noise that averages over what shatters a gradient, as a share of each input's own spread."""
+"""Standard deviation of the noise that smooths a shattered gradient, as a share of each input's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +45,15 @@ class AdaptiveAttack:
     label: str
     attack: Attack
     through: nn.Module | None
-    """What the attack looks at; None: the model itself."""
+    """Network that the attack sees; None for the model itself."""
     because: tuple[str, ...]
-    """The rules that called for it."""
+    """Names of the checks that it responds to."""
 
 
 class LogitsOfProbabilities(nn.Module):
-    """Logits of a model that returns probabilities: their logarithm, which a softmax leaves as they are.
+    """Logits of a model that returns probabilities: their logarithm.
 
-    Where the probabilities are what a softmax returned, it is taken of the logits, so nothing is lost to rounding.
+    If the probabilities come from a softmax, the logarithm is computed from the logits, so no precision is lost.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -62,17 +62,17 @@ class LogitsOfProbabilities(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with _LastSoftmax() as softmax:
-            said = self.model(x)
-        if softmax.value is said and softmax.logits is not None:
+            probabilities = self.model(x)
+        if softmax.value is probabilities and softmax.logits is not None:
             return softmax.logits.log_softmax(1)
-        # No logarithm of 0, and a slope there that is steep, but not 0.
-        limits = torch.finfo(said.dtype)
-        steep = (said + (said.clamp_min(limits.eps) - said).detach()).log()
-        return steep + (said.clamp_min(limits.tiny).log() - steep).detach()
+        # Avoids the logarithm of 0, and keeps a steep, non-zero slope there.
+        limits = torch.finfo(probabilities.dtype)
+        steep = (probabilities + (probabilities.clamp_min(limits.eps) - probabilities).detach()).log()
+        return steep + (probabilities.clamp_min(limits.tiny).log() - steep).detach()
 
 
 class _LastSoftmax(TorchFunctionMode):
-    """Within it, the last softmax over classes: what it was given and what it returned."""
+    """Records the input and the output of the last softmax over classes within the block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,10 +91,10 @@ class _LastSoftmax(TorchFunctionMode):
 
 
 class NearBy(nn.Module):
-    """A model whose inputs are shaken: averaged over many passes, its gradient is that of the model at large.
+    """Model with noise on its inputs; averaged over many passes, its gradient is that of a smoothed model.
 
     Args:
-        model: the suspect.
+        model: the model under suspicion.
         spread: (...) standard deviation of the noise, broadcasts to one record.
     """
 
@@ -109,14 +109,17 @@ class NearBy(nn.Module):
 
 
 def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int, samples: int) -> list[AdaptiveAttack]:
-    """The attacks that the rules which did not pass call for; none where all passed.
+    """Returns the adaptive attacks that respond to checks that did not pass.
 
     Args:
-        raised: names of the rules with a verdict of ``warn`` or ``fail``.
-        model: the suspect, in evaluation mode.
-        x: (n, ...) some valid records, to probe it with.
+        raised: names of the checks with a verdict of ``warn`` or ``fail``.
+        model: the model under suspicion, in evaluation mode.
+        x: (n, ...) some valid records, on which its gradients are probed.
         steps: of PGD.
         samples: passes over which a randomised model is averaged.
+
+    Returns:
+        The attacks; none where all checks passed.
     """
     raised, stand_in = frozenset(raised), _stand_in(raised, model, x, samples)
     margin = PGD(steps=steps, loss="margin")
@@ -141,29 +144,29 @@ def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int,
 
 
 def _stand_in(raised: Collection[str], model: nn.Module, x: Tensor, samples: int) -> tuple[str, nn.Module] | None:
-    """What the suspicions make of the model, and its name; None where that is no other than the model itself."""
-    # The logarithm first: it must see what the model's own softmax returned, before anything is made of that.
+    """Returns the substitute model that the failed checks require, and its name; None where the model itself will do."""
+    # The logarithm is the innermost wrapper: it must see the output of the model's own softmax.
     seen: nn.Module = LogitsOfProbabilities(model) if PROBABILITIES & set(raised) else model
-    made = [] if seen is model else ["logarithm"]
+    steps = [] if seen is model else ["logarithm"]
     if BLINDED & set(raised):
         bridged = straight_through(seen, x)
         if not _same_gradient(seen, bridged, x):
-            seen, made = bridged, ["straight_through", *made]
+            seen, steps = bridged, ["straight_through", *steps]
     if RANDOM & set(raised):
-        seen, made = Expectation(seen, samples), [*made, "expectation"]
-    return ("_".join(made), seen) if made else None
+        seen, steps = Expectation(seen, samples), [*steps, "expectation"]
+    return ("_".join(steps), seen) if steps else None
 
 
 def _same_gradient(model: nn.Module, other: nn.Module, x: Tensor) -> bool:
-    """Whether two networks lead an attack the same way."""
-    ways = []
+    """Returns whether two networks have equal gradients at some records."""
+    gradients = []
     for network in (model, other):
         point = x.clone().requires_grad_(True)
-        # The generator is put back each time: with equal draws, randomness alone makes no difference.
+        # The generator is restored each time, so that both networks see the same random draws.
         with generators_kept(), torch.enable_grad():
             best = network(point).amax(1)
-        ways.append(input_gradient(best, point).nan_to_num())
-    return torch.equal(*ways)
+        gradients.append(input_gradient(best, point).nan_to_num())
+    return torch.equal(*gradients)
 
 
 def _attack(name: str) -> Attack:

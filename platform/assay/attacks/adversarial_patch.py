@@ -1,7 +1,7 @@
-"""Adversarial patch (Brown et al. 2017, arXiv:1712.09665): a sticker that fools wherever, and however, it lies.
+"""Adversarial patch (Brown et al. 2017, arXiv:1712.09665): a sticker that fools the model at any position and angle.
 
-A threat model of its own, in the physical world: a part of the record is written anew, the same for every record, at a
-place that the attacker does not choose. So it is no attack within a radius, and is not judged as one.
+It is a physical threat model of its own: the same patch replaces a part of every record, at a position that the
+attacker does not choose. So it is not an attack within a radius, and is not judged as one.
 """
 
 from dataclasses import dataclass
@@ -21,19 +21,26 @@ from assay.threats import Bounds
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """How a patch lies on each of n records."""
+    """Position, size, angle and brightness of the patch on each of n records."""
 
     middle: Tensor
     """(n, 2) row and column of its middle, counted from the edge; a signal is one row."""
     scale: Tensor
-    """(n,) its side, in sides of the patch."""
+    """(n,) factor on the side of the patch."""
     angle: Tensor
-    """(n,) radians by which it is turned; 0 on a signal."""
+    """(n,) rotation in radians; 0 on a signal."""
     brightness: Tensor
-    """(n,) what is added to its values, as a share of the range of valid ones."""
+    """(n,) value added to the patch, as a share of the range of valid values."""
 
     def of(self, rows: Tensor) -> "Places":
-        """Those of some of the records."""
+        """Selects some of the records.
+
+        Args:
+            rows: (k,) positions or (n,) bool.
+
+        Returns:
+            Their places.
+        """
         return Places(
             middle=self.middle[rows],
             scale=self.scale[rows],
@@ -43,24 +50,24 @@ class Places:
 
 
 class AdversarialPatch(Settings):
-    """One patch for many records, optimised over places, sizes, angles and brightness that are drawn at every step.
+    """One patch for many records, optimised over random positions, sizes, angles and brightness.
 
-    Of an image it is a square, of a signal a segment of samples.
+    The patch is a square of an image, or a segment of a signal.
     """
 
     share: float = Field(default=0.05, gt=0, le=0.5)
-    """Share of the record that it covers at scale 1."""
+    """Share of the record that the patch covers at scale 1."""
     steps: int = Field(default=200, ge=1)
     batch: int = Field(default=64, ge=1)
-    """Records on which each step lays the patch."""
+    """Records per step."""
     learning_rate: float = Field(default=0.05, gt=0)
     """Step of Adam, as a share of the range of valid values."""
     scale: float = Field(default=0.1, ge=0, lt=1)
-    """By what share the patch may be larger or smaller."""
+    """Greatest relative change of the size of the patch."""
     rotation: float = Field(default=20.0, ge=0, le=180)
-    """Degrees by which it may be turned either way; a signal's is not."""
+    """Greatest rotation in degrees, in both directions; none for a signal."""
     brightness: float = Field(default=0.1, ge=0, le=1)
-    """Share of the range of valid values by which it may be lighter or darker."""
+    """Greatest change of brightness, as a share of the range of valid values."""
 
     def optimised(
         self,
@@ -72,15 +79,18 @@ class AdversarialPatch(Settings):
         target: int | None,
         generator: np.random.Generator,
     ) -> Tensor:
-        """A patch, (channels, height, width), that makes the model err.
+        """Optimises a patch that makes the model err.
 
         Args:
             model: from records to logits, in evaluation mode.
-            x: (n, channels, height, width) images or (n, channels, samples) signals to learn from.
+            x: (n, channels, height, width) images or (n, channels, samples) signals to optimise on.
             y: (n,) their labels.
             bounds: of a valid record.
-            target: the class that is to be answered; None for any wrong one.
-            generator: of the start, of batches and of places.
+            target: the class that the model should answer; None for any wrong class.
+            generator: of the start, the batches and the places.
+
+        Returns:
+            The patch, (channels, height, width).
         """
         low, span = _range(x, bounds)
         wanted = None if target is None else torch.full_like(y, target)
@@ -94,7 +104,7 @@ class AdversarialPatch(Settings):
             with torch.enable_grad():
                 logits = model(stuck(x[rows], low + span * point, places, bounds))
                 lead = margin(logits, y[rows]) if wanted is None else -margin(logits, wanted[rows])
-                # Falls off where a record is fooled, so that the others are worked on.
+                # The loss saturates where a record is fooled, so that the others get the larger gradients.
                 loss = F.softplus(-lead).nan_to_num()
             unit.grad = input_gradient(loss, point).nan_to_num()
             optimizer.step()
@@ -102,12 +112,30 @@ class AdversarialPatch(Settings):
         return low + span * unit
 
     def noise(self, x: Tensor, bounds: Bounds, generator: np.random.Generator) -> Tensor:
-        """A patch of the same shape that nobody optimised: uniform within the range of valid values."""
+        """Draws a patch of the same shape from uniform noise within the range of valid values, as a control.
+
+        Args:
+            x: (n, ...) records, for their shape.
+            bounds: of a valid record.
+            generator: of the noise.
+
+        Returns:
+            The patch, (channels, height, width).
+        """
         low, span = _range(x, bounds)
         return low + span * self._random(x, generator)
 
     def places(self, x: Tensor, generator: np.random.Generator) -> Places:
-        """Where and how the patch lies on each record; it never leaves the record by more than its turn and size."""
+        """Draws the places of the patch, one for each record. Before rotation and scaling the patch lies within the
+        record.
+
+        Args:
+            x: (n, ...) records, for their shape.
+            generator: of the draws.
+
+        Returns:
+            The places of n records.
+        """
         _, height, width = plane(x).shape[1:]
         tall, wide = self._sides(height, width)
         room = np.array([height - tall, width - wide])
@@ -133,14 +161,28 @@ class AdversarialPatch(Settings):
 
 
 def plane(x: Tensor) -> Tensor:
-    """Records as (n, channels, height, width); a signal is one row."""
+    """Returns records as (n, channels, height, width); a signal has height 1.
+
+    Args:
+        x: (n, channels, height, width) images or (n, channels, samples) signals.
+
+    Returns:
+        A view of ``x``.
+    """
     return x if x.dim() == 4 else x.unsqueeze(2)
 
 
 def stuck(x: Tensor, patch: Tensor, places: Places, bounds: Bounds) -> Tensor:
-    """The records (n, ...) under a patch (channels, height, width); differentiable in the patch.
+    """Puts a patch on records; differentiable in the patch. Values are clipped to the bounds, and fixed inputs stay.
 
-    What leaves the bounds is clipped, and inputs that nobody can change show through.
+    Args:
+        x: (n, ...) records.
+        patch: (channels, height, width).
+        places: of the patch on each record.
+        bounds: of a valid record.
+
+    Returns:
+        (n, ...) records with the patch.
     """
     records = plane(x)
     height, width = records.shape[2:]
@@ -148,7 +190,7 @@ def stuck(x: Tensor, patch: Tensor, places: Places, bounds: Bounds) -> Tensor:
     down = (torch.arange(height, device=x.device) + 0.5 - places.middle[:, :1])[:, :, None]
     across = (torch.arange(width, device=x.device) + 0.5 - places.middle[:, 1:])[:, None, :]
     cosine, sine, scale = (v.view(-1, 1, 1) for v in (places.angle.cos(), places.angle.sin(), places.scale))
-    # Where each input lies on the patch, from -1 at one edge to 1 at the other.
+    # Coordinates of each input on the patch, from -1 at one edge to 1 at the other.
     u = (cosine * across + sine * down) / (scale * wide / 2)
     v = (cosine * down - sine * across) / (scale * tall / 2)
     covered = (u >= -1) & (u < 1) & (v >= -1) & (v < 1)
@@ -161,7 +203,7 @@ def stuck(x: Tensor, patch: Tensor, places: Places, bounds: Bounds) -> Tensor:
 
 
 def _range(x: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor]:
-    """Least valid value of each channel, and how far the greatest lies above it, (channels, 1, 1) each."""
+    """Returns the least valid value of each channel, and the width of its range, (channels, 1, 1) each."""
     low, high = (plane(bound.to(x).expand_as(x[:1]))[0] for bound in (bounds.low, bounds.high))
     least = low.amin((1, 2), keepdim=True)
     return least, high.amax((1, 2), keepdim=True) - least

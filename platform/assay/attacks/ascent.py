@@ -1,4 +1,4 @@
-"""Gradient ascent inside a threat model: what PGD, its curves and adversarial training are made of."""
+"""Gradient ascent inside a threat model, used by PGD, its curves and adversarial training."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,22 +13,32 @@ from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
 
 Loss = LossName | Callable[[Tensor, Tensor], Tensor]
-"""A name, or a function of logits (n, classes) and labels (n,), one value a record."""
+"""A name, or a function from logits (n, classes) and labels (n,) to one value per record."""
 
 
 class Slope(NamedTuple):
-    """The loss of each record, and which way it rises."""
+    """Logits, losses and gradients of some records."""
 
     logits: Tensor
     """(n, classes)."""
     losses: Tensor
     """(n,)."""
     gradient: Tensor
-    """(n, ...), 0 where it is no number."""
+    """(n, ...), 0 where it is not finite."""
 
 
 def slope(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> Slope:
-    """One pass forward and one back. Asked for the records' gradient alone, autograd forms none of the weights."""
+    """Runs one forward and one backward pass. Only gradients with respect to the records are computed.
+
+    Args:
+        model: from records to logits.
+        x: (n, ...) records.
+        y: (n,) labels.
+        loss: to differentiate.
+
+    Returns:
+        Logits, losses and gradients.
+    """
     climbed = LOSSES[loss] if isinstance(loss, str) else loss
     point = x.detach().requires_grad_(True)
     with torch.enable_grad():
@@ -51,17 +61,25 @@ def ascend(
     keep_fooled: bool = False,
     momentum: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Climb the loss inside the threat model, from ``start``.
+    """Runs projected gradient ascent on the loss, from ``start``.
 
-    With ``keep_fooled`` a record that is seen to reach the threat's goal stays there, and costs nothing from then on.
+    With ``keep_fooled`` a record that reaches the threat's goal stays at that point and costs no further passes.
 
     Args:
-        loss: with ``keep_fooled`` a function is given those records alone that are still climbing.
-        momentum: share of the last direction that enters the next one (see ``heading``).
+        model: from records to logits.
+        x: (n, ...) valid records, the centres of the threat model.
+        y: (n,) labels.
+        threat: threat model with its radius.
+        start: (n, ...) starting points.
+        steps: number of steps.
+        step_size: length of a step in the norm of the threat.
+        loss: to maximise; with ``keep_fooled`` a function sees only the records that are not yet fooled.
+        keep_fooled: whether a record stops at the first point that reaches the goal.
+        momentum: share of the last direction in the next one (see ``heading``).
 
     Returns:
-        The last iterate of each record, or with ``keep_fooled`` the first that reached the goal, (n, ...); and
-        which records were seen to reach it on the way, (n,).
+        The last point of each record, or with ``keep_fooled`` the first that reached the goal, (n, ...); and which
+        records reached it on the way, (n,) bool.
     """
     reached, fooled = start.detach().clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows = torch.arange(len(x), device=x.device)
@@ -72,9 +90,9 @@ def ascend(
         fooled[rows[fresh]] = True
         if keep_fooled and bool(fresh.any()):
             reached[rows[fresh]] = current[fresh]
-            open_ = ~fresh
-            rows, current, x, y, gradient = (kept[open_] for kept in (rows, current, x, y, gradient))
-            drift = None if drift is None else drift[open_]
+            going = ~fresh
+            rows, current, x, y, gradient = (values[going] for values in (rows, current, x, y, gradient))
+            drift = None if drift is None else drift[going]
             if not len(rows):
                 return reached, fooled
         if momentum:
@@ -94,16 +112,23 @@ def summit(  # noqa: PLR0917
     loss: Loss,
     momentum: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Climb the loss to the end, whether a record is fooled on the way or not.
+    """Runs all steps of gradient ascent, and keeps the point of the highest loss.
 
-    For networks that answer at random, where one lucky pass is no proof, or that are not the ones to be fooled.
+    It is used for randomised networks, where one wrong answer may be chance, and for surrogates.
 
     Args:
-        sizes: of the steps.
+        model: from records to logits.
+        x: (n, ...) valid records, the centres of the threat model.
+        y: (n,) labels.
+        threat: threat model with its radius.
+        start: (n, ...) starting points.
+        sizes: step sizes, one for each step.
+        loss: to maximise.
+        momentum: share of the last direction in the next one (see ``heading``).
 
     Returns:
-        Of each record the iterate of the highest loss, (n, ...), and that loss, (n,): infinite where the network
-        answered with no finite number.
+        The point of the highest loss of each record, (n, ...), and that loss, (n,): infinite where the network returned
+        NaN or infinity.
     """
     current, drift = start.detach().clone(), None
     best, height = current.clone(), torch.full((len(x),), -math.inf, dtype=x.dtype, device=x.device)
@@ -120,20 +145,39 @@ def summit(  # noqa: PLR0917
 
 
 def heading(gradient: Tensor, drift: Tensor | None, momentum: float) -> Tensor:
-    """The gradient, of length 1 in L1, plus a share of the heading before (Dong et al. 2018, arXiv:1710.06081)."""
-    own = gradient / broadcast_to_records(
+    """Returns the direction with momentum: the gradient, scaled to L1 length 1, plus a share of the previous direction.
+
+    See Dong et al. 2018 (arXiv:1710.06081).
+
+    Args:
+        gradient: (n, ...).
+        drift: (n, ...) the previous direction; None at the first step.
+        momentum: share of the previous direction.
+
+    Returns:
+        (n, ...) directions.
+    """
+    scaled = gradient / broadcast_to_records(
         gradient.flatten(1).abs().sum(1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient
     )
-    return own if drift is None else momentum * drift + own
+    return scaled if drift is None else momentum * drift + scaled
 
 
 def direction(gradient: Tensor, threat: Threat) -> Tensor:
-    """The steepest step of length 1 in the norm of the threat, of which nothing is spent on what cannot change."""
+    """Returns the steepest step of length 1 in the norm of the threat; inputs that cannot change get 0.
+
+    Args:
+        gradient: (n, ...).
+        threat: gives the norm and the fixed inputs.
+
+    Returns:
+        (n, ...) steps.
+    """
     if threat.bounds.fixed is not None:
         gradient = gradient.masked_fill(threat.bounds.fixed.to(gradient.device), 0.0)
     if threat.norm == "linf":
         return gradient.sign()
-    # First by the largest entry: the squares of a confident model's gradient would vanish in float32.
+    # Divided by the largest entry first: squares of a confident model's gradient would underflow in float32.
     scaled = gradient / broadcast_to_records(
         gradient.flatten(1).abs().amax(1).clamp_min(torch.finfo(gradient.dtype).tiny), gradient
     )
@@ -141,16 +185,33 @@ def direction(gradient: Tensor, threat: Threat) -> Tensor:
 
 
 def random_start(x: Tensor, threat: Threat, draw: Draw) -> Tensor:
-    """A random record inside the threat model: uniform in L∞; in L2 a random direction at a uniform share of ε."""
+    """Draws random records in the threat model: uniform in L∞; in L2 a random direction with a uniform length up to ε.
+
+    Args:
+        x: (n, ...) valid records.
+        threat: threat model with its radius.
+        draw: random numbers.
+
+    Returns:
+        (n, ...) records.
+    """
     if threat.norm == "linf":
         return threat.project(x + threat.epsilon * draw.uniform(x), x)
-    way = draw.normal(x)
+    noise = draw.normal(x)
     share = draw.uniform(x[:, :1].flatten(1)[:, :1]).abs()
     return threat.project(
-        x + threat.epsilon * broadcast_to_records(share[:, 0], x) * way / broadcast_to_records(flat_norm(way), x), x
+        x + threat.epsilon * broadcast_to_records(share[:, 0], x) * noise / broadcast_to_records(flat_norm(noise), x), x
     )
 
 
 def broadcast_to_records(values: Tensor, like: Tensor) -> Tensor:
-    """One value a record, broadcastable to the records."""
+    """Reshapes one value per record so that it broadcasts to the records.
+
+    Args:
+        values: (n,).
+        like: (n, ...) records, for their number of axes.
+
+    Returns:
+        A view, (n, 1, ...).
+    """
     return values.view(-1, *[1] * (like.dim() - 1))

@@ -1,4 +1,4 @@
-"""The verifying wrapper: an attack proposes records, and this judges them. No attack reports its own success."""
+"""Base class of attacks: an attack proposes perturbed records, and the wrapper decides which ones fool the model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from assay.threats import Norm, Threat
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What an attack achieved, record by record."""
+    """Result of an attack, record by record."""
 
     fooled: Tensor
-    """(n,) bool: the model answers wrongly, or not with finite numbers."""
+    """(n,) bool: the attack reached its goal, or the model returned NaN or infinity."""
     distance: Tensor
-    """(n,) size of the change in the norm of the threat; infinite where the attack failed."""
+    """(n,) size of the perturbation in the norm of the threat; infinite where the attack failed."""
     invalid: int
-    """Records on which the model answered NaN or infinity; counted as fooled, never as robust."""
+    """Number of records on which the model returned NaN or infinity; they count as fooled."""
 
     @property
     def accuracy(self) -> float:
@@ -37,67 +37,95 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Attacked(Judged):
-    """The same, with the records that did it."""
+    """Result of an attack, with the perturbed records."""
 
     x: Tensor
     """(n, ...) the perturbed records, inside the threat model."""
 
 
 class Attack(Method):
-    """Register with ``@register("attack")``; write ``perturb``, and ``perturb_curve`` where a curve comes cheaper."""
+    """Base class. Register with ``@register("attack")``; write ``perturb``, and ``perturb_curve`` if it saves time."""
 
     norms: ClassVar[tuple[Norm, ...]] = ("linf", "l2")
-    """In which it can be run."""
+    """Norms in which the attack can run."""
     minimal: ClassVar[bool] = False
-    """Whether it looks for the smallest change: then one run without a radius gives the whole curve."""
+    """Whether it searches for the smallest perturbation: one run without a radius then gives the whole curve."""
     follows_gradient: ClassVar[bool] = True
-    """Whether it looks at the gradient of the network, so that no blind attack should do better."""
+    """Whether it uses the gradient of the network; then no attack without a gradient should do better."""
     needs_surrogate: ClassVar[bool] = False
-    """Whether it is crafted on another network than the one that is judged."""
+    """Whether it is crafted on a surrogate: a network other than the one under test."""
     starts_elsewhere: ClassVar[bool] = False
-    """Whether it starts from valid records of other classes, so that it gains by knowing many."""
+    """Whether it starts from valid records of other classes; more such records make it stronger."""
 
     @property
     def label(self) -> str:
-        """What a table calls it, settings that make it another attack included."""
+        """Name in tables; includes settings that differ from the defaults."""
         return self.name
 
     def _labelled(self, **short: str) -> str:
-        """The name, and of each of these fields that is not as usual what it is called and its value, in this order."""
+        """Returns the name, followed by those of these fields that differ from their defaults."""
         usual = type(self).model_fields
         changed = {field: getattr(self, field) for field in short if getattr(self, field) != usual[field].default}
         return "_".join([self.name, *(f"{short[field]}{value:g}" for field, value in changed.items())])
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        """Propose perturbed records, (n, ...). What lies outside the threat model is projected back."""
+        """Proposes perturbed records. The wrapper projects them into the threat model.
+
+        Args:
+            model: from records to logits, in evaluation mode.
+            x: (n, ...) valid records.
+            y: (n,) labels.
+            threat: threat model with its radius.
+            draw: random numbers of the batch.
+
+        Returns:
+            (n, ...) perturbed records.
+        """
         raise NotImplementedError
 
     def perturb_curve(  # noqa: PLR0917
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], draw: Draw
     ) -> Iterator[Tensor]:
-        """Propose perturbed records, (n, ...), for each radius in turn.
+        """Proposes perturbed records for each radius in turn.
 
         Args:
-            threat: its own radius is not looked at.
-            epsilons: finite radii above 0, in rising order.
+            model: from records to logits, in evaluation mode.
+            x: (n, ...) valid records.
+            y: (n,) labels.
+            threat: threat model; its own radius is not used.
+            epsilons: finite radii above 0, in rising order, in the units of the data.
+            draw: random numbers of the batch.
+
+        Returns:
+            Iterator over (n, ...) perturbed records, one for each radius.
         """
         if self.minimal:
-            found = self.perturb(model, x, y, threat.at(float("inf")).capped(x), draw)
-            yield from (found for _ in epsilons)
+            perturbed = self.perturb(model, x, y, threat.at(float("inf")).capped(x), draw)
+            yield from (perturbed for _ in epsilons)
         else:
             yield from (self.perturb(model, x, y, threat.at(epsilon), draw) for epsilon in epsilons)
 
     def without_early_stopping(self) -> "Attack":
-        """The same attack, for a network other than the one that is judged: it does not rest where that is fooled.
+        """Returns the same attack without early stopping, for a surrogate or a randomised network.
 
-        What only just fools a surrogate, or fooled one of many random answers, need not fool the judge.
+        A record that only just fools a surrogate, or one pass of a randomised network, need not fool the network under
+        test.
+
+        Returns:
+            The attack; unchanged where it never stops early.
         """
         return self
 
     def starting_from(self, records: Tensor) -> "Attack":
-        """The same attack, which may start from these records too, (k, ...); one that has no use for them ignores them.
+        """Returns the same attack with records from which it may start; attacks that do not need them ignore them.
 
-        Settings of a study file hold no tensors, so whoever runs an attack hands them over.
+        The settings of a study file hold no tensors, so the caller passes these records.
+
+        Args:
+            records: (k, ...) valid records.
+
+        Returns:
+            The attack.
         """
         return self
 
@@ -113,25 +141,28 @@ class Attack(Method):
         through: nn.Module | None = None,
         known: Tensor | None = None,
     ) -> Attacked:
-        """Attack every record, batch by batch, and judge the result with the model in evaluation mode.
+        """Attacks every record, batch by batch, and judges the result with the model in evaluation mode.
 
         Args:
-            model: from records to logits; left in the mode in which it came.
+            model: from records to logits; its mode is restored.
             x: (n, ...) valid records.
             y: (n,) their labels.
-            threat: what is allowed; at ε = 0 the result is the record itself, at ε = ∞ any valid record may be.
+            threat: threat model; at ε = 0 the result is the record itself, at ε = ∞ it may be any valid record.
             seed: of random starts and samples.
-            through: the network that the attack looks at, where it is not the one that is judged: a surrogate, or the
-                same with another backward pass.
+            through: the network that the attack sees, where it is not the one under test: a surrogate, or the same
+                network with another backward pass.
             known: (k, ...) valid records from which an attack may start; by default those of the batch.
 
+        Returns:
+            The perturbed records, and which of them fool the model.
+
         Raises:
-            ValueError: the model's output is not (n, classes), a label has no logit, a record breaks the bounds, or
-                the attack knows nothing of the norm.
+            ValueError: the model's output is not (n, classes), a label has no logit, a record lies outside the bounds,
+                or the attack does not support the norm.
         """
         (radius,) = radii = [threat.capped(x).epsilon]
-        found = self._judged(model, x, y, threat, radii, seed=seed, through=through, known=known)
-        parts = [points[radius] for points in found]
+        batches = self._judged(model, x, y, threat, radii, seed=seed, through=through, known=known)
+        parts = [points[radius] for points in batches]
         judged = concatenate(parts)
         return Attacked(
             x=torch.cat([part.x for part in parts]),
@@ -153,10 +184,23 @@ class Attack(Method):
         through: nn.Module | None = None,
         known: Tensor | None = None,
     ) -> dict[float, Judged]:
-        """Attack every record at every radius; what comes out is judged as ``run`` does.
+        """Attacks every record at every radius, and judges the results as ``run`` does.
 
         Args:
-            epsilons: radii of at least 0, in any order; ``threat`` has the rest. For all others see ``run``.
+            model: from records to logits; its mode is restored.
+            x: (n, ...) valid records.
+            y: (n,) their labels.
+            threat: threat model; its own radius is not used.
+            epsilons: radii of at least 0, in any order, in the units of the data.
+            seed: of random starts and samples.
+            through: the network that the attack sees; see ``run``.
+            known: (k, ...) valid records from which an attack may start; see ``run``.
+
+        Returns:
+            Results by radius, in rising order.
+
+        Raises:
+            ValueError: see ``run``.
         """
         radii = sorted({threat.at(epsilon).epsilon for epsilon in epsilons})
         parts = [
@@ -180,7 +224,7 @@ class Attack(Method):
         through: nn.Module | None,
         known: Tensor | None,
     ) -> Iterator[dict[float, Attacked]]:
-        """For each batch of records, what was achieved at each radius."""
+        """Yields, for each batch of records, the result at each radius."""
         _check_records(x, threat)
         if threat.norm not in self.norms:
             raise ValueError(f"attack {self.name!r} works in {' and '.join(self.norms)}, not in {threat.norm}")
@@ -198,8 +242,8 @@ class Attack(Method):
                         network.eval()
                     draw = Draw(seeds.stream(seed, "attack", self.name, number), total=len(x[place]))
                     epsilons = [capped.epsilon for capped in threats.values() if capped.epsilon > 0]
-                    # A radius at a time: what fools another network is no reason to leave a record alone at larger
-                    # radii.
+                    # Each radius is attacked separately: a record that fools a surrogate must still be attacked at
+                    # larger radii.
                     alike = through is None or (not self.needs_surrogate and answers_alike(model, x[place], through))
                     propose = (
                         attack.perturb_curve
@@ -227,11 +271,11 @@ def _proposals(  # noqa: PLR0917
     epsilons: Sequence[float],
     draw: Draw,
 ) -> Iterator[Tensor]:
-    """What the author's code makes of copies: the records and labels that it is judged by stay out of its reach."""
+    """Yields an attack's proposals. The attack works on copies, so it cannot change the records it is judged by."""
     try:
-        yield from (found.detach() for found in propose(model, x.clone(), y.clone(), threat, epsilons, draw))
+        yield from (perturbed.detach() for perturbed in propose(model, x.clone(), y.clone(), threat, epsilons, draw))
     except (RuntimeError, IndexError, ValueError):
-        # Most often the model's output is not what an attack can climb: say so in words.
+        # The usual cause is an output of the model that no attack can use: raise an error that says so.
         with torch.no_grad():
             threat.goal.task.check(model(x), y)
         raise
@@ -239,12 +283,26 @@ def _proposals(  # noqa: PLR0917
 
 @torch.no_grad()
 def judge_proposal(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, threat: Threat) -> Attacked:
-    """Project what was proposed into the threat model, and let the model answer."""
+    """Projects proposed records into the threat model, and tests whether they fool the model.
+
+    Args:
+        model: from records to logits; set to evaluation mode.
+        x: (n, ...) valid records.
+        y: (n,) labels.
+        proposed: (n, ...) perturbed records; a record with NaN or infinity is replaced by the original.
+        threat: threat model with its radius.
+
+    Returns:
+        The projected records and the result for each.
+
+    Raises:
+        ValueError: ``proposed`` has another shape than ``x``, or the logits do not fit the labels.
+    """
     if proposed.shape != x.shape:
         raise ValueError(f"perturb returned shape {tuple(proposed.shape)}; it must keep {tuple(x.shape)}")
     finite = torch.isfinite(proposed).flatten(1).all(1)
-    kept = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), proposed, x)
-    perturbed = threat.project(kept, x)
+    candidates = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), proposed, x)
+    perturbed = threat.project(candidates, x)
     logits = model.eval()(perturbed)
     threat.goal.task.check(logits, y)
     answered = threat.goal.task.answered(logits)
@@ -254,7 +312,14 @@ def judge_proposal(model: nn.Module, x: Tensor, y: Tensor, proposed: Tensor, thr
 
 
 def concatenate(parts: Sequence[Judged]) -> Judged:
-    """Records that were attacked in parts, as one."""
+    """Joins the results of batches.
+
+    Args:
+        parts: results in the order of the records.
+
+    Returns:
+        One result for all records.
+    """
     return Judged(
         fooled=torch.cat([part.fooled for part in parts]),
         distance=torch.cat([part.distance for part in parts]),

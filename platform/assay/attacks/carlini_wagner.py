@@ -15,7 +15,7 @@ from assay.seeds import Draw
 from assay.threats import Norm, Threat, flat_norm
 
 _CACHED = 2**17
-"""Entries of the records that a processor takes at once; see ``attacks.curve``."""
+"""Greatest number of entries in one batch on a CPU; see ``attacks.curve``."""
 
 
 @register("attack")
@@ -39,18 +39,19 @@ class CarliniWagner(Attack):
         with torch.no_grad():
             right = ~threat.goal(model(x), y)
         best = x.clone()
-        # Records do not hang on one another: those that are wrong already need no search, and few at a time stay in a
-        # processor's cache.
+        # Records are independent. Those that are misclassified already need no search, and small batches stay in the
+        # cache of the CPU.
         most = len(x) if x.is_cuda else max(16, _CACHED // math.prod(x.shape[1:]))
         for rows in right.nonzero()[:, 0].split(max(most, 1)):
             best[rows] = self._search(model, x[rows], y[rows], threat)
         return best
 
     def _search(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-        """The nearest records that fool, of records that do not; as they came where none was found.
+        """Returns the nearest records that fool the model, for records that do not; unchanged where none was found.
 
-        A record that no search has fooled yet goes on from where the last one ended: its boundary may lie beyond the
-        reach of one search. The last search goes on from the nearest success so far.
+        A record that no search has fooled yet continues from the end of the last search, because its boundary may be
+        out of
+        reach of one search. The last search starts from the nearest success so far.
         """
         constant = torch.full((len(x),), self.initial_constant, device=x.device, dtype=x.dtype)
         low, high = torch.zeros_like(constant), torch.full_like(constant, torch.inf)
@@ -71,10 +72,10 @@ class CarliniWagner(Attack):
     def _minimise(  # noqa: PLR0917
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, constant: Tensor, start: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The smallest success at this constant, its length (infinite where there was none), and where it ended."""
+        """Returns the smallest success at this constant, its length (infinite without one), and the last point."""
         half = ((threat.bounds.high - threat.bounds.low) / 2).to(x)
-        # Adam steps in units of the box, each put back into it: tanh space, the paper's other way to keep to the
-        # bounds, has no gradient where a record lies on one.
+        # Adam steps in units of the box, and each step is clipped to the box. The tanh space of the paper has no
+        # gradient where a record lies on a bound.
         scaled = ((start - x) / half).requires_grad_(True)
         optimizer = torch.optim.Adam([scaled], lr=self.learning_rate)
         best, best_distance = x.clone(), torch.full_like(constant, torch.inf)

@@ -1,17 +1,18 @@
-"""Robust accuracy at every radius of a grid for little more than one run of PGD.
+"""Robust accuracy at every radius of a grid for little more than the cost of one run of PGD.
 
-Radii rise, and every survivor is attacked at every one of them, from its strongest perturbation so far, stretched to
-the new radius. A record that is fooled is out: what fooled it lies within every larger radius too. A survivor is left
-alone at a radius only after ``LEAST`` steps there, and then only where no allowed record would be fooled even if the
-loss rose ``SLACK`` times as steeply as it does: the first-order bound that Frank-Wolfe methods stop by (Jaggi 2013,
-"Revisiting Frank-Wolfe"). Until then it has as many steps as a run of its own has. Later starts are random at each
-radius.
+Radii rise. Every record that has withstood all smaller radii is attacked at each radius, starting from its strongest
+perturbation so far, scaled to the new radius. A record that is fooled is done: its perturbation lies within every
+larger radius too. A surviving record takes at least ``LEAST`` steps at each radius. It then stops only where no allowed
+record would be fooled even if the loss rose ``SLACK`` times as steeply as its gradient says: this is the first-order
+bound that Frank-Wolfe methods use as their stopping rule (Jaggi 2013, "Revisiting Frank-Wolfe"). Until then it takes
+as many steps as a separate run at this radius. Later starts are random at each radius.
 
-A gradient may be true in direction and false in size, which plain PGD does not notice. So the slope is measured by what
-the steps so far have changed: where that is more than the gradient promised, the bound grows as much.
+A gradient may have the right direction and the wrong size, which plain PGD does not notice. So the slope is measured
+from the change of the loss over the steps so far. Where the loss changed more than the gradient predicted, the bound
+grows by the same factor.
 
-One minimal-norm run for all radii (FMN, Pintor et al. 2021, arXiv:2102.12827) would say nothing of a record at a radius
-at which it was never attacked.
+A single minimal-norm run for all radii (FMN, Pintor et al. 2021, arXiv:2102.12827) would give no information about a
+record at a radius at which it was never attacked.
 """
 
 import math
@@ -30,32 +31,32 @@ from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
 
 LEAST = 2
-"""Steps that every survivor takes at every radius."""
+"""Least number of steps of a surviving record at every radius."""
 SLACK = 4.0
-"""How many times as steep as it is the loss may turn out to be."""
+"""Safety factor on the slope of the loss in the stopping rule."""
 _ROUNDING = 16
-"""Units in the last place of the largest logit by which a lead may change for no reason."""
+"""Rounding error that is tolerated in a change of the margin, in units in the last place of the largest logit."""
 _CACHED = 2**17
-"""Entries of the records that a processor takes at once: their activations then stay near it."""
+"""Greatest number of entries in one batch on a CPU, so that the activations stay in its cache."""
 
 
 class _Climbers(NamedTuple):
-    """Records on their way."""
+    """Runs of gradient ascent in progress: m runs, one per record, or one per record and target class."""
 
     rows: Tensor
-    """(m,) their positions among all climbs."""
+    """(m,) positions among all runs."""
     record: Tensor
-    """(m,) the position in the batch of the record that climbs; several targets of one record climb apart."""
+    """(m,) position of the record in the batch; a record with several targets has several runs."""
     x: Tensor
-    """(m, ...) what they were."""
+    """(m, ...) original records."""
     y: Tensor
     """(m,) labels."""
     target: Tensor
-    """(m,) the class climbed towards; not looked at where the loss has none."""
+    """(m,) target class; unused where the loss has no target."""
     current: Tensor
-    """(m, ...) where they stand."""
+    """(m, ...) current points."""
     understated: Tensor
-    """(m,) by what factor, of at least 1, the lead has changed more than its gradient promised, at most."""
+    """(m,) greatest ratio so far, at least 1, of the change of the margin to the change that its gradient predicted."""
 
     def where(self, going: Tensor) -> "_Climbers":
         return _Climbers(*(kept[going] for kept in self))
@@ -63,17 +64,17 @@ class _Climbers(NamedTuple):
 
 @dataclass
 class _Found:
-    """The strongest perturbation of each climb so far."""
+    """The strongest perturbation of each run so far."""
 
     x: Tensor
-    """(climbs, ...)."""
+    """(runs, ...)."""
     losses: Tensor
-    """(climbs,) what the attack climbs, there; infinite where the record is fooled."""
+    """(runs,) loss at that perturbation; infinite where the record is fooled."""
     fooled: Tensor
     """(n,) bool, of each record."""
 
     def update(self, at: _Climbers, losses: Tensor, fooled: Tensor) -> None:
-        """Keep what fools, or comes nearer to it, of the climbs at ``at``."""
+        """Keeps the points ``at`` that fool the model or have a higher loss."""
         losses = losses.to(self.losses).masked_fill(fooled, math.inf)
         better = fooled | (losses > self.losses[at.rows])
         chosen = at.rows[better]
@@ -81,7 +82,7 @@ class _Found:
         self.fooled[at.record[fooled]] = True
 
     def best(self, records: int) -> Tensor:
-        """Of each record the strongest perturbation over its climbs, (n, ...)."""
+        """Returns the strongest perturbation of each record over its runs, (n, ...)."""
         if len(self.losses) == records:
             return self.x.clone()
         climbs = self.losses.view(records, -1)
@@ -103,23 +104,26 @@ def warm_curve(
     targets: int = 0,
     start_at_random: bool = False,
 ) -> Iterator[Tensor]:
-    """Propose perturbed records, (n, ...), for each threat in turn.
+    """Proposes perturbed records for each threat in turn.
 
     Args:
-        model: in evaluation mode; equal records have equal answers.
+        model: in evaluation mode; equal records must have equal outputs.
         x: (n, ...) valid records.
         y: (n,) labels.
-        threats: of one norm, their radii above 0 and rising.
-        loss: what is climbed.
-        steps: at most so many at each radius, from each start.
-        relative_step: the first step is ``relative_step * epsilon`` from a warm start, and the t-th that by t, so that
-            the last has the size of plain PGD's; after a random start all have that size.
+        threats: of one norm, with radii above 0 in rising order.
+        loss: to maximise.
+        steps: greatest number of steps at each radius, from each start.
+        relative_step: the first step is ``relative_step * epsilon`` from a warm start, and the t-th step is that
+            divided by t, so that the last has the size of plain PGD's; after a random start all steps have that size.
         restarts: starts at each radius.
-        momentum: share of the last direction that enters the next one.
+        momentum: share of the last direction in the next one.
         draw: of random starts.
-        targets: where above 0, so many wrong classes, those with the greatest logits at the record itself, are climbed
-            towards apart from each other, by the margin of each over the label, whatever ``loss`` is.
+        targets: if above 0, that many wrong classes, those with the greatest logits at the record itself, are attacked
+            in separate runs by the margin of each over the label, whatever ``loss`` is.
         start_at_random: whether the first start is random at the smallest radius, too.
+
+    Returns:
+        Iterator over (n, ...) perturbed records, one for each threat.
     """
     layout = _fastest_layout(model, x)
     start = _climbers(model, x.to(memory_format=layout), y, targets)
@@ -147,7 +151,7 @@ def warm_curve(
 
 
 def _climbers(model: nn.Module, x: Tensor, y: Tensor, targets: int) -> _Climbers:
-    """One climb a record, or one for each of its targets."""
+    """Returns one run per record, or one for each of its target classes."""
     record = torch.arange(len(x), device=x.device)
     target = y
     if targets:
@@ -167,10 +171,11 @@ def _climb(  # noqa: PLR0917
     loss: LossName | None,
     momentum: float,
 ) -> None:
-    """Take steps of these sizes, each climb until its record is fooled or it is hopeless, and keep what is found.
+    """Takes steps of these sizes. A run stops when its record is fooled or the stopping rule applies; results go to
+    ``found``.
 
     Args:
-        loss: None for the margin of the climb's own target.
+        loss: None for the margin of the run's own target.
     """
     drift: Tensor | None = None
     before: Tensor | None = None
@@ -203,27 +208,28 @@ def _climb(  # noqa: PLR0917
 
 
 class _Lead(NamedTuple):
-    """What is above 0 exactly where a record is fooled, and does not saturate."""
+    """A margin: above 0 exactly where a record is fooled, without saturation."""
 
     values: Tensor
     """(m,)."""
     steepness: Tensor
-    """(m,) its slope, as a multiple of the slope of what is climbed."""
+    """(m,) its slope, as a multiple of the slope of the loss."""
 
 
 def _lead(here: Slope, y: Tensor, loss: LossName | None) -> _Lead:
-    """The loss itself, or of cross-entropy the margin."""
+    """Returns the loss itself; for cross-entropy, the margin."""
     if loss != "cross_entropy":
         return _Lead(here.losses, torch.ones_like(here.losses))
-    # Its gradient is that of the logits' differences times the probability of being wrong.
+    # The gradient of cross-entropy is that of the logits' differences times the probability of the wrong classes.
     wrong = here.logits.softmax(1).scatter(1, y[:, None], 0.0).sum(1)
     return _Lead(margin(here.logits, y), 1 / wrong)
 
 
 def _understated(so_far: Tensor, change: Tensor, promised: Tensor) -> Tensor:
-    """By what factor leads have changed more than was promised, both (m,) and at least 0, after one more step.
+    """Returns the greatest ratio so far of a margin's change to its predicted change, after one more step; inputs are
+    (m,).
 
-    At least what holds of all records together: one on which a step led nowhere says nothing of its own slope.
+    It is at least the ratio over all records together: a record whose step changed nothing has no slope of its own.
     """
     together = change.sum() / promised.sum()
     each = torch.maximum(so_far, (change / promised).nan_to_num(nan=1.0, posinf=torch.inf).to(so_far))
@@ -231,16 +237,16 @@ def _understated(so_far: Tensor, change: Tensor, promised: Tensor) -> Tensor:
 
 
 def _hopeless(gradient: Tensor, lead: _Lead, at: _Climbers, threat: Threat) -> Tensor:
-    """Where no allowed record would be fooled even on a slope that is ``SLACK`` times as steep, (m,) bool.
+    """Returns where no allowed record would be fooled even with a slope ``SLACK`` times as steep, (m,) bool.
 
-    What is not known (a slope of 0 by 0) is not hopeless.
+    An undefined case (slope 0 divided by 0) is False.
     """
     rise = SLACK * at.understated * lead.steepness * _greatest_rise(gradient, at, threat)
     return rise < -lead.values
 
 
 def _greatest_rise(gradient: Tensor, at: _Climbers, threat: Threat) -> Tensor:
-    """By how much the loss would rise on the way to the best allowed record, were it linear, (n,); never too little."""
+    """Returns an upper bound on the rise of a linear loss over the allowed records, (n,)."""
     if threat.norm == "linf":
         low, high = threat.bounds.box(at.x, threat.epsilon)
         return torch.maximum(gradient * (high - at.current), gradient * (low - at.current)).flatten(1).sum(1)
@@ -248,7 +254,7 @@ def _greatest_rise(gradient: Tensor, at: _Climbers, threat: Threat) -> Tensor:
 
 
 def _slope(model: nn.Module, at: _Climbers, loss: LossName | None) -> Slope:
-    """The same as ``slope``, in batches that stay in a processor's cache."""
+    """Computes the same as ``slope``, in batches that stay in the cache of a CPU."""
     x = at.current
     most = len(x) if x.is_cuda else max(16, _CACHED // math.prod(x.shape[1:]))
     parts = []
@@ -260,16 +266,25 @@ def _slope(model: nn.Module, at: _Climbers, loss: LossName | None) -> Slope:
 
 @torch.no_grad()
 def answers_alike(model: nn.Module, x: Tensor, other: nn.Module | None = None) -> bool:
-    """Whether of a few records (n, ...) the model says the same twice, or the other one says what it does."""
+    """Returns whether a model is deterministic on a few records, or agrees exactly with another model on them.
+
+    Args:
+        model: from records to logits.
+        x: (n, ...) records; the first 8 are used.
+        other: the model to compare with; None compares two passes of ``model``.
+
+    Returns:
+        True if all outputs are equal.
+    """
     first, again = model(x[:8]), (model if other is None else other)(x[:8])
     return first.shape == again.shape and torch.allclose(first, again.to(first), rtol=0, atol=0, equal_nan=True)
 
 
 @torch.no_grad()
 def _fastest_layout(model: nn.Module, x: Tensor) -> torch.memory_format:
-    """Channels last for images on a processor, where convolutions take about a tenth less time so; else as they come.
+    """Returns the memory layout in which the model is fastest: channels last for images on a CPU (about 10 % less time).
 
-    A network may view its activations in a way that this layout does not allow.
+    Some networks view their activations in a way that this layout does not allow; they keep the default layout.
     """
     if x.is_cuda or x.dim() != 4:
         return torch.preserve_format

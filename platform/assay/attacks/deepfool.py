@@ -15,11 +15,12 @@ from assay.threats import Norm, Threat, flat_norm
 
 @register("attack")
 class DeepFool(Attack):
-    """Steps onto the nearest boundary of the linearised model until the record lies beyond one.
+    """Steps to the nearest boundary of the linearised model until the record lies beyond one.
 
-    A minimal-norm attack: run it at an infinite radius and read the distances. It is fast, and not the shortest way
-    where boundaries bend. All records are moved at once; torchattacks, which moves one at a time, takes some twenty
-    times as long.
+    A minimal-norm attack: run it at an infinite radius and read the distances. It is fast, but does not find the
+    shortest
+    path where boundaries are curved. All records are moved at once; torchattacks, which moves one at a time, takes some
+    twenty times as long.
     """
 
     norms: ClassVar[tuple[Norm, ...]] = ("l2",)
@@ -28,9 +29,9 @@ class DeepFool(Attack):
     name: Literal["deepfool"] = "deepfool"
     steps: int = Field(default=50, ge=1)
     overshoot: float = Field(default=0.02, gt=0)
-    """How far beyond the boundary, as a share of the way there."""
+    """Distance beyond the boundary, as a share of the distance to it."""
     rivals: int = Field(default=9, ge=1)
-    """Likeliest other classes whose boundaries are looked at; each takes one backward pass a step."""
+    """Number of most likely other classes whose boundaries are considered; each takes one backward pass a step."""
 
     @property
     def label(self) -> str:
@@ -49,7 +50,9 @@ class DeepFool(Attack):
         return found
 
     def _step(self, model: nn.Module, point: Tensor, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
-        """The change that would carry each record onto its nearest boundary, and which need none, (n,)."""
+        """Returns the change that would move each record to its nearest boundary, and which records are fooled already,
+        (n,).
+        """
         low, high = threat.bounds.box(x, torch.inf)
         nearest = torch.full((len(x),), torch.inf, device=x.device, dtype=x.dtype)
         step = torch.zeros_like(x)
@@ -64,7 +67,7 @@ class DeepFool(Attack):
             for rival in order[:, : min(self.rivals, logits.shape[1] - 1)].unbind(1):
                 gap = gaps.gather(1, rival[:, None]).squeeze(1)
                 slope = input_gradient(gap, point, again=True)
-                # An input at its bound cannot go on: the others must make up for it.
+                # An input at its bound cannot move further, so only the others count.
                 stuck = ((point >= high) & (slope > 0)) | ((point <= low) & (slope < 0))
                 slope = slope.nan_to_num().masked_fill(stuck, 0.0)
                 steepness = flat_norm(slope)

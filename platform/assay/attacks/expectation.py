@@ -1,4 +1,4 @@
-"""Expectation over transformation (EOT; Athalye et al. 2018, arXiv:1802.00420), for models that answer at random."""
+"""Expectation over transformation (EOT; Athalye et al. 2018, arXiv:1802.00420), for randomised models."""
 
 import math
 
@@ -9,15 +9,18 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Expectation(nn.Module):
-    """What a randomised model answers on average: the logarithm of its mean probabilities over ``samples`` passes.
+    """Mean output of a randomised model: the logarithm of its mean probabilities over ``samples`` passes.
 
-    Probabilities are averaged, for the mean of logits is ruled by the pass with the largest ones; the logarithm is
-    taken of the sum as a whole, so no loss saturates where single passes do.
+    Probabilities are averaged because a mean of logits is dominated by the pass with the largest ones. The logarithm is
+    taken of the sum, so the loss does not saturate where single passes do.
 
     Args:
-        model: from records to logits; draws anew at each pass.
-        samples: passes; at least 1. One pass is kept in memory at a time: the gradient repeats each with the random
-            numbers that it had, at twice the forward cost.
+        model: from records to logits; draws new random numbers at each pass.
+        samples: number of passes; at least 1. Only one pass is kept in memory: the backward pass repeats each forward
+            pass with the same random numbers, at twice the forward cost.
+
+    Raises:
+        ValueError: ``samples`` is below 1.
     """
 
     def __init__(self, model: nn.Module, samples: int) -> None:

@@ -1,4 +1,4 @@
-"""Fast adaptive boundary attack (Croce & Hein 2020, arXiv:1907.02044), L∞ and L2, as torchattacks writes it."""
+"""Fast adaptive boundary attack (Croce & Hein 2020, arXiv:1907.02044), L∞ and L2, as implemented in torchattacks."""
 
 from typing import ClassVar, Literal
 
@@ -16,7 +16,8 @@ from assay.threats import Threat
 
 @register("attack")
 class FAB(Attack):
-    """Looks for the smallest change: steps onto the nearest linearised boundary, biased towards the record itself.
+    """Searches for the smallest perturbation: steps to the nearest linearised boundary, biased towards the original
+    record.
 
     A minimal-norm attack: run it at an infinite radius and read the distances. A step takes one backward pass a class.
     """
@@ -49,12 +50,12 @@ class FAB(Attack):
 
     def _seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw, *, at_random: bool) -> Tensor:
         cube = UnitCube(model, x, y, threat)
-        # The radius bounds nothing but random starts; they lie within the cube in any case.
+        # The radius only limits random starts; they lie within the cube in any case.
         attack = torchattacks().FAB(
             cube, norm=TORCHATTACKS_NORMS[threat.norm], eps=min(cube.radius, 1.0), steps=self.steps
         )
         with contained(model, draw):
-            # Without labels it attacks what the model answers: with them it would drop records that the model, in
-            # other company or at random, no longer gets right, and the cube would not know which are left.
+            # Without labels it attacks the predicted class. With labels it would drop records that the model
+            # misclassifies in another batch or by chance, and the cube would not know which are left.
             found = attack.attack_single_run(cube.inside(x), None, use_rand_start=at_random)
         return cube.outside(found).detach()

@@ -14,7 +14,7 @@ from assay.threats import Threat
 
 @register("attack")
 class FGSM(Attack):
-    """One gradient step. Cheap and weak: robustness against it alone means little."""
+    """One gradient step. It is fast and weak: robustness against it alone is no evidence."""
 
     name: Literal["fgsm"] = "fgsm"
     loss: LossName = "cross_entropy"

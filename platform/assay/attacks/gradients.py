@@ -1,15 +1,22 @@
-"""The gradient that an attack follows."""
+"""Gradients with respect to the records."""
 
 import torch
 from torch import Tensor
 
 
 def input_gradient(values: Tensor, point: Tensor, *, weights: Tensor | None = None, again: bool = False) -> Tensor:
-    """Gradient of ``values``, summed (or weighted, in their own shape), by ``point``; shaped as ``point``.
+    """Returns the gradient of a sum of values with respect to a point.
 
-    Other values of the same forward pass can be asked about after it where ``again`` is set.
+    It is zero where the values do not depend on the point: a model without a gradient is a finding, not an error.
 
-    Zeros where nothing leads back to the point: a model that lets no gradient through is no error, it is a finding.
+    Args:
+        values: computed from ``point``.
+        point: (n, ...) requires a gradient.
+        weights: of the sum, in the shape of ``values``; 1 by default.
+        again: whether the graph is kept, so that gradients of other values of this forward pass can be computed.
+
+    Returns:
+        The gradient, in the shape of ``point``.
     """
     if not values.requires_grad:
         return torch.zeros_like(point)
@@ -19,7 +26,7 @@ def input_gradient(values: Tensor, point: Tensor, *, weights: Tensor | None = No
             values, point, given, retain_graph=again, allow_unused=True, materialize_grads=True
         )
     except RuntimeError as error:
-        # Of some functions, such as floor_divide, PyTorch has no derivative at all.
+        # PyTorch has no derivative of some functions, such as floor_divide.
         if "derivative for" not in str(error):
             raise
         return torch.zeros_like(point)

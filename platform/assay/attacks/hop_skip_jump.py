@@ -1,4 +1,4 @@
-"""HopSkipJump (Chen, Jordan & Wainwright 2020, arXiv:1904.02144), L∞ and L2: a walk along the decision boundary."""
+"""HopSkipJump (Chen, Jordan & Wainwright 2020, arXiv:1904.02144), L∞ and L2: search along the decision boundary."""
 
 from typing import ClassVar, Literal
 
@@ -14,20 +14,21 @@ from assay.seeds import Draw
 from assay.threats import Threat, flat_norm
 
 _HALVINGS = 12
-"""Of the way between a record and one that fools, until the boundary counts as found."""
+"""Bisection steps between a record and a fooling point until the boundary counts as found."""
 _ENTRIES = 2**23
-"""Of all points that are asked about at once."""
+"""Greatest number of entries in one batch of queries."""
 _TRIES = 8
-"""Random valid records that are tried where no known record is answered differently."""
+"""Random valid records that are tried where no known record has another predicted class."""
 
 
 @register("attack")
 class HopSkipJump(Attack):
-    """Starts from records of other classes, walks back to the decision boundary, and along it towards the record.
+    """Starts from records of other classes, moves back to the decision boundary, and along it towards the record.
 
-    It asks for the answered class alone, neither gradients nor logits, so no masking of either stops it. The direction
-    in which the boundary rises is the mean of random steps, each counted by whether it fools. A minimal-norm attack:
-    run it at an infinite radius and read the distances.
+    It uses only the predicted class, neither gradients nor logits, so masking of either does not stop it. The normal of
+    the boundary is estimated as the mean of random steps, each with the sign of its success. A minimal-norm attack: run
+    it
+    at an infinite radius and read the distances.
     """
 
     minimal: ClassVar[bool] = True
@@ -40,7 +41,7 @@ class HopSkipJump(Attack):
     queries: int = Field(default=50, ge=2)
     """Random steps from which each direction is estimated; the t-th step takes √t times as many."""
     starts: int = Field(default=32, ge=1)
-    """Nearest known records with another answer that are walked back from; the nearest boundary is kept."""
+    """Number of nearest known records of another predicted class to start from; the nearest boundary is kept."""
     _known: Tensor | None = PrivateAttr(default=None)
     """(k, ...) records to start from; None: those of the batch."""
 
@@ -69,9 +70,11 @@ class HopSkipJump(Attack):
         return best
 
     def _start(self, walk: "_Walk", known: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """The nearest boundary of each record on the way back from others, (m, ...), and where there is one, (m,)."""
+        """Returns the nearest boundary point of each record on the lines to others, (m, ...), and whether there is one,
+        (m,).
+        """
         found, distance = walk.x.clone(), torch.full((len(walk.x),), torch.inf).to(walk.x)
-        # Pairwise distances, of records with another answer alone.
+        # Pairwise distances, only of records with another predicted class.
         gaps = torch.cdist(walk.x.flatten(1), known.flatten(1))
         gaps = gaps.masked_fill(~walk.fooled_by(known), torch.inf)
         nearest = gaps.topk(min(self.starts, len(known)), largest=False)
@@ -79,7 +82,7 @@ class HopSkipJump(Attack):
         low, high = walk.threat.bounds.box(walk.x, torch.inf)
         for turn in range(_TRIES):
             share = (draw.uniform(walk.x) + 1) / 2
-            # Every second one a corner: a classifier of one input is often fooled at the ends of its range alone.
+            # Every second candidate is a corner: a classifier of one input is often fooled only at its limits.
             candidates.append(low + (high - low) * (share.round() if turn % 2 else share))
         for number, candidate in enumerate(candidates):
             if number >= len(candidates) - _TRIES and bool(distance.isfinite().all()):
@@ -91,10 +94,10 @@ class HopSkipJump(Attack):
         return found, distance.isfinite()
 
     def _step(self, walk: "_Walk", found: Tensor, fooled: Tensor, step: int, draw: Draw) -> Tensor:
-        """One step along the boundary, (m, ...): a direction, the longest step along it that fools, and back."""
+        """Takes one step along the boundary, (m, ...): a direction, the longest step along it that fools, and back."""
         length = walk.threat.distance(found, walk.x)
         size = found[0].numel()
-        # Of the paper: short enough to see the boundary as flat, wide enough to meet it.
+        # As in the paper: short enough that the boundary is nearly flat, long enough to cross it.
         reach = length / size if walk.threat.norm == "linf" else length / size**0.5
         way = self._direction(walk, found, reach, round(self.queries * step**0.5), draw)
         stride = length / step**0.5
@@ -112,10 +115,10 @@ class HopSkipJump(Attack):
         return torch.where(broadcast_to_records(nearer, found), back, found)
 
     def _direction(self, walk: "_Walk", found: Tensor, reach: Tensor, queries: int, draw: Draw) -> Tensor:
-        """Unit steps, (m, ...), in the norm of the threat, towards where more random steps fool."""
+        """Returns unit steps, (m, ...), in the norm of the threat, towards the side where more random steps fool."""
         drawn = draw.normal if walk.threat.norm == "l2" else draw.uniform
         total, gone, balance = torch.zeros_like(found), torch.zeros_like(found), torch.zeros_like(reach)
-        # So many steps at once as fit into memory.
+        # As many steps at once as fit into memory.
         most = max(1, _ENTRIES // found.numel())
         for start in range(0, queries, most):
             noise = torch.cat([drawn(found) for _ in range(min(most, queries - start))])
@@ -128,7 +131,7 @@ class HopSkipJump(Attack):
             total += (broadcast_to_records(signs, steps) * steps).view(rounds, *found.shape).sum(0)
             gone += steps.view(rounds, *found.shape).sum(0)
             balance += signs.view(rounds, -1).sum(0)
-        # Less the mean sign: where nearly all fool, or none does, the few others say where the boundary lies.
+        # The mean sign is subtracted: where nearly all steps fool, or nearly none, the few others show the boundary.
         mean = balance / queries
         way = torch.where(
             broadcast_to_records(mean.abs() < 1, found), total - broadcast_to_records(mean, found) * gone, total
@@ -139,13 +142,13 @@ class HopSkipJump(Attack):
 
 
 class _Walk:
-    """Records, what they are answered, and the way from elsewhere back to each."""
+    """Records with their labels, the model and the threat, and the bisection back to each record."""
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat) -> None:
         self.model, self.x, self.y, self.threat = model, x, y, threat
 
     def fooled_by(self, known: Tensor) -> Tensor:
-        """Of which records the answers to others, (k, ...), would fool, (m, k)."""
+        """Returns which outputs for other records, (k, ...), would fool each record, (m, k)."""
         size = max(1, _ENTRIES // known[0].numel())
         answers = torch.cat([respond(self.model, part) for part in known.split(size)])
         labels, place = self.y.unique(dim=0, return_inverse=True)
@@ -154,16 +157,16 @@ class _Walk:
         ]
 
     def fools(self, points: Tensor) -> Tensor:
-        """Which points, any number of rounds of all records, are answered wrongly, (rounds · m,)."""
+        """Returns which points fool the model, (rounds · m,), for any number of rounds of all records."""
         return self.threat.goal(respond(self.model, points), self.y.repeat(len(points) // len(self.y)))
 
     def valid(self, points: Tensor) -> Tensor:
-        """The nearest valid records to points, any number of rounds of all records, (rounds · m, ...)."""
+        """Returns the nearest valid records, (rounds · m, ...), for any number of rounds of all records."""
         rounds = len(points) // len(self.x)
         return self.threat.bounds.confine(points, self.x.repeat(rounds, *[1] * (self.x.dim() - 1)))
 
     def back(self, points: Tensor) -> Tensor:
-        """From points that fool, (m, ...), as near to the record as still fools; others stay where they are."""
+        """Moves points that fool, (m, ...), as close to their record as they still fool; other points stay."""
         far = self.threat.distance(points, self.x)
         near = torch.zeros_like(far)
         reached = points.clone()
@@ -176,7 +179,7 @@ class _Walk:
         return reached
 
     def _within(self, points: Tensor, radius: Tensor) -> Tensor:
-        """The point nearest to each that lies within its record's own radius, (m, ...)."""
+        """Returns the nearest point within each record's own radius, (m, ...)."""
         change = points - self.x
         if self.threat.norm == "linf":
             limit = broadcast_to_records(radius, change)

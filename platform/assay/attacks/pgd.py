@@ -18,27 +18,29 @@ from assay.threats import Threat
 
 @register("attack")
 class PGD(Attack):
-    """Signed (L∞) or normalised (L2) gradient steps, each projected back. A record stays where it was first fooled.
+    """Signed (L∞) or normalised (L2) gradient steps with projection. A record stops at the first point that fools the
+    model.
 
-    Where the network that is looked at answers at random, or is not the one that is judged, no record rests there: each
-    climbs to the end, and stays where its loss was highest.
+    If the network is randomised, or a surrogate, no record stops early: each takes all steps and keeps the point of the
+    highest loss.
     """
 
     name: Literal["pgd"] = "pgd"
     steps: int = Field(default=20, ge=1)
     loss: LossName = "cross_entropy"
     relative_step: float = Field(default=2.5, gt=0)
-    """Step size is ``relative_step * epsilon / steps``; from a warm start it falls to that from ``steps`` times it."""
+    """Step size is ``relative_step * epsilon / steps``; from a warm start it falls from ``steps`` times that to it."""
     restarts: int = Field(default=1, ge=1)
     """The first start is the record itself, later ones are random."""
     momentum: float = Field(default=0.0, ge=0)
-    """Share of the last direction that enters the next one (MI-FGSM); 1 is usual there."""
+    """Momentum of the direction (MI-FGSM, where 1 is usual)."""
     warm_start: bool = True
-    """On a curve, whether survivors of one radius start at the next where they stand; else each radius is a new run."""
+    """On a curve, whether records that withstood one radius start the next from their current point; otherwise each
+    radius is a new run."""
 
     @property
     def label(self) -> str:
-        """``pgd``; then the loss, ``steps`` × ``restarts`` and whatever else differs: ``pgd_margin_100x5``."""
+        """``pgd``, the loss, ``steps`` × ``restarts`` and other changed settings, such as ``pgd_margin_100x5``."""
         usual = type(self).model_fields
         parts: list[str] = [self.name]
         if self.loss != usual["loss"].default:
@@ -52,15 +54,15 @@ class PGD(Attack):
         return "_".join(parts if self.warm_start else [*parts, "cold"])
 
     def without_early_stopping(self) -> "PGD":
-        return _Relentless(**self.model_dump())
+        return _WithoutEarlyStopping(**self.model_dump())
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         if not answers_alike(model, x):
             return self.without_early_stopping().perturb(model, x, y, threat, draw)
-        found, rows = x.clone(), torch.arange(len(x), device=x.device)
+        perturbed, rows = x.clone(), torch.arange(len(x), device=x.device)
         for restart in range(self.restarts):
             start = x if restart == 0 else random_start(x, threat, draw)
-            tried, fooled = ascend(
+            reached, fooled = ascend(
                 model,
                 x[rows],
                 y[rows],
@@ -72,18 +74,18 @@ class PGD(Attack):
                 keep_fooled=True,
                 momentum=self.momentum,
             )
-            found[rows] = tried
+            perturbed[rows] = reached
             if restart + 1 < self.restarts:
                 with torch.no_grad():
-                    rows = rows[~(fooled | threat.goal(model(tried), y[rows]))]
+                    rows = rows[~(fooled | threat.goal(model(reached), y[rows]))]
                 if not len(rows):
                     break
-        return found
+        return perturbed
 
     def perturb_curve(  # noqa: PLR0917
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], draw: Draw
     ) -> Iterator[Tensor]:
-        # What fooled a network whose answers vary need not do so again: there every radius is attacked anew.
+        # A randomised network may be fooled once by chance, so every radius is attacked from the start.
         if not self.warm_start or len(epsilons) < 2 or not answers_alike(model, x):
             return super().perturb_curve(model, x, y, threat, epsilons, draw)
         return warm_curve(
@@ -100,8 +102,8 @@ class PGD(Attack):
         )
 
 
-class _Relentless(PGD):
-    """Climbs from every start to the end, and keeps the iterate of the highest loss."""
+class _WithoutEarlyStopping(PGD):
+    """Takes all steps from every start, and keeps the point of the highest loss."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         sizes = [self.relative_step * threat.epsilon / self.steps] * self.steps

@@ -1,4 +1,4 @@
-"""Random perturbations: what a gradient attack must beat to be believed."""
+"""Random perturbations: a baseline that every gradient attack must beat."""
 
 from typing import ClassVar, Literal
 
@@ -14,7 +14,7 @@ from assay.threats import Threat
 
 @register("attack")
 class RandomNoise(Attack):
-    """The corners of the ball (L∞: every input moved by ±ε; L2: a random direction of length ε), many times."""
+    """Random corners of the L∞ ball (every input moved by ±ε), or random directions of length ε in L2."""
 
     follows_gradient: ClassVar[bool] = False
 
@@ -26,7 +26,7 @@ class RandomNoise(Attack):
         found = x
         low, high = threat.bounds.box(x, torch.inf)
         for _ in range(self.samples):
-            # No length is spent on inputs that cannot change.
+            # Inputs that cannot change get no share of the length.
             way = draw.normal(x).masked_fill(low == high, 0.0)
             step = way.sign() if threat.norm == "linf" else torch.nn.functional.normalize(way.flatten(1)).view_as(x)
             tried = threat.project(x + threat.epsilon * step, x)

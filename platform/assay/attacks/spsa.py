@@ -1,4 +1,4 @@
-"""SPSA (Uesato et al. 2018, arXiv:1802.05666), L∞ and L2: PGD along a gradient estimated from differences."""
+"""SPSA (Uesato et al. 2018, arXiv:1802.05666), L∞ and L2: PGD with a gradient estimated from finite differences."""
 
 from functools import cache
 from typing import ClassVar, Literal
@@ -18,19 +18,21 @@ from assay.seeds import Draw
 from assay.threats import Threat
 
 _ENTRIES = 2**23
-"""Of all points that are asked about at once."""
+"""Greatest number of entries in one batch of queries."""
 _LARGEST = 1024
-"""Inputs up to which directions are at right angles over all inputs."""
+"""Number of inputs up to which the directions are orthogonal over all inputs."""
 
 
 @register("attack")
 class SPSA(SurvivorAttack):
-    """Estimates the slope of the margin from its differences between pairs of points far apart, and climbs that.
+    """Estimates the gradient of the margin from finite differences between distant points, and ascends it.
 
-    The pairs are as far apart as a share of ε, so the slope is that of the model at the scale of the attack, whatever
-    its own gradient is there: none, behind rounding or a lookup; true and useless, behind a fine ripple. It asks for
-    logits alone. Directions are rows of a Hadamard matrix with random signs: as many pairs as there are inputs measure
-    the slope exactly, fewer take turns over the steps.
+    The points of a pair are a share of ε apart, so the estimate is the slope at the scale of the attack. It is useful
+    where
+    the true gradient is zero (rounding, lookup tables) or shattered. Only logits are used. Directions are rows of a
+    Hadamard matrix with random signs: as many pairs as inputs measure the slope exactly; fewer pairs take turns over
+    the
+    steps.
     """
 
     follows_gradient: ClassVar[bool] = False
@@ -38,11 +40,11 @@ class SPSA(SurvivorAttack):
     name: Literal["spsa"] = "spsa"
     steps: int = Field(default=20, ge=1)
     samples: int = Field(default=64, ge=1)
-    """Pairs of points from which each slope is estimated; never more than it takes to measure it exactly."""
+    """Pairs of points per estimate; never more than an exact measurement needs."""
     reach: float = Field(default=0.5, gt=0, le=1)
-    """How far each point of a pair lies from the record's present place, as a share of ε."""
+    """Distance of each point of a pair from the current point, as a share of ε."""
     relative_step: float = Field(default=2.5, gt=0)
-    """The first step is ``relative_step * epsilon / 2``, and they fall to a tenth of that."""
+    """The first step is ``relative_step * epsilon / 2``; step sizes fall to a tenth of that."""
     momentum: float = Field(default=0.75, ge=0)
     """Share of the last direction that enters the next one; it averages estimates over steps."""
 
@@ -57,8 +59,7 @@ class SPSA(SurvivorAttack):
         current, drift = x.clone(), None
         lead = margin(respond(model, x), y)
         for step in range(self.steps):
-            own = draw.of(rows)
-            slope = self._slope(model, current, x[rows], y[rows], threat, own, step)
+            slope = self._slope(model, current, x[rows], y[rows], threat, draw.of(rows), step)
             drift = heading(slope, drift, self.momentum)
             size = self.relative_step * threat.epsilon / 2 * 0.1 ** (step / max(1, self.steps - 1))
             current = threat.project(current + size * direction(drift, threat), x[rows])
@@ -75,14 +76,14 @@ class SPSA(SurvivorAttack):
     def _slope(  # noqa: PLR0917
         self, model: nn.Module, at: Tensor, x: Tensor, y: Tensor, threat: Threat, draw: Draw, step: int
     ) -> Tensor:
-        """The estimated gradient of the margin, (m, ...), by differences along directions with random signs."""
+        """Returns the estimated gradient of the margin, (m, ...), from differences along random directions."""
         far = self.reach * threat.epsilon
         if threat.norm == "l2":
             far /= at[0].numel() ** 0.5
         signs = draw.uniform(at).sign()
         ways = _directions(at[0].numel(), self.samples, step).to(at).view(-1, 1, *at.shape[1:])
         total = torch.zeros_like(at)
-        # So many pairs at once as fit into memory.
+        # As many pairs at once as fit into memory.
         for part in ways.split(max(1, _ENTRIES // at.numel())):
             total += _differences(model, at, x, y, threat, far * signs * part)
         return total
@@ -91,7 +92,7 @@ class SPSA(SurvivorAttack):
 def _differences(  # noqa: PLR0917
     model: nn.Module, at: Tensor, x: Tensor, y: Tensor, threat: Threat, steps: Tensor
 ) -> Tensor:
-    """Changes of the margin over pairs of points, each times the way between them over its squared length, summed.
+    """Returns the sum over pairs of the change of the margin times the step, divided by the squared length of the step.
 
     Args:
         steps: (pairs, m, ...) from each record to one end of a pair; the other end lies opposite.
@@ -107,7 +108,7 @@ def _differences(  # noqa: PLR0917
 
 
 def _margins(logits: Tensor, y: Tensor) -> Tensor:
-    """The margin of each record, (n,); above all others where the model answers with no finite number: that fools."""
+    """Returns the margin of each record, (n,); a value above all others where the model returns NaN or infinity."""
     margins, known = margin(logits, y), logits.isfinite().all(1)
     highest = margins[known].amax() if bool(known.any()) else margins.new_zeros(())
     return torch.where(known, margins, highest.clamp_min(0) + 1)
@@ -115,16 +116,16 @@ def _margins(logits: Tensor, y: Tensor) -> Tensor:
 
 @cache
 def _hadamard(size: int) -> Tensor:
-    """(size, size) of entries ±1, its rows at right angles; ``size`` is a power of 2."""
+    """Returns a Hadamard matrix, (size, size) with entries ±1 and orthogonal rows; ``size`` is a power of 2."""
     return torch.from_numpy(hadamard(size, dtype=np.float32))
 
 
 def _directions(inputs: int, most: int, step: int) -> Tensor:
-    """At most so many directions of entries ±1, (k, inputs), as nearly at right angles as there are; others each step.
+    """Returns at most ``most`` nearly orthogonal directions with entries ±1, (k, inputs); other ones at each step.
 
-    All rows of a Hadamard matrix, cut to ``inputs`` columns, measure every input apart from all others.
+    All rows of a Hadamard matrix, cut to ``inputs`` columns, measure every input separately.
     """
-    # Of more inputs the matrix of a block is repeated: the random signs tell the blocks apart.
+    # With more inputs the matrix of a block is repeated: the random signs distinguish the blocks.
     block = min(1 << max(0, inputs - 1).bit_length(), _LARGEST)
     rows = torch.arange(step * most, (step + 1) * most) % block if most < block else torch.arange(block)
     return _hadamard(block)[rows].repeat(1, -(-inputs // block))[:, :inputs]

@@ -1,4 +1,4 @@
-"""Square attack (Andriushchenko et al. 2020, arXiv:1912.00049), L∞ and L2: random search that needs no gradient."""
+"""Square attack (Andriushchenko et al. 2020, arXiv:1912.00049), L∞ and L2: random search without a gradient."""
 
 import math
 from bisect import bisect_left
@@ -15,23 +15,24 @@ from assay.seeds import Draw
 from assay.threats import Bounds, Threat, flat_norm
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""After how many of 10,000 queries the window is halved."""
+"""Query numbers, of 10,000, at which the window is halved."""
 
 
 @register("attack")
 class Square(SurvivorAttack):
-    """Rewrites one random window after another, and keeps what brings the best wrong class closer.
+    """Replaces one random window after another, and keeps a change that raises the best wrong class.
 
-    Black-box: it asks for logits alone, so what it fools and a gradient attack does not is hidden by masked gradients.
-    Windows are squares of images, segments of signals and runs of features. torchattacks' own needs images, of certain
-    sizes in L2, and would spend its queries on inputs that nobody can change.
+    It is a black-box attack on logits: a record that it fools and a gradient attack does not indicates masked
+    gradients.
+    Windows are squares of images, segments of signals and runs of features. The implementation of torchattacks needs
+    images, of certain sizes in L2, and would spend queries on inputs that cannot change.
     """
 
     follows_gradient: ClassVar[bool] = False
 
     name: Literal["square"] = "square"
     queries: int = Field(default=500, ge=2)
-    """Queries for a record that withstands them all; 5,000 are AutoAttack's."""
+    """Greatest number of queries for a record; AutoAttack uses 5,000."""
     window: float = Field(default=0.8, gt=0, le=1)
     """Share of the inputs that the first windows cover."""
 
@@ -58,7 +59,7 @@ class Square(SurvivorAttack):
 
 
 class _Plane:
-    """Records laid out as (n, channels, height, width), in which windows are rewritten."""
+    """Records laid out as (n, channels, height, width), in which windows are replaced."""
 
     def __init__(self, x: Tensor, threat: Threat) -> None:
         self.shape = _layout(tuple(x.shape[1:]), threat.bounds)
@@ -71,11 +72,13 @@ class _Plane:
         self.columns = movable.nonzero().squeeze(1) if flat else torch.arange(self.shape[2], device=x.device)
 
     def of(self, rows: Tensor) -> "_Plane":
-        """The same plane of some of the records."""
+        """Returns the plane of some of the records."""
         return _Plane(self.original[rows], self.threat)
 
     def start(self, draw: Draw) -> Tensor:
-        """L∞: stripes of ±ε, one an entry of the last axis. L2: tiles, each with a random sign, of length ε in all."""
+        """Returns the start. L∞: stripes of ±ε, one per entry of the last axis. L2: tiles with random signs, of total
+        length ε.
+        """
         channels, height, width = self.shape
         if self.threat.norm == "linf":
             return self._allowed(self.threat.epsilon * self._signs(draw, channels, 1, width))
@@ -87,7 +90,7 @@ class _Plane:
         return self._allowed(change * (self.threat.epsilon / _lengths(change)))
 
     def moved(self, current: Tensor, share: float, draw: Draw) -> Tensor:
-        """Another content for one window of each record: ±ε in L∞; in L2 all the length that ε leaves for it."""
+        """Returns the records with one window replaced: ±ε in L∞; in L2 with all the length that ε leaves for it."""
         tall, wide = self._window(share)
         change = current.view_as(self.x) - self.x
         chance = (draw.uniform(self.x.new_empty(len(self.x), 5)) + 1) / 2
@@ -95,30 +98,30 @@ class _Plane:
         if self.threat.norm == "linf":
             change[window] = self.threat.epsilon * self._signs(draw, self.shape[0], 1, 1).expand(-1, -1, tall, wide)
             return self._allowed(change)
-        held = change[window] / change[window].norm(dim=(2, 3), keepdim=True).clamp_min(1e-12)
+        unit = change[window] / change[window].norm(dim=(2, 3), keepdim=True).clamp_min(1e-12)
         change[window] = 0
         if self.features:
-            # Neighbours mean nothing, so no shape is tried: what the window holds is turned by a random angle.
-            fresh = held + torch.exp(2 - 8 * chance[:, 4]).view(-1, 1, 1, 1) * draw.normal(held)
+            # Neighbouring features have no spatial meaning, so the content of the window is turned at random.
+            fresh = unit + torch.exp(2 - 8 * chance[:, 4]).view(-1, 1, 1, 1) * draw.normal(unit)
         else:
-            # What a second window held is given up to the first.
+            # The length of a second window is moved to the first.
             change[self._places(chance[:, 2:4], tall, wide)] = 0
             upright = _profile(tall, wide).to(self.x)
             turned = upright.T if tall == wide else upright
             shape = torch.where((chance[:, 4] < 0.5).view(-1, 1, 1, 1), turned, upright)
-            fresh = held + self._signs(draw, self.shape[0], 1, 1) * shape
+            fresh = unit + self._signs(draw, self.shape[0], 1, 1) * shape
         spare = (self.threat.epsilon**2 - _lengths(change).square()).clamp_min(0).sqrt()
         change[window] = fresh * (spare / _lengths(fresh).clamp_min(1e-12))
         return self._allowed(change)
 
     def _allowed(self, change: Tensor) -> Tensor:
-        """The records after a change (n, channels, height, width), in their own shape and inside the threat model."""
+        """Returns the records after a change (n, channels, height, width), inside the threat model."""
         return self.threat.project((self.x + change).view_as(self.original), self.original)
 
     def _window(self, share: float) -> tuple[int, int]:
-        """Height and width of a window that covers so much of the plane."""
+        """Returns height and width of a window that covers this share of the plane."""
         _, height, width = self.shape
-        # Length can be shared out among several inputs alone, and a profile of two halves needs three rows.
+        # In L2 a window needs several inputs to share the length, and a profile of two halves needs three rows.
         least = 1 if self.threat.norm == "linf" else 2 if self.features else 3
         if height == 1:
             return 1, min(len(self.columns), max(least, round(share * len(self.columns))))
@@ -126,7 +129,7 @@ class _Plane:
         return side, side
 
     def _places(self, chance: Tensor, tall: int, wide: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Index of one window a record, uniformly placed by (n, 2) numbers in [0, 1)."""
+        """Returns the index of one window per record, uniformly placed by (n, 2) numbers in [0, 1)."""
         here = self.x.device
         top = (chance[:, 0] * (self.shape[1] - tall + 1)).long()
         left = (chance[:, 1] * (len(self.columns) - wide + 1)).long()
@@ -141,7 +144,7 @@ class _Plane:
 
 
 def _layout(shape: tuple[int, ...], bounds: Bounds) -> tuple[int, int, int]:
-    """Channels, height and width of a record: of a signal one row, of word vectors one plane."""
+    """Returns channels, height and width of a record: a signal is one row, word vectors are one plane."""
     match shape:
         case (channels, height, width):
             return channels, height, width
@@ -153,7 +156,7 @@ def _layout(shape: tuple[int, ...], bounds: Bounds) -> tuple[int, int, int]:
 
 
 def _profile(tall: int, wide: int) -> Tensor:
-    """(tall, wide) of length 1: a peak in one half of the window, and its negative in the other."""
+    """Returns (tall, wide) values of length 1: a peak in one half of the window, and its negative in the other."""
     if tall == 1:
         halves = [_peak(1, size) for size in (wide // 2, wide - wide // 2) if size]
     else:
@@ -163,7 +166,7 @@ def _profile(tall: int, wide: int) -> Tensor:
 
 
 def _peak(tall: int, wide: int) -> Tensor:
-    """(tall, wide) values that fall off with the distance from the middle, in steps of one over its square."""
+    """Returns (tall, wide) values that decrease with the distance from the middle."""
     down, across = (torch.arange(size) - size // 2 for size in (tall, wide))
     away = torch.maximum(down.abs()[:, None], across.abs()[None, :])
     steps = 1 / torch.arange(1, int(away.max()) + 2).square()
@@ -176,5 +179,5 @@ def _lengths(change: Tensor) -> Tensor:
 
 
 def _lead(logits: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
-    """By how much the best wrong class leads, (n,), and whether the record is fooled, (n,)."""
+    """Returns the margin of the best wrong class, (n,), and whether the record is fooled, (n,)."""
     return margin(logits, y), threat.goal(logits, y)

@@ -1,8 +1,8 @@
-"""Backward-pass approximation (BPDA; Athalye et al. 2018, arXiv:1802.00420): a gradient where a network hides its own.
+"""Backward-pass approximation (BPDA; Athalye et al. 2018, arXiv:1802.00420), for networks that mask their gradient.
 
-The forward pass stays what it is, bit for bit. On the way back, a function that lets no gradient through is replaced by
-a smooth one that it resembles: rounding by the identity, a threshold by the distance to it, a saturated softmax by a
-milder one, a whole layer by a line.
+The forward pass stays bit for bit the same. In the backward pass, a function without a gradient is replaced by a
+similar smooth one: rounding by the identity, a threshold by the distance to it, a saturated softmax by a softer one, a
+whole layer by a linear map.
 """
 
 import copy
@@ -16,27 +16,32 @@ from torch.overrides import TorchFunctionMode
 from assay.attacks.gradients import input_gradient
 
 BLIND = 0.9
-"""Share of a layer's inputs without a gradient from which on it counts as blind; a rectifier leaves far more alive."""
+"""A layer counts as masked if at least this share of its inputs has no gradient; a ReLU stays far below."""
 WIDEST = 1024
-"""Inputs of a layer up to which a line is fitted to it where its output has another shape than its input."""
+"""Greatest number of inputs of a layer for which a linear map is fitted where output and input differ in shape."""
 _LEAK = 0.01
-"""Slope that a saturated sigmoid keeps: small beside its slope of 1/4 in the middle, and never lost to rounding."""
+"""Slope that a saturated sigmoid keeps: small against its slope of 1/4 in the middle, but not lost to rounding."""
 _MILD = 8.0
-"""Between the greatest and the least entry of a softmax, up to which it is left alone."""
+"""Greatest difference between two inputs of a softmax for which it is not replaced."""
 
 
 def straight_through(model: nn.Module, x: Tensor) -> nn.Module:
-    """A stand-in for ``model`` with the same answers and another backward pass; the model itself is left as it is.
+    """Returns a substitute for ``model`` with the same outputs and another backward pass.
+
+    Functions of PyTorch that round, bin, threshold, clamp, saturate or detach are replaced wherever they are called. A
+    value
+    that went to numpy and came back in the same shape gets the gradient of the line fitted between the two. A layer
+    that
+    still has no gradient is replaced as a whole: by a multiple of the identity where output and input have the same
+    shape,
+    otherwise by the linear map that fits best, up to ``WIDEST`` inputs. Layers of ``torch.nn`` are not probed.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode; not changed.
         x: (n, ...) valid records, on which each layer is probed for a gradient.
 
-    Functions of PyTorch that round, bin, threshold, clamp, saturate or detach are bridged wherever they are called. A
-    What left for numpy and came back in the same shape is bridged by the line between the two. A layer that is still
-    blind is bridged as a whole: by a multiple of the identity where it keeps the shape of its
-    input, and otherwise by the line that fits it best, up to ``WIDEST`` inputs. Layers of ``torch.nn`` are taken to be
-    honest.
+    Returns:
+        The substitute.
     """
     fitted = {name: _line(model.get_submodule(name), seen) for name, seen in _inputs(model, x).items()}
     lines = {name: line for name, line in fitted.items() if line is not None}
@@ -44,20 +49,20 @@ def straight_through(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 class StraightThrough(nn.Module):
-    """A network whose calls of gradient-killing functions are bridged."""
+    """Network in which calls of functions without a gradient get an approximate backward pass."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        # The outer block undoes what a model switched inside, which the mode may have kept from it.
+        # The outer block restores the gradient mode that the model may have switched inside.
         with torch.set_grad_enabled(torch.is_grad_enabled()), _Bridging():
             return self.model(x)
 
 
 class _Bridged(torch.autograd.Function):
-    """The first argument on the way forward, the second on the way back."""
+    """Returns the first argument in the forward pass; passes the gradient to the second one."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
@@ -81,12 +86,12 @@ def _quotient(x: Tensor, other: Any, **_: Any) -> Tensor:
 
 
 def _leak(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    """Next to nothing: ``x`` less its remainder is a staircase, and rises as ``x`` does."""
+    """Returns almost nothing: ``x`` minus its remainder is a staircase that rises like ``x``."""
     return _LEAK * x
 
 
 def _mild_softmax(x: Tensor, dim: int | None = None, *_: Any, **__: Any) -> Tensor:
-    """At a temperature at which no entry is lost to rounding; at 1 where none is."""
+    """Returns the softmax at a temperature at which no entry underflows."""
     along = -1 if dim is None else dim
     spread = (x.amax(along, keepdim=True) - x.amin(along, keepdim=True)).detach()
     return torch.softmax(x / (spread / _MILD).clamp_min(1.0), along)
@@ -102,7 +107,7 @@ _SURROGATES: dict[str, Callable[..., Tensor]] = {
     "tanh": lambda x, *_, **__: torch.tanh(x) + _LEAK * x,
     **dict.fromkeys(("softmax", "special_softmax"), _mild_softmax),
 }
-"""By the name of a function of PyTorch: what stands for it, of the same arguments, on the way back."""
+"""From the name of a function of PyTorch to its replacement in the backward pass, with the same arguments."""
 
 _ABOVE, _BELOW = ("gt", "ge", "greater", "greater_equal"), ("lt", "le", "less", "less_equal")
 _TO_NUMBERS = ("float", "double", "half", "bfloat16", "to", "type", "type_as", "mul", "div", "add", "sub", "matmul")
@@ -114,16 +119,16 @@ _FROM_NUMPY = ("tensor", "as_tensor", "asarray", "from_numpy")
 
 
 class _Bridging(TorchFunctionMode):
-    """Within it, no function named above stops a gradient, nor does ``no_grad``, a comparison or a cast to integers."""
+    """Within it, neither the functions above nor ``no_grad``, comparisons or casts to integers stop a gradient."""
 
     def __init__(self) -> None:
         super().__init__()
         self._smooth: dict[int, tuple[Tensor, Tensor]] = {}
-        """By the id of a tensor that carries no gradient (kept alive): itself, and what it was made of."""
+        """From the id of a tensor without a gradient to the tensor itself (kept alive) and its differentiable source."""
         self._left: Tensor | None = None
-        """What last went where no gradient follows: to numpy."""
+        """The tensor that was last converted to numpy."""
         self._made: dict[int, Tensor] = {}
-        """By its id (kept alive), what functions of PyTorch have made since then, of the same shape."""
+        """Tensors that PyTorch has created since then, by id (kept alive)."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -137,7 +142,7 @@ class _Bridging(TorchFunctionMode):
         if name in _SURROGATES and args and _moves(args[0]) and not true_division:
             return self._replaced(func, name, args, kwargs)
         if name in _TO_NUMPY:
-            # They refuse a tensor with a gradient, which one that was detached has here.
+            # numpy conversions refuse a tensor with a gradient, and here a detached tensor still has one.
             self._left = args[0] if _moves(args[0]) else self._left
             args = (args[0].detach(), *args[1:])
         value = func(*args, **kwargs)
@@ -148,11 +153,11 @@ class _Bridging(TorchFunctionMode):
     def _revived(
         self, func: Callable[..., Any], name: str, value: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        """The value of a function, with the gradient of what its integers and comparisons were made of."""
+        """Returns the value of a function, with the gradient of the sources of its integers and comparisons."""
         if not value.is_floating_point():
             self._remember(name, value, args)
         elif name == "where" and len(args) == 3 and self._knows(args[:1]) and not value.requires_grad:
-            # One of two constants, by a comparison, is a threshold; between branches that move it is a rectifier.
+            # A choice between two constants is a threshold; between differentiable branches it is a ReLU.
             return _bridged(value, self._smooth[id(args[0])][1] * (args[1] - args[2]))
         elif name in _LOOKED_UP and self._knows(args[1:]):
             return self._looked_up(value, args[1])
@@ -168,7 +173,7 @@ class _Bridging(TorchFunctionMode):
         return _bridged(func(*args, **kwargs), surrogate)
 
     def _remember(self, name: str, value: Tensor, args: Sequence[Any]) -> None:
-        """What an answer that is no real number was made of, and which way it turns."""
+        """Stores the differentiable source of an integer or boolean value, with its sign."""
         if name in ("clamp", "clip") and self._knows(args[:1]):
             self._smooth[id(value)] = (value, self._smooth[id(args[0])][1])
         elif name in _AMONG_INTEGERS and self._knows(args):
@@ -184,7 +189,7 @@ class _Bridging(TorchFunctionMode):
             self._smooth[id(value)] = (value, args[0])
 
     def _looked_up(self, value: Tensor, index: Tensor) -> Tensor:
-        """An entry of a table, by the line through all that were looked up."""
+        """Returns an entry of a table, with the gradient of the line fitted through all entries that were looked up."""
         smooth = self._smooth[id(index)][1]
         if value.shape != smooth.shape:
             return value
@@ -193,14 +198,14 @@ class _Bridging(TorchFunctionMode):
         return _bridged(value, steepness * smooth)
 
     def _alive(self, argument: Any) -> Any:
-        """A number that what it was made of gives a gradient."""
+        """Returns an argument with the gradient of its source; other arguments unchanged."""
         if not self._knows((argument,)):
             return argument
         value, smooth = self._smooth[id(argument)]
         return _bridged(value.to(smooth.dtype), smooth)
 
     def _returned(self, argument: Any) -> Any:
-        """What came back from numpy, with the gradient of what went there; anything else as it is."""
+        """Returns a tensor that came back from numpy, with the gradient of its source; anything else unchanged."""
         left = self._left
         foreign = isinstance(argument, Tensor) and not isinstance(argument, nn.Parameter) and not argument.requires_grad
         if not foreign or left is None or argument.shape != left.shape or id(argument) in (*self._made, *self._smooth):
@@ -217,12 +222,12 @@ class _Bridging(TorchFunctionMode):
 
 
 def _moves(x: Any) -> bool:
-    """Whether a gradient could reach the records through it."""
+    """Returns whether a gradient can reach the records through this value."""
     return isinstance(x, Tensor) and x.is_floating_point() and x.requires_grad
 
 
 class _Bridge(nn.Module):
-    """A layer with a line on the way back."""
+    """Layer with a linear backward pass."""
 
     def __init__(self, layer: nn.Module, line: Tensor) -> None:
         super().__init__()
@@ -238,9 +243,9 @@ class _Bridge(nn.Module):
 
 
 def _inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """What reaches each layer of the user's own that takes one tensor, by its name."""
+    """Returns the input of each custom layer that takes one tensor, by the layer's name."""
     seen: dict[str, Tensor] = {}
-    own = {
+    custom = {
         layer: name
         for name, layer in model.named_modules()
         if not any(layer.children()) and not type(layer).__module__.startswith("torch.nn.")
@@ -248,9 +253,9 @@ def _inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
     def keep(layer: nn.Module, args: tuple[Any, ...]) -> None:
         if len(args) == 1 and isinstance(args[0], Tensor) and args[0].is_floating_point():
-            seen.setdefault(own[layer], args[0].detach().clone())
+            seen.setdefault(custom[layer], args[0].detach().clone())
 
-    hooks = [layer.register_forward_pre_hook(keep) for layer in own]
+    hooks = [layer.register_forward_pre_hook(keep) for layer in custom]
     try:
         with torch.no_grad():
             model(x)
@@ -261,15 +266,15 @@ def _inputs(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 
 def _line(layer: nn.Module, x: Tensor) -> Tensor | None:
-    """What is to stand for a layer on the way back: a slope (), a matrix (inputs, outputs), or None if it is honest."""
+    """Returns the replacement of a layer: a slope (), a matrix (inputs, outputs), or None if it has a gradient."""
     generator = torch.Generator(device=x.device).manual_seed(0)
     with torch.enable_grad(), _Bridging():
         point = x.clone().requires_grad_(True)
-        # A leaf itself may not be changed in place.
+        # Multiplied by 1, because a leaf tensor may not be changed in place.
         value = layer(point * 1)
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return None
-    # Weights without structure: their plain sum would call a softmax blind.
+    # Random weights: with a plain sum the gradient of a softmax would be 0.
     weights = torch.randn(value.shape, generator=generator, device=x.device, dtype=value.dtype)
     gradient = input_gradient(value, point, weights=weights)
     if float(((gradient == 0) | ~gradient.isfinite()).double().mean()) < BLIND:
@@ -279,28 +284,28 @@ def _line(layer: nn.Module, x: Tensor) -> Tensor | None:
 
 
 def _slope(x: Tensor, value: Tensor) -> Tensor:
-    """Slope of the line through a layer's answers, by least squares: about 1 for rounding, below 0 for what negates."""
+    """Returns the least-squares slope of outputs over inputs: about 1 for rounding, negative for a negation."""
     x, value = x - x.mean(), (value - value.mean()).nan_to_num()
     return (x * value).sum() / x.square().sum().clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def _matrix(layer: nn.Module, x: Tensor, generator: torch.Generator) -> Tensor | None:
-    """The same between an input and an output of unlike shapes, fitted to the records and to others around them."""
+    """Returns the least-squares linear map between an input and an output of other shapes, fitted on noisy records."""
     inputs = x.flatten(1).shape[1]
     if inputs > WIDEST:
         return None
     many = x.repeat(1 + 4 * inputs // len(x), *[1] * (x.dim() - 1))
     spread = x.std(0, keepdim=True, correction=0)
     many = many + spread * torch.randn(many.shape, generator=generator, device=x.device, dtype=x.dtype)
-    said = layer(many).flatten(1).nan_to_num()
+    outputs = layer(many).flatten(1).nan_to_num()
     centred = many.flatten(1) - many.flatten(1).mean(0)
-    # A little ridge: an input that never varies has no slope.
+    # A small ridge term: an input that never varies has no slope.
     square = centred.T @ centred + 1e-3 * len(many) * torch.eye(inputs, device=x.device, dtype=x.dtype)
-    return torch.linalg.solve(square, centred.T @ (said - said.mean(0)))
+    return torch.linalg.solve(square, centred.T @ (outputs - outputs.mean(0)))
 
 
 def _with_bridges(model: nn.Module, lines: Mapping[str, Tensor]) -> nn.Module:
-    """A copy with the named layers bridged; the model itself where there are none."""
+    """Returns a copy with the named layers replaced; the model itself where there are none."""
     if "" in lines:
         return _Bridge(model, lines[""])
     if not lines:

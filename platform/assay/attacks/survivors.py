@@ -1,4 +1,4 @@
-"""Attacks that take up only the records that withstood a smaller radius."""
+"""Base class of attacks that attack only the records that withstood a smaller radius."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,10 +13,21 @@ from assay.threats import Threat
 
 
 class SurvivorAttack(Attack):
-    """What fools within ε lies within every greater radius too, so it is kept there. The author writes ``seek``."""
+    """Attack whose perturbations are kept for all larger radii. The author of an attack writes ``seek``."""
 
     def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        """Propose perturbed records, (n, ...), of records that the model classifies correctly."""
+        """Proposes perturbed records, for records that the model classifies correctly.
+
+        Args:
+            model: from records to logits, in evaluation mode.
+            x: (n, ...) valid records.
+            y: (n,) labels.
+            threat: threat model with its radius.
+            draw: random numbers of the batch.
+
+        Returns:
+            (n, ...) perturbed records.
+        """
         raise NotImplementedError
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
@@ -27,7 +38,7 @@ class SurvivorAttack(Attack):
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], draw: Draw
     ) -> Iterator[Tensor]:
         if len(epsilons) > 1 and not answers_alike(model, x):
-            # What fooled a network whose answers vary need not do so again: there every radius is attacked anew.
+            # A randomised network may be fooled once by chance, so every radius is attacked from the start.
             yield from super().perturb_curve(model, x, y, threat, epsilons, draw)
             return
         found = x.clone()

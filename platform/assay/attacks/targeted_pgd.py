@@ -16,23 +16,25 @@ from assay.threats import Threat
 
 @register("attack")
 class TargetedPGD(Attack):
-    """Climbs the margin of each of several wrong classes over the label, from a random start, until one of them wins.
+    """Maximises the margins of several wrong classes over the label, from random starts, until a record is fooled.
 
-    PGD by the best wrong class alone stays where that class has a local maximum. Of two classes there is one target,
-    and what is new is the random start. On a curve survivors start where they stand, as those of ``pgd`` do.
+    Plain PGD follows only the best wrong class, and may end in a local maximum of it. With two classes there is one
+    target,
+    and only the random start differs from PGD. On a curve, surviving records start from their current point, as in
+    ``pgd``.
     """
 
     name: Literal["targeted_pgd"] = "targeted_pgd"
     steps: int = Field(default=20, ge=1)
-    """Steps of each climb."""
+    """Steps per target and start."""
     targets: int = Field(default=9, ge=1)
-    """Wrong classes that are climbed towards: those with the greatest logits at the record itself."""
+    """Number of target classes: those wrong classes with the greatest logits at the record itself."""
     restarts: int = Field(default=1, ge=1)
-    """Starts at each radius; all but the warm ones are random."""
+    """Starts at each radius; the first is warm on a curve, the others are random."""
     relative_step: float = Field(default=2.5, gt=0)
-    """Step size is ``relative_step * epsilon / steps``; from a warm start it falls to that from ``steps`` times it."""
+    """Step size is ``relative_step * epsilon / steps``; from a warm start it falls from ``steps`` times that to it."""
     momentum: float = Field(default=0.75, ge=0)
-    """Share of the last direction that enters the next one: a climb that swings between two slopes goes on."""
+    """Momentum of the direction; it damps oscillation."""
 
     @property
     def label(self) -> str:
@@ -49,7 +51,7 @@ class TargetedPGD(Attack):
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], draw: Draw
     ) -> Iterator[Tensor]:
         if not answers_alike(model, x):
-            # What fooled a network whose answers vary need not do so again.
+            # A randomised network may be fooled once by chance, so every radius is attacked from the start.
             yield from self._untargeted().perturb_curve(model, x, y, threat, epsilons, draw)
             return
         yield from warm_curve(
@@ -68,7 +70,7 @@ class TargetedPGD(Attack):
         )
 
     def _untargeted(self) -> PGD:
-        """What is run where a network is attacked to the end, with as many starts."""
+        """Returns the attack for networks that are attacked without early stopping, with the same number of starts."""
         return PGD(
             steps=self.steps,
             loss="margin",

@@ -1,6 +1,6 @@
-"""Transfer from a surrogate: crafted on one network, judged on another (Papernot et al. 2016, arXiv:1605.07277).
+"""Transfer attack: crafted on a surrogate network, judged on another (Papernot et al. 2016, arXiv:1605.07277).
 
-With momentum, as by Dong et al. 2018 (arXiv:1710.06081).
+It uses momentum, as Dong et al. 2018 (arXiv:1710.06081).
 """
 
 from typing import ClassVar, Literal
@@ -17,10 +17,10 @@ from assay.threats import Threat
 
 @register("attack")
 class Transfer(Attack):
-    """PGD with momentum through a margin loss on a surrogate, with no look at the model that is judged.
+    """PGD with momentum and a margin loss on a surrogate; it never queries the model under test.
 
-    It follows the surrogate to the end: where the surrogate is only just fooled, the model seldom is. A model that
-    falls to it and withstands its own gradient hides that gradient.
+    It does not stop early, because a record that only just fools the surrogate rarely fools the model. A model that is
+    fooled by it but withstands its own gradient masks that gradient.
     """
 
     follows_gradient: ClassVar[bool] = False
@@ -31,7 +31,7 @@ class Transfer(Attack):
     relative_step: float = Field(default=2.5, gt=0)
     """Step size is ``relative_step * epsilon / steps``."""
     momentum: float = Field(default=1.0, ge=0)
-    """Share of the last direction that enters the next one; it keeps to what both networks have in common."""
+    """Momentum of the direction; it favours directions that both networks share."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         found, _ = ascend(

@@ -1,4 +1,4 @@
-"""The unit cube in which torchattacks works, and the way there and back.
+"""The unit cube in which torchattacks works, and the conversion of records to it and back.
 
 torchattacks 3.5.1 (Kim 2020, arXiv:2010.01950) takes float32 in four dimensions between 0 and 1, draws from torch's
 global generator, and leaves gradients on the weights of the model. Its ``robustbench`` folder is never imported.
@@ -17,26 +17,30 @@ from assay.seeds import Draw
 from assay.threats import Norm, Threat
 
 TORCHATTACKS_NORMS: dict[Norm, str] = {"linf": "Linf", "l2": "L2"}
-"""As torchattacks writes them."""
+"""Names of the norms in torchattacks."""
 
 
 class UnitCube(nn.Module):
-    """A model and the records it is attacked on, as torchattacks sees them: from (n, 1, 1, free inputs) to logits.
+    """A model and its records in the form that torchattacks needs: from (n, 1, 1, free inputs) to logits.
 
-    Inputs that nobody can change stay outside. The unit is the range of the widest input, so that a norm keeps its
-    meaning; the cube then holds records that are not valid, which are put back before the model sees them. No gradient
-    passes where a value was put back, so that no attack goes on pushing there; with ``climbed`` one passes that leads
-    back, so that none is stuck where a long step has left it. With ``each_its_own`` every input's range is its own
-    unit: no L2 norm means anything then, but an L∞ ball and the bounds are exactly the threat's.
+    Fixed inputs are left out. The unit is the range of the widest input, so that a norm keeps its meaning. The cube
+    then
+    contains invalid records, which are clipped before the model sees them. By default no gradient passes where a value
+    was
+    clipped, so that an attack does not push further there. With ``climbed``, a gradient that leads back into the bounds
+    passes, so that no input is stuck after a long step. With ``each_its_own`` the range of each input is its own unit:
+    L2
+    norms then have no meaning, but an L∞ ball and the bounds are exactly those of the threat.
 
-    A record on which the model answers no finite numbers counts as misclassified, with a gradient of 0.
+    A record on which the model returns NaN or infinity counts as misclassified, with a gradient of 0.
 
     Args:
         model: from records to (n, classes) logits.
         x: (n, ...) records; every forward pass is over all of them.
         y: (n,) their labels.
         threat: its bounds and its finite radius.
-        climbed: whether whatever is made of the logits will be climbed along its gradient.
+        each_its_own: whether each input has its own unit.
+        climbed: whether the attack maximises a loss along its gradient.
     """
 
     def __init__(
@@ -50,7 +54,7 @@ class UnitCube(nn.Module):
         climbed: bool = False,
     ) -> None:
         super().__init__()
-        # torchattacks asks the first weight for its device, and prints a complaint where there is none.
+        # torchattacks reads the device from the first weight, and prints a warning where there is none.
         self.device = nn.Parameter(torch.empty(0, device=x.device), requires_grad=False)
         self.model, self.x, self.y, self.bounds, self.climbed = model, x, y, threat.bounds, climbed
         low, high = (bound.flatten(1) for bound in threat.bounds.box(x, torch.inf))
@@ -65,11 +69,25 @@ class UnitCube(nn.Module):
         """Radius of the ball in the cube: one number, or (n, 1, 1, free inputs) of each input's own unit."""
 
     def inside(self, x: Tensor) -> Tensor:
-        """Records as points of the cube, (n, 1, 1, free inputs) float32."""
+        """Converts records to points of the cube.
+
+        Args:
+            x: (n, ...) records.
+
+        Returns:
+            (n, 1, 1, free inputs) float32.
+        """
         return ((x.flatten(1)[:, self.free] - self.low) / self.unit).float()[:, None, None]
 
     def outside(self, points: Tensor) -> Tensor:
-        """Points of the cube as the nearest valid records, (n, ...)."""
+        """Converts points of the cube to the nearest valid records.
+
+        Args:
+            points: (n, 1, 1, free inputs).
+
+        Returns:
+            (n, ...) records.
+        """
         values = self.low + points.flatten(1).to(self.x) * self.unit
         flat = torch.index_copy(self.x.flatten(1), 1, self.free, values).view_as(self.x)
         valid = self.bounds.confine(flat, self.x)
@@ -83,7 +101,7 @@ class UnitCube(nn.Module):
         return flat + (valid - flat).detach()
 
     def forward(self, points: Tensor) -> Tensor:
-        # Joined to the points even where the model lets no gradient through: that is a finding, not an error.
+        # Keeps the graph connected where the model has no gradient: that is a finding, not an error.
         logits = self.model(self.outside(points)).float() + 0 * points.flatten(1).sum(1, keepdim=True)
         classes = logits.shape[1]
         wrong = F.one_hot((self.y + 1) % classes, classes).to(logits)
@@ -91,12 +109,15 @@ class UnitCube(nn.Module):
 
 
 def _inward(slope: Tensor, above: Tensor, below: Tensor) -> Tensor:
-    """A slope to be climbed, without what leads further out of the bounds."""
+    """Returns a gradient without the entries that lead further out of the bounds."""
     return slope.masked_fill((above & (slope > 0)) | (below & (slope < 0)), 0.0)
 
 
 def torchattacks() -> ModuleType:
-    """The package.
+    """Imports torchattacks.
+
+    Returns:
+        The module.
 
     Raises:
         UserError: it is not installed.
@@ -113,7 +134,15 @@ def torchattacks() -> ModuleType:
 
 @contextmanager
 def contained(model: nn.Module, draw: Draw) -> Iterator[None]:
-    """Torch's global generator draws from ``draw`` and is put back; no weight can be left with a gradient."""
+    """Seeds torch's generator from ``draw`` within the block, and keeps gradients off the weights; restores both.
+
+    Args:
+        model: the model whose weights are protected.
+        draw: gives the seed.
+
+    Returns:
+        Context manager.
+    """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     try:
         for weight in weights:

@@ -1,7 +1,7 @@
-"""An attack on the text itself: greedy substitution of words among their neighbours in an embedding.
+"""Attack on text: greedy substitution of words by their neighbours in an embedding.
 
-After Jin et al. 2020 (arXiv:1907.11932) and Alzantot et al. 2018 (arXiv:1804.07998), in the order of importance of the
-words, without their part-of-speech and sentence-similarity filters.
+After Jin et al. 2020 (arXiv:1907.11932) and Alzantot et al. 2018 (arXiv:1804.07998): words are replaced in the order of
+their importance. The part-of-speech and sentence-similarity filters of these papers are left out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,21 +16,25 @@ SentenceLogits = Callable[[Sequence[Sentence]], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Substituted:
-    """What became of each sentence."""
+    """Result of the attack for each sentence."""
 
     sentences: list[list[str]]
-    """As they were last; of a fooled one, with as few words changed as the attack needed."""
+    """The sentences after the attack; it stops at the first change that fools the model."""
     changed: np.ndarray
-    """(n,) words changed when the answer first was wrong, 0 where it was wrong from the start; -1 if it never was."""
+    """(n,) number of changed words at the first wrong answer, 0 where it was wrong from the start, -1 if never."""
 
 
 def neighbours_of(words: Sequence[str], vectors: np.ndarray, *, most: int, similarity: float) -> dict[str, list[str]]:
-    """For each word, the nearest others by the cosine of their vectors, nearest first.
+    """Returns the nearest other words of each word by cosine similarity, nearest first.
 
     Args:
+        words: the vocabulary.
         vectors: (words, dimension).
-        most: neighbours of a word at most.
-        similarity: cosine that a neighbour must reach.
+        most: greatest number of neighbours of a word.
+        similarity: least cosine of a neighbour.
+
+    Returns:
+        Neighbours by word.
     """
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.maximum(length, 1e-12)
@@ -45,7 +49,15 @@ def neighbours_of(words: Sequence[str], vectors: np.ndarray, *, most: int, simil
 
 
 def budget(sentences: Sequence[Sentence], share: float) -> np.ndarray:
-    """(n,) words of each sentence that may be changed: a share of them, at least one."""
+    """Returns the number of words of each sentence that may be changed: a share of them, at least one.
+
+    Args:
+        sentences: the sentences.
+        share: fraction of the words.
+
+    Returns:
+        (n,) numbers of words.
+    """
     return np.array([max(1, int(share * len(sentence))) for sentence in sentences])
 
 
@@ -57,12 +69,17 @@ def substitute(
     *,
     share: float,
 ) -> Substituted:
-    """Change words one by one, the most important first, each to the neighbour that hurts most, until the answer errs.
+    """Changes words one by one, the most important first, each to the worst neighbour, until the model errs.
 
     Args:
+        answer: from sentences to (n, classes) logits.
+        sentences: the sentences.
         y: (n,) true classes.
-        neighbours: words that may stand in for a word.
-        share: of a sentence's words, how many may be changed; at least one.
+        neighbours: possible replacements of each word.
+        share: fraction of a sentence's words that may be changed; at least one word.
+
+    Returns:
+        The changed sentences, and the number of changes.
     """
     now = [list(sentence) for sentence in sentences]
     margins = numpy_margin(answer(now), y)
@@ -79,8 +96,8 @@ def substitute(
             answer([_with(now[i], place, word) for i, place, word in tries]), y[[i for i, *_ in tries]]
         )
         for i in open_:
-            own = [number for number, (owner, *_) in enumerate(tries) if owner == i]
-            best = max(own, key=lambda number: worse[number])
+            candidates = [number for number, (sentence, *_) in enumerate(tries) if sentence == i]
+            best = max(candidates, key=lambda number: worse[number])
             if worse[best] > margins[i]:
                 now[i] = _with(now[i], tries[best][1], tries[best][2])
                 margins[i] = worse[best]
@@ -93,7 +110,17 @@ def substitute(
 def substitute_at_random(
     sentences: Sequence[Sentence], neighbours: Mapping[str, list[str]], *, share: float, generator: np.random.Generator
 ) -> list[list[str]]:
-    """As many words of each sentence changed to any neighbour: what the greedy attack must beat to be believed."""
+    """Changes as many words of each sentence to random neighbours, as a control for the greedy attack.
+
+    Args:
+        sentences: the sentences.
+        neighbours: possible replacements of each word.
+        share: fraction of a sentence's words that are changed; at least one word.
+        generator: of the random choices.
+
+    Returns:
+        The changed sentences.
+    """
     found = []
     for sentence in sentences:
         now = list(sentence)
@@ -105,7 +132,16 @@ def substitute_at_random(
 
 
 def numpy_margin(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Best wrong logit minus the true one, (n,): at least 0 where the answer is wrong, infinite where it is NaN."""
+    """Returns the best wrong logit minus the true one: at least 0 where the answer is wrong, infinite where it is not
+    finite.
+
+    Args:
+        logits: (n, classes).
+        y: (n,) true classes.
+
+    Returns:
+        (n,) margins, in logits.
+    """
     true = logits[np.arange(len(y)), y]
     others = logits.copy()
     others[np.arange(len(y)), y] = -np.inf
@@ -119,7 +155,7 @@ def _by_importance(
     neighbours: Mapping[str, list[str]],
     rows: np.ndarray,
 ) -> dict[int, list[int]]:
-    """Places of the words that have neighbours, first the one without which the answer suffers most."""
+    """Returns the positions of words that have neighbours, by sentence; first the word whose removal hurts most."""
     places = [(int(i), place) for i in rows for place, word in enumerate(sentences[i]) if neighbours.get(word)]
     if not places:
         return {}
