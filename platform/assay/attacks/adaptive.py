@@ -144,7 +144,7 @@ def answers(raised: Collection[str], model: nn.Module, x: Tensor, *, steps: int,
 
 
 def _stand_in(raised: Collection[str], model: nn.Module, x: Tensor, samples: int) -> tuple[str, nn.Module] | None:
-    """Returns the substitute model that the failed checks require, and its name; None where the model itself will do."""
+    """Returns the substitute model that the failed checks require, and its name; None to use the model itself."""
     # The logarithm is the innermost wrapper: it must see the output of the model's own softmax.
     seen: nn.Module = LogitsOfProbabilities(model) if PROBABILITIES & set(raised) else model
     steps = [] if seen is model else ["logarithm"]

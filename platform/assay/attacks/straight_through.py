@@ -124,7 +124,7 @@ class _Bridging(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self._smooth: dict[int, tuple[Tensor, Tensor]] = {}
-        """From the id of a tensor without a gradient to the tensor itself (kept alive) and its differentiable source."""
+        """From the id of a tensor without a gradient to the tensor (kept alive) and its differentiable source."""
         self._left: Tensor | None = None
         """The tensor that was last converted to numpy."""
         self._made: dict[int, Tensor] = {}

@@ -1,1 +1,1 @@
-"""What a network provably does."""
+"""Certificates: proven properties of a network."""

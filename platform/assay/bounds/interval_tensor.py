@@ -1,11 +1,11 @@
-"""A stand-in for a tensor that knows only between which ends each entry lies.
+"""A tensor-like object that holds the least and the greatest value of each entry.
 
-A network's own forward pass is run on it: PyTorch hands every function that meets a stand-in to
-``IntervalTensor.__torch_function__``, and a rule (``rules.py``) says what the function does to the ends. So
-whatever a network is composed of is followed as it is written, and nothing is traced, copied or changed.
+A network's own forward pass runs on it: PyTorch passes every call with such an argument to
+``IntervalTensor.__torch_function__``, and a rule (``rules.py``) computes the bounds of the result. So a network is
+bounded as it is written; nothing is traced, copied or changed.
 
-Axis 0 is that of the records, before and after every function: what holds for a record must hold whatever stands beside
-it in its batch, so a rule refuses whatever would let an entry of one record meet that of another.
+Axis 0 is the batch axis before and after every function. The bounds of a record must not depend on the other records of
+its batch, so a rule refuses every function that would mix records.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,62 +17,79 @@ from torch import Tensor
 
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
-"""From a function of PyTorch to its rule, which is called with the function and with what the function was given."""
+"""From a function of PyTorch to its rule; the rule is called with the function and its arguments."""
 
 
 class NoRuleError(Exception):
-    """Nothing is known of what happens to the ends. The message ends a sentence that begins with the layer."""
+    """There is no interval rule for an operation. The message completes a sentence that begins with the layer."""
 
 
 APART = "where the records of a batch lie, each of which is bounded by itself"
-"""Why nothing may be done along axis 0; ends a sentence."""
+"""Why axis 0 may not be changed; the last words of error messages."""
 
 
 def rule(*functions: Any) -> Callable[[Rule], Rule]:
-    """Decorator: makes a rule known as that of some functions of PyTorch."""
+    """Returns a decorator that registers a rule for functions of PyTorch.
 
-    def add(found: Rule) -> Rule:
-        RULES.update(dict.fromkeys(functions, found))
-        return found
+    Args:
+        functions: the functions.
+
+    Returns:
+        The decorator.
+    """
+
+    def add(bound: Rule) -> Rule:
+        RULES.update(dict.fromkeys(functions, bound))
+        return bound
 
     return add
 
 
 class Product(NamedTuple):
-    """A box that a linear layer has multiplied."""
+    """A box and the linear layer that was applied to it."""
 
     inner: "IntervalTensor"
     weight: Tensor
     bias: Tensor | None
     added: Tensor | None = None
-    """(outputs,) a constant that was added afterwards."""
+    """(outputs,) constant that was added afterwards."""
 
 
 class IntervalTensor:
-    """Every tensor (n, ...) that differs from a centre by at most a radius, entry by entry.
+    """All tensors (n, ...) that differ from a centre by at most a radius, entry by entry.
 
     Args:
         centre: (n, ...).
-        radius: (n, ...), nowhere negative: a rule that gave such a one would prove what is not so.
-        unit: what one operation of the network's arithmetic may be off by, relatively: rules then widen what they
-            give by all that rounding can do, theirs included. 0 leaves rounding out.
-        records: (n, ...) tensors that take the same way beside the boxes, one each: batch norm in training mode takes
-            its statistics from them.
+        radius: (n, ...), nowhere negative: a negative radius would prove something false.
+        unit: relative rounding error of one operation of the network; rules widen their results by all rounding errors,
+            their own included. 0 ignores rounding.
+        records: (n, ...) ordinary tensors that pass through the network together with the boxes, one each: batch norm
+            in training mode takes its statistics from them.
     """
 
     def __init__(self, centre: Tensor, radius: Tensor, *, unit: float = 0.0, records: Tensor | None = None) -> None:
-        # Looked at where it is proven, not at every step of a training.
+        # Checked only for certificates, not at every step of a training.
         assert not unit or not bool((radius < 0).any()), "the ends of a box are reversed"
         self.centre, self.radius, self.unit, self.records = centre, radius, unit, records
         self.product: Product | None = None
-        """What was multiplied by which weight, where nothing but the adding of constants has happened since."""
+        """The last linear layer, where only constants have been added since."""
         self._viewed = False
 
     @classmethod
     def between(
         cls, low: Tensor, high: Tensor, *, unit: float = 0.0, records: Tensor | None = None
     ) -> "IntervalTensor":
-        """All from ``low`` to ``high``."""
+        """Builds the box of all tensors from ``low`` to ``high``.
+
+        Args:
+            low: (n, ...) least value of each entry.
+            high: (n, ...) greatest value of each entry.
+            unit: relative rounding error of one operation; 0 ignores rounding.
+            records: (n, ...) tensors that pass through the network together with the boxes.
+
+        Returns:
+            The box.
+        """
         radius = (high - low) * 0.5
         if unit:
             radius = radius + unit * torch.maximum(low.abs(), high.abs())
@@ -89,15 +106,25 @@ class IntervalTensor:
         return self.centre.abs() + self.radius
 
     def widened(self, by: Tensor | float) -> "IntervalTensor":
-        """The same with a larger radius."""
+        """Returns the same box with a larger radius.
+
+        Args:
+            by: increase of the radius, broadcasts to (n, ...).
+
+        Returns:
+            The box, without its ``product``.
+        """
         return IntervalTensor(self.centre, self.radius + by, unit=self.unit, records=self.records)
 
     def each(self, apply: Callable[[Tensor], Tensor], *, view: bool = False) -> "IntervalTensor":
-        """What is done to the centre and to the radius alike, each record by itself.
+        """Applies a function to the centre and to the radius, each record separately.
 
         Args:
-            apply: what is done; it must neither mix records nor change signs.
-            view: whether a tensor would go on sharing its entries with what comes out.
+            apply: the function; it must neither mix records nor change signs.
+            view: whether the result shares memory with the input.
+
+        Returns:
+            The box of the results.
         """
         records = None if self.records is None else apply(self.records)
         moved = IntervalTensor(apply(self.centre), apply(self.radius), unit=self.unit, records=records)
@@ -105,24 +132,35 @@ class IntervalTensor:
         return moved
 
     def moved(self, function: Callable[..., Tensor], *how: Any, **named: Any) -> "IntervalTensor":
-        """Entries moved to other places of their own record, or some of them left out.
+        """Moves or drops entries within each record.
 
         Args:
-            function: called with a tensor and the other arguments; where entries go depends on the shape alone.
+            function: called with a tensor and the other arguments; the positions may depend on the shape only.
+            how: positional arguments of ``function``.
+            named: keyword arguments of ``function``.
+
+        Returns:
+            The box of the result.
 
         Raises:
-            NoRuleError: an entry would lie in the row of another record, or the records along another axis.
+            NoRuleError: an entry would move to another record, or the batch axis would move.
         """
-        ask = _keeps_rows if _plain((*how, *named.values())) else _keeps_rows.__wrapped__
-        if not ask(function, tuple(self.shape), self.device, how, tuple(named.items())):
+        keeps_rows = _keeps_rows if _plain((*how, *named.values())) else _keeps_rows.__wrapped__
+        if not keeps_rows(function, tuple(self.shape), self.device, how, tuple(named.items())):
             raise NoRuleError(f"moves entries along axis 0, {APART}")
         return self.each(lambda tensor: function(tensor, *how, **named), view=True)
 
     def become(self, other: "IntervalTensor") -> "IntervalTensor":
-        """Change in place: whoever holds this stand-in sees the change.
+        """Changes this object in place, as an in-place function of PyTorch does.
+
+        Args:
+            other: the new value.
+
+        Returns:
+            This object.
 
         Raises:
-            NoRuleError: so would whoever holds a view of it, and views are not followed.
+            NoRuleError: there is a view of this value, which would have to change too.
         """
         if self._viewed:
             raise NoRuleError("changes in place a value of which there is a view")
@@ -133,13 +171,13 @@ class IntervalTensor:
     def __torch_function__(
         cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        found = RULES.get(function)
-        if found is None:
+        bound = RULES.get(function)
+        if bound is None:
             raise NoRuleError("has no interval bounds")
-        return found(function, *args, **(kwargs or {}))
+        return bound(function, *args, **(kwargs or {}))
 
     def __getattr__(self, name: str) -> Any:
-        """A method of a tensor, where there is a rule for it."""
+        """Returns a method of a tensor, where there is a rule for it."""
         if name.startswith("__"):
             raise AttributeError(name)
         method = getattr(Tensor, name, None)
@@ -149,30 +187,57 @@ class IntervalTensor:
 
     @property
     def shape(self) -> torch.Size:
+        """Shape of the tensors in the box."""
         return self.radius.shape
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return self.radius.ndim
 
     @property
     def dtype(self) -> torch.dtype:
+        """Data type of the bounds."""
         return self.radius.dtype
 
     @property
     def device(self) -> torch.device:
+        """Device of the bounds."""
         return self.radius.device
 
     def size(self, axis: int | None = None) -> Any:
+        """Returns the shape, or the length of one axis, as ``Tensor.size`` does.
+
+        Args:
+            axis: the axis; None for the whole shape.
+
+        Returns:
+            ``torch.Size`` or int.
+        """
         return self.radius.size() if axis is None else self.radius.size(axis)
 
     def dim(self) -> int:
+        """Returns the number of axes.
+
+        Returns:
+            The number.
+        """
         return self.radius.dim()
 
     def numel(self) -> int:
+        """Returns the number of entries.
+
+        Returns:
+            The number.
+        """
         return self.radius.numel()
 
     def is_floating_point(self) -> bool:
+        """Returns whether the entries are floating-point numbers.
+
+        Returns:
+            True for every box of records.
+        """
         return self.radius.is_floating_point()
 
     def __len__(self) -> int:
@@ -221,8 +286,10 @@ class IntervalTensor:
 
 
 def _plain(values: tuple[Any, ...]) -> bool:
-    """Whether arguments are whole numbers alone, nested or not: two that are equal then do the same."""
-    return all(_plain(tuple(one)) if isinstance(one, tuple) else one is None or type(one) is int for one in values)
+    """Returns whether all arguments are integers or None, nested or not: equal ones then have the same effect."""
+    return all(
+        _plain(tuple(value)) if isinstance(value, tuple) else value is None or type(value) is int for value in values
+    )
 
 
 @lru_cache(maxsize=256)
@@ -233,7 +300,7 @@ def _keeps_rows(
     how: tuple[Any, ...],
     named: tuple[tuple[str, Any], ...],
 ) -> bool:
-    """Whether every entry stays in the row of its record; remembered, since a training asks at every step."""
+    """Returns whether every entry stays in the row of its record; cached, since training calls it at every step."""
     row = torch.arange(shape[0], dtype=torch.int32, device=device)
     origin = function(row.view(-1, *[1] * (len(shape) - 1)).expand(shape).contiguous(), *how, **dict(named))
     return origin.dim() > 0 and len(origin) == len(row) and bool((origin.transpose(0, -1) == row).all())

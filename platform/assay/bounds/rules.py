@@ -1,7 +1,7 @@
-"""What each function of PyTorch does to a box (Gowal et al. 2018, arXiv:1810.12715).
+"""Interval rules: the bounds of each supported function of PyTorch (Gowal et al. 2018, arXiv:1810.12715).
 
-Affine functions are followed by centre and radius, rising ones by their ends. Where the arithmetic is rounded
-(``IntervalTensor.unit`` > 0) what comes out is widened by all that rounding can do in any order of summation.
+Affine functions map centre and radius; monotone ones map the ends. Where rounding counts (``IntervalTensor.unit`` > 0),
+results are widened by the greatest rounding error in any order of summation.
 """
 
 import math
@@ -17,11 +17,27 @@ from assay.bounds.interval_tensor import APART, IntervalTensor, NoRuleError, Pro
 
 
 def slack(weight: Tensor, unit: float) -> float:
-    """Greatest relative error of a row's products and of their sum with the bias, in any order."""
+    """Returns the greatest relative rounding error of a row's products and of their sum with the bias, in any order.
+
+    Args:
+        weight: (outputs, ...) of a linear layer or a convolution.
+        unit: relative rounding error of one operation.
+
+    Returns:
+        The relative error.
+    """
     return unit * (weight[0].numel() + 2)
 
 
 def absolute(bias: Tensor | None) -> Tensor | None:
+    """Returns the absolute values of a bias; None stays None.
+
+    Args:
+        bias: (outputs,) or None.
+
+    Returns:
+        (outputs,) or None.
+    """
     return None if bias is None else bias.abs()
 
 
@@ -44,7 +60,7 @@ def _convolution(function: Any, x: Any, weight: Any, bias: Any = None, *how: Any
 def _weighted(
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], x: Any, weight: Any, bias: Any
 ) -> IntervalTensor:
-    """The centre goes through the weights and the radius through their absolute values.
+    """Maps the centre by the weights and the radius by their absolute values.
 
     Rounding acts as if every weight, and the bias, were off by a factor of at most 1 ± ``slack``.
     """
@@ -74,7 +90,7 @@ def _batch_norm(  # noqa: PLR0917
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> IntervalTensor:
-    """Each channel has a factor and a shift of its own; in training mode those of the batch of records."""
+    """Applies each channel's factor and shift; in training mode they come from the batch of records."""
     if training:
         if x.records is None:
             raise NoRuleError("mixes the records of a batch, and has bounds only in evaluation mode")
@@ -93,7 +109,7 @@ def _batch_norm(  # noqa: PLR0917
     )
     if not x.unit:
         return found
-    # The framework may subtract first and multiply then, or the other way about.
+    # The framework may subtract before it multiplies, or the other way round.
     largest = (
         x.magnitude * factor.abs() + _wide(mean, x).abs() * factor.abs() + (0 if bias is None else _wide(bias, x).abs())
     )
@@ -103,7 +119,7 @@ def _batch_norm(  # noqa: PLR0917
 def _statistics(
     records: Tensor, running_mean: Tensor | None, running_var: Tensor | None, momentum: float
 ) -> tuple[Tensor, Tensor]:
-    """Mean and variance of a batch, each channel; those that run are moved towards them, as the layer does."""
+    """Returns mean and variance of each channel, and updates the running ones as the layer does."""
     over = [axis for axis in range(records.dim()) if axis != 1]
     variance, mean = torch.var_mean(records, over, correction=0)
     count = records.numel() // records.shape[1]
@@ -117,7 +133,7 @@ def _statistics(
 
 
 def _wide(values: Tensor, like: IntervalTensor) -> Tensor:
-    """One value a channel, broadcastable to the records."""
+    """Reshapes one value per channel so that it broadcasts to the records."""
     return values.view(-1, *[1] * (like.dim() - 2))
 
 
@@ -132,9 +148,11 @@ def _relu(function: Any, x: IntervalTensor, inplace: bool = False) -> IntervalTe
 
 
 class _Bend(torch.autograd.Function):
-    """ReLU of both ends, from centre and radius to centre and radius: in training nothing but weights costs more.
+    """ReLU of both ends, from centre and radius to centre and radius.
 
-    Half as many passes over memory as the same in separate operations, whose gradients are passes too.
+    It takes half as many passes over memory as separate operations, whose gradients are passes too. In certified
+    training
+    only the weights cost more time.
     """
 
     @staticmethod
@@ -187,7 +205,7 @@ def _maximum(function: Any, x: IntervalTensor, *how: Any, return_indices: bool =
 
 
 def _rising(apply: Callable[[Tensor], Tensor], x: IntervalTensor) -> IntervalTensor:
-    """No output falls when an input grows: each end leads to its own end."""
+    """Bounds a monotone function: the ends of the input map to the ends of the output."""
     low, high = x.ends
     records = None if x.records is None else apply(x.records)
     return IntervalTensor.between(apply(low), apply(high), unit=x.unit, records=records)
@@ -200,7 +218,7 @@ _POOLED = {
     F.adaptive_avg_pool1d: 1,
     F.adaptive_avg_pool2d: 2,
 }
-"""Over how many of the last axes each takes averages."""
+"""From a pooling function to the number of last axes over which it averages."""
 
 
 @rule(*_POOLED)
@@ -230,7 +248,7 @@ def _averaged(apply: Callable[[Tensor], Tensor], x: IntervalTensor, terms: int) 
 
 @rule(torch.add, Tensor.add)
 def _add(function: Any, x: Any, other: Any) -> IntervalTensor:
-    """The span of two stand-ins, each anywhere between its ends: what both owe to the same input is not remembered."""
+    """Adds two boxes, or a box and a constant. Two boxes count as independent, even if they share an input."""
     if not isinstance(x, IntervalTensor):
         x, other = other, x
     if not isinstance(other, IntervalTensor):
@@ -245,7 +263,7 @@ def _add(function: Any, x: Any, other: Any) -> IntervalTensor:
 
 
 def _with_constant(product: Product | None, other: Any) -> Product | None:
-    """The product behind a sum, where one constant an output was added: it changes no difference by an unknown."""
+    """Returns the product with a constant per output added; None where the sum has another form."""
     fits = product is not None and isinstance(other, Tensor) and other.shape == product.weight.shape[:1]
     return product._replace(added=other) if product is not None and product.added is None and fits else None
 
@@ -278,7 +296,7 @@ def _divide(function: Any, x: Any, other: Any) -> IntervalTensor:
 
 
 def _rounded(centre: Tensor, radius: Tensor, x: IntervalTensor, apply: Callable[[Tensor], Tensor]) -> IntervalTensor:
-    """One operation with a constant, off by no more than its share of what it gives."""
+    """Returns the result of one operation with a constant, widened by its rounding error."""
     if centre.dim() != x.dim() or len(centre) != len(x):
         raise NoRuleError(f"takes a constant of shape that changes axis 0, {APART}")
     found = IntervalTensor(centre, radius, unit=x.unit, records=None if x.records is None else apply(x.records))
@@ -286,7 +304,7 @@ def _rounded(centre: Tensor, radius: Tensor, x: IntervalTensor, apply: Callable[
 
 
 def _nothing(constant: Any) -> Any:
-    """0, in the shape to which a constant makes a sum grow."""
+    """Returns 0 in the shape of a constant, so that the radius gets the shape of the sum."""
     return torch.zeros_like(constant) if isinstance(constant, Tensor) else 0
 
 
@@ -294,7 +312,7 @@ def _nothing(constant: Any) -> Any:
 def _dropout(
     function: Any, x: IntervalTensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> IntervalTensor:
-    """Boxes are those of the network that answers; records that are trained on lose entries as ever."""
+    """Applies dropout to the records in training; the boxes are those of the network in evaluation mode."""
     if not training or x.records is None:
         return x
     found = IntervalTensor(x.centre, x.radius, unit=x.unit, records=function(x.records, p, training=True))
@@ -307,7 +325,7 @@ def _dropout(
     *(Tensor.view, Tensor.contiguous),
 )
 def _moved(function: Any, x: IntervalTensor, *how: Any, **named: Any) -> IntervalTensor:
-    # What is not contiguous can be flattened and no more than that: a view where it is one, a copy elsewhere.
+    # A tensor that is not contiguous can still be flattened: as a view where possible, otherwise as a copy.
     return x.moved(function, *how, **named)
 
 
@@ -324,15 +342,15 @@ def _padded(
 
 @rule(torch.cat)
 def _joined(function: Any, tensors: Sequence[Any], dim: int = 0) -> IntervalTensor:
-    spans = [part for part in tensors if isinstance(part, IntervalTensor)]
-    if len(spans) < len(tensors):
+    boxes = [part for part in tensors if isinstance(part, IntervalTensor)]
+    if len(boxes) < len(tensors):
         raise NoRuleError("joins values that depend on the record with others")
-    if dim % spans[0].dim() == 0:
+    if dim % boxes[0].dim() == 0:
         raise NoRuleError(f"joins along axis 0, {APART}")
-    records = [part.records for part in spans if part.records is not None]
+    records = [part.records for part in boxes if part.records is not None]
     return IntervalTensor(
-        torch.cat([part.centre for part in spans], dim),
-        torch.cat([part.radius for part in spans], dim),
-        unit=spans[0].unit,
-        records=torch.cat(records, dim) if len(records) == len(spans) else None,
+        torch.cat([part.centre for part in boxes], dim),
+        torch.cat([part.radius for part in boxes], dim),
+        unit=boxes[0].unit,
+        records=torch.cat(records, dim) if len(records) == len(boxes) else None,
     )

@@ -1,12 +1,12 @@
 """Randomised smoothing (Cohen, Rosenfeld & Kolter 2019, arXiv:1902.02918).
 
-The smoothed model answers the class that the network answers most often when normal noise is added to the record. What
-it answers within an L2 ball is provable whatever the network is, from samples, up to a stated probability. NoisyCopies
-leaves the range of valid records: the smoothed model is defined on unclipped noise, as in the paper. Inputs that
-nobody can change get none, and the ball is then of changes to the others.
+The smoothed model predicts the class that the network predicts most often when normal noise is added to the record. Its
+prediction within an L2 ball is certified from samples, for any network, up to a stated error probability. The noise may
+leave the range of valid records: the smoothed model is defined on unclipped noise, as in the paper. Inputs that cannot
+change get no noise, and the ball then contains changes of the other inputs only.
 
-Each record has a stream of noise of its own, so an answer depends neither on what other records there are nor on how
-they are spread over workers.
+Each record has its own noise stream, so a prediction depends neither on the other records nor on how records are
+distributed over workers.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,21 +26,21 @@ from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds, Threat
 
 ABSTAINED = -1
-"""The answer of a smoothed model that cannot tell which class is the most frequent: a value of its own."""
+"""Prediction of a smoothed model that cannot decide which class is the most frequent."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
-    """How much noise, and how sure an answer must be."""
+    """Noise and confidence of a smoothed model."""
 
     sigma: float
     """Standard deviation of the noise, in the units of the data."""
     samples: int = 1_000
-    """From which the probability of a class is bounded (n of the paper)."""
+    """Samples from which the probability of a class is bounded (n of the paper)."""
     selection_samples: int = 100
-    """From which the class is chosen (n₀ of the paper)."""
+    """Samples from which the class is chosen (n₀ of the paper)."""
     alpha: float = 0.001
-    """Probability, for one record, that what is certified is wrong."""
+    """Probability, for one record, that its certificate is wrong."""
 
     def __post_init__(self) -> None:
         if not self.sigma > 0 or not np.isfinite(self.sigma):
@@ -54,18 +54,19 @@ class Smoothing:
 
     @property
     def passes(self) -> int:
-        """Forward passes that the certificate of one record takes."""
+        """Number of forward passes for the certificate of one record."""
         return self.selection_samples + self.samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothedCertificates:
-    """What the smoothed model answers, record by record, and how far that is proven."""
+    """Predictions of a smoothed model with their certified radii."""
 
     answer: np.ndarray
-    """(n,) int64 class, or ``ABSTAINED``; the number of classes where most answers are NaN or infinite."""
+    """(n,) int64 class, or ``ABSTAINED``; equal to the number of classes where most outputs are NaN or infinite."""
     radius: np.ndarray
-    """(n,) float64: within this L2 distance the answer stays, each with probability 1 − α; 0 where it abstains."""
+    """(n,) float64: within this L2 distance the prediction does not change, each with probability 1 − α; 0 where the
+    model abstains."""
 
 
 def certify(
@@ -78,18 +79,23 @@ def certify(
     names: Iterable[int],
     task: Task = CLASSIFICATION,
 ) -> SmoothedCertificates:
-    """The smoothed model's answers with the radii for which they are proven (CERTIFY of the paper).
+    """Returns the smoothed model's predictions with their certified radii (CERTIFY of the paper).
 
-    The class that a first set of samples answers most often is kept; the lower end of Clopper and Pearson's one-sided
-    interval for its probability p, from a second set, gives the radius σ Φ⁻¹(p), or none if p is at most 1/2.
+    The class is the one that a first set of samples votes for most often. A second set bounds its probability p from
+    below
+    by Clopper and Pearson's one-sided interval. The radius is σ Φ⁻¹(p); the model abstains if p is at most 1/2.
 
     Args:
         model: from records to logits, in evaluation mode.
         x: (n, ...) records.
-        bounds: which inputs may change; ranges are not looked at.
+        bounds: which inputs may change; ranges are ignored.
+        smoothing: noise and confidence.
         seed: of the noise.
-        names: (n,) numbers of the records, which name their streams.
-        task: says which class one answer votes for.
+        names: (n,) numbers of the records, which identify their noise streams.
+        task: decides which class one output votes for.
+
+    Returns:
+        Predictions and radii, (n,) each.
     """
     answers, radii = [], []
     for record, name in zip(x, names, strict=True):
@@ -110,29 +116,40 @@ def predict(
     names: Iterable[int],
     task: Task = CLASSIFICATION,
 ) -> np.ndarray:
-    """The smoothed model's answers, (n,) int64, ``ABSTAINED`` where two classes may be as frequent (PREDICT).
+    """Returns the smoothed model's predictions; it abstains where two classes may be equally frequent (PREDICT).
 
-    An answer differs from the class that is truly the most frequent with probability at most α. Arguments are those of
-    ``certify``.
+    A prediction differs from the truly most frequent class with probability at most α.
+
+    Args:
+        model: from records to logits, in evaluation mode.
+        x: (n, ...) records.
+        bounds: which inputs may change; ranges are ignored.
+        smoothing: noise and confidence.
+        seed: of the noise.
+        names: (n,) numbers of the records, which identify their noise streams.
+        task: decides which class one output votes for.
+
+    Returns:
+        (n,) int64 classes, or ``ABSTAINED``.
     """
     answers = []
     for record, name in zip(x, names, strict=True):
         noise = NoisyCopies(record, bounds, smoothing.sigma, seeds.stream(seed, "answer", int(name)))
         counts = np.sum([*_votes(model, noise, smoothing.samples, task)], axis=0)
         second, first = np.partition(counts, -2)[-2:]
-        told = stats.binomtest(int(first), int(first + second), 0.5).pvalue <= smoothing.alpha
-        answers.append(int(counts.argmax()) if told else ABSTAINED)
+        significant = stats.binomtest(int(first), int(first + second), 0.5).pvalue <= smoothing.alpha
+        answers.append(int(counts.argmax()) if significant else ABSTAINED)
     return np.array(answers, np.int64)
 
 
 class NoisyCopies:
-    """Noisy copies of one record, one after the other.
+    """Generator of noisy copies of one record.
 
     Args:
-        record: (...) what noise is added to.
-        bounds: inputs that nobody can change get none.
-        sigma: standard deviation of the noise.
-        generator: where it comes from.
+        record: (...) the record.
+        bounds: inputs that cannot change get no noise.
+        sigma: standard deviation of the noise, in the units of the data.
+        generator: of the noise.
     """
 
     def __init__(self, record: Tensor, bounds: Bounds, sigma: float, generator: Generator) -> None:
@@ -140,18 +157,29 @@ class NoisyCopies:
         self._bounds, self._sigma, self._generator = bounds, sigma, generator
 
     def copies(self, count: int) -> Tensor:
-        """(count, ...) the next ones."""
+        """Draws the next copies.
+
+        Args:
+            count: number of copies.
+
+        Returns:
+            (count, ...) records.
+        """
         drawn = self._generator.standard_normal((count, *self.record.shape), np.float32)
         return noisy(self.record, torch.from_numpy(drawn).to(self.record), self._bounds, self._sigma)
 
 
 def noisy(x: Tensor, drawn: Tensor, bounds: Bounds, sigma: float) -> Tensor:
-    """Records with noise, beyond the valid range where it leads there, but never on what nobody can change.
+    """Adds noise to records. The result may leave the valid range; inputs that cannot change get no noise.
 
     Args:
         x: (n, ...) records, or one.
         drawn: standard normal noise, (n, ...).
-        sigma: standard deviation of the noise.
+        bounds: which inputs may change.
+        sigma: standard deviation of the noise, in the units of the data.
+
+    Returns:
+        (n, ...) records.
     """
     if bounds.padding:
         drawn = drawn * (x != 0).any(-1, keepdim=True)
@@ -164,20 +192,29 @@ def _certificate(model: nn.Module, noise: NoisyCopies, smoothing: Smoothing, tas
     for counts in _votes(model, noise, smoothing.samples, task):
         hits, left = hits + int(counts[chosen]), left - int(counts.sum())
         if lower_end(hits + left, smoothing.samples, smoothing.alpha) <= 0.5:
-            return ABSTAINED, 0.0  # whatever the rest says
+            return ABSTAINED, 0.0  # the remaining samples cannot change this
     return chosen, smoothing.sigma * float(stats.norm.ppf(lower_end(hits, smoothing.samples, smoothing.alpha)))
 
 
 def lower_end(hits: int, samples: int, alpha: float) -> float:
-    """A probability above which the true one lies, with confidence 1 − α (Clopper & Pearson 1934)."""
+    """Returns the lower confidence limit of a probability, with confidence 1 − α (Clopper & Pearson 1934).
+
+    Args:
+        hits: samples that count.
+        samples: all samples.
+        alpha: error probability.
+
+    Returns:
+        The limit, as a fraction.
+    """
     return 0.0 if hits == 0 else float(stats.beta.ppf(alpha, hits, samples - hits + 1))
 
 
 @torch.no_grad()
 def _votes(model: nn.Module, noise: NoisyCopies, samples: int, task: Task) -> Iterator[np.ndarray]:
-    """(classes + 1,) how many of the next samples are answered which class, batch by batch.
+    """Yields how many of the next samples vote for each class, (classes + 1,), batch by batch.
 
-    The last entry counts what was not answered with finite numbers.
+    The last entry counts outputs with NaN or infinity.
     """
     most = at_once(tuple(noise.record.shape))
     while samples > 0:
@@ -199,9 +236,9 @@ def attack(
     start: Tensor,
     task: Task = CLASSIFICATION,
 ) -> Tensor:
-    """L2 PGD through the noise (Salman et al. 2019, arXiv:1906.04584): records on which the smoothed model errs.
+    """Runs L2 PGD against the smoothed model (Salman et al. 2019, arXiv:1906.04584).
 
-    Climbs the cross-entropy of the mean probabilities over some draws of noise, the same at every step.
+    It maximises the cross-entropy of the mean probabilities over some draws of noise, the same at every step.
 
     Args:
         model: from records to logits, in evaluation mode.
@@ -209,9 +246,10 @@ def attack(
         y: (n,) their labels.
         threat: an L2 ball.
         drawn: (draws, n, ...) standard normal noise.
-        sigma: standard deviation of the noise.
-        start: (n, ...) where the climb begins, inside the threat model.
-        task: turns answers into probabilities.
+        sigma: standard deviation of the noise, in the units of the data.
+        steps: number of steps.
+        start: (n, ...) starting points, inside the threat model.
+        task: turns outputs into probabilities.
 
     Returns:
         (n, ...) records inside the threat model.

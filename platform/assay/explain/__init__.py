@@ -1,1 +1,1 @@
-"""Which inputs a prediction rests on, one method family a file."""
+"""Explanations: which inputs a prediction depends on, one family of methods per file."""

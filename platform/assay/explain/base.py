@@ -1,4 +1,4 @@
-"""What every kind of explanation gives back."""
+"""The result type of explanation methods."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Attribution:
-    """How much each input moved the explained logit, and how far the sum misses the truth."""
+    """Contribution of each input to the explained logit, and the error of their sum."""
 
     values: Tensor
-    """(n, ...) signed, in logits."""
+    """(n, ...) signed contributions, in logits."""
     error: Tensor
     """(n,) |sum of values − (explained logit at the record − at the reference)|, in logits: the completeness error of
     integrated gradients, the additivity error of SHAP."""

@@ -11,51 +11,56 @@ from assay.explain.base import Attribution
 
 
 class ExplanationError(UserError):
-    """A method of explanation cannot follow the network."""
+    """An explanation method does not support the network."""
 
 
 def deep_shap(model: nn.Module, x: Tensor, target: Tensor, *, background: Tensor) -> Attribution:
-    """Attribute each record's target logit to its inputs, against the mean logit of the background.
+    """Attributes each record's target logit to its inputs, relative to the mean logit of the background.
 
-    The library works on a float64 copy: its limit on additivity, 0.01 logits, then tells a layer that it cannot follow
-    from rounding, however large the logits.
+    The library runs on a float64 copy. Its tolerance on additivity, 0.01 logits, then separates an unsupported layer
+    from
+    rounding errors, however large the logits are.
 
     Args:
-        model: from records to logits, every operation but addition and slicing a module of its own; left as it is.
+        model: from records to logits; every operation except addition and slicing must be a module of its own; not
+            changed.
         x: (n, ...) records.
         target: (n,) class whose logit is explained.
-        background: (m, ...) records that stand for "nothing known"; the cost grows with their number.
+        background: (m, ...) reference records; the cost grows with their number.
+
+    Returns:
+        The attribution with its additivity error, in logits.
 
     Raises:
-        ExplanationError: the values do not sum to the change of the logit, or a layer cannot be followed.
+        ExplanationError: the values do not sum to the change of the logit, or a layer is not supported.
     """
     import shap
 
-    own = copy.deepcopy(model).double().eval()
-    for layer in own.modules():
+    network = copy.deepcopy(model).double().eval()
+    for layer in network.modules():
         if hasattr(layer, "inplace"):
             layer.inplace = False  # type: ignore[assignment]
-    given, reference = x.detach().double(), background.detach().double()
-    values = torch.zeros_like(given)
-    for one in target.unique().tolist():
-        rows = target == one
+    records, reference = x.detach().double(), background.detach().double()
+    values = torch.zeros_like(records)
+    for chosen in target.unique().tolist():
+        rows = target == chosen
         with warnings.catch_warnings(), torch.enable_grad():
-            # A layer that is unknown is taken to be linear; whether it is, the additivity check tells.
+            # The library treats an unknown layer as linear; the additivity check fails if it is not.
             warnings.filterwarnings("ignore", message="unrecognized nn.Module", category=UserWarning)
             try:
-                explainer = shap.DeepExplainer(_Logit(own, one), reference)
-                found = explainer.shap_values(given[rows], check_additivity=True)
-            except Exception as error:  # whatever the library meets in a layer that it cannot follow
-                raise ExplanationError(_cannot(own, error)) from None
-        values[rows] = torch.from_numpy(found[..., 0]).to(values)
+                explainer = shap.DeepExplainer(_Logit(network, chosen), reference)
+                shapley_values = explainer.shap_values(records[rows], check_additivity=True)
+            except Exception as error:  # the library raises many types for an unsupported layer
+                raise ExplanationError(_cannot(network, error)) from None
+        values[rows] = torch.from_numpy(shapley_values[..., 0]).to(values)
     values = values.to(x)
     with torch.no_grad():
-        rise = (own(given) - own(reference).mean(0)).gather(1, target[:, None]).squeeze(1)
+        rise = (network(records) - network(reference).mean(0)).gather(1, target[:, None]).squeeze(1)
     return Attribution(values=values, error=(values.double().flatten(1).sum(1) - rise).abs().to(x))
 
 
 class _Logit(nn.Module):
-    """One class of a network, as a column: the library checks additivity of what it explains, and of that only."""
+    """One logit of a network, as a column: the library checks additivity only of the outputs that it explains."""
 
     def __init__(self, model: nn.Module, chosen: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) by Gauss-Legendre quadrature.
 
-Sixteen Gauss points are as exact as fifty to a hundred equal steps, at a third of the cost.
+Sixteen Gauss points are as accurate as fifty to a hundred equal steps, at a third of the cost.
 """
 
 import numpy as np
@@ -15,14 +15,17 @@ from assay.models.recurrent import differentiable
 def integrated_gradients(
     model: nn.Module, x: Tensor, target: Tensor, *, baseline: Tensor, points: int = 16
 ) -> Attribution:
-    """Attribute each record's target logit to its inputs, along the straight line from the baseline.
+    """Attributes each record's target logit to its inputs, along the straight line from the baseline.
 
     Args:
         model: from records to logits, in evaluation mode.
         x: (n, ...) records.
         target: (n,) class whose logit is explained.
-        baseline: broadcasts to ``x``; what counts as "nothing".
-        points: quadrature points.
+        baseline: the neutral input, broadcasts to ``x``.
+        points: number of quadrature points.
+
+    Returns:
+        The attribution with its completeness error, in logits.
     """
     start = baseline.to(x).expand_as(x)
     with differentiable(model):
@@ -34,12 +37,19 @@ def integrated_gradients(
 
 
 def blank_words(x: Tensor) -> Tensor:
-    """Words without a meaning, (n, length, dimension): next to nothing where words stand, 0 where none do."""
+    """Returns the baseline for word vectors: nearly 0 for words, exactly 0 for padding.
+
+    Args:
+        x: (n, length, dimension) word vectors.
+
+    Returns:
+        (n, length, dimension) baseline.
+    """
     return 1e-6 * x
 
 
 def _attribute(model: nn.Module, x: Tensor, target: Tensor, start: Tensor, points: int) -> Attribution:
-    """One batch of them."""
+    """Computes the attribution of one batch."""
     nodes, weights = np.polynomial.legendre.leggauss(points)
     total = torch.zeros_like(x)
     for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):

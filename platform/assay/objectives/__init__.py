@@ -1,4 +1,4 @@
-"""How a batch becomes a loss, one way a file."""
+"""Training objectives, one per file: how a batch becomes a loss."""
 
 from assay.registry import load_siblings
 

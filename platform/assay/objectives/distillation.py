@@ -13,11 +13,12 @@ from assay.registry import register
 
 @register("objective")
 class Distillation(Objective):
-    """Learn the softened probabilities of a teacher of the same architecture, at the same temperature.
+    """Trains on the softened probabilities of a teacher of the same architecture, at the same temperature.
 
-    The answer is given at temperature 1, so logits are ``temperature`` times larger than usual and the softmax
-    saturates: gradients of the cross-entropy vanish, which stops weak attacks and is no defence (Carlini & Wagner
-    2017, arXiv:1608.04644). A private recipe pays for the teacher out of the same budget.
+    The trained model is used at temperature 1, so its logits are ``temperature`` times larger than usual and the
+    softmax
+    saturates. Gradients of the cross-entropy vanish, which stops weak attacks but is no defence (Carlini & Wagner 2017,
+    arXiv:1608.04644). In a private recipe the teacher uses part of the same budget.
     """
 
     name: Literal["distillation"] = "distillation"
@@ -30,5 +31,5 @@ class Distillation(Objective):
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         assert batch.teacher is not None, "the stage before this one trains the teacher"
         with torch.no_grad():
-            taught = batch.teacher(batch.x) / self.temperature
-        return batch.task.imitation(model(crafted) / self.temperature, taught)
+            teacher_logits = batch.teacher(batch.x) / self.temperature
+        return batch.task.imitation(model(crafted) / self.temperature, teacher_logits)

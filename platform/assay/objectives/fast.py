@@ -12,10 +12,10 @@ from assay.registry import Number, register
 
 @register("objective")
 class FastAdversarial(Objective):
-    """Cross-entropy on one signed gradient step (L∞) from a random point of the ball: one extra pass, not seven.
+    """Cross-entropy after one signed gradient step (L∞) from a random point of the ball: one extra pass, not seven.
 
-    A step much above 1.25 ε, or a large ε, may overfit to the single step and lose all robustness against PGD. That is
-    watched for, and each time that training has to go back it goes on with twice as many steps, of half the size.
+    With a step much above 1.25 ε, or a large ε, training may overfit to the single step and lose all robustness against
+    PGD. A guard detects this. After each rollback, training uses twice as many steps of half the size.
     """
 
     name: Literal["fast"] = "fast"
@@ -24,7 +24,8 @@ class FastAdversarial(Objective):
     relative_step: float = Field(default=1.25, gt=0)
     """Size of the step, in ε."""
     watch: Watch | None = Watch()
-    """``null`` trusts the single step. Private training must: what is looked at is not paid for."""
+    """Overfitting guard; ``null`` switches it off. Private training needs ``null``, because the guard reads training
+    records without an ε of its own."""
 
     @property
     def watching(self) -> Watch | None:
@@ -40,7 +41,7 @@ class FastAdversarial(Objective):
     def _climbed(
         self, model: nn.Module, batch: Batch, *, steps: int, length: float, keep_fooled: bool = False
     ) -> Tensor:
-        """The records after so many steps from a random start, which add up to ``length`` radii."""
+        """Returns the records after this many steps from a random start; the steps add up to ``length`` radii."""
         x, bounds = batch.movable(model)
         threat = batch.threat(bounds, epsilon=self.epsilon)
         start = random_start(x, threat, batch.draw)

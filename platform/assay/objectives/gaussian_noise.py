@@ -12,14 +12,14 @@ from assay.registry import Number, register
 
 @register("objective")
 class GaussianNoise(Objective):
-    """Cross-entropy on records with normal noise, drawn afresh at every step.
+    """Cross-entropy on records with normal noise, drawn anew at every step.
 
-    The noise is not clipped to valid records: it is what the smoothed model meets when it answers.
+    The noise is not clipped to valid records, just as in the smoothed model.
     """
 
     name: Literal["gaussian_noise"] = "gaussian_noise"
     sigma: Number = Field(gt=0)
-    """Standard deviation of the noise, in the units of the data; best that of the smoothing."""
+    """Standard deviation of the noise, in the units of the data; it should equal that of the smoothing."""
 
     def craft(self, model: nn.Module, batch: Batch) -> Tensor:
         x, bounds = batch.movable(model)

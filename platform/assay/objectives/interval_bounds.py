@@ -12,22 +12,23 @@ from assay.registry import Number, register
 
 @register("objective")
 class IntervalBounds(Objective):
-    """Cross-entropy of the worst logits that interval bounds allow, mixed with that of the records themselves.
+    """Cross-entropy of the worst logits within interval bounds, mixed with the cross-entropy of the records themselves.
 
-    Training begins plainly; then ε grows linearly to its target while the weight of the plain loss falls to
-    ``final_kappa``, and both stay there for the rest. Batch norm normalises a record and its box by the same
-    statistics, those of the batch's records (as auto_LiRPA does; Xu et al. 2020, arXiv:2002.12920).
+    Training starts with the plain loss. Then ε grows linearly to its target while the weight of the plain loss falls to
+    ``final_kappa``; both stay there until the end. Batch norm normalises a record and its box by the same statistics,
+    those
+    of the batch's records (as auto_LiRPA does; Xu et al. 2020, arXiv:2002.12920).
     """
 
     name: Literal["interval_bounds"] = "interval_bounds"
     epsilon: Number = Field(gt=0)
-    """Radius (L∞) for which certificates are trained, in the units of the data."""
+    """Radius (L∞) of the boxes at the end, in the units of the data."""
     final_kappa: float = Field(default=0.5, ge=0, le=1)
-    """Weight of the plain loss at the end; 1 at the beginning."""
+    """Weight of the plain loss at the end; it is 1 at the beginning."""
     warm_up: float = Field(default=0.1, ge=0, lt=1)
-    """Share of training before ε leaves 0."""
+    """Fraction of training with ε = 0."""
     ramp: float = Field(default=0.5, gt=0, le=1)
-    """Share of training in which ε grows."""
+    """Fraction of training in which ε grows."""
 
     @model_validator(mode="after")
     def _reaches_its_radius(self) -> "IntervalBounds":

@@ -13,11 +13,11 @@ from assay.threats import Norm
 
 @register("objective")
 class AdversarialPGD(Objective):
-    """Cross-entropy on the records that PGD, from a random start, finds worst for the current weights."""
+    """Cross-entropy on the worst records that PGD finds, from a random start, for the current weights."""
 
     name: Literal["pgd"] = "pgd"
     epsilon: Number = Field(gt=0)
-    """Radius of the examples, in the units of the data."""
+    """Radius of the perturbations, in the units of the data."""
     steps: int = Field(default=7, ge=1)
     relative_step: float = Field(default=2.5, gt=0)
     norm: Norm = "linf"

@@ -1,4 +1,4 @@
-"""Cross-entropy on the records as they are."""
+"""Cross-entropy on the unchanged records."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ class Standard(Objective):
 
     name: Literal["standard"] = "standard"
     temperature: float = Field(default=1.0, gt=0)
-    """Divides the logits while training; above 1 it makes a teacher's probabilities softer."""
+    """Divides the logits during training; above 1 a teacher's probabilities become softer."""
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         return batch.task.losses(model(crafted) / self.temperature, batch.y)

@@ -1,4 +1,4 @@
-"""TRADES: accuracy traded for robustness by one weight (Zhang et al. 2019, arXiv:1901.08573)."""
+"""TRADES: a weighted trade-off between accuracy and robustness (Zhang et al. 2019, arXiv:1901.08573)."""
 
 from typing import Literal
 
@@ -17,15 +17,15 @@ _START = 0.03
 
 @register("objective")
 class Trades(Objective):
-    """Cross-entropy of the record, and ``beta`` times how far the answer can be moved within the ball.
+    """Cross-entropy of the record, plus ``beta`` times the greatest change of the output within the ball.
 
-    The second term is the Kullback-Leibler divergence KL(answer to the record ‖ answer to the example); the example is
-    found by climbing it, so it needs no label.
+    The second term is the Kullback-Leibler divergence KL(output for the record ‖ output for the perturbed record). The
+    perturbation maximises it, so it needs no label.
     """
 
     name: Literal["trades"] = "trades"
     epsilon: Number = Field(gt=0)
-    """Radius of the examples, in the units of the data."""
+    """Radius of the perturbations, in the units of the data."""
     beta: float = Field(default=6.0, ge=0)
     """Weight of robustness, 1/λ in the paper; at 0 the loss is that of standard training."""
     steps: int = Field(default=10, ge=1)
@@ -38,7 +38,7 @@ class Trades(Objective):
         threat = batch.threat(bounds, epsilon=self.epsilon, norm=self.norm)
         with torch.no_grad():
             divergence = batch.task.divergence_from(model(x))
-        found, _ = ascend(
+        worst, _ = ascend(
             model,
             x,
             batch.y,
@@ -48,7 +48,7 @@ class Trades(Objective):
             step_size=self.relative_step * self.epsilon / self.steps,
             loss=lambda answers, _: divergence(answers),
         )
-        return found
+        return worst
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         clean, moved = model(batch.both(model, crafted)).chunk(2)

@@ -1,4 +1,4 @@
-"""Tasks, one a file: what a target is, the loss of one record, when an answer is wrong, the metrics and the scores."""
+"""Tasks, one per file: targets, the loss of one record, when an answer is wrong, metrics and scores."""
 
 from assay.registry import load_siblings
 

@@ -1,4 +1,4 @@
-"""One label a record, out of several classes."""
+"""Classification: one label per record."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ from assay.tasks.operating_point import OperatingPoint
 
 @register("task")
 class Classification(Task):
-    """The class of the greatest logit is the answer; cross-entropy is the loss.
+    """Decides for the class of the greatest logit; the loss is cross-entropy.
 
     Answers are logits (n, classes), targets are class numbers (n,) from 0.
     """
 
     name: Literal["classification"] = "classification"
     decide_at: Literal["most_likely", "operating_point"] = "most_likely"
-    """Which class is answered. ``operating_point``, of two classes: class 1 where its probability reaches the highest
+    """How the class is decided. ``operating_point``, for two classes: class 1 where its probability reaches the highest
     threshold at which validation records reach ``sensitivity``, as a clinic would use the model. Accuracies, attacks,
-    certificates and checks then judge at that threshold, and their rows say so. It changes no weights."""
+    certificates and checks then use that threshold, and their rows state it. It changes no weights."""
     sensitivity: float = Field(default=0.95, gt=0, lt=1)
-    """Of the operating point, on the validation split."""
+    """Sensitivity of the operating point on the validation split, as a fraction."""
 
     def outputs(self, targets: Tensor) -> int:
         return int(targets.max()) + 1
@@ -56,8 +56,8 @@ class Classification(Task):
 
     def divergence_from(self, answers: Tensor) -> Callable[[Tensor], Tensor]:
         """Returns the Kullback-Leibler divergence KL(these answers ‖ others), (n,), as a function of the others."""
-        known = answers.log_softmax(1)
-        return lambda others: F.kl_div(others.log_softmax(1), known, reduction="none", log_target=True).sum(1)
+        reference = answers.log_softmax(1)
+        return lambda others: F.kl_div(others.log_softmax(1), reference, reduction="none", log_target=True).sum(1)
 
     def wrong(self, answers: Array, targets: Array) -> Array:
         return (self.decide(answers) != targets) | ~self.answered(answers)
@@ -117,7 +117,7 @@ class Classification(Task):
 
 @dataclass(frozen=True)
 class Reaches(Criterion):
-    """The criterion of an attack that aims at one class."""
+    """Criterion of a targeted attack: the decision is one given class."""
 
     aim: int
 
@@ -126,4 +126,4 @@ class Reaches(Criterion):
 
 
 CLASSIFICATION = Classification()
-"""The task where nobody names another."""
+"""The default task."""

@@ -1,9 +1,9 @@
-"""The clinical operating point: two classes told apart at a threshold that reaches a sensitivity on validation records.
+"""The clinical operating point: a decision threshold for two classes that reaches a sensitivity on validation records.
 
-Class 1 is answered where its probability p reaches a threshold t. With p = 1/(1 + exp(z₀ − z₁)) of the logits z that is
-z₁ + log((1 − t)/t) ≥ z₀. So a constant added to one logit moves the decision from 1/2 to t, and whatever holds of the
-greatest logit (attacks, interval bounds, smoothing, the shape of every loss that is a function of the difference)
-holds at the operating point of the shifted logits.
+Class 1 is decided where its probability p reaches a threshold t. With p = 1/(1 + exp(z₀ − z₁)) of the logits z, this is
+z₁ + log((1 − t)/t) ≥ z₀. So a constant added to one logit moves the decision from 1/2 to t. Everything that uses the
+greatest logit (attacks, interval bounds, smoothing, losses that depend on the difference of the logits) then works at
+the operating point without a change.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from torch import Tensor
 from assay.tasks.base import Array
 
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
-"""By what share of the logits the threshold lies below the record that it is chosen by. A network may answer the same
-record a little differently in another batch, and a record with that very probability is of class 1."""
+"""Relative margin, in logits, between the threshold and the record that defines it. The logits of a record may differ
+slightly from batch to batch, and this record must be decided as class 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """A threshold on the probability of class 1, and what it makes of logits."""
+    """A threshold on the probability of class 1, and the equivalent shift of the logits."""
 
     threshold: float
-    """Probability from which on class 1 is answered."""
+    """Least probability at which class 1 is decided."""
     shift: float
-    """What is added to the logit of class 1, so that the greatest logit decides at the threshold."""
+    """Constant that is added to the logit of class 1, so that the greatest logit decides at the threshold."""
     sensitivity: float
-    """That validation records were to reach."""
+    """Required sensitivity on validation records, as a fraction."""
     chosen_on: str
     """``validation split``, or ``fixed`` where it cannot be chosen."""
     warnings: tuple[str, ...] = ()
@@ -37,15 +37,18 @@ class OperatingPoint:
         """Returns the highest threshold at which validation records reach the sensitivity, or 1/2 with a warning.
 
         Args:
-            sensitivity: share of the records of class 1 that are to be answered so.
+            sensitivity: fraction of the records of class 1 that must be decided as such.
             answers: (m, 2) logits.
             targets: (m,) class numbers.
+
+        Returns:
+            The operating point.
         """
         finite = bool(np.isfinite(answers).all())
         if not finite or not (targets == 1).any():
             why = "no validation records" if finite else "the model answers NaN or infinity to validation records"
-            told = f"{why}: the threshold is 0.5, not an operating point"
-            return cls(threshold=0.5, shift=0.0, sensitivity=sensitivity, chosen_on="fixed", warnings=(told,))
+            warning = f"{why}: the threshold is 0.5, not an operating point"
+            return cls(threshold=0.5, shift=0.0, sensitivity=sensitivity, chosen_on="fixed", warnings=(warning,))
         lead = answers[:, 1] - answers[:, 0]
         least = operating_threshold(targets, lead, sensitivity)
         spare = _ROUNDING * float(np.abs(answers).max(initial=1.0))
@@ -56,12 +59,19 @@ class OperatingPoint:
 
     @property
     def conditions(self) -> dict[str, object]:
-        """What a measurement that was judged here says of it."""
+        """Conditions of a measurement that was made at this threshold."""
         kind = "fixed threshold" if self.chosen_on == "fixed" else "operating point"
         return {"decided_at": kind, "threshold": self.threshold}
 
     def shifted(self, answers: Array) -> Array:
-        """Returns logits, (n, 2), whose greatest says what is answered at the threshold."""
+        """Returns logits whose greatest entry gives the decision at the threshold.
+
+        Args:
+            answers: (n, 2) logits.
+
+        Returns:
+            (n, 2) logits.
+        """
         if isinstance(answers, Tensor):
             return answers + answers.new_tensor([0.0, self.shift])
         return answers + np.array([0.0, self.shift])
@@ -71,10 +81,13 @@ def operating_threshold(y: np.ndarray, scores: np.ndarray, sensitivity: float) -
     """Returns the highest threshold at which at least this share of the positives scores as high or higher.
 
     Args:
-        y: (n,) labels, 1 of a positive.
-        scores: (n,) finite, of any scale.
-        sensitivity: in (0, 1).
+        y: (n,) labels, 1 for a positive.
+        scores: (n,) finite, on any scale.
+        sensitivity: fraction in (0, 1).
+
+    Returns:
+        The threshold, on the scale of the scores.
     """
     positives = np.sort(scores[y == 1])[::-1]
-    # Rounded first: 0.55 · 100 is a hair above 55 in floating point.
+    # Rounded first: 0.55 · 100 is slightly above 55 in floating point.
     return float(positives[int(np.ceil(round(sensitivity * len(positives), 9))) - 1])
