@@ -1,6 +1,6 @@
 """Entry points: ``python -m jobs.NAME`` here, and the same under ``ray job submit``.
 
-Imports nothing but Python's own library: another Python than that of ``.venv`` gets one line that says which to use.
+It imports only the standard library: a Python without Assay gets one line that names the right one.
 """
 
 import shlex
@@ -12,7 +12,7 @@ _PYTHON = Path(__file__).parents[1] / ".venv" / "bin" / "python"
 
 
 def _refuse_another_python() -> None:
-    """End with one line and exit code 2 where Assay and what it needs are not installed."""
+    """Exits with one line and exit code 2 if Assay or its dependencies are not installed."""
     absent = [name for name in ("assay", "typer") if find_spec(name) is None]
     if not absent:
         return

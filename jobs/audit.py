@@ -1,4 +1,4 @@
-"""Audit the trainer of a private recipe: train it with canaries, and bound its ε from below.
+"""Audit private training: train a recipe with canaries, and compute a lower bound on its ε.
 
 python -m jobs.audit quickstart --recipe dp_eps_1
 """
@@ -22,26 +22,26 @@ def main(
     study: StudyName,
     recipe: RecipeName,
     cohort: CohortOption = None,
-    canaries: Annotated[int, typer.Option(min=10, help="Records that are in or out by a fair coin; the more, the tighter the bound.")] = 1000,
-    space: Annotated[Literal["gradient", "input"], typer.Option(help="gradient: the auditor reads every noisy gradient. input: records with wrong labels, and the last model alone.")] = "gradient",
+    canaries: Annotated[int, typer.Option(min=10, help="Number of canaries: records that are trained on with probability 1/2; the more, the tighter the bound.")] = 1000,
+    space: Annotated[Literal["gradient", "input"], typer.Option(help="gradient: the auditor sees every noisy gradient. input: records with wrong labels, and only the final model.")] = "gradient",
     confidence: Annotated[float, typer.Option(help="Confidence level of the bound, between 0.5 and 1.")] = 0.95,
-    audits: Annotated[int, typer.Option(min=1, help="Audits that you run and read together, this one included: the confidence is shared among them.")] = 1,
-    against: Annotated[str | None, typer.Option(help="Another private recipe of the study: does it draw the same noise?")] = None,
+    audits: Annotated[int, typer.Option(min=1, help="Number of audits that you interpret together, this one included: the bound is corrected for it.")] = 1,
+    against: Annotated[str | None, typer.Option(help="Another private recipe of the study: checks whether both draw the same noise.")] = None,
     fold: FoldOption = 1,
     set_: Changes = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on standard output.")] = False,
 ) -> None:  # fmt: skip
-    """One training with canaries, and a lower bound on ε beside the claim.
+    """Train once with canaries, and compare a lower bound on ε with the claimed ε.
 
     Exit code 1 if the bound exceeds the claim, or if a check of clipping, noise, sampling, steps or weights fails.
-    Where the canaries are too few to show a bug, the verdict is inconclusive.
+    Where there are too few canaries to show a bug, the verdict is inconclusive.
 
-    The audited run is one of its own: it is kept nowhere, and says nothing of a model that you have.
+    The audited model is not stored. The audit concerns the training code, not a model that you have.
     """
-    # With --json, standard output holds the result alone.
-    said = Console(stderr=True) if json_ else console
-    with user_errors(said):
-        said.print("reading the study …", style="dim")
+    # With --json, standard output contains only the result.
+    output = Console(stderr=True) if json_ else console
+    with user_errors(output):
+        output.print("reading the study …", style="dim")
         from assay.data.splits import refuse_beyond_official
         from assay.errors import SpecError
         from assay.evaluations.audit import Audit
@@ -57,24 +57,24 @@ def main(
         asked = with_one_recipe(whole, cohort=cohort, recipe=recipe, fold=fold)
         datasets = load_datasets(asked)
         (dataset,) = datasets.values()
-        print_reading(said, dataset.name, dataset)
+        print_reading(output, dataset.name, dataset)
         refuse_beyond_official("--fold", fold, dataset, asked.split)
-        trial = next(one for one in plan(asked, datasets) if (one.fold, one.repeat) == (fold - 1, 0))
-        said.print(f"{trial.label}: training with up to {canaries} canaries", highlight=False)
+        trial = next(planned for planned in plan(asked, datasets) if (planned.fold, planned.repeat) == (fold - 1, 0))
+        output.print(f"{trial.label}: training with up to {canaries} canaries", highlight=False)
 
         def watch(epoch: int, epochs: int) -> None:
             if epoch == epochs or epoch * 10 // epochs > (epoch - 1) * 10 // epochs:
-                said.print(f"epoch {epoch} of {epochs}", style="dim", highlight=False)
+                output.print(f"epoch {epoch} of {epochs}", style="dim", highlight=False)
 
         row, *checks = audit_trial(trial, dataset, audit, watch)
         if row.status != "measured":
             raise SpecError(f"recipe {recipe!r} cannot be audited: {row.warnings[0]}")
         if against is not None:
-            beside = with_one_recipe(whole, cohort=trial.cohort, recipe=against, fold=fold)
-            other = next(one for one in plan(beside, datasets) if (one.fold, one.repeat) == (fold - 1, 0))
+            compared = with_one_recipe(whole, cohort=trial.cohort, recipe=against, fold=fold)
+            other = next(item for item in plan(compared, datasets) if (item.fold, item.repeat) == (fold - 1, 0))
             if other.recipe.privacy is None or trial.recipe.privacy is None:
-                said_of = "--against compares the noise of two private recipes; name one that has privacy"
-                raise SpecError(said_of, setting="--against", given=against)
+                message = "--against compares the noise of two private recipes; name one that has privacy"
+                raise SpecError(message, setting="--against", given=against)
             checks += compare_noise(trial, other, dataset)
     verdicts = {check.verdict for check in checks}
     verdict = "fail" if "fail" in verdicts else "inconclusive" if "warn" in verdicts else "pass"
@@ -87,7 +87,7 @@ def main(
 
 
 def _as_json(about: dict[str, Any], row: "Measurement", checks: "list[Measurement]", verdict: str) -> str:
-    found = {
+    result = {
         **about,
         "epsilon_audited": row.value,
         **row.conditions,
@@ -95,7 +95,7 @@ def _as_json(about: dict[str, Any], row: "Measurement", checks: "list[Measuremen
         "checks": {check.rule: _plain(check) for check in checks},
         "warnings": list(row.warnings),
     }
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    return json.dumps(result, indent=2, ensure_ascii=False)
 
 
 def _plain(check: "Measurement") -> dict[str, Any]:

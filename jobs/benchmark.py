@@ -1,4 +1,4 @@
-"""Run a benchmark against its peer in one process and print the ratio as JSON; exit 1 below the bar.
+"""Run a benchmark of Assay and a peer in one process, and print their ratio as JSON; exit code 1 below the bar.
 
 python -m jobs.benchmark study
 """
@@ -20,16 +20,16 @@ NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py"))
 def main(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(NAMES)}.")],
 ) -> None:
-    """Measure us and the peer alternately in the same run. Timings are benchmarks, never tests."""
+    """Measure Assay and the peer alternately in one run. Timings are benchmarks, never tests."""
     with user_errors(Console(stderr=True)):
         from assay.registry import unknown_name
 
         if name not in NAMES:
             raise unknown_name("benchmark", name, NAMES)
         module = name.replace("-", "_")
-        found = importlib.import_module(f"tests.benchmarks.{module}").measure()
-    print(json.dumps({"benchmark": name, **found}, indent=2))
-    below = [key for key, bar in found["bar"].items() if found["ratio"][key] < bar]
+        result = importlib.import_module(f"tests.benchmarks.{module}").measure()
+    print(json.dumps({"benchmark": name, **result}, indent=2))
+    below = [key for key, bar in result["bar"].items() if result["ratio"][key] < bar]
     raise typer.Exit(1 if below else 0)
 
 

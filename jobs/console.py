@@ -1,4 +1,4 @@
-"""What every job says on a terminal, and how it fails."""
+"""Terminal output that all jobs share, and their handling of errors."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -19,37 +19,46 @@ if TYPE_CHECKING:
     from assay.study.spec import Study
 
 STUDIES = Path(__file__).parent / "studies"
-# Logs and pipes have no width of their own; rich would assume 80 columns and fold every table.
+# Logs and pipes have no width; rich would assume 80 columns and wrap every table.
 console = Console(width=None if sys.stdout.isatty() else 140)
 
 
 @contextmanager
 def user_errors(said: Console = console) -> Iterator[None]:
-    """A user's mistake, or a disk that is full, ends the job with its message and exit code 2.
+    """Ends the job with a message and exit code 2 after a user's mistake or a storage error.
 
-    A fault of ours keeps its traceback.
+    An internal error keeps its traceback.
 
     Args:
-        said: where the message goes.
+        said: console for the message.
+
+    Raises:
+        typer.Exit: with code 2.
     """
     from assay.errors import UserError, storage_error
 
     try:
         yield
     except (UserError, OSError) as error:
-        told = error if isinstance(error, UserError) else storage_error(error)
-        if told is None:
+        for_user = error if isinstance(error, UserError) else storage_error(error)
+        if for_user is None:
             raise
         said.print("error:", style="bold red", end=" ")
-        said.print(str(told), markup=False, highlight=False, soft_wrap=True)
+        said.print(str(for_user), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 
 def application(main: Callable[..., None], **context: Any) -> typer.Typer:
-    """A command line that calls ``main``. Tracebacks stay plain: rich ones print local values, secrets too.
+    """Returns a command line that calls ``main``.
+
+    Tracebacks are plain, because those of rich print local variables, which may contain secrets.
 
     Args:
+        main: function whose parameters are typer options.
         context: settings of click's context.
+
+    Returns:
+        The application.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(context_settings=context)(main)
@@ -57,23 +66,43 @@ def application(main: Callable[..., None], **context: Any) -> typer.Typer:
 
 
 def run(main: Callable[..., None]) -> None:
-    """Parse the command line and call ``main``."""
+    """Parses the command line and calls ``main``.
+
+    Args:
+        main: function whose parameters are typer options.
+    """
     application(main)()
 
 
 def count_of(number: int, noun: str) -> str:
-    """A number with its noun: ``1 worker``, ``2 workers``."""
+    """Returns a number with its noun, such as ``1 worker`` or ``2 workers``.
+
+    Args:
+        number: the number.
+        noun: in the singular.
+
+    Returns:
+        The phrase.
+    """
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def console_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """A plain table; columns fold rather than lose text."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    """Returns a plain table; long cells wrap.
+
+    Args:
+        heads: titles of the columns.
+        rows: cells of each row.
+
+    Returns:
+        The table.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for place, head in enumerate(heads):
-        made.add_column(head, overflow="fold", no_wrap=place == 0)
+        table.add_column(head, overflow="fold", no_wrap=place == 0)
     for row in rows:
-        made.add_row(*row)
-    return made
+        table.add_row(*row)
+    return table
 
 
 def keeper_for(
@@ -87,10 +116,23 @@ def keeper_for(
     legal_basis: str,
     until: str,
 ) -> "Keeper | None":
-    """Keeps the ledgers of a study's data; None, and a word of why, where there can be none.
+    """Returns the keeper of the ledgers of a study's data; prints why where there can be none.
 
     Args:
-        said: where the word goes.
+        study: the study.
+        results: location of the results.
+        address: Ray cluster to join.
+        said: console for messages.
+        ledger: folder of the ledgers; the option ``--ledger``.
+        purpose: of processing the records; by default the question or the title of the study.
+        legal_basis: of processing the records.
+        until: retention date, YYYY-MM-DD, or empty.
+
+    Returns:
+        The keeper, or None.
+
+    Raises:
+        LedgerError: there can be no ledger, although a recipe is to be released, or a folder was named.
     """
     from assay.cluster.ledger_actor import opening
     from assay.ledger.experiments import Processing
@@ -108,14 +150,25 @@ def keeper_for(
 
 
 def print_reading(said: Console, cohort: str, dataset: "Dataset") -> None:
-    """What was read of a cohort's data, and the warnings that will stand beside its accuracy."""
+    """Prints what was read of a cohort's data, and the warnings that will be shown with its accuracy.
+
+    Args:
+        said: console.
+        cohort: name of the cohort.
+        dataset: its data.
+    """
     for line in dict.fromkeys((*dataset.reading, *dataset.warnings)):
         style = "yellow" if line in dataset.warnings else "dim"
         said.print(f"{cohort}: {line}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def evaluating(done: int, pieces: int) -> None:
-    """A line at each tenth of an evaluation that workers share."""
+    """Prints a line at each tenth of an evaluation that workers share.
+
+    Args:
+        done: finished pieces.
+        pieces: all pieces.
+    """
     if pieces > 1 and (done == pieces or done * 10 // pieces > (done - 1) * 10 // pieces):
         console.print(f"evaluating: {done} of {pieces} pieces", highlight=False)
 
@@ -125,7 +178,13 @@ def _mark(cell: "Cell") -> str:
 
 
 def print_scorecards(study: "Study", store: "Store", said: Console = console) -> None:
-    """The scorecard of each cohort, as the report shows it."""
+    """Prints the scorecard of each cohort, as the report shows it.
+
+    Args:
+        study: the study.
+        store: of its results.
+        said: console.
+    """
     from assay.report.scorecard import scorecard
     from assay.report.words import cell_text, design_text, interval_text, notes
 
@@ -155,7 +214,7 @@ def _told(said: Iterable[str]) -> str:
 
 
 def _below(design: "Design") -> str:
-    """What stands below a figure, in a line."""
+    """Returns a line that explains the interval below each figure."""
     if (design.done or design.runs) == 1:
         return "95 % interval over records below"
     if design.official:

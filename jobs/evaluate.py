@@ -1,4 +1,4 @@
-"""Give your own checkpoint the same evidence and report, without training.
+"""Evaluate a model that was trained elsewhere, with the same evaluations and report as a study.
 
 python -m jobs.evaluate --model package.module:factory --weights model.safetensors --data file.npz
 python -m jobs.evaluate --model model.onnx --data file.npz
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 def main(
     model: Annotated[str, typer.Option(metavar="PACKAGE.MODULE:FACTORY|FILE", help="Callable that returns the torch module or a fitted scikit-learn classifier, importable from here; or an .onnx or .skops file.")],
-    data: Annotated[str, typer.Option(help=".npz or .parquet with x, y and optionally groups, feature_names, class_names; or a .yaml of the settings of any data set, as a study has them: {name: table, path: ward.csv, …}.")],
-    weights: Annotated[str | None, typer.Option(help="Weights as .safetensors; pickled checkpoints are refused. By default the model brings its own.")] = None,
-    output: Annotated[str | None, typer.Option(metavar="logits|probabilities", help="What the model returns. Of two classes it may be one number. By default logits, or one probability behind a last sigmoid layer.")] = None,
+    data: Annotated[str, typer.Option(help=".npz or .parquet with x, y and optionally groups, feature_names, class_names; or a .yaml with the settings of any data set, as in a study file: {name: table, path: ward.csv, …}.")],
+    weights: Annotated[str | None, typer.Option(help="Weights as .safetensors; pickled checkpoints are refused. By default the model contains its weights.")] = None,
+    output: Annotated[str | None, typer.Option(metavar="logits|probabilities", help="What the model returns. For two classes it may be one number. By default logits, or one probability after a final sigmoid layer.")] = None,
     threat: Annotated[str, typer.Option(help="linf or l2, with radii in units of the data: linf:0.05,0.1 or linf:8/255")] = "linf",
     low: Annotated[float | None, typer.Option(help="Least valid input; taken from the data by default.")] = None,
     high: Annotated[float | None, typer.Option(help="Greatest valid input; taken from the data by default.")] = None,
     modality: Annotated[str, typer.Option(help="What a record is: tabular, image (channels, height, width) or signal (channels, samples).")] = "tabular",
-    immutable: Annotated[str, typer.Option(metavar="NAMES", help="Features that nobody can change, as age,sex: attacks and certificates leave them alone.")] = "",
-    attacks: Annotated[str, typer.Option(metavar="NAMES", help="Attacks beyond the usual ones, as apgd,square,fab.")] = "",
-    records: Annotated[int | None, typer.Option(min=10, help="Records that are attacked and certified, stratified; all by default.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers, one thread each, that share the records under attack. Default: 1, in this process without Ray; on a cluster one per CPU.")] = None,
+    immutable: Annotated[str, typer.Option(metavar="NAMES", help="Features that cannot change, such as age,sex: attacks and certificates keep them fixed.")] = "",
+    attacks: Annotated[str, typer.Option(metavar="NAMES", help="Additional attacks, such as apgd,square,fab.")] = "",
+    records: Annotated[int | None, typer.Option(min=10, help="Size of a stratified sample of records to attack and certify; all by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers with one thread each, which share the records under attack. Default: 1, in this process without Ray; on a cluster one per CPU.")] = None,
     address: Address = None,
     results: Annotated[str | None, results_option("results/evaluate-WEIGHTS")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random starts and bootstrap draws.")] = 0,
 ) -> None:  # fmt: skip
-    """Measure a given model on every record of a file: accuracy, robustness with its checks, explanations."""
+    """Evaluate a model on every record of a file: accuracy, robustness with its checks, explanations."""
     with user_errors():
         console.print("loading model and data …", style="dim")
         from assay.cluster.executor import RayExecutor
@@ -69,11 +69,11 @@ def main(
 
 
 def _tell_failures(record: "TrialRecord", evaluations: set[str]) -> None:
-    """Name the evaluations that failed as a whole, and end with exit code 1 if there are any."""
-    failures = [one for one in record.measurements if one.status == "failed" and one.name in evaluations]
-    for one in failures:
+    """Prints the evaluations that failed as a whole, and exits with code 1 if there are any."""
+    failures = [row for row in record.measurements if row.status == "failed" and row.name in evaluations]
+    for row in failures:
         console.print(
-            f"failed: {one.name}: {one.warnings[0].splitlines()[0]}", style="red", markup=False, soft_wrap=True
+            f"failed: {row.name}: {row.warnings[0].splitlines()[0]}", style="red", markup=False, soft_wrap=True
         )
     if failures:
         console.print("all other figures are in the report; a traceback stands beside each failure")
@@ -81,7 +81,7 @@ def _tell_failures(record: "TrialRecord", evaluations: set[str]) -> None:
 
 
 def _settings(data: str, **about: Any) -> dict[str, Any]:
-    """Settings of a data set: those of a file of settings, or of a file of arrays with what the options say of it."""
+    """Returns the settings of a data set: from a YAML file, or from a file of arrays and the options that describe it."""
     from assay.errors import SpecError
     from assay.study.spec import settings_in
 
@@ -109,7 +109,7 @@ def _settings(data: str, **about: Any) -> dict[str, Any]:
 
 
 def _names(listed: str) -> tuple[str, ...]:
-    """What stands between commas."""
+    """Returns the names in a comma-separated list."""
     return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 

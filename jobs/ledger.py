@@ -1,4 +1,4 @@
-"""The ledger of a data set: what was released of it, what that spent, and what of it must be deleted.
+"""The ledger of a data set: what was released from it, what that spent, and what must be deleted.
 
 python -m jobs.ledger release results/quickstart --recipe private --budget 3 --purpose "triage at the clinic"
 """
@@ -29,24 +29,24 @@ _Place = tuple[str, str | None, int, int]
 """Recipe, cohort, fold and repeat of a trial."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, help=(
-    "The ledger of a data set: what was done with its records, what was released, and what that spent.\n\n"
-    "Experiments stay with you and are only recorded. Whatever leaves, a served model, an exported model or report, is "
-    "charged first, adds up with all that left before, and is refused beyond the budget. One file a data set; ledgers "
-    "lie in `ledger` beside the folder of the results, or where ASSAY_LEDGER or --ledger says: use one folder for all "
-    "that uses the same patients. What was trained with noise: entropy holds its part of the budget from before its "
-    "training on, and for good once it has begun; what never began is given back with erase --reservations."
+    "The ledger of a data set: the experiments on its records, the releases from it, and the ε that they spent.\n\n"
+    "Experiments stay with you and are only recorded. A release (a served model, an exported model or report) is "
+    "charged first. Charges add up with all earlier releases, and are refused beyond the budget. Each data set has one "
+    "file. Ledgers are in `ledger` beside the folder of the results, or in the folder of ASSAY_LEDGER or --ledger: use "
+    "one folder for everything that uses the same patients. A training with noise: entropy reserves its part of the "
+    "budget before it begins, and permanently once it has begun; erase --reservations gives back what never began."
 ))  # fmt: skip
 
 Place = Annotated[str | None, typer.Argument(metavar="[PLACE]", help="A folder of results, a folder of ledgers, or one .sqlite file; results/ledger by default.")]  # fmt: skip
 Results = Annotated[str, typer.Argument(metavar="RESULTS", help="Folder or URI of a finished study.")]
 Data = Annotated[str | None, typer.Option("--data", help="Name of the data set, where there are several.")]
-LedgerFold = Annotated[int, typer.Option(min=1, help="LedgerFold, from 1.")]
+LedgerFold = Annotated[int, typer.Option(min=1, help="Fold, from 1.")]
 Repeat = Annotated[int, typer.Option(min=1, help="Repeat, from 1.")]
-BudgetOption = Annotated[float | None, typer.Option("--budget", help="Total ε of this data set, over everything ever released from it. Set once; changing it needs --reason.")]  # fmt: skip
+BudgetOption = Annotated[float | None, typer.Option("--budget", help="Total ε of all releases from this data set. Set once; a change needs --reason.")]  # fmt: skip
 Delta = Annotated[float | None, typer.Option("--delta", help="δ of the budget, below 1/n; 1e-5 by default.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why the budget changes; stays on record. Never because of what releases have shown.")]  # fmt: skip
-Best = Annotated[bool, typer.Option("--best", help="The model was chosen by looking at the results of others: charge all that this study trained on the same data, of every cohort and plan, failed, replaced and deleted ones too.")]  # fmt: skip
-Declared = Annotated[bool, typer.Option("--declared", help="Fix all releasable trials of the cohort as the plan, before any has left, and reserve it as a whole: then PLD counts, which is tighter. Without it an RDP filter counts, under which each release may be chosen after seeing the others.")]  # fmt: skip
+Reason = Annotated[str, typer.Option("--reason", help="Why the budget changes; stays on record. The results of earlier releases must not be the reason.")]  # fmt: skip
+Best = Annotated[bool, typer.Option("--best", help="The model was chosen by the results of others: charge all trainings of this study on the same data, of every cohort and plan, including failed, replaced and deleted ones.")]  # fmt: skip
+Declared = Annotated[bool, typer.Option("--declared", help="Declare all releasable trials of the cohort as the plan, before the first release, and reserve the whole plan: it is then composed by PLD, which is tighter. Without it an RDP filter applies, and each release may be chosen after seeing the others.")]  # fmt: skip
 
 
 @app.command()
@@ -59,7 +59,7 @@ def show(
 ) -> None:
     """Show what was spent and by whom, what is left, why records are processed, and what has expired.
 
-    With --budget, set the budget of a data set, or with --reason too, change it.
+    With --budget, set the budget of a data set; with --reason too, change it.
     """
     with user_errors():
         from assay.cluster.ledger_actor import cluster_joined
@@ -96,7 +96,7 @@ def release(
     declared: Declared = False,
     ledger: LedgerFolder = None,
 ) -> None:
-    """Charge one trained model before it leaves, once. Refused if it is seeded, not private, failed, or too expensive."""
+    """Charge one trained model before its release, once. Refused if it is seeded, not private, failed, or too expensive."""
     with user_errors():
         from assay.cluster.ledger_actor import cluster_joined
 
@@ -110,7 +110,7 @@ def release(
 def export(
     context: typer.Context,
     results: Results,
-    to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="New folder that is handed over.")],
+    to: Annotated[str, typer.Option("--to", metavar="FOLDER", help="New folder for the export.")],
     recipe: Annotated[str | None, typer.Option("--recipe", help="Name of the recipe.")] = None,
     report: Annotated[bool, typer.Option("--report", help="The report instead of a model: charges every trial in it.")] = False,
     cohort: CohortOption = None,
@@ -128,8 +128,8 @@ def export(
 ) -> None:  # fmt: skip
     """Release a model, unless it is released already, and write its weights and claim to a folder.
 
-    With --report, the study's page: it tells of every trial, so all are charged, and one that may not be released, or a
-    figure that was read off training records, keeps the whole page here.
+    With --report, export the report of the study. It shows every trial, so all are charged. The export is refused if a
+    trial may not be released, or if a figure was computed from training records.
     """
     with user_errors():
         from assay.cluster.ledger_actor import cluster_joined
@@ -163,11 +163,14 @@ def export(
 def verify(
     place: Place = None,
     data: Data = None,
-    head: Annotated[str, typer.Option(help="What an earlier call printed: the ledger must go on from there.")] = "",
+    head: Annotated[
+        str, typer.Option(help="Head that an earlier call printed: the ledger must continue from that state.")
+    ] = "",
 ) -> None:
-    """Check that no row of a ledger was changed, added or deleted by another hand, and name the first one that was.
+    """Check that no other program changed, added or deleted a row of a ledger, and name the first such row.
 
-    Keep the printed head elsewhere, and give it the next time: then an older copy of the ledger is noticed too.
+    Keep the printed head in another place, and give it to the next call: then an older copy of the ledger is recognised
+    too.
     """
     with user_errors():
         from assay.cluster.ledger_actor import cluster_joined
@@ -175,27 +178,28 @@ def verify(
         with cluster_joined():
             ledgers = ledgers_at(place, data)
             for ledger in [only_one(ledgers)] if head else ledgers:
-                found = ledger.verify(head)
-                said = f"every row is as it was written; head {found}"
-                if not found:
-                    said = "of an earlier version: its rows are sealed as they are when it is next written to"
-                console.print(f"{ledger.name}: {said}", markup=False, highlight=False, soft_wrap=True)
+                last_seal = ledger.verify(head)
+                status = f"every row is as it was written; head {last_seal}"
+                if not last_seal:
+                    status = "of an earlier version: its rows are sealed as they are when it is next written to"
+                console.print(f"{ledger.name}: {status}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def erase(
     place: Place = None,
     record: Annotated[int | None, typer.Option(min=0, help="Position of a record in the data set, from 0.")] = None,
-    patient: Annotated[str | None, typer.Option(help="ID of a patient, as the data set's groups name it.")] = None,
-    expired: Annotated[bool, typer.Option("--expired", help="Delete models and results whose last day has passed.")] = False,
-    reservations: Annotated[bool, typer.Option("--reservations", help="Give back the budget reserved for trainings that never began. What has begun counts, whatever became of it.")] = False,
+    patient: Annotated[str | None, typer.Option(help="ID of a patient, as in the groups of the data set.")] = None,
+    expired: Annotated[bool, typer.Option("--expired", help="Delete models and results whose retention date has passed.")] = False,
+    reservations: Annotated[bool, typer.Option("--reservations", help="Give back the budget reserved for trainings that never began. Trainings that began count, whatever their outcome.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="With --record or --patient: delete what is listed.")] = False,
     data: Data = None,
 ) -> None:  # fmt: skip
-    """List every model and result that a patient's records went into, and with --delete, delete them.
+    """List every model and result for which a patient's records were used, and with --delete, delete them.
 
-    What was released cannot be unlearnt or called back from here: it is listed, with where it went. Charges stay in the
-    ledger whatever is deleted, since what was spent is never given back.
+    A released model cannot unlearn the records or be recalled from here: it is listed with its destination. Charges
+    stay in
+    the ledger whatever is deleted, since spent ε is never given back.
     """
     with user_errors():
         from assay.cluster.ledger_actor import cluster_joined
@@ -215,25 +219,26 @@ def erase(
                     _expire(ledger) if expired else _drop(ledger)
                 return
             ledger = only_one(ledgers)
-            rows, told = _rows(ledger, record, patient)
+            rows, request = _rows(ledger, record, patient)
             traces = ledger.traces(rows)
             if delete:
-                erase_trials(ledger, [one.experiment for one in traces if not one.experiment.erased], asked=told)
-            print_traces(ledger, traces, told, deleted=delete)
+                remaining = [trace.experiment for trace in traces if not trace.experiment.erased]
+                erase_trials(ledger, remaining, asked=request)
+            print_traces(ledger, traces, request, deleted=delete)
 
 
 def _charging(
     how: str, budget: tuple[float | None, float | None, str], stated: tuple[str, str, str]
 ) -> Callable[..., None]:
-    """``release.candidates.charge`` for one release, whatever it is of.
+    """Returns ``release.candidates.charge`` with the settings of one release.
 
     Args:
-        how: where it goes, in words.
+        how: destination, as text.
         budget: ε, δ and why they change.
-        stated: purpose, legal basis and last day.
+        stated: purpose, legal basis and retention date.
 
     Raises:
-        UserError: something is said of a budget, and none is given.
+        UserError: an option about a budget was given without a budget.
     """
     from assay.errors import UserError
     from assay.ledger.experiments import Processing
@@ -249,10 +254,10 @@ def _charging(
 
 
 def _refuse_beside_report(context: typer.Context) -> None:
-    """Raises UserError where an option means nothing for a report.
+    """Raises an error for options that do not apply to a report.
 
     Raises:
-        UserError: an option chooses a model, and a report tells of all.
+        UserError: an option selects one model, but a report shows all.
     """
     from assay.errors import UserError
 
@@ -267,7 +272,7 @@ def _export_model(
     charging: Callable[..., None], results: str, folder: Path, place: _Place, ledger: str | None, *, best: bool,
     declared: bool,
 ) -> tuple[list["Account"], list[Path]]:  # fmt: skip
-    """Charge a model and write it: the account afterwards, and what was written."""
+    """Charges a model and exports it; returns the account after the charge and the written files."""
     from assay.release.export import export_model
     from assay.store.folder import Store
 
@@ -279,27 +284,27 @@ def _export_model(
 def _export_report(
     charging: Callable[..., None], results: str, folder: Path, ledger: str | None, *, declared: bool
 ) -> tuple[list["Account"], list[Path]]:
-    """Charge every trial of a report and write it: the account of each data set afterwards, and what was written."""
+    """Charges every trial of a report and exports it; returns the account of each data set and the written files."""
     from assay.release.export import export_report, report_of
     from assay.report.page import render
     from assay.store.folder import Store
 
-    made = report_of(Store(results), render)
-    ledgers = [ledger_of(part.dataset, results, ledger) for part in made.parts]
-    # All of them let it pass, or none is charged.
-    for rehearsed, (kept, part) in product((True, False), zip(ledgers, made.parts, strict=True)):
-        charging(kept, part.included, plan=part.included if declared else None, rehearsed=rehearsed)
-    accounts = [kept.account() for kept in ledgers]
-    return accounts, export_report(made, folder, accounts)
+    report = report_of(Store(results), render)
+    ledgers = [ledger_of(part.dataset, results, ledger) for part in report.parts]
+    # Rehearsed first, so that either all ledgers accept the charge or none is charged.
+    for rehearsed, (account_book, part) in product((True, False), zip(ledgers, report.parts, strict=True)):
+        charging(account_book, part.included, plan=part.included if declared else None, rehearsed=rehearsed)
+    accounts = [account_book.account() for account_book in ledgers]
+    return accounts, export_report(report, folder, accounts)
 
 
 def _charged(
     charging: Callable[..., None], results: str, place: _Place, ledger: str | None, *, best: bool, declared: bool
 ) -> tuple["LedgerProtocol", tuple["Candidate", "Dataset"]]:
-    """Charge one model, with what it was chosen by, or as a part of its plan.
+    """Charges one model, together with the trainings that influenced its choice, or as a part of its plan.
 
     Returns:
-        The ledger that knows it now, and the model with its data.
+        The ledger after the charge, and the model with its data.
     """
     from assay.errors import UserError
     from assay.release.choice import looked_at
@@ -316,19 +321,19 @@ def _charged(
 
 
 def _trained(store: "Store", place: _Place) -> tuple["Dataset", "Candidate", list["Candidate"]]:
-    """The data, the one trial, and all finished trials of its cohort: its plan."""
+    """Returns the data, the trial, and all finished trials of its cohort, which are its plan."""
     from assay.release.candidates import candidates
     from assay.study.finished import open_finished
 
     recipe, cohort, fold, repeat = place
     finished = open_finished(store, recipe=recipe, cohort=cohort, fold=fold, repeat=repeat)
-    others = [one for one in candidates(store) if one.cohort == finished.cohort or one.trial == finished.trial]
-    (chosen,) = (one for one in others if one.trial == finished.trial)
+    others = [item for item in candidates(store) if item.cohort == finished.cohort or item.trial == finished.trial]
+    (chosen,) = (item for item in others if item.trial == finished.trial)
     return finished.dataset, chosen, others
 
 
 def _rows(ledger: "LedgerProtocol", record: int | None, patient: str | None) -> tuple[list[int], str]:
-    """Positions of the record or of a patient's records, and what they are, in words."""
+    """Returns the positions of the record or of a patient's records, and a description of them."""
     if record is not None:
         return [record], f"record {record}"
     assert patient is not None
@@ -339,13 +344,15 @@ def _rows(ledger: "LedgerProtocol", record: int | None, patient: str | None) -> 
 def _expire(ledger: "LedgerProtocol") -> None:
     from assay.release.erasure import erase_trials
 
-    gone = ledger.expired(_today())
-    erase_trials(ledger, gone, asked="retention date passed")
-    console.print(f"{ledger.name}: {len(gone)} experiments had expired and are deleted; charges stay", highlight=False)
+    expired = ledger.expired(_today())
+    erase_trials(ledger, expired, asked="retention date passed")
+    console.print(
+        f"{ledger.name}: {len(expired)} experiments had expired and are deleted; charges stay", highlight=False
+    )
 
 
 def _drop(ledger: "LedgerProtocol") -> None:
-    dropped = ledger.drop([one.training for one in ledger.account().charges if one.state == "reserved"])
+    dropped = ledger.drop([charge.training for charge in ledger.account().charges if charge.state == "reserved"])
     console.print(f"{ledger.name}: {len(dropped)} reservations given back", highlight=False)
     for label in dropped:
         console.print(f"  {label}", markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""Which ledgers a command means: those at a place, or the one of a data set."""
+"""Selection of ledgers for a command: those at a place, or the one of a data set."""
 
 import os
 from pathlib import Path
@@ -10,19 +10,30 @@ if TYPE_CHECKING:
 
 
 def ledgers_at(place: str | None, data: str | None) -> list["LedgerProtocol"]:
-    """The ledgers at a place, of one data set if it is named."""
+    """Returns the ledgers at a place.
+
+    Args:
+        place: a folder of results, a folder of ledgers, or one file; None for ``results/ledger``.
+        data: name of a data set; None for all.
+
+    Returns:
+        The ledgers.
+
+    Raises:
+        LedgerError: there is no such ledger.
+    """
     from assay.cluster.ledger_actor import existing
     from assay.errors import LedgerError
 
-    found = [existing(path) for path in _files(place)]
-    named = [ledger for ledger in found if data in (None, ledger.name, ledger.path.stem)]
+    present = [existing(path) for path in _files(place)]
+    named = [ledger for ledger in present if data in (None, ledger.name, ledger.path.stem)]
     if not named:
-        raise LedgerError(f"no ledger of {data!r}; there are: {', '.join(ledger.path.stem for ledger in found)}")
+        raise LedgerError(f"no ledger of {data!r}; there are: {', '.join(ledger.path.stem for ledger in present)}")
     return named
 
 
 def _files(place: str | None) -> list[Path]:
-    """The ledger that is named, those of a folder, or those that a folder of results uses.
+    """Returns the named ledger file, those of a folder, or those that a folder of results uses.
 
     Raises:
         LedgerError: there is none.
@@ -47,6 +58,17 @@ def _files(place: str | None) -> list[Path]:
 
 
 def only_one(ledgers: list["LedgerProtocol"]) -> "LedgerProtocol":
+    """Returns the only ledger of a list.
+
+    Args:
+        ledgers: the ledgers.
+
+    Returns:
+        The ledger.
+
+    Raises:
+        LedgerError: there are several.
+    """
     from assay.errors import LedgerError
 
     if len(ledgers) != 1:
@@ -56,6 +78,19 @@ def only_one(ledgers: list["LedgerProtocol"]) -> "LedgerProtocol":
 
 
 def ledger_of(dataset: "Dataset", results: str, given: str | None) -> "LedgerProtocol":
+    """Opens the ledger of a data set; creates it if there is none.
+
+    Args:
+        dataset: the data set.
+        results: location of the results.
+        given: the option ``--ledger``.
+
+    Returns:
+        The ledger.
+
+    Raises:
+        LedgerError: there is no folder for it, or the ledger that was used before is missing.
+    """
     from assay.cluster.ledger_actor import opening
     from assay.errors import LedgerError
     from assay.release.ledgers import ledger_folder, open_ledger

@@ -1,4 +1,4 @@
-"""What a ledger holds, on a terminal."""
+"""Tables of a ledger for a terminal."""
 
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 def print_ledger(ledger: "LedgerProtocol", beside: list["LedgerProtocol"], *, today: str) -> None:
-    """One ledger in words and tables.
+    """Prints one ledger as text and tables.
 
     Args:
-        beside: the ledgers that lie in its folder.
+        ledger: the ledger.
+        beside: all ledgers of its folder.
         today: YYYY-MM-DD.
     """
     console.print(
@@ -26,7 +27,7 @@ def print_ledger(ledger: "LedgerProtocol", beside: list["LedgerProtocol"], *, to
         console.print(
             console_table(
                 ("charge", "", "ε alone", "since", "where to"),
-                [_charge_row(one, account.delta) for one in account.charges],
+                [_charge_row(charge, account.delta) for charge in account.charges],
             )
         )
     _print_budgets(ledger)
@@ -37,14 +38,16 @@ def print_ledger(ledger: "LedgerProtocol", beside: list["LedgerProtocol"], *, to
 
 
 def _print_budgets(ledger: "LedgerProtocol") -> None:
-    """Every budget that was ever in force, and why it took the place of the one before."""
-    rows = [(f"{one.epsilon:g}", f"{one.delta:g}", one.at, _plain(one.reason)) for one in ledger.budgets()]
+    """Prints every budget that was ever in force, and why it replaced the one before."""
+    rows = [
+        (f"{budget.epsilon:g}", f"{budget.delta:g}", budget.at, _plain(budget.reason)) for budget in ledger.budgets()
+    ]
     if rows:
         console.print(console_table(("budgets: ε", "at δ =", "set", "why it changed"), rows))
 
 
 def _print_deletions(ledger: "LedgerProtocol") -> None:
-    """What was deleted, and on whose behalf."""
+    """Prints what was deleted, and by which request."""
     rows = [(at, erased, _plain(asked)) for at, asked, erased in ledger.erasures()]
     if rows:
         console.print(console_table(("deletions", "deleted", "because of"), rows))
@@ -52,7 +55,7 @@ def _print_deletions(ledger: "LedgerProtocol") -> None:
 
 def _print_experiments(ledger: "LedgerProtocol") -> None:
     trials = ledger.experiments()
-    for place in sorted({one.results for one in trials}):
+    for place in sorted({trial.results for trial in trials}):
         console.print(f"counts what was trained with results in {place}", markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"what is trained on the same patients elsewhere counts only with --ledger {ledger.path.parent} or ASSAY_LEDGER",
@@ -61,34 +64,34 @@ def _print_experiments(ledger: "LedgerProtocol") -> None:
         highlight=False,
         soft_wrap=True,
     )
-    ended = [one for one in trials if not one.error]
+    ended = [trial for trial in trials if not trial.error]
     console.print(
-        f"{len(trials)} experiments: {sum(bool(one.noise) for one in trials)} private, {len(ended)} finished, "
-        f"{len(trials) - len(ended)} failed or cut short, {sum(bool(one.erased) for one in trials)} erased",
+        f"{len(trials)} experiments: {sum(bool(trial.noise) for trial in trials)} private, {len(ended)} finished, "
+        f"{len(trials) - len(ended)} failed or cut short, {sum(bool(trial.erased) for trial in trials)} erased",
         highlight=False,
     )
 
 
 def _print_purposes(ledger: "LedgerProtocol") -> None:
-    """Why records are processed; a purpose may be long, and stands last."""
+    """Prints why records are processed; the purpose is the last column, since it may be long."""
     rows = [
         (
-            one.until or "not stated",
-            str(trials_of),
+            processing.until or "not stated",
+            str(experiments),
             str(releases),
-            _plain(one.legal_basis or "not stated"),
-            _plain(one.purpose or "not stated"),
+            _plain(processing.legal_basis or "not stated"),
+            _plain(processing.purpose or "not stated"),
         )
-        for one, trials_of, releases in ledger.processings()
+        for processing, experiments, releases in ledger.processings()
     ]
     if rows:
         console.print(console_table(("keep until", "experiments", "releases", "legal basis", "processed for"), rows))
 
 
 def _print_warnings(ledger: "LedgerProtocol", account: "Account", beside: list["LedgerProtocol"], today: str) -> None:
-    if gone := ledger.expired(today):
+    if expired := ledger.expired(today):
         console.print(
-            f"{len(gone)} experiments have expired; delete them with `jobs.ledger erase --expired`", style="red"
+            f"{len(expired)} experiments have expired; delete them with `jobs.ledger erase --expired`", style="red"
         )
     if ledger.about("most_of_a_patient") != "1" and account.unit == "record":
         console.print(
@@ -96,7 +99,7 @@ def _print_warnings(ledger: "LedgerProtocol", account: "Account", beside: list["
             "many times less at best",
             style="yellow",
         )
-    same = [one.path.name for one in beside if one.name == ledger.name and one.path != ledger.path]
+    same = [other.path.name for other in beside if other.name == ledger.name and other.path != ledger.path]
     if same:
         console.print(
             f"{', '.join(same)}: other versions of data of this name, whose releases do not count here. Once one has "
@@ -107,9 +110,13 @@ def _print_warnings(ledger: "LedgerProtocol", account: "Account", beside: list["
 
 
 def print_account(account: "Account") -> None:
-    """What was spent, by each accountant, and what is left."""
-    released = sum(bool(one.released) for one in account.charges)
-    trained, reserved = (sum(one.state == state for one in account.charges) for state in ("trained", "reserved"))
+    """Prints what was spent, by each accountant, and what is left.
+
+    Args:
+        account: of the ledger.
+    """
+    released = sum(bool(charge.released) for charge in account.charges)
+    trained, reserved = (sum(charge.state == state for charge in account.charges) for state in ("trained", "reserved"))
     rows = [
         (f"{released} released, by {account.accountant}", f"{account.released:.4g}"),
         (f"and {trained} trained, whatever became of them, and {reserved} reserved", f"{account.held:.4g}"),
@@ -129,39 +136,41 @@ def print_account(account: "Account") -> None:
         )
 
 
-def _charge_row(one: "ChargeOnRecord", delta: float) -> tuple[str, ...]:
+def _charge_row(charge: "ChargeOnRecord", delta: float) -> tuple[str, ...]:
     from assay.privacy.composition import rdp_epsilon_of
 
-    plan = f", plan {one.plan}" if one.plan else ""
+    plan = f", plan {charge.plan}" if charge.plan else ""
     return (
-        _plain(one.label),
-        f"{one.state}{plan}",
-        f"{rdp_epsilon_of([one.charge], delta=delta):.4g}",
-        one.released,
-        _plain("\n".join(one.departures)),
+        _plain(charge.label),
+        f"{charge.state}{plan}",
+        f"{rdp_epsilon_of([charge.charge], delta=delta):.4g}",
+        charge.released,
+        _plain("\n".join(charge.departures)),
     )
 
 
 def print_traces(ledger: "LedgerProtocol", traces: list["Trace"], asked: str, *, deleted: bool) -> None:
-    """Where records went, and what is to be done about it.
+    """Prints which trials used some records, and what to do about each.
 
     Args:
-        asked: which records, in words.
-        deleted: whether models and results have been.
+        ledger: the ledger.
+        traces: the trials.
+        asked: description of the records.
+        deleted: whether models and results have been deleted.
     """
     console.print(f"{asked} of {ledger.name} went into {len(traces)} experiments", highlight=False)
     rows = [
         (
-            _plain(one.experiment.label),
-            one.experiment.training,
-            one.role,
-            _plain(one.experiment.results),
-            _what_to_do(one, deleted=deleted),
+            _plain(trace.experiment.label),
+            trace.experiment.training,
+            trace.role,
+            _plain(trace.experiment.results),
+            _what_to_do(trace, deleted=deleted),
         )
-        for one in traces
+        for trace in traces
     ]
     console.print(console_table(("experiment", "trial", "the record was", "kept in", "what to do"), rows))
-    released = sum(bool(one.departures) for one in traces)
+    released = sum(bool(trace.departures) for trace in traces)
     if released:
         console.print(
             f"{released} were released: no weights can be made to forget, and nothing that left can be called back from "
@@ -188,7 +197,7 @@ def _what_to_do(trace: "Trace", *, deleted: bool) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text in which rich sees no markup."""
+    """Escapes text so that rich sees no markup in it."""
     from rich.markup import escape
 
     return escape(text)

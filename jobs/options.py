@@ -1,4 +1,4 @@
-"""Arguments and options that several jobs share."""
+"""Command line arguments and options that several jobs share."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -9,7 +9,7 @@ from jobs.console import user_errors
 
 
 def _to_come(until: str) -> str:
-    """A last day as it was given, if it is a day and not over: told before anything is read or trained."""
+    """Returns a retention date if it is a valid date that has not passed; checked before anything is read or trained."""
     if until:
         with user_errors():
             from assay.ledger.experiments import Processing
@@ -21,23 +21,26 @@ def _to_come(until: str) -> str:
 # fmt: off
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study in jobs/studies, or the path of a YAML file.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="Name of the recipe.")]
-CohortOption = Annotated[str | None, typer.Option("--cohort", help="CohortOption; the first that has the recipe by default.")]
-FoldOption = Annotated[int, typer.Option("--fold", min=1, help="FoldOption to hold out, from 1.")]
+CohortOption = Annotated[str | None, typer.Option("--cohort", help="Name of the cohort; by default the first that has the recipe.")]
+FoldOption = Annotated[int, typer.Option("--fold", min=1, help="Fold to hold out, from 1.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the study, such as split.folds=3 or preset=smoke. Repeatable.")]
-Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join; RAY_ADDRESS is followed too.")]
+Address = Annotated[str | None, typer.Option("--address", help="Ray cluster to join; by default that of RAY_ADDRESS.")]
 
-# What every job that touches data says of it; the ledger keeps it.
-LedgerFolder = Annotated[str | None, typer.Option("--ledger", envvar="ASSAY_LEDGER", help="Folder of the ledgers, the same for all that uses these data; `ledger` beside the folder of the results by default.")]
+# Options of every job that uses data; the ledger stores them.
+LedgerFolder = Annotated[str | None, typer.Option("--ledger", envvar="ASSAY_LEDGER", help="Folder of the ledgers, the same for everything that uses these data; `ledger` beside the folder of the results by default.")]
 Purpose = Annotated[str, typer.Option("--purpose", help="Why the records are processed, for the processing record.")]
-LegalBasis = Annotated[str, typer.Option("--legal-basis", help="On what legal basis, in your own words.")]
-Until = Annotated[str, typer.Option("--until", metavar="YYYY-MM-DD", callback=_to_come, help="Last day on which it may be kept; then `jobs.ledger erase --expired` deletes it.")]
+LegalBasis = Annotated[str, typer.Option("--legal-basis", help="Legal basis of the processing, in your own words.")]
+Until = Annotated[str, typer.Option("--until", metavar="YYYY-MM-DD", callback=_to_come, help="Last day on which models and results may be kept; then `jobs.ledger erase --expired` deletes them.")]
 # fmt: on
 
 
 def results_option(default: str) -> typer.models.OptionInfo:
-    """Where results go.
+    """Returns the option ``--results``.
 
     Args:
-        default: where they go if nothing is said.
+        default: location without the option, for the help text.
+
+    Returns:
+        The option.
     """
     return typer.Option("--results", help=f"Folder or URI; {default} by default.")

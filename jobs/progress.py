@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a line for every finished trial, and on a terminal a live bar below."""
+"""Progress of a study on a terminal: a line for every finished trial, and a live progress bar."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ConsoleWatcher:
-    """A ``Watcher`` that prints."""
+    """``Watcher`` that prints to a console."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -39,25 +39,25 @@ STARTED = time.perf_counter()
 
 def main(
     study: StudyName,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and the ε each would spend; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the trials and the ε that each would spend; run nothing.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one per CPU by default.")] = None,
     address: Address = None,
     results: Annotated[str | None, results_option("results/STUDY")] = None,
     set_: Changes = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished trials again.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the verdicts on the requirements as JSON, and nothing else on standard output.")] = False,
-    require: Annotated[bool, typer.Option("--require", help="End with exit code 3 where a candidate misses a requirement, or none is shown to meet all.")] = False,
-    wandb: Annotated[bool, typer.Option("--wandb", help="Mirror trials to Weights & Biases (offline unless WANDB_MODE says otherwise).")] = False,
+    require: Annotated[bool, typer.Option("--require", help="End with exit code 3 if a candidate misses a requirement, or no candidate is shown to meet all.")] = False,
+    wandb: Annotated[bool, typer.Option("--wandb", help="Mirror trials to Weights & Biases (offline unless WANDB_MODE is set).")] = False,
     ledger: LedgerFolder = None,
     purpose: Purpose = "",
     legal_basis: LegalBasis = "",
     until: Until = "",
 ) -> None:  # fmt: skip
-    """Run a study. Finished trials are never run again; kill the job at any moment and start it again."""
-    # With --json, standard output holds the verdicts alone.
-    said = Console(stderr=True) if json_ else console
-    with user_errors(said):
-        said.print("reading the study …", style="dim")
+    """Run a study. Finished trials are never run again: you can kill the job at any time and start it again."""
+    # With --json, standard output contains only the verdicts.
+    output = Console(stderr=True) if json_ else console
+    with user_errors(output):
+        output.print("reading the study …", style="dim")
         from assay.study.spec import read_study
 
         asked = read_study(study, tuple(set_ or ()), folder=STUDIES)
@@ -71,12 +71,12 @@ def main(
 
         location = lasting(results, default=f"results/{asked.name}")
         keeper = keeper_for(
-            asked, location, address, said, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
+            asked, location, address, output, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until
         )
-        failures, decided = _run(asked, location, workers, address, keeper, said, force=force, wandb=wandb)
+        failures, decided = _run(asked, location, workers, address, keeper, output, force=force, wandb=wandb)
         if json_:
             print(json.dumps(as_json(asked, location, decided), indent=2, ensure_ascii=False))
-    missed = require and not all(found.satisfied for found in decided)
+    missed = require and not all(decisions.satisfied for decisions in decided)
     raise typer.Exit(1 if failures else 3 if missed else 0)
 
 
@@ -95,24 +95,24 @@ def _print_plan(study: "Study") -> None:
         for f in forecast_study(study, loaded)
     ]
     console.print(console_table(("cohort", "recipe", "trials", "training records", "each trial spends"), rows))
-    for cohort, said in evaluation_costs(study, loaded):
-        console.print(f"{cohort}, {said}", highlight=False)
+    for cohort, cost in evaluation_costs(study, loaded):
+        console.print(f"{cohort}, {cost}", highlight=False)
     _print_showable(study, loaded)
     console.print(f"{count_of(sum(int(row[2]) for row in rows), 'trial')}; nothing was run")
 
 
 def _print_showable(study: "Study", loaded: "Mapping[str, Dataset | DataError]") -> None:
-    """From where on each requirement could be shown to be met, with so many folds and candidates."""
+    """Prints from which value on each requirement could be shown to be met, with this number of folds and candidates."""
     from assay.report.foresight import showable
 
-    rows = [(found.cohort, found.requirement.text, found.text) for found in showable(study, loaded)]
+    rows = [(item.cohort, item.requirement.text, item.text) for item in showable(study, loaded)]
     if rows:
         heads = ("cohort", "requirement", "could be shown, if folds or seeds differ by chance alone")
         console.print(console_table(heads, rows))
 
 
 def _print_left(study: "Study", location: str) -> None:
-    """What results that are there already lack of the study."""
+    """Prints what existing results lack of the study."""
     from assay.errors import DataError
     from assay.store.folder import Store
     from assay.study.plan import load_datasets, plan
@@ -145,7 +145,7 @@ def _run(
     force: bool,
     wandb: bool,
 ) -> "tuple[int, list[Decisions]]":
-    """Run what is missing; the number of trials that failed, and the verdicts on the requirements."""
+    """Runs what is missing; returns the number of failed trials, and the verdicts on the requirements."""
     from assay.cluster.executor import RayExecutor
     from assay.cluster.session import describe_environment
     from assay.report.page import Publisher

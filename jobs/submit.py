@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# Whatever here can be run is a job, but for this one.
+# Every module of this folder that can be run is a job, except this one.
 JOBS = sorted(
     path.stem
     for path in HERE.glob("[!_]*.py")
     if path != Path(__file__) and '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 )
-# Ray takes the address of its job server from here even where it is given as an argument.
+# Ray reads the address of its job server from this variable even if it is given as an argument.
 ADDRESS_VARIABLE = "RAY_API_SERVER_ADDRESS"
-# Seconds without any answer from the cluster after which the log is given up.
+# Seconds without an answer from the cluster after which following the log ends.
 CONNECT_SECONDS = 60.0
 INTERRUPTED = 130
 
 
 def main(
     job: Annotated[str | None, typer.Argument(metavar="JOB", help=f"One of: {', '.join(JOBS)}; or the module of a package that ASSAY_PLUGINS names.")] = None,
-    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENTS]...", help="Of the job, passed on unchanged. Options of submit itself stand before the job.")] = None,
-    address: Annotated[str, typer.Option(envvar=ADDRESS_VARIABLE, help="The cluster's dashboard.")] = "http://127.0.0.1:8265",
-    ship_assay: Annotated[bool, typer.Option("--ship-assay", help="Send assay along, to a cluster that has its dependencies but not itself.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Print the submission's ID and do not wait.")] = False,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="[ARGUMENTS]...", help="Arguments of the job, passed on unchanged. Options of submit itself come before the job.")] = None,
+    address: Annotated[str, typer.Option(envvar=ADDRESS_VARIABLE, help="Address of the cluster's dashboard.")] = "http://127.0.0.1:8265",
+    ship_assay: Annotated[bool, typer.Option("--ship-assay", help="Also send the package assay, for a cluster that has only its dependencies.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Print the ID of the submission and do not wait.")] = False,
     follow: Annotated[str | None, typer.Option(metavar="ID", help="Follow a job that was submitted before.")] = None,
 ) -> None:  # fmt: skip
-    """Submit a job to a Ray cluster with this checkout as its folder, and follow it to its end.
+    """Submit a job to a Ray cluster with this checkout as its working folder, and follow it to its end.
 
-    The exit code is the job's own; 1 if the job was stopped or never began.
+    The exit code is that of the job; 1 if the job was stopped or never began.
     """
     with user_errors():
         from assay.errors import UserError
@@ -76,10 +76,14 @@ def main(
 
 
 def check_arguments(job: str, arguments: Sequence[str]) -> None:
-    """Refuse at once what the cluster would refuse in half a minute.
+    """Refuses at once arguments that the cluster would refuse later.
+
+    Args:
+        job: name of the job.
+        arguments: of the job.
 
     Raises:
-        UserError: there is no such job, or its results would be lost with the temporary folder that it runs in.
+        UserError: there is no such job, or its results would be lost with its temporary folder.
     """
     from assay.errors import UserError
     from assay.registry import plugins, unknown_name
@@ -101,10 +105,16 @@ def check_arguments(job: str, arguments: Sequence[str]) -> None:
 
 
 def url(address: str) -> str:
-    """The address as a URL; ``host:port`` means HTTP.
+    """Returns the address as a URL; ``host:port`` means HTTP.
+
+    Args:
+        address: the option ``--address``.
+
+    Returns:
+        The URL without a slash at its end.
 
     Raises:
-        UserError: the scheme is not one that the job server speaks.
+        UserError: the scheme is neither ``http`` nor ``https``.
     """
     from assay.errors import UserError
 
@@ -120,7 +130,13 @@ def url(address: str) -> str:
 
 
 def connect(server: str) -> "JobSubmissionClient":
-    """A client of the job server.
+    """Connects to the job server.
+
+    Args:
+        server: its URL.
+
+    Returns:
+        The client.
 
     Raises:
         UserError: no cluster answers there, or it does not accept our token.
@@ -146,10 +162,20 @@ def connect(server: str) -> "JobSubmissionClient":
 
 
 def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequence[str], *, ship_assay: bool) -> str:
-    """Send the checkout, without what ``.rayignore`` and ``.gitignore`` name, and start the job in it; returns its ID.
+    """Sends the checkout, except what ``.rayignore`` and ``.gitignore`` name, and starts the job in it.
+
+    Args:
+        client: of the job server.
+        server: its URL, for messages.
+        job: name of the job.
+        arguments: of the job.
+        ship_assay: whether the package assay is sent too.
+
+    Returns:
+        ID of the submission.
 
     Raises:
-        UserError: the checkout cannot be sent, or the cluster does not take the job.
+        UserError: the checkout cannot be sent, or the cluster does not accept the job.
     """
     from assay.errors import UserError
 
@@ -163,7 +189,14 @@ def submit(client: "JobSubmissionClient", server: str, job: str, arguments: Sequ
 
 
 def runtime_environment(*, ship_assay: bool) -> dict[str, object]:
-    """What travels with a job: this checkout, the packages of ``ASSAY_PLUGINS``, and Assay itself if asked."""
+    """Returns the Ray runtime environment: this checkout, the packages of ``ASSAY_PLUGINS``, and assay if requested.
+
+    Args:
+        ship_assay: whether the package assay is sent too.
+
+    Returns:
+        The runtime environment.
+    """
     from assay.registry import plugins
 
     environment: dict[str, object] = {"working_dir": str(ROOT)}
@@ -178,7 +211,12 @@ def runtime_environment(*, ship_assay: bool) -> dict[str, object]:
 
 
 def known(client: "JobSubmissionClient", server: str, submission: str) -> None:
-    """Check that a submission exists.
+    """Checks that a submission exists.
+
+    Args:
+        client: of the job server.
+        server: its URL, for messages.
+        submission: ID.
 
     Raises:
         UserError: the cluster has no such submission.
@@ -196,9 +234,18 @@ def known(client: "JobSubmissionClient", server: str, submission: str) -> None:
 
 
 async def follow_job(client: "JobSubmissionClient", server: str, submission: str) -> "JobDetails":
-    """Print the log as it grows; returns the job once it has ended.
+    """Prints the log as it grows, until the job has ended.
 
-    The job server sends a log from its beginning, so after a broken connection what was printed before is left out.
+    The job server sends a log from its beginning, so after a lost connection the part that was printed before is
+    skipped.
+
+    Args:
+        client: of the job server.
+        server: its URL, for messages.
+        submission: ID.
+
+    Returns:
+        The job after its end.
 
     Raises:
         UserError: the cluster has not answered for a minute.
@@ -230,18 +277,33 @@ async def follow_job(client: "JobSubmissionClient", server: str, submission: str
 
 
 def verdict(job: "JobDetails") -> tuple[int, str]:
-    """Exit code and last words for a job that has ended."""
+    """Returns the exit code and the final message for a job that has ended.
+
+    Args:
+        job: the job.
+
+    Returns:
+        Exit code and message.
+    """
     if job.status == "SUCCEEDED":
         return 0, "succeeded"
     code = job.driver_exit_code
     if job.status == "FAILED" and code:
-        # A process that a signal ended has a negative code; a shell says 128 and the signal.
+        # A process that was ended by a signal has a negative code; a shell returns 128 plus the signal.
         return (code, f"failed with exit code {code}") if code > 0 else (128 - code, f"was ended by signal {-code}")
     return 1, f"{job.status.value.lower()}: {job.message or 'the cluster does not say why'}"
 
 
 def ways(server: str, submission: str) -> str:
-    """How to follow or stop a job from now on."""
+    """Returns a message that says how to follow or stop a job.
+
+    Args:
+        server: URL of the job server.
+        submission: ID.
+
+    Returns:
+        The message.
+    """
     here = f"--address {server}"
     return f"Follow: python -m jobs.submit {here} --follow {submission}; stop: ray job stop {here} {submission}"
 
@@ -250,7 +312,7 @@ def _say(words: str) -> None:
     console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
-# The first word that is no option of ours ends our options: the rest belongs to the job.
+# The first word that is not an option ends the options of submit: the rest belongs to the job.
 app = application(main, allow_interspersed_args=False)
 
 if __name__ == "__main__":

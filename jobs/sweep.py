@@ -25,11 +25,11 @@ SPACES = sorted(path.stem for path in (Path(__file__).parents[1] / "tune_spaces"
 def main(
     space: Annotated[str, typer.Argument(metavar="SPACE", help=f"One of tune_spaces: {', '.join(SPACES)}.")],
     study: Annotated[str, typer.Option(metavar="NAME_OR_FILE", help="The study whose recipe is varied.")] = "quickstart",
-    recipe: Annotated[str | None, typer.Option(help="Recipe to vary; the space names its own.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe to vary; by default that of the space.")] = None,
     cohort: CohortOption = None,
-    folds: Annotated[int, typer.Option(min=1, help="Folds that every point is run on.")] = 1,
-    samples: Annotated[int | None, typer.Option(min=1, help="Points to draw from a random space, or repeats of a grid; the space has its own default.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trials at once; one per CPU by default.")] = None,
+    folds: Annotated[int, typer.Option(min=1, help="Folds on which every point is run.")] = 1,
+    samples: Annotated[int | None, typer.Option(min=1, help="Points to draw from a random space, or repeats of a grid; each space has a default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Simultaneous trials; one per CPU by default.")] = None,
     address: Address = None,
     results: Annotated[str | None, results_option("results/sweep-SPACE-STUDY")] = None,
     set_: Changes = None,
@@ -38,7 +38,7 @@ def main(
     legal_basis: LegalBasis = "",
     until: Until = "",
 ) -> None:  # fmt: skip
-    """Sweep a search space. Finished points are never run again; kill the sweep at any moment and start it again."""
+    """Sweep a search space. Finished points are never run again: you can kill the sweep at any time and start it again."""
     with user_errors():
         from assay.registry import unknown_name
 
@@ -72,7 +72,7 @@ def main(
 def _prepared(
     space: str, asked: "Study", *, cohort: str | None, recipe: str | None, folds: int, samples: int | None
 ) -> "Prepared":
-    """What a space varies, unless the user said otherwise, in a recipe of the study."""
+    """Returns the sweep of a recipe of the study, with the settings of the space unless the user gave others."""
     from assay.study.sweep import prepare_sweep
 
     chosen = importlib.import_module(f"tune_spaces.{space}")
@@ -90,10 +90,14 @@ def _prepared(
 
 
 def told_of(swept: "Swept", tested: str) -> str:
-    """A line on what a sweep took.
+    """Returns a line with the number of trials and the time of a sweep.
 
     Args:
-        tested: the records of which its trials were asked, ``test`` or ``validation``.
+        swept: the outcome.
+        tested: the records on which its trials were evaluated, ``test`` or ``validation``.
+
+    Returns:
+        The line.
     """
     ran = f"{swept.ran} of {count_of(len(swept.trials), 'trial')} run in {swept.seconds:.0f} s"
     alone = f"; the trials alone took {swept.trial_seconds:.0f} s, added up" if swept.ran else ""
@@ -101,7 +105,7 @@ def told_of(swept: "Swept", tested: str) -> str:
 
 
 def _print(ready: "Prepared", found: "pd.DataFrame", swept: "Swept") -> None:
-    """The Pareto front, what the sweep took, and what choosing by it costs."""
+    """Prints the Pareto front, the time of the sweep, and the ε cost of choosing by it."""
     from assay.report.sweep import goals, rests_on
     from assay.report.words import shown
     from assay.threats import radius_text

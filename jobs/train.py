@@ -41,7 +41,7 @@ def main(
     fold: FoldOption = 1,
     address: Address = None,
     results: Annotated[str | None, results_option("results/STUDY-train")] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="One GPU a worker, NCCL between them.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Use one GPU per worker, with NCCL.")] = False,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,
     set_: Changes = None,
     ledger: LedgerFolder = None,
@@ -49,9 +49,9 @@ def main(
     legal_basis: LegalBasis = "",
     until: Until = "",
 ) -> None:
-    """Train with the same loop as a study, its batches spread over workers. Survives killed workers; resumes.
+    """Train with the same loop as a study, with batches spread over workers. Survives killed workers; resumes.
 
-    Attacks are spread over the workers too, by records.
+    The records under attack are spread over the workers too.
     """
     with user_errors():
         console.print("reading the study …", style="dim")
@@ -70,7 +70,7 @@ def main(
         (dataset,) = datasets.values()
         print_reading(console, dataset.name, dataset)
         refuse_beyond_official("--fold", fold, dataset, asked.split)
-        trial = next(one for one in plan(asked, datasets) if (one.fold, one.repeat) == (fold - 1, 0))
+        trial = next(planned for planned in plan(asked, datasets) if (planned.fold, planned.repeat) == (fold - 1, 0))
         store = Store(lasting(results, default=f"results/{asked.name}-train"))
         keeper = keeper_for(
             asked, store.location, address, ledger=ledger, purpose=purpose, legal_basis=legal_basis, until=until

@@ -1,1 +1,1 @@
-"""The online model: prediction, explanation, certificate and evidence, on Ray Serve."""
+"""The online service of a model: predictions, explanations, certificates and its card, on Ray Serve."""

@@ -1,4 +1,4 @@
-"""The HTTP interface of a served model. Knows nothing of Ray."""
+"""The HTTP interface of a served model, independent of Ray."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,10 +22,15 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def create_api(model: ServedModel, card: Card, *, public: bool) -> FastAPI:
-    """All calls of one model.
+    """Creates the HTTP interface of one model.
 
     Args:
-        public: whether callers from other machines are answered.
+        model: the model.
+        card: its description with its evidence.
+        public: whether calls from other machines are allowed.
+
+    Returns:
+        The FastAPI application.
     """
     api = FastAPI(
         title=f"Assay: {card.name}",
@@ -71,7 +76,7 @@ def _health(api: FastAPI, card: Card) -> None:
 
 
 def _v2(api: FastAPI, model: ServedModel, card: Card) -> None:
-    """The Open Inference Protocol: tensors in, tensors out."""
+    """Adds the calls of the Open Inference Protocol, with tensors as input and output."""
 
     @api.get("/v2/models/{name}", tags=["model"])
     def metadata(name: str) -> m.ModelMetadata:
@@ -85,7 +90,7 @@ def _v2(api: FastAPI, model: ServedModel, card: Card) -> None:
 
 
 def _v1(api: FastAPI, model: ServedModel, card: Card) -> None:
-    """The calls of KServe's first protocol, and ours beside them: records in, words out."""
+    """Adds the calls of KServe's first protocol and further ones, with records as input and named values as output."""
 
     @api.get("/v1/models/{name}", tags=["health"])
     def status(name: str) -> m.ModelStatus:
@@ -94,7 +99,7 @@ def _v1(api: FastAPI, model: ServedModel, card: Card) -> None:
 
     @api.get("/v1/models/{name}/card", tags=["model"], response_model=None)
     def the_card(name: str, html: bool = False) -> HTMLResponse | JSONResponse:
-        """What the model is, what it was shown to do and what speaks against it."""
+        """Returns the model card: what the model is, its measured performance, and its warnings."""
         _known(card, name)
         return HTMLResponse(card.to_html()) if html else JSONResponse(card.to_json())
 
@@ -105,13 +110,13 @@ def _v1(api: FastAPI, model: ServedModel, card: Card) -> None:
 
     @api.post("/v1/models/{name}:explain", tags=["model"], response_model_exclude_none=True)
     def explain(name: str, request: m.ExplainRequest) -> m.ExplainResponse:
-        """What each input adds to the logit of the predicted class, by integrated gradients or SHAP."""
+        """Returns each input's contribution to the logit of the predicted class, by integrated gradients or SHAP."""
         _known(card, name)
         return _explain(model, request)
 
     @api.post("/v1/models/{name}:certify", tags=["model"])
     def certify(name: str, request: m.CertifyRequest) -> m.CertifyResponse:
-        """Whether the predicted class is proven to stay whatever changes each input by at most ε."""
+        """Returns whether the predicted class is proven not to change if each input changes by at most ε."""
         _known(card, name)
         return _certify(model, request)
 
@@ -181,7 +186,7 @@ def _predict(model: ServedModel, request: m.PredictRequest) -> m.PredictResponse
 def _explain(model: ServedModel, request: m.ExplainRequest) -> m.ExplainResponse:
     shap = request.method == "shap"
     x = model.records(request.instances, **({"most": MOST_EXPLAINED} if shap else {}))
-    target, found = model.explain(x, request.method)
+    target, attribution = model.explain(x, request.method)
     words: Sequence[list[str] | None] = model.words(request.instances) or [None] * len(x)
     return m.ExplainResponse(
         method=request.method,
@@ -190,12 +195,12 @@ def _explain(model: ServedModel, request: m.ExplainRequest) -> m.ExplainResponse
         explanations=[
             m.Explanation(
                 class_name=model.dataset.class_names[k],
-                words=own,
-                attributions=values if own is None else values[: len(own)],
+                words=text,
+                attributions=values if text is None else values[: len(text)],
                 error=error,
             )
-            for k, own, values, error in zip(
-                target.tolist(), words, found.values.tolist(), found.error.tolist(), strict=True
+            for k, text, values, error in zip(
+                target.tolist(), words, attribution.values.tolist(), attribution.error.tolist(), strict=True
             )
         ],
     )
@@ -226,7 +231,7 @@ def _known(card: Card, name: str) -> None:
 
 
 def _nested(tensor: m.InputTensor, shape: tuple[int, ...]) -> list[Any]:
-    """The data of a tensor as records, whether they were sent flat or nested."""
+    """Returns the data of a tensor as records, for flat or nested data."""
     if tuple(tensor.shape[1:]) != shape:
         raise RefusedError(f"shape must be [records, {', '.join(map(str, shape))}]")
     flat = not isinstance(tensor.data[0] if tensor.data else None, list)
@@ -241,7 +246,7 @@ def _nested(tensor: m.InputTensor, shape: tuple[int, ...]) -> list[Any]:
 
 
 def _fold(flat: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    """A flat list in row-major order, nested."""
+    """Nests a flat list in row-major order."""
     if len(shape) == 1:
         return flat
     size = len(flat) // shape[0]
@@ -249,7 +254,7 @@ def _fold(flat: list[Any], shape: tuple[int, ...]) -> list[Any]:
 
 
 def _answer_errors(api: FastAPI) -> None:
-    """Every error in one form, ``{"error": …}``, and none with anything that was sent: it may be a patient's."""
+    """Returns every error in one form, ``{"error": …}``, without the data of the request, which may be a patient's."""
 
     @api.exception_handler(RefusedError)
     def refused(_: Request, error: RefusedError) -> JSONResponse:
@@ -257,10 +262,10 @@ def _answer_errors(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()
-        if any(detail["type"] == "json_invalid" for detail in found):
+        details = error.errors()
+        if any(detail["type"] == "json_invalid" for detail in details):
             return JSONResponse({"error": "the body is no JSON"}, 400)
-        return JSONResponse({"error": "; ".join(dict.fromkeys(map(_told, found)))}, 422)
+        return JSONResponse({"error": "; ".join(dict.fromkeys(map(_told, details)))}, 422)
 
     @api.exception_handler(StarletteHTTPException)
     def failed(_: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -275,7 +280,7 @@ _OURS = {name for kind in vars(m).values() if hasattr(kind, "model_fields") for 
 
 
 def _told(detail: dict[str, Any]) -> str:
-    """Where and what is wrong. A key that we do not know is the caller's own text, and so is the value."""
+    """Returns place and reason of an error, without unknown keys and values, which are the caller's own text."""
     where = [str(part) for part in detail["loc"] if isinstance(part, int) or part in _OURS]
     if detail["type"] == "extra_forbidden":
         return f"{'.'.join(where) or 'the body'} holds a key that is not allowed"

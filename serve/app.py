@@ -29,11 +29,11 @@ from serve.api import create_api
 from serve.model import ServedModel
 
 TIMEOUT = 60.0
-"""Seconds after which a call is given up."""
+"""Seconds after which a call is cancelled."""
 
 
 class Serving(BaseModel):
-    """What is served, and to whom; each may be given as ``key=value`` to ``serve run``."""
+    """Settings of a service; each may be given as ``key=value`` to ``serve run``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,41 +41,49 @@ class Serving(BaseModel):
     """Folder or URI of a study."""
     recipe: str
     cohort: str | None = None
-    """The first that has the recipe by default."""
+    """Name of the cohort; by default the first that has the recipe."""
     fold: int = Field(default=1, ge=1)
     repeat: int = Field(default=1, ge=1)
     name: PathName | None = None
-    """In the paths of all calls; the recipe's by default."""
+    """Name of the model in the paths of all calls; by default the name of the recipe."""
     public: bool = False
-    """Whether other machines are answered; refused for a model whose privacy claim does not hold."""
+    """Whether calls from other machines are allowed; refused for a model whose privacy claim does not hold."""
     ledger: str | None = None
-    """Folder of the ledgers: what is public is charged there first, once; beside that of the results by default."""
+    """Folder of the ledgers, where a public model is charged once, before its first answer; by default beside the
+    folder of the results."""
     budget: float | None = Field(default=None, gt=0)
-    """ε that everything ever released from the data may spend together; needed once. Another one is refused."""
+    """Total ε of all releases from the data; needed at the first release. A different value is refused later."""
     purpose: str = "served to others"
     """For the processing record."""
     port: int = Field(default=8000, ge=1, le=65535)
-    """Where Serve is started here; on a cluster the cluster's configuration says it."""
+    """Port, if Serve is started on this machine; on a cluster its configuration decides."""
     replicas: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     """Torch threads of a replica."""
     ongoing: int = Field(default=8, ge=1)
-    """Calls that a replica works on at once."""
+    """Simultaneous calls of a replica."""
     queued: int = Field(default=32, ge=1)
-    """Calls that wait; the next is answered 503 at once."""
+    """Waiting calls; the next call gets status 503 at once."""
 
     @property
     def known_as(self) -> str:
+        """Name of the model in the paths of all calls."""
         return self.name or self.recipe
 
 
 def build_app(args: Mapping[str, str]) -> Application:
-    """The application for ``serve run`` and for a Serve configuration file.
+    """Builds the application for ``serve run`` and for a Serve configuration file.
 
-    Where no cluster is running or named, Ray and Serve are started here, on the loopback interface only.
+    If no cluster is running or named, Ray and Serve start on this machine, on the loopback interface only.
+
+    Args:
+        args: settings of ``Serving``, as text.
+
+    Returns:
+        The application.
 
     Raises:
-        ClickException: what is to be served does not exist or may not be.
+        ClickException: the model does not exist, or may not be served.
     """
     try:
         serving = _read(args)
@@ -93,7 +101,7 @@ def build_app(args: Mapping[str, str]) -> Application:
             )
         chosen = finished.artefact
     except UserError as error:
-        # Not a traceback: ``serve run`` prints it as one line.
+        # ``serve run`` prints this exception as one line, without a traceback.
         raise ClickException(str(error)) from error
     if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
         _start_here(serving.port)
@@ -120,18 +128,18 @@ def _read(args: Mapping[str, str]) -> Serving:
     try:
         given = Serving.model_validate(dict(args))
     except ValidationError as error:
-        said = f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}"
-        raise SpecError(said, **first_mistake(error)) from None
+        message = f"serve: {'; '.join(explain(error))}; settings: {', '.join(Serving.model_fields)}"
+        raise SpecError(message, **first_mistake(error)) from None
     if "://" in given.results:
         return given
     return given.model_copy(update={"results": str(Path(given.results).expanduser().resolve())})
 
 
 def _open(serving: Serving, chosen: str = "") -> Finished:
-    """What is served, with what may be said of it.
+    """Returns the model to serve, with the figures that may be shown.
 
     Args:
-        chosen: hash of the weights. A replica starts again whenever it fails, and then the store may hold others.
+        chosen: hash of the weights. When a replica restarts after a failure, the store may hold other weights.
     """
     store = Store(serving.results)
     finished = open_finished(

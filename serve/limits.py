@@ -1,4 +1,4 @@
-"""What is refused before anything is read: callers from elsewhere, and bodies without end."""
+"""Limits that apply before a request is read: calls from other machines, and bodies that are too long."""
 
 import json
 from ipaddress import ip_address
@@ -9,7 +9,12 @@ _LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 class BodyLimit:
-    """Answers 413 to a body of more than ``most`` bytes, whether or not the caller announced its length."""
+    """Middleware that answers status 413 to a body of more than ``most`` bytes, whether or not its length is announced.
+
+    Args:
+        app: the application behind it.
+        most: greatest length of a body in bytes.
+    """
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app, self._most = app, most
@@ -39,7 +44,11 @@ class BodyLimit:
 
 
 class LoopbackOnly:
-    """Answers 403 to callers from another machine, and to web pages that reached this one under another name."""
+    """Middleware that answers status 403 to calls from other machines, and to web pages that use another host name.
+
+    Args:
+        app: the application behind it.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -53,7 +62,13 @@ class LoopbackOnly:
 
 
 async def refuse_request(send: Send, status: int, why: str) -> None:
-    """Answer with an error in the form that all calls use."""
+    """Sends an error in the form that all calls use.
+
+    Args:
+        send: of the ASGI server.
+        status: HTTP status.
+        why: message.
+    """
     body = json.dumps({"error": why}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -69,7 +84,7 @@ def _from_here(scope: Scope) -> bool:
 
 
 def _asks_for_here(scope: Scope) -> bool:
-    """Whether the Host header names this machine: a page that rebinds its own name to 127.0.0.1 is told apart."""
+    """Returns whether the Host header names this machine; DNS rebinding of a web page is thereby refused."""
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     return name in _LOCAL_NAMES

@@ -1,4 +1,4 @@
-"""What is sent and answered. v2 is the Open Inference Protocol, v1 the data plane of KServe and TensorFlow Serving."""
+"""Requests and responses. v2 is the Open Inference Protocol, v1 the data plane of KServe and TensorFlow Serving."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Request(BaseModel):
-    """Refuses keys that it does not know."""
+    """Request that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -15,27 +15,34 @@ RecordList = Annotated[
     list[Any],
     Field(
         min_length=1,
-        description="RecordList, nested in their shape, in the units and bounds that the metadata give; or texts.",
+        description="Records as nested lists, in the units and bounds that the metadata give; or texts.",
     ),
 ]
 
 
 class InputTensor(Request):
-    """All records as one tensor."""
+    """All records of a request as one tensor."""
 
     name: Literal["records"]
-    shape: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, description="RecordList × their shape.")]
+    shape: Annotated[
+        list[Annotated[int, Field(ge=1)]],
+        Field(min_length=2, description="Number of records, then the shape of a record."),
+    ]
     datatype: Literal["FP32", "FP64"]
     data: Annotated[list[Any], Field(description="Flat in row-major order, or nested.")]
     parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
 
 
 class OutputWanted(Request):
+    """Name of a requested output tensor."""
+
     name: Literal["probabilities", "class_index"]
     parameters: dict[str, Any] = Field(default_factory=dict, description="Ignored.")
 
 
 class InferRequest(Request):
+    """Request of the Open Inference Protocol."""
+
     id: Annotated[str, Field(max_length=128)] | None = None
     inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=1)]
     outputs: list[OutputWanted] = Field(default_factory=list, description="All of them by default.")
@@ -43,15 +50,21 @@ class InferRequest(Request):
 
 
 class PredictRequest(Request):
+    """Request for predictions."""
+
     instances: RecordList
 
 
 class ExplainRequest(Request):
+    """Request for explanations."""
+
     instances: RecordList
     method: Literal["integrated_gradients", "shap"] = "integrated_gradients"
 
 
 class CertifyRequest(Request):
+    """Request for certificates."""
+
     instances: RecordList
     epsilons: Annotated[
         list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
@@ -60,16 +73,22 @@ class CertifyRequest(Request):
 
 
 class TensorInfo(BaseModel):
+    """Name, type and shape of a tensor."""
+
     name: str
     datatype: str
     shape: list[int] = Field(description="-1 is the number of records.")
 
 
 class OutputTensor(TensorInfo):
+    """Output tensor with its data, flat in row-major order."""
+
     data: list[float] | list[int]
 
 
 class InferResponse(BaseModel):
+    """Response of the Open Inference Protocol."""
+
     model_name: str
     model_version: str = Field(description="Trial of the study in which the model was trained and measured.")
     id: str | None = None
@@ -77,12 +96,16 @@ class InferResponse(BaseModel):
 
 
 class ServerMetadata(BaseModel):
+    """Name and version of the server."""
+
     name: str = "assay"
     version: str
     extensions: list[str] = []
 
 
 class ModelMetadata(BaseModel):
+    """Inputs, outputs, classes and abilities of the model."""
+
     name: str
     versions: list[str]
     platform: str = "pytorch"
@@ -96,59 +119,79 @@ class ModelMetadata(BaseModel):
     high: list[Any] = Field(description="Greatest valid value of each input, in the shape of a record.")
     epsilons: list[float] = Field(description="Radii for which certificates are given by default.")
     explanations: list[str] = Field(description="Methods that can explain this model.")
-    certificates: bool = Field(description="Whether interval bounds can follow this model.")
+    certificates: bool = Field(description="Whether the model can be certified by interval bounds.")
     threshold: float | None = Field(
         default=None,
-        description="Probability of the second class from which on it is predicted; null where the likeliest class is.",
+        description="Least probability of the second class at which it is predicted; null without a threshold.",
     )
 
 
 class ModelStatus(BaseModel):
+    """Readiness of a model."""
+
     name: str
     ready: bool
 
 
 class ModelList(BaseModel):
+    """Names of the served models."""
+
     models: list[str]
 
 
 class Health(BaseModel):
+    """Health of the server."""
+
     live: bool | None = None
     ready: bool | None = None
 
 
 class Prediction(BaseModel):
+    """Predicted class of one record, with all probabilities."""
+
     class_name: str
     class_index: int
-    probabilities: dict[str, float] = Field(description="By class.")
+    probabilities: dict[str, float] = Field(description="Probability of each class.")
 
 
 class PredictResponse(BaseModel):
+    """Predictions, one for each record."""
+
     predictions: list[Prediction]
 
 
 class Explanation(BaseModel):
+    """Attribution of one record's prediction to its inputs."""
+
     class_name: str = Field(description="The predicted class, whose logit is explained.")
-    words: list[str] | None = Field(default=None, description="Of a text, what each attribution is of.")
+    words: list[str] | None = Field(default=None, description="For a text, the word that each attribution belongs to.")
     attributions: list[Any] = Field(
-        description="What each input adds to the logit, in the shape of a record; of a text, what each word adds."
+        description="Contribution of each input to the logit, in the shape of a record; for a text, of each word."
     )
-    error: float = Field(description="How far the attributions are from adding up to the change of the logit.")
+    error: float = Field(description="Difference between the sum of the attributions and the change of the logit.")
 
 
 class ExplainResponse(BaseModel):
+    """Explanations, one for each record."""
+
     method: str
-    compared_with: str = Field(description="What stands for a missing input.")
-    error_is: str = Field(description="Completeness error or additivity error.")
+    compared_with: str = Field(description="The reference with which the record is compared.")
+    error_is: str = Field(description="Kind of the error: completeness error or additivity error.")
     explanations: list[Explanation]
 
 
 class Certificate(BaseModel):
+    """Certificate of one record."""
+
     class_name: str
-    certified: list[bool] = Field(description="For each radius, whether no change within it changes the class.")
+    certified: list[bool] = Field(
+        description="For each radius, whether it is proven that no change within it changes the class."
+    )
 
 
 class CertifyResponse(BaseModel):
+    """Certificates, one for each record."""
+
     norm: str = "linf"
     units: str
     method: str = "interval bounds"
@@ -158,4 +201,6 @@ class CertifyResponse(BaseModel):
 
 
 class Refusal(BaseModel):
-    error: str = Field(description="What is wrong and what is allowed; never what was sent.")
+    """Error response."""
+
+    error: str = Field(description="What is wrong and what is allowed; never the data of the request.")

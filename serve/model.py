@@ -1,4 +1,4 @@
-"""The model that answers: predictions, explanations and certificates of records that have been checked."""
+"""The served model: predictions, explanations and certificates of checked records."""
 
 import threading
 from dataclasses import replace
@@ -20,19 +20,23 @@ from assay.study.finished import Finished
 from assay.threats import Threat
 
 MOST_RECORDS = 256
-"""Records of one call: an explanation of more would hold up everyone else."""
+"""Greatest number of records in one call: explanations of more would delay other calls."""
 MOST_EXPLAINED = 32
-"""Records of one call that explains by SHAP, which costs as much as its background is large."""
+"""Greatest number of records in one call of SHAP, whose cost grows with the size of its background."""
 _BACKGROUND = 50
 _POINTS = 64
 
 
 class RefusedError(Exception):
-    """A call that cannot be answered. The message says what is allowed and repeats nothing that was sent."""
+    """A request cannot be answered. The message says what is allowed and repeats nothing of the request."""
 
 
 class ServedModel:
-    """One finished trial, ready to answer. Safe to call from several threads."""
+    """One finished trial, ready to answer requests. Safe to call from several threads.
+
+    Args:
+        finished: the trained model with its data and figures.
+    """
 
     def __init__(self, finished: Finished) -> None:
         self.finished = finished
@@ -46,20 +50,29 @@ class ServedModel:
             np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
         )
         self._background, self.compared_with = _background(finished)
-        # SHAP switches warnings of the whole process off while it works.
+        # SHAP switches off warnings of the whole process while it runs.
         self._one_at_a_time = threading.Lock()
         self.unexplained = self._try_shap()
         self.unbounded = self._try_bounds()
 
     @property
     def reads_text(self) -> bool:
+        """Whether records are texts."""
         return self.dataset.language is not None
 
     def records(self, given: list[Any], *, most: int = MOST_RECORDS) -> Tensor:
-        """Records as the model takes them, (n, ...) float32; of a model of text, from texts.
+        """Checks records and converts them to the input of the model.
+
+        Args:
+            given: records as nested lists, or texts.
+            most: greatest number of records.
+
+        Returns:
+            (n, ...) float32, or word numbers for texts.
 
         Raises:
-            RefusedError: too many, no numbers, of another shape, or out of bounds; names the record and the input.
+            RefusedError: there are too many records, or one is not numeric, has another shape, or is out of bounds;
+                names the record and the input.
         """
         if len(given) > most:
             raise RefusedError(f"at most {most} records a call; {len(given)} were sent")
@@ -75,7 +88,7 @@ class ServedModel:
             raise RefusedError(f"each record must have shape {self.dataset.shape}, not {array.shape[1:]}")
         with np.errstate(over="ignore"):
             array = array.astype(np.float32)
-        # NaN is neither above nor below: what is not within is outside.
+        # Written as "not within", so that NaN counts as outside.
         outside = ~((array >= self._low) & (array <= self._high))
         if outside.any():
             record, *place = (int(i) for i in np.argwhere(outside)[0])
@@ -84,20 +97,34 @@ class ServedModel:
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The predicted class of each record, (n,), and the probability of every class, (n, classes) float32."""
+        """Predicts the class of each record.
+
+        Args:
+            x: (n, ...) records from ``records``.
+
+        Returns:
+            Predicted classes, (n,), and probabilities of all classes, (n, classes) float32.
+        """
         logits = self._model(x)
         return self._subject.decisions(logits).numpy(), self._task.probabilities(logits).numpy()
 
     @property
     def threshold(self) -> float | None:
-        """Probability of the second class from which on it is predicted; None where the likeliest class is."""
+        """Least probability of the second class at which it is predicted; None without a threshold."""
         return None if self._subject.point is None else self._subject.point.threshold
 
     def explain(self, x: Tensor, method: str) -> tuple[np.ndarray, Attribution]:
-        """The predicted class of each record, (n,), and what each input, or each word, adds to its logit.
+        """Attributes the logit of each record's predicted class to its inputs, or to its words.
+
+        Args:
+            x: (n, ...) records from ``records``.
+            method: ``integrated_gradients`` or ``shap``.
+
+        Returns:
+            Predicted classes, (n,), and the attributions.
 
         Raises:
-            RefusedError: SHAP cannot follow this model.
+            RefusedError: SHAP does not support this model.
         """
         with torch.no_grad():
             x = continuous(self._model, x)
@@ -106,24 +133,38 @@ class ServedModel:
             if self.unexplained:
                 raise RefusedError(self.unexplained)
             with self._one_at_a_time:
-                found = deep_shap(self._model, x, target, background=self._background)
+                attribution = deep_shap(self._model, x, target, background=self._background)
         else:
             baseline = blank_words(x) if self.reads_text else self._background.mean(0, keepdim=True)
-            found = integrated_gradients(self._model, x, target, baseline=baseline, points=_POINTS)
+            attribution = integrated_gradients(self._model, x, target, baseline=baseline, points=_POINTS)
         if self.dataset.language is not None:
-            found = replace(found, values=found.values.sum(-1))
-        return target.numpy(), found
+            attribution = replace(attribution, values=attribution.values.sum(-1))
+        return target.numpy(), attribution
 
     def words(self, texts: list[Any]) -> list[list[str]] | None:
-        """What stands at each position of texts that have been read; None of a model of other records."""
+        """Returns the word at each position of texts.
+
+        Args:
+            texts: that ``records`` accepted.
+
+        Returns:
+            Words of each text; None for a model of other records.
+        """
         language = self.dataset.language
         return None if language is None else [language.pieces(words_of(text)) for text in texts]
 
     def certify(self, x: Tensor, epsilons: list[float]) -> tuple[np.ndarray, np.ndarray]:
-        """The predicted class of each record, (n,), and for each radius whether it is proven to stay, (n, radii).
+        """Certifies the predicted class of each record by interval bounds.
+
+        Args:
+            x: (n, ...) records from ``records``.
+            epsilons: radii (L∞) in the units of the data.
+
+        Returns:
+            Predicted classes, (n,), and whether each is proven not to change within each radius, (n, radii) bool.
 
         Raises:
-            RefusedError: interval bounds cannot follow this model.
+            RefusedError: there are no interval bounds for this model.
         """
         if self.unbounded:
             raise RefusedError(self.unbounded)
@@ -134,12 +175,12 @@ class ServedModel:
         return target.numpy(), proven.numpy()
 
     def _proven(self, x: Tensor, target: Tensor, epsilon: float) -> Tensor:
-        """Of which records it is proven that they are answered so whatever changes each input by ε, (n,) bool."""
+        """Returns for which records the predicted class is proven not to change within ε, (n,) bool."""
         threat = Threat(norm="linf", epsilon=epsilon, bounds=self._bounds, goal=self._task.criterion)
         return certified_by_intervals(self._subject.decided.model, x, target, threat, task=self._task)
 
     def _read(self, language: Language, given: list[Any]) -> Tensor:
-        """Texts as the model takes them."""
+        """Converts texts to the input of the model."""
         for number, text in enumerate(given):
             if not isinstance(text, str) or not words_of(text):
                 raise RefusedError(f"record {number} is no text: this model reads strings of at least one word")
@@ -171,9 +212,9 @@ class ServedModel:
 
 
 def _background(finished: Finished) -> tuple[Tensor, str]:
-    """Records that stand for "nothing known", and what they are.
+    """Returns reference records for explanations, and a description of them.
 
-    Of a private model none of the training records: its ε does not pay for what an explanation tells of them.
+    A private model uses no training records: its ε does not cover what an explanation would reveal of them.
     """
     dataset = finished.dataset
     if dataset.language is not None:

@@ -1,21 +1,28 @@
-"""What training radius and how many steps buy: adversarial training over ε × steps."""
+"""Adversarial training: training radius ε × number of steps."""
 
 from typing import Any
 
 from ray import tune
 
 RECIPE = "pgd"
-"""The recipe of the study that is varied."""
+"""Recipe of the study to vary."""
 ASKED = ("accuracy", "robustness", "certificates", "cost")
-"""The evaluations that are asked of every point, of those that the study asks."""
+"""Evaluations of every point, from those of the study."""
 TESTED = "test"
-"""The records they are asked of: this maps a trade-off and chooses nothing."""
+"""Records of the evaluations: the sweep shows a trade-off, and nothing is chosen by it."""
 SAMPLES = 1
 """Repeats of each point of the grid."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:
-    """Six radii around the study's reference radius, four numbers of steps: 24 points."""
+    """Returns a grid of 24 points: six radii around the study's reference radius, and four numbers of steps.
+
+    Args:
+        reference_epsilon: radius at which the study reports robustness, in the units of the data.
+
+    Returns:
+        Tune distributions by setting.
+    """
     return {
         "objective.epsilon": tune.grid_search(
             [round(reference_epsilon * k, 6) for k in (1 / 6, 1 / 3, 2 / 3, 1, 4 / 3, 2)]

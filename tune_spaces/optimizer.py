@@ -1,21 +1,28 @@
-"""How to train at all: learning rate × batch size × epochs, drawn at random, judged on the validation split."""
+"""Optimiser settings: learning rate × batch size × epochs, drawn at random, evaluated on the validation split."""
 
 from typing import Any
 
 from ray import tune
 
 RECIPE = "standard"
-"""The recipe of the study that is varied."""
+"""Recipe of the study to vary."""
 ASKED = ("accuracy", "robustness", "cost")
-"""The evaluations that are asked of every point, of those that the study asks."""
+"""Evaluations of every point, from those of the study."""
 TESTED = "validation"
-"""The records they are asked of: the test records stay unseen while settings are chosen."""
+"""Records of the evaluations: the test records are not used while settings are chosen."""
 SAMPLES = 24
-"""Points drawn, the same for the same seed."""
+"""Number of random points; the same seed gives the same points."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:
-    """Learning rates over two decades, three batch sizes, three lengths."""
+    """Returns random learning rates over two decades, with three batch sizes and three numbers of epochs.
+
+    Args:
+        reference_epsilon: not used.
+
+    Returns:
+        Tune distributions by setting.
+    """
     return {
         "training.learning_rate": tune.loguniform(3e-4, 3e-2),
         "training.batch_size": tune.choice([32, 64, 128]),

@@ -1,21 +1,28 @@
-"""What privacy costs and how to pay less for it: ε × clipping norm × batch size × learning rate."""
+"""Private training: ε × clipping norm × batch size × learning rate."""
 
 from typing import Any
 
 from ray import tune
 
 RECIPE = "dp_eps_1"
-"""The recipe of the study that is varied."""
+"""Recipe of the study to vary."""
 ASKED = ("accuracy", "robustness", "privacy", "cost")
-"""The evaluations that are asked of every point, of those that the study asks."""
+"""Evaluations of every point, from those of the study."""
 TESTED = "validation"
-"""The records they are asked of: whoever takes the best point must not have looked at the test records."""
+"""Records of the evaluations: the best point must not be chosen by test records."""
 SAMPLES = 1
 """Repeats of each point of the grid."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:
-    """Three budgets, two clipping norms, two expected batch sizes, two learning rates: 24 points."""
+    """Returns a grid of 24 points: three ε, two clipping norms, two expected batch sizes, two learning rates.
+
+    Args:
+        reference_epsilon: not used.
+
+    Returns:
+        Tune distributions by setting.
+    """
     return {
         "privacy.epsilon": tune.grid_search([0.5, 2.0, 8.0]),
         "privacy.max_grad_norm": tune.grid_search([0.3, 1.0]),

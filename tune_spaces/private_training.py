@@ -1,6 +1,6 @@
-"""How to train for a given budget: ε × learning rate × steps. On data that nobody's privacy hangs on: choosing costs ε.
+"""Settings of private training: ε × learning rate × epochs, on data that need no privacy, because choosing costs ε.
 
-``jobs/studies/tuning/privacy.yaml`` holds such data, and the commands.
+``jobs/studies/tuning/privacy.yaml`` contains such data, and the commands.
 """
 
 from typing import Any
@@ -8,17 +8,24 @@ from typing import Any
 from ray import tune
 
 RECIPE = "private"
-"""The recipe of the study that is varied."""
+"""Recipe of the study to vary."""
 ASKED = ("accuracy", "cost")
-"""The evaluations that are asked of every point, of those that the study asks."""
+"""Evaluations of every point, from those of the study."""
 TESTED = "validation"
-"""The records they are asked of: whoever takes the best point must not have looked at the test records."""
+"""Records of the evaluations: the best point must not be chosen by test records."""
 SAMPLES = 1
 """Repeats of each point of the grid."""
 
 
 def space(reference_epsilon: float) -> dict[str, Any]:
-    """Three budgets, four learning rates over a decade and a half, two lengths: 24 points."""
+    """Returns a grid of 24 points: three ε, four learning rates, two numbers of epochs.
+
+    Args:
+        reference_epsilon: not used.
+
+    Returns:
+        Tune distributions by setting.
+    """
     return {
         "privacy.epsilon": tune.grid_search([0.1, 1.0, 8.0]),
         "training.learning_rate": tune.grid_search([0.1, 0.2, 0.5, 1.0]),

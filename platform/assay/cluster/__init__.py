@@ -1,1 +1,1 @@
-"""The only part of Assay that knows Ray."""
+"""Execution on Ray. No other part of the library imports Ray."""

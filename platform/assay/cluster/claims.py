@@ -1,4 +1,4 @@
-"""Who trains which model: of several actors that want the same one, the first trains it and the others wait for it."""
+"""Assignment of trainings to actors: the first actor that needs a model trains it, and the others wait for it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ from assay.results import Finding
 from assay.study.training import Trained
 
 Model = tuple[Trained, Mapping[str, tuple[Finding, ...]]]
-"""A trained model, and what was found of it by the names of the answers."""
+"""A trained model, and the findings about it by identifier of the answer."""
 
 
 @dataclass
 class _Claim:
-    """One model that an actor trains."""
+    """A training that is assigned to an actor."""
 
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     watching: Any = None
-    """Waits for the death of the actor; kept, or asyncio would forget it."""
+    """Task that waits for the end of the actor; stored, because asyncio keeps no reference to it."""
 
 
 class Claims:
-    """Lends the training of each model to one actor at a time; runs as an asynchronous actor of Ray.
+    """Assigns the training of each model to one actor at a time; runs as an asynchronous actor of Ray.
 
     Args:
-        models: that were trained before, by name.
+        models: already trained, by name.
     """
 
     def __init__(self, models: Mapping[str, "ray.ObjectRef[Model]"]) -> None:
@@ -35,14 +35,14 @@ class Claims:
         self._claims: dict[str, _Claim] = {}
 
     async def take(self, training: str, actor: Any) -> list["ray.ObjectRef[Model]"]:
-        """Ask for a model.
+        """Requests a model.
 
         Args:
             training: its name.
-            actor: who asks. If it dies before the model is there, the next who waits trains it.
+            actor: that requests it. If it dies before the model is trained, the next waiting actor trains it.
 
         Returns:
-            The model; or nothing, and then the actor must train it and say how that ended (``settle``).
+            A list with the model; an empty list if the actor must train it and report the outcome (``settle``).
         """
         while training not in self._models:
             claim = self._claims.get(training)
@@ -54,7 +54,12 @@ class Claims:
         return [self._models[training]]
 
     async def settle(self, training: str, model: list["ray.ObjectRef[Model]"]) -> None:
-        """Say how a training ended: with a model, or, if the list is empty, without."""
+        """Reports the outcome of a training.
+
+        Args:
+            training: name of the model.
+            model: a list with the model; empty if the training failed.
+        """
         if model:
             self._models[training] = model[0]
         claim = self._claims.pop(training, None)
@@ -62,9 +67,9 @@ class Claims:
             claim.ended.set()
 
     async def _watch(self, training: str, claim: _Claim, actor: Any) -> None:
-        """Give the claim back when its actor dies."""
+        """Withdraws an assignment when its actor dies."""
         try:
-            # Answered once the actor has finished what it does; raises at its death.
+            # Returns when the actor has finished its present call; raises if the actor dies.
             await actor.__ray_ready__.remote()
         except ray.exceptions.RayActorError:
             if self._claims.get(training) is claim:
@@ -72,9 +77,12 @@ class Claims:
 
 
 def start_claims(models: Mapping[str, "ray.ObjectRef[Model]"]) -> Any:
-    """The actor of a sweep that lends trainings; it ends with the driver.
+    """Starts the actor that assigns the trainings of a sweep; it ends with the driver.
 
     Args:
-        models: see ``Claims``.
+        models: already trained, by name.
+
+    Returns:
+        Handle of the actor, see ``Claims``.
     """
     return ray.remote(Claims).options(num_cpus=0, max_concurrency=1000).remote(dict(models))

@@ -1,4 +1,7 @@
-"""One pool of warm Ray actors a study: it runs trials and hosts federated clients, and nobody else imports torch."""
+"""A pool of warm Ray actors for a study, which run trials and host federated clients.
+
+Warm actors import torch once, not for every trial.
+"""
 
 import contextlib
 import math
@@ -19,34 +22,44 @@ from assay.executors import Client, Outcome, answer
 _PATIENCE = 30.0
 """Seconds that a federated training waits for workers beyond the first."""
 _PLACING = 300.0
-"""Seconds in which every worker must have made its clients."""
+"""Seconds in which every worker must have created its clients."""
 _READING = 5.0
-"""Seconds in which the board must answer; if it does not, nothing is told this time."""
+"""Seconds in which the board must answer; otherwise this progress report is skipped."""
 _TRIES = 2
-"""How often an item is given to a worker before its death is blamed on the item."""
+"""Attempts per item if workers die; afterwards the item fails."""
 
 
 class Board:
-    """Where workers write what they are doing; an actor of its own, started once there is something long to tell."""
+    """Actor that collects the progress of workers; started when the first progress is to be reported."""
 
     def __init__(self) -> None:
         self._said: dict[int, str] = {}
 
     def say(self, place: int, said: str) -> None:
+        """Stores the progress of a worker.
+
+        Args:
+            place: number of the worker in the pool.
+            said: its progress, as one line.
+        """
         self._said[place] = said
 
     def read(self) -> dict[int, str]:
-        """What was said since the last call, by worker."""
+        """Returns and clears the progress since the last call.
+
+        Returns:
+            Lines by number of the worker.
+        """
         said, self._said = self._said, {}
         return said
 
 
 class Worker:
-    """A warm process. Runs functions, and keeps clients alive between requests.
+    """Warm process that runs functions, and keeps clients alive between requests.
 
     Args:
         place: its number in the pool.
-        board: name of the actor that it tells what it is doing, if there is one by then.
+        board: name of the actor to which it reports progress, if that actor exists.
     """
 
     def __init__(self, place: int, board: str) -> None:
@@ -55,30 +68,54 @@ class Worker:
         self._clients: dict[int, Client] = {}
 
     def ready(self) -> None:
-        """Answers once the process has started."""
+        """Returns once the process has started."""
 
     def run(self, fn: Callable[..., Any], item: Any, shared: Any) -> Any:
+        """Runs one item of a map, and reports its progress to the board.
+
+        Args:
+            fn: the function.
+            item: its first argument.
+            shared: its second argument.
+
+        Returns:
+            Its result.
+        """
         with progress.listening(self._tell):
             return fn(item, shared)
 
     def _tell(self, said: str) -> None:
-        with contextlib.suppress(ValueError, RayError):  # no board yet, or none any more
+        with contextlib.suppress(ValueError, RayError):  # the board does not exist yet, or has ended
             ray.get_actor(self._board).say.remote(self._place, said)
 
     def host(self, clients: dict[int, Callable[[], Client]]) -> None:
+        """Creates clients, and drops the earlier ones.
+
+        Args:
+            clients: functions that create a client, by client number.
+        """
         self._clients = {number: make() for number, make in clients.items()}
 
     def call(self, number: int, request: Any) -> Any:
+        """Sends a request to a client.
+
+        Args:
+            number: of the client.
+            request: its argument.
+
+        Returns:
+            The reply, or the exception that the client raised.
+        """
         return answer(self._clients[number], request)
 
 
 class RayExecutor:
-    """An ``Executor`` over actors that live until ``close``. Ray starts with the first work: none, no Ray.
+    """``Executor`` over actors that live until ``close``. Ray starts at the first work, and not at all without work.
 
     Args:
         address: cluster to join; see ``session.ray_session``.
-        workers: number of actors; as many as the cluster's CPUs carry by default.
-        cpus: CPUs that each reserves; match the threads of a trial.
+        workers: number of actors; by default as many as the CPUs of the cluster allow.
+        cpus: CPUs that each reserves; should equal the threads of a trial.
     """
 
     def __init__(self, *, address: str | None = None, workers: int | None = None, cpus: int = 1) -> None:
@@ -97,11 +134,12 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
+        """Number of actors; starts them if necessary."""
         self._start()
         return len(self._actors)
 
     def close(self) -> None:
-        """Stop the actors, and Ray if it was started here."""
+        """Stops the actors, and Ray if it was started here."""
         for actor in [*self._actors, *([] if self._board is None else [self._board])]:
             ray.kill(actor)
         self._actors, self._board = [], None
@@ -113,34 +151,34 @@ class RayExecutor:
         if not again:
             return
         self._start()
-        kept = ray.put(shared)
-        # A worker takes work once it has answered: on a busy or growing cluster some come late, and nobody waits.
-        coming = {actor.ready.remote(): place for place, actor in enumerate(self._actors)}
+        shared_reference = ray.put(shared)
+        # A worker gets work once it has started: on a busy or growing cluster some start late, and the others work.
+        starting = {actor.ready.remote(): place for place, actor in enumerate(self._actors)}
         running: dict[ray.ObjectRef, tuple[int, _Work]] = {}
         idle: list[int] = []
         while True:
-            # An item is asked for when a worker is there to take it, and not before.
+            # Items are taken from the iterator only when a worker is idle.
             while idle and (work := again.pop() if again else next(fresh, None)) is not None:
                 place = idle.pop()
-                running[self._actors[place].run.remote(fn, work.item, kept)] = (place, work)
+                running[self._actors[place].run.remote(fn, work.item, shared_reference)] = (place, work)
             if idle and not running:
                 return
             patience = progress.EVERY / 2 if progress.wanted() else None
-            finished, _ = ray.wait([*running, *coming], num_returns=1, timeout=patience)
+            finished, _ = ray.wait([*running, *starting], num_returns=1, timeout=patience)
             if not finished:
                 self._relay({place for place, _ in running.values()})
                 continue
             (done,) = finished
-            if done in coming:
+            if done in starting:
                 _started(done)
-                idle.append(coming.pop(done))
+                idle.append(starting.pop(done))
                 continue
             place, work = running.pop(done)
             try:
                 outcome = Outcome(index=work.index, value=ray.get(done))
             except RayActorError as error:
                 self._actors[place] = self._make(place)
-                coming[self._actors[place].ready.remote()] = place
+                starting[self._actors[place].ready.remote()] = place
                 if work.attempt < _TRIES:
                     again.append(replace(work, attempt=work.attempt + 1))
                     continue
@@ -157,21 +195,21 @@ class RayExecutor:
     def _start(self) -> None:
         if self._actors:
             return
-        found = self._session.enter_context(ray_session(self._address, workers=self._wanted, cpus=self._cpus))
+        workers = self._session.enter_context(ray_session(self._address, workers=self._wanted, cpus=self._cpus))
         most = max(node["Resources"].get("CPU", 0) for node in ray.nodes())
         if most < self._cpus:
             raise UserError(
                 f"a trial wants {self._cpus} threads, but no machine of the cluster has more than {most:g} CPUs; "
                 "lower `threads` in the study"
             )
-        self._gpus = gpu_share(ray.cluster_resources().get("GPU", 0.0), found)
-        self._actors = [self._make(place) for place in range(found)]
+        self._gpus = gpu_share(ray.cluster_resources().get("GPU", 0.0), workers)
+        self._actors = [self._make(place) for place in range(workers)]
 
     def _make(self, place: int) -> Any:
         return ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_restarts=0)(Worker).remote(place, self._name)
 
     def _relay(self, places: set[int]) -> None:
-        """Tell who listens here what the workers at these places are doing."""
+        """Passes the progress of the workers at these places to the listener of this process."""
         if self._board is None:
             self._board = ray.remote(num_cpus=0)(Board).options(name=self._name).remote()
         with contextlib.suppress(RayError):
@@ -180,7 +218,7 @@ class RayExecutor:
                     progress.relay(said)
 
     def _ready(self) -> list[Any]:
-        """The actors that have started; waits for the first."""
+        """Returns the actors that have started; waits for at least one."""
         answers = {actor.ready.remote(): actor for actor in self._actors}
         ray.wait(list(answers), num_returns=1)
         started, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PATIENCE)
@@ -190,17 +228,17 @@ class RayExecutor:
 
     def _replace_dead(self) -> None:
         answers = {actor.ready.remote(): place for place, actor in enumerate(self._actors)}
-        known, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PATIENCE)
-        for answer_ in known:
+        finished, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PATIENCE)
+        for reference in finished:
             try:
-                ray.get(answer_)
+                ray.get(reference)
             except RayActorError:
-                self._actors[answers[answer_]] = self._make(answers[answer_])
+                self._actors[answers[reference]] = self._make(answers[reference])
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """An item on its way."""
+    """An item that is waiting or running."""
 
     index: int
     item: Any
@@ -208,7 +246,7 @@ class _Work:
 
 
 def _started(reference: Any) -> None:
-    """Raise if a worker did not come up."""
+    """Raises an error if a worker could not start."""
     try:
         ray.get(reference)
     except RayActorError as error:
@@ -219,12 +257,22 @@ def _started(reference: Any) -> None:
 
 
 def gpu_share(gpus: float, workers: int) -> float:
-    """GPUs a worker: one each while they last, else a fraction such that every worker fits on one device."""
+    """Returns the share of a GPU for each worker: a whole one if there are enough, otherwise an equal fraction.
+
+    The fraction is such that every worker fits on one device.
+
+    Args:
+        gpus: GPUs of the cluster.
+        workers: number of workers.
+
+    Returns:
+        GPUs per worker; 0 without a GPU.
+    """
     return 0.0 if gpus < 1 else 1.0 / math.ceil(workers / gpus)
 
 
 class RayHost:
-    """Clients dealt out over actors; each stays where it was made."""
+    """Clients distributed over actors; each stays at the actor where it was created."""
 
     def __init__(self, actors: list[Any], clients: Mapping[int, Callable[[], Client]]) -> None:
         self._actors = actors
@@ -232,7 +280,7 @@ class RayHost:
         by_actor: dict[Any, dict[int, Callable[[], Client]]] = {}
         for number, actor in self._home.items():
             by_actor.setdefault(actor, {})[number] = clients[number]
-        ray.get([actor.host.remote(own) for actor, own in by_actor.items()], timeout=_PLACING)
+        ray.get([actor.host.remote(makers) for actor, makers in by_actor.items()], timeout=_PLACING)
 
     def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
         sent = {number: self._home[number].call.remote(number, request) for number, request in requests.items()}

@@ -1,4 +1,4 @@
-"""Ledgers on a cluster: one named actor writes them all, so that SQLite is never written from two machines."""
+"""Ledgers on a cluster: one named actor writes all ledgers, so that two machines never write the same SQLite file."""
 
 import os
 import sys
@@ -26,23 +26,44 @@ if TYPE_CHECKING:
 NAME = "assay-ledger"
 NAMESPACE = "assay"
 _TRIES, _PAUSE = 20, 0.5
-"""Times that an actor is asked, and seconds between them: one that ends keeps its name for a moment."""
+"""Attempts to reach an actor, and seconds between them: an actor that ends keeps its name for a moment."""
 _KEPT: dict[str, Any] = {}
-"""The actor that this process asks, by the node on which it runs itself. An actor ends when nobody keeps it, and the
-handle of who made it cannot be had a second time: so it is kept until the actor fails."""
+"""Handle of the actor, by the node of this process. An actor ends when its creator drops the handle, and the creator
+cannot get a second one, so the handle is stored until the actor fails."""
 
 
 class LedgerActor:
-    """Does one thing after the other, in one process of the cluster."""
+    """Actor that runs all calls to the ledgers of a cluster, one after the other."""
 
     def create(self, folder: str, collection: Collection, known: LedgerMark | None) -> Any:
+        """Opens or creates a ledger; see ``LedgerFile.create``.
+
+        Args:
+            folder: of the ledgers, on the machine of the actor.
+            collection: the data set.
+            known: mark of the ledger that was used before.
+
+        Returns:
+            Path of the ledger, or the ``UserError`` that was raised.
+        """
         return self._answer(lambda: str(Ledger.create(Path(folder), collection, known).path))
 
     def call(self, path: str, method: str, args: tuple[Any, ...], settings: dict[str, Any]) -> Any:
+        """Calls a method of a ledger.
+
+        Args:
+            path: of the ledger.
+            method: name of the method.
+            args: its positional arguments.
+            settings: its keyword arguments.
+
+        Returns:
+            Its result, or the ``UserError`` that was raised.
+        """
         return self._answer(lambda: getattr(Ledger(Path(path)), method)(*args, **settings))
 
     def _answer(self, ask: Any) -> Any:
-        """A user's mistake is an answer: Ray would wrap an exception in its own traceback."""
+        """Returns a user's error instead of raising it: Ray would wrap an exception in its own traceback."""
         try:
             return ask()
         except UserError as error:
@@ -50,10 +71,10 @@ class LedgerActor:
 
 
 class RemoteLedger(LedgerProtocol):
-    """A ledger whose methods run in the cluster's actor; picklable.
+    """Ledger whose methods run in the ledger actor of the cluster; picklable.
 
     Args:
-        path: of its file, on the machine where the actor runs.
+        path: of its file, on the machine of the actor.
     """
 
     def __init__(self, path: str) -> None:
@@ -68,44 +89,44 @@ class RemoteLedger(LedgerProtocol):
         return int(self._ask("about", "records"))
 
     def mark(self) -> LedgerMark:
-        found: LedgerMark = self._ask("mark")
-        return found
+        mark: LedgerMark = self._ask("mark")
+        return mark
 
     def about(self, key: str) -> str:
-        found: str = self._ask("about", key)
-        return found
+        fact: str = self._ask("about", key)
+        return fact
 
     def verify(self, head: str = "") -> str:
-        found: str = self._ask("verify", head)
-        return found
+        last_seal: str = self._ask("verify", head)
+        return last_seal
 
     def experiments(self) -> list[Experiment]:
-        found: list[Experiment] = self._ask("experiments")
-        return found
+        experiments: list[Experiment] = self._ask("experiments")
+        return experiments
 
     def processings(self) -> list[tuple[Processing, int, int]]:
-        found: list[tuple[Processing, int, int]] = self._ask("processings")
-        return found
+        processings: list[tuple[Processing, int, int]] = self._ask("processings")
+        return processings
 
     def expired(self, today: str) -> list[Experiment]:
-        found: list[Experiment] = self._ask("expired", today)
-        return found
+        expired: list[Experiment] = self._ask("expired", today)
+        return expired
 
     def positions_of(self, patient: str) -> np.ndarray:
-        found: np.ndarray = self._ask("positions_of", patient)
-        return found
+        positions: np.ndarray = self._ask("positions_of", patient)
+        return positions
 
     def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
-        found: list[Trace] = self._ask("traces", positions)
-        return found
+        traces: list[Trace] = self._ask("traces", positions)
+        return traces
 
     def erasures(self) -> list[tuple[str, str, str]]:
-        found: list[tuple[str, str, str]] = self._ask("erasures")
-        return found
+        erasures: list[tuple[str, str, str]] = self._ask("erasures")
+        return erasures
 
     def trainings(self, results: str) -> list[TrainingRow]:
-        found: list[TrainingRow] = self._ask("trainings", results)
-        return found
+        trainings: list[TrainingRow] = self._ask("trainings", results)
+        return trainings
 
     def set_budget(self, epsilon: float, *, delta: float | None = None, reason: str = "") -> None:
         self._ask("set_budget", epsilon, delta=delta, reason=reason)
@@ -114,8 +135,8 @@ class RemoteLedger(LedgerProtocol):
         self._ask("reserve", request)
 
     def drop(self, trials: Iterable[str]) -> list[str]:
-        found: list[str] = self._ask("drop", list(trials))
-        return found
+        labels: list[str] = self._ask("drop", list(trials))
+        return labels
 
     def release(
         self,
@@ -146,12 +167,12 @@ class RemoteLedger(LedgerProtocol):
         )
 
     def account(self) -> Account:
-        found: Account = self._ask("account")
-        return found
+        account: Account = self._ask("account")
+        return account
 
     def budgets(self) -> list[Budget]:
-        found: list[Budget] = self._ask("budgets")
-        return found
+        budgets: list[Budget] = self._ask("budgets")
+        return budgets
 
     def begin(self, experiment: Experiment, roles: np.ndarray, charge: Charge) -> None:
         self._ask("begin", experiment, roles, charge)
@@ -167,23 +188,32 @@ class RemoteLedger(LedgerProtocol):
 
 
 def opening(address: str | None = None) -> "Opening":
-    """How the ledger of a data set is reached, which may have to be made: as a file, or where a cluster is joined,
-    through its actor.
+    """Returns the function that opens or creates ledgers: as files, or on a cluster through the ledger actor.
 
     Args:
         address: as for ``session.ray_session``.
+
+    Returns:
+        The function.
     """
     return through_actor if _on_cluster(address) else Ledger.create
 
 
 def existing(path: Path) -> LedgerProtocol:
-    """A ledger that was made before, reached in the same way."""
+    """Returns a ledger that exists already, as a file or through the ledger actor.
+
+    Args:
+        path: of the ledger.
+
+    Returns:
+        The ledger.
+    """
     return RemoteLedger(str(path)) if _on_cluster() else Ledger(path)
 
 
 @contextmanager
 def cluster_joined() -> Iterator[None]:
-    """The cluster that is named, for as long as its ledgers are asked; where none is, nothing is started."""
+    """Joins the cluster of ``RAY_ADDRESS`` within the block; does nothing if the variable is not set."""
     if not os.environ.get("RAY_ADDRESS"):
         yield
         return
@@ -192,25 +222,29 @@ def cluster_joined() -> Iterator[None]:
 
 
 def through_actor(folder: Path, collection: Collection, known: LedgerMark | None = None) -> LedgerProtocol:
-    """The ledger of a data set, written by the actor of the cluster that this process has joined.
+    """Opens or creates a ledger through the actor of the cluster that this process has joined.
 
     Args:
-        known: see ``LedgerFile.create``. The folder is one of the machine on which the actor runs, which may be another
-            the next time.
+        folder: of the ledgers, on the machine of the actor, which may be another machine the next time.
+        collection: the data set.
+        known: mark of the ledger that was used before; see ``LedgerFile.create``.
+
+    Returns:
+        The ledger.
     """
     return RemoteLedger(_asked(lambda actor: actor.create.remote(str(folder), collection, known)))
 
 
 def _on_cluster(address: str | None = None) -> bool:
-    """Whether a cluster is named, or this process belongs to one. Ray is not imported to find out."""
+    """Returns whether a cluster is named, or this process belongs to one; does not import Ray."""
     ray = sys.modules.get("ray")
     return bool(address or os.environ.get("RAY_ADDRESS")) or (ray is not None and ray.is_initialized())
 
 
 def _actor() -> Any:
-    """The one actor; made on this machine if there is none, and gone with the process that made it.
+    """Returns the ledger actor; creates it on this machine if there is none. It ends with the process that created it.
 
-    It does not outlive its job: the cluster's end would wait half a minute for an actor that does.
+    A detached actor would outlive its job, and delay the shutdown of the cluster by half a minute.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -235,22 +269,22 @@ def _actor() -> Any:
 
 
 def _asked(ask: Callable[[Any], Any]) -> Any:
-    """The actor's answer; of the next actor, where the job that made this one has ended meanwhile.
+    """Calls the actor; if the job that created it has ended meanwhile, calls a new one.
 
-    A question whose answer was lost is asked again: every method may be called twice with the same effect.
+    A call whose reply was lost is repeated: every method may be called twice with the same effect.
     """
     import ray
     from ray.exceptions import RayActorError
 
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
-            found = ray.get(ask(_actor()))
+            result = ray.get(ask(_actor()))
             break
         except RayActorError:
             _KEPT.clear()
             if last:
                 raise
             time.sleep(_PAUSE)
-    if isinstance(found, UserError):
-        raise found
-    return found
+    if isinstance(result, UserError):
+        raise result
+    return result

@@ -1,4 +1,4 @@
-"""What a worker does with memory that a batch has left: it keeps it for the next one."""
+"""Memory settings of worker processes: freed memory is kept for the next batch."""
 
 import ctypes
 import platform
@@ -6,16 +6,18 @@ import platform
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Settings of glibc's ``mallopt``."""
 _IN_ONE_PIECE = 32 << 20
-"""Bytes from which an allocation is the system's own business; glibc takes no more."""
+"""Bytes from which an allocation is a memory mapping of its own; the maximum of glibc."""
 _KEPT = 256 << 20
-"""Bytes of free memory that a worker holds on to."""
+"""Bytes of free memory that a worker keeps."""
 
 
 def keep_freed_memory() -> None:
-    """Let this process use again what it has freed, as a process that has trained for a while does by itself.
+    """Makes this process reuse freed memory instead of returning it to the system.
 
-    A fresh process hands the memory of every batch back to the system and asks for it again, page by page, which costs
-    an attack of many short steps more than sharing it gains. Other allocators than glibc's are left alone.
+    A new process returns the memory of every batch to the system and requests it again, page by page. For an attack
+    with
+    many short steps this costs more time than a second worker gains. Allocators other than that of glibc are not
+    changed.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -1,4 +1,4 @@
-"""What workers say while the driver waits for all of them."""
+"""Messages from workers to the driver while it waits for them."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,17 +9,23 @@ from ray.util.queue import Queue
 
 @contextmanager
 def watched(told: Callable[..., None]) -> Iterator[Queue]:
-    """A queue that workers fill with tuples, each handed to ``told`` here, in a thread, while the block runs.
+    """Creates a queue for messages from workers, which a thread passes to a function while the block runs.
 
-    What was put before the block ends is told before it is left. An exception of ``told`` is raised then.
+    All messages of the block are passed on before it ends. An exception of ``told`` is raised at the end.
+
+    Args:
+        told: called with the elements of each tuple in the queue.
+
+    Returns:
+        Context manager; its value is the queue.
     """
     queue = Queue()
     raised: list[BaseException] = []
 
     def read() -> None:
-        while (said := queue.get()) is not None:
+        while (message := queue.get()) is not None:
             try:
-                told(*said)
+                told(*message)
             except BaseException as error:
                 raised.append(error)
 

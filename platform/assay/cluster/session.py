@@ -13,41 +13,45 @@ import assay
 from assay.errors import UserError
 from assay.registry import PLUGINS, load_plugins, plugins
 
-# What Assay wants of Ray and its neighbours, unless the user said otherwise.
+# Environment variables for Ray and other libraries, used unless the user has set them.
 DEFAULTS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DEDUP_LOGS": "1",
-    # Ray ends an idle process after a second, and a new one imports torch anew: those that decode records for a slow
-    # training step would start again at every step.
+    # By default Ray ends an idle process after a second, and a new one has to import torch. Processes that decode
+    # records would then restart at every slow training step.
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
     "FLWR_TELEMETRY_ENABLED": "0",
     "WANDB_MODE": "offline",
-    # Torch's threads follow each trial's own setting; OpenMP must not start a pool of its own before that.
+    # Each trial sets its number of torch threads; OpenMP must not start its own pool before that.
     "OMP_NUM_THREADS": "1",
 }
 
 
 def set_defaults() -> None:
-    """Environment variables for this process and the workers it starts."""
+    """Sets environment variables for this process and its workers, except those that the user has set."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
 def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> Iterator[int]:
-    """Ray for the duration of a block; yields the number of workers to use.
+    """Runs Ray for the duration of a block.
 
-    A job submitted to a cluster, or ``address``, joins that cluster. Otherwise Ray starts here, on the loopback
-    interface only, and stops with the block. Within such a block another one shares the same Ray.
+    A job submitted to a cluster, or a job with an ``address``, joins that cluster. Otherwise Ray starts on this
+    machine, on
+    the loopback interface only, and stops with the block. A block inside such a block shares its Ray.
 
     Args:
         address: ``auto``, ``host:port`` or ``ray://…``; None follows ``RAY_ADDRESS``, as submitted jobs do.
-        workers: by default as many as fit.
+        workers: number of workers; by default as many as fit.
         cpus: CPUs of each worker.
 
+    Returns:
+        Context manager; its value is the number of workers to use.
+
     Raises:
-        UserError: the cluster does not answer or does not know us.
+        UserError: the cluster does not answer, or refuses the credentials.
     """
     import ray
 
@@ -67,12 +71,16 @@ def ray_session(address: str | None, *, workers: int | None, cpus: int = 1) -> I
 
 
 def start_ray_here(**settings: Any) -> None:
-    """Start Ray on this machine, on the loopback interface only; it stops with this process."""
+    """Starts Ray on this machine, on the loopback interface only; it stops with this process.
+
+    Args:
+        settings: for ``ray.init``.
+    """
     import ray
 
     set_defaults()
     ray.init(
-        # Never None: Ray would join whatever cluster a file in its temporary folder names.
+        # Not None, because Ray would then join a cluster named in a file of its temporary folder.
         address="local",
         **{"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR, **settings},
         _node_ip_address="127.0.0.1",
@@ -80,7 +88,14 @@ def start_ray_here(**settings: Any) -> None:
 
 
 def lasting(location: str | None, *, default: str) -> str:
-    """Where results are kept: as given, or ``default`` below the folder in which we run.
+    """Returns the location of the results: the given one, or ``default`` below the working folder.
+
+    Args:
+        location: folder or URI, or None.
+        default: relative folder.
+
+    Returns:
+        Absolute path or URI.
 
     Raises:
         UserError: this is a submitted job, whose folder is temporary, and the location is not absolute.
@@ -95,7 +110,11 @@ def lasting(location: str | None, *, default: str) -> str:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Where this runs: for the record of a study."""
+    """Returns the machine and software on which a study runs, for its record.
+
+    Returns:
+        JSON-able facts by name.
+    """
     import torch
 
     gpus = (
@@ -123,14 +142,21 @@ def _join(address: str) -> None:
 
 
 def _environment() -> dict[str, Any] | None:
-    """What the workers of a cluster need to know; a submitted job has told it already."""
+    """Returns the runtime environment for the workers of a cluster; None where a submitted job has set it already."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ or not plugins():
         return None
     return plugin_environment()
 
 
 def plugin_environment() -> dict[str, Any]:
-    """The packages of ``ASSAY_PLUGINS`` as Ray sends them to a cluster: by their names, and with their code."""
+    """Returns a Ray runtime environment with the packages of ``ASSAY_PLUGINS`` and their code.
+
+    Returns:
+        The argument ``runtime_env`` of Ray.
+
+    Raises:
+        SpecError: a package cannot be imported.
+    """
     import importlib
 
     load_plugins()
@@ -142,7 +168,7 @@ def plugin_environment() -> dict[str, Any]:
 
 def _git_commit() -> str:
     try:
-        said = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
             cwd=Path(assay.__file__).parent,
             capture_output=True,
@@ -152,4 +178,4 @@ def _git_commit() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return said.stdout.strip()
+    return described.stdout.strip()

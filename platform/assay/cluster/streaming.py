@@ -1,4 +1,4 @@
-"""Records bigger than memory: Ray Data decodes them in the order of an epoch, a little ahead of the training steps."""
+"""Records larger than memory: Ray Data decodes them in the order of an epoch, a little ahead of the training steps."""
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
@@ -19,29 +19,30 @@ from assay.data.base import Lazy
 from assay.errors import UserError
 
 _BLOCK = 8 << 20
-"""Bytes that one task decodes, at most, unless a single record is larger."""
+"""Greatest number of bytes that one task decodes, unless a single record is larger."""
 _AHEAD = 4
-"""Blocks that lie ready for a training worker, for each of its decoding tasks."""
+"""Decoded blocks in reserve for a training worker, for each of its decoding tasks."""
 _MOST_READERS = 8
-"""Decoding tasks that one training worker keeps busy at a time, at most."""
+"""Greatest number of decoding tasks of one training worker."""
 
 
 class Streamed:
-    """A ``Feed`` of records that tasks of Ray Data decode, wherever in the cluster a processor is idle.
+    """``Feed`` of records that tasks of Ray Data decode on idle processors of the cluster.
 
-    The records come in the order of the batches, whatever their sizes, so a streamed training is the very training
-    that has its records in memory. Of the records only a bounded number lies in the object store at any time; of
-    their positions, and of the blocks that hold them, a whole epoch does.
+    The records arrive in the order of the batches, so a streamed training gives the same result as one with all records
+    in
+    memory. Only a limited number of records is in the object store at any time, but all positions of an epoch are.
 
-    Decoding tasks reserve no processor: training workers may reserve all that there are, and a task that then had to
-    wait for one would be waited for by those who hold it. How many run at a time is bounded instead.
+    Decoding tasks reserve no CPU. Training workers may reserve all CPUs of the cluster, and a task that waited for one
+    would
+    block the workers that wait for its records. The number of simultaneous tasks is limited instead.
 
     Args:
-        x: decoded where the tasks run: every node must reach what it reads, under the same path.
+        x: decoded where the tasks run: every node must be able to read its files under the same path.
         y: (n,) labels of all records.
-        rows: which of the records to learn from.
-        device: where the batches go.
-        readers: decoding tasks at a time; see ``readers_of``.
+        rows: positions of the records to train on.
+        device: of the batches.
+        readers: simultaneous decoding tasks; see ``readers_of``.
     """
 
     def __init__(self, x: Lazy, y: np.ndarray, rows: np.ndarray, *, device: torch.device, readers: int = 1) -> None:
@@ -49,17 +50,23 @@ class Streamed:
         self._readers = readers
         self._kept = ray.put(x)
         self.device = device
-        # Ray Data tells every epoch's begin and end, and an error that is raised it tells as well.
+        # Ray Data logs the start and end of every epoch, and also logs errors that it raises.
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def follow(self, batches: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        """See ``Feed``.
+        """Yields the records and labels of each batch; see ``Feed``.
+
+        Args:
+            batches: positions among the training records, one array per batch.
+
+        Returns:
+            Iterator over records, (n, ...), and labels, (n,), on the device.
 
         Raises:
-            UserError: what a record's own decoding raised, such as a ``DataError`` that names a file.
+            UserError: a record cannot be decoded, such as a ``DataError`` that names a file.
         """
         wanted = [self._rows[positions] for positions in batches]
         if not wanted:
@@ -67,10 +74,10 @@ class Streamed:
         try:
             with closing(self._records(np.concatenate(wanted), longest=max(map(len, wanted)))) as stream:
                 for place, rows in enumerate(wanted, start=1):
-                    found = list(islice(stream, len(rows)))
-                    assert [row for row, _ in found] == rows.tolist(), "Ray Data changed the order of the records"
-                    x = torch.from_numpy(np.stack([record for _, record in found]))
-                    # Read to its end, Ray Data puts its threads away; given up one record before, it may keep them.
+                    batch = list(islice(stream, len(rows)))
+                    assert [row for row, _ in batch] == rows.tolist(), "Ray Data changed the order of the records"
+                    x = torch.from_numpy(np.stack([record for _, record in batch]))
+                    # Ray Data ends its threads only when the stream is read to its end.
                     if place == len(wanted):
                         assert next(stream, None) is None, "Ray Data gave more records than were asked for"
                     yield x.to(self.device), torch.from_numpy(self._y[rows]).to(self.device)
@@ -80,7 +87,7 @@ class Streamed:
             raise
 
     def _records(self, rows: np.ndarray, *, longest: int) -> Generator[tuple[int, np.ndarray], None, None]:
-        """One record after the other, each behind its position."""
+        """Yields the records one by one, each with its position."""
         size = int(np.prod(self._x.shape[1:])) * self._x.dtype.itemsize
         block = max(1, min(longest, _BLOCK // size))
         parts = np.split(rows, range(block, len(rows), block))
@@ -99,12 +106,19 @@ class Streamed:
 
 
 def readers_of(workers: int) -> int:
-    """Decoding tasks for each of several training workers: its share of the cluster's processors."""
+    """Returns the number of decoding tasks for each training worker: its share of the CPUs of the cluster.
+
+    Args:
+        workers: training workers.
+
+    Returns:
+        From 1 to 8.
+    """
     return min(_MOST_READERS, max(1, int(ray.cluster_resources().get("CPU", 1)) // workers))
 
 
 def _settle(context: Any, *, memory: int) -> None:
-    """In the order asked for, at most so many bytes ahead, silently, and for as long as a training step may take."""
+    """Sets the order of records, the memory limit in bytes, no output, and no time limit for a training step."""
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=memory)
     context.enable_progress_bars = False
@@ -113,7 +127,7 @@ def _settle(context: Any, *, memory: int) -> None:
 
 
 def _decode(block: dict[str, np.ndarray], kept: list[ray.ObjectRef]) -> dict[str, np.ndarray]:
-    """What each task does. The records are behind a reference: a task's own arguments are copied for each."""
+    """Decodes a block. The records are passed by reference, because arguments of a task are copied for each task."""
     try:
         return {"row": block["row"], "x": ray.get(kept[0])[block["row"]]}
     except UserError as error:
@@ -121,4 +135,4 @@ def _decode(block: dict[str, np.ndarray], kept: list[ray.ObjectRef]) -> dict[str
 
 
 class _RefusedError(Exception):
-    """Carries a user's error out of a task, unchanged: Ray Data writes advice of its own into every message."""
+    """Carries a user's error out of a task, unchanged: Ray Data adds its own advice to other messages."""

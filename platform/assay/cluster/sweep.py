@@ -1,4 +1,4 @@
-"""A sweep by Ray Tune: it proposes points and keeps warm actors; ``run_trial`` does the work, unchanged."""
+"""A sweep on Ray Tune: Tune proposes points and keeps warm actors; ``run_trial`` runs each trial."""
 
 import os
 import tempfile
@@ -28,29 +28,29 @@ from assay.study.training import Trained
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
 
-# Our store is the truth: Tune need neither log results itself nor save its own state while trials take seconds.
+# Results are in our store, so Tune need neither log them nor save its own state.
 _TUNE = {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "3600", "RAY_AIR_NEW_OUTPUT": "0"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
-    """How a sweep ended."""
+    """Outcome of a sweep."""
 
     points: list[Point]
     """Every point that was proposed."""
     trials: dict[str, str]
-    """Labels by trial id."""
+    """Labels by trial identifier."""
     ran: int
     failures: Mapping[str, str]
     complete: bool
-    """Whether every point was visited; not if the sweep was interrupted."""
+    """Whether every point was run; false if the sweep was interrupted."""
     trial_seconds: float
-    """Summed over the trials that ran."""
+    """Seconds, summed over the trials that ran."""
     workers: int
     seconds: float
-    """Wall time of the sweep, without the start of Ray."""
+    """Wall time of the sweep in seconds, without the start of Ray."""
     choice: str = ""
-    """What choosing the best of its trials costs, in a sentence; see ``release.choice``."""
+    """The ε cost of choosing the best of its trials, as a sentence; see ``release.choice``."""
 
 
 def sweep_to_store(
@@ -62,23 +62,28 @@ def sweep_to_store(
     watcher: Watcher,
     keeper: Keeper | None = None,
 ) -> Swept:
-    """Run every point of a sweep that is not in a store yet, on Ray, and keep beside the results what was asked.
+    """Runs every point of a sweep that is not in a store yet, on Ray, and stores the study file beside the results.
 
     Args:
-        workers: trials at once; one per CPU by default.
+        prepared: the sweep with its data and search space.
+        store: of the results.
+        workers: simultaneous trials; one per CPU by default.
         address: see ``session.ray_session``.
-        watcher: told each finished trial.
-        keeper: keeps the ledger of the data; without one nothing is reserved or noted.
+        watcher: called with each finished trial.
+        keeper: of the ledger of the data; without one nothing is reserved or recorded.
+
+    Returns:
+        The outcome.
 
     Raises:
         UserError: another job is writing the store, or the cluster does not answer.
     """
     sweep, dataset = prepared.sweep, prepared.dataset
     watcher.read(dataset.name, dataset)
-    with store.locked(), ray_session(address, workers=workers, cpus=sweep.study.threads) as found:
+    with store.locked(), ray_session(address, workers=workers, cpus=sweep.study.threads) as available:
         where = describe_environment()
-        swept = _run(prepared, store, workers=found, watcher=watcher, about=where, keeper=keeper)
-        # An interrupted sweep hides nothing of what was found before.
+        swept = _run(prepared, store, workers=available, watcher=watcher, about=where, keeper=keeper)
+        # An interrupted sweep keeps the earlier results visible.
         store.keep_only(swept.trials if swept.complete else {*swept.trials, *store.finished()})
         write_study(study_of(sweep, swept.points), store, swept.trials, where, fresh=swept.ran > 0)
         choice = choice_of_best(store, dataset, keeper.trainings(dataset) if keeper else ())
@@ -94,7 +99,7 @@ def _run(
     about: Mapping[str, Any],
     keeper: Keeper | None,
 ) -> Swept:
-    """The sweep itself, within a running Ray session."""
+    """Runs the sweep within a Ray session."""
     started = time.perf_counter()
     os.environ.update({name: os.environ.get(name, value) for name, value in _TUNE.items()})
     known = store.finished() | store.superseded()
@@ -106,7 +111,7 @@ def _run(
 
     progress = _Progress(store, watcher, runner, settle, prepared, workers=workers)
     if keeper is not None:
-        # Opened once, from here, and sent along: only one process notes where it is.
+        # Opened once here and sent to the actors, so that only one process stores its mark.
         keeper.ledger(prepared.dataset)
     watcher.begin(total=progress.total, finished=0, workers=workers)
     try:
@@ -128,10 +133,10 @@ def _run(
 
 
 def _tuner(trainable: Any, prepared: Prepared, folder: str, *, workers: int) -> tune.Tuner:
-    """Tune, which gives every point to one of its actors.
+    """Returns a Tuner that gives the points to reused actors.
 
     Args:
-        folder: of the driver, gone with the sweep.
+        folder: temporary, on the driver.
     """
     study = prepared.sweep.study
     return tune.Tuner(
@@ -147,21 +152,22 @@ def _tuner(trainable: Any, prepared: Prepared, folder: str, *, workers: int) -> 
             storage_path=folder,
             name="sweep",
             verbose=0,
-            # Nothing is saved by the workers: on a cluster they do not see the driver's folder.
+            # Workers save nothing: on a cluster they cannot reach the driver's folder.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
         ),
     )
 
 
 class _Progress:
-    """What a sweep has come to so far.
+    """Running totals of a sweep.
 
     Args:
-        store: keeps each record as it comes.
-        watcher: told each trial that was run.
-        runner: notes how each trial ended.
-        settle: is called with the name of each model, and with the model, or None where training it came to nothing.
-        workers: trials at once.
+        store: stores each record when it arrives.
+        watcher: called with each trial that was run.
+        runner: records how each trial ended.
+        settle: called with the name of each model, and with the model, or None where its training failed.
+        prepared: the sweep.
+        workers: simultaneous trials.
     """
 
     def __init__(
@@ -178,17 +184,17 @@ class _Progress:
         self._store, self._watcher, self._runner, self._settle = store, watcher, runner, settle
         self._dataset, self._workers = prepared.dataset, workers
         self._found: dict[str, tuple[Point, str]] = {}
-        """Point and label of each trial, by id."""
+        """Point and label of each trial, by identifier."""
         self._failures: dict[str, str] = {}
         self._trial_seconds = 0.0
         self._visited = 0
 
     def keep(self, record: TrialRecord | None, trial: Trial, point: Point, began: bool) -> None:
-        """Take in a point that was visited.
+        """Handles the result of a point.
 
         Args:
-            record: None of one that was finished before.
-            began: whether its trial began; one that was refused did not.
+            record: None for a trial that was finished before.
+            began: whether the trial began; false for one that was refused.
         """
         self._found[trial.id] = (point, trial.label)
         self._visited += 1
@@ -203,26 +209,26 @@ class _Progress:
         self._watcher.done(record, trial.label, seconds_left=left * mean / self._workers)
 
     def _end(self, record: TrialRecord, trial: Trial, *, began: bool) -> None:
-        """Store a trial and note that it has ended; then its model is there for others."""
+        """Stores a trial and records its end; then its model is available to other actors."""
         model = None
         try:
             if record.weights:
-                # Before the ledger notes that the training has ended: it would be spent again if the model were lost.
+                # Stored before the ledger records the end of the training: a lost model would cost its ε again.
                 self._store.write_checkpoint(trial.training, record.weights)
             self._store.write(self._runner.end(trial, record, self._dataset) if began else record)
             if record.weights:
-                found = self._store.answers(trial.training, artefact_of(record.weights))
-                model = Trained(checkpoint=record.weights), found
+                answers = self._store.answers(trial.training, artefact_of(record.weights))
+                model = Trained(checkpoint=record.weights), answers
         finally:
             self._settle(trial.training, model)
 
     def swept(self, known: set[str], errors: Mapping[str, str], *, seconds: float) -> Swept:
-        """How the sweep ended.
+        """Returns the outcome of the sweep.
 
         Args:
-            known: ids of the trials that were finished before.
+            known: identifiers of trials that were finished before.
             errors: of Tune itself, by the point at which it failed.
-            seconds: that it took.
+            seconds: wall time.
         """
         return Swept(
             points=[point for point, _ in self._found.values()],
@@ -237,7 +243,7 @@ class _Progress:
 
 
 class _PointTrial(tune.Trainable):
-    """One actor of Tune: runs one point after the other."""
+    """Actor of Tune that runs one point after the other."""
 
     def setup(
         self,
@@ -254,7 +260,7 @@ class _PointTrial(tune.Trainable):
         self._claims, self._runner = claims, runner
 
     def reset_config(self, new_config: Point) -> bool:
-        """Nothing to make anew: a point is all in its configuration."""
+        """Takes the next point; no other state depends on it."""
         self.config = new_config
         return True
 
@@ -266,10 +272,10 @@ class _PointTrial(tune.Trainable):
         return {"done": True, "trial": trial.id}
 
     def _run(self, trial: Trial) -> tuple[TrialRecord, bool]:
-        """A trial, whose model may have been trained before, or by another actor meanwhile."""
-        found = ray.get(self._claims.take.remote(trial.training, ray.get_runtime_context().current_actor))
-        if found:
-            trained, known = ray.get(found[0])
+        """Runs a trial; its model may have been trained before, or by another actor meanwhile."""
+        available = ray.get(self._claims.take.remote(trial.training, ray.get_runtime_context().current_actor))
+        if available:
+            trained, known = ray.get(available[0])
             work = Work(trial=trial, trained=trained, known=known)
             return self._runner.run(work, self._dataset, LocalExecutor())
         try:
@@ -279,20 +285,20 @@ class _PointTrial(tune.Trainable):
             raise
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The store holds what matters."""
+        """Saves nothing: the results are in the store."""
 
 
 def _models(store: Store) -> dict[str, "ray.ObjectRef[Model]"]:
-    """Every model of a store with what was found of it, by name, where each actor can get it; actors see no store."""
-    found = {}
+    """Returns every model of a store with its findings, by name, as Ray objects: actors cannot read the store."""
+    models = {}
     for training in store.models():
         content = store.checkpoint(training)
         if content is not None:
-            found[training] = ray.put((Trained(checkpoint=content), store.answers(training, artefact_of(content))))
-    return found
+            models[training] = ray.put((Trained(checkpoint=content), store.answers(training, artefact_of(content))))
+    return models
 
 
 def _points(space: Mapping[str, Any]) -> int:
-    """Number of points of the grid within a space."""
+    """Returns the number of points of the grid within a space."""
     grids = [value["grid_search"] for value in space.values() if isinstance(value, dict) and "grid_search" in value]
     return int(np.prod([len(grid) for grid in grids], dtype=int))

@@ -1,4 +1,4 @@
-"""One trial over several Ray Train workers: the very same loop, every batch shared among them."""
+"""One trial on several Ray Train workers: the same training loop, with every batch shared among them."""
 
 import tempfile
 import time
@@ -39,10 +39,10 @@ from assay.training.loop import Trainer
 
 _STATE = "state.safetensors"
 _SURVIVED = 3
-"""Failures of workers that one training survives."""
+"""Greatest number of worker failures that one training survives."""
 
 OnEpoch = Callable[[int, int, float], None]
-"""Is called with how many epochs are finished, how many there are, and the loss."""
+"""Called with the number of finished epochs, of all epochs, and the loss."""
 
 
 def run_distributed(
@@ -59,25 +59,35 @@ def run_distributed(
     checkpoint_every: int = 5,
     keeper: TrialObserver | None = None,
 ) -> TrialRecord:
-    """Train a trial over several Ray Train workers, evaluate it over as many, and store it: it alone is the results.
+    """Trains a trial on several Ray Train workers, evaluates it on as many, and stores it as the only result.
 
-    A failure of ours is a record that says why, not an exception; it takes the place of no earlier one that finished.
+    A failure inside the trial is returned as a record with the reason, not raised; it replaces no earlier finished
+    record.
 
     Args:
-        study: of which it is the one trial.
+        trial: the trial.
+        study: whose only trial it is.
+        dataset: its data set.
+        store: of the results.
+        workers: number of Ray Train workers.
         address: see ``session.ray_session``.
-        watch: see ``train_distributed``, as for ``gpu`` and ``checkpoint_every``.
-        evaluating: told how many pieces of an evaluation are done, and of how many.
-        keeper: keeps the ledger of the data; without one nothing is reserved or noted.
+        watch: called after each epoch; see ``train_distributed``.
+        evaluating: called with the finished and the total number of pieces of an evaluation.
+        gpu: whether each worker uses a GPU.
+        checkpoint_every: epochs between checkpoints; see ``train_distributed``.
+        keeper: of the ledger of the data; without one nothing is reserved or recorded.
+
+    Returns:
+        The record of the trial.
 
     Raises:
         IncompatibleRecipeError: the recipe is federated.
-        UserError: the budget does not hold it, the cluster does not answer, or another job is writing the store; or
-            what ``train_distributed`` raises. Nothing is stored then.
+        UserError: the budget is too small, the cluster does not answer, or another job is writing the store; or see
+            ``train_distributed``. Nothing is stored then.
     """
     _refuse_federated(trial)
     runner = Runner(keeper, {**describe_environment(), "ray_train_workers": workers})
-    # From here on nobody else may train this model: what is left of it is read under the lock.
+    # Earlier results are read under the lock, so that no other job trains this model at the same time.
     with store.locked():
         work = work_left(store, trial)
         with ray_session(address, workers=workers, cpus=trial.threads):
@@ -112,7 +122,7 @@ def run_distributed(
 def _evaluated(
     work: Work, trained: Trained, dataset: Dataset, *, workers: int, evaluating: Callable[[int, int], None]
 ) -> TrialRecord:
-    """The record of a trained trial, its records shared among workers while it is evaluated."""
+    """Evaluates a trained trial, with its test records shared among workers."""
     with RayExecutor(workers=workers, cpus=work.trial.threads) as executor:
         watched_executor = Watched(executor, evaluating)
         bare = run_trial(work.trial, watched_executor, dataset, trained=trained, known=work.known)
@@ -129,22 +139,32 @@ def train_distributed(
     gpu: bool = False,
     checkpoint_every: int = 5,
 ) -> Trained:
-    """Train a recipe with its batches spread over Ray Train workers.
+    """Trains a recipe with its batches spread over Ray Train workers.
 
-    The workers sum their gradients explicitly (gloo on CPU, NCCL on GPU), so the result is that of one worker up to
-    the order of floating-point sums. A killed worker costs the epochs since the last checkpoint that Ray has
-    registered; a killed job goes on from there when it is called again with the same ``storage``. Records that do not
-    lie in memory are streamed, each worker's own share of every batch: see ``cluster.streaming``.
+    The workers sum their gradients explicitly (gloo on CPU, NCCL on GPU), so the result is that of one worker up to the
+    order of floating-point sums. If a worker dies, the epochs since the last checkpoint that Ray registered are
+    repeated. A
+    job that was killed continues from there when it is called again with the same ``storage``. Records that do not fit
+    into
+    memory are streamed, each worker its share of every batch: see ``cluster.streaming``.
 
     Args:
-        storage: absolute folder or URI, reachable from every node.
-        watch: told epoch, epochs and mean loss of the first worker's records after each epoch.
-        checkpoint_every: epochs between checkpoints; each costs a second or two, since all workers meet.
+        trial: the trial.
+        dataset: its data set.
+        workers: number of Ray Train workers.
+        storage: absolute folder or URI that every node can reach.
+        watch: called after each epoch with its number, the number of all epochs, and the mean loss of the first
+            worker's records.
+        gpu: whether each worker uses a GPU.
+        checkpoint_every: epochs between checkpoints; each takes a second or two, since all workers synchronise.
+
+    Returns:
+        The trained model.
 
     Raises:
-        IncompatibleRecipeError: the recipe is federated: its data may not be spread over workers; or it treats all
+        IncompatibleRecipeError: the recipe is federated, and its data may not be spread over workers; or it treats all
             records at once, and they are streamed; or the network mixes the records of a batch, which workers share.
-        UserError: a record cannot be decoded, and every try ended there.
+        UserError: a record cannot be decoded, after all attempts.
     """
     _refuse_federated(trial)
     dataset, parts = prepare_records(trial, dataset)
@@ -160,7 +180,7 @@ def train_distributed(
     }
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
-        # Made before any worker starts: it refuses at once what every worker would refuse.
+        # Built before any worker starts, so that invalid settings are refused at once.
         trainer = trainer_of(
             trial,
             dataset,
@@ -181,7 +201,7 @@ def train_distributed(
 
 
 def _workers(config: dict[str, Any], *, workers: int, gpu: bool, storage: str) -> TorchTrainer:
-    """The workers of one stage of a training; they go on from what an earlier job has left of it."""
+    """Returns the workers of one stage of a training; they continue from an earlier job's checkpoint."""
     trial, stage = config["trial"], config["stage"]["stage"]
     return TorchTrainer(
         _work,
@@ -210,7 +230,7 @@ def _refuse_federated(trial: Trial) -> None:
 
 
 def _refuse_batch_norm(network: nn.Module, workers: int) -> None:
-    """Refuse batch norm on several workers: only gradients are summed, its statistics would be each worker's own."""
+    """Refuses batch norm on several workers: only gradients are summed, so its statistics would differ."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             raise IncompatibleRecipeError(
@@ -224,20 +244,20 @@ def _refuse_batch_norm(network: nn.Module, workers: int) -> None:
 
 
 def _last_state(trainer: TorchTrainer) -> bytes:
-    """What the workers leave when they have trained; a user's error is raised as it was raised among them."""
+    """Runs the workers and returns the final state; raises a user's error as it was raised in a worker."""
     try:
-        found = trainer.fit().checkpoint
+        checkpoint = trainer.fit().checkpoint
     except ray.train.TrainingFailedError as error:
         for failure in getattr(error, "worker_failures", {}).values():
             if isinstance(failure, UserError):
                 raise failure from None
         raise
-    with found.as_directory() as folder:
+    with checkpoint.as_directory() as folder:
         return (Path(folder) / _STATE).read_bytes()
 
 
 def _work(config: dict) -> None:
-    """What each worker does."""
+    """Runs the training loop in a worker."""
     keep_freed_memory()
     trial: Trial = config["trial"]
     torch.set_num_threads(trial.threads)
@@ -254,9 +274,9 @@ def _work(config: dict) -> None:
         collective=Distributed(device),
         **config["stage"],
     )
-    found = ray.train.get_checkpoint()
-    if found is not None:
-        with found.as_directory() as folder:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
             restore_trainer(trainer, (Path(folder) / _STATE).read_bytes())
     first = ray.train.get_context().get_world_rank() == 0
 
@@ -270,14 +290,14 @@ def _work(config: dict) -> None:
 
 
 def _streamed(dataset: Dataset, rows: np.ndarray, *, device: torch.device, readers: int) -> Streamed | None:
-    """Brings records that do not lie in memory; of those that do, None."""
+    """Returns a stream of records that are not in memory; None for records in memory."""
     if isinstance(dataset.x, np.ndarray):
         return None
     return Streamed(dataset.x, dataset.y, rows, device=device, readers=readers)
 
 
 def _report(trainer: Trainer, *, first: bool) -> None:
-    """A barrier of all workers; the first hands over the state, which is the same on all of them."""
+    """Synchronises all workers; the first one reports the state, which is the same on all of them."""
     metrics = {"epoch": trainer.epoch, "loss": trainer.losses[-1]}
     if not first:
         ray.train.report(metrics)

@@ -1,8 +1,8 @@
-"""The ledger of one data set: what was done with its records, what was released of them, and what that spent.
+"""The ledger of one data set: the experiments on its records, the releases from it, and the ε that these spend.
 
-Experiments stay with the curator and are recorded. Releasing, which is serving to others or exporting a model or a
-report, is charged, and is refused beyond the budget. A training that may be released holds its part of the budget from
-the moment it begins, and for good: only what never began is given back.
+Experiments stay with the curator and are only recorded. A release (serving to others, or exporting a model or a report)
+is charged, and is refused beyond the budget. A training that may be released reserves its part of the budget from its
+beginning, permanently; only trainings that never began are given back.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,10 +22,10 @@ from assay.privacy.composition import Charge
 
 
 class Ledger(LedgerProtocol):
-    """One SQLite file a data set, safe with concurrent writers. What each method does stands in ``LedgerProtocol``.
+    """Ledger in one SQLite file per data set, safe with concurrent writers. ``LedgerProtocol`` documents the methods.
 
     Args:
-        path: of a ledger that exists; ``create`` makes one.
+        path: of an existing ledger; ``create`` makes a new one.
 
     Raises:
         LedgerError: there is none, or it cannot be read.
@@ -41,7 +41,16 @@ class Ledger(LedgerProtocol):
 
     @classmethod
     def create(cls, folder: Path, collection: Collection, known: LedgerMark | None = None) -> "Ledger":
-        """The ledger of a data set in a folder, made if it is not there yet; see ``LedgerFile.create``."""
+        """Opens the ledger of a data set in a folder, or creates it; see ``LedgerFile.create``.
+
+        Args:
+            folder: of the ledgers.
+            collection: the data set.
+            known: mark of the ledger that was used before.
+
+        Returns:
+            The ledger.
+        """
         return cls(LedgerFile.create(folder, collection, known).path)
 
     @property
@@ -142,6 +151,6 @@ class Ledger(LedgerProtocol):
 
     def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
         with self._file.writing() as db:
-            gone = [one for one in experiments if self._experiments.erase(db, one)]
-            if gone:
-                self._experiments.note_erasure(db, asked, f"{len(gone)} trials")
+            deleted = [experiment for experiment in experiments if self._experiments.erase(db, experiment)]
+            if deleted:
+                self._experiments.note_erasure(db, asked, f"{len(deleted)} trials")

@@ -1,4 +1,4 @@
-"""What a ledger says of its charges: plain data, without the file."""
+"""State of a ledger as plain data, independent of its file."""
 
 import math
 from dataclasses import dataclass
@@ -10,30 +10,33 @@ from assay.privacy.composition import Charge
 from assay.privacy.unit import Unit
 
 ChargeState = Literal["reserved", "trained", "released", "dropped"]
-"""``reserved``: planned, and not begun. ``trained``: begun, whatever became of it, and counted for good. ``released``:
-has left, or was looked at by whoever chose what left. ``dropped``: counts no more, since it never began, or began while
-there was no budget."""
+"""``reserved``: planned, not begun. ``trained``: begun, whatever its outcome; counts permanently. ``released``: public,
+or its results influenced the choice of a release. ``dropped``: no longer counts, because it never began, or began
+without a budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseRequest:
-    """A trained model that is to leave, or a training that is to begin."""
+    """A trained model to be released, or a training that is about to begin."""
 
     training: str
-    """Names the trained model; of an earlier version the trial."""
+    """Identifier of the trained model; for ledgers of an earlier version, of the trial."""
     label: str
     charge: Charge
     artefact: str = ""
-    """Hash of the weights; a training that has not begun has none. Two trainings of one trial are two releases."""
+    """Hash of the weights; empty for a training that has not begun. Two trainings of one trial are two releases."""
 
 
 def require_possible_charge(request: ReleaseRequest) -> None:
-    """Raises LedgerError where a charge has figures that no mechanism can have, before any transaction begins.
+    """Raises an error where a charge has impossible values, before a transaction begins.
+
+    Args:
+        request: the charge.
 
     Raises:
-        LedgerError: one of them is NaN, infinite, negative or otherwise impossible; names it.
+        LedgerError: a value is NaN, infinite, negative or otherwise impossible; names it.
     """
-    for mechanism in (one for own in request.charge.values() for one in own):
+    for mechanism in (mechanism for mechanisms in request.charge.values() for mechanism in mechanisms):
         if wrong := impossible(mechanism):
             setting, given, allowed = wrong
             raise LedgerError(
@@ -47,27 +50,27 @@ def require_possible_charge(request: ReleaseRequest) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeOnRecord:
-    """One charge as it stands."""
+    """One charge of the ledger."""
 
     training: str
-    """Names the trained model; of an earlier version the trial."""
+    """Identifier of the trained model; for ledgers of an earlier version, of the trial."""
     artefact: str
     label: str
     charge: Charge
     state: ChargeState
     plan: str
-    """Name of the plan to which it belongs; empty for a release that was chosen after others."""
+    """Name of its declared plan; empty if it belongs to none."""
     released: str
-    """When; empty if it was not."""
+    """Time of release; empty if it was not released."""
     processing: int | None
-    """Number of the purpose for which it was released."""
+    """Number of the purpose of the release."""
     departures: tuple[str, ...] = ()
-    """Where to, and when."""
+    """Destinations, with the time of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What may be spent in all."""
+    """Total ε and δ that all releases may spend together."""
 
     epsilon: float
     delta: float
@@ -77,32 +80,35 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """How a budget stands."""
+    """State of the budget of a ledger."""
 
     budget: Budget | None
     accountant: str
-    """That holds the budget: an RDP filter at its order, or PLD of a declared plan."""
+    """Method of composition: an RDP filter at its order, or PLD of a declared plan."""
     plan: str
     """The one declared plan to which all charges belong; empty if releases are chosen one after the other."""
     released: float
-    """ε of everything released, by that accountant: so far, or of a plan of which anything has left, all of it."""
+    """ε of everything released so far, by that accountant; of the whole plan once a part of it is released."""
     held: float
     """ε of everything released, trained or reserved, by that accountant."""
     rdp: float
-    """ε of everything released, as if its set had been fixed beforehand, by RDP."""
+    """ε of everything released by RDP, as if all releases had been fixed beforehand."""
     pld: float
     """The same by PLD."""
     delta: float
     charges: tuple[ChargeOnRecord, ...]
     unit: Unit = "record"
-    """For whom every ε here holds: for one patient if all that counts protects patients, else for one record."""
+    """Who is protected by every ε here: a patient if all charges protect patients, otherwise a record."""
 
     @property
     def bound(self) -> float:
-        """ε of all that has left or will, however each release follows from the ones before; infinity without a budget.
+        """Upper bound on the ε of all past and future releases, even if each depends on earlier ones.
 
-        Where releases are chosen one after the other, the moment at which ``released`` is read is chosen too, and a
-        filter bounds nothing at such a moment but its budget.
+        It is infinite without a budget.
+
+        Where releases are chosen one after the other, the time of reading ``released`` is also a choice, and an RDP
+        filter
+        guarantees nothing at such a time except its budget.
         """
         if self.plan:
             return self.held
@@ -110,16 +116,17 @@ class Account:
 
     @property
     def bounded_by(self) -> str:
-        """What ``bound`` rests on, in words."""
+        """Reason for ``bound``, as text."""
         if self.plan:
             return f"bounded by PLD of the whole plan {self.plan}, whichever part of it leaves"
         return "bounded by nothing" if self.budget is None else f"bounded by the budget of ε = {self.budget.epsilon:g}"
 
     @property
     def left(self) -> float:
-        """By how much ``held`` may still rise, the budget less what is held; NaN without a budget.
+        """Remaining ε: the budget minus ``held``; NaN without a budget.
 
-        Not what one more release may spend by itself: ε does not add up. At the order of a filter a release adds its
-        Rényi divergence, which lies below the ε that it has alone.
+        It is not the ε that one more release may spend alone, because ε does not add up. At the order of the filter a
+        release
+        adds its Rényi divergence, which is less than its ε alone.
         """
         return math.nan if self.budget is None else max(0.0, self.budget.epsilon - self.held)

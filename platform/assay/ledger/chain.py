@@ -1,11 +1,11 @@
-"""Seals on the rows of a ledger, chained by hash, so that a row changed, added or deleted by another hand is noticed.
+"""Hash-chained seals on the rows of a ledger, which reveal rows that another program changed, added or deleted.
 
-Every transaction of ours seals the rows that it wrote: table, key, hash of the content, empty where the row is gone. A
-seal's hash covers the seal before it. Temporary triggers tell which rows a transaction wrote, so what another program
-writes has no seal.
+Every transaction of this library seals the rows that it wrote: table, key, and hash of the content (empty for a deleted
+row). The hash of a seal covers the previous seal. Temporary triggers record which rows a transaction wrote, so rows of
+another program have no seal.
 
-Whoever rewrites the whole chain consistently is not caught by the file alone: keep the head that ``jobs.ledger verify``
-prints elsewhere, and hand it to the next call.
+The file alone does not reveal a consistent rewrite of the whole chain. Keep the head that ``jobs.ledger verify`` prints
+in another place, and pass it to the next call.
 """
 
 import hashlib
@@ -29,26 +29,30 @@ KEYS = {
     "erasures": ("rowid",),
     "trainings": ("trial", "results", "number"),
 }
-"""What names a row of each table."""
+"""Key columns of each table."""
 _FIRST = "0" * 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """The first row that is not as it was sealed."""
+    """The first row that differs from its seal."""
 
     place: str
-    """Its table; ``seals`` where the chain itself is broken."""
+    """Table of the row; ``seals`` where the chain itself is broken."""
     key: tuple[object, ...]
     what: str
-    """What is wrong with it, in words."""
+    """What is wrong with the row, as text."""
 
     def __str__(self) -> str:
         return f"row {', '.join(map(str, self.key))} of table {self.place} {self.what}"
 
 
 def note_writes(connection: sqlite3.Connection) -> None:
-    """Let this connection note which rows it writes, for ``seal``."""
+    """Makes this connection record which rows it writes, for ``seal``.
+
+    Args:
+        connection: to the ledger.
+    """
     connection.execute("CREATE TEMP TABLE written (place TEXT, key TEXT, PRIMARY KEY (place, key))")
     for place, columns in KEYS.items():
         for event, row in (("INSERT", "NEW"), ("UPDATE", "OLD"), ("UPDATE", "NEW"), ("DELETE", "OLD")):
@@ -60,7 +64,11 @@ def note_writes(connection: sqlite3.Connection) -> None:
 
 
 def seal(connection: sqlite3.Connection) -> None:
-    """Seal the rows that this transaction wrote."""
+    """Seals the rows that this transaction wrote.
+
+    Args:
+        connection: with an open transaction; see ``note_writes``.
+    """
     written = [
         (str(row[0]), str(row[1])) for row in connection.execute("SELECT place, key FROM written ORDER BY rowid")
     ]
@@ -69,23 +77,49 @@ def seal(connection: sqlite3.Connection) -> None:
 
 
 def seal_all(connection: sqlite3.Connection) -> None:
-    """Seal every row as it stands, for a ledger that has no seals yet."""
+    """Seals every row in its present state, for a ledger without seals.
+
+    Args:
+        connection: with an open transaction.
+    """
     _append(connection, [(place, key) for place in KEYS for key in _contents(connection, place)])
 
 
 def head(connection: sqlite3.Connection) -> str:
-    """Returns the hash of the last seal."""
+    """Returns the hash of the last seal.
+
+    Args:
+        connection: to the ledger.
+
+    Returns:
+        The hash in hexadecimal.
+    """
     last = connection.execute("SELECT hash FROM seals ORDER BY number DESC LIMIT 1").fetchone()
     return _FIRST if last is None else str(last[0])
 
 
 def holds(connection: sqlite3.Connection, hashed: str) -> bool:
-    """Whether a hash is that of some seal: the ledger goes on from the state of which it was the head."""
+    """Returns whether a hash is that of a seal of this ledger: then the ledger continues from that state.
+
+    Args:
+        connection: to the ledger.
+        hashed: an earlier result of ``head``.
+
+    Returns:
+        True if there is such a seal.
+    """
     return connection.execute("SELECT 1 FROM seals WHERE hash = ?", (hashed,)).fetchone() is not None
 
 
 def broken(connection: sqlite3.Connection) -> Broken | None:
-    """Returns the first row, in the order of sealing, that another hand has changed, added or deleted; None if none."""
+    """Returns the first row, in the order of sealing, that another program changed, added or deleted.
+
+    Args:
+        connection: to the ledger.
+
+    Returns:
+        The row; None if all rows match their seals.
+    """
     if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'seals'").fetchone() is None:
         return Broken(place="seals", key=(1,), what="is missing")
     sealed: dict[tuple[str, str], tuple[int, str]] = {}
@@ -103,13 +137,13 @@ def broken(connection: sqlite3.Connection) -> Broken | None:
     last = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'seals'").fetchone()
     if last is None or int(last[0]) != count:
         return Broken(place="seals", key=(count + 1,), what="is missing")
-    found = {(place, key): content for place in KEYS for key, content in _contents(connection, place).items()}
+    present = {(place, key): content for place in KEYS for key, content in _contents(connection, place).items()}
     wrong = [
-        (number, one, "is missing" if one not in found else "was changed" if content else "was put back")
-        for one, (number, content) in sealed.items()
-        if found.get(one, "") != content
+        (number, row, "is missing" if row not in present else "was changed" if content else "was put back")
+        for row, (number, content) in sealed.items()
+        if present.get(row, "") != content
     ]
-    wrong += [(count + 1, one, "was added") for one in found if one not in sealed]
+    wrong += [(count + 1, row, "was added") for row in present if row not in sealed]
     if not wrong:
         return None
     _, (place, key), what = min(wrong)
@@ -127,14 +161,14 @@ def _append(connection: sqlite3.Connection, rows: list[tuple[str, str]]) -> None
 
 
 def _content(connection: sqlite3.Connection, place: str, key: str) -> str:
-    """Hash of a row; empty if there is none."""
+    """Returns the hash of a row; empty if there is none."""
     where = " AND ".join(f"{column} IS ?" for column in KEYS[place])
     row = connection.execute(f"SELECT * FROM {place} WHERE {where}", json.loads(key)).fetchone()
     return "" if row is None else _hash_of_row(tuple(row))
 
 
 def _contents(connection: sqlite3.Connection, place: str) -> dict[str, str]:
-    """Hash of every row of a table, by its key."""
+    """Returns the hash of every row of a table, by its key."""
     columns = KEYS[place]
     rows = connection.execute(f"SELECT json_array({', '.join(columns)}), * FROM {place}")
     return {str(row[0]): _hash_of_row(tuple(row)[1:]) for row in rows}

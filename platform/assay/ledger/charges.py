@@ -1,4 +1,4 @@
-"""What was released from a data set, what is reserved for trials that still run, and the budget that holds both."""
+"""Charges of a ledger: releases, trainings and reservations, and the budget that limits them."""
 
 import hashlib
 import math
@@ -32,62 +32,51 @@ _SLACK = 1e-9
 
 
 class Charges:
-    """What counts against the budget of a ledger.
+    """The charges that count against the budget of a ledger.
 
-    Only what may ever be released counts: training with ``noise: entropy``, and what was released or looked at.
+    Only models that may be released count: trainings with ``noise: entropy``, releases, and models that influenced the
+    choice of a release.
 
-    * A plan is *reserved* before its trainings begin, so that two never count on the same remainder. What never began
-      may be given back.
-    * What has begun is *trained* and counts for good: finished, failed, superseded, erased or not. Its result may have
-      steered what followed. A training that was cut short and goes on is the same training; a trial that is trained
-      anew is one more.
-    * What has left is *released*: once, however often it is served. It counts for good.
-    * A declared plan counts as a whole and for good from its declaration on, whichever part of it leaves.
-    * While no budget is set nothing is promised: what began then are experiments, which the first budget does not
-      count unless they leave, or whoever chooses by them says so (``looked_at``).
+    * A plan is *reserved* before its trainings begin, so that two plans never use the same part of the budget. A
+      reservation whose training never began may be dropped.
+    * A training that began is *trained* and counts permanently: finished, failed, replaced, erased or not. Its result
+    may
+      have influenced what followed. A training that was interrupted and resumed is one training; a trial that is
+      trained
+      again is another.
+    * A model that left is *released*. It counts once, however often it is served, and permanently.
+    * A declared plan counts as a whole and permanently from its declaration on, whichever part of it is released.
+    * Without a budget nothing is guaranteed. Trainings that began then are experiments: the first budget does not count
+      them unless they are released, or named as having influenced a release (``looked_at``).
 
-    All that counts is composed by an RDP filter at one order, fixed before the first training begins or the first
-    release; or by PLD while the ledger holds one declared plan and nothing else.
+    All that counts is composed by an RDP filter at one order, which is fixed before the first training or release; or
+    by
+    PLD while the ledger holds one declared plan and nothing else.
 
-    Together they protect a patient if every charge does, else a record. Where patients have several records, a charge
-    that protects single records is refused once something counts that protects patients.
+    The total protects patients if every charge does, otherwise single records. Where patients have several records, a
+    charge that protects single records is refused once the ledger counts one that protects patients.
 
     Args:
         file: of the ledger.
-        patients: whose records it guards.
+        patients: of the data set.
     """
 
     def __init__(self, file: LedgerFile, patients: Patients) -> None:
         self._file, self._patients, self._name = file, patients, file.name
 
     def set_budget(self, epsilon: float, *, delta: float | None = None, reason: str = "") -> None:
-        """Fix the budget, or with a reason change it; the same again changes nothing.
-
-        A filter's bound holds for a budget that is fixed beforehand: who raises it after seeing releases must not do
-        so because of what they show, and the reason stays on record.
-
-        Raises:
-            LedgerError: it is not positive, its δ promises nothing, it would change without a reason, or more is spent.
-        """
+        """Sets the budget, or changes it with a reason; see ``LedgerProtocol.set_budget``."""
         with self._file.writing(verified=True) as db:
             self._set_budget(db, epsilon, delta, reason)
 
     def reserve(self, request: ReleaseRequest) -> None:
-        """Hold a part of the budget for a training that is planned. The same trial again holds nothing more.
-
-        Raises:
-            BudgetError: the budget does not hold it, with what is spent, asked and allowed.
-            LedgerError: it costs nothing, its figures are none, or the ledger was changed by another hand.
-        """
+        """Reserves a part of the budget for a planned training; see ``LedgerProtocol.reserve``."""
         require_possible_charge(request)
         with self._file.writing(verified=True) as db:
             self._reserve(db, request)
 
     def drop(self, trials: Iterable[str]) -> list[str]:
-        """Give back what is reserved for trainings that never began; the labels of those trials that hold nothing now.
-
-        What began stays, and so do releases and every part of a declared plan.
-        """
+        """Releases the reservations of trainings that never began; see ``LedgerProtocol.drop``."""
         with self._file.writing() as db:
             return [label for trial in trials for label in self._drop(db, trial)]
 
@@ -105,20 +94,7 @@ class Charges:
         unguarded: bool = False,
         rehearsed: bool = False,
     ) -> None:
-        """Charge models before they leave: all of them, or nothing at all. What was charged before is not again.
-
-        Args:
-            how: where they go, in words.
-            epsilon: the budget, see ``set_budget``; may be left out if it is set.
-            looked_at: models whose results the choice was made by: they stay, and are charged likewise.
-            plan: everything that may ever leave, fixed before any of it has left.
-            unguarded: without a budget, record the release instead of refusing it.
-            rehearsed: raise what would be raised, and change nothing.
-
-        Raises:
-            LedgerError: there is no budget, or it does not hold them; they are not in the plan, cost nothing, or their
-                figures are none; or the ledger was changed by another hand.
-        """
+        """Charges models before they are released, all or none; see ``LedgerProtocol.release``."""
         for request in (*requests, *looked_at, *(plan or ())):
             require_possible_charge(request)
         with self._file.folder_locked(), self._file.writing(undone=rehearsed, verified=True) as db:
@@ -133,7 +109,7 @@ class Charges:
                 self._declare(db, plan, requests)
             asked = {(request.training, request.artefact): request for request in (*requests, *looked_at)}
             assert all(artefact for _, artefact in asked), "what leaves is named by the hash of its weights"
-            fresh = [one for key, one in asked.items() if state_of(db, *key) != "released"]
+            fresh = [request for key, request in asked.items() if state_of(db, *key) != "released"]
             number = processing_id(db, processing) if fresh else None
             for request in fresh:
                 insert_charge(db, request, "released", plan=self._taken(db, request), processing=number)
@@ -143,50 +119,56 @@ class Charges:
             note_departures(db, requests, how)
 
     def account(self) -> Account:
-        """How the budget stands, and every charge. Composing takes a second or two for each unlike mechanism."""
+        """Returns the state of the budget, and every charge; see ``LedgerProtocol.account``."""
         with self._file.reading() as db:
             budget, charges, order = budget_in_force(db), charges_on_record(db), order_of_filter(db)
         delta = DELTA if budget is None else budget.delta
         plan, active = charges_that_count(charges)
-        gone = [held for held in charges if held.released]
-        out = [held.charge for held in gone]
-        spent = active if plan and gone else gone
+        released = [record for record in charges if record.released]
+        released_charges = [record.charge for record in released]
+        spent = active if plan and released else released
         return Account(
             budget=budget,
             accountant=f"PLD of the plan {plan}" if plan else filter_text(order),
             plan=plan,
             released=together(spent, order=order, delta=delta, planned=bool(plan)),
             held=together(active, order=order, delta=delta, planned=bool(plan)),
-            rdp=rdp_epsilon_of(out, delta=delta),
-            pld=pld_epsilon_of(out, delta=delta),
+            rdp=rdp_epsilon_of(released_charges, delta=delta),
+            pld=pld_epsilon_of(released_charges, delta=delta),
             delta=delta,
             charges=tuple(charges),
-            unit=unit_of([held.charge for held in active]) or self._patients.unit,
+            unit=unit_of([record.charge for record in active]) or self._patients.unit,
         )
 
     def budgets(self) -> list[Budget]:
-        """Every budget that was ever set, the last one in force."""
+        """Returns every budget that was ever set; see ``LedgerProtocol.budgets``."""
         with self._file.reading() as db:
             return [Budget(**dict(row)) for row in db.execute("SELECT * FROM budgets ORDER BY rowid")]
 
     def _reserve(self, db: sqlite3.Connection, request: ReleaseRequest) -> None:
-        """Hold a part of the budget for a training that has not begun. One more such of the same trial holds nothing
-        more, nor does one that was cut short and will go on.
+        """Reserves a part of the budget for a training that has not begun.
+
+        It does nothing if the training has a reservation, or was interrupted and will be resumed.
         """
         query = """SELECT 1 FROM charges JOIN trainings USING (trial, artefact)
         WHERE trial = ? AND state = 'trained' AND ended = ''"""
         if state_of(db, request.training, "") == "reserved" or db.execute(query, (request.training,)).fetchone():
             return
         db.execute("DELETE FROM charges WHERE trial = ? AND artefact = '' AND state = 'dropped'", (request.training,))
-        own = replace(request, artefact="")
-        insert_charge(db, own, "reserved", plan="")
-        self._admit(db, [own])
+        reservation = replace(request, artefact="")
+        insert_charge(db, reservation, "reserved", plan="")
+        self._admit(db, [reservation])
 
     def start(self, db: sqlite3.Connection, request: ReleaseRequest) -> None:
-        """Count a training that begins, in the place of its reservation if it has one; a resumed one holds no more.
+        """Counts a training that begins, instead of its reservation if it has one; a resumed training is not counted
+        again.
 
         Args:
-            request: its artefact names this very training.
+            db: open transaction.
+            request: its ``artefact`` names this training.
+
+        Raises:
+            BudgetError: the budget is too small.
         """
         key = (request.training, request.artefact)
         state = state_of(db, *key)
@@ -198,25 +180,25 @@ class Charges:
         self._admit(db, [request])
 
     def _taken(self, db: sqlite3.Connection, request: ReleaseRequest) -> str:
-        """Take away what was held for what now leaves; the name of its plan, empty if it belongs to none.
+        """Removes the charge that a release replaces, and returns the name of its plan; empty if it belongs to none.
 
-        That is the training that it comes from or, where none was noted, what was reserved for one.
+        That is the charge of its training or, where none was recorded, of its reservation.
         """
         for artefact in (request.artefact, ""):
             query = "SELECT plan FROM charges WHERE trial = ? AND artefact = ?"
-            found = db.execute(query, (request.training, artefact)).fetchone()
-            if found is not None:
+            charge = db.execute(query, (request.training, artefact)).fetchone()
+            if charge is not None:
                 db.execute("DELETE FROM charges WHERE trial = ? AND artefact = ?", (request.training, artefact))
-                return str(found["plan"])
+                return str(charge["plan"])
         return ""
 
     def _drop(self, db: sqlite3.Connection, trial: str) -> list[str]:
-        """Labels of what is dropped of a trial, now or before."""
+        """Drops the reservation of a training, and returns the labels of all its dropped charges."""
         db.execute(
             "UPDATE charges SET state = 'dropped' WHERE trial = ? AND state = 'reserved' AND plan = ''", (trial,)
         )
-        found = db.execute("SELECT label FROM charges WHERE trial = ? AND state = 'dropped' AND plan = ''", (trial,))
-        return [str(row["label"]) for row in found]
+        dropped = db.execute("SELECT label FROM charges WHERE trial = ? AND state = 'dropped' AND plan = ''", (trial,))
+        return [str(row["label"]) for row in dropped]
 
     def _set_budget(self, db: sqlite3.Connection, epsilon: float, delta: float | None, reason: str) -> None:
         before = budget_in_force(db)
@@ -247,40 +229,40 @@ class Charges:
                 f"δ = {delta:g}; leave --budget out, or change it and give --reason, which stays on record"
             )
         if before is None:
-            # Whoever trained while there was no budget was promised no part of it.
+            # Trainings from the time without a budget do not count against the first one.
             db.execute("UPDATE charges SET state = 'dropped' WHERE state IN ('reserved', 'trained') AND plan = ''")
         db.execute("INSERT INTO budgets VALUES (?, ?, ?, ?)", (now(), epsilon, delta, reason))
         self._admit(db, [])
 
     def _admit(self, db: sqlite3.Connection, asked: Sequence[ReleaseRequest]) -> None:
-        """Raises BudgetError unless the budget holds the charges as they now stand; the transaction is then undone."""
+        """Raises BudgetError if the current charges exceed the budget; the transaction is then rolled back."""
         budget = budget_in_force(db)
         plan, active = charges_that_count(charges_on_record(db))
         if not active:
             return
         new = {(request.training, request.artefact) for request in asked}
-        before = [held for held in active if (held.training, held.artefact) not in new]
-        own = [held for held in active if (held.training, held.artefact) in new]
+        before = [record for record in active if (record.training, record.artefact) not in new]
+        added = [record for record in active if (record.training, record.artefact) in new]
         if budget is None:
-            # What was trained then is an experiment: only what has left has promised anything to patients.
-            self._require_unit(*([held for held in ones if held.released] for ones in (before, own)))
+            # Trainings without a budget are experiments: only releases guarantee anything to patients.
+            self._require_unit(*([record for record in records if record.released] for records in (before, added)))
             return
-        self._require_unit(before, own)
-        begun = any(held.released or held.state == "trained" for held in before)
+        self._require_unit(before, added)
+        begun = any(record.released or record.state == "trained" for record in before)
         if not begun or order_of_filter(db) is None:
-            # What begins or leaves first may say at which order all is counted, and nothing that is chosen later.
-            fixing = [held.charge for held in (before if begun else active)]
+            # The first trainings or releases fix the order of the filter; later ones must not influence it.
+            fixing = [record.charge for record in (before if begun else active)]
             fix_order(db, filter_order(fixing, epsilon=budget.epsilon, delta=budget.delta))
         planned, order = bool(plan), order_of_filter(db)
         total = together(active, order=order, delta=budget.delta, planned=planned)
         if total <= budget.epsilon + _SLACK:
             return
         spent = together(before, order=order, delta=budget.delta, planned=planned)
-        alone = together(own, order=order, delta=budget.delta, planned=planned)
+        alone = together(added, order=order, delta=budget.delta, planned=planned)
         raise BudgetError(
             f"the ledger of {self._name} refuses: the budget is ε = {budget.epsilon:g} at δ = {budget.delta:g}, "
             f"{spent_text(before, spent)}, and "
-            + (f"{labels(own)} asks ε = {alone:.4g} alone, " if own else "")
+            + (f"{labels(added)} asks ε = {alone:.4g} alone, " if added else "")
             + f"together ε = {total:.4g} by {'PLD' if planned else filter_text(order)}. Release or train less, "
             "drop reservations that nobody needs (jobs.ledger erase --reservations), or raise --budget with a --reason",
             setting="--budget",
@@ -288,16 +270,16 @@ class Charges:
             allowed=budget.epsilon,
         )
 
-    def _require_unit(self, before: Sequence[ChargeOnRecord], own: Sequence[ChargeOnRecord]) -> None:
-        """Raises LedgerError if a charge protects single records, where patients were promised more.
+    def _require_unit(self, before: Sequence[ChargeOnRecord], added: Sequence[ChargeOnRecord]) -> None:
+        """Raises an error if a charge protects single records where the ledger protects patients.
 
         Raises:
-            LedgerError: a charge protects single records, and patients of these data have several.
+            LedgerError: a new charge protects single records, and patients of these data have several.
         """
-        units = [unit_of([held.charge for held in held_ones]) for held_ones in (before, own)]
+        units = [unit_of([record.charge for record in records]) for records in (before, added)]
         if self._patients.unit == "patient" and units == ["patient", "record"]:
             raise LedgerError(
-                f"{labels(own)} protects single records, and what the ledger of {self._name} counts so far protects "
+                f"{labels(added)} protects single records, and what the ledger of {self._name} counts so far protects "
                 f"patients, one of whom has {self._file.about('most_of_a_patient')} records: both together would "
                 "protect records alone. Train it with privacy.unit: patient, or leave privacy.unit out",
                 setting="privacy.unit",
@@ -308,9 +290,9 @@ class Charges:
     def _declare(
         self, db: sqlite3.Connection, plan: Sequence[ReleaseRequest], requests: Sequence[ReleaseRequest]
     ) -> None:
-        """Hold a plan as a whole, for good. Its name is its content, so the same plan again is the same.
+        """Reserves a whole plan permanently. Its name is a hash of its content, so declaring it again changes nothing.
 
-        Trainings of its trials that are no part of it stay beside it, and then the RDP filter counts.
+        Trainings of its trials that are not part of it are counted besides, and then the RDP filter applies.
         """
         trials = {request.training for request in plan}
         name = f"of {len(trials)} trials, {hashlib.sha256(' '.join(sorted(trials)).encode()).hexdigest()[:8]}"
@@ -318,9 +300,9 @@ class Charges:
         if outside:
             raise LedgerError(f"{', '.join(outside)} is not in the declared plan; release it without --declared")
         rows = charges_on_record(db)
-        if any(held.plan == name for held in rows):
+        if any(record.plan == name for record in rows):
             return
-        if any(held.released or held.plan for held in rows):
+        if any(record.released or record.plan for record in rows):
             raise LedgerError(
                 f"something was released or declared from {self._name} before, and this plan was not: it may have been "
                 "chosen by what was released; leave --declared out, and the RDP filter counts"

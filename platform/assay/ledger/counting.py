@@ -1,4 +1,4 @@
-"""Which charges of a ledger count, and what they spend together."""
+"""Composition of the charges of a ledger: which ones count, and their total ε."""
 
 from collections.abc import Sequence
 
@@ -7,41 +7,80 @@ from assay.privacy.composition import filter_epsilon, pld_epsilon_of, rdp_epsilo
 
 
 def charges_that_count(charges: Sequence[ChargeOnRecord]) -> tuple[str, list[ChargeOnRecord]]:
-    """Returns the one declared plan to which all charges belong, empty if there is none; and the charges that count.
+    """Selects the charges that count.
 
-    What was dropped does not count, but for a member of a plan of which something has left: which others leave may
-    depend on what that showed, so that only the whole is bounded, whatever comes after it.
+    Dropped charges do not count, unless they belong to a plan of which something was released. Which other members are
+    released may depend on that, so only the whole plan is bounded.
+
+    Args:
+        charges: all charges of a ledger.
+
+    Returns:
+        The one declared plan to which all counting charges belong, empty if there is none; and the counting charges.
     """
-    begun = {held.plan for held in charges if held.plan and held.released}
-    active = [held for held in charges if held.state != "dropped" or held.plan in begun]
-    plans = {held.plan for held in active}
+    begun = {record.plan for record in charges if record.plan and record.released}
+    active = [record for record in charges if record.state != "dropped" or record.plan in begun]
+    plans = {record.plan for record in active}
     return plans.pop() if len(plans) == 1 else "", active
 
 
 def epsilon(held: Sequence[ChargeOnRecord], *, order: float | None, delta: float, planned: bool) -> float:
-    """Returns the ε of some charges: by PLD if they are one declared plan, else by the RDP filter at its order."""
-    charges = [one.charge for one in held]
+    """Returns the total ε of charges: by PLD for one declared plan, otherwise by the RDP filter at its order.
+
+    Args:
+        held: the charges.
+        order: of the RDP filter; None uses the best order, which gives the smallest ε.
+        delta: δ of the ε.
+        planned: whether they are one declared plan.
+
+    Returns:
+        The ε.
+    """
+    charges = [record.charge for record in held]
     if planned:
         return pld_epsilon_of(charges, delta=delta)
     if order is None:
-        # No order holds the budget, or there is none: the least over all orders is told, and refused if it is asked.
+        # No order fits the budget, or there is no budget: the smallest ε over all orders is reported, and a request
+        # is refused if even that is too large.
         return rdp_epsilon_of(charges, delta=delta)
     return filter_epsilon(charges, order=order, delta=delta)
 
 
 def filter_text(order: float | None) -> str:
-    """Returns the name of the accountant of releases that are chosen one after the other."""
+    """Returns the name of the accountant for releases that are chosen one after the other.
+
+    Args:
+        order: of the RDP filter; None before it is fixed.
+
+    Returns:
+        The name.
+    """
     return "RDP" if order is None else f"the RDP filter at order {order:g}"
 
 
 def spent_text(before: Sequence[ChargeOnRecord], spent: float) -> str:
-    """Returns what is spent, and by how many charges of each kind, in words."""
-    counts = [(sum(held.state == state for held in before), state) for state in ("trained", "reserved")]
-    released = sum(bool(held.released) for held in before)
+    """Returns a phrase for error messages: the spent ε and the number of charges in each state.
+
+    Args:
+        before: the charges.
+        spent: their ε.
+
+    Returns:
+        The phrase.
+    """
+    counts = [(sum(record.state == state for record in before), state) for state in ("trained", "reserved")]
+    released = sum(bool(record.released) for record in before)
     others = "".join(f", {count} {state}" for count, state in counts if count)
     return f"ε = {spent:.4g} is spent ({released} released{others})"
 
 
 def labels(held: Sequence[ChargeOnRecord]) -> str:
-    """Returns the label of a single charge, or how many there are."""
+    """Returns the label of a single charge, or the number of charges.
+
+    Args:
+        held: the charges.
+
+    Returns:
+        A phrase for error messages.
+    """
     return held[0].label if len(held) == 1 else f"{len(held)} trials"

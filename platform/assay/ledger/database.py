@@ -1,4 +1,4 @@
-"""The file of one ledger: SQLite in WAL mode, whole transactions, one writer at a time and others who wait."""
+"""The file of one ledger: SQLite in WAL mode, with whole transactions and one writer at a time."""
 
 import re
 import socket
@@ -17,7 +17,7 @@ from assay.ledger import chain
 from assay.privacy.unit import NEIGHBOURS
 
 WRITE_TIMEOUT = 120.0
-"""Seconds that a writer waits for another: composing a long plan takes some."""
+"""Seconds that a writer waits for another one: the composition of a long plan takes some time."""
 _FIND_AGAIN = (
     "Name its folder with --ledger or ASSAY_LEDGER (ledger=FOLDER where a model is served), run on that machine, or, "
     "while no job uses it, move its file here"
@@ -49,39 +49,39 @@ CREATE TABLE IF NOT EXISTS trainings (
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """The records that one ledger guards."""
+    """The data set of one ledger."""
 
     digest: str
-    """Hash of their content, ``Dataset.identity``: names the ledger."""
+    """Hash of the records, ``Dataset.identity``; part of the file name of the ledger."""
     name: str
     records: int
     licence: str = "unknown"
     patients: bytes = b""
-    """``PATIENT_BYTES`` a record, compressed: ``patient_hash`` of name and patient's ID; empty where they have none."""
+    """``patient_hash`` of each record, ``PATIENT_BYTES`` long, compressed; empty where records name no patients."""
     most_of_a_patient: int = 1
-    """Records of the patient who has the most."""
+    """Greatest number of records of one patient."""
 
     @property
     def file(self) -> str:
-        """Name of its ledger: readable, and told from others by the content."""
+        """File name of the ledger: the name of the data set and a hash of its content."""
         return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', self.name).strip('-.') or 'data'}-{self.digest[:8]}.sqlite"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerMark:
-    """By which whoever used a ledger finds it again, and takes no other for it."""
+    """Identity and place of a ledger, by which a study finds it again."""
 
     id: str
-    """The ledger's own, wherever its file is moved."""
+    """Identifier of the ledger; it stays the same when the file is moved."""
     place: str
-    """Where its file was: path and machine."""
+    """Path and machine of the file when it was last used."""
 
 
 class LedgerFile:
-    """One file, opened for each transaction: it survives forks and kills, and a reader never waits for a writer.
+    """A ledger file, opened for each transaction. So it survives forks and kills, and readers never wait for writers.
 
     Args:
-        path: of a ledger that exists; ``create`` makes one.
+        path: of an existing ledger; ``create`` makes a new one.
 
     Raises:
         LedgerError: there is none, or it cannot be read.
@@ -93,23 +93,28 @@ class LedgerFile:
             raise LedgerError(f"there is no ledger {str(path)!r}; a study makes one when its first trial is run")
         with connected(path) as rows:
             self.facts = {str(row["key"]): row["value"] for row in rows.execute("SELECT key, value FROM about")}
-        """What is noted of the data set when its ledger is made."""
+        """Facts about the data set, stored when the ledger is created."""
 
     @classmethod
     def create(cls, folder: Path, collection: Collection, known: LedgerMark | None = None) -> Self:
-        """The ledger of a data set in a folder, made if it is not there yet.
+        """Opens the ledger of a data set in a folder, or creates it.
 
         Args:
-            known: of the ledger that was used before: then it must be that one, and none is made.
+            folder: of the ledgers.
+            collection: the data set.
+            known: mark of the ledger that was used before: the ledger must be that one, and no new one is created.
+
+        Returns:
+            The ledger.
 
         Raises:
-            LedgerError: the folder cannot be written, or holds the ledger of other data under this name; or the ledger
-                that was used before is not there.
+            LedgerError: the folder cannot be written, or holds a ledger of other data under this name; or the ledger
+                that was used before is missing.
         """
         # By content: the same records under another name have the same account.
-        lying = sorted(folder.glob(f"*-{collection.digest[:8]}.sqlite"))
-        known_here = [path for path in lying if known is not None and cls(path).facts.get("id") == known.id]
-        path = next(iter(known_here or lying), folder / collection.file)
+        existing = sorted(folder.glob(f"*-{collection.digest[:8]}.sqlite"))
+        used_before = [path for path in existing if known is not None and cls(path).facts.get("id") == known.id]
+        path = next(iter(used_before or existing), folder / collection.file)
         if known is not None and not path.is_file():
             raise LedgerError(
                 f"the ledger of {collection.name} was {known.place}, and there is none in {_on_machine(folder)}; a new "
@@ -120,21 +125,22 @@ class LedgerFile:
         except OSError as error:
             raise LedgerError(f"the ledger cannot be kept in {str(folder)!r}: {error}; name another folder") from None
         _make(path, collection)
-        made = cls(path)
-        if made.about("digest") != collection.digest:
-            raise LedgerError(f"ledger {str(path)!r} belongs to other data, {made.about('digest')}; move it away")
-        if known is not None and made.about("id") != known.id:
+        ledger = cls(path)
+        if ledger.about("digest") != collection.digest:
+            raise LedgerError(f"ledger {str(path)!r} belongs to other data, {ledger.about('digest')}; move it away")
+        if known is not None and ledger.about("id") != known.id:
             raise LedgerError(
                 f"the ledger of {collection.name} was {known.place}, and {_on_machine(path)} is another one, which "
                 f"knows nothing of what was spent there. {_FIND_AGAIN}"
             )
-        return made
+        return ledger
 
     def mark(self) -> LedgerMark:
-        """By which it is found again."""
+        """Returns identity and place of the ledger; see ``LedgerProtocol.mark``."""
         return LedgerMark(id=self.about("id"), place=_on_machine(self.path))
 
     def about(self, key: str) -> str:
+        """Returns a fact that was stored when the ledger was created; see ``LedgerProtocol.about``."""
         return str(self.facts[key])
 
     @property
@@ -144,21 +150,11 @@ class LedgerFile:
 
     @property
     def records(self) -> int:
+        """Number of records of the data set."""
         return int(self.about("records"))
 
     def verify(self, head: str = "") -> str:
-        """Check that every row is as it was written, and that none was added or deleted by another hand.
-
-        Args:
-            head: what an earlier call returned and was kept elsewhere; the ledger must go on from there.
-
-        Returns:
-            The hash of the last seal, to be kept elsewhere; empty of a ledger of an earlier version, whose rows are
-            sealed when it is next written to.
-
-        Raises:
-            LedgerError: names the first row that is not as it was written; or ``head`` is none of this ledger.
-        """
+        """Checks that every row is as it was written; see ``LedgerProtocol.verify``."""
         with self.reading() as db:
             if not _is_sealed(db) and not _lost_seals(db):
                 return ""
@@ -175,11 +171,17 @@ class LedgerFile:
 
     @contextmanager
     def writing(self, *, undone: bool = False, verified: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction that sees and changes everything alone, whole or not at all.
+        """Opens an exclusive write transaction, which is committed whole or not at all.
 
         Args:
-            undone: change nothing in the end: to see what would be refused.
-            verified: refuse at once if another hand has changed the ledger.
+            undone: roll back at the end: shows which errors a change would raise.
+            verified: raise an error at once if another program changed the ledger.
+
+        Returns:
+            Context manager; its value is the connection.
+
+        Raises:
+            LedgerError: another program changed the ledger, or the file cannot be written.
         """
         with connected(self.path, writing=True) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -196,12 +198,17 @@ class LedgerFile:
 
     @contextmanager
     def folder_locked(self) -> Iterator[None]:
-        """Alone among all who release from any ledger of the folder: one may be another account of the same people."""
+        """Locks the folder of the ledgers against other releases: another ledger may concern the same patients."""
         with locked(self.path.parent / ".releasing"):
             yield
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
+        """Opens a read transaction.
+
+        Returns:
+            Context manager; its value is the connection.
+        """
         with connected(self.path) as connection:
             connection.execute("BEGIN")
             self._require_same_file(connection)
@@ -209,16 +216,16 @@ class LedgerFile:
             connection.execute("COMMIT")
 
     def _require_same_file(self, db: sqlite3.Connection) -> None:
-        """Raises LedgerError unless the file is still the one that was opened."""
-        found = db.execute("SELECT value FROM about WHERE key = 'id'").fetchone()
-        if found is not None and found["value"] != self.facts.get("id", found["value"]):
+        """Raises an error if another file has replaced the one that was opened."""
+        row = db.execute("SELECT value FROM about WHERE key = 'id'").fetchone()
+        if row is not None and row["value"] != self.facts.get("id", row["value"]):
             raise LedgerError(
                 f"ledger {str(self.path)!r} is not the one that was opened: another was put in its place, which knows "
                 f"nothing of what was spent. {_FIND_AGAIN}"
             )
 
     def _require_unbroken(self, db: sqlite3.Connection) -> None:
-        """Raises LedgerError unless all rows are as they were sealed.
+        """Raises an error if a row differs from its seal.
 
         Raises:
             LedgerError: names the first that is not.
@@ -240,20 +247,24 @@ def _on_machine(path: Path) -> str:
 
 
 def now() -> str:
-    """The moment, as the ledger writes it."""
+    """Returns the current time in the format of the ledger.
+
+    Returns:
+        UTC time in ISO 8601, to the second.
+    """
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _make(path: Path, collection: Collection) -> None:
     about = {
-        # Entropy of the machine, not a seed: no two ledgers may share it.
+        # Random, not derived from a seed: every ledger needs its own.
         "id": uuid.uuid4().hex,
         "digest": collection.digest,
         "name": collection.name,
         "records": collection.records,
         "licence": collection.licence,
         "patients": collection.patients,
-        # By the name, which all ledgers of these people share: those of an earlier version hashed by their digest.
+        # The name of the data, which all ledgers of these patients share. Earlier versions used the digest.
         "salt": collection.name,
         "most_of_a_patient": collection.most_of_a_patient,
         "neighbours": " or ".join(NEIGHBOURS.values()),
@@ -265,7 +276,7 @@ def _make(path: Path, collection: Collection) -> None:
                 if not _is_sealed(connection):
                     _seal_earlier(connection, path, about)
             return
-        # Under another name first: a ledger that is there is whole, so one without content has lost it.
+        # Written under another name first: an existing ledger is complete, so an empty one has lost its content.
         draft = path.with_name(f".{path.name}.{about['id']}")
         with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
             _lay_out(connection, about)
@@ -273,10 +284,10 @@ def _make(path: Path, collection: Collection) -> None:
 
 
 def _seal_earlier(connection: sqlite3.Connection, path: Path, about: dict[str, object]) -> None:
-    """Add what an earlier version did not write to a ledger, and seal its rows as they are.
+    """Adds the tables that an earlier version did not have, and seals its rows as they are.
 
     Raises:
-        LedgerError: it had seals, and another hand has taken them away.
+        LedgerError: it had seals, and another program removed them.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -298,7 +309,7 @@ def _seal_earlier(connection: sqlite3.Connection, path: Path, about: dict[str, o
 
 
 def _lost_seals(connection: sqlite3.Connection) -> bool:
-    """Whether a ledger without seals once had them."""
+    """Returns whether a ledger without seals once had them."""
     return connection.execute("SELECT 1 FROM about WHERE key = 'sealed'").fetchone() is not None
 
 
@@ -306,7 +317,7 @@ def _lay_out(connection: sqlite3.Connection, about: dict[str, object]) -> None:
     for statement in (*_SCHEMA.split(";"), chain.CHAIN_SCHEMA):
         connection.execute(statement)
     connection.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", {**about, "sealed": now()}.items())
-    # An earlier version kept what had begun under the name of what had not.
+    # An earlier version kept a training that had begun as a reservation.
     connection.execute(
         """UPDATE OR IGNORE charges SET state = 'trained', artefact = (SELECT artefact FROM trainings
         WHERE trainings.trial = charges.trial ORDER BY trainings.rowid DESC LIMIT 1)
@@ -317,17 +328,24 @@ def _lay_out(connection: sqlite3.Connection, about: dict[str, object]) -> None:
 
 
 def _is_sealed(connection: sqlite3.Connection) -> bool:
-    """Whether its rows have seals; those of an earlier version have none."""
+    """Returns whether the rows have seals; those of an earlier version have none."""
     return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'seals'").fetchone() is not None
 
 
 @contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Alone among all processes of this machine that lock the same file."""
+    """Holds a lock on a file within the block, against all processes of this machine.
+
+    Args:
+        file: created if it is missing.
+
+    Raises:
+        LedgerError: the folder cannot be written.
+    """
     import fcntl
 
     try:
-        held = file.open("w")
+        handle = file.open("w")
     except OSError as error:
         raise LedgerError(
             f"ledgers in {str(file.parent)!r} cannot be written: {error}; let us write there, or name another folder "
@@ -335,20 +353,24 @@ def locked(file: Path) -> Iterator[None]:
             setting="--ledger",
             given=str(file.parent),
         ) from None
-    with held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
 @contextmanager
 def connected(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connection]:
-    """A connection to a ledger that is there; none is made.
+    """Opens a connection to an existing ledger.
 
     Args:
-        writing: rows may be written, and are to be sealed; a ledger of an earlier version gets its seals first.
+        path: of the ledger.
+        writing: whether rows may be written, and will be sealed; a ledger of an earlier version is sealed first.
+
+    Returns:
+        Context manager; its value is the connection.
 
     Raises:
-        LedgerError: it is gone, empty, damaged or no ledger, or cannot be written; says what to do.
+        LedgerError: the ledger is missing, empty, damaged or not a ledger, or cannot be written; says what to do.
     """
     try:
         size = path.stat().st_size
@@ -382,7 +404,7 @@ def connected(path: Path, *, writing: bool = False) -> Iterator[sqlite3.Connecti
 
 
 def _remedy(error: sqlite3.Error) -> str:
-    """What to do about what SQLite says of a file."""
+    """Returns what a user can do about an error of SQLite."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or "no such table" in str(error):
         return (
@@ -398,7 +420,7 @@ def _remedy(error: sqlite3.Error) -> str:
 
 
 def _set_up(connection: sqlite3.Connection) -> None:
-    """WAL, and every commit on the disk. Two who switch a new file to WAL at once are told so, and not made to wait."""
+    """Switches to WAL, and syncs every commit. It retries, since SQLite refuses simultaneous switches of a new file."""
     until = time.monotonic() + WRITE_TIMEOUT
     while True:
         try:

@@ -1,4 +1,4 @@
-"""What was done with the records of a data set: by which trial, to what end, until when, and with which records."""
+"""Experiments of a ledger: the trials that used the data, their purpose, their retention dates and their records."""
 
 import hashlib
 import sqlite3
@@ -14,21 +14,21 @@ from assay.errors import LedgerError
 from assay.ledger.database import LedgerFile, now
 
 ROLES = ("unused", "trained on", "validated on", "calibrated on", "tested on")
-"""What a trial did with a record, by its code."""
+"""Roles of a record in a trial, by code."""
 UNFINISHED = "has not ended"
-"""Stands for the error of a trial that began and may have been killed."""
+"""Error text of a trial that began and may have been killed."""
 NoiseSource = Literal["", "seeded", "entropy"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Processing:
-    """Why patients' records are processed, as a record of processing must say (GDPR, Article 30)."""
+    """Purpose of processing patients' records, as a record of processing must state it (GDPR, Article 30)."""
 
     purpose: str = ""
     legal_basis: str = ""
-    """In the curator's words, such as ``Art. 6(1)(e), 9(2)(j)``; empty if none was stated."""
+    """As the curator states it, such as ``Art. 6(1)(e), 9(2)(j)``; empty if none was stated."""
     until: str = ""
-    """Last day, YYYY-MM-DD, on which results may be kept; empty if none was stated."""
+    """Retention date, YYYY-MM-DD: the last day on which results may be kept; empty if none was stated."""
 
     def __post_init__(self) -> None:
         try:
@@ -39,13 +39,13 @@ class Processing:
             raise LedgerError(f"--until {self.until!r} is no day; write it as 2031-12-31")
 
     def refuse_past(self, today: str) -> None:
-        """Raises LedgerError where the last day is over: everything would expire as soon as it is noted.
+        """Raises an error where the retention date has passed.
 
         Args:
             today: YYYY-MM-DD.
 
         Raises:
-            LedgerError: it is over.
+            LedgerError: the date lies before today.
         """
         if "" < self.until < today:
             raise LedgerError(
@@ -56,37 +56,37 @@ class Processing:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One trial that touched the data."""
+    """One trial that used the data."""
 
     training: str
-    """Names the trained model; of an earlier version the trial."""
+    """Identifier of the trained model; for ledgers of an earlier version, of the trial."""
     results: str
-    """Folder or URI that holds it."""
+    """Folder or URI of its results."""
     label: str
     noise: NoiseSource
-    """Empty of a training without privacy."""
+    """Empty for a training without privacy."""
     error: str = ""
     """Why it failed; empty if it finished."""
     at: str = ""
-    """When it ended."""
+    """Time of its end."""
     erased: str = ""
-    """When its model and results were deleted; empty if they were not."""
+    """Time when its model and results were deleted; empty if they were not."""
     processing: Processing = Processing()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """Where a record went."""
+    """Use of records by one trial."""
 
     experiment: Experiment
     role: str
     """One of ``ROLES``."""
     departures: tuple[str, ...]
-    """Where the trial's model or results went, and when: they cannot be called back."""
+    """Destinations of the trial's model or results, with times; released copies cannot be withdrawn."""
 
 
 class ExperimentTable:
-    """The trials of a ledger, the purposes that they serve, and what was erased. Nothing here is charged.
+    """The trials of a ledger, their purposes, and the erasures. Nothing here is charged.
 
     Args:
         file: of the ledger.
@@ -96,12 +96,12 @@ class ExperimentTable:
         self._file = file
 
     def experiments(self) -> list[Experiment]:
-        """Every trial that touched the data."""
+        """Returns every trial that used the data; see ``LedgerProtocol.experiments``."""
         with self._file.reading() as db:
             return [_experiment(row) for row in db.execute(f"{_JOINED} ORDER BY experiments.rowid")]
 
     def processings(self) -> list[tuple[Processing, int, int]]:
-        """Every purpose that was ever stated, with how many experiments and how many releases it stands for."""
+        """Returns every stated purpose; see ``LedgerProtocol.processings``."""
         with self._file.reading() as db:
             counted = """SELECT purpose, legal_basis, until,
             (SELECT COUNT(*) FROM experiments WHERE experiments.processing = processing.id) AS experiments,
@@ -117,7 +117,7 @@ class ExperimentTable:
             ]
 
     def expired(self, today: str) -> list[Experiment]:
-        """Trials that are still kept though their last day has passed: their own, or else that of their release."""
+        """Returns trials past their retention date; see ``LedgerProtocol.expired``."""
         with self._file.reading() as db:
             rows = db.execute(
                 """SELECT trial, until FROM charges JOIN processing ON processing.id = charges.processing
@@ -125,17 +125,14 @@ class ExperimentTable:
             )
             released = {row["trial"]: row["until"] for row in rows}
         return [
-            one
-            for one in self.experiments()
-            if not one.erased and "" < (one.processing.until or released.get(one.training, "")) < today
+            experiment
+            for experiment in self.experiments()
+            if not experiment.erased
+            and "" < (experiment.processing.until or released.get(experiment.training, "")) < today
         ]
 
     def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
-        """Every trial that used one of these records, and what it did with them; training counts before testing.
-
-        Raises:
-            LedgerError: there is no such record.
-        """
+        """Returns every trial that used one of these records; see ``LedgerProtocol.traces``."""
         rows = np.asarray(positions, int)
         if len(rows) and not 0 <= rows.min() <= rows.max() < self._file.records:
             raise LedgerError(f"--record {rows.max()}: {self._file.name} has records 0 to {self._file.records - 1}")
@@ -158,22 +155,28 @@ class ExperimentTable:
             ]
 
     def erasures(self) -> list[tuple[str, str, str]]:
-        """When, what was asked for, and what was deleted."""
+        """Returns all erasures; see ``LedgerProtocol.erasures``."""
         with self._file.reading() as db:
             return [tuple(row) for row in db.execute("SELECT * FROM erasures")]
 
     def record(self, db: sqlite3.Connection, experiment: Experiment, roles: np.ndarray) -> None:
-        """Note a trial that begins or has ended, however it ended; the same trial again replaces what was noted."""
+        """Stores a trial that begins or has ended; an earlier entry of the same trial is replaced.
+
+        Args:
+            db: open transaction.
+            experiment: the trial.
+            roles: (records,) uint8, the role of each record as an index of ``ROLES``.
+        """
         content = np.ascontiguousarray(roles, np.uint8).tobytes()
         parts = hashlib.sha256(content).hexdigest()[:16]
-        # All recipes of a fold share their parts.
+        # All recipes of a fold have the same roles, which are stored once.
         if db.execute("SELECT 1 FROM parts WHERE id = ?", (parts,)).fetchone() is None:
             db.execute("INSERT INTO parts VALUES (?, ?)", (parts, zlib.compress(content, 9)))
         purpose = processing_id(db, experiment.processing)
         noted = "SELECT processing FROM experiments WHERE trial = ? AND results = ?"
         before = db.execute(noted, (experiment.training, experiment.results)).fetchone()
         if before is not None and experiment.processing == Processing():
-            # Nothing is stated now, so what was stated stays: the day until which results may be kept, say.
+            # No purpose is stated now, so the earlier one stays, with its retention date.
             purpose = int(before["processing"])
         db.execute(
             "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')",
@@ -190,20 +193,43 @@ class ExperimentTable:
         )
 
     def erase(self, db: sqlite3.Connection, one: Experiment) -> bool:
-        """Note that a trial was deleted; False if that is noted already."""
+        """Stores that a trial was deleted.
+
+        Args:
+            db: open transaction.
+            one: the trial.
+
+        Returns:
+            False if that was stored before.
+        """
         query = "UPDATE experiments SET erased = ? WHERE trial = ? AND results = ? AND erased = ''"
         return bool(db.execute(query, (now(), one.training, one.results)).rowcount)
 
     def note_erasure(self, db: sqlite3.Connection, asked: str, erased: str) -> None:
+        """Stores an erasure.
+
+        Args:
+            db: open transaction.
+            asked: the request, as text.
+            erased: what was deleted, as text.
+        """
         db.execute("INSERT INTO erasures VALUES (?, ?, ?)", (now(), asked, erased))
 
 
 def processing_id(db: sqlite3.Connection, processing: Processing) -> int:
-    """Number of a statement of purpose; noted if it is new."""
-    said = (processing.purpose, processing.legal_basis, processing.until)
-    db.execute("INSERT OR IGNORE INTO processing (purpose, legal_basis, until) VALUES (?, ?, ?)", said)
+    """Returns the number of a statement of purpose; stores a new one.
+
+    Args:
+        db: open transaction.
+        processing: the statement.
+
+    Returns:
+        Its number.
+    """
+    statement = (processing.purpose, processing.legal_basis, processing.until)
+    db.execute("INSERT OR IGNORE INTO processing (purpose, legal_basis, until) VALUES (?, ?, ?)", statement)
     query = "SELECT id FROM processing WHERE purpose = ? AND legal_basis = ? AND until = ?"
-    return int(db.execute(query, said).fetchone()["id"])
+    return int(db.execute(query, statement).fetchone()["id"])
 
 
 _JOINED = """SELECT experiments.*, purpose, legal_basis, until

@@ -1,4 +1,4 @@
-"""The patients of a data set, as its ledger knows them: by hashes that the ledgers of one name share."""
+"""The patients of a data set, stored in its ledger as hashes; ledgers of data with one name use the same hashes."""
 
 import hashlib
 import zlib
@@ -13,7 +13,7 @@ PATIENT_BYTES = 8
 
 
 class Patients:
-    """Whose records a ledger guards.
+    """The patients of a ledger's data set.
 
     Args:
         file: of the ledger.
@@ -23,21 +23,24 @@ class Patients:
         self._file = file
 
     def positions_of(self, patient: str) -> np.ndarray:
-        """Positions of a patient's records.
-
-        Raises:
-            LedgerError: records of these data have no patients, or none has this one.
-        """
+        """Returns the positions of a patient's records; see ``LedgerProtocol.positions_of``."""
         hashes = self._hashes()
         if hashes is None:
             raise LedgerError(f"records of {self._file.name} name no patient; give --record and a position")
-        found = np.flatnonzero(hashes == np.void(patient_hash(self._salt, patient)))
-        if not len(found):
+        positions = np.flatnonzero(hashes == np.void(patient_hash(self._salt, patient)))
+        if not len(positions):
             raise LedgerError(f"no record of {self._file.name} is of patient {patient!r}")
-        return found
+        return positions
 
     def shared_with(self, other: "Patients") -> int | None:
-        """How many patients have records in both; None where nobody can tell."""
+        """Returns how many patients have records in both ledgers.
+
+        Args:
+            other: patients of another ledger.
+
+        Returns:
+            The number; None where it cannot be known.
+        """
         ours, theirs = self._hashes(), other._hashes()
         if ours is None or theirs is None or self._salt != other._salt:
             return None
@@ -45,23 +48,23 @@ class Patients:
 
     @property
     def units(self) -> int:
-        """Patients of these data, or records where they name none: the n of δ < 1/n."""
+        """Number of patients, or of records where they name none: the n of δ < 1/n."""
         patients = self._hashes()
         return self._file.records if patients is None else len(np.unique(patients))
 
     @property
     def unit(self) -> Unit:
-        """Whom a budget of these data should protect: patients where one of them has several records."""
+        """Who a budget should protect: patients where one of them has several records."""
         return "patient" if int(self._file.about("most_of_a_patient")) > 1 else "record"
 
     def _hashes(self) -> np.ndarray | None:
-        """(records,) hashes of the patients' IDs; None where records name none."""
+        """Returns (records,) hashes of the patients' IDs; None where records name no patients."""
         packed = self._file.facts["patients"]
         return np.frombuffer(zlib.decompress(packed), np.dtype((np.void, PATIENT_BYTES))) if packed else None
 
     @property
     def is_of_an_earlier_version(self) -> bool:
-        """Whether it was named by more than its records, so that nothing is charged to it any more."""
+        """Whether the ledger's name depends on more than its records; nothing is charged to such a ledger any more."""
         return "salt" not in self._file.facts
 
     @property
@@ -70,5 +73,13 @@ class Patients:
 
 
 def patient_hash(name: str, patient: object) -> bytes:
-    """Stands for a patient's ID in the ledgers of a data set of that name."""
+    """Returns the hash that replaces a patient's ID in the ledgers of data with this name.
+
+    Args:
+        name: of the data set.
+        patient: ID of the patient.
+
+    Returns:
+        ``PATIENT_BYTES`` bytes.
+    """
     return hashlib.sha256(f"{name} {patient}".encode()).digest()[:PATIENT_BYTES]

@@ -1,4 +1,4 @@
-"""What may be asked of a ledger, whether its file lies here or an actor of the cluster writes it."""
+"""The interface of a ledger, implemented by ``Ledger`` on this machine and by ``RemoteLedger`` on a cluster."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ from assay.privacy.composition import Charge
 class LedgerProtocol(Protocol):
     """The ledger of one data set.
 
-    Every method may be called twice with the same effect: on a cluster a question whose answer was lost is asked again.
+    Every method may be called twice with the same effect: on a cluster a call whose reply was lost is repeated.
     """
 
     path: Path
-    """Of its file, on the machine that writes it."""
+    """Path of its file, on the machine that writes it."""
 
     @property
     def name(self) -> str:
@@ -29,54 +29,94 @@ class LedgerProtocol(Protocol):
 
     @property
     def records(self) -> int:
-        """Records of the data set."""
+        """Number of records of the data set."""
         ...
 
     def mark(self) -> LedgerMark:
-        """By which it is found again."""
+        """Returns the identity and place of the ledger, by which a study finds it again.
+
+        Returns:
+            The mark.
+        """
         ...
 
     def about(self, key: str) -> str:
-        """A fact that was noted when the ledger was made: its ``id``, or the ``digest`` of the data."""
+        """Returns a fact that was stored when the ledger was created.
+
+        Args:
+            key: of the fact, such as ``id`` of the ledger or ``digest`` of the data.
+
+        Returns:
+            The fact as text.
+        """
         ...
 
     def verify(self, head: str = "") -> str:
-        """Check that every row is as it was written, and that none was added or deleted by another hand.
+        """Checks that every row is as it was written, and that no other program added or deleted one.
 
         Args:
-            head: what an earlier call returned and was kept elsewhere; the ledger must go on from there.
+            head: the result of an earlier call that was kept elsewhere; the ledger must continue from that state.
 
         Returns:
-            The hash of the last seal, to be kept elsewhere; empty of a ledger of an earlier version, whose rows are
-            sealed when it is next written to.
+            The hash of the last seal, to be kept elsewhere; empty for a ledger of an earlier version, whose rows are
+            sealed at the next write.
 
         Raises:
-            LedgerError: names the first row that is not as it was written; or ``head`` is none of this ledger.
+            LedgerError: names the first row that was changed; or ``head`` does not belong to this ledger.
         """
         ...
 
     def experiments(self) -> list[Experiment]:
-        """Every trial that touched the data."""
+        """Returns every trial that used the data.
+
+        Returns:
+            The trials, in the order of recording.
+        """
         ...
 
     def processings(self) -> list[tuple[Processing, int, int]]:
-        """Every purpose that was ever stated, with how many experiments and how many releases it stands for."""
+        """Returns every stated purpose of processing.
+
+        Returns:
+            For each purpose, the number of its experiments and of its releases.
+        """
         ...
 
     def expired(self, today: str) -> list[Experiment]:
-        """Trials that are still kept though their last day has passed: their own, or else that of their release."""
+        """Returns trials whose results still exist although their retention date has passed.
+
+        The date is that of the trial, or else that of its release.
+
+        Args:
+            today: YYYY-MM-DD.
+
+        Returns:
+            The trials.
+        """
         ...
 
     def positions_of(self, patient: str) -> np.ndarray:
-        """Positions of a patient's records.
+        """Returns the positions of a patient's records.
+
+        Args:
+            patient: ID of the patient.
+
+        Returns:
+            (k,) positions in the data set.
 
         Raises:
-            LedgerError: records of these data have no patients, or none has this one.
+            LedgerError: the records have no patients, or none has this ID.
         """
         ...
 
     def traces(self, positions: Sequence[int] | np.ndarray) -> list[Trace]:
-        """Every trial that used one of these records, and what it did with them; training counts before testing.
+        """Returns every trial that used one of these records, with their role; training has precedence over testing.
+
+        Args:
+            positions: of the records in the data set.
+
+        Returns:
+            One trace for each trial.
 
         Raises:
             LedgerError: there is no such record.
@@ -84,41 +124,64 @@ class LedgerProtocol(Protocol):
         ...
 
     def erasures(self) -> list[tuple[str, str, str]]:
-        """When, what was asked for, and what was deleted."""
+        """Returns all erasures.
+
+        Returns:
+            For each: time, request, and what was deleted.
+        """
         ...
 
     def trainings(self, results: str) -> list[TrainingRow]:
-        """Every training of a study on these data, over all its cohorts and plans, in the order of their beginning.
+        """Returns every training of a study on these data, over all its cohorts and plans, in the order of their start.
 
         Args:
-            results: where the study keeps its trials.
+            results: location where the study stores its trials.
+
+        Returns:
+            The trainings.
         """
         ...
 
     def set_budget(self, epsilon: float, *, delta: float | None = None, reason: str = "") -> None:
-        """Fix the budget, or with a reason change it; the same again changes nothing.
+        """Sets the budget, or changes it with a reason; an equal budget changes nothing.
 
-        A filter's bound holds for a budget that is fixed beforehand: who raises it after seeing releases must not do
-        so because of what they show, and the reason stays on record.
+        The bound of an RDP filter holds for a budget that is fixed beforehand. Who raises it after a release must not
+        do so
+        because of what the release shows; the reason stays on record.
+
+        Args:
+            epsilon: total ε of all releases.
+            delta: δ of that ε; by default the one in force.
+            reason: why the budget changes.
 
         Raises:
-            LedgerError: it is not positive, its δ promises nothing, it would change without a reason, or more is spent.
+            LedgerError: ε is not positive, δ is too large for a guarantee, the budget would change without a reason, or
+                more is already spent.
         """
         ...
 
     def reserve(self, request: ReleaseRequest) -> None:
-        """Hold a part of the budget for a training that is planned. The same trial again holds nothing more.
+        """Reserves a part of the budget for a planned training. A second call for it reserves nothing more.
+
+        Args:
+            request: the training and its charge.
 
         Raises:
-            BudgetError: the budget does not hold it, with what is spent, asked and allowed.
-            LedgerError: it costs nothing, its figures are none, or the ledger was changed by another hand.
+            BudgetError: the budget is too small; gives what is spent, requested and allowed.
+            LedgerError: the charge is zero or impossible, or another program changed the ledger.
         """
         ...
 
     def drop(self, trials: Iterable[str]) -> list[str]:
-        """Give back what is reserved for trainings that never began; the labels of those trials that hold nothing now.
+        """Releases the reservations of trainings that never began.
 
-        What began stays, and so do releases and every part of a declared plan.
+        Trainings that began, releases and all parts of a declared plan stay.
+
+        Args:
+            trials: identifiers of the trainings.
+
+        Returns:
+            Labels of the trainings that reserve nothing any more.
         """
         ...
 
@@ -136,55 +199,79 @@ class LedgerProtocol(Protocol):
         unguarded: bool = False,
         rehearsed: bool = False,
     ) -> None:
-        """Charge models before they leave: all of them, or nothing at all. What was charged before is not again.
+        """Charges models before they are released: all of them or none. A model that is charged already is not charged
+        again.
 
         Args:
-            how: where they go, in words.
-            epsilon: the budget, see ``set_budget``; may be left out if it is set.
-            looked_at: models whose results the choice was made by: they stay, and are charged likewise.
-            plan: everything that may ever leave, fixed before any of it has left.
+            requests: the models.
+            how: destination, as text.
+            processing: purpose of the release.
+            epsilon: the budget, see ``set_budget``; may be omitted if it is set.
+            delta: of the budget.
+            reason: why the budget changes.
+            looked_at: models whose results influenced the choice: they are not released, but charged too.
+            plan: everything that may ever be released, fixed before the first release.
             unguarded: without a budget, record the release instead of refusing it.
-            rehearsed: raise what would be raised, and change nothing.
+            rehearsed: raise the errors of a release, but change nothing.
 
         Raises:
-            LedgerError: there is no budget, or it does not hold them; they are not in the plan, cost nothing, or their
-                figures are none; or the ledger was changed by another hand.
+            LedgerError: there is no budget, or it is too small; a model is not in the plan; a charge is zero or
+                impossible; or another program changed the ledger.
         """
         ...
 
     def account(self) -> Account:
-        """How the budget stands, and every charge. Composing takes a second or two for each unlike mechanism."""
+        """Returns the state of the budget, and every charge.
+
+        Composition takes a second or two for each different mechanism.
+
+        Returns:
+            The account.
+        """
         ...
 
     def budgets(self) -> list[Budget]:
-        """Every budget that was ever set, the last one in force."""
+        """Returns every budget that was ever set; the last one is in force.
+
+        Returns:
+            The budgets.
+        """
         ...
 
     def begin(self, experiment: Experiment, roles: np.ndarray, charge: Charge) -> None:
-        """Note a training, and hold what it will spend, before it sees a record.
+        """Records a training and reserves its charge, before it sees a record.
 
-        Only what may ever be released holds a part of the budget: training with ``noise: entropy``. From here on it
-        counts for good, whatever becomes of it.
+        Only a training that may be released reserves budget: one with ``noise: entropy``. From now on it counts
+        permanently,
+        whatever its outcome.
 
         Args:
-            roles: (records,) uint8, what becomes of each record, a position in ``ROLES``.
-            charge: what it is going to spend.
+            experiment: the training.
+            roles: (records,) uint8, the role of each record as an index of ``ROLES``.
+            charge: what it will spend.
 
         Raises:
-            BudgetError: the budget does not hold it, with what is spent, asked and allowed.
-            LedgerError: it costs nothing, its figures are none, or the ledger was changed by another hand.
+            BudgetError: the budget is too small; gives what is spent, requested and allowed.
+            LedgerError: the charge is zero or impossible, or another program changed the ledger.
         """
         ...
 
     def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
-        """Note how a training ended. One that failed counts as well: how it failed may have steered what followed.
+        """Records the outcome of a training. A failed one counts too: its failure may have influenced what followed.
 
         Args:
-            artefact: hash of its weights; empty if it left none.
-            objection: why its charge does not bound what it reveals; empty if nothing speaks against it.
+            experiment: the training, with its error if it failed.
+            roles: (records,) uint8, the role of each record as an index of ``ROLES``.
+            artefact: hash of its weights; empty if there are none.
+            objection: why its charge does not bound what it reveals; empty if there is no objection.
         """
         ...
 
     def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
-        """Note that models and results were deleted. What they spent stays spent."""
+        """Records that models and results were deleted. Their charges stay.
+
+        Args:
+            experiments: the deleted trials.
+            asked: the request for deletion, as text.
+        """
         ...

@@ -1,4 +1,4 @@
-"""How often each trial of a study was trained, and what that spent: whoever chose one could look at them all."""
+"""Trainings of a ledger: how often each trial was trained, and what each training spent."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from assay.privacy.composition import Charge, charge_from_json, charge_to_json
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRow:
-    """One training of a trial, whatever became of it: finished, failed, superseded, trained anew or erased."""
+    """One training, whatever its outcome: finished, failed, replaced, trained again or erased."""
 
     training: str
-    """Names the trained model; of an earlier version the trial."""
+    """Identifier of the trained model; for ledgers of an earlier version, of the trial."""
     label: str
     noise: NoiseSource
     artefact: str
-    """Hash of its weights; of one that left none, its number and where it was."""
+    """Hash of its weights; without weights, its number and location."""
     charge: Charge
-    """What it spends by its recipe; unbounded without privacy."""
+    """The charge by its recipe; unbounded without privacy."""
     objection: str
-    """Why its charge does not bound what it reveals, as its evaluation found; empty if nothing was found."""
+    """Why its charge does not bound what it reveals, by its evaluation; empty if there is no objection."""
 
 
 class TrainingTable:
-    """How often each trial was trained on the records, released or not. Nothing here is charged.
+    """All trainings on the records, released or not. Nothing here is charged.
 
     Args:
         file: of the ledger.
@@ -35,11 +35,7 @@ class TrainingTable:
         self._file = file
 
     def trainings(self, results: str) -> list[TrainingRow]:
-        """Every training of a study on these data, over all its cohorts and plans, in the order of their beginning.
-
-        Args:
-            results: where the study keeps its trials.
-        """
+        """Returns every training of a study on these data; see ``LedgerProtocol.trainings``."""
         query = """SELECT trainings.*, label, noise FROM trainings JOIN experiments USING (trial, results)
         WHERE results = ? ORDER BY trainings.rowid"""
         with self._file.reading() as db:
@@ -56,17 +52,22 @@ class TrainingTable:
             ]
 
     def begin(self, db: sqlite3.Connection, experiment: Experiment, charge: Charge) -> str:
-        """Note one more training, unless the last one of this trial was cut short: then this resumes it.
+        """Stores one more training; if the last one of this trial was interrupted, this resumes it.
+
+        Args:
+            db: open transaction.
+            experiment: the trial.
+            charge: of the training.
 
         Returns:
-            What the training is called as long as it has no weights.
+            The name of the training as long as it has no weights.
         """
         key = (experiment.training, experiment.results)
         query = "SELECT ended, artefact FROM trainings WHERE trial = ? AND results = ? ORDER BY number"
-        known = db.execute(query, key).fetchall()
-        if resumed := [str(row["artefact"]) for row in known if not row["ended"]]:
+        earlier = db.execute(query, key).fetchall()
+        if resumed := [str(row["artefact"]) for row in earlier if not row["ended"]]:
             return resumed[-1]
-        number = len(known) + 1
+        number = len(earlier) + 1
         unnamed = f"training {number} in {experiment.results}"
         db.execute(
             "INSERT INTO trainings VALUES (?, ?, ?, ?, ?, '', '')", (*key, number, unnamed, charge_to_json(charge))
@@ -74,10 +75,17 @@ class TrainingTable:
         return unnamed
 
     def end(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
-        """Note that the last training of a trial has ended; see ``Ledger.end``."""
+        """Stores that the last training of a trial has ended; see ``LedgerProtocol.end``.
+
+        Args:
+            db: open transaction.
+            experiment: the trial.
+            artefact: hash of its weights; empty if there are none.
+            objection: why its charge does not bound what it reveals; empty if there is no objection.
+        """
         key = (experiment.training, experiment.results)
         if artefact:
-            # One that was looked at while it ran, and charged by its number, is not charged again by its weights.
+            # A training that was charged by its number while it ran is not charged again by its weights.
             db.execute(
                 """UPDATE OR IGNORE charges SET artefact = ? WHERE trial = ? AND artefact IN
                 (SELECT artefact FROM trainings WHERE trial = ? AND results = ? AND ended = '')""",
@@ -88,7 +96,7 @@ class TrainingTable:
             WHERE trial = ? AND results = ? AND ended = ''""",
             (now(), objection, artefact, *key),
         )
-        # What was measured of it since it ended counts too.
+        # An evaluation after the end of the training may change the objection.
         db.execute(
             "UPDATE trainings SET objection = ? WHERE trial = ? AND results = ? AND artefact = ? AND objection != ?",
             (objection, *key, artefact, objection),

@@ -1,1 +1,1 @@
-"""What of a study may leave: it is reserved before training, charged once, and refused beyond the budget."""
+"""Releases from a study: reserved before training, charged once, and refused beyond the budget."""

@@ -1,4 +1,4 @@
-"""A trial leaves the curator: charged to the ledger of its data first, refused where nothing bounds what it reveals."""
+"""Candidates for a release: charged to the ledger of their data first, refused where no ε bounds what they reveal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,30 +27,34 @@ from assay.training.checkpoints import artefact_of, from_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One finished trial of a study, as it would be released."""
+    """One finished trial of a study that may be released."""
 
     trial: str
-    """Its id; its ``request`` names the model, which other trials may show too."""
+    """Its identifier; ``request`` names the model, which other trials may share."""
     cohort: str
     data: str
     """Digest of the data that it was trained on."""
     recipe: Mapping[str, Any]
-    """As it was asked; empty for a checkpoint that Assay did not train."""
+    """The recipe of the study file; empty for a checkpoint that Assay did not train."""
     request: ReleaseRequest
     objections: tuple[str, ...]
-    """Why it may not leave."""
+    """Why it may not be released."""
 
 
 def candidates(store: Store, only: str | None = None) -> list[Candidate]:
-    """Every finished trial of a study, or one.
+    """Returns every finished trial of a study, or one of them.
 
     Args:
-        only: id of the one.
+        store: of the study.
+        only: identifier of the one; None for all.
+
+    Returns:
+        The candidates.
     """
     frame, asked, finished, measured = store.frame(), store.asked(), store.finished(), store.artefacts()
     trainings = store.trainings()
     labels = (yaml.safe_load(store.read_text("study.yaml")) or {}).get("trials", {})
-    rows = {str(trial): own for trial, own in frame.groupby("trial", sort=False)}
+    rows = {str(trial): rows_of_trial for trial, rows_of_trial in frame.groupby("trial", sort=False)}
     return [
         _candidate(
             store,
@@ -66,47 +70,71 @@ def candidates(store: Store, only: str | None = None) -> list[Candidate]:
 
 
 def require_releasable(candidates: Sequence[Candidate]) -> None:
-    """Raises LedgerError unless all candidates may be released.
+    """Raises an error if a candidate may not be released.
+
+    Args:
+        candidates: the candidates.
 
     Raises:
-        LedgerError: names what may not be, and why.
+        LedgerError: names the candidates, and why they may not be released.
     """
-    refused = [one for one in candidates if one.objections]
+    refused = [candidate for candidate in candidates if candidate.objections]
     if refused:
-        told = "; ".join(f"{one.request.label}: {', '.join(one.objections)}" for one in refused[:5])
+        reasons = "; ".join(f"{item.request.label}: {', '.join(item.objections)}" for item in refused[:5])
         more = f", and {len(refused) - 5} more" if len(refused) > 5 else ""
-        raise LedgerError(f"{len(refused)} of {len(candidates)} trials may not be released: {told}{more}")
+        raise LedgerError(f"{len(refused)} of {len(candidates)} trials may not be released: {reasons}{more}")
 
 
 def uncovered(own: pd.DataFrame, asked: Mapping[str, Any]) -> np.ndarray:
-    """Which rows of a trial no ε pays for, (rows,) bool; see ``Evaluation.of_training_records``.
+    """Returns which rows of a trial no ε covers; see ``Evaluation.of_training_records``.
+
+    Args:
+        own: the rows of one trial.
+        asked: the requested trial.
+
+    Returns:
+        (rows,) bool.
 
     Raises:
-        LedgerError: an earlier version did not note which these are.
+        LedgerError: an earlier version did not store which rows these are.
     """
-    told = np.array([TELLS_OF in conditions for conditions in own["conditions"]], dtype=bool)
-    if not told.any() and (names := of_training_records(asked)):
+    of_training = np.array([TELLS_OF in conditions for conditions in own["conditions"]], dtype=bool)
+    if not of_training.any() and (names := of_training_records(asked)):
         raise LedgerError(
             f"an earlier version of Assay measured {', '.join(names)}, and did not note which figures were read off "
             "training records; run the study again"
         )
-    return told
+    return of_training
 
 
 def of_training_records(asked: Mapping[str, Any]) -> list[str]:
-    """Names of the evaluations of a trial that look at training records, or train on them again."""
+    """Returns the names of a trial's evaluations that read training records, or train on them again.
+
+    Args:
+        asked: the requested trial.
+
+    Returns:
+        The names.
+    """
     evaluations = [build("evaluation", choice) for choice in asked.get("evaluations", ())]
-    return [one.name for one in evaluations if isinstance(one, Evaluation) and one.of_training_records]
+    return [item.name for item in evaluations if isinstance(item, Evaluation) and item.of_training_records]
 
 
 def for_others(store: Store, finished: Finished) -> Finished:
-    """A private model with what may be said of it to others: figures and warnings, less those that no ε pays for.
+    """Returns a private model without the figures that no ε covers.
+
+    Args:
+        store: of the study.
+        finished: the model with all its figures.
+
+    Returns:
+        The model with the figures and warnings that may be published.
 
     Raises:
-        LedgerError: an earlier version did not note which these are.
+        LedgerError: an earlier version did not store which figures these are.
     """
-    own = finished.own
-    frame = own[~uncovered(own, store.asked()[finished.trial])]
+    rows = finished.own
+    frame = rows[~uncovered(rows, store.asked()[finished.trial])]
     return replace(finished, frame=frame, dataset=finished.dataset.for_others)
 
 
@@ -121,15 +149,20 @@ def charge(
     plan: Sequence[Candidate] | None = None,
     rehearsed: bool = False,
 ) -> None:
-    """Charge what leaves, and what it was chosen by, once.
+    """Charges a release, and the models that influenced its choice, once.
 
     Args:
-        budget: ε and δ that all releases together may spend, and why it changes; see ``Charges.release``.
-        plan: what was declared as a whole; of it, whatever may be released.
-        rehearsed: raise what would be raised, and charge nothing.
+        ledger: of the data.
+        chosen: the models to release.
+        how: destination, as text.
+        processing: purpose of the release.
+        budget: ε and δ of all releases together, and why they change; see ``LedgerProtocol.release``.
+        looked_at: models whose results influenced the choice.
+        plan: the declared plan; its releasable members are charged.
+        rehearsed: raise the errors of a release, but charge nothing.
 
     Raises:
-        LedgerError: something may not be released, or the budget does not hold it.
+        LedgerError: a model may not be released, or the budget is too small.
     """
     require_releasable([*chosen, *looked_at])
     epsilon, delta, reason = budget
@@ -141,21 +174,27 @@ def charge(
         epsilon=epsilon,
         delta=delta,
         reason=reason,
-        plan=None if plan is None else _each_once([one for one in plan if not one.objections]),
+        plan=None if plan is None else _each_once([member for member in plan if not member.objections]),
         rehearsed=rehearsed,
     )
 
 
 def _each_once(candidates: Sequence[Candidate]) -> list[ReleaseRequest]:
-    """Each model once, however many trials show it."""
-    return list({(one.request.training, one.request.artefact): one.request for one in candidates}.values())
+    """Returns each model once, even if several trials share it."""
+    requests = [candidate.request for candidate in candidates]
+    return list({(request.training, request.artefact): request for request in requests}.values())
 
 
 def require_same_weights(trial: str, *, chosen: str, found: str) -> None:
-    """Raises CheckpointError unless the weights are those that were chosen, and charged if they leave.
+    """Raises an error if the weights changed since they were chosen (and charged, for a release).
+
+    Args:
+        trial: identifier of the trained model.
+        chosen: hash of the weights when they were chosen.
+        found: hash of the weights now; empty if they are gone.
 
     Raises:
-        CheckpointError: they are others.
+        CheckpointError: the hashes differ.
     """
     if found != chosen:
         raise CheckpointError(
@@ -167,17 +206,17 @@ def require_same_weights(trial: str, *, chosen: str, found: str) -> None:
 def _candidate(
     store: Store, names: tuple[str, str], asked: Mapping[str, Any], own: pd.DataFrame, *, label: str, measured: str
 ) -> Candidate:
-    """One trial, as it would be released now.
+    """Returns one trial as a candidate in its present state.
 
     Args:
-        names: its id, and the name of its model, by which its ledger knows it.
-        measured: hash of the weights behind its figures, empty where it is not known.
+        names: identifier of the trial, and of its model in the ledger.
+        measured: hash of the weights behind its figures; empty where it is unknown.
     """
     trial, training = names
     recipe = Recipe.model_validate(asked["recipe"]) if "recipe" in asked else None
     content = store.checkpoint(training) or b""
     artefact = artefact_of(content)
-    # From the same bytes as the hash: the file may change between two readings.
+    # Read from the same bytes as the hash: the file may change between two reads.
     spent = charge_of(from_bytes(content, f"checkpoint of model {training}")[1]) if content else {}
     objections = [*objections_to(recipe, own), *other_neighbours(own)]
     if recipe is None or recipe.privacy is None:

@@ -1,4 +1,4 @@
-"""What a private trial is going to spend, and what it has spent."""
+"""The charge of a private trial: forecast before training, and spent afterwards."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,39 +18,59 @@ from assay.study.trial import Trial
 
 
 def noise_source(trial: Trial) -> NoiseSource:
-    """``seeded`` or ``entropy``; empty of a training without privacy."""
+    """Returns ``seeded`` or ``entropy``; empty for a training without privacy.
+
+    Args:
+        trial: the trial.
+
+    Returns:
+        The noise source.
+    """
     return "" if trial.recipe.privacy is None else trial.recipe.privacy.noise
 
 
 def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge:
-    """What a private training is going to spend: by its recipe and by how many patients, or records, there are, not by
-    what their records say.
+    """Returns what a private training will spend.
+
+    The forecast depends on the recipe and the number of patients or records, not on their content.
 
     Args:
-        train: positions of the training records.
+        trial: the trial.
+        dataset: its data set.
+        train: (n,) positions of the training records.
+
+    Returns:
+        Mechanisms by name: ``central``, or the number of each client.
 
     Raises:
-        UserError: no noise reaches its ε, or clients are more than records.
+        UserError: no noise level reaches its ε, or there are more clients than records.
     """
     recipe, groups = trial.recipe, None if dataset.groups is None else dataset.groups[train]
     refuse_unlikely_patients(recipe.privacy, dataset.origin.groups)
 
-    def own(rows: np.ndarray) -> tuple[Mechanism]:
+    def mechanism(rows: np.ndarray) -> tuple[Mechanism]:
         return (_forecast(recipe, len(rows), None if dataset.patients is None else dataset.patients[rows]),)
 
     if recipe.federation is None:
-        return {"central": own(train)}
+        return {"central": mechanism(train)}
     parts = partition(train, dataset.y[train], recipe.federation, seed=trial.trial_seed, groups=groups)
-    return {str(number): own(part) for number, part in enumerate(parts, start=1)}
+    return {str(number): mechanism(part) for number, part in enumerate(parts, start=1)}
 
 
 def charge_of(log: Mapping[str, Any]) -> Charge:
-    """What a training spent, from what it left behind beside its weights; empty if it was not private."""
+    """Returns what a training spent, from its log.
+
+    Args:
+        log: stored beside the weights.
+
+    Returns:
+        Mechanisms by name; empty if the training was not private.
+    """
     return {name: (Mechanism(**settings),) for name, settings in log.get("mechanisms", {}).items()}
 
 
 def _forecast(recipe: Recipe, records: int, groups: np.ndarray | None) -> Mechanism:
-    """All stages of a recipe on so many records.
+    """Returns the mechanism of all stages of a recipe on this number of records.
 
     Args:
         groups: (records,) the patient of each; None where they have none.

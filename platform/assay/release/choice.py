@@ -1,4 +1,4 @@
-"""What it costs to choose one trial of a study by looking at the results of all."""
+"""The ε cost of choosing one trial of a study by the results of all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from assay.study.objections import SEEDED, WITHOUT_PRIVACY
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What it costs to choose the best trial of a study by looking at them all."""
+    """Cost of choosing the best trial of a study by the results of all."""
 
     trained: int
-    """Trainings that could be looked at: of all plans and cohorts on the same data, failed and deleted ones too."""
+    """Number of trainings that may influence the choice: all on the same data, failed and deleted ones included."""
     private: int
-    """Private ones among them."""
+    """Number of private ones among them."""
     epsilon: float
-    """ε of all private ones together, by RDP; infinity if nothing bounds it."""
+    """ε of all private ones together, by RDP; infinite if it is not bounded."""
     alone: float
-    """The most that one of them spends by itself."""
+    """Greatest ε of a single one."""
     delta: float
     unknown: int = 0
-    """Private trials of which the ledger knows nothing."""
+    """Number of private trials that are not in the ledger."""
 
     @property
     def text(self) -> str:
-        """In a sentence; empty where nothing is private, or nothing is to choose."""
+        """The cost as a sentence; empty where no training is private, or there is only one."""
         if not self.private or self.trained == 1:
             return ""
         if self.unknown:
@@ -59,41 +59,52 @@ class Choice:
 
 
 def choice_of_best(store: Store, dataset: Dataset, trainings: Sequence[TrainingRow]) -> Choice:
-    """What choosing the best costs: all trainings compose, since each could have been the one.
+    """Returns the cost of choosing the best trial: all trainings compose, since each could have been chosen.
 
     Args:
         store: of the study.
         dataset: on which the choice is made.
-        trainings: of that study, as the ledger of the data knows them; empty where none keeps account.
+        trainings: of that study, from the ledger of the data; empty where there is no ledger.
+
+    Returns:
+        The cost.
     """
-    private = [one for one in trainings if one.noise]
-    known_ones = {one.training for one in trainings}
+    private = [training for training in trainings if training.noise]
+    in_ledger = {training.training for training in trainings}
     stored = store.trained_on(dataset.origin.digest, dataset.name)
-    unknown = {trial for trial, is_private in stored.items() if is_private} - known_ones
-    charges = [one.charge for one in private]
-    delta = max((m.delta for charge in charges for own in charge.values() for m in own), default=0.0)
-    known = bool(private) and not unknown and all(spends(one.charge) and not one.objection for one in private)
+    unknown = {trial for trial, is_private in stored.items() if is_private} - in_ledger
+    charges = [training.charge for training in private]
+    delta = max((m.delta for charge in charges for mechanisms in charge.values() for m in mechanisms), default=0.0)
+    bounded = bool(private) and not unknown and all(spends(row.charge) and not row.objection for row in private)
     return Choice(
         trained=len(trainings) + len(unknown),
         private=len(private) + len(unknown),
         unknown=len(unknown),
-        epsilon=rdp_epsilon_of(charges, delta=delta) if known else float("inf"),
-        alone=max(rdp_epsilon_of([charge], delta=delta) for charge in charges) if known else float("inf"),
+        epsilon=rdp_epsilon_of(charges, delta=delta) if bounded else float("inf"),
+        alone=max(rdp_epsilon_of([charge], delta=delta) for charge in charges) if bounded else float("inf"),
         delta=delta,
     )
 
 
 def looked_at(ledger: LedgerProtocol, store: Store, chosen: Candidate) -> list[Candidate]:
-    """All other trainings that a choice may have been made by, whatever became of them, to be charged with it.
+    """Returns all other trainings that may have influenced a choice, to be charged with it.
+
+    Args:
+        ledger: of the data.
+        store: of the study.
+        chosen: the trial that was chosen.
+
+    Returns:
+        The other trainings, whatever their outcome.
 
     Raises:
-        LedgerError: the ledger does not know the chosen one, or another on the same data, and so not what they spent.
+        LedgerError: the chosen training, or another one on the same data, is not in the ledger.
     """
     location = location_of(store.location)
     trainings = ledger.trainings(location)
     stored = set(store.trained_on(ledger.about("digest"), ledger.name))
-    if stored - {one.training for one in trainings} or all(
-        one.artefact != chosen.request.artefact for one in trainings
+    if stored - {row.training for row in trainings} or all(
+        row.artefact != chosen.request.artefact for row in trainings
     ):
         raise LedgerError(
             f"the ledger of {ledger.name} does not know all trainings in {location} that {chosen.request.label} may "
@@ -103,19 +114,19 @@ def looked_at(ledger: LedgerProtocol, store: Store, chosen: Candidate) -> list[C
         )
     return [
         Candidate(
-            trial=one.training,
+            trial=row.training,
             cohort=chosen.cohort,
             data=chosen.data,
             recipe={},
-            request=ReleaseRequest(training=one.training, label=one.label, charge=one.charge, artefact=one.artefact),
-            objections=_objections(one),
+            request=ReleaseRequest(training=row.training, label=row.label, charge=row.charge, artefact=row.artefact),
+            objections=_objections(row),
         )
-        for one in trainings
-        if one.artefact != chosen.request.artefact
+        for row in trainings
+        if row.artefact != chosen.request.artefact
     ]
 
 
-def _objections(one: TrainingRow) -> tuple[str, ...]:
-    """Why nothing bounds what a choice by this training reveals."""
+def _objections(row: TrainingRow) -> tuple[str, ...]:
+    """Returns why no ε bounds what a choice by this training reveals."""
     by_noise = {"": (WITHOUT_PRIVACY,), "seeded": (SEEDED,), "entropy": ()}
-    return (*by_noise[one.noise], *filter(None, [one.objection]))
+    return (*by_noise[row.noise], *filter(None, [row.objection]))

@@ -1,4 +1,4 @@
-"""Deletes what was learnt from records: model and results of a trial; what was spent stays charged."""
+"""Erasure of models and results of trials; their charges stay."""
 
 from collections.abc import Iterable
 
@@ -8,21 +8,23 @@ from assay.store.folder import Store
 
 
 def erase_trials(ledger: LedgerProtocol, experiments: Iterable[Experiment], *, asked: str) -> None:
-    """Delete models and results; the ledger says which are gone, even if another job holds the rest.
+    """Deletes models and results; the ledger records which are deleted, even if the erasure stops at an error.
 
     Args:
-        asked: why, in words that stay on record.
+        ledger: of the data.
+        experiments: the trials.
+        asked: the request, as text that stays on record.
 
     Raises:
         UserError: another job is writing the results.
     """
-    gone: list[Experiment] = []
+    deleted: list[Experiment] = []
     try:
-        for one in experiments:
-            store = Store(one.results)
+        for experiment in experiments:
+            store = Store(experiment.results)
             with store.locked():
-                store.delete(one.training)
-            gone.append(one)
+                store.delete(experiment.training)
+            deleted.append(experiment)
     finally:
-        if gone:
-            ledger.erased(gone, asked=asked)
+        if deleted:
+            ledger.erased(deleted, asked=asked)

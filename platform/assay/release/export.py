@@ -1,4 +1,4 @@
-"""What is handed over, with its claim: the weights of one trial, or the page of a whole study."""
+"""Exports with a claim: the weights of one trial, or the report of a whole study."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ from assay.study.spec import Study
 from assay.training.checkpoints import artefact_of, networks_from_bytes, networks_to_bytes
 
 Render = Callable[[Study, Mapping[str, Dataset], Store], str]
-"""Makes the page of a study, given the data of its cohorts, from what is stored now."""
+"""Renders the report of a study from its data sets and its stored results."""
 NOT_COVERED = (
     "ε covers the training records in the weights and nothing else: not figures measured on test or validation records "
     "(accuracy, robustness, …), operating points, what is said of the data set, or networks that an evaluation trained "
@@ -39,7 +39,7 @@ NOT_COVERED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The trials on one data set: one ledger keeps account of them."""
+    """The trials on one data set, which share a ledger."""
 
     dataset: Dataset
     included: tuple[Candidate, ...]
@@ -47,24 +47,31 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The page of a study, and exactly the trials of which it tells."""
+    """The report of a study, with exactly the trials that it shows."""
 
     page: str
     parts: tuple[Part, ...]
 
 
 def report_of(store: Store, render: Render) -> Report:
-    """Render the page of a study, if every trial that the study plans may be released, and every figure on it.
+    """Renders the report of a study, if every planned trial and every figure in it may be released.
+
+    Args:
+        store: of the study.
+        render: makes the page.
+
+    Returns:
+        The report.
 
     Raises:
-        SpecError: there is no study, or it has not been run to its end.
-        LedgerError: names what may not leave, and why; or the results changed meanwhile.
-        DataError: the data are no longer those of the trials.
+        SpecError: there is no study, or it is not finished.
+        LedgerError: names what may not be released, and why; or the results changed meanwhile.
+        DataError: the data differ from those of the trials.
     """
     text = store.read_text("study.yaml")
     if not text:
-        said = f"there is no study in {store.location!r}, so there is no report to export"
-        raise SpecError(said, setting="results", given=store.location)
+        message = f"there is no study in {store.location!r}, so there is no report to export"
+        raise SpecError(message, setting="results", given=store.location)
     about = yaml.safe_load(text)
     included = candidates(store)
     _refuse_unplanned(store, about["trials"], included)
@@ -72,27 +79,37 @@ def report_of(store: Store, render: Render) -> Report:
     _refuse_uncovered(store)
     study = Study.model_validate(about["study"])
     datasets = load_datasets(study)
-    for one in included:
-        if one.data != datasets[one.cohort].digest:
-            raise DataError(f"{one.request.label}: the data have changed since; run the study again")
+    for candidate in included:
+        if candidate.data != datasets[candidate.cohort].digest:
+            raise DataError(f"{candidate.request.label}: the data have changed since; run the study again")
     page = render(study, {name: dataset.for_others for name, dataset in datasets.items()}, store)
-    # A lock would not do: results in an object store have none. Weights are stored before the figures of a trial, so
-    # the same weights before and after are those of every figure on the page.
+    # Results in an object store cannot be locked. Weights are stored before the figures of a trial: weights that are
+    # equal before and after belong to every figure of the report.
     if (store.read_text("study.yaml"), candidates(store), store.failures()) != (text, included, {}):
         raise LedgerError(f"{store.location!r} has changed while the report was made; export it again")
     ledgers: dict[str, Part] = {}
     for name, dataset in datasets.items():
-        own = tuple(one for one in included if one.cohort == name)
-        held = ledgers.setdefault(dataset.origin.digest, Part(dataset=dataset, included=()))
-        ledgers[dataset.origin.digest] = replace(held, included=held.included + own)
+        of_cohort = tuple(candidate for candidate in included if candidate.cohort == name)
+        part = ledgers.setdefault(dataset.origin.digest, Part(dataset=dataset, included=()))
+        ledgers[dataset.origin.digest] = replace(part, included=part.included + of_cohort)
     return Report(page=page, parts=tuple(ledgers.values()))
 
 
 def export_model(store: Store, one: Candidate, folder: Path, dataset: Dataset, account: Account) -> list[Path]:
-    """Write weights and claim to a folder. The training's log stays: it holds losses of its records.
+    """Writes weights and claim to a folder, without the training log, which holds losses of training records.
+
+    Args:
+        store: of the study.
+        one: the trial.
+        folder: created if it is missing.
+        dataset: of the trial.
+        account: of the ledger, after the charge.
+
+    Returns:
+        The files.
 
     Raises:
-        CheckpointError: the weights are gone, or are not those that were charged.
+        CheckpointError: the weights are gone, or differ from those that were charged.
     """
     content = store.checkpoint(one.request.training)
     require_same_weights(
@@ -108,10 +125,15 @@ def export_model(store: Store, one: Candidate, folder: Path, dataset: Dataset, a
 
 
 def export_report(report: Report, folder: Path, accounts: Sequence[Account]) -> list[Path]:
-    """Write a report and the claim of all its trials to a folder.
+    """Writes a report and the claim of all its trials to a folder.
 
     Args:
-        accounts: of the ledger of each part.
+        report: the report.
+        folder: created if it is missing.
+        accounts: of the ledger of each part, after the charge.
+
+    Returns:
+        The files.
     """
     page = folder / "report.html"
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,22 +142,22 @@ def export_report(report: Report, folder: Path, accounts: Sequence[Account]) -> 
 
 
 def _refuse_unplanned(store: Store, planned: Mapping[str, str], included: Sequence[Candidate]) -> None:
-    """Raises unless the candidates are the study's plan: all of it, and nothing else.
+    """Raises an error if the candidates are not exactly the planned trials of the study.
 
     Args:
-        planned: label of each trial, by id.
+        planned: label of each trial, by identifier.
     """
     if failed := store.failures():
         raise LedgerError(
             f"{len(failed)} trials failed and are named in the report, with why; run the study to its end"
         )
-    stored = {one.trial for one in included}
+    stored = {candidate.trial for candidate in included}
     missing = [label for trial, label in planned.items() if trial not in stored]
     if missing or not stored:
-        told = ", ".join(missing[:5]) + (f", and {len(missing) - 5} more" if len(missing) > 5 else "")
+        first = ", ".join(missing[:5]) + (f", and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise SpecError(
-            f"{len(missing)} of {len(planned)} trials have not finished, so there is no report to export ({told}); run "
-            "the study to its end"
+            f"{len(missing)} of {len(planned)} trials have not finished, so there is no report to export ({first}); "
+            "run the study to its end"
         )
     if other := sorted(stored - set(planned)):
         raise SpecError(
@@ -148,8 +170,8 @@ def _refuse_uncovered(store: Store) -> None:
     frame, asked = store.frame(), store.asked()
     shown = {
         name
-        for trial, own in frame.groupby("trial", sort=False)
-        if (own["status"].to_numpy() == "measured")[uncovered(own, asked[str(trial)])].any()
+        for trial, rows in frame.groupby("trial", sort=False)
+        if (rows["status"].to_numpy() == "measured")[uncovered(rows, asked[str(trial)])].any()
         for name in of_training_records(asked[str(trial)])
     }
     if shown:
@@ -161,31 +183,32 @@ def _refuse_uncovered(store: Store) -> None:
 
 
 def _claim(parts: Sequence[tuple[Part, Account]]) -> dict[str, Any]:
-    """What is promised of everything that is exported together, and what is not; JSON-able."""
+    """Returns the privacy claim of everything that is exported together; JSON-able."""
     together = [_together(part.dataset, account) for part, account in parts]
-    # Of everything that is claimed here, the weaker promise.
+    # The weaker guarantee of all parts.
     unit: Unit = "record" if any(account.unit == "record" for _, account in parts) else "patient"
     return {
         "assay": assay.__version__,
         "trials": [
             {
-                "trial": one.trial,
-                "label": one.request.label,
-                "weights": one.request.artefact,
-                "epsilon": rdp_epsilon_of([one.request.charge], delta=account.delta),
+                "trial": candidate.trial,
+                "label": candidate.request.label,
+                "weights": candidate.request.artefact,
+                "epsilon": rdp_epsilon_of([candidate.request.charge], delta=account.delta),
                 "delta": account.delta,
-                "unit": unit_of([one.request.charge]),
+                "unit": unit_of([candidate.request.charge]),
                 "accountant": "RDP",
                 "mechanisms": {
-                    name: [asdict(mechanism) for mechanism in own] for name, own in one.request.charge.items()
+                    name: [asdict(mechanism) for mechanism in mechanisms]
+                    for name, mechanisms in candidate.request.charge.items()
                 },
-                "recipe": one.recipe,
+                "recipe": candidate.recipe,
             }
             for part, account in parts
-            for one in part.included
+            for candidate in part.included
         ],
         # Of the data set that spent most.
-        "released_together": max(together, key=lambda of_one: float(of_one["epsilon"])),
+        "released_together": max(together, key=lambda of_data: float(of_data["epsilon"])),
         "released_of_each": together,
         "neighbours": NEIGHBOURS[unit],
         "unit": unit,
@@ -205,12 +228,12 @@ def _together(dataset: Dataset, account: Account) -> dict[str, Any]:
         "accountant": account.accountant,
         "bounded_by": account.bounded_by,
         "budget": None if account.budget is None else account.budget.epsilon,
-        "releases": sum(bool(held.released) for held in account.charges),
+        "releases": sum(bool(record.released) for record in account.charges),
     }
 
 
 def _caution(dataset: Dataset, account: Account) -> str:
-    """What an ε of single records leaves open where patients have several; empty elsewhere."""
+    """Returns a warning where ε protects single records but patients have several; empty elsewhere."""
     groups = dataset.origin.groups
     most = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max())
     if account.unit == "patient" or most == 1:
@@ -222,6 +245,6 @@ def _caution(dataset: Dataset, account: Account) -> str:
 
 
 def _write_claim(claim: Mapping[str, Any], folder: Path) -> Path:
-    said = folder / "claim.json"
-    said.write_text(json.dumps(claim, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return said
+    file = folder / "claim.json"
+    file.write_text(json.dumps(claim, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return file

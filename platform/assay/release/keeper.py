@@ -1,4 +1,4 @@
-"""Keeps the ledgers of a study's data: reserves before a training begins, and notes every trial that has ended."""
+"""Bookkeeping for a study: reserves budget before trainings begin, and records every trial in its ledgers."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,17 +25,17 @@ from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
 
 _MOST_SPLITS = 64
-"""Splits that are remembered at once."""
+"""Greatest number of splits in the cache."""
 
 
 class Keeper:
-    """Keeps the ledgers of one study, or of one sweep.
+    """The ledgers of one study, or of one sweep.
 
     Args:
         folder: of the ledgers.
-        results: where the trials are stored.
-        processing: why the records are processed.
-        opening: how a ledger is reached; on a cluster, through its one actor.
+        results: location of the stored trials.
+        processing: purpose of processing the records.
+        opening: function that opens a ledger; on a cluster, through the ledger actor.
     """
 
     def __init__(
@@ -51,7 +51,17 @@ class Keeper:
         self._splits: dict[tuple[object, ...], Split] = {}
 
     def ledger(self, dataset: Dataset) -> LedgerProtocol:
-        """The ledger of a data set; made if the study has never had one."""
+        """Returns the ledger of a data set; creates it if the study never had one.
+
+        Args:
+            dataset: the data set.
+
+        Returns:
+            The ledger.
+
+        Raises:
+            LedgerError: the study's earlier ledger is missing, or the folder cannot be written.
+        """
         digest = dataset.origin.digest
         if digest not in self._ledgers:
             self._ledgers[digest] = open_ledger(
@@ -60,17 +70,25 @@ class Keeper:
         return self._ledgers[digest]
 
     def trainings(self, dataset: Dataset) -> list[TrainingRow]:
-        """Every training of this study on these data."""
+        """Returns every training of this study on a data set.
+
+        Args:
+            dataset: the data set.
+
+        Returns:
+            The trainings.
+        """
         return self.ledger(dataset).trainings(self._results)
 
     def reserve(self, trials: Sequence[Trial], datasets: Mapping[str, Dataset]) -> dict[str, UserError]:
-        """Hold what a plan will spend. Only what may ever be released does: training with ``noise: entropy``.
+        """Reserves what a plan will spend. Only trainings that may be released reserve: those with ``noise: entropy``.
 
         Args:
+            trials: the planned trials.
             datasets: by cohort.
 
         Returns:
-            Why a trial must not run, by id: the budget does not hold it, or no noise reaches its ε.
+            Why a trial must not run, by identifier: the budget is too small, or no noise level reaches its ε.
 
         Raises:
             LedgerError: a ledger cannot be written.
@@ -92,22 +110,32 @@ class Keeper:
         return refused
 
     def begin(self, trial: Trial, dataset: Dataset) -> None:
-        """Right before a training sees a record: note that it begins, and hold what it spends, from now on for good.
+        """Records the start of a training and reserves what it spends, before it sees a record.
+
+        Args:
+            trial: the trial.
+            dataset: its data set.
 
         Raises:
-            UserError: the budget does not hold it, or no noise reaches its ε.
+            UserError: the budget is too small, or no noise level reaches its ε.
         """
         charge = self._charge(trial, dataset)
         self.ledger(dataset).begin(self._experiment(trial, UNFINISHED), self._roles(trial, dataset), charge)
 
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
-        """Note how a trial ended, before it is stored. What it holds of the budget it keeps, failed or not."""
+        """Records the outcome of a trial before it is stored. Its part of the budget stays reserved, failed or not.
+
+        Args:
+            trial: the trial.
+            record: its results.
+            dataset: its data set.
+        """
         objections = []
         artefact = record.artefact or (artefact_of(record.weights) if record.weights else "")
-        # A model whose evaluation failed has spent what nobody has accounted for yet.
+        # A model whose evaluation failed has spent ε that no measurement states yet.
         if noise_source(trial) and (artefact or not record.failed):
-            own = pd.DataFrame(record.rows())
-            objections = [*unclaimed(own), *other_neighbours(own)]
+            rows = pd.DataFrame(record.rows())
+            objections = [*unclaimed(rows), *other_neighbours(rows)]
         self.ledger(dataset).end(
             self._experiment(trial, record.error.partition("\n")[0]),
             self._roles(trial, dataset),
@@ -116,7 +144,7 @@ class Keeper:
         )
 
     def _charge(self, trial: Trial, dataset: Dataset) -> Charge:
-        """What a training is going to spend."""
+        """Returns what a training will spend."""
         return forecast_charge(trial, dataset, self._split(trial, dataset).train) if noise_source(trial) else UNBOUNDED
 
     def _experiment(self, trial: Trial, error: str) -> Experiment:
@@ -130,7 +158,7 @@ class Keeper:
         )
 
     def _split(self, trial: Trial, dataset: Dataset) -> Split:
-        """The trial's parts of the records; all recipes of a fold share them."""
+        """Returns the trial's split of the records; all recipes of a fold share it."""
         key = (trial.data_digest, trial.splitting.model_dump_json(), trial.fold, trial.repeat, trial.seed)
         if key not in self._splits:
             if len(self._splits) >= _MOST_SPLITS:
@@ -139,13 +167,15 @@ class Keeper:
         return self._splits[key]
 
     def _roles(self, trial: Trial, dataset: Dataset) -> np.ndarray:
-        """What the trial does with each record of the whole data set, (records,) uint8; see ``ledger.experiments``."""
+        """Returns the role of each record of the whole data set in the trial, (records,) uint8; see
+        ``ledger.experiments``.
+        """
         origin = dataset.origin
         roles = np.zeros(origin.records, np.uint8)
         try:
             rows = self._split(trial, dataset)
         except DataError:
-            # The data cannot be split as asked: the trial fails with that, and touches nothing.
+            # The data cannot be split as requested: the trial will fail, and uses no record.
             return roles
         for code, part in enumerate((rows.train, rows.validation, rows.calibration, rows.test), start=1):
             roles[origin.places[part]] = code
@@ -164,14 +194,21 @@ def keeper_of(
     opening: Opening,
     warn: Callable[[str], object],
 ) -> Keeper | None:
-    """The keeper of a study's ledgers; None where there can be none, and nothing of the study may be released.
+    """Returns the keeper of a study's ledgers; None where there can be no ledger, and then nothing may be released.
 
     Args:
-        given: ``--ledger``.
-        warn: told why there is none, or which data it does not count.
+        study: the study.
+        results: location of the stored trials.
+        given: the option ``--ledger``.
+        processing: purpose of processing the records.
+        opening: function that opens a ledger.
+        warn: called with the reason why there is no ledger, or which data it does not count.
+
+    Returns:
+        The keeper, or None.
 
     Raises:
-        LedgerError: there can be none, and a recipe is to be released, or a folder was named.
+        LedgerError: there can be no ledger, although a recipe is to be released, or a folder was named.
     """
     folder = ledger_folder(results, given)
     named = bool(given or os.environ.get(LEDGER_VARIABLE))
@@ -194,7 +231,7 @@ def keeper_of(
 
 
 def _why_none(folder: Path | None, results: str) -> str:
-    """Why there can be no ledger; empty if there can, and then there is its folder."""
+    """Returns why there can be no ledger; empty if there can be one."""
     if folder is None:
         return f"results go to {results}, and a ledger needs a folder"
     try:

@@ -1,4 +1,4 @@
-"""Where the ledgers of a study's data lie, and how a study finds again the ones that it has used."""
+"""Places of the ledgers of a study's data, and how a study finds its earlier ledgers again."""
 
 import json
 import os
@@ -19,13 +19,20 @@ from assay.store.folder import Store
 
 LEDGER_VARIABLE = "ASSAY_LEDGER"
 Opening = Callable[[Path, Collection, LedgerMark | None], LedgerProtocol]
-"""Opens the ledger of a data set in a folder, or makes it, unless another one is known to have been used."""
+"""Opens or creates the ledger of a data set in a folder; the mark, if any, names the ledger that was used before."""
 
 
 def ledger_folder(results: str, given: str | None) -> Path | None:
-    """Where ledgers are kept: as given, or where ``ASSAY_LEDGER`` says, or ``ledger`` beside the folder of the results.
+    """Returns the folder of the ledgers.
 
-    None where neither says anything and results go to a URI: SQLite needs a file system.
+    It is the given one, or that of ``ASSAY_LEDGER``, or ``ledger`` beside the folder of the results.
+
+    Args:
+        results: folder or URI of the results.
+        given: the option ``--ledger``.
+
+    Returns:
+        The folder; None where none is named and results go to a URI, because SQLite needs a file system.
     """
     chosen = given or os.environ.get(LEDGER_VARIABLE)
     if chosen:
@@ -34,41 +41,57 @@ def ledger_folder(results: str, given: str | None) -> Path | None:
 
 
 def open_ledger(dataset: Dataset, *, results: str, folder: Path, opening: Opening = Ledger.create) -> LedgerProtocol:
-    """The ledger of a data set that a study uses; made if the study has never had one.
+    """Opens the ledger of a data set; creates it if the study never had one.
 
-    Its mark is kept beside the results, which every machine sees. So another folder, or on a cluster another machine,
-    never begins a second account that has forgotten what was spent.
+    The mark of the ledger is stored beside the results, which every machine can read. So a study that runs with another
+    folder, or on another machine of a cluster, does not start a second account that lacks the earlier charges.
+
+    Args:
+        dataset: the data set.
+        results: folder or URI of the study's results.
+        folder: of the ledgers.
+        opening: function that opens a ledger.
+
+    Returns:
+        The ledger.
 
     Raises:
-        LedgerError: the ledger that the study has used is not there, with where it was; or it cannot be written.
+        LedgerError: the study's earlier ledger is missing (says where it was), or cannot be written.
     """
     store, collection = Store(results), collection_of(dataset)
-    noted = f"ledgers/{collection.digest[:16]}.json"
-    text = store.read_text(noted)
+    mark_file = f"ledgers/{collection.digest[:16]}.json"
+    text = store.read_text(mark_file)
     known = LedgerMark(**json.loads(text)) if text else None
     ledger = opening(folder, collection, known)
     mark = ledger.mark()
     if mark == known:
         return ledger
     try:
-        store.write_text(noted, json.dumps(asdict(mark)) + "\n")
+        store.write_text(mark_file, json.dumps(asdict(mark)) + "\n")
     except OSError as error:
-        # Where it lies now helps who looks for it; who may only read these results goes without.
+        # Readers without write access to the results may continue with the old mark.
         if known is None:
             raise LedgerError(
-                f"results {results!r} cannot note which ledger they use, in {noted}: {error}; let us write there"
+                f"results {results!r} cannot note which ledger they use, in {mark_file}: {error}; let us write there"
             ) from None
     return ledger
 
 
 def collection_of(dataset: Dataset) -> Collection:
-    """A data set as its ledger knows it: a sample of it has the same."""
+    """Returns the description of a data set for its ledger; a sample has that of the whole data set.
+
+    Args:
+        dataset: the data set.
+
+    Returns:
+        The description.
+    """
     origin = dataset.origin
     patients, most = b"", 1
     if origin.groups is not None:
-        known, place, counts = np.unique(origin.groups, return_inverse=True, return_counts=True)
-        hashes = [patient_hash(dataset.name, one) for one in known]
-        patients, most = zlib.compress(b"".join(hashes[one] for one in place)), int(counts.max())
+        ids, place, counts = np.unique(origin.groups, return_inverse=True, return_counts=True)
+        hashes = [patient_hash(dataset.name, patient) for patient in ids]
+        patients, most = zlib.compress(b"".join(hashes[number] for number in place)), int(counts.max())
     return Collection(
         digest=origin.digest,
         name=dataset.name,
@@ -80,5 +103,12 @@ def collection_of(dataset: Dataset) -> Collection:
 
 
 def location_of(results: str) -> str:
-    """A folder or URI of results as ledgers note it."""
+    """Returns a folder or URI of results in the form that ledgers store.
+
+    Args:
+        results: folder or URI.
+
+    Returns:
+        Absolute path or URI.
+    """
     return results if "://" in results else str(Path(results).expanduser().resolve())

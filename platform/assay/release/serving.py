@@ -1,4 +1,4 @@
-"""A model that is served to others is released: charged before it answers the first of them, and once."""
+"""Release of a model that is served to others: charged once, before its first answer."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,33 +23,35 @@ def release_served(
     joined: AbstractContextManager[None],
     opening: Opening = Ledger.create,
 ) -> None:
-    """Charge a model before it is served to others; once, however often it is started.
+    """Charges a model before it is served to others; once, however often it is started.
 
-    A model without privacy is bounded by nothing. It is served as long as no budget guards its data, and that is
-    recorded as a release: no budget can hold afterwards.
+    A model without privacy has no finite ε. It is served as long as its data have no budget. This is recorded as a
+    release,
+    and no budget can be kept afterwards.
 
     Args:
+        finished: the trained model.
         results: folder or URI of its study.
         known_as: the name under which it is served.
         purpose: for the processing record.
         ledger: folder of the ledgers; beside that of the results by default.
-        budget: ε that everything ever released from the data may spend together; needed once.
-        joined: entered while the ledger is asked; joins the cluster whose actor writes it.
-        opening: how a ledger is reached.
+        budget: total ε of all releases from the data; needed at the first release.
+        joined: context in which the ledger is used; joins the cluster whose actor writes it.
+        opening: function that opens a ledger.
 
     Raises:
-        LedgerError: a private model may not be released, the budget does not hold it, or there is none.
+        LedgerError: a private model may not be released, the budget is too small, or there is none.
         CheckpointError: it was trained again meanwhile.
     """
     if finished.recipe is None:
-        # Assay did not train it, and cannot know on whose records it was.
+        # Assay did not train it, so its training records are unknown.
         return
     folder = ledger_folder(results, ledger)
     if folder is None and not finished.private:
         return
     if folder is None:
-        said = f"results lie at {results}, and a ledger needs a folder: give ledger=FOLDER"
-        raise LedgerError(said, setting="ledger", given=results)
+        message = f"results lie at {results}, and a ledger needs a folder: give ledger=FOLDER"
+        raise LedgerError(message, setting="ledger", given=results)
     (chosen,) = candidates(Store(results), finished.trial)
     if finished.private:
         require_releasable([chosen])
