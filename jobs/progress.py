@@ -32,9 +32,11 @@ class ConsoleWatcher:
         self._task = self._bar.add_task("", total=None, doing="starting", left="")
 
     def read(self, cohort: str, dataset: "Dataset") -> None:
+        """Prints what was read of a cohort's data; see ``Watcher.read``."""
         print_reading(self._console, cohort, dataset)
 
     def begin(self, *, total: int, finished: int, workers: int) -> None:
+        """Prints the number of trials, and starts the progress bar; see ``Watcher.begin``."""
         self._total, self._done = total, finished
         if finished == total:
             self._console.print(
@@ -47,16 +49,19 @@ class ConsoleWatcher:
         self._bar.start()
 
     def leading(self, trial: "Trial", round_number: int, rounds: int) -> None:
+        """Shows the round of a federated training; see ``Watcher.leading``."""
         self._bar.update(self._task, doing=f"{trial.label} · round {round_number} of {rounds}")
         if not self._console.is_terminal and round_number in (1, rounds):
             self._console.print(f"  leading {trial.label} · round {round_number} of {rounds}")
 
     def status(self, said: str) -> None:
+        """Shows the progress of a long step; see ``Watcher.status``."""
         self._bar.update(self._task, doing=said)
         if not self._console.is_terminal:
             self._console.print(f"  {said}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def done(self, record: "TrialRecord", label: str, *, seconds_left: float) -> None:
+        """Prints a line for a finished trial; see ``Watcher.done``."""
         self._done += 1
         mark = "[red]failed[/red]" if record.failed else "[green]done[/green]"
         left = (
@@ -73,6 +78,7 @@ class ConsoleWatcher:
         self._bar.update(self._task, completed=self._done, doing=label, left=left)
 
     def end(self) -> None:
+        """Stops the progress bar."""
         self._bar.stop()
 
 

@@ -84,12 +84,14 @@ class LocalExecutor:
     workers = 1
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
+        """Runs ``fn(item, shared)`` for each item, in order; see ``Executor.map``."""
         total = len(items) if isinstance(items, Sized) else 0
         for index, item in enumerate(items):
             progress.tell(index, total)
             yield Outcome(index=index, value=fn(item, shared))
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
+        """Creates clients in this process; see ``Executor.host``."""
         return LocalHost({number: make() for number, make in clients.items()})
 
 
@@ -106,15 +108,18 @@ class Watched:
 
     @property
     def workers(self) -> int:
+        """How many items run at the same time."""
         return self._executor.workers
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
+        """Runs ``fn(item, shared)`` for each item, and reports each; see ``Executor.map``."""
         inputs = list(items)
         for number, outcome in enumerate(self._executor.map(fn, inputs, shared), start=1):
             self._told(number, len(inputs))
             yield outcome
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
+        """Creates clients at workers; see ``Executor.host``."""
         return self._executor.host(clients)
 
 
@@ -125,6 +130,7 @@ class LocalHost:
         self._clients = clients
 
     def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
+        """Sends requests to clients, one after the other; see ``Host.call``."""
         deadline = time.monotonic() + timeout
         replies = {}
         for number, request in requests.items():
@@ -134,6 +140,7 @@ class LocalHost:
         return replies
 
     def close(self) -> None:
+        """Ends the clients."""
         self._clients.clear()
 
 

@@ -1,6 +1,6 @@
-"""What an evaluation measures: each of its figures with its meaning, its limits, and what the scorecard shows of it.
+"""Metrics of evaluations: the meaning and the limits of each figure, and its columns on the scorecard.
 
-An evaluation declares its metrics beside itself::
+An evaluation declares its metrics as a class variable::
 
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
@@ -70,7 +70,14 @@ class Chosen:
     """Which of the measured values stands in for it; the middle one of an even number is the larger of the two."""
 
     def among(self, known: Iterable[Any]) -> Any:
-        """The value that is shown, of those that were measured."""
+        """Selects the value that the scorecard shows.
+
+        Args:
+            known: the measured values.
+
+        Returns:
+            The preferred value if it was measured or nothing was, otherwise the least or the middle one.
+        """
         values = sorted(set(known))
         if self.preferred in values or not values:
             return self.preferred
@@ -78,12 +85,26 @@ class Chosen:
 
 
 def after_radius(epsilon: float) -> str:
-    """A radius behind a title; empty where none was measured."""
+    """Returns a radius as the end of a title; empty where none was measured.
+
+    Args:
+        epsilon: radius, in the units of the data, or NaN.
+
+    Returns:
+        Text such as ``, ε = 0.3``.
+    """
     return "" if math.isnan(epsilon) else f", ε = {radius_text(epsilon)}"
 
 
 def in_percent(share: float) -> str:
-    """A share in percent."""
+    """Formats a share as a percentage.
+
+    Args:
+        share: a fraction.
+
+    Returns:
+        Text such as ``5 %``.
+    """
     return f"{100 * share:g} %"
 
 
@@ -149,16 +170,30 @@ class Metric:
     """What the scorecard shows of it."""
 
     def names(self, name: str) -> bool:
-        """Whether a row of this name is one of this metric."""
+        """Returns whether rows with this name may belong to this metric.
+
+        Args:
+            name: of a measurement.
+
+        Returns:
+            True if the name matches.
+        """
         return fnmatchcase(name, self.name)
 
     def holds(self, where: Mapping[str, Any]) -> bool:
-        """Whether rows at these conditions may be of this metric."""
+        """Returns whether rows with these conditions may belong to this metric.
+
+        Args:
+            where: conditions of a measurement.
+
+        Returns:
+            True if no condition contradicts ``where`` of the metric.
+        """
         return all(where.get(key, wanted) == wanted for key, wanted in self.where.items())
 
     @property
     def possible(self) -> tuple[float, float]:
-        """The least and the greatest value."""
+        """Least and greatest possible value."""
         return _LIMITS.get(self.unit, ANY) if self.limits is None else self.limits
 
 
@@ -172,7 +207,11 @@ SAMPLE_ACCURACY = Metric(
 
 
 def declared() -> tuple[tuple[str, Metric], ...]:
-    """The metrics of all evaluations that are known, each with the name of its evaluation."""
+    """Returns the metrics of all registered evaluations.
+
+    Returns:
+        Pairs of the name of an evaluation and a metric.
+    """
     load_plugins()
     return _declared(tuple(methods("evaluation").items()))
 
@@ -183,33 +222,66 @@ def _declared(evaluations: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Metr
 
 
 def metrics_named(name: str) -> Iterator[tuple[str, Metric]]:
-    """The declared metrics to which a row of this name may belong, each with the name of its evaluation."""
+    """Returns the declared metrics that may have rows with this name.
+
+    Args:
+        name: of a measurement.
+
+    Returns:
+        Iterator over pairs of the name of an evaluation and a metric.
+    """
     return ((evaluation, metric) for evaluation, metric in declared() if metric.names(name))
 
 
 def limits_of(name: str, unit: str) -> tuple[float, float]:
-    """The least and the greatest value that a measurement can have: no interval reaches beyond.
+    """Returns the least and the greatest possible value of a measurement, which also limit its interval.
 
     Args:
         name: of the measurement.
         unit: of its row, which decides where no limits are declared.
+
+    Returns:
+        The two values.
     """
     stated = next((metric.limits for _, metric in metrics_named(name) if metric.limits is not None), None)
     return _LIMITS.get(unit, ANY) if stated is None else stated
 
 
 def meaning_of(name: str) -> str:
-    """How to read a measurement; empty where nobody has declared it."""
+    """Returns a sentence on how to read a measurement.
+
+    Args:
+        name: of the measurement.
+
+    Returns:
+        The sentence; empty where no metric has this name.
+    """
     return next((metric.meaning for _, metric in metrics_named(name)), "")
 
 
 def rests_on_a_sample(name: str) -> bool:
-    """Whether a measurement may rest on a sample of the test records; accuracy itself counts, as what it is held to."""
+    """Returns whether a measurement may use a sample of the test records; true for accuracy too, which it is compared
+    with.
+
+    Args:
+        name: of the measurement.
+
+    Returns:
+        True if it may.
+    """
     return name == "accuracy" or any(metric.of_sample for _, metric in metrics_named(name))
 
 
 def undeclared(metrics: Iterable[Metric], found: Iterable[Finding]) -> list[str]:
-    """Names of measurements that an evaluation gives and does not declare, each once."""
+    """Returns the names of measurements that an evaluation returns but does not declare, each once.
+
+    Args:
+        metrics: that it declares.
+        found: its findings.
+
+    Returns:
+        The names.
+    """
     known = tuple(metrics)
     rows = dict.fromkeys(one.name for one in found if isinstance(one, Measurement) and one.kind == "measurement")
     return [name for name in rows if not any(metric.names(name) for metric in known)]

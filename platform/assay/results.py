@@ -348,6 +348,7 @@ class TrialRecord:
 
     @property
     def failed(self) -> bool:
+        """Whether the trial ended with an error."""
         return bool(self.error)
 
     def rows(self) -> Iterator[dict[str, Any]]:

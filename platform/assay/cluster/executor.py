@@ -146,6 +146,7 @@ class RayExecutor:
         self._session.close()
 
     def map(self, fn: Callable[..., Any], items: Iterable[Any], shared: Any) -> Iterator[Outcome]:
+        """Runs ``fn(item, shared)`` for each item on the actors; see ``Executor.map``."""
         fresh = (_Work(index=index, item=item, attempt=1) for index, item in enumerate(items))
         again = [work for work in (next(fresh, None),) if work is not None]
         if not again:
@@ -188,6 +189,7 @@ class RayExecutor:
             yield outcome
 
     def host(self, clients: Mapping[int, Callable[[], Client]]) -> "RayHost":
+        """Creates clients on the actors; see ``Executor.host``."""
         self._start()
         self._replace_dead()
         return RayHost(self._ready(), clients)
@@ -283,6 +285,7 @@ class RayHost:
         ray.get([actor.host.remote(makers) for actor, makers in by_actor.items()], timeout=_PLACING)
 
     def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
+        """Sends requests to clients and waits for the replies; see ``Host.call``."""
         sent = {number: self._home[number].call.remote(number, request) for number, request in requests.items()}
         ready, _ = ray.wait(list(sent.values()), num_returns=len(sent), timeout=timeout)
         arrived = set(ready)
@@ -292,6 +295,7 @@ class RayHost:
         }
 
     def close(self) -> None:
+        """Ends the clients; the actors stay."""
         for actor in self._actors:
             with contextlib.suppress(RayError):
                 actor.host.remote({})

@@ -18,6 +18,9 @@ def watched(told: Callable[..., None]) -> Iterator[Queue]:
 
     Returns:
         Context manager; its value is the queue.
+
+    Raises:
+        BaseException: that ``told`` raised.
     """
     queue = Queue()
     raised: list[BaseException] = []
