@@ -67,7 +67,7 @@ class Chosen:
     preferred: Any = math.nan
     """Shown where it was measured, or where nothing was."""
     otherwise: Literal["least", "middle"] = "least"
-    """Which of the measured values stands in for it; the middle one of an even number is the larger of the two."""
+    """Which measured value is shown if the preferred one is missing; of an even number, the larger middle one."""
 
     def among(self, known: Iterable[Any]) -> Any:
         """Selects the value that the scorecard shows.
@@ -121,10 +121,10 @@ class ScorecardColumn:
     """
 
     key: str
-    """Names the column; no other may have it."""
+    """Identifier of the column; must be unique."""
     group: Group
     place: int
-    """Order within the group: columns with smaller numbers stand further left."""
+    """Order within the group: columns with smaller numbers are further left."""
     title: str = ""
     meaning: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
@@ -134,13 +134,13 @@ class ScorecardColumn:
     """How a condition is written in ``title`` and ``meaning``, by its name."""
     shown: ShownAs = "percent"
     estimated: bool = True
-    """Whether an interval says anything: a budget that was spent is no estimate."""
+    """Whether the value is an estimate with an interval; false for spent ε, which is known exactly."""
     optional: bool = False
     """Whether the column is left out where no trial was asked for it, and where it applies to no recipe."""
     sampled: bool = False
-    """Whether it may be asked of a part of the test records: then the part is told, with the accuracy on it."""
+    """Whether it may use a sample of the test records: then its size and the accuracy on it are shown."""
     from_zero: bool = False
-    """Whether it is shown with its own value at ε = 0, on the same records and runs: accuracy would be no match."""
+    """Whether it is shown with its own value at ε = 0 on the same records and runs, instead of the accuracy."""
     beside: str = ""
     """Key of the column that is shown on the same runs, where this figure has fewer runs than that one."""
 
@@ -150,24 +150,24 @@ class Metric:
     """One figure that an evaluation gives."""
 
     name: str
-    """As its rows carry it; a ``*`` stands for what differs from row to row, as the name of an attack."""
+    """Name of its rows; a ``*`` matches a part that differs from row to row, such as the name of an attack."""
     title: str
-    """A few words, as above a column."""
+    """A few words, used as the title of a column."""
     meaning: str
-    """A sentence that says how to read it."""
+    """A sentence on how to read it."""
     unit: str = "fraction"
-    """As its rows carry it; empty where that depends on the data."""
+    """Unit of its rows; empty where it depends on the data."""
     better: Better = "neither"
     limits: tuple[float, float] | None = None
-    """The least and the greatest value that is possible at all; those of the unit where it is None."""
+    """The least and the greatest possible value; None for those of the unit."""
     where: Mapping[str, Any] = field(default_factory=dict)
-    """Conditions of all its rows that tell it from a metric of the same name of another evaluation."""
+    """Conditions of all its rows, where another evaluation has a metric of the same name."""
     of_sample: bool = False
-    """Whether it may rest on a sample of the test records."""
+    """Whether it may use a sample of the test records."""
     against_accuracy: bool = False
-    """Whether it is to be held against the accuracy on the same records."""
+    """Whether it is compared with the accuracy on the same records."""
     columns: tuple[ScorecardColumn, ...] = ()
-    """What the scorecard shows of it."""
+    """Its columns on the scorecard."""
 
     def names(self, name: str) -> bool:
         """Returns whether rows with this name may belong to this metric.
@@ -203,7 +203,7 @@ SAMPLE_ACCURACY = Metric(
     meaning="Accuracy, without an attack or a change, on the sample of the test records that an evaluation took.",
     better="higher",
 )
-"""Measured beside every evaluation that asks a part of the test records."""
+"""Measured by every evaluation that uses a sample of the test records."""
 
 
 def declared() -> tuple[tuple[str, Metric], ...]:

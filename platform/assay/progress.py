@@ -1,6 +1,6 @@
 """Progress of long steps, reported every few seconds to a listener of this process.
 
-A step gives its name with ``step``, and its progress with ``tell``; neither needs to know the listener. Within
+A step sets its name with ``step`` and reports its progress with ``tell``; neither needs to know the listener. Within
 ``listening``, a thread reports the innermost open step every ``EVERY`` seconds, even if the step reports nothing.
 
     with listening(print), step("trial 3"), step("robustness"):

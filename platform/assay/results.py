@@ -33,7 +33,7 @@ ReasonCode = Literal[
     "error",
     "unspecified",
 ]
-"""Why there is no value, as a code; ``REASONS`` says what each means."""
+"""Why there is no value, as a code; ``REASONS`` explains each code."""
 REASONS: Mapping[str, str] = {
     "not_private": "the recipe trains without privacy, so ε is infinite",
     "not_trained_here": "Assay did not train this model, or cannot train it again",
@@ -65,7 +65,7 @@ recipe does not cover such a figure."""
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
-    """What a rule of evidence says against a value."""
+    """An objection of a rule of evidence to a value."""
 
     verdict: Verdict
     """``warn`` or ``fail``."""
@@ -91,7 +91,7 @@ class Measurement:
     """
 
     name: str
-    """What was measured, in the field's own words: ``robust_accuracy``."""
+    """What was measured, by the field's term: ``robust_accuracy``."""
     value: float = NAN
     """The figure; NaN unless ``status`` is ``measured``."""
     unit: str = "fraction"
