@@ -58,10 +58,10 @@ class CarliniWagner(Attack):
         best, best_distance = x.clone(), torch.full_like(constant, torch.inf)
         start = x
         for search in range(self.search_steps):
-            found, distance, end = self._minimise(model, x, y, threat, constant, start)
+            perturbed, distance, end = self._minimise(model, x, y, threat, constant, start)
             success = distance.isfinite()
             better = distance < best_distance
-            best[better], best_distance = found[better], torch.minimum(distance, best_distance)
+            best[better], best_distance = perturbed[better], torch.minimum(distance, best_distance)
             high = torch.where(success, torch.minimum(high, constant), high)
             low = torch.where(success, low, torch.maximum(low, constant))
             constant = torch.where(high.isfinite(), (low + high) / 2, constant * 10)

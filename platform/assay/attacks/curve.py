@@ -127,7 +127,7 @@ def warm_curve(
     """
     layout = _fastest_layout(model, x)
     start = _climbers(model, x.to(memory_format=layout), y, targets)
-    found = _Found(
+    strongest = _Found(
         x=start.x.clone(),
         losses=torch.full((len(start.x),), -math.inf, dtype=x.dtype, device=x.device),
         fooled=torch.zeros(len(x), dtype=torch.bool, device=x.device),
@@ -136,18 +136,20 @@ def warm_curve(
     climbed: LossName | None = None if targets else loss
     for threat in threats:
         for restart in range(restarts):
-            at = start.where(~found.fooled[start.record])
+            at = start.where(~strongest.fooled[start.record])
             if not len(at.rows):
                 break
             if restart == 0 and not (start_at_random and threat is threats[0]):
-                warm = threat.project(at.x + threat.epsilon / last * (found.x[at.rows] - at.x), at.x)
+                warm = threat.project(at.x + threat.epsilon / last * (strongest.x[at.rows] - at.x), at.x)
                 sizes = [relative_step * threat.epsilon / step for step in range(1, steps + 1)]
             else:
                 warm = random_start(at.x, threat, draw.of(at.record))
                 sizes = [relative_step * threat.epsilon / steps] * steps
-            _climb(model, at._replace(current=warm.to(memory_format=layout)), threat, found, sizes, climbed, momentum)
+            _climb(
+                model, at._replace(current=warm.to(memory_format=layout)), threat, strongest, sizes, climbed, momentum
+            )
         last = threat.epsilon
-        yield found.best(len(x))
+        yield strongest.best(len(x))
 
 
 def _climbers(model: nn.Module, x: Tensor, y: Tensor, targets: int) -> _Climbers:
@@ -166,13 +168,13 @@ def _climb(  # noqa: PLR0917
     model: nn.Module,
     at: _Climbers,
     threat: Threat,
-    found: _Found,
+    strongest: _Found,
     sizes: Sequence[float],
     loss: LossName | None,
     momentum: float,
 ) -> None:
     """Takes steps of these sizes. A run stops when its record is fooled or the stopping rule applies; results go to
-    ``found``.
+    ``strongest``.
 
     Args:
         loss: None for the margin of the run's own target.
@@ -187,10 +189,10 @@ def _climb(  # noqa: PLR0917
             rounding = _ROUNDING * torch.finfo(here.logits.dtype).eps * here.logits.abs().amax(1)
             changed = ((lead.values - before).abs() - rounding).clamp_min(0)
             at = at._replace(understated=_understated(at.understated, changed, promised))
-        found.update(at, here.losses, threat.goal(here.logits, at.y))
+        strongest.update(at, here.losses, threat.goal(here.logits, at.y))
         if step == len(sizes):
             return
-        going = ~found.fooled[at.record]
+        going = ~strongest.fooled[at.record]
         if step >= LEAST:
             going &= ~_hopeless(here.gradient, lead, at, threat)
         gradient = here.gradient

@@ -38,16 +38,16 @@ class DeepFool(Attack):
         return self._labelled(steps="", overshoot="overshoot", rivals="rivals")
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        found, change = x.clone(), torch.zeros_like(x)
+        perturbed, change = x.clone(), torch.zeros_like(x)
         rows = torch.arange(len(x), device=x.device)
         for _ in range(self.steps + 1):
-            step, fooled = self._step(model, found[rows], x[rows], y[rows], threat)
+            step, fooled = self._step(model, perturbed[rows], x[rows], y[rows], threat)
             rows, step = rows[~fooled], step[~fooled]
             if not len(rows):
                 break
             change[rows] += step
-            found[rows] = threat.bounds.confine(x[rows] + (1 + self.overshoot) * change[rows], x[rows])
-        return found
+            perturbed[rows] = threat.bounds.confine(x[rows] + (1 + self.overshoot) * change[rows], x[rows])
+        return perturbed
 
     def _step(self, model: nn.Module, point: Tensor, x: Tensor, y: Tensor, threat: Threat) -> tuple[Tensor, Tensor]:
         """Returns the change that would move each record to its nearest boundary, and which records are fooled already,

@@ -41,11 +41,11 @@ class FAB(Attack):
         x, y = x[rows], y[rows]
         shortest = torch.full(rows.shape, torch.inf, device=x.device, dtype=x.dtype)
         for restart in range(self.restarts):
-            found = self._seek(model, x, y, threat, draw, at_random=restart > 0)
-            fooled = threat.goal(respond(model, found), y)
-            distance = threat.distance(found, x).masked_fill(~fooled, torch.inf)
+            perturbed = self._seek(model, x, y, threat, draw, at_random=restart > 0)
+            fooled = threat.goal(respond(model, perturbed), y)
+            distance = threat.distance(perturbed, x).masked_fill(~fooled, torch.inf)
             better = distance < shortest
-            best[rows[better]], shortest = found[better], torch.minimum(distance, shortest)
+            best[rows[better]], shortest = perturbed[better], torch.minimum(distance, shortest)
         return best
 
     def _seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw, *, at_random: bool) -> Tensor:
@@ -57,5 +57,5 @@ class FAB(Attack):
         with contained(model, draw):
             # Without labels it attacks the predicted class. With labels it would drop records that the model
             # misclassifies in another batch or by chance, and the cube would not know which are left.
-            found = attack.attack_single_run(cube.inside(x), None, use_rand_start=at_random)
-        return cube.outside(found).detach()
+            points = attack.attack_single_run(cube.inside(x), None, use_rand_start=at_random)
+        return cube.outside(points).detach()

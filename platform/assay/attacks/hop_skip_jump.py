@@ -61,19 +61,19 @@ class HopSkipJump(Attack):
         if not len(rows):
             return best
         walk = _Walk(model, x[rows], y[rows], threat)
-        found, fooled = self._start(walk, x if self._known is None else self._known, draw.of(rows))
+        boundary, fooled = self._start(walk, x if self._known is None else self._known, draw.of(rows))
         for step in range(1, self.steps + 1):
             if not bool(fooled.any()):
                 break
-            found = self._step(walk, found, fooled, step, draw.of(rows))
-        best[rows[fooled]] = found[fooled]
+            boundary = self._step(walk, boundary, fooled, step, draw.of(rows))
+        best[rows[fooled]] = boundary[fooled]
         return best
 
     def _start(self, walk: "_Walk", known: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """Returns the nearest boundary point of each record on the lines to others, (m, ...), and whether there is one,
         (m,).
         """
-        found, distance = walk.x.clone(), torch.full((len(walk.x),), torch.inf).to(walk.x)
+        boundary, distance = walk.x.clone(), torch.full((len(walk.x),), torch.inf).to(walk.x)
         # Pairwise distances, only of records with another predicted class.
         gaps = torch.cdist(walk.x.flatten(1), known.flatten(1))
         gaps = gaps.masked_fill(~walk.fooled_by(known), torch.inf)
@@ -90,51 +90,51 @@ class HopSkipJump(Attack):
             reached = walk.back(walk.threat.bounds.confine(candidate, walk.x))
             length = walk.threat.distance(reached, walk.x).masked_fill(~walk.fools(reached), torch.inf)
             better = length < distance
-            found[better], distance = reached[better], torch.minimum(length, distance)
-        return found, distance.isfinite()
+            boundary[better], distance = reached[better], torch.minimum(length, distance)
+        return boundary, distance.isfinite()
 
-    def _step(self, walk: "_Walk", found: Tensor, fooled: Tensor, step: int, draw: Draw) -> Tensor:
+    def _step(self, walk: "_Walk", boundary: Tensor, fooled: Tensor, step: int, draw: Draw) -> Tensor:
         """Takes one step along the boundary, (m, ...): a direction, the longest step along it that fools, and back."""
-        length = walk.threat.distance(found, walk.x)
-        size = found[0].numel()
+        length = walk.threat.distance(boundary, walk.x)
+        size = boundary[0].numel()
         # As in the paper: short enough that the boundary is nearly flat, long enough to cross it.
         reach = length / size if walk.threat.norm == "linf" else length / size**0.5
-        way = self._direction(walk, found, reach, round(self.queries * step**0.5), draw)
+        way = self._direction(walk, boundary, reach, round(self.queries * step**0.5), draw)
         stride = length / step**0.5
-        moved, open_ = found.clone(), fooled.clone()
+        moved, open_ = boundary.clone(), fooled.clone()
         for _ in range(_HALVINGS):
             if not bool(open_.any()):
                 break
-            tried = walk.valid(found + broadcast_to_records(stride, found) * way)
+            tried = walk.valid(boundary + broadcast_to_records(stride, boundary) * way)
             hit = walk.fools(tried) & open_
             moved[hit] = tried[hit]
             open_ &= ~hit
             stride = stride / 2
         back = walk.back(moved)
         nearer = (walk.threat.distance(back, walk.x) < length) & fooled
-        return torch.where(broadcast_to_records(nearer, found), back, found)
+        return torch.where(broadcast_to_records(nearer, boundary), back, boundary)
 
-    def _direction(self, walk: "_Walk", found: Tensor, reach: Tensor, queries: int, draw: Draw) -> Tensor:
+    def _direction(self, walk: "_Walk", boundary: Tensor, reach: Tensor, queries: int, draw: Draw) -> Tensor:
         """Returns unit steps, (m, ...), in the norm of the threat, towards the side where more random steps fool."""
         drawn = draw.normal if walk.threat.norm == "l2" else draw.uniform
-        total, gone, balance = torch.zeros_like(found), torch.zeros_like(found), torch.zeros_like(reach)
+        total, gone, balance = torch.zeros_like(boundary), torch.zeros_like(boundary), torch.zeros_like(reach)
         # As many steps at once as fit into memory.
-        most = max(1, _ENTRIES // found.numel())
+        most = max(1, _ENTRIES // boundary.numel())
         for start in range(0, queries, most):
-            noise = torch.cat([drawn(found) for _ in range(min(most, queries - start))])
-            rounds = len(noise) // len(found)
-            unit = noise / broadcast_to_records(flat_norm(noise).clamp_min(1e-12), noise) * found[0].numel() ** 0.5
-            from_here = found.repeat(rounds, *[1] * (found.dim() - 1))
+            noise = torch.cat([drawn(boundary) for _ in range(min(most, queries - start))])
+            rounds = len(noise) // len(boundary)
+            unit = noise / broadcast_to_records(flat_norm(noise).clamp_min(1e-12), noise) * boundary[0].numel() ** 0.5
+            from_here = boundary.repeat(rounds, *[1] * (boundary.dim() - 1))
             tried = walk.valid(from_here + broadcast_to_records(reach.repeat(rounds), unit) * unit)
-            signs = torch.where(walk.fools(tried), 1.0, -1.0).to(found)
+            signs = torch.where(walk.fools(tried), 1.0, -1.0).to(boundary)
             steps = tried - from_here
-            total += (broadcast_to_records(signs, steps) * steps).view(rounds, *found.shape).sum(0)
-            gone += steps.view(rounds, *found.shape).sum(0)
+            total += (broadcast_to_records(signs, steps) * steps).view(rounds, *boundary.shape).sum(0)
+            gone += steps.view(rounds, *boundary.shape).sum(0)
             balance += signs.view(rounds, -1).sum(0)
         # The mean sign is subtracted: where nearly all steps fool, or nearly none, the few others show the boundary.
         mean = balance / queries
         way = torch.where(
-            broadcast_to_records(mean.abs() < 1, found), total - broadcast_to_records(mean, found) * gone, total
+            broadcast_to_records(mean.abs() < 1, boundary), total - broadcast_to_records(mean, boundary) * gone, total
         )
         if walk.threat.norm == "linf":
             return way.sign()

@@ -23,7 +23,7 @@ class RandomNoise(Attack):
 
     @torch.no_grad()
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        found = x
+        perturbed = x
         low, high = threat.bounds.box(x, torch.inf)
         for _ in range(self.samples):
             # Inputs that cannot change get no share of the length.
@@ -31,5 +31,5 @@ class RandomNoise(Attack):
             step = way.sign() if threat.norm == "linf" else torch.nn.functional.normalize(way.flatten(1)).view_as(x)
             tried = threat.project(x + threat.epsilon * step, x)
             wrong = threat.goal(model(tried), y)
-            found = torch.where(wrong.view(-1, *[1] * (x.dim() - 1)), tried, found)
-        return found
+            perturbed = torch.where(wrong.view(-1, *[1] * (x.dim() - 1)), tried, perturbed)
+        return perturbed

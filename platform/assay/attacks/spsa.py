@@ -54,7 +54,7 @@ class SPSA(SurvivorAttack):
 
     @torch.no_grad()
     def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        found = x.clone()
+        perturbed = x.clone()
         rows = torch.arange(len(x), device=x.device)
         current, drift = x.clone(), None
         lead = margin(respond(model, x), y)
@@ -66,12 +66,12 @@ class SPSA(SurvivorAttack):
             logits = respond(model, current)
             now, fooled = margin(logits, y[rows]), threat.goal(logits, y[rows])
             better = (now > lead[rows]) | fooled
-            found[rows[better]], lead[rows[better]] = current[better], now[better]
+            perturbed[rows[better]], lead[rows[better]] = current[better], now[better]
             open_ = ~fooled
             rows, current, drift = rows[open_], current[open_], drift[open_]
             if not len(rows):
                 break
-        return found
+        return perturbed
 
     def _slope(  # noqa: PLR0917
         self, model: nn.Module, at: Tensor, x: Tensor, y: Tensor, threat: Threat, draw: Draw, step: int

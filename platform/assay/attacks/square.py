@@ -43,19 +43,19 @@ class Square(SurvivorAttack):
     @torch.no_grad()
     def seek(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
         plane = _Plane(x, threat)
-        found = plane.start(draw)
-        lead, fooled = _lead(model(found), y, threat)
+        perturbed = plane.start(draw)
+        lead, fooled = _lead(model(perturbed), y, threat)
         for query in range(1, self.queries):
             rows = (~fooled).nonzero().squeeze(1)
             if not len(rows):
                 break
             share = self.window / 2 ** bisect_left(_HALVINGS, 10000 * query / self.queries)
-            tried = plane.of(rows).moved(found[rows], share, draw.of(rows))
+            tried = plane.of(rows).moved(perturbed[rows], share, draw.of(rows))
             now, hit = _lead(model(tried), y[rows], threat)
             better = (now > lead[rows]) | hit
             kept = rows[better]
-            found[kept], lead[kept], fooled[kept] = tried[better], now[better], hit[better]
-        return found
+            perturbed[kept], lead[kept], fooled[kept] = tried[better], now[better], hit[better]
+        return perturbed
 
 
 class _Plane:
@@ -174,7 +174,7 @@ def _peak(tall: int, wide: int) -> Tensor:
 
 
 def _lengths(change: Tensor) -> Tensor:
-    """Euclidean length of each record's change, (n, 1, 1, 1)."""
+    """Returns the Euclidean length of each record's change, (n, 1, 1, 1)."""
     return flat_norm(change).view(-1, 1, 1, 1)
 
 

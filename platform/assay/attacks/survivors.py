@@ -31,8 +31,8 @@ class SurvivorAttack(Attack):
         raise NotImplementedError
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        (found,) = self.perturb_curve(model, x, y, threat, [threat.epsilon], draw)
-        return found
+        (perturbed,) = self.perturb_curve(model, x, y, threat, [threat.epsilon], draw)
+        return perturbed
 
     def perturb_curve(  # noqa: PLR0917
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], draw: Draw
@@ -41,11 +41,11 @@ class SurvivorAttack(Attack):
             # A randomised network may be fooled once by chance, so every radius is attacked from the start.
             yield from super().perturb_curve(model, x, y, threat, epsilons, draw)
             return
-        found = x.clone()
+        perturbed = x.clone()
         rows = torch.arange(len(x), device=x.device)[~threat.goal(respond(model, x), y)]
         for epsilon in epsilons:
             if len(rows):
                 allowed = threat.at(epsilon)
-                found[rows] = allowed.project(self.seek(model, x[rows], y[rows], allowed, draw.of(rows)), x[rows])
-                rows = rows[~threat.goal(respond(model, found[rows]), y[rows])]
-            yield found.clone()
+                perturbed[rows] = allowed.project(self.seek(model, x[rows], y[rows], allowed, draw.of(rows)), x[rows])
+                rows = rows[~threat.goal(respond(model, perturbed[rows]), y[rows])]
+            yield perturbed.clone()

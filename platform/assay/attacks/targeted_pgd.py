@@ -44,8 +44,8 @@ class TargetedPGD(Attack):
         return self._untargeted().without_early_stopping()
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        (found,) = self.perturb_curve(model, x, y, threat, [threat.epsilon], draw)
-        return found
+        (perturbed,) = self.perturb_curve(model, x, y, threat, [threat.epsilon], draw)
+        return perturbed
 
     def perturb_curve(  # noqa: PLR0917
         self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, epsilons: Sequence[float], draw: Draw

@@ -34,7 +34,7 @@ class Transfer(Attack):
     """Momentum of the direction; it favours directions that both networks share."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw) -> Tensor:
-        found, _ = ascend(
+        perturbed, _ = ascend(
             model,
             x,
             y,
@@ -45,4 +45,4 @@ class Transfer(Attack):
             loss="margin",
             momentum=self.momentum,
         )
-        return found
+        return perturbed

@@ -45,9 +45,9 @@ def absolute(bias: Tensor | None) -> Tensor | None:
 def _linear(function: Any, x: Any, weight: Any, bias: Any = None) -> IntervalTensor:
     if weight.dim() != 2 or x.dim() < 2:
         raise NoRuleError(f"has a weight that is no matrix, or multiplies along axis 0, {APART}")
-    found = _weighted(function, x, weight, bias)
-    found.product = Product(IntervalTensor(x.centre, x.radius, unit=x.unit), weight, bias)
-    return found
+    result = _weighted(function, x, weight, bias)
+    result.product = Product(IntervalTensor(x.centre, x.radius, unit=x.unit), weight, bias)
+    return result
 
 
 @rule(torch.conv1d, torch.conv2d, torch.conv3d)
@@ -101,19 +101,19 @@ def _batch_norm(  # noqa: PLR0917
     factor = (variance + eps).rsqrt() * (1.0 if weight is None else weight)
     shift = -mean * factor if bias is None else bias - mean * factor
     factor, shift = _wide(factor, x), _wide(shift, x)
-    found = IntervalTensor(
+    result = IntervalTensor(
         torch.addcmul(shift, x.centre, factor),
         x.radius * factor.abs(),
         unit=x.unit,
         records=None if x.records is None else torch.addcmul(shift, x.records, factor),
     )
     if not x.unit:
-        return found
+        return result
     # The framework may subtract before it multiplies, or the other way round.
     largest = (
         x.magnitude * factor.abs() + _wide(mean, x).abs() * factor.abs() + (0 if bias is None else _wide(bias, x).abs())
     )
-    return found.widened(8 * x.unit * largest)
+    return result.widened(8 * x.unit * largest)
 
 
 def _statistics(
@@ -139,12 +139,12 @@ def _wide(values: Tensor, like: IntervalTensor) -> Tensor:
 
 @rule(F.relu, torch.relu, Tensor.relu)
 def _relu(function: Any, x: IntervalTensor, inplace: bool = False) -> IntervalTensor:
-    found = IntervalTensor(
+    result = IntervalTensor(
         *_Bend.apply(x.centre, x.radius), unit=x.unit, records=None if x.records is None else F.relu(x.records)
     )
     if x.unit:
-        found = found.widened(x.unit * found.magnitude)
-    return x.become(found) if inplace else found
+        result = result.widened(x.unit * result.magnitude)
+    return x.become(result) if inplace else result
 
 
 class _Bend(torch.autograd.Function):
@@ -184,14 +184,14 @@ def _leaky_relu(
 ) -> IntervalTensor:
     if negative_slope < 0:
         raise NoRuleError(f"falls where its slope is {negative_slope}, and must rise")
-    found = _rising(lambda end: F.leaky_relu(end, negative_slope), x)
-    return x.become(found) if inplace else found
+    result = _rising(lambda end: F.leaky_relu(end, negative_slope), x)
+    return x.become(result) if inplace else result
 
 
 @rule(torch.sigmoid, torch.tanh, Tensor.sigmoid, Tensor.tanh)
 def _squashed(function: Any, x: IntervalTensor) -> IntervalTensor:
-    found = _rising(function, x)
-    return found.widened(8 * x.unit) if x.unit else found
+    result = _rising(function, x)
+    return result.widened(8 * x.unit) if x.unit else result
 
 
 _MAXIMA = (F.max_pool1d, F.max_pool2d, F.max_pool3d, F.adaptive_max_pool1d, F.adaptive_max_pool2d)
@@ -242,8 +242,8 @@ def _mean(
 
 
 def _averaged(apply: Callable[[Tensor], Tensor], x: IntervalTensor, terms: int) -> IntervalTensor:
-    found = x.each(apply)
-    return found.widened(x.unit * (terms + 2) * apply(x.magnitude)) if x.unit else found
+    result = x.each(apply)
+    return result.widened(x.unit * (terms + 2) * apply(x.magnitude)) if x.unit else result
 
 
 @rule(torch.add, Tensor.add)
@@ -252,14 +252,14 @@ def _add(function: Any, x: Any, other: Any) -> IntervalTensor:
     if not isinstance(x, IntervalTensor):
         x, other = other, x
     if not isinstance(other, IntervalTensor):
-        found = _rounded(x.centre + other, x.radius + _nothing(other), x, lambda records: records + other)
-        found.product = _with_constant(x.product, other)
-        return found
+        result = _rounded(x.centre + other, x.radius + _nothing(other), x, lambda records: records + other)
+        result.product = _with_constant(x.product, other)
+        return result
     if x.dim() != other.dim():
         raise NoRuleError(f"adds {other.dim()} axes to {x.dim()}, which lays another axis beside axis 0, {APART}")
     records = None if x.records is None or other.records is None else x.records + other.records
-    found = IntervalTensor(x.centre + other.centre, x.radius + other.radius, unit=x.unit, records=records)
-    return found.widened(x.unit * found.magnitude) if x.unit else found
+    result = IntervalTensor(x.centre + other.centre, x.radius + other.radius, unit=x.unit, records=records)
+    return result.widened(x.unit * result.magnitude) if x.unit else result
 
 
 def _with_constant(product: Product | None, other: Any) -> Product | None:
@@ -299,8 +299,8 @@ def _rounded(centre: Tensor, radius: Tensor, x: IntervalTensor, apply: Callable[
     """Returns the result of one operation with a constant, widened by its rounding error."""
     if centre.dim() != x.dim() or len(centre) != len(x):
         raise NoRuleError(f"takes a constant of shape that changes axis 0, {APART}")
-    found = IntervalTensor(centre, radius, unit=x.unit, records=None if x.records is None else apply(x.records))
-    return found.widened(x.unit * found.magnitude) if x.unit else found
+    result = IntervalTensor(centre, radius, unit=x.unit, records=None if x.records is None else apply(x.records))
+    return result.widened(x.unit * result.magnitude) if x.unit else result
 
 
 def _nothing(constant: Any) -> Any:
@@ -315,8 +315,8 @@ def _dropout(
     """Applies dropout to the records in training; the boxes are those of the network in evaluation mode."""
     if not training or x.records is None:
         return x
-    found = IntervalTensor(x.centre, x.radius, unit=x.unit, records=function(x.records, p, training=True))
-    return x.become(found) if inplace else found
+    result = IntervalTensor(x.centre, x.radius, unit=x.unit, records=function(x.records, p, training=True))
+    return x.become(result) if inplace else result
 
 
 @rule(

@@ -46,7 +46,7 @@ class FastAdversarial(Objective):
         threat = batch.threat(bounds, epsilon=self.epsilon)
         start = random_start(x, threat, batch.draw)
         size = length * self.epsilon / steps
-        found, _ = ascend(
+        perturbed, _ = ascend(
             model,
             x,
             batch.y,
@@ -57,7 +57,7 @@ class FastAdversarial(Objective):
             loss=batch.task.losses,
             keep_fooled=keep_fooled,
         )
-        return found
+        return perturbed
 
     def losses(self, model: nn.Module, batch: Batch, crafted: Tensor) -> Tensor:
         return batch.task.losses(model(batch.moved(model, crafted)), batch.y)
