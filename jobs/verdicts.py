@@ -1,4 +1,4 @@
-"""The verdicts on a study's requirements, as lines for a terminal and as plain values."""
+"""Verdicts on a study's requirements, as lines for a terminal and as plain values."""
 
 import math
 from collections.abc import Iterable
@@ -15,85 +15,118 @@ _WORDS = {"met": "meets all requirements", "not met": "misses", "inconclusive": 
 
 
 def refuse_nothing_required(study: "Study", option: str, *, dry_run: bool) -> None:
-    """Refuse to report verdicts where there will be none, before anything is trained."""
+    """Refuses an option about verdicts where there will be none, before anything is trained.
+
+    Args:
+        study: the study.
+        option: the option, for the message.
+        dry_run: whether nothing will be run.
+
+    Raises:
+        SpecError: it is a dry run, or the study has no requirements.
+    """
     from assay.errors import SpecError
 
     if dry_run:
         raise SpecError(f"{option} needs a run; leave out --dry-run", setting=option, given="--dry-run")
     if not any(cohort.requirements for cohort in study.cohorts.values()):
-        said = f"{option}: the study {study.name} states no requirements; add requirements and candidates to a cohort"
-        raise SpecError(said, setting=option, given=study.name, allowed=["requirements", "candidates"])
+        message = (
+            f"{option}: the study {study.name} states no requirements; add requirements and candidates to a cohort"
+        )
+        raise SpecError(message, setting=option, given=study.name, allowed=["requirements", "candidates"])
 
 
 def decided_of(study: "Study", store: "Store") -> "list[Decisions]":
-    """The verdicts of each cohort that states requirements."""
+    """Returns the verdicts of each cohort that has requirements.
+
+    Args:
+        study: the study.
+        store: of its results.
+
+    Returns:
+        Decisions, one item for each such cohort.
+    """
     if not any(cohort.requirements for cohort in study.cohorts.values()):
         return []
     from assay.report.page import decisions_of
 
-    return [found for found in decisions_of(study, store, store.frame()).values() if found is not None]
+    return [decisions for decisions in decisions_of(study, store, store.frame()).values() if decisions is not None]
 
 
 def print_verdicts(decided: "Iterable[Decisions]", said: Console) -> None:
-    """Each candidate with its verdict, a line each."""
-    for found in decided:
-        for one in found.decisions:
-            late = "; post hoc" if one.post_hoc else ""
-            line = f"{found.cohort}: {one.recipe} {_WORDS[one.verdict]}{_lacking(one)}{late}"
+    """Prints a line with the verdict on each candidate.
+
+    Args:
+        decided: decisions of each cohort.
+        said: console.
+    """
+    for cohort in decided:
+        for decision in cohort.decisions:
+            late = "; post hoc" if decision.post_hoc else ""
+            line = f"{cohort.cohort}: {decision.recipe} {_WORDS[decision.verdict]}{_lacking(decision)}{late}"
             said.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _lacking(one: "Decision") -> str:
-    """The requirements on which a verdict rests that is not favourable."""
-    named = [judgement.requirement.text for judgement in one.judgements if judgement.verdict == one.verdict]
-    if one.verdict != "met" and named:
+def _lacking(decision: "Decision") -> str:
+    """Returns the requirements that caused a verdict other than ``met``."""
+    named = [judgement.requirement.text for judgement in decision.judgements if judgement.verdict == decision.verdict]
+    if decision.verdict != "met" and named:
         return f": {'; '.join(named)}"
-    return f" ({one.why})" if one.why else ""
+    return f" ({decision.why})" if decision.why else ""
 
 
 def as_json(study: "Study", location: str, decided: "Iterable[Decisions]") -> dict[str, Any]:
-    """The verdicts as plain values; what is not known is null."""
+    """Returns the verdicts as plain values; an unknown value is null.
+
+    Args:
+        study: the study.
+        location: of its results.
+        decided: decisions of each cohort.
+
+    Returns:
+        JSON-able values.
+    """
     from assay.report.decisions import ONE_SIDED_LEVEL
 
     cohorts = {
-        found.cohort: {
-            "satisfied": found.satisfied,
-            "complete": found.complete,
-            "meeting": found.meeting,
-            "missing": found.missing,
-            "hash": found.registration.hash,
-            "stated": found.registration.time,
-            "withdrawn": found.registration.withdrawn,
-            "candidates": {one.recipe: _of_candidate(one) for one in found.decisions},
+        cohort.cohort: {
+            "satisfied": cohort.satisfied,
+            "complete": cohort.complete,
+            "meeting": cohort.meeting,
+            "missing": cohort.missing,
+            "hash": cohort.registration.hash,
+            "stated": cohort.registration.time,
+            "withdrawn": cohort.registration.withdrawn,
+            "candidates": {decision.recipe: _of_candidate(decision) for decision in cohort.decisions},
         }
-        for found in decided
+        for cohort in decided
     }
     return {"study": study.name, "results": location, "level": ONE_SIDED_LEVEL, "cohorts": cohorts}
 
 
-def _of_candidate(one: "Decision") -> dict[str, Any]:
+def _of_candidate(decision: "Decision") -> dict[str, Any]:
     return {
-        "verdict": one.verdict,
-        "p": _known(one.p),
-        "p_holm": _known(one.p_holm),
-        "post_hoc": one.post_hoc,
-        "requirements": [_of_requirement(judgement) for judgement in one.judgements],
+        "verdict": decision.verdict,
+        "p": _known(decision.p),
+        "p_holm": _known(decision.p_holm),
+        "post_hoc": decision.post_hoc,
+        "requirements": [_of_requirement(judgement) for judgement in decision.judgements],
     }
 
 
-def _of_requirement(one: "Judgement") -> dict[str, Any]:
+def _of_requirement(judgement: "Judgement") -> dict[str, Any]:
     return {
-        "requirement": one.requirement.text,
-        **one.requirement.model_dump(mode="json", exclude_none=True),
-        "verdict": one.verdict,
-        "says": one.says,
-        **{key: _known(getattr(one, key)) for key in ("value", "low", "high", "p")},
-        "runs": one.runs,
-        "paired_by_record": one.by_record,
-        "why": one.why,
-        "post_hoc": one.post_hoc,
-        "checks": {doubt.rule: doubt.verdict for doubt in one.doubts},
-        "warnings": one.notes,
+        "requirement": judgement.requirement.text,
+        **judgement.requirement.model_dump(mode="json", exclude_none=True),
+        "verdict": judgement.verdict,
+        "says": judgement.says,
+        **{key: _known(getattr(judgement, key)) for key in ("value", "low", "high", "p")},
+        "runs": judgement.runs,
+        "paired_by_record": judgement.by_record,
+        "why": judgement.why,
+        "post_hoc": judgement.post_hoc,
+        "checks": {check.rule: check.verdict for check in judgement.doubts},
+        "warnings": judgement.notes,
     }
 
 

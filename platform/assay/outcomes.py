@@ -1,4 +1,4 @@
-"""What became of each test record, in a few bytes beside a figure, so that two recipes can be paired by record."""
+"""Outcomes of the test records in compact form, stored with a figure so that two recipes can be paired by record."""
 
 import hashlib
 import zlib
@@ -8,28 +8,32 @@ from functools import cached_property
 import numpy as np
 
 _NAME = 16
-"""Bytes of the hash that names the records."""
+"""Length in bytes of the hash that identifies the records."""
 _SINGLE, _GROUPED = b"\x01", b"\x02"
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How many records of each cluster were a hit; a cluster is one record where each stands for itself.
+    """Number of hits in each cluster of records; a cluster is one record where records are independent.
 
-    The bytes are: one for the layout, 16 that name the records, 4 with the number of clusters (little-endian), then by
-    zlib either one bit a record, or the sizes of the clusters and their hits, each as little-endian uint32.
+    The bytes are: one for the layout, 16 that identify the records, 4 with the number of clusters (little-endian), then
+    compressed by zlib either one bit per record, or the sizes of the clusters and their hits, each as little-endian
+    uint32.
     """
 
     packed: bytes
 
     @classmethod
     def of(cls, hits: np.ndarray, rows: np.ndarray, clusters: np.ndarray | None = None) -> "Outcomes":
-        """The outcomes of some records, the same whatever their order.
+        """Packs the outcomes of records; their order does not matter.
 
         Args:
             hits: (n,) bool, whether each record counts.
             rows: (n,) int, positions of the records in the data set.
-            clusters: (n,) what counts as one, such as the patient; None where each record does.
+            clusters: (n,) cluster of each record, such as the patient; None where records are independent.
+
+        Returns:
+            The outcomes.
 
         Raises:
             ValueError: the lengths differ, or there are no records.
@@ -51,7 +55,7 @@ class Outcomes:
 
     @property
     def records(self) -> bytes:
-        """Names the records and their clusters: figures with the same name are of the same records."""
+        """Identifier of the records and their clusters: figures with the same identifier are of the same records."""
         return self.packed[: 1 + _NAME]
 
     @cached_property
@@ -66,10 +70,10 @@ class Outcomes:
 
     @property
     def sizes(self) -> np.ndarray:
-        """(clusters,) records of each."""
+        """(clusters,) number of records of each cluster."""
         return self._counts[0]
 
     @property
     def hits(self) -> np.ndarray:
-        """(clusters,) how many of them were a hit."""
+        """(clusters,) number of hits in each cluster."""
         return self._counts[1]

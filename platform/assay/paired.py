@@ -1,17 +1,17 @@
-"""How sure a difference of recipes is as far as the test records go: paired by record where both answered the same.
+"""Uncertainty over test records of a difference between recipes, paired by record where both used the same records.
 
-The records of a test split are a sample of patients, and on an official split all seeds of all recipes answer the same
-ones. What tells recipes apart are then the records on which they differ. With ``c`` the contrast of one record in one
-seed (hit of recipe A less hit of recipe B), the analysis is that of several readers and cases (Obuchowski and Rockette
-1995; Hillis, Berbaum and Metz 2008), a seed for a reader:
+The records of a test split are a sample of patients, and on an official split all seeds of all recipes use the same
+ones. Then only the records on which the recipes differ distinguish them. With ``c`` the contrast of one record in one
+seed (hit of recipe A minus hit of recipe B), the analysis is that of several readers and cases (Obuchowski and Rockette
+1995; Hillis, Berbaum and Metz 2008), with seeds as readers:
 
-- variance over records: of the mean of ``c`` over seeds, between clusters (patients, copies), less the part that is due
-  to records which differ by seed, since the spread over seeds already holds this part;
-- variance over seeds: as anywhere (``statistics``), on ``seeds − 1`` degrees of freedom.
+- variance over records: of the mean of ``c`` over seeds, between clusters (patients, copies), minus the part that comes
+  from records which differ by seed, since the variance over seeds contains this part already;
+- variance over seeds: as elsewhere (``statistics``), on ``seeds − 1`` degrees of freedom.
 
-A variance that is counted on few differing records is too small where by chance there are few. As in the score
-interval of Tango (1998), the variance at a supposed difference therefore is the one that is likeliest there (of Poisson
-counts, so that it has a closed form): where recipes agree on all of ``n`` records, the interval reaches ``z²/n``.
+A variance estimated from few differing records is too small if by chance there are few. So the variance at a supposed
+difference is the most likely one there, as in the score interval of Tango (1998); counts are taken as Poisson, so that
+it has a closed form. Where recipes agree on all of ``n`` records, the half width of the interval is ``z²/n``.
 """
 
 import math
@@ -25,64 +25,82 @@ from scipy import special
 from assay.outcomes import Outcomes
 
 _UNSEEN = 4
-"""About z² at 95 %: as many may be expected at most where none was seen."""
+"""About z² at 95 %: the greatest expected count that is compatible with a count of 0."""
 
 
 class Reach(Protocol):
-    """How far an interval over records reaches to either side of a figure."""
+    """Half widths of an interval over records, below and above a figure."""
 
     def below(self, z: float) -> float:
-        """At the level where a normal interval would reach ``z`` standard errors, a positive number."""
+        """Returns the half width below the figure.
+
+        Args:
+            z: quantile of the normal distribution that sets the level.
+
+        Returns:
+            A positive number, in the unit of the figure.
+        """
         ...
 
     def above(self, z: float) -> float:
-        """The same on the other side."""
+        """Returns the half width above the figure.
+
+        Args:
+            z: quantile of the normal distribution that sets the level.
+
+        Returns:
+            A positive number, in the unit of the figure.
+        """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormalReach:
-    """In proportion to the quantile of the normal distribution."""
+    """Half widths proportional to the quantile of the normal distribution."""
 
     below_error: float = 0.0
-    """Standard error where the truth lies below what was measured."""
+    """Standard error towards values below the measured one."""
     above_error: float = 0.0
 
     def below(self, z: float) -> float:
+        """Returns the half width below the figure; see ``Reach.below``."""
         return z * self.below_error
 
     def above(self, z: float) -> float:
+        """Returns the half width above the figure; see ``Reach.above``."""
         return z * self.above_error
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedReach:
-    """Of a contrast of recipes that answered the same records."""
+    """Half widths for a contrast of recipes on the same records."""
 
     difference: float
     """Mean contrast over records and seeds."""
     variance: float
-    """Of this mean over samples of records; without what the spread over seeds holds."""
+    """Variance of this mean over samples of records, without the part that the variance over seeds contains."""
     unit: float
-    """What one cluster in which recipes differ moves the difference by."""
+    """Change of the difference by one cluster in which the recipes differ."""
     clusters: int
     """Independent records, or patients; the variance has one degree of freedom less."""
 
     def below(self, z: float) -> float:
+        """Returns the half width below the difference; see ``Reach.below``."""
         return self._reach(z, math.copysign(1.0, -self.difference))
 
     def above(self, z: float) -> float:
+        """Returns the half width above the difference; see ``Reach.above``."""
         return self._reach(z, math.copysign(1.0, self.difference))
 
     def _reach(self, z: float, side: float) -> float:
-        """The larger root ``y`` of the score equation ``y² = t² · variance at y beyond the difference``.
+        """Returns the larger root ``y`` of the score equation ``y² = t² · variance at y beyond the difference``.
 
         Args:
             side: 1 away from 0, where the variance grows, and −1 towards 0, where it shrinks.
         """
         squared = float(special.stdtrit(self.clusters - 1, special.ndtr(-abs(z)))) ** 2
         step = squared * self.unit
-        # Fewer cannot have differed than make up the difference; of means over seeds less may be left.
+        # At least as many clusters differ as the difference requires; for means over seeds it may be fewer.
         skew = side * step**2 * min(abs(self.difference), self.variance / self.unit)
         # y³ − p y − skew = 0 has three real roots; this is the largest.
         p = squared * self.variance + step**2
@@ -91,14 +109,14 @@ class PairedReach:
 
 
 def paired_reach(sides: Sequence[Sequence[Outcomes | None]], weights: Sequence[float]) -> PairedReach | None:
-    """The uncertainty over records of a weighed sum of shares of the same records.
+    """Returns the uncertainty over records of a weighted sum of shares on the same records.
 
     Args:
-        sides: of each recipe, the outcomes of each seed; seeds are paired.
-        weights: of the recipes: 1 and −1 of a difference.
+        sides: for each recipe, the outcomes of each seed; seeds are paired.
+        weights: of the recipes: 1 and −1 for a difference.
 
     Returns:
-        None where outcomes are missing, or not all of the same records, or there is a single cluster.
+        The half widths; None where outcomes are missing or concern different records, or there is a single cluster.
     """
     known = [[one for one in side if one is not None] for side in sides]
     seeds = len(sides[0])
@@ -112,15 +130,15 @@ def paired_reach(sides: Sequence[Sequence[Outcomes | None]], weights: Sequence[f
 
 
 def differing_share(margin: float, records: int, level: float) -> float:
-    """The share of records that two equally good recipes may answer differently, for a loss to be ruled out.
+    """Returns the share of records that two equally good recipes may answer differently for a loss to be ruled out.
 
     Args:
         margin: the loss, a positive share of records.
-        records: of the test split, at least 2; each of another patient.
-        level: of the one-sided test, of one seed.
+        records: number of test records, at least 2; each of another patient.
+        level: of the one-sided test, for one seed.
 
     Returns:
-        NaN where not even recipes that answer all records alike would do.
+        The share; NaN where even recipes that answer all records alike would not suffice.
     """
     squared = float(special.stdtrit(records - 1, level)) ** 2
     share = (margin**2 - (squared / records) ** 2) * (records - 1) / squared
@@ -128,11 +146,11 @@ def differing_share(margin: float, records: int, level: float) -> float:
 
 
 def _reach_of(contrasts: np.ndarray, sizes: np.ndarray, *, largest: float) -> PairedReach:
-    """The same of contrasts.
+    """Returns the half widths from contrasts.
 
     Args:
         contrasts: (seeds, clusters) sums over the records of each cluster.
-        sizes: (clusters,) records of each.
+        sizes: (clusters,) number of records of each.
         largest: contrast that one record can have.
     """
     seeds, clusters = contrasts.shape
@@ -153,13 +171,13 @@ def _reach_of(contrasts: np.ndarray, sizes: np.ndarray, *, largest: float) -> Pa
 
 
 def _unit(contrasts: np.ndarray, largest: float) -> float:
-    """The usual contrast of a cluster in which recipes differ, each counted by its size.
+    """Returns the typical contrast of a cluster in which recipes differ, weighted by its size.
 
-    Where few differ, what is not seen yet may be a whole cluster: as if ``_UNSEEN`` such had been.
+    If few differ, an unseen one may be a whole cluster: the estimate adds ``_UNSEEN`` of these.
 
     Args:
         contrasts: (clusters,) absolute sums over the records of each, mean over seeds.
-        largest: what a whole cluster would be.
+        largest: contrast of a whole cluster.
     """
     seen = float((contrasts**2).sum()), float(contrasts.sum())
     return (seen[0] + _UNSEEN * largest**2) / (seen[1] + _UNSEEN * largest)

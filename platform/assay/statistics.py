@@ -1,16 +1,17 @@
-"""Statistics that would pass peer review: intervals of one measurement, and comparisons over folds, repeats and seeds.
+"""Statistics: confidence intervals of one measurement, and comparisons over folds, repeats and seeds.
 
-Folds share training data, so differences over k folds × r repeats are no independent sample. Means and tests of
+Folds share training data, so differences over k folds × r repeats are not independent. Means and tests of
 cross-validation use the corrected variance of Nadeau and Bengio (2003), as extended to repeated cross-validation by
 Bouckaert and Frank (2004): the sample variance times ``1/(kr) + n_test/n_train``, on ``kr − 1`` degrees of freedom.
 
-On an official split the r repeats differ by their seed alone and are tested on the same records. Two things are
-uncertain then: which records these are, which more seeds do not make surer, and which seeds were drawn. Their reaches
-are joined by square-and-add on each side (MOVER; Zou and Donner 2008): the mean of the runs' own intervals over
-records, not divided by r, and ``t · s / √r`` on ``r − 1`` degrees of freedom. A difference of shares is paired by
-record where it is known what became of each (``assay.paired``). Of other figures, the reach over records is joined from
-those of both sides, as if each had been asked of records of its own: conservative, since both were asked of the same.
-Its p is the level at which this interval ends at 0, so that the two never disagree.
+On an official split the r repeats differ by their seed alone and are tested on the same records. There are then two
+sources of uncertainty: the choice of test records, which more seeds do not reduce, and the choice of seeds. The half
+widths of their intervals are combined by square-and-add on each side (MOVER; Zou and Donner 2008): the mean half width
+of the runs' own intervals over records, not divided by r, and ``t · s / √r`` on ``r − 1`` degrees of freedom. A
+difference of shares is paired by record where the outcome of each record is known (``assay.paired``). For other
+metrics, the half widths over records of both sides are combined as if their records were independent. This is
+conservative, since both sides use the same records. The p-value is the level at which this interval ends at 0, so that
+the p-value and the interval always agree.
 """
 
 import math
@@ -27,7 +28,7 @@ LEVEL = 0.95
 _Z = float(special.ndtri((1 + LEVEL) / 2))
 _POWER = 0.8
 _TINY = 1e-12
-"""Figures that differ by less are the same."""
+"""Figures that differ by less than this are treated as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +49,20 @@ class Summary:
     """Standard deviation over folds or seeds, NaN of a single one."""
     low: float
     high: float
-    """Ends of the 95 % interval of the mean, by the rule of the design; NaN where nothing tells."""
+    """Ends of the 95 % interval of the mean, by the rule of the design; NaN where it cannot be computed."""
     count: int
     of: int = field(default=0, compare=False)
     """Runs of the design, of which ``count`` have a value; 0 where no design is known."""
 
     @property
     def partial(self) -> bool:
-        """Whether fewer runs stand behind the mean than the design has."""
+        """Whether the mean rests on fewer runs than the design has."""
         return self.count < self.of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two recipes on the same folds and seeds."""
+    """Difference between two recipes on the same folds and seeds."""
 
     difference: float
     """Mean of (recipe − baseline)."""
@@ -78,18 +79,29 @@ class Comparison:
     """Smallest true difference that this design finds with 80 % power at the 5 % level."""
     count: int
     by_record: bool = False
-    """Whether the records' part of the uncertainty is that of pairs: what became of each record is known of both."""
+    """Whether the uncertainty over records is that of pairs, because the outcome of each record is known for both."""
 
     @property
     def verdict(self) -> str:
-        """What may be said at the 5 % level, after Holm."""
+        """``higher``, ``lower`` or ``inconclusive`` at the 5 % level, after Holm's correction."""
         if not self.p_holm < 1 - LEVEL:
             return "inconclusive"
         return "higher" if self.difference > 0 else "lower"
 
 
 def proportion(successes: int, n: int) -> Interval:
-    """A share of ``n`` records with Wilson's (1927) 95 % interval."""
+    """Returns a share of ``n`` records with Wilson's (1927) 95 % interval.
+
+    Args:
+        successes: records that count, from 0 to ``n``.
+        n: number of records, at least 1.
+
+    Returns:
+        The share and its interval, as fractions.
+
+    Raises:
+        ValueError: ``n`` is below 1, or ``successes`` lies outside 0 to ``n``.
+    """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} records is no proportion")
     test = stats.binomtest(int(successes), int(n)).proportion_ci(LEVEL, method="wilson")
@@ -97,16 +109,20 @@ def proportion(successes: int, n: int) -> Interval:
 
 
 def proportion_of_clusters(hits: np.ndarray, clusters: np.ndarray) -> Interval:
-    """A share of records that come in clusters, with Wilson's 95 % interval of as many independent records.
+    """Returns a share of clustered records with Wilson's 95 % interval at the effective number of records.
 
-    How many these are follows from the variance between clusters (the design effect of a survey; Kish 1965, Korn and
-    Graubard 1998): never more than there are records; the quantile is then that of t on the clusters less one, as the
-    variance is estimated. Where each cluster agrees within itself, as copies of a record do, it counts as one record
-    (weighed by its size).
+    The effective number follows from the variance between clusters (the design effect of a survey; Kish 1965, Korn and
+    Graubard 1998) and never exceeds the number of records. Because the variance is estimated, the quantile is that of t
+    with one degree of freedom less than there are clusters. Where all records of each cluster agree, as copies of a
+    record
+    do, each cluster counts as one record, weighted by its size.
 
     Args:
         hits: (n,) bool.
-        clusters: (n,) the patient of each record, or whatever holds records that tell the same.
+        clusters: (n,) the cluster of each record, such as its patient.
+
+    Returns:
+        The share and its interval, as fractions; 0 to 1 where there is a single cluster.
     """
     n = len(hits)
     _, place = np.unique(clusters, return_inverse=True)
@@ -134,12 +150,17 @@ def bootstrap(
     draws: int = 200,
     groups: np.ndarray | None = None,
 ) -> Interval:
-    """A statistic of record positions with its percentile 95 % interval; whole groups are drawn where there are any.
+    """Returns a statistic of the records with its percentile bootstrap 95 % interval.
 
     Args:
-        statistic: from positions (with repetition) to a value; NaN where a draw has none, and then not counted.
+        statistic: from record positions (with repetition) to a value; draws where it is NaN are not counted.
         n: number of records.
-        groups: (n,) the patient of each record.
+        generator: of the random draws.
+        draws: number of bootstrap samples.
+        groups: (n,) the patient of each record; whole groups are then drawn. None draws records.
+
+    Returns:
+        The statistic of all records and its interval; its ends are NaN where no draw gave a value.
     """
     each = bootstrap_curve(lambda rows: np.array([statistic(rows)]), n, generator=generator, draws=draws, groups=groups)
     return each[0]
@@ -153,20 +174,31 @@ def bootstrap_curve(
     draws: int = 200,
     groups: np.ndarray | None = None,
 ) -> list[Interval]:
-    """``bootstrap`` of many figures of the same draws at once: an interval for each entry of ``statistic``."""
+    """Returns the bootstrap intervals of many statistics, all computed on the same draws.
+
+    Args:
+        statistic: from record positions (with repetition) to an array of values, (k,).
+        n: number of records.
+        generator: of the random draws.
+        draws: number of bootstrap samples.
+        groups: (n,) the patient of each record; whole groups are then drawn. None draws records.
+
+    Returns:
+        An interval for each of the k entries of ``statistic``; see ``bootstrap``.
+    """
     members = None if groups is None else _Members.of(groups)
     units = n if members is None else len(members.sizes)
     values = []
     for _ in range(draws if units > 1 else 0):
         chosen = generator.integers(units, size=units)
         values.append(statistic(chosen if members is None else members.at(chosen)))
-    found = []
+    intervals = []
     for place, value in enumerate(statistic(np.arange(n))):
         drawn = np.array([entries[place] for entries in values], float)
-        known = drawn[np.isfinite(drawn)]
-        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(known) else (math.nan, math.nan)
-        found.append(Interval(value=float(value), low=float(low), high=float(high)))
-    return found
+        finite = drawn[np.isfinite(drawn)]
+        low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (math.nan, math.nan)
+        intervals.append(Interval(value=float(value), low=float(low), high=float(high)))
+    return intervals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,9 +224,14 @@ class _Members:
 
 
 def auroc(positive: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve, (n,) bool and (n,) scores: Mann and Whitney's U over its greatest value.
+    """Returns the area under the ROC curve: the U statistic of Mann and Whitney divided by its maximum.
 
-    NaN without both classes.
+    Args:
+        positive: (n,) bool, whether each record is of the positive class.
+        score: (n,) score of each record; greater means more likely positive.
+
+    Returns:
+        The area, from 0 to 1; NaN unless both classes occur.
     """
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if positives == 0 or negatives == 0:
@@ -204,25 +241,36 @@ def auroc(positive: np.ndarray, score: np.ndarray) -> float:
 
 
 def summarise(values: Sequence[float] | np.ndarray, *, test_share: float) -> Summary:
-    """Mean and corrected 95 % interval over folds.
+    """Returns the mean over folds with its corrected 95 % interval.
 
     Args:
-        values: one a fold and repeat.
+        values: (r,) one for each fold and repeat.
         test_share: n_test / n_train of a fold.
+
+    Returns:
+        The summary; its interval is NaN for fewer than two values.
     """
-    known = np.asarray(values, float)
-    if len(known) < 2:
-        mean = float(known.mean()) if len(known) else math.nan
-        return Summary(mean=mean, deviation=math.nan, low=math.nan, high=math.nan, count=len(known))
-    mean, error = float(known.mean()), _error(known, test_share)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * error
-    return Summary(mean=mean, deviation=float(known.std(ddof=1)), low=mean - reach, high=mean + reach, count=len(known))
+    runs = np.asarray(values, float)
+    if len(runs) < 2:
+        mean = float(runs.mean()) if len(runs) else math.nan
+        return Summary(mean=mean, deviation=math.nan, low=math.nan, high=math.nan, count=len(runs))
+    mean, error = float(runs.mean()), _error(runs, test_share)
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(runs) - 1)) * error
+    return Summary(mean=mean, deviation=float(runs.std(ddof=1)), low=mean - reach, high=mean + reach, count=len(runs))
 
 
 def compare(
     values: Sequence[float] | np.ndarray, baseline: Sequence[float] | np.ndarray, *, test_share: float
 ) -> Comparison:
-    """Corrected resampled t-test of values that are paired by fold.
+    """Runs the corrected resampled t-test on values that are paired by fold.
+
+    Args:
+        values: (r,) one for each fold and repeat.
+        baseline: (r,) the values to compare with, in the same order.
+        test_share: n_test / n_train of a fold.
+
+    Returns:
+        The mean of ``values − baseline`` with its interval and p-value.
 
     Raises:
         ValueError: the two are not paired, or fewer than two pairs.
@@ -235,11 +283,11 @@ _CERTAIN = NormalReach()
 
 
 def _tested(differences: np.ndarray, *, test_share: float, reach: Reach = _CERTAIN) -> Comparison:
-    """Mean difference with interval and p.
+    """Returns the mean difference with its interval and p-value.
 
     Args:
-        differences: (r,) one a pair.
-        reach: of the test records, around the mean.
+        differences: (r,) one for each pair.
+        reach: interval over the test records around the mean.
     """
     count = len(differences)
     if count < 2:
@@ -247,9 +295,9 @@ def _tested(differences: np.ndarray, *, test_share: float, reach: Reach = _CERTA
     mean, error, deviation = float(differences.mean()), _error(differences, test_share), differences.std(ddof=1)
     tiny = _TINY * max(1.0, abs(mean))
     facing = reach.below if mean > 0 else reach.above
-    # Every pair differs by the same amount and nothing else is uncertain: nothing to test against or to conclude from.
-    untold = 1.0 if mean == 0 else math.nan
-    p = untold if max(error, facing(_Z)) <= tiny else _level_at(abs(mean), facing, error, count - 1)
+    # All pairs differ by the same amount and there is no other uncertainty: no test is possible.
+    without_test = 1.0 if mean == 0 else math.nan
+    p = without_test if max(error, facing(_Z)) <= tiny else _level_at(abs(mean), facing, error, count - 1)
     below, above = reach.below(_Z), reach.above(_Z)
     critical, power = (float(special.stdtrit(count - 1, share)) for share in ((1 + LEVEL) / 2, _POWER))
     return Comparison(
@@ -266,11 +314,13 @@ def _tested(differences: np.ndarray, *, test_share: float, reach: Reach = _CERTA
 
 
 def _level_at(distance: float, of_records: Callable[[float], float], of_runs: float, degrees: int) -> float:
-    """The p at which an interval that joins both errors by square-and-add reaches so far; 1e-60 if it is smaller.
+    """Returns the p-value: the level at which the combined interval reaches ``distance``; at least 1e-60.
 
     Args:
-        of_records: how far the records reach on this side, by quantile of the normal distribution.
-        of_runs: standard error of the runs, on so many degrees of freedom.
+        distance: between the value and the limit.
+        of_records: half width over records on this side, by quantile of the normal distribution.
+        of_runs: standard error over runs.
+        degrees: degrees of freedom of ``of_runs``.
     """
 
     def excess(log_p: float) -> float:
@@ -286,16 +336,17 @@ def _level_at(distance: float, of_records: Callable[[float], float], of_runs: fl
 
 @dataclass(frozen=True, kw_only=True)
 class LimitTest:
-    """A mean, or a difference of two means, held against a limit by one-sided tests."""
+    """Result of one-sided tests of a mean, or of a difference of two means, against a limit."""
 
     value: float
     low: float
     high: float
-    """Ends of the 95 % interval: the limit lies outside exactly where one of the tests is below 2.5 %."""
+    """Ends of the 95 % interval: the limit lies outside exactly where one of the p-values is below 2.5 %."""
     p_above: float
-    """One-sided p that the truth is at most the limit: small where the figure lies surely above; NaN if untestable."""
+    """One-sided p-value of the hypothesis that the true value is at most the limit: small where the value lies clearly
+    above it; NaN where no test is possible."""
     p_below: float
-    """The same for the other side."""
+    """One-sided p-value of the hypothesis that the true value is at least the limit."""
     count: int
     """Runs behind the value."""
     by_record: bool = False
@@ -304,9 +355,11 @@ class LimitTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """One figure of one recipe, (r,) an entry a fold or seed, each with the ends of its own 95 % interval over records.
+    """The values of one metric of one recipe over its runs, each with its own 95 % interval over records.
 
-    Ends are NaN where a figure has no such interval, as of seconds.
+    All arrays have shape (r,): one entry for each fold or seed. The ends are NaN where a metric has no such interval,
+    such
+    as seconds.
     """
 
     values: np.ndarray
@@ -317,13 +370,13 @@ class Runs:
     most: float = math.inf
     """Greatest possible value, likewise: 1 of a share."""
     outcomes: tuple[Outcomes | None, ...] = ()
-    """What became of each record in each run, where it is known; empty where it is of none."""
+    """Outcome of each record in each run, where it is known; empty if it is known for no run."""
     paired: PairedReach | None = None
-    """Of a difference of runs on the same records: how sure it is by pairs, in place of the ends."""
+    """Interval by pairs, for a difference of runs on the same records; it replaces ``low`` and ``high``."""
 
     @property
     def over_records(self) -> Reach:
-        """How sure the mean over runs is as far as the records go."""
+        """Interval over records of the mean over runs."""
         if self.paired is not None:
             return self.paired
         below, above = self.reach
@@ -331,7 +384,7 @@ class Runs:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """How far the intervals over records reach below and above their values, mean over runs; 0 without any."""
+        """Mean half widths of the runs' intervals over records, below and above their values; 0 without any."""
         if self.paired is not None:
             return self.paired.below(_Z), self.paired.above(_Z)
         below, above = _beyond(self.values - self.low), _beyond(self.high - self.values)
@@ -340,10 +393,17 @@ class Runs:
 
 
 def weighed(runs: Sequence[Runs], weights: Sequence[float]) -> Runs:
-    """A weighed sum of figures, run by run.
+    """Returns a weighted sum of metrics, run by run.
 
-    A difference of shares is paired by record where all were asked of the same records and it is known what became of
-    each. Else its reach over records is joined from theirs by square-and-add.
+    A difference of shares is paired by record if all metrics use the same records and the outcome of each is known.
+    Otherwise the half widths over records are combined by square-and-add.
+
+    Args:
+        runs: the metrics, each over the same r runs.
+        weights: one for each metric.
+
+    Returns:
+        The sums, (r,), with their intervals over records.
     """
     pairs = list(zip(runs, weights, strict=True))
     total = np.asarray(sum(weight * run.values for run, weight in pairs))
@@ -359,44 +419,51 @@ def weighed(runs: Sequence[Runs], weights: Sequence[float]) -> Runs:
 
 
 def _beyond(reach: np.ndarray) -> np.ndarray:
-    """A percentile interval of a biased figure may leave out the figure itself: then it reaches no way on that side."""
+    """Returns half widths of at least 0: a percentile interval of a biased figure may leave out the figure itself."""
     return np.maximum(reach, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """How the runs of a cohort relate to each other: the one place that decides which statistics hold for them."""
+    """How the runs of a cohort relate to each other. It decides which statistics are valid for them."""
 
     folds: int
-    """Folds of one repeat; 1 on an official split, and of a given model."""
+    """Folds of one repeat; 1 on an official split, and for a model that was trained elsewhere."""
     repeats: int
     official: bool = False
     """Whether the data set's own split is kept: then repeats vary the seed and share their test records."""
     test_share: float = 0.0
-    """n_test / n_train of a fold; has no meaning on an official split."""
+    """n_test / n_train of a fold; not used on an official split."""
     done: int | None = None
-    """Runs of a recipe that have results, at most; None where all that were planned have."""
+    """Greatest number of runs of a recipe that have results; None where all planned runs have."""
 
     @property
     def trained(self) -> bool:
-        """Whether anything is trained here, rather than given."""
+        """Whether models are trained here; false for a model that was trained elsewhere."""
         return self.official or self.folds > 1
 
     @property
     def runs(self) -> int:
-        """Trials of each recipe."""
+        """Number of trials of each recipe."""
         return self.folds * self.repeats
 
     @property
     def run(self) -> str:
-        """What one trial of a recipe is called."""
+        """The word for one trial of a recipe: ``seed`` or ``fold``."""
         return "seed" if self.official else "fold"
 
     def summarise(self, runs: Runs) -> Summary:
-        """Mean and 95 % interval over runs; of a single run, its own interval over records.
+        """Returns the mean over runs with its 95 % interval; of a single run, its own interval over records.
 
-        An interval from a t distribution may reach beyond what is possible (a share above 1). It is truncated at the
-        least and the greatest possible value: the truth lies within these, so no coverage is lost.
+        An interval from a t distribution may extend beyond the possible values (a share above 1). It is truncated at
+        the least
+        and the greatest possible value. The true value lies within these, so no coverage is lost.
+
+        Args:
+            runs: the metric over r runs.
+
+        Returns:
+            The summary; its interval is NaN where it cannot be computed.
         """
         count = len(runs.values)
         if count == 1:
@@ -411,7 +478,7 @@ class Design:
         return self._possible(replace(plain, low=low, high=high), runs)
 
     def _possible(self, summary: Summary, runs: Runs) -> Summary:
-        """The summary with its interval truncated, and the number of runs that the design has."""
+        """Returns the summary with its interval truncated to possible values, and the number of runs of the design."""
         low, high = (min(max(end, runs.least), runs.most) for end in (summary.low, summary.high))
         known = not math.isnan(summary.low)
         return replace(
@@ -419,7 +486,14 @@ class Design:
         )
 
     def compare(self, runs: Runs, baseline: Runs) -> Comparison:
-        """Paired run by run.
+        """Compares two recipes, paired run by run.
+
+        Args:
+            runs: the metric of the recipe.
+            baseline: the same metric of the recipe to compare with, on the same runs.
+
+        Returns:
+            The mean of ``runs − baseline`` with its interval and p-value.
 
         Raises:
             ValueError: the two are not paired, or fewer than two pairs.
@@ -427,15 +501,25 @@ class Design:
         return self._contrast((runs, baseline), (1, -1))
 
     def against_limit(self, runs: Runs, limit: float, *, less: Runs | None = None) -> LimitTest:
-        """One-sided tests of a mean against a limit; with the truth at the limit, each is below 2.5 % at most so often.
+        """Runs one-sided tests of a mean against a limit.
 
-        Over folds this is the t-test with the corrected variance; on an official split the test whose interval joins
-        records and seeds. Where every fold gave the same figure their spread says nothing: the records of one fold
-        stand in, so that 114 errors of 114 in each fold are known to lie above 50 %. A given model is tested by the
-        interval over its records.
+        If the true value equals the limit, each p-value falls below 2.5 % in at most 2.5 % of all cases. Over folds
+        this is
+        the t-test with the corrected variance. On an official split it is the test whose interval combines records and
+        seeds.
+        Where every fold gave the same value, their spread gives no information, and the interval over the records of
+        one fold
+        is used: 114 errors of 114 in each fold are then clearly above 50 %. A model that was trained elsewhere is
+        tested by
+        the interval over its records.
 
         Args:
-            less: figures of another recipe, paired run by run: the mean difference to them is tested.
+            runs: the metric over r runs.
+            limit: in the unit of the metric.
+            less: the same metric of another recipe, paired run by run: the mean difference to it is tested.
+
+        Returns:
+            The mean with its interval and both p-values.
 
         Raises:
             ValueError: the two are not paired.
@@ -466,20 +550,35 @@ class Design:
         )
 
     def reach_of_test(self, level: float) -> float:
-        """How many standard deviations of its figures over runs a mean must lie beyond a limit to be shown so.
+        """Returns the distance from a limit that a mean needs to be significant, in standard deviations over runs.
 
         Args:
             level: of the one-sided test. On an official split the uncertainty of the records comes on top.
+
+        Returns:
+            The distance in standard deviations of the values over runs.
         """
         share = 0.0 if self.official else self.test_share
         return float(special.stdtrit(self.runs - 1, 1 - level)) * math.sqrt(1 / self.runs + share)
 
     def interaction(self, neither: Runs, first: Runs, second: Runs, both: Runs) -> Comparison:
-        """How far what two factors do together is from the sum of what each does alone, run by run.
+        """Tests the interaction of two factors: whether the joint effect differs from the sum of the single effects.
 
         ``both − first − second + neither`` is the interaction of the 2 × 2 analysis of variance with repeated measures
-        on each run, whose F is the square of this t where runs are independent; here the variance is corrected for
-        what they share. ``higher`` says that both together give a higher figure than the sum, not a better one.
+        on each
+        run. Its F is the square of this t where runs are independent; here the variance is corrected for the training
+        records
+        that runs share. The verdict ``higher`` means that both together give a higher value than the sum, not a better
+        one.
+
+        Args:
+            neither: the metric without both factors.
+            first: with the first factor alone.
+            second: with the second factor alone.
+            both: with both factors.
+
+        Returns:
+            The mean interaction with its interval and p-value.
 
         Raises:
             ValueError: the four are not paired, or fewer than two runs.
@@ -487,7 +586,7 @@ class Design:
         return self._contrast((both, first, second, neither), (1, -1, -1, 1))
 
     def _contrast(self, runs: Sequence[Runs], weights: Sequence[float]) -> Comparison:
-        """A weighed sum of figures against 0."""
+        """Tests a weighted sum of metrics against 0."""
         total = weighed(runs, weights)
         if not self.official:
             return _tested(total.values, test_share=self.test_share)
@@ -495,7 +594,7 @@ class Design:
 
 
 def _of_single(value: float, limit: float, reach: Reach) -> LimitTest:
-    """The figure of a given model, or the difference of two, against a limit by its records alone."""
+    """Tests the value of a single model, or the difference of two, against a limit by its records alone."""
     facing, upper = (reach.below if value > limit else reach.above), math.nan
     if facing(_Z) > 0:
         half = _level_at(abs(value - limit), facing, 0.0, 1) / 2
@@ -512,9 +611,17 @@ def _of_single(value: float, limit: float, reach: Reach) -> LimitTest:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down correction: the family-wise error stays at the level of one test.
+    """Returns p-values after Holm's (1979) step-down correction, which controls the family-wise error rate.
 
-    Four lines of our own: statsmodels' collects garbage at every call, which costs a page a second or two.
+    It is computed here because the function of statsmodels collects garbage at every call, which costs seconds on a
+    page
+    with many tests.
+
+    Args:
+        ps: p-values of one family; NaN entries are no tests and stay NaN.
+
+    Returns:
+        The corrected p-values in the same order, at most 1.
     """
     given = np.asarray(ps, float)
     tested = np.flatnonzero(~np.isnan(given))
@@ -526,19 +633,25 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockedAnova:
-    """Do recipes differ at all? Descriptive: its p ignores that folds share training data, and seeds their records."""
+    """Result of a test whether recipes differ at all.
+
+    It is descriptive: its p-value ignores that folds share training data, and that seeds share test records.
+    """
 
     f: float
     p: float
     share: float
-    """Partial η²: the share of the variance, folds taken out, that recipes explain."""
+    """Partial η²: the share of the variance, without that between folds, that recipes explain."""
 
 
 def blocked_anova(table: np.ndarray) -> BlockedAnova:
-    """Two-way analysis of variance without interaction.
+    """Runs a two-way analysis of variance without interaction, with folds as blocks.
 
     Args:
-        table: (folds, recipes), complete.
+        table: (folds, recipes) without missing values.
+
+    Returns:
+        F, p and partial η² of the recipes.
     """
     import pandas as pd
     from statsmodels.formula.api import ols
@@ -556,7 +669,14 @@ def blocked_anova(table: np.ndarray) -> BlockedAnova:
 
 
 def signed_rank_floor(pairs: int) -> float:
-    """The smallest two-sided p that an exact signed-rank test of so many pairs can give: 0.0625 for five."""
+    """Returns the smallest two-sided p-value that an exact signed-rank test can give: 0.0625 for five pairs.
+
+    Args:
+        pairs: number of pairs.
+
+    Returns:
+        The smallest p-value.
+    """
     return 2.0 ** (1 - pairs)
 
 
