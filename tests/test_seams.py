@@ -99,7 +99,7 @@ def named():
 before, changed = named(), {}
 for file in sorted((folder / "clinic").glob("*.*")):
     text = file.read_text()
-    file.write_text(text + "\\n# edited\\n")
+    file.write_text(text + "\\nEDITED = True\\n")
     after = named()
     changed[file.name] = sorted(key for key in before if after[key] != before[key])
     file.write_text(text)
