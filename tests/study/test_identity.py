@@ -1,5 +1,6 @@
 """A model is named by what made it: whatever else changes, it is not trained again, and nothing is spent again."""
 
+import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from assay.study import measure, sources
 from assay.study.identity import _SCORES, key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.run import RunSummary, run_study
-from assay.study.sources import _code, closure
+from assay.study.sources import closure, code_of
 from assay.study.spec import Study, build_study
 from assay.study.trial import Trial
 from assay.tasks.classification import CLASSIFICATION
@@ -227,7 +228,7 @@ def test_a_method_from_elsewhere_names_only_what_uses_it(monkeypatch: pytest.Mon
         pass
 
     monkeypatch.setitem(registry._METHODS, ("attack", "elsewhere"), Elsewhere)
-    sources._needs.cache_clear()
+    sources._parsed.cache_clear()
     sources._digest.cache_clear()
     assert (one_trial(tiny(ONE)).id, key_of_question(Robustness(), CLASSIFICATION)) == before
     assert sources.modules_in(Robustness(attacks=(Elsewhere(),))) >= {"assay.attacks.carlini_wagner", __name__}
@@ -355,9 +356,7 @@ def double(x):
         (("return 2 * x", "return '2 * x'"), False),
     ],
 )
-def test_documentation_and_layout_are_no_code(tmp_path: Path, change: tuple[str, str], same: bool) -> None:
-    first, second = tmp_path / "a.py", tmp_path / "b.py"
-    first.write_text(BEFORE)
-    second.write_text(BEFORE.replace(*change))
-    assert second.read_text() != BEFORE
-    assert (_code(first) == _code(second)) is same
+def test_documentation_and_layout_are_no_code(change: tuple[str, str], same: bool) -> None:
+    after = BEFORE.replace(*change)
+    assert after != BEFORE
+    assert (code_of(ast.parse(BEFORE)) == code_of(ast.parse(after))) is same

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
@@ -60,16 +61,47 @@ def modules_beyond(*values: object) -> tuple[str, ...]:
 def _digest(modules: tuple[str, ...], without: tuple[str, ...]) -> str:
     sha = hashlib.sha256()
     for name in sorted(closure(modules, without=without)):
-        path = _file(name)
-        if path is not None:
-            sha.update(name.encode() + _code(path).encode())
+        if (read := _read(name)) is not None:
+            sha.update(name.encode() + read.code.encode())
     return sha.hexdigest()[:20]
 
 
-@lru_cache(maxsize=1024)
-def _code(path: Path) -> str:
-    """What a file does: its syntax tree without documentation, comments and layout, which no result depends on."""
+class _Read(NamedTuple):
+    """What a module is made of."""
+
+    code: str
+    """Hash of its code."""
+    needs: frozenset[str]
+    """The modules of Assay, and of its own package, that it imports or takes by name."""
+
+
+def _read(module: str) -> _Read | None:
+    """Reads a module, once for each state of its file; None of a package of Assay, and of what has no source."""
+    path = _file(module)
+    if path is None:
+        return None
+    stat = path.stat()
+    return _parsed(module, path, (stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=2048)
+def _parsed(module: str, path: Path, stamp: tuple[int, int]) -> _Read:
     tree = ast.parse(path.read_bytes())
+    # Methods from elsewhere may be registered in one process and not in another: ``modules_in`` finds those in use.
+    by_name = {name for kind in _kinds(tree) for name in modules_of(kind) if name.startswith("assay.")}
+    top = module.partition(".")[0]
+    # Importing a module runs the packages in which it lies, too.
+    around = set() if top == _ASSAY else {module.rpartition(".")[0]} - {""}
+    needs = frozenset({*_imported(tree, {_ASSAY, top}, _package(module)), *by_name, *around})
+    return _Read(code=hashlib.sha256(code_of(tree).encode()).hexdigest(), needs=needs)
+
+
+def code_of(tree: ast.AST) -> str:
+    """Returns what a syntax tree does, as text: without documentation, comments and layout, on which nothing depends.
+
+    Args:
+        tree: of a module; its bare strings are taken out.
+    """
     for node in ast.walk(tree):
         for statements in (
             getattr(node, "body", None),
@@ -77,7 +109,7 @@ def _code(path: Path) -> str:
             getattr(node, "finalbody", None),
         ):
             if isinstance(statements, list):
-                statements[:] = [one for one in statements if not _documents(one)]
+                statements[:] = [statement for statement in statements if not _documents(statement)]
     return ast.dump(tree, annotate_fields=False)
 
 
@@ -100,23 +132,9 @@ def closure(modules: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
         name = left.pop()
         if name not in found and name not in left_out:
             found.add(name)
-            left.extend(_needs(name) - found)
+            read = _read(name)
+            left.extend(() if read is None else read.needs - found)
     return found
-
-
-@lru_cache(maxsize=1024)
-def _needs(module: str) -> frozenset[str]:
-    """The modules of Assay, and of its own package, that a module imports or takes by name."""
-    path = _file(module)
-    if path is None:
-        return frozenset()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    # Methods from elsewhere may be registered in one process and not in another: ``modules_in`` finds those in use.
-    by_name = {name for kind in _kinds(tree) for name in modules_of(kind) if name.startswith("assay.")}
-    own = module.partition(".")[0]
-    # Whoever imports a module runs the packages in which it lies, too.
-    around = set() if own == _ASSAY else {module.rpartition(".")[0]} - {""}
-    return frozenset({*_imported(tree, {_ASSAY, own}, _package(module)), *by_name, *around})
 
 
 def _package(module: str) -> str:
