@@ -293,6 +293,9 @@ def test_what_is_measured_after_a_training_ended_tells_the_ledger(
     assert {one.objection for one in keeper.trainings(dataset)} == {"its ε was not accounted for"}
     go(study, keeper=keeper)
     assert [one.objection for one in keeper.trainings(dataset)] == ["", ""]
+    # A trial of the same models that asks for no ε says nothing against them.
+    go(tiny({"private": private}, {"evaluations": [{"name": "accuracy", "draws": 60}]}), keeper=keeper)
+    assert [one.objection for one in keeper.trainings(dataset)] == ["", ""]
 
 
 def test_force_trains_a_shared_model_once_and_never_falls_back_on_the_old_one(

@@ -309,11 +309,12 @@ def test_bare_weights_are_no_training_state(network: Network, blobs: Blobs, blob
 
 def test_networks_of_single_clients_come_back_beside_the_shared_one(network: Network) -> None:
     shared, own = network().state_dict(), {name: tensor + 1 for name, tensor in network().state_dict().items()}
-    content = networks_to_bytes({"": shared, "hospital A": own}, {"seconds": 1.5})
+    third = {name: tensor - 1 for name, tensor in shared.items()}
+    content = networks_to_bytes({"": shared, "A": own, "A/B": third}, {"seconds": 1.5})
     networks, about = networks_from_bytes(content, "here")
     assert about == {"seconds": 1.5}
-    assert networks.keys() == {"", "hospital A"}
-    for found, expected in ((networks[""], shared), (networks["hospital A"], own)):
+    assert networks.keys() == {"", "A", "A/B"}
+    for found, expected in ((networks[""], shared), (networks["A"], own), (networks["A/B"], third)):
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in found)
 

@@ -177,8 +177,16 @@ class RemoteLedger(LedgerProtocol):
     def begin(self, experiment: Experiment, roles: np.ndarray, charge: Charge) -> None:
         self._ask("begin", experiment, roles, charge)
 
-    def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
-        self._ask("end", experiment, roles, artefact=artefact, objection=objection)
+    def end(
+        self,
+        experiment: Experiment,
+        roles: np.ndarray,
+        *,
+        artefact: str = "",
+        objection: str = "",
+        accounted: bool = True,
+    ) -> None:
+        self._ask("end", experiment, roles, artefact=artefact, objection=objection, accounted=accounted)
 
     def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
         self._ask("erased", list(experiments), asked=asked)

@@ -25,6 +25,12 @@ AGES = (18, 40, 65, 80)
 _OLDEST = 120
 _MOST = 12
 """Greatest number of values of which each is a subgroup; more numbers are cut into thirds, more words are refused."""
+_MOST_SITES = 50
+"""The same of hospitals, of which a large study has more."""
+_AT_LEAST = re.compile(r"^[>≥]?=?\s*(\d+)\s*\+?$")
+"""An age that is only known to be at least so many years: ``90+``, ``>89``."""
+_SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F"}
+"""Usual spellings of one sex, in lower case."""
 _AGE_OF_DICOM = re.compile(r"(\d{3})([DWMY])")
 _YEARS = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 
@@ -62,7 +68,7 @@ def subgroups_of(
         if groups is None and asked is not None:
             raise DataError(
                 f"{where}: subgroups: column {name!r} has {len(set(columns[name]))} different values, which are no "
-                f"subgroups: take a column of at most {_MOST} categories, or one of numbers",
+                f"subgroups: take a column of at most {_MOST} categories, of ages in years, or of other numbers",
                 setting="subgroups",
                 given=name,
                 allowed=_MOST,
@@ -116,12 +122,17 @@ def by_age(years: np.ndarray) -> np.ndarray:
 def _grouped(name: str, cells: Sequence[str]) -> np.ndarray | None:
     """Returns (n,) the subgroup of each cell; None where the values are not subgroups."""
     written = np.array([_plain(cell) for cell in cells])
+    plain = normalised(name)
+    if _USUAL["age"].fullmatch(plain):
+        years = _numbers(np.array([_AT_LEAST.sub(r"\1", cell) for cell in written.tolist()]))
+        if years is not None:
+            # Other numbers, such as a standardised age, are not years.
+            fits = not bool(((years < 0) | (years > _OLDEST)).any()) and np.nanmax(years) > 2
+            return by_age(years) if fits else None
+    if _USUAL["sex"].fullmatch(plain):
+        written = np.array([_SEXES.get(cell.casefold(), cell) for cell in written.tolist()])
     numbers = _numbers(written)
-    if _USUAL["age"].fullmatch(normalised(name)):
-        # Other values, such as a standardised age, are not years.
-        fits = numbers is not None and not bool(((numbers < 0) | (numbers > _OLDEST)).any())
-        return by_age(numbers) if numbers is not None and fits and np.nanmax(numbers) > 2 else None
-    if len(set(written.tolist()) - {""}) <= _MOST:
+    if len(set(written.tolist()) - {""}) <= (_MOST_SITES if names_sites(name) else _MOST):
         return written
     return None if numbers is None else _thirds(numbers)
 

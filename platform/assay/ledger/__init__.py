@@ -144,10 +144,18 @@ class Ledger(LedgerProtocol):
             if experiment.noise == "entropy":
                 self._charges.start(db, replace(request, artefact=training))
 
-    def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
+    def end(
+        self,
+        experiment: Experiment,
+        roles: np.ndarray,
+        *,
+        artefact: str = "",
+        objection: str = "",
+        accounted: bool = True,
+    ) -> None:
         with self._file.writing() as db:
             self._experiments.record(db, experiment, roles)
-            self._trainings.end(db, experiment, artefact, objection)
+            self._trainings.end(db, experiment, artefact, objection, accounted=accounted)
 
     def erased(self, experiments: Iterable[Experiment], *, asked: str) -> None:
         with self._file.writing() as db:

@@ -256,7 +256,15 @@ class LedgerProtocol(Protocol):
         """
         ...
 
-    def end(self, experiment: Experiment, roles: np.ndarray, *, artefact: str = "", objection: str = "") -> None:
+    def end(
+        self,
+        experiment: Experiment,
+        roles: np.ndarray,
+        *,
+        artefact: str = "",
+        objection: str = "",
+        accounted: bool = True,
+    ) -> None:
         """Records the outcome of a training. A failed one counts too: its failure may have influenced what followed.
 
         Args:
@@ -264,6 +272,8 @@ class LedgerProtocol(Protocol):
             roles: (records,) uint8, the role of each record as an index of ``ROLES``.
             artefact: hash of its weights; empty if there are none.
             objection: why its charge does not bound what it reveals; empty if there is no objection.
+            accounted: whether the objection rests on a measured ε. If it does not, and the training has ended before,
+                the objection that is stored stays.
         """
         ...
 

@@ -74,7 +74,9 @@ class TrainingTable:
         )
         return unnamed
 
-    def end(self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str) -> None:
+    def end(
+        self, db: sqlite3.Connection, experiment: Experiment, artefact: str, objection: str, *, accounted: bool
+    ) -> None:
         """Stores that the last training of a trial has ended; see ``LedgerProtocol.end``.
 
         Args:
@@ -82,6 +84,7 @@ class TrainingTable:
             experiment: the trial.
             artefact: hash of its weights; empty if there are none.
             objection: why its charge does not bound what it reveals; empty if there is no objection.
+            accounted: whether the objection rests on a measured ε.
         """
         key = (experiment.training, experiment.results)
         if artefact:
@@ -96,8 +99,9 @@ class TrainingTable:
             WHERE trial = ? AND results = ? AND ended = ''""",
             (now(), objection, artefact, *key),
         )
-        # An evaluation after the end of the training may change the objection.
-        db.execute(
-            "UPDATE trainings SET objection = ? WHERE trial = ? AND results = ? AND artefact = ? AND objection != ?",
-            (objection, *key, artefact, objection),
-        )
+        if accounted:
+            # An evaluation after the end of the training may change the objection.
+            db.execute(
+                "UPDATE trainings SET objection = ? WHERE trial = ? AND results = ? AND artefact = ? AND objection != ?",
+                (objection, *key, artefact, objection),
+            )

@@ -130,17 +130,19 @@ class Keeper:
             record: its results.
             dataset: its data set.
         """
-        objections = []
+        objections, accounted = [], False
         artefact = record.artefact or (artefact_of(record.weights) if record.weights else "")
         # A model whose evaluation failed has spent ε that no measurement states yet.
         if noise_source(trial) and (artefact or not record.failed):
             rows = pd.DataFrame(record.rows())
+            accounted = bool((rows["name"] == "epsilon").any())
             objections = [*unclaimed(rows), *other_neighbours(rows)]
         self.ledger(dataset).end(
             self._experiment(trial, record.error.partition("\n")[0]),
             self._roles(trial, dataset),
             artefact=artefact,
             objection="; ".join(objections),
+            accounted=accounted,
         )
 
     def _charge(self, trial: Trial, dataset: Dataset) -> Charge:

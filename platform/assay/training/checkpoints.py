@@ -75,8 +75,9 @@ def networks_to_bytes(networks: Mapping[str, Mapping[str, Tensor]], about: Mappi
         The content of a safetensors file.
     """
     others = sorted(networks.keys() - {""})
+    # By number: a client's name may hold whatever stands between name and tensor.
     tensors = dict(networks.get("", {}))
-    tensors |= {f"{name}/{key}": tensor for name in others for key, tensor in networks[name].items()}
+    tensors |= {f"{place}/{key}": tensor for place, name in enumerate(others) for key, tensor in networks[name].items()}
     return to_bytes(tensors, {**about, _NETWORKS: others} if others else about)
 
 
@@ -96,9 +97,9 @@ def networks_from_bytes(content: bytes, source: str) -> tuple[dict[str, dict[str
     """
     tensors, about = from_bytes(content, source)
     networks: dict[str, dict[str, Tensor]] = {"": {}}
-    for name in about.pop(_NETWORKS, ()):
-        keys = [key for key in tensors if key.startswith(f"{name}/")]
-        networks[name] = {key.removeprefix(f"{name}/"): tensors.pop(key) for key in keys}
+    for place, name in enumerate(about.pop(_NETWORKS, ())):
+        keys = [key for key in tensors if key.startswith(f"{place}/")]
+        networks[name] = {key.removeprefix(f"{place}/"): tensors.pop(key) for key in keys}
     networks[""] = tensors
     return networks, about
 

@@ -40,7 +40,7 @@ def test_a_table_in_the_folder_tells_patients_apart(tmp_path: Path, rows: str) -
 
 
 def test_a_table_in_the_folder_tells_subgroups(tmp_path: Path) -> None:
-    rows = "file,mrn,sex,age,bmi\n1.png,a,F,30,20\n2.png,a,F,30,20\n3.png,b,M,70,20\n4.png,c,M,90,20"
+    rows = "file,mrn,sex,age,bmi\n./ill/1.png,a,F,30,20\nill\\2.png,a,F,30,20\n3.png,b,M,70,20\n4.png,c,M,90,20"
     data = ImageFolder(path=str(folder(tmp_path, rows)), size=4, channels=1).load()
     assert {name: told.tolist() for name, told in data.subgroups.items()} == {
         "sex": ["F", "F", "M", "M"],

@@ -67,7 +67,7 @@ def subgroups_in(root: Path, names: Sequence[str], dataset: str) -> dict[str, np
     if len(naming) == 1:
         cells = read_cells(naming[0], columns=(), separator=None, encoding=None)
         files = next(column for column in cells.columns if normalised(column) in _FILES)
-        row_of = {file: row for row, file in enumerate(cells.columns[files])}
+        row_of = {_path(file): row for row, file in enumerate(cells.columns[files])}
         keys = dict.fromkeys(row_of, "")
         rows = [row_of.get(_row(keys, name) or "") for name in names]
         columns = {
