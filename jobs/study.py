@@ -116,7 +116,7 @@ def _print_left(study: "Study", location: str) -> None:
     from assay.errors import DataError
     from assay.store.folder import Store
     from assay.study.plan import load_datasets, plan
-    from assay.study.runner import count_left
+    from assay.study.runner import count_remaining
 
     store = Store(location)
     try:
@@ -125,7 +125,7 @@ def _print_left(study: "Study", location: str) -> None:
         return
     if not datasets:
         return
-    left = count_left(store, plan(study, datasets))
+    left = count_remaining(store, plan(study, datasets))
     console.print(
         f"{location}: {left.untrained} of {count_of(left.models, 'model')} to train, {left.unanswered} of "
         f"{count_of(left.questions, 'question')} to ask",

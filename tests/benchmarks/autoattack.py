@@ -201,7 +201,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def _default(asked: Robustness, target: AttackTarget) -> dict[float, Tensor]:
     """By radius, which records the attacks of the default worst case fool."""
-    runs = asked.strikes_of_worst_case(target)
+    runs = asked.runs_of_worst_case(target)
     curves = target.curves(runs)
     curves |= asked.on_survivors(target, runs, curves)
     return worst_case(list(curves.values()))

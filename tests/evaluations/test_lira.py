@@ -16,11 +16,11 @@ from assay import seeds, statistics
 from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.likelihood import likelihood_ratio
-from assay.evaluations.lira import LiRA, dealt
+from assay.evaluations.lira import LiRA, pool_halves
 from assay.evaluations.membership import Membership
 from assay.evaluations.pool import Pool
 from assay.evaluations.queries import asked
-from assay.evaluations.units import Joined
+from assay.evaluations.units import MembershipUnits
 from assay.executors import LocalExecutor, Outcome
 from assay.recipes import Federation, Privacy, Recipe
 from assay.registry import build
@@ -208,20 +208,20 @@ def test_every_record_is_in_for_half_of_the_shadows_and_classes_keep_their_share
     y = np.arange(103) % 10 == 0
     subject = make(nn.Identity(), np.zeros((103, 2)), y, train=np.arange(50))
     order = np.random.default_rng(0).permutation(103)
-    inside = dealt(subject, order, 8)
+    inside = pool_halves(subject, order, 8)
     assert (inside.sum(0) == 4).all()
     assert set(inside.sum(1)) <= {51, 52}
     assert set(inside[:, y[order]].sum(1)) <= {5, 6}
     assert len({shadow.tobytes() for shadow in inside}) == 8
     # Whoever lists the members first gets no other halves.
-    straight = dealt(subject, np.arange(103), 8)
+    straight = pool_halves(subject, np.arange(103), 8)
     assert (straight[:, order] == inside).all()
 
 
 def test_a_patient_is_in_or_out_as_a_whole(make: Make) -> None:
     patients = np.random.default_rng(0).integers(30, size=200)
     subject = make(nn.Identity(), np.zeros((200, 2)), patients % 2, groups=patients, train=np.arange(100))
-    inside = dealt(subject, np.arange(200), 6)
+    inside = pool_halves(subject, np.arange(200), 6)
     assert (inside.sum(0) == 3).all()
     for patient in range(30):
         own = inside[:, patients == patient]
@@ -373,7 +373,7 @@ def test_where_records_have_patients_a_patients_records_are_judged_together(
     make: Make, people: tuple[np.ndarray, np.ndarray], one: One, recipe: Recipe
 ) -> None:
     subject = grouped(make, people, recipe=recipe)
-    joined = Joined.of(subject, Pool.of(subject))
+    joined = MembershipUnits.of(subject, Pool.of(subject))
     assert (joined.unit, len(joined.pool.members), len(joined.pool.others)) == ("patient", 30, 30)
     assert joined.total(np.arange(120.0)).tolist() == [4.0 * k + 1 for k in range(60)]
     found = rows(LiRA(shadows=4, draws=50).measure(subject))
@@ -391,7 +391,7 @@ def test_where_records_are_protected_no_patient_is_on_both_sides_and_it_is_said(
     area = one(rows(LiRA(shadows=4, draws=50).measure(subject)), "lira_auc")
     assert (area.n, area.conditions["unit_of_members"]) == (120, "record")
     assert "a patient's records are in or out together" in area.warnings[0]
-    assert (dealt(subject, np.arange(120), 4).reshape(4, 60, 2).std(2) == 0).all()
+    assert (pool_halves(subject, np.arange(120), 4).reshape(4, 60, 2).std(2) == 0).all()
 
 
 class Level(nn.Module):

@@ -14,7 +14,7 @@ from assay import statistics
 from assay.data.base import Dataset, Source
 from assay.errors import DataError
 from assay.evaluations.base import Subject
-from assay.evaluations.out_of_distribution import SCORES, Others, OutOfDistribution, brought, shuffled, why_not
+from assay.evaluations.out_of_distribution import SCORES, Others, OutOfDistribution, adapt_records, shuffled, why_not
 from assay.results import Measurement
 from assay.tasks.classification import CLASSIFICATION
 
@@ -221,7 +221,7 @@ def test_sentences_of_another_data_set_are_read_in_this_ones_language() -> None:
     dataset = text([[1, 2], [3, 0]], ("", "a", "b", "c"), language=Letters())
     foreign = text([[1, 2, 2], [2, 0, 0]], ("", "x", "c"))
     assert why_not(foreign, dataset) == ""
-    assert brought(foreign, np.arange(2), dataset).tolist() == [[9, 3, 3, 0, 0, 0], [3, 0, 0, 0, 0, 0]]
+    assert adapt_records(foreign, np.arange(2), dataset).tolist() == [[9, 3, 3, 0, 0, 0], [3, 0, 0, 0, 0, 0]]
 
 
 def test_text_that_nobody_can_read_is_not_asked(make: Make) -> None:
@@ -246,31 +246,31 @@ def test_images_are_resized_their_channels_averaged_and_their_units_met() -> Non
     colour[1] = 255.0
     foreign = data(colour, units="grey levels", high=np.array([255], np.float32))
     grey = data(np.zeros((2, 1, 4, 4), np.float32))
-    found = brought(foreign, np.arange(2), grey)
+    found = adapt_records(foreign, np.arange(2), grey)
     assert found.shape == (2, 1, 4, 4)
     assert found[:, 0, 0, 0] == pytest.approx([1 / 3, 1.0])
-    many = brought(grey, np.arange(2), data(colour / 255))
+    many = adapt_records(grey, np.arange(2), data(colour / 255))
     assert many.shape == (2, 3, 12, 12)
     same = data(colour[:, :1, :4, :4] / 255)
-    assert (brought(same, np.arange(2), grey) == same.x).all()
+    assert (adapt_records(same, np.arange(2), grey) == same.x).all()
 
 
 def test_a_resized_image_looks_the_same() -> None:
     ramp = np.linspace(0, 1, 32, dtype=np.float32) * np.ones((2, 1, 32, 1), np.float32)
-    small = brought(data(ramp), np.arange(2), data(np.zeros((2, 1, 8, 8), np.float32)))
+    small = adapt_records(data(ramp), np.arange(2), data(np.zeros((2, 1, 8, 8), np.float32)))
     assert small[0, 0, 3] == pytest.approx(ramp[0, 0, 0].reshape(8, 4).mean(1), abs=0.02)
 
 
 def test_fine_lines_are_averaged_and_not_passed_over() -> None:
     lines = np.zeros((2, 1, 32, 32), np.float32)
     lines[..., ::4] = 1.0
-    small = brought(data(lines), np.arange(2), data(np.zeros((2, 1, 8, 8), np.float32)))
+    small = adapt_records(data(lines), np.arange(2), data(np.zeros((2, 1, 8, 8), np.float32)))
     assert small[0, 0, 4, 2:6] == pytest.approx(np.full(4, 0.25), abs=0.06)
 
 
 def test_signals_are_stretched() -> None:
     beat = np.sin(np.linspace(0, np.pi, 200, dtype=np.float32)) * np.ones((2, 1, 1), np.float32)
-    found = brought(data(beat, "signal"), np.arange(2), data(np.zeros((2, 2, 50), np.float32), "signal"))
+    found = adapt_records(data(beat, "signal"), np.arange(2), data(np.zeros((2, 2, 50), np.float32), "signal"))
     assert found.shape == (2, 2, 50)
     assert found[0, 0] == pytest.approx(np.sin(np.linspace(0, np.pi, 50)), abs=0.03)
     assert (found[:, 0] == found[:, 1]).all()

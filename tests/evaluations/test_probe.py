@@ -14,7 +14,7 @@ from assay.attacks.square import Square
 from assay.attacks.targeted_pgd import TargetedPGD
 from assay.evaluations.attack_runs import AttackTarget
 from assay.evaluations.base import Subject
-from assay.evaluations.probe import probed
+from assay.evaluations.probe import attack_survivors
 from assay.results import Check
 
 Make = Callable[..., Subject]
@@ -40,7 +40,7 @@ def linear(make: Make, epsilon: float) -> AttackTarget:
 
 def after(target: AttackTarget, *, fallen: int) -> dict[str, Check]:
     """The checks by rule, where the attacks before fooled the first so many of the records."""
-    return {one.rule: one for one in probed(target, dict.fromkeys(target.radii, torch.arange(12) < fallen))}
+    return {one.rule: one for one in attack_survivors(target, dict.fromkeys(target.radii, torch.arange(12) < fallen))}
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from assay.release.keeper import Keeper
 from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.run import Watcher, write_study
-from assay.study.runner import Runner, Work
+from assay.study.runner import RemainingWork, Runner
 from assay.study.sweep import Point, Prepared, Sweep, study_of
 from assay.study.training import Trained
 from assay.study.trial import Trial
@@ -276,10 +276,10 @@ class _PointTrial(tune.Trainable):
         available = ray.get(self._claims.take.remote(trial.training, ray.get_runtime_context().current_actor))
         if available:
             trained, known = ray.get(available[0])
-            work = Work(trial=trial, trained=trained, known=known)
+            work = RemainingWork(trial=trial, trained=trained, known=known)
             return self._runner.run(work, self._dataset, LocalExecutor())
         try:
-            return self._runner.run(Work(trial=trial), self._dataset, LocalExecutor())
+            return self._runner.run(RemainingWork(trial=trial), self._dataset, LocalExecutor())
         except BaseException:
             ray.get(self._claims.settle.remote(trial.training, []))
             raise

@@ -28,7 +28,7 @@ from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.measure import failed, run_trial
 from assay.study.run import write_study
-from assay.study.runner import Runner, TrialObserver, Work, work_left
+from assay.study.runner import RemainingWork, Runner, TrialObserver, remaining_work
 from assay.study.spec import Study
 from assay.study.training import Trained, in_stages, log_of, network_of, prepare_records, trainer_of
 from assay.study.trial import Trial
@@ -89,7 +89,7 @@ def run_distributed(
     runner = Runner(keeper, {**describe_environment(), "ray_train_workers": workers})
     # Earlier results are read under the lock, so that no other job trains this model at the same time.
     with store.locked():
-        work = work_left(store, trial)
+        work = remaining_work(store, trial)
         with ray_session(address, workers=workers, cpus=trial.threads):
             runner.begin(work, dataset)
             began = time.perf_counter()
@@ -120,7 +120,7 @@ def run_distributed(
 
 
 def _evaluated(
-    work: Work, trained: Trained, dataset: Dataset, *, workers: int, evaluating: Callable[[int, int], None]
+    work: RemainingWork, trained: Trained, dataset: Dataset, *, workers: int, evaluating: Callable[[int, int], None]
 ) -> TrialRecord:
     """Evaluates a trained trial, with its test records shared among workers."""
     with RayExecutor(workers=workers, cpus=work.trial.threads) as executor:

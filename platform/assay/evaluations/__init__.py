@@ -1,4 +1,4 @@
-"""What is asked of a trained model, one question a file; the rules of evidence in ``checks``."""
+"""Evaluations of a trained model, one in each file; ``checks`` contains the rules of evidence."""
 
 from assay.registry import load_siblings
 

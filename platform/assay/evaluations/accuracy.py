@@ -1,4 +1,4 @@
-"""How often, and how well calibrated, is the model right?"""
+"""Accuracy, calibration and operating point of a model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -109,7 +109,7 @@ class Accuracy(Evaluation):
     draws: int = Field(default=200, ge=50)
     """Bootstrap draws behind the intervals of AUROC and its like."""
     smallest_group: int = Field(default=20, ge=2)
-    """Records of a group below which only its accuracy is told."""
+    """Records below which only the accuracy of a group is given."""
 
     @property
     def of_training_records(self) -> bool:
@@ -141,7 +141,7 @@ class Accuracy(Evaluation):
         return found + beside + self._by_group(subject, y, logits, correct)
 
     def _by_group(self, subject: Subject, y: np.ndarray, logits: np.ndarray, correct: np.ndarray) -> list[Measurement]:
-        """The same figures for each group, so that a mean cannot hide whom the model fails."""
+        """Returns the same figures for each group."""
         groups = subject.groups(subject.split.test)
         if groups is None:
             return [not_applicable("subgroup_accuracy", "the data have no groups", reason="no_groups")]
@@ -213,7 +213,7 @@ class Accuracy(Evaluation):
 
 
 def _surplus(subject: Subject, outputs: int) -> list[Check]:
-    """A warning where the model knows more classes than the data: an answer of one of those is always wrong."""
+    """Returns a warning where the model has more classes than the data: an answer of such a class is always wrong."""
     classes = subject.dataset.classes
     if outputs <= classes:
         return []
@@ -230,7 +230,7 @@ def _surplus(subject: Subject, outputs: int) -> list[Check]:
 
 
 def _not_numbers(why: str, share: float) -> Check:
-    """What stands beside an accuracy where some records got no answer.
+    """Returns the check for an accuracy where some records got no answer.
 
     Args:
         share: of the records.

@@ -1,4 +1,4 @@
-"""How does the model stand up to a sticker in the field of view, wherever it lies?"""
+"""Accuracy under an adversarial patch, in a random place and pose."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +25,12 @@ _CONTROL = "random_patch"
 
 @register("evaluation")
 class PatchRobustness(Evaluation):
-    """Accuracy under a patch that was optimised on training records, at fresh places on the test records.
+    """Accuracy under a patch that was optimised on training records, at random places on the test records.
 
-    Without a target the attacker knows the diagnosis and has one patch for each class, to make its records err; with
-    one, a single patch is to make the model answer that class. Places are drawn, never chosen: the figure is a mean
-    over them, not a worst case. A patch of random values lies at the same places, for comparison.
+    Without a target the attacker knows the true class and has one patch for each class, to make its records
+    misclassified. With a target, a single patch is to make the model answer that class. Places are drawn at random, not
+    chosen: the figure is a mean over them, not a worst case. A patch of random values at the same places serves for
+        comparison.
     """
 
     looks_at = "decisions"
@@ -64,7 +65,7 @@ class PatchRobustness(Evaluation):
 
     patch: AdversarialPatch = AdversarialPatch()
     target: int | None = Field(default=None, ge=0)
-    """The class that every other record is to be taken for; None for any wrong answer."""
+    """The class that every other record is to be classified as; None for any wrong answer."""
     records: int | None = Field(default=None, ge=10)
     """Test records under the patch, stratified; all by default."""
     train_records: int | None = Field(default=500, ge=10)
@@ -78,23 +79,23 @@ class PatchRobustness(Evaluation):
         why, reason = self._why_not(subject)
         if why:
             return [not_applicable(name, why, reason=reason) for name in (ACCURACY, SUCCESS)]
-        scene = _Scene.of(subject, self.patch, self.sample(subject))
-        patched = self._under(scene, optimised=True)
-        controlled = self._under(scene, optimised=False)
+        records = _PatchedRecords.of(subject, self.patch, self.sample(subject))
+        patched = self._under(records, optimised=True)
+        controlled = self._under(records, optimised=False)
         about = {
             **self.patch.model_dump(),
             "target": "any wrong class" if self.target is None else subject.dataset.class_names[self.target],
             "places": "drawn uniformly for each record",
         }
         return [
-            scene.share(ACCURACY, ~scene.wrong(scene.clean), attack="none", **about | {"share": 0.0}),
-            scene.share(ACCURACY, ~scene.wrong(patched), attack="adversarial_patch", **about),
-            scene.share(ACCURACY, ~scene.wrong(controlled), attack=_CONTROL, **about),
-            *self._successes(scene, {"adversarial_patch": patched, _CONTROL: controlled}, about),
+            records.share(ACCURACY, ~records.wrong(records.clean), attack="none", **about | {"share": 0.0}),
+            records.share(ACCURACY, ~records.wrong(patched), attack="adversarial_patch", **about),
+            records.share(ACCURACY, ~records.wrong(controlled), attack=_CONTROL, **about),
+            *self._successes(records, {"adversarial_patch": patched, _CONTROL: controlled}, about),
         ]
 
     def _why_not(self, subject: Subject) -> tuple[str, ReasonCode]:
-        """Why no patch can be tried, in words and as a code; no words where one can."""
+        """Returns why no patch can be used, in words and as a code; no words where one can."""
         dataset = subject.dataset
         if dataset.modality not in ("image", "signal"):
             said = f"these records are {dataset.modality}: there is no place to stick a patch on"
@@ -106,15 +107,15 @@ class PatchRobustness(Evaluation):
             return said, "other_number_of_classes"
         return "", "unspecified"
 
-    def _under(self, scene: "_Scene", *, optimised: bool) -> Tensor:
-        """(n, classes) logits of the test records under a patch, that of their class if each class has its own."""
-        subject = scene.subject
+    def _under(self, records: "_PatchedRecords", *, optimised: bool) -> Tensor:
+        """Returns the (n, classes) logits of the test records under a patch, or under that of their class."""
+        subject = records.subject
         chosen = subject.chosen(subject.split.train, self.train_records)
         labels = subject.dataset.y[chosen]
-        patched = scene.x.clone()
+        patched = records.x.clone()
         for label in range(subject.dataset.classes) if self.target is None else [None]:
             own = chosen[labels == label] if label is not None else chosen[labels != self.target]
-            rows = torch.arange(len(scene.y)) if label is None else (scene.y.cpu() == label).nonzero().squeeze(1)
+            rows = torch.arange(len(records.y)) if label is None else (records.y.cpu() == label).nonzero().squeeze(1)
             if not len(rows) or not len(own):
                 continue
             x, y = subject.records(own)
@@ -124,30 +125,32 @@ class PatchRobustness(Evaluation):
                 patch = self.patch.optimised(subject.model, x, y, bounds, target=self.target, generator=generator)
             else:
                 patch = self.patch.noise(x, subject.bounds, generator)
-            scene.lay(patch, patched, rows.to(patched.device))
+            records.lay(patch, patched, rows.to(patched.device))
         return respond(subject.model, patched)
 
-    def _hit(self, scene: "_Scene", answers: Tensor) -> Tensor:
-        """Which of the records that could be fooled were, (m,) bool."""
+    def _hit(self, records: "_PatchedRecords", answers: Tensor) -> Tensor:
+        """Returns which of the vulnerable records were fooled, (m,) bool."""
         if self.target is None:
-            return scene.wrong(answers)[scene.could_be_fooled(None)]
-        reached = scene.subject.task.reaches(self.target)(answers, scene.y)
-        return reached[scene.could_be_fooled(self.target)]
+            return records.wrong(answers)[records.could_be_fooled(None)]
+        reached = records.subject.task.reaches(self.target)(answers, records.y)
+        return reached[records.could_be_fooled(self.target)]
 
-    def _successes(self, scene: "_Scene", answers: dict[str, Tensor], about: dict[str, Any]) -> list[Finding]:
-        """Shares of the records that could be fooled and were, and whether the optimiser was worth its while."""
-        open_ = scene.could_be_fooled(self.target)
+    def _successes(
+        self, records: "_PatchedRecords", answers: dict[str, Tensor], about: dict[str, Any]
+    ) -> list[Finding]:
+        """Returns the share of the vulnerable records that were fooled, and whether optimisation helped."""
+        open_ = records.could_be_fooled(self.target)
         if not bool(open_.any()):
             why = "the model classifies no record that the patch could change correctly to begin with"
             return [not_applicable(SUCCESS, why, reason="nothing_right", attack=name, **about) for name in answers]
-        hits = {name: self._hit(scene, said) for name, said in answers.items()}
-        found = [scene.share(SUCCESS, hit, among=open_, attack=name, **about) for name, hit in hits.items()]
+        hits = {name: self._hit(records, said) for name, said in answers.items()}
+        found = [records.share(SUCCESS, hit, among=open_, attack=name, **about) for name, hit in hits.items()]
         return [*found, patch_beats_noise(hits["adversarial_patch"], hits[_CONTROL])]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scene:
-    """One model, its test records, and where a patch lies on each."""
+class _PatchedRecords:
+    """A model, its test records, and the place of the patch on each."""
 
     subject: Subject
     rows: np.ndarray
@@ -158,13 +161,13 @@ class _Scene:
     """(n, classes) logits without a patch."""
 
     @classmethod
-    def of(cls, subject: Subject, patch: AdversarialPatch, rows: np.ndarray) -> "_Scene":
+    def of(cls, subject: Subject, patch: AdversarialPatch, rows: np.ndarray) -> "_PatchedRecords":
         x, y = subject.records(rows)
         places = patch.places(x, seeds.stream(subject.seed, "patch places"))
         return cls(subject=subject, rows=rows, x=x, y=y, places=places, clean=respond(subject.model, x))
 
     def lay(self, patch: Tensor, patched: Tensor, rows: Tensor) -> None:
-        """Put the patch on some of the records, in ``patched``."""
+        """Puts the patch on some of the records, in ``patched``."""
         for part in batches(len(rows), tuple(self.x.shape[1:])):
             own = rows[part]
             patched[own] = stuck(self.x[own], patch, self.places.of(own), self.subject.bounds)
@@ -173,7 +176,7 @@ class _Scene:
         return self.subject.wrong(answers, self.y)
 
     def could_be_fooled(self, target: int | None) -> Tensor:
-        """Which records are right to begin with, and not of the class that is aimed at."""
+        """Returns which records are right without a patch, and not of the target class."""
         right = ~self.wrong(self.clean)
         return right if target is None else right & (self.y != target)
 
@@ -183,14 +186,17 @@ class _Scene:
 
 
 def patch_beats_noise(hit: Tensor, blank: Tensor) -> Check:
-    """An optimised patch must fool more records than one of random values at the same places, by more than chance.
+    """Checks that an optimised patch fools more records than one of random values at the same places.
 
-    Where the random one fools every record there is nothing to beat. Else a sign test on the records that fell to one
-    of the two alone decides (p < 0.05).
+    If the random patch fools every record, the check passes. Otherwise a sign test on the records that only one of the
+    two fooled decides (p < 0.05).
 
     Args:
         hit: (m,) bool, records that the patch fooled.
         blank: (m,) bool, records that the random one fooled.
+
+    Returns:
+        The check.
     """
     better, worse = int((hit & ~blank).sum()), int((blank & ~hit).sum())
     by_chance = float(stats.binom.sf(better - 1, better + worse, 0.5))

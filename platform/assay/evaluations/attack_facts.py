@@ -16,19 +16,34 @@ from assay.results import Check
 from assay.seeds import generators_kept
 
 _PROBED = 64
-"""Records on which checks look at the steps of an attack and at the gradients that it follows, at most."""
+"""Greatest number of records on which checks run an attack's steps and look at its gradients."""
 
 
 def answers_without_attack(target: AttackTarget) -> ModelAnswers | None:
-    """What the model says of the records without an attack."""
+    """Returns statistics of the model's answers to the records without an attack.
+
+    Args:
+        target: with n records.
+
+    Returns:
+        The statistics; None where the records have only one class.
+    """
     decide = target.subject.task.decide
-    said = torch.cat([decide(respond(target.judge, x)) for x in target.x.split(SHARD)])
+    answers = torch.cat([decide(respond(target.judge, x)) for x in target.x.split(SHARD)])
     names = target.subject.dataset.class_names
-    return ModelAnswers.of(said.cpu().numpy(), target.y.cpu().numpy(), class_names=names, clusters=target.groups)
+    return ModelAnswers.of(answers.cpu().numpy(), target.y.cpu().numpy(), class_names=names, clusters=target.groups)
 
 
 def has_run(answer: AdaptiveAttack, runs: Collection[AttackRun]) -> bool:
-    """Whether an attack with the same settings was run on the model itself; its label does not tell the settings."""
+    """Returns whether an attack with the same settings was run on the model itself.
+
+    Args:
+        answer: an adaptive attack.
+        runs: attacks that were run.
+
+    Returns:
+        True if one of them has the same settings; labels are not compared.
+    """
     return answer.through is None and any(
         run.through is None and run.attack == answer.attack and (run.attack.minimal or UNLIMITED not in run.radii)
         for run in runs
@@ -36,7 +51,15 @@ def has_run(answer: AdaptiveAttack, runs: Collection[AttackRun]) -> bool:
 
 
 def why_nothing_to_follow(target: AttackTarget, answer: AdaptiveAttack) -> str:
-    """Why an adaptive attack finds no gradient to follow, of a model that has none; empty where a stand-in has one."""
+    """Returns why an adaptive attack has no gradient to follow on a model without one.
+
+    Args:
+        target: the model and its records.
+        answer: the adaptive attack, with its stand-in.
+
+    Returns:
+        A reason; empty where the stand-in has a gradient.
+    """
     if not target.subject.why_no_gradient or not answer.attack.follows_gradient:
         return ""
     if answer.through is None:
@@ -46,44 +69,97 @@ def why_nothing_to_follow(target: AttackTarget, answer: AdaptiveAttack) -> str:
 
 
 def first_records(target: AttackTarget) -> tuple[Tensor, Tensor]:
-    """The first records and their labels: ``_PROBED`` of them, or as many as the model can take at once."""
+    """Returns the first records and their labels: ``_PROBED`` of them, or as many as the model can take at once.
+
+    Args:
+        target: with n records.
+
+    Returns:
+        (k, ...) records and (k,) labels.
+    """
     few = min(_PROBED, len(target.first[0]))
     return target.x[:few], target.y[:few]
 
 
 def radius_that_half_withstand(target: AttackTarget, curve: Curve) -> float | None:
-    """The radius above 0 that about half of the records which are right withstand; None where there is none."""
+    """Returns the radius above 0 that about half of the correctly classified records withstand.
+
+    Args:
+        target: with its radii.
+        curve: of one attack.
+
+    Returns:
+        The radius in the units of the data; None where there is none above 0.
+    """
     radii = [epsilon for epsilon in target.radii if epsilon > 0]
     return min(radii, key=lambda radius: abs(curve[radius].accuracy - target.clean / 2), default=None)
 
 
 def is_white_box(run: AttackRun) -> bool:
-    """Whether an attack follows the gradient of the very model that is judged."""
+    """Returns whether an attack follows the gradient of the model that is judged.
+
+    Args:
+        run: of the attack.
+
+    Returns:
+        True if it does.
+    """
     return run.through is None and run.attack.follows_gradient
 
 
 def fooled_by_any(curves: Curves, names: Collection[str], epsilon: float) -> Tensor:
-    """Which records any of the named attacks fooled at one radius."""
+    """Returns which records any of the named attacks fooled at one radius.
+
+    Args:
+        curves: by label.
+        names: labels of attacks.
+        epsilon: radius in the units of the data.
+
+    Returns:
+        (n,) bool.
+    """
     return torch.stack([curves[name][epsilon].fooled for name in sorted(names)]).any(0)
 
 
 def worst_of(found: Sequence[Check]) -> Check:
-    """Of one rule's checks at several radii the one with the highest figure."""
+    """Returns the check with the highest figure.
+
+    Args:
+        found: checks of one rule at several radii.
+
+    Returns:
+        One of them.
+    """
     return max(found, key=lambda check: check.figure)
 
 
 def curve_of_nearest(target: AttackTarget, nearest: Judged) -> Curve:
-    """The curve of an attack that looked for the smallest change: fooled at every radius that reaches it."""
+    """Returns the curve of an attack that searched for the smallest change.
+
+    Args:
+        target: with its radii.
+        nearest: distances that the attack found.
+
+    Returns:
+        At each radius, fooled is every record whose distance is at most the radius.
+    """
     wrong = ~target.right.cpu()
-    found = {}
+    curve = {}
     for epsilon in target.radii:
         fooled = wrong | (nearest.fooled & (nearest.distance <= epsilon))
         distance = nearest.distance.masked_fill(wrong, 0.0).masked_fill(~fooled, UNLIMITED)
-        found[epsilon] = Judged(fooled=fooled, distance=distance, invalid=nearest.invalid)
-    return found
+        curve[epsilon] = Judged(fooled=fooled, distance=distance, invalid=nearest.invalid)
+    return curve
 
 
 def attack_settings(run: AttackRun) -> dict[str, Any]:
-    """The settings of an attack; where it was given the survivors of other attacks, also which these were."""
-    told = run.attack.model_dump(exclude={"name"})
-    return {**told, "survivors_of": list(run.survivors_of)} if run.survivors_of else told
+    """Returns the settings of an attack.
+
+    Args:
+        run: of the attack.
+
+    Returns:
+        Settings by name, with ``survivors_of`` where it was only given the survivors of other attacks.
+    """
+    settings = run.attack.model_dump(exclude={"name"})
+    return {**settings, "survivors_of": list(run.survivors_of)} if run.survivors_of else settings

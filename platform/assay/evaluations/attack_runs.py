@@ -1,4 +1,4 @@
-"""One model under attack: its test records, the radii, and whoever does the work, records spread over workers."""
+"""Runs attacks on one model over a range of radii, and spreads the records over workers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from assay.models.batches import at_once, respond
 from assay.threats import Norm, Threat
 
 SHARD = 128
-"""Records that are attacked as one piece of work. Random starts are drawn by piece, so the result knows no workers."""
+"""Records of one piece of work. Random starts are drawn for each piece, so results do not depend on the workers."""
 UNLIMITED = float("inf")
 KNOWN, _KNOWN_ENTRIES = 4096, 2**24
 """Records from which an attack may start, at most, and of how many numbers they may consist."""
@@ -28,12 +28,12 @@ Curves = dict[str, Curve]
 
 
 class FixedDraws(nn.Module):
-    """The judge of a model that answers at random: its mean probabilities over passes whose draws are always the same.
+    """Mean probabilities of a randomised model over several passes with fixed draws; they decide what is fooled.
 
-    Judged by one pass, a record falls to whichever attack had luck, and a union over attacks counts every piece of it.
+    Judged by one pass, a record could be fooled by chance, and a union over attacks would count every such chance.
 
     Args:
-        model: from records to logits; what it draws, it draws from PyTorch's own generators.
+        model: from records to logits; it draws from PyTorch's own generators.
         passes: to average.
         seed: of their draws; records that come in the same batches have the same answers.
     """
@@ -43,19 +43,43 @@ class FixedDraws(nn.Module):
         self.mean, self.seed = Expectation(model, passes), seed
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the mean answer over the passes.
+
+        Args:
+            x: (n, ...) records.
+
+        Returns:
+            (n, classes) logarithms of the mean probabilities.
+        """
         with seeds.generators_kept():
             torch.manual_seed(self.seed)
             return self.mean(x)
 
 
 def judge_of(model: nn.Module, passes: int, *, seed: int) -> nn.Module:
-    """What decides whether a record is fooled: the model, or its mean over several passes."""
+    """Returns the model that decides whether a record is fooled: the model itself, or its mean over several passes.
+
+    Args:
+        model: from records to logits.
+        passes: to average; 1 for the model itself.
+        seed: of the draws.
+
+    Returns:
+        A module from records to logits.
+    """
     return model if passes == 1 else FixedDraws(model, passes, seed=seeds.torch_seed(seed, "judge"))
 
 
 @contextmanager
 def as_used(model: nn.Module) -> Iterator[None]:
-    """In here the model is in evaluation mode; afterwards each layer is in the mode it was in."""
+    """Puts a model into evaluation mode; afterwards each layer has its earlier mode again.
+
+    Args:
+        model: to use.
+
+    Returns:
+        A context manager.
+    """
     modes = {layer: layer.training for layer in model.modules()}
     model.eval()
     try:
@@ -75,7 +99,7 @@ class AttackRun:
     through: nn.Module | None = None
     """None: the model itself."""
     survivors_of: tuple[str, ...] = ()
-    """Attacks whose survivors alone it is given; what they fooled counts as fooled. Empty: it is given all records."""
+    """Attacks whose survivors are its only records; what these fooled counts as fooled. Empty for all records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,13 +113,23 @@ class AttackTarget:
     y: Tensor
     base: Threat
     radii: tuple[float, ...]
-    """In rising order, 0 first."""
+    """In ascending order, 0 first."""
     passes: int = 1
-    """Over which the model's answers are averaged before they are judged; more than 1 where it answers at random."""
+    """Number of passes whose mean is judged; more than 1 for a randomised model."""
 
     @classmethod
     def of(cls, subject: Subject, *, norm: Norm, epsilons: Sequence[float], records: int | None) -> "AttackTarget":
-        """An arena on the test records, or on a stratified part of them."""
+        """Returns the target for attacks on the test records, or on a stratified sample of them.
+
+        Args:
+            subject: the model with its data.
+            norm: of the threat model.
+            epsilons: radii in the units of the data; those of the data set if empty.
+            records: number of records in the sample; None for the default.
+
+        Returns:
+            The target; 0 is always among its radii.
+        """
         rows = subject.examined(subject.split.test, records)
         if subject.dataset.modality == "text":
             # Texts of one length lie together: a batch is as long as its longest.
@@ -112,30 +146,31 @@ class AttackTarget:
 
     @property
     def judge(self) -> nn.Module:
-        """What decides whether a record is fooled."""
+        """The model that decides whether a record is fooled."""
         return judge_of(self.subject.model, self.passes, seed=self.subject.seed)
 
     @cached_property
     def right(self) -> Tensor:
-        """Which records are classified correctly, with finite numbers, as they are, (n,); asked in the same pieces."""
+        """(n,) bool, which records are classified correctly, with finite logits, without an attack."""
         pieces = zip(self.x.split(SHARD), self.y.split(SHARD), strict=True)
         return torch.cat([~self.base.goal(respond(self.judge, x), y) for x, y in pieces])
 
     @property
     def clean(self) -> float:
+        """Accuracy without an attack."""
         return float(self.right.double().mean())
 
     @property
     def first(self) -> tuple[Tensor, Tensor]:
-        """As many records, and their labels, as the model can take at once."""
+        """The first records and their labels, as many as the model can take at once."""
         most = at_once(tuple(self.x.shape[1:]))
         return self.x[:most], self.y[:most]
 
     @cached_property
     def known(self) -> Tensor:
-        """(k, ...) records that an attack may start from: those that the model learnt from, and all of the test split.
+        """(k, ...) records that an attack may start from: training and test records.
 
-        Of a private recipe, of the test split alone: no ε pays for an answer that depends on a training record.
+        For a private recipe, test records only: no ε pays for a result that depends on a training record.
         """
         subject = self.subject
         rows = subject.split.test
@@ -146,16 +181,19 @@ class AttackTarget:
 
     @property
     def groups(self) -> np.ndarray | None:
-        """What counts as one in an interval; see ``Subject.clusters``."""
+        """(n,) clusters of the records for intervals; see ``Subject.clusters``."""
         return self.subject.clusters(self.rows)
 
     def curves(self, runs: Mapping[str, AttackRun], *, fallen: Mapping[float, Tensor] | None = None) -> Curves:
-        """Every strike on every record, in pieces that the workers share; a piece whose worker dies is done again.
+        """Runs every attack on every record, in pieces that the workers share; a piece whose worker dies is run again.
 
         Args:
-            strikes: by label.
+            runs: by label.
             fallen: by radius, (n,) bool, records that other attacks fooled there or at a smaller radius. They are not
-                attacked again and count as fooled, at every radius of the strikes.
+                attacked again and count as fooled, at every radius of the runs.
+
+        Returns:
+            Curves by label.
 
         Raises:
             RuntimeError: a piece has killed its worker more than once.
@@ -177,10 +215,10 @@ class AttackTarget:
             passes=self.passes,
             threads=torch.get_num_threads(),
         )
-        pieces = [(name, start) for name in runs for start in range(0, len(self.x), SHARD)]
+        pieces = [(label, start) for label in runs for start in range(0, len(self.x), SHARD)]
         done: dict[tuple[str, int], Curve] = {}
         try:
-            for outcome in self.subject.executor.map(_strike, pieces, shared):
+            for outcome in self.subject.executor.map(_attack_piece, pieces, shared):
                 if outcome.error:
                     name, start = pieces[outcome.index]
                     raise RuntimeError(f"{name} on records {start} to {start + SHARD - 1}: {outcome.error}")
@@ -199,10 +237,10 @@ class AttackTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class _SharedInputs:
-    """All that a worker needs to attack any piece.
+    """What a worker needs to attack any piece.
 
-    It travels to a machine once. There the networks are read anew for each piece; the records are arrays that stay in
-    memory which all workers of the machine share, and a piece copies its own alone.
+    It is sent to a machine once. There the networks are read again for each piece; the records are arrays in memory
+    that all workers of the machine share, and a piece copies only its own records.
     """
 
     model: nn.Module
@@ -223,8 +261,8 @@ class _SharedInputs:
         return torch.tensor(self.x[own], device=here), torch.tensor(self.y[own], device=here)
 
 
-def _strike(piece: tuple[str, int], shared: _SharedInputs) -> Curve:
-    """What one strike does to one piece of the records."""
+def _attack_piece(piece: tuple[str, int], shared: _SharedInputs) -> Curve:
+    """Runs one attack on one piece of the records."""
     torch.set_num_threads(shared.threads)
     name, start = piece
     run = shared.runs[name]
@@ -262,12 +300,14 @@ def _on_the_cpu(one: Judged) -> Judged:
 def _on_survivors(
     attack: Callable[[Tensor, Tensor, Sequence[float]], Curve], x: Tensor, y: Tensor, fallen: Mapping[float, Tensor]
 ) -> Curve:
-    """A curve on the records that are still standing: each is attacked at the radii below the one where it fell.
+    """Returns a curve on the records that are not fooled yet.
+
+    Each is attacked at the radii below the one where it was fooled.
 
     Args:
-        attack: the curve of some records at some radii.
-        fallen: by radius, rising, (n,) bool; what fell at one radius has fallen at every larger one. It counts as
-            fooled, with an infinite distance: this attack did not do it.
+        attack: returns the curve of some records at some radii.
+        fallen: by radius, ascending, (n,) bool; a record that is fooled at one radius is fooled at every larger one. It
+            counts as fooled, with an infinite distance, because this attack did not fool it.
     """
     radii = sorted(fallen)
     found = {r: [fallen[r].clone(), torch.full((len(x),), UNLIMITED, dtype=x.dtype)] for r in radii}
@@ -284,10 +324,16 @@ def _on_survivors(
 
 
 def worst_case(curves: Sequence[Curve]) -> dict[float, Tensor]:
-    """Which records any attack of one threat model fooled at each ε or at a smaller one.
+    """Returns which records any attack of one threat model fooled at each radius or at a smaller one.
 
-    At ε = 0 there is nothing to attack: the first answer stands for all, so that a tie, which other machines may break
-    otherwise, counts once.
+    At radius 0 there is nothing to attack, and only the first curve counts, so that a tie, which other machines may
+    break differently, counts once.
+
+    Args:
+        curves: of the attacks.
+
+    Returns:
+        By radius, (n,) bool.
     """
     worst: dict[float, Tensor] = {}
     so_far: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Is training as private as it claims to be? A lower bound on ε from a training with canaries, beside the claim."""
+"""Audits the trainer: a lower bound on ε from a training with canaries, compared with the claim."""
 
 import math
 from collections.abc import Sequence
@@ -29,39 +29,40 @@ _BY_LAYER = 0.5
 
 
 COUNTS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 100_000)
-"""Numbers of audits for which one concludes: how many are read together is known only when all have been run."""
+"""Numbers of audits for which results are computed: how many are read together is known only when all have run."""
 
 
 @register("evaluation")
 class Audit(Evaluation):
     """One-run auditing (Steinke et al. 2023, arXiv:2305.08846): the recipe is trained once more, with canaries.
 
-    A fair coin decides of each canary whether it is among the training records, training runs as it always does, and
-    from what it released an auditor guesses how the coins fell. What ``privacy.auditing`` concludes is a lower bound on
-    the ε of the *trainer*, of a run of its own: never a measurement of the model that is evaluated, nor of what a real
-    patient risks. A bound above the claim is a bug in the trainer, or bad luck at the stated probability.
+    A fair coin decides for each canary whether it is among the training records. Training runs as usual, and an auditor
+    guesses the coins from its output. ``privacy.auditing`` derives a lower bound on the ε of the *trainer*, from a
+    training of its own: it is not a measurement of the model that is evaluated, nor of the risk of a real patient. A
+    bound above the claim is a bug in the trainer, or chance with the stated probability.
 
-    ``gradient``: the auditor reads every noisy gradient, as the guarantee lets him, and the gradient of a canary is as
-    long as clipping allows, in a direction of its own (``training.canaries``). That is the threat which ε is
-    about, and finds most. ``input``: canaries are records that were held out, with wrong labels, and the auditor asks
-    the last model alone how much surer of them it has become. That is what somebody with the model can do, and finds
-    little.
+    ``gradient``: the auditor reads every noisy gradient, as the guarantee permits. The gradient of a canary has the
+    greatest length that clipping allows, in a direction of its own (``training.canaries``). This is the threat model of
+    ε, and the strongest audit. ``input``: canaries are held-out records with wrong labels, and the auditor only
+    compares the confidence of the last model with that of the first. This is what an attacker with the model can do,
+    and a weak audit.
 
-    How many canaries are guessed is laid down beforehand (``shares``); every number is tried, each at its part of the
-    confidence. Noise is drawn from the seed even for a recipe with ``noise: entropy``: the run is kept by nobody.
+    The numbers of canaries that are guessed are fixed beforehand (``shares``); every number is tried, each with its
+    part of the confidence. Noise is drawn from the seed even for a recipe with ``noise: entropy``, since the audited
+    model is discarded.
 
-    In gradient space it is known, too, how far a canary should move a step: by the clipping norm. Where it moves it by
-    less, the guesses show too little, whatever the trainer does to real records: the sum of a batch may be clipped and
-    not each record. A check of its own looks at that.
+    In gradient space the expected effect of a canary on a step is known: the clipping norm. If the effect is smaller,
+    the guesses show too little, whatever the trainer does to real records: the sum of a batch may be clipped instead of
+    each record. The check ``clipped_record_by_record`` tests this.
 
-    A tenth of these canaries live in the network's own tensors, some in each, the others in a table beside the network.
-    What no canary shows is looked at step by step (``evaluations.trainer_checks``): how far single records move the
-    clipped sum; how much noise each tensor gets, whether it is normal, and independent over tensors, steps and
-    records; whether batches are Poisson samples; how many steps there were, and whether the weights follow from what
-    was released. All these checks together accuse a sound trainer with probability 0.001 at most, shared among
-    ``audits``.
+    A tenth of these canaries are coordinates of the network's own tensors, some in each; the others are in a table next
+    to the network. Faults that no canary shows are tested step by step (``evaluations.trainer_checks``): how far single
+    records move the clipped sum; how much noise each tensor gets, whether it is normal, and independent over tensors,
+    steps and records; whether batches are Poisson samples; how many steps there were; and whether the weights follow
+    from the released gradients. All these checks together reject a correct trainer with probability 0.001 at most,
+    shared among ``audits``.
 
-    A check that could not have failed, since the canaries are too few for the noise, is inconclusive: it warns.
+    A check that could not have failed, because the canaries are too few for the noise, is inconclusive and warns.
     """
 
     looks_at = "probabilities"
@@ -77,16 +78,19 @@ class Audit(Evaluation):
     )
 
     canaries: int = Field(default=1000, ge=10)
-    """Records that may be in or out; in ``input`` space no more than there are held out."""
+    """Records that may be in or out; in ``input`` space at most the number of held-out records."""
     space: Literal["gradient", "input"] = "gradient"
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """That the bound holds, and those of all other ``audits`` with it."""
+    """With which the bound holds, jointly with the bounds of all other ``audits``."""
     audits: Annotated[int, Field(ge=1)] | None = None
     """Audits that are run and read together, this one included: of other recipes, folds or seeds. By default as many as
-    the study asks, which refuses a smaller number; 1 outside of a study. Another number concludes anew from the same
-    training, at the next number of ``COUNTS``."""
+    the study has, which refuses a smaller number; 1 outside of a study. With another number the same training is
+    evaluated again, at the next number of ``COUNTS``.
+    """
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.1, 1.0), min_length=1)
-    """Shares of the canaries that are guessed. Few sure guesses show most of a sound trainer, many of a broken one."""
+    """Shares of the canaries that are guessed. A few sure guesses show most about a correct trainer, many about a
+    broken one.
+    """
 
     def forecast(self, records: int) -> str:
         return f"{self.name}: one more training of every recipe that can be audited, with {self.canaries} canaries"
@@ -95,22 +99,33 @@ class Audit(Evaluation):
         return self.run(subject)
 
     def read(self, found: Sequence[Finding]) -> Sequence[Finding]:
-        """The conclusions that hold beside all other audits: those of the next number of ``COUNTS``."""
+        """Selects the results that hold jointly with all other audits: those of the next number of ``COUNTS``.
+
+        Args:
+            found: stored findings for all numbers.
+
+        Returns:
+            The findings for one number.
+        """
         count = next((count for count in COUNTS if count >= self.together), COUNTS[-1])
         kept: list[Finding] = []
         for one in found:
             if one.conditions.get("audits", count) != count:
                 continue
             others = {key: value for key, value in one.conditions.items() if key != "audits"}
-            told = {"audits": count} if isinstance(one, Measurement) else {}
-            kept.append(replace(one, conditions={**others, **told}))
+            number = {"audits": count} if isinstance(one, Measurement) else {}
+            kept.append(replace(one, conditions={**others, **number}))
         return kept
 
     def run(self, subject: Subject, watch: OnCanaryEpoch | None = None) -> list[Finding]:
-        """Trains with canaries, and concludes for each number of audits that may be read together; see ``read``.
+        """Trains with canaries, and computes results for each number of audits that may be read together; see ``read``.
 
         Args:
-            watch: is called with how many epochs are finished, and how many there are.
+            subject: with the recipe and the data.
+            watch: called after each epoch with the number of finished epochs and of all epochs.
+
+        Returns:
+            The findings for all numbers of ``COUNTS``.
         """
         about = {
             "attack": f"canaries in {self.space} space",
@@ -142,7 +157,7 @@ class Audit(Evaluation):
         ]
 
     def _concluded(self, subject: Subject, evidence: CanaryScores, about: dict[str, Any], count: int) -> list[Finding]:
-        """The bound and the verdict of every check, which hold together with those of ``count`` audits."""
+        """Returns the bound and every check, which hold jointly with those of ``count`` audits."""
         assert subject.recipe is not None
         delta = (subject.recipe.privacy or Privacy(epsilon=1.0)).delta
         found = audited(
@@ -170,11 +185,18 @@ class Audit(Evaluation):
 
     @property
     def together(self) -> int:
-        """Audits that share the confidence."""
+        """Number of audits that share the confidence."""
         return self.audits or 1
 
     def why_never(self, recipe: Recipe) -> str:
-        """Why a recipe cannot be audited, whatever the records; empty where it may."""
+        """Returns why a recipe cannot be audited, whatever the records.
+
+        Args:
+            recipe: to audit.
+
+        Returns:
+            A reason; empty where it can be audited.
+        """
         if any(treatment.treats for treatment in recipe.data):
             return "treatments of all training records together would change or drop the canaries"
         if self.space == "gradient" and recipe.privacy is None:
@@ -185,7 +207,7 @@ class Audit(Evaluation):
         return ""
 
     def _why_not(self, subject: Subject) -> tuple[str, ReasonCode]:
-        """Why nothing can be audited here, in words and as a code; no words where it can."""
+        """Returns why nothing can be audited here, in words and as a code; no words where it can."""
         recipe = subject.recipe
         if recipe is None or subject.network is None:
             return "an audit trains the recipe with canaries, and nothing can be trained here", "not_trained_here"
@@ -204,7 +226,7 @@ class Audit(Evaluation):
         return "", "unspecified"
 
     def _of_trainer(self, evidence: CanaryScores, about: dict[str, Any], count: int) -> list[Check]:
-        """What was seen of clipping, noise, sampling and steps, tensor by tensor."""
+        """Returns the checks of clipping, noise, sampling and steps, tensor by tensor."""
         if evidence.recorder is None or evidence.mechanism is None:
             return []
         trainer = TrainerChecks(
@@ -233,7 +255,7 @@ class Audit(Evaluation):
         return _check("audit_below_claim", verdict, found.epsilon, said, about)
 
     def _clipped_alone(self, evidence: CanaryScores, recipe: Recipe, about: dict[str, Any], count: int) -> Check:
-        """A batch that is clipped as a whole leaves next to nothing of a canary: that, at least, must be seen."""
+        """Checks clipping record by record: if a batch is clipped as a whole, almost nothing of a canary remains."""
         rule, moved, canaries = "clipped_record_by_record", evidence.moved, len(evidence.scores)
         if moved is None:
             said = f"inconclusive: of {canaries} canaries fewer than two are in, or fewer than two are out; take more"
@@ -255,7 +277,7 @@ class Audit(Evaluation):
 
 
 def _failed(why: str, about: dict[str, Any]) -> Measurement:
-    """A training with canaries that came to nothing."""
+    """Returns the measurement of a training with canaries that failed."""
     return Measurement(name="epsilon_audited", status="failed", reason="error", conditions=about, warnings=(why,))
 
 

@@ -1,7 +1,7 @@
-"""How often is each class answered rightly: accuracy that the shares of the classes cannot flatter.
+"""Accuracy of each class and their mean, which do not depend on the shares of the classes.
 
 Balanced accuracy is the mean of the classes' recalls (Brodersen et al. 2010): one over the number of classes for any
-constant answer. Its 95 % interval is joined from those of the recalls by square-and-add (Zou and Donner 2008).
+constant answer. Its 95 % interval combines those of the recalls by square-and-add (Zou and Donner 2008).
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,13 +28,16 @@ def metrics_by_class(
     columns: Mapping[str, ScorecardColumn] = MappingProxyType({}),
     where: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Metric, ...]:
-    """What ``by_class`` gives of a stem that is not empty.
+    """Returns the metrics that ``by_class`` measures for a stem that is not empty.
 
     Args:
         stem: of the names.
-        words: what stays right of the records, such as "that stay right in the worst case".
+        words: which records count, such as "that stay right in the worst case".
         columns: of the scorecard, by the name without its stem.
         where: see ``Metric``.
+
+    Returns:
+        Metrics of balanced accuracy, recall, sensitivity and specificity.
     """
     about: dict[str, Any] = {"better": "higher", "where": where, "of_sample": True}
     meanings = {
@@ -56,17 +59,19 @@ def metrics_by_class(
 
 
 def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, **conditions: Any) -> list[Measurement]:
-    """Balanced accuracy and the recall of each class; of two classes these are sensitivity and specificity too.
+    """Measures balanced accuracy and the recall of each class; for two classes also sensitivity and specificity.
 
     Args:
-        stem: what stands before each name: ``worst_case``, or empty without an attack.
+        stem: prefix of each name: ``worst_case``, or empty without an attack.
+        subject: the model with its data.
         rows: (n,) positions of the records, all of the test split.
-        right: (n,) bool, whether each was answered rightly.
+        right: (n,) bool, whether each was answered correctly.
         conditions: of every row.
 
     Returns:
-        ``STEM_balanced_accuracy``; ``STEM_recall`` of each class, with its name as condition ``class``; of two classes
-        ``STEM_sensitivity`` (class 1) and ``STEM_specificity`` (class 0). What no record shows is ``not_applicable``.
+        ``STEM_balanced_accuracy``; ``STEM_recall`` of each class, with its name as condition ``class``; for two classes
+        ``STEM_sensitivity`` (class 1) and ``STEM_specificity`` (class 0). A class without records is
+        ``not_applicable``.
     """
     y, clusters, classes = subject.dataset.y[rows], subject.clusters(rows), subject.dataset.classes
     recalls: dict[int, Measurement] = {}
@@ -87,19 +92,30 @@ def by_class(stem: str, subject: Subject, rows: np.ndarray, right: np.ndarray, *
 
 
 def balanced_accuracy(right: np.ndarray, y: np.ndarray, clusters: np.ndarray | None) -> Interval:
-    """Mean recall over the classes that are there, with its 95 % interval.
+    """Returns the mean recall over the classes that occur, with its 95 % interval.
 
     Args:
         right: (n,) bool.
         y: (n,) labels.
         clusters: (n,) as ``Subject.clusters``.
+
+    Returns:
+        The mean and its interval, as fractions.
     """
     each = [share("recall", right[y == k], None if clusters is None else clusters[y == k]) for k in np.unique(y)]
     return _joined(each)
 
 
 def under_attack(target: AttackTarget, curves: Curves) -> Iterator[Measurement]:
-    """The same, and the share of each subgroup, in the worst case over all attacks, at every radius."""
+    """Measures balanced accuracy, the recall of each class, and each subgroup, in the worst case at every radius.
+
+    Args:
+        target: the model and its records.
+        curves: of all attacks.
+
+    Returns:
+        Iterator over measurements.
+    """
     for epsilon, fooled in worst_case(list(curves.values())).items():
         about: dict[str, Any] = {"epsilon": epsilon, "norm": target.base.norm, "units": target.subject.space}
         withstood = ~fooled.numpy()
@@ -109,7 +125,7 @@ def under_attack(target: AttackTarget, curves: Curves) -> Iterator[Measurement]:
 
 
 def _mean(name: str, recalls: dict[int, Measurement], n: int, conditions: dict[str, Any]) -> Measurement:
-    """The mean of the recalls that there are; of a single one it would be no mean."""
+    """Returns the mean of the measured recalls; not applicable for fewer than two."""
     known = [row for row in recalls.values() if row.status == "measured"]
     absent = [str(row.conditions["class"]) for row in recalls.values() if row.status != "measured"]
     if len(known) < 2:
@@ -122,7 +138,7 @@ def _mean(name: str, recalls: dict[int, Measurement], n: int, conditions: dict[s
 
 
 def _joined(recalls: list[Measurement]) -> Interval:
-    """Mean of independent shares; their distances to the ends of their intervals are added as squares."""
+    """Returns the mean of independent shares; the half widths of their intervals are added as squares."""
     value, k = float(np.mean([row.value for row in recalls])), len(recalls)
     below = float(np.linalg.norm([row.value - row.low for row in recalls])) / k
     above = float(np.linalg.norm([row.high - row.value for row in recalls])) / k
@@ -130,7 +146,7 @@ def _joined(recalls: list[Measurement]) -> Interval:
 
 
 def _renamed(row: Measurement, name: str, conditions: dict[str, Any]) -> Measurement:
-    """A recall under the name that it has where there are two classes."""
+    """Returns a recall under its name for two classes."""
     if row.status != "measured":
         return not_applicable(name, *row.warnings, reason="no_records", **conditions)
     return replace(row, name=name, conditions={**conditions})

@@ -1,4 +1,4 @@
-"""What an evaluation is given, and what it gives back."""
+"""The subject of an evaluation, the base class of evaluations, and measurements of shares."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,27 +35,30 @@ from assay.training.log import TrainingLog
 
 
 class TrainAgain(Protocol):
-    """Trains the recipe anew, without its federation."""
+    """Trains the recipe again, without its federation."""
 
     def __call__(self, rows: np.ndarray, name: str, recipe: Recipe | None = None) -> nn.Module:
-        """The network after training.
+        """Trains a network.
 
         Args:
-            rows: positions of the records to learn from.
-            name: makes the draws of this training; without one they are the trial's own.
-            recipe: another one in its place.
+            rows: (n,) positions of the training records.
+            name: derives the seed of this training; empty for the trial's own seed.
+            recipe: another recipe to train instead.
+
+        Returns:
+            The network after training.
         """
         ...
 
 
 TEXT_WORDS = 1_500
-"""Words that a costly question looks at where nobody says how many texts: a text has thousands of inputs."""
+"""Words that an expensive evaluation uses where no number of texts is set: a text has thousands of inputs."""
 FEWEST_TEXTS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One trained model with everything that may be asked about it."""
+    """A trained model with everything that an evaluation may use."""
 
     model: nn.Module
     """From records to logits; in evaluation mode, on ``device``."""
@@ -67,21 +70,21 @@ class Subject:
     seed: int
     device: torch.device = torch.device("cpu")
     train: TrainAgain | None = None
-    """None where that is impossible."""
+    """None where nothing can be trained."""
     network: Callable[[], nn.Module] | None = None
-    """Makes the network before training, with its first weights; None where nothing can be trained."""
+    """Builds the untrained network; None where nothing can be trained."""
     architecture: Architecture | None = None
-    """What describes that network, and knows where its first weights come from."""
+    """Describes that network, and where its first weights come from."""
     executor: Executor = field(default_factory=LocalExecutor)
-    """Over whose workers an evaluation may spread its records; the result does not depend on how many there are."""
+    """Its workers share the records of an evaluation; results do not depend on their number."""
     task: Task = CLASSIFICATION
-    """What labels are, and when an answer is wrong."""
+    """Defines the labels, and when an answer is wrong."""
     operating_point: OperatingPoint | None = None
-    """The threshold that is part of the model already; see ``decided``."""
+    """The threshold that is already part of the model; see ``decided``."""
 
     @cached_property
     def point(self) -> OperatingPoint | None:
-        """The operating point of this model, chosen on the validation split; None where the likeliest class is told."""
+        """The operating point, chosen on the validation split; None where the likeliest class is the answer."""
         if self.operating_point is not None or not self.task.chooses_threshold:
             return self.operating_point
         held = self.split.validation
@@ -89,9 +92,10 @@ class Subject:
 
     @cached_property
     def decided(self) -> "Subject":
-        """The same model as it decides: at an operating point, with logits whose greatest is the answer.
+        """The model with its rule of decision: at an operating point, the class with the greatest logit is the answer.
 
-        Attacks, bounds and smoothing of it hold at that threshold. Itself where the likeliest class is the answer.
+        Attacks, bounds and smoothing then use that threshold. The subject itself where the likeliest class is the
+        answer.
         """
         if self.operating_point is not None or self.point is None:
             return self
@@ -99,101 +103,185 @@ class Subject:
 
     @property
     def network_alone(self) -> nn.Module:
-        """The model without what ``decided`` adds: what it returns itself."""
+        """The model without the threshold that ``decided`` adds."""
         return self.model.network if isinstance(self.model, AtThreshold) else self.model
 
     @property
     def decided_at(self) -> dict[str, Any]:
-        """Conditions of what was judged at an operating point; empty where the likeliest class is the answer."""
+        """Conditions of results at an operating point; empty where the likeliest class is the answer."""
         return {} if self.point is None else self.point.conditions
 
     def at_threshold(self, logits: Array) -> Array:
-        """Logits of the model, (n, classes), so that the greatest is what is answered."""
+        """Shifts logits so that the class with the greatest one is the answer.
+
+        Args:
+            logits: (n, classes) of the model.
+
+        Returns:
+            (n, classes) logits.
+        """
         return logits if self.point is None or self.operating_point is not None else self.point.shifted(logits)
 
     def decisions(self, logits: Array) -> Array:
-        """What is answered, (n,), by the model's logits, (n, classes)."""
+        """Returns the answers of the model.
+
+        Args:
+            logits: (n, classes) of the model.
+
+        Returns:
+            (n,) classes.
+        """
         return self.task.decide(self.at_threshold(logits))
 
     def wrong(self, logits: Array, y: Array) -> Array:
-        """Which answers are wrong, (n,) bool.
+        """Returns which answers are wrong.
 
         Args:
             logits: (n, classes) of the model.
             y: (n,) labels.
+
+        Returns:
+            (n,) bool.
         """
         return self.task.wrong(self.at_threshold(logits), y)
 
     def right(self, rows: np.ndarray) -> np.ndarray:
-        """Which records at the given positions are answered rightly, (n,) bool."""
+        """Returns which records are answered correctly.
+
+        Args:
+            rows: (n,) positions of the records.
+
+        Returns:
+            (n,) bool.
+        """
         return ~self.wrong(self.logits(rows), self.dataset.y[rows])
 
     @property
     def augmentations(self) -> list[Treatment]:
-        """The recipe's treatments that change each record of a batch as it is drawn."""
+        """The recipe's treatments that change each record of a batch when it is drawn."""
         return [] if self.recipe is None else [one for one in self.recipe.data if one.augments]
 
     def groups(self, rows: np.ndarray) -> np.ndarray | None:
-        """The patient or hospital of each record, which stays whole; None where each record is its own."""
+        """Returns the patient or hospital of each record; splits keep these together.
+
+        Args:
+            rows: (n,) positions of the records.
+
+        Returns:
+            (n,) groups; None where the data have none.
+        """
         return None if self.dataset.groups is None else self.dataset.groups[rows]
 
     def patients(self, rows: np.ndarray) -> np.ndarray | None:
-        """The patient of each record, None where nothing tells patients apart: groups may be hospitals."""
+        """Returns the patient of each record.
+
+        Args:
+            rows: (n,) positions of the records.
+
+        Returns:
+            (n,) patients; None where they are unknown, because groups may be hospitals.
+        """
         return None if self.dataset.patients is None else self.dataset.patients[rows]
 
     def clusters(self, rows: np.ndarray) -> np.ndarray | None:
-        """What counts as one in an interval: a patient with all its records, a record with its exact copies.
+        """Returns the records that count as one in an interval: those of one patient, or exact copies.
 
-        None where each record is its own. Whoever deals out records by patient takes ``groups``.
+        To split records by patient, use ``groups``.
+
+        Args:
+            rows: (n,) positions of the records.
+
+        Returns:
+            (n,) clusters; None where each record counts by itself.
         """
         return clusters(self.dataset, rows)
 
     def distinct(self, rows: np.ndarray) -> np.ndarray:
-        """The rows without those that are exact copies, label and all, of an earlier one."""
+        """Removes records that are exact copies of an earlier one, with the same label.
+
+        Args:
+            rows: (n,) positions of the records.
+
+        Returns:
+            (m,) positions.
+        """
         pairs = np.column_stack([copies(self.dataset, rows), self.dataset.y[rows]])
         return rows[np.sort(np.unique(pairs, axis=0, return_index=True)[1])] if len(rows) else rows
 
     def records(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Records and labels at the given positions, on the device, where records can be moved: words as vectors."""
+        """Returns records and labels on the device, in the form that attacks can change: words as vectors.
+
+        Args:
+            rows: (n,) positions of the records.
+
+        Returns:
+            (n, ...) records and (n,) labels.
+        """
         x, y = torch.from_numpy(self.dataset.x[rows]), torch.from_numpy(self.dataset.y[rows])
         with torch.no_grad():
             return continuous(self.model, x.to(self.device)), y.to(self.device)
 
     def chosen(self, rows: np.ndarray, most: int | None) -> np.ndarray:
-        """At most so many of the rows, stratified, the same for every recipe; all of them without a limit."""
+        """Returns a stratified sample of the rows, which is the same for every recipe.
+
+        Args:
+            rows: (n,) positions of the records.
+            most: size of the sample; None for all rows.
+
+        Returns:
+            (m,) positions.
+        """
         return stratified(self.dataset.y, rows, most, seed=self.seed)
 
     def examined(self, rows: np.ndarray, most: int | None) -> np.ndarray:
-        """``chosen`` for a question that costs hundreds of passes a record: without a limit all rows, but of texts only
-        so many as hold about ``TEXT_WORDS`` words, and at least ``FEWEST_TEXTS``."""
+        """Returns the sample of an evaluation that needs hundreds of passes for each record; see ``chosen``.
+
+        Without a limit it is all rows; of texts, about as many as contain ``TEXT_WORDS`` words, and at least
+        ``FEWEST_TEXTS``.
+
+        Args:
+            rows: (n,) positions of the records.
+            most: size of the sample; None for the default.
+
+        Returns:
+            (m,) positions.
+        """
         if most is None and self.dataset.modality == "text":
             most = max(FEWEST_TEXTS, int(TEXT_WORDS / max(self.words(rows).mean(), 1)))
         return self.chosen(rows, most)
 
     def words(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) words of each text at the given positions, as far as they are read."""
+        """Counts the words of each text, as far as the model reads them.
+
+        Args:
+            rows: (n,) positions of the texts.
+
+        Returns:
+            (n,) counts.
+        """
         written = self.dataset.written
         held = (self.dataset.x if written is None else written)[rows] != 0
         return (held.any(-1) if held.ndim == 3 else held).sum(1)
 
     @property
     def untouched(self) -> np.ndarray:
-        """Positions of the validation records, unless early stopping chose the weights by them: then of none."""
+        """Positions of the validation records; none where early stopping chose the weights with them."""
         stopped = self.recipe is not None and self.recipe.training.early_stopping is not None
         return self.split.validation[:0] if stopped else self.split.validation
 
     @property
     def held_out(self) -> tuple[np.ndarray, str]:
-        """Positions of records on which a promise may rest, and of which split: calibration, else validation.
+        """Positions of records on which a guarantee may rest, and the name of their split.
 
-        None where early stopping has seen the validation records and there are no others.
+        These are the calibration records, or else the validation records. There are none where early stopping has used
+        the validation records and there is no calibration split.
         """
         split = self.split
         return (split.calibration, "calibration") if len(split.calibration) else (self.untouched, "validation")
 
     @property
     def why_none_held_out(self) -> str:
-        """Why ``held_out`` has no records, and what to do; only where it has none."""
+        """Why ``held_out`` has no records, and how to change that; only valid where it has none."""
         why = "there are no calibration or validation records"
         if len(self.split.validation):
             why = "early stopping chose the weights by the validation records, and there are no calibration records"
@@ -201,97 +289,153 @@ class Subject:
 
     @property
     def bounds(self) -> Bounds:
-        """Bounds of a valid record, where it can be moved: of words, those of their vectors in this model."""
+        """Bounds of a valid record; of words, those of their vectors in this model."""
         vectors = word_vectors(self.model)
         return self.dataset.bounds if vectors is None else vector_bounds(vectors)
 
     @cached_property
     def why_no_gradient(self) -> str:
-        """Why no gradient of the model's answers leads back to a record; empty where one does."""
+        """Why the model's output has no gradient with respect to a record; empty where it has one."""
         # What is drawn by a model that answers at random must not hang on who asked this first.
         with generators_kept():
             return why_no_gradient(self.model, self.records(self.split.test[:2])[0])
 
     @property
     def space(self) -> str:
-        """What a change of ε means."""
+        """Units of ε."""
         return self.dataset.units if self.dataset.modality != "text" else f"{self.dataset.units}, not words"
 
     def logits(self, rows: np.ndarray) -> np.ndarray:
-        """(n, classes) float64."""
+        """Runs the model.
+
+        Args:
+            rows: (n,) positions of the records.
+
+        Returns:
+            (n, classes) float64.
+        """
         return self.answers(self.dataset.x[part] for part in self.pieces(rows))
 
     def pieces(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """The rows, so many at once as the model can take records of this data set's shape; of text, of its vectors."""
+        """Splits rows into batches that the model can take.
+
+        Args:
+            rows: (n,) positions of the records.
+
+        Returns:
+            Iterator over positions.
+        """
         for place in places(len(rows), self.dataset.form.network_shape):
             yield rows[place]
 
     @torch.no_grad()
     def answers(self, batches: Iterable[np.ndarray]) -> np.ndarray:
-        """(n, classes) float64: what the model says of records that come in batches, as the data set stores them."""
+        """Runs the model on records that come in batches.
+
+        Args:
+            batches: (k, ...) records each, as the data set stores them.
+
+        Returns:
+            (n, classes) float64 logits.
+        """
         found = [self.model(torch.from_numpy(x).to(self.device)).double().cpu().numpy() for x in batches]
         return np.concatenate(found) if found else np.empty((0, self.dataset.classes))
 
 
 class Evaluation(Method):
-    """Register with ``@register("evaluation")``, declare ``metrics`` and write ``measure``."""
+    """Base class of evaluations: register with ``@register("evaluation")``, declare ``metrics``, write ``measure``."""
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
-    """Every figure that ``measure`` may give: what it means, and what the scorecard shows of it."""
+    """Every figure that ``measure`` may return, with its meaning and its columns on the scorecard."""
 
     looks_at: ClassVar[Literal["decisions", "probabilities", "both"]] = "both"
-    """What of an answer matters, where two classes are decided at an operating point (``Task.chooses_threshold``).
-    ``decisions``: ``measure`` is given ``Subject.decided``, whose greatest logit is the answer, and every row says at
-    which threshold. ``probabilities``: the threshold changes nothing, and does not name its answers. ``both``: it asks
-    ``Subject.decisions``, ``wrong`` and ``right`` itself, and adds ``Subject.decided_at`` to the rows that concern."""
+    """The part of an answer that it uses, where two classes are decided at an operating point.
+
+    ``decisions``: ``measure`` is given ``Subject.decided``, and every row has the threshold among its conditions.
+    ``probabilities``: the threshold changes nothing, and is not part of the key of its results. ``both``: it uses
+    ``Subject.decisions``, ``wrong`` and ``right`` itself, and adds ``Subject.decided_at`` to the rows concerned.
+    """
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
-        """Ask the question. What cannot be asked is ``not_applicable`` with its reason, never left out."""
+        """Measures the model. What cannot be measured is ``not_applicable`` with its reason, never left out.
+
+        Args:
+            subject: the trained model with its data.
+
+        Returns:
+            Measurements and checks.
+
+        Raises:
+            NotImplementedError: the class does not define it.
+        """
         raise NotImplementedError
 
     read_later: ClassVar[frozenset[str]] = frozenset()
-    """Settings that only ``read`` uses: they name no answer, so another value asks nothing again."""
+    """Settings that only ``read`` uses. They are not part of the key of the results: another value measures nothing."""
 
     def read(self, found: Sequence[Finding]) -> Sequence[Finding]:
-        """What a trial shows of stored findings, by the settings in ``read_later``; by default all of them.
+        """Selects the findings that a trial shows, by the settings in ``read_later``; by default all of them.
 
         Args:
-            found: as ``measure`` gave them back, perhaps long ago.
+            found: as ``measure`` returned them, perhaps in an earlier run.
+
+        Returns:
+            The findings of the trial.
         """
         return found
 
     def sample(self, subject: Subject) -> np.ndarray:
-        """Positions of the test records that it asks: so many as ``records`` says, where it has that setting, or all.
+        """Returns the test records that it uses: a sample of the size ``records``, where it has that setting, or all.
 
-        Whoever asks of others than these overrides it: the accuracy shown beside its figures is of this sample.
+        An evaluation that uses others overrides it, because the accuracy next to its figures is measured on this
+        sample.
+
+        Args:
+            subject: the trained model with its data.
+
+        Returns:
+            (n,) positions of the records.
         """
         return subject.chosen(subject.split.test, getattr(self, "records", None))
 
     @property
     def of_training_records(self) -> bool:
-        """Whether its answers depend on the training records beyond the model's own weights.
+        """Whether its results depend on the training records beyond the model's own weights.
 
-        They do where it looks at these records, or at networks that it trains on them again. No ε pays for that, so
-        such a figure never leaves the curator of a private model. An evaluation that looks at other records alone says
-        False; a test holds it to that.
+        They do where it reads these records, or networks that it trains on them again. No ε pays for that, so such a
+        figure stays with the curator of a private model. An evaluation that only reads other records returns False; a
+        test verifies it.
         """
         return True
 
     def forecast(self, records: int) -> str:
-        """What the evaluation would cost a trial, where that is worth knowing before; empty otherwise.
+        """Describes the cost of the evaluation for one trial, where it is high.
 
         Args:
             records: of the test split.
+
+        Returns:
+            A text; empty where the cost is low.
         """
         return ""
 
     def fingerprint(self) -> str:
-        """Hash of data beyond the cohort's own that the answers depend on; part of what names a trial."""
+        """Returns a hash of data other than the cohort's own that the results depend on; part of their key."""
         return ""
 
 
 def share(name: str, hits: np.ndarray, clusters: np.ndarray | None, **conditions: Any) -> Measurement:
-    """A share of records with its interval; what ``Subject.clusters`` holds together counts together."""
+    """Measures a share of records with its interval; the records of a cluster count together.
+
+    Args:
+        name: of the measurement.
+        hits: (n,) bool, whether each record counts.
+        clusters: (n,) as ``Subject.clusters``.
+        conditions: of the measurement.
+
+    Returns:
+        The measurement, as a fraction.
+    """
     if clusters is None:
         interval = statistics.proportion(int(hits.sum()), len(hits))
     else:
@@ -302,7 +446,9 @@ def share(name: str, hits: np.ndarray, clusters: np.ndarray | None, **conditions
 def share_by_record(
     name: str, hits: np.ndarray, clusters: np.ndarray | None, rows: np.ndarray, **conditions: Any
 ) -> Measurement:
-    """The same of test records, with what became of each, by which recipes are paired. Never of training records.
+    """Measures a share of test records and keeps the result of each, by which recipes are paired.
+
+    It is not for training records.
 
     Args:
         name: of the measurement.
@@ -310,6 +456,9 @@ def share_by_record(
         clusters: (n,) as ``Subject.clusters``.
         rows: (n,) positions of the records in the data set.
         conditions: of the measurement.
+
+    Returns:
+        The measurement, with the result of each record.
     """
     return replace(share(name, hits, clusters, **conditions), outcomes=Outcomes.of(hits, rows, clusters))
 
@@ -322,7 +471,18 @@ def estimated(
     unit: str = "fraction",
     conditions: Mapping[str, Any],
 ) -> Measurement:
-    """A measured value with the interval around it."""
+    """Returns a measured value with its interval.
+
+    Args:
+        name: of the measurement.
+        interval: value and ends.
+        n: number of records.
+        unit: of the value.
+        conditions: of the measurement.
+
+    Returns:
+        The measurement.
+    """
     return Measurement(
         name=name,
         value=interval.value,

@@ -1,4 +1,4 @@
-"""Trainings with canaries: which canaries were in, and the score that an auditor gives each from what was released."""
+"""Trainings with canaries: which canaries were in, and the score of each from what the training released."""
 
 import math
 from collections.abc import Callable
@@ -25,40 +25,49 @@ from assay.training.loop import Trainer
 from assay.training.recorder import PrivateRunRecorder
 
 OnCanaryEpoch = Callable[[int, int], None]
-"""Is called with how many epochs are finished, and how many there are."""
+"""Called after each epoch with the number of finished epochs and of all epochs."""
 _TABLES_A_LAYER = 3
 """Tables of canaries for each layer of the network, where each layer is clipped by itself."""
 _IN_TENSORS = 10
-"""One canary in so many is a coordinate of the network's own tensors; more are where each tensor needs one."""
+"""One canary in this many is a coordinate of the network's own tensors; more are, where each tensor needs one."""
 _FIRST_EPOCHS = 8
-"""Epochs whose noise is held against that of another training."""
+"""Epochs whose noise is compared with that of another training."""
 _SURE = 1e-6
-"""Significance at which a tensor has less noise than is claimed, so that its canaries are judged by what it has."""
+"""Significance at which a tensor has less noise than claimed, so that its canaries are judged by its actual noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryScores:
-    """What one training with canaries left behind."""
+    """Result of one training with canaries."""
 
     scores: np.ndarray
-    """(m,)"""
+    """(m,) score of each canary; greater means more likely in."""
     inside: np.ndarray
-    """(m,) bool."""
+    """(m,) bool, whether each canary was in."""
     mechanism: Mechanism | None
-    """What all stages together spent; None if nothing is private."""
+    """The privacy mechanism of all stages together; None if nothing is private."""
     records: int
-    """Real ones."""
+    """Number of real records."""
     moved: Moved | None = None
-    """None where it is not known what a canary should move, or fewer than two are in, or out."""
+    """Effect of a canary on a step; None where the expected effect is unknown, or fewer than two are in, or out."""
     recorder: PrivateRunRecorder | None = None
-    """What was seen of each step; None where only the last model was looked at."""
+    """Observations of each step; None where only the last model was used."""
     in_tensors: int = 0
     """How many of the canaries, the last ones, are coordinates of the network's own tensors."""
     notes: tuple[str, ...] = ()
 
 
 def in_gradients(subject: Subject, *, canaries: int, watch: OnCanaryEpoch | None) -> CanaryScores:
-    """Scores from what every step released along the direction of each canary, over all stages of the recipe."""
+    """Scores canaries by what every step released along their directions, over all stages of the recipe.
+
+    Args:
+        subject: with a private recipe.
+        canaries: how many.
+        watch: called after each epoch, or None.
+
+    Returns:
+        Scores and observations.
+    """
     auditor, inside, mechanism = _audited(subject, canaries, noise="seeded", watch=watch)
     return CanaryScores(
         scores=auditor.scores(),
@@ -72,7 +81,15 @@ def in_gradients(subject: Subject, *, canaries: int, watch: OnCanaryEpoch | None
 
 
 def noise_of_first_epochs(subject: Subject, *, canaries: int = 10) -> tuple[NoiseRecord, Mechanism]:
-    """The noise of the first epochs of a private recipe, drawn as the recipe says, and what is claimed of it."""
+    """Records the noise of the first epochs of a private recipe, with the noise that the recipe sets.
+
+    Args:
+        subject: with a private recipe.
+        canaries: how many.
+
+    Returns:
+        The noise, and the claimed mechanism.
+    """
     recipe = subject.recipe
     assert recipe is not None
     epochs = min(recipe.passes, _FIRST_EPOCHS)
@@ -87,13 +104,14 @@ def noise_of_first_epochs(subject: Subject, *, canaries: int = 10) -> tuple[Nois
 def _audited(
     subject: Subject, canaries: int, *, noise: str | None, watch: OnCanaryEpoch | None = None
 ) -> tuple["_Auditor", np.ndarray, Mechanism | None]:
-    """Train a private recipe with canaries in gradients.
+    """Trains a private recipe with canaries in gradients.
 
     Args:
         noise: see ``_audited_recipe``.
 
     Returns:
-        What read the training; (canaries,) bool, which of them were in; what all stages together spent.
+        The auditor that read the training; (canaries,) bool, which of them were in; the mechanism of all stages
+        together.
     """
     dataset, rows = subject.dataset, subject.split.train
     inside = _coins(subject, canaries)
@@ -122,7 +140,7 @@ class _Auditor:
     Args:
         recipe: a private one.
         canaries: in tables, and in the network's own tensors.
-        numbers: of the canaries that are in, each from 1, in the order in which they stand behind the real records.
+        numbers: of the canaries that are in, each from 1, in their order after the real records.
     """
 
     def __init__(self, subject: Subject, recipe: Recipe, canaries: int, numbers: np.ndarray) -> None:
@@ -171,7 +189,7 @@ class _Auditor:
         return made.to(self._subject.device)
 
     def listen(self, trainer: Trainer) -> None:
-        """Read what every step of a training releases."""
+        """Reads what every step of a training releases."""
         assert isinstance(trainer.model, Numbered)
         model, mechanism = trainer.model, trainer.mechanism
         assert mechanism is not None
@@ -196,26 +214,26 @@ class _Auditor:
         trainer.optimizer.register_step_pre_hook(read)
 
     def scores(self) -> np.ndarray:
-        """(m,) log likelihood ratio of in to out for each canary, over all steps."""
+        """Returns the (m,) log likelihood ratio of in to out for each canary, over all steps."""
         return np.concatenate([self._scores, self._in_tensor_scores()])
 
     def moved(self, inside: np.ndarray) -> Moved | None:
-        """How far a canary moved a step, in parts of how far it should; None with fewer than two in, or out."""
+        """Returns the effect of a canary on a step as a share of the expected one; None with fewer than two in or out."""
         own = inside[: len(self._sums)]
         return moved(self._sums, own, expected=self._expected) if min(own.sum(), (~own).sum()) > 1 else None
 
     def _inject(self, total: list[Tensor], batch: np.ndarray) -> list[Tensor]:
-        """Add what the canaries in tensors give to a clipped sum: the network's tensors come before the tables."""
+        """Adds the gradients of the canaries in tensors to a clipped sum; the network's tensors precede the tables."""
         self._drawn = self._numbers[batch[batch >= self._real] - self._real]
         return self._planted.add(total, self._drawn)
 
     def _along_tensors(self) -> np.ndarray:
-        """(k,) what the step released along the canaries in tensors, without the sum of all other records."""
+        """Returns (k,) released values along the canaries in tensors, without the sum of all other records."""
         noise = self.recorder.released[self._starts[self._planted.tensors] + self._planted.coordinates]
         return np.asarray(noise + self._length * np.isin(self._planted.numbers, self._drawn))
 
     def _in_tensor_scores(self) -> np.ndarray:
-        """(k,) likewise; where a tensor surely has less noise than is claimed, by the noise that it has."""
+        """Returns (k,) scores of the canaries in tensors; where a tensor surely has less noise, by its actual noise."""
         noise, mechanism = self.recorder.noise, self._mechanism
         if not self._released or noise is None or mechanism is None:
             return np.zeros(self.in_tensors)
@@ -235,7 +253,16 @@ class _Auditor:
 
 
 def in_inputs(subject: Subject, *, canaries: int, watch: OnCanaryEpoch | None) -> CanaryScores:
-    """Scores from how much surer the last model is of each canary's wrong label than the first one was."""
+    """Scores canaries by how much the confidence in their wrong labels rises from the first model to the last.
+
+    Args:
+        subject: with a recipe.
+        canaries: how many.
+        watch: called after each epoch, or None.
+
+    Returns:
+        Scores.
+    """
     dataset, held = subject.dataset, never_trained_on(subject)
     generator = seeds.stream(subject.seed, "audit", "canaries")
     rows = np.sort(generator.permutation(held)[:canaries])
@@ -286,12 +313,12 @@ def _train(
     listen: Callable[[Trainer], None] | None = None,
     watch: OnCanaryEpoch | None = None,
 ) -> tuple[nn.Module, Mechanism | None]:
-    """The recipe, its teachers first, by the trainer that trains all models; the last network, and all that was spent.
+    """Trains the recipe, its teachers first; returns the last network and the mechanism of all stages.
 
     Args:
-        network: makes the one of a stage, numbered from 0.
+        network: builds the one of a stage, numbered from 0.
         patients: (n,) of all records; a canary is a patient of its own.
-        listen: is handed the trainer of each stage before it starts.
+        listen: called with the trainer of each stage before it starts.
     """
     model: nn.Module | None = None
     spent: Mechanism | None = None
@@ -330,13 +357,13 @@ def _train(
 
 
 def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "seeded") -> Recipe:
-    """The recipe as an audit trains it: without clients and without early stopping.
+    """Returns the recipe as an audit trains it: without clients and without early stopping.
 
     Batches grow with the records, so that as many steps draw a record with the same probability as without canaries.
 
     Args:
         canaries: how many are in.
-        noise: ``seeded``, which can be drawn again; None leaves it as the recipe says.
+        noise: ``seeded``, which can be drawn again; None keeps the recipe's setting.
     """
     recipe, groups = subject.recipe, subject.patients(subject.split.train)
     assert recipe is not None
@@ -352,7 +379,7 @@ def _audited_recipe(subject: Subject, *, canaries: int, noise: str | None = "see
 
 
 def _patients(subject: Subject, canaries: int) -> np.ndarray | None:
-    """(n,) the patient of each training record and of each canary that is in; None where records have none."""
+    """Returns the (n,) patient of each training record and of each canary that is in; None where records have none."""
     groups = subject.patients(subject.split.train)
     if groups is None:
         return None
@@ -360,12 +387,19 @@ def _patients(subject: Subject, canaries: int) -> np.ndarray | None:
 
 
 def _coins(subject: Subject, canaries: int) -> np.ndarray:
-    """(canaries,) bool: which are in, each with probability one half."""
+    """Returns (canaries,) bool: which are in, each with probability one half."""
     return np.asarray(seeds.stream(subject.seed, "audit", "coins").random(canaries) < 0.5)
 
 
 def never_trained_on(subject: Subject) -> np.ndarray:
-    """Positions of the records that training never sees."""
+    """Returns the records that training never uses.
+
+    Args:
+        subject: with its split.
+
+    Returns:
+        (n,) positions.
+    """
     return np.concatenate([subject.split.test, subject.split.validation, subject.split.calibration])
 
 
@@ -376,5 +410,5 @@ def _feed(dataset: Dataset, y: np.ndarray, rows: np.ndarray, device: torch.devic
 
 
 def _layers(model: nn.Module) -> int:
-    """How many layers have trainable weights of their own: about as many as clipping by layer treats apart."""
+    """Counts the layers with trainable weights of their own, about as many as clipping by layer clips separately."""
     return sum(any(p.requires_grad for p in layer.parameters(recurse=False)) for layer in model.modules())

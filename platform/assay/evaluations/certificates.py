@@ -1,4 +1,4 @@
-"""Which answers are proven to withstand every change within ε, whatever the attack, known or not?"""
+"""Certified accuracy by interval bounds."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -32,10 +32,10 @@ _SHOWN: dict[str, Any] = {
 
 @register("evaluation")
 class Certificates(Evaluation):
-    """Certified accuracy by interval bounds: the share of records proven to be answered rightly within ε (L∞).
+    """Certified accuracy by interval bounds: the share of records proven to be answered correctly within ε (L∞).
 
-    A lower bound of what the model withstands, often a loose one where it was not trained for certificates. The
-    robustness evaluation holds every certificate against every attack.
+    A lower bound of the worst-case accuracy, often a loose one where the model was not trained for certificates. The
+    robustness evaluation compares every certificate with every attack.
     """
 
     looks_at = "decisions"
@@ -110,17 +110,27 @@ def _without(why: str, reason: ReasonCode, **about: Any) -> Finding:
 
 
 def _answers_at_random(subject: Subject, x: Tensor) -> bool:
-    """Whether two passes in evaluation mode differ."""
+    """Returns whether two passes in evaluation mode differ."""
     with as_used(subject.model), seeds.generators_kept():
         torch.manual_seed(seeds.torch_seed(subject.seed, "certificates"))
         return not answers_alike(subject.model, x)
 
 
 def proven_right(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, task: Task = CLASSIFICATION) -> Tensor:
-    """Which records interval bounds prove to be answered rightly, (n,) bool, batch by batch.
+    """Returns which records interval bounds prove to be answered correctly, batch by batch.
+
+    Args:
+        model: from records to logits.
+        x: (n, ...) records.
+        y: (n,) labels.
+        threat: norm, radius and bounds.
+        task: defines when an answer is wrong.
+
+    Returns:
+        (n,) bool.
 
     Raises:
-        UnboundableError: the network holds a layer through which no bound is known.
+        UnboundableError: the network contains a layer for which no bound is known.
     """
     parts = places(len(x), tuple(x.shape[1:]))
     return torch.cat([certified_by_intervals(model, x[p], y[p], threat, task=task) for p in parts])

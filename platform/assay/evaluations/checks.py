@@ -1,4 +1,4 @@
-"""The rules of evidence for robustness: each a function from figures to a verdict that stands beside the number.
+"""The rules of evidence for robustness: each is a function from figures to a verdict on a measurement.
 
 After Carlini et al. 2019 (arXiv:1902.06705) and the checks of AutoAttack (Croce & Hein 2020, arXiv:2003.01690).
 """
@@ -19,14 +19,17 @@ from assay.threats import Threat
 WORST = "worst_case_accuracy"
 CURVE = "robust_accuracy"
 ENOUGH_PATH = 2.0
-"""Steps that sum to so many radii lead from any record of a ball to any other."""
+"""Steps whose sum is this multiple of the radius lead from any record of a ball to any other."""
 
 
 def clean_beside_robust(radii: Mapping[str, Collection[float]]) -> Check:
-    """Every robust figure stands beside the clean one: each attack must have been measured at ε = 0 too.
+    """Checks that each attack was also measured at ε = 0, so that every robust figure has a clean one.
 
     Args:
         radii: by attack, where it was measured.
+
+    Returns:
+        The check.
     """
     alone = [attack for attack, measured in radii.items() if 0.0 not in measured]
     return _check(
@@ -40,14 +43,17 @@ def clean_beside_robust(radii: Mapping[str, Collection[float]]) -> Check:
 
 
 def clean_at_zero(clean: float, at_zero: list[float], *, records: int) -> Check:
-    """At ε = 0 every attack must leave clean accuracy as it is.
+    """Checks that every attack leaves clean accuracy unchanged at ε = 0.
 
-    One record of difference passes: two machines, or one on batches of two sizes, may break a tie each in its own way.
+    A difference of one record passes: two machines, or one machine with two batch sizes, may break a tie differently.
 
     Args:
-        clean: accuracy on the records as they are.
+        clean: accuracy on the records themselves.
         at_zero: accuracy of each attack at ε = 0.
         records: how many there are.
+
+    Returns:
+        The check.
     """
     known = [clean, *at_zero]
     gap = max(known) - min(known)
@@ -61,10 +67,17 @@ def clean_at_zero(clean: float, at_zero: list[float], *, records: int) -> Check:
 
 
 def monotone(attack: str, accuracies: list[float]) -> Check:
-    """Success must not fall as ε grows. A dip of an iterative attack means that it is too weak.
+    """Checks that the success of an attack does not fall as ε grows; where it does, an iterative attack is too weak.
 
-    It cannot fire where what fooled at one radius is kept at the next: on the warm curve of PGD, and of attacks that
-    take up survivors alone. It is for those that run anew at each radius.
+    The check cannot fail where records that are fooled at one radius stay fooled at the next: on the warm curve of PGD,
+    and for attacks on survivors only. It is for attacks that run anew at each radius.
+
+    Args:
+        attack: its label.
+        accuracies: at each radius, ascending.
+
+    Returns:
+        The check.
     """
     rise = max((after - before for before, after in pairwise(accuracies)), default=0.0)
     return _check(
@@ -79,12 +92,15 @@ def monotone(attack: str, accuracies: list[float]) -> Check:
 
 
 def unbounded_attack_wins(accuracy: float, *, fixed: bool = False, gradients: bool = True) -> Check:
-    """Free to write any valid record, an attack must win.
+    """Checks that an attack without a radius fools nearly every record.
 
     Args:
-        accuracy: what withstood an attack without a radius.
-        fixed: whether some inputs cannot be changed; these alone may hold a record, so a loss is only a warning.
-        gradients: whether the attack followed them; else it was a search that only asks.
+        accuracy: share of records that withstood it.
+        fixed: whether some inputs cannot be changed; these alone may decide a record, so a failure is only a warning.
+        gradients: whether the attack followed gradients; otherwise it was a search by queries.
+
+    Returns:
+        The check.
     """
     lost: Verdict = "warn" if fixed else "fail"
     why = "gradients are masked" if gradients else "the search finds no way to them"
@@ -100,13 +116,16 @@ def unbounded_attack_wins(accuracy: float, *, fixed: bool = False, gradients: bo
 
 
 def larger_step(attack: str, given: Tensor, larger: Tensor, epsilon: float) -> Check:
-    """The same number of larger steps, whose sum crosses the ball, must change less than one point.
+    """Checks that the same number of larger steps, whose sum crosses the ball, changes less than one point.
 
     Args:
         attack: its label.
         given: (n,) bool, records that it fooled.
         larger: (n,) bool, records that it fooled with larger steps.
         epsilon: radius of both.
+
+    Returns:
+        The check.
     """
     gain = float((given | larger).double().mean() - given.double().mean())
     return _check(
@@ -122,14 +141,17 @@ def larger_step(attack: str, given: Tensor, larger: Tensor, epsilon: float) -> C
 
 
 def boundary_reached(attack: str, travelled: Tensor, epsilon: float) -> Check:
-    """Where an attack failed it should at least have gone as far as it might; most losses rise up to the edge.
+    """Checks that an attack moved the records that it failed to fool far enough; most losses rise up to the boundary.
 
-    On a curve the attack starts warm and is seldom short of the edge; it is this run of its own that is looked at.
+    On a curve the attack starts warm and seldom stops before the boundary; this check uses a run of its own.
 
     Args:
         attack: its label.
-        travelled: (m,) how far it moved the records that withstood it, as a share of the way that was allowed.
+        travelled: (m,) how far it moved the records that withstood it, as a share of the allowed distance.
         epsilon: radius.
+
+    Returns:
+        The check.
     """
     share = float(travelled.double().median()) if len(travelled) else 1.0
     return _check(
@@ -155,16 +177,20 @@ def steps_cross_the_ball(
     through: nn.Module | None = None,
     label: str = "",
 ) -> list[Check]:
-    """Run an attack on a few records at one radius, and see whether its steps were too small.
+    """Runs an attack on a few records at one radius, and checks whether its steps are large enough.
 
     Args:
-        attack: any that looks within a radius; one with a ``relative_step`` is also tried with larger steps.
-        model: the model judged; ``through`` is what the attack looks at instead, if anything.
+        attack: any that searches within a radius; one with a ``relative_step`` is also tried with larger steps.
+        model: the model that is judged.
         x: (n, ...) valid records.
         y: (n,) their labels.
         threat: of finite radius above 0. One that about half of the records withstand shows most.
         seed: of the attack's draws.
-        label: what the attack is called there; its own by default.
+        through: the network that the attack looks at instead of the model, if any.
+        label: of the attack in the checks; its own by default.
+
+    Returns:
+        One or two checks.
     """
     label = label or attack.label
     found = attack.run(model, x, y, threat, seed=seed, through=through)
@@ -181,10 +207,10 @@ def steps_cross_the_ball(
 
 
 def _travelled(moved: Tensor, x: Tensor, threat: Threat) -> Tensor:
-    """How far records went, as a share of the way that was allowed, (m,); of those alone that anything was allowed.
+    """Returns how far records were moved, as a share of the allowed distance, (m,), for records that may be changed.
 
-    In L∞ the mean over the inputs that were moved, each by the way to the edge on its side: one at the edge says
-    nothing of the others, and one that the model does not look at stays where it is. In L2 the length.
+    In L∞ it is the mean over the inputs that were moved, each relative to the boundary on its side. In L2 it is the
+    length of the change.
     """
     low, high = threat.bounds.box(x, threat.epsilon)
     farthest = torch.maximum(x - low, high - x)
@@ -199,17 +225,20 @@ def _travelled(moved: Tensor, x: Tensor, threat: Threat) -> Tensor:
 
 
 def black_box_loses(attack: str, white_box: Tensor, black_box: Tensor, epsilon: float) -> Check:
-    """An attack that sees no gradient must not fool what the gradient could not.
+    """Checks that an attack without gradients does not fool records that the gradient attacks could not fool.
 
-    Blind noise that does so at all refutes the gradient. A search, or a record made for another network, gets out of
-    local maxima in which a gradient attack stays: on honest networks a search of 1,000 queries adds up to 4 points to
-    PGD-20, where gradients are masked it adds tens. So up to 5 points pass, and more than 10 fail.
+    Random noise must not fool any such record. A search, or a record made for another network, can leave local maxima
+    in which a gradient attack stays: on networks without masked gradients a search of 1,000 queries adds up to 4 points
+    to PGD-20; with masked gradients it adds tens of points. So up to 5 points pass, and more than 10 fail.
 
     Args:
         attack: label of the black-box attack: ``random_noise``, ``square``, ``transfer``.
         white_box: (n,) bool, records that the white-box attacks fooled within ε.
         black_box: (n,) bool, records that this one fooled within ε.
         epsilon: radius of both.
+
+    Returns:
+        The check.
     """
     beaten = float((black_box & ~white_box).double().mean())
     limit, far = (0.0, 0.0) if attack == "random_noise" else (0.05, 0.1)
@@ -226,17 +255,20 @@ def black_box_loses(attack: str, white_box: Tensor, black_box: Tensor, epsilon: 
 
 
 def losses_agree(attack: str, loss: str, said: float, by_loss: Mapping[str, float], epsilon: float) -> Check:
-    """The same attack must not find much more through another loss: cross-entropy can vanish, a margin does not.
+    """Checks that the same attack does not find much more with another loss; cross-entropy can vanish.
 
-    Two losses lead to different corners of the ball even where nothing is hidden: on linear models of ten classes they
-    end up to 6 points apart. So the limit is 10.
+    Two losses lead to different corners of the ball even without masked gradients: on linear models of ten classes they
+    differ by up to 6 points. So the limit is 10.
 
     Args:
-        attack: label of an attack that climbs ``loss``.
+        attack: label of an attack that maximises ``loss``.
         loss: a key of ``by_loss``.
         said: accuracy under that attack.
-        by_loss: accuracy under PGD by the loss that it climbs: ``cross_entropy``, ``margin``, ``dlr``.
+        by_loss: accuracy under PGD by its loss: ``cross_entropy``, ``margin``, ``dlr``.
         epsilon: radius of all.
+
+    Returns:
+        The check.
     """
     best = min(by_loss, key=by_loss.__getitem__)
     gap = by_loss[loss] - by_loss[best]
@@ -256,15 +288,18 @@ def losses_agree(attack: str, loss: str, said: float, by_loss: Mapping[str, floa
 def certified_is_never_fooled(
     proven: Tensor, fooled: Tensor, epsilon: float, *, method: str = "interval bounds", confidence: float = 1.0
 ) -> Check:
-    """A proof that an attack refutes is no proof: one of the two is broken.
+    """Checks that no attack fools a certified record; otherwise the certificate or the attack is wrong.
 
     Args:
-        proven: (n,) bool, records whose answer is proven right within ε.
+        proven: (n,) bool, records whose answer is proven correct within ε.
         fooled: (n,) bool, records that any attack on the certified model fooled within ε, in the certificate's norm.
         epsilon: radius.
-        method: how they were proven; the verdict stands beside that certificate alone.
-        confidence: of each proof; below 1 a share of them may be refuted by chance, and more than chance (p < 0.01)
-            is what fails.
+        method: of the certificate that the check concerns.
+        confidence: of each proof; below 1 a share of them may be refuted by chance, and only more than chance (p <
+            0.01) fails.
+
+    Returns:
+        The check.
     """
     certified, refuted = int(proven.sum()), int((proven & fooled).sum())
     by_chance = float(stats.binom.sf(refuted - 1, certified, 1 - confidence))
@@ -281,14 +316,17 @@ def certified_is_never_fooled(
 
 
 def adaptive_answer(before: float, after: float, *, epsilon: float, attacks: list[str], rules: list[str]) -> Check:
-    """What attacks made for a suspicion took from the worst case; more than a point, and the suspicion was right.
+    """Checks whether adaptive attacks lower the worst case by more than a point, which confirms the suspicion.
 
     Args:
         before: worst-case accuracy under the attacks that were asked for.
         after: the same with the adaptive attacks.
-        epsilon: radius at which they took most.
+        epsilon: radius at which they lowered it most.
         attacks: labels of the adaptive attacks.
         rules: the checks that called for them.
+
+    Returns:
+        The check.
     """
     drop = before - after
     return _check(
@@ -303,7 +341,14 @@ def adaptive_answer(before: float, after: float, *, epsilon: float, attacks: lis
 
 
 def invalid_outputs(count: int) -> Check:
-    """NaN is no robustness."""
+    """Checks that the model returned finite numbers under attack.
+
+    Args:
+        count: answers of NaN or infinity.
+
+    Returns:
+        The check.
+    """
     return _check(
         "finite_outputs",
         WORST,
@@ -314,12 +359,15 @@ def invalid_outputs(count: int) -> Check:
 
 
 def model_behaviour(model: nn.Module, x: Tensor, y: Tensor) -> list[Check]:
-    """Zero gradients, probability outputs, randomised passes, and answers that depend on the batch.
+    """Checks for zero gradients, probability outputs, randomised passes, and answers that depend on the batch.
 
     Args:
-        model: in evaluation mode, as it is to be judged.
+        model: in evaluation mode, as it is judged.
         x: (n, ...) valid records, as many as the model can take at once.
         y: (n,) their labels.
+
+    Returns:
+        Four checks.
     """
     with torch.enable_grad():
         point = x.detach().clone().requires_grad_(True)
@@ -338,13 +386,16 @@ def model_behaviour(model: nn.Module, x: Tensor, y: Tensor) -> list[Check]:
 
 
 def zero_gradients(*gradients: Tensor) -> Check:
-    """An attack is blind where no loss has a gradient.
+    """Checks that some loss has a gradient at nearly every record.
 
-    A confident model without fault has none of cross-entropy at some records, where a margin still has one; what that
-    hides is for ``losses_agree`` to say.
+    A confident model may have no gradient of cross-entropy at some records where a margin has one; ``losses_agree``
+    tests whether that hides anything.
 
     Args:
         gradients: (n, ...) of each record, by loss.
+
+    Returns:
+        The check.
     """
     dead = torch.stack([(gradient.flatten(1).nan_to_num() == 0).all(1) for gradient in gradients]).all(0)
     share = float(dead.double().mean())
@@ -359,12 +410,15 @@ def zero_gradients(*gradients: Tensor) -> Check:
 
 
 def probability_outputs(logits: Tensor) -> Check:
-    """Probabilities fed to cross-entropy, which takes the softmax of them again, hide most of the gradient.
+    """Checks that the model does not return probabilities, which hide most of the gradient of cross-entropy.
 
-    Their logarithms are as good as logits: a softmax leaves them as they are.
+    Their logarithms are as good as logits: a softmax leaves them unchanged.
 
     Args:
-        logits: (n, classes) what the model returned.
+        logits: (n, classes) output of the model.
+
+    Returns:
+        The check.
     """
     known = logits.nan_to_num()
     sums = known.sum(1)
@@ -381,10 +435,13 @@ def probability_outputs(logits: Tensor) -> Check:
 
 
 def randomised_forward(drift: float) -> Check:
-    """One pass of a model that answers at random is no measure of it.
+    """Checks that two passes over the same records agree.
 
     Args:
-        drift: greatest difference between two passes over the same records.
+        drift: greatest difference between the two passes.
+
+    Returns:
+        The check.
     """
     return _check(
         "randomised_forward",
@@ -397,12 +454,15 @@ def randomised_forward(drift: float) -> Check:
 
 
 def batch_dependence(shift: float, drift: float, size: float) -> Check:
-    """A record's answer must not depend on the records beside it, as that of batch norm in training does.
+    """Checks that the answer to a record does not depend on the other records of its batch.
 
     Args:
         shift: greatest difference of the same records' logits in two batches.
-        drift: that in the same batch twice; what a random model owes to chance.
-        size: greatest logit; sums of another order shift it by far less than the limit of 1 %.
+        drift: the same in one batch twice, which is due to randomness.
+        size: greatest logit; sums in another order differ by far less than the limit of 1 %.
+
+    Returns:
+        The check.
     """
     shift = max(shift - 3 * drift, 0.0)
     return _check(
@@ -416,7 +476,14 @@ def batch_dependence(shift: float, drift: float, size: float) -> Check:
 
 
 def train_mode(model: nn.Module) -> Check:
-    """A model that is still in training is another model than the one that is used."""
+    """Checks that no layer of the model is in training mode.
+
+    Args:
+        model: as it was given.
+
+    Returns:
+        The check.
+    """
     training = sum(layer.training for layer in model.modules())
     return _check(
         "train_mode",
@@ -428,7 +495,7 @@ def train_mode(model: nn.Module) -> Check:
 
 
 def _gap(one: Tensor, other: Tensor) -> float:
-    """Greatest difference; infinite where only one of the two is a number."""
+    """Returns the greatest difference; infinite where only one of the two is a number."""
     same = (one == other) | (one.isnan() & other.isnan())
     return float(torch.where(same, 0.0, (one - other).abs().nan_to_num(torch.inf)).max())
 

@@ -1,4 +1,4 @@
-"""Is a federated model fair to each hospital, and was it worth joining?"""
+"""Accuracy of a federated model at each client, compared with local and centralised training."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,11 +17,11 @@ from assay.results import Finding, Measurement, not_applicable
 
 @register("evaluation")
 class Clients(Evaluation):
-    """Accuracy at each client and the worst, between the two ends: every client alone, and all data in one place.
+    """Accuracy at each client and at the worst one, with local-only and centralised training for comparison.
 
-    A client's test records are its share of the test split, dealt out like the training records; where clients differ
-    in their labels, each is tested on the labels it knows. The two ends are trained anew with the same objective,
-    privacy and number of passes over the data.
+    A client's test records are its share of the test split, partitioned like the training records; where clients differ
+    in their labels, each is tested on the labels that it has. Local-only and centralised models are trained with the
+    same objective, privacy and number of passes over the data.
     """
 
     name: Literal["clients"] = "clients"
@@ -100,7 +100,14 @@ class Clients(Evaluation):
 
 
 def training_parts(subject: Subject) -> list[np.ndarray]:
-    """The training records of each client, as they were dealt for training."""
+    """Returns the training records of each client, as they were partitioned for training.
+
+    Args:
+        subject: with a federated recipe.
+
+    Returns:
+        Positions of the records, by client.
+    """
     assert subject.recipe is not None and subject.recipe.federation is not None
     rows = subject.split.train
     labels, groups = subject.dataset.y[rows], subject.groups(rows)
@@ -108,7 +115,7 @@ def training_parts(subject: Subject) -> list[np.ndarray]:
 
 
 def _test_parts(subject: Subject, mine: list[np.ndarray]) -> list[np.ndarray]:
-    """The test records of each client: dealt like the training records, or of the labels that those have."""
+    """Returns the test records of each client: partitioned like the training records, or by the labels of those."""
     assert subject.recipe is not None and subject.recipe.federation is not None
     rows, y = subject.split.test, subject.dataset.y
     if subject.recipe.federation.partition == "iid":
@@ -118,6 +125,6 @@ def _test_parts(subject: Subject, mine: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _accuracy(name: str, subject: Subject, model: nn.Module, **conditions: Any) -> Measurement:
-    """Share of the test records that another model in this one's place answers rightly."""
+    """Measures the share of the test records that another model answers correctly."""
     test, other = subject.split.test, replace(subject, model=model)
     return share(name, other.right(test), subject.clusters(test), **conditions, **other.decided_at)

@@ -1,4 +1,4 @@
-"""What would a clinic gain by this model? Calibration, net benefit, predictive values, and whom it serves worst."""
+"""Clinical figures: calibration, net benefit, predictive values, and the worst subgroup."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 _CURVE = tuple(round(0.05 * k, 2) for k in range(1, 20))
 """Thresholds of the decision curve."""
 _MOST_SLOPE = 1e3
-"""A greater slope is none: the classes are told apart without error."""
+"""A greater slope is not reported: the classes are separated without error."""
 _OF_TWO = ("calibration_slope", "calibration_intercept", "net_benefit", "net_benefit_treat_all", "ppv", "npv")
 
 
@@ -31,16 +31,18 @@ def _column(key: str, place: int, *, shown: ShownAs = "percent") -> ScorecardCol
 
 @register("evaluation")
 class Clinical(Evaluation):
-    """Figures by which a clinic decides, of two classes: TRIPOD+AI (Collins et al. 2024) asks for all of them.
+    """Figures for clinical decisions between two classes: TRIPOD+AI (Collins et al. 2024) asks for all of them.
 
     *Calibration*: logistic recalibration of the stated log-odds (Cox 1958; Van Calster et al. 2019). A slope below 1
     means that stated risks are too extreme, an intercept below 0 that they are too high on average.
 
-    *Net benefit* (Vickers & Elkin 2006): true positives less false positives, as a share of all records, where a false
-    alarm weighs as much as the threshold says: whoever treats from a risk of 10 % on accepts nine false alarms for one
-    patient found. A model is of use where it is above treating all and above treating none, which is 0.
+    *Net benefit* (Vickers & Elkin 2006): true positives less weighted false positives, as a share of all records. The
+    weight follows from the threshold: a clinic that treats at a risk of 10 % or more accepts nine false alarms for one
+    patient found. A model is useful where its net benefit is above that of treating all and that of treating none,
+    which is 0.
 
-    *Predictive values* at the operating point, at the prevalence of the clinic: these records may have another.
+    *Predictive values* at the operating point, at the prevalence of the clinic, which may differ from that of these
+    records.
 
     *Subgroups*: accuracy and sensitivity of each subgroup that the data name, and of the worst of them.
     """
@@ -123,7 +125,7 @@ class Clinical(Evaluation):
         ),
     )
     thresholds: tuple[Share, ...] = Field(default=(0.1, 0.2, 0.5), min_length=1)
-    """Risks from which on a clinic would treat: net benefit is given at each."""
+    """Risks at or above which a clinic would treat: net benefit is given at each."""
     prevalence: Share | None = None
     """Share of patients with the finding where the model is to be used; by default that of the test records."""
     sensitivity: Share = 0.95
@@ -165,7 +167,7 @@ class Clinical(Evaluation):
     def _net_benefit(
         self, subject: Subject, y: np.ndarray, risk: np.ndarray, clusters: np.ndarray | None
     ) -> list[Measurement]:
-        """Of the model, and of treating all, at the stated thresholds and along the decision curve."""
+        """Measures the model, and treating all, at the stated thresholds and along the decision curve."""
         thresholds = sorted({*self.thresholds, *_CURVE})
         gains = {
             "net_benefit": [net_benefits(y, risk >= threshold, threshold) for threshold in thresholds],
@@ -188,7 +190,7 @@ class Clinical(Evaluation):
         clusters: np.ndarray | None,
         conditions: Mapping[str, Any],
     ) -> list[Measurement]:
-        """At the operating point, by Bayes' rule from sensitivity and specificity."""
+        """Measures both values at the operating point, by Bayes' rule from sensitivity and specificity."""
         prevalence = float(y.mean()) if self.prevalence is None else self.prevalence
         stated = "the test records" if self.prevalence is None else "the clinic, as stated"
         about = {"prevalence": prevalence, "prevalence_of": stated, **conditions}
@@ -210,7 +212,7 @@ class Clinical(Evaluation):
 
 
 def _why_not(subject: Subject, y: np.ndarray, logits: np.ndarray) -> tuple[ReasonCode, str] | None:
-    """Why nothing can be said of a finding that is there or not, as a code and in words; None where it can."""
+    """Returns why the figures do not apply, as a code and in words; None where they do."""
     classes = subject.dataset.classes
     if classes != 2:
         return "other_number_of_classes", f"a finding that is there or not needs two classes, there are {classes}"
@@ -222,7 +224,7 @@ def _why_not(subject: Subject, y: np.ndarray, logits: np.ndarray) -> tuple[Reaso
 
 
 def _calibration(y: np.ndarray, odds: np.ndarray, clusters: np.ndarray | None) -> list[Measurement]:
-    """Slope and intercept of logistic recalibration with 95 % intervals, whose error clusters share."""
+    """Measures slope and intercept of logistic recalibration with 95 % intervals that respect clusters."""
     found = []
     for name, unit, inputs, offset in (
         ("calibration_slope", "slope", np.column_stack([odds, np.ones(len(odds))]), np.zeros(len(odds))),
@@ -238,7 +240,7 @@ def _calibration(y: np.ndarray, odds: np.ndarray, clusters: np.ndarray | None) -
 
 
 def _logistic(y: np.ndarray, inputs: np.ndarray, offset: np.ndarray, clusters: np.ndarray | None) -> Interval | None:
-    """The first coefficient of a logistic regression; None where it does not converge.
+    """Returns the first coefficient of a logistic regression; None where it does not converge.
 
     Args:
         y: (n,) 0 or 1.
@@ -267,28 +269,34 @@ def _logistic(y: np.ndarray, inputs: np.ndarray, offset: np.ndarray, clusters: n
 
 
 def _means(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(k,) means of (k, n) values over some of the n records."""
+    """Returns (k,) means of (k, n) values over some of the n records."""
     return np.asarray(values[:, rows].mean(1))
 
 
 def net_benefits(y: np.ndarray, treated: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns what treating or not gains for each record, (n,); its mean is the net benefit.
+    """Returns the gain of each record from treatment; its mean is the net benefit.
 
     Args:
-        y: (n,) 1 where the finding is there.
+        y: (n,) 1 where the finding is present.
         treated: (n,) bool.
-        threshold: risk from which on a clinic would treat.
+        threshold: risk at or above which a clinic would treat.
+
+    Returns:
+        (n,) gains.
     """
     return np.where(treated, np.where(y == 1, 1.0, -threshold / (1 - threshold)), 0.0)
 
 
 def predictive_values(y: np.ndarray, called: np.ndarray, prevalence: float) -> tuple[float, float]:
-    """Returns the positive and the negative predictive value at a prevalence; NaN where they are undefined.
+    """Returns the positive and the negative predictive value at a prevalence.
 
     Args:
-        y: (n,) 1 where the finding is there.
-        called: (n,) bool, whether the model says so.
+        y: (n,) 1 where the finding is present.
+        called: (n,) bool, whether the model predicts it.
         prevalence: of the finding, in (0, 1).
+
+    Returns:
+        Both values as fractions; NaN where they are undefined.
     """
     if not 0 < y.sum() < len(y):
         return float("nan"), float("nan")

@@ -1,4 +1,4 @@
-"""Which classes can the model not rule out, and does the set of them hold the true one as often as promised?"""
+"""Conformal sets: their size, and how often they contain the true class."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from assay.results import Check, Finding, Measurement, ReasonCode, not_applicabl
 
 Level = Annotated[float, Field(gt=0, lt=1)]
 SetKind = Literal["LAC", "APS"]
-"""How a set is formed."""
+"""Method that forms a set."""
 _NAMES = ("conformal_coverage", "conformal_set_size", "conformal_worst_class_coverage")
 _LEVEL = 0.05
 
@@ -27,11 +27,11 @@ _LEVEL = 0.05
 class Conformal(Evaluation):
     """Split conformal sets: their coverage, over all records and of the worst class, and their size.
 
-    By two methods: LAC, whose score is one minus the probability of a class and whose sets are smallest on average
-    (Sadinle et al. 2019, arXiv:1609.00451), and APS, randomised, which evens out coverage over easy and hard records
-    (Romano et al. 2020, arXiv:2006.02544). Whatever the model, a set holds the true class with probability
-    ``1 − alpha`` at least, provided that test and calibration records are exchangeable; a check holds the measured
-    coverage against that.
+    Two methods: LAC, whose score is one minus the probability of a class and whose sets are smallest on average
+    (Sadinle et al. 2019, arXiv:1609.00451), and APS, randomised, whose coverage is more even over easy and hard records
+    (Romano et al. 2020, arXiv:2006.02544). For any model, a set contains the true class with probability
+    ``1 − alpha`` at least, provided that test and calibration records are exchangeable; a check compares the measured
+    coverage with it.
     """
 
     looks_at = "probabilities"
@@ -101,15 +101,15 @@ class Conformal(Evaluation):
             threshold = quantile(scores[np.arange(len(held)), subject.dataset.y[held]], alpha)
             same = copies(subject.dataset, split.test)
             sets = _scores(subject, answers, method, "test", same) <= threshold
-            found += [row.warn(*_cautions(subject, whose)) for row in self._told(subject, sets, about)]
+            found += [row.warn(*_cautions(subject, whose)) for row in self._measured(subject, sets, about)]
             hits = sets[np.arange(len(sets)), subject.dataset.y[split.test]]
             promises.append(
                 Promise(method=method, alpha=alpha, hits=int(hits.sum()), n=len(hits), calibrated=len(held))
             )
         return [*found, *coverage_is_kept(promises)]
 
-    def _told(self, subject: Subject, sets: np.ndarray, about: dict[str, Any]) -> list[Measurement]:
-        """Coverage, size and the worst class's coverage of the sets, (n, classes) bool."""
+    def _measured(self, subject: Subject, sets: np.ndarray, about: dict[str, Any]) -> list[Measurement]:
+        """Measures coverage, size and the worst class's coverage of the sets, (n, classes) bool."""
         rows = subject.split.test
         y, groups = subject.dataset.y[rows], subject.clusters(rows)
         hits, sizes = sets[np.arange(len(y)), y], sets.sum(1)
@@ -131,14 +131,22 @@ class Conformal(Evaluation):
 
 
 def quantile(scores: np.ndarray, alpha: float) -> float:
-    """The ``⌈(n + 1)(1 − alpha)⌉``-th smallest of (n,) calibration scores; infinite where there are too few."""
+    """Returns the ``⌈(n + 1)(1 − alpha)⌉``-th smallest calibration score.
+
+    Args:
+        scores: (n,) of the true class of each calibration record.
+        alpha: share of records whose set may miss the true class.
+
+    Returns:
+        The score; infinite where there are too few records.
+    """
     place = _place(len(scores), alpha)
     return math.inf if place > len(scores) else float(np.sort(scores)[place - 1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promise:
-    """Sets of one kind, what they promised, and how often they kept it."""
+    """Nominal and measured coverage of the sets of one kind."""
 
     method: str
     alpha: float
@@ -149,11 +157,12 @@ class Promise:
 
     @property
     def shortfall(self) -> float:
+        """Nominal coverage minus measured coverage."""
         return 1 - self.alpha - self.hits / self.n
 
     @property
     def p(self) -> float:
-        """Chance of so few hits among exchangeable records.
+        """Probability of at most this many hits among exchangeable records.
 
         Without ties the hits are beta-binomial, since the threshold is an order statistic of the calibration (Vovk
         2012, arXiv:1209.2673); with ties there are more of them.
@@ -163,7 +172,14 @@ class Promise:
 
 
 def coverage_is_kept(promises: Sequence[Promise]) -> list[Check]:
-    """No set may cover significantly less than it promised; of each method the worst, by Bonferroni over all sets."""
+    """Checks that no set covers significantly less than its nominal coverage (Bonferroni over all sets).
+
+    Args:
+        promises: of all kinds of sets.
+
+    Returns:
+        One check for each method, of its worst set.
+    """
     found = []
     for method in dict.fromkeys(promise.method for promise in promises):
         limit = _LEVEL / len(promises)

@@ -1,9 +1,9 @@
-"""Does the model answer one class to nearly everything? Then what looks like robustness or privacy is that answer.
+"""Detects a model that answers one class to nearly everything, which can look like robustness or privacy.
 
-A constant answer is right as often as its class is frequent, under any attack, corruption or certificate; nobody can
-recognise training records by it, and it treats all groups alike. Two checks say so beside every figure that it
-flatters. Both look at what the answers would be if all classes were equally frequent, so that a good model of rare
-disease, which answers "healthy" to nearly everybody, passes.
+A constant answer is right as often as its class is frequent, under any attack, corruption or certificate; training
+records cannot be recognised by it, and it treats all groups alike. Two checks are attached to every figure that such an
+answer inflates. Both use the answers that would result if all classes were equally frequent, so that a good model of a
+rare disease, which answers "healthy" to nearly everybody, passes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,16 +20,17 @@ from assay.statistics import Interval
 
 _COIN = 0.5
 NEARLY_ALL = 0.95
-"""Share of equally frequent classes that must get one answer before the model counts as constant. Of two classes: it
-misses nine of ten records of the other one."""
+"""Share of equally frequent classes that must get one answer before the model counts as constant. With two classes, it
+then misses nine of ten records of the other one.
+"""
 DIAGNOSES = frozenset(
     {
         *("zero_gradients", "unbounded_attack", "black_box_against_white_box", "gradient_masking"),
         *("black_box_on_survivors", "boundary_reached", "step_size", "stronger_attack", "true_slopes"),
     }
 )
-"""Rules that take it for a sign of masked gradients, or of a weak attack, that no record changes its answer."""
-SPEAKS_FOR_ITSELF = frozenset(
+"""Rules that interpret unchanged answers as masked gradients, or as a weak attack."""
+NOT_INFLATED = frozenset(
     {
         # A constant answer shows in these, or they say nothing of answers.
         *("majority_baseline", "balanced_accuracy", "class_recall", "precision", "recall", "f1", "auroc", "auprc"),
@@ -42,7 +43,7 @@ SPEAKS_FOR_ITSELF = frozenset(
         *("local_only_accuracy", "centralised_accuracy", "undefended_backdoor_success", "undefended_collision_success"),
     }
 )
-"""Measurements that a constant answer does not flatter; every other one is marked."""
+"""Measurements that a constant answer does not inflate; every other one is marked."""
 
 MAJORITY_BASELINE = Metric(
     name="majority_baseline",
@@ -55,28 +56,39 @@ MAJORITY_BASELINE = Metric(
 
 @dataclass(frozen=True, kw_only=True)
 class ModelAnswers:
-    """What a model answers to some records."""
+    """Statistics of a model's answers to some records."""
 
     favourite: str
-    """The class that it answers most often, were all classes equally frequent."""
+    """The most frequent answer, if all classes were equally frequent."""
     share: float
     """Share of the records that get this answer."""
     prevalence: float
-    """Share of the records that are of this class."""
+    """Share of the records of this class."""
     balanced_share: float
-    """Share that would get it if all classes were equally frequent: 1 of a constant answer, one over the number of
-    classes of a model that is always right."""
+    """Share that would get it if all classes were equally frequent: 1 for a constant answer, one over the number of
+    classes for a model that is always right.
+    """
     accuracy: Interval
     """Balanced accuracy."""
     classes: int
-    """Classes that the records hold."""
+    """Number of classes among the records."""
     n: int
 
     @classmethod
     def of(
         cls, answer: np.ndarray, y: np.ndarray, *, class_names: Sequence[str], clusters: np.ndarray | None
     ) -> "ModelAnswers | None":
-        """From answers and labels, (n,) each; None where the records hold one class, of which nobody can tell."""
+        """Computes the statistics from answers and labels.
+
+        Args:
+            answer: (n,) classes; −1 for no answer.
+            y: (n,) labels.
+            class_names: of all classes.
+            clusters: (n,) as ``Subject.clusters``.
+
+        Returns:
+            The statistics; None where the records have only one class.
+        """
         present = np.unique(y)
         if len(present) < 2:
             return None
@@ -94,17 +106,17 @@ class ModelAnswers:
 
     @property
     def constant(self) -> bool:
-        """Whether one class is answered to nearly everything, whatever the record's own class."""
+        """Whether nearly all records get one answer, whatever their class."""
         return self.balanced_share >= NEARLY_ALL
 
     @property
-    def tell_nothing(self) -> bool:
-        """Whether the records cannot tell the answers from a constant one, or from a guess."""
+    def uninformative(self) -> bool:
+        """Whether the answers do not differ significantly from a constant answer, or from a guess."""
         return self.accuracy.low <= 1 / self.classes
 
     @property
     def cause(self) -> str:
-        """What the model does, in words."""
+        """A description of the answers."""
         return (
             f"the model answers {self.favourite!r} to {self.share:.1%} of {self.n} records, of which "
             f"{self.prevalence:.1%} are of that class (to {self.balanced_share:.1%} if all classes were equally "
@@ -113,9 +125,9 @@ class ModelAnswers:
 
 
 class ConstantAnswers(Evaluation):
-    """Is one class answered to nearly everything? Asked of every model; nobody lists it.
+    """Checks for a constant answer. It runs for every model without being listed.
 
-    Its checks name no measurement: they concern whatever else was measured that a constant answer flatters.
+    Its checks name no measurement: they concern every figure of the trial that a constant answer inflates.
     """
 
     looks_at = "decisions"
@@ -131,13 +143,29 @@ class ConstantAnswers(Evaluation):
 
 
 def majority_baseline(y: np.ndarray, clusters: np.ndarray | None, class_names: Sequence[str]) -> Measurement:
-    """Accuracy of the best constant answer to these records: what accuracy must be held against."""
+    """Measures the accuracy of the best constant answer, with which accuracy must be compared.
+
+    Args:
+        y: (n,) labels.
+        clusters: (n,) as ``Subject.clusters``.
+        class_names: of all classes.
+
+    Returns:
+        The measurement.
+    """
     most = int(np.bincount(y).argmax())
     return share("majority_baseline", y == most, clusters, answer=class_names[most])
 
 
 def answers_of(subject: Subject) -> ModelAnswers | None:
-    """What the model answers to the test records; None where these hold one class."""
+    """Returns statistics of the model's answers to the test records.
+
+    Args:
+        subject: the trained model with its data.
+
+    Returns:
+        The statistics; None where these records have only one class.
+    """
     rows = subject.split.test
     logits = subject.logits(rows)
     # No answer is none of the classes.
@@ -150,19 +178,29 @@ def answers_of(subject: Subject) -> ModelAnswers | None:
     )
 
 
-def flattered(measured: Iterable[str]) -> tuple[str, ...]:
-    """Of the names of what was measured, those that a constant answer flatters, each once."""
-    return tuple(dict.fromkeys(name for name in measured if name.removeprefix("subgroup_") not in SPEAKS_FOR_ITSELF))
+def inflated_by_constant_answers(measured: Iterable[str]) -> tuple[str, ...]:
+    """Selects the measurements that a constant answer inflates.
+
+    Args:
+        measured: names of measurements.
+
+    Returns:
+        Their names, each once.
+    """
+    return tuple(dict.fromkeys(name for name in measured if name.removeprefix("subgroup_") not in NOT_INFLATED))
 
 
 def check_constant_answers(answers: ModelAnswers, measured: Iterable[str]) -> list[Check]:
-    """The verdict on a model's answers, beside every figure that a constant answer flatters.
+    """Checks a model's answers; the checks concern every figure that a constant answer inflates.
 
     Args:
         answers: see ``answers_of``.
-        measured: names of what was measured of it.
+        measured: names of the model's measurements.
+
+    Returns:
+        One or two checks.
     """
-    names = flattered(measured)
+    names = inflated_by_constant_answers(measured)
     chance = 1 / answers.classes
     found = [
         Check(
@@ -180,7 +218,7 @@ def check_constant_answers(answers: ModelAnswers, measured: Iterable[str]) -> li
             Check(
                 rule="answers_tell_classes",
                 concerns=names,
-                verdict="warn" if answers.tell_nothing else "pass",
+                verdict="warn" if answers.uninformative else "pass",
                 figure=answers.accuracy.value,
                 message=f"balanced accuracy is {answers.accuracy.value:.1%} ({answers.accuracy.low:.1%} to "
                 f"{answers.accuracy.high:.1%}) on {answers.n} records, of a constant answer {chance:.1%}: these "
@@ -191,7 +229,14 @@ def check_constant_answers(answers: ModelAnswers, measured: Iterable[str]) -> li
 
 
 def ranking(found: Iterable[Measurement]) -> list[Check]:
-    """Whether scores rank the classes the wrong way round, by more than chance."""
+    """Checks whether scores rank the classes significantly worse than chance.
+
+    Args:
+        found: measurements of a trial.
+
+    Returns:
+        One check for each measured AUROC.
+    """
     return [
         Check(
             rule="ranking_above_chance",
@@ -207,14 +252,17 @@ def ranking(found: Iterable[Measurement]) -> list[Check]:
     ]
 
 
-def explained(raised: Sequence[Check], answers: ModelAnswers | None, *, moved: float) -> list[Check]:
-    """The checks of robustness, without diagnoses that a constant answer explains; that cause is named in their place.
+def drop_explained_diagnoses(raised: Sequence[Check], answers: ModelAnswers | None, *, moved: float) -> list[Check]:
+    """Removes diagnoses of robustness checks that a constant answer explains, and adds a check that names this cause.
 
     Args:
         raised: all checks.
         answers: to the records under attack, without an attack.
-        moved: share of the right answers that any attack changed, at any radius and without one. Where attacks change
-            more than the odd one there is another answer to be got, and the diagnoses stand.
+        moved: share of the correct answers that any attack changed, at any radius and without one. Where attacks change
+            more than a few, other answers exist, and the diagnoses stay.
+
+    Returns:
+        The checks.
     """
     if answers is None or not answers.constant or moved > 1 - NEARLY_ALL:
         return list(raised)

@@ -1,4 +1,4 @@
-"""How many test records, or near copies of them, were among the training records?"""
+"""Test records that are copies, or near copies, of training records."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -15,15 +15,15 @@ from assay.results import Check, Finding, Measurement, not_applicable
 
 _NAME = "copied_records"
 _MANY = 0.1
-"""Share of copies from which on the accuracy is no figure of other records."""
+"""Share of copies at which the accuracy no longer describes new records."""
 
 
 @register("evaluation")
 class CopiedRecords(Evaluation):
-    """Share of the test records that are training records too, and accuracy on those that are none.
+    """Share of the test records that are also training records, and accuracy on the others.
 
-    It is asked beside every accuracy without being listed, except of private recipes: what it finds tells of training
-    records, and no ε pays for that. There it must be listed, and its check concerns its own figure alone.
+    It runs with every accuracy without being listed, except for private recipes: its result depends on training
+    records, and no ε pays for that. There it must be listed, and its check concerns its own figure only.
     """
 
     name: Literal["copies"] = "copies"
@@ -66,7 +66,7 @@ class CopiedRecords(Evaluation):
 
 
 class RepeatedTestRecords(Evaluation):
-    """Are there copies among the test records themselves? Asked beside every accuracy; nobody lists it."""
+    """Checks for copies among the test records. It runs with every accuracy without being listed."""
 
     looks_at = "probabilities"
     name: Literal["repeated_test_records"] = "repeated_test_records"
@@ -93,13 +93,18 @@ class RepeatedTestRecords(Evaluation):
 
 
 def split_without_copies(found: Copies, y: np.ndarray, test: np.ndarray, *, concerns: str) -> Check:
-    """No test record may stand among the training records, unless records are so coarse that equal ones must occur.
+    """Checks that no test record is a training record, except where records are so coarse that equal ones must occur.
 
     Near copies count where there are more than chance explains (binomial, one in a thousand).
 
     Args:
+        found: result of the search for copies.
         y: labels of all records.
-        test: positions of the tested ones.
+        test: positions of the test records.
+        concerns: name of the measurement that the check concerns.
+
+    Returns:
+        The check.
     """
     exact, near = found.exact >= 0, found.near >= 0
     looked, chance = found.near_looked_at, found.near_by_chance
@@ -141,13 +146,13 @@ def _near_share(found: Copies, near: np.ndarray, about: dict[str, object]) -> Me
     )
 
 
-_FOUND: dict[tuple[str, bytes, bytes], Copies] = {}
-"""The last one: all recipes of a fold share it."""
+_COPIES: dict[tuple[str, bytes, bytes], Copies] = {}
+"""The last search, which all recipes of a fold share."""
 
 
 def _found(subject: Subject, test: np.ndarray, train: np.ndarray) -> Copies:
     key = (subject.dataset.digest, test.tobytes(), train.tobytes())
-    if key not in _FOUND:
-        _FOUND.clear()
-        _FOUND[key] = copies_of(subject.dataset, test, train)
-    return _FOUND[key]
+    if key not in _COPIES:
+        _COPIES.clear()
+        _COPIES[key] = copies_of(subject.dataset, test, train)
+    return _COPIES[key]

@@ -1,4 +1,4 @@
-"""What the recipe costs in time and memory of weights, and where early stopping ended it."""
+"""Time of training, number of parameters, and the epoch that early stopping kept."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -13,9 +13,9 @@ from assay.results import Finding, Measurement, not_applicable
 class Cost(Evaluation):
     """Wall time of training, the same summed over workers or clients, and the number of parameters.
 
-    Of a recipe that stops early also the epoch whose weights were kept, and the robust validation accuracy that chose
-    them: the best of all looks, so an optimistic figure, which is why robustness is measured on other records.
-    The ratio to the standard recipe is formed in the report, over the same folds.
+    For a recipe with early stopping also the epoch whose weights were kept, and their robust validation accuracy. That
+    is the best of several looks, so an optimistic figure; robustness is measured on other records. The report computes
+    the ratio to the standard recipe over the same folds.
     """
 
     looks_at = "probabilities"
@@ -87,7 +87,7 @@ class Cost(Evaluation):
 
 
 def _stopped(subject: Subject, looks: list[float]) -> list[Finding]:
-    """After which epoch early stopping kept the weights, and why; nothing of a recipe that trains to its end.
+    """Returns the epoch whose weights early stopping kept, and why; nothing for a recipe without early stopping.
 
     Args:
         looks: robust validation accuracy at each look.

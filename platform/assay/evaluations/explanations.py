@@ -1,4 +1,4 @@
-"""Can the model's explanations be trusted?"""
+"""Faithfulness, additivity and cost of explanations."""
 
 import copy
 import time
@@ -27,7 +27,7 @@ from assay.seeds import Draw
 # one half where nothing of the weights is shared, so only what clearly exceeds it tells.
 _MOST_SIMILAR = 0.7
 _MOST_AVERAGED = 2000
-"""Records whose mean stands for a missing feature."""
+"""Records whose mean replaces a missing feature."""
 _QUESTIONS = (
     "completeness_error",
     "deletion_gain",
@@ -36,20 +36,20 @@ _QUESTIONS = (
     "explanation_agreement",
     "explanation_seconds",
 )
-"""What is asked of a model's explanations, named also where nothing can be explained."""
+"""Metrics of explanations, which are listed also where nothing can be explained."""
 _ENTRIES_OF_A_FEATURE = {"text": -1, "image": 1}
-"""The axis along which entries make up one feature: of a word's vector, the channels of a pixel."""
+"""The axis whose entries make up one feature: the numbers of a word's vector, the channels of a pixel."""
 
 
 @register("evaluation")
 class Explanations(Evaluation):
-    """Integrated gradients beside SHAP: additivity, deletion and insertion against a random map, agreement, and time.
+    """Integrated gradients and SHAP: additivity, deletion and insertion against a random map, agreement, and time.
 
-    A feature is "removed" by setting it to the mean of the training split, which is the baseline of integrated
-    gradients too; SHAP's background is a sample of that split. Without one, the given records stand in for it. Of text
-    a feature is a word, whose whole vector is removed as if nothing stood there, and the baseline of integrated
-    gradients is a word without a meaning in each place; of an image, a pixel with all its channels. Integrated
-    gradients also face the randomised-weights test.
+    A feature is "removed" by setting it to the mean of the training split, which is also the baseline of integrated
+    gradients; SHAP's background is a sample of that split. Without a training split the given records are used. In text
+    a feature is a word, whose whole vector is replaced by padding, and the baseline of integrated gradients is a word
+    without a meaning in each place; in an image it is a pixel with all its channels. Integrated gradients also undergo
+    the randomised-weights test.
     """
 
     name: Literal["explanations"] = "explanations"
@@ -129,7 +129,7 @@ class Explanations(Evaluation):
     shap_records: int = Field(default=50, ge=1)
     """How many of the explained records SHAP explains too; it costs as much as its background is large."""
     shap_background: int = Field(default=50, ge=2)
-    """Training records that stand for "nothing known" in SHAP."""
+    """Training records of SHAP's background."""
     draws: int = Field(default=200, ge=50)
     records: int | None = Field(default=None, ge=2)
     """Test records that are explained, stratified; all by default, of texts as ``Subject.examined`` says."""
@@ -142,52 +142,54 @@ class Explanations(Evaluation):
             why = f"integrated gradients and Deep SHAP need a gradient: {subject.why_no_gradient}"
             return [not_applicable(name, why, reason="no_gradient") for name in _QUESTIONS]
         rows = self.sample(subject)
-        scene = _Scene.of(subject, rows)
-        about = {"method": "integrated_gradients", "points": self.points, "replacement": scene.replacement}
+        records = _ExplainedRecords.of(subject, rows)
+        about = {"method": "integrated_gradients", "points": self.points, "replacement": records.replacement}
         started = time.perf_counter()
-        gradients = integrated_gradients(subject.model, scene.x, scene.target, baseline=scene.start, points=self.points)
+        gradients = integrated_gradients(
+            subject.model, records.x, records.target, baseline=records.start, points=self.points
+        )
         seconds = time.perf_counter() - started
         if not bool(gradients.error.isfinite().all()):
             why = "the model answers NaN or infinity, which nothing explains"
             return [not_applicable(name, why, reason="no_finite_answers") for name in _QUESTIONS]
         found: list[Finding] = [
-            self._mean("completeness_error", gradients.error, scene, "logits", about),
-            *self._faithful(scene, gradients.values, about),
-            _seconds(seconds, scene, about),
+            self._mean("completeness_error", gradients.error, records, "logits", about),
+            *self._faithful(records, gradients.values, about),
+            _seconds(seconds, records, about),
         ]
-        found += [_complete(gradients.error), _sane(scene, gradients.values), *self._attention(scene)]
+        found += [_complete(gradients.error), _sane(records, gradients.values), *self._attention(records)]
         fewer = subject.chosen(rows, self.shap_records)
         same = torch.from_numpy(np.searchsorted(rows, fewer)).to(subject.device)
-        return found + self._shap(_Scene.of(subject, fewer), gradients.values[same])
+        return found + self._shap(_ExplainedRecords.of(subject, fewer), gradients.values[same])
 
-    def _shap(self, scene: "_Scene", gradients: Tensor) -> list[Finding]:
-        """The same questions asked of SHAP, on fewer records, and how far the two maps agree."""
+    def _shap(self, records: "_ExplainedRecords", gradients: Tensor) -> list[Finding]:
+        """Measures SHAP in the same way, on fewer records, and the agreement of the two maps."""
         names = ("additivity_error", "insertion_gain", "explanation_agreement")
-        about = {"method": "shap", "replacement": scene.replacement}
-        held, whose = _background(scene.subject)
-        chosen = seeds.stream(scene.subject.seed, "background").permutation(held)[: self.shap_background]
+        about = {"method": "shap", "replacement": records.replacement}
+        held, whose = _background(records.subject)
+        chosen = seeds.stream(records.subject.seed, "background").permutation(held)[: self.shap_background]
         about["background"] = f"{len(chosen)} of the {whose}"
         started = time.perf_counter()
         try:
             shap = deep_shap(
-                scene.subject.model, scene.x, scene.target, background=scene.subject.records(np.sort(chosen))[0]
+                records.subject.model, records.x, records.target, background=records.subject.records(np.sort(chosen))[0]
             )
         except ExplanationError as error:
             return [not_applicable(name, str(error), reason="no_method", **about) for name in names]
         seconds = time.perf_counter() - started
-        agreement = _rank_agreement(scene.whole(shap.values), scene.whole(gradients), scene.features)
+        agreement = _rank_agreement(records.whole(shap.values), records.whole(gradients), records.features)
         worst = float(shap.error.max())
         return [
-            self._mean("additivity_error", shap.error, scene, "logits", about),
-            *self._faithful(scene, shap.values, about),
+            self._mean("additivity_error", shap.error, records, "logits", about),
+            *self._faithful(records, shap.values, about),
             self._mean(
                 "explanation_agreement",
                 torch.from_numpy(agreement),
-                scene,
+                records,
                 "Spearman correlation",
                 {**about, "against": "integrated_gradients"},
             ),
-            _seconds(seconds, scene, about),
+            _seconds(seconds, records, about),
             Check(
                 rule="additivity",
                 concerns="insertion_gain",
@@ -198,62 +200,62 @@ class Explanations(Evaluation):
             ),
         ]
 
-    def _attention(self, scene: "_Scene") -> list[Finding]:
-        """The weights of a network that attends are an explanation too, and judged like any other."""
-        network: Any = getattr(scene.subject.model, "network", scene.subject.model)
+    def _attention(self, records: "_ExplainedRecords") -> list[Finding]:
+        """Measures the weights of a network with attention as an explanation, like any other."""
+        network: Any = getattr(records.subject.model, "network", records.subject.model)
         if getattr(network, "attention", None) is None or not hasattr(network, "attention_weights"):
             return []
         with torch.no_grad():
             weights = torch.cat(
-                [network.attention_weights(scene.x[p]) for p in places(len(scene.x), tuple(scene.x.shape[1:]))]
+                [network.attention_weights(records.x[p]) for p in places(len(records.x), tuple(records.x.shape[1:]))]
             )
-        along = -1 if scene.subject.dataset.modality == "text" else 1
-        about = {"method": "attention", "replacement": scene.replacement}
-        return self._faithful(scene, weights.unsqueeze(along), about)
+        along = -1 if records.subject.dataset.modality == "text" else 1
+        about = {"method": "attention", "replacement": records.replacement}
+        return self._faithful(records, weights.unsqueeze(along), about)
 
-    def _faithful(self, scene: "_Scene", values: Tensor, about: Mapping[str, object]) -> list[Finding]:
-        """Deletion and insertion in the order of a map and in a random one, and what the map gains."""
-        scores = scene.whole(values)
-        noise = Draw(seeds.stream(scene.subject.seed, "random map"), total=len(scene.x)).uniform(scores)
+    def _faithful(self, records: "_ExplainedRecords", values: Tensor, about: Mapping[str, object]) -> list[Finding]:
+        """Measures deletion and insertion in the order of a map and in a random one, and the gain of the map."""
+        scores = records.whole(values)
+        noise = Draw(seeds.stream(records.subject.seed, "random map"), total=len(records.x)).uniform(scores)
         maps = {str(about["method"]): scores, "random": noise}
         found: list[Finding] = []
         for name, curve, sign in (("deletion", deletion, -1), ("insertion", insertion, 1)):
             areas = {
                 key: curve(
-                    scene.subject.model,
-                    scene.x,
-                    scene.target,
+                    records.subject.model,
+                    records.x,
+                    records.target,
                     map_,
-                    replacement=scene.baseline,
-                    features=scene.features,
-                    task=scene.subject.task,
+                    replacement=records.baseline,
+                    features=records.features,
+                    task=records.subject.task,
                 )
                 for key, map_ in maps.items()
             }
             found += [
-                self._mean(name, area, scene, "probability", {**about, "map": key}) for key, area in areas.items()
+                self._mean(name, area, records, "probability", {**about, "map": key}) for key, area in areas.items()
             ]
             gain = sign * (areas[str(about["method"])] - areas["random"])
-            found.append(self._mean(f"{name}_gain", gain, scene, "probability", {**about, "against": "random map"}))
+            found.append(self._mean(f"{name}_gain", gain, records, "probability", {**about, "against": "random map"}))
         return found
 
     def _mean(
-        self, name: str, values: Tensor, scene: "_Scene", unit: str, conditions: Mapping[str, object]
+        self, name: str, values: Tensor, records: "_ExplainedRecords", unit: str, conditions: Mapping[str, object]
     ) -> Measurement:
         known = values.double().cpu().numpy()
         interval = statistics.bootstrap(
             lambda i: float(known[i].mean()),
             len(known),
-            generator=seeds.stream(scene.subject.seed, "bootstrap", name),
+            generator=seeds.stream(records.subject.seed, "bootstrap", name),
             draws=self.draws,
-            groups=scene.subject.clusters(scene.rows),
+            groups=records.subject.clusters(records.rows),
         )
         return estimated(name, interval, unit=unit, n=len(known), conditions=conditions)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scene:
-    """Some test records, what the model says of them, and what stands for a missing feature."""
+class _ExplainedRecords:
+    """Some test records, the predicted classes, and the replacement of a missing feature."""
 
     subject: Subject
     rows: np.ndarray
@@ -264,7 +266,7 @@ class _Scene:
     replacement: str
 
     @classmethod
-    def of(cls, subject: Subject, rows: np.ndarray) -> "_Scene":
+    def of(cls, subject: Subject, rows: np.ndarray) -> "_ExplainedRecords":
         x, _ = subject.records(rows)
         baseline, replacement = _nothing(subject, x)
         return cls(
@@ -278,23 +280,24 @@ class _Scene:
 
     @property
     def start(self) -> Tensor:
-        """The baseline of integrated gradients; of text words that are still there, or the path would begin with a
-        jump where a network stops to pass over them as padding."""
+        """The baseline of integrated gradients. In text it is words without a meaning, not padding: the path would begin
+        with a jump where a network stops skipping padding.
+        """
         return blank_words(self.x) if self.subject.dataset.modality == "text" else self.baseline
 
     @property
     def features(self) -> Tensor | None:
-        """Which features stand for something, in the shape of ``whole``: of text, words; None where all do."""
+        """Which features exist, in the shape of ``whole``: in text, words; None where all do."""
         return (self.x != 0).any(-1, keepdim=True) if self.subject.dataset.modality == "text" else None
 
     def whole(self, values: Tensor) -> Tensor:
-        """One score a feature, broadcastable to the records: entries that make up one feature are added."""
+        """Returns one score for each feature, the sum of its entries; broadcastable to the records."""
         axis = _ENTRIES_OF_A_FEATURE.get(self.subject.dataset.modality)
         return values if axis is None else values.sum(axis, keepdim=True)
 
 
 def _nothing(subject: Subject, x: Tensor) -> tuple[Tensor, str]:
-    """What stands where a feature is missing, and what that is in words."""
+    """Returns the replacement of a missing feature, and its description."""
     if subject.dataset.modality == "text":
         return torch.zeros_like(x[:1]), "padding, as if no word stood there"
     held, whose = _background(subject)
@@ -304,13 +307,13 @@ def _nothing(subject: Subject, x: Tensor) -> tuple[Tensor, str]:
 
 
 def _background(subject: Subject) -> tuple[np.ndarray, str]:
-    """Records that stand for "nothing known", and whose they are."""
+    """Returns records for averages and backgrounds, and their description."""
     rows = subject.split
     return (rows.train, "training records") if len(rows.train) else (rows.test, "given records")
 
 
-def _seconds(seconds: float, scene: _Scene, about: Mapping[str, object]) -> Measurement:
-    n = len(scene.x)
+def _seconds(seconds: float, records: _ExplainedRecords, about: Mapping[str, object]) -> Measurement:
+    n = len(records.x)
     return Measurement(name="explanation_seconds", value=seconds / n, unit="seconds", n=n, conditions=about)
 
 
@@ -326,11 +329,11 @@ def _complete(error: Tensor) -> Check:
     )
 
 
-def _sane(scene: _Scene, values: Tensor) -> Check:
-    """A map that survives random weights explains the data, not the model (Adebayo et al. 2018)."""
-    other = _randomised(scene.subject.model, seeds.torch_seed(scene.subject.seed, "random weights"))
-    random = integrated_gradients(other, scene.x, scene.target, baseline=scene.start).values
-    similarity = float(_rank_agreement(scene.whole(values), scene.whole(random), scene.features).mean())
+def _sane(records: _ExplainedRecords, values: Tensor) -> Check:
+    """Checks that random weights change the map (Adebayo et al. 2018); otherwise it explains the data."""
+    other = _randomised(records.subject.model, seeds.torch_seed(records.subject.seed, "random weights"))
+    random = integrated_gradients(other, records.x, records.target, baseline=records.start).values
+    similarity = float(_rank_agreement(records.whole(values), records.whole(random), records.features).mean())
     return Check(
         rule="randomised_weights",
         concerns="insertion_gain",
@@ -343,7 +346,7 @@ def _sane(scene: _Scene, values: Tensor) -> Check:
 
 
 def _randomised(model: nn.Module, seed: int) -> nn.Module:
-    """The same network with every weight drawn anew, at the scale it had."""
+    """Returns the network with every weight drawn again, at its scale."""
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -354,7 +357,7 @@ def _randomised(model: nn.Module, seed: int) -> nn.Module:
 
 
 def _rank_agreement(one: Tensor, other: Tensor, features: Tensor | None) -> np.ndarray:
-    """Spearman's correlation of the absolute attributions of each record, (n,), over what stands for something."""
+    """Returns Spearman's correlation of the absolute attributions of each record, (n,)."""
     size = [values.detach().flatten(1).abs().cpu().numpy() for values in (one, other)]
     if features is None:
         return _spearman(*size)
@@ -363,7 +366,7 @@ def _rank_agreement(one: Tensor, other: Tensor, features: Tensor | None) -> np.n
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Rank correlation of each row, (n,); 0 where a row is constant."""
+    """Returns the rank correlation of each row, (n,); 0 where a row is constant."""
     ranks = [rankdata(values, axis=1) for values in (one, other)]
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     scale = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))

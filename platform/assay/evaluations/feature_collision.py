@@ -1,4 +1,4 @@
-"""Are the records that an attacker aimed at taken for what it wanted?"""
+"""Success of clean-label poisoning by feature collision."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,17 +18,16 @@ from assay.results import Finding, Measurement, not_applicable
 
 _NAMES = ("collision_success", "undefended_collision_success", "collision_base_rate")
 _LEAST = 0.5
-"""Success beyond the base rate that a collision must have without a defence before one may be scored on it."""
+"""Success beyond the base rate that a collision must have without a defence before a defence may be scored on it."""
 
 
 @register("evaluation")
 class CollisionSuccess(Evaluation):
-    """Share of the targets of the recipe's feature collision that the model takes for the base class.
+    """Share of the targets of the recipe's feature collision that the model classifies as the base class.
 
-    The targets were held out of training; the seed tells which they were. They are few, so the interval is wide. An
-    honest model errs on some of them too: the base rate is that of a twin that learns from the same records without
-    collision or defence. Where the recipe defends itself, it is trained once more without its defences, on the same
-    poisoned records.
+    The targets were held out of training; the seed determines them. They are few, so the interval is wide. An honest
+    model also misclassifies some of them: the base rate is that of a twin that learns from the same records without
+    collision or defence. A recipe with defences is trained once more without them, on the same poisoned records.
     """
 
     name: Literal["feature_collision"] = "feature_collision"
@@ -79,7 +78,7 @@ class CollisionSuccess(Evaluation):
 
 
 def _collision(recipe: Recipe) -> FeatureCollision | None:
-    """The feature collision of a recipe, which takes one at most."""
+    """Returns the feature collision of a recipe, which has one at most."""
     return next((treatment for treatment in recipe.data if isinstance(treatment, FeatureCollision)), None)
 
 
@@ -88,7 +87,7 @@ def _about(collision: FeatureCollision) -> dict[str, object]:
 
 
 def _success(subject: Subject) -> Measurement:
-    """How many of the targets of the subject's recipe are taken for the base class."""
+    """Measures how many of the targets of the subject's recipe are classified as the base class."""
     assert subject.recipe is not None
     collision, rows = _collision(subject.recipe), _targets(subject, subject.recipe)
     assert collision is not None
@@ -97,7 +96,7 @@ def _success(subject: Subject) -> Measurement:
 
 
 def _base_rate(subject: Subject, *, train: bool) -> Measurement:
-    """How many of the same targets a twin takes for the base class that learnt neither from them nor from poison."""
+    """Measures the same on a twin that learnt neither from the targets nor from poison."""
     assert subject.recipe is not None
     collision = _collision(subject.recipe)
     assert collision is not None
@@ -114,7 +113,7 @@ def _base_rate(subject: Subject, *, train: bool) -> Measurement:
 
 
 def _targets(subject: Subject, recipe: Recipe) -> np.ndarray:
-    """Positions of the records at which the collision aims; at each client, of its own."""
+    """Returns the positions of the records at which the collision aims; at each client, of its own."""
     y = subject.dataset.y
     return np.concatenate(
         [
@@ -125,7 +124,7 @@ def _targets(subject: Subject, recipe: Recipe) -> np.ndarray:
 
 
 def _trainings(subject: Subject, recipe: Recipe) -> list[tuple[np.ndarray, int]]:
-    """The records that each trainer was given, and its seed."""
+    """Returns the records that each trainer was given, and its seed."""
     rows = subject.split.train
     if recipe.federation is None:
         return [(rows, subject.seed)]

@@ -1,8 +1,8 @@
-"""How much likelier a model's answers are if it was trained on a record than if not, by shadow models.
+"""Likelihood ratio of a model's answers with and without a record among its training records, by shadow models.
 
-Few shadows say little of any one record, and much of all of them together. So what is estimated of a record is drawn
-towards what records of its kind show: its variances (empirical Bayes, Smyth 2004), and how far training on it moves it.
-What remains uncertain widens the density that the target is held against, which is then a t density.
+Few shadows give little information about a single record, and much about all records together. So the estimates for one
+record are shrunk towards those of similar records: its variances (empirical Bayes, Smyth 2004), and how much training
+on it changes its confidence. The remaining uncertainty widens the density, which is then a t density.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ import numpy as np
 from scipy import special, stats
 
 Mode = Literal["online", "offline"]
-"""Whether the attacker has models that were trained on a record, or only such as were not."""
+"""Whether the attacker has models that were trained on a record, or only models that were not."""
 _LEAST_VARIANCE = 1e-12
 _NEIGHBOURS = 0.1
-"""Share of the records that tell what is usual where a record stands, and at least so many:"""
+"""Share of the records that estimate what is usual near a record; at least ``_FEWEST_NEIGHBOURS`` of them."""
 _FEWEST_NEIGHBOURS = 50
 _NORMAL = 1e6
-"""Degrees of freedom from which on a t density is a normal one."""
+"""Degrees of freedom at which a t density is treated as normal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shadows:
-    """What the shadows of one kind (in, or out) say of each record."""
+    """Estimates for each record from the shadows of one kind (in, or out)."""
 
     mean: np.ndarray
     """(n,)"""
@@ -38,16 +38,21 @@ class _Shadows:
 def likelihood_ratio(
     own: np.ndarray, shadows: np.ndarray, inside: np.ndarray, *, mode: Mode, per_record: bool | None = None
 ) -> np.ndarray:
-    """Logarithm of the likelihood ratio of in to out (online), or deviations above those that are out (offline), (n,).
+    """Returns the log likelihood ratio of in to out (online), or the deviation from the shadows that are out (offline).
 
-    By default with shrunken estimates: see above. With ``per_record`` it is the formula of Carlini et al. 2022
-    (arXiv:2112.03570): two normal densities at the estimates as they are.
+    By default with shrunken estimates, as described above. With ``per_record`` it is the formula of Carlini et al. 2022
+    (arXiv:2112.03570): two normal densities with plain estimates.
 
     Args:
         own: (n,) confidence of the target.
         shadows: (shadows, n) of the shadows.
         inside: (shadows, n) bool, which shadow was trained on which record.
-        per_record: the published attack, whether with a variance of each record or of all together.
+        mode: of the attacker.
+        per_record: the published attack, with a variance of each record or of all together; None for shrunken
+            estimates.
+
+    Returns:
+        (n,) scores.
     """
     if per_record is not None:
         return _published(own, shadows, inside, mode=mode, per_record=per_record)
@@ -76,7 +81,7 @@ def _published(own: np.ndarray, shadows: np.ndarray, inside: np.ndarray, *, mode
 
 
 def _normal(shadows: np.ndarray, chosen: np.ndarray, *, per_record: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean, (n,), and variance, (n,) or of all records together, of the chosen shadows' confidence in each record."""
+    """Returns mean, (n,), and variance, (n,) or of all records, of the chosen shadows' confidence in each record."""
     count = chosen.sum(0)
     mean, squares = _sums(shadows, chosen)
     variance = squares / (count - 1) if per_record else np.asarray(squares.sum() / (count - 1).sum())
@@ -85,13 +90,13 @@ def _normal(shadows: np.ndarray, chosen: np.ndarray, *, per_record: bool) -> tup
 
 
 def _sums(shadows: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means, and sums of squares around them, of the chosen shadows, (n,) each."""
+    """Returns means, and sums of squares around them, of the chosen shadows, (n,) each."""
     mean = np.where(chosen, shadows, 0.0).sum(0) / chosen.sum(0)
     return mean, (np.where(chosen, shadows - mean, 0.0) ** 2).sum(0)
 
 
 def _estimated(shadows: np.ndarray, chosen: np.ndarray) -> _Shadows:
-    """Variances are drawn towards those of records with a like mean, as far as these agree with each other."""
+    """Shrinks variances towards those of records with a similar mean, as far as these agree with each other."""
     mean, squares = _sums(shadows, chosen)
     count = chosen.sum(0)
     freedom = float(count.mean() - 1)
@@ -111,10 +116,10 @@ def _estimated(shadows: np.ndarray, chosen: np.ndarray) -> _Shadows:
 def _drawn_together(
     within: _Shadows, out: _Shadows
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Mean and spread of the next model's answer, in and out, when the gap between them is drawn to the usual one.
+    """Returns mean and spread of the next model's answer, in and out, with a shrunken gap between them.
 
-    The two means are normal given what the shadows said, with a normal prior on their difference and none on their
-    level; the posterior is that of a linear model with two unknowns.
+    The two means are normal given the shadows, with a normal prior on their difference and none on their level; the
+    posterior is that of a linear model with two unknowns.
     """
     gap = within.mean - out.mean
     error = within.variance / within.count + out.variance / out.count
@@ -132,7 +137,7 @@ def _drawn_together(
 
 
 def _smoothed(place: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(n,) mean of the values of the records nearest in place; of all where there are few."""
+    """Returns the (n,) mean of the values of the records nearest in place; of all where there are few."""
     n = len(values)
     width = max(_FEWEST_NEIGHBOURS, round(_NEIGHBOURS * n))
     if n < 2 * width:
@@ -146,7 +151,7 @@ def _smoothed(place: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _unbiased(n: int) -> float:
-    """By how much squares around a smoothed mean fall short of those around the true one."""
+    """Returns the factor by which squares around a smoothed mean fall short of those around the true one."""
     width = max(_FEWEST_NEIGHBOURS, round(_NEIGHBOURS * n))
     width = n if n < 2 * width else width
     return width / max(width - 1, 1)
@@ -173,7 +178,7 @@ def _log_density(z: np.ndarray, freedom: float) -> np.ndarray:
 
 
 def _as_normal(z: np.ndarray, freedom: float) -> np.ndarray:
-    """Deviations of a normal variable that are as improbable as those of a t variable, from either side."""
+    """Returns deviations of a normal variable that are as improbable as those of a t variable, from either side."""
     if freedom >= _NORMAL:
         return z
     tail = stats.norm.isf(np.maximum(stats.t.sf(np.abs(z), freedom), 1e-300))

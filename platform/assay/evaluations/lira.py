@@ -1,4 +1,4 @@
-"""Does the model tell who was in its training data, to an attacker who trains such models too?"""
+"""Membership inference with shadow models: the likelihood-ratio attack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +15,8 @@ from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.likelihood import Mode, likelihood_ratio
 from assay.evaluations.pool import Pool
 from assay.evaluations.queries import asked
-from assay.evaluations.roc import RATES, Rate, told_apart, unanswered
-from assay.evaluations.units import Joined
+from assay.evaluations.roc import RATES, Rate, membership_figures, membership_not_applicable
+from assay.evaluations.units import MembershipUnits
 from assay.executors import LocalExecutor
 from assay.metrics import Chosen, Metric, ScorecardColumn
 from assay.registry import register
@@ -28,29 +28,30 @@ _EXPOSED = 10
 
 @register("evaluation")
 class LiRA(Evaluation):
-    """The likelihood-ratio attack (Carlini et al. 2022, arXiv:2112.03570): how sure is the model of a record, against
-    how sure models of its kind are that have, or have not, seen it?
+    """The likelihood-ratio attack (Carlini et al. 2022, arXiv:2112.03570) with shadow models.
 
-    Shadow models are trained by the recipe itself, each on half of the pool of members and non-members (``Pool``),
-    with draws of its own: first weights, batches, and the noise of a private recipe. Two shadows share out the pool, so
-    that every record is in for exactly half of them; patients go whole, and classes keep their shares. The half is the
-    paper's. As many records as the target had would bring its shadows nearer to it, but mostly leaves a few shadows
-    without a given record, whose own distribution nobody would then know. The conditions say both sizes, ``members``
-    that of the target.
+    It compares the confidence in a record with that of similar models that were, or were not, trained on it.
+
+    Shadow models are trained by the recipe itself, each on half of the pool of members and non-members (``Pool``), with
+    their own draws: first weights, batches, and the noise of a private recipe. Each pair of shadows splits the pool, so
+    that every record is in for exactly half of the shadows; a patient's records stay together, and classes keep their
+    shares. The half follows the paper. With as many records as the target had, shadows would resemble it more, but for
+    most records few shadows would be out, and the distribution without the record would be unknown. The conditions
+    state both sizes; ``members`` is that of the target.
 
     ``online`` compares the density of the confidence (``pool.confidence``) among the shadows that saw a record with
-    that among those that did not. ``offline`` looks at the latter alone, as an attacker must who meets a record after
-    training the shadows, and tests on one side. Means and variances of few shadows are drawn towards what is usual
-    (``likelihood``). Where the recipe augments records, the model is asked of each record as it is and as augmented,
-    ``queries`` times in all, and the mean of the answers is judged, as in the paper.
+    that among those that did not. ``offline`` uses only the latter, as an attacker must who receives a record after
+    training the shadows, in a one-sided test. Means and variances of few shadows are shrunk (``likelihood``). Where the
+    recipe augments records, the model is queried with each record itself and with augmented versions, ``queries`` times
+    in all, and the mean of the answers is used, as in the paper.
 
-    Who is told apart is whom privacy protects, or would (``protected_unit``): where records have patients, the ratios
-    of a patient's records are multiplied, and figures count patients, whether the recipe is private or not; with
-    ``privacy.unit: record`` they count records. Even then a patient's records are all in or all out, of the model and
-    of each shadow: if some could be on either side, the others would give them away, and it would be the patient that
-    is recognised at any record.
+    The unit of membership is the unit that privacy protects, or would (``protected_unit``). Where records have
+    patients, the ratios of a patient's records are multiplied, and figures count patients, whether the recipe is
+    private or not; with ``privacy.unit: record`` they count records. Even then a patient's records are all in or all
+    out, of the model and of each shadow: otherwise the others would reveal the patient, and any record would be
+    recognised by its patient.
 
-    A federated recipe's shadows are trained in one place. What is learnt from the training split before any training
+    The shadows of a federated recipe are trained centrally. What is learnt from the training split before any training
     (a vocabulary) is the target's for all shadows.
     """
 
@@ -92,10 +93,10 @@ class LiRA(Evaluation):
     )
 
     shadows: int = Field(default=16, ge=4, multiple_of=2)
-    """Trainings; in pairs that share out the pool."""
+    """Number of shadow models; each pair splits the pool."""
     mode: Mode = "online"
     queries: int = Field(default=10, ge=1)
-    """Times that a model is asked of each record where the recipe augments records; otherwise once."""
+    """Times that a model is queried with each record where the recipe augments records; otherwise once."""
     false_positive_rates: tuple[Rate, ...] = Field(default=RATES)
     draws: int = Field(default=200, ge=50)
 
@@ -104,18 +105,18 @@ class LiRA(Evaluation):
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         pool = Pool.of(subject)
-        joined = Joined.of(subject, pool)
+        joined = MembershipUnits.of(subject, pool)
         about = self._conditions(subject, pool, joined)
         if why := _why_not(subject):
             return self._unanswered(why, "not_trained_here", about)
-        inside = dealt(subject, pool.rows, self.shadows)
+        inside = pool_halves(subject, pool.rows, self.shadows)
         shadows = _confidences(subject, pool.rows, inside, queries=self.queries)
         own = asked(subject, pool.rows, queries=self.queries)
         if not (np.isfinite(own).all() and np.isfinite(shadows).all()):
             why = "the model or a shadow of it answers NaN or infinity"
             return self._unanswered(why, "no_finite_answers", about)
         score = joined.total(likelihood_ratio(own, shadows, inside, mode=self.mode))
-        found = told_apart(
+        found = membership_figures(
             self.name,
             subject,
             joined.pool,
@@ -128,7 +129,7 @@ class LiRA(Evaluation):
         area = statistics.auroc(joined.pool.is_member, joined.total(own) / joined.counts)
         return [*found, self._exposed(joined.pool, score, about), _shadows_help(found[0], area)]
 
-    def _conditions(self, subject: Subject, pool: Pool, joined: Joined) -> dict[str, Any]:
+    def _conditions(self, subject: Subject, pool: Pool, joined: MembershipUnits) -> dict[str, Any]:
         return {
             "attack": f"LiRA {self.mode}",
             "mode": self.mode,
@@ -140,14 +141,14 @@ class LiRA(Evaluation):
         }
 
     def _unanswered(self, why: str, reason: ReasonCode, about: dict[str, Any]) -> list[Measurement]:
-        rows = unanswered(self.name, why, reason, rates=self.false_positive_rates, **about)
+        rows = membership_not_applicable(self.name, why, reason, rates=self.false_positive_rates, **about)
         return [*rows, not_applicable("lira_exposed", why, reason=reason, **about)]
 
     def _exposed(self, pool: Pool, score: np.ndarray, about: dict[str, Any]) -> Measurement:
-        """The members that the attack is surest of, by their position in the data set; the value is the greatest score.
+        """Returns the members with the highest scores, by position in the data set, and the highest score.
 
-        Of a patient it is the position of the first record.
-        Positions mean something to the curator of the data alone, and so they stay there.
+        For a patient it is the position of the first record. Positions only have a meaning for the curator of the data,
+        so they stay there.
         """
         members = score[pool.is_member]
         first = np.argsort(-members, kind="stable")[:_EXPOSED]
@@ -164,10 +165,19 @@ class LiRA(Evaluation):
         )
 
 
-def dealt(subject: Subject, rows: np.ndarray, shadows: int) -> np.ndarray:
-    """Who is in for which shadow, (shadows, n) bool: two after each other share out the rows.
+def pool_halves(subject: Subject, rows: np.ndarray, shadows: int) -> np.ndarray:
+    """Assigns the rows to shadows: each pair of shadows splits them.
 
-    Patients go whole. Classes keep their shares, a patient counting as one of the class of its first record.
+    A patient's records stay together. Classes keep their shares; a patient counts as one of the class of its first
+    record.
+
+    Args:
+        subject: with its data and seed.
+        rows: (n,) positions of the records.
+        shadows: number of shadows, even.
+
+    Returns:
+        (shadows, n) bool, whether each record is in.
     """
     groups = subject.patients(rows)
     _, first, unit = np.unique(rows if groups is None else groups, return_index=True, return_inverse=True)
@@ -184,7 +194,7 @@ def dealt(subject: Subject, rows: np.ndarray, shadows: int) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class _SharedInputs:
-    """All that a worker needs to train any shadow; it travels to a machine once."""
+    """What a worker needs to train any shadow; it is sent to a machine once."""
 
     subject: Subject
     """Without its model and its workers."""
@@ -194,23 +204,23 @@ class _SharedInputs:
 
 
 def _confidences(subject: Subject, rows: np.ndarray, inside: np.ndarray, *, queries: int) -> np.ndarray:
-    """(shadows, n) confidence of every shadow in all rows; the workers share the trainings.
+    """Returns the (shadows, n) confidence of every shadow in all rows; the workers share the trainings.
 
     Raises:
         RuntimeError: a shadow has killed its worker more than once.
     """
     bare = replace(subject, model=nn.Identity(), executor=LocalExecutor())
     shared = _SharedInputs(subject=bare, rows=rows, threads=torch.get_num_threads(), queries=queries)
-    found = np.full(inside.shape, np.nan)
+    confidences = np.full(inside.shape, np.nan)
     for outcome in subject.executor.map(_shadow, list(enumerate(inside)), shared):
         if outcome.error:
             raise RuntimeError(f"shadow model {outcome.index + 1} of {len(inside)}: {outcome.error}")
-        found[outcome.index] = outcome.value
-    return found
+        confidences[outcome.index] = outcome.value
+    return confidences
 
 
 def _shadow(item: tuple[int, np.ndarray], shared: _SharedInputs) -> np.ndarray:
-    """Train one shadow; its confidence in all records, (n,)."""
+    """Trains one shadow and returns its confidence in all records, (n,)."""
     torch.set_num_threads(shared.threads)
     number, inside = item
     assert shared.subject.train is not None
@@ -221,23 +231,23 @@ def _shadow(item: tuple[int, np.ndarray], shared: _SharedInputs) -> np.ndarray:
 
 
 def _why_not(subject: Subject) -> str:
-    """Why no shadow can be trained; empty where it can."""
+    """Returns why no shadow can be trained; empty where one can."""
     if subject.log is None:
         return "the training records of this model are not known"
     return "shadow models are trained as the model was, and nothing can be trained here" if not subject.train else ""
 
 
-def _cautions(subject: Subject, pool: Pool, joined: Joined) -> tuple[str, ...]:
-    said = [*pool.notes]
+def _cautions(subject: Subject, pool: Pool, joined: MembershipUnits) -> tuple[str, ...]:
+    cautions = [*pool.notes]
     if subject.dataset.patients is not None and joined.unit == "record":
-        said.insert(0, "a patient's records are in or out together: what is told is whether the patient took part")
+        cautions.insert(0, "a patient's records are in or out together: what is told is whether the patient took part")
     if subject.recipe is not None and subject.recipe.federation is not None:
-        said.append("the shadows were trained on all their records in one place, not at the recipe's clients")
-    return tuple(said)
+        cautions.append("the shadows were trained on all their records in one place, not at the recipe's clients")
+    return tuple(cautions)
 
 
 def _shadows_help(area: Measurement, plain: float) -> Check:
-    """Shadows that are unlike the target make the attack weaker than the loss alone, and a leak look small."""
+    """Checks that LiRA is not weaker than the loss alone; shadows that differ from the target would hide a leak."""
     better = plain > area.high
     return Check(
         rule="shadows_help",

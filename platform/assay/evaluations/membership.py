@@ -1,4 +1,4 @@
-"""Does the model tell who was in its training data?"""
+"""Membership inference by a threshold on the loss."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.pool import OTHER_PATIENTS, Pool, confidence
-from assay.evaluations.roc import RATES, Rate, told_apart, unanswered
+from assay.evaluations.roc import RATES, Rate, membership_figures, membership_not_applicable
 from assay.metrics import Metric, ScorecardColumn
 from assay.privacy.unit import protected_unit
 from assay.registry import register
@@ -19,12 +19,11 @@ from assay.results import Finding
 class Membership(Evaluation):
     """The loss-threshold attack (Yeom et al. 2018, arXiv:1709.01604): members have smaller losses.
 
-    Who is recognised is whom privacy would protect (``privacy.unit``): where records have patients, a patient, by the
-    mean over all of its records; else a record.
+    The unit of membership is the unit that privacy would protect (``privacy.unit``): where records have patients, a
+    patient, by the mean over all of its records; else a record.
 
-    Reported as in Carlini et al. 2022 (arXiv:2112.03570): the true-positive rate at a low false-positive rate. Who the
-    members and the others are says ``Pool``. It costs nothing and finds little: ``lira`` asks the same with shadow
-    models.
+    Reported as in Carlini et al. 2022 (arXiv:2112.03570): the true-positive rate at a low false-positive rate. ``Pool``
+    defines members and non-members. The attack is cheap and weak: ``lira`` is a stronger one, with shadow models.
     """
 
     looks_at = "probabilities"
@@ -60,12 +59,12 @@ class Membership(Evaluation):
     def measure(self, subject: Subject) -> Sequence[Finding]:
         if subject.log is None:
             why = "the training records of this model are not known"
-            return unanswered(self.name, why, "not_trained_here", rates=self.false_positive_rates)
+            return membership_not_applicable(self.name, why, "not_trained_here", rates=self.false_positive_rates)
         pool = Pool.of(subject)
         score = confidence(subject, pool.rows)
         if not np.isfinite(score).all():
             why = "the model answers NaN or infinity"
-            return unanswered(self.name, why, "no_finite_answers", rates=self.false_positive_rates)
+            return membership_not_applicable(self.name, why, "no_finite_answers", rates=self.false_positive_rates)
         groups = subject.patients(pool.rows)
         unit = protected_unit(None if subject.recipe is None else subject.recipe.privacy, groups)
         about: dict[str, Any] = {"attack": "loss threshold", "unit_of_members": unit}
@@ -74,7 +73,7 @@ class Membership(Evaluation):
         if groups is not None and unit == "patient":
             about["records"] = len(pool.rows)
             pool, score = pool.of_patients(groups, score)
-        return told_apart(
+        return membership_figures(
             self.name,
             subject,
             pool,

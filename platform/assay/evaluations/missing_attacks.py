@@ -1,4 +1,4 @@
-"""Attacks that cannot be run on a model, why not, and the rows that say so."""
+"""Attacks that cannot be run on a model, the reasons, and their rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,17 +12,25 @@ from assay.results import Measurement, ReasonCode, not_applicable
 from assay.threats import Norm
 
 QUANTILES = {"median": 0.5, "tenth_percentile": 0.1}
-"""Of the distances that an attack reports which looks for the smallest change."""
+"""Quantiles of the distances that an attack reports which searches for the smallest change."""
 SEARCHES: tuple[Attack, ...] = (HopSkipJump(), SPSA(), Square())
-"""Attacks that only ask: what carries the worst case of a model without a gradient."""
+"""Attacks by queries alone, which give the worst case of a model without a gradient."""
 
 
 Missing = tuple[str, ReasonCode]
-"""Why an attack cannot be run, in words and as a code."""
+"""Reason why an attack cannot be run, in words and as a code."""
 
 
 def why_missing(attacks: Mapping[str, Attack], subject: Subject) -> dict[str, Missing]:
-    """Why attacks cannot be run on a subject, by label; those that can be are left out."""
+    """Returns why attacks cannot be run on a subject.
+
+    Args:
+        attacks: by label.
+        subject: the model.
+
+    Returns:
+        Reasons by label; attacks that can be run are left out.
+    """
     missing: dict[str, Missing] = {}
     for label, attack in attacks.items():
         if attack.needs_surrogate and subject.train is None:
@@ -37,13 +45,16 @@ def why_missing(attacks: Mapping[str, Attack], subject: Subject) -> dict[str, Mi
 def rows_of_missing(
     attacks: Mapping[str, Attack], missing: Mapping[str, Missing], *, norm: Norm, epsilons: Sequence[float]
 ) -> list[Measurement]:
-    """What stands where the figures of each missing attack would.
+    """Returns rows without values in place of the figures of each missing attack.
 
     Args:
-        attacks: by label, those that are missing among them.
-        missing: why, by label.
-        norm: of the worst case; a minimal-norm attack that works in another one has distances alone.
+        attacks: by label, including the missing ones.
+        missing: reasons, by label.
+        norm: of the worst case; a minimal-norm attack in another norm has distances only.
         epsilons: radii of the curve.
+
+    Returns:
+        The rows.
     """
     rows = []
     for label, (why, reason) in missing.items():
@@ -58,7 +69,16 @@ def rows_of_missing(
 
 
 def rows_of_failed(label: str, error: Exception, target: AttackTarget) -> list[Measurement]:
-    """What an adaptive attack leaves that could not be run."""
+    """Returns the rows of an adaptive attack that failed.
+
+    Args:
+        label: of the attack.
+        error: that it raised.
+        target: with its radii.
+
+    Returns:
+        One failed row at each radius.
+    """
     why = f"checks called for this attack, and it could not be run: {type(error).__name__}: {error}"
     about = {"attack": label, "norm": target.base.norm, "units": target.subject.space}
     return [
@@ -74,5 +94,12 @@ def rows_of_failed(label: str, error: Exception, target: AttackTarget) -> list[M
 
 
 def distance_names(attack: Attack) -> Iterable[str]:
-    """Names of the figures of an attack that looks for the smallest change: its success, then each quantile."""
+    """Returns the names of the figures of an attack that searches for the smallest change.
+
+    Args:
+        attack: with its label.
+
+    Returns:
+        The name of its success, then that of each quantile.
+    """
     return (f"{attack.label}_success", *(f"{attack.label}_{quantile}_distance" for quantile in QUANTILES))

@@ -1,4 +1,4 @@
-"""Does the model notice records of a kind that it never learnt from?"""
+"""Detection of records of another kind by the model's own scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ SCORES: dict[str, Callable[[Task, np.ndarray], np.ndarray]] = {
     "max softmax": lambda task, logits: -task.certainty(logits),
     "energy": lambda task, logits: -logsumexp(logits, axis=1),
 }
-"""From a task and logits (n, classes) to how foreign each record looks to the model, (n,)."""
+"""Scores of how unfamiliar records look to the model, (n,), from a task and logits (n, classes)."""
 
 
 @register("evaluation")
 class OutOfDistribution(Evaluation):
-    """AUROC with which the model's own scores tell test records from corrupted ones and from foreign ones.
+    """AUROC with which the model's own scores separate test records from corrupted records and from foreign records.
 
-    Foreign are the records of another data set, brought to the shape of this one, or, where none is named, the test
+    Foreign records are those of another data set, brought to the shape of this one, or, where none is named, the test
     records themselves with their pixels, samples, features or words in random order.
     """
 
@@ -60,7 +60,7 @@ class OutOfDistribution(Evaluation):
     severity: int = Field(default=SEVERITIES[-1], ge=SEVERITIES[0], le=SEVERITIES[-1])
     """Severity of the corruptions."""
     records: int | None = Field(default=1000, ge=10)
-    """At most so many records of each kind, each class with its share; None for all."""
+    """At most this many records of each kind, stratified; None for all."""
     draws: int = Field(default=200, ge=50)
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
@@ -81,7 +81,7 @@ class OutOfDistribution(Evaluation):
                 corrupted(dataset, part, chosen, self.severity, generator=generator) for part in subject.pieces(rows)
             )
             about = {"against": f"{chosen.name}, severity {self.severity}"}
-            found += self._told(subject, rows, known, Others(logits=subject.answers(changed)), about)
+            found += self._areas(subject, rows, known, Others(logits=subject.answers(changed)), about)
         others = self._shuffled if self.foreign is None else self._foreign
         return found + others(subject, rows, known)
 
@@ -97,7 +97,7 @@ class OutOfDistribution(Evaluation):
         generator = seeds.stream(subject.seed, "shuffled")
         changed = (shuffled(subject.dataset, part, generator=generator) for part in subject.pieces(rows))
         about = {"against": f"shuffled {_PARTS[subject.dataset.modality]}"}
-        return self._told(subject, rows, known, Others(logits=subject.answers(changed)), about)
+        return self._areas(subject, rows, known, Others(logits=subject.answers(changed)), about)
 
     def _foreign(self, subject: Subject, rows: np.ndarray, known: np.ndarray) -> list[Measurement]:
         about: dict[str, Any] = {"against": f"foreign: {self.foreign.name}"}  # type: ignore[union-attr]
@@ -111,14 +111,14 @@ class OutOfDistribution(Evaluation):
             return [not_applicable(_NAME, why, reason="other_kind_of_records", **about)]
         everyone = np.arange(len(foreign)) if foreign.official is None else np.flatnonzero(foreign.official == "test")
         chosen = stratified(foreign.y, everyone, self.records, seed=subject.seed)
-        logits = subject.answers(brought(foreign, part, subject.dataset) for part in subject.pieces(chosen))
+        logits = subject.answers(adapt_records(foreign, part, subject.dataset) for part in subject.pieces(chosen))
         groups = chosen if foreign.groups is None else foreign.groups[chosen]
-        return self._told(subject, rows, known, Others(logits=logits, groups=groups), about)
+        return self._areas(subject, rows, known, Others(logits=logits, groups=groups), about)
 
-    def _told(
+    def _areas(
         self, subject: Subject, rows: np.ndarray, known: np.ndarray, others: "Others", about: dict[str, Any]
     ) -> list[Measurement]:
-        """How well each score tells the test records from the others."""
+        """Measures the AUROC of each score between the test records and the others."""
         if not np.isfinite(others.logits).all():
             why = "the model answers NaN or infinity to these records"
             return [not_applicable(_NAME, why, reason="no_finite_answers", **about)]
@@ -140,14 +140,22 @@ class OutOfDistribution(Evaluation):
 
 @dataclass(frozen=True, kw_only=True)
 class Others:
-    """What the model said of records that are not test records."""
+    """Logits of records that are not test records."""
 
     logits: np.ndarray
     groups: np.ndarray | None = None
-    """(n,) the patient of each; None where they are the test records themselves, changed, in the same order."""
+    """(n,) the patient of each; None where they are changed copies of the test records, in the same order."""
 
     def drawn_with(self, rows: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-        """(test + others,) what is drawn as one in a bootstrap: a record with its changed self, a patient whole."""
+        """Returns the clusters of a bootstrap: a record with its changed copy, or all records of a patient.
+
+        Args:
+            rows: (t,) positions of the test records.
+            groups: (t,) clusters of the test records, or None.
+
+        Returns:
+            (t + n,) clusters.
+        """
         _, own = np.unique(rows if groups is None else groups, return_inverse=True)
         if self.groups is None:
             return np.concatenate([own, own])
@@ -156,7 +164,16 @@ class Others:
 
 
 def shuffled(dataset: Dataset, rows: np.ndarray, *, generator: np.random.Generator) -> np.ndarray:
-    """Records whose pixels, samples, features or words stand in random order, channels kept together."""
+    """Returns records whose pixels, samples, features or words are in random order; channels stay together.
+
+    Args:
+        dataset: of the records.
+        rows: (n,) their positions.
+        generator: of the order.
+
+    Returns:
+        (n, ...) records.
+    """
     if dataset.modality == "text":
         assert dataset.language is not None
         sentences = sentences_at(dataset, rows)
@@ -170,12 +187,20 @@ def shuffled(dataset: Dataset, rows: np.ndarray, *, generator: np.random.Generat
 
 @lru_cache(maxsize=2)
 def _loaded(foreign: Any) -> Dataset:
-    """Read once for the name of the trial and for every recipe that is asked."""
+    """Loads the data set once for the key of the results and for every recipe."""
     return foreign.load()
 
 
 def why_not(foreign: Dataset, dataset: Dataset) -> str:
-    """Why records of another data set cannot be shown to a model of this one; empty where they can."""
+    """Returns why records of another data set cannot be given to a model of this one.
+
+    Args:
+        foreign: the other data set.
+        dataset: of the model.
+
+    Returns:
+        A reason; empty where they can.
+    """
     if foreign.modality != dataset.modality:
         return f"{foreign.name} holds records of modality {foreign.modality}, {dataset.name} of {dataset.modality}"
     if dataset.modality == "tabular":
@@ -183,11 +208,19 @@ def why_not(foreign: Dataset, dataset: Dataset) -> str:
     return ""
 
 
-def brought(foreign: Dataset, rows: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Records of another data set of the same modality as a model of this one takes them.
+def adapt_records(foreign: Dataset, rows: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Converts records of another data set of the same modality to the form that a model of this one takes.
 
     Images and signals are resized linearly, their channels replaced by the mean channel where the numbers differ, and
-    scaled from bounds to bounds where the units differ. Of text the sentences are taken.
+    scaled from bounds to bounds where the units differ. Texts are encoded again from their sentences.
+
+    Args:
+        foreign: the other data set.
+        rows: (n,) positions of its records.
+        dataset: of the model.
+
+    Returns:
+        (n, ...) records.
     """
     if dataset.modality == "text":
         assert dataset.language is not None

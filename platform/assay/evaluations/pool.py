@@ -1,4 +1,4 @@
-"""Who was trained on and who might have been: the two groups between which membership attacks must tell."""
+"""Members and non-members, between which membership attacks must distinguish."""
 
 from dataclasses import dataclass
 
@@ -18,17 +18,26 @@ class Pool:
     """Positions of members and non-members, drawn from the same records.
 
     Members are the training records, non-members others that were drawn from the same pool: the test fold. The test
-    records of an official split are another pool (other patients, another hospital), so there they are the records that
-    were drawn from the training part for validation, unless early stopping has seen them, and calibration.
+    records of an official split are another pool (other patients, another hospital). There non-members are the
+    validation records, unless early stopping has used them, and the calibration records, which come from the training
+    part.
     """
 
     members: np.ndarray
     others: np.ndarray
     other_pool: bool
-    """Whether nothing was kept aside of an official training part: then the test records had to serve."""
+    """Whether no record of an official training part was held out, so that test records had to be used."""
 
     @classmethod
     def of(cls, subject: Subject) -> "Pool":
+        """Returns the pool of a model.
+
+        Args:
+            subject: the trained model with its data.
+
+        Returns:
+            The pool.
+        """
         rows, official = subject.split, subject.dataset.official
         if official is None or not bool((official[rows.test] == "test").all()):
             return cls(members=rows.train, others=rows.test, other_pool=False)
@@ -47,13 +56,16 @@ class Pool:
         return np.arange(len(self.members) + len(self.others)) < len(self.members)
 
     def of_patients(self, groups: np.ndarray, score: np.ndarray) -> tuple["Pool", np.ndarray]:
-        """Returns the same pool with one row a patient, its first record, and each patient's mean score.
+        """Returns the pool with one row for each patient, its first record, and each patient's mean score.
 
-        A patient who has records on both sides is a member.
+        A patient with records on both sides is a member.
 
         Args:
             groups: (n,) the patient of each of ``rows``.
             score: (n,) of each of ``rows``.
+
+        Returns:
+            The pool of m patients, and their (m,) scores.
         """
         patients, first, place = np.unique(groups, return_index=True, return_inverse=True)
         mean = np.bincount(place, score) / np.bincount(place)
@@ -68,15 +80,22 @@ class Pool:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What speaks against the non-members."""
+        """Warnings about the non-members."""
         return (_OTHER_POOL,) if self.other_pool else ()
 
 
 def confidence(subject: Subject, rows: np.ndarray) -> np.ndarray:
-    """How well the model's answers fit, (n,): minus the task's loss of each record, on a scale without a ceiling.
+    """Returns how well the model's answers fit: minus the loss of each record, on a scale without a limit.
 
-    The loss itself rounds to 0 on confident records, and ties hide whom it could tell apart. Of classes it is
+    The loss itself rounds to 0 on confident records, and ties would hide differences. For classes it is
     ``log(p / (1 − p))`` of the true one's probability p, nearly normal over models that are trained anew (Carlini et
     al. 2022).
+
+    Args:
+        subject: the trained model with its data.
+        rows: (n,) positions of the records.
+
+    Returns:
+        (n,) confidence.
     """
     return subject.task.fits(subject.logits(rows), subject.dataset.y[rows])

@@ -1,4 +1,4 @@
-"""What was spent on the patients' privacy: the claimed ε with the evidence behind it."""
+"""The claimed ε of a training, with the figures that support it."""
 
 import math
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ _SEEDED = Flag(
 
 @register("evaluation")
 class PrivacySpent(Evaluation):
-    """ε by RDP (the claim), PRV and PLD, with everything the claim depends on.
+    """ε by RDP (the claim), PRV and PLD, with everything that the claim depends on.
 
-    ``unit`` says for whom: a patient, where records have patients and the recipe does not ask otherwise, else a record.
-    In a federated recipe each client protects its own; the figures, the sample rate among them, are those of the client
-    that spent most, which ``spent_by`` names. δ is judged by the patients, or records, of all clients: it is the chance
-    that the one model gives one away, of each of them. The check ``noise_and_signal`` holds the noise against the most
-    that all gradients together could say, and warns where there are too few patients to learn from.
+    ``unit`` is who is protected: a patient, where records have patients and the recipe does not ask otherwise, else a
+    record. In a federated recipe each client protects its own; the figures, including the sample rate, are those of the
+    client that spent most, which ``spent_by`` names. δ is judged by the patients, or records, of all clients, because
+    the one model may reveal any of them. The check ``noise_and_signal`` compares the noise with the greatest possible
+    sum of all gradients, and warns where there are too few patients to learn from.
     """
 
     looks_at = "probabilities"
@@ -92,7 +92,7 @@ class PrivacySpent(Evaluation):
 
 
 def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str, ...], *, broken: bool) -> Measurement:
-    """What one accountant says; why it was not asked, or why nothing can be claimed."""
+    """Returns the row of one accountant, or why it was not used, or why nothing can be claimed."""
     accountant = _ACCOUNTANTS[name]
     about = {**conditions, "accountant": accountant}
     why_not = {"prv": figures.why_no_prv, "pld": figures.why_no_pld}.get(accountant, "")
@@ -111,15 +111,15 @@ def _row(name: str, figures: Spent, conditions: dict[str, Any], notes: tuple[str
 
 
 def _units(subject: Subject, mechanism: Mechanism, rows: np.ndarray) -> int:
-    """Patients, or records, among these training records that are protected."""
+    """Counts the protected patients, or records, among these training records."""
     groups = subject.patients(rows)
     return len(rows) if mechanism.unit == "record" or groups is None else len(np.unique(groups))
 
 
 def _noise_and_signal(subject: Subject, mechanism: Mechanism, epsilon: float, spender: str) -> Check:
-    """Is the noise of all steps longer than the sum of all clipped gradients can be?
+    """Checks that the noise of all steps is not longer than the sum of all clipped gradients can be.
 
-    The noise of T steps has length σ · C · √(d · T) in d weights, the clipped sums at most C · q · n · T. Of a
+    The noise of T steps has length σ · C · √(d · T) in d weights, the clipped sums at most C · q · n · T. For a
     federated recipe all of these are of one client.
 
     Args:
@@ -185,21 +185,21 @@ def _first_weights(given: GivenWeights | None) -> str:
 
 
 def _broken(subject: Subject, mechanism: Mechanism, given: GivenWeights | None) -> list[str]:
-    """Why the claim does not hold whatever the accountants say."""
-    found = []
+    """Returns the reasons why the claim does not hold, whatever the accountants compute."""
+    reasons = []
     if unsafe := unsafe_delta(mechanism.delta, _units(subject, mechanism, subject.split.train), unit=mechanism.unit):
-        found.append(unsafe)
+        reasons.append(unsafe)
     if subject.dataset.unpaid_preprocessing:
-        found.append(
+        reasons.append(
             "the data were preprocessed with figures learned from them, and no ε was charged for it; "
             f"{subject.dataset.remedy}"
         )
     if given is not None and not given.public:
-        found.append(
+        reasons.append(
             f"its first weights are those of {given.source}, and no ε was charged for them; if they saw no record of "
             "these data, say public_weights: true of the model"
         )
-    return found
+    return reasons
 
 
 def _notes(subject: Subject, mechanism: Mechanism) -> tuple[str, ...]:

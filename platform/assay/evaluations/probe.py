@@ -1,4 +1,4 @@
-"""Stronger attacks on a sample of the records that withstood every attack: was the worst case found?"""
+"""Stronger attacks on a sample of the records that withstood every attack, to test whether the worst case was found."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,24 +15,29 @@ from assay.evaluations.attack_runs import AttackTarget
 from assay.results import Check, Verdict
 
 SAMPLE = 32
-"""Survivors that are attacked again."""
+"""Greatest number of survivors that are attacked again."""
 STRONGER: tuple[Attack, ...] = (
     TargetedPGD(steps=50),
     APGD(loss="dlr", steps=25),
     FAB(steps=10),
 )
 """Attacks of three kinds, so that they seldom fail on the same records: more steps from other starts, another schedule
-of steps, and a search for the nearest boundary."""
+of steps, and a search for the nearest boundary.
+"""
 BLACK_BOX = Square(queries=100)
 """The attack without gradients."""
 
 
-def probed(target: AttackTarget, worst: Mapping[float, Tensor]) -> list[Check]:
-    """Attack a sample of the survivors again, at one radius, by stronger attacks and by one that sees no gradient.
+def attack_survivors(target: AttackTarget, worst: Mapping[float, Tensor]) -> list[Check]:
+    """Attacks a sample of the survivors again, at one radius, by stronger attacks and by one without gradients.
 
     Args:
-        worst: by radius, (n,) bool, the records that were fooled there. The radius looked at is the one that about half
-            of the records which are right withstand.
+        target: the model and its n records.
+        worst: by radius, (n,) bool, the records that were fooled there. The radius used is the one that about half of
+            the correctly classified records withstand.
+
+    Returns:
+        Two checks.
     """
     radii = [e for e in target.radii if e > 0 and not bool(worst[e].all())]
     if not radii:
@@ -49,7 +54,7 @@ def probed(target: AttackTarget, worst: Mapping[float, Tensor]) -> list[Check]:
 def _fooled(
     target: AttackTarget, rows: Tensor, attacks: Sequence[Attack], epsilon: float
 ) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
-    """How many of the records at ``rows`` any of these attacks fools, which were run, and which failed, with why."""
+    """Returns how many of the records any of these attacks fools, which were run, and which failed and why."""
     standing = rows.to(target.x.device)
     ran: list[str] = []
     failed: list[str] = []
@@ -78,7 +83,7 @@ def _stronger(  # noqa: PLR0917
     attacks: tuple[str, ...],
     failed: tuple[str, ...] = (),
 ) -> Check:
-    """Stronger attacks must not bring the worst case down by more than a point; all of them must run to show it.
+    """Checks that stronger attacks do not lower the worst case by more than a point; all of them must run.
 
     Args:
         fooled: how many of the sample they fooled.
@@ -115,10 +120,10 @@ def _stronger(  # noqa: PLR0917
 def _black_box(  # noqa: PLR0917
     fooled: int, sample: int, survivors: int, epsilon: float, records: int, failed: tuple[str, ...] = ()
 ) -> Check:
-    """A search without gradients must not fool many records that withstood the attacks which follow them.
+    """Checks that a search without gradients does not fool many records that withstood the gradient attacks.
 
     Args:
-        fooled: as of ``_stronger``, and so are the others.
+        fooled: as in ``_stronger``, like the other arguments.
     """
     beaten = fooled / sample * survivors / records if sample else 0.0
     verdict: Verdict = "pass" if beaten <= 0.05 else "warn" if beaten <= 0.1 else "fail"
@@ -142,5 +147,5 @@ def _black_box(  # noqa: PLR0917
 
 
 def _inconclusive(said: str, failed: Sequence[str]) -> str:
-    """The message of a check whose attacks could not all be run."""
+    """Returns the message of a check whose attacks could not all be run."""
     return f"inconclusive: {said}, but could not run {'; '.join(failed)}"

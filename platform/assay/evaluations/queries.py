@@ -1,4 +1,4 @@
-"""What a model answers to records as its recipe augments them."""
+"""Confidence of a model in records that its recipe augments."""
 
 from collections.abc import Iterator
 
@@ -13,16 +13,25 @@ from assay.seeds import Draw
 
 
 def asked(subject: Subject, rows: np.ndarray, *, queries: int) -> np.ndarray:
-    """Mean confidence over a record as it is and as the recipe augments it, (n,); the same draws for every model."""
-    found = [confidence(subject, rows)]
+    """Returns the mean confidence over a record itself and its augmented versions; all models share the draws.
+
+    Args:
+        subject: the trained model with its data.
+        rows: (n,) positions of the records.
+        queries: versions of each record, including the record itself.
+
+    Returns:
+        (n,) confidence.
+    """
+    confidences = [confidence(subject, rows)]
     for query in range(1, queries if subject.augmentations else 1):
         answers = subject.answers(_augmented(subject, rows, query))
-        found.append(subject.task.fits(answers, subject.dataset.y[rows]))
-    return np.asarray(np.mean(found, 0))
+        confidences.append(subject.task.fits(answers, subject.dataset.y[rows]))
+    return np.asarray(np.mean(confidences, 0))
 
 
 def _augmented(subject: Subject, rows: np.ndarray, query: int) -> Iterator[np.ndarray]:
-    """The records, as one more augmentation leaves them, in the pieces that the model can take."""
+    """Returns the records after one more augmentation, in batches that the model can take."""
     start = 0
     for piece in subject.pieces(rows):
         drawn: Tensor = torch.from_numpy(subject.dataset.x[piece])

@@ -1,4 +1,4 @@
-"""How does the model stand up to attack, and can that figure be believed?"""
+"""Accuracy under attack, and checks of whether that figure can be trusted."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ from assay.evaluations.attack_runs import UNLIMITED, AttackRun, AttackTarget, Cu
 from assay.evaluations.balanced import under_attack
 from assay.evaluations.base import Evaluation, Subject, share, share_by_record
 from assay.evaluations.certificates import proven_right
-from assay.evaluations.constant_answers import explained
+from assay.evaluations.constant_answers import drop_explained_diagnoses
 from assay.evaluations.missing_attacks import (
     QUANTILES,
     SEARCHES,
@@ -46,7 +46,7 @@ from assay.evaluations.missing_attacks import (
     rows_of_missing,
     why_missing,
 )
-from assay.evaluations.probe import probed
+from assay.evaluations.probe import attack_survivors
 from assay.evaluations.robustness_metrics import ROBUSTNESS_METRICS
 from assay.evaluations.slopes import true_slopes
 from assay.metrics import Metric
@@ -62,23 +62,22 @@ _TARGETED = "targeted_pgd"
 
 @register("evaluation")
 class Robustness(Evaluation):
-    """Accuracy under attack at every ε, the per-record worst case, and the shortest changes that fool.
+    """Accuracy under attack at every ε, the per-record worst case, and the smallest changes that fool.
 
-    FGSM, PGD through cross-entropy and through a margin loss, and random noise always run; ``attacks`` names more.
-    Records that withstand all of these which follow gradients are attacked towards each wrong class
-    (``targeted_pgd``), and a sample of those that withstand that too by stronger attacks, which say whether the worst
-    case was found. A record that is fooled at ε counts as fooled at every larger ε in the worst case. Attacks that look
-    for the smallest change report its length; where they do so in another norm than ``norm``, a threat model of their
-    own, they enter no worst case.
+    FGSM, PGD with cross-entropy and with a margin loss, and random noise always run; ``attacks`` names more. Records
+    that withstand all of these which follow gradients are attacked towards each wrong class (``targeted_pgd``), and a
+    sample of the remaining survivors by stronger attacks, which test whether the worst case was found. In the worst
+    case a record that is fooled at ε counts as fooled at every larger ε. Attacks that search for the smallest change
+    report its length; in another norm than ``norm`` they are not part of the worst case.
 
-    Where a check finds the figures suspect, attacks made for the suspicion follow (``attacks.adaptive``), and enter the
-    worst case; what it was before them stands beside it. One that cannot be run leaves a row that says so.
+    Where a check does not pass, adaptive attacks follow (``attacks.adaptive``) and are included in the worst case; the
+    worst case without them is reported too. One that cannot be run leaves a row with the reason.
 
-    Of a model without a gradient, attacks that follow one are not applicable: ``hop_skip_jump``, ``spsa``, ``square``
-    and random noise carry the worst case.
+    For a model without a gradient, attacks that follow one are not applicable: ``hop_skip_jump``, ``spsa``, ``square``
+    and random noise give the worst case.
 
-    A model that answers at random is judged by its mean probabilities over ``samples`` passes with fixed draws, the
-    same for every attack: else each record would fall to whichever of them had luck.
+    A randomised model is judged by its mean probabilities over ``samples`` passes with fixed draws, the same for every
+    attack: otherwise some attack would fool each record by chance.
     """
 
     looks_at = "decisions"
@@ -94,12 +93,13 @@ class Robustness(Evaluation):
     attacks: tuple[choice_of("attack"), ...] = ()  # type: ignore[valid-type]
     """More attacks: ``apgd``, ``square``, ``{name: pgd, steps: 100, restarts: 5}``."""
     adaptive: bool = True
-    """Whether a suspicion is answered by adaptive attacks."""
+    """Whether adaptive attacks follow where a check does not pass."""
     samples: int = Field(default=16, ge=2)
-    """Passes over which a model that answers at random is averaged, by its adaptive attack and by the judge of all."""
+    """Passes over which a randomised model is averaged, by its adaptive attack and when all attacks are judged."""
     records: int | None = Field(default=None, ge=10)
     """Test records that are attacked, stratified; all by default, of texts as ``Subject.examined`` says. Every figure
-    says how many there were."""
+    states how many there were.
+    """
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> "Robustness":
@@ -126,17 +126,17 @@ class Robustness(Evaluation):
         with as_used(subject.model), seeds.generators_kept():
             # What a model that answers at random says here must not hang on who drew before.
             torch.manual_seed(seeds.torch_seed(subject.seed, "robustness"))
-            return [as_given, *self._found(subject)]
+            return [as_given, *self._findings(subject)]
 
-    def _found(self, subject: Subject) -> list[Finding]:
-        """All answers about a model in evaluation mode."""
+    def _findings(self, subject: Subject) -> list[Finding]:
+        """Returns all findings on a model in evaluation mode."""
         target = AttackTarget.of(subject, norm=self.norm, epsilons=self.epsilons, records=self.records)
         behaviour = checks.model_behaviour(subject.network_alone, *target.first)
         if any(check.rule == "randomised_forward" and check.verdict != "pass" for check in behaviour):
             target = replace(target, passes=self.samples)
         every = self._every_attack(subject)
         missing = why_missing(every, subject)
-        runs = self._strikes(target, {label: every[label] for label in every if label not in missing})
+        runs = self._runs(target, {label: every[label] for label in every if label not in missing})
         found = target.curves(runs)
         free = found.pop(_UNBOUNDED, None)
         nearest = {name: found.pop(name)[UNLIMITED] for name in list(found) if runs[name].attack.minimal}
@@ -149,7 +149,7 @@ class Robustness(Evaluation):
         reached = worst_case([*curves.values(), {UNLIMITED: unbounded}])[UNLIMITED]
         moved = float((reached & target.right.cpu()).double().sum() / target.right.sum().clamp_min(1))
         verdicts = [*behaviour, *self._checks(target, runs, curves, unbounded)]
-        raised = explained(verdicts, answers_without_attack(target), moved=moved)
+        raised = drop_explained_diagnoses(verdicts, answers_without_attack(target), moved=moved)
         adaptive = self._adaptive(target, runs, raised)
         rows: list[Finding] = [*raised, *self._rows(target, curves | adaptive.curves, runs | adaptive.runs)]
         rows += adaptive.failed
@@ -169,24 +169,31 @@ class Robustness(Evaluation):
             "random_noise": RandomNoise(),
         }
 
-    def strikes_of_worst_case(self, target: AttackTarget) -> dict[str, AttackRun]:
-        """What enters the default worst case, but for the attack that ``on_survivors`` adds, by label."""
+    def runs_of_worst_case(self, target: AttackTarget) -> dict[str, AttackRun]:
+        """Returns the attacks of the default worst case, without the one that ``on_survivors`` adds.
+
+        Args:
+            target: with its radii.
+
+        Returns:
+            Runs by label.
+        """
         return {
             label: AttackRun(attack=attack, norm=self.norm, radii=target.radii)
             for label, attack in self._usual().items()
         }
 
     def _every_attack(self, subject: Subject) -> dict[str, Attack]:
-        """All that would be run if it could be, by label; what takes longest first, so that no worker ends up with it.
+        """Returns all attacks by label, including those that cannot be run; the slowest first.
 
-        ``on_survivors`` and the checks add what is asked of some records alone.
+        ``on_survivors`` and the checks add attacks on some records only.
         """
         searches = SEARCHES if subject.why_no_gradient else ()
         first = {attack.label: attack for attack in (*self.attacks, *searches, self.carlini_wagner)}
         return {**first, **self._usual(), _TARGETED: TargetedPGD(steps=self.steps)}
 
-    def _strikes(self, target: AttackTarget, attacks: Mapping[str, Attack]) -> dict[str, AttackRun]:
-        """How each attack is run that is given all records, by label."""
+    def _runs(self, target: AttackTarget, attacks: Mapping[str, Attack]) -> dict[str, AttackRun]:
+        """Returns how each attack on all records is run, by label."""
         surrogate = self._surrogate(target.subject, attacks.values())
         runs = {}
         for label, attack in attacks.items():
@@ -202,10 +209,18 @@ class Robustness(Evaluation):
         return runs
 
     def on_survivors(self, target: AttackTarget, runs: dict[str, AttackRun], curves: Curves) -> Curves:
-        """PGD towards each wrong class, of the records that no attack before it which follows gradients has fooled.
+        """Runs PGD towards each wrong class on the records that no gradient attack has fooled.
 
-        It is added to ``runs``. Records that only attacks without gradients have fooled are attacked again: if
+        The run is added to ``runs``. Records that only attacks without gradients have fooled are attacked again: if
         gradients fool them too, the gradients are not masked.
+
+        Args:
+            target: the model and its records.
+            runs: of the attacks so far, by label; changed in place.
+            curves: of these attacks.
+
+        Returns:
+            The curve, by label.
         """
         white_box = tuple(name for name in curves if is_white_box(runs[name]))
         runs[_TARGETED] = AttackRun(
@@ -215,7 +230,7 @@ class Robustness(Evaluation):
         return target.curves({_TARGETED: runs[_TARGETED]}, fallen=fallen)
 
     def _surrogate(self, subject: Subject, attacks: Collection[Attack]) -> nn.Module | None:
-        """The same recipe, trained on the same records from other first weights: what an attacker might have."""
+        """Trains the same recipe on the same records from other first weights, as an attacker might."""
         if subject.train is None or not any(attack.needs_surrogate for attack in attacks):
             return None
         return subject.train(subject.split.train, "surrogate").to(subject.device).eval()
@@ -245,9 +260,9 @@ class Robustness(Evaluation):
         return share_by_record(name, withstood, target.groups, target.rows, **about)
 
     def _adaptive(self, target: AttackTarget, runs: Mapping[str, AttackRun], found: Sequence[Check]) -> "_Adaptive":
-        """Run the attacks that checks which did not pass call for, but for those that have run already.
+        """Runs the attacks that failed checks call for, except those that have run already.
 
-        A stand-in is made of the suspect itself, and may fail wherever the suspect likes.
+        A stand-in is derived from the model under suspicion, so it may fail in any way.
         """
         done, suspect = _Adaptive(runs={}, curves={}, because=set(), failed=[]), target.subject.network_alone
         raised = {check.rule for check in found if check.verdict != "pass"} if self.adaptive else set()
@@ -277,7 +292,7 @@ class Robustness(Evaluation):
         return done
 
     def _before_and_after(self, target: AttackTarget, curves: Curves, adaptive: "_Adaptive") -> list[Finding]:
-        """The worst case without the adaptive attacks, and what they took from it where they took most."""
+        """Measures the worst case without the adaptive attacks, and checks how much they lowered it."""
         answered = adaptive.curves
         before, after = worst_case(list(curves.values())), worst_case([*curves.values(), *answered.values()])
         drops = {e: float((after[e] & ~before[e]).double().mean()) for e in target.radii}
@@ -311,14 +326,14 @@ class Robustness(Evaluation):
     def _of_gradients(
         self, target: AttackTarget, runs: Mapping[str, AttackRun], curves: Curves, white_box: Collection[str]
     ) -> list[Check]:
-        """Checks of attacks that follow gradients, and of the gradients that they follow.
+        """Returns checks of attacks that follow gradients, and of these gradients.
 
         Args:
             white_box: names of these attacks.
         """
         return [
             *self._masking(target, curves),
-            *probed(target, worst_case(list(curves.values()))),
+            *attack_survivors(target, worst_case(list(curves.values()))),
             *self._slopes(target, curves),
             *(
                 worst_of(
@@ -334,7 +349,7 @@ class Robustness(Evaluation):
         ]
 
     def _step_sizes(self, target: AttackTarget, runs: Mapping[str, AttackRun], curves: Curves) -> list[Check]:
-        """Checks of the usual PGD, and of every attack whose steps do not cross the ball by their number.
+        """Checks the usual PGD, and every attack whose steps are too short to cross the ball.
 
         One start each, on a few records, at the radius that about half of all records withstand.
         """
@@ -362,9 +377,9 @@ class Robustness(Evaluation):
         return found
 
     def _slopes(self, target: AttackTarget, curves: Curves) -> list[Check]:
-        """Whether gradients are true at the scale of the radius that about half of all records withstand.
+        """Checks whether gradients hold at the scale of the radius that about half of all records withstand.
 
-        Nothing is said of a model that answers at random: its answers differ without a step.
+        A randomised model is not checked, because its answers differ without a step.
         """
         epsilon = radius_that_half_withstand(target, curves["pgd_margin"])
         if epsilon is None or target.passes > 1:
@@ -377,7 +392,7 @@ class Robustness(Evaluation):
         return [true_slopes(model, x, y, target.base.at(epsilon), draw)]
 
     def _masking(self, target: AttackTarget, curves: Curves) -> list[Check]:
-        """Checks, for each attack, at the radius where another loss sees most that the one it climbs does not."""
+        """Checks each attack at the radius where another loss finds most that its own loss does not."""
         return [
             worst_of(
                 [
@@ -395,10 +410,10 @@ class Robustness(Evaluation):
         ]
 
     def _certificates(self, target: AttackTarget, curves: Curves, nearest: Mapping[str, Judged]) -> list[Check]:
-        """What interval bounds prove and what the attacks did, record by record, at every radius.
+        """Compares certificates by interval bounds with the attacks, record by record, at every radius.
 
-        A change that is shorter than ε in L2 is so in L∞: what any attack fooled within ε counts in either norm. Of a
-        model that answers at random nothing is proven.
+        A change that is shorter than ε in L2 is also shorter in L∞, so attacks in either norm count. A randomised model
+        has no certificate.
         """
         if target.passes > 1:
             return []
@@ -420,7 +435,7 @@ class Robustness(Evaluation):
         return [worst_of(found)]
 
     def _distances(self, target: AttackTarget, run: AttackRun, nearest: Judged) -> list[Measurement]:
-        """Lengths of the shortest changes that an attack found, over the records that were right to begin with."""
+        """Measures the smallest changes that an attack found, over the records that were right without an attack."""
         subject, name = target.subject, run.attack.label
         right = target.right.cpu()
         success, *names = distance_names(run.attack)
@@ -446,11 +461,11 @@ class Robustness(Evaluation):
 
 @dataclass(frozen=True, kw_only=True)
 class _Adaptive:
-    """What became of the attacks that checks called for, by label."""
+    """Adaptive attacks with their curves, by label."""
 
     runs: dict[str, AttackRun]
     curves: Curves
     because: set[str]
-    """The rules that called for them."""
+    """The checks that called for them."""
     failed: list[Measurement]
     """Rows of those that could not be run."""

@@ -1,4 +1,4 @@
-"""The figures of ``robustness``, which stand in a file of their own for their number."""
+"""Metrics of the evaluation ``robustness``."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _OF_CLASSES: dict[str, Any] = {
     "optional": True,
     "from_zero": True,
 }
-"""Whom an attack costs: a defence may keep the healthy and lose the ill, at the same accuracy."""
+"""Settings of columns by class: a defence may keep specificity and lose sensitivity at the same accuracy."""
 
 ROBUSTNESS_METRICS = (
     Metric(

@@ -1,7 +1,7 @@
-"""How well scores tell members from others: area, true-positive rates at low false-positive ones, and a curve of them.
+"""Metrics of membership attacks: area under the curve, and true-positive rates at low false-positive rates.
 
-A rate counts only where the non-members suffice: at 10 over the false-positive rate about ten of them are accused,
-and with fewer the threshold would be a matter of luck.
+A rate is measured only with enough non-members: with 10 divided by the false-positive rate, about ten of them are false
+positives; with fewer, the threshold would depend on chance.
 """
 
 import math
@@ -22,7 +22,7 @@ RATES = (0.1, 0.01, 0.001)
 """False-positive rates at which every attack is judged."""
 
 
-def told_apart(
+def membership_figures(
     stem: str,
     subject: Subject,
     pool: Pool,
@@ -33,13 +33,24 @@ def told_apart(
     conditions: dict[str, Any],
     warnings: Sequence[str] = (),
 ) -> list[Measurement]:
-    """``STEM_auc``, and ``STEM_tpr`` at the rates that were asked for and at those between, which make a curve.
+    """Measures ``STEM_auc``, and ``STEM_tpr`` at the given rates and at those between, which form a curve.
 
-    Intervals draw members and non-members anew, patients whole: the threshold is uncertain too. That of a rate also
-    holds Wilson's at the threshold as it stands, since no draw of members that all lie below it finds any above.
+    Intervals resample members and non-members, by patient, because the threshold is uncertain too. The interval of a
+    rate also covers Wilson's at the fixed threshold, because no resample contains members above a threshold that none
+    exceeds.
 
     Args:
-        score: (n,) of ``pool.rows``; the higher, the surer the attack is of a member.
+        stem: of the names.
+        subject: the trained model with its data.
+        pool: members and non-members.
+        score: (n,) of ``pool.rows``; higher means more likely a member.
+        rates: false-positive rates.
+        draws: of the bootstrap.
+        conditions: of every row.
+        warnings: of every row.
+
+    Returns:
+        The measurements; not applicable at rates that need more non-members.
     """
     about = {**conditions, "members": len(pool.members), "non_members": len(pool.others)}
     carried = sorted({rate for rate in {*rates, *ladder(len(pool.others))} if needed(rate) <= len(pool.others)})
@@ -72,7 +83,7 @@ def told_apart(
 
 
 def _figures(is_member: np.ndarray, score: np.ndarray, rates: Sequence[float]) -> np.ndarray:
-    """The area, and the true-positive rate at each false-positive one; NaN where members or others are missing."""
+    """Returns the area, and the true-positive rate at each false-positive rate; NaN without members or non-members."""
     members, others = score[is_member], score[~is_member]
     if not len(members) or not len(others):
         return np.full(1 + len(rates), np.nan)
@@ -81,10 +92,21 @@ def _figures(is_member: np.ndarray, score: np.ndarray, rates: Sequence[float]) -
     return np.array([statistics.auroc(is_member, score), *(above / len(members))])
 
 
-def unanswered(
+def membership_not_applicable(
     stem: str, why: str, reason: ReasonCode, *, rates: Sequence[float], **conditions: Any
 ) -> list[Measurement]:
-    """The rows of an attack that could not be asked."""
+    """Returns the rows of a membership attack that could not be run.
+
+    Args:
+        stem: of the names.
+        why: reason, in words.
+        reason: as a code.
+        rates: false-positive rates.
+        conditions: of every row.
+
+    Returns:
+        One row for the area and one for each rate.
+    """
     area = not_applicable(f"{stem}_auc", why, reason=reason, **conditions)
     return [
         area,
@@ -93,17 +115,39 @@ def unanswered(
 
 
 def needed(rate: float) -> int:
-    """Non-members without which a false-positive rate means nothing."""
+    """Returns the number of non-members that a false-positive rate needs.
+
+    Args:
+        rate: in (0, 1).
+
+    Returns:
+        10 / rate, rounded up.
+    """
     return math.ceil(round(10 / rate, 6))
 
 
 def ladder(non_members: int) -> list[float]:
-    """Points of a curve on a logarithmic axis: 0.5, 0.2, 0.1, 0.05, … as far as so many non-members carry."""
+    """Returns the points of a curve on a logarithmic axis: 0.5, 0.2, 0.1, 0.05 and so on.
+
+    Args:
+        non_members: how many there are.
+
+    Returns:
+        The rates for which they suffice, descending.
+    """
     steps = (float(f"{digit}e-{decade}") for decade in range(1, 10) for digit in (5, 2, 1))
     return [rate for rate in steps if needed(rate) <= non_members]
 
 
 def threshold(non_members: np.ndarray, rate: float) -> float:
-    """The least score above which at most this share of the non-members lies."""
+    """Returns the lowest score above which at most a share of the non-members lies.
+
+    Args:
+        non_members: (n,) scores.
+        rate: the share, in (0, 1).
+
+    Returns:
+        The score.
+    """
     allowed = math.floor(round(rate * len(non_members), 6))
     return float(np.sort(non_members)[::-1][allowed])

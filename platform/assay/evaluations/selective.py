@@ -1,4 +1,4 @@
-"""What if the model answered only where it is sure, and left the rest to the clinician?"""
+"""Selective classification: the risk where the model answers only when it is sure."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -24,10 +24,10 @@ class Selective(Evaluation):
 
     Confidence is the greatest softmax probability. Risk is the share of wrong answers among those that are given, the
     most confident first (El-Yaniv & Wiener 2010). The threshold of abstention is chosen on the calibration split, or on
-    the validation split where there is none (and early stopping has not seen it), with guaranteed risk (Geifman &
-    El-Yaniv 2017, arXiv:1705.08500): the highest of the coverages at which the exact binomial bound of the risk keeps
-    to ``risk``. Where their search halves a range, ours tries every coverage: the bound is worst at both ends, and
-    halving may pass over what lies between. Without such a coverage every record is left to the clinician, and the
+    the validation split where there is none (and early stopping has not used it), with guaranteed risk (Geifman &
+    El-Yaniv 2017, arXiv:1705.08500): the highest of the coverages at which the exact binomial bound of the risk is at
+    most ``risk``. Where their search halves a range, this one tries every coverage: the bound is worst at both ends,
+    and halving may miss coverages between. Without such a coverage every record is left to the clinician, and the
     abstention rate is 1.
     """
 
@@ -139,7 +139,7 @@ class Selective(Evaluation):
             everything = Measurement(name=_ABSTENTION[0], value=1.0, low=1.0, high=1.0, n=len(sure), conditions=about)
             return [everything.warn(why), _unknown(_ABSTENTION[1], why, len(sure), about)]
         about["threshold"] = float(1 / (1 + np.exp(-threshold)))
-        return self._left(subject, sure >= threshold, wrong, about)
+        return self._after_abstention(subject, sure >= threshold, wrong, about)
 
     def _why_none(self, m: int, whose: str, wrong: float) -> str:
         needed = int(np.ceil(np.log(1 - self.confidence) / np.log(1 - self.risk)))
@@ -149,8 +149,10 @@ class Selective(Evaluation):
             f"{whose} records ({wrong:.1%} of the answers to them are wrong{short}): all are left to the clinician"
         )
 
-    def _left(self, subject: Subject, given: np.ndarray, wrong: np.ndarray, about: dict[str, Any]) -> list[Finding]:
-        """Which test records are left to the clinician, and how often the other answers are wrong."""
+    def _after_abstention(
+        self, subject: Subject, given: np.ndarray, wrong: np.ndarray, about: dict[str, Any]
+    ) -> list[Finding]:
+        """Measures which test records are left to the clinician, and how often the other answers are wrong."""
         groups = subject.clusters(subject.split.test)
         grouped = (
             ()
@@ -167,15 +169,31 @@ class Selective(Evaluation):
 
 
 def answered(coverage: float, n: int) -> int:
-    """How many of ``n`` records are answered at this coverage; never none."""
+    """Returns how many records are answered at a coverage; at least one.
+
+    Args:
+        coverage: share of the records, in (0, 1].
+        n: number of records.
+
+    Returns:
+        The number.
+    """
     return max(1, int(np.ceil(round(coverage * n, 9))))
 
 
 def risks(sure: np.ndarray, wrong: np.ndarray, coverages: np.ndarray) -> np.ndarray:
-    """(coverages + 1,) the risk at each coverage, and last the area under the whole curve.
+    """Returns the risk at each coverage, and the area under the whole curve.
 
     Records of equal confidence are answered in random order: the risk is its mean over these orders. The area is the
     mean risk over the coverages 1/n, 2/n, …, 1.
+
+    Args:
+        sure: (n,) confidence of each answer.
+        wrong: (n,) bool, whether it is wrong.
+        coverages: (k,) shares of the records.
+
+    Returns:
+        (k + 1,) risks, and last the area.
     """
     _, place = np.unique(-sure, return_inverse=True)
     seen = np.append(0, np.cumsum(np.bincount(place)))
@@ -187,9 +205,18 @@ def risks(sure: np.ndarray, wrong: np.ndarray, coverages: np.ndarray) -> np.ndar
 
 
 def tried(coverages: Sequence[float], m: int, *, risk: float, confidence: float) -> list[float]:
-    """The greatest coverages, as many as each could pass with its share of what may go wrong, were no answer wrong.
+    """Returns the greatest coverages that could pass with their share of the significance if no answer were wrong.
 
-    Looks at the number of records alone, so it takes nothing from the guarantee.
+    It uses the number of records only, so the guarantee is not affected.
+
+    Args:
+        coverages: candidates.
+        m: number of held-out records.
+        risk: that may remain.
+        confidence: of the guarantee.
+
+    Returns:
+        Coverages, descending.
     """
     order = sorted(coverages, reverse=True)
     for count in range(len(order), 0, -1):
@@ -201,15 +228,20 @@ def tried(coverages: Sequence[float], m: int, *, risk: float, confidence: float)
 def guaranteed_threshold(
     sure: np.ndarray, wrong: np.ndarray, coverages: Sequence[float], *, risk: float, confidence: float
 ) -> float | None:
-    """The lowest confidence at which answers are given, None where no threshold keeps to the risk.
+    """Returns the lowest confidence at which answers are given.
 
     With probability ``confidence`` over the held-out records, answers at or above it are wrong no more often than
-    ``risk`` on records like these: every coverage that is tried has its share of what may go wrong (Bonferroni).
+    ``risk`` on similar records: every coverage that is tried has its share of the significance (Bonferroni).
 
     Args:
         sure: (m,) confidences of held-out records.
-        wrong: (m,) whether the answers to them are wrong.
+        wrong: (m,) bool, whether the answers to them are wrong.
         coverages: shares of these records that may be answered.
+        risk: share of wrong answers that may remain.
+        confidence: of the guarantee.
+
+    Returns:
+        The threshold; None where none achieves the risk.
     """
     order = np.sort(sure)[::-1]
     candidates = tried(coverages, len(order), risk=risk, confidence=confidence)
@@ -222,7 +254,16 @@ def guaranteed_threshold(
 
 
 def upper_bound(errors: int, n: int, level: float) -> float:
-    """Clopper and Pearson's (1934) upper bound of a share, exceeded with probability at most ``level``."""
+    """Returns the upper bound of a share by Clopper and Pearson (1934).
+
+    Args:
+        errors: wrong answers.
+        n: answers.
+        level: probability with which the true share exceeds the bound, at most.
+
+    Returns:
+        The bound, as a fraction.
+    """
     return 1.0 if errors == n else float(beta.ppf(1 - level, errors + 1, n - errors))
 
 
@@ -231,7 +272,7 @@ def _unknown(name: str, why: str, n: int, about: dict[str, Any]) -> Measurement:
 
 
 def _kept(left: Measurement, risk: float) -> Check:
-    """The risk that was promised must hold on the test records."""
+    """Checks that the guaranteed risk holds on the test records."""
     return Check(
         rule="selective_risk",
         concerns=left.name,

@@ -1,4 +1,4 @@
-"""How does the model stand records that wear, noise and haste have changed, and does it know when it fails?"""
+"""Accuracy and calibration on corrupted records."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ Severity = Annotated[int, Field(ge=SEVERITIES[0], le=SEVERITIES[-1])]
 class Shift(Evaluation):
     """Accuracy and calibration under every corruption of the data's modality at every severity, and their mean error.
 
-    After Hendrycks & Dietterich 2019 (arXiv:1903.12261), but for the normalisation: their mean corruption error
-    divides by AlexNet's on ImageNet, which means nothing here. Ours is the plain mean of the error over corruptions and
-    severities; the relative one is what of it the corruptions add to the error on clean records.
+    As in Hendrycks & Dietterich 2019 (arXiv:1903.12261), without their normalisation, which divides by the error of
+    AlexNet on ImageNet and has no meaning here. The mean corruption error is the plain mean of the error over
+    corruptions and severities; the relative one is its difference from the error on clean records.
 
-    All severities of a corruption share their draws, and so do all recipes: differences are those of the model.
+    All severities of a corruption, and all recipes, share their draws, so that differences are those of the model.
     An answer of NaN or infinity counts as wrong, and as given with full confidence.
     """
 
@@ -99,17 +99,17 @@ class Shift(Evaluation):
         if why:
             return [*found, *(not_applicable(name, why, reason=reason) for name in (*_OF_EACH, *_OF_ALL))]
         return found + self._measured(
-            _Ward(subject=subject, rows=self.sample(subject)), fitting, sorted(set(self.severities))
+            _CorruptedRecords(subject=subject, rows=self.sample(subject)), fitting, sorted(set(self.severities))
         )
 
-    def _measured(self, ward: "_Ward", asked: list[Corruption], severities: list[int]) -> list[Finding]:
-        clean = ward.answers()
-        found: list[Finding] = [clean_at_severity_zero(clean, ward.answers(asked[0], 0), encoded=ward.encoded)]
-        wrong = np.zeros(len(ward.rows))
+    def _measured(self, records: "_CorruptedRecords", asked: list[Corruption], severities: list[int]) -> list[Finding]:
+        clean = records.answers()
+        found: list[Finding] = [clean_at_severity_zero(clean, records.answers(asked[0], 0), encoded=records.encoded)]
+        wrong = np.zeros(len(records.rows))
         for chosen in asked:
-            ladder = [ward.answers(chosen, severity) for severity in severities]
+            ladder = [records.answers(chosen, severity) for severity in severities]
             for severity, answers in zip(severities, ladder, strict=True):
-                found += self._at(ward, answers, _conditions(chosen, severity))
+                found += self._at(records, answers, _conditions(chosen, severity))
                 wrong += ~answers.right
             found.append(accuracy_falls_with_severity(chosen.name, [a.right for a in ladder], severities))
         error, before = wrong / (len(asked) * len(severities)), 1.0 - clean.right
@@ -117,68 +117,68 @@ class Shift(Evaluation):
             "corruptions": [chosen.name for chosen in asked],
             "severities": severities,
             "normalised": "no: a plain mean of errors, not divided by those of a baseline model",
-            **ward.subject.decided_at,
+            **records.subject.decided_at,
         }
         return [
             *found,
-            self._bootstrapped(_OF_ALL[0], lambda i: float(error[i].mean()), ward, about),
-            self._bootstrapped(_OF_ALL[1], lambda i: float((error - before)[i].mean()), ward, about),
+            self._bootstrapped(_OF_ALL[0], lambda i: float(error[i].mean()), records, about),
+            self._bootstrapped(_OF_ALL[1], lambda i: float((error - before)[i].mean()), records, about),
         ]
 
-    def _at(self, ward: "_Ward", answers: "_Answers", about: dict[str, Any]) -> list[Measurement]:
-        """Both figures of one corruption at one severity."""
-        accuracy = share(_OF_EACH[0], answers.right, ward.groups, **about, **ward.subject.decided_at)
+    def _at(self, records: "_CorruptedRecords", answers: "_Answers", about: dict[str, Any]) -> list[Measurement]:
+        """Measures accuracy and calibration of one corruption at one severity."""
+        accuracy = share(_OF_EACH[0], answers.right, records.groups, **about, **records.subject.decided_at)
         calibration = self._bootstrapped(
             _OF_EACH[1],
             lambda i: expected_calibration_error(answers.right[i], answers.confidence[i], self.bins),
-            ward,
+            records,
             {**about, "bins": self.bins},
         )
         if answers.valid.all():
             return [accuracy, calibration]
         broken = Flag(
             verdict="fail",
-            message=f"the model answers NaN or infinity to {int((~answers.valid).sum())} of {len(ward.rows)} records, "
-            "which count as wrong and as sure",
+            message=f"the model answers NaN or infinity to {int((~answers.valid).sum())} of {len(records.rows)} "
+            "records, which count as wrong and as sure",
             rule="answers_are_numbers",
         )
         return [accuracy.flag(broken), calibration.flag(broken)]
 
     def _bootstrapped(
-        self, name: str, statistic: Callable[[np.ndarray], float], ward: "_Ward", about: dict[str, Any]
+        self, name: str, statistic: Callable[[np.ndarray], float], records: "_CorruptedRecords", about: dict[str, Any]
     ) -> Measurement:
         interval = statistics.bootstrap(
             statistic,
-            len(ward.rows),
-            generator=seeds.stream(ward.subject.seed, "bootstrap", name),
+            len(records.rows),
+            generator=seeds.stream(records.subject.seed, "bootstrap", name),
             draws=self.draws,
-            groups=ward.groups,
+            groups=records.groups,
         )
-        return estimated(name, interval, n=len(ward.rows), conditions=about)
+        return estimated(name, interval, n=len(records.rows), conditions=about)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Answers:
-    """What the model said of the same records in one state."""
+    """Answers of the model to the same records in one state."""
 
     right: np.ndarray
     """(n,) bool."""
     confidence: np.ndarray
-    """(n,) probability of the class that was answered; 1 where there was no answer."""
+    """(n,) probability of the answered class; 1 where there was no answer."""
     valid: np.ndarray
     """(n,) bool, where every logit is finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ward:
-    """One model and the test records that are to be corrupted."""
+class _CorruptedRecords:
+    """A model and the test records that are corrupted."""
 
     subject: Subject
     rows: np.ndarray
 
     @property
     def encoded(self) -> bool:
-        """Whether texts are kept as vectors of an encoder."""
+        """Whether texts are stored as vectors of an encoder."""
         dataset = self.subject.dataset
         return dataset.modality == "text" and dataset.x.dtype.kind == "f"
 
@@ -187,7 +187,7 @@ class _Ward:
         return self.subject.clusters(self.rows)
 
     def answers(self, chosen: Corruption | None = None, severity: int = 0) -> _Answers:
-        """To the records after a corruption, or as they are."""
+        """Returns the answers to the records after a corruption, or without one."""
         dataset = self.subject.dataset
         if chosen is None:
             logits = self.subject.logits(self.rows)
@@ -209,11 +209,16 @@ class _Ward:
 
 
 def clean_at_severity_zero(clean: _Answers, at_zero: _Answers, *, encoded: bool = False) -> Check:
-    """A corruption of no severity must leave every answer as it is; of text, writing it anew must change nothing.
+    """Checks that a corruption at severity 0 leaves every answer unchanged.
 
     Args:
-        encoded: records are a frozen encoder's vectors, which rounds a text a little differently in other company: then
-            a hundredth of confidence is no change, and one answer in a hundred may tip over.
+        clean: answers on the records themselves.
+        at_zero: answers at severity 0.
+        encoded: whether records are vectors of a frozen encoder, which rounds a text slightly differently in another
+            batch: then a difference of 0.01 in confidence is ignored, and one answer in a hundred may change.
+
+    Returns:
+        The check.
     """
     slack, limit = (0.01, 0.01) if encoded else (0.0, 0.0)
     changed = float(((clean.right != at_zero.right) | (np.abs(clean.confidence - at_zero.confidence) > slack)).mean())
@@ -228,9 +233,17 @@ def clean_at_severity_zero(clean: _Answers, at_zero: _Answers, *, encoded: bool 
 
 
 def accuracy_falls_with_severity(name: str, right: list[np.ndarray], severities: list[int]) -> Check:
-    """Accuracy must not rise from one severity to the next by more than a point and three of its standard errors.
+    """Checks that accuracy does not rise with severity by more than a point and three of its standard errors.
 
-    Both count the same records, so the standard error is that of the paired difference (McNemar).
+    Both accuracies use the same records, so the standard error is that of the paired difference (McNemar).
+
+    Args:
+        name: of the corruption.
+        right: (n,) bool for each severity, whether each record was answered correctly.
+        severities: in ascending order.
+
+    Returns:
+        The check.
     """
     rises = [0.0]
     for before, after in pairwise(right):

@@ -1,4 +1,4 @@
-"""Are the model's gradients true at the scale of an attack, or only much closer to the record?"""
+"""Checks whether the model's gradients hold at the scale of an attack, or only very close to the record."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,27 @@ from assay.seeds import Draw
 from assay.threats import Threat
 
 LENGTHS = (1 / 16, 1 / 8, 1 / 4)
-"""Steps that are tried, as shares of ε. A whole ε may leave the part of the input space where a slope is the same."""
+"""Steps that are tried, as shares of ε. A whole ε may leave the region in which the slope is constant."""
 LOWEST, HIGHEST = 0.6, 1.7
-"""Limits on the rise that was got, in parts of the promised one. Networks without masked gradients get 0.8 to 1.2."""
+"""Limits of the actual rise, divided by the predicted one. Networks without masked gradients have 0.8 to 1.2."""
 
 
 def rises(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, share: float, draw: Draw) -> Tensor:
-    """Rise of the margin that was got ÷ that its gradient promised, for each record and direction, (3, n).
+    """Returns the actual rise of the margin divided by the rise that its gradient predicts.
 
-    The directions are the steepest one in the norm of the threat, and two in which a random half of the inputs moves:
-    what is true along one line alone is not true of the slope. NaN where nothing was promised.
+    The directions are the steepest one in the norm of the threat, and two in which a random half of the inputs moves,
+    because a gradient may hold along one line only.
 
     Args:
+        model: in evaluation mode.
+        x: (n, ...) valid records.
+        y: (n,) their labels.
+        threat: norm, radius and bounds.
         share: length of the step, as a share of ε.
+        draw: of the directions.
+
+    Returns:
+        (3, n) ratios by direction and record; NaN where no rise is predicted.
     """
     here = slope(model, x, y, "margin")
     steepest = direction(here.gradient, threat)
@@ -44,17 +52,21 @@ def rises(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, *, share: floa
 def true_slopes(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draw: Draw, *, lengths: Sequence[float] = LENGTHS
 ) -> Check:
-    """A step along the gradient must raise the margin by about what the gradient promises.
+    """Checks that a step along the gradient raises the margin by about as much as the gradient predicts.
 
-    A gradient may be right very close to the record and useless at the scale of ε (where the function has a fine ripple
-    or small smooth steps). It then misleads every attack that follows it, and is not zero, noisy or saturated.
+    A gradient may hold very close to the record and not at the scale of ε (where the function has a fine ripple or
+    small smooth steps). It then misleads every attack that follows it, without being zero, noisy or saturated.
 
     Args:
         model: in evaluation mode, with equal answers to equal records.
         x: (n, ...) valid records.
         y: (n,) their labels.
-        threat: of the radius whose scale is meant.
+        threat: whose radius sets the scale.
         draw: of the directions.
+        lengths: of the steps, as shares of ε.
+
+    Returns:
+        The check.
     """
     right = ~threat.goal(respond(model, x), y)
     rows = right.nonzero()[:, 0]
@@ -79,11 +91,11 @@ def true_slopes(
 
 
 def _median(ratios: Tensor) -> float:
-    """Over all records and directions of which something is known; 1 where nothing is."""
+    """Returns the median over all records and directions with a ratio; 1 without any."""
     known = ratios[~ratios.isnan()]
     return float(known.double().median().nan_to_num(posinf=1e9, neginf=-1e9)) if len(known) else 1.0
 
 
 def _departure(ratio: float) -> float:
-    """How far a ratio is from 1, a half and a double alike."""
+    """Returns how far a ratio is from 1; a half counts like a double."""
     return max(ratio, 1 / ratio) if ratio > 0 else float("inf")

@@ -1,4 +1,4 @@
-"""What would the model, smoothed by noise, provably withstand, and what does an attack leave of it?"""
+"""Randomised smoothing: certified accuracy of the smoothed model, and its accuracy under attack."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +27,9 @@ from assay.threats import Threat, radius_text
 METHOD = "randomised smoothing"
 _SMOOTHED = {"method": METHOD}
 RECORDS_A_PIECE = 32
-"""Records that are one piece of work; their noise knows neither pieces nor workers."""
+"""Records of one piece of work; their noise depends neither on pieces nor on workers."""
 _RADII = (0.5, 1.0, 1.5, 2.0)
-"""Asked for by default, in standard deviations of the noise."""
+"""Default radii, in standard deviations of the noise."""
 _QUANTILES = (0.1, 0.5, 0.9)
 _UNLIKELY = 0.01
 _NAMES = (
@@ -44,21 +44,22 @@ _NAMES = (
     "smoothed_abstention_under_attack",
     "certified_radius",
 )
-"""Names of the rows that it gives."""
+"""Names of its measurements."""
 
 
 @register("evaluation")
 class RandomisedSmoothing(Evaluation):
-    """Certified accuracy of the smoothed model in L2, beside its accuracy under an attack in the same norm.
+    """Certified accuracy of the smoothed model in L2, and its accuracy under an attack in the same norm.
 
-    The smoothed model is another model than the one that was trained: it answers what that one answers most often under
-    noise, or abstains. It is only as good as the model is on noisy records: train with ``gaussian_noise``.
+    The smoothed model is another model than the trained one: it gives the most frequent answer of the trained model
+    under noise, or abstains. It is only as good as the trained model is on noisy records: train with
+    ``gaussian_noise``.
 
-    To abstain is not to answer rightly, with an attack or without: ``smoothed_robust_accuracy`` is the share of records
-    that are answered rightly under every attack up to ε, ``smoothed_abstention_under_attack`` that of those on which
-    the smoothed model abstains under one and is wrong under none; the rest is told a wrong class. A certificate speaks
-    of the class that is truly the most frequent. Near the edge of its ball the judging samples may be too few to tell
-    which that is, and robust accuracy then falls below certified accuracy by what abstains.
+    An abstention is not a correct answer: ``smoothed_robust_accuracy`` is the share of records that are answered
+    correctly under every attack up to ε, ``smoothed_abstention_under_attack`` the share on which the smoothed model
+    abstains under some attack and is wrong under none; on the rest it is wrong. A certificate concerns the class that
+    is truly the most frequent. Near the boundary of its ball the judging samples may be too few to determine this
+    class, and robust accuracy is then lower than certified accuracy because of abstentions.
     """
 
     looks_at = "decisions"
@@ -128,32 +129,34 @@ class RandomisedSmoothing(Evaluation):
     sigma: Number = Field(default=0.25, gt=0)
     """Standard deviation of the noise, in the units of the data."""
     samples: int = Field(default=1_000, ge=10)
-    """A record, from which its radius is proven. The largest radius that can be proven grows with them: 2.5 σ with
-    1,000 samples, 3.8 σ with 100,000."""
+    """For each record, from which its radius is proven. The largest provable radius grows with them: 2.5 σ with
+    1,000 samples, 3.8 σ with 100,000.
+    """
     selection_samples: int = Field(default=100, ge=1)
-    """A record, from which the class is chosen."""
+    """For each record, from which the class is chosen."""
     alpha: float = Field(default=0.001, gt=0, lt=0.5)
-    """Probability that what is said of one record is wrong."""
+    """Probability of an error for one record."""
     epsilons: tuple[Number, ...] = ()
     """Radii (L2) in the units of the data; 0.5, 1, 1.5 and 2 σ by default."""
     records: int | None = Field(default=None, ge=10)
-    """Test records that are asked about, stratified; all by default."""
+    """Test records that are used, stratified; all by default."""
     attack_steps: int = Field(default=10, ge=1)
     """Steps of PGD through the noise, at each radius."""
     attack_draws: int = Field(default=8, ge=1)
     """Draws of noise over which the attack averages."""
     judging_samples: int = Field(default=500, ge=10)
-    """From which the smoothed model's answer to an attacked record is taken."""
+    """From which the smoothed model's answer to an attacked record is determined."""
 
     @property
     def smoothing(self) -> Smoothing:
+        """Settings of the smoothed model."""
         return Smoothing(
             sigma=self.sigma, samples=self.samples, selection_samples=self.selection_samples, alpha=self.alpha
         )
 
     @property
     def radii(self) -> tuple[float, ...]:
-        """At which is asked, in rising order, all above 0."""
+        """Radii, ascending, all above 0."""
         return tuple(sorted({*(self.epsilons or (self.sigma * factor for factor in _RADII))} - {0.0}))
 
     @property
@@ -178,8 +181,8 @@ class RandomisedSmoothing(Evaluation):
         found = self._examine(subject, rows)
         return [*self._rows(subject, rows, found), self._check(subject.dataset.y[rows], found)]
 
-    def _examine(self, subject: Subject, rows: np.ndarray) -> "Examined":
-        """All records, in pieces that the workers share."""
+    def _examine(self, subject: Subject, rows: np.ndarray) -> "SmoothingResult":
+        """Certifies and attacks all records, in pieces that the workers share."""
         x, y = subject.records(rows)
         shared = _SharedInputs(
             model=subject.model.cpu(),
@@ -193,7 +196,7 @@ class RandomisedSmoothing(Evaluation):
             threads=torch.get_num_threads(),
         )
         pieces = list(range(0, len(rows), RECORDS_A_PIECE))
-        done: dict[int, Examined] = {}
+        done: dict[int, SmoothingResult] = {}
         try:
             for outcome in subject.executor.map(_examine_piece, pieces, shared):
                 if outcome.error:
@@ -204,9 +207,9 @@ class RandomisedSmoothing(Evaluation):
                 done[outcome.index] = outcome.value
         finally:
             subject.model.to(subject.device)
-        return Examined.joined([done[place] for place in range(len(pieces))])
+        return SmoothingResult.joined([done[place] for place in range(len(pieces))])
 
-    def _rows(self, subject: Subject, rows: np.ndarray, found: "Examined") -> list[Finding]:
+    def _rows(self, subject: Subject, rows: np.ndarray, found: "SmoothingResult") -> list[Finding]:
         y, groups = subject.dataset.y[rows], subject.clusters(rows)
         right = found.proven.answer == y
         about = {
@@ -245,14 +248,17 @@ class RandomisedSmoothing(Evaluation):
         return [*findings, *_quantiles(subject, np.where(right, found.proven.radius, 0.0), groups, about)]
 
     def _unprovable(self, epsilon: float) -> tuple[str, ...]:
-        """A warning where no record can be certified, whatever the model."""
+        """Returns a warning where no record can be certified, whatever the model."""
         limit = self.sigma * float(stats.norm.ppf(lower_end(self.samples, self.samples, self.alpha)))
         if epsilon < limit:
             return ()
         return (f"{self.samples:,} samples prove no radius above {limit:.3g}, whatever the model; raise samples",)
 
-    def _check(self, y: np.ndarray, found: "Examined") -> Check:
-        """A proof may be wrong, and so may the answer at each radius, with probability α; together not more often."""
+    def _check(self, y: np.ndarray, found: "SmoothingResult") -> Check:
+        """Checks that attacks refute no more certificates than chance allows.
+
+        A proof, and the answer at each radius, may be wrong with probability α each.
+        """
         right = found.proven.answer == y
         proven = [right & (found.proven.radius > epsilon) for epsilon in self.radii]
         claims = int(proven[0].sum())
@@ -277,7 +283,7 @@ def _quantile_of(values: np.ndarray, quantile: float, places: np.ndarray) -> flo
 def _quantiles(
     subject: Subject, radius: np.ndarray, groups: np.ndarray | None, about: Mapping[str, Any]
 ) -> Iterator[Measurement]:
-    """Quantiles of the radii within which each record is provably answered rightly, (n,); 0 where it is not."""
+    """Measures quantiles of the (n,) radii within which records are provably correct; 0 where one is not."""
     for quantile in _QUANTILES:
         interval = statistics.bootstrap(
             partial(_quantile_of, radius, quantile),
@@ -295,18 +301,25 @@ def _quantiles(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examined:
-    """What was found out about some records."""
+class SmoothingResult:
+    """Certificates of some records, and the effect of attacks on them."""
 
     proven: SmoothedCertificates
     fooled: Mapping[float, np.ndarray]
-    """At each radius, (n,) bool: under attack at it, or at a smaller one, the smoothed model told a wrong class."""
+    """At each radius, (n,) bool: under attack at it, or at a smaller one, the smoothed model gave a wrong answer."""
     silenced: Mapping[float, np.ndarray]
-    """The same where it abstained, though without an attack it was right."""
+    """The same for abstentions of records that are right without an attack."""
 
     @classmethod
-    def joined(cls, parts: Sequence["Examined"]) -> "Examined":
-        """Records that were examined in pieces, as one."""
+    def joined(cls, parts: Sequence["SmoothingResult"]) -> "SmoothingResult":
+        """Joins the results of pieces.
+
+        Args:
+            parts: in the order of the records.
+
+        Returns:
+            The result of all records.
+        """
         answer, radius = (
             np.concatenate([getattr(part.proven, field) for part in parts]) for field in ("answer", "radius")
         )
@@ -319,13 +332,13 @@ class Examined:
 
 @dataclass(frozen=True, kw_only=True)
 class _SharedInputs:
-    """All that a worker needs to examine any piece; travels to it once."""
+    """What a worker needs for any piece; it is sent once."""
 
     model: nn.Module
     x: Tensor
     y: Tensor
     names: np.ndarray
-    """(n,) positions of the records in the data set, which name their noise."""
+    """(n,) positions of the records in the data set, from which their noise is drawn."""
     threat: Threat
     task: Task
     asked: RandomisedSmoothing
@@ -333,8 +346,8 @@ class _SharedInputs:
     threads: int
 
 
-def _examine_piece(start: int, shared: _SharedInputs) -> Examined:
-    """SmoothedCertificates of some records, and what an attack makes of them."""
+def _examine_piece(start: int, shared: _SharedInputs) -> SmoothingResult:
+    """Certifies and attacks the records of one piece."""
     torch.set_num_threads(shared.threads)
     here, own = device(), slice(start, start + RECORDS_A_PIECE)
     model, x, y = shared.model.to(here), shared.x[own].to(here), shared.y[own].to(here)
@@ -343,15 +356,15 @@ def _examine_piece(start: int, shared: _SharedInputs) -> Examined:
         about: dict[str, Any] = {"seed": shared.seed, "task": shared.task}
         proven = certify(model, x, shared.threat.bounds, shared.asked.smoothing, names=names, **about)
         fooled, silenced = _attacked(model, x, y, names, proven.answer == y.cpu().numpy(), shared)
-    return Examined(proven=proven, fooled=fooled, silenced=silenced)
+    return SmoothingResult(proven=proven, fooled=fooled, silenced=silenced)
 
 
 def _attacked(  # noqa: PLR0917
     model: nn.Module, x: Tensor, y: Tensor, names: np.ndarray, right: np.ndarray, shared: _SharedInputs
 ) -> tuple[dict[float, np.ndarray], dict[float, np.ndarray]]:
-    """On which records the smoothed model errs under attack, and on which it abstains, at each radius.
+    """Returns on which records the smoothed model is wrong under attack, and on which it abstains, at each radius.
 
-    What was told no wrong class at one radius starts at the next where it got to.
+    Records without a wrong answer at one radius start from their present position at the next.
     """
     asked, judging = shared.asked, replace(shared.asked.smoothing, samples=shared.asked.judging_samples)
     drawn = torch.stack([_noise(x[0], shared, int(name)) for name in names], 1).to(x)
@@ -391,6 +404,6 @@ def _attacked(  # noqa: PLR0917
 
 
 def _noise(record: Tensor, shared: _SharedInputs, name: int) -> Tensor:
-    """(draws, ...) of one record's own stream."""
+    """Returns (draws, ...) noise of one record."""
     shape = (shared.asked.attack_draws, *record.shape)
     return torch.from_numpy(seeds.stream(shared.seed, "attacked noise", name).standard_normal(shape, np.float32))

@@ -1,4 +1,4 @@
-"""Whom does a model serve worst? A share of records for each subgroup that the data name, and the least of them."""
+"""A share of records in each subgroup that the data name, and in the worst one."""
 
 from typing import Any
 
@@ -9,16 +9,19 @@ from assay.metrics import Metric, ScorecardColumn
 from assay.results import Measurement, not_applicable
 
 SMALLEST = 20
-"""Records below which a subgroup is no candidate for the worst, by default."""
+"""Default number of records below which a subgroup cannot be the worst."""
 
 
 def subgroup_metrics(of: str, meaning: str, columns: tuple[ScorecardColumn, ...]) -> tuple[Metric, Metric]:
-    """The metrics of ``each_subgroup``.
+    """Returns the metrics of ``each_subgroup``.
 
     Args:
-        of: what is shared out, as ``accuracy``.
+        of: name of the share, such as ``accuracy``.
         meaning: of that share, in a sentence.
         columns: of the worst subgroup, on the scorecard.
+
+    Returns:
+        The metric of a subgroup and that of the worst one.
     """
     words = of.replace("_", " ")
     return (
@@ -44,17 +47,18 @@ def subgroup_metrics(of: str, meaning: str, columns: tuple[ScorecardColumn, ...]
 def each_subgroup(
     subject: Subject, rows: np.ndarray, of: str, hits: np.ndarray, *, smallest: int = SMALLEST, **conditions: Any
 ) -> list[Measurement]:
-    """A share of the records of each subgroup, and that of the worst.
+    """Measures a share of the records of each subgroup, and that of the worst.
 
     Args:
-        rows: (n,) positions of the records that were asked.
-        of: what is shared out: ``accuracy`` gives ``accuracy_of_subgroup`` and ``accuracy_of_worst_subgroup``.
+        subject: the model with its data.
+        rows: (n,) positions of the records.
+        of: name of the share: ``accuracy`` gives ``accuracy_of_subgroup`` and ``accuracy_of_worst_subgroup``.
         hits: (n,) bool.
-        smallest: records below which a subgroup is no candidate for the worst.
+        smallest: records below which a subgroup cannot be the worst.
         conditions: of every row.
 
     Returns:
-        A row a subgroup, with its ``attribute``, ``subgroup`` and n, and one of the worst with how many there were.
+        A row for each subgroup, with its ``attribute``, ``subgroup`` and n, and one for the worst, with their number.
     """
     found = []
     clusters = subject.clusters(rows)

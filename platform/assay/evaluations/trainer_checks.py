@@ -1,6 +1,6 @@
-"""What an audit saw of every step of its training, as verdicts: clipping, noise, sampling and steps of the trainer.
+"""Checks of an audit on every step of its training: clipping, noise, sampling and steps of the trainer.
 
-Canaries bound ε of the whole; these checks look at each tensor and each step, where a bug may leave canaries untouched.
+Canaries bound ε as a whole; these checks examine each tensor and each step, where a bug may not affect canaries.
 """
 
 from collections.abc import Mapping
@@ -17,30 +17,30 @@ from assay.results import Check, Verdict
 from assay.training.recorder import PrivateRunRecorder
 
 _CLIPPED = 1.005
-"""Clipping norms that one record may move a sum: more is no rounding."""
+"""Clipping norms by which one record may change a sum; a larger change is not rounding."""
 _OWN_GRADIENT = 0.02
-"""Clipping norms by which what a record adds may differ from its clipped gradient: far more than rounding."""
+"""Clipping norms by which a record's contribution may differ from its clipped gradient: far more than rounding."""
 _REPLAYED = 1e-5
 """Share of the weights by which a training from the releases alone may differ: rounding."""
 _SHOWN = 1 / 3
-"""Share of the claimed noise that must show if a tensor has no more: otherwise its numbers are too few."""
+"""Share of the claimed noise that must be detectable if a tensor has no more; otherwise its numbers are too few."""
 _TESTS = 4
-"""Checks here that chance can fail, which share the significance."""
+"""Number of checks that can fail by chance, which share the significance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerChecks:
-    """What the checks of a trainer look at."""
+    """Inputs of the checks of a trainer."""
 
     recorder: PrivateRunRecorder
     mechanism: Mechanism
-    """What is claimed of all stages together."""
+    """The claimed mechanism of all stages together."""
     conditions: Mapping[str, Any]
     significance: float
-    """Probability with which any of the checks accuses a sound trainer, at most."""
+    """Probability with which any of the checks rejects a correct trainer, at most."""
 
     def all(self) -> list[Check]:
-        """All of them; what was not seen is inconclusive, never a pass."""
+        """Runs all checks; one without observations is inconclusive, never a pass."""
         if self.recorder.noise is None or self.recorder.batches is None or not self.recorder.noise.steps:
             why = "inconclusive: training took no step that could be looked at"
             return [self._check("steps_as_claimed", "warn", float(self.recorder.steps), why)]
@@ -63,7 +63,7 @@ class TrainerChecks:
         return self.significance / _TESTS
 
     def _one_record(self) -> Check:
-        """A difference of two sums, with and without a record, is what privacy bounds: over all tensors together."""
+        """Checks the difference of two sums, with and without a record, over all tensors: privacy bounds it."""
         seen, rule = self.recorder, "one_record_bounded"
         if not seen.differences:
             why = "inconclusive: no batch that was looked at held a record that could be taken out of it"
@@ -104,7 +104,7 @@ class TrainerChecks:
         return self._check(rule, "pass", float(bounds[place]), said)
 
     def _noise_independent(self) -> Check:
-        """Noise that an attacker can subtract, or that knows the records, is no noise."""
+        """Checks that noise cannot be subtracted and does not depend on the records."""
         noise, batches, rule = self.recorder.noise, self.recorder.batches, "noise_independent"
         assert noise is not None
         assert batches is not None
@@ -167,7 +167,7 @@ class TrainerChecks:
         return self._check("weights_follow_releases", verdict, apart, said)
 
     def _tested(self, rule: str, test: StepTest, p: float, parts: int, otherwise: str) -> Check:
-        """Fails where a test of the family is surer than its part of the significance allows."""
+        """Fails where a test is more significant than its part of the significance allows."""
         if p < self._alpha / parts:
             return self._check(rule, "fail", test.figure, f"the data show that {test.what} (p = {p:.2g})")
         return self._check(rule, "pass", test.figure, otherwise)
@@ -184,5 +184,5 @@ class TrainerChecks:
 
 
 def _told_apart(count: int, significance: float) -> float:
-    """The least share of the claimed noise that so many numbers leave possible where all of it is there, typically."""
+    """Returns the least share of the claimed noise that can typically be distinguished with this many numbers."""
     return float(np.sqrt(count / stats.chi2.isf(significance, count)))

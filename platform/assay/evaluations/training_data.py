@@ -1,4 +1,4 @@
-"""What became of the training records before the model saw them?"""
+"""Effect of attacks and defences on the training records."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -15,10 +15,11 @@ _REMOVED = ".removed"
 
 @register("evaluation")
 class TrainingData(Evaluation):
-    """Shares of the training records that an attacker changed and that a defence removed, and how well it chose.
+    """Shares of the training records that an attacker changed and that a defence removed, and its precision.
 
-    Precision: how many of the removed were tampered with. Recall: how many of the tampered were removed. Where several
-    defences remove records, each has these rows too, among the records that the ones before it left.
+    Precision: share of the removed records that were tampered with. Recall: share of the tampered records that were
+        removed.
+    Where several defences remove records, each has these rows too, among the records that the earlier ones left.
     """
 
     looks_at = "probabilities"
@@ -64,7 +65,7 @@ class TrainingData(Evaluation):
 
 
 def _each(counts: dict[str, int], about: dict[str, Any]) -> list[Finding]:
-    """The quality of each defence, where there are several that removed records."""
+    """Measures the quality of each defence, where several removed records."""
     names = [key.removesuffix(_REMOVED) for key, count in counts.items() if key.endswith(_REMOVED) and count]
     found: list[Finding] = []
     for name in names if len(names) > 1 else []:

@@ -1,4 +1,4 @@
-"""Do two trainings draw the same noise? No audit of one of them can tell."""
+"""Compares the noise of two trainings, which no audit of one of them can do."""
 
 from assay.evaluations.base import Subject
 from assay.evaluations.canary_runs import noise_of_first_epochs
@@ -10,10 +10,17 @@ _SIGNIFICANCE = 1e-3
 
 
 def noise_shared(one: Subject, other: Subject) -> Check:
-    """Trains the first epochs of two private recipes, each with noise as it says, and compares the noise.
+    """Trains the first epochs of two private recipes, each with the noise that it sets, and compares the noise.
 
-    Noise that is drawn from a seed is the same in all recipes of a fold: that is known, such models are never released
-    together or alone, and it warns. Noise from entropy must be nobody else's, so there it fails.
+    Noise from a seed is the same in all recipes of a fold. This is known, such models are never released, and the check
+    warns. Noise from entropy must differ, so there it fails.
+
+    Args:
+        one: with a private recipe.
+        other: with a private recipe.
+
+    Returns:
+        The check.
     """
     assert one.recipe is not None
     assert other.recipe is not None

@@ -1,4 +1,4 @@
-"""A defence is scored on an attack that works: what a poisoned recipe comes to without its defences."""
+"""Scores a defence only on an attack that works without it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,10 +8,10 @@ from assay.recipes import Recipe
 from assay.results import Check, Finding, Measurement, ReasonCode, not_applicable
 
 _REMOVAL = ("sanitation_precision", "sanitation_recall")
-"""What else scores a defence that removes records, whoever measures it."""
+"""Other measurements that score a defence that removes records."""
 
 MeasureRate = Callable[[Subject], Measurement]
-"""The same measurement of another subject."""
+"""Takes the same measurement of another subject."""
 
 
 def scored(
@@ -23,18 +23,22 @@ def scored(
     train: bool,
     base_rate: MeasureRate | None = None,
 ) -> list[Finding]:
-    """The success of an attack, and without a defence as ``undefended_…``: whether a defence can be scored on it.
+    """Returns the success of an attack with and without a defence; it must succeed without one.
 
-    A defended recipe is trained once more without its defences, on records that are poisoned as the trial's are. Where
-    that attack falls short, the success of the defended recipe is abstained from.
+    A recipe with defences is trained once more without them, on records that are poisoned as the trial's are. Where the
+    attack is too weak there, the success on the defended recipe is abstained from.
 
     Args:
-        success: of the attack on the subject, whose recipe is known.
+        subject: with a recipe.
+        success: of the attack on the subject.
         measure: the same measurement of another subject.
-        least: success without a defence below which a defence that stops the attack has shown nothing.
+        least: success without a defence below which nothing is known about a defence.
         train: whether to train again.
-        base_rate: of the same records on a model that was not attacked, beside the undefended one; it counts against
-            the attack. Without one the success counts as it is.
+        base_rate: of the same records on a model that was not attacked; it is subtracted from the success of the
+            attack. None for no subtraction.
+
+    Returns:
+        The measurements and a check.
     """
     assert subject.recipe is not None
     defended, name = any(treatment.defends for treatment in subject.recipe.data), f"undefended_{success.name}"
@@ -44,7 +48,7 @@ def scored(
             alone = not_applicable(name, why, reason=reason_for_no_twin(train=train), **success.conditions)
         else:
             twin = _without_defences(subject)
-            alone = _told_where(subject.recipe, replace(measure(twin), name=name))
+            alone = _with_place(subject.recipe, replace(measure(twin), name=name))
     rates = [] if base_rate is None else [base_rate(twin)]
     if any(row.status != "measured" for row in (alone, *rates)):
         return [success, alone, *rates]
@@ -54,22 +58,42 @@ def scored(
 
 
 def why_no_twin(subject: Subject, *, train: bool) -> str:
-    """Why nothing is trained again; empty where it can be."""
+    """Returns why no twin is trained.
+
+    Args:
+        subject: with its recipe.
+        train: whether the setting asks for one.
+
+    Returns:
+        A reason; empty where one can be trained.
+    """
     if not train:
         return "undefended is false: no twin of the recipe was trained"
     return "nothing can be trained here" if subject.train is None else ""
 
 
 def reason_for_no_twin(*, train: bool) -> ReasonCode:
-    """The same as a code."""
+    """Returns the reason as a code.
+
+    Args:
+        train: whether the setting asks for a twin.
+
+    Returns:
+        The code.
+    """
     return "not_trained_here" if train else "not_asked"
 
 
 def twins(kind: str, plain: int, defended: int) -> str:
-    """What the twins cost, in words.
+    """Describes the cost of twins.
 
     Args:
-        plain: trainings more of a recipe that is attacked; ``defended``, of one that has a defence too.
+        kind: of attack.
+        plain: additional trainings of a recipe with an attack only.
+        defended: additional trainings of a recipe with an attack and a defence.
+
+    Returns:
+        A text.
     """
     costs = [f"{plain} more training of a recipe with a {kind} alone"] if plain else []
     plural = "s" if defended > 1 else ""
@@ -78,7 +102,7 @@ def twins(kind: str, plain: int, defended: int) -> str:
 
 
 def _without_defences(subject: Subject) -> Subject:
-    """The subject that the recipe comes to in one place, as ``Subject.train`` trains it, and without its defences."""
+    """Returns the subject that the recipe gives without its defences and, if federated, trained centrally."""
     assert subject.recipe is not None and subject.train is not None
     attacked = tuple(treatment for treatment in subject.recipe.data if not treatment.defends)
     recipe = subject.recipe.model_copy(update={"data": attacked, "federation": None})
@@ -86,14 +110,14 @@ def _without_defences(subject: Subject) -> Subject:
     return replace(subject, model=model, recipe=recipe)
 
 
-def _told_where(recipe: Recipe, found: Measurement) -> Measurement:
+def _with_place(recipe: Recipe, found: Measurement) -> Measurement:
     if recipe.federation is None:
         return found
     return found.warn("trained on all records in one place, not at the recipe's clients")
 
 
 def _abstained(success: Measurement, alone: Measurement, least: float) -> Measurement:
-    """No score of a defence. Both figures stand in the conditions: told in words, each trial would say another line."""
+    """Returns an abstained score of a defence. Both figures are conditions, so that all trials share one warning."""
     why = f"without its defences the attack falls short of {least:.0%}, so nothing is known of the defence"
     return Measurement(
         name=success.name,
@@ -108,7 +132,7 @@ def _abstained(success: Measurement, alone: Measurement, least: float) -> Measur
 def _works(
     recipe: Recipe, success: Measurement, alone: Measurement, rates: list[Measurement], *, figure: float, least: float
 ) -> list[Check]:
-    """Whether the attack works without a defence, beside its success and beside what scores a removal of records."""
+    """Checks whether the attack works without a defence, for its success and the scores of a removal."""
     defences = [treatment for treatment in recipe.data if treatment.defends]
     weak = figure < least
     honest = "".join(f", {rate.value:.1%} of them without the attack" for rate in rates)

@@ -1,4 +1,4 @@
-"""Who a membership attack recognises: records, or patients by all of their records."""
+"""The unit of membership attacks: records, or patients by all of their records."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,23 +11,32 @@ from assay.privacy.unit import protected_unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joined:
-    """Those whom membership attacks tell apart: the patients of a pool, or its records one by one.
+class MembershipUnits:
+    """The units between which membership attacks distinguish: the patients of a pool, or its single records.
 
-    Who is told apart is whom privacy protects, or would: patients where records have them, unless a private recipe asks
-    for records. So figures of private and of plain recipes on the same data compare.
+    They are the units that privacy protects, or would: patients where records have them, unless a private recipe asks
+    for records. So figures of private and non-private recipes on the same data are comparable.
     """
 
     pool: Pool
-    """Of patients it holds one record each, the first."""
+    """For patients it contains the first record of each."""
     unit: Literal["patient", "record"]
     counts: np.ndarray
     """(units,) records of each."""
     places: np.ndarray
-    """(n,) which unit each record of the whole pool belongs to."""
+    """(n,) the unit of each record of the whole pool."""
 
     @classmethod
-    def of(cls, subject: Subject, pool: Pool) -> "Joined":
+    def of(cls, subject: Subject, pool: Pool) -> "MembershipUnits":
+        """Returns the units of a pool.
+
+        Args:
+            subject: with its recipe and data.
+            pool: of records.
+
+        Returns:
+            The units.
+        """
         groups = subject.patients(pool.rows)
         privacy = None if subject.recipe is None else subject.recipe.privacy
         if groups is None or protected_unit(privacy, groups) == "record":
@@ -44,5 +53,12 @@ class Joined:
         return cls(pool=joined, unit="patient", counts=np.bincount(places).astype(float), places=places)
 
     def total(self, scores: np.ndarray) -> np.ndarray:
-        """(units,) sums of the scores (n,) of their records: the log of a product of likelihood ratios."""
+        """Sums the scores of each unit's records: the logarithm of a product of likelihood ratios.
+
+        Args:
+            scores: (n,) of the records.
+
+        Returns:
+            (units,) sums.
+        """
         return np.bincount(self.places, weights=scores, minlength=len(self.counts))

@@ -1,4 +1,4 @@
-"""How does a model of text stand up to changed words, rather than to changed vectors?"""
+"""Accuracy of a text model when words are replaced."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
@@ -24,8 +24,8 @@ class WordSubstitution(Evaluation):
     """Accuracy under greedy substitution of words by neighbours, at several shares of words that may be changed.
 
     Neighbours are taken from the vectors of the network itself, or, behind a frozen encoder, from its vectors of single
-    words. Words that occur in the same places are neighbours, antonyms among them: a changed text need not mean what
-    it meant.
+    words. Words that occur in the same places are neighbours, including antonyms: a changed text need not have the same
+    meaning.
     """
 
     looks_at = "decisions"
@@ -47,9 +47,9 @@ class WordSubstitution(Evaluation):
     similarity: float = Field(default=0.5, ge=-1, le=1)
     """Cosine that a neighbour must reach."""
     fewest: float = Field(default=0.1, ge=0, le=1)
-    """Share of the words that must have a neighbour, or else nothing is said."""
+    """Share of the words that must have a neighbour; otherwise the result is abstained from."""
     smallest_count: int = Field(default=3, ge=1)
-    """Times that a word must occur in the training split to stand in for another."""
+    """Number of times that a word must occur in the training split to replace another."""
     records: int | None = Field(default=200, ge=10)
     """Test records that are attacked, stratified; None for all."""
 
@@ -95,7 +95,7 @@ class WordSubstitution(Evaluation):
         return [*found, _random_loses(beaten)]
 
     def _near(self, subject: Subject, sentences: list[list[str]]) -> dict[str, list[str]]:
-        """Neighbours of the words of some sentences, among the words of the training split."""
+        """Returns neighbours of the words of some sentences, among the words of the training split."""
         dataset = subject.dataset
         held = subject.split.train if len(subject.split.train) else subject.split.test
         known = set(common_words(dataset, held, self.smallest_count))
@@ -118,7 +118,7 @@ class WordSubstitution(Evaluation):
 def _assert_allowed(
     before: list[list[str]], after: list[list[str]], near: dict[str, list[str]], allowed: float
 ) -> None:
-    """No text was changed in more places, or to other words, than was allowed."""
+    """Asserts that no text was changed in more places, or to other words, than allowed."""
     for old, new, most in zip(before, after, budget(before, allowed), strict=True):
         moved = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
         assert len(moved) <= most

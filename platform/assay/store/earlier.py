@@ -1,7 +1,7 @@
-"""Reads rows of earlier versions, whose files held verdicts, flags and reasons in words; nothing else reads such words.
+"""Reads rows of earlier versions, whose files held verdicts, flags and reasons in words; only this module reads them.
 
-A check was a row whose name began with ``check.``, with its verdict and what it concerns among its conditions. What a
-check said stood among the warnings of a figure, behind ``warn: `` or ``fail: ``.
+A check was a row whose name began with ``check.``, with its verdict and the measurements it concerns among its
+conditions. Its message was among the warnings of a figure, after ``warn: `` or ``fail: ``.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ _SEEDED = "experiment, not releasable"
 
 
 def typed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of any version, with all columns of the present one.
+    """Returns a row of any version with all columns of the present one.
 
     Args:
         row: its columns by name; ``conditions`` as a mapping, typed columns absent or None where its version had none.
 
     Returns:
-        The row, and where ``kind`` was not known the typed columns, read off name, conditions and warnings.
+        The row. Where ``kind`` was not stored, the typed columns are read from name, conditions and warnings.
     """
     if row.get("kind"):
         return dict(row)
@@ -45,7 +45,7 @@ def typed(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flag(warning: str) -> dict[str, str] | None:
-    """The flag that a warning was; None of a plain one."""
+    """Returns the flag that a warning stands for; None for a plain warning."""
     verdict, _, message = warning.partition(": ")
     if verdict in _VERDICTS:
         return {"verdict": verdict, "message": message, "rule": ""}

@@ -1,4 +1,4 @@
-"""Files of one folder of results, here or in an object store: each is whole or absent."""
+"""Files of one folder of results, local or in an object store; each file is either complete or absent."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pyarrow import fs
 from assay.errors import StorageError, UserError, storage_errors
 
 Stamp = tuple[int, int]
-"""Bytes of a file, and when it was written in nanoseconds: another stamp means another content."""
+"""Size of a file in bytes and its time of writing in nanoseconds; they change when the content changes."""
 
 
 class Files:
@@ -41,29 +41,73 @@ class Files:
         self.local = isinstance(self.system, fs.LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """The full path of a file."""
+        """Returns the full path of a file.
+
+        Args:
+            name: within the folder.
+
+        Returns:
+            The path.
+        """
         return posixpath.join(self.root, name)
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Returns whether a file exists.
+
+        Args:
+            name: within the folder.
+
+        Returns:
+            True if it does.
+        """
         return bool(self.system.get_file_info(self.path(name)).type == fs.FileType.File)
 
     def stamp(self, name: str) -> Stamp:
-        """The stamp of a file; of an absent one ``(0, 0)``."""
+        """Returns the stamp of a file.
+
+        Args:
+            name: within the folder.
+
+        Returns:
+            Size and time; ``(0, 0)`` for an absent file.
+        """
         info = self.system.get_file_info(self.path(name))
         return (info.size, info.mtime_ns) if info.type == fs.FileType.File else (0, 0)
 
     def read(self, name: str) -> bytes:
-        """The content of a file."""
+        """Reads a file.
+
+        Args:
+            name: within the folder.
+
+        Returns:
+            Its content.
+        """
         with self.system.open_input_file(self.path(name)) as file:
             return bytes(file.read())
 
     def names(self, folder: str, suffix: str = ".parquet") -> set[str]:
-        """Names of the files in a folder that end so, without that ending; of an absent folder none."""
+        """Returns the names of the files with a suffix in a folder.
+
+        Args:
+            folder: within this one.
+            suffix: of the names.
+
+        Returns:
+            The names without the suffix; none for an absent folder.
+        """
         return set(self.stamps(folder, suffix))
 
     def stamps(self, folder: str, suffix: str = ".parquet") -> dict[str, Stamp]:
-        """The stamp of each file of a folder, by its name without the suffix; one listing, no file is opened."""
+        """Returns the stamp of each file with a suffix in a folder. It lists the folder once and opens no file.
+
+        Args:
+            folder: within this one.
+            suffix: of the names.
+
+        Returns:
+            Stamps by name without the suffix.
+        """
         if self.local:
             return _stamps_here(self.path(folder), suffix)
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
@@ -75,10 +119,16 @@ class Files:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Any]:
-        """A results file for reading.
+        """Opens a results file for reading.
+
+        Args:
+            name: within the folder.
+
+        Returns:
+            Context manager with the open file.
 
         Raises:
-            StorageError: it is damaged, or no results of Assay; names it.
+            StorageError: the file is damaged, or is not a file of Assay; names it.
         """
         path = self.path(name)
         try:
@@ -92,7 +142,15 @@ class Files:
             ) from error
 
     def commit(self, name: str, content: bytes) -> str:
-        """Write under another name, sync, rename: a reader sees all of it or nothing; the full path or URI."""
+        """Writes a file under a temporary name, syncs and renames it, so that readers see it complete or not at all.
+
+        Args:
+            name: within the folder.
+            content: of the file.
+
+        Returns:
+            The full path or URI.
+        """
         path = self.path(name)
         with storage_errors(path, setting="results"):
             self.system.create_dir(posixpath.dirname(path))
@@ -105,17 +163,32 @@ class Files:
         return path
 
     def move(self, name: str, target: str) -> None:
-        """Give a file another name; what had that name is replaced."""
+        """Renames a file, and replaces any file that has the new name.
+
+        Args:
+            name: within the folder.
+            target: new name within the folder.
+        """
         self.system.create_dir(posixpath.dirname(self.path(target)))
         self.system.move(self.path(name), self.path(target))
 
     def delete(self, name: str) -> None:
-        """Delete a file, if there is one."""
+        """Deletes a file, if it exists.
+
+        Args:
+            name: within the folder.
+        """
         if self.exists(name):
             self.system.delete_file(self.path(name))
 
     def delete_folders(self, folder: str, prefix: str, *, whole: bool = False) -> None:
-        """Delete the folders within a folder whose names begin so, or, if ``whole``, are so."""
+        """Deletes folders within a folder.
+
+        Args:
+            folder: within this one.
+            prefix: with which their names begin.
+            whole: whether ``prefix`` is the whole name.
+        """
         selector = fs.FileSelector(self.path(folder), allow_not_found=True)
         for info in self.system.get_file_info(selector):
             name = posixpath.basename(info.path)
@@ -125,10 +198,10 @@ class Files:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one job writes here at a time. The lock dies with its process, however it dies.
+        """Takes the lock of this folder, so that one job writes at a time. The lock ends with its process.
 
         Raises:
-            UserError: another job holds it.
+            UserError: another job has the lock.
         """
         if not self.local:
             yield
@@ -149,10 +222,10 @@ class Files:
 
 
 def _reached(location: str) -> tuple[fs.FileSystem, str]:
-    """The file system that a URI names, and the path there.
+    """Returns the file system that a URI names, and the path in it.
 
     Raises:
-        StorageError: the URI is none, or the store cannot be reached.
+        StorageError: it is not a URI, or the store cannot be reached.
     """
     try:
         return fs.FileSystem.from_uri(location)
@@ -166,7 +239,7 @@ def _reached(location: str) -> tuple[fs.FileSystem, str]:
 
 
 def _stamps_here(folder: str, suffix: str) -> dict[str, Stamp]:
-    """``Files.stamps`` of a local folder, several times as fast as by pyarrow."""
+    """Returns ``Files.stamps`` of a local folder, several times as fast as by pyarrow."""
     try:
         with os.scandir(folder) as entries:
             kept = [entry for entry in entries if entry.name.endswith(suffix) and entry.name[0] != "."]

@@ -1,4 +1,4 @@
-"""Where results live: models, answers and trials, one file each, whole or absent, on any file system of pyarrow."""
+"""Stores models, results and trials, one complete file each, on any file system of pyarrow."""
 
 import json
 import math
@@ -49,19 +49,19 @@ MEASUREMENT_SCHEMA = pa.schema(
 """One row a measurement or a check; ``conditions`` is JSON, ``outcomes`` as ``assay.outcomes`` packs them. Files of
 earlier versions lack the columns from ``reason`` on, or ``outcomes``; they are filled where such a file is read."""
 _FIGURES = pa.schema(list(MEASUREMENT_SCHEMA)[6:])
-"""The same of an answer, which belongs to no cohort, recipe name or fold."""
+"""Columns of the results of one evaluation, which belong to no cohort, recipe name or fold."""
 
 
 class Store:
-    """Results in one folder: models, answers about them, and trials, which are what a report shows of both.
+    """Results in one folder: models, results of evaluations, and trials, which the report shows.
 
-    - ``artefacts/TRAINING.safetensors``: a trained model, named by what made it.
-    - ``answers/TRAINING/ANSWER.parquet``: what one evaluation found of it, as it gave it back.
-    - ``trials/TRIAL.parquet``: the rows of a trial, joined from its answers. It can be made anew without measuring.
+    - ``artefacts/TRAINING.safetensors``: a trained model, named by its key.
+    - ``answers/TRAINING/ANSWER.parquet``: the findings of one evaluation of it.
+    - ``trials/TRIAL.parquet``: the rows of a trial, joined from these findings. It can be made again without measuring.
     - ``index/``: the rows of all trials again, so that no page opens every file; it can be deleted.
-    - ``study.yaml``, ``report.html``: what was asked, and the page.
+    - ``study.yaml``, ``report.html``: the study, and the page.
 
-    A trial is committed by the rename of its Parquet file, the last thing written; before that nobody sees it.
+    A trial is committed by the rename of its Parquet file, the last thing written; readers do not see it before.
 
     Args:
         location: a folder, or a URI such as ``s3://bucket/folder``.
@@ -75,15 +75,25 @@ class Store:
         """Whether this job holds the lock, and so keeps the index."""
 
     def finished(self) -> set[str]:
-        """Ids of the trials that are stored and did not fail."""
+        """Returns the ids of the trials that are stored and did not fail.
+
+        Returns:
+            The ids.
+        """
         return {trial for trial, about in self._abouts() if not about["error"]}
 
     def outdated(self, trials: Iterable[str]) -> set[str]:
-        """Ids of stored trials whose figures are of other weights than the model that is stored now.
+        """Returns the ids of stored trials that were measured on other weights than the model that is stored now.
 
         Only models that were written after their trial are read.
+
+        Args:
+            trials: ids to check.
+
+        Returns:
+            The ids.
         """
-        found = set()
+        outdated = set()
         for trial, about in self._abouts(only=trials):
             training = about.get("training") or trial
             _, trained = self._files.stamp(f"artefacts/{training}.safetensors")
@@ -91,49 +101,75 @@ class Store:
                 continue
             content = self.checkpoint(training)
             if content is not None and artefact_of(content) != about["artefact"]:
-                found.add(trial)
-        return found
+                outdated.add(trial)
+        return outdated
 
     def superseded(self) -> set[str]:
-        """Ids of trials of an earlier plan that did not fail; ``keep_only`` brings them back if they are wanted."""
+        """Returns the ids of trials of an earlier plan that did not fail; see ``keep_only``.
+
+        Returns:
+            The ids.
+        """
         return {trial for trial, about in self._abouts("superseded") if not about["error"]}
 
     def failures(self) -> dict[str, str]:
-        """Errors of the stored trials that failed, by id."""
+        """Returns the errors of the stored trials that failed.
+
+        Returns:
+            Errors by id.
+        """
         return {trial: about["error"] for trial, about in self._abouts() if about["error"]}
 
     def asked(self) -> dict[str, dict[str, Any]]:
-        """What each stored trial asked, by id: its recipe, model, split and evaluations as plain values."""
+        """Returns the settings of each stored trial: its recipe, model, split and evaluations as plain values.
+
+        Returns:
+            Settings by id.
+        """
         return {trial: about["asked"] for trial, about in self._abouts() if "asked" in about}
 
     def trained_on(self, identity: str, name: str) -> dict[str, bool]:
-        """Models of the trials that were trained on a data set, or a sample of it, and did not fail, by name; True if
-        privately.
+        """Returns the models that were trained on a data set, or a sample of it, and whether each is private.
 
-        Those of earlier plans are among them.
+        Failed trials are left out; those of earlier plans count.
 
         Args:
             identity: of the whole data set; see ``Dataset.identity``.
-            name: of it; trials of earlier versions tell no identity.
+            name: of the data set; trials of earlier versions store no identity.
+
+        Returns:
+            By the key of the model, True if it was trained privately.
         """
-        found = {}
+        private = {}
         for trial, about in (*self._abouts("superseded"), *self._abouts()):
             data = about.get("data", {})
-            ours = data["identity"] == identity if "identity" in data else data.get("name", name) == name
-            if ours and not about["error"] and "recipe" in about.get("asked", {}):
-                found[about.get("training") or trial] = bool(about["asked"]["recipe"]["privacy"])
-        return found
+            same_data = data["identity"] == identity if "identity" in data else data.get("name", name) == name
+            if same_data and not about["error"] and "recipe" in about.get("asked", {}):
+                private[about.get("training") or trial] = bool(about["asked"]["recipe"]["privacy"])
+        return private
 
     def trainings(self) -> dict[str, str]:
-        """Name of the model of each stored trial, by the trial's id; of an earlier version they are the same."""
+        """Returns the key of the model of each stored trial; in earlier versions it equals the trial's id.
+
+        Returns:
+            Keys by id.
+        """
         return {trial: about.get("training") or trial for trial, about in self._abouts()}
 
     def artefacts(self) -> dict[str, str]:
-        """Hash of the checkpoint on which each stored trial was measured, by id, where it is known."""
+        """Returns the hash of the checkpoint on which each stored trial was measured, where it is known.
+
+        Returns:
+            Hashes by id.
+        """
         return {trial: about["artefact"] for trial, about in self._abouts() if about.get("artefact")}
 
     def write(self, record: TrialRecord) -> None:
-        """Store a trial: its model first, then what each evaluation found, then, in one step, the trial itself."""
+        """Stores a trial: its model first, then the findings of each evaluation, then, in one step, the trial itself.
+
+        Args:
+            record: of the trial.
+        """
         training = record.training or record.trial
         if record.weights:
             self.write_checkpoint(training, record.weights)
@@ -164,67 +200,117 @@ class Store:
         return table
 
     def answers(self, training: str, artefact: str) -> dict[str, tuple[Finding, ...]]:
-        """What evaluations have found of a model, by the names of the answers.
+        """Returns the stored findings of a model.
 
         Args:
-            artefact: hash of its weights; what was found of others, that an earlier training of this name left, is no
-                answer about these.
+            training: key of the model.
+            artefact: hash of its weights; findings on other weights, from an earlier training with this key, are left
+                out.
+
+        Returns:
+            Findings by the keys of the results.
         """
-        found = {}
+        findings = {}
         for name in sorted(self.answered(training)):
             with self._files.opened(f"answers/{training}/{name}.parquet") as file:
                 table = pq.read_table(file)
             if about_of(table)["artefact"] == artefact:
-                found[name] = tuple(map(_finding, table.to_pylist()))
-        return found
+                findings[name] = tuple(map(_finding, table.to_pylist()))
+        return findings
 
     def answered(self, training: str) -> set[str]:
-        """Names of the answers that are stored about a model."""
+        """Returns the keys of the results that are stored for a model.
+
+        Args:
+            training: key of the model.
+
+        Returns:
+            The keys.
+        """
         return self._files.names(f"answers/{training}")
 
     def write_checkpoint(self, training: str, content: bytes) -> None:
-        """Keep a trained model, before it is measured too, so that a resumed study need not train it again."""
+        """Stores a trained model, also before it is measured, so that a resumed study need not train it again.
+
+        Args:
+            training: key of the model.
+            content: of the checkpoint.
+        """
         self._files.commit(f"artefacts/{training}.safetensors", content)
 
     def models(self) -> list[str]:
-        """Names of the models that are stored."""
+        """Returns the keys of the models that are stored.
+
+        Returns:
+            The keys, sorted.
+        """
         return sorted(self._files.names("artefacts", ".safetensors"))
 
     def checkpoint(self, training: str) -> bytes | None:
-        """The weights of a model, None if there are none. Those of earlier versions lie under the trial's id."""
+        """Returns the checkpoint of a model; those of earlier versions are stored under the trial's id.
+
+        Args:
+            training: key of the model.
+
+        Returns:
+            Its content; None if there is none.
+        """
         for folder in ("artefacts", "checkpoints"):
             if self._files.exists(name := f"{folder}/{training}.safetensors"):
                 return self._files.read(name)
         return None
 
     def delete(self, training: str) -> None:
-        """Delete a model, everything measured of it, every trial that shows it, and the pages that show these."""
+        """Deletes a model, all results on it, every trial that shows it, and the pages that show these trials.
+
+        Args:
+            training: key of the model.
+        """
         files = [f"{folder}/{training}.safetensors" for folder in ("artefacts", "checkpoints")]
         for folder in ("trials", "superseded"):
             shown = [trial for trial, about in self._abouts(folder) if (about.get("training") or trial) == training]
             files += [f"{folder}/{trial}.parquet" for trial in shown]
-        # A job that is killed here leaves no index, rather than one that still has these rows.
+        # Erased first: a job that is killed here must not leave an index with these rows.
         self._index.erase()
         for name in (*files, "report.html", "sweep.html"):
-            # What a killed job was writing lies beside them.
+            # A job that was killed may have left a temporary file.
             folder, _, file = name.rpartition("/")
             self._files.delete(name)
             self._files.delete(f"{folder}/.{file}.tmp".lstrip("/"))
         self._files.delete_folders("answers", training, whole=True)
-        # What Ray Train keeps on the way lies in folders that begin with the model's name.
+        # Ray Train keeps intermediate checkpoints in folders whose names begin with the model's key.
         self._files.delete_folders("ray_train", training)
         self._keep_index()
 
     def write_text(self, name: str, text: str) -> str:
-        """Replace one file of the study; its full path or URI."""
+        """Replaces one text file of the study.
+
+        Args:
+            name: of the file.
+            text: its content.
+
+        Returns:
+            The full path or URI.
+        """
         return self._files.commit(name, text.encode())
 
     def read_text(self, name: str) -> str:
-        """One text file of the study; empty if there is none."""
+        """Reads one text file of the study.
+
+        Args:
+            name: of the file.
+
+        Returns:
+            Its content; empty if there is no such file.
+        """
         return self._files.read(name).decode() if self._files.exists(name) else ""
 
     def keep_only(self, planned: Iterable[str]) -> None:
-        """Make ``trials`` the current plan: others go to ``superseded``, and come back when they are planned again."""
+        """Makes ``trials`` the current plan: other trials move to ``superseded``, and return when planned again.
+
+        Args:
+            planned: ids of the trials of the plan.
+        """
         wanted = set(planned)
         for trial in self._files.names("trials") - wanted:
             self._files.move(f"trials/{trial}.parquet", f"superseded/{trial}.parquet")
@@ -233,9 +319,11 @@ class Store:
         self._keep_index()
 
     def frame(self) -> pd.DataFrame:
-        """Every row of every stored trial, ``conditions`` as mappings.
+        """Returns every row of every stored trial, with ``conditions`` as mappings.
 
-        Beside it stand the ``cohort`` it was asked for and whether an ``official`` split was used.
+        Returns:
+            The columns of ``MEASUREMENT_SCHEMA``, the ``cohort`` of the trial, and whether it used an ``official``
+            split.
         """
         self._index.refresh()
         tables = [(self._index.rows("trials", trial)) for trial in self._index.trials("trials")]
@@ -260,29 +348,35 @@ class Store:
         return frame
 
     def columns(self) -> pa.Table:
-        """One row a trial of the current plan, with its headline figures: what a page of many trials begins with.
+        """Returns one row for each trial of the current plan, with its headline figures, for pages of many trials.
 
-        The columns are ``assay.store.index.COLUMNS``; they are mapped into memory, and no results file is opened.
+        The columns are mapped into memory, and no results file is opened.
+
+        Returns:
+            The columns ``assay.store.index.COLUMNS``.
         """
         self._index.refresh()
         table = self._index.columns()
         return table.filter(pc.equal(table["folder"], "trials")).drop_columns(["folder"])
 
     def since(self, offset: Offset | None) -> tuple[list[str], Offset]:
-        """Ids of the trials that were written, moved or deleted since an offset, and the offset of now.
+        """Returns the trials that were written, moved or deleted since an offset.
 
         Args:
-            offset: as it was given back before; None for all trials.
+            offset: as it was returned before; None for all trials.
+
+        Returns:
+            Ids of the trials, and the present offset.
         """
         places, now = self._index.tail(offset)
         return sorted({trial for _, trial in places}), now
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one job writes a study at a time. The lock dies with its process, however it dies.
+        """Takes the lock of the store, so that one job writes a study at a time. The lock ends with its process.
 
         Raises:
-            UserError: another job holds it.
+            UserError: another job has the lock.
         """
         with self._files.locked():
             self._writing = True
@@ -295,7 +389,7 @@ class Store:
                 self._writing = False
 
     def _keep_index(self) -> None:
-        """Bring the index up to date with the files, where this job is the one that writes."""
+        """Updates the index from the files, where this job has the lock."""
         if self._writing:
             self._index.refresh()
             self._index.save()
@@ -303,7 +397,7 @@ class Store:
     def _abouts(
         self, folder: str = "trials", only: Iterable[str] | None = None
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What each trial was asked and where it ran, by id.
+        """Returns the metadata of each trial with its id.
 
         Args:
             only: ids of the trials that are wanted; all by default.
@@ -325,7 +419,7 @@ class Store:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as Parquet takes it."""
+    """Converts a row to the types of Parquet."""
     lists = {key: list(row[key]) for key in ("warnings", "concerns")}
     flags = [vars(flag) for flag in row["flags"]]
     outcomes = None if row["outcomes"] is None else row["outcomes"].packed
@@ -333,14 +427,14 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_earlier_version(table: pa.Table) -> pa.Table:
-    """The rows of a file that lacks the typed columns, with them."""
+    """Adds the typed columns to the rows of a file that lacks them."""
     rows = [typed({**row, "conditions": json.loads(row["conditions"])}) for row in table.to_pylist()]
     plain = [{**row, "conditions": json.dumps(row["conditions"])} for row in rows]
     return pa.Table.from_pylist(plain, schema=MEASUREMENT_SCHEMA.with_metadata(table.schema.metadata))
 
 
 def _finding(row: Mapping[str, Any]) -> Finding:
-    """What an evaluation gave back, from its row."""
+    """Returns the finding of an evaluation that a row was written from."""
     row = typed({**row, "conditions": json.loads(row["conditions"])})
     fields: dict[str, Any] = {
         key: row[key] for key in ("name", "unit", "n", "status", "reason", "kind", "rule", "verdict", "conditions")
@@ -349,5 +443,5 @@ def _finding(row: Mapping[str, Any]) -> Finding:
     fields |= {key: tuple(row[key]) for key in ("warnings", "concerns")}
     if row.get("outcomes"):
         fields["outcomes"] = Outcomes(row["outcomes"])
-    found = Measurement(**fields, flags=tuple(Flag(**flag) for flag in row["flags"]))
-    return Check.of(found) if found.kind == "check" else found
+    measurement = Measurement(**fields, flags=tuple(Flag(**flag) for flag in row["flags"]))
+    return Check.of(measurement) if measurement.kind == "check" else measurement

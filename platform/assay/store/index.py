@@ -1,9 +1,10 @@
-"""The index over the trials of one folder: all their rows in one file, and one line of columns a trial.
+"""The index over the trials of one folder: all their rows in one file, and one row of columns for each trial.
 
-The Parquet files are the truth. ``index/trials.log`` holds their rows again, appended by the job that writes results,
-so that no page opens every file; ``index/columns.log`` holds columns of the trials, which are mapped into memory and
-not read: 100,000 trials open in less than a second (``python -m jobs.benchmark index``). Both can be deleted: they are
-made anew. A file that was written, moved or deleted without them is noticed by its size and time, in one listing.
+The Parquet files are the truth. ``index/trials.log`` contains their rows again, appended by the job that writes
+results, so that no page opens every file. ``index/columns.log`` contains columns of the trials, which are mapped into
+memory and not read: 100,000 trials open in less than a second (``python -m jobs.benchmark index``). Both can be deleted
+and are then made again. Files that were written, moved or deleted without the index are recognised by size and time, in
+one listing.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from assay.store.files import Files, Stamp
 from assay.store.log import Log
 
 ABOUT = b"assay"
-"""Key of the metadata of a results file under which it says what was asked and where it ran, as JSON."""
+"""Key of the metadata of a results file: the settings of the trial and where it ran, as JSON."""
 _PLACE = b"place"
 _LOG, _COLUMNS = "index/trials.log", "index/columns.log"
 HEADLINES = (
@@ -61,30 +62,31 @@ COLUMNS = pa.schema(
 failed; ``worst_case`` holds the accuracy under the worst attack at each radius."""
 FOLDERS = ("trials", "superseded")
 _FEW = 512
-"""Entries of the log, at most, that whoever opens the index reads one by one, unless there are many trials."""
+"""Greatest number of entries of the log that are read one by one when the index is opened, unless there are many
+trials."""
 
 Place = tuple[str, str]
 """Folder and id of a trial."""
 
 
 class Offset(NamedTuple):
-    """How far a log was read."""
+    """Position up to which a log was read."""
 
     log: str
     end: int
 
 
 Load = Callable[[str, str], pa.Table]
-"""From folder and id to the rows of a trial, with the metadata of its file."""
+"""Loads the rows of a trial with the metadata of its file, given its folder and id."""
 
 
 class Index:
     """Rows and columns of all trials of one folder, as they were at the last ``refresh``.
 
     Args:
-        files: of the folder. In an object store nothing can be appended: there each file is read.
+        files: of the folder. In an object store nothing can be appended, so each file is read.
         load: reads the results file of a trial.
-        layout: columns of the rows; an index of other columns is made anew.
+        layout: columns of the rows; an index with other columns is made again.
     """
 
     def __init__(self, files: Files, load: Load, layout: pa.Schema) -> None:
@@ -110,7 +112,7 @@ class Index:
         """Trials of which the log does not know how they are, or that they are gone."""
 
     def refresh(self) -> None:
-        """Read what was appended since, and the files that the log does not have as they are now."""
+        """Reads entries that were appended since, and the files whose present state is not in the log."""
         self._follow()
         listed = {(folder, trial): stamp for folder in FOLDERS for trial, stamp in self._files.stamps(folder).items()}
         if listed == self._stamps:
@@ -122,20 +124,20 @@ class Index:
             self._take(place, stamp, self._load(*place))
 
     def add(self, place: Place, table: pa.Table) -> None:
-        """Take in a trial that was just written, and append it. Only for the one job that writes results.
+        """Adds a trial that was just written, and appends it to the log. Only for the one job that writes results.
 
         Args:
-            place: where its file lies.
+            place: folder and id of the trial.
             table: its rows, with the metadata of the file.
         """
         self._take(place, self._files.stamp(f"{place[0]}/{place[1]}.parquet"), table)
         self.save()
 
     def save(self) -> None:
-        """Append what the log does not have.
+        """Appends to the log what it does not contain.
 
-        It is written anew where a trial was deleted, for then nothing of it may stay, and where a killed job left a
-        torn entry.
+        The log is written again where a trial was deleted, because nothing of it may remain, and where a killed job
+        left a torn entry.
 
         Only for the one job that writes results.
         """
@@ -154,14 +156,14 @@ class Index:
             self.write_columns()
 
     def rewrite(self) -> None:
-        """Make the log anew of the trials there are. Only for the one job that writes results."""
+        """Writes the log again from the present trials. Only for the one job that writes results."""
         if self._log is not None:
             self._log.rewrite(self._content(place) for place in sorted(self._stamps))
             self._follow()
             self.write_columns()
 
     def write_columns(self) -> None:
-        """Write the columns of all trials, for whoever opens this folder next."""
+        """Writes the columns of all trials, for the next process that opens this folder."""
         if self._log is None or not self._log_name or not self._later:
             return
         table = self.columns().combine_chunks()
@@ -174,17 +176,28 @@ class Index:
         self._base, self._later = table, {}
 
     def erase(self) -> None:
-        """Delete both files of the index; ``rewrite`` makes them anew."""
+        """Deletes both files of the index; ``rewrite`` makes them again."""
         self._files.delete(_COLUMNS)
         self._files.delete(_LOG)
         self._forget()
 
     def trials(self, folder: str) -> list[str]:
-        """Ids of the trials in a folder, sorted."""
-        return sorted(trial for found, trial in self._stamps if found == folder)
+        """Returns the ids of the trials in a folder.
+
+        Args:
+            folder: ``trials`` or ``superseded``.
+
+        Returns:
+            The ids, sorted.
+        """
+        return sorted(trial for place, trial in self._stamps if place == folder)
 
     def columns(self) -> pa.Table:
-        """``COLUMNS`` of all trials, superseded ones among them."""
+        """Returns ``COLUMNS`` of all trials, including superseded ones.
+
+        Returns:
+            One row for each trial.
+        """
         if not self._later:
             return self._base
         places = zip(self._base["folder"].to_pylist(), self._base["trial"].to_pylist(), strict=True)
@@ -193,23 +206,43 @@ class Index:
         return pa.concat_tables([kept, pa.Table.from_pylist(rows, schema=COLUMNS)])
 
     def rows(self, folder: str, trial: str) -> pa.Table:
-        """Rows of a trial, with the metadata of its file."""
+        """Returns the rows of a trial, with the metadata of its file.
+
+        Args:
+            folder: of the trial.
+            trial: its id.
+
+        Returns:
+            The rows.
+        """
         place = folder, trial
         if place in self._loaded:
             return self._loaded[place]
         content = None if self._log is None else self._log.content(self._offsets[place])
-        # A damaged log loses nothing: the files are the truth.
+        # Where the log is damaged, the results file is read.
         return self._load(folder, trial) if content is None else pa.ipc.open_stream(content).read_all()
 
     def about(self, folder: str, trial: str) -> dict[str, Any]:
-        """What was asked of a trial, and where it ran."""
+        """Returns the metadata of a trial: its settings, and where it ran.
+
+        Args:
+            folder: of the trial.
+            trial: its id.
+
+        Returns:
+            Values by name.
+        """
         return about_of(self.rows(folder, trial))
 
     def tail(self, since: Offset | None) -> tuple[list[Place], Offset]:
-        """Trials that were written, moved or deleted since an offset, and the offset of now.
+        """Returns the trials that were written, moved or deleted since an offset.
 
         Args:
-            since: as it was given back before. None, or one of a log that was made anew since, gives all trials.
+            since: as it was returned before. None, or an offset of a log that was written again since, gives all
+                trials.
+
+        Returns:
+            Folder and id of each trial, and the present offset.
         """
         self.refresh()
         now = Offset(log=self._log_name.hex(), end=self._end)
@@ -219,7 +252,7 @@ class Index:
         return list(dict.fromkeys([*places, *sorted(self._unlogged)])), now
 
     def _follow(self) -> None:
-        """Read the log from where it was last read."""
+        """Reads the log from where it was last read."""
         log = self._log
         if log is None or not log.reopen():
             return
@@ -237,7 +270,7 @@ class Index:
             self._end, self._entries = end, self._entries + 1
 
     def _take_columns(self) -> None:
-        """Map the columns that were written of this log; without any, it is read from its start."""
+        """Maps the columns that were written for this log; without any, the log is read from its start."""
         content = self._columns.content(self._columns.start) if self._columns.reopen() else None
         if content is None:
             return
@@ -255,7 +288,7 @@ class Index:
         self._offsets = dict(zip(places, offsets, strict=True))
 
     def _take(self, place: Place, stamp: Stamp, table: pa.Table, *, offset: int = -1) -> None:
-        """Know a trial by this stamp, with these rows, which the log has at the offset, or does not have."""
+        """Adds a trial with its stamp and rows; ``offset`` is their place in the log, −1 if they are not in it."""
         self._later[place] = _columns_of(place, stamp, table, offset)
         self._stamps[place] = stamp
         if offset < 0:
@@ -266,12 +299,12 @@ class Index:
             self._offsets[place] = offset
 
     def _drop(self, place: Place) -> None:
-        for known in (self._stamps, self._offsets, self._loaded):
-            known.pop(place, None)
+        for by_place in (self._stamps, self._offsets, self._loaded):
+            by_place.pop(place, None)
         self._later[place] = None
 
     def _content(self, place: Place) -> bytes:
-        """An entry of the log: the rows of a trial, or that it is gone."""
+        """Returns an entry of the log: the rows of a trial, or that it is gone."""
         stamp = self._stamps.get(place)
         table = pa.table({}) if stamp is None else self.rows(*place)
         metadata = {**(table.schema.metadata or {}), _PLACE: json.dumps([*place, stamp])}
@@ -282,18 +315,25 @@ class Index:
 
 
 def about_of(table: pa.Table) -> dict[str, Any]:
-    """What the metadata of a results file say: what was asked, and where it ran."""
+    """Returns the metadata of a results file: the settings of the trial, and where it ran.
+
+    Args:
+        table: read from the file.
+
+    Returns:
+        Values by name.
+    """
     return dict(json.loads(table.schema.metadata[ABOUT]))
 
 
 def _place_of(content: pa.Buffer) -> tuple[Place, Stamp | None]:
-    """Which trial an entry is about, and the stamp of its file; None if that is gone."""
+    """Returns the trial of an entry, and the stamp of its file; None if the file is gone."""
     folder, trial, stamp = json.loads(pa.ipc.read_schema(content).metadata[_PLACE])
     return (folder, trial), None if stamp is None else (stamp[0], stamp[1])
 
 
 def _columns_of(place: Place, stamp: Stamp, table: pa.Table, offset: int) -> dict[str, Any]:
-    """The line of ``COLUMNS`` of one trial."""
+    """Returns the row of ``COLUMNS`` of one trial."""
     about, first = about_of(table), table.slice(0, 1).to_pylist()
     labels = {key: first[0][key] for key in ("dataset", "model", "recipe", "fold", "repeat")} if first else {}
     figures, worst = dict.fromkeys(HEADLINES, math.nan), []

@@ -1,4 +1,4 @@
-"""An append-only file of entries: each is whole or ignored, and read where it lies."""
+"""An append-only file of entries, read through a memory map; an entry is complete or ignored."""
 
 import os
 import struct
@@ -10,20 +10,20 @@ from pathlib import Path
 import pyarrow as pa
 
 _HEAD = struct.Struct("<8s16s8s")
-"""Mark of the format, name of this file's life, name of the layout of its entries."""
+"""Mark of the format, name of this version of the file, name of the layout of its entries."""
 _ENTRY = struct.Struct("<4sIII")
-"""Mark, bytes of the content, its checksum, nothing. Entries begin at multiples of 8 bytes."""
+"""Mark, bytes of the content, its checksum, and padding. Entries begin at multiples of 8 bytes."""
 _FORMAT, _MARK = b"ASSAYLG1", b"entr"
 
 
 class Log:
     """Entries in the order in which they were appended.
 
-    One process appends; others read up to the last whole entry at any time, or follow from an offset.
+    One process appends. Others read up to the last complete entry at any time, or continue from an offset.
 
     Args:
         path: of the file; it need not exist.
-        layout: 8 bytes that name how entries are written; a file of another layout counts as absent.
+        layout: 8 bytes that name the format of the entries; a file with another layout counts as absent.
     """
 
     def __init__(self, path: Path, layout: bytes) -> None:
@@ -34,19 +34,23 @@ class Log:
         """Names this life of the file: another one means that it was written anew, and offsets mean nothing."""
 
     def reopen(self) -> bool:
-        """Look at the file as it is now; whether there is one of this layout."""
+        """Maps the present file.
+
+        Returns:
+            Whether there is a file with this layout.
+        """
         self._map, self.name = None, b""
         try:
-            found = pa.memory_map(str(self._path))
+            mapped = pa.memory_map(str(self._path))
         except (FileNotFoundError, pa.ArrowInvalid):
             return False
-        head = found.read_at(_HEAD.size, 0) if found.size() >= _HEAD.size else b""
+        head = mapped.read_at(_HEAD.size, 0) if mapped.size() >= _HEAD.size else b""
         if len(head) < _HEAD.size:
             return False
         form, name, layout = _HEAD.unpack(head)
         if (form, layout) != (_FORMAT, self._layout):
             return False
-        self._map, self.name = found, name
+        self._map, self.name = mapped, name
         return True
 
     @property
@@ -55,16 +59,30 @@ class Log:
         return _HEAD.size
 
     def entries(self, offset: int) -> Iterator[tuple[int, int, pa.Buffer]]:
-        """Whole entries from an offset on: where each begins, where it ends, and its content."""
-        while (found := self._entry(offset)) is not None:
-            content, end = found
+        """Returns the complete entries from an offset on.
+
+        Args:
+            offset: in bytes.
+
+        Returns:
+            Iterator over begin, end and content of each.
+        """
+        while (entry := self._entry(offset)) is not None:
+            content, end = entry
             yield offset, end, content
             offset = end
 
     def content(self, offset: int) -> pa.Buffer | None:
-        """Content of the entry at an offset; None if there is no whole one."""
-        found = self._entry(offset)
-        return None if found is None else found[0]
+        """Returns the content of the entry at an offset.
+
+        Args:
+            offset: in bytes.
+
+        Returns:
+            The content; None if there is no complete entry.
+        """
+        entry = self._entry(offset)
+        return None if entry is None else entry[0]
 
     def _entry(self, offset: int) -> tuple[pa.Buffer, int] | None:
         mapped = self._map
@@ -80,16 +98,24 @@ class Log:
 
     @property
     def size(self) -> int:
-        """Bytes of the file when it was last looked at; 0 without one."""
+        """Bytes of the file at the last ``reopen``; 0 without one."""
         return 0 if self._map is None else int(self._map.size())
 
     def append(self, contents: Iterable[bytes | pa.Buffer]) -> None:
-        """Append entries behind the last, which must be whole: what readers have mapped is never cut off."""
+        """Appends entries after the last, which must be complete; bytes that readers have mapped never change.
+
+        Args:
+            contents: of the entries.
+        """
         with self._path.open("ab") as file:
             file.write(b"".join(map(_framed, contents)))
 
     def rewrite(self, contents: Iterable[bytes | pa.Buffer]) -> None:
-        """Replace the file by one with these entries alone; readers keep the old one until they look again."""
+        """Replaces the file by one with these entries only; readers keep the old one until they reopen it.
+
+        Args:
+            contents: of the entries.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         try:
@@ -106,7 +132,7 @@ class Log:
         self.reopen()
 
     def sync(self) -> None:
-        """Wait until the disk has everything that was appended."""
+        """Waits until everything that was appended is on disk."""
         with self._path.open("rb") as file:
             os.fsync(file.fileno())
 
@@ -117,5 +143,5 @@ def _framed(content: bytes | pa.Buffer) -> bytes:
 
 
 def _padded(length: int) -> int:
-    """The next multiple of 8."""
+    """Returns the next multiple of 8."""
     return -(-length // 8) * 8

@@ -1,2 +1,1 @@
-"""A study: what is asked (``spec``), one unit of work (``trial``), where it lies (``store``), the whole (``run``),
-and what of it may leave (``releases``)."""
+"""Studies: the settings of a study (``spec``), one trial (``trial``), its run (``run``) and its finished models."""

@@ -1,4 +1,4 @@
-"""One question to one model: what an evaluation finds, and the accuracy on the sample that it took."""
+"""Runs one evaluation on one model, with the accuracy on the sample of test records that it used."""
 
 from dataclasses import replace
 
@@ -11,21 +11,42 @@ from assay.results import TELLS_OF, Finding, Measurement
 
 
 def answers_to(evaluation: Evaluation, subject: Subject) -> list[Finding]:
-    """What an evaluation finds; where it tells of training records it says so, for whoever would release it."""
-    told = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
+    """Runs an evaluation on a model.
+
+    Figures that depend on training records carry a condition that says so, which keeps them out of releases.
+
+    Args:
+        evaluation: to run.
+        subject: the trained model with its data.
+
+    Returns:
+        The findings of the evaluation, and the accuracy on its sample if it used one.
+    """
+    conditions = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
     with progress.step(evaluation.name), repeatable(tf32=False), differentiable(subject.model):
         if evaluation.looks_at == "decisions":
             subject = subject.decided
-            told |= subject.decided_at
-        found = evaluation.measure(subject)
-        beside = on_sample(evaluation, subject)
-    absent = undeclared(evaluation.metrics, found)
+            conditions |= subject.decided_at
+        findings = evaluation.measure(subject)
+        sample_accuracy = on_sample(evaluation, subject)
+    absent = undeclared(evaluation.metrics, findings)
     assert not absent, f"{type(evaluation).__name__}.metrics declares no {', '.join(absent)}: add a Metric for each"
-    return [*(replace(one, conditions={**one.conditions, **told}) for one in found), *beside]
+    return [
+        *(replace(finding, conditions={**finding.conditions, **conditions}) for finding in findings),
+        *sample_accuracy,
+    ]
 
 
 def on_sample(evaluation: Evaluation, subject: Subject) -> list[Measurement]:
-    """Accuracy, without an attack or a change, on the sample of the test records that an evaluation took."""
+    """Measures accuracy, without an attack or a change, on the sample of the test records that an evaluation used.
+
+    Args:
+        evaluation: that chose the sample.
+        subject: the trained model with its data.
+
+    Returns:
+        One measurement; none where the evaluation used all test records.
+    """
     test = subject.split.test
     rows = evaluation.sample(subject) if len(test) else test
     if not len(rows) or (getattr(evaluation, "records", None) is None and len(rows) == len(test)):

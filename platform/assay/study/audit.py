@@ -1,4 +1,4 @@
-"""One audit of a trial's trainer, without training the trial itself."""
+"""Audits the trainer of a trial, without training the trial itself."""
 
 import torch
 
@@ -14,13 +14,32 @@ from assay.study.trial import Trial
 
 
 def audit_trial(trial: Trial, dataset: Dataset, audit: Audit, watch: OnCanaryEpoch | None = None) -> list[Measurement]:
-    """What the evaluation ``audit`` would say of the trial; ``watch`` is told of each epoch."""
+    """Runs one audit of a trial's trainer.
+
+    Args:
+        trial: whose recipe is audited.
+        dataset: of the trial.
+        audit: the evaluation, with its settings.
+        watch: called after each epoch with the number of finished epochs and of all epochs.
+
+    Returns:
+        The audited ε and its checks.
+    """
     with repeatable(tf32=False):
         return judged(audit.read(audit.run(_subject(trial, dataset), watch)))
 
 
 def compare_noise(trial: Trial, other: Trial, dataset: Dataset) -> list[Measurement]:
-    """Whether two private trials draw the same noise; one check."""
+    """Checks whether two private trials draw the same noise.
+
+    Args:
+        trial: a private trial.
+        other: another private trial on the same data.
+        dataset: of both.
+
+    Returns:
+        One check.
+    """
     return judged([noise_shared(_subject(trial, dataset), _subject(other, dataset))])
 
 

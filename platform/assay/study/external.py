@@ -32,8 +32,8 @@ from assay.study.spec import GIVEN, Study, build_study
 from assay.threats import NORMS
 from assay.training.checkpoints import artefact_of, to_bytes
 
-_MEASURING = "assay.study.external_model"
-"""Makes a given model answer as evaluations ask."""
+_ADAPTER_MODULE = "assay.study.external_model"
+"""Code that adapts a model from elsewhere to evaluations; part of what names its artefact."""
 
 
 def given_study(
@@ -48,16 +48,21 @@ def given_study(
     records: int | None = None,
     output: str | None = None,
 ) -> Study:
-    """The study that asks everything of one given model.
+    """Builds the study that runs all evaluations on one model from elsewhere.
 
     Args:
+        name: of the study.
         model: ``package.module:factory``, or the path of an ``.onnx`` or ``.skops`` file.
         data: settings of a data set; of ``arrays`` if they name none.
+        threat: ``linf``, ``l2``, or with radii: ``linf:0.05,0.1,0.2`` or ``linf:8/255``.
+        seed: of the study.
         immutable: features that nobody can change.
         attacks: names of attacks beyond the usual ones.
         records: how many are attacked and certified, stratified; all by default.
         output: ``logits`` or ``probabilities``, what the model returns; found out by default.
-        threat: ``linf``, ``l2``, or with radii: ``linf:0.05,0.1,0.2`` or ``linf:8/255``.
+
+    Returns:
+        A study with one cohort and one recipe.
 
     Raises:
         SpecError: the threat is not of that form, or a setting is impossible.
@@ -102,13 +107,20 @@ def evaluate_given(
     environment: Mapping[str, Any],
     executor: Executor | None = None,
 ) -> TrialRecord:
-    """Ask everything of the given model on all records of the study's data set, and store the answers.
+    """Runs all evaluations of a study on a model from elsewhere, and stores the results.
 
-    An evaluation that fails is one failed measurement beside the answers of all others.
+    All records of the data set are used. An evaluation that fails becomes one failed measurement; the others still run.
 
     Args:
+        study: see ``given_study``.
+        dataset: of its cohort.
+        store: where the results are written.
         weights: a safetensors file; None where the model brings its own.
+        environment: where this runs, for the record.
         executor: its workers share the records, with one thread each; this process alone by default.
+
+    Returns:
+        The stored record.
 
     Raises:
         CheckpointError: the weights cannot be read, or the model cannot take the records.
@@ -164,22 +176,24 @@ def evaluate_given(
 
 
 def _with_scales(dataset: Dataset) -> Dataset:
-    """The same records, with a warning where a model is given other numbers than stand in the user's table."""
-    scaled = [one for one in dataset.features if one.kind == "number" and (one.center, one.scale) != (0, 1)]
+    """Returns the data set with a warning where the model receives scaled numbers, not those of the user's table."""
+    scaled = [
+        column for column in dataset.features if column.kind == "number" and (column.center, column.scale) != (0, 1)
+    ]
     if not scaled:
         return dataset
     first = scaled[0]
-    told = (
+    warning = (
         f"the model is given scaled numbers, as ({first.column} - {first.center:g}) / {first.scale:g}, of "
         f"{len(scaled)} columns: if it was trained on numbers in their own units, say center: 0 and scale: 1 of each "
         "under kinds"
     )
-    said = (*dataset.warnings, told)
-    return replace(dataset, warnings=said, stated=(*dataset.stated, told), part_of=dataset.origin)
+    warnings = (*dataset.warnings, warning)
+    return replace(dataset, warnings=warnings, stated=(*dataset.stated, warning), part_of=dataset.origin)
 
 
 def _radii(threat: str) -> tuple[str, list[float]]:
-    """The norm of a threat, and its radii; none where the data set says them."""
+    """Returns the norm of a threat, and its radii; no radii where those of the data set apply."""
     norm, _, radii = threat.partition(":")
     if norm not in NORMS:
         said = f"--threat {threat!r}: {norm!r} is no norm that is attacked; write linf or l2, with radii: linf:0.05,0.1"
@@ -206,7 +220,7 @@ def _radii(threat: str) -> tuple[str, list[float]]:
 
 
 def _asked(evaluations: tuple[Evaluation, ...], subject: Subject, answers: AnswerLog) -> list[Measurement]:
-    """All answers, of which the known ones are not asked again.
+    """Runs the evaluations whose results are not known yet, and returns all results.
 
     Workers take over this process's number of threads, and each has reserved a single processor.
     """
@@ -229,7 +243,7 @@ def _provenance(study: Study, dataset: Dataset) -> dict[str, Any]:
 
 
 def _name(study: Study, dataset: Dataset, model: Architecture, tensors: Mapping[str, Tensor]) -> str:
-    """Names the given model on these data: its weights, its code, and the split and seed of whatever is asked."""
+    """Returns the key of the given model on these data, from its weights, its code, the split and the seed."""
     sha = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -244,6 +258,6 @@ def _name(study: Study, dataset: Dataset, model: Architecture, tensors: Mapping[
             "model_code": model.fingerprint(),
             "weights": sha.hexdigest(),
             "versions": dependencies(),
-            "source": digest_of({_MEASURING, *modules_in(model)}),
+            "source": digest_of({_ADAPTER_MODULE, *modules_in(model)}),
         }
     )

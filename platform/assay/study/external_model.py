@@ -1,4 +1,4 @@
-"""Makes a model that Assay did not train ready to be measured: its file or factory, its weights, a first answer."""
+"""Prepares a model that Assay did not train: finds its file or factory, loads its weights, and checks its output."""
 
 import re
 from pathlib import Path
@@ -21,26 +21,29 @@ _FILES = {".onnx": "onnx", ".skops": "skops"}
 
 
 def architecture_of(model: str, output: str | None = None) -> dict[str, Any]:
-    """Settings of the architecture that ``--model`` names: a file by its ending, otherwise an import path.
+    """Returns the settings of the architecture that ``--model`` names: a file by its ending, otherwise an import path.
 
     Args:
         model: ``package.module:factory``, or a path that ends in ``.onnx`` or ``.skops``.
         output: ``logits`` or ``probabilities``; None to find out.
 
+    Returns:
+        Settings of a registered model.
+
     Raises:
         CheckpointError: it is neither.
     """
-    said = {} if output is None else {"output": output}
+    settings = {} if output is None else {"output": output}
     for ending, name in _FILES.items():
         if model.lower().endswith(ending):
-            return {"name": name, "path": model, **said}
+            return {"name": name, "path": model, **settings}
     if not _FACTORY.fullmatch(model):
         raise _no_model(model)
-    return {"name": "imported", "factory": model, **said}
+    return {"name": "imported", "factory": model, **settings}
 
 
 def _no_model(model: str) -> CheckpointError:
-    """The error of a ``--model`` that is neither an import path nor a file that is read; it names what the file is."""
+    """Returns the error for a ``--model`` that is neither an import path nor a readable file."""
     path = Path(model).expanduser()
     allowed = ("package.module:factory", *_FILES)
     if path.is_file():
@@ -60,7 +63,14 @@ def _no_model(model: str) -> CheckpointError:
 
 
 def loaded(model: nn.Module, weights: str | None) -> dict[str, Tensor]:
-    """The weights of a file, which the model has now; without a file those that it came with.
+    """Loads weights from a file into a model; without a file, keeps those that the model has.
+
+    Args:
+        model: is changed in place.
+        weights: path of a safetensors file, or None.
+
+    Returns:
+        The weights by name, as they were read.
 
     Raises:
         CheckpointError: they do not fit the model, or hold NaN or infinity.
@@ -77,9 +87,9 @@ def loaded(model: nn.Module, weights: str | None) -> dict[str, Tensor]:
     # As the model holds them: what a file of 64 bits holds may be infinite in 32.
     broken = [name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())]
     if broken:
-        held = "the weights that the model brings" if weights is None else f"weights {weights!r}"
+        source = "the weights that the model brings" if weights is None else f"weights {weights!r}"
         raise CheckpointError(
-            f"{held} hold NaN or infinity in {', '.join(broken[:6])}; give those of a training that went well",
+            f"{source} hold NaN or infinity in {', '.join(broken[:6])}; give those of a training that went well",
             setting="weights",
             given=broken,
         )
@@ -87,11 +97,16 @@ def loaded(model: nn.Module, weights: str | None) -> dict[str, Tensor]:
 
 
 def with_logits(model: nn.Module, dataset: Dataset, device: torch.device, *, output: str | None) -> nn.Module:
-    """The model after it has answered a few records; without its backward pass, where that fails.
+    """Runs the model on a few records and checks that it returns logits.
 
     Args:
         model: on ``device``, in evaluation mode.
+        dataset: whose records it must take.
+        device: of the model.
         output: what the user says that it returns; None where that was found out.
+
+    Returns:
+        The model; wrapped so that it has no backward pass, where its own fails.
 
     Raises:
         CheckpointError: it cannot take the records, or what it returns cannot be read as logits.
@@ -108,29 +123,29 @@ def with_logits(model: nn.Module, dataset: Dataset, device: torch.device, *, out
 
 
 def _first_answer(model: nn.Module, x: Tensor) -> Any:
-    """What a model returns of a few records.
+    """Returns the output of a model for a few records.
 
     Raises:
-        CheckpointError: it raises, whatever that is.
+        CheckpointError: the model raises an exception of any kind.
     """
     try:
         with torch.no_grad():
             return model(x)
     except (Exception, SystemExit) as error:  # whatever the user's network raises
         shape = tuple(x.shape[1:])
-        types = {str(one.dtype).removeprefix("torch.") for one in model.parameters() if one.is_floating_point()}
-        own = sorted(types - {"float32"})
-        fix = f"; its weights are {', '.join(own)} and records are float32: call .float() on it in the factory"
+        types = {str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()}
+        other_types = sorted(types - {"float32"})
+        fix = f"; its weights are {', '.join(other_types)} and records are float32: call .float() on it in the factory"
         raise CheckpointError(
-            f"the model cannot take records of shape {shape}: {_told(error)}{fix if own else ''}",
+            f"the model cannot take records of shape {shape}: {_message(error)}{fix if other_types else ''}",
             setting="model",
-            given=own or shape,
-            allowed=["float32"] if own else None,
+            given=other_types or shape,
+            allowed=["float32"] if other_types else None,
         ) from error
 
 
-def _told(error: BaseException) -> str:
-    """What an error says; a program that ends itself says nothing, or a number."""
+def _message(error: BaseException) -> str:
+    """Returns the message of an error; of a SystemExit, that it ends the program."""
     return f"it ends the program (SystemExit {error})" if isinstance(error, SystemExit) else str(error)
 
 
@@ -174,7 +189,7 @@ def _check_logits(logits: Any, records: int, classes: int) -> None:
 
 
 def _check_reading(model: nn.Module, dataset: Dataset, device: torch.device, output: str | None) -> None:
-    """Refuse outputs that look like probabilities and were taken for logits unasked, or the other way round."""
+    """Refuses outputs that look like probabilities and were read as logits by default, or the other way round."""
     some = [dataset.x[place] for place in places(min(len(dataset), 2000), dataset.form.network_shape)]
     outputs, as_probabilities = network_outputs(model, [torch.from_numpy(x).to(device) for x in some])
     least, most = float(outputs.min()), float(outputs.max())

@@ -1,4 +1,4 @@
-"""A finished trial, opened again: the one artefact that is served, and all that was measured on it."""
+"""A finished trial, opened again: its model, its data and all its measurements."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,16 +45,17 @@ class Finished:
 
     @property
     def own(self) -> pd.DataFrame:
-        """The rows of this trial."""
+        """Rows of this trial."""
         return self.frame[self.frame["trial"] == self.trial]
 
     @property
     def private(self) -> bool:
+        """Whether the model was trained privately."""
         return self.recipe is not None and self.recipe.privacy is not None
 
     @property
     def subject(self) -> Subject:
-        """The model as evaluations were asked of it; it decides as they judged it."""
+        """The model as evaluations measured it, with the same rule of decision."""
         return Subject(
             model=self.model,
             dataset=self.dataset,
@@ -67,18 +68,22 @@ class Finished:
 
     @property
     def objections(self) -> tuple[str, ...]:
-        """Why a model that was trained privately may not leave; nothing speaks against one that claims no privacy."""
+        """Reasons why a privately trained model may not be released; empty for a model that claims no privacy."""
         return objections_to(self.recipe, self.own)
 
 
 def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold: int = 1, repeat: int = 1) -> Finished:
-    """Open a trial of a study by what it was.
+    """Opens a finished trial of a study.
 
     Args:
+        store: results of the study.
         recipe: its name in the study.
         cohort: may be left out where only one has the recipe, or for the first that has it.
         fold: from 1.
         repeat: from 1.
+
+    Returns:
+        The trial with its model, data and measurements.
 
     Raises:
         SpecError: the study has no such trial, or it has not finished.
@@ -125,12 +130,12 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
 
 
 def _asked(store: Store, study: Study, place: tuple[str, str, int, int]) -> tuple[str, dict[str, Any]]:
-    """Id of the trial at a cohort, recipe, fold and repeat, and what it asked."""
+    """Returns the id and the settings of the trial at a cohort, recipe, fold and repeat."""
     cohort, recipe, fold, repeat = place
     for what, number, most in (("fold", fold, study.split.folds), ("repeat", repeat, study.split.repeats)):
         if not 0 <= number < most:
-            said = f"{what} {number + 1} does not exist; the study has {most}"
-            raise SpecError(said, setting=what, given=number + 1, allowed=most)
+            message = f"{what} {number + 1} does not exist; the study has {most}"
+            raise SpecError(message, setting=what, given=number + 1, allowed=most)
     finished = store.finished()
     for trial, asked in store.asked().items():
         keys = {"cohort": "given", "recipe_name": GIVEN, "fold": 0, "repeat": 0}
@@ -145,23 +150,23 @@ def _asked(store: Store, study: Study, place: tuple[str, str, int, int]) -> tupl
 
 
 def _architecture(cohort: Cohort, asked: dict[str, Any]) -> Architecture:
-    made = build("model", asked.get("model", cohort.model))
-    assert isinstance(made, Architecture)
+    architecture = build("model", asked.get("model", cohort.model))
+    assert isinstance(architecture, Architecture)
     # The checkpoint holds every weight: a file from which training began may have changed since, or be gone.
-    bare = made.bare()
+    bare = architecture.bare()
     code = bare.fingerprint()
     if code and asked.get("model_code", code) != code:
         raise CheckpointError(
-            f"the code of model {made.name!r}, or a file that it names, has changed since it was trained; run the "
-            "study again",
+            f"the code of model {architecture.name!r}, or a file that it names, has changed since it was trained; "
+            "run the study again",
             setting="model",
-            given=made.name,
+            given=architecture.name,
         )
     return bare
 
 
 def _checkpoint(store: Store, trial: str) -> bytes:
-    """The weights on which a trial was measured."""
+    """Returns the weights on which a trial was measured."""
     content = store.checkpoint(store.trainings().get(trial, trial))
     if content is None:
         raise CheckpointError(
@@ -169,8 +174,8 @@ def _checkpoint(store: Store, trial: str) -> bytes:
             setting="weights",
             given=trial,
         )
-    found = artefact_of(content)
-    if found != store.artefacts().get(trial, found):
+    artefact = artefact_of(content)
+    if artefact != store.artefacts().get(trial, artefact):
         raise CheckpointError(
             f"the weights of trial {trial} are not those that were measured; run the study again with --force",
             setting="weights",

@@ -1,7 +1,7 @@
-"""What names a trained model, and what names an answer about it.
+"""Keys of trained models, of the results of their evaluations, and of trials.
 
-A trained model is named by what made it, an answer by the model and the question. So one more question trains nothing,
-and what a study calls its cohorts, recipes and folds names neither.
+A trained model is named by what made it, a result by the model and the evaluation. So one more evaluation trains
+nothing. Names that a study gives to cohorts, recipes and folds are in neither key.
 """
 
 import hashlib
@@ -26,20 +26,27 @@ if TYPE_CHECKING:
     from assay.study.trial import Trial
     from assay.tasks.base import Task
 
-_TRAINING = "assay.study.training"
+_TRAINING_MODULE = "assay.study.training"
 """Trains a trial; with what it imports, the code that makes weights."""
-_ASKING = "assay.study.asking"
-"""Asks one evaluation, and notes what must not leave."""
-_MEASURING = "assay.study.measure"
-"""Asks a trial's questions, and sets beside their answers what concerns several of them."""
-_SCORES = ("assay.tasks.class_scores", "assay.tasks.operating_point")
-"""What a task computes of a trained model's answers: no training calls it."""
+_EVALUATION_MODULE = "assay.study.asking"
+"""Runs one evaluation and marks figures that depend on training records."""
+_TRIAL_MODULE = "assay.study.measure"
+"""Runs all evaluations of a trial and adds the checks that concern several of them."""
+_SCORE_MODULES = ("assay.tasks.class_scores", "assay.tasks.operating_point")
+"""Compute metrics from a trained model's answers; no training calls them."""
 _SPEED_ALONE = {"training": {"records_at_once"}}
 """Settings of a recipe that change how long it takes or how much memory, and no result beyond rounding."""
 
 
 def key_of_training(trial: "Trial") -> str:
-    """Names the weights that a trial trains, and what they cost: data, split, seed, threads, model, recipe, code."""
+    """Returns the key of the weights that a trial trains, and of what they cost.
+
+    Args:
+        trial: whose data, split, seed, threads, model, recipe and training code enter the key.
+
+    Returns:
+        20 hexadecimal digits.
+    """
     return hash_of(
         {
             **settings_of_training(trial),
@@ -47,14 +54,14 @@ def key_of_training(trial: "Trial") -> str:
             "versions": dependencies(),
             "source": digest_of(
                 {
-                    _TRAINING,
+                    _TRAINING_MODULE,
                     *_data_modules(),
                     *trial.data_modules,
                     *modules_in(trial.model),
                     *modules_in(trial.recipe),
                     *modules_in(trial.task),
                 },
-                without=_SCORES,
+                without=_SCORE_MODULES,
             ),
         }
     )
@@ -62,13 +69,20 @@ def key_of_training(trial: "Trial") -> str:
 
 @lru_cache(maxsize=1)
 def _data_modules() -> frozenset[str]:
-    """All modules of ``data/``: what decodes and prepares records is called through the data set, not imported."""
-    found = pkgutil.walk_packages(assay.data.__path__, "assay.data.")
-    return frozenset(module.name for module in found if not module.ispkg)
+    """Returns all modules of ``data/``: they are called through the data set, so no import names them."""
+    modules = pkgutil.walk_packages(assay.data.__path__, "assay.data.")
+    return frozenset(module.name for module in modules if not module.ispkg)
 
 
 def settings_of_training(trial: "Trial") -> dict[str, Any]:
-    """All that a training is asked, as plain values, but for its recipe."""
+    """Returns all settings of a training except its recipe, as plain values.
+
+    Args:
+        trial: that trains.
+
+    Returns:
+        The settings by name.
+    """
     of_folds = {"folds"} if trial.official else set()
     return {
         "data": trial.data_digest,
@@ -86,9 +100,16 @@ def settings_of_training(trial: "Trial") -> dict[str, Any]:
 
 
 def key_of_question(evaluation: "Evaluation", task: "Task") -> str:
-    """Names what is asked: an evaluation with its settings, data of its own, how answers are decided, and the code.
+    """Returns the key of an evaluation: its settings, its own data, the rule of decision, and its code.
 
-    Where it only looks at probabilities or losses, it does not matter at which threshold answers are decided.
+    The threshold of decisions is left out for an evaluation that only uses probabilities or losses.
+
+    Args:
+        evaluation: with its settings.
+        task: of the model.
+
+    Returns:
+        20 hexadecimal digits.
     """
     decided = {} if evaluation.looks_at == "probabilities" else dict(task.deciding)
     return hash_of(
@@ -97,13 +118,20 @@ def key_of_question(evaluation: "Evaluation", task: "Task") -> str:
             **({"decided": decided} if decided else {}),
             "data": evaluation.fingerprint(),
             "versions": dependencies(),
-            "source": digest_of({_ASKING, *modules_in(evaluation)}),
+            "source": digest_of({_EVALUATION_MODULE, *modules_in(evaluation)}),
         }
     )
 
 
 def key_of_trial(trial: "Trial") -> str:
-    """Names the row of a report: model, answers, the names under which they are shown, and the code that joins them."""
+    """Returns the key of a trial: its model, its results, and the names under which the report shows them.
+
+    Args:
+        trial: with its evaluations.
+
+    Returns:
+        20 hexadecimal digits.
+    """
     return hash_of(
         {
             "training": trial.training,
@@ -114,16 +142,32 @@ def key_of_trial(trial: "Trial") -> str:
             ],
             "cohort": trial.cohort,
             "recipe": trial.recipe_name,
-            "source": digest_of([_MEASURING]),
+            "source": digest_of([_TRIAL_MODULE]),
         }
     )
 
 
 def key_of_answer(training: str, evaluation: "Evaluation", task: "Task") -> str:
-    """Names the answers of one evaluation about one trained model."""
+    """Returns the key of the results of one evaluation of one trained model.
+
+    Args:
+        training: key of the model.
+        evaluation: with its settings.
+        task: of the model.
+
+    Returns:
+        20 hexadecimal digits.
+    """
     return hash_of({"training": training, "question": key_of_question(evaluation, task)})
 
 
 def hash_of(content: Mapping[str, Any]) -> str:
-    """Returns the name of plain values: 20 hexadecimal digits."""
+    """Returns the hash of plain values.
+
+    Args:
+        content: values that JSON can hold.
+
+    Returns:
+        20 hexadecimal digits.
+    """
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]

@@ -1,4 +1,4 @@
-"""One trial from nothing to its record: train, and ask every question."""
+"""Runs one trial: trains its model and runs all its evaluations."""
 
 import time
 import traceback
@@ -30,13 +30,13 @@ from assay.training.checkpoints import artefact_of
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerLog:
-    """What evaluations found of one trained model, by the names of the answers."""
+    """Findings of evaluations of one trained model, by the keys of their results."""
 
     name_of: Callable[[Evaluation], str]
     known: Mapping[str, Sequence[Finding]] = field(default_factory=dict)
-    """Found before: nothing of it is measured again."""
+    """Findings of earlier runs: these evaluations are not run again."""
     new: dict[str, Answer] = field(default_factory=dict)
-    """Found now."""
+    """Findings of this run."""
 
 
 def run_trial(
@@ -47,39 +47,49 @@ def run_trial(
     trained: Trained | None = None,
     known: Mapping[str, Sequence[Finding]] = MappingProxyType({}),
 ) -> TrialRecord:
-    """Train, unless it was trained already, and measure what is not known yet.
+    """Trains a model, unless it was trained already, and runs the evaluations that have no results yet.
 
-    A failure is a record that says why, not an exception. It keeps the weights and what was measured before it.
+    A failure becomes a record with the error, not an exception. The record keeps the weights and all earlier results.
 
     Args:
+        trial: to run.
         executor: hosts the clients of a federated recipe, and its workers share the records of an evaluation.
+        dataset: of the trial.
         trained: the result of ``train_trial``, if it was called before, here or by an earlier run.
-        known: what evaluations found of these very weights, by the names of the answers.
+        known: findings of evaluations of these very weights, by the keys of their results.
+
+    Returns:
+        The record of the trial.
     """
     torch.set_num_threads(trial.threads)
     started = time.perf_counter()
     answers = AnswerLog(name_of=trial.answer, known=known)
     fresh = trained is None
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     try:
         with progress.step(trial.label):
             trained = trained or train_trial(trial, executor, dataset)
-            found["measurements"] = tuple(evaluate(trial, dataset, trained, executor, answers))
+            fields["measurements"] = tuple(evaluate(trial, dataset, trained, executor, answers))
     except Exception as error:
-        found["error"] = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
+        fields["error"] = f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}"
     if trained is not None:
-        found["artefact"] = artefact_of(trained.checkpoint)
-        found["weights"] = trained.checkpoint if fresh else b""
-    return trial.record(answers=answers.new, seconds=time.perf_counter() - started, **found)
+        fields["artefact"] = artefact_of(trained.checkpoint)
+        fields["weights"] = trained.checkpoint if fresh else b""
+    return trial.record(answers=answers.new, seconds=time.perf_counter() - started, **fields)
 
 
 def failed(trial: Trial, error: Exception, seconds: float = 0.0) -> TrialRecord:
-    """The record of a trial that was refused, or came to nothing outside of ``run_trial``, with why.
+    """Returns the record of a trial that was refused, or failed outside of ``run_trial``, with the error.
 
-    What was raised and is no user's mistake keeps its traceback.
+    The traceback is kept unless the error is a user's mistake.
 
     Args:
-        seconds: that it took.
+        trial: that failed.
+        error: that was raised.
+        seconds: that the trial took.
+
+    Returns:
+        A record without measurements.
     """
     why = f"{type(error).__name__}: {error}"
     if error.__traceback__ is not None and not isinstance(error, UserError):
@@ -88,14 +98,33 @@ def failed(trial: Trial, error: Exception, seconds: float = 0.0) -> TrialRecord:
 
 
 def stamped(record: TrialRecord, environment: Mapping[str, Any]) -> TrialRecord:
-    """The same record, which says where it was made."""
+    """Adds the environment to a record.
+
+    Args:
+        record: of a trial.
+        environment: where the trial ran.
+
+    Returns:
+        A copy of the record.
+    """
     return replace(record, provenance={**record.provenance, "environment": dict(environment)})
 
 
 def evaluate(
     trial: Trial, dataset: Dataset, trained: Trained, executor: Executor, answers: AnswerLog | None = None
 ) -> list[Measurement]:
-    """Ask every question of a trained model; the answers do not depend on the executor."""
+    """Runs all evaluations of a trial on a trained model; the results do not depend on the executor.
+
+    Args:
+        trial: with its evaluations.
+        dataset: of the trial, not yet prepared.
+        trained: weights and training log.
+        executor: its workers share the records of an evaluation.
+        answers: results that are known already; new ones are added. By default none are known.
+
+    Returns:
+        All measurements.
+    """
     dataset, parts = prepare_records(trial, dataset)
     model, log = trained.open(network_of(trial, dataset))
     return ask(
@@ -125,34 +154,41 @@ def ask(
     keep_going: bool = False,
     answers: AnswerLog | None = None,
 ) -> list[Measurement]:
-    """All answers; warnings of data set and training stand beside the accuracy that everything else is read against.
+    """Runs all evaluations on a model.
 
-    Beside that of a private model stand none that were counted on records: the row may leave, and no ε pays for them.
+    Warnings of the data set and of the training are attached to the accuracy, with which all other figures are
+    compared. For a private model, warnings that were counted on records are left out: this row may be released, and no
+    ε pays for them.
 
     Args:
-        keep_going: an evaluation that raises becomes one failed measurement of its name, and the others are asked all
-            the same. Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
-        answers: those that are known, and are not asked again; what is asked is added.
+        evaluations: to run.
+        subject: the trained model with its data.
+        keep_going: an evaluation that raises becomes one failed measurement with its name, and the others still run.
+            Otherwise the exception ends the trial, whose checkpoint is kept and measured again on resuming.
+        answers: results that are known already and are not computed again; new ones are added.
+
+    Returns:
+        All measurements.
     """
     answers = answers or AnswerLog(name_of=partial(key_of_question, task=subject.task))
-    told: list[Finding] = []
+    findings: list[Finding] = []
     for evaluation in (*evaluations, *_implied(evaluations, subject)):
         name = answers.name_of(evaluation)
         if name in answers.known:
-            told += evaluation.read(answers.known[name])
+            findings += evaluation.read(answers.known[name])
             continue
         try:
             found = answers_to(evaluation, subject)
         except Exception as error:  # a user's network may raise anything, at any record
             if not keep_going:
                 raise
-            told.append(_failure(evaluation.name, error))
+            findings.append(_failure(evaluation.name, error))
             continue
         answers.new[name] = Answer(
             asked=evaluation.model_dump(mode="json", exclude=set(evaluation.read_later)), found=tuple(found)
         )
-        told += evaluation.read(found)
-    joined = judged(of_the_whole(told))
+        findings += evaluation.read(found)
+    joined = judged(of_the_whole(findings))
     private = subject.recipe is not None and subject.recipe.privacy is not None
     data = subject.dataset.for_others if private else subject.dataset
     warnings = (*data.warnings, *(() if subject.log is None else subject.log.notes))
@@ -167,9 +203,9 @@ def _failure(name: str, error: Exception) -> Measurement:
 
 
 def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Evaluation]:
-    """What is asked though nobody lists it: without it, what is asked may mislead.
+    """Returns the evaluations that run without being listed, because other figures may mislead without them.
 
-    Copies of test records tell of training records, so they are not looked for unasked in a private recipe.
+    The search for copies of test records depends on training records, so it does not run unlisted for a private recipe.
     """
     listed = {evaluation.name for evaluation in evaluations}
     private = subject.recipe is not None and subject.recipe.privacy is not None
@@ -177,5 +213,5 @@ def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Eval
     if subject.dataset.modality == "tabular":
         wanted.append(FeatureScales())
     wanted.append(RepeatedTestRecords())
-    beside_accuracy = [one for one in wanted if "accuracy" in listed and one.name not in listed]
-    return [*beside_accuracy, ConstantAnswers()]
+    with_accuracy = [evaluation for evaluation in wanted if "accuracy" in listed and evaluation.name not in listed]
+    return [*with_accuracy, ConstantAnswers()]

@@ -1,4 +1,4 @@
-"""Why a trained model may not leave, read off what was measured of it."""
+"""Reasons why a trained model may not be released, read from its measurements."""
 
 from collections.abc import Iterator
 
@@ -12,10 +12,14 @@ SEEDED = "its noise is seeded, so whoever knows the seed can subtract it; train 
 
 
 def objections_to(recipe: Recipe | None, own: pd.DataFrame) -> tuple[str, ...]:
-    """Why a model may not leave that was trained privately by a recipe; empty for one that claims no privacy.
+    """Returns the reasons why a privately trained model may not be released; empty for a recipe without privacy.
 
     Args:
-        own: the rows of its trial.
+        recipe: of the model; None for a model that Assay did not train.
+        own: rows of its trial.
+
+    Returns:
+        Sentences.
     """
     if recipe is None or recipe.privacy is None:
         return ()
@@ -24,15 +28,29 @@ def objections_to(recipe: Recipe | None, own: pd.DataFrame) -> tuple[str, ...]:
 
 
 def unclaimed(own: pd.DataFrame) -> list[str]:
-    """Why no ε could be claimed of a private trial; empty if it was."""
+    """Returns the reasons why no ε could be claimed for a private trial; empty if one was.
+
+    Args:
+        own: rows of its trial.
+
+    Returns:
+        Sentences.
+    """
     spent = own[own["name"] == "epsilon"]
     if (spent["status"] == "measured").any():
         return []
-    return [warning for said in spent["warnings"] for warning in said] or ["its ε was not accounted for"]
+    return [warning for warnings in spent["warnings"] for warning in warnings] or ["its ε was not accounted for"]
 
 
 def other_neighbours(own: pd.DataFrame) -> Iterator[str]:
-    """What is claimed of another neighbouring relation cannot be added up with the rest."""
+    """Returns the ε of a trial that hold for another neighbouring relation, so cannot be added to the rest.
+
+    Args:
+        own: rows of the trial.
+
+    Returns:
+        Iterator over sentences.
+    """
     claimed = own[(own["name"] == "epsilon") & (own["status"] == "measured")]
     for about in claimed["conditions"]:
         if (about.get("unit"), about.get("neighbours")) not in NEIGHBOURS.items():

@@ -1,4 +1,4 @@
-"""Which trials a study means, and what each private one would spend, without running anything."""
+"""The trials of a study, and a forecast of what each private trial would spend, without running anything."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,13 @@ from assay.study.trial import Trial
 
 
 def load_datasets(study: Study) -> dict[str, Dataset]:
-    """The data of every cohort.
+    """Loads the data of every cohort.
+
+    Args:
+        study: with its cohorts.
+
+    Returns:
+        Data sets by the name of the cohort.
 
     Raises:
         DataError: a data set is absent or unusable.
@@ -29,23 +35,37 @@ def load_datasets(study: Study) -> dict[str, Dataset]:
 
 
 def load_unsized(study: Study) -> dict[str, Dataset | DataError]:
-    """The data of each cohort whose number of records only loading tells; the error where they cannot be used."""
-    found: dict[str, Dataset | DataError] = {}
+    """Loads the data of each cohort whose number of records is not known without loading.
+
+    Args:
+        study: with its cohorts.
+
+    Returns:
+        By the name of the cohort, the data set, or the error where it cannot be used.
+    """
+    loaded: dict[str, Dataset | DataError] = {}
     for name, cohort in study.cohorts.items():
         source = cohort.dataset
         if cohort.records is not None or (source.official_train is None and source.records is None):
             try:
-                found[name] = cohort.load()
+                loaded[name] = cohort.load()
             except DataError as error:
-                found[name] = error
-    return found
+                loaded[name] = error
+    return loaded
 
 
 def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
-    """Every trial, fold by fold, so that the report can show all recipes of a fold early.
+    """Returns every trial of a study, fold by fold, so that the report can show all recipes of a fold early.
+
+    Args:
+        study: with its cohorts.
+        datasets: by the name of the cohort.
+
+    Returns:
+        The trials in the order in which they run.
 
     Raises:
-        SpecError: there is nothing to train on, or more audits are asked than an audit counts on.
+        SpecError: there is nothing to train on, or the study has more audits than the setting ``audits`` allows.
     """
     splitting = study.split
     if not all(keeps_official(dataset, splitting) for dataset in datasets.values()):
@@ -81,10 +101,10 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
 
 
 def _audited_together(trials: list[Trial]) -> list[Trial]:
-    """Every audit knows how many there are: whoever looks at all of them looks for the highest bound.
+    """Tells every audit how many audits there are, because the highest of several bounds is read with a correction.
 
-    The number names a trial, whose bound must hold beside more others, and no answer: nothing is trained or measured
-    again where it changes.
+    The number enters the key of a trial, but not the key of a result: nothing is trained or measured again when it
+    changes.
     """
     asked = [
         evaluation.audits
@@ -102,17 +122,17 @@ def _audited_together(trials: list[Trial]) -> list[Trial]:
             allowed=count,
         )
 
-    def told(evaluation: Evaluation) -> Evaluation:
+    def with_count(evaluation: Evaluation) -> Evaluation:
         if not isinstance(evaluation, Audit):
             return evaluation
         return evaluation.model_copy(update={"audits": evaluation.audits or max(1, count)})
 
-    return [replace(trial, evaluations=tuple(map(told, trial.evaluations))) for trial in trials]
+    return [replace(trial, evaluations=tuple(map(with_count, trial.evaluations))) for trial in trials]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What one recipe of one cohort would do."""
+    """Forecast for one recipe of one cohort."""
 
     cohort: str
     recipe: str
@@ -124,10 +144,14 @@ class Forecast:
 
 
 def forecast_study(study: Study, loaded: Mapping[str, Dataset | DataError] | None = None) -> Iterator[Forecast]:
-    """What would run and what it would spend. Works where the data are absent.
+    """Forecasts what would run and what it would spend. Works where the data are absent.
 
     Args:
-        loaded: what ``load_unsized`` gave; loaded here by default.
+        study: to forecast.
+        loaded: result of ``load_unsized``; loaded here by default.
+
+    Returns:
+        Iterator over one forecast for each cohort and recipe.
 
     Raises:
         SpecError: there is nothing to train on, or there are more clients than records.
@@ -148,29 +172,31 @@ def forecast_study(study: Study, loaded: Mapping[str, Dataset | DataError] | Non
 def evaluation_costs(
     study: Study, loaded: Mapping[str, Dataset | DataError] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Each cohort, with which trials a costly evaluation is asked of and what it takes each, in words.
-
-    Works where the data are absent.
+    """Describes the cost of expensive evaluations for each cohort. Works where the data are absent.
 
     Args:
-        loaded: what ``load_unsized`` gave; loaded here by default.
+        study: to forecast.
+        loaded: result of ``load_unsized``; loaded here by default.
+
+    Returns:
+        Iterator over pairs of the name of the cohort and a text with the trials and the cost of each.
     """
     loaded = load_unsized(study) if loaded is None else loaded
     for name, cohort in study.cohorts.items():
         tested = _extent(study, cohort, loaded.get(name)).test
         asked = [("each trial", evaluation) for evaluation in cohort.evaluations]
-        for one in cohort.selected_evaluations:
-            which = f"{one.asked.replace('_', ' ')} of {', '.join(one.recipes)}"
-            asked += [(which, evaluation) for evaluation in one.evaluations]
+        for selected in cohort.selected_evaluations:
+            which = f"{selected.asked.replace('_', ' ')} of {', '.join(selected.recipes)}"
+            asked += [(which, evaluation) for evaluation in selected.evaluations]
         for which, evaluation in asked:
-            said = "" if tested is None else evaluation.forecast(tested)
-            if said:
-                yield name, f"{which}: {said}"
+            cost = "" if tested is None else evaluation.forecast(tested)
+            if cost:
+                yield name, f"{which}: {cost}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TestSize:
-    """How much a cohort's trials test; None where the data are absent and their number unknown."""
+    """Size of the test split of a cohort's trials; None where the data are absent and their number unknown."""
 
     official: bool
     """Whether the data set's own split is kept: then repeats share their test records."""
@@ -181,10 +207,15 @@ class TestSize:
 
 
 def tested(study: Study, name: str, loaded: Mapping[str, Dataset | DataError]) -> TestSize:
-    """How much the trials of a cohort would test.
+    """Returns the size of the test split of a cohort's trials.
 
     Args:
-        loaded: what ``load_unsized`` gave. Data that need no loading for their number are loaded for their classes.
+        study: with the cohort.
+        name: of the cohort.
+        loaded: result of ``load_unsized``. Data whose number of records is known are loaded for their classes.
+
+    Returns:
+        The number of test records and the share of each class.
     """
     cohort, settings = study.cohorts[name], study.split
     try:
@@ -193,8 +224,8 @@ def tested(study: Study, name: str, loaded: Mapping[str, Dataset | DataError]) -
         data = error
     extent = _extent(study, cohort, data if name in loaded else None)
     if isinstance(data, DataError):
-        known = cohort.dataset.official_train is not None and settings.official == "keep"
-        return TestSize(official=known, records=extent.test)
+        official = cohort.dataset.official_train is not None and settings.official == "keep"
+        return TestSize(official=official, records=extent.test)
     counts = np.bincount(np.asarray(data.y).ravel().astype(int)) if np.ndim(data.y) == 1 else np.array([])
     return TestSize(
         official=keeps_official(data, settings),
@@ -205,12 +236,12 @@ def tested(study: Study, name: str, loaded: Mapping[str, Dataset | DataError]) -
 
 def _needs_folds(study: Study) -> None:
     if study.split.folds < 2:
-        said = f"split.folds is {study.split.folds}: training needs at least 2 folds"
-        raise SpecError(said, setting="split.folds", given=study.split.folds, allowed=2)
+        message = f"split.folds is {study.split.folds}: training needs at least 2 folds"
+        raise SpecError(message, setting="split.folds", given=study.split.folds, allowed=2)
 
 
 class _Extent(NamedTuple):
-    """How much there is of a cohort; None where the data are absent and their number unknown."""
+    """Number of trials, records and patients of a cohort; None where the data are absent and their number unknown."""
 
     runs: int
     """Trials of one repeat."""
@@ -220,15 +251,15 @@ class _Extent(NamedTuple):
     patients: int | None = None
     """Patients of whom the training records are; None where records name none."""
     owes: str = ""
-    """Why no ε can be claimed on the data; empty if one can, or if nothing tells."""
+    """Reason why no ε can be claimed on the data; empty if one can be claimed, or if that is unknown."""
     everyone: np.ndarray | None = None
     """(records,) the patient of each record of the whole data set, where they are known."""
     pooled: str = ""
-    """What is learnt from the pooled records of all clients of a federated recipe; empty if nothing is."""
+    """What is learnt from the pooled records of all clients of a federated recipe; empty for nothing."""
 
 
 def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) -> _Extent:
-    """How much there is of a cohort, whose data were loaded, could not be, or need not be."""
+    """Returns the size of a cohort, whose data were loaded, could not be loaded, or need not be loaded."""
     source, settings = cohort.dataset, study.split
     train, total, official = source.official_train, source.records, source.official_train is not None
     if loaded is not None:
@@ -255,7 +286,7 @@ def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) ->
 
 
 def _spends(recipe: Recipe, extent: _Extent) -> str:
-    """What a trial spends, and whether any ε can be claimed for it."""
+    """Describes what a trial spends, and whether any ε can be claimed for it."""
     federation = recipe.federation
     if federation is not None and extent.pooled:
         return f"cannot run: its records are prepared from those of all clients together: {extent.pooled}"
@@ -266,7 +297,7 @@ def _spends(recipe: Recipe, extent: _Extent) -> str:
 
 
 def _budget(recipe: Recipe, extent: _Extent) -> str:
-    """What one trial of a recipe spends, for whom, and the noise that this takes, in words.
+    """Describes what one trial of a recipe spends, whom it protects, and the noise that this takes.
 
     Raises:
         SpecError: there are more clients than patients, or records.
@@ -295,14 +326,14 @@ def _budget(recipe: Recipe, extent: _Extent) -> str:
             given=federation.clients,
             allowed=units,
         )
-    own = units // federation.clients if federation else units
-    each, last = mechanism_of(recipe, units=own, unit=unit), recipe.stages()[-1].privacy
+    at_each = units // federation.clients if federation else units
+    mechanism, last = mechanism_of(recipe, units=at_each, unit=unit), recipe.stages()[-1].privacy
     assert last is not None
     together = f" for {last.trainings} trainings together" if last.trainings > 1 else ""
     several = ""
     if unit == "record" and extent.patients is not None and extent.patients < extent.train:
         several = f", not for one of {extent.patients} patients, who have several records each (privacy.unit: record)"
     return (
-        f"{budget} for one {unit} of {own}{everywhere}{together}{several}; noise multiplier ≈ "
-        f"{each.noise_multiplier:.2f}, sample rate ≈ {each.sample_rate:.3f}, {each.steps} steps"
+        f"{budget} for one {unit} of {at_each}{everywhere}{together}{several}; noise multiplier ≈ "
+        f"{mechanism.noise_multiplier:.2f}, sample rate ≈ {mechanism.sample_rate:.3f}, {mechanism.steps} steps"
     )

@@ -1,4 +1,4 @@
-"""When requirements were stated: a file beside the results that tells those of before the first measurement."""
+"""Records when requirements were stated, to tell those from before the first measurement from later ones."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,91 +17,108 @@ FILE = "requirements.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """What was required of a cohort's recipes from one moment on."""
+    """Requirements and candidates of a cohort, as they were stated at one time."""
 
     cohort: str
     time: str
     hash: str
     """See ``requirements.digest``."""
     after_measurement: bool
-    """Whether these records had been measured by then."""
+    """Whether these records had been measured by that time."""
     requirements: tuple[str, ...]
     candidates: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """The requirements and candidates of a cohort that hold now, and which of them came after a measurement."""
+    """The present requirements and candidates of a cohort, and which of them were stated after a measurement."""
 
     post_hoc: frozenset[str] = frozenset()
-    """Requirements that were first written, or changed, after it; in words."""
+    """Requirements that were first written, or changed, after a measurement; in words."""
     post_hoc_candidates: frozenset[str] = frozenset()
     withdrawn: tuple[str, ...] = ()
-    """Requirements and candidates that were dropped after it, in words."""
+    """Requirements and candidates that were dropped after a measurement, in words."""
     hash: str = ""
     time: str = ""
-    """When what holds now was stated; empty if nobody noted it."""
+    """When the present requirements were stated; empty if that was not recorded."""
 
 
 @dataclass
-class _Since:
-    """What has been stated so far of one kind, and since when."""
+class _History:
+    """Requirements, or candidates, over several statements."""
 
     late: dict[str, bool] = field(default_factory=dict)
-    """By what was stated, whether that was after a measurement."""
+    """For each present text, whether it was first stated after a measurement."""
     dropped: dict[str, None] = field(default_factory=dict)
 
-    def now(self, stated: Sequence[str], *, after: bool) -> None:
-        """Follow one more statement."""
-        gone = [one for one in self.late if one not in stated]
-        self.dropped |= dict.fromkeys(one for one in gone if after and not self.late[one])
-        self.late = {one: self.late.get(one, after) for one in stated}
-        self.dropped = {one: None for one in self.dropped if one not in stated}
+    def follow(self, stated: Sequence[str], *, after: bool) -> None:
+        """Takes in one more statement."""
+        gone = [text for text in self.late if text not in stated]
+        self.dropped |= dict.fromkeys(text for text in gone if after and not self.late[text])
+        self.late = {text: self.late.get(text, after) for text in stated}
+        self.dropped = {text: None for text in self.dropped if text not in stated}
 
 
 def register_requirements(study: Study, store: Store, datasets: Mapping[str, Dataset]) -> None:
-    """Note the requirements of each cohort where they are not those that were noted last.
+    """Records the requirements of each cohort where they differ from the last ones that were recorded.
 
     Called before a run measures anything, under the lock of the store.
+
+    Args:
+        study: with its cohorts.
+        store: of its results.
+        datasets: by the name of the cohort.
     """
-    known = list(statements(store))
+    earlier = list(statements(store))
     added = []
     for name, cohort in study.cohorts.items():
-        last = next((one for one in reversed(known) if one.cohort == name), None)
-        told = digest(cohort.requirements, cohort.candidates)
-        if (last is None and not cohort.requirements) or (last is not None and last.hash == told):
+        last = next((statement for statement in reversed(earlier) if statement.cohort == name), None)
+        current = digest(cohort.requirements, cohort.candidates)
+        if (last is None and not cohort.requirements) or (last is not None and last.hash == current):
             continue
         measured = _measured(store, name, datasets[name])
         added.append(_statement(name, cohort, after_measurement=measured))
     if added:
-        everything = [vars(one) for one in (*known, *added)]
+        everything = [vars(statement) for statement in (*earlier, *added)]
         store.write_text(FILE, json.dumps({"statements": everything}, indent=2, ensure_ascii=False) + "\n")
 
 
 def registration(store: Store, name: str, cohort: Cohort, *, measured: bool) -> Registration:
-    """What is known of the requirements of a cohort as the study states them now.
+    """Returns which of the present requirements of a cohort were stated after a measurement.
 
     Args:
-        measured: whether there are results; what was never noted before them is post hoc.
+        store: of the results.
+        name: of the cohort.
+        cohort: with its present requirements.
+        measured: whether there are results; requirements that were never recorded before them are post hoc.
+
+    Returns:
+        The registration.
     """
-    known = [one for one in statements(store) if one.cohort == name]
-    if not known or known[-1].hash != digest(cohort.requirements, cohort.candidates):
-        known.append(_statement(name, cohort, after_measurement=measured, time=""))
-    requirements, candidates = _Since(), _Since()
-    for one in known:
-        requirements.now(one.requirements, after=one.after_measurement)
-        candidates.now(one.candidates, after=one.after_measurement)
+    stated = [statement for statement in statements(store) if statement.cohort == name]
+    if not stated or stated[-1].hash != digest(cohort.requirements, cohort.candidates):
+        stated.append(_statement(name, cohort, after_measurement=measured, time=""))
+    requirements, candidates = _History(), _History()
+    for statement in stated:
+        requirements.follow(statement.requirements, after=statement.after_measurement)
+        candidates.follow(statement.candidates, after=statement.after_measurement)
     return Registration(
         post_hoc=frozenset(text for text, late in requirements.late.items() if late),
         post_hoc_candidates=frozenset(recipe for recipe, late in candidates.late.items() if late),
         withdrawn=(*requirements.dropped, *(f"candidate {recipe}" for recipe in candidates.dropped)),
-        hash=known[-1].hash,
-        time=known[-1].time,
+        hash=stated[-1].hash,
+        time=stated[-1].time,
     )
 
 
 def statements(store: Store) -> list[Statement]:
-    """Everything that was noted, in the order of its noting.
+    """Reads all recorded statements, in their order.
+
+    Args:
+        store: of the results.
+
+    Returns:
+        The statements of all cohorts.
 
     Raises:
         StorageError: the file is damaged.
@@ -110,11 +127,11 @@ def statements(store: Store) -> list[Statement]:
     try:
         return [_read(one) for one in json.loads(text)["statements"]] if text else []
     except (ValueError, KeyError, TypeError) as error:
-        said = (
+        message = (
             f"{store.location}/{FILE} is damaged ({error}); it tells which requirements were stated before the results"
         )
         fix = "restore it, or delete it, and every requirement counts as post hoc"
-        raise StorageError(f"{said}: {fix}", setting="results", given=FILE) from error
+        raise StorageError(f"{message}: {fix}", setting="results", given=FILE) from error
 
 
 def _read(raw: Mapping[str, Any]) -> Statement:
@@ -140,7 +157,7 @@ def _statement(name: str, cohort: Cohort, *, after_measurement: bool, time: str 
 
 
 def _measured(store: Store, name: str, dataset: Dataset) -> bool:
-    """Whether anything of these records is stored, of this plan or an earlier one."""
+    """Returns whether results on these records are stored, of this plan or an earlier one."""
     if store.trained_on(dataset.origin.digest, dataset.name):
         return True
     failed, trainings = store.failures(), store.trainings()

@@ -1,12 +1,12 @@
 """Requirements of a study: what a recipe must show to be chosen, stated before anything is measured.
 
-Each is a figure and a limit. A study file writes it in words or as a mapping::
+Each has a metric and a limit. A study file writes it in words or as a mapping::
 
     requirements:
       - accuracy >= 0.90
       - worst case at epsilon 0.3 >= 70 %
       - membership TPR at 10 % FPR <= 12 %
-      - loses at most 3 points against standard        # of accuracy, where no other metric stands in front
+      - loses at most 3 points against standard        # accuracy, where no other metric is named
       - worst case at epsilon 0.3 gains at least 10 points against standard
       - {metric: sensitivity, direction: at_least, limit: 0.9}
 """
@@ -31,14 +31,14 @@ _SHOWN = {"at_least": "≥", "more_than": ">", "at_most": "≤", "less_than": "<
 
 @dataclass(frozen=True, kw_only=True)
 class RequiredMetric:
-    """A figure that a requirement may be about."""
+    """A metric that a requirement may be about."""
 
     title: str
-    """As a study file writes it."""
+    """Its name in a study file."""
     measurement: str
-    """Name of the measurement behind it."""
+    """Name of its measurement."""
     evaluation: str
-    """The evaluation that measures it."""
+    """Name of the evaluation that measures it."""
     where: tuple[tuple[str, str], ...] = ()
     """Conditions that always hold."""
     better: Literal["higher", "lower"] = "higher"
@@ -119,20 +119,20 @@ _HOW = (
 
 
 class Requirement(Settings):
-    """A figure with the limit that it must reach."""
+    """A metric with the limit that it must reach."""
 
     metric: str
     """One of ``METRICS``."""
     direction: Comparator
-    """On which side of the limit the figure must lie."""
+    """On which side of the limit the value must lie."""
     limit: Number
-    """Shares as fractions of 1; of a difference, a loss is negative where higher is better."""
+    """Shares as fractions of 1; for a difference, a loss is negative where higher is better."""
     epsilon: Annotated[Number, Field(ge=0)] | None = None
-    """Radius at which the figure is measured."""
+    """Radius at which the metric is measured."""
     fpr: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    """Share of non-members that an attacker accuses."""
+    """False-positive rate of the attacker: the share of non-members that it calls members."""
     against: str | None = None
-    """Recipe whose figure is subtracted, fold by fold; None where the figure itself is meant."""
+    """Recipe whose value is subtracted, fold by fold; None where the value itself is meant."""
 
     @model_validator(mode="before")
     @classmethod
@@ -146,73 +146,75 @@ class Requirement(Settings):
     @model_validator(mode="after")
     def _is_possible(self) -> "Requirement":
         if self.metric not in METRICS:
-            said = f"{unknown('metric', self.metric, list(METRICS))} In words: {_titles()}."
-            raise SpecError(said, setting="metric", given=self.metric, allowed=list(METRICS))
+            message = f"{unknown('metric', self.metric, list(METRICS))} In words: {_titles()}."
+            raise SpecError(message, setting="metric", given=self.metric, allowed=list(METRICS))
         for why, setting, given, allowed in self._objections():
             raise SpecError(f"{self.text}: {why}", setting=setting, given=given, allowed=allowed)
         return self
 
     def _objections(self) -> list[tuple[str, str, Any, Any]]:
-        """Why nothing can be judged by it: what is said, and the fields of the error."""
-        about, found = self.about, list[tuple[str, str, Any, Any]]()
+        """Returns the reasons why the requirement cannot be judged, each with the fields of its error."""
+        about, objections = self.about, list[tuple[str, str, Any, Any]]()
         if about.radius and self.epsilon is None:
             how = f"name the radius, as '{about.title} at epsilon 0.3 {_SHOWN[self.direction]} …'"
-            found.append((f"{about.title} is measured at a radius; {how}", "epsilon", None, "a radius"))
+            objections.append((f"{about.title} is measured at a radius; {how}", "epsilon", None, "a radius"))
         if about.rate and self.fpr is None:
             how = f"name the rate, as '{about.title} at 10 % FPR {_SHOWN[self.direction]} …'"
-            found.append((f"{about.title} is measured at a false positive rate; {how}", "fpr", None, "a rate"))
+            objections.append((f"{about.title} is measured at a false positive rate; {how}", "fpr", None, "a rate"))
         for name, asked in (("epsilon", about.radius), ("fpr", about.rate)):
             if getattr(self, name) is not None and not asked:
-                found.append((f"{about.title} has no condition {name}; leave it out", name, getattr(self, name), None))
+                objections.append(
+                    (f"{about.title} has no condition {name}; leave it out", name, getattr(self, name), None)
+                )
         if self.metric == "epsilon" and self.against is not None:
-            found.append(("ε is compared with a limit, not with a recipe", "against", self.against, None))
+            objections.append(("ε is compared with a limit, not with a recipe", "against", self.against, None))
         wanted = ("at_least", "more_than") if about.better == "higher" else ("at_most", "less_than")
         if self.direction not in wanted:
             how = f"{about.title} is better when it is {about.better}; write {_SHOWN[wanted[0]]}"
-            found.append((how, "direction", self.direction, list(wanted)))
+            objections.append((how, "direction", self.direction, list(wanted)))
         if not self.least <= self.limit <= self.most:
             percent = " A share may be written as 0.9 or as 90 %." if about.share else ""
-            said = f"the limit {self.limit:g} is not possible; allowed: {self.least:g} to {self.most:g}.{percent}"
-            found.append((said, "limit", self.limit, {"ge": self.least, "le": self.most}))
-        return found
+            message = f"the limit {self.limit:g} is not possible; allowed: {self.least:g} to {self.most:g}.{percent}"
+            objections.append((message, "limit", self.limit, {"ge": self.least, "le": self.most}))
+        return objections
 
     @property
     def about(self) -> RequiredMetric:
-        """What is known of its metric."""
+        """The metric that it is about."""
         return METRICS[self.metric]
 
     @property
     def least(self) -> float:
-        """The least possible value of the figure, or of the difference."""
+        """Least possible value of the metric, or of the difference."""
         return self.about.least - self.about.most if self.against else self.about.least
 
     @property
     def most(self) -> float:
-        """The greatest possible value of the same."""
+        """Greatest possible value of the metric, or of the difference."""
         return self.about.most - self.about.least if self.against else self.about.most
 
     @property
     def tested(self) -> bool:
-        """Whether it is tested; a budget that was spent is no estimate, and is compared."""
+        """Whether a test judges it; ε is known exactly, so it is only compared."""
         return self.metric != "epsilon"
 
     @property
     def upward(self) -> bool:
-        """Whether the figure must lie above the limit."""
+        """Whether the value must lie above the limit."""
         return self.direction in ("at_least", "more_than")
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """Conditions of the rows that answer it."""
+        """Conditions of the rows that it is judged by."""
         given = {"epsilon": self.epsilon, "false_positive_rate": self.fpr}
         return {**dict(self.about.where), **{key: value for key, value in given.items() if value is not None}}
 
     @property
     def measured(self) -> str:
-        """The figure with its conditions, in words."""
-        said = self.about.title if self.metric != "epsilon" else "ε claimed"
-        said += f" at ε = {radius_text(self.epsilon)}" if self.epsilon is not None else ""
-        return said + (f" at {100 * self.fpr:g} % FPR" if self.fpr is not None else "")
+        """The metric with its conditions, in words."""
+        text = self.about.title if self.metric != "epsilon" else "ε claimed"
+        text += f" at ε = {radius_text(self.epsilon)}" if self.epsilon is not None else ""
+        return text + (f" at {100 * self.fpr:g} % FPR" if self.fpr is not None else "")
 
     @property
     def text(self) -> str:
@@ -225,49 +227,56 @@ class Requirement(Settings):
         return f"{self.measured} {word} {self.amount(abs(self.limit))} against {self.against}{strict}"
 
     def amount(self, value: float) -> str:
-        """A value, or a difference, of the figure in words."""
+        """Formats a value, or a difference, of the metric.
+
+        Args:
+            value: shares as fractions of 1.
+
+        Returns:
+            Text such as ``90 %`` or ``3 points``.
+        """
         if not self.about.share:
             return f"{value:.10g}"
         return f"{100 * value:.10g} points" if self.against else f"{100 * value:.10g} %"
 
 
 def _read(text: str) -> dict[str, Any]:
-    """The fields of a requirement that is written in words.
+    """Returns the fields of a requirement that is written in words.
 
     Raises:
-        SpecError: it cannot be read; says how one is written.
+        SpecError: it cannot be read; the message says how to write one.
     """
     plain = re.sub(r"\s+", " ", text.strip()).replace("≥", ">=").replace("≤", "<=")
     match = _LIMIT.match(plain) or _MARGIN.match(plain)
     if match is None:
         raise _refused(text, "cannot be read as a requirement")
-    found, left = match.groupdict(), f" {match['left']}".rstrip()
+    parts, left = match.groupdict(), f" {match['left']}".rstrip()
     conditions = {}
     for name, pattern in (("epsilon", _EPSILON), ("fpr", _RATE)):
         if condition := pattern.search(left):
             conditions[name] = _number(condition["value"])
             left = left.replace(condition[0], "", 1)
-    against = found.get("against")
+    against = parts.get("against")
     name = left.strip() or ("accuracy" if against else "")
     metric = _named(name, text)
-    limit = _number(found["limit"])
+    limit = _number(parts["limit"])
     if against is None:
-        return {"metric": metric, "direction": _SIGNS[found["sign"]], "limit": limit, **conditions}
-    limit = limit / 100 if found["points"] else limit
+        return {"metric": metric, "direction": _SIGNS[parts["sign"]], "limit": limit, **conditions}
+    limit = limit / 100 if parts["points"] else limit
     higher = METRICS[metric].better == "higher"
-    signed = limit if (found["word"] == "gains at least") == higher else -limit
+    signed = limit if (parts["word"] == "gains at least") == higher else -limit
     direction = "at_least" if higher else "at_most"
     return {"metric": metric, "direction": direction, "limit": signed, "against": against, **conditions}
 
 
 def _named(name: str, text: str) -> str:
-    """The metric that is called so in words, or by its key."""
+    """Returns the key of the metric with this title or key."""
     plain = name.lower().replace("ε", "epsilon").replace("_", " ").replace("-", " ")
     for key, metric in METRICS.items():
         if plain in (metric.title.lower(), key.replace("_", " ")):
             return key
-    said = f"{text!r}: {unknown('metric', name, [metric.title for metric in METRICS.values()])}"
-    raise SpecError(said, setting="metric", given=name, allowed=[metric.title for metric in METRICS.values()])
+    message = f"{text!r}: {unknown('metric', name, [metric.title for metric in METRICS.values()])}"
+    raise SpecError(message, setting="metric", given=name, allowed=[metric.title for metric in METRICS.values()])
 
 
 def _number(text: str) -> float:
@@ -285,6 +294,14 @@ def _refused(given: Any, why: str) -> SpecError:
 
 
 def digest(requirements: Sequence[Requirement], candidates: Sequence[str]) -> str:
-    """Hash of what is required of whom, whatever the order and the way in which it was written."""
-    told = {"requirements": sorted(one.text for one in requirements), "candidates": sorted(candidates)}
-    return hashlib.sha256(json.dumps(told, ensure_ascii=False).encode()).hexdigest()[:20]
+    """Returns the hash of requirements and candidates, whatever their order and the way in which they were written.
+
+    Args:
+        requirements: of a cohort.
+        candidates: recipes that must meet them.
+
+    Returns:
+        20 hexadecimal digits.
+    """
+    content = {"requirements": sorted(each.text for each in requirements), "candidates": sorted(candidates)}
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()[:20]

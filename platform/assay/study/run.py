@@ -1,4 +1,4 @@
-"""Runs a study: what is finished is never run again, what failed is retried, what is found is stored at once."""
+"""Runs a study: finished trials are not run again, failed ones are retried, and results are stored at once."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,43 +18,76 @@ from assay.study.measure import failed, run_trial
 from assay.study.plan import load_datasets, plan
 from assay.study.provenance import source_digest, versions
 from assay.study.registration import register_requirements
-from assay.study.runner import Runner, TrialObserver, Work, work_left
+from assay.study.runner import RemainingWork, Runner, TrialObserver, remaining_work
 from assay.study.spec import Study
 from assay.study.training import Trained, train_trial
 from assay.study.trial import Trial
 from assay.training.checkpoints import artefact_of
 
 PUBLISH_EVERY = 15.0
-"""Seconds between two versions of the report while trials finish, at least."""
+"""Least number of seconds between two versions of the report while trials finish."""
 PUBLISH_SHARE = 20.0
-"""The same in multiples of what writing one takes: a page that grows must not take the time of the trials."""
+"""The same as a multiple of the time of writing one: a page that grows must not take the time of the trials."""
 
 
 class Watcher(Protocol):
-    """Someone who looks on."""
+    """Receives the progress of a run."""
 
     def read(self, cohort: str, dataset: Dataset) -> None:
-        """The data of a cohort are loaded; ``Dataset.reading`` and ``Dataset.warnings`` are for the user."""
+        """Called when the data of a cohort are loaded; ``Dataset.reading`` and ``Dataset.warnings`` are for the user.
+
+        Args:
+            cohort: its name.
+            dataset: its data.
+        """
         ...
 
-    def begin(self, *, total: int, finished: int, workers: int) -> None: ...
+    def begin(self, *, total: int, finished: int, workers: int) -> None:
+        """Called before the first trial.
+
+        Args:
+            total: planned trials.
+            finished: planned trials that have results already.
+            workers: that run the others.
+        """
+        ...
 
     def leading(self, trial: Trial, round_number: int, rounds: int) -> None:
-        """A round of a federated trial is over."""
+        """Called after each round of a federated trial.
+
+        Args:
+            trial: that is trained.
+            round_number: of the finished round, from 1.
+            rounds: of the whole training.
+        """
         ...
 
     def status(self, said: str) -> None:
-        """What a trial is doing, every few seconds of a long one; may be called from another thread."""
+        """Called every few seconds of a long trial, perhaps from another thread.
+
+        Args:
+            said: what the trial is doing.
+        """
         ...
 
-    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None: ...
+    def done(self, record: TrialRecord, label: str, *, seconds_left: float) -> None:
+        """Called after each trial.
 
-    def end(self) -> None: ...
+        Args:
+            record: of the trial.
+            label: of the trial.
+            seconds_left: estimated time of the remaining trials, in seconds.
+        """
+        ...
+
+    def end(self) -> None:
+        """Called after the last trial, also when the run fails."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """How a run of a study ended."""
+    """Result of a run of a study."""
 
     planned: int
     ran: int
@@ -80,16 +113,23 @@ def run_study(
     started: float | None = None,
     keeper: TrialObserver | None = None,
 ) -> RunSummary:
-    """Run what is missing of a study.
+    """Runs the trials of a study that have no results yet.
 
     Args:
-        publish: writes the report from the store, given the data of every cohort; called after the first fold, now and
-            then, and at the end.
-        mirror: shown every finished trial.
+        study: to run.
+        store: of its results.
+        executor: whose workers run the trials.
+        watcher: receives the progress.
+        publish: writes the report from the store, given the data of every cohort; called after the first fold, at
+            intervals, and at the end.
+        mirror: called with every finished trial.
         force: run finished trials again too.
         environment: where this ran, for ``study.yaml``.
         started: ``time.perf_counter()`` of the beginning, if it was before this call.
-        keeper: keeps the ledgers of the data; without one nothing is reserved or noted.
+        keeper: records charges in the ledgers of the data; without one nothing is reserved or recorded.
+
+    Returns:
+        Numbers of trials, failures and times.
     """
     started = time.perf_counter() if started is None else started
     environment = environment or {}
@@ -123,10 +163,10 @@ def run_study(
 
 
 class _Tally:
-    """What a run has come to so far.
+    """Trials that are done, with their times and failures.
 
     Args:
-        todo: trials that it is to run.
+        todo: number of trials to run.
         workers: that run them.
     """
 
@@ -139,7 +179,7 @@ class _Tally:
 
     @property
     def seconds_left(self) -> float:
-        """What the others will take, if they are like those that are done."""
+        """Estimated time of the remaining trials, from the mean time of those that are done."""
         return (self.todo - self.done) * (self.spent / self.done) / self.workers
 
     def add(self, record: TrialRecord, label: str) -> None:
@@ -160,7 +200,7 @@ class _Tally:
 
 
 class _Page:
-    """The report while trials finish: written after the first fold's worth of them, then every so often.
+    """Writes the report while trials finish: after as many trials as one fold has, then at intervals.
 
     Args:
         publish: writes it.
@@ -173,7 +213,7 @@ class _Page:
         """The moment before which it is not written again."""
 
     def look(self, tally: _Tally) -> None:
-        """Write it, if that is worth its time; never after the last trial, when it is written anyway."""
+        """Writes the report if enough time has passed; never after the last trial, when it is written anyway."""
         began = time.perf_counter()
         if not self._first <= tally.done < tally.todo or began <= self._next:
             return
@@ -183,10 +223,10 @@ class _Page:
 
 
 class _Run:
-    """Takes trials through a pool of workers; what the store has of them is neither trained nor measured again.
+    """Runs trials on a pool of workers; what the store has already is neither trained nor measured again.
 
     Args:
-        force: train and measure everything anew.
+        force: train and measure everything again.
     """
 
     def __init__(
@@ -201,13 +241,13 @@ class _Run:
     ) -> None:
         self._runner, self._datasets, self._store, self._watcher = runner, datasets, store, watcher
         self._executor, self._force = executor, force
-        self._anew: set[str] = set()
-        """Names of the models that this run has trained and stored: not even ``force`` trains them twice."""
+        self._trained_now: set[str] = set()
+        """Keys of the models that this run has trained and stored: not even ``force`` trains them twice."""
 
     def records(self, todo: Sequence[Trial]) -> Iterator[TrialRecord]:
-        """Every trial's record, in order of completion; the first fold first, so that there is soon something to see.
+        """Returns every trial's record, in order of completion; the first fold runs first.
 
-        Each must be stored before the next is asked for: trials that share a model wait until it is there.
+        Each record must be stored before the next is requested: trials that share a model wait until it is stored.
         """
         training = [trial for trial in todo if self._store.checkpoint(trial.training) is None or self._force]
         refused = self._runner.refused(training, self._datasets)
@@ -220,74 +260,79 @@ class _Run:
                 yield from self._part(part)
 
     def _part(self, trials: Sequence[Trial]) -> Iterator[TrialRecord]:
-        """Records of trials of which no two share a model.
+        """Returns the records of trials of which no two share a model.
 
-        The federated trainings come first and one at a time: each is led from here and has the whole pool to itself.
-        What they trained is then evaluated like every other trial, by one worker of the pool.
+        Federated trainings come first and one at a time, because each uses the whole pool. Their models are then
+        evaluated by one worker each, like every other trial.
         """
-        led: dict[str, Work] = {}
+        with_model: dict[str, RemainingWork] = {}
         seconds: dict[str, float] = {}
         for trial in [trial for trial in trials if trial.recipe.federation is not None]:
             began = time.perf_counter()
-            work = self._left(trial)
+            work = self._remaining(trial)
             if work.trained is None:
-                record = self._led(work)
+                record = self._train_federated(work)
                 if isinstance(record, TrialRecord):
                     yield record
                     continue
                 work = record
                 seconds[trial.id] = (time.perf_counter() - began) * self._executor.workers
-            led[trial.id] = work
-        ready = [trial for trial in trials if trial.recipe.federation is None or trial.id in led]
-        taken: list[Work] = []
+            with_model[trial.id] = work
+        ready = [trial for trial in trials if trial.recipe.federation is None or trial.id in with_model]
+        taken: list[RemainingWork] = []
         refused: list[TrialRecord] = []
-        for outcome in self._executor.map(_evaluate, self._work(ready, led, taken, refused), self._datasets):
+        for outcome in self._executor.map(_evaluate, self._queue(ready, with_model, taken, refused), self._datasets):
             work = taken[outcome.index]
             trial, record = work.trial, _record_of(outcome, work.trial)
             record = replace(record, seconds=record.seconds + seconds.get(trial.id, 0.0))
             if record.weights:
-                # Before the ledger notes that the training has ended: it would be spent again if the model were lost.
-                self._keep(trial, record.weights)
+                # Before the ledger records the end of the training: if the model were lost, ε would be spent again.
+                self._store_model(trial, record.weights)
             elif work.trained is not None:
                 record = replace(record, artefact=artefact_of(work.trained.checkpoint))
             yield self._runner.end(trial, record, self._datasets[trial.cohort])
         yield from refused
 
-    def _led(self, work: Work) -> Work | TrialRecord:
-        """Lead a federated training, and keep its model; or the record that says why there is none."""
+    def _train_federated(self, work: RemainingWork) -> RemainingWork | TrialRecord:
+        """Runs a federated training and stores its model; returns a record with the error where that fails."""
         trial, began = work.trial, time.perf_counter()
         dataset = self._datasets[trial.cohort]
         if (refusal := self._runner.refusal(work, dataset)) is not None:
             return refusal
         try:
-            trained = _lead(trial, dataset, self._executor, self._watcher)
+            trained = _train_in_rounds(trial, dataset, self._executor, self._watcher)
         except Exception as error:
             return self._runner.end(trial, failed(trial, error, time.perf_counter() - began), dataset)
-        self._keep(trial, trained.checkpoint)
+        self._store_model(trial, trained.checkpoint)
         return replace(work, trained=trained)
 
-    def _keep(self, trial: Trial, weights: bytes) -> None:
-        """Store a model that this run has trained."""
+    def _store_model(self, trial: Trial, weights: bytes) -> None:
+        """Stores a model that this run has trained."""
         self._store.write_checkpoint(trial.training, weights)
-        self._anew.add(trial.training)
+        self._trained_now.add(trial.training)
 
-    def _left(self, trial: Trial) -> Work:
-        """What is left of a trial."""
-        if self._force and trial.training not in self._anew:
-            return Work(trial=trial)
-        return work_left(self._store, trial)
+    def _remaining(self, trial: Trial) -> RemainingWork:
+        """Returns what a trial still needs."""
+        if self._force and trial.training not in self._trained_now:
+            return RemainingWork(trial=trial)
+        return remaining_work(self._store, trial)
 
-    def _work(
-        self, trials: Sequence[Trial], led: Mapping[str, Work], taken: list[Work], refused: list[TrialRecord]
-    ) -> Iterator[Work]:
-        """What is left of each trial as a worker asks for it, noted then: it may never come to that.
+    def _queue(
+        self,
+        trials: Sequence[Trial],
+        with_model: Mapping[str, RemainingWork],
+        taken: list[RemainingWork],
+        refused: list[TrialRecord],
+    ) -> Iterator[RemainingWork]:
+        """Returns the remaining work of each trial when a worker asks for it, and reserves its ε only then.
 
         Args:
-            led: what is left of those whose model was trained already, by id.
-            taken: each is put among these, or its record among the ``refused``.
+            with_model: remaining work of the trials whose model was trained already, by id.
+            taken: each work that is returned is added here.
+            refused: records of trials that must not run are added here.
         """
         for trial in trials:
-            work = led.get(trial.id) or self._left(trial)
+            work = with_model.get(trial.id) or self._remaining(trial)
             refusal = self._runner.refusal(work, self._datasets[trial.cohort])
             if refusal is None:
                 taken.append(work)
@@ -297,22 +342,21 @@ class _Run:
 
 
 def _each_model_once(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
-    """The trials in lists of which none has two of one model."""
-    left = list(trials)
-    while left:
-        first = {trial.training: trial for trial in reversed(left)}
-        part = [trial for trial in left if first[trial.training] is trial]
-        yield part
-        left = [trial for trial in left if first[trial.training] is not trial]
+    """Splits trials into lists in which no two trials share a model."""
+    waiting = list(trials)
+    while waiting:
+        first = {trial.training: trial for trial in reversed(waiting)}
+        yield [trial for trial in waiting if first[trial.training] is trial]
+        waiting = [trial for trial in waiting if first[trial.training] is not trial]
 
 
-def _lead(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) -> Trained:
+def _train_in_rounds(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) -> Trained:
     assert trial.recipe.federation is not None
     rounds = trial.recipe.federation.rounds
     return train_trial(trial, executor, dataset, after_round=lambda number: watcher.leading(trial, number, rounds))
 
 
-def _evaluate(work: Work, datasets: Mapping[str, Dataset]) -> TrialRecord:
+def _evaluate(work: RemainingWork, datasets: Mapping[str, Dataset]) -> TrialRecord:
     dataset = datasets[work.trial.cohort]
     return run_trial(work.trial, LocalExecutor(), dataset, trained=work.trained, known=work.known)
 
@@ -340,11 +384,14 @@ def _record_of(outcome: Outcome, trial: Trial) -> TrialRecord:
 def write_study(
     study: Study, store: Store, labels: Mapping[str, str], environment: Mapping[str, Any], *, fresh: bool = True
 ) -> None:
-    """Keep what is asked, by whom and where it runs, beside the results.
+    """Writes ``study.yaml``: what is asked, by whom and where it runs.
 
     Args:
-        labels: what each planned trial is, by id.
-        fresh: whether anything is run now; if not, when and where it ran before stays as it was written.
+        study: as it is run.
+        store: of its results.
+        labels: of each planned trial, by id.
+        environment: where it runs.
+        fresh: whether any trial runs now; if not, time and place of the earlier run are kept.
     """
     ran = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,6 +1,6 @@
-"""One trial from its beginning to its end: noted, trained unless it was before, measured where it was not, noted again.
+"""Runs one trial: reserves its ε, trains unless there is a model, measures what has no results, and records the end.
 
-Studies, sweeps, Ray Train and the evaluation of a given model all go through here.
+Studies, sweeps, Ray Train and the evaluation of a model from elsewhere all use it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,18 +19,26 @@ from assay.training.checkpoints import artefact_of
 
 
 class TrialObserver(Protocol):
-    """Is told of every training before it begins and of every trial that has ended, and may refuse a training."""
+    """Is called before every training and after every trial, and may refuse a training."""
 
     def reserve(self, trials: Sequence[Trial], datasets: Mapping[str, Dataset]) -> Mapping[str, UserError]:
-        """Why trials that are planned must not run, by id.
+        """Reserves the ε of planned trainings.
 
         Args:
+            trials: that are planned to train.
             datasets: by cohort.
+
+        Returns:
+            Errors of the trials that must not run, by id.
         """
         ...
 
     def begin(self, trial: Trial, dataset: Dataset) -> None:
         """Called right before a training sees a record.
+
+        Args:
+            trial: that begins to train.
+            dataset: of the trial.
 
         Raises:
             UserError: it must not begin.
@@ -38,63 +46,107 @@ class TrialObserver(Protocol):
         ...
 
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
-        """Called before a record is stored, whatever became of the trial."""
+        """Called before a record is stored, also for a failed trial.
+
+        Args:
+            trial: that ended.
+            record: of the trial.
+            dataset: of the trial.
+        """
         ...
 
 
 class NoObserver:
-    """Refuses nothing and notes nothing."""
+    """Refuses nothing and records nothing."""
 
     def reserve(self, trials: Sequence[Trial], datasets: Mapping[str, Dataset]) -> Mapping[str, UserError]:
+        """Reserves nothing; see ``TrialObserver``.
+
+        Args:
+            trials: that are planned to train.
+            datasets: by cohort.
+
+        Returns:
+            No errors.
+        """
         return {}
 
     def begin(self, trial: Trial, dataset: Dataset) -> None:
-        return None
+        """Does nothing.
+
+        Args:
+            trial: that begins to train.
+            dataset: of the trial.
+        """
+        return
 
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> None:
-        return None
+        """Does nothing.
+
+        Args:
+            trial: that ended.
+            record: of the trial.
+            dataset: of the trial.
+        """
+        return
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What is left of a trial: its model need not be trained where there is one, nor asked what is known."""
+class RemainingWork:
+    """A trial with its stored model and results, which need not be computed again."""
 
     trial: Trial
     trained: Trained | None = None
     known: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
-    """What was found of these weights, by the names of the answers."""
+    """Findings on these weights, by the keys of the results."""
 
 
-def work_left(store: Store, trial: Trial) -> Work:
-    """What a store lacks of a trial."""
+def remaining_work(store: Store, trial: Trial) -> RemainingWork:
+    """Returns a trial with what a store has of it.
+
+    Args:
+        store: of the results.
+        trial: to run.
+
+    Returns:
+        The trial, its model if it is stored, and the results of its evaluations on these weights.
+    """
     content = store.checkpoint(trial.training)
     if content is None:
-        return Work(trial=trial)
+        return RemainingWork(trial=trial)
     known = store.answers(trial.training, artefact_of(content))
-    return Work(trial=trial, trained=Trained(checkpoint=content), known=known)
+    return RemainingWork(trial=trial, trained=Trained(checkpoint=content), known=known)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
-    """What a store lacks of some trials."""
+class RemainingCounts:
+    """How much of some trials is missing in a store."""
 
     models: int
-    """That the trials are of; trials may share one."""
+    """Models of these trials; trials may share one."""
     untrained: int
-    """Models that the store does not have."""
+    """Models that are not stored."""
     questions: int
-    """Asked of these models."""
+    """Evaluations of these models."""
     unanswered: int
-    """Questions that the store has no answer to."""
+    """Evaluations without stored results."""
 
 
-def count_left(store: Store, trials: Sequence[Trial]) -> Left:
-    """How much of some trials is still to be trained and measured."""
+def count_remaining(store: Store, trials: Sequence[Trial]) -> RemainingCounts:
+    """Counts the models that are not trained and the evaluations that have no results.
+
+    Args:
+        store: of the results.
+        trials: that are planned.
+
+    Returns:
+        The counts.
+    """
     asked: dict[str, set[str]] = {}
     for trial in trials:
-        asked.setdefault(trial.training, set()).update(trial.answer(one) for one in trial.evaluations)
+        asked.setdefault(trial.training, set()).update(trial.answer(evaluation) for evaluation in trial.evaluations)
     trained = set(store.models())
-    return Left(
+    return RemainingCounts(
         models=len(asked),
         untrained=len(asked.keys() - trained),
         questions=sum(map(len, asked.values())),
@@ -106,7 +158,7 @@ def count_left(store: Store, trials: Sequence[Trial]) -> Left:
 
 
 class Runner:
-    """Runs trials, and has an observer know.
+    """Runs trials and calls an observer before and after each.
 
     Args:
         observer: such as the keeper of the ledgers.
@@ -118,26 +170,41 @@ class Runner:
         self.environment = dict(environment or {})
 
     def refused(self, trials: Sequence[Trial], datasets: Mapping[str, Dataset]) -> Mapping[str, TrialRecord]:
-        """Records of the trials that must not run, by id; what the others will spend is held.
+        """Reserves the ε of trials, and returns the records of those that must not run.
 
         Args:
             trials: that are going to train.
             datasets: by cohort.
-        """
-        why = self._observer.reserve(trials, datasets)
-        return {trial.id: self._refused(trial, why[trial.id]) for trial in trials if trial.id in why}
 
-    def begin(self, work: Work, dataset: Dataset) -> None:
-        """Note a training, where there is one to come.
+        Returns:
+            Records with the reason, by id of the trial.
+        """
+        errors = self._observer.reserve(trials, datasets)
+        return {trial.id: self._refused(trial, errors[trial.id]) for trial in trials if trial.id in errors}
+
+    def begin(self, work: RemainingWork, dataset: Dataset) -> None:
+        """Calls the observer before a training; does nothing where a model is stored.
+
+        Args:
+            work: of the trial.
+            dataset: of the trial.
 
         Raises:
-            UserError: it must not begin: the budget does not hold it, say.
+            UserError: the training must not begin, for example because the budget is too small.
         """
         if work.trained is None:
             self._observer.begin(work.trial, dataset)
 
-    def refusal(self, work: Work, dataset: Dataset) -> TrialRecord | None:
-        """Begin, as ``begin`` does; the record of a trial that the budget does not hold, else None."""
+    def refusal(self, work: RemainingWork, dataset: Dataset) -> TrialRecord | None:
+        """Begins a trial as ``begin`` does, and returns a record where the budget refuses it.
+
+        Args:
+            work: of the trial.
+            dataset: of the trial.
+
+        Returns:
+            The record of a refused trial; None if it may run.
+        """
         try:
             self.begin(work, dataset)
         except BudgetError as error:
@@ -145,16 +212,30 @@ class Runner:
         return None
 
     def end(self, trial: Trial, record: TrialRecord, dataset: Dataset) -> TrialRecord:
-        """Note how a trial ended; its record, which says where it was made, for the store."""
+        """Calls the observer after a trial.
+
+        Args:
+            trial: that ended.
+            record: of the trial.
+            dataset: of the trial.
+
+        Returns:
+            The record with the environment added, to be stored.
+        """
         record = stamped(record, self.environment)
         self._observer.end(trial, record, dataset)
         return record
 
-    def run(self, work: Work, dataset: Dataset, executor: Executor) -> tuple[TrialRecord, bool]:
-        """Begin a trial and run it in this process. Its end is noted by ``end``, where its model is stored.
+    def run(self, work: RemainingWork, dataset: Dataset, executor: Executor) -> tuple[TrialRecord, bool]:
+        """Begins a trial and runs it in this process. ``end`` must be called when its model is stored.
+
+        Args:
+            work: of the trial.
+            dataset: of the trial.
+            executor: see ``run_trial``.
 
         Returns:
-            The record, and whether the trial began; one that was refused says why.
+            The record, and whether the trial began; the record of a refused trial has the reason.
         """
         try:
             self.begin(work, dataset)

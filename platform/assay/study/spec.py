@@ -1,4 +1,4 @@
-"""What a study file may say."""
+"""Settings of a study file."""
 
 import copy
 import logging
@@ -44,89 +44,129 @@ _DEFAULT_EVALUATIONS = (
 )
 
 _RENAMED = {"sparing": "selected_evaluations"}
-"""Keys of a cohort that had another name in an earlier version; the old ones still work."""
+"""Keys of a cohort that were renamed, with their present names; the old ones still work."""
 
 _log = logging.getLogger(__name__)
 
 GIVEN = "given"
-"""Recipe under whose name the evidence for a checkpoint stands that Assay did not train."""
+"""Name of the recipe of a model that Assay did not train."""
 PathName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-"""A name that can stand in a path."""
+"""A name that may be part of a path."""
 
 
 class SelectedEvaluations(Settings):
-    """Evaluations that cost too much to be asked of every trial, since they train many times or need a run of their
-    own."""
+    """Evaluations of some recipes only, because they train many times or need a training of their own."""
 
     evaluations: tuple[choice_of("evaluation"), ...] = Field(min_length=1)  # type: ignore[valid-type]
     recipes: tuple[PathName, ...] = Field(min_length=1)
-    """Recipes of which they are asked."""
+    """Recipes that they are run on."""
     asked: Literal["first_repeat", "first_fold"] = "first_repeat"
-    """Whether all folds of the first repeat are asked, or its first alone; on an official split: the first seed."""
+    """All folds of the first repeat, or only its first fold; on an official split, the first seed."""
 
     def of(self, recipe: str, *, fold: int, repeat: int) -> bool:
-        """Whether a trial is one of those that are asked."""
+        """Returns whether these evaluations are run on a trial.
+
+        Args:
+            recipe: of the trial.
+            fold: of the trial, from 0.
+            repeat: of the trial, from 0.
+
+        Returns:
+            True if they are.
+        """
         return recipe in self.recipes and repeat == 0 and (fold == 0 or self.asked == "first_repeat")
 
 
 class Cohort(Settings):
-    """One data set with one model, the recipes that train it and what is asked of the results."""
+    """A data set with a model, the recipes that train it, and the evaluations of the trained models."""
 
     dataset: choice_of("dataset")  # type: ignore[valid-type]
     model: choice_of("model") = Field(default="mlp")  # type: ignore[valid-type]
     recipes: dict[PathName, Recipe] = Field(min_length=1)
-    """By name; the others are compared with the study's ``baseline``."""
+    """By name; all are compared with the study's ``baseline``."""
     task: choice_of("task") = Field(default="classification")  # type: ignore[valid-type]
-    """What the labels are. ``{name: classification, decide_at: operating_point}`` decides two classes as a clinic
-    would, at the threshold that reaches a sensitivity on validation records, and judges everything there."""
+    """The meaning of the labels. ``{name: classification, decide_at: operating_point}`` decides two classes at the
+    threshold that reaches a sensitivity on the validation records, and evaluates everything at this threshold.
+    """
     reference_epsilon: Annotated[Number, Field(gt=0)] | None = None
-    """The radius at which robustness enters the scorecard; the middle one of the grid by default."""
+    """The radius at which the scorecard shows robustness; the middle one of the grid by default."""
     evaluations: tuple[choice_of("evaluation"), ...] = Field(default=_DEFAULT_EVALUATIONS)  # type: ignore[valid-type]
     selected_evaluations: tuple[SelectedEvaluations, ...] = ()
-    """What is asked of some recipes in some trials alone, after ``evaluations``."""
+    """Evaluations of some recipes in some trials, in addition to ``evaluations``."""
     records: int | None = Field(default=None, ge=2)
-    """About so many records of the data set, stratified, for a quick look; all by default."""
+    """Use about this many records of the data set, stratified, for a quick look; all by default."""
     immutable: tuple[str, ...] = ()
-    """Features that nobody can change, a patient's age: attacks, adversarial training and certificates leave them."""
+    """Features that cannot be changed, such as a patient's age: attacks, adversarial training and certificates keep
+    them.
+    """
     requirements: tuple[Requirement, ...] = ()
     """What a recipe must show to be chosen; stated before the run, judged for each of the ``candidates``."""
     candidates: tuple[PathName, ...] = ()
-    """Recipes that may be chosen: each is held against all requirements, with Holm's correction over these alone."""
+    """Recipes that may be chosen: each is tested on all requirements, with Holm's correction over the candidates."""
 
     def load(self) -> Dataset:
-        """The data of this cohort.
+        """Loads the data of this cohort.
+
+        Returns:
+            The data set, or a sample of it where ``records`` is set.
 
         Raises:
-            DataError: they are absent or unusable.
-            SpecError: the task cannot be asked of them.
+            DataError: the data are absent or unusable.
+            SpecError: the task cannot be used with them.
         """
         dataset = self.dataset.load().with_immutable(self.immutable)
         self.task.refuse(dataset.classes)
         return dataset if self.records is None else sampled(dataset, self.records, seed=0)
 
     def radius_among(self, radii: Iterable[float]) -> float:
-        """The radius at which robustness is read: the one that the study names, or the middle one above 0; else NaN.
+        """Returns the radius at which the report reads robustness: ``reference_epsilon``, or the middle one above 0.
 
         Args:
-            radii: those that are measured.
+            radii: that are measured, in the units of the data.
+
+        Returns:
+            The radius; NaN where there is none above 0.
         """
         if self.reference_epsilon is not None:
             return self.reference_epsilon
-        known = sorted({float(radius) for radius in radii} - {0.0})
-        return known[len(known) // 2] if known else math.nan
+        above_zero = sorted({float(radius) for radius in radii} - {0.0})
+        return above_zero[len(above_zero) // 2] if above_zero else math.nan
 
     def radii_of(self, dataset: Dataset) -> tuple[float, ...]:
-        """The radii that its robustness is measured at: its own, or those that the data propose."""
-        own = [radius for e in self.evaluations if e.name == "robustness" for radius in e.epsilons]
-        return tuple(own) or dataset.epsilons
+        """Returns the radii at which robustness is measured: those of the evaluation, or those of the data set.
+
+        Args:
+            dataset: of this cohort.
+
+        Returns:
+            Radii in the units of the data.
+        """
+        stated = [radius for e in self.evaluations if e.name == "robustness" for radius in e.epsilons]
+        return tuple(stated) or dataset.epsilons
 
     def asked_of(self, recipe: str, *, fold: int, repeat: int) -> tuple[Evaluation, ...]:
-        """The evaluations of one trial."""
+        """Returns the evaluations of one trial.
+
+        Args:
+            recipe: of the trial.
+            fold: of the trial, from 0.
+            repeat: of the trial, from 0.
+
+        Returns:
+            ``evaluations``, and those of ``selected_evaluations`` that apply.
+        """
         selected = [one for one in self.selected_evaluations if one.of(recipe, fold=fold, repeat=repeat)]
         return (*self.evaluations, *(evaluation for one in selected for evaluation in one.evaluations))
 
     def narrowed(self, recipe: str) -> "Cohort":
-        """The same with one recipe alone."""
+        """Returns the cohort with one recipe only.
+
+        Args:
+            recipe: to keep.
+
+        Returns:
+            A copy without requirements and candidates.
+        """
         selected = [
             one.model_copy(update={"recipes": (recipe,)}) for one in self.selected_evaluations if recipe in one.recipes
         ]
@@ -158,8 +198,8 @@ class Cohort(Settings):
             there, absent = ("requirements", "candidates")[:: 1 if self.requirements else -1]
             fix = f"name the recipes that may be chosen, of {', '.join(self.recipes)}"
             fix = fix if absent == "candidates" else "state what they must show, as 'accuracy >= 0.90'"
-            said = f"{there} are given without {absent}; {fix}"
-            raise SpecError(said, setting=absent, given=[], allowed=list(self.recipes))
+            message = f"{there} are given without {absent}; {fix}"
+            raise SpecError(message, setting=absent, given=[], allowed=list(self.recipes))
         for key, stated in (("candidates", self.candidates), ("requirements", [r.text for r in self.requirements])):
             if twice := [one for one in stated if list(stated).count(one) > 1]:
                 raise SpecError(f"{key}: {twice[0]!r} stands twice; keep one of them", setting=key, given=twice[0])
@@ -171,14 +211,14 @@ class Cohort(Settings):
 
     def _refuse_unknown(self, setting: str, recipe: str) -> None:
         if recipe not in self.recipes:
-            known = list(self.recipes)
-            said = f"{setting}: {unknown('recipe', recipe, known)}"
-            raise SpecError(said, setting=setting, given=recipe, allowed=known)
+            names = list(self.recipes)
+            message = f"{setting}: {unknown('recipe', recipe, names)}"
+            raise SpecError(message, setting=setting, given=recipe, allowed=names)
 
     def _refuse_unmeasured(self, requirement: Requirement) -> None:
-        """Refuse a requirement at a radius or rate that its evaluation does not measure.
+        """Refuses a requirement at a radius or rate that its evaluation does not measure.
 
-        Where the evaluation is not asked at all (a sweep, a quick look), the verdict says that it was not measured.
+        Where the evaluation is not run at all (a sweep, a quick look), the verdict says that it was not measured.
         """
         selected = [evaluation for one in self.selected_evaluations for evaluation in one.evaluations]
         name = requirement.about.evaluation
@@ -188,33 +228,35 @@ class Cohort(Settings):
             values = [value for one in each for value in one]
             # Without radii of its own an evaluation takes those of the data.
             if wanted is not None and each and all(each) and wanted not in values:
-                said = f"requirements: {requirement.text}: {name} measures at {setting} {values}; add {wanted:g} there"
-                raise SpecError(said, setting="requirements", given=wanted, allowed=values)
+                message = (
+                    f"requirements: {requirement.text}: {name} measures at {setting} {values}; add {wanted:g} there"
+                )
+                raise SpecError(message, setting="requirements", given=wanted, allowed=values)
 
     @model_validator(mode="after")
     def _has_one_operating_point(self) -> "Cohort":
         for evaluation in self.evaluations if self.task.chooses_threshold else ():
             other = getattr(evaluation, "sensitivity", self.task.sensitivity)
             if other != self.task.sensitivity:
-                said = (
+                message = (
                     f"{evaluation.name}.sensitivity is {other:g} and task.sensitivity {self.task.sensitivity:g}: there "
                     "is one operating point; set both alike"
                 )
                 setting = f"{evaluation.name}.sensitivity"
-                raise SpecError(said, setting=setting, given=other, allowed=self.task.sensitivity)
+                raise SpecError(message, setting=setting, given=other, allowed=self.task.sensitivity)
         return self
 
     @model_validator(mode="after")
     def _reference_is_measured(self) -> "Cohort":
         asked = [radius for e in self.evaluations if e.name == "robustness" for radius in e.epsilons]
         if self.reference_epsilon is not None and asked and self.reference_epsilon not in asked:
-            said = f"reference_epsilon: {self.reference_epsilon} is none of the radii measured: {asked}"
-            raise SpecError(said, setting="reference_epsilon", given=self.reference_epsilon, allowed=asked)
+            message = f"reference_epsilon: {self.reference_epsilon} is none of the radii measured: {asked}"
+            raise SpecError(message, setting="reference_epsilon", given=self.reference_epsilon, allowed=asked)
         return self
 
 
 class Study(Settings):
-    """A whole study: every recipe of every cohort over the same folds and seeds."""
+    """A study: every recipe of every cohort over the same folds and seeds."""
 
     name: PathName
     title: str = ""
@@ -222,7 +264,7 @@ class Study(Settings):
     """What the study is to answer, in a sentence; shown on the report."""
     seed: int = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1)
-    """Torch threads of each trial: part of the result, since they order floating-point sums."""
+    """PyTorch threads of each trial. They affect the result, because they change the order of floating-point sums."""
     split: Splitting = Splitting()
     baseline: str = "standard"
     cohorts: dict[PathName, Cohort] = Field(min_length=1)
@@ -232,21 +274,24 @@ class Study(Settings):
         for name, cohort in self.cohorts.items():
             # The default may name nothing: then nothing is compared.
             if self.baseline != "standard" and self.baseline not in cohort.recipes:
-                known = list(cohort.recipes)
-                said = f"baseline: cohort {name!r}: {unknown('recipe', self.baseline, known)}"
-                raise SpecError(said, setting="baseline", given=self.baseline, allowed=known)
+                names = list(cohort.recipes)
+                message = f"baseline: cohort {name!r}: {unknown('recipe', self.baseline, names)}"
+                raise SpecError(message, setting="baseline", given=self.baseline, allowed=names)
         return self
 
 
 def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: Path) -> Study:
-    """A study by the name of a file in ``folder``, or by path, with ``--set`` assignments applied.
+    """Reads a study by the name of a file in ``folder``, or by path, and applies ``--set`` assignments.
 
-    A file that ``extends`` another says only what it changes or adds.
+    A file that ``extends`` another contains only what it changes or adds.
 
     Args:
         name_or_file: ``quickstart``, or a path to a YAML file.
         assignments: ``key.subkey=value``; the value is YAML. ``preset=NAME`` applies one of the file's presets.
-        folder: where named studies lie.
+        folder: of the named studies.
+
+    Returns:
+        The study.
 
     Raises:
         SpecError: names the file, the key, the value and what is allowed.
@@ -255,8 +300,8 @@ def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: 
     raw = _extended(path, folder, ())
     presets = raw.pop("presets", {})
     if not isinstance(presets, dict) or not all(isinstance(preset, dict) for preset in presets.values()):
-        said = f"{path}: presets must be a mapping from names to mappings of settings"
-        raise SpecError(said, setting="presets", given=presets)
+        message = f"{path}: presets must be a mapping from names to mappings of settings"
+        raise SpecError(message, setting="presets", given=presets)
     pairs = [_pair(assignment) for assignment in assignments]
     for preset in [value for key, value in pairs if key == "preset"]:
         if not isinstance(preset, str) or preset not in presets:
@@ -272,7 +317,14 @@ def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: 
 
 
 def build_study(raw: Mapping[str, Any], source: str) -> Study:
-    """A study from plain values; ``source`` names them in errors.
+    """Builds a study from plain values.
+
+    Args:
+        raw: settings as in a study file.
+        source: names the values in errors.
+
+    Returns:
+        The study.
 
     Raises:
         SpecError: every mistake on its own line; its fields are those of the first.
@@ -280,27 +332,27 @@ def build_study(raw: Mapping[str, Any], source: str) -> Study:
     try:
         return Study.model_validate(raw)
     except ValidationError as error:
-        said = "\n".join(f"{source}: {line}" for line in explain(error))
-        raise SpecError(said, **first_mistake(error)) from None
+        message = "\n".join(f"{source}: {line}" for line in explain(error))
+        raise SpecError(message, **first_mistake(error)) from None
 
 
 def _with_new_names(raw: Any, source: str, inside: str = "") -> Any:
-    """Values of a file with the keys of ``_RENAMED`` under the names that they have now; says so once for each.
+    """Returns values of a file with the keys of ``_RENAMED`` under their present names; logs each once.
 
     Args:
-        inside: name of the key that holds the values.
+        inside: name of the key that contains the values.
     """
     if not isinstance(raw, Mapping):
         return raw
-    found = {}
+    renamed = {}
     for key, value in raw.items():
         new = _RENAMED.get(key, key) if inside == "cohort" else key
         if new != key and new not in raw:
             _log.warning("%s: %s is called %s now; the old name still works", source, key, new)
         # A cohort lies below its name, which lies below "cohorts".
         below = "cohort" if inside == "cohorts" else "cohorts" if key == "cohorts" else ""
-        found[key if new in raw else new] = _with_new_names(value, source, below)
-    return found
+        renamed[key if new in raw else new] = _with_new_names(value, source, below)
+    return renamed
 
 
 def _find(name_or_file: str, folder: Path) -> Path:
@@ -311,8 +363,8 @@ def _find(name_or_file: str, folder: Path) -> Path:
         raise SpecError(f"study file {name_or_file!r} does not exist", setting="study", given=name_or_file)
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name_or_file not in known:
-        said = unknown("study", name_or_file, known) + " Or give the path of a .yaml file."
-        raise SpecError(said, setting="study", given=name_or_file, allowed=known)
+        message = unknown("study", name_or_file, known) + " Or give the path of a .yaml file."
+        raise SpecError(message, setting="study", given=name_or_file, allowed=known)
     return folder / f"{name_or_file}.yaml"
 
 
@@ -322,41 +374,41 @@ def _parse(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not readable as YAML: {error}", setting=str(path), allowed="YAML") from None
     if not isinstance(raw, dict):
-        said = f"{path}: a study is a mapping; its keys: {', '.join(Study.model_fields)}"
-        raise SpecError(said, setting=str(path), given=raw, allowed=list(Study.model_fields))
+        message = f"{path}: a study is a mapping; its keys: {', '.join(Study.model_fields)}"
+        raise SpecError(message, setting=str(path), given=raw, allowed=list(Study.model_fields))
     return raw
 
 
 def _extended(path: Path, folder: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    """What a file says on top of the one that it ``extends``, if it does."""
+    """Returns the settings of a file, merged into those of the file that it ``extends``."""
     if path in below:
-        said = f"{path}: extends itself, by way of {', '.join(str(one) for one in below)}"
-        raise SpecError(said, setting="extends", given=str(path))
+        message = f"{path}: extends itself, by way of {', '.join(str(file) for file in below)}"
+        raise SpecError(message, setting="extends", given=str(path))
     raw: dict[str, Any] = _parse(path)
     base = raw.pop("extends", None)
     if base is None:
         return raw
     if not isinstance(base, str):
-        said = f"{path}: extends: {base!r} is no study; give the name of one, or the path of a file"
-        raise SpecError(said, setting="extends", given=base)
+        message = f"{path}: extends: {base!r} is no study; give the name of one, or the path of a file"
+        raise SpecError(message, setting="extends", given=base)
     return _merge(_extended(_find(base, folder), folder, (*below, path)), raw)
 
 
 class _OneOfEach(yaml.SafeLoader):
-    """A loader that takes no key twice: YAML's own takes the last one in silence."""
+    """A loader that refuses a repeated key; YAML's own loader silently takes the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> Any:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                said = f"the key {key.value!r} stands twice; keep one of them"
-                raise yaml.composer.ComposerError(None, None, said, key.start_mark)
+                message = f"the key {key.value!r} stands twice; keep one of them"
+                raise yaml.composer.ComposerError(None, None, message, key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return node
 
     def flatten_mapping(self, node: Any) -> None:
-        """Merge what ``<<`` names; a key of the mapping's own counts, also where this mapping is merged into others.
+        """Merges what ``<<`` names; a key of the mapping itself wins, also where this mapping is merged into others.
 
         PyYAML keeps both, and its next merge takes the first.
         """
@@ -366,10 +418,16 @@ class _OneOfEach(yaml.SafeLoader):
 
 
 def settings_in(text: str) -> Any:
-    """What a YAML text says, its anchors written out.
+    """Reads a YAML text and resolves its anchors.
+
+    Args:
+        text: YAML.
+
+    Returns:
+        Plain values.
 
     Raises:
-        yaml.YAMLError: it is no YAML, names a key twice, or an anchor holds itself.
+        yaml.YAMLError: it is not YAML, has a key twice, or an anchor contains itself.
     """
     try:
         return _unshared(yaml.load(text, Loader=_OneOfEach))
@@ -378,7 +436,7 @@ def settings_in(text: str) -> Any:
 
 
 def _unshared(value: Any) -> Any:
-    """A copy in which YAML anchors no longer share: setting one recipe must not set another."""
+    """Returns a copy in which YAML anchors no longer share values: setting one recipe must not set another."""
     if isinstance(value, dict):
         return {key: _unshared(inner) for key, inner in value.items()}
     return [_unshared(inner) for inner in value] if isinstance(value, list) else value
@@ -387,21 +445,21 @@ def _unshared(value: Any) -> Any:
 def _pair(assignment: str) -> tuple[str, Any]:
     match = re.fullmatch(r"([\w.-]+)=(.*)", assignment, re.DOTALL)
     if match is None:
-        said = f"--set {assignment!r}: write key=value, such as split.folds=3 or preset=smoke"
-        raise SpecError(said, setting="--set", given=assignment, allowed="key=value")
+        message = f"--set {assignment!r}: write key=value, such as split.folds=3 or preset=smoke"
+        raise SpecError(message, setting="--set", given=assignment, allowed="key=value")
     try:
         return match[1], settings_in(match[2])
     except yaml.YAMLError:
-        said = f"--set {assignment!r}: {match[2]!r} is not readable as YAML"
-        raise SpecError(said, setting="--set", given=match[2], allowed="YAML") from None
+        message = f"--set {assignment!r}: {match[2]!r} is not readable as YAML"
+        raise SpecError(message, setting="--set", given=match[2], allowed="YAML") from None
 
 
 _METHODS = ("dataset", "model", "task", "objective", "embedding", "foreign")
-"""Keys whose value may be the bare name of a method; who then sets one of its settings means that method."""
+"""Keys whose value may be the bare name of a method; an assignment to one of its settings keeps that method."""
 
 
 _NAMED_BY_USERS = {"cohorts": "cohort", "recipes": "recipe"}
-"""Keys whose own keys are names that users give, and what these name."""
+"""Keys whose own keys are names that users choose, and what these names are of."""
 
 
 def _merge(base: Any, change: Any) -> Any:
@@ -422,39 +480,57 @@ def _assign(raw: dict[str, Any], keys: list[str], value: Any) -> None:
     for above, key in zip(["", *keys], keys[:-1], strict=False):
         if above in _NAMED_BY_USERS and key not in raw:
             # Set below a name that is not there, one setting would make a cohort or a recipe beside the one meant.
-            said = f"--set {'.'.join(keys)}: {unknown(_NAMED_BY_USERS[above], key, list(raw))}"
-            raise SpecError(said, setting="--set", given=key, allowed=list(raw))
+            message = f"--set {'.'.join(keys)}: {unknown(_NAMED_BY_USERS[above], key, list(raw))}"
+            raise SpecError(message, setting="--set", given=key, allowed=list(raw))
         deeper = raw[key] = _spelt_out(key, raw.get(key, {}))
         if not isinstance(deeper, dict):
-            said = f"--set {'.'.join(keys)}: {key!r} is {deeper!r} here, which has no keys of its own"
-            raise SpecError(said, setting="--set", given=".".join(keys), allowed=key)
+            message = f"--set {'.'.join(keys)}: {key!r} is {deeper!r} here, which has no keys of its own"
+            raise SpecError(message, setting="--set", given=".".join(keys), allowed=key)
         raw = deeper
     raw[keys[-1]] = value
 
 
 def cohort_with(study: Study, recipe: str, *, cohort: str | None = None) -> str:
-    """The cohort that is named, or the first that has the recipe.
+    """Returns the cohort that is named, or the first that has the recipe.
+
+    Args:
+        study: with its cohorts.
+        recipe: name of a recipe.
+        cohort: name of a cohort, or None.
+
+    Returns:
+        The name of the cohort.
 
     Raises:
         SpecError: there is no such cohort, or it does not have the recipe.
     """
     if cohort is not None and cohort not in study.cohorts:
         raise unknown_name("cohort", cohort, list(study.cohorts))
-    for name, one in study.cohorts.items():
-        if cohort in (None, name) and recipe in one.recipes:
+    candidates = {name: settings for name, settings in study.cohorts.items() if cohort in (None, name)}
+    for name, settings in candidates.items():
+        if recipe in settings.recipes:
             return name
-    asked = [one for name, one in study.cohorts.items() if cohort in (None, name)]
-    raise unknown_name("recipe", recipe, list(dict.fromkeys(name for one in asked for name in one.recipes)))
+    recipes = dict.fromkeys(name for settings in candidates.values() for name in settings.recipes)
+    raise unknown_name("recipe", recipe, list(recipes))
 
 
 def with_one_recipe(study: Study, *, cohort: str | None, recipe: str, fold: int) -> Study:
-    """The same study with one recipe of one cohort.
+    """Returns the study with one recipe of one cohort only.
+
+    Args:
+        study: with its cohorts.
+        cohort: name of a cohort; the first that has the recipe by default.
+        recipe: to keep.
+        fold: that is wanted, from 1; it is only checked.
+
+    Returns:
+        A copy of the study.
 
     Raises:
         SpecError: there is no such cohort, recipe or fold.
     """
     name = cohort_with(study, recipe, cohort=cohort)
     if fold > study.split.folds:
-        said = f"fold {fold} does not exist; the study has {study.split.folds}"
-        raise SpecError(said, setting="fold", given=fold, allowed=study.split.folds)
+        message = f"fold {fold} does not exist; the study has {study.split.folds}"
+        raise SpecError(message, setting="fold", given=fold, allowed=study.split.folds)
     return study.model_copy(update={"cohorts": {name: study.cohorts[name].narrowed(recipe)}})

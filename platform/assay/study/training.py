@@ -1,4 +1,4 @@
-"""How a trial trains: its records, its network, its stages, in one place or at clients."""
+"""Trains the model of a trial: prepares its records, builds its network, and runs its stages, also at clients."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -30,17 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """Weights and what training left behind, as they are stored."""
+    """Weights and training log, as they are stored."""
 
     checkpoint: bytes
 
     @classmethod
     def of(cls, model: nn.Module, log: TrainingLog, clients: Mapping[str, nn.Module] | None = None) -> "Trained":
-        """A finished training.
+        """Returns the result of a finished training.
 
         Args:
-            model: what everybody answers with who has no network of their own.
+            model: the network of all clients that have none of their own.
+            log: of the training.
             clients: networks of single clients, by their names.
+
+        Returns:
+            The result with its checkpoint.
         """
         networks = {"": model.state_dict()} | {name: own.state_dict() for name, own in (clients or {}).items()}
         return cls(checkpoint=networks_to_bytes(networks, asdict(log)))
@@ -52,11 +56,14 @@ class Trained:
         return tuple(sorted(networks.keys() - {""}))
 
     def open(self, network: Callable[[], nn.Module], client: str = "") -> tuple[nn.Module, TrainingLog]:
-        """A network in evaluation mode, and the log.
+        """Loads a network and the training log.
 
         Args:
-            network: makes one before training.
+            network: builds the network before training.
             client: whose network; the shared one by default.
+
+        Returns:
+            The network in evaluation mode, and the log.
 
         Raises:
             CheckpointError: the weights do not fit the network, or no such client has one.
@@ -81,10 +88,20 @@ _SOURCE = "checkpoint of the trial"
 def train_trial(
     trial: "Trial", executor: Executor, dataset: Dataset, *, after_round: Callable[[int], None] | None = None
 ) -> Trained:
-    """Train the recipe: in this process, or where the executor hosts the clients of a federated one.
+    """Trains the recipe of a trial: in this process, or where the executor hosts the clients of a federated recipe.
+
+    Args:
+        trial: to train.
+        executor: hosts the clients.
+        dataset: of the trial, not yet prepared.
+        after_round: called with the number of each finished round of a federated training.
+
+    Returns:
+        The weights and the log.
 
     Raises:
-        IncompatibleRecipeError: the recipe is federated, and what prepares the data learns from all clients' records.
+        IncompatibleRecipeError: the recipe is federated, and the preparation of the data learns from all clients'
+            records.
     """
     torch.set_num_threads(trial.threads)
     given = dataset
@@ -107,12 +124,12 @@ def _train_at_clients(
     *,
     after_round: Callable[[int], None] | None,
 ) -> tuple[nn.Module, TrainingLog]:
-    """All stages of a federated recipe, each over the same clients; the network and its log.
+    """Trains all stages of a federated recipe, each over the same clients; returns the network and its log.
 
     Args:
         dataset: prepared.
-        rows: positions of the training records, which are dealt to the clients.
-        after_round: is called with the number of each finished round.
+        rows: positions of the training records, which are partitioned over the clients.
+        after_round: called with the number of each finished round.
     """
     # Flower takes half a second to import, which only those who need it wait for.
     from assay.federated.lead import train_federated
@@ -155,11 +172,19 @@ def _train_at_clients(
 
 
 Stage = Callable[[Recipe, str, nn.Module | None], tuple[nn.Module, TrainingLog]]
-"""Trains one stage of a recipe: told the stage, its name (empty for the last) and the network of the one before."""
+"""Trains one stage, given its recipe, its name (empty for the last) and the network of the stage before."""
 
 
 def in_stages(recipe: Recipe, train: Stage) -> tuple[nn.Module, TrainingLog]:
-    """Train a recipe's teachers and then what it asks for; the last network, and the log of all."""
+    """Trains the teachers of a recipe, one after the other, and then the recipe itself.
+
+    Args:
+        recipe: with its stages.
+        train: trains one stage.
+
+    Returns:
+        The last network, and the log of all stages.
+    """
     *teachers, last = recipe.stages()
     model: nn.Module | None = None
     log: TrainingLog | None = None
@@ -171,7 +196,15 @@ def in_stages(recipe: Recipe, train: Stage) -> tuple[nn.Module, TrainingLog]:
 
 
 def prepare_records(trial: "Trial", dataset: Dataset) -> tuple[Dataset, Split]:
-    """The records as the network takes them, and who is trained on and tested; learns from the training split alone."""
+    """Splits the records of a trial and prepares them; preparation learns from the training split alone.
+
+    Args:
+        trial: with its split.
+        dataset: not yet prepared.
+
+    Returns:
+        The prepared data set, and the positions of training, validation, calibration and test records.
+    """
     refuse_unlikely_patients(trial.recipe.privacy, dataset.origin.groups)
     parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
     if dataset.preparation is None:
@@ -185,11 +218,21 @@ def prepare_records(trial: "Trial", dataset: Dataset) -> tuple[Dataset, Split]:
 
 
 _PREPARED: dict[tuple[str, bytes, int], Dataset] = {}
-"""The last one: training and evaluation, and all recipes of a fold that follow each other, share it."""
+"""The last prepared data set: training, evaluation and all recipes of a fold share it."""
 
 
 def train_alone(trial: "Trial", dataset: Dataset, rows: np.ndarray, **settings: Any) -> tuple[nn.Module, TrainingLog]:
-    """Train the recipe in this process, without its federation, on the given rows."""
+    """Trains the recipe in this process, without its federation.
+
+    Args:
+        trial: with the recipe.
+        dataset: prepared.
+        rows: (n,) positions of the training records.
+        settings: for ``trainer_of``.
+
+    Returns:
+        The network, and the log of all stages.
+    """
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         about = {"stage": stage, "teacher": teacher, **settings}
@@ -203,7 +246,15 @@ def train_alone(trial: "Trial", dataset: Dataset, rows: np.ndarray, **settings: 
 
 
 def network_of(trial: "Trial", dataset: Dataset) -> Callable[[], nn.Module]:
-    """Makes the first network of the trial; picklable, so that a client can make it where it lives."""
+    """Returns a function that builds the untrained network of the trial; it is picklable, so that clients can call it.
+
+    Args:
+        trial: with its model and seed.
+        dataset: whose shape the network takes.
+
+    Returns:
+        A function without arguments.
+    """
     return partial(trial.model.build_for, dataset.form, seed=trial.trial_seed)
 
 
@@ -219,11 +270,21 @@ def trainer_of(
     held_feed: Feed | None = None,
     **settings: Any,
 ) -> Trainer:
-    """A trainer of one stage of the trial's recipe on some records of a prepared data set.
+    """Returns a trainer of one stage of the trial's recipe on some records of a prepared data set.
 
     Args:
-        feed: brings those records; ``feed_of_dataset`` does by default.
-        held: validation records, for a recipe that stops early; brought by ``held_feed``, or likewise.
+        trial: with its model, task and seed.
+        dataset: prepared.
+        rows: (n,) positions of the training records.
+        recipe: of the stage.
+        device: of the network and the records.
+        feed: loads those records; ``feed_of_dataset`` by default.
+        held: (m,) positions of validation records, for a recipe that stops early.
+        held_feed: loads the validation records; ``feed_of_dataset`` by default.
+        settings: for ``build_trainer``.
+
+    Returns:
+        The trainer, before its first step.
     """
     if recipe.training.early_stopping is not None and held is not None:
         brought = feed_of_dataset(dataset, held, device) if held_feed is None else held_feed
@@ -242,14 +303,31 @@ def trainer_of(
 
 
 def feed_of_dataset(dataset: Dataset, rows: np.ndarray, device: torch.device) -> Tensor | Feed:
-    """Records to learn from: in memory, unless they are of a kind that is decoded as it is needed."""
+    """Returns training records: in memory, or decoded when they are needed.
+
+    Args:
+        dataset: prepared.
+        rows: (n,) positions of the records.
+        device: of the tensors.
+
+    Returns:
+        A tensor (n, ...), or a feed.
+    """
     if isinstance(dataset.x, np.ndarray):
         return torch.from_numpy(dataset.x[rows]).to(device)
     return Decoded(dataset.x, dataset.y, rows, device=device)
 
 
 def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
-    """What a finished central training leaves behind."""
+    """Returns the log of a finished central training.
+
+    Args:
+        trainer: that has run.
+        workers: that trained together.
+
+    Returns:
+        Times, losses, mechanisms and notes.
+    """
     mechanism = trainer.mechanism
     return TrainingLog(
         seconds=trainer.seconds,
@@ -266,7 +344,21 @@ def log_of(trainer: Trainer, *, workers: int = 1) -> TrainingLog:
 def train_again(
     trial: "Trial", dataset: Dataset, rows: np.ndarray, name: str, recipe: Recipe | None = None, *, held: np.ndarray
 ) -> nn.Module:
-    """The recipe, or another, without its federation, for as many passes, on the given rows; see ``TrainAgain``."""
+    """Trains the recipe, or another one, again on the given rows; see ``TrainAgain``.
+
+    It trains without federation, and for as many passes over the data as the trial's own recipe.
+
+    Args:
+        trial: with the recipe.
+        dataset: prepared.
+        rows: (n,) positions of the training records.
+        name: derives the seed of this training; empty for the trial's own seed.
+        recipe: another recipe to train instead.
+        held: (m,) positions of validation records, for early stopping.
+
+    Returns:
+        The trained network.
+    """
     # Of the trial: another recipe in its place says nothing of a federation, and must learn for as long.
     passes = trial.recipe.passes
     trial = replace(trial, recipe=recipe or trial.recipe)

@@ -1,4 +1,4 @@
-"""What one trial asks: data set × split × model × recipe × evaluations, and what names its model and its answers."""
+"""One trial: data set, split, model, recipe and evaluations, and the keys of its model and its results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What one trial asks of one model. Frozen and picklable.
+    """One trained model with the evaluations that are run on it. Frozen and picklable.
 
-    ``training`` names the model by what makes it, ``id`` the row of a report: the same model under another cohort,
-    under another recipe name or with other questions is another trial, and is trained once.
+    ``training`` is the key of the model, ``id`` the key of a row of the report. The same model under another cohort,
+    under another recipe name or with other evaluations is another trial, and is trained once.
     """
 
     cohort: str
@@ -44,22 +44,29 @@ class Trial:
     official: bool = False
     """Whether the data set's own split is used: then repeats vary the seed alone."""
     data_about: Mapping[str, Any] = field(default_factory=dict)
-    """What is said of the data set: its licence, citation and warnings; no part of any name beyond the digest."""
+    """Facts about the data set: its licence, citation and warnings. They enter no key, except through the digest."""
     data_modules: tuple[str, ...] = ()
     """Names of the modules of another package that read or prepare the records."""
 
     @cached_property
     def training(self) -> str:
-        """Names the trained model; changes whenever its weights could."""
+        """Key of the trained model; changes whenever its weights could."""
         return key_of_training(self)
 
     @cached_property
     def id(self) -> str:
-        """Names the trial; changes whenever a figure of it could, and with the names under which it is shown."""
+        """Key of the trial; changes whenever one of its figures could, or a name under which they are shown."""
         return key_of_trial(self)
 
     def answer(self, evaluation: "Evaluation") -> str:
-        """Names what an evaluation finds of this trial's model."""
+        """Returns the key of the results of an evaluation of this trial's model.
+
+        Args:
+            evaluation: with its settings.
+
+        Returns:
+            20 hexadecimal digits.
+        """
         return key_of_answer(self.training, evaluation, self.task)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,6 +75,7 @@ class Trial:
 
     @property
     def label(self) -> str:
+        """Cohort, recipe, fold and repeat in words, from 1."""
         if self.official:
             return f"{self.cohort} · {self.recipe_name} · repeat {self.repeat + 1}"
         return f"{self.cohort} · {self.recipe_name} · fold {self.fold + 1}" + (
@@ -76,11 +84,18 @@ class Trial:
 
     @property
     def trial_seed(self) -> int:
-        """The same for every recipe of a fold: recipes are compared in pairs."""
+        """The same for every recipe of a fold, so that recipes are compared in pairs."""
         return seed_of(self.seed, fold=self.fold, repeat=self.repeat)
 
-    def record(self, **found: Any) -> TrialRecord:
-        """What became of this trial: measurements and weights, or an error."""
+    def record(self, **fields: Any) -> TrialRecord:
+        """Returns the record of this trial.
+
+        Args:
+            fields: measurements and weights, or an error; see ``TrialRecord``.
+
+        Returns:
+            The record, with the provenance of the trial.
+        """
         return TrialRecord(
             trial=self.id,
             training=self.training,
@@ -95,11 +110,15 @@ class Trial:
                 "versions": versions(),
                 "source": source_digest(),
             },
-            **found,
+            **fields,
         )
 
     def description(self) -> dict[str, Any]:
-        """All that is asked, as plain values."""
+        """Returns all settings of the trial as plain values.
+
+        Returns:
+            The settings by name.
+        """
         return {
             **settings_of_training(self),
             "recipe": self.recipe.model_dump(mode="json"),
@@ -112,5 +131,14 @@ class Trial:
 
 
 def seed_of(seed: int, *, fold: int, repeat: int) -> int:
-    """The seed of all trials of one fold and repeat."""
+    """Returns the seed of all trials of one fold and repeat.
+
+    Args:
+        seed: of the study.
+        fold: from 0.
+        repeat: from 0.
+
+    Returns:
+        The derived seed.
+    """
     return seeds.derive(seed, "repeat", repeat, "fold", fold)
