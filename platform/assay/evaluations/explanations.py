@@ -280,7 +280,7 @@ class _ExplainedRecords:
 
     @property
     def start(self) -> Tensor:
-        """The baseline of integrated gradients. In text it is words without a meaning, not padding: the path would begin
+        """The baseline of integrated gradients. In text, words without a meaning, not padding: the path would begin
         with a jump where a network stops skipping padding.
         """
         return blank_words(self.x) if self.subject.dataset.modality == "text" else self.baseline

@@ -38,7 +38,7 @@ class _Shadows:
 def likelihood_ratio(
     own: np.ndarray, shadows: np.ndarray, inside: np.ndarray, *, mode: Mode, per_record: bool | None = None
 ) -> np.ndarray:
-    """Returns the log likelihood ratio of in to out (online), or the deviation from the shadows that are out (offline).
+    """Returns the log likelihood ratio of in to out (online), or the deviation from shadows that are out (offline).
 
     By default with shrunken estimates, as described above. With ``per_record`` it is the formula of Carlini et al. 2022
     (arXiv:2112.03570): two normal densities with plain estimates.

@@ -1,1 +1,1 @@
-"""Evidence a person can look at: tables, figures, one page."""
+"""The report: tables, figures and one page."""

@@ -1,4 +1,4 @@
-"""The card of a model that is served: which artefact it is, what it was shown to do, and what speaks against it."""
+"""The card of a served model: its artefact, its evidence, and its warnings."""
 
 import math
 from collections.abc import Iterator
@@ -22,33 +22,33 @@ from assay.study.finished import Finished
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One piece of evidence, for the model that is served and for its recipe."""
+    """One metric, for the served model and for its recipe."""
 
     title: str
     meaning: str
     unit: str
     """``percent``, ``number`` or ``seconds``."""
     value: float | None
-    """What this model reaches on its test records; None where it was not measured."""
+    """Measured on this model's test records; None where it was not measured."""
     low: float | None
     high: float | None
     n: int
     """Records behind the value."""
     recipe_mean: float | None
-    """Over all folds and repeats, or seeds, of the recipe; None where this model stands alone."""
+    """Mean over all folds and repeats, or seeds, of the recipe; None for a single model."""
     recipe_low: float | None
     recipe_high: float | None
     why: str
     """Why there is no value."""
     recipe_runs: str = ""
-    """In how many folds or seeds the recipe has a value, where that is not in all."""
+    """Number of folds or seeds in which the recipe has a value, where it is not all."""
     sample: str = ""
-    """Which part of the test records ``n`` is, and the accuracy on it, where it is not all of them."""
+    """The number of test records used, and the accuracy on them, where it is not all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """All that a caller of the model should know; JSON-able."""
+    """Everything that a caller of the model should know; JSON-able."""
 
     name: str
     trial: str
@@ -56,7 +56,7 @@ class Card:
     recipe: str
     data: str
     records: str
-    """What a record is, and in which units."""
+    """Shape and units of a record."""
     classes: tuple[str, ...]
     licence: str
     citation: str
@@ -66,24 +66,33 @@ class Card:
     flags: tuple[Flag, ...]
     """Every check of this model that did not pass."""
     warnings: tuple[str, ...]
-    """The same in words, the verdict first, then what else stands beside its figures and its data."""
+    """The flags in words, with their verdict, then all other warnings about its figures and its data."""
 
     @property
     def other_warnings(self) -> tuple[str, ...]:
-        """The warnings that no check gave."""
+        """The warnings that do not come from a check."""
         of_checks = {flag.text for flag in self.flags}
         return tuple(warning for warning in self.warnings if warning not in of_checks)
 
     def to_json(self) -> dict[str, Any]:
+        """Returns the card as plain values."""
         return asdict(self)
 
     def to_html(self) -> str:
-        """A page without scripts."""
+        """Renders the card as a page without scripts."""
         return template_environment().get_template("card.html.j2").render(card=self, plotly="")
 
 
 def card_of(finished: Finished, name: str) -> Card:
-    """The card of one finished trial, served under a name."""
+    """Builds the card of a finished trial.
+
+    Args:
+        finished: the trial with its model and evidence.
+        name: under which it is served.
+
+    Returns:
+        The card.
+    """
     dataset, study = finished.dataset, finished.study
     card = scorecard(study, finished.cohort, finished.frame)
     raised = [check for check in checks_of(finished.own) if check.verdict != "pass"]
@@ -141,12 +150,12 @@ def _privacy(finished: Finished) -> str:
 
 
 def _evidence(finished: Finished, card: Scorecard) -> list[Figure]:
-    found, alone = [], finished.frame["trial"].nunique() == 1
+    figures, alone = [], finished.frame["trial"].nunique() == 1
     for column, row in _rows(finished, card):
         measured = row["status"] == "measured"
         summary = None if alone else card.cells[finished.recipe_name, column.key].summary
         least, most = limits_of(row["name"], row["unit"])
-        found.append(
+        figures.append(
             Figure(
                 title=column.title,
                 meaning=column.meaning,
@@ -163,22 +172,22 @@ def _evidence(finished: Finished, card: Scorecard) -> list[Figure]:
                 sample=_sample(finished, column, row) if measured else "",
             )
         )
-    return found
+    return figures
 
 
 def _sample(finished: Finished, column: Evidence, row: pd.Series) -> str:
-    """How many of the test records a figure rests on, and how often the model is right on these without an attack."""
+    """Returns how many of the test records a figure uses, and the accuracy on these without an attack."""
     whole = select(finished.own, "accuracy")["n"]
     if not column.sampled or not len(whole) or not 0 < row["n"] < whole.iloc[0]:
         return ""
-    told = f"{row['n']} of {whole.iloc[0]} records"
+    text = f"{row['n']} of {whole.iloc[0]} records"
     same = select(finished.own, "sample_accuracy", evaluation=column.evaluation) if column.evaluation else whole[:0]
     same = same[same["n"] == row["n"]] if len(same) else same
-    return told + (f", accuracy on the same: {same.iloc[0]['value']:.1%}" if len(same) else "")
+    return text + (f", accuracy on the same: {same.iloc[0]['value']:.1%}" if len(same) else "")
 
 
 def _rows(finished: Finished, card: Scorecard) -> Iterator[tuple[Evidence, pd.Series]]:
-    """What was asked of this model, each with its row."""
+    """Returns the columns that were measured on this model, each with its row."""
     for column in card.evidence:
         rows = select(finished.own, column.name, **column.where)
         rows = largest_sample(rows) if column.sampled else rows
@@ -187,7 +196,7 @@ def _rows(finished: Finished, card: Scorecard) -> Iterator[tuple[Evidence, pd.Se
 
 
 def _warnings(finished: Finished, card: Scorecard, flags: tuple[Flag, ...]) -> tuple[str, ...]:
-    """Checks first, then whatever else stands beside a figure of this model."""
+    """Returns the checks first, then all other warnings about the figures of this model."""
     rules = {check.rule for check in checks_of(finished.own)}
     # Why a figure was not measured stands in its place.
     known = [row.to_frame().T for _, row in _rows(finished, card) if row["status"] == "measured"]
@@ -196,5 +205,5 @@ def _warnings(finished: Finished, card: Scorecard, flags: tuple[Flag, ...]) -> t
 
 
 def _number(value: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
+    """Returns None for NaN and infinity, which JSON does not have."""
     return float(value) if math.isfinite(value) else None

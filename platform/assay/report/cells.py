@@ -1,47 +1,48 @@
-"""What stands at one recipe and one column: a figure with its interval and its warnings, or why there is none."""
+"""Cells of a table: a value with its interval and warnings, or the reason why there is none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from assay.report.checks import Said, checks_of, sum_up
+from assay.report.checks import CheckResult, checks_of, sum_up
 from assay.report.evidence import Evidence
-from assay.report.rows import Found, largest_sample, of_recipe, own_flags, own_words, runs_of, select, shared
+from assay.report.rows import RunValues, largest_sample, of_recipe, own_flags, own_words, runs_of, select, shared
 from assay.results import ReasonCode
 from assay.statistics import Design, Summary
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One recipe's value of one piece of evidence over all folds, or seeds."""
+    """One recipe's value in one column over all folds, or seeds."""
 
     summary: Summary | None
     """None where nothing was measured."""
     why: str = ""
     """Why there is no value, in words."""
     reason: ReasonCode | None = None
-    """The same as a code; None where there is a value, or where nobody asked."""
+    """The reason as a code; None where there is a value, or where it was not asked for."""
     warnings: tuple[str, ...] = ()
-    """What the checks said, each with the number of folds or seeds in which they said it."""
+    """Messages of the checks, each with the number of folds or seeds that raised it."""
     failed: bool = False
     """Whether a check failed, or the measurement did."""
     records: int = 0
-    """Behind the value, in the trial that asked fewest."""
+    """Records of the value, in the trial that has fewest."""
     whole: int = 0
-    """Test records of that trial; 0 where accuracy was not asked."""
+    """Test records of that trial; 0 where accuracy was not measured."""
     clean: Summary | None = None
-    """Accuracy without an attack or a change on the same records and runs, where these are fewer than accuracy's own;
-    None where they are the same, or where nobody measured it."""
+    """Accuracy without an attack or a change on the same records and runs, where these are fewer than those of accuracy.
+    None where they are the same, or where it was not measured.
+    """
     beside: Summary | None = None
-    """What stands beside it (``Evidence.beside``), on the same runs; None where all runs are the same."""
+    """Value of the column ``Evidence.beside`` on the same runs; None where all runs are the same."""
     at_zero: Summary | None = None
     """Its own value at ε = 0, on the same records and runs (``Evidence.from_zero``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTable:
-    """Recipes × evidence."""
+    """A table of recipes by columns."""
 
     recipes: tuple[str, ...]
     evidence: tuple[Evidence, ...]
@@ -49,18 +50,31 @@ class ScoreTable:
     """By recipe and evidence key."""
 
     def records(self, key: str) -> str:
-        """How many records stand behind the figures of a column, in words; empty where nobody counted."""
+        """Describes how many records the values of a column use.
+
+        Args:
+            key: of the column.
+
+        Returns:
+            A text; empty where it is unknown.
+        """
         counts = {self.cells[recipe, key].records for recipe in self.recipes} - {0}
         return f"n = {between(min(counts), max(counts))}" if counts else ""
 
 
 def tabulate(
     evidence: Sequence[Evidence], recipes: Sequence[str], frame: pd.DataFrame, design: Design
-) -> tuple[ScoreTable, dict[tuple[str, str], Found]]:
-    """A table of recipes, and behind each of its cells the runs.
+) -> tuple[ScoreTable, dict[tuple[str, str], RunValues]]:
+    """Builds a table of recipes by columns.
 
     Args:
+        evidence: the columns.
+        recipes: the rows, by name.
         frame: rows of the cohort.
+        design: of the cohort.
+
+    Returns:
+        The table, and the runs of each of its cells.
     """
     cells, runs = {}, {}
     names = {column.name for column in evidence} | {"accuracy", "sample_accuracy"}
@@ -78,7 +92,15 @@ def tabulate(
 
 
 def runs_text(summary: Summary, design: Design) -> str:
-    """In how many of the folds, or seeds, there is a value; empty where there is one in all."""
+    """Describes in how many folds, or seeds, there is a value.
+
+    Args:
+        summary: of a metric.
+        design: of the cohort.
+
+    Returns:
+        A text; empty where all have one.
+    """
     if not summary.partial:
         return ""
     run = design.run if design.repeats == 1 or design.official else "trial"
@@ -86,13 +108,13 @@ def runs_text(summary: Summary, design: Design) -> str:
 
 
 def _rows(own: pd.DataFrame, column: Evidence) -> pd.DataFrame:
-    """The rows of a column; where a question was asked of a sample and of all records, those of the larger."""
+    """Returns the rows of a column; where both a sample and all records were used, those with more records."""
     rows = select(own, column.name, **column.where)
     return largest_sample(rows) if column.sampled else rows
 
 
-def _compared(cell: Cell, own: pd.DataFrame, column: Evidence, found: Found, design: Design) -> Cell:
-    """The cell with what a reader would hold it against, on the same records and runs.
+def _compared(cell: Cell, own: pd.DataFrame, column: Evidence, found: RunValues, design: Design) -> Cell:
+    """Adds to a cell the values to compare it with, on the same records and runs.
 
     Args:
         own: rows of the recipe.
@@ -117,27 +139,35 @@ def _compared(cell: Cell, own: pd.DataFrame, column: Evidence, found: Found, des
     return replace(cell, whole=whole.get(place, 0), clean=None if everything else clean, beside=beside)
 
 
-def _alike(found: Found, other: Found, design: Design) -> Summary | None:
-    """Another figure on the runs of ``found``, where it rests on as many records in each of them; else None."""
+def _alike(found: RunValues, other: RunValues, design: Design) -> Summary | None:
+    """Returns another metric on the same runs, where it uses as many records in each of them; else None."""
     places = shared((found, other), same_records=True)
     return design.summarise(other.at(places)) if len(places) == len(found) else None
 
 
-def _on_the_runs_of(found: Found, other: Found, design: Design) -> Summary | None:
-    """Another figure on the runs of ``found``; None where it has no other runs than these."""
+def _on_the_runs_of(found: RunValues, other: RunValues, design: Design) -> Summary | None:
+    """Returns another metric on the same runs; None where it has no other runs than these."""
     places = shared((found, other))
     return design.summarise(other.at(places)) if places and len(other) > len(places) else None
 
 
 def between(least: int, most: int) -> str:
-    """A count, or the two ends between which counts lie."""
+    """Formats a count, or a range of counts.
+
+    Args:
+        least: smallest count.
+        most: greatest count.
+
+    Returns:
+        Text such as ``5`` or ``5 – 7``.
+    """
     return f"{least}" if least == most else f"{least} – {most}"
 
 
 def _cell(
-    rows: pd.DataFrame, checks: list[Said], column: Evidence, runs: Found, design: Design, *, begun: bool
+    rows: pd.DataFrame, checks: list[CheckResult], column: Evidence, runs: RunValues, design: Design, *, begun: bool
 ) -> Cell:
-    """What stands at one recipe and column.
+    """Builds the cell of one recipe and column.
 
     Args:
         rows: of the recipe and the column; ``checks`` are those of the recipe.
@@ -155,8 +185,10 @@ def _cell(
     return Cell(summary=design.summarise(runs.runs), warnings=said, failed=failed, records=fewest)
 
 
-def _said(checks: list[Said], rows: pd.DataFrame, column: Evidence, design: Design) -> tuple[tuple[str, ...], bool]:
-    """What stands beside a value: each check that did not pass with its worst figure, and once its own words."""
+def _said(
+    checks: list[CheckResult], rows: pd.DataFrame, column: Evidence, design: Design
+) -> tuple[tuple[str, ...], bool]:
+    """Returns the warnings of a value: each check that did not pass with its worst figure, then its own warnings."""
     told = sum_up(check for check in checks if check.judges(column.name, column.where))
     raised = [check for check in told if check.verdict != "pass"]
     lines = [f"{check.message} [{check.raised} of {check.count} {design.run}s]" for check in raised]

@@ -1,4 +1,4 @@
-"""What the checks of a cohort's trials said, rule by rule."""
+"""Results of checks, for each trial and summarised by rule."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _ORDER = {"pass": 0, "warn": 1, "fail": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class CheckResult:
     """One check in one trial."""
 
     recipe: str
@@ -24,37 +24,52 @@ class Said:
     concerns: tuple[str, ...]
     """Names of the measurements that it judges."""
     conditions: Mapping[str, Any]
-    """The settings at which it looked."""
+    """The settings at which it was made."""
 
     def judges(self, name: str, where: Mapping[str, Any]) -> bool:
-        """Whether it looked at a measurement at these conditions: of one attack or method, at that one alone."""
+        """Returns whether it concerns a measurement; a check of one attack or method concerns only that one.
+
+        Args:
+            name: of the measurement.
+            where: conditions of the measurement.
+
+        Returns:
+            True if it does.
+        """
         return name in self.concerns and all(
             self.conditions.get(key) in (None, where.get(key)) for key in ("attack", "method", "corruption")
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class SummedUp:
+class CheckSummary:
     """One rule over the trials of a recipe."""
 
     recipe: str
     rule: str
     verdict: str
-    """The worst."""
+    """The worst verdict."""
     raised: int
-    """Trials in which it did not pass; ``count``: in which it was checked."""
+    """Trials in which it did not pass; ``count``: trials in which it was checked."""
     count: int
     figure: float
     """Figure of the worst trial, as is ``message``."""
     message: str
 
 
-def checks_of(frame: pd.DataFrame) -> list[Said]:
-    """Every check among the rows."""
+def checks_of(frame: pd.DataFrame) -> list[CheckResult]:
+    """Returns every check among rows.
+
+    Args:
+        frame: rows of results.
+
+    Returns:
+        The checks, in the order of the rows.
+    """
     rows = frame[(frame["kind"] == "check").to_numpy(bool)]
     told = ("recipe", "rule", "trial", "value", "warnings", "verdict", "concerns", "conditions")
     return [
-        Said(
+        CheckResult(
             recipe=recipe,
             rule=rule,
             trial=trial,
@@ -70,16 +85,23 @@ def checks_of(frame: pd.DataFrame) -> list[Said]:
     ]
 
 
-def sum_up(checks: Iterable[Said]) -> list[SummedUp]:
-    """Each recipe and rule once, in the order in which they appear."""
-    groups: dict[tuple[str, str], list[Said]] = {}
+def sum_up(checks: Iterable[CheckResult]) -> list[CheckSummary]:
+    """Summarises checks by recipe and rule, in the order in which they appear.
+
+    Args:
+        checks: of several trials.
+
+    Returns:
+        One summary for each recipe and rule.
+    """
+    groups: dict[tuple[str, str], list[CheckResult]] = {}
     for check in checks:
         groups.setdefault((check.recipe, check.rule), []).append(check)
     found = []
     for (recipe, rule), own in groups.items():
         worst = max(own, key=lambda check: (_ORDER[check.verdict], abs(check.figure)))
         found.append(
-            SummedUp(
+            CheckSummary(
                 recipe=recipe,
                 rule=rule,
                 verdict=worst.verdict,

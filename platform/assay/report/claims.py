@@ -1,4 +1,4 @@
-"""What the reproduced study and its field report, held against what was measured here."""
+"""Claims of the reproduced study and its field, compared with the results."""
 
 import math
 import re
@@ -26,28 +26,28 @@ class Term(Settings):
     """One measurement of one recipe."""
 
     recipe: str | tuple[str, ...]
-    """Its name, or names of which the first that the cohort has is meant: studies call the same recipe differently."""
+    """Its name, or several names, of which the first that the cohort has is used."""
     name: str
     where: dict[str, Any] = Field(default_factory=dict)
     """Conditions; ``epsilon: reference`` is the reference radius of the cohort."""
 
 
 class Claim(Settings):
-    """A sentence of the literature and the quantity of ours that it speaks of."""
+    """A claim of the literature, and the quantity to compare it with."""
 
     id: str
     says: str
     source: str = "the reproduced study"
-    """Who says so."""
+    """The publication that makes the claim."""
     quantity: Literal["value", "difference", "excess", "ratio"] = "value"
     unit: Literal["percent", "times"] = "percent"
     terms: tuple[Term, ...] = ()
     claimed: tuple[float | None, float | None] = (None, None)
-    """The range that the source gives; None is an open end."""
+    """The range that the source gives; None for an open end."""
     stronger: Literal["higher", "lower"] = "higher"
-    """The side of the range on which there is more of what is claimed."""
+    """The side of the range on which the effect is stronger than claimed."""
     not_tested: str = ""
-    """Why nothing here can tell."""
+    """Why it cannot be tested here."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Claim":
@@ -60,37 +60,45 @@ class Claim(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedClaim:
-    """A claim beside what was measured."""
+    """A claim with its measured quantity and verdict."""
 
     claim: Claim
     measured: Summary | None
     """Mean of the claim's quantity over folds or seeds, with its 95 % interval; None where it was not tested."""
     verdict: ClaimVerdict
     why: str = ""
-    """What the verdict rests on, or why there is none."""
+    """Reason of the verdict, or why there is none."""
     warnings: tuple[str, ...] = ()
-    """What the checks say of the figures behind the quantity."""
+    """Messages of the checks that concern the measured quantity."""
     by_record: bool = False
     """Whether a difference is paired by record; see ``statistics.Comparison``."""
 
 
 @lru_cache(maxsize=1)
 def read_claims() -> tuple[Claim, ...]:
-    """Every claim of ``claims.yaml``, in its order."""
+    """Reads every claim of ``claims.yaml``, in its order.
+
+    Returns:
+        The claims.
+    """
     text = resources.files("assay.report").joinpath("claims.yaml").read_text(encoding="utf-8")
     return tuple(Claim.model_validate(raw) for raw in yaml.safe_load(text))
 
 
 def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, design: Design) -> JudgedClaim:
-    """Hold one claim against the results of one cohort.
+    """Compares one claim with the results of one cohort.
 
     ``holds`` where the whole interval lies in the claimed range, ``stronger`` or ``weaker`` where all of it lies
-    outside on one side, ``inconclusive`` where it crosses an end.
+    outside on one side, ``inconclusive`` where it contains an end of the range.
 
     Args:
+        claim: to judge.
         frame: rows of the cohort.
-        reference_epsilon: radius that ``epsilon: reference`` means.
-        design: of the cohort: decides what the interval is.
+        reference_epsilon: radius that ``epsilon: reference`` stands for.
+        design: of the cohort: determines the interval.
+
+    Returns:
+        The claim with its verdict.
     """
     if claim.not_tested:
         return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=claim.not_tested)
@@ -101,17 +109,17 @@ def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, 
             known = recipe in set(frame["recipe"])
             why = f"no {term.name} of {recipe}" if known else f"no recipe {recipe} in this cohort"
             return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
-    found = [runs_of(own) for own in rows]
+    values = [runs_of(own) for own in rows]
     sampled = all(rests_on_a_sample(term.name) for term in claim.terms)
-    places = shared(found, same_records=sampled)
-    if not places and shared(found):
-        counts = sorted({count for one in found for count in one.records})
+    places = shared(values, same_records=sampled)
+    if not places and shared(values):
+        counts = sorted({count for each in values for count in each.records})
         why = f"its figures are of different records ({' and '.join(map(str, counts))} in a {design.run})"
         return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
     if not places:
         why = f"its recipes share no finished {design.run}"
         return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
-    measured, by_record = _summary(claim, [own.at(places) for own in found], design)
+    measured, by_record = _summary(claim, [each.at(places) for each in values], design)
     verdict, why = _verdict(claim, measured, design)
     warned = [flag.text for own in rows for flags in own["flags"] for flag in flags if flag.rule != NOT_RELEASABLE]
     about: dict[str, Any] = {"warnings": _once(warned), "by_record": by_record}
@@ -119,14 +127,29 @@ def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, 
 
 
 def claim_figure(value: float, claim: Claim) -> str:
-    """A figure of a claim in its own unit."""
+    """Formats a value of a claim in its own unit.
+
+    Args:
+        value: of the claim's quantity.
+        claim: with the unit.
+
+    Returns:
+        Text such as ``1.50×``.
+    """
     if claim.unit == "times":
         return f"{value:.2f}×"
     return f"{value:.1%}" if claim.quantity == "value" else f"{100 * value:+.1f} points"
 
 
 def claimed_text(claim: Claim) -> str:
-    """The claimed range in words."""
+    """Formats the claimed range.
+
+    Args:
+        claim: with its range.
+
+    Returns:
+        A text.
+    """
     low, high = claim.claimed
     if low is None:
         return "" if high is None else f"at most {claim_figure(high, claim)}"
@@ -144,14 +167,14 @@ def _rows(frame: pd.DataFrame, term: Term, reference_epsilon: float) -> pd.DataF
 
 
 def _recipe(frame: pd.DataFrame, term: Term) -> str:
-    """The name by which this cohort knows a recipe; the first of all where it does not."""
+    """Returns the name of a recipe in this cohort; the first name of all where it has none."""
     names = (term.recipe,) if isinstance(term.recipe, str) else term.recipe
     known = set(frame["recipe"])
     return next((name for name in names if name in known), names[0])
 
 
 def _summary(claim: Claim, terms: list[Runs], design: Design) -> tuple[Summary, bool]:
-    """Mean and interval of a claim's quantity, and whether it is paired by record."""
+    """Returns mean and interval of a claim's quantity, and whether it is paired by record."""
     if claim.quantity == "ratio":
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = [Runs(values=np.log(t.values), low=np.log(t.low), high=np.log(t.high)) for t in terms]
@@ -177,5 +200,5 @@ def _verdict(claim: Claim, measured: Summary, design: Design) -> tuple[ClaimVerd
 
 
 def _once(warnings: list[str]) -> tuple[str, ...]:
-    """The first warning of each rule: figures differ from fold to fold, words do not."""
+    """Returns the first warning of each rule; warnings that differ only by numbers count as one."""
     return tuple({re.sub(r"[\d.]+", "", warning): warning for warning in reversed(warnings)}.values())

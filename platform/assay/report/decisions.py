@@ -1,4 +1,4 @@
-"""Which candidates meet the requirements of a study: the verdicts, each with its test, its figures and its doubts."""
+"""Verdicts on the candidates of a study: which of them meet its requirements."""
 
 import math
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from assay.report.checks import Said, SummedUp, checks_of, sum_up
+from assay.report.checks import CheckResult, CheckSummary, checks_of, sum_up
 from assay.report.rows import (
-    Found,
+    RunValues,
     largest_sample,
     measured,
     of_cohort,
@@ -30,40 +30,40 @@ from assay.study.requirements import Requirement
 from assay.study.spec import Study
 
 ONE_SIDED_LEVEL = 0.025
-"""Of each one-sided test, and of the candidates together after Holm."""
+"""Level of each one-sided test, and of all candidates together after Holm's correction."""
 RequirementVerdict = Literal["met", "not met", "inconclusive"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """One requirement of one candidate."""
+    """The verdict on one requirement for one candidate."""
 
     requirement: Requirement
     verdict: RequirementVerdict
     why: str = ""
-    """What the verdict rests on, where a test says too little."""
+    """Reason of an inconclusive verdict."""
     value: float = math.nan
     low: float = math.nan
     high: float = math.nan
-    """The figure, or the difference, with its 95 % interval; NaN where there is none."""
+    """The value, or the difference, with its 95 % interval; NaN where there is none."""
     p: float = math.nan
-    """One-sided p that the requirement is not met; NaN where nothing was tested."""
+    """One-sided p-value of the hypothesis that the requirement is not met; NaN where nothing was tested."""
     runs: int = 0
-    """Folds or seeds behind the figure."""
+    """Folds or seeds of the value."""
     by_record: bool = False
-    """Of a difference: whether it is paired by record; see ``statistics.Comparison``."""
-    doubts: tuple[SummedUp, ...] = ()
-    """Checks beside the figure that did not pass."""
+    """For a difference, whether it is paired by record; see ``statistics.Comparison``."""
+    doubts: tuple[CheckSummary, ...] = ()
+    """Checks of the value that did not pass."""
     notes: tuple[str, ...] = ()
-    """Other warnings beside it, in words."""
+    """Other warnings about the value, in words."""
     releasable: bool = True
-    """Whether no flag beside it says that the model may not leave."""
+    """Whether no flag of the value forbids the release of the model."""
     post_hoc: bool = False
     """Whether the requirement was written or changed after the first measurement of these records."""
 
     @property
     def says(self) -> str:
-        """The verdict in words; attacks can refute a worst case, and never prove it."""
+        """The verdict in words; attacks can refute a worst case, but never prove it."""
         if self.verdict == "met" and self.requirement.about.evaluation == "robustness":
             return "not refuted by these attacks"
         return self.verdict
@@ -71,20 +71,20 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """One candidate against all requirements."""
+    """The verdict on one candidate over all requirements."""
 
     recipe: str
     judgements: tuple[Judgement, ...]
     p: float
-    """The largest p of its requirements: all must be met together. NaN where one could not be tested."""
+    """The largest p-value of its requirements, because all must be met. NaN where one could not be tested."""
     p_holm: float
-    """After Holm's correction over the candidates."""
+    """The same after Holm's correction over the candidates."""
     post_hoc: bool
-    """Whether the recipe, or one of the requirements, was named after the first measurement of these records."""
+    """Whether the candidate, or one of the requirements, was stated after the first measurement of these records."""
 
     @property
     def verdict(self) -> RequirementVerdict:
-        """Whether it is shown to meet all, shown to miss one, or neither."""
+        """``met`` if all requirements are shown to be met, ``not met`` if one is not, else ``inconclusive``."""
         verdicts = {one.verdict for one in self.judgements}
         if "not met" in verdicts:
             return "not met"
@@ -92,30 +92,30 @@ class Decision:
 
     @property
     def why(self) -> str:
-        """Why it is inconclusive though each requirement is met; else empty."""
+        """Why it is inconclusive although each requirement is met; else empty."""
         each = all(one.verdict == "met" for one in self.judgements)
         return f"p = {self.p_holm:.2g} after Holm" if each and self.verdict == "inconclusive" else ""
 
     @property
-    def doubts(self) -> tuple[SummedUp, ...]:
-        """The checks that speak against its figures, each rule once, failed ones first."""
+    def doubts(self) -> tuple[CheckSummary, ...]:
+        """Checks of its values that did not pass, each rule once, failed ones first."""
         each = sorted((d for one in self.judgements for d in one.doubts), key=lambda doubt: doubt.verdict != "fail")
         return tuple({doubt.rule: doubt for doubt in reversed(each)}.values())[::-1]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The other warnings beside its figures, each once."""
+        """Other warnings about its values, each once."""
         return tuple(dict.fromkeys(note for one in self.judgements for note in one.notes))
 
     @property
     def releasable(self) -> bool:
-        """Whether no flag beside its figures says that the model may not leave."""
+        """Whether no flag of its values forbids the release of the model."""
         return all(one.releasable for one in self.judgements)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """What a cohort was to show, and what was shown."""
+    """The requirements and verdicts of a cohort."""
 
     cohort: str
     design: Design
@@ -123,11 +123,11 @@ class Decisions:
     decisions: tuple[Decision, ...]
     registration: Registration
     complete: bool
-    """Whether every planned run of every candidate has finished; before that nothing is judged to be met."""
+    """Whether every planned run of every candidate has finished; before that no requirement is judged as met."""
 
     @property
     def paired(self) -> Literal["by record", "apart", "both", ""]:
-        """How the records of both recipes enter differences on an official split; empty where there are none."""
+        """How differences on an official split use the records of both recipes; empty without differences."""
         each = [one for found in self.decisions for one in found.judgements if one.requirement.against and one.runs]
         known = {one.by_record for one in each}
         if not known or not self.design.official:
@@ -136,29 +136,35 @@ class Decisions:
 
     @property
     def meeting(self) -> tuple[str, ...]:
-        """Candidates that are shown to meet everything."""
+        """Candidates that are shown to meet all requirements."""
         return tuple(one.recipe for one in self.decisions if one.verdict == "met")
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Candidates that miss a requirement."""
+        """Candidates that are shown to miss a requirement."""
         return tuple(one.recipe for one in self.decisions if one.verdict == "not met")
 
     @property
     def satisfied(self) -> bool:
-        """Whether a candidate meets everything, and none misses anything."""
+        """Whether a candidate meets all requirements, and none is shown to miss one."""
         return bool(self.meeting) and not self.missing
 
 
 def decide(study: Study, name: str, frame: pd.DataFrame, registration: Registration) -> Decisions | None:
-    """The verdicts of one cohort; None where its study states no requirements.
+    """Judges the candidates of one cohort.
 
-    Each requirement is tested one-sidedly at 2.5 %. A candidate is shown to meet all of them if the largest of their p
-    passes Holm's correction over the candidates: an intersection-union test, which needs no correction over the
-    requirements. It misses them if one is shown not to be met.
+    Each requirement is tested one-sidedly at 2.5 %. A candidate is shown to meet all of them if the largest of their
+    p-values passes Holm's correction over the candidates: an intersection-union test, which needs no correction over
+    the requirements. It misses them if one is shown not to be met.
 
     Args:
-        frame: rows of the results, as the store gives them.
+        study: with the cohort.
+        name: of the cohort.
+        frame: rows of the results, as the store returns them.
+        registration: when its requirements were stated.
+
+    Returns:
+        The verdicts; None for a cohort without requirements.
     """
     cohort = study.cohorts[name]
     if not cohort.requirements:
@@ -195,7 +201,7 @@ def decide(study: Study, name: str, frame: pd.DataFrame, registration: Registrat
 
 
 def _together(judgements: Sequence[Judgement]) -> float:
-    """The p of all requirements together: the largest; NaN where one cannot be tested, or is compared and not met."""
+    """Returns the p-value of all requirements together: the largest one."""
     compared = [one for one in judgements if not one.requirement.tested]
     if any(one.verdict != "met" for one in compared):
         return math.nan
@@ -204,7 +210,7 @@ def _together(judgements: Sequence[Judgement]) -> float:
 
 
 class _Judge:
-    """Holds the recipes of a cohort against its requirements.
+    """Judges the recipes of a cohort by its requirements.
 
     Args:
         frame: rows of the cohort.
@@ -212,16 +218,16 @@ class _Judge:
 
     def __init__(self, frame: pd.DataFrame, design: Design, registration: Registration) -> None:
         self._frame, self._design, self._registration = frame, design, registration
-        self._checks: dict[str, list[Said]] = {}
+        self._checks: dict[str, list[CheckResult]] = {}
 
     def finished(self, recipe: str) -> int:
-        """Trials of a recipe that did not fail as a whole."""
+        """Counts the trials of a recipe that did not fail as a whole."""
         own = of_recipe(self._frame, recipe)
         failed = ((own["name"] == "trial") & (own["status"] == "failed")).to_numpy()
         return len(own[~failed][["repeat", "fold"]].drop_duplicates())
 
     def judged(self, recipe: str, requirement: Requirement) -> Judgement:
-        """One requirement of one recipe."""
+        """Judges one requirement for one recipe."""
         rows = self._rows(recipe, requirement)
         about: dict[str, Any] = {
             "requirement": requirement,
@@ -235,7 +241,7 @@ class _Judge:
         return replace(found, verdict="inconclusive", why=why) if why and found.verdict == "met" else found
 
     def _rows(self, recipe: str, requirement: Requirement) -> pd.DataFrame:
-        """The rows that answer a requirement, in the norm of the scorecard where there are several."""
+        """Returns the rows that a requirement is judged by, in the norm of the scorecard where there are several."""
         name, where = requirement.about.measurement, requirement.conditions
         rows = select(of_recipe(self._frame, recipe), name, **where)
         norms = settings(measured(self._frame, name, **where), "norm")
@@ -243,7 +249,7 @@ class _Judge:
             rows = select(rows, name, norm="linf" if "linf" in norms else norms[0])
         return largest_sample(rows)
 
-    def _doubts(self, recipe: str, requirement: Requirement) -> tuple[SummedUp, ...]:
+    def _doubts(self, recipe: str, requirement: Requirement) -> tuple[CheckSummary, ...]:
         if recipe not in self._checks:
             self._checks[recipe] = checks_of(of_recipe(self._frame, recipe))
         said = sum_up(
@@ -254,7 +260,7 @@ class _Judge:
         return tuple(check for check in said if check.verdict != "pass")
 
     def _own(self, recipe: str, rows: pd.DataFrame) -> dict[str, Any]:
-        """What evaluations themselves say beside the figures."""
+        """Returns the warnings that evaluations themselves gave to the values."""
         known = rows[(rows["status"] == "measured").to_numpy()]
         flags = own_flags(known, (check.rule for check in self._checks[recipe]))
         return {
@@ -263,7 +269,7 @@ class _Judge:
         }
 
     def _why_no_evidence(self, recipe: str, requirement: Requirement, rows: pd.DataFrame, found: Judgement) -> str:
-        """Why a figure beyond the limit shows nothing; empty if it does."""
+        """Returns why a value beyond the limit is no evidence; empty if it is."""
         if failed := [doubt for doubt in found.doubts if doubt.verdict == "fail"]:
             return f"a check failed beside it: {failed[0].rule.replace('_', ' ')}"
         sides = [recipe] + ([requirement.against] if requirement.against not in (None, recipe) else [])
@@ -274,7 +280,7 @@ class _Judge:
         return f"not measured in {len(absent)} of {len(rows)} {self._design.run}s" if len(absent) else ""
 
     def _compared(self, rows: pd.DataFrame, **about: Any) -> Judgement:
-        """A budget that was spent: the largest of all runs against the limit."""
+        """Compares spent ε with the limit, using the largest of all runs."""
         requirement: Requirement = about["requirement"]
         if not len(rows):
             return Judgement(verdict="inconclusive", why="it was not measured", **about)
@@ -315,5 +321,5 @@ class _Judge:
         return Judgement(verdict=verdict, why=why, value=test.value, low=low, high=high, p=p, **about)
 
 
-def _at(found: Found, places: Sequence[tuple[int, int]]) -> Found:
+def _at(found: RunValues, places: Sequence[tuple[int, int]]) -> RunValues:
     return replace(found, places=tuple(places), runs=found.at(places), records=())

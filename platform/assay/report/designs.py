@@ -1,4 +1,4 @@
-"""What the recipes of a cohort were designed to show together, read off what they are."""
+"""Experimental designs of a cohort, derived from its recipes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,19 +14,26 @@ Grid = dict[str, dict[str, dict[float, str]]]
 
 @dataclass(frozen=True, kw_only=True)
 class Poisoned:
-    """What was done to the training records of a recipe."""
+    """Attack and defence on the training records of a recipe."""
 
     attack: str
-    """Empty where nobody attacks."""
+    """Empty without an attack."""
     share: float
-    """Poisoned part of the training records."""
+    """Share of the training records that is poisoned."""
     settings: str
-    """Settings of the attack, but for its share."""
+    """Settings of the attack, without its share."""
     defence: str
 
 
 def poisoned(recipe: Recipe) -> Poisoned | None:
-    """What was done to the training records; None where more than one attack writes into them."""
+    """Returns attack and defence on the training records of a recipe.
+
+    Args:
+        recipe: with its treatments of data.
+
+    Returns:
+        Both; None where more than one attack changes the records.
+    """
     attacks = [treatment for treatment in recipe.data if treatment.treats and not treatment.defends]
     defences = [treatment.name.replace("_", " ") for treatment in recipe.data if treatment.defends]
     defence = ", ".join(defences) or NO_DEFENCE
@@ -40,10 +47,16 @@ def poisoned(recipe: Recipe) -> Poisoned | None:
 
 
 def grid(recipes: Mapping[str, Recipe]) -> Grid:
-    """Recipes of attacks that were run at two shares or more and are alike in all else but their defence.
+    """Returns recipes of attacks that were run at two shares or more and differ otherwise only in their defence.
 
-    Of each attack, those that are like the first. At share 0 stands the recipe that has the same defence and nothing to
-    defend against.
+    For each attack these are the recipes that resemble its first one. Share 0 has the recipe with the same defence and
+    no attack.
+
+    Args:
+        recipes: by name.
+
+    Returns:
+        Names of recipes by attack, defence and share.
     """
     plain: dict[tuple[str, str], str] = {}
     found: Grid = {}
@@ -75,14 +88,21 @@ class FactorialDesign:
 
     @property
     def recipes(self) -> tuple[str, str, str, str]:
+        """The four names."""
         return self.neither, self.adversarial, self.private, self.both
 
 
 def factorial_designs(recipes: Mapping[str, Recipe]) -> Iterator[FactorialDesign]:
-    """Recipes that are the four combinations of one adversarial objective and one privacy, by what they are.
+    """Returns the factorial designs of one adversarial objective and one privacy budget.
 
-    The two that are private have all else in common, and so have the two that are not; between the two pairs only the
-    settings of training may differ, since private training that is not tuned for privacy says nothing of it.
+    The two private recipes are equal otherwise, and so are the two others. Between the two pairs only the settings of
+    training may differ, because private training needs settings of its own.
+
+    Args:
+        recipes: by name.
+
+    Returns:
+        Iterator over designs of four recipes.
     """
     plain, private = ({n: r for n, r in recipes.items() if (r.privacy is None) == open_} for open_ in (True, False))
     for (neither, base), (adversarial, hard) in product(plain.items(), repeat=2):
@@ -95,7 +115,7 @@ def factorial_designs(recipes: Mapping[str, Recipe]) -> Iterator[FactorialDesign
 
 
 def _adversarial(recipe: Recipe) -> bool:
-    """Whether it learns from, or bounds its loss over, inputs within a radius."""
+    """Returns whether its objective uses inputs, or bounds of the loss, within a radius."""
     return bool(getattr(recipe.objective, "epsilon", 0.0))
 
 
@@ -105,14 +125,20 @@ def _differ_by_objective(base: Recipe, other: Recipe) -> bool:
 
 
 def budgets(recipes: Mapping[str, Recipe]) -> Iterator[tuple[str, ...]]:
-    """Private recipes, two or more, that differ by ε and by how they train for it, least ε first.
+    """Returns groups of two or more private recipes that differ only in ε and settings of training, by ascending ε.
 
-    At the end of each stands the recipe that does the same without privacy, if there is one.
+    Each group ends with the equal recipe without privacy, if there is one.
+
+    Args:
+        recipes: by name.
+
+    Returns:
+        Iterator over names.
     """
     alike: dict[str, list[str]] = {}
     for name, recipe in recipes.items():
-        told = recipe.model_copy(update={"privacy": None}).model_dump_json(exclude={"training"})
-        alike.setdefault(told, []).append(name)
+        rest = recipe.model_copy(update={"privacy": None}).model_dump_json(exclude={"training"})
+        alike.setdefault(rest, []).append(name)
     for names in alike.values():
         by_budget = {r.privacy.epsilon: name for name in reversed(names) if (r := recipes[name]).privacy is not None}
         if len(by_budget) > 1:

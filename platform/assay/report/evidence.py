@@ -1,4 +1,4 @@
-"""The columns of the scorecard, collected from what the evaluations declare, at the conditions of the results."""
+"""Columns of the scorecard, as the evaluations declare them, at the conditions of the results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ _NORMS = {"linf": "L∞", "l2": "L2"}
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """One column of the scorecard: a measurement, at one of its conditions, and how to read it."""
+    """One column of the scorecard: a measurement at certain conditions, and how to read it."""
 
     key: str
     title: str
@@ -23,29 +23,30 @@ class Evidence:
     """Name of the measurement."""
     meaning: str
     where: Mapping[str, Any] = field(default_factory=dict)
-    """Conditions that must hold."""
+    """Conditions of the measurement."""
     better: Better = "higher"
     unit: ShownAs = "percent"
     least: float = 0.0
     most: float = 1.0
-    """The values that are possible at all: an interval from a t distribution is cut there."""
+    """Least and greatest possible value, which limit intervals."""
     estimated: bool = True
-    """Whether an interval says anything: a budget that was spent is no estimate."""
+    """Whether the value is an estimate with an interval; false for spent ε, which is known exactly."""
     optional: bool = False
     """Whether the column is left out where no trial was asked for it, and where it applies to no recipe."""
     sampled: bool = False
-    """Whether it may be asked of a part of the test records: then the part is told, with the accuracy on it."""
+    """Whether it may use a sample of the test records: then its size and the accuracy on it are shown."""
     from_zero: bool = False
-    """Whether it is shown with its own value at ε = 0, on the same records and runs: accuracy would be no match."""
+    """Whether it is shown with its own value at ε = 0 on the same records and runs, instead of the accuracy."""
     group: str = ""
-    """Under which heading it stands."""
+    """Heading of its group of columns."""
     beside: "Evidence | None" = None
-    """What is shown on the same runs, where this figure has fewer runs than that one: else means of different folds
-    would stand side by side."""
+    """Column that is shown on the same runs, where this one has fewer runs: so means over different folds
+    are not compared.
+    """
 
     @property
     def evaluation(self) -> str:
-        """The evaluation whose sample of the test records it rests on, where accuracy is a match for it; else empty."""
+        """The evaluation whose sample of the test records it uses, where accuracy is comparable; else empty."""
         asked = (
             evaluation
             for evaluation, metric in metrics_named(self.name)
@@ -55,12 +56,18 @@ class Evidence:
 
 
 def scorecard_columns(frame: pd.DataFrame, *, epsilon: float, norm: str = "linf") -> tuple[Evidence, ...]:
-    """Every column that an evaluation declares, in the order of the scorecard.
+    """Returns every column that an evaluation declares, in the order of the scorecard.
 
     Args:
-        frame: rows of a cohort; they tell at which conditions a column can be shown.
+        frame: rows of a cohort, which determine the conditions of the columns.
         epsilon: the reference radius; NaN where none was measured.
         norm: of that radius.
+
+    Returns:
+        The columns.
+
+    Raises:
+        AssertionError: two evaluations declare a column with the same key.
     """
     given = {OfStudy.RADIUS: epsilon, OfStudy.NORM: norm}
     columns = [(column, metric) for _, metric in declared() for column in metric.columns]
@@ -76,7 +83,7 @@ def scorecard_columns(frame: pd.DataFrame, *, epsilon: float, norm: str = "linf"
 
 
 def _shown(column: ScorecardColumn, metric: Metric, frame: pd.DataFrame, given: Mapping[OfStudy, Any]) -> Evidence:
-    """A column at its conditions."""
+    """Returns a column at its conditions."""
     where: dict[str, Any] = {}
     for key, value in column.where.items():
         if isinstance(value, Chosen):
@@ -105,18 +112,22 @@ def _shown(column: ScorecardColumn, metric: Metric, frame: pd.DataFrame, given: 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnGroup:
-    """Columns under one heading."""
+    """Columns with a common heading."""
 
     title: str
     columns: tuple[Evidence, ...]
 
 
 def in_tables(evidence: Sequence[Evidence], *, together: int = 8, most: int = 10) -> list[list[ColumnGroup]]:
-    """Columns in tables that fit a page: small groups side by side, large ones alone, the largest in several tables.
+    """Arranges columns in tables that fit a page: small groups share one, the largest are split.
 
     Args:
-        together: the most columns of groups that share a table.
-        most: columns of a table; a group that has more is cut into parts of about the same size.
+        evidence: the columns.
+        together: greatest number of columns of groups that share a table.
+        most: columns of a table; a group that has more is split into parts of about the same size.
+
+    Returns:
+        Groups of columns, by table.
     """
     tables: list[list[ColumnGroup]] = []
     for name in dict.fromkeys(column.group for column in evidence):
@@ -130,12 +141,27 @@ def in_tables(evidence: Sequence[Evidence], *, together: int = 8, most: int = 10
 
 
 def parts(columns: Sequence[Evidence], most: int) -> list[tuple[Evidence, ...]]:
-    """Columns in as few parts as possible, none longer than ``most``, of about the same size."""
+    """Splits columns into as few parts as possible, none longer than ``most``, of about the same size.
+
+    Args:
+        columns: to split.
+        most: greatest length of a part.
+
+    Returns:
+        The parts.
+    """
     count = -(-len(columns) // most) or 1
     ends = [round(place * len(columns) / count) for place in range(count + 1)]
     return [tuple(columns[start:end]) for start, end in pairwise(ends)]
 
 
 def norm_text(norm: str) -> str:
-    """A norm as the field writes it."""
+    """Formats a norm.
+
+    Args:
+        norm: ``linf`` or ``l2``.
+
+    Returns:
+        ``L∞`` or ``L2``.
+    """
     return _NORMS.get(norm, norm)

@@ -1,4 +1,4 @@
-"""What a study could show of its requirements, before anything is run: with few folds and many candidates, little."""
+"""Forecast of what a study could show about its requirements, before anything is run."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,35 +18,35 @@ from assay.study.spec import Cohort, Study
 
 _OF_CLASS = {"sensitivity": 1, "worst_case_sensitivity": 1, "specificity": 0, "worst_case_specificity": 0}
 _OF_RECORDS = ("accuracy", "worst_case", "certified", *_OF_CLASS)
-"""Shares of test records: how much they differ by chance alone is known beforehand."""
+"""Metrics that are shares of test records, whose variation by chance is known beforehand."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Showable:
-    """How far beyond its limit a figure must lie for a requirement to be judged met."""
+    """The least value with which a requirement would be judged as met."""
 
     cohort: str
     requirement: Requirement
     deviations: float
-    """The least excess, in standard deviations over folds or seeds; NaN where one run shows no spread."""
+    """Least excess over the limit, in standard deviations over folds or seeds; NaN where one run has no spread."""
     deviations_holm: float
-    """The same for the best of all candidates, which Holm's correction asks most of."""
+    """The same at the strictest level of Holm's correction over the candidates."""
     figure: float = math.nan
-    """The least figure, if runs differ by chance alone; NaN where that is not known beforehand."""
+    """Least value, if runs differ by chance alone; NaN where that is not known beforehand."""
     figure_holm: float = math.nan
     differing: float | None = None
-    """Of a loss that is to be ruled out on an official split: the share of records that recipes which are equally good
-    may answer differently, at most. NaN where agreement on all would not do; None where pairs by record are no part of
-    the test."""
+    """For a loss to be ruled out on an official split: the greatest share of records that two equally good recipes may
+    answer differently. NaN where even equal answers would not suffice; None where the test does not pair by record.
+    """
     differing_holm: float | None = None
     records: int = 0
-    """Test records of a run that the figure would rest on; 0 where unknown."""
+    """Test records of a run that the value would use; 0 where unknown."""
     asked: bool = True
-    """Whether the study asks the evaluation that measures it."""
+    """Whether the study runs the evaluation that measures it."""
 
     @property
     def text(self) -> str:
-        """From where on the requirement could be shown, in words."""
+        """The value from which the requirement could be shown, in words."""
         if not self.asked:
             return f"nothing: the evaluation {self.requirement.about.evaluation!r} is not asked"
         if not self.requirement.tested:
@@ -69,15 +69,19 @@ class Showable:
 
 
 def _share(differing: float) -> str:
-    """How many records recipes may answer differently, in words."""
+    """Describes how many records recipes may answer differently."""
     return "none, and not even then," if math.isnan(differing) else f"at most {100 * differing:.1f} %"
 
 
 def showable(study: Study, loaded: Mapping[str, Dataset | DataError]) -> Iterator[Showable]:
-    """For each requirement the least figure with which a candidate could be shown to meet it.
+    """Returns for each requirement the least value with which a candidate could be shown to meet it.
 
     Args:
-        loaded: what ``plan.load_unsized`` gave.
+        study: with its requirements.
+        loaded: result of ``plan.load_unsized``.
+
+    Returns:
+        Iterator over forecasts.
     """
     for name, cohort in study.cohorts.items():
         if not cohort.requirements:
@@ -87,8 +91,8 @@ def showable(study: Study, loaded: Mapping[str, Dataset | DataError]) -> Iterato
         share = 0.0 if extent.official else share_tested(study)
         design = Design(folds=folds, repeats=study.split.repeats, official=extent.official, test_share=share)
         levels = ONE_SIDED_LEVEL, ONE_SIDED_LEVEL / len(cohort.candidates)
-        spared = [evaluation for one in cohort.selected_evaluations for evaluation in one.evaluations]
-        asked = {evaluation.name for evaluation in (*cohort.evaluations, *spared)}
+        selected = [evaluation for group in cohort.selected_evaluations for evaluation in group.evaluations]
+        asked = {evaluation.name for evaluation in (*cohort.evaluations, *selected)}
         for requirement in cohort.requirements:
             first, last = (_deviations(design, level) for level in levels)
             found = Showable(
@@ -114,18 +118,18 @@ def _deviations(design: Design, level: float) -> float:
 
 
 def _records(requirement: Requirement, cohort: Cohort, extent: TestSize) -> int:
-    """Test records of a run behind a figure; 0 where that is unknown, or where chance is not that of a share."""
+    """Returns the test records of a run for a value; 0 where unknown, or where the metric is not a share of records."""
     return 0 if requirement.against or requirement.limit <= 0 else _asked(requirement, cohort, extent)
 
 
 def _pairs(requirement: Requirement, cohort: Cohort, extent: TestSize) -> int:
-    """Test records that both recipes answer, where the loss of a share is to be ruled out; else 0."""
+    """Returns the test records that both recipes answer, where the loss of a share is to be ruled out; else 0."""
     losing = requirement.against is not None and (requirement.limit < 0) == requirement.upward
     return _asked(requirement, cohort, extent) if losing and requirement.limit and extent.official else 0
 
 
 def _asked(requirement: Requirement, cohort: Cohort, extent: TestSize) -> int:
-    """Test records of a run that a share is measured on; 0 where that is unknown, or where it is no share of them."""
+    """Returns the test records of a run that a share is measured on; 0 where unknown or not a share of records."""
     if requirement.metric not in _OF_RECORDS or extent.records is None:
         return 0
     asked = [getattr(e, "records", None) for e in cohort.evaluations if e.name == requirement.about.evaluation]
@@ -137,7 +141,7 @@ def _asked(requirement: Requirement, cohort: Cohort, extent: TestSize) -> int:
 
 
 def _least(limit: float, deviations: float, design: Design, records: int) -> float:
-    """The least share that lies significantly above a limit, where runs differ as samples of records do.
+    """Returns the least share that is significantly above a limit, where runs differ as samples of records do.
 
     On an official split the runs share their records: seeds that do not differ at all are the best case.
     """

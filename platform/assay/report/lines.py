@@ -1,4 +1,4 @@
-"""Everything that was measured, a line for each measurement at each of its conditions."""
+"""All measurements, a line for each measurement and set of conditions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,17 +22,26 @@ class Line:
 
     name: str
     meaning: str
-    """How to read it; empty where nobody has declared it."""
+    """How to read it; empty where it is not declared."""
     conditions: str
     unit: str
     records: str
-    """Behind each value."""
+    """Number of records of each value."""
     by_recipe: Mapping[str, Summary]
-    """Each knows in how many of the design's runs there was a value."""
+    """Summaries by recipe, each with the number of runs that have a value."""
 
 
 def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) -> list[Line]:
-    """Mean, deviation and interval of whatever was measured, by recipe."""
+    """Returns mean, deviation and interval of every measurement, by recipe.
+
+    Args:
+        frame: rows of the cohort.
+        recipes: names, in the order of the page.
+        design: of the cohort.
+
+    Returns:
+        The lines.
+    """
     rows = frame[((frame["status"] == "measured") & (frame["kind"] == "measurement")).to_numpy(bool)]
     keys = ["name", "told", "unit"]
     told = rows.assign(told=[_told(conditions, _TELLING) for conditions in rows["conditions"]])
@@ -65,5 +74,5 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
 
 
 def _told(conditions: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """The conditions that tell one row from another, in words."""
+    """Describes the conditions that distinguish rows."""
     return ", ".join(f"{key.replace('_', ' ')} {conditions[key]}" for key in keys if key in conditions)

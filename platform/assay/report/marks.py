@@ -1,4 +1,4 @@
-"""What the marks of a scorecard say: every warning once, with the recipes and the figures that it concerns."""
+"""Warnings of a scorecard, each once, with the recipes and columns that it concerns."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,21 +8,28 @@ from assay.report.cells import ScoreTable
 
 @dataclass(frozen=True, kw_only=True)
 class NumberedWarning:
-    """One warning, and where it stands."""
+    """One warning, and where it applies."""
 
     said: str
-    """As it stands beside the first recipe."""
+    """Its text for the first recipe."""
     figures: tuple[str, ...]
     """Titles of the columns, in the order of the table."""
     recipes: tuple[str, ...]
     first: str = ""
-    """The recipe whose numbers it tells."""
+    """The recipe whose numbers the text has."""
     varies: bool = False
-    """Whether its numbers differ from recipe to recipe."""
+    """Whether its numbers differ between recipes."""
 
 
 def marks(card: ScoreTable) -> list[NumberedWarning]:
-    """Every warning once: two are the same if they differ by their numbers alone."""
+    """Returns every warning once: two are the same if they differ only in their numbers.
+
+    Args:
+        card: with its cells.
+
+    Returns:
+        The warnings.
+    """
     found: dict[str, NumberedWarning] = {}
     for column in card.evidence:
         for recipe in card.recipes:
@@ -39,5 +46,12 @@ def marks(card: ScoreTable) -> list[NumberedWarning]:
 
 
 def merged(found: list[NumberedWarning]) -> list[NumberedWarning]:
-    """The same with warnings that concern the same figures and recipes one after the other."""
+    """Sorts warnings so that those of the same columns and recipes are adjacent.
+
+    Args:
+        found: warnings.
+
+    Returns:
+        The warnings, sorted.
+    """
     return sorted(found, key=lambda mark: (-len(mark.recipes), mark.figures))

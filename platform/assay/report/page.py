@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page. It needs no network, no server and no JavaScript of anyone else."""
+"""The report: one self-contained HTML page. It needs no network, no server and no external JavaScript."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from assay.study.spec import Study
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedSection:
-    """One section of a cohort, ready for the page."""
+    """One rendered section of a cohort."""
 
     title: str
     anchor: str
@@ -41,28 +41,46 @@ class CohortPage:
 
 
 class Publisher:
-    """Writes the report of a study again and again while it grows."""
+    """Writes the report of a study repeatedly while results arrive."""
 
     def __init__(self, study: Study, store: Store) -> None:
         self._study, self._store = study, store
         self.path = ""
 
     def publish(self, datasets: Mapping[str, Dataset]) -> None:
-        """Write ``report.html`` from what is stored now.
+        """Writes ``report.html`` from the stored results.
 
         Args:
-            datasets: those of the cohorts, as they were loaded for the trials.
+            datasets: of the cohorts, as they were loaded for the trials.
         """
         self.path = publish_report(self._study, datasets, self._store)
 
 
 def publish_report(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
-    """Write ``report.html`` from what is stored now; its path."""
+    """Writes ``report.html`` from the stored results.
+
+    Args:
+        study: of the results.
+        datasets: by the name of the cohort.
+        store: of the results.
+
+    Returns:
+        The path or URI of the page.
+    """
     return store.write_text("report.html", render(study, datasets, store))
 
 
 def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
-    """The page of what is stored now."""
+    """Renders the page from the stored results.
+
+    Args:
+        study: of the results.
+        datasets: by the name of the cohort.
+        store: of the results.
+
+    Returns:
+        HTML.
+    """
     kept = store.read_text("study.yaml")
     about = yaml.safe_load(kept)
     frame = store.frame()
@@ -90,7 +108,16 @@ def render(study: Study, datasets: Mapping[str, Dataset], store: Store) -> str:
 
 
 def decisions_of(study: Study, store: Store, frame: pd.DataFrame) -> dict[str, Decisions | None]:
-    """The verdicts of each cohort; None of those without requirements."""
+    """Returns the verdicts of each cohort.
+
+    Args:
+        study: of the results.
+        store: of the results.
+        frame: rows of the results.
+
+    Returns:
+        By the name of the cohort; None for a cohort without requirements.
+    """
     return {
         name: decide(study, name, frame, registration(store, name, cohort, measured=bool(len(of_cohort(frame, name)))))
         for name, cohort in study.cohorts.items()
@@ -98,7 +125,7 @@ def decisions_of(study: Study, store: Store, frame: pd.DataFrame) -> dict[str, D
 
 
 def _page_of(view: View, sections: Sequence[Section], designs: Sequence[str]) -> CohortPage:
-    """Every section that says something of a cohort.
+    """Renders every section that applies to a cohort.
 
     Args:
         designs: of all cohorts of the study, in words.

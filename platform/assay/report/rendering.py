@@ -1,4 +1,4 @@
-"""Templates of the reports, with the filters and functions that they use."""
+"""Templates of the reports, with their filters and functions."""
 
 import math
 from functools import lru_cache
@@ -28,12 +28,15 @@ from assay.threats import radius_text
 
 @lru_cache(maxsize=8)
 def template_environment(*folders: Path) -> jinja2.Environment:
-    """Templates of the reports, with the filters they use.
+    """Returns the environment of the templates, with their filters and functions.
 
     Args:
-        folders: where more templates lie, as those of sections.
+        folders: with more templates, such as those of sections.
+
+    Returns:
+        The environment.
     """
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
             [jinja2.PackageLoader("assay.report", "templates"), jinja2.FileSystemLoader(folders)]
         ),
@@ -42,8 +45,8 @@ def template_environment(*folders: Path) -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.filters |= {"shown": shown, "radius": radius_text}
-    made.globals |= {
+    environment.filters |= {"shown": shown, "radius": radius_text}
+    environment.globals |= {
         "cell_text": cell_text,
         "interval_text": interval_text,
         "notes": notes,
@@ -64,4 +67,4 @@ def template_environment(*folders: Path) -> jinja2.Environment:
         "signed_rank_floor": statistics.signed_rank_floor,
         "isnan": math.isnan,
     }
-    return made
+    return environment

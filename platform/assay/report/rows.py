@@ -1,4 +1,4 @@
-"""Picking rows out of the long table of measurements."""
+"""Selects rows from the table of measurements."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +13,30 @@ from assay.statistics import Runs
 
 
 def of_cohort(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows that were asked for one cohort; rows that name none belong to all."""
+    """Selects the rows of one cohort; rows without a cohort belong to all.
+
+    Args:
+        frame: rows of results.
+        name: of the cohort.
+
+    Returns:
+        Some of the rows.
+    """
     return frame[frame["cohort"].isin([name, ""])]
 
 
 def select(frame: pd.DataFrame, name: str, **where: Any) -> pd.DataFrame:
-    """Rows of one measurement whose conditions hold.
+    """Selects the rows of one measurement with certain conditions.
 
-    A measurement that did not apply has no conditions: it answers for all of them.
+    A row without a condition matches every value of it, such as a measurement that did not apply.
+
+    Args:
+        frame: rows of results.
+        name: of the measurement.
+        where: conditions.
+
+    Returns:
+        Some of the rows.
     """
     rows = frame[(frame["name"] == name).to_numpy()]
     if not where:
@@ -29,67 +45,127 @@ def select(frame: pd.DataFrame, name: str, **where: Any) -> pd.DataFrame:
 
 
 def holding(frame: pd.DataFrame, rule: Callable[[Mapping[str, Any]], bool]) -> pd.DataFrame:
-    """Rows whose conditions obey a rule; none of none."""
+    """Selects the rows whose conditions satisfy a rule.
+
+    Args:
+        frame: rows of results.
+        rule: from conditions to a truth value.
+
+    Returns:
+        Some of the rows.
+    """
     return frame[np.array([rule(conditions) for conditions in frame["conditions"]], dtype=bool)]
 
 
 def measured(frame: pd.DataFrame, name: str, **where: Any) -> pd.DataFrame:
-    """The same as ``select``, of what has a value."""
+    """Selects as ``select`` does, but only rows with a value.
+
+    Args:
+        frame: rows of results.
+        name: of the measurement.
+        where: conditions.
+
+    Returns:
+        Some of the rows.
+    """
     rows = select(frame, name, **where)
     return rows[(rows["status"] == "measured").to_numpy()]
 
 
 def of_recipe(frame: pd.DataFrame, recipe: str) -> pd.DataFrame:
-    """The rows of one recipe."""
+    """Selects the rows of one recipe.
+
+    Args:
+        frame: rows of results.
+        recipe: its name.
+
+    Returns:
+        Some of the rows.
+    """
     return frame[(frame["recipe"] == recipe).to_numpy()]
 
 
 def own_flags(rows: pd.DataFrame, rules: Iterable[str]) -> tuple[Flag, ...]:
-    """The flags that evaluations raised themselves beside some figures, each once.
+    """Returns the flags that evaluations themselves gave to some rows, each once.
 
     Args:
-        rules: of the checks, whose flags stand in rows of their own; so do those of earlier versions that name none.
+        rows: of measurements.
+        rules: of the checks, whose flags have rows of their own; flags of earlier versions without a rule count as
+            such.
+
+    Returns:
+        The flags.
     """
     of_checks = {*rules, ""}
     return tuple(dict.fromkeys(flag for flags in rows["flags"] for flag in flags if flag.rule not in of_checks))
 
 
 def own_words(rows: pd.DataFrame, own: Iterable[Flag] = ()) -> tuple[str, ...]:
-    """The warnings of some figures, each once, after the words of their own flags."""
+    """Returns the warnings of some rows, each once, after the messages of their flags.
+
+    Args:
+        rows: of measurements.
+        own: flags of these rows.
+
+    Returns:
+        Texts.
+    """
     warnings = (warning for warnings in rows["warnings"] for warning in warnings)
     return tuple(dict.fromkeys((*(flag.message for flag in own), *warnings)))
 
 
 def settings(rows: pd.DataFrame, key: str) -> list[Any]:
-    """The values of one condition among rows, each once, in the order in which they appear."""
+    """Returns the values of one condition among rows, each once, in the order in which they appear.
+
+    Args:
+        rows: of measurements.
+        key: name of the condition.
+
+    Returns:
+        The values.
+    """
     return list(dict.fromkeys(c[key] for c in rows["conditions"] if key in c))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What was measured of one thing, each figure with the run that gave it."""
+class RunValues:
+    """The values of one metric of one recipe, by run."""
 
     places: tuple[tuple[int, int], ...]
-    """(repeat, fold) of each, rising."""
+    """(repeat, fold) of each, ascending."""
     runs: Runs
     records: tuple[int, ...] = ()
-    """Records behind each; empty where nobody counted."""
+    """Number of records of each; empty where unknown."""
 
     def __len__(self) -> int:
         return len(self.places)
 
     def at(self, places: Iterable[tuple[int, int]]) -> Runs:
-        """The figures of some of its runs."""
+        """Selects the values of some runs.
+
+        Args:
+            places: (repeat, fold) of each.
+
+        Returns:
+            The values, in this order.
+        """
         known = {place: i for i, place in enumerate(self.places)}
         return taken(self.runs, [known[place] for place in places])
 
     def of_records(self) -> dict[tuple[int, int], int]:
-        """Records behind each figure, by its run."""
+        """Returns the number of records of each value, by its run."""
         return dict(zip(self.places, self.records, strict=False))
 
 
-def runs_of(rows: pd.DataFrame) -> Found:
-    """What was measured in each run, with its own interval; the mean of several figures of one run."""
+def runs_of(rows: pd.DataFrame) -> RunValues:
+    """Returns the value of each run with its own interval; the mean where a run has several.
+
+    Args:
+        rows: of one metric of one recipe.
+
+    Returns:
+        The values.
+    """
     known = (rows["status"] == "measured").to_numpy()
     repeat, fold = (rows[key].to_numpy()[known] for key in ("repeat", "fold"))
     order = np.lexsort((fold, repeat))
@@ -103,14 +179,18 @@ def runs_of(rows: pd.DataFrame) -> Found:
         counts = np.diff([*starts, len(places)])
         means = {key: np.add.reduceat(getattr(runs, key), starts) / counts for key in ("values", "low", "high")}
         runs = replace(runs, **means, outcomes=())
-    return Found(places=distinct, runs=runs, records=tuple(records.tolist()))
+    return RunValues(places=distinct, runs=runs, records=tuple(records.tolist()))
 
 
-def shared(found: Iterable[Found], *, same_records: bool = False) -> list[tuple[int, int]]:
-    """The runs that all have, rising.
+def shared(found: Iterable[RunValues], *, same_records: bool = False) -> list[tuple[int, int]]:
+    """Returns the runs that all metrics have, ascending.
 
     Args:
-        same_records: leave out the runs in which they rest on different numbers of records, which cannot be compared.
+        found: the metrics.
+        same_records: leave out the runs in which they use different numbers of records, which cannot be compared.
+
+    Returns:
+        (repeat, fold) of each.
     """
     each = list(found)
     places = sorted(set.intersection(*(set(one.places) for one in each)))
@@ -119,9 +199,15 @@ def shared(found: Iterable[Found], *, same_records: bool = False) -> list[tuple[
 
 
 def largest_sample(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each recipe and run the rows that rest on most records.
+    """Selects, for each recipe and run, the rows that use most records.
 
-    A question may be asked twice, of a sample of the test records and of all: a mean of both would be of neither.
+    A metric may be measured both on a sample and on all test records, and the two must not be averaged.
+
+    Args:
+        rows: of one metric.
+
+    Returns:
+        Some of the rows.
     """
     if len(rows) < 2 or "n" not in rows:
         return rows
@@ -129,8 +215,15 @@ def largest_sample(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[((rows["n"] == most) | (rows["status"] != "measured")).to_numpy()]
 
 
-def values_by_run(found: Mapping[str, Found]) -> pd.DataFrame:
-    """Values by (repeat, fold) × recipe; NaN where not measured."""
+def values_by_run(found: Mapping[str, RunValues]) -> pd.DataFrame:
+    """Returns values by (repeat, fold) × recipe.
+
+    Args:
+        found: by recipe.
+
+    Returns:
+        The table; NaN where not measured.
+    """
     places = sorted({place for own in found.values() for place in own.places})
     index = pd.MultiIndex.from_tuples(places, names=("repeat", "fold"))
     known = [dict(zip(own.places, own.runs.values, strict=True)) for own in found.values()]
@@ -139,14 +232,29 @@ def values_by_run(found: Mapping[str, Found]) -> pd.DataFrame:
 
 
 def taken(runs: Runs, positions: Sequence[int] | np.ndarray) -> Runs:
-    """Some of the runs, in the given order."""
+    """Selects runs in the given order.
+
+    Args:
+        runs: (r,) of a metric.
+        positions: (k,) of the runs.
+
+    Returns:
+        (k,) runs.
+    """
     chosen = np.asarray(positions, int)
     outcomes = tuple(runs.outcomes[place] for place in chosen) if runs.outcomes else ()
     return replace(runs, values=runs.values[chosen], low=runs.low[chosen], high=runs.high[chosen], outcomes=outcomes)
 
 
 def as_runs(rows: pd.DataFrame) -> Runs:
-    """The same as statistics take it: each row a run, with the limits of what is possible for such a measurement."""
+    """Converts rows for ``statistics``: each row is a run, with the possible values of the measurement.
+
+    Args:
+        rows: of one metric.
+
+    Returns:
+        The runs.
+    """
     least, most = (
         limits_of(str(rows["name"].iloc[0]), str(rows["unit"].iloc[0])) if "unit" in rows and len(rows) else ANY
     )

@@ -1,4 +1,4 @@
-"""From the long table of measurements to what is shown: recipes × evidence, comparisons, verdicts of checks."""
+"""The scorecard of a cohort: recipes by columns, comparisons, and verdicts of checks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -8,36 +8,41 @@ import pandas as pd
 
 from assay import statistics
 from assay.report.cells import ScoreTable, tabulate
-from assay.report.checks import SummedUp, checks_of, sum_up
+from assay.report.checks import CheckSummary, checks_of, sum_up
 from assay.report.evidence import Evidence, scorecard_columns
-from assay.report.rows import Found, measured, of_cohort, select, settings, shared, values_by_run
+from assay.report.rows import RunValues, measured, of_cohort, select, settings, shared, values_by_run
 from assay.statistics import BlockedAnova, Comparison, Design
 from assay.study.spec import Study
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scorecard(ScoreTable):
-    """Everything that the page shows of one cohort."""
+    """All values that the page shows of one cohort."""
 
     cohort: str
     design: Design
-    """What an interval over its trials is."""
+    """Determines what an interval over its trials is."""
     comparisons: Mapping[tuple[str, str], Comparison]
-    """Against the baseline, Holm over the recipes of each piece of evidence."""
+    """With the baseline, with Holm's correction over the recipes of each column."""
     anova: Mapping[str, BlockedAnova]
     checks: pd.DataFrame
-    """recipe, rule, verdict, in how many trials it was raised and of how many, worst figure, message."""
+    """recipe, rule, verdict, number of trials that raised it and of all trials, worst figure, message."""
     reference_epsilon: float
-    """The radius at which robustness enters the scorecard."""
+    """The radius at which the scorecard shows robustness."""
     reference_norm: str
-    """The norm in which it is one."""
+    """The norm of this radius."""
 
 
 def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
-    """The scorecard of one cohort.
+    """Builds the scorecard of one cohort.
 
     Args:
-        frame: rows of the results, as the store gives them.
+        study: with the cohort.
+        name: of the cohort.
+        frame: rows of the results, as the store returns them.
+
+    Returns:
+        The scorecard.
     """
     frame = of_cohort(frame, name)
     cohort, design = study.cohorts[name], design_of(study, name, frame)
@@ -61,17 +66,22 @@ def scorecard(study: Study, name: str, frame: pd.DataFrame) -> Scorecard:
         design=design,
         comparisons=comparisons,
         anova=anova,
-        checks=pd.DataFrame(sum_up(checks_of(frame)), columns=[field.name for field in fields(SummedUp)]),
+        checks=pd.DataFrame(sum_up(checks_of(frame)), columns=[field.name for field in fields(CheckSummary)]),
         reference_epsilon=epsilon,
         reference_norm=norm,
     )
 
 
 def design_of(study: Study, name: str, frame: pd.DataFrame) -> Design:
-    """How the trials of a cohort relate to each other.
+    """Returns how the trials of a cohort relate to each other.
 
     Args:
-        frame: rows of the cohort; while there are none, what its source is known to bring decides.
+        study: with the cohort.
+        name: of the cohort.
+        frame: rows of the cohort; without rows, the known facts about its data set decide.
+
+    Returns:
+        The design.
     """
     split = study.split
     known = study.cohorts[name].dataset.official_train is not None and split.official == "keep"
@@ -84,7 +94,14 @@ def design_of(study: Study, name: str, frame: pd.DataFrame) -> Design:
 
 
 def share_tested(study: Study) -> float:
-    """n_test / n_train of a fold, which the corrected variance needs; 0 where nothing was trained."""
+    """Returns n_test / n_train of a fold, which the corrected variance needs.
+
+    Args:
+        study: with its split.
+
+    Returns:
+        The ratio; 0 where nothing was trained.
+    """
     if study.split.folds < 2:
         return 0.0
     test = 1 / study.split.folds
@@ -94,7 +111,7 @@ def share_tested(study: Study) -> float:
 
 
 def _asked_for(frame: pd.DataFrame, epsilon: float, norm: str) -> tuple[Evidence, ...]:
-    """The columns, without the optional ones that no trial was asked for, or that apply to no recipe."""
+    """Returns the columns, without optional ones that were not measured or apply to no recipe."""
     found = scorecard_columns(frame, epsilon=epsilon, norm=norm)
     return tuple(c for c in found if not c.optional or _applies(select(frame, c.name, **c.where)))
 
@@ -104,12 +121,12 @@ def _applies(rows: pd.DataFrame) -> bool:
 
 
 def _comparisons(
-    runs: Mapping[str, Found], baseline: str, design: Design, *, same_records: bool
+    runs: Mapping[str, RunValues], baseline: str, design: Design, *, same_records: bool
 ) -> dict[str, Comparison]:
-    """Each recipe against the baseline on the runs that both have, with Holm's correction over the recipes.
+    """Compares each recipe with the baseline on the runs that both have, with Holm's correction over the recipes.
 
     Args:
-        same_records: runs in which both were not asked of equally many records are left out.
+        same_records: leave out runs in which the two use different numbers of records.
     """
     found: dict[str, Comparison] = {}
     for recipe, own in runs.items():
@@ -126,6 +143,6 @@ def _comparisons(
 
 
 def _reference_norm(frame: pd.DataFrame, epsilon: float) -> str:
-    """The norm in which that radius was measured: L∞ where it was measured in both, or in none."""
+    """Returns the norm in which that radius was measured: L∞ where it was measured in both, or in none."""
     known = settings(measured(frame, "worst_case_accuracy", epsilon=epsilon), "norm")
     return "linf" if "linf" in known or not known else str(known[0])

@@ -25,7 +25,7 @@ _TRAINED = "objective.epsilon"
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """One thing that a sweep wants much or little of."""
+    """A metric that a sweep tries to increase or decrease."""
 
     key: str
     title: str
@@ -40,11 +40,20 @@ EPSILON = Goal(key="epsilon", title="ε claimed", better="lower", percent=False)
 
 
 def results(sweep: Sweep, store: Store, reference_epsilon: float) -> pd.DataFrame:
-    """One row a point: its settings, and the mean over its trials of everything that a sweep is judged by.
+    """Returns one row for each point: its settings, and the means of its metrics over its trials.
 
-    Columns: ``recipe``, one a varied setting, ``accuracy``, ``robust``, ``epsilon`` (NaN where training is not
-    private), ``seconds``, each with ``<column>_runs``, the trials that have a value; ``trials``, those that were asked
-    of the point; ``records`` and ``robust_records``, on which the two accuracies rest in a trial; ``pareto``.
+    Columns: ``recipe``, one for each varied setting, ``accuracy``, ``robust``, ``epsilon`` (NaN where training is not
+    private), ``seconds``, each with ``<column>_runs``, the trials that have a value; ``trials``, those that were
+    planned for the point; ``records`` and ``robust_records``, the numbers of records of the two accuracies in a trial;
+    ``pareto``.
+
+    Args:
+        sweep: with the varied settings.
+        store: of the results.
+        reference_epsilon: radius of the worst case, in the units of the data.
+
+    Returns:
+        The table, sorted by the settings.
     """
     frame = store.frame()
     asked = store.asked()
@@ -78,7 +87,15 @@ def results(sweep: Sweep, store: Store, reference_epsilon: float) -> pd.DataFram
 
 
 def rests_on(row: Mapping[Any, Any], goal: Goal) -> str:
-    """On how many of a point's trials, and of its records, a figure rests, where these are not all; else empty."""
+    """Describes how many of a point's trials and records a value uses, where it is not all.
+
+    Args:
+        row: of the table.
+        goal: the metric.
+
+    Returns:
+        A text; empty where it uses all.
+    """
     runs, trials = int(row[f"{goal.key}_runs"]), int(row["trials"])
     said = [f"{runs} of {trials} trials"] if 0 < runs < trials else []
     if goal is ROBUST and row["robust_records"] < row["records"]:
@@ -87,12 +104,27 @@ def rests_on(row: Mapping[Any, Any], goal: Goal) -> str:
 
 
 def goals(table: pd.DataFrame) -> list[Goal]:
-    """What can be weighed: accuracy × robust accuracy, and × ε where training is private."""
+    """Returns the goals that can be compared: accuracy, worst-case accuracy, and ε where training is private.
+
+    Args:
+        table: see ``results``.
+
+    Returns:
+        The goals.
+    """
     return [goal for goal in (ACCURACY, ROBUST, EPSILON) if table[goal.key].notna().any()]
 
 
 def pareto(table: pd.DataFrame, wanted: Sequence[Goal]) -> np.ndarray:
-    """Which rows no other row beats in one goal without losing in another, (n,) bool; never one that lacks a goal."""
+    """Returns which rows are on the Pareto front: no other row is better in one goal and at least equal in all others.
+
+    Args:
+        table: see ``results``.
+        wanted: the goals.
+
+    Returns:
+        (n,) bool; False for a row without a value in some goal.
+    """
     signs = np.array([1 if goal.better == "higher" else -1 for goal in wanted])
     values = table[[goal.key for goal in wanted]].to_numpy(float) * signs
     known = ~np.isnan(values).any(1)
@@ -102,7 +134,15 @@ def pareto(table: pd.DataFrame, wanted: Sequence[Goal]) -> np.ndarray:
 
 
 def parallel(table: pd.DataFrame, keys: Sequence[str]) -> go.Figure:
-    """Every point as one line through its settings and its results; drag along an axis to select."""
+    """Draws every point as a line through its settings and its results; the user can drag along an axis to select.
+
+    Args:
+        table: see ``results``.
+        keys: the varied settings.
+
+    Returns:
+        The figure.
+    """
     shown = goals(table)
     dimensions = [_axis(table[key], key.split(".")[-1].replace("_", " ")) for key in keys]
     dimensions += [
@@ -126,7 +166,15 @@ def parallel(table: pd.DataFrame, keys: Sequence[str]) -> go.Figure:
 
 
 def front(table: pd.DataFrame, reference_epsilon: float) -> go.Figure:
-    """Accuracy against worst-case accuracy; the points that nothing beats are ringed."""
+    """Draws accuracy against worst-case accuracy; the points of the Pareto front have a ring.
+
+    Args:
+        table: see ``results``.
+        reference_epsilon: radius of the worst case.
+
+    Returns:
+        The figure.
+    """
     private = table["epsilon"].notna().any()
     figure = blank(f"accuracy in the worst case, ε = {radius_text(reference_epsilon)}", "accuracy")
     best = table[table["pareto"]].sort_values("robust")
@@ -163,7 +211,16 @@ def front(table: pd.DataFrame, reference_epsilon: float) -> go.Figure:
 
 
 def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
-    """Worst-case accuracy by the ε of training × the ε of the attack, mean over the other settings."""
+    """Draws worst-case accuracy by the ε of training × the ε of the attack, mean over the other settings.
+
+    Args:
+        sweep: with the varied settings.
+        store: of the results.
+        units: of both radii.
+
+    Returns:
+        The figure; None where the ε of training is not varied.
+    """
     if _TRAINED not in sweep.keys:
         return None
     frame = store.frame()
@@ -185,11 +242,18 @@ def matrix(sweep: Sweep, store: Store, units: str) -> go.Figure | None:
 def publish_sweep(
     sweep: Sweep, table: pd.DataFrame, store: Store, dataset: Dataset, reference_epsilon: float, *, choice: str
 ) -> str:
-    """Write ``sweep.html`` from what is stored; its path.
+    """Writes ``sweep.html`` from the stored results.
 
     Args:
+        sweep: with the varied settings.
         table: see ``results``.
+        store: of the results.
+        dataset: of the sweep.
+        reference_epsilon: radius of the worst case.
         choice: what choosing the best trial costs, in a sentence; see ``release.choice``.
+
+    Returns:
+        The path or URI of the page.
     """
     known = table.dropna(subset=["accuracy"])
     drawn = {
@@ -229,7 +293,7 @@ def _settings(recipe: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _axis(values: pd.Series, label: str) -> dict[str, Any]:
-    """An axis of a setting: logarithmic where it spans more than a decade, named where it is no number."""
+    """Returns the axis of a setting: logarithmic over more than a decade, with names where it is not a number."""
     if values.dtype == object:
         codes, names = pd.factorize(values)
         return {

@@ -1,4 +1,4 @@
-"""What the sections, figures and tables of a cohort are made of."""
+"""Input of the sections, figures and tables of a cohort."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,13 +26,16 @@ class View:
 
     @classmethod
     def of(cls, study: Study, name: str, everything: pd.DataFrame, dataset: Dataset) -> "View":
-        """The view of one cohort.
+        """Returns the view of one cohort.
 
         Args:
             study: of the results.
             name: of the cohort.
-            everything: rows of the results, as the store gives them.
+            everything: rows of the results, as the store returns them.
             dataset: of the cohort, as it was loaded for the trials.
+
+        Returns:
+            The view.
         """
         frame = of_cohort(everything, name)
         card = scorecard(study, name, frame)
@@ -40,10 +43,10 @@ class View:
 
     @property
     def units(self) -> str:
-        """In which a radius is given."""
+        """Units of a radius."""
         return self.dataset.units
 
     @cached_property
     def costs(self) -> Costs | None:
-        """What each budget costs in accuracy."""
+        """Cost of each budget in accuracy."""
         return costs(self.card, self.study, self.everything)

@@ -1,4 +1,4 @@
-"""Results in words and digits, as every page and console shows them."""
+"""Formats results as text for pages and the console."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,14 @@ from assay.threats import radius_text
 
 
 def design_text(design: Design) -> str:
-    """How a cohort's records were split, in words."""
+    """Describes how a cohort's records were split.
+
+    Args:
+        design: of the cohort.
+
+    Returns:
+        A text.
+    """
     done = "" if design.done is None else f"{design.done} of {design.runs} {design.run}s of "
     if design.official:
         return f"{done}official split, {design.repeats} seed{'s' if design.repeats > 1 else ''}"
@@ -23,7 +30,14 @@ def design_text(design: Design) -> str:
 
 
 def interval_meaning(design: Design) -> str:
-    """What the interval below a figure is."""
+    """Describes the interval below a value.
+
+    Args:
+        design: of the cohort.
+
+    Returns:
+        A sentence or two.
+    """
     if not design.trained:
         return "Below each figure stands its 95 % interval over records."
     if not design.official and (design.done or design.runs) == 1:
@@ -49,7 +63,16 @@ def interval_meaning(design: Design) -> str:
 
 
 def describe_recipe(study: Study, cohort: str, recipe: str) -> str:
-    """A recipe in words."""
+    """Describes a recipe.
+
+    Args:
+        study: with the cohort.
+        cohort: its name.
+        recipe: its name.
+
+    Returns:
+        A text.
+    """
     asked = study.cohorts[cohort].recipes[recipe]
     settings = asked.objective.model_dump(exclude={"name"})
     words = [f"{treatment.name} ({_listed(treatment.model_dump(exclude={'name'}))})" for treatment in asked.data]
@@ -61,9 +84,9 @@ def describe_recipe(study: Study, cohort: str, recipe: str) -> str:
         )
     if asked.federation is not None:
         f = asked.federation
-        led = f"{f.strategy} (μ = {f.proximal_mu:g})" if f.strategy == "fedprox" else f.strategy
-        dealt = f"{f.partition}, α = {f.alpha:g}" if f.partition == "dirichlet" else f.partition
-        words.append(f"{led} over {f.clients} clients ({dealt}), {f.rounds} rounds of {f.local_epochs} epochs")
+        strategy = f"{f.strategy} (μ = {f.proximal_mu:g})" if f.strategy == "fedprox" else f.strategy
+        partition = f"{f.partition}, α = {f.alpha:g}" if f.partition == "dirichlet" else f.partition
+        words.append(f"{strategy} over {f.clients} clients ({partition}), {f.rounds} rounds of {f.local_epochs} epochs")
     else:
         words.append(f"{asked.training.epochs} epochs")
     words.append(
@@ -73,7 +96,15 @@ def describe_recipe(study: Study, cohort: str, recipe: str) -> str:
 
 
 def shown(value: float, unit: str) -> str:
-    """A figure with as many digits as a reader can use."""
+    """Formats a value with a suitable number of digits.
+
+    Args:
+        value: to format.
+        unit: ``percent``, ``seconds`` or ``number``.
+
+    Returns:
+        A text; a dash for NaN.
+    """
     if math.isnan(value):
         return "–"
     if unit == "percent":
@@ -84,7 +115,15 @@ def shown(value: float, unit: str) -> str:
 
 
 def cell_text(cell: Cell, column: Evidence) -> str:
-    """The value of a cell, or what stands in its place."""
+    """Formats the value of a cell, or a mark in its place.
+
+    Args:
+        cell: of a table.
+        column: of the cell.
+
+    Returns:
+        A text.
+    """
     if cell.summary is not None:
         return shown(cell.summary.mean, column.unit)
     if cell.failed:
@@ -93,7 +132,15 @@ def cell_text(cell: Cell, column: Evidence) -> str:
 
 
 def interval_text(cell: Cell, column: Evidence) -> str:
-    """The 95 % interval of a cell, empty where there is none."""
+    """Formats the 95 % interval of a cell.
+
+    Args:
+        cell: of a table.
+        column: of the cell.
+
+    Returns:
+        A text; empty where there is none.
+    """
     if cell.summary is None or math.isnan(cell.summary.low) or not column.estimated:
         return ""
     low, high = (min(max(end, column.least), column.most) for end in (cell.summary.low, cell.summary.high))
@@ -103,45 +150,87 @@ def interval_text(cell: Cell, column: Evidence) -> str:
 
 
 def summary_text(summary: Summary) -> str:
-    """A share with its 95 % interval."""
+    """Formats a share with its 95 % interval.
+
+    Args:
+        summary: of the share.
+
+    Returns:
+        A text.
+    """
     if math.isnan(summary.low):
         return f"{summary.mean:.1%}"
     return f"{summary.mean:.1%} ({100 * max(summary.low, 0.0):.1f} – {100 * min(summary.high, 1.0):.1f})"
 
 
 def records_text(table: ScoreTable, recipe: str, column: Evidence) -> str:
-    """How many records were asked, where that is fewer than accuracy was asked of; empty elsewhere."""
+    """Describes how many records a value uses, where they are fewer than those of accuracy.
+
+    Args:
+        table: with the cell.
+        recipe: its name.
+        column: of the cell.
+
+    Returns:
+        A text; empty elsewhere.
+    """
     cell = table.cells[recipe, column.key]
     return f"{cell.records} of {cell.whole} records" if column.sampled and 0 < cell.records < cell.whole else ""
 
 
 def notes(table: ScoreTable, recipe: str, column: Evidence, design: Design) -> list[str]:
-    """On what a figure rests, where that is less than it seems: runs, records, and what to hold it against instead."""
+    """Describes the runs and records of a value, where they are not all, and the values to compare it with.
+
+    Args:
+        table: with the cell.
+        recipe: its name.
+        column: of the cell.
+        design: of the cohort.
+
+    Returns:
+        Texts.
+    """
     cell = table.cells[recipe, column.key]
     if cell.summary is None:
         return []
-    found = [runs_text(cell.summary, design), records_text(table, recipe, column)]
+    texts = [runs_text(cell.summary, design), records_text(table, recipe, column)]
     if cell.clean is not None:
-        found.append(f"accuracy on the same: {shown(cell.clean.mean, 'percent')}")
+        texts.append(f"accuracy on the same: {shown(cell.clean.mean, 'percent')}")
     if cell.at_zero is not None:
-        found.append(f"n = {cell.records}, at ε = 0: {shown(cell.at_zero.mean, column.unit)}")
+        texts.append(f"n = {cell.records}, at ε = 0: {shown(cell.at_zero.mean, column.unit)}")
     if cell.beside is not None and column.beside is not None:
-        found.append(f"{column.beside.title} on the same: {shown(cell.beside.mean, column.beside.unit)}")
-    return [note for note in found if note]
+        texts.append(f"{column.beside.title} on the same: {shown(cell.beside.mean, column.beside.unit)}")
+    return [note for note in texts if note]
 
 
 _UNITS = {"seconds": " s"}
 
 
 def difference_text(comparison: Comparison, column: Evidence) -> str:
-    """A difference alone."""
+    """Formats a difference without its interval.
+
+    Args:
+        comparison: with the difference.
+        column: with the unit.
+
+    Returns:
+        A text.
+    """
     if column.unit == "percent":
         return f"{100 * comparison.difference:+.1f} points".replace("-", "−")
     return f"{comparison.difference:+.3g}{_UNITS.get(column.unit, '')}".replace("-", "−")
 
 
 def comparison_text(comparison: Comparison, column: Evidence) -> str:
-    """A difference with its interval."""
+    """Formats a difference with its interval.
+
+    Args:
+        comparison: with the difference.
+        column: with the unit.
+
+    Returns:
+        A text.
+    """
     scale, digits, sign = (100, 1, " points") if column.unit == "percent" else (1, 3, _UNITS.get(column.unit, ""))
     return (
         f"{scale * comparison.difference:+.{digits}f}{sign} "
@@ -150,14 +239,29 @@ def comparison_text(comparison: Comparison, column: Evidence) -> str:
 
 
 def paired_by(comparison: Comparison, design: Design) -> str:
-    """What of one recipe is held against the same of the other: seeds, and the records too where they are known."""
+    """Describes what is paired between two recipes: seeds, and also records where their results are known.
+
+    Args:
+        comparison: of the recipes.
+        design: of the cohort.
+
+    Returns:
+        A text.
+    """
     return f"record and {design.run}" if comparison.by_record else design.run
 
 
 def attack_title(label: str) -> str:
-    """Name of an attack above its figures.
+    """Returns the title of an attack.
 
-    Targeted PGD is given what withstood the others alone, and what they fooled counts as fooled: it is none by itself.
+    Targeted PGD is only given records that withstood the other attacks, and what these fooled counts as fooled, so it
+    is not an attack by itself.
+
+    Args:
+        label: of the attack.
+
+    Returns:
+        The title.
     """
     return "targeted PGD, after all others" if label == "targeted_pgd" else label.replace("_", " ")
 
@@ -167,7 +271,7 @@ def _listed(settings: Mapping[str, Any]) -> str:
 
 
 def _said(value: Any) -> str:
-    """A setting in words; one with settings of its own in brackets."""
+    """Formats a setting; one with settings of its own in brackets."""
     if isinstance(value, Mapping):
         return f"({_listed(value)})"
     return radius_text(value) if isinstance(value, float) else str(value)

@@ -1,1 +1,1 @@
-"""The figures of the page, one family a file. ``figure(view)``; None where there is nothing to draw."""
+"""Figures of the page, one family in each file. ``figure(view)`` returns None where there is nothing to draw."""

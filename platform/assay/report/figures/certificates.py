@@ -1,4 +1,4 @@
-"""What is proven beside what attacks leave: the same model, the same norm, the same axes."""
+"""Certified accuracy and accuracy under attack of the same model, in the same norm."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,9 +20,15 @@ _A_ROW = 4
 
 
 def interval_bounds(view: View) -> go.Figure | None:
-    """What interval bounds certify (L∞) and the worst case over all attacks, a small plot a recipe.
+    """Draws what interval bounds certify (L∞) and the worst case over all attacks, a small plot for each recipe.
 
-    Between the two lines lies what is not known: no attack was found, and no proof either.
+    Between the two lines neither an attack nor a proof is known.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None without certificates.
     """
     card, frame = view.card, view.frame
     proven = measured(frame, "certified_accuracy", method=INTERVAL)
@@ -49,7 +55,7 @@ def interval_bounds(view: View) -> go.Figure | None:
 
 
 def _unattacked(card: Scorecard, frame: pd.DataFrame, proven: pd.DataFrame, recipe: str) -> Points:
-    """Accuracy at ε = 0 on the records that were certified; nothing where nobody measured it on these.
+    """Returns the accuracy at ε = 0 on the certified records; nothing where it was not measured on these.
 
     Args:
         proven: certified accuracies.
@@ -69,10 +75,16 @@ def _unattacked(card: Scorecard, frame: pd.DataFrame, proven: pd.DataFrame, reci
 
 
 def smoothing(view: View) -> go.Figure | None:
-    """What smoothing certifies (L2), and what PGD through the noise leaves of the same smoothed model.
+    """Draws what smoothing certifies (L2), and the accuracy of the same smoothed model under PGD through the noise.
 
-    A small plot for each recipe and noise level σ. The dotted line is how often the smoothed model abstains under the
-    same attack.
+    There is a small plot for each recipe and noise level σ. The dotted line is the share of abstentions under the same
+    attack.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None without certificates.
     """
     card, frame = view.card, view.frame
     proven = measured(frame, "certified_accuracy", method=SMOOTHING)
@@ -98,7 +110,7 @@ def _beside(
     curves: Sequence[Sequence[Points]],
     names: Sequence[str],
 ) -> go.Figure:
-    """Several curves a plot, in the colour of its recipe, told apart by their dashes."""
+    """Draws several curves in each plot, in the colour of its recipe, with different dashes."""
     dashes = dict(zip(names, ("solid", "dash", "dot"), strict=False))
     look = looks(card.recipes)
     for place, (recipe, own) in enumerate(zip(recipes, curves, strict=True)):
@@ -118,7 +130,7 @@ def _beside(
 
 
 def _smoothed(card: Scorecard, frame: pd.DataFrame, recipe: str, at: Mapping[str, float]) -> list[Points]:
-    """Certified accuracy, accuracy under attack and abstention of a smoothed model at one noise level."""
+    """Returns certified accuracy, accuracy under attack and abstention of a smoothed model at one noise level."""
 
     def clean(name: str) -> Points:
         """A figure without an attack; nothing where it was not measured."""
@@ -136,5 +148,5 @@ def _smoothed(card: Scorecard, frame: pd.DataFrame, recipe: str, at: Mapping[str
 
 
 def _from_clean(clean: Points, points: Points) -> Points:
-    """A curve from ε = 0 on, where nothing may change; no curve without a point of its own."""
+    """Adds the point at ε = 0 to a curve; a curve without points stays empty."""
     return clean + points if points and points[0][0] > 0 else points

@@ -1,4 +1,4 @@
-"""The decision curve: net benefit against the risk from which on a clinic would treat."""
+"""The decision curve: net benefit against the threshold of treatment."""
 
 import math
 
@@ -10,11 +10,18 @@ from assay.report.rows import measured, settings
 from assay.report.view import View
 
 _LEAST = -0.1
-"""Net benefit at which the figure ends: who does more harm than that is of no use."""
+"""Lower end of the axis: a model with less net benefit is not useful."""
 
 
 def decision_curve(view: View) -> go.Figure | None:
-    """Net benefit of each recipe by threshold, beside treating all and treating none; None where nobody measured it."""
+    """Draws the net benefit of each recipe by threshold, with those of treating all and treating none.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None where it was not measured.
+    """
     card, rows = view.card, measured(view.frame, "net_benefit")
     if not len(rows):
         return None

@@ -1,4 +1,4 @@
-"""Recipes against the baseline: what they cost, and by how much they differ."""
+"""Recipes compared with the baseline: training time and differences."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,7 +10,14 @@ from assay.report.view import View
 
 
 def cost(view: View) -> go.Figure:
-    """Training time of each recipe in multiples of the baseline's, run by run."""
+    """Draws the training time of each recipe in multiples of the baseline's, run by run.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure.
+    """
     card, frame, baseline = view.card, view.frame, view.study.baseline
     figure = blank(f"training time, multiples of {baseline}", "")
     times = select(frame, "training_seconds").pivot_table(index=["repeat", "fold"], columns="recipe", values="value")
@@ -33,17 +40,31 @@ def cost(view: View) -> go.Figure:
 
 
 def accuracy_differences(view: View) -> go.Figure:
-    """Each recipe's difference in accuracy to the baseline with its 95 % interval."""
+    """Draws each recipe's difference in accuracy from the baseline with its 95 % interval.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure.
+    """
     return _differences(view.card, "accuracy", view.study.baseline)
 
 
 def robust_differences(view: View) -> go.Figure:
-    """The same in the worst case at the reference radius."""
+    """Draws the same differences in the worst case at the reference radius.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure.
+    """
     return _differences(view.card, "robust", view.study.baseline)
 
 
 def _differences(card: Scorecard, key: str, baseline: str) -> go.Figure:
-    """The differences in one column of the scorecard."""
+    """Draws the differences in one column of the scorecard."""
     unit = next(column.unit for column in card.evidence if column.key == key)
     figure = blank(f"difference to {baseline}", "")
     figure.add_vline(x=0, line={"color": STRONG, "width": 1.5})

@@ -1,4 +1,4 @@
-"""Means and intervals of the runs of a recipe, as figures draw them."""
+"""Means and intervals over the runs of a recipe, for figures."""
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,36 @@ from assay.statistics import Summary
 def curve(
     card: Scorecard, frame: pd.DataFrame, name: str, recipe: str, *, by: str, **where: object
 ) -> list[tuple[float, Summary]]:
-    """Mean and interval of a measurement at each value of the condition ``by``, in order."""
+    """Returns mean and interval of a measurement at each value of a condition, in ascending order.
+
+    Args:
+        card: of the cohort.
+        frame: rows of the cohort.
+        name: of the measurement.
+        recipe: its name.
+        by: the condition.
+        where: other conditions.
+
+    Returns:
+        Pairs of the value of the condition and the summary.
+    """
     rows = of_recipe(measured(frame, name, **where), recipe)
     places = np.array([float(c[by]) for c in rows["conditions"]])
     return [(float(p), card.design.summarise(runs_of(rows[places == p]).runs)) for p in np.unique(places)]
 
 
 def summary(card: Scorecard, frame: pd.DataFrame, name: str, recipe: str, **where: object) -> Summary | None:
-    """Mean and interval over all runs, None where nothing was measured."""
-    found = runs_of(of_recipe(measured(frame, name, **where), recipe))
-    return card.design.summarise(found.runs) if len(found) else None
+    """Returns mean and interval of a measurement over all runs.
+
+    Args:
+        card: of the cohort.
+        frame: rows of the cohort.
+        name: of the measurement.
+        recipe: its name.
+        where: conditions.
+
+    Returns:
+        The summary; None where nothing was measured.
+    """
+    values = runs_of(of_recipe(measured(frame, name, **where), recipe))
+    return card.design.summarise(values.runs) if len(values) else None

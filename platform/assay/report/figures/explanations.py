@@ -1,4 +1,4 @@
-"""Whether explanations tell the truth about the model."""
+"""Faithfulness of explanations."""
 
 import plotly.graph_objects as go
 
@@ -9,7 +9,14 @@ from assay.report.view import View
 
 
 def faithfulness(view: View) -> go.Figure:
-    """What each kind of explanation gains over a random order, and 0 where it tells nothing."""
+    """Draws the gain of each kind of explanation over a random order; 0 means no information.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure.
+    """
     card, frame = view.card, view.frame
     figure = blank("", "insertion area above a random order")
     for method, name, shade in (

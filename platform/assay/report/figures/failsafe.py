@@ -1,4 +1,4 @@
-"""The figures of shift and of failing safe; None where nothing of the kind was measured."""
+"""Figures of distribution shift and of fail-safe behaviour; None where it was not measured."""
 
 import math
 from dataclasses import replace
@@ -20,7 +20,14 @@ _SYMBOLS = {"circle": "●", "diamond-open": "◇", "square": "■", "triangle-u
 
 
 def shift(view: View) -> go.Figure | None:
-    """Accuracy against severity, one small plot a corruption; at severity 0 stands the clean accuracy."""
+    """Draws accuracy against severity, one small plot for each corruption; severity 0 is the clean accuracy.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None where it was not measured.
+    """
     card, frame = view.card, view.frame
     rows = measured(frame, "shifted_accuracy")
     names = settings(rows, "corruption")
@@ -48,10 +55,10 @@ def shift(view: View) -> go.Figure | None:
 
 
 def _unchanged(card: Scorecard, frame: pd.DataFrame, rows: pd.DataFrame, recipe: str) -> Summary | None:
-    """Accuracy on the records that were changed, as they were before; None where nobody measured it.
+    """Returns the accuracy on the same records before the change; None where it was not measured.
 
     Args:
-        rows: accuracies of the changed records.
+        rows: accuracies on the changed records.
     """
     changed = runs_of(of_recipe(rows, recipe))
     for name, where in (("accuracy", {}), ("sample_accuracy", {"evaluation": "shift"})):
@@ -63,7 +70,14 @@ def _unchanged(card: Scorecard, frame: pd.DataFrame, rows: pd.DataFrame, recipe:
 
 
 def risk_coverage(view: View) -> go.Figure | None:
-    """Share of wrong answers among the most confident ones, against the share of records that is answered."""
+    """Draws the share of wrong answers among the most confident ones, against the share of records that is answered.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None where it was not measured.
+    """
     card, frame = view.card, view.frame
     rows = measured(frame, "selective_risk")
     if not len(rows):
@@ -81,7 +95,14 @@ def risk_coverage(view: View) -> go.Figure | None:
 
 
 def conformal(view: View) -> go.Figure | None:
-    """Measured coverage of conformal sets less the nominal one, and their mean size."""
+    """Draws measured minus nominal coverage of conformal sets, and their mean size.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None where it was not measured.
+    """
     card, frame = view.card, view.frame
     rows = measured(frame, "conformal_coverage")
     kinds = sorted({(str(c["method"]), float(c["alpha"])) for c in rows["conditions"]}, key=lambda k: (k[1], k[0]))
@@ -121,15 +142,22 @@ def conformal(view: View) -> go.Figure | None:
 
 
 def out_of_distribution(view: View) -> go.Figure | None:
-    """AUROC telling test records from others, by what the others are."""
+    """Draws the AUROC with which the model's scores separate test records from others, by kind of the others.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None where it was not measured.
+    """
     card, frame = view.card, view.frame
     rows = measured(frame, "ood_auroc")
     against = settings(rows, "against")
     scores = settings(rows, "score")
     if not against:
         return None
-    told = ", ".join(f"{sign} {score}" for score, sign in zip(scores, _SYMBOLS.values(), strict=False))
-    figure = blank(f"AUROC ({told})", "")
+    legend = ", ".join(f"{sign} {score}" for score, sign in zip(scores, _SYMBOLS.values(), strict=False))
+    figure = blank(f"AUROC ({legend})", "")
     for recipe in card.recipes:
         for score, symbol in zip(scores, _SYMBOLS, strict=False):
             own = [(one, runs_of(_of(rows, "ood_auroc", recipe, against=one, score=score))) for one in against]
@@ -152,7 +180,7 @@ def out_of_distribution(view: View) -> go.Figure | None:
 
 
 def _possible(summary: Summary, most: float) -> Summary:
-    """With its interval cut at 0 and at the greatest value there can be."""
+    """Returns a summary with its interval limited to possible values."""
     return replace(summary, low=max(summary.low, 0.0), high=min(summary.high, most))
 
 

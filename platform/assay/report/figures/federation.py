@@ -1,4 +1,4 @@
-"""What each client gains by joining."""
+"""Accuracy of each client with and without federation."""
 
 import plotly.graph_objects as go
 
@@ -8,7 +8,14 @@ from assay.report.view import View
 
 
 def clients(view: View) -> go.Figure | None:
-    """Accuracy at each client beside the two ends: every client alone, and all data in one place."""
+    """Draws the accuracy at each client, compared with local-only and centralised training.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None without federated recipes.
+    """
     card, frame = view.card, view.frame
     federated = [r for r in card.recipes if len(of_recipe(measured(frame, "client_accuracy"), r))]
     if not federated:

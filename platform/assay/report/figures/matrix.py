@@ -14,9 +14,15 @@ from assay.threats import radius_text
 
 
 def train_against_test(view: View) -> go.Figure | None:
-    """Worst-case accuracy, mean over runs, of recipes that differ in their training ε alone; a plot a family and norm.
+    """Draws worst-case accuracy of recipes that differ only in their training ε, by family and norm.
 
-    The plain recipe, where there is one that is like them but for its objective, stands at ε = 0.
+    ε = 0 is the recipe that differs only in its standard objective, where there is one.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None without such recipes.
     """
     card, study, frame = view.card, view.study, view.frame
     recipes = study.cohorts[card.cohort].recipes
@@ -43,9 +49,16 @@ def train_against_test(view: View) -> go.Figure | None:
 
 
 def families(recipes: dict[str, Recipe], baseline: str) -> dict[str, dict[str, float]]:
-    """Recipes of each objective that differ in its ε, with that ε, by what they have in common.
+    """Returns recipes with the same objective that differ in its ε.
 
-    Settings of the training and of the objective may differ too: recipes of one ε stay apart by their names.
+    Settings of the training and of the objective may differ too; recipes with the same ε are distinguished by name.
+
+    Args:
+        recipes: by name.
+        baseline: preferred as the recipe at ε = 0.
+
+    Returns:
+        ε of each recipe, by the description of its family.
     """
     alike: dict[str, dict[str, float]] = {}
     plain: dict[str, list[str]] = {}
@@ -69,10 +82,14 @@ def families(recipes: dict[str, Recipe], baseline: str) -> dict[str, dict[str, f
 
 
 def heatmap(table: pd.DataFrame, *, showscale: bool = True) -> go.Heatmap:
-    """Worst-case accuracies with their figures written into them.
+    """Returns a heat map of worst-case accuracies with their values.
 
     Args:
         table: training ε (as text) × ε of the attack (a number); NaN where nothing was measured.
+        showscale: whether the colour scale is shown.
+
+    Returns:
+        The trace.
     """
     return go.Heatmap(
         z=table.to_numpy(),
@@ -89,7 +106,7 @@ def heatmap(table: pd.DataFrame, *, showscale: bool = True) -> go.Heatmap:
 
 
 def _table(card: Scorecard, frame: pd.DataFrame, members: dict[str, float], norm: str) -> pd.DataFrame:
-    """Training ε × ε of the attack, without recipes of which nothing was measured."""
+    """Returns training ε × ε of the attack, without recipes that were not measured."""
     rows = {
         recipe: {e: s.mean for e, s in curve(card, frame, "worst_case_accuracy", recipe, by="epsilon", norm=norm)}
         for recipe in members
@@ -100,7 +117,7 @@ def _table(card: Scorecard, frame: pd.DataFrame, members: dict[str, float], norm
 
 
 def _labels(epsilons: list[float], names: list[str]) -> list[str]:
-    """A radius each, with the recipe's name where two were trained at the same."""
+    """Returns a radius for each recipe, with its name where two have the same radius."""
     return [
         radius_text(e) + (f" ({escaped(name)})" if epsilons.count(e) > 1 else "")
         for e, name in zip(epsilons, names, strict=True)
@@ -108,7 +125,7 @@ def _labels(epsilons: list[float], names: list[str]) -> list[str]:
 
 
 def _beside_objective(recipe: Recipe) -> str:
-    """What a recipe has beside its objective and the length of its training, in words; empty if nothing."""
+    """Describes a recipe without its objective and the length of its training; empty if there is nothing else."""
     rest = [treatment.name for treatment in recipe.data]
     rest += [f"private, ε = {recipe.privacy.epsilon:g}"] if recipe.privacy is not None else []
     rest += [f"{recipe.federation.strategy}, {recipe.federation.partition}"] if recipe.federation is not None else []

@@ -1,4 +1,4 @@
-"""Whom an attacker recognises, at every rate of false accusations."""
+"""ROC curves of membership attacks."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from assay.statistics import Summary
 
 _LIRA = "lira_tpr"
 _EVERYBODY = (1.0, Summary(mean=1.0, deviation=math.nan, low=math.nan, high=math.nan, count=1))
-"""Whoever accuses all others has found every member."""
+"""The point at which all records are called members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,15 @@ class _Attack:
 
 
 def roc(view: View) -> go.Figure | None:
-    """True-positive against false-positive rate, both logarithmic, a plot for each attack; None without LiRA.
+    """Draws true-positive against false-positive rate, both logarithmic, a plot for each attack.
 
-    What lies below an axis, as a rate of 0 does, is drawn on it.
+    Values below an axis, such as a rate of 0, are drawn on it.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None without LiRA.
     """
     card, frame = view.card, view.frame
     asked = list(_asked(frame))
@@ -55,7 +61,7 @@ def roc(view: View) -> go.Figure | None:
 
 
 def _asked(frame: pd.DataFrame) -> Iterator[_Attack]:
-    """The attacks that measured anything, the shadows' first."""
+    """Returns the attacks with measurements, those with shadow models first."""
     for name in (_LIRA, "membership_tpr"):
         for attack in settings(measured(frame, name), "attack"):
             yield _Attack(title=str(attack), name=name, where={"attack": str(attack)})
@@ -64,7 +70,7 @@ def _asked(frame: pd.DataFrame) -> Iterator[_Attack]:
 def _add_line(  # noqa: PLR0917
     drawn: Panels, place: int, recipe: str, look: Look, points: Sequence[tuple[float, Summary]], least: float
 ) -> None:
-    """One recipe under one attack; pointing at it tells the rate that an axis cannot show."""
+    """Adds one recipe under one attack; the hover text has rates that an axis cannot show."""
     add_band(
         drawn.figure,
         recipe,
@@ -78,7 +84,7 @@ def _add_line(  # noqa: PLR0917
 
 
 def _add_chance(drawn: Panels, place: int, least: float) -> None:
-    """Where the lines of models lie that tell nothing."""
+    """Adds the line of a model that reveals nothing."""
     drawn.figure.add_scatter(
         x=[least, 1.0],
         y=[least, 1.0],
@@ -93,6 +99,6 @@ def _add_chance(drawn: Panels, place: int, least: float) -> None:
 
 
 def _not_below(summary: Summary, least: float) -> Summary:
-    """With nothing that a logarithmic axis could not show; an end that is unknown stays so."""
+    """Returns a summary whose values a logarithmic axis can show; an unknown end stays unknown."""
     ends = {key: value if math.isnan(value := getattr(summary, key)) else max(value, least) for key in ("low", "high")}
     return replace(summary, mean=max(summary.mean, least), **ends)

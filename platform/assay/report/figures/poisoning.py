@@ -1,4 +1,4 @@
-"""What an attacker who writes into the training data achieves, and what a defence leaves of it."""
+"""Success of poisoning attacks, with and without defences."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,14 @@ _MARKS = {"accuracy": "circle", "backdoor_success": "x", "collision_success": "d
 
 
 def by_recipe(view: View) -> go.Figure | None:
-    """Clean accuracy and the attacker's success of each recipe that ``by_share`` does not show."""
+    """Draws clean accuracy and the attacker's success of each recipe that ``by_share`` does not show.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None without such recipes.
+    """
     card, study, frame = view.card, view.study, view.frame
     drawn = {
         r for lines in grid(study.cohorts[card.cohort].recipes).values() for own in lines.values() for r in own.values()
@@ -52,10 +59,16 @@ def by_recipe(view: View) -> go.Figure | None:
 
 
 def by_share(view: View) -> go.Figure | None:
-    """The attacker's success and clean accuracy against the share that is poisoned, a line a defence.
+    """Draws the attacker's success and clean accuracy against the poisoned share, a line for each defence.
 
-    Of each attack that was run at several shares. At share 0 stands the recipe with the same defence and nothing to
-    defend against. Attacks without a success of their own, as flipped labels, come last.
+    It shows each attack that was run at several shares. Share 0 is the recipe with the same defence and no attack.
+    Attacks without a measure of success, such as flipped labels, come last.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure; None without such attacks.
     """
     card, study, frame = view.card, view.study, view.frame
     shares = grid(study.cohorts[card.cohort].recipes)
@@ -69,14 +82,14 @@ def by_share(view: View) -> go.Figure | None:
     titles = [f"{attack.replace('_', ' ')}: {SUCCESS.get(name, name)}" for attack, name in plots]
     drawn = panels(titles, columns=2, x="share of the training records that is poisoned", height=250, spacing=0.1)
     look = looks(list(dict.fromkeys(defence for lines in shares.values() for defence in lines)))
-    told = set[str]()
+    in_legend = set[str]()
     for place, (attack, name) in enumerate(plots):
         for defence, own in shares[attack].items():
             points = _points(card, frame, name, own)
             hover = "%{x:.1%} poisoned<br>%{y:.1%}"
-            shown = bool(points) and defence not in told
+            shown = bool(points) and defence not in in_legend
             add_band(drawn.figure, defence, look[defence], points, hover=hover, showlegend=shown, **drawn.at(place))
-            told |= {defence} if points else set()
+            in_legend |= {defence} if points else set()
     most = max(share for lines in shares.values() for own in lines.values() for share in own)
     drawn.figure.update_xaxes(tickformat=".3~%", range=[-0.04 * most, 1.04 * most])
     drawn.figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
@@ -84,7 +97,7 @@ def by_share(view: View) -> go.Figure | None:
 
 
 def _success_of(frame: pd.DataFrame, lines: Mapping[str, Mapping[float, str]]) -> str:
-    """The measurement that says whether an attack succeeded; empty where there is none."""
+    """Returns the name of the measurement of an attack's success; empty where there is none."""
     recipes = {recipe for own in lines.values() for share, recipe in own.items() if share}
     return next((name for name in SUCCESS if recipes & set(measured(frame, name)["recipe"])), "")
 
@@ -100,5 +113,5 @@ def _summary(card: Scorecard, frame: pd.DataFrame, name: str, recipe: str) -> Su
 
 
 def _possible(summary: Summary) -> Summary:
-    """With its interval cut to what a share can be."""
+    """Returns a summary with its interval limited to shares."""
     return replace(summary, low=max(summary.low, 0.0), high=min(summary.high, 1.0))

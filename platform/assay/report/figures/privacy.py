@@ -1,4 +1,4 @@
-"""What privacy costs, and what leaks in spite of it."""
+"""Accuracy against ε, and leakage of private recipes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ _CURVE = Look(colour=STRONG, dash="solid")
 
 @dataclass(frozen=True, kw_only=True)
 class _Scale:
-    """Where recipes stand from left to right: at the ε that they spent, or, if they are not private, at the edge."""
+    """Horizontal positions of recipes: at their spent ε, or, if they are not private, at the right edge."""
 
     spent: Mapping[str, float]
 
     @property
     def edge(self) -> float:
-        """Where ∞ stands: a decade or more to the right of all that was spent."""
+        """Position of ∞: a decade or more to the right of all spent ε."""
         return 10 ** (math.ceil(math.log10(max(self.spent.values(), default=1.0)) + 1e-9) + 1)
 
     def at(self, recipe: str) -> float:
@@ -43,12 +43,18 @@ class _Scale:
 
 
 def privacy(view: View) -> go.Figure:
-    """Accuracy against ε; what is not private stands at the right edge, at ∞.
+    """Draws accuracy against ε; recipes that are not private are at the right edge, at ∞.
 
-    Recipes that differ by their budget alone are joined by a line, on the band of their intervals. Below stand, where
-    they were measured, what LiRA recognises in each of its modes, and what an audit could prove, each on the same scale
-    of ε. A line shows the most accurate training without privacy on these data, with any model, where none of these
-    recipes is it.
+    Recipes that differ only in their budget are joined by a line with the band of their intervals. Below are, where
+    they were measured, the members that LiRA recognises in each of its modes, and the audited ε, on the same scale of
+    ε. A line shows the most accurate training without privacy on these data, with any model, if it is not one of these
+    recipes.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure.
     """
     card, study, frame = view.card, view.study, view.frame
     leaks, audits = measured(frame, "lira_tpr"), measured(frame, "epsilon_audited")
@@ -80,7 +86,7 @@ def privacy(view: View) -> go.Figure:
 
 
 def _add_best(figure: go.Figure, name: str, best: Summary) -> None:
-    """The most accurate training without privacy, at the left, where private training is least accurate."""
+    """Adds the most accurate training without privacy; its label is at the left, where there is room."""
     line, said = {"color": QUIET, "dash": "dot"}, f"{escaped(name)}: {best.mean:.1%}"
     figure.add_hline(y=best.mean, line=line, annotation_text=said, annotation_position="top left", row=1, col=1)
 
@@ -106,7 +112,7 @@ def _add_accuracies(figure: go.Figure, card: Scorecard, scale: _Scale) -> None:
 
 
 def _add_membership(figure: go.Figure, card: Scorecard, rows: pd.DataFrame, scale: _Scale, row: int) -> None:
-    """What one mode of LiRA recognises at the lowest rate of false accusations that was measured."""
+    """Adds what one mode of LiRA recognises at the lowest false-positive rate that was measured."""
     rate = min(settings(rows, "false_positive_rate"))
     rows = measured(rows, "lira_tpr", false_positive_rate=rate)
     for recipe in card.recipes:
@@ -122,7 +128,7 @@ def _add_membership(figure: go.Figure, card: Scorecard, rows: pd.DataFrame, scal
 
 
 def _add_audits(figure: go.Figure, card: Scorecard, rows: pd.DataFrame, scale: _Scale, row: int) -> None:
-    """What was proven to leak, beside what is claimed never to be exceeded: a point above the line is a bug."""
+    """Adds the audited lower bounds and the claimed ε: a point above the line is a bug."""
     for recipe in card.recipes:
         own = of_recipe(rows, recipe)
         if len(own):
@@ -149,7 +155,7 @@ def _add_point(
     hover: str,
     share: bool = True,
 ) -> None:
-    """One recipe in one of the plots; of a ``share``, no whisker leaves what is possible."""
+    """Adds one recipe to one of the plots; the interval of a ``share`` is limited to possible values."""
     possible: Sequence[Summary] = [replace(told, low=max(told.low, 0.0), high=min(told.high, 1.0)) if share else told]
     figure.add_scatter(
         x=[scale.at(recipe)],

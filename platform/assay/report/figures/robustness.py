@@ -1,4 +1,4 @@
-"""What is left of accuracy as an attacker may change more."""
+"""Worst-case accuracy against the radius of attacks."""
 
 import math
 
@@ -12,7 +12,14 @@ from assay.report.view import View
 
 
 def worst_case_figure(view: View) -> go.Figure:
-    """Worst-case accuracy against ε, mean and 95 % interval; a plot for each norm, whose radii do not compare."""
+    """Draws worst-case accuracy against ε, mean and 95 % interval; a plot for each norm.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The figure.
+    """
     card, frame = view.card, view.frame
     rows = select(frame, "worst_case_accuracy")
     norms = settings(rows, "norm") or [card.reference_norm]

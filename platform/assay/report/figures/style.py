@@ -1,4 +1,4 @@
-"""How every figure looks: colours that follow recipes everywhere, bands of intervals, small plots side by side."""
+"""Style of all figures: colours of recipes, bands of intervals, small plots in a grid."""
 
 import colorsys
 import math
@@ -19,11 +19,11 @@ _MORE = (
     "#66DDAA", "#AA0000", "#DDAAFF", "#224466", "#998866", "#6633AA", "#667700", "#DDBBAA", "#0033FF", "#886699",
     "#FF8877", "#BB55DD", "#443311", "#550066",
 )  # fmt: skip
-"""Colours after the palette is used up, each as far as may be from those before it (in OKLab) and from white."""
+"""Colours after the palette, each as different as possible from those before it (in OKLab) and from white."""
 QUIET = "#9aa7b4"
-"""Colour of axes, and of lines that are not about a recipe."""
+"""Colour of axes, and of lines that do not belong to a recipe."""
 STRONG = "#52606d"
-"""Colour of lines that are about all recipes, and must be seen."""
+"""Colour of prominent lines that belong to all recipes."""
 _PAGE, _LETTER = 900, 7
 """Pixels: width of the page at its narrowest on a screen, and of a letter of an axis title."""
 _DASHES = ("solid", "dash", "dot", "dashdot")
@@ -45,21 +45,28 @@ TEMPLATE = go.layout.Template(
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What tells one line from the others."""
+    """Colour and dash of a line."""
 
     colour: str
     dash: str
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """One look a name: a colour of its own, and dashes where the palette for colour-blind readers is used up."""
+    """Returns a colour for each name, and dashes where the palette for colour-blind readers is used up.
+
+    Args:
+        names: in order.
+
+    Returns:
+        Looks by name.
+    """
     return {
         name: Look(colour=_colour(i), dash=_DASHES[i // len(PALETTE) % len(_DASHES)]) for i, name in enumerate(names)
     }
 
 
 def _colour(place: int) -> str:
-    """The colour of that number, from 0; beyond those that were chosen by hand, hues by the golden angle."""
+    """Returns the colour with a number, from 0; beyond the fixed colours, hues by the golden angle."""
     known = (*PALETTE, *_MORE)
     if place < len(known):
         return known[place]
@@ -69,12 +76,27 @@ def _colour(place: int) -> str:
 
 
 def colours(recipes: Sequence[str]) -> dict[str, str]:
-    """One colour a recipe."""
+    """Returns a colour for each recipe.
+
+    Args:
+        recipes: names, in order.
+
+    Returns:
+        Colours by name.
+    """
     return {recipe: look.colour for recipe, look in looks(recipes).items()}
 
 
 def html(figure: go.Figure, *, described: str) -> str:
-    """A figure as a fragment of a page that already holds plotly; ``described`` is read to those who cannot see it."""
+    """Renders a figure as a fragment of a page that already contains plotly.
+
+    Args:
+        figure: to render.
+        described: text for screen readers.
+
+    Returns:
+        HTML.
+    """
     fragment = pio.to_html(
         figure, include_plotlyjs=False, full_html=False, config={"displaylogo": False, "responsive": True}
     )
@@ -82,7 +104,15 @@ def html(figure: go.Figure, *, described: str) -> str:
 
 
 def blank(x: str, y: str) -> go.Figure:
-    """An empty figure in the style of the page, with the titles of its axes."""
+    """Returns an empty figure in the style of the page.
+
+    Args:
+        x: title of the horizontal axis.
+        y: title of the vertical axis.
+
+    Returns:
+        The figure.
+    """
     figure = go.Figure(layout={"template": TEMPLATE, "height": 400})
     figure.update_xaxes(title=x)
     figure.update_yaxes(title=y)
@@ -91,23 +121,38 @@ def blank(x: str, y: str) -> go.Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Panels:
-    """Small plots in lines of a few."""
+    """Small plots in a grid."""
 
     figure: go.Figure
     columns: int
 
     def at(self, place: int) -> dict[str, Any]:
-        """Where the plot of that number, from 0, stands."""
+        """Returns the position of a plot in the grid.
+
+        Args:
+            place: number of the plot, from 0.
+
+        Returns:
+            ``row`` and ``col`` for plotly.
+        """
         return {"row": place // self.columns + 1, "col": place % self.columns + 1}
 
 
 def panels(titles: Sequence[str], *, columns: int, x: str, height: int = 210, spacing: float = 0.04) -> Panels:
-    """An empty small plot for each title; the horizontal axis is named below the last of each column, or of the first
-    one alone where the names would run into each other.
+    """Returns an empty small plot for each title.
+
+    The horizontal axis has a title below the last plot of each column, or of the first column only where the titles
+    would overlap.
 
     Args:
-        height: of one line, in pixels.
+        titles: of the plots.
+        columns: of the grid, at most.
+        x: title of the horizontal axis.
+        height: of one row, in pixels.
         spacing: between columns, as a share of the width.
+
+    Returns:
+        The grid.
     """
     lines, columns = math.ceil(len(titles) / columns), min(columns, len(titles))
     whole = 110 + height * lines
@@ -135,11 +180,14 @@ def add_band(
     possible: tuple[float, float] = (0.0, 1.0),
     **about: Any,
 ) -> None:
-    """Draws a curve on the band of its 95 % intervals.
+    """Draws a curve with the band of its 95 % intervals.
 
     Args:
+        figure: to draw on.
+        name: of the curve.
+        look: its colour and dash.
         points: x, and mean and interval of y.
-        hover: text at a point, as plotly's ``hovertemplate`` has it.
+        hover: text at a point, as plotly's ``hovertemplate``.
         possible: least and greatest possible y, where the band ends.
         about: settings of both traces.
     """
@@ -172,14 +220,26 @@ def add_band(
 
 
 def add_legend(figure: go.Figure, dashes: Mapping[str, str]) -> None:
-    """What each kind of line means, where the colour means something else."""
+    """Adds a legend of dashes, where colours have another meaning.
+
+    Args:
+        figure: to draw on.
+        dashes: by meaning.
+    """
     for name, dash in dashes.items():
         line = {"color": STRONG, "dash": dash, "width": 2.5}
         figure.add_scatter(x=[None], y=[None], name=name, mode="lines", line=line)
 
 
 def error_bar(summaries: Sequence[Summary | Comparison]) -> dict[str, object]:
-    """Whiskers of 95 % intervals, none where a value has no interval."""
+    """Returns the error bars of 95 % intervals; none where a value has no interval.
+
+    Args:
+        summaries: in the order of the points.
+
+    Returns:
+        Settings for plotly.
+    """
     means = [s.mean if isinstance(s, Summary) else s.difference for s in summaries]
     known = [not math.isnan(s.low) for s in summaries]
     return {
@@ -194,12 +254,19 @@ def error_bar(summaries: Sequence[Summary | Comparison]) -> dict[str, object]:
 
 
 def escaped(text: str) -> str:
-    """Words of others in a place where plotly understands tags."""
+    """Escapes text where plotly interprets tags.
+
+    Args:
+        text: to escape.
+
+    Returns:
+        Escaped text.
+    """
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _within(end: float, mean: float, possible: tuple[float, float]) -> float:
-    """An end of an interval, cut at the possible values; the mean where there is no interval."""
+    """Returns an end of an interval, limited to possible values; the mean where there is no interval."""
     return mean if math.isnan(end) else min(possible[1], max(possible[0], end))
 
 

@@ -1,4 +1,4 @@
-"""The sections of the page, one a file with its template; ``base`` says what a section is."""
+"""Sections of the page, one in each file with its template; ``base`` defines a section."""
 
 from assay.registry import load_siblings
 

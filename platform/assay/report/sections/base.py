@@ -1,4 +1,4 @@
-"""What a section of the page is; each file beside this one holds one, with its template."""
+"""Base class of the sections of the page; each other file here contains one section, with its template."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,45 +13,66 @@ from assay.report.view import View
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What the template of a section shows."""
+    """Figures and tables for the template of a section."""
 
     figures: Mapping[str, go.Figure | None] = field(default_factory=dict)
-    """By name; what is None is left out, so the template asks ``{% if "name" in figures %}``."""
+    """By name; None is left out, so the template tests ``{% if "name" in figures %}``."""
     tables: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the template shows, by the name that it has there."""
+    """Other values of the template, by name."""
 
 
 class Section(Method):
     """One part of the page of a cohort: register with ``@register("section")``, write ``build`` and a template.
 
-    The template is ``NAME.html.j2`` in the folder of the file. It knows ``card``, ``dataset``, ``study``, ``c`` (the
-    cohort's name), ``figures`` and the tables, and begins with its heading, whose id is ``{{ c }}-NAME``, with ``-``
-    for each ``_``.
+    The template is ``NAME.html.j2`` in the folder of the file. It can use ``card``, ``dataset``, ``study``, ``c`` (the
+    cohort's name), ``figures`` and the tables. It begins with its heading, whose id is ``{{ c }}-NAME``, with ``-`` for
+    each ``_``.
     """
 
     title: str
     """In the table of contents."""
     order: int
-    """Sections with smaller numbers stand further up."""
+    """Sections with smaller numbers come first."""
     in_contents: bool = True
-    """Whether the table of contents names it."""
+    """Whether it is in the table of contents."""
 
     def build(self, view: View) -> Content | None:
-        """The figures and tables of a cohort; None where the section says nothing of it, and is left out."""
+        """Builds figures and tables of a cohort.
+
+        Args:
+            view: of the cohort.
+
+        Returns:
+            The content; None where the section does not apply, and is left out.
+
+        Raises:
+            NotImplementedError: the class does not define it.
+        """
         raise NotImplementedError
 
     def anchor(self, cohort: str) -> str:
-        """Id of its heading."""
+        """Returns the id of its heading.
+
+        Args:
+            cohort: its name.
+
+        Returns:
+            The id.
+        """
         return f"{cohort}-{self.name.replace('_', '-')}"
 
     @property
     def folder(self) -> Path:
-        """Where its template lies."""
+        """Folder of its template."""
         return source_of(type(self)).parent
 
 
 def all_sections() -> list[Section]:
-    """Every section that is known, in the order of the page."""
+    """Returns every registered section, in the order of the page.
+
+    Returns:
+        The sections.
+    """
     load_plugins()
     found = [section.model_validate({}) for section in methods("section").values() if issubclass(section, Section)]
     return sorted(found, key=lambda section: (section.order, section.name))

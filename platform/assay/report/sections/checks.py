@@ -30,13 +30,13 @@ class RaisedRule:
     rule: str
     verdict: str
     recipes: tuple[str, ...]
-    """Each with the runs in which it was raised, in words."""
+    """Each with the number of runs that raised it, in words."""
     message: str
-    """Of the first recipe."""
+    """For the first recipe."""
 
 
 def _raised(card: Scorecard) -> list[RaisedRule]:
-    """The checks that did not pass, failed ones first."""
+    """Returns the checks that did not pass, failed ones first."""
     groups: dict[tuple[str, str], list[dict[Any, Any]]] = {}
     raised = card.checks[card.checks["verdict"] != "pass"]
     for check in raised.sort_values("verdict", kind="stable").to_dict("records"):

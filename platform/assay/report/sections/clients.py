@@ -1,4 +1,4 @@
-"""What each client of a federated recipe gains by joining."""
+"""Accuracy of each client of a federated recipe."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from assay.report.view import View
 
 @register("section")
 class ClientsSection(Section):
-    """What each client of a federated recipe gains by joining."""
+    """Accuracy of each client of a federated recipe."""
 
     name: Literal["clients"] = "clients"
     title: str = "Clients"

@@ -1,4 +1,4 @@
-"""Calibration, net benefit, predictive values and subgroups: what a clinic decides by."""
+"""Calibration, net benefit, predictive values and subgroups."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -21,20 +21,20 @@ _SHARES = {
 
 @dataclass(frozen=True, kw_only=True)
 class SubgroupRow:
-    """One figure of one subgroup."""
+    """One metric of one subgroup."""
 
     figure: str
     attribute: str
     subgroup: str
     records: str
-    """How many there are in a trial; from the fewest to the most."""
+    """Number of records in a trial, or its range over trials."""
     summaries: dict[str, Summary | None]
     """By recipe; None where it was not measured."""
 
 
 @register("section")
 class ClinicalSection(Section):
-    """Calibration, net benefit, predictive values and subgroups: what a clinic decides by."""
+    """Calibration, net benefit, predictive values and subgroups."""
 
     name: Literal["clinical"] = "clinical"
     title: str = "Clinical use"
@@ -54,7 +54,14 @@ class ClinicalSection(Section):
 
 
 def subgroup_rows(view: View) -> list[SubgroupRow]:
-    """Every figure of every subgroup, recipes beside each other; worst cases at the radius of the scorecard."""
+    """Returns every metric of every subgroup, with all recipes; worst cases at the radius of the scorecard.
+
+    Args:
+        view: of the cohort.
+
+    Returns:
+        The rows.
+    """
     found = []
     for name, title in _SHARES.items():
         where = {"epsilon": view.card.reference_epsilon} if name.startswith("worst_case") else {}

@@ -1,4 +1,4 @@
-"""Everything that was measured, a line for each measurement at each of its conditions."""
+"""All measurements, a line for each measurement and set of conditions."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from assay.report.view import View
 
 @register("section")
 class EverythingSection(Section):
-    """Everything that was measured, a line for each measurement at each of its conditions."""
+    """All measurements, a line for each measurement and set of conditions."""
 
     name: Literal["everything"] = "everything"
     title: str = "Everything that was measured"

@@ -1,4 +1,4 @@
-"""Whether explanations tell the truth about the model."""
+"""Faithfulness of explanations."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from assay.report.view import View
 
 @register("section")
 class ExplanationsSection(Section):
-    """Whether explanations tell the truth about the model."""
+    """Faithfulness of explanations."""
 
     name: Literal["explanations"] = "explanations"
     title: str = "Explanations"

@@ -1,4 +1,4 @@
-"""When the model holds back, and what it notices."""
+"""Abstention, conformal sets, and detection of other records."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from assay.report.view import View
 
 @register("section")
 class FailSafeSection(Section):
-    """When the model holds back, and what it notices."""
+    """Abstention, conformal sets, and detection of other records."""
 
     name: Literal["fail_safe"] = "fail_safe"
     title: str = "Fail-safe"

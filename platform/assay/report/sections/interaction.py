@@ -1,4 +1,4 @@
-"""Adversarial and private training, alone and together."""
+"""Interaction of adversarial and private training."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from assay.report.view import View
 
 @register("section")
 class InteractionSection(Section):
-    """Adversarial and private training, alone and together."""
+    """Interaction of adversarial and private training."""
 
     name: Literal["interaction"] = "interaction"
     title: str = "Interaction"

@@ -1,4 +1,4 @@
-"""What an attacker who writes into the training records achieves."""
+"""Success of poisoning attacks."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from assay.report.view import View
 
 @register("section")
 class PoisoningSection(Section):
-    """What an attacker who writes into the training records achieves."""
+    """Success of poisoning attacks."""
 
     name: Literal["poisoning"] = "poisoning"
     title: str = "Poisoning"

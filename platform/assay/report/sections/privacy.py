@@ -1,4 +1,4 @@
-"""What privacy costs, and whom an attacker recognises."""
+"""Cost of privacy, and membership attacks."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from assay.report.view import View
 
 @register("section")
 class PrivacySection(Section):
-    """What privacy costs, and whom an attacker recognises."""
+    """Cost of privacy, and membership attacks."""
 
     name: Literal["privacy"] = "privacy"
     title: str = "Privacy"

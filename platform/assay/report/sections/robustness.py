@@ -1,4 +1,4 @@
-"""What attacks leave of accuracy, what is proven, and whether the figures can be believed."""
+"""Accuracy under attack, certificates, and checks of attacks."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ from assay.report.view import View
 
 @register("section")
 class RobustnessSection(Section):
-    """What attacks leave of accuracy, what is proven, and whether the figures can be believed."""
+    """Accuracy under attack, certificates, and checks of attacks."""
 
     name: Literal["robustness"] = "robustness"
     title: str = "Robustness"
@@ -51,7 +51,7 @@ class RobustnessSection(Section):
 
 
 def _attacked(frame: pd.DataFrame) -> list[str]:
-    """The attacks behind a worst case over all trials; those that stand alone where it does not name them."""
+    """Returns the attacks of a worst case over all trials; all single attacks where it does not name them."""
     rows = measured(frame, "worst_case_accuracy")
     named = dict.fromkeys(label for c in rows["conditions"] for label in c.get("attacks", ()))
     found = named or dict.fromkeys(settings(measured(frame, "robust_accuracy"), "attack"))

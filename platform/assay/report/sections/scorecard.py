@@ -1,4 +1,4 @@
-"""Recipes by evidence, and what the marks beside the figures say."""
+"""The scorecard, and the warnings of its values."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from assay.report.words import describe_recipe
 
 @register("section")
 class ScorecardSection(Section):
-    """Recipes by evidence, and what the marks beside the figures say."""
+    """The scorecard, and the warnings of its values."""
 
     name: Literal["scorecard"] = "scorecard"
     title: str = "Scorecard"

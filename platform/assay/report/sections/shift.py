@@ -1,4 +1,4 @@
-"""Accuracy on worn, noisy or hurried records."""
+"""Accuracy on corrupted records."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from assay.report.view import View
 
 @register("section")
 class ShiftSection(Section):
-    """Accuracy on worn, noisy or hurried records."""
+    """Accuracy on corrupted records."""
 
     name: Literal["shift"] = "shift"
     title: str = "Shift"

@@ -1,4 +1,4 @@
-"""Each recipe against the baseline."""
+"""Each recipe compared with the baseline."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ from assay.report.words import paired_by
 
 @register("section")
 class SignificanceSection(Section):
-    """Each recipe against the baseline."""
+    """Each recipe compared with the baseline."""
 
     name: Literal["significance"] = "significance"
     title: str = "Significance"

@@ -1,4 +1,4 @@
-"""The first screen: what was asked, which recipes meet it, and what speaks against each."""
+"""The summary of the page: what was asked, which recipes meet it, and what speaks against each."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from assay.report.scorecard import Scorecard
 from assay.report.words import cell_text, difference_text
 
 COLUMNS = 7
-"""Of a table, at most: the first names what stands in a row."""
+"""Greatest number of columns of a table; the first has the titles of the rows."""
 _ROWS = 6
-"""Recipes over all cohorts, where no requirements name them."""
+"""Recipes over all cohorts, where no requirements name candidates."""
 _KEYS = ("accuracy", "robust", "epsilon", "membership", "insertion")
 _REASONS = 2
-"""Losses, and checks, that are named beside a recipe; the others are counted."""
+"""Losses, and checks, that are named for a recipe; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +23,16 @@ class Against:
     """What speaks against a recipe."""
 
     losses: tuple[str, ...]
-    """Figures in which it is shown to be worse than the baseline."""
+    """Metrics in which it is significantly worse than the baseline."""
     checks: tuple[str, ...]
-    """Rules that warned or failed beside its figures, each with its mark."""
+    """Rules of its values that warned or failed, each with its mark."""
     more: int
-    """Losses and checks that are not named."""
+    """Number of losses and checks that are not named."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryRow:
-    """A recipe that stands out by its results, where none was named beforehand."""
+    """A recipe with notable results, where no candidates were named beforehand."""
 
     recipe: str
     why: str
@@ -41,22 +41,22 @@ class SummaryRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CohortSummary:
-    """One cohort on the first screen."""
+    """Summary of one cohort."""
 
     card: Scorecard
     decisions: Decisions | None
     shown: tuple[Decision, ...]
-    """The candidates in the table: those that meet most stand first."""
+    """The candidates in the table, those that meet most requirements first."""
     others: tuple[str, ...]
-    """Candidates that the table has no room for."""
+    """Candidates for which the table has no room."""
     against: Mapping[str, Against]
     rows: tuple[SummaryRow, ...]
-    """Recipes that stand out; only where no cohort states requirements."""
+    """Recipes with notable results; only where no cohort states requirements."""
     columns: tuple[Evidence, ...]
 
     @property
     def all_post_hoc(self) -> bool:
-        """Whether every requirement and every candidate came after the first measurement: then it is said once."""
+        """Whether all requirements and candidates were stated after the first measurement; one note then suffices."""
         found = self.decisions
         return found is not None and (
             len(found.registration.post_hoc) == len(found.requirements)
@@ -65,7 +65,7 @@ class CohortSummary:
 
     @property
     def verdict(self) -> str:
-        """The answer in a sentence."""
+        """The verdict in a sentence."""
         found = self.decisions
         if found is None:
             return "No requirements were stated."
@@ -82,10 +82,15 @@ class CohortSummary:
 def summaries(
     cards: Sequence[Scorecard], decided: Mapping[str, Decisions | None], baseline: str
 ) -> tuple[CohortSummary, ...]:
-    """The first screen, cohort by cohort.
+    """Returns the summaries of all cohorts.
 
     Args:
-        decided: by cohort; None of those without requirements.
+        cards: scorecards of the cohorts.
+        decided: by cohort; None for a cohort without requirements.
+        baseline: name of a recipe.
+
+    Returns:
+        One summary for each cohort.
     """
     stated = any(found is not None for found in decided.values())
     room = 0 if stated else max(2, _ROWS // len(cards))
@@ -117,7 +122,7 @@ def _marks(one: Decision) -> list[str]:
 
 
 def _against(card: Scorecard, recipe: str, marks: Sequence[str]) -> Against:
-    """Where a recipe is shown to be worse than the baseline, and what the checks said."""
+    """Returns in what a recipe is significantly worse than the baseline, and the checks that did not pass."""
     losses = []
     for column in card.evidence:
         found = card.comparisons.get((recipe, column.key))
@@ -132,7 +137,7 @@ def _against(card: Scorecard, recipe: str, marks: Sequence[str]) -> Against:
 
 
 def _standing_out(card: Scorecard, baseline: str) -> tuple[SummaryRow, ...]:
-    """The baseline, and the best recipe by each of a few figures."""
+    """Returns the baseline, and the best recipe in each of a few columns."""
     if len(card.recipes) == 1:
         (alone,) = card.recipes
         return (SummaryRow(recipe=alone, why="", against=_against(card, alone, _raised(card, alone))),)
@@ -165,7 +170,14 @@ def _raised(card: Scorecard, recipe: str) -> list[str]:
 
 
 def value_text(one: Judgement) -> str:
-    """The figure of a requirement with its interval, in words; empty where there is none."""
+    """Formats the value of a requirement with its interval.
+
+    Args:
+        one: judgement with the value.
+
+    Returns:
+        A text; empty where there is no value.
+    """
     requirement = one.requirement
     if math.isnan(one.value):
         return ""
@@ -180,5 +192,14 @@ def value_text(one: Judgement) -> str:
 
 
 def summary_cell(card: Scorecard, recipe: str, column: Evidence) -> str:
-    """A figure of the scorecard, as the first screen shows it."""
+    """Formats a value of the scorecard for the summary.
+
+    Args:
+        card: of the cohort.
+        recipe: its name.
+        column: of the scorecard.
+
+    Returns:
+        A text.
+    """
     return cell_text(card.cells[recipe, column.key], column)

@@ -1,1 +1,1 @@
-"""The tables of the page beside the scorecard, one a file. Each takes the results; None where nothing is to show."""
+"""Tables of the page in addition to the scorecard, one in each file; None where there is nothing to show."""

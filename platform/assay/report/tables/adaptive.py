@@ -1,4 +1,4 @@
-"""Where a check warned and an attack made for the suspicion answered: both figures, side by side."""
+"""Worst cases with and without adaptive attacks, where a check did not pass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from assay.statistics import Summary
 _BEFORE, _AFTER = "worst_case_before_adaptive", "worst_case_accuracy"
 _CONCERNED = {"worst_case_accuracy", "robust_accuracy"}
 _NO_SUSPICION = {"adaptive_answer", "answers_one_class", "answers_tell_classes", "constant_answer"}
-"""Rules that no adaptive attack could answer: they say nothing of the attacks."""
+"""Rules that adaptive attacks cannot test, because they do not concern the attacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +25,26 @@ class Answered:
     rules: tuple[str, ...]
     """The checks of robustness that did not pass, in words."""
     before: Summary | None = None
-    """Worst case under the attacks that were asked for; None where no adaptive attack answered."""
+    """Worst case under the attacks that were asked for; None where no adaptive attack was run."""
     after: Summary | None = None
-    """The same with the adaptive attacks too, on the same folds or seeds."""
+    """The same with the adaptive attacks, on the same folds or seeds."""
     runs: int = 0
-    """Folds or seeds in which an adaptive attack answered."""
+    """Folds or seeds in which an adaptive attack was run."""
     attacks: Mapping[str, Summary] = field(default_factory=dict)
     """Accuracy under each adaptive attack alone."""
 
 
 def adaptive(card: Scorecard, frame: pd.DataFrame) -> list[Answered]:
-    """Recipes that were answered, at the scorecard's radius, or at every one above 0 where it is not among them.
+    """Returns the recipes with adaptive attacks, at the scorecard's radius, or else at every measured radius above 0.
 
-    A recipe whose checks were raised and that nobody answered says so. Empty where nothing was answered at all.
+    A recipe whose checks did not pass, but without adaptive attacks, has a row without values.
+
+    Args:
+        card: of the cohort.
+        frame: rows of the cohort.
+
+    Returns:
+        The rows; empty without any adaptive attack.
     """
     before = measured(frame, _BEFORE)
     radii = [epsilon for epsilon in sorted(settings(before, "epsilon")) if epsilon > 0]
@@ -56,7 +63,7 @@ def adaptive(card: Scorecard, frame: pd.DataFrame) -> list[Answered]:
 def _answered(
     card: Scorecard, own: pd.DataFrame, recipe: str, epsilon: float, rules: tuple[str, ...]
 ) -> Answered | None:
-    """Both figures on the runs that have both; None where there are none.
+    """Returns both values on the runs that have both; None where there are none.
 
     Args:
         own: rows of the recipe.
@@ -84,12 +91,12 @@ def _answered(
 
 
 def _raised(own: pd.DataFrame) -> tuple[str, ...]:
-    """The rules of robustness that did not pass in some trial."""
+    """Returns the rules of robustness that did not pass in some trial."""
     of_attacks = [check for check in checks_of(own) if _CONCERNED & {*check.concerns}]
     raised = [check.rule for check in sum_up(of_attacks) if check.verdict != "pass"]
     return tuple(rule.replace("_", " ") for rule in raised if rule not in _NO_SUSPICION)
 
 
 def _labels(rows: pd.DataFrame) -> list[str]:
-    """Names of the attacks behind a worst case, over all runs."""
+    """Returns the names of the attacks of a worst case, over all runs."""
     return list(dict.fromkeys(label for c in rows["conditions"] for label in c.get("attacks", ())))

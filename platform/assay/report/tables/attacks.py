@@ -1,4 +1,4 @@
-"""Every recipe under every attack at the reference radius: how much a weak attack flatters."""
+"""Every recipe under every attack at the reference radius."""
 
 import pandas as pd
 
@@ -13,10 +13,17 @@ _DISTANCE = "_median_distance"
 
 
 def attacks(card: Scorecard, frame: pd.DataFrame) -> ScoreTable | None:
-    """Accuracy without an attack, in the worst case, certified, and under each attack, the strongest first.
+    """Builds a table of accuracy: without an attack, worst case, certified, and each attack, strongest first.
 
-    What may be claimed stands first. To the right stand other threat models: patches, and the median distance of
-    attacks that look for the smallest change and have no accuracy in this norm.
+    To the right are other threat models: patches, and the median distance of attacks that search for the smallest
+    change and have no accuracy in this norm.
+
+    Args:
+        card: of the cohort.
+        frame: rows of the cohort.
+
+    Returns:
+        The table; None without attacks.
     """
     threat = {"epsilon": card.reference_epsilon, "norm": card.reference_norm}
     ran = _ran(frame, threat)
@@ -48,7 +55,7 @@ def attacks(card: Scorecard, frame: pd.DataFrame) -> ScoreTable | None:
 
 
 def _ran(frame: pd.DataFrame, threat: dict[str, object]) -> list[str]:
-    """The attacks at this radius, whether they could be run or not; the strongest first, over all recipes."""
+    """Returns the attacks at this radius, including those that could not be run; the strongest first."""
     asked = settings(select(frame, "robust_accuracy", **threat), "attack")
     rows = measured(frame, "robust_accuracy", **threat)
     by_attack = rows["value"].groupby([c.get("attack") for c in rows["conditions"]]).mean()
@@ -72,7 +79,7 @@ def _proven(frame: pd.DataFrame, threat: dict[str, object]) -> list[Evidence]:
 
 
 def _patches(frame: pd.DataFrame) -> list[Evidence]:
-    """The patch that was made to deceive and the one that was not, at each size."""
+    """Returns the columns of the optimised patch and the random one, at each size."""
     rows = measured(frame, "patch_accuracy")
     pairs = dict.fromkeys((c["attack"], float(c["share"])) for c in rows["conditions"] if c["share"])
     return [
@@ -89,7 +96,7 @@ def _patches(frame: pd.DataFrame) -> list[Evidence]:
 
 
 def _distances(frame: pd.DataFrame, ran: list[str]) -> list[Evidence]:
-    """Columns of the attacks without an accuracy in this threat model."""
+    """Returns the columns of the attacks without an accuracy in this threat model."""
     names = [name for name in frame["name"].unique() if name.endswith(_DISTANCE)]
     found = []
     for name in sorted(names):
@@ -107,5 +114,12 @@ def _distances(frame: pd.DataFrame, ran: list[str]) -> list[Evidence]:
 
 
 def caption(card: Scorecard) -> str:
-    """The threat model of the table, in words."""
+    """Describes the threat model of the table.
+
+    Args:
+        card: of the cohort.
+
+    Returns:
+        A text.
+    """
     return f"ε = {radius_text(card.reference_epsilon)} in {norm_text(card.reference_norm)}"

@@ -1,4 +1,4 @@
-"""For which model a certificate holds, how far it reaches, and which recipes have none and why."""
+"""Certificates of a method: their model, their radii, and the recipes without one."""
 
 import math
 from collections.abc import Mapping
@@ -14,18 +14,27 @@ from assay.report.scorecard import Scorecard
 
 @dataclass(frozen=True, kw_only=True)
 class Certified:
-    """What is to be known of the certificates of one method."""
+    """Facts about the certificates of one method."""
 
     holds_for: tuple[str, ...]
-    """The models of which they speak, in words."""
+    """The models that they hold for, in words."""
     missing: Mapping[str, tuple[str, ...]]
-    """Recipes without any, by the reason."""
+    """Recipes without a certificate, by the reason."""
     radii: ScoreTable | None
-    """Recipes × noise levels: the median radius of a certificate; None of a method that gives records no radius."""
+    """Recipes × noise levels: the median radius of a certificate; None for a method without radii."""
 
 
 def certified_table(card: Scorecard, frame: pd.DataFrame, method: str) -> Certified:
-    """What is to be known of one method, ``interval bounds`` or ``randomised smoothing``."""
+    """Returns facts about the certificates of one method.
+
+    Args:
+        card: of the cohort.
+        frame: rows of the cohort.
+        method: ``interval bounds`` or ``randomised smoothing``.
+
+    Returns:
+        The facts.
+    """
     column = Evidence(key="", title="", name="certified_accuracy", where={"method": method}, meaning="")
     found, _ = tabulate([column], card.recipes, frame, card.design)
     missing: dict[str, tuple[str, ...]] = {}

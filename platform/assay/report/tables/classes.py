@@ -1,4 +1,4 @@
-"""Whom an attack costs: how often each class is still answered rightly in the worst case."""
+"""Worst-case accuracy of each class."""
 
 import pandas as pd
 
@@ -9,7 +9,15 @@ from assay.report.scorecard import Scorecard
 
 
 def classes(card: Scorecard, frame: pd.DataFrame) -> ScoreTable | None:
-    """Recipes × classes at the scorecard's radius, balanced accuracy first; None where nothing was attacked."""
+    """Builds a table of recipes × classes at the scorecard's radius, with balanced accuracy first.
+
+    Args:
+        card: of the cohort.
+        frame: rows of the cohort.
+
+    Returns:
+        The table; None where nothing was attacked.
+    """
     threat = {"epsilon": card.reference_epsilon, "norm": card.reference_norm}
     names = settings(measured(frame, "worst_case_recall", **threat), "class")
     if not names:

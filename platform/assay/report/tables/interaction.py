@@ -1,4 +1,4 @@
-"""Adversarial and private training, alone and together: do their effects add up?"""
+"""Interaction of adversarial and private training: whether their effects are additive."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from assay import statistics
 from assay.report.cells import ScoreTable, tabulate
 from assay.report.designs import FactorialDesign, factorial_designs
 from assay.report.evidence import Evidence
-from assay.report.rows import Found, measured, settings, shared
+from assay.report.rows import RunValues, measured, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.report.words import shown
 from assay.statistics import Comparison
@@ -19,32 +19,41 @@ from assay.study.spec import Study
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionTest:
-    """Whether two factors interact in one measure, and how much each does on the runs that all four recipes have."""
+    """The test of an interaction in one metric, and the effects on the runs that all four recipes have."""
 
     comparison: Comparison
-    """Both together against the sum of each alone; Holm over the measures of the quartet."""
+    """Effect of both minus the sum of the single effects; Holm's correction over the metrics of the design."""
     adversarial: float
-    """What adversarial training alone changes, mean over runs."""
+    """Effect of adversarial training alone, mean over runs."""
     private: float
     both: float
     reading: str
-    """In plain words."""
+    """The result in plain words."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interaction:
-    """One quartet."""
+    """One factorial design."""
 
     design: FactorialDesign
     table: ScoreTable
     tests: Mapping[str, InteractionTest]
-    """By the key of the evidence, where all four recipes have two runs in common."""
+    """By the key of the column, where all four recipes have two runs in common."""
     retuned: bool
-    """Whether private recipes also train otherwise (longer, in larger batches): then that is part of the factor."""
+    """Whether the private recipes also have other settings of training, which are then part of the factor."""
 
 
 def interactions(card: Scorecard, study: Study, frame: pd.DataFrame) -> list[Interaction]:
-    """Every quartet of a cohort; empty where there is none, or nothing was measured of it."""
+    """Returns every factorial design of a cohort that was measured.
+
+    Args:
+        card: of the cohort.
+        study: with the recipes.
+        frame: rows of the cohort.
+
+    Returns:
+        The designs.
+    """
     recipes = study.cohorts[card.cohort].recipes
     columns = _columns(card, frame)
     found = []
@@ -59,9 +68,9 @@ def interactions(card: Scorecard, study: Study, frame: pd.DataFrame) -> list[Int
 
 
 def _columns(card: Scorecard, frame: pd.DataFrame) -> tuple[Evidence, ...]:
-    """Those of the scorecard that tell of utility, attack, leakage and explanations; how well membership is told, too.
+    """Returns the columns of utility, attack, leakage and explanations, and the areas of membership attacks.
 
-    The share that is recognised at few false accusations is what counts, and the area is what is measured precisely.
+    The true-positive rate at a low false-positive rate is what matters; the area can be measured more precisely.
     """
     kept = [c for c in card.evidence if c.key in ("accuracy", "robust", "membership", "lira", "insertion")]
     areas = {"membership": "Membership AUC", "lira": "LiRA AUC"}
@@ -83,7 +92,7 @@ def _columns(card: Scorecard, frame: pd.DataFrame) -> tuple[Evidence, ...]:
 
 
 def _tests(
-    design: FactorialDesign, columns: tuple[Evidence, ...], runs: Mapping[tuple[str, str], Found], card: Scorecard
+    design: FactorialDesign, columns: tuple[Evidence, ...], runs: Mapping[tuple[str, str], RunValues], card: Scorecard
 ) -> dict[str, InteractionTest]:
     found = {}
     for column in columns:
@@ -110,17 +119,17 @@ def _tests(
 
 
 def _reading(column: Evidence, found: Comparison, adversarial: float, private: float, both: float) -> str:
-    """What a test says, to somebody who reads no statistics."""
-    told = (
+    """Describes the result of a test without statistical terms."""
+    effects = (
         f"Alone, adversarial training changes it by {_signed(adversarial, column)} and privacy by "
         f"{_signed(private, column)}; together they change it by {_signed(both, column)}, where the sum would be "
         f"{_signed(adversarial + private, column)}."
     )
     if found.verdict == "inconclusive":
         least = "" if math.isnan(found.detectable) else f": only {_size(found.detectable, column)} or more would show"
-        return f"{told} Whether they influence each other is not shown{least}."
+        return f"{effects} Whether they influence each other is not shown{least}."
     good = (found.difference > 0) == (column.better == "higher")
-    return f"{told} Together they are {'better' if good else 'worse'} than the sum of their effects."
+    return f"{effects} Together they are {'better' if good else 'worse'} than the sum of their effects."
 
 
 def _signed(change: float, column: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""Which records are most exposed to an attacker who asks whether they were trained on."""
+"""The records that are most exposed to membership attacks."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ class Exposed:
     """One record of one recipe."""
 
     position: int
-    """In the data set as the study loads it, from 0."""
+    """Position in the data set as the study loads it, from 0."""
     score: float
-    """The greatest over the trials in which it is among the most exposed."""
+    """Greatest score over the trials in which it is among the most exposed."""
     runs: int
-    """How many these are."""
+    """Number of these trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,19 @@ class OfRecipe:
     """Unit of the scores."""
     records: tuple[Exposed, ...]
     runs: int
-    """Trials that looked."""
+    """Trials with this measurement."""
 
 
 def exposed(card: Scorecard, frame: pd.DataFrame) -> list[OfRecipe]:
-    """The records with the greatest scores, by recipe and attack; empty where nobody looked."""
+    """Returns the records with the greatest scores, by recipe and attack.
+
+    Args:
+        card: of the cohort.
+        frame: rows of the cohort.
+
+    Returns:
+        The records; empty where they were not measured.
+    """
     rows = measured(frame, "lira_exposed")
     return list(_of_recipes(card, rows))
 
@@ -57,7 +65,7 @@ def _of_recipes(card: Scorecard, rows: pd.DataFrame) -> Iterator[OfRecipe]:
 
 
 def _greatest(own: pd.DataFrame) -> tuple[Exposed, ...]:
-    """Each record once, the greatest score first."""
+    """Returns each record once, the greatest score first."""
     scores: dict[int, list[float]] = {}
     for conditions in own["conditions"]:
         for position, score in zip(conditions["records"], conditions["scores"], strict=True):

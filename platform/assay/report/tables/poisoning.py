@@ -1,4 +1,4 @@
-"""What became of the training records: how many were tampered with, and what the defences took for it."""
+"""Poisoned training records, and the records that defences removed."""
 
 import pandas as pd
 
@@ -89,7 +89,15 @@ _COLUMNS = (
 
 
 def poisoning(card: Scorecard, frame: pd.DataFrame) -> ScoreTable | None:
-    """Recipes whose records were tampered with or filtered, or whose trigger was tried."""
+    """Builds the table of recipes with poisoned or filtered records, or with a trigger.
+
+    Args:
+        card: of the cohort.
+        frame: rows of the cohort.
+
+    Returns:
+        The table; None without such recipes.
+    """
     names = {column.name for column in _COLUMNS} - {"accuracy"}
     rows = frame[((frame["status"] == "measured") & frame["name"].isin(names)).to_numpy(bool)]
     recipes = [recipe for recipe in card.recipes if recipe in set(rows["recipe"])]

@@ -1,5 +1,4 @@
-"""What each budget costs in accuracy, against the best training without privacy, whatever its model; for whom each ε
-holds; and what audits left uncorrected."""
+"""Cost of each budget in accuracy, the unit of each ε, and audits without correction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +7,7 @@ import pandas as pd
 
 from assay import statistics
 from assay.report.designs import budgets
-from assay.report.rows import Found, measured, of_cohort, of_recipe, runs_of, settings, shared
+from assay.report.rows import RunValues, measured, of_cohort, of_recipe, runs_of, settings, shared
 from assay.report.scorecard import Scorecard
 from assay.statistics import Comparison, Summary
 from assay.study.spec import Cohort, Study
@@ -21,7 +20,7 @@ class BudgetRow:
     recipe: str
     epsilon: Summary | None
     unit: str
-    """For whom ε holds: ``patient`` or ``record``; empty where it was not claimed."""
+    """Unit of ε: ``patient`` or ``record``; empty where it was not claimed."""
     accuracy: Summary
     comparison: Comparison | None
     """With the best training without privacy, on the folds and seeds that both have; Holm over the budgets."""
@@ -40,12 +39,17 @@ class Costs:
 
 
 def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
-    """What privacy costs where a cohort has several budgets; None where not, or without anything to compare with.
+    """Compares each budget of a cohort with the best training without privacy.
 
-    To be the best on the test records is luck too, so a cost is overstated rather than understated.
+    The best training on the test records is partly best by chance, so a cost is rather overstated than understated.
 
     Args:
+        card: of the cohort.
+        study: with its cohorts.
         frame: rows of all cohorts.
+
+    Returns:
+        The costs; None without several budgets, or without a training to compare with.
     """
     names = [name for line in budgets(study.cohorts[card.cohort].recipes) for name in line]
     recipes = [name for name in names if study.cohorts[card.cohort].recipes[name].privacy is not None]
@@ -79,10 +83,14 @@ def costs(card: Scorecard, study: Study, frame: pd.DataFrame) -> Costs | None:
 
 
 def units(frame: pd.DataFrame, recipes: Sequence[str]) -> dict[str, str]:
-    """Returns for whom the ε of each private recipe holds, by its name: a ``patient`` or a ``record``.
+    """Returns the unit of the ε of each private recipe: a ``patient`` or a ``record``.
 
     Args:
         frame: rows of one cohort.
+        recipes: names.
+
+    Returns:
+        Units by recipe.
     """
     claimed = measured(frame, "epsilon")
     found = {recipe: settings(of_recipe(claimed, recipe), "unit") for recipe in recipes}
@@ -90,10 +98,14 @@ def units(frame: pd.DataFrame, recipes: Sequence[str]) -> dict[str, str]:
 
 
 def units_text(frame: pd.DataFrame, recipes: Sequence[str]) -> str:
-    """Returns the same in a phrase, such as "one patient with all of their records"; recipes are named if they differ.
+    """Describes the units in a phrase, such as "one patient with all of their records"; names recipes if they differ.
 
     Args:
         frame: rows of one cohort.
+        recipes: names.
+
+    Returns:
+        A text.
     """
     found = units(frame, recipes)
     words = {"patient": "one patient with all of their records", "record": "one record"}
@@ -104,12 +116,14 @@ def units_text(frame: pd.DataFrame, recipes: Sequence[str]) -> str:
 
 
 def uncorrected(card: Scorecard, frame: pd.DataFrame) -> str:
-    """Why the audits of a cohort do not hold together with all others: there are more than they were corrected for.
-
-    Empty where they do, or where there are none.
+    """Describes audits of a cohort whose bounds are corrected for fewer audits than there are.
 
     Args:
+        card: of the cohort.
         frame: rows of all cohorts.
+
+    Returns:
+        A text; empty where all are corrected, or where there are none.
     """
     rows = measured(frame, "epsilon_audited")
     least = min(settings(of_cohort(rows, card.cohort), "audits"), default=len(rows))
@@ -121,7 +135,7 @@ def uncorrected(card: Scorecard, frame: pd.DataFrame) -> str:
     )
 
 
-def _plain(study: Study, cohort: str, frame: pd.DataFrame) -> dict[tuple[str, str], Found]:
+def _plain(study: Study, cohort: str, frame: pd.DataFrame) -> dict[tuple[str, str], RunValues]:
     """Accuracy of ordinary training on the same records, by cohort and recipe."""
     asked = study.cohorts[cohort]
     found = {}
@@ -136,13 +150,13 @@ def _plain(study: Study, cohort: str, frame: pd.DataFrame) -> dict[tuple[str, st
     return found
 
 
-def _compared(own: Found, best: Found, card: Scorecard) -> Comparison | None:
+def _compared(own: RunValues, best: RunValues, card: Scorecard) -> Comparison | None:
     places = shared((own, best))
     return card.design.compare(own.at(places), best.at(places)) if len(places) > 1 else None
 
 
 def _model(cohort: Cohort) -> str:
-    """Its name and the widths of its layers."""
+    """Returns the name of the model and the widths of its layers."""
     about = cohort.model.model_dump()
     widths = about.get("channels") or about.get("hidden")
     return cohort.model.name + (f" {' '.join(map(str, widths))}" if isinstance(widths, tuple | list) else "")
