@@ -218,7 +218,7 @@ class _Auditor:
         return np.concatenate([self._scores, self._in_tensor_scores()])
 
     def moved(self, inside: np.ndarray) -> Moved | None:
-        """Returns the effect of a canary on a step, relative to the expected one; None with fewer than two in or out."""
+        """Returns the effect of a canary on a step, relative to the expected one; None with fewer than two in (out)."""
         own = inside[: len(self._sums)]
         return moved(self._sums, own, expected=self._expected) if min(own.sum(), (~own).sum()) > 1 else None
 

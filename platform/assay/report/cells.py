@@ -31,8 +31,8 @@ class Cell:
     whole: int = 0
     """Test records of that trial; 0 where accuracy was not measured."""
     clean: Summary | None = None
-    """Accuracy without an attack or a change on the same records and runs, where these are fewer than those of accuracy.
-    None where they are the same, or where it was not measured.
+    """Accuracy without an attack or a change on the same records and runs, where accuracy has more of them.
+    None where it has not, or where it was not measured.
     """
     beside: Summary | None = None
     """Value of the column ``Evidence.beside`` on the same runs; None where all runs are the same."""
