@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn import metrics
 from torch import nn
 
-from assay import statistics
+from assay import intervals
 from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.base import Subject
 from assay.results import Check, Measurement
@@ -198,7 +198,7 @@ def test_repeated_records_of_a_patient_widen_the_interval(make: Make, one: One, 
 def test_the_interval_of_accuracy_is_wilsons_where_records_are_independent(make: Make, one: One) -> None:
     logits, y = logits_of(2, tied=False)
     hits = int((logits.argmax(1) == y).sum())
-    found, wilson = one(measure(make, logits, y), "accuracy"), statistics.proportion(hits, 90)
+    found, wilson = one(measure(make, logits, y), "accuracy"), intervals.proportion(hits, 90)
     assert (found.low, found.high) == (wilson.low, wilson.high)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from assay import statistics
+from assay import intervals
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.recipes import Privacy, Recipe
 from assay.registry import build, names
@@ -64,7 +64,7 @@ def test_changing_what_was_handed_out_changes_no_data(make: Callable[..., Subjec
 
 def test_a_share_of_independent_records_has_wilsons_interval() -> None:
     found = share("accuracy", np.array([True, True, False, True]), None, epsilon=0.1)
-    wilson = statistics.proportion(3, 4)
+    wilson = intervals.proportion(3, 4)
     assert (found.value, found.low, found.high, found.n) == (wilson.value, wilson.low, wilson.high, 4)
     assert found.conditions == {"epsilon": 0.1}
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from assay import statistics
 from assay.evaluations.accuracy import Accuracy
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.certificates import Certificates
@@ -17,6 +16,7 @@ from assay.evaluations.copies import RepeatedTestRecords
 from assay.evaluations.robustness import Robustness
 from assay.evaluations.selective import Selective
 from assay.evaluations.shift import Shift
+from assay.intervals import proportion, proportion_of_clusters
 from assay.results import Check, Measurement
 
 Make = Callable[..., Subject]
@@ -110,18 +110,18 @@ def test_the_interval_of_clusters_holds_the_truth_as_often_as_it_says(alike: flo
     for _ in range(400):
         own = np.where(generator.random(40) < alike, generator.random(40) < 0.75, 0.75)
         hits = generator.random((40, 6)) < own[:, None]
-        found = statistics.proportion_of_clusters(hits.ravel(), np.repeat(np.arange(40), 6))
+        found = proportion_of_clusters(hits.ravel(), np.repeat(np.arange(40), 6))
         held.append(found.low <= 0.75 <= found.high)
     assert 0.92 < np.mean(held) <= 0.99
 
 
 def test_clusters_that_all_agree_do_not_make_a_share_certain() -> None:
-    found = statistics.proportion_of_clusters(np.ones(600, bool), np.repeat(np.arange(30), 20))
-    wilson = statistics.proportion(30, 30)
+    found = proportion_of_clusters(np.ones(600, bool), np.repeat(np.arange(30), 20))
+    wilson = proportion(30, 30)
     assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high))
 
 
 def test_one_cluster_tells_nothing_and_single_records_are_independent() -> None:
     hits = np.arange(20) < 12
-    assert statistics.proportion_of_clusters(hits, np.zeros(20)).low == 0.0
-    assert statistics.proportion_of_clusters(hits, np.arange(20)) == statistics.proportion(12, 20)
+    assert proportion_of_clusters(hits, np.zeros(20)).low == 0.0
+    assert proportion_of_clusters(hits, np.arange(20)) == proportion(12, 20)

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.likelihood import likelihood_ratio
@@ -170,29 +170,29 @@ def test_with_known_normals_the_area_is_the_best_there_is() -> None:
     own, shadows, inside, member = made_up(shift=1.5, shadows=64)
     best = norm.cdf(1.5 / np.sqrt(2))
     score = likelihood_ratio(own, shadows, inside, mode="online")
-    assert statistics.auroc(member, score) == pytest.approx(best, abs=0.015)
-    assert statistics.auroc(member, likelihood_ratio(own, shadows, inside, mode="offline")) == pytest.approx(
+    assert intervals.auroc(member, score) == pytest.approx(best, abs=0.015)
+    assert intervals.auroc(member, likelihood_ratio(own, shadows, inside, mode="offline")) == pytest.approx(
         best, abs=0.015
     )
     # The confidence alone tells easy records from hard ones.
-    assert statistics.auroc(member, own) < 0.6
+    assert intervals.auroc(member, own) < 0.6
 
 
 def test_few_shadows_do_better_with_a_shared_variance() -> None:
     own, shadows, inside, member = made_up(shift=1.5, shadows=8)
     shared, single = (
-        statistics.auroc(member, likelihood_ratio(own, shadows, inside, mode="online", per_record=alone))
+        intervals.auroc(member, likelihood_ratio(own, shadows, inside, mode="online", per_record=alone))
         for alone in (False, True)
     )
     assert shared > single + 0.01
-    assert statistics.auroc(member, likelihood_ratio(own, shadows, inside, mode="online")) > shared
+    assert intervals.auroc(member, likelihood_ratio(own, shadows, inside, mode="online")) > shared
 
 
 def test_whose_membership_is_drawn_at_random_nobody_can_tell() -> None:
     own, shadows, inside, member = made_up(shift=1.5, shadows=16)
     drawn = np.random.default_rng(2).permutation(member)
     for mode in ("online", "offline"):
-        assert statistics.auroc(
+        assert intervals.auroc(
             drawn,
             likelihood_ratio(own, shadows, inside, mode=mode),  # type: ignore[arg-type]
         ) == pytest.approx(0.5, abs=0.02)

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
-from assay import statistics
+from assay import intervals
 from assay.errors import SpecError
 from assay.evaluations.base import Subject
 from assay.evaluations.membership import Membership
@@ -155,7 +155,7 @@ def test_the_interval_knows_that_the_threshold_is_uncertain_too(make: Make, log:
         found = Membership(draws=50, false_positive_rates=(0.1,)).measure(replace(subject, seed=seed))
         row = one(found, "membership_tpr", false_positive_rate=0.1)
         held.append(row.low <= true <= row.high)
-        of_members = statistics.proportion(round(row.value * n), n)
+        of_members = intervals.proportion(round(row.value * n), n)
         alone.append(of_members.low <= true <= of_members.high)
     assert np.mean(held) > 0.9
     assert np.mean(alone) < 0.85

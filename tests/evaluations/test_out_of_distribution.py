@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from assay import statistics
+from assay import intervals
 from assay.data.base import Dataset, Source
 from assay.errors import DataError
 from assay.evaluations.base import Subject
@@ -170,8 +170,8 @@ def test_pairing_narrows_the_interval() -> None:
     strange = np.arange(400) >= 200
 
     def width(groups: np.ndarray) -> float:
-        found = statistics.bootstrap(
-            lambda i: statistics.auroc(strange[i], score[i]), 400, generator=np.random.default_rng(1), groups=groups
+        found = intervals.bootstrap(
+            lambda i: intervals.auroc(strange[i], score[i]), 400, generator=np.random.default_rng(1), groups=groups
         )
         return found.high - found.low
 

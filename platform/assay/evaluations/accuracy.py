@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.data.clusters import copies
 from assay.evaluations.balanced import by_class
 from assay.evaluations.base import Evaluation, Subject, estimated, share, share_by_record
@@ -163,7 +163,7 @@ class Accuracy(Evaluation):
         metrics = subject.task.metrics(logits, y, decided=decided, about=about, bins=self.bins)
         found = []
         for name, (statistic, conditions) in metrics.items():
-            interval = statistics.bootstrap(
+            interval = intervals.bootstrap(
                 statistic,
                 len(y),
                 generator=seeds.stream(subject.seed, "bootstrap", name),

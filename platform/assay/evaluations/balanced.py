@@ -14,9 +14,9 @@ import numpy as np
 from assay.evaluations.attack_runs import AttackTarget, Curves, worst_case
 from assay.evaluations.base import Subject, share, share_by_record
 from assay.evaluations.subgroups import each_subgroup
+from assay.intervals import Interval
 from assay.metrics import Metric, ScorecardColumn
 from assay.results import Measurement, not_applicable
-from assay.statistics import Interval
 
 _OF_TWO = {1: "sensitivity", 0: "specificity"}
 

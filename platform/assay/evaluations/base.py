@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from assay import statistics
+from assay import intervals
 from assay.data.base import Dataset
 from assay.data.clusters import clusters, copies
 from assay.data.splits import Split, stratified
 from assay.data.treatment import Treatment
 from assay.executors import Executor, LocalExecutor
+from assay.intervals import Interval
 from assay.metrics import Metric
 from assay.models.base import Architecture
 from assay.models.batches import places
@@ -26,7 +27,6 @@ from assay.recipes import Recipe
 from assay.registry import Method
 from assay.results import Finding, Measurement
 from assay.seeds import generators_kept
-from assay.statistics import Interval
 from assay.tasks.base import Array, Task
 from assay.tasks.classification import CLASSIFICATION
 from assay.tasks.operating_point import OperatingPoint
@@ -437,9 +437,9 @@ def share(name: str, hits: np.ndarray, clusters: np.ndarray | None, **conditions
         The measurement, as a fraction.
     """
     if clusters is None:
-        interval = statistics.proportion(int(hits.sum()), len(hits))
+        interval = intervals.proportion(int(hits.sum()), len(hits))
     else:
-        interval = statistics.proportion_of_clusters(hits, clusters)
+        interval = intervals.proportion_of_clusters(hits, clusters)
     return estimated(name, interval, n=len(hits), conditions=conditions)
 
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.evaluations.subgroups import SMALLEST, each_subgroup, subgroup_metrics
+from assay.intervals import Interval
 from assay.metrics import ANY, Chosen, Metric, ScorecardColumn, ShownAs, in_percent
 from assay.registry import register
 from assay.results import Finding, Measurement, ReasonCode, not_applicable
-from assay.statistics import Interval
 from assay.tasks.operating_point import OperatingPoint
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -176,8 +176,8 @@ class Clinical(Evaluation):
         found = []
         for name, each in gains.items():
             records = np.stack(each)
-            intervals = self._intervals(subject, partial(_means, records), len(y), clusters)
-            for threshold, interval in zip(thresholds, intervals, strict=True):
+            estimates = self._intervals(subject, partial(_means, records), len(y), clusters)
+            for threshold, interval in zip(thresholds, estimates, strict=True):
                 about = {"threshold": threshold, "stated": threshold in self.thresholds}
                 found.append(estimated(name, interval, n=len(y), unit="net benefit", conditions=about))
         return found
@@ -194,21 +194,21 @@ class Clinical(Evaluation):
         prevalence = float(y.mean()) if self.prevalence is None else self.prevalence
         stated = "the test records" if self.prevalence is None else "the clinic, as stated"
         about = {"prevalence": prevalence, "prevalence_of": stated, **conditions}
-        intervals = self._intervals(
+        estimates = self._intervals(
             subject, lambda i: np.array(predictive_values(y[i], called[i], prevalence)), len(y), clusters
         )
         return [
             not_applicable(name, "no record is taken for that class", reason="no_records", **about)
             if np.isnan(interval.value)
             else estimated(name, interval, n=len(y), conditions=about)
-            for name, interval in zip(("ppv", "npv"), intervals, strict=True)
+            for name, interval in zip(("ppv", "npv"), estimates, strict=True)
         ]
 
     def _intervals(
         self, subject: Subject, statistic: Callable[[np.ndarray], np.ndarray], n: int, clusters: np.ndarray | None
     ) -> list[Interval]:
         generator = seeds.stream(subject.seed, "bootstrap", "clinical")
-        return statistics.bootstrap_curve(statistic, n, generator=generator, draws=self.draws, groups=clusters)
+        return intervals.bootstrap_curve(statistic, n, generator=generator, draws=self.draws, groups=clusters)
 
 
 def _why_not(subject: Subject, y: np.ndarray, logits: np.ndarray) -> tuple[ReasonCode, str] | None:

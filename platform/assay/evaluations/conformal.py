@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from scipy.stats import betabinom
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.data.clusters import copies
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.metrics import Chosen, Metric, ScorecardColumn, in_percent
@@ -113,7 +113,7 @@ class Conformal(Evaluation):
         rows = subject.split.test
         y, groups = subject.dataset.y[rows], subject.clusters(rows)
         hits, sizes = sets[np.arange(len(y)), y], sets.sum(1)
-        size = statistics.bootstrap(
+        size = intervals.bootstrap(
             lambda i: float(sizes[i].mean()),
             len(sizes),
             generator=seeds.stream(subject.seed, "bootstrap", "conformal_set_size"),

@@ -14,9 +14,9 @@ import numpy as np
 
 from assay.evaluations.balanced import balanced_accuracy
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.intervals import Interval
 from assay.metrics import Metric, ScorecardColumn
 from assay.results import Check, Finding, Measurement
-from assay.statistics import Interval
 
 _COIN = 0.5
 NEARLY_ALL = 0.95

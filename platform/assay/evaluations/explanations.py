@@ -12,7 +12,7 @@ from pydantic import Field
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.explain.deep_shap import ExplanationError, deep_shap
 from assay.explain.fidelity import deletion, insertion
@@ -243,7 +243,7 @@ class Explanations(Evaluation):
         self, name: str, values: Tensor, records: "_ExplainedRecords", unit: str, conditions: Mapping[str, object]
     ) -> Measurement:
         known = values.double().cpu().numpy()
-        interval = statistics.bootstrap(
+        interval = intervals.bootstrap(
             lambda i: float(known[i].mean()),
             len(known),
             generator=seeds.stream(records.subject.seed, "bootstrap", name),

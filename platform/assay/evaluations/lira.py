@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.devices import repeatable
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.likelihood import Mode, likelihood_ratio
@@ -126,7 +126,7 @@ class LiRA(Evaluation):
             conditions=about,
             warnings=_cautions(subject, pool, joined),
         )
-        area = statistics.auroc(joined.pool.is_member, joined.total(own) / joined.counts)
+        area = intervals.auroc(joined.pool.is_member, joined.total(own) / joined.counts)
         return [*found, self._exposed(joined.pool, score, about), _shadows_help(found[0], area)]
 
     def _conditions(self, subject: Subject, pool: Pool, joined: MembershipUnits) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from scipy.special import logsumexp
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.data.base import Dataset
 from assay.data.corruptions.base import SEVERITIES, corrupted, corruption, names_for
 from assay.data.splits import stratified
@@ -125,8 +125,8 @@ class OutOfDistribution(Evaluation):
         logits = np.concatenate([known, others.logits])
         strange = np.arange(len(logits)) >= len(known)
         scores = [score(subject.task, logits) for score in SCORES.values()]
-        intervals = statistics.bootstrap_curve(
-            lambda i: np.array([statistics.auroc(strange[i], score[i]) for score in scores]),
+        areas = intervals.bootstrap_curve(
+            lambda i: np.array([intervals.auroc(strange[i], score[i]) for score in scores]),
             len(logits),
             generator=seeds.stream(subject.seed, "bootstrap", _NAME),
             draws=self.draws,
@@ -134,7 +134,7 @@ class OutOfDistribution(Evaluation):
         )
         return [
             estimated(_NAME, interval, unit="AUROC", n=len(logits), conditions={"score": name, **about})
-            for name, interval in zip(SCORES, intervals, strict=True)
+            for name, interval in zip(SCORES, areas, strict=True)
         ]
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.evaluations.base import Subject, estimated, share
 from assay.evaluations.pool import Pool
 from assay.results import Measurement, ReasonCode, not_applicable
@@ -55,7 +55,7 @@ def membership_figures(
     about = {**conditions, "members": len(pool.members), "non_members": len(pool.others)}
     carried = sorted({rate for rate in {*rates, *ladder(len(pool.others))} if needed(rate) <= len(pool.others)})
     is_member = pool.is_member
-    area, *known = statistics.bootstrap_curve(
+    area, *known = intervals.bootstrap_curve(
         lambda i: _figures(is_member[i], score[i], carried),
         len(score),
         generator=seeds.stream(subject.seed, "bootstrap", stem),
@@ -89,7 +89,7 @@ def _figures(is_member: np.ndarray, score: np.ndarray, rates: Sequence[float]) -
         return np.full(1 + len(rates), np.nan)
     limits = np.array([threshold(others, rate) for rate in rates])
     above = len(members) - np.searchsorted(np.sort(members), limits, side="right")
-    return np.array([statistics.auroc(is_member, score), *(above / len(members))])
+    return np.array([intervals.auroc(is_member, score), *(above / len(members))])
 
 
 def membership_not_applicable(

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 from scipy.stats import beta
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.metrics import Chosen, Metric, ScorecardColumn, in_percent
 from assay.registry import register
@@ -97,7 +97,7 @@ class Selective(Evaluation):
 
     def _curve(self, subject: Subject, sure: np.ndarray, wrong: np.ndarray) -> list[Measurement]:
         coverages = np.array(self.coverages)
-        found = statistics.bootstrap_curve(
+        found = intervals.bootstrap_curve(
             lambda i: risks(sure[i], wrong[i], coverages),
             len(sure),
             generator=seeds.stream(subject.seed, "bootstrap", self.name),

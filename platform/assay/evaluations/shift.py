@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.data.corruptions.base import SEVERITIES, Corruption, corrupted, corruption, names_for
 from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.metrics import SIGNED, Metric, ScorecardColumn
@@ -147,7 +147,7 @@ class Shift(Evaluation):
     def _bootstrapped(
         self, name: str, statistic: Callable[[np.ndarray], float], records: "_CorruptedRecords", about: dict[str, Any]
     ) -> Measurement:
-        interval = statistics.bootstrap(
+        interval = intervals.bootstrap(
             statistic,
             len(records.rows),
             generator=seeds.stream(records.subject.seed, "bootstrap", name),

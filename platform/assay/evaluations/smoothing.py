@@ -11,7 +11,7 @@ from pydantic import Field
 from scipy import stats
 from torch import Tensor, nn
 
-from assay import seeds, statistics
+from assay import intervals, seeds
 from assay.bounds.smoothing import ABSTAINED, SmoothedCertificates, Smoothing, attack, certify, lower_end, predict
 from assay.devices import device, repeatable
 from assay.evaluations.balanced import by_class, metrics_by_class
@@ -285,7 +285,7 @@ def _quantiles(
 ) -> Iterator[Measurement]:
     """Measures quantiles of the (n,) radii within which records are provably correct; 0 where one is not."""
     for quantile in _QUANTILES:
-        interval = statistics.bootstrap(
+        interval = intervals.bootstrap(
             partial(_quantile_of, radius, quantile),
             len(radius),
             generator=seeds.stream(subject.seed, "bootstrap", "certified radius"),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from assay import statistics
+from assay import intervals
 from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.metrics import Metric
 from assay.registry import register
@@ -85,4 +85,4 @@ def _quality(removed: int, caught: int, tampered: int, about: dict[str, Any]) ->
 def _share(name: str, part: int, whole: int, why: str, about: dict[str, Any]) -> Finding:
     if whole == 0:
         return not_applicable(name, why, reason="no_records", **about)
-    return estimated(name, statistics.proportion(part, whole), n=whole, conditions=about)
+    return estimated(name, intervals.proportion(part, whole), n=whole, conditions=about)

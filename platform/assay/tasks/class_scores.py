@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
-from assay import statistics
+from assay import intervals
 from assay.tasks.base import Metric
 
 
@@ -122,7 +122,7 @@ def metrics(
         "precision": (lambda i: _per_class(y[i], decided[i], classes)[0], {**averaging, **about}),
         "recall": (lambda i: _per_class(y[i], decided[i], classes)[1], {**averaging, **about}),
         "f1": (lambda i: _per_class(y[i], decided[i], classes)[2], {**averaging, **about}),
-        "auroc": (lambda i: _over_classes(statistics.auroc, y[i], probability[i]), averaging),
+        "auroc": (lambda i: _over_classes(intervals.auroc, y[i], probability[i]), averaging),
         "auprc": (lambda i: _over_classes(_auprc, y[i], probability[i]), averaging),
         "calibration_error": (lambda i: calibration_error(y[i], probability[i], bins), {"bins": bins}),
     }

@@ -1,0 +1,172 @@
+"""Confidence intervals of one measurement: shares of records, and the bootstrap of any statistic of records."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special, stats
+
+LEVEL = 0.95
+"""Coverage of every interval."""
+_Z = float(special.ndtri((1 + LEVEL) / 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A value with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def proportion(successes: int, n: int) -> Interval:
+    """Returns a share of ``n`` records with Wilson's (1927) 95 % interval.
+
+    Args:
+        successes: records that count, from 0 to ``n``.
+        n: number of records, at least 1.
+
+    Returns:
+        The share and its interval, as fractions.
+
+    Raises:
+        ValueError: ``n`` is below 1, or ``successes`` lies outside 0 to ``n``.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} records is no proportion")
+    test = stats.binomtest(int(successes), int(n)).proportion_ci(LEVEL, method="wilson")
+    return Interval(value=successes / n, low=float(test.low), high=float(test.high))
+
+
+def proportion_of_clusters(hits: np.ndarray, clusters: np.ndarray) -> Interval:
+    """Returns a share of clustered records with Wilson's 95 % interval at the effective number of records.
+
+    The effective number follows from the variance between clusters (the design effect of a survey; Kish 1965, Korn and
+    Graubard 1998) and never exceeds the number of records. Because the variance is estimated, the quantile is that of t
+    with one degree of freedom less than there are clusters. Where all records of each cluster agree, as copies of a
+    record
+    do, each cluster counts as one record, weighted by its size.
+
+    Args:
+        hits: (n,) bool.
+        clusters: (n,) the cluster of each record, such as its patient.
+
+    Returns:
+        The share and its interval, as fractions; 0 to 1 where there is a single cluster.
+    """
+    n = len(hits)
+    _, place = np.unique(clusters, return_inverse=True)
+    sizes, sums = np.bincount(place), np.bincount(place, hits)
+    count, p = len(sizes), float(hits.mean())
+    if count == n:
+        return proportion(int(hits.sum()), n)
+    if count < 2:
+        return Interval(value=p, low=0.0, high=1.0)
+    z, effective = _Z, n**2 / float((sizes**2).sum())
+    if not np.isin(sums / sizes, (0.0, 1.0)).all():
+        variance = count / (count - 1) * float(((sums - p * sizes) ** 2).sum()) / n**2
+        effective = min(p * (1 - p) / variance, n) if variance > 0 else n
+        z = float(special.stdtrit(count - 1, (1 + LEVEL) / 2))
+    middle = (p + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    reach = z / (1 + z**2 / effective) * math.sqrt(p * (1 - p) / effective + z**2 / (4 * effective**2))
+    return Interval(value=p, low=max(0.0, min(p, middle - reach)), high=min(1.0, max(p, middle + reach)))
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    n: int,
+    *,
+    generator: np.random.Generator,
+    draws: int = 200,
+    groups: np.ndarray | None = None,
+) -> Interval:
+    """Returns a statistic of the records with its percentile bootstrap 95 % interval.
+
+    Args:
+        statistic: from record positions (with repetition) to a value; draws where it is NaN are not counted.
+        n: number of records.
+        generator: of the random draws.
+        draws: number of bootstrap samples.
+        groups: (n,) the patient of each record; whole groups are then drawn. None draws records.
+
+    Returns:
+        The statistic of all records and its interval; its ends are NaN where no draw gave a value.
+    """
+    each = bootstrap_curve(lambda rows: np.array([statistic(rows)]), n, generator=generator, draws=draws, groups=groups)
+    return each[0]
+
+
+def bootstrap_curve(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    *,
+    generator: np.random.Generator,
+    draws: int = 200,
+    groups: np.ndarray | None = None,
+) -> list[Interval]:
+    """Returns the bootstrap intervals of many statistics, all computed on the same draws.
+
+    Args:
+        statistic: from record positions (with repetition) to an array of values, (k,).
+        n: number of records.
+        generator: of the random draws.
+        draws: number of bootstrap samples.
+        groups: (n,) the patient of each record; whole groups are then drawn. None draws records.
+
+    Returns:
+        An interval for each of the k entries of ``statistic``; see ``bootstrap``.
+    """
+    members = None if groups is None else _Members.of(groups)
+    units = n if members is None else len(members.sizes)
+    values = []
+    for _ in range(draws if units > 1 else 0):
+        chosen = generator.integers(units, size=units)
+        values.append(statistic(chosen if members is None else members.at(chosen)))
+    intervals = []
+    for place, value in enumerate(statistic(np.arange(n))):
+        drawn = np.array([entries[place] for entries in values], float)
+        finite = drawn[np.isfinite(drawn)]
+        low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(finite) else (math.nan, math.nan)
+        intervals.append(Interval(value=float(value), low=float(low), high=float(high)))
+    return intervals
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Members:
+    """Positions of the records of each group, one group after the other."""
+
+    order: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def of(cls, groups: np.ndarray) -> "_Members":
+        order = np.argsort(groups, kind="stable")
+        _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+        return cls(order=order, starts=starts, sizes=sizes)
+
+    def at(self, chosen: np.ndarray) -> np.ndarray:
+        """Positions of the records of the chosen groups, group by group, with repetition."""
+        sizes = self.sizes[chosen]
+        ends = np.cumsum(sizes)
+        within = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
+        return self.order[np.repeat(self.starts[chosen], sizes) + within]
+
+
+def auroc(positive: np.ndarray, score: np.ndarray) -> float:
+    """Returns the area under the ROC curve: the U statistic of Mann and Whitney divided by its maximum.
+
+    Args:
+        positive: (n,) bool, whether each record is of the positive class.
+        score: (n,) score of each record; greater means more likely positive.
+
+    Returns:
+        The area, from 0 to 1; NaN unless both classes occur.
+    """
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if positives == 0 or negatives == 0:
+        return math.nan
+    ranks = stats.rankdata(score)[positive].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
