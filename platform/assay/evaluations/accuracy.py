@@ -41,24 +41,24 @@ class Accuracy(Evaluation):
         Metric(
             name="balanced_accuracy",
             title="Balanced accuracy",
-            meaning="Mean over classes of the share of their records that are classified correctly: of a constant "
-            "answer one over the number of classes, whatever their shares.",
+            meaning="Mean over classes of the share of their records that are classified correctly; a constant answer "
+            "has one over the number of classes.",
             better="higher",
             columns=(ScorecardColumn(key="balanced", group="answers", place=30, optional=True),),
         ),
         Metric(
             name="f1",
             title="F1",
-            meaning="Harmonic mean of precision and recall: of class 1 where there are two classes, and where there "
-            "are more the mean over classes (macro), in which a rare class counts as much as a common one.",
+            meaning="Harmonic mean of precision and recall, of class 1; with more than two classes the mean over "
+            "classes (macro), in which a rare class counts as much as a common one.",
             better="higher",
             columns=(ScorecardColumn(key="f1", group="answers", place=40, shown="number", optional=True),),
         ),
         Metric(
             name="auroc",
             title="AUROC",
-            meaning="Chance that a record of class 1 is ranked above another; of more than two classes the mean over "
-            "each against the rest; 0.5 is chance.",
+            meaning="Probability that a record of class 1 is ranked above another; with more than two classes the mean "
+            "over each against the rest; 0.5 is chance.",
             better="higher",
             columns=(ScorecardColumn(key="auroc", group="answers", place=50, shown="number"),),
         ),
@@ -72,21 +72,21 @@ class Accuracy(Evaluation):
         Metric(
             name="specificity",
             title="Specificity",
-            meaning="Share of the records of class 0 not taken for class 1, at the same operating point.",
+            meaning="Share of the records of class 0 not classified as class 1, at the same operating point.",
             better="higher",
             columns=(ScorecardColumn(key="specificity", group="answers", place=70),),
         ),
         Metric(
             name="calibration_error",
             title="Calibration error",
-            meaning="Mean gap between the confidence that the model states and how often it is right.",
+            meaning="Mean difference between the confidence that the model states and its accuracy.",
             better="lower",
             columns=(ScorecardColumn(key="calibration_error", group="answers", place=80, shown="number"),),
         ),
         Metric(
             name="precision",
             title="Precision",
-            meaning="Share of the records taken for a class that are of it.",
+            meaning="Share of the records classified as a class that belong to it.",
             better="higher",
         ),
         Metric(

@@ -32,15 +32,15 @@ class BackdoorSuccess(Evaluation):
         Metric(
             name=_NAMES[0],
             title="Backdoor success",
-            meaning="Share of the test records of other classes that the attacker's trigger sends to the class that it "
-            "asks for.",
+            meaning="Share of the test records of other classes that are classified as the attacker's class with the "
+            "trigger.",
             better="lower",
             columns=(ScorecardColumn(key="backdoor", group="attack", place=110, optional=True),),
         ),
         Metric(
             name=_NAMES[1],
             title="Base rate of the backdoor",
-            meaning="Share of the same records that are taken for the attacker's class without a trigger.",
+            meaning="Share of the same records that are classified as the attacker's class without a trigger.",
         ),
         Metric(
             name=_NAMES[2],

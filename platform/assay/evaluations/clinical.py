@@ -72,8 +72,8 @@ class Clinical(Evaluation):
         Metric(
             name="net_benefit",
             title="Net benefit",
-            meaning="Share of patients rightly treated, less the share treated for nothing, weighed by the risk from "
-            "which on a clinic would treat; treating none has 0.",
+            meaning="Share of patients treated correctly, minus the weighted share treated without need; the weight "
+            "follows from the risk at which a clinic would treat; treating none has 0.",
             better="higher",
             unit="net benefit",
             limits=ANY,
@@ -93,7 +93,7 @@ class Clinical(Evaluation):
         Metric(
             name="net_benefit_treat_all",
             title="Net benefit of treating all",
-            meaning="The same for a clinic that treats everybody.",
+            meaning="Net benefit of a clinic that treats all patients.",
             better="higher",
             unit="net benefit",
             limits=ANY,
@@ -101,15 +101,15 @@ class Clinical(Evaluation):
         Metric(
             name="ppv",
             title="PPV",
-            meaning="Of the patients that the model calls ill, the share who are, at the prevalence of the study's "
-            "clinic, or of the test records where none is stated.",
+            meaning="Share of the patients classified as ill who are ill, at the stated prevalence of the clinic, or at "
+            "that of the test records.",
             better="higher",
             columns=(_column("ppv", 72),),
         ),
         Metric(
             name="npv",
             title="NPV",
-            meaning="Of the patients that the model calls well, the share who are, at the same prevalence.",
+            meaning="Share of the patients classified as well who are well, at the same prevalence.",
             better="higher",
             columns=(_column("npv", 73),),
         ),

@@ -48,8 +48,8 @@ NOT_INFLATED = frozenset(
 MAJORITY_BASELINE = Metric(
     name="majority_baseline",
     title="Majority",
-    meaning="Accuracy of answering the most frequent class of the test records to everything: accuracy, under "
-    "attack too, says something only where it lies above.",
+    meaning="Accuracy of a constant answer, the most frequent class of the test records: accuracy, also under attack, "
+    "means something only above it.",
     columns=(ScorecardColumn(key="majority", group="answers", place=20, optional=True),),
 )
 

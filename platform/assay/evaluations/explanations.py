@@ -57,8 +57,8 @@ class Explanations(Evaluation):
         Metric(
             name="insertion_gain",
             title="Fidelity gain",
-            meaning="How much faster the prediction returns when inputs are restored in the explanation's order, not "
-            "at random; 0 means that the explanation is no better than chance.",
+            meaning="How much faster the prediction returns when inputs are restored in the explanation's order than in "
+            "random order; 0 means that the explanation is no better than chance.",
             unit="probability",
             better="higher",
             limits=SIGNED,
@@ -76,8 +76,8 @@ class Explanations(Evaluation):
         Metric(
             name="deletion_gain",
             title="Deletion gain",
-            meaning="How much faster the prediction falls when inputs are removed in the explanation's order, not at "
-            "random.",
+            meaning="How much faster the prediction falls when inputs are removed in the explanation's order than in "
+            "random order.",
             unit="probability",
             better="higher",
             limits=SIGNED,
@@ -97,14 +97,14 @@ class Explanations(Evaluation):
         Metric(
             name="completeness_error",
             title="Completeness error",
-            meaning="By how much attributions miss the change of the logit that they explain.",
+            meaning="Difference between the sum of the attributions and the change of the logit that they explain.",
             unit="logits",
             better="lower",
         ),
         Metric(
             name="additivity_error",
             title="Additivity error",
-            meaning="By how much SHAP values miss the change of the logit that they explain.",
+            meaning="Difference between the sum of the SHAP values and the change of the logit that they explain.",
             unit="logits",
             better="lower",
         ),

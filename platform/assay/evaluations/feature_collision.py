@@ -35,7 +35,7 @@ class CollisionSuccess(Evaluation):
         Metric(
             name=_NAMES[0],
             title="Collision success",
-            meaning="Share of the records that clean-label poison aims at that are taken for the attacker's class.",
+            meaning="Share of the targets of clean-label poison that are classified as the attacker's class.",
             better="lower",
             columns=(ScorecardColumn(key="collision", group="attack", place=120, optional=True),),
         ),

@@ -70,8 +70,8 @@ class LiRA(Evaluation):
                     group="privacy",
                     place=40,
                     title="Membership TPR, LiRA {mode}",
-                    meaning="The same share under an attacker who trains shadow models by the same recipe, which the "
-                    "attack before does not: without them little is seen of what a model gives away of single records.",
+                    meaning="The same share for an attacker who trains shadow models by the same recipe: a stronger "
+                    "attack than the one without shadow models.",
                     where={"false_positive_rate": 0.1, "mode": Chosen(preferred="online")},
                     optional=True,
                 ),
@@ -80,13 +80,13 @@ class LiRA(Evaluation):
         Metric(
             name="lira_auc",
             title="Membership AUC, LiRA",
-            meaning="Chance that a member looks likelier than another under that attacker; 0.5 is chance.",
+            meaning="Probability that a member has a higher score than a non-member; 0.5 is chance.",
             better="lower",
         ),
         Metric(
             name="lira_exposed",
             title="Greatest score of LiRA",
-            meaning="Score of the training record of which an attacker with shadow models is surest.",
+            meaning="Greatest score of a training record for an attacker with shadow models.",
             unit="",
             better="lower",
         ),

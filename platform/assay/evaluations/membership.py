@@ -39,8 +39,7 @@ class Membership(Evaluation):
                     key="membership",
                     group="privacy",
                     place=30,
-                    meaning="Share of training records that an attacker recognises while wrongly accusing 10 % of the "
-                    "others.",
+                    meaning="Share of training records that an attacker recognises at a false-positive rate of 10 %.",
                     where={"false_positive_rate": 0.1},
                 ),
             ),
@@ -48,7 +47,7 @@ class Membership(Evaluation):
         Metric(
             name="membership_auc",
             title="Membership AUC",
-            meaning="Chance that a member looks likelier than another; 0.5 is chance.",
+            meaning="Probability that a member has a higher score than a non-member; 0.5 is chance.",
             better="lower",
         ),
     )

@@ -45,7 +45,8 @@ class OutOfDistribution(Evaluation):
         Metric(
             name=_NAME,
             title="AUROC against other records",
-            meaning="Chance that the model's own score tells a record of another kind from a test record.",
+            meaning="Probability that the model's own score is higher for a record of another kind than for a test "
+            "record.",
             unit="AUROC",
             better="higher",
         ),

@@ -41,22 +41,22 @@ class PrivacySpent(Evaluation):
         Metric(
             name="epsilon",
             title="ε claimed",
-            meaning="Differential privacy by the RDP accountant, of one patient where records have patients and of one "
-            "record elsewhere, or where the recipe asks for that; ∞ if training is not private.",
+            meaning="Differential privacy by the RDP accountant: for one patient where records have patients, else, or "
+            "where the recipe sets it, for one record; ∞ if training is not private.",
             unit="epsilon",
             columns=(ScorecardColumn(key="epsilon", group="privacy", place=10, shown="number", estimated=False),),
         ),
         Metric(
             name="epsilon_pld",
             title="ε, 2nd accountant",
-            meaning="The same run counted independently by a privacy loss distribution; must not exceed the claim.",
+            meaning="The same training accounted independently by a privacy loss distribution; must not exceed the claim.",
             unit="epsilon",
             columns=(ScorecardColumn(key="epsilon_pld", group="privacy", place=20, shown="number", estimated=False),),
         ),
         Metric(
             name="epsilon_prv",
             title="ε, 3rd accountant",
-            meaning="The same run counted by privacy random variables, within their stated error.",
+            meaning="The same training accounted by privacy random variables, within their stated error.",
             unit="epsilon",
         ),
     )

@@ -21,7 +21,7 @@ ROBUSTNESS_METRICS = (
     Metric(
         name="worst_case_accuracy",
         title="Worst case",
-        meaning="Share of records classified correctly whatever attack of this threat model is tried on them.",
+        meaning="Share of records classified correctly under every attack of this threat model that was tried.",
         better="higher",
         of_sample=True,
         against_accuracy=True,
@@ -45,7 +45,7 @@ ROBUSTNESS_METRICS = (
                 key="robust_balanced",
                 place=20,
                 title="Worst case, balanced{epsilon}",
-                meaning="Mean over classes of the share of their records that stay right in the worst case: a constant "
+                meaning="Mean over classes of the share of their records that stay right in the worst case; a constant "
                 "answer, which no attack changes, has one over the number of classes.",
                 **_OF_CLASSES,
             ),
@@ -53,7 +53,7 @@ ROBUSTNESS_METRICS = (
                 key="robust_sensitivity",
                 place=30,
                 title="Worst-case sensitivity{epsilon}",
-                meaning="Share of the records of class 1 that are found whatever attack is tried on them. The answer "
+                meaning="Share of the records of class 1 that are found under every attack that was tried. The answer "
                 "is the likelier class, not that of the operating point, so compare it with sensitivity at ε = 0.",
                 **_OF_CLASSES,
             ),
@@ -91,7 +91,8 @@ ROBUSTNESS_METRICS = (
                 group="attack",
                 place=60,
                 title="FGSM{epsilon}",
-                meaning="The same under one gradient step alone: what a weak attack flatters, and where masking shows.",
+                meaning="Accuracy under one gradient step: a weak attack, whose figure is too high where gradients are "
+                "masked.",
                 where={"attack": "fgsm", **AT_RADIUS},
                 texts=_TEXTS,
                 sampled=True,
@@ -102,7 +103,7 @@ ROBUSTNESS_METRICS = (
     Metric(
         name="worst_case_before_adaptive",
         title="Worst case before adaptive attacks",
-        meaning="The worst case over the attacks that were asked for, without those that a suspicion called for.",
+        meaning="The worst case over the attacks that were asked for, without adaptive attacks.",
         better="higher",
         of_sample=True,
     ),
@@ -118,7 +119,7 @@ ROBUSTNESS_METRICS = (
     Metric(
         name="*_distance",
         title="Distance",
-        meaning="A quantile of the shortest changes that an attack found, over the records that were right before.",
+        meaning="A quantile of the smallest changes that an attack found, over records that were right without it.",
         unit="",
         better="higher",
         limits=POSITIVE,
@@ -126,7 +127,7 @@ ROBUSTNESS_METRICS = (
     Metric(
         name="*_success",
         title="Success of an attack",
-        meaning="Share of the records that were right to begin with for which an attack found a change that fools.",
+        meaning="Share of the records that were right without an attack for which an attack found a change that fools.",
         better="lower",
     ),
 )

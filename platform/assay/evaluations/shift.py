@@ -46,7 +46,7 @@ class Shift(Evaluation):
         Metric(
             name=_OF_EACH[1],
             title="Calibration error under corruption",
-            meaning="Mean gap between the confidence that the model states there and how often it is right.",
+            meaning="Mean difference between the confidence that the model states there and its accuracy.",
             better="lower",
         ),
         Metric(
@@ -61,7 +61,7 @@ class Shift(Evaluation):
         Metric(
             name=_OF_ALL[1],
             title="Relative corruption error",
-            meaning="What of the corruption error corruptions add to the error on clean records.",
+            meaning="Corruption error minus the error on clean records.",
             better="lower",
             limits=SIGNED,
         ),

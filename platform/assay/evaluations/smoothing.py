@@ -69,8 +69,8 @@ class RandomisedSmoothing(Evaluation):
             name="certified_accuracy",
             title="Certified when smoothed",
             meaning="Share of records on which the smoothed model, which answers by a vote over noisy copies, is right "
-            "and provably (with its confidence) stays so within that Euclidean radius. It says nothing of the model "
-            "without noise.",
+            "and provably (with its confidence) stays right within that Euclidean radius. It does not hold for the "
+            "model without noise.",
             better="higher",
             where=_SMOOTHED,
             of_sample=True,

@@ -58,7 +58,7 @@ def _radii(card: Scorecard, frame: pd.DataFrame, method: str) -> ScoreTable | No
             where={"sigma": sigma, **about},
             unit="number",
             most=math.inf,
-            meaning="Half of all records are proven to be answered rightly within it; 0 for a wrong answer or none.",
+            meaning="Half of all records are proven to be answered correctly within it; 0 for a wrong answer or none.",
         )
         for sigma in sorted(settings(rows, "sigma"))
     ]

@@ -83,7 +83,7 @@ def _columns(card: Scorecard, frame: pd.DataFrame) -> tuple[Evidence, ...]:
             where={"mode": modes[0]} if name == "lira" else {},
             better="lower",
             unit="number",
-            meaning="How well the attack tells training records from others; 0.5 is chance.",
+            meaning="How well the attack separates training records from others; 0.5 is chance.",
         )
         for name, title in areas.items()
         if len(measured(frame, f"{name}_auc"))

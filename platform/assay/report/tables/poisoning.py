@@ -43,7 +43,7 @@ _COLUMNS = (
         better="lower",
         optional=True,
         meaning="the same trigger on a model that was trained on the same records without the defences; below 90 % it "
-        "shows nothing of a defence",
+        "says nothing about a defence",
     ),
     Evidence(
         key="backdoor",
@@ -51,7 +51,7 @@ _COLUMNS = (
         name="backdoor_success",
         better="lower",
         optional=True,
-        meaning="share of the test records of other classes that the trigger sends to its target",
+        meaning="share of the test records of other classes that are classified as the target with the trigger",
     ),
     Evidence(
         key="base",
@@ -59,7 +59,7 @@ _COLUMNS = (
         name="backdoor_base_rate",
         better="lower",
         optional=True,
-        meaning="share of those records that are taken for the target anyhow",
+        meaning="share of those records that are classified as the target without it",
     ),
     Evidence(
         key="undefended collision",
@@ -75,7 +75,7 @@ _COLUMNS = (
         name="collision_success",
         better="lower",
         optional=True,
-        meaning="share of the records aimed at that are taken for the attacker's class",
+        meaning="share of the targets that are classified as the attacker's class",
     ),
     Evidence(
         key="collision base",
@@ -83,7 +83,7 @@ _COLUMNS = (
         name="collision_base_rate",
         better="lower",
         optional=True,
-        meaning="share of those records that a model without poison or defence takes for that class anyhow",
+        meaning="share of those records that a model without poison or defence classifies as that class",
     ),
 )
 
