@@ -18,7 +18,7 @@ from assay.ledger.experiments import Processing
 from assay.release.keeper import Keeper
 from assay.store.folder import Store
 from assay.study import measure, sources
-from assay.study.identity import _SCORES, key_of_question
+from assay.study.identity import _SCORE_MODULES, key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.run import RunSummary, run_study
 from assay.study.sources import closure, code_of
@@ -199,7 +199,7 @@ def test_one_question_more_spends_nothing(tiny: Tiny, go: Go, store: Store, tmp_
 
 
 def test_no_training_depends_on_what_is_asked_shown_or_charged() -> None:
-    rooms = {name.split(".")[1] for name in closure(["assay.study.training"], without=_SCORES)}
+    rooms = {name.split(".")[1] for name in closure(["assay.study.training"], without=_SCORE_MODULES)}
     assert {"training", "objectives", "privacy", "federated"} <= rooms
     assert not rooms & {"evaluations", "explain", "report", "cluster", "release", "ledger", "store"}
     assert {"assay.study.trial", "assay.study.identity", "assay.attacks.square"}.isdisjoint(
@@ -255,8 +255,8 @@ def test_where_answers_are_decided_names_what_is_asked_of_decisions_and_no_model
 
 
 def test_no_weights_hang_on_where_answers_are_decided_or_on_scores(tiny: Tiny) -> None:
-    code = closure(["assay.study.training"], without=_SCORES)
-    assert "assay.tasks.classification" in code and not {*_SCORES} & code
+    code = closure(["assay.study.training"], without=_SCORE_MODULES)
+    assert "assay.tasks.classification" in code and not {*_SCORE_MODULES} & code
     usual, named, clinic = (
         one_trial(tiny(ONE, {"task": task} if task else {}))
         for task in ({}, {"name": "classification"}, {"name": "classification", "decide_at": "operating_point"})

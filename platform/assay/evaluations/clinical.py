@@ -101,8 +101,8 @@ class Clinical(Evaluation):
         Metric(
             name="ppv",
             title="PPV",
-            meaning="Share of the patients classified as ill who are ill, at the stated prevalence of the clinic, or at "
-            "that of the test records.",
+            meaning="Share of the patients classified as ill who are ill, at the stated prevalence of the clinic, or "
+            "at that of the test records.",
             better="higher",
             columns=(_column("ppv", 72),),
         ),

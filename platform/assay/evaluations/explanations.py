@@ -57,8 +57,8 @@ class Explanations(Evaluation):
         Metric(
             name="insertion_gain",
             title="Fidelity gain",
-            meaning="How much faster the prediction returns when inputs are restored in the explanation's order than in "
-            "random order; 0 means that the explanation is no better than chance.",
+            meaning="How much faster the prediction returns when inputs are restored in the explanation's order than "
+            "in random order; 0 means that the explanation is no better than chance.",
             unit="probability",
             better="higher",
             limits=SIGNED,

@@ -49,7 +49,7 @@ class PrivacySpent(Evaluation):
         Metric(
             name="epsilon_pld",
             title="ε, 2nd accountant",
-            meaning="The same training accounted independently by a privacy loss distribution; must not exceed the claim.",
+            meaning="The same training accounted by a privacy loss distribution; must not exceed the claim.",
             unit="epsilon",
             columns=(ScorecardColumn(key="epsilon_pld", group="privacy", place=20, shown="number", estimated=False),),
         ),
