@@ -90,7 +90,7 @@ def test_a_cautious_model_that_answers_healthy_more_often_than_is_true_is_not_co
     assert found.share > 0.95
     assert found.share > found.prevalence
     assert not found.constant
-    assert not found.tell_nothing
+    assert not found.uninformative
 
 
 @pytest.mark.parametrize(("found_ill", "verdict"), [(0, "fail"), (9, "fail"), (11, "pass"), (50, "pass")])

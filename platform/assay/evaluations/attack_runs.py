@@ -274,7 +274,7 @@ def _attack_piece(piece: tuple[str, int], shared: _SharedInputs) -> Curve:
         # An attack sees single answers, as it would in use; judged it is by their mean.
         through = model
     with repeatable(tf32=False), seeds.generators_kept():
-        # A model that answers at random draws the same, whoever asks it.
+        # The draws of a randomised model must not depend on earlier calls.
         torch.manual_seed(seeds.torch_seed(shared.seed, "layers", name, start))
         judge = judge_of(model, shared.passes, seed=shared.seed)
         base = replace(shared.base, norm=run.norm, epsilon=0.0)
