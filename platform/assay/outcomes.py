@@ -50,7 +50,7 @@ class Outcomes:
             counts = np.stack([np.bincount(place), np.bincount(place, hits)])
             layout, content = _GROUPED, counts.astype("<u4").tobytes()
         name = hashlib.sha256(rows.tobytes() + place.astype("<i8").tobytes()).digest()[:_NAME]
-        units = int(place.max()) + 1
+        units = len(np.unique(place))
         return cls(layout + name + units.to_bytes(4, "little") + zlib.compress(content, 9))
 
     @property
