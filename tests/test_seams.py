@@ -22,7 +22,7 @@ from assay.metrics import GROUPS, declared
 from assay.registry import PLUGINS
 from assay.results import Finding, Measurement
 from assay.study.asking import answers_to
-from assay.study.sources import closure, digest_of, modules_beyond
+from assay.study.sources import closure, digest_of, modules_behind
 from jobs.submit import check_arguments, runtime_environment
 from tests.mistakes import refused
 
@@ -249,7 +249,10 @@ def test_code_of_another_package_counts_with_what_it_imports_of_its_own(package:
 
 def test_only_what_is_not_ours_is_told_of_a_data_set() -> None:
     here = type("Preparation", (), {})()
-    assert modules_beyond(None, np.zeros(2), Path(), Measurement(name="a", value=1.0), here) == (__name__,)
+    assert modules_behind(None, np.zeros(2), Path(), Measurement(name="a", value=1.0), here) == (
+        "assay.results",
+        __name__,
+    )
 
 
 def test_a_figure_that_nobody_declared_is_refused() -> None:

@@ -2,9 +2,11 @@
 
 import ast
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -21,7 +23,7 @@ from assay.study import measure, sources
 from assay.study.identity import _SCORE_MODULES, key_of_question
 from assay.study.plan import load_datasets, plan
 from assay.study.run import RunSummary, run_study
-from assay.study.sources import closure, code_of
+from assay.study.sources import closure, code_of, modules_in
 from assay.study.spec import Study, build_study
 from assay.study.trial import Trial
 from assay.tasks.classification import CLASSIFICATION
@@ -207,11 +209,29 @@ def test_no_training_depends_on_what_is_asked_shown_or_charged() -> None:
     )
 
 
-def test_a_training_depends_on_what_prepares_its_records(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[set[str]] = []
-    monkeypatch.setattr("assay.study.identity.digest_of", lambda modules, **_: seen.append(set(modules)) or "code")
-    assert one_trial(tiny(ONE)).training
-    assert {"assay.data.tables.preparation", "assay.data.text.embeddings", "assay.data.images.files"} <= seen[0]
+@pytest.mark.parametrize(
+    ("source", "module"),
+    [
+        ("assay.data.tables.table", "assay.data.tables.preparation"),
+        ("assay.data.images.folder", "assay.data.images.files"),
+        ("assay.data.signals.mitbih", "assay.data.signals.wfdb_records"),
+        ("assay.data.text.sources", "assay.data.text.tables"),
+    ],
+)
+def test_a_training_depends_on_what_reads_and_prepares_its_records(source: str, module: str) -> None:
+    assert module in closure({source}, by_name=False)
+
+
+def test_a_trial_knows_the_modules_of_its_data(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    (trial, *_) = planned(tiny(ONE))
+    assert "assay.data.arrays" in trial.data_modules
+    before = trial.training
+    read = sources._read
+    edited = lambda name: read(name)._replace(code="edited") if name == "assay.data.arrays" else read(name)
+    monkeypatch.setattr(sources, "_read", edited)
+    sources._digest.cache_clear()
+    assert planned(tiny(ONE))[0].training != before
+    sources._digest.cache_clear()
 
 
 def test_an_evaluation_depends_on_the_modules_that_it_uses() -> None:
@@ -363,3 +383,49 @@ def test_documentation_and_layout_are_no_code(change: tuple[str, str], same: boo
     after = BEFORE.replace(*change)
     assert after != BEFORE
     assert (code_of(ast.parse(BEFORE)) == code_of(ast.parse(after))) is same
+
+
+def planned(study: Study) -> list[Trial]:
+    return plan(study, load_datasets(study))
+
+
+def renamed(change: Callable[[Trial], Trial], trial: Trial) -> tuple[bool, bool]:
+    """Whether a change renames the model, and the answer to accuracy."""
+    other = change(trial)
+    (accuracy,) = [one for one in trial.evaluations if one.name == "accuracy"]
+    return other.training != trial.training, other.answer(accuracy) != trial.answer(accuracy)
+
+
+def test_which_records_are_tested_names_answers_and_no_model(tiny: Tiny) -> None:
+    (trial, *_) = planned(tiny(ONE))
+    splitting = trial.splitting.model_copy(update={"tested": "validation"})
+    assert renamed(lambda one: replace(one, splitting=splitting), trial) == (False, True)
+
+
+def test_what_data_are_called_names_answers_and_no_model(tiny: Tiny) -> None:
+    study = tiny(ONE)
+    (dataset,) = load_datasets(study).values()
+    n = len(dataset)
+    for change in (
+        {"class_names": ("well", "ill")},
+        {"epsilons": (0.0, 0.7)},
+        {"warnings": ("a word",)},
+        {"subgroups": {"sex": np.array(["F", "M"] * n)[:n]}},
+    ):
+        named = [plan(study, {"made": one})[0] for one in (dataset, replace(dataset, **change))]
+        assert named[0].training == named[1].training, change
+        assert named[0].id != named[1].id, change
+    other = replace(dataset, high=dataset.high + 1)
+    assert plan(study, {"made": other})[0].training != plan(study, {"made": dataset})[0].training
+
+
+@pytest.mark.parametrize("recipe", ["standard", "private"])
+def test_another_method_in_the_tree_names_no_model_that_does_not_use_it(recipe: str, tiny: Tiny) -> None:
+    private = {"privacy": {"epsilon": 2.0, "delta": 1e-3}, "training": {"batch_size": 20}}
+    study = tiny({"standard": {}, "private": private})
+    (trial, *_) = [trial for trial in planned(study) if trial.recipe_name == recipe]
+    modules = {*trial.data_modules, *modules_in(trial.model), *modules_in(trial.recipe), *modules_in(trial.task)}
+    used = closure({"assay.study.training", *modules}, by_name=False)
+    strangers = ("objectives.trades", "objectives.interval_bounds", "data.poisoning.backdoor", "data.images.folder")
+    assert not {f"assay.{one}" for one in strangers} & used
+    assert {"assay.objectives.standard", "assay.training.loop", "assay.data.splits"} <= used

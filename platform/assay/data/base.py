@@ -361,6 +361,21 @@ class Dataset:
         )
         sha = hashlib.sha256(repr((self.identity, *names, self.preprocessing, self.warnings, *preprocessing)).encode())
         _hash_arrays(sha, self.low, self.high, self.official, self.immutable)
+        return sha.hexdigest()
+
+    @cached_property
+    def training_digest(self) -> str:
+        """SHA-256 of all that trained weights depend on; names, units, radii, warnings and subgroups are left out."""
+        preparation = "" if self.preparation is None else self.preparation.describe()
+        facts = (self.identity, self.classes, self.modality, self.normalisation, preparation, self.group_kind)
+        sha = hashlib.sha256(repr(facts).encode())
+        _hash_arrays(sha, self.low, self.high, self.official, self.immutable)
+        return sha.hexdigest()
+
+    @cached_property
+    def evaluation_digest(self) -> str:
+        """SHA-256 of all that results of an evaluation depend on: ``digest`` and the subgroups."""
+        sha = hashlib.sha256(self.digest.encode())
         for name in sorted(self.subgroups):
             sha.update("\n".join((name, *self.subgroups[name].tolist())).encode())
         return sha.hexdigest()

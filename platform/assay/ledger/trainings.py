@@ -102,6 +102,7 @@ class TrainingTable:
         if accounted:
             # An evaluation after the end of the training may change the objection.
             db.execute(
-                "UPDATE trainings SET objection = ? WHERE trial = ? AND results = ? AND artefact = ? AND objection != ?",
+                """UPDATE trainings SET objection = ?
+                WHERE trial = ? AND results = ? AND artefact = ? AND objection != ?""",
                 (objection, *key, artefact, objection),
             )

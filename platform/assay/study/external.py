@@ -145,15 +145,14 @@ def evaluate_given(
         task=cohort.task,
     )
     training = _name(study, dataset, cohort.model, tensors)
-    trial = hash_of(
-        {"training": training, "asked": [key_of_answer(training, one, cohort.task) for one in cohort.evaluations]}
-    )
+    key_of = partial(key_of_answer, training, task=cohort.task, records=dataset.evaluation_digest)
+    trial = hash_of({"training": training, "asked": [key_of(evaluation) for evaluation in cohort.evaluations]})
     content = to_bytes(tensors, {})
     with store.locked():
         store.keep_only([trial])
         write_study(study, store, {trial: GIVEN}, environment)
         answers = AnswerLog(
-            name_of=partial(key_of_answer, training, task=cohort.task),
+            name_of=key_of,
             known=store.answers(training, artefact_of(content)),
         )
         measurements = tuple(_asked(cohort.evaluations, subject, answers))

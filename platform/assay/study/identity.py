@@ -34,6 +34,8 @@ _TRIAL_MODULE = "assay.study.measure"
 """Runs all evaluations of a trial and adds the checks that concern several of them."""
 _SCORE_MODULES = ("assay.tasks.class_scores", "assay.tasks.operating_point")
 """Compute metrics from a trained model's answers; no training calls them."""
+_FEDERATED_MODULES = ("assay.federated.lead", "assay.federated.partition")
+"""Train federated recipes alone."""
 _SPEED_ALONE = {"training": {"records_at_once"}}
 """Settings of a recipe that change how long it takes or how much memory, and no result beyond rounding."""
 
@@ -47,21 +49,27 @@ def key_of_training(trial: "Trial") -> str:
     Returns:
         20 hexadecimal digits.
     """
+    settings = settings_of_training(trial)
+    # Which records are tested, and what the data are called, change no weights.
+    split = {key: value for key, value in settings["split"].items() if key != "tested"}
+    central = () if trial.recipe.federation is not None else _FEDERATED_MODULES
     return hash_of(
         {
-            **settings_of_training(trial),
+            **settings,
+            "data": trial.training_data or trial.data_digest,
+            "split": split,
             "recipe": trial.recipe.model_dump(mode="json", exclude=_SPEED_ALONE),
             "versions": dependencies(),
             "source": digest_of(
                 {
                     _TRAINING_MODULE,
-                    *_data_modules(),
-                    *trial.data_modules,
+                    *(trial.data_modules or _data_modules()),
                     *modules_in(trial.model),
                     *modules_in(trial.recipe),
                     *modules_in(trial.task),
                 },
-                without=_SCORE_MODULES,
+                without=(*_SCORE_MODULES, *central),
+                by_name=False,
             ),
         }
     )
@@ -147,18 +155,19 @@ def key_of_trial(trial: "Trial") -> str:
     )
 
 
-def key_of_answer(training: str, evaluation: "Evaluation", task: "Task") -> str:
+def key_of_answer(training: str, evaluation: "Evaluation", task: "Task", *, records: str = "") -> str:
     """Returns the key of the results of one evaluation of one trained model.
 
     Args:
         training: key of the model.
         evaluation: with its settings.
         task: of the model.
+        records: digest of the data and the part that is tested, where the key of the model does not contain them.
 
     Returns:
         20 hexadecimal digits.
     """
-    return hash_of({"training": training, "question": key_of_question(evaluation, task)})
+    return hash_of({"training": training, "records": records, "question": key_of_question(evaluation, task)})
 
 
 def hash_of(content: Mapping[str, Any]) -> str:

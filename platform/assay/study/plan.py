@@ -14,7 +14,7 @@ from assay.evaluations.base import Evaluation
 from assay.privacy.plan import forecast_mechanism as mechanism_of
 from assay.privacy.unit import Unit, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
-from assay.study.sources import modules_beyond
+from assay.study.sources import modules_behind
 from assay.study.spec import Cohort, Study
 from assay.study.trial import Trial
 
@@ -84,10 +84,12 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
             recipe=recipe,
             evaluations=cohort.asked_of(recipe_name, fold=fold, repeat=repeat),
             data_digest=datasets[name].digest,
+            training_data=datasets[name].training_digest,
+            evaluation_data=datasets[name].evaluation_digest,
             dataset_name=datasets[name].name,
             official=keeps_official(datasets[name], splitting),
             data_about=datasets[name].about,
-            data_modules=modules_beyond(
+            data_modules=modules_behind(
                 cohort.dataset, datasets[name].x, datasets[name].preparation, datasets[name].language
             ),
         )

@@ -17,13 +17,11 @@ from pydantic import BaseModel
 from assay.registry import modules_of
 
 _ASSAY = "assay"
-_KNOWN = frozenset({_ASSAY, "numpy", "torch"})
-"""Packages whose code is named by itself, or by its version."""
 _BY_NAME = ("choice_of", "build")
 """Functions of the registry by which a module takes methods of a kind by name: any of that kind may be used."""
 
 
-def digest_of(modules: Iterable[str], *, without: Iterable[str] = ()) -> str:
+def digest_of(modules: Iterable[str], *, without: Iterable[str] = (), by_name: bool = True) -> str:
     """Hash of the code of some modules and of all that they import of Assay; documentation and comments are no code.
 
     Imports within functions count. Those under ``if TYPE_CHECKING`` do not, since nothing of them runs; nor do
@@ -34,7 +32,7 @@ def digest_of(modules: Iterable[str], *, without: Iterable[str] = ()) -> str:
         modules: full names, such as ``assay.evaluations.explanations``.
         without: names of modules that are imported and never called there; what they import does not count either.
     """
-    return _digest(tuple(sorted(modules)), tuple(sorted(without)))
+    return _digest(tuple(sorted(modules)), tuple(sorted(without)), by_name)
 
 
 def modules_in(settings: BaseModel) -> set[str]:
@@ -46,21 +44,21 @@ def modules_in(settings: BaseModel) -> set[str]:
     return found
 
 
-def modules_beyond(*values: object) -> tuple[str, ...]:
-    """Names of the modules that define some values and are not Assay's, sorted: those of another package.
+def modules_behind(*values: object) -> tuple[str, ...]:
+    """Returns the names of the modules that define some values, without Python's, NumPy's and PyTorch's, sorted.
 
     Args:
         values: what a data set is made of, such as its preparation; None counts for nothing.
     """
     names = {type(value).__module__ for value in values if value is not None}
     top = {name: name.partition(".")[0] for name in names}
-    return tuple(sorted(name for name in names if top[name] not in _KNOWN | sys.stdlib_module_names))
+    return tuple(sorted(name for name in names if top[name] not in {"numpy", "torch", *sys.stdlib_module_names}))
 
 
 @lru_cache(maxsize=256)
-def _digest(modules: tuple[str, ...], without: tuple[str, ...]) -> str:
+def _digest(modules: tuple[str, ...], without: tuple[str, ...], by_name: bool) -> str:
     sha = hashlib.sha256()
-    for name in sorted(closure(modules, without=without)):
+    for name in sorted(closure(modules, without=without, by_name=by_name)):
         if (read := _read(name)) is not None:
             sha.update(name.encode() + read.code.encode())
     return sha.hexdigest()[:20]
@@ -71,8 +69,10 @@ class _Read(NamedTuple):
 
     code: str
     """Hash of its code."""
-    needs: frozenset[str]
-    """The modules of Assay, and of its own package, that it imports or takes by name."""
+    imports: frozenset[str]
+    """The modules of Assay, and of its own package, that it imports."""
+    by_name: frozenset[str]
+    """The modules of all methods of the kinds that it takes by name."""
 
 
 def _read(module: str) -> _Read | None:
@@ -92,8 +92,8 @@ def _parsed(module: str, path: Path, stamp: tuple[int, int]) -> _Read:
     top = module.partition(".")[0]
     # Importing a module runs the packages in which it lies, too.
     around = set() if top == _ASSAY else {module.rpartition(".")[0]} - {""}
-    needs = frozenset({*_imported(tree, {_ASSAY, top}, _package(module)), *by_name, *around})
-    return _Read(code=hashlib.sha256(code_of(tree).encode()).hexdigest(), needs=needs)
+    imports = frozenset({*_imported(tree, {_ASSAY, top}, _package(module)), *around})
+    return _Read(code=hashlib.sha256(code_of(tree).encode()).hexdigest(), imports=imports, by_name=frozenset(by_name))
 
 
 def code_of(tree: ast.AST) -> str:
@@ -119,7 +119,7 @@ def _documents(statement: ast.AST) -> bool:
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
-def closure(modules: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
+def closure(modules: Iterable[str], *, without: Iterable[str] = (), by_name: bool = True) -> set[str]:
     """Names of the given modules and of all modules that they need, of Assay and of the package in which each lies.
 
     Args:
@@ -133,7 +133,8 @@ def closure(modules: Iterable[str], *, without: Iterable[str] = ()) -> set[str]:
         if name not in found and name not in left_out:
             found.add(name)
             read = _read(name)
-            left.extend(() if read is None else read.needs - found)
+            if read is not None:
+                left.extend((read.imports | (read.by_name if by_name else frozenset())) - found)
     return found
 
 

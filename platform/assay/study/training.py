@@ -209,7 +209,7 @@ def prepare_records(trial: "Trial", dataset: Dataset) -> tuple[Dataset, Split]:
     parts = split(dataset, trial.splitting, fold=trial.fold, repeat=trial.repeat, seed=trial.seed)
     if dataset.preparation is None:
         return dataset, parts
-    key = (trial.data_digest, parts.train.tobytes(), trial.trial_seed)
+    key = (trial.evaluation_data or trial.data_digest, parts.train.tobytes(), trial.trial_seed)
     if key not in _PREPARED:
         _PREPARED.clear()
         with progress.step("preparing the data"):

@@ -39,6 +39,10 @@ class Trial:
     recipe: Recipe
     evaluations: "tuple[Evaluation, ...]"
     data_digest: str
+    training_data: str = ""
+    """``Dataset.training_digest``; empty for ``data_digest``."""
+    evaluation_data: str = ""
+    """``Dataset.evaluation_digest``; empty for ``data_digest``."""
     dataset_name: str
     task: Task = CLASSIFICATION
     official: bool = False
@@ -46,7 +50,7 @@ class Trial:
     data_about: Mapping[str, Any] = field(default_factory=dict)
     """Facts about the data set: its licence, citation and warnings. They enter no key, except through the digest."""
     data_modules: tuple[str, ...] = ()
-    """Names of the modules of another package that read or prepare the records."""
+    """Names of the modules that read or prepare the records; empty for all modules of ``assay.data``."""
 
     @cached_property
     def training(self) -> str:
@@ -67,7 +71,8 @@ class Trial:
         Returns:
             20 hexadecimal digits.
         """
-        return key_of_answer(self.training, evaluation, self.task)
+        records = f"{self.evaluation_data or self.data_digest}, {self.splitting.tested} records"
+        return key_of_answer(self.training, evaluation, self.task, records=records)
 
     def __getstate__(self) -> dict[str, Any]:
         # Each process names a trial by its own code: so a worker of another version is noticed.
