@@ -165,10 +165,17 @@ def test_a_damaged_index_loses_nothing(indexed: Path, record: Record, name: str,
 def test_nothing_stays_of_a_trial_that_was_deleted(indexed: Path, record: Record) -> None:
     store = Store(str(indexed))
     assert b"cohort of b" in (indexed / "index" / "trials.log").read_bytes()
+    # As jobs leave them that are killed while they write.
+    half = [indexed / folder / f".{name}.tmp" for folder, name in (("trials", "x.parquet"), ("index", "trials.log"))]
+    half += [indexed / ".study.yaml.tmp"]
+    for file in half:
+        file.write_bytes(b"cohort of b")
     with store.locked():
-        store.delete("b")
-    for file in (indexed / "index").iterdir():
+        store.delete("b", "c")
+    assert not any(file.exists() for file in half)
+    for file in (file for file in indexed.rglob("*") if file.is_file()):
         assert b"cohort of b" not in file.read_bytes()
+    assert store.columns()["trial"].to_pylist() == ["a"]
     same(indexed)
 
 

@@ -28,7 +28,7 @@ _BY_LAYER = 0.5
 """The same where layers are clipped each by itself, and are only about as many as are counted here."""
 
 
-COUNTS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 100_000)
+COUNTS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 100_000, 1_000_000)
 """Numbers of audits for which results are computed: how many are read together is known only when all have run."""
 
 

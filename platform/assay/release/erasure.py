@@ -19,12 +19,15 @@ def erase_trials(ledger: LedgerProtocol, experiments: Iterable[Experiment], *, a
         UserError: another job is writing the results.
     """
     deleted: list[Experiment] = []
+    of_results: dict[str, list[Experiment]] = {}
+    for experiment in experiments:
+        of_results.setdefault(experiment.results, []).append(experiment)
     try:
-        for experiment in experiments:
-            store = Store(experiment.results)
+        for results, own in of_results.items():
+            store = Store(results)
             with store.locked():
-                store.delete(experiment.training)
-            deleted.append(experiment)
+                store.delete(*(experiment.training for experiment in own))
+            deleted += own
     finally:
         if deleted:
             ledger.erased(deleted, asked=asked)

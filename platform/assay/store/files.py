@@ -181,6 +181,18 @@ class Files:
         if self.exists(name):
             self.system.delete_file(self.path(name))
 
+    def delete_temporary(self, folder: str) -> None:
+        """Deletes what killed jobs left half-written in a folder.
+
+        Args:
+            folder: its name; empty for the root.
+        """
+        selector = fs.FileSelector(self.path(folder).rstrip("/"), allow_not_found=True)
+        for info in self.system.get_file_info(selector):
+            name = posixpath.basename(info.path)
+            if info.type == fs.FileType.File and name.startswith(".") and name.endswith(".tmp"):
+                self.system.delete_file(info.path)
+
     def delete_folders(self, folder: str, prefix: str, *, whole: bool = False) -> None:
         """Deletes folders within a folder.
 

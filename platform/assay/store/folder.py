@@ -260,26 +260,28 @@ class Store:
                 return self._files.read(name)
         return None
 
-    def delete(self, training: str) -> None:
-        """Deletes a model, all results on it, every trial that shows it, and the pages that show these trials.
+    def delete(self, *trainings: str) -> None:
+        """Deletes models, all results on them, every trial that shows one, and the pages that show these trials.
+
+        What killed jobs left half-written in the folder is deleted too: it may be of these models.
 
         Args:
-            training: key of the model.
+            trainings: keys of the models.
         """
-        files = [f"{folder}/{training}.safetensors" for folder in ("artefacts", "checkpoints")]
+        files = [f"{folder}/{key}.safetensors" for folder in ("artefacts", "checkpoints") for key in trainings]
         for folder in ("trials", "superseded"):
-            shown = [trial for trial, about in self._abouts(folder) if (about.get("training") or trial) == training]
+            shown = [trial for trial, about in self._abouts(folder) if (about.get("training") or trial) in trainings]
             files += [f"{folder}/{trial}.parquet" for trial in shown]
         # Erased first: a job that is killed here must not leave an index with these rows.
         self._index.erase()
         for name in (*files, "report.html", "sweep.html"):
-            # A job that was killed may have left a temporary file.
-            folder, _, file = name.rpartition("/")
             self._files.delete(name)
-            self._files.delete(f"{folder}/.{file}.tmp".lstrip("/"))
-        self._files.delete_folders("answers", training, whole=True)
-        # Ray Train keeps intermediate checkpoints in folders whose names begin with the model's key.
-        self._files.delete_folders("ray_train", training)
+        for folder in ("", "artefacts", "checkpoints", "trials", "superseded", "index"):
+            self._files.delete_temporary(folder)
+        for training in trainings:
+            self._files.delete_folders("answers", training, whole=True)
+            # Ray Train keeps intermediate checkpoints in folders whose names begin with the model's key.
+            self._files.delete_folders("ray_train", training)
         self._keep_index()
 
     def write_text(self, name: str, text: str) -> str:

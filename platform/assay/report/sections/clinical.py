@@ -64,8 +64,8 @@ def subgroup_rows(view: View) -> list[SubgroupRow]:
     """
     found = []
     for name, title in _SHARES.items():
-        where = {"epsilon": view.card.reference_epsilon} if name.startswith("worst_case") else {}
-        rows = measured(view.frame, name, **where)
+        radius = {"epsilon": view.card.reference_epsilon, "norm": view.card.reference_norm}
+        rows = measured(view.frame, name, **(radius if name.startswith("worst_case") else {}))
         for attribute in settings(rows, "attribute"):
             for subgroup in settings(select(rows, name, attribute=attribute), "subgroup"):
                 own = select(rows, name, attribute=attribute, subgroup=subgroup)
