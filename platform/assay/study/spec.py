@@ -312,7 +312,7 @@ def read_study(name_or_file: str, assignments: tuple[str, ...] = (), *, folder: 
         raw = _merge(raw, presets[preset])
     for key, value in pairs:
         if key != "preset":
-            _assign(raw, [_RENAMED.get(part, part) for part in key.split(".")], value)
+            _assign(raw, _path_of(key), value)
     return build_study(raw, str(path))
 
 
@@ -334,6 +334,14 @@ def build_study(raw: Mapping[str, Any], source: str) -> Study:
     except ValidationError as error:
         message = "\n".join(f"{source}: {line}" for line in explain(error))
         raise SpecError(message, **first_mistake(error)) from None
+
+
+def _path_of(key: str) -> list[str]:
+    """Returns the parts of a dotted key; a key of a cohort under the name that it has now."""
+    path = key.split(".")
+    if path[0] == "cohorts" and len(path) > 2:
+        path[2] = _RENAMED.get(path[2], path[2])
+    return path
 
 
 def _with_new_names(raw: Any, source: str, inside: str = "") -> Any:
