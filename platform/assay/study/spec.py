@@ -28,6 +28,7 @@ from assay.study.requirements import Requirement
 
 _DEFAULT_EVALUATIONS = (
     "accuracy",
+    "clinical",
     "robustness",
     "certificates",
     "privacy",
