@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from assay.data.base import Dataset
 from assay.data.splits import Split
 from assay.evaluations.base import Subject
-from assay.evaluations.clinical import Clinical, net_benefits, predictive_values
+from assay.evaluations.clinical import Clinical, _calibration, net_benefits, predictive_values
 from assay.evaluations.subgroups import each_subgroup
 from assay.results import Measurement
 
@@ -85,6 +86,51 @@ def test_classes_that_are_told_apart_have_no_slope() -> None:
     apart = replace(subject.dataset, x=np.column_stack([odds, odds]).astype(np.float32))
     slope = row(found(replace(subject, dataset=apart)), "calibration_slope")
     assert (slope.status, slope.reason) == ("not_applicable", "inconclusive")
+
+
+def test_calibration_intervals_are_those_of_another_library() -> None:
+    patients = np.arange(2 * N) // 3
+    subject = subject_of(Stated(1.5, 0.3), groups=patients)
+    test = subject.split.test
+    y, odds = subject.dataset.y[test], subject.logits(test)[:, 1].astype(float)
+    rows, ones = found(subject), np.ones((len(test), 1))
+    for name, inputs, offset in (
+        ("calibration_slope", np.column_stack([odds, ones]), None),
+        ("calibration_intercept", ones, odds),
+    ):
+        model = sm.GLM(y, inputs, family=sm.families.Binomial(), offset=offset)
+        other = model.fit(cov_type="cluster", cov_kwds={"groups": patients[test]})
+        one = row(rows, name)
+        assert (one.value, one.low, one.high) == pytest.approx((other.params[0], *other.conf_int()[0]), abs=1e-6)
+
+
+def test_records_of_one_patient_have_no_calibration() -> None:
+    rows = found(subject_of(Stated(), groups=np.zeros(2 * N, int)))
+    for name in ("calibration_slope", "calibration_intercept"):
+        one = row(rows, name)
+        assert (one.status, one.reason) == ("not_applicable", "too_few_records")
+        assert "one cluster" in one.warnings[0]
+
+
+@pytest.mark.parametrize("stated", [12.0, 25.0])
+def test_risks_that_round_to_certainty_have_an_intercept_with_an_interval(stated: float) -> None:
+    """Log-odds with a deviation of 18 and more, of a model that is wrong as often as others."""
+    intercept = row(found(subject_of(Stated(stated))), "calibration_intercept")
+    assert intercept.low < intercept.value < intercept.high
+    assert intercept.high - intercept.low > 0.3
+
+
+def test_only_classes_that_are_told_apart_are_said_to_be() -> None:
+    """Stated log-odds of thousands, where classes overlap: the intercept is too large to be reported."""
+    draw = np.random.default_rng(0)
+    odds = draw.normal(0, 1.5, N)
+    y = (draw.random(N) < 1 / (1 + np.exp(-odds))).astype(int)
+    _, overlapping = _calibration(y, 1e4 * odds, None)
+    assert (overlapping.status, overlapping.reason) == ("not_applicable", "inconclusive")
+    assert "told apart" not in overlapping.warnings[0]
+    for one in _calibration(y, np.where(y == 1, 30.0, -30.0), None):
+        assert (one.status, one.reason) == ("not_applicable", "inconclusive")
+        assert "told apart" in one.warnings[0]
 
 
 def test_net_benefit_weighs_false_alarms_by_the_threshold() -> None:

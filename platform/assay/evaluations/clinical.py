@@ -1,5 +1,6 @@
 """Clinical figures: calibration, net benefit, predictive values, and the worst subgroup."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -7,11 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
+from scipy import special
 
 from assay import intervals, seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.evaluations.subgroups import SMALLEST, each_subgroup, subgroup_metrics
-from assay.intervals import Interval
+from assay.intervals import LEVEL, Interval
 from assay.metrics import ANY, Chosen, Metric, ScorecardColumn, ShownAs, in_percent
 from assay.registry import register
 from assay.results import Finding, Measurement, ReasonCode, not_applicable
@@ -21,7 +23,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 _CURVE = tuple(round(0.05 * k, 2) for k in range(1, 20))
 """Thresholds of the decision curve."""
 _MOST_SLOPE = 1e3
-"""A greater slope is not reported: the classes are separated without error."""
+"""A greater coefficient is not reported: the classes are nearly separated, or stated log-odds are far from any risk."""
+_APART = "the classes are told apart without error: no finite coefficient fits"
+_Z = float(special.ndtri((1 + LEVEL) / 2))
 _OF_TWO = ("calibration_slope", "calibration_intercept", "net_benefit", "net_benefit_treat_all", "ppv", "npv")
 
 
@@ -225,47 +229,83 @@ def _why_not(subject: Subject, y: np.ndarray, logits: np.ndarray) -> tuple[Reaso
 
 def _calibration(y: np.ndarray, odds: np.ndarray, clusters: np.ndarray | None) -> list[Measurement]:
     """Measures slope and intercept of logistic recalibration with 95 % intervals that respect clusters."""
+    groups = np.arange(len(y)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    if groups.max() < 1:
+        why = "the test records belong to one cluster (such as one patient): an interval needs at least 2 clusters"
+        names = ("calibration_slope", "calibration_intercept")
+        return [not_applicable(name, why, reason="too_few_records") for name in names]
     found = []
     for name, unit, inputs, offset in (
         ("calibration_slope", "slope", np.column_stack([odds, np.ones(len(odds))]), np.zeros(len(odds))),
         ("calibration_intercept", "log-odds", np.ones((len(odds), 1)), odds),
     ):
-        fit = _logistic(y, inputs, offset, clusters)
-        if fit is None:
-            why = "the classes are told apart without error, or almost: no finite slope fits"
-            found.append(not_applicable(name, why, reason="inconclusive"))
+        fit = _logistic(y, inputs, offset, groups)
+        if isinstance(fit, str):
+            found.append(not_applicable(name, fit, reason="inconclusive"))
         else:
             found.append(estimated(name, fit, n=len(y), unit=unit, conditions={}))
     return found
 
 
-def _logistic(y: np.ndarray, inputs: np.ndarray, offset: np.ndarray, clusters: np.ndarray | None) -> Interval | None:
-    """Returns the first coefficient of a logistic regression; None where it does not converge.
+def _logistic(y: np.ndarray, inputs: np.ndarray, offset: np.ndarray, groups: np.ndarray) -> Interval | str:
+    """Returns the first coefficient of a logistic regression; where there is none, the reason in words.
 
     Args:
         y: (n,) 0 or 1.
         inputs: (n, k).
         offset: (n,) log-odds that enter with the coefficient 1.
-        clusters: (n,) as ``Subject.clusters``.
+        groups: (n,) number of the cluster of each record, from 0; at least 2 clusters.
     """
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationError, PerfectSeparationWarning
 
-    groups = np.arange(len(y)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
     with warnings.catch_warnings():
         warnings.simplefilter("error", PerfectSeparationWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            fitted = GLM(y, inputs, family=Binomial(), offset=offset).fit(
-                cov_type="cluster", cov_kwds={"groups": groups}
-            )
-        except (PerfectSeparationError, PerfectSeparationWarning, np.linalg.LinAlgError, ValueError):
-            return None
-    value, (low, high) = float(fitted.params[0]), map(float, fitted.conf_int()[0])
-    if not fitted.converged or not np.isfinite([value, low, high]).all() or abs(value) > _MOST_SLOPE:
-        return None
-    return Interval(value=value, low=low, high=high)
+            fitted = GLM(y, inputs, family=Binomial(), offset=offset).fit()
+        except (PerfectSeparationError, PerfectSeparationWarning):
+            return _APART
+        except (np.linalg.LinAlgError, ValueError):
+            return "the logistic regression cannot be computed from these log-odds"
+    value = float(fitted.params[0])
+    if not fitted.converged or not np.isfinite(value):
+        return "the logistic regression does not converge"
+    if abs(value) > _MOST_SLOPE:
+        return f"the coefficient that fits, {value:.3g}, is beyond ±{_MOST_SLOPE:g}, the greatest that is reported"
+    error = _clustered_error(y, inputs, inputs @ fitted.params + offset, groups)
+    if not np.isfinite(error):
+        return "the interval cannot be computed: nearly all fitted risks are 0 or 1, or all stated risks are equal"
+    return Interval(value=value, low=value - _Z * error, high=value + _Z * error)
+
+
+def _clustered_error(y: np.ndarray, inputs: np.ndarray, odds: np.ndarray, groups: np.ndarray) -> float:
+    """Returns the cluster-robust standard error of the first coefficient of a logistic regression.
+
+    It is the square root of an entry of ``A⁻¹ B A⁻¹``, with the corrections of statsmodels for few clusters and
+    records. The covariance of statsmodels itself is NaN as soon as one fitted risk rounds to 0 or 1.
+
+    Args:
+        y: (n,) 0 or 1.
+        inputs: (n, k).
+        odds: (n,) fitted log-odds.
+        groups: (n,) number of the cluster of each record, from 0; at least 2 clusters.
+
+    Returns:
+        The error in the unit of the coefficient; NaN where it cannot be computed.
+    """
+    (n, k), count = inputs.shape, int(groups.max()) + 1
+    risk, other = special.expit(odds), special.expit(-odds)
+    residuals = np.where(y == 1, other, -risk)
+    scores = np.zeros((count, k))
+    np.add.at(scores, groups, inputs * residuals[:, None])
+    try:
+        inverse = np.linalg.inv(inputs.T @ (inputs * (risk * other)[:, None]))
+    except np.linalg.LinAlgError:
+        return math.nan
+    correction = count / (count - 1) * (n - 1) / (n - k) if n > k else math.nan
+    return math.sqrt(correction * float(((scores @ inverse[:, 0]) ** 2).sum()))
 
 
 def _means(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
