@@ -197,6 +197,32 @@ def test_with_the_truth_at_the_margin_no_more_than_the_level_is_shown_to_be_no_w
     assert np.mean(shown) <= 0.025 + 2 * math.sqrt(0.025 * 0.975 / ROUNDS)
 
 
+STUDIES = 2000
+GAINS = {
+    "one seed, few records differ": Simulation(
+        seeds=1, records=200, shares=(0.99, 0.97), differs=0.05, by_seed=0.0, rest=0.0
+    ),
+    "one seed": replace(USUAL, seeds=1, shares=(0.90, 0.87), by_seed=0.0, rest=0.0),
+    "two seeds that agree": Simulation(seeds=2, records=500, shares=(0.90, 0.87), differs=0.05, by_seed=0.0, rest=0.0),
+    "five seeds that agree": Simulation(seeds=5, records=300, shares=(0.90, 0.87), differs=0.05, by_seed=0.0, rest=0.0),
+    "five seeds": replace(USUAL, shares=(0.90, 0.87)),
+}
+
+
+@pytest.mark.parametrize("setting", GAINS)
+def test_with_the_truth_at_a_required_gain_no_more_than_the_level_is_shown_to_reach_it(setting: str) -> None:
+    simulation = GAINS[setting]
+    gain, design = simulation.shares[0] - simulation.shares[1], official(simulation.seeds)
+    design = GIVEN if simulation.seeds == 1 else design
+    shown = [design.against_limit(one, gain, less=other).p_above <= 0.025 for one, other in simulation.runs(STUDIES)]
+    assert np.mean(shown) <= 0.025 + 2 * math.sqrt(0.025 * 0.975 / STUDIES)
+
+
+def test_the_variance_is_never_less_than_measured_towards_zero() -> None:
+    found = reach_of(*discordant(2000, 20, 0))
+    assert found.below(Z_975) == pytest.approx(stats.t.ppf(0.975, 1999) * math.sqrt(found.variance))
+
+
 def test_pairs_show_what_records_counted_apart_do_not() -> None:
     """Two recipes that are equally good, and a loss of three points that is to be ruled out."""
     simulation = replace(USUAL, shares=(0.90, 0.90), records=1000)

@@ -12,6 +12,10 @@ seed (hit of recipe A minus hit of recipe B), the analysis is that of several re
 A variance estimated from few differing records is too small if by chance there are few. So the variance at a supposed
 difference is the most likely one there, as in the score interval of Tango (1998); counts are taken as Poisson, so that
 it has a closed form. Where recipes agree on all of ``n`` records, the half width of the interval is ``z²/n``.
+
+At a supposed difference that lies between 0 and the measured one, the most likely variance is smaller than the measured
+one. It is not used there: with few differing records, their counts are skewed towards large values, and a test of
+whether a recipe gains at least so much would say so too often. The variance is never taken as less than measured.
 """
 
 import math
@@ -93,7 +97,10 @@ class PairedReach:
         return self._reach(z, math.copysign(1.0, self.difference))
 
     def _reach(self, z: float, side: float) -> float:
-        """Returns the larger root ``y`` of the score equation ``y² = t² · variance at y beyond the difference``.
+        """Returns the largest root ``y`` of the score equation ``y² = t² · variance at y beyond the difference``.
+
+        It is at least the root for the measured variance, which is larger where the limit is between 0 and the
+        difference.
 
         Args:
             side: 1 away from 0, where the variance grows, and −1 towards 0, where it shrinks.
@@ -105,7 +112,7 @@ class PairedReach:
         # y³ − p y − skew = 0 has three real roots; this is the largest.
         p = squared * self.variance + step**2
         angle = math.acos(min(1.0, max(-1.0, 1.5 * skew / p * math.sqrt(3 / p)))) if p > 0 else 0.0
-        return 2 * math.sqrt(p / 3) * math.cos(angle / 3)
+        return max(2 * math.sqrt(p / 3) * math.cos(angle / 3), math.sqrt(squared * self.variance))
 
 
 def paired_reach(sides: Sequence[Sequence[Outcomes | None]], weights: Sequence[float]) -> PairedReach | None:
