@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 from scipy import special
+from scipy.special import expit
 
 from assay import intervals, seeds
 from assay.evaluations.base import Evaluation, Subject, estimated
@@ -158,7 +159,7 @@ class Clinical(Evaluation):
         about = {"threshold": point.threshold, "chosen_on": point.chosen_on}
         return [
             *_calibration(y, odds, clusters),
-            *self._net_benefit(subject, y, 1 / (1 + np.exp(-odds)), clusters),
+            *self._net_benefit(subject, y, expit(odds), clusters),
             *(row.warn(*point.warnings) for row in self._predictive_values(subject, y, called, clusters, about)),
             *found,
             *each_subgroup(subject, rows[ill], "sensitivity", called[ill], smallest=self.smallest_group, **about),
