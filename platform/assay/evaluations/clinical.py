@@ -296,7 +296,7 @@ def _clustered_error(y: np.ndarray, inputs: np.ndarray, odds: np.ndarray, groups
     Returns:
         The error in the unit of the coefficient; NaN where it cannot be computed.
     """
-    (n, k), count = inputs.shape, int(groups.max()) + 1
+    (n, k), count = inputs.shape, len(np.unique(groups))
     risk, other = special.expit(odds), special.expit(-odds)
     residuals = np.where(y == 1, other, -risk)
     scores = np.zeros((count, k))
