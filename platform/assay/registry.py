@@ -289,11 +289,11 @@ def load_plugins() -> None:
             for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{name}."):
                 if not module.name.endswith(".__main__"):
                     importlib.import_module(module.name)
-        except ImportError as error:
+        except Exception as error:  # whatever a module of another package raises while it is imported
             _LOADED.discard(name)
             raise SpecError(
-                f"{PLUGINS} names {name!r}, which cannot be imported: {error}; install it, or put its folder on "
-                "PYTHONPATH, here and on every machine of a cluster",
+                f"{PLUGINS} names {name!r}, which cannot be imported: {error} "
+                f"({type(error).__name__}); mend it, install it, or put its folder on PYTHONPATH, here and on every machine of a cluster",
                 setting=PLUGINS,
                 given=name,
             ) from error

@@ -13,8 +13,9 @@ from torch import nn
 from assay.data.base import Dataset
 from assay.data.splits import Split
 from assay.evaluations.base import Subject
-from assay.evaluations.clinical import Clinical, _calibration, net_benefits, predictive_values
+from assay.evaluations.clinical import Clinical, _calibration, likelihood_ratio, net_benefits
 from assay.evaluations.subgroups import each_subgroup
+from assay.intervals import Interval
 from assay.results import Measurement
 
 N = 400
@@ -158,20 +159,48 @@ def test_a_calibrated_model_is_of_use_at_every_threshold() -> None:
         assert model > max(every, 0.0) - 0.003
 
 
+def predictive(ratio: Interval, odds: float) -> tuple[float, ...]:
+    return tuple(
+        1.0 if np.isinf(end) else end * odds / (1 + end * odds) for end in (ratio.low, ratio.value, ratio.high)
+    )
+
+
 def test_predictive_values_are_bayes_rule() -> None:
-    y, called = np.array([1] * 10 + [0] * 10), np.array([True] * 9 + [False] + [True] * 2 + [False] * 8)
+    true, taken = np.array([True] * 10 + [False] * 10), np.array([True] * 9 + [False] + [True] * 2 + [False] * 8)
     # Sensitivity 0.9, specificity 0.8, at 1 %: the textbook's surprise.
-    positive, negative = predictive_values(y, called, 0.01)
-    assert positive == pytest.approx(0.9 * 0.01 / (0.9 * 0.01 + 0.2 * 0.99))
-    assert negative == pytest.approx(0.8 * 0.99 / (0.8 * 0.99 + 0.1 * 0.01))
+    low, value, high = predictive(likelihood_ratio(taken, true, None), 0.01 / 0.99)
+    assert value == pytest.approx(0.9 * 0.01 / (0.9 * 0.01 + 0.2 * 0.99))
+    assert low < value < high
+    low, value, high = predictive(likelihood_ratio(~taken, ~true, None), 0.99 / 0.01)
+    assert value == pytest.approx(0.8 * 0.99 / (0.8 * 0.99 + 0.1 * 0.01))
+    assert low < value < high
+
+
+def test_an_interval_of_a_predictive_value_is_never_empty() -> None:
+    true = np.array([True] * 20 + [False] * 32)
+    low, value, high = predictive(likelihood_ratio(true, true, None), 1.0)
+    assert (value, high) == (1.0, 1.0) and 0.7 < low < 0.95, "no false alarm among 32 shows no more than that"
+    low, value, high = predictive(likelihood_ratio(np.ones(52, bool), true, None), 1.0)
+    assert value == 0.5 and low < 0.5 < high
+
+
+def test_intervals_of_predictive_values_hold_the_truth() -> None:
+    draw, held = np.random.default_rng(0), 0
+    true = np.arange(120) < 60
+    for _ in range(1000):
+        taken = draw.random(120) < np.where(true, 0.85, 0.1)
+        low, _, high = predictive(likelihood_ratio(taken, true, None), 0.05 / 0.95)
+        held += low <= 0.85 * 0.05 / (0.85 * 0.05 + 0.1 * 0.95) <= high
+    assert 0.93 < held / 1000 < 0.985
 
 
 def test_at_the_prevalence_of_the_records_they_are_the_plain_shares() -> None:
-    y = np.random.default_rng(0).integers(0, 2, 200)
-    called = np.random.default_rng(1).random(200) < 0.3 + 0.4 * y
-    positive, negative = predictive_values(y, called, float(y.mean()))
-    assert positive == pytest.approx(y[called].mean())
-    assert negative == pytest.approx(1 - y[~called].mean())
+    subject = subject_of(Stated())
+    ppv = row(found(subject), "ppv")
+    test = subject.split.test
+    called = 1 / (1 + np.exp(-subject.dataset.x[test, 0].astype(float))) >= ppv.conditions["threshold"] - 1e-6
+    assert ppv.value == pytest.approx(subject.dataset.y[test][called].mean())
+    assert ppv.n == called.sum() and ppv.low < ppv.value < ppv.high
 
 
 def test_the_prevalence_is_told() -> None:

@@ -12,7 +12,7 @@ from scipy import special
 from scipy.special import expit
 
 from assay import intervals, seeds
-from assay.evaluations.base import Evaluation, Subject, estimated
+from assay.evaluations.base import Evaluation, Subject, estimated, share
 from assay.evaluations.subgroups import SMALLEST, each_subgroup, subgroup_metrics
 from assay.intervals import LEVEL, Interval
 from assay.metrics import ANY, Chosen, Metric, ScorecardColumn, ShownAs, in_percent
@@ -184,7 +184,9 @@ class Clinical(Evaluation):
             estimates = self._intervals(subject, partial(_means, records), len(y), clusters)
             for threshold, interval in zip(thresholds, estimates, strict=True):
                 about = {"threshold": threshold, "stated": threshold in self.thresholds}
-                found.append(estimated(name, interval, n=len(y), unit="net benefit", conditions=about))
+                row = estimated(name, interval, n=len(y), unit="net benefit", conditions=about)
+                none = name == "net_benefit" and not (risk >= threshold).any()
+                found.append(row.warn("no test record reaches this risk: its interval says nothing") if none else row)
         return found
 
     def _predictive_values(
@@ -199,15 +201,20 @@ class Clinical(Evaluation):
         prevalence = float(y.mean()) if self.prevalence is None else self.prevalence
         stated = "the test records" if self.prevalence is None else "the clinic, as stated"
         about = {"prevalence": prevalence, "prevalence_of": stated, **conditions}
-        estimates = self._intervals(
-            subject, lambda i: np.array(predictive_values(y[i], called[i], prevalence)), len(y), clusters
-        )
-        return [
-            not_applicable(name, "no record is taken for that class", reason="no_records", **about)
-            if np.isnan(interval.value)
-            else estimated(name, interval, n=len(y), conditions=about)
-            for name, interval in zip(("ppv", "npv"), estimates, strict=True)
-        ]
+        rows = []
+        for name, taken, true in (("ppv", called, y == 1), ("npv", ~called, y == 0)):
+            if not taken.any():
+                rows.append(not_applicable(name, "no record is taken for that class", reason="no_records", **about))
+            elif self.prevalence is None:
+                # At the prevalence of these records it is a plain share of those that are taken for the class.
+                rows.append(share(name, true[taken], None if clusters is None else clusters[taken], **about))
+            else:
+                odds = prevalence / (1 - prevalence) if name == "ppv" else (1 - prevalence) / prevalence
+                ratio = likelihood_ratio(taken, true, clusters)
+                ends = [ratio.value * odds, ratio.low * odds, ratio.high * odds]
+                value, low, high = (1.0 if np.isinf(end) else end / (1 + end) for end in ends)
+                rows.append(estimated(name, Interval(value=value, low=low, high=high), n=len(y), conditions=about))
+        return rows
 
     def _intervals(
         self, subject: Subject, statistic: Callable[[np.ndarray], np.ndarray], n: int, clusters: np.ndarray | None
@@ -309,6 +316,29 @@ def _clustered_error(y: np.ndarray, inputs: np.ndarray, odds: np.ndarray, groups
     return math.sqrt(correction * float(((scores @ inverse[:, 0]) ** 2).sum()))
 
 
+def likelihood_ratio(taken: np.ndarray, true: np.ndarray, clusters: np.ndarray | None) -> Interval:
+    """Returns how much likelier a record of a class is to be taken for it than another record, with a 95 % interval.
+
+    The interval joins Wilson's intervals of both shares (MOVER-R, Donner & Zou 2012), so it is not empty at 0 and 1.
+
+    Args:
+        taken: (n,) bool, the records that are taken for the class.
+        true: (n,) bool, those that are of it; there are some of both kinds.
+        clusters: (n,) as ``Subject.clusters``.
+    """
+    shares = [share("share", taken[of], None if clusters is None else clusters[of]) for of in (true, ~true)]
+    (hit, low_hit, high_hit), (alarm, low_alarm, high_alarm) = ((s.value, s.low, s.high) for s in shares)
+    product = hit * alarm
+
+    def end(one: float, other: float, sign: float) -> float:
+        below = other * (2 * alarm - other)
+        inside = max(product**2 - one * other * (2 * hit - one) * (2 * alarm - other), 0.0)
+        return (product + sign * np.sqrt(inside)) / below if below else np.inf
+
+    value = hit / alarm if alarm else np.inf
+    return Interval(value=value, low=float(end(low_hit, high_alarm, -1.0)), high=float(end(high_hit, low_alarm, 1.0)))
+
+
 def _means(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns (k,) means of (k, n) values over some of the n records."""
     return np.asarray(values[:, rows].mean(1))
@@ -326,22 +356,3 @@ def net_benefits(y: np.ndarray, treated: np.ndarray, threshold: float) -> np.nda
         (n,) gains.
     """
     return np.where(treated, np.where(y == 1, 1.0, -threshold / (1 - threshold)), 0.0)
-
-
-def predictive_values(y: np.ndarray, called: np.ndarray, prevalence: float) -> tuple[float, float]:
-    """Returns the positive and the negative predictive value at a prevalence.
-
-    Args:
-        y: (n,) 1 where the finding is present.
-        called: (n,) bool, whether the model predicts it.
-        prevalence: of the finding, in (0, 1).
-
-    Returns:
-        Both values as fractions; NaN where they are undefined.
-    """
-    if not 0 < y.sum() < len(y):
-        return float("nan"), float("nan")
-    sensitivity, false_alarms = float(called[y == 1].mean()), float(called[y == 0].mean())
-    positive = sensitivity * prevalence, false_alarms * (1 - prevalence)
-    negative = (1 - false_alarms) * (1 - prevalence), (1 - sensitivity) * prevalence
-    return tuple(share / (share + other) if share + other else float("nan") for share, other in (positive, negative))  # type: ignore[return-value]

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from assay.data.base import Dataset
-from assay.errors import BudgetError, UserError
+from assay.errors import BudgetError, StorageError, UserError
 from assay.executors import Executor
 from assay.results import Finding, TrialRecord
 from assay.store.folder import Store
 from assay.study.measure import failed, run_trial, stamped
 from assay.study.training import Trained
 from assay.study.trial import Trial
-from assay.training.checkpoints import artefact_of
+from assay.training.checkpoints import artefact_of, is_whole
 
 
 class TrialObserver(Protocol):
@@ -110,10 +110,18 @@ def remaining_work(store: Store, trial: Trial) -> RemainingWork:
 
     Returns:
         The trial, its model if it is stored, and the results of its evaluations on these weights.
+
+    Raises:
+        StorageError: the stored model is damaged.
     """
     content = store.checkpoint(trial.training)
     if content is None:
         return RemainingWork(trial=trial)
+    if not is_whole(content):
+        path = f"{store.location}/artefacts/{trial.training}.safetensors"
+        raise StorageError(
+            f"{path!r} is damaged; delete it, and its model is trained again", setting="results", given=path
+        )
     known = store.answers(trial.training, artefact_of(content))
     return RemainingWork(trial=trial, trained=Trained(checkpoint=content), known=known)
 

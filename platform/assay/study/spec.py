@@ -236,9 +236,11 @@ class Cohort(Settings):
 
     @model_validator(mode="after")
     def _has_one_operating_point(self) -> "Cohort":
-        for evaluation in self.evaluations if self.task.chooses_threshold else ():
+        selected = [evaluation for one in self.selected_evaluations for evaluation in one.evaluations]
+        for evaluation in (*self.evaluations, *selected) if self.task.chooses_threshold else ():
+            # An evaluation that states none takes that of the task.
             other = getattr(evaluation, "sensitivity", self.task.sensitivity)
-            if other != self.task.sensitivity:
+            if "sensitivity" in evaluation.model_fields_set and other != self.task.sensitivity:
                 message = (
                     f"{evaluation.name}.sensitivity is {other:g} and task.sensitivity {self.task.sensitivity:g}: there "
                     "is one operating point; set both alike"

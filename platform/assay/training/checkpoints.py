@@ -104,6 +104,23 @@ def networks_from_bytes(content: bytes, source: str) -> tuple[dict[str, dict[str
     return networks, about
 
 
+def is_whole(content: bytes) -> bool:
+    """Returns whether a file begins as safetensors do and holds as many bytes as its header says.
+
+    Args:
+        content: of the file.
+    """
+    length = int.from_bytes(content[:8], "little")
+    if not 2 <= length <= len(content) - 8:
+        return False
+    try:
+        header = json.loads(content[8 : 8 + length])
+        ends = [about["data_offsets"][1] for name, about in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return 8 + length + max(ends, default=0) == len(content)
+
+
 def artefact_of(content: bytes) -> str:
     """Returns the hash that names a checkpoint: 20 hexadecimal digits.
 
