@@ -293,7 +293,8 @@ def load_plugins() -> None:
             _LOADED.discard(name)
             raise SpecError(
                 f"{PLUGINS} names {name!r}, which cannot be imported: {error} "
-                f"({type(error).__name__}); mend it, install it, or put its folder on PYTHONPATH, here and on every machine of a cluster",
+                f"({type(error).__name__}); mend it, install it, or put its folder on PYTHONPATH, here and "
+                "on every machine of a cluster",
                 setting=PLUGINS,
                 given=name,
             ) from error
