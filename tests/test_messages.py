@@ -133,7 +133,9 @@ CASES: dict[str, Callable[[Path], object]] = {
         study(reference_epsilon=0.25, evaluations=[{"name": "robustness", "epsilons": [0.1, 0.3]}])
     ),
     "an unknown task": written(study(task="clasification")),
-    "two operating points": written(study(task={**CLINIC, "sensitivity": 0.9})),
+    "two operating points": written(
+        study(task={**CLINIC, "sensitivity": 0.9}, evaluations=[{"name": "accuracy", "sensitivity": 0.95}])
+    ),
     "an operating point of ten classes": lambda folder: Classification(**CLINIC).refuse(10),
     "words that are no requirement": written(required("accurate enough")),
     "a requirement of an unknown metric": written(required("acuracy >= 0.9")),

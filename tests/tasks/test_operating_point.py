@@ -261,7 +261,13 @@ def test_a_whole_trial_is_judged_there(tiny: Tiny) -> None:
 
 def test_there_is_one_operating_point(tiny: Tiny) -> None:
     task = {"name": "classification", "decide_at": "operating_point", "sensitivity": 0.9}
+    other = {"name": "accuracy", "sensitivity": 0.95}
     with refused(SpecError, "cohorts.made.accuracy.sensitivity", 0.95, 0.9):
-        tiny({"standard": {}}, {"task": task})
+        tiny({"standard": {}}, {"task": task, "evaluations": [other]})
+    with refused(SpecError, "cohorts.made.accuracy.sensitivity", 0.95, 0.9):
+        selected = [{"recipes": ["standard"], "evaluations": [other]}]
+        tiny({"standard": {}}, {"task": task, "evaluations": ["cost"], "selected_evaluations": selected})
+    # An evaluation that states none takes that of the task.
+    tiny({"standard": {}}, {"task": task})
     tiny({"standard": {}}, {"task": task, "evaluations": [{"name": "accuracy", "sensitivity": 0.9}]})
     tiny({"standard": {}}, {"task": {**task, "decide_at": "most_likely"}})
