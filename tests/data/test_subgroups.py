@@ -60,6 +60,7 @@ def test_ages_that_are_no_years_are_left_alone(cells: list[str]) -> None:
     [
         ("age", ["[40-50)", "[50-60)", ""], ["[40-50)", "[50-60)", ""]),
         ("age", ["90+", ">89", "17", "65"], ["80+", "80+", "0–17", "65–79"]),
+        ("age", ["30", "50"] * 10 + ["300", "-1"], ["18–39", "40–64"] * 10 + ["", ""]),
         ("sex", ["M", "m", "Male", "female", "F"], ["M", "M", "M", "F", "F"]),
         ("hospital", [f"h{k}" for k in range(40)], [f"h{k}" for k in range(40)]),
     ],

@@ -443,3 +443,17 @@ def test_a_key_that_was_renamed_still_works_and_says_so(
     old["cohorts"]["made"]["selected_evaluations"] = asked
     with pytest.raises(SpecError, match="sparing and selected_evaluations are the same setting; leave sparing out"):
         build_study(old, "both")
+
+
+def test_clinical_figures_at_two_prevalences_are_refused_and_never_averaged(raw: Callable[..., Any]) -> None:
+    made = raw()
+    asked = [{"name": "clinical", "prevalence": share} for share in (0.1, 0.01)]
+    made["cohorts"]["made"]["evaluations"] = asked
+    with pytest.raises(SpecError, match="is asked clinical 2 times"):
+        build_study(made, "twice")
+    made["cohorts"]["made"] |= {
+        "evaluations": asked[:1],
+        "selected_evaluations": [{"recipes": ["slow"], "evaluations": asked[1:]}],
+    }
+    with pytest.raises(SpecError, match="'slow' is asked clinical 2 times"):
+        build_study(made, "twice, once selected")

@@ -23,6 +23,8 @@ _USUAL = {
 AGES = (18, 40, 65, 80)
 """Limits between age bands, in years."""
 _OLDEST = 120
+_MOSTLY = 0.9
+"""Share of the numbers that must be possible ages for a column to hold years."""
 _MOST = 12
 """Greatest number of values of which each is a subgroup; more numbers are cut into thirds, more words are refused."""
 _MOST_SITES = 50
@@ -126,9 +128,10 @@ def _grouped(name: str, cells: Sequence[str]) -> np.ndarray | None:
     if _USUAL["age"].fullmatch(plain):
         years = _numbers(np.array([_AT_LEAST.sub(r"\1", cell) for cell in written.tolist()]))
         if years is not None:
-            # Other numbers, such as a standardised age, are not years.
-            fits = not bool(((years < 0) | (years > _OLDEST)).any()) and np.nanmax(years) > 2
-            return by_age(years) if fits else None
+            possible = (years >= 0) & (years <= _OLDEST)
+            # Single impossible ages are codes of unknown ones; many are no years, such as standardised ages.
+            fits = possible.sum() >= _MOSTLY * (~np.isnan(years)).sum() and years[possible].max(initial=0) > 2
+            return by_age(np.where(possible, years, np.nan)) if fits else None
     if _USUAL["sex"].fullmatch(plain):
         written = np.array([_SEXES.get(cell.casefold(), cell) for cell in written.tolist()])
     numbers = _numbers(written)

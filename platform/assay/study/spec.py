@@ -250,6 +250,20 @@ class Cohort(Settings):
         return self
 
     @model_validator(mode="after")
+    def _clinical_figures_are_asked_once(self) -> "Cohort":
+        for name in self.recipes:
+            asked = [one for one in self.asked_of(name, fold=0, repeat=0) if one.name == "clinical"]
+            if len(asked) > 1:
+                raise SpecError(
+                    f"recipe {name!r} is asked clinical {len(asked)} times: figures at several prevalences would be "
+                    "averaged in one column; ask it once, with all thresholds in one list",
+                    setting="clinical",
+                    given=len(asked),
+                    allowed=1,
+                )
+        return self
+
+    @model_validator(mode="after")
     def _reference_is_measured(self) -> "Cohort":
         asked = [radius for e in self.evaluations if e.name == "robustness" for radius in e.epsilons]
         if self.reference_epsilon is not None and asked and self.reference_epsilon not in asked:
