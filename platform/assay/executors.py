@@ -19,34 +19,48 @@ class Outcome:
     """Why there is no value, such as a worker that died. An exception of ``fn`` itself is raised, not stored here."""
 
 
-class Client(Protocol):
+class Service(Protocol):
     """Object at a worker that keeps its state and answers requests."""
 
-    def __call__(self, request: Any) -> Any: ...
+    def __call__(self, request: Any, shared: Any) -> Any: ...
 
 
 class Host(Protocol):
-    """Clients that run at workers and keep their state until ``close``."""
+    """One service at each worker, which keeps its state until ``close``. Workers are numbered from 0."""
 
-    def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
-        """Sends requests to clients and waits for the replies.
+    @property
+    def places(self) -> int:
+        """Number of workers."""
+        ...
+
+    def call(self, requests: Mapping[int, Any], shared: Any, timeout: float) -> dict[int, Any]:
+        """Sends one request to each of some services, which answer at the same time, and waits for the replies.
 
         Args:
-            requests: one for each client number.
-            timeout: seconds until a client counts as failed.
+            requests: by worker.
+            shared: second argument of every call; it is sent once, however many workers read it, and is read-only.
+            timeout: seconds until a service counts as failed.
 
         Returns:
-            Replies by client number; an exception stands for a client that failed or was late.
+            Replies by worker; an exception stands for a service that raised it, died or was late.
+        """
+        ...
+
+    def restart(self, place: int) -> None:
+        """Replaces the service of a worker by a new one, whatever the old one is doing.
+
+        Args:
+            place: of the worker.
         """
         ...
 
     def close(self) -> None:
-        """Ends the clients."""
+        """Ends the services."""
         ...
 
 
 class Executor(Protocol):
-    """Runs functions over items, and hosts clients."""
+    """Runs functions over items, and hosts services."""
 
     @property
     def workers(self) -> int:
@@ -66,11 +80,11 @@ class Executor(Protocol):
         """
         ...
 
-    def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
-        """Creates clients at workers.
+    def host(self, make: Callable[[], Service]) -> Host:
+        """Creates a service at each worker.
 
         Args:
-            clients: functions that create a client, by client number.
+            make: creates a service; must be picklable where workers are other processes, and is sent once.
 
         Returns:
             The host that sends requests to them.
@@ -90,9 +104,9 @@ class LocalExecutor:
             progress.tell(index, total)
             yield Outcome(index=index, value=fn(item, shared))
 
-    def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
-        """Creates clients in this process; see ``Executor.host``."""
-        return LocalHost({number: make() for number, make in clients.items()})
+    def host(self, make: Callable[[], Service]) -> Host:
+        """Creates one service in this process; see ``Executor.host``."""
+        return LocalHost(make)
 
 
 class Watched:
@@ -118,43 +132,56 @@ class Watched:
             self._told(number, len(inputs))
             yield outcome
 
-    def host(self, clients: Mapping[int, Callable[[], Client]]) -> Host:
-        """Creates clients at workers; see ``Executor.host``."""
-        return self._executor.host(clients)
+    def host(self, make: Callable[[], Service]) -> Host:
+        """Creates a service at each worker; see ``Executor.host``."""
+        return self._executor.host(make)
 
 
 class LocalHost:
-    """Clients in this process."""
-
-    def __init__(self, clients: dict[int, Client]) -> None:
-        self._clients = clients
-
-    def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
-        """Sends requests to clients, one after the other; see ``Host.call``."""
-        deadline = time.monotonic() + timeout
-        replies = {}
-        for number, request in requests.items():
-            reply = answer(self._clients[number], request)
-            late = time.monotonic() > deadline
-            replies[number] = TimeoutError(f"no reply within {timeout:g} s") if late else reply
-        return replies
-
-    def close(self) -> None:
-        """Ends the clients."""
-        self._clients.clear()
-
-
-def answer(client: Client, request: Any) -> Any:
-    """Calls a client and returns an exception instead of raising it, so that other clients' replies are not lost.
+    """One service in this process.
 
     Args:
-        client: the client.
-        request: its argument.
+        make: creates the service.
+    """
+
+    places = 1
+
+    def __init__(self, make: Callable[[], Service]) -> None:
+        self._make = make
+        self._service: Service | None = make()
+
+    def call(self, requests: Mapping[int, Any], shared: Any, timeout: float) -> dict[int, Any]:
+        """Sends a request to the service. A call in this process cannot be ended from outside; see ``Host.call``."""
+        assert self._service is not None
+        deadline = time.monotonic() + timeout
+        replies = {}
+        for place, request in requests.items():
+            reply = answer(self._service, request, shared)
+            late = time.monotonic() > deadline
+            replies[place] = TimeoutError(f"no reply within {timeout:g} s") if late else reply
+        return replies
+
+    def restart(self, place: int) -> None:
+        """Replaces the service by a new one; see ``Host.restart``."""
+        self._service = self._make()
+
+    def close(self) -> None:
+        """Ends the service."""
+        self._service = None
+
+
+def answer(service: Service, request: Any, shared: Any) -> Any:
+    """Calls a service and returns an exception instead of raising it, so that other services' replies are not lost.
+
+    Args:
+        service: to call.
+        request: its first argument.
+        shared: its second argument.
 
     Returns:
-        The reply, or the exception that the client raised.
+        The reply, or the exception that the service raised.
     """
     try:
-        return client(request)
+        return service(request, shared)
     except Exception as error:
         return error

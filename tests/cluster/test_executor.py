@@ -17,18 +17,20 @@ from assay.executors import Executor, LocalExecutor
 
 
 class Counter:
-    """A client that remembers what it was told."""
+    """A service that remembers what it was told."""
 
-    def __init__(self, number: int) -> None:
-        self.number, self.total, self.process = number, 0, os.getpid()
+    def __init__(self, factor: int = 1) -> None:
+        self.factor, self.total, self.process = factor, 0, os.getpid()
 
-    def __call__(self, request: int) -> tuple[int, int, int]:
+    def __call__(self, request: int, shared: int) -> tuple[int, int]:
         if request < 0:
-            raise ValueError(f"client {self.number} refuses {request}")
+            raise ValueError(f"the service refuses {request}")
+        if request == 666:
+            os._exit(1)
         if request > 100:
             time.sleep(request)
-        self.total += request
-        return self.number, self.total, self.process
+        self.total += self.factor * request + shared
+        return self.total, self.process
 
 
 def scaled(item: int, shared: int) -> int:
@@ -79,38 +81,50 @@ def test_every_item_has_one_outcome(executor: Executor) -> None:
     assert sorted((o.index, o.value) for o in outcomes) == [(i, 3 * i) for i in range(7)]
 
 
-def test_clients_keep_their_state_between_calls(executor: Executor) -> None:
-    host = executor.host({number: partial(Counter, number) for number in (3, 1, 2)})
-    first = host.call({1: 10, 2: 20, 3: 30}, timeout=60)
-    second = host.call({2: 1, 3: 1}, timeout=60)
+def test_services_keep_their_state_between_calls(executor: Executor) -> None:
+    host = executor.host(partial(Counter, 2))
+    everywhere = dict.fromkeys(range(host.places), 10)
+    first, second = host.call(everywhere, 1, timeout=60), host.call({0: 1}, 0, timeout=60)
     host.close()
-    assert [first[number][1] for number in (1, 2, 3)] == [10, 20, 30]
-    assert {number: reply[1] for number, reply in second.items()} == {2: 21, 3: 31}
-    assert all(second[number][2] == first[number][2] for number in second), "a client never moves"
+    assert [total for total, _ in first.values()] == [21] * host.places
+    assert second == {0: (23, first[0][1])}
 
 
-def test_a_failing_client_hides_no_other_reply(executor: Executor) -> None:
-    host = executor.host({number: partial(Counter, number) for number in (1, 2)})
-    replies = host.call({1: -1, 2: 5}, timeout=60)
+def test_a_failing_service_hides_no_other_reply(pool: RayExecutor) -> None:
+    host = pool.host(Counter)
+    replies = host.call({0: -1, 1: 5}, 0, timeout=60)
     host.close()
-    assert isinstance(replies[1], ValueError)
-    assert replies[2][1] == 5
+    assert isinstance(replies[0], ValueError)
+    assert replies[1][0] == 5
 
 
-def test_clients_spread_over_all_workers(pool: RayExecutor) -> None:
-    host = pool.host({number: partial(Counter, number) for number in range(1, 5)})
-    replies = host.call(dict.fromkeys(range(1, 5), 1), timeout=60)
+def test_every_worker_has_a_service_of_its_own(pool: RayExecutor) -> None:
+    host = pool.host(Counter)
+    replies = host.call({0: 1, 1: 1}, 0, timeout=60)
     host.close()
-    assert len({process for _, _, process in replies.values()}) == 2
+    assert host.places == len({process for _, process in replies.values()}) == 2
 
 
-def test_a_late_client_is_an_exception_not_a_wait(pool: RayExecutor) -> None:
-    host = pool.host({number: partial(Counter, number) for number in (1, 2)})
+def test_a_late_service_is_an_exception_not_a_wait_and_can_be_replaced(pool: RayExecutor) -> None:
+    host = pool.host(Counter)
     began = time.monotonic()
-    replies = host.call({1: 1, 2: 101}, timeout=2)
+    replies = host.call({0: 1, 1: 101}, 0, timeout=2)
     assert time.monotonic() - began < 20
-    assert replies[1][1] == 1
-    assert isinstance(replies[2], TimeoutError)
+    assert replies[0][0] == 1
+    assert isinstance(replies[1], TimeoutError)
+    host.restart(1)
+    assert {place: total for place, (total, _) in host.call({0: 1, 1: 1}, 0, timeout=60).items()} == {0: 2, 1: 1}
+    host.close()
+
+
+def test_a_service_whose_process_died_is_an_exception_and_can_be_replaced(pool: RayExecutor) -> None:
+    host = pool.host(Counter)
+    replies = host.call({0: 3, 1: 666}, 0, timeout=60)
+    assert replies[0][0] == 3
+    assert isinstance(replies[1], Exception)
+    host.restart(1)
+    assert host.call({1: 7}, 0, timeout=60)[1][0] == 7
+    host.close()
 
 
 def test_work_of_a_dead_worker_is_done_by_another(pool: RayExecutor, tmp_path: Path) -> None:

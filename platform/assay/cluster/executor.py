@@ -1,4 +1,4 @@
-"""A pool of warm Ray actors for a study, which run trials and host federated clients.
+"""A pool of warm Ray actors for a study, which run trials and host services, such as that of a federated training.
 
 Warm actors import torch once, not for every trial.
 """
@@ -17,12 +17,12 @@ from assay import progress
 from assay.cluster.memory import keep_freed_memory
 from assay.cluster.session import ray_session
 from assay.errors import UserError
-from assay.executors import Client, Outcome, answer
+from assay.executors import Outcome, Service, answer
 
 _PATIENCE = 30.0
 """Seconds that a federated training waits for workers beyond the first."""
 _PLACING = 300.0
-"""Seconds in which every worker must have created its clients."""
+"""Seconds in which every worker must have created its service."""
 _READING = 5.0
 """Seconds in which the board must answer; otherwise this progress report is skipped."""
 _TRIES = 2
@@ -55,7 +55,7 @@ class Board:
 
 
 class Worker:
-    """Warm process that runs functions, and keeps clients alive between requests.
+    """Warm process that runs functions, and keeps a service alive between requests.
 
     Args:
         place: its number in the pool.
@@ -65,7 +65,7 @@ class Worker:
     def __init__(self, place: int, board: str) -> None:
         keep_freed_memory()
         self._place, self._board = place, board
-        self._clients: dict[int, Client] = {}
+        self._service: Service | None = None
 
     def ready(self) -> None:
         """Returns once the process has started."""
@@ -88,25 +88,26 @@ class Worker:
         with contextlib.suppress(ValueError, RayError):  # the board does not exist yet, or has ended
             ray.get_actor(self._board).say.remote(self._place, said)
 
-    def host(self, clients: dict[int, Callable[[], Client]]) -> None:
-        """Creates clients, and drops the earlier ones.
+    def host(self, make: Callable[[], Service] | None) -> None:
+        """Creates a service, and drops the earlier one.
 
         Args:
-            clients: functions that create a client, by client number.
+            make: creates it; None only drops the earlier one.
         """
-        self._clients = {number: make() for number, make in clients.items()}
+        self._service = None if make is None else make()
 
-    def call(self, number: int, request: Any) -> Any:
-        """Sends a request to a client.
+    def call(self, request: Any, shared: Any) -> Any:
+        """Sends a request to the service.
 
         Args:
-            number: of the client.
-            request: its argument.
+            request: its first argument.
+            shared: its second argument.
 
         Returns:
-            The reply, or the exception that the client raised.
+            The reply, or the exception that the service raised.
         """
-        return answer(self._clients[number], request)
+        assert self._service is not None
+        return answer(self._service, request, shared)
 
 
 class RayExecutor:
@@ -188,11 +189,24 @@ class RayExecutor:
             idle.append(place)
             yield outcome
 
-    def host(self, clients: Mapping[int, Callable[[], Client]]) -> "RayHost":
-        """Creates clients on the actors; see ``Executor.host``."""
+    def host(self, make: Callable[[], Service]) -> "RayHost":
+        """Creates a service on each actor that has started; see ``Executor.host``."""
         self._start()
         self._replace_dead()
-        return RayHost(self._ready(), clients)
+        return RayHost(self, self._ready(), make)
+
+    def replace(self, place: int) -> Any:
+        """Kills the actor at a place and starts another one there.
+
+        Args:
+            place: number of the actor in the pool.
+
+        Returns:
+            The new actor, which may not have started yet.
+        """
+        ray.kill(self._actors[place])
+        self._actors[place] = self._make(place)
+        return self._actors[place]
 
     def _start(self) -> None:
         if self._actors:
@@ -219,14 +233,15 @@ class RayExecutor:
                 if place in places:
                     progress.relay(said)
 
-    def _ready(self) -> list[Any]:
-        """Returns the actors that have started; waits for at least one."""
-        answers = {actor.ready.remote(): actor for actor in self._actors}
+    def _ready(self) -> dict[int, Any]:
+        """Returns the actors that have started, by their place in the pool; waits for at least one."""
+        answers = {actor.ready.remote(): place for place, actor in enumerate(self._actors)}
         ray.wait(list(answers), num_returns=1)
         started, _ = ray.wait(list(answers), num_returns=len(answers), timeout=_PATIENCE)
         for reference in started:
             _started(reference)
-        return [answers[reference] for reference in answers if reference in set(started)]
+        arrived = set(started)
+        return {place: self._actors[place] for reference, place in answers.items() if reference in arrived}
 
     def _replace_dead(self) -> None:
         answers = {actor.ready.remote(): place for place, actor in enumerate(self._actors)}
@@ -274,31 +289,46 @@ def gpu_share(gpus: float, workers: int) -> float:
 
 
 class RayHost:
-    """Clients distributed over actors; each stays at the actor where it was created."""
+    """One service on each of some actors of a pool.
 
-    def __init__(self, actors: list[Any], clients: Mapping[int, Callable[[], Client]]) -> None:
-        self._actors = actors
-        self._home = {number: actors[place % len(actors)] for place, number in enumerate(sorted(clients))}
-        by_actor: dict[Any, dict[int, Callable[[], Client]]] = {}
-        for number, actor in self._home.items():
-            by_actor.setdefault(actor, {})[number] = clients[number]
-        ray.get([actor.host.remote(makers) for actor, makers in by_actor.items()], timeout=_PLACING)
+    Args:
+        pool: starts another actor where one is restarted.
+        actors: that have started, by their place in the pool.
+        make: creates a service.
+    """
 
-    def call(self, requests: Mapping[int, Any], timeout: float) -> dict[int, Any]:
-        """Sends requests to clients and waits for the replies; see ``Host.call``."""
-        sent = {number: self._home[number].call.remote(number, request) for number, request in requests.items()}
+    def __init__(self, pool: RayExecutor, actors: Mapping[int, Any], make: Callable[[], Service]) -> None:
+        self._pool, self._at = pool, sorted(actors)
+        self._actors = [actors[place] for place in self._at]
+        self._make = ray.put(make)
+        ray.get([actor.host.remote(self._make) for actor in self._actors], timeout=_PLACING)
+
+    @property
+    def places(self) -> int:
+        """Number of actors."""
+        return len(self._actors)
+
+    def call(self, requests: Mapping[int, Any], shared: Any, timeout: float) -> dict[int, Any]:
+        """Sends a request to each service and waits for the replies; see ``Host.call``."""
+        put = ray.put(shared)
+        sent = {place: self._actors[place].call.remote(request, put) for place, request in requests.items()}
         ready, _ = ray.wait(list(sent.values()), num_returns=len(sent), timeout=timeout)
         arrived = set(ready)
         return {
-            number: _received(reference) if reference in arrived else GetTimeoutError(f"no reply within {timeout:g} s")
-            for number, reference in sent.items()
+            place: _received(reference) if reference in arrived else GetTimeoutError(f"no reply within {timeout:g} s")
+            for place, reference in sent.items()
         }
 
+    def restart(self, place: int) -> None:
+        """Kills an actor and creates the service on another one; see ``Host.restart``."""
+        self._actors[place] = self._pool.replace(self._at[place])
+        ray.get(self._actors[place].host.remote(self._make), timeout=_PLACING)
+
     def close(self) -> None:
-        """Ends the clients; the actors stay."""
+        """Ends the services; the actors stay."""
         for actor in self._actors:
             with contextlib.suppress(RayError):
-                actor.host.remote({})
+                actor.host.remote(None)
 
 
 def _received(reference: Any) -> Any:
