@@ -157,7 +157,7 @@ class Strategy(Method):
         if clients_in_round < self.least_clients:
             raise IncompatibleRecipeError(
                 f"strategy {self.name} needs replies of at least {self.least_clients} clients in every round, and a "
-                f"round may have {clients_in_round}; let more clients take part, or choose another strategy or settings",
+                f"round may have {clients_in_round}; let more take part, or choose another strategy or settings",
                 setting="federation.strategy",
                 given=clients_in_round,
                 allowed=self.least_clients,

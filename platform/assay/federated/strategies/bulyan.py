@@ -17,7 +17,8 @@ class Bulyan(Strategy):
     """Krum selects θ = n - 2f updates, one after the other; each parameter then changes by a mean around their median.
 
     The selection is iterated: after each choice Krum scores the remaining updates anew, by their n' - f - 2 nearest
-    others (at least one) among the n' that remain. For each parameter, the mean is over the θ - 2f selected values that
+    others among the n' that remain, but at least two: by one alone, two mutual neighbours would always tie, and the
+    order of the clients would decide. For each parameter, the mean is over the θ - 2f selected values that
     are nearest to their median. Needs n ≥ 4f + 3 clients.
     """
 
@@ -51,6 +52,6 @@ class Bulyan(Strategy):
         chosen: list[int] = []
         while len(chosen) < len(updates) - 2 * self.malicious:
             rows = torch.tensor(remaining, device=distances.device)
-            scores = krum_scores(distances[rows][:, rows], neighbours=max(1, len(remaining) - self.malicious - 2))
+            scores = krum_scores(distances[rows][:, rows], neighbours=max(2, len(remaining) - self.malicious - 2))
             chosen.append(remaining.pop(int(scores.argsort(stable=True)[0])))
         return sorted(chosen)

@@ -15,10 +15,10 @@ from assay.registry import register
 class FedNova(Strategy):
     """Divides each update by the local progress τ_i that it took, so that clients with more steps do not count more.
 
-    With weights p_i by records, the weights change by η (Σ p_i τ_i) Σ p_i u_i / τ_i. τ_i is the weight of all gradients
-    in the update: the sum of the step's learning rates with plain SGD, for any schedule; with momentum ρ and a constant
-    rate, that sum times (k - ρ (1 - ρᵏ) / (1 - ρ)) / (k (1 - ρ)) for k steps. Where all τ_i are equal, this is federated
-    averaging.
+    With p_i in proportion to records, the weights change by η (Σ p_i τ_i) Σ p_i u_i / τ_i. τ_i is the weight of all
+    gradients in the update: the sum of the steps' learning rates with plain SGD, for any schedule; with momentum ρ and
+    a constant rate, that sum times (k - ρ (1 - ρᵏ) / (1 - ρ)) / (k (1 - ρ)) for k steps. Where all τ_i are equal, this
+    is federated averaging.
     """
 
     name: Literal["fednova"] = "fednova"

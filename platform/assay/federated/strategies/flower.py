@@ -77,10 +77,20 @@ class Flower(Strategy):
                 )
             if given not in allowed:
                 raise unknown_name(f"setting of Flower's {self.strategy}", given, allowed, setting="settings")
+        self._check_types()
         self._construct({_LIPSCHITZ: 1.0} if _LIPSCHITZ in allowed else {})
 
     def refuse(self, clients_in_round: int, recipe: Recipe) -> None:
         super().refuse(clients_in_round, recipe)
+        least = 4 * int(self.settings.get("num_malicious_nodes", 0)) + 3
+        if self.strategy == "Bulyan" and clients_in_round < least:
+            raise IncompatibleRecipeError(
+                f"Flower's Bulyan skips every round of fewer than 4f + 3 = {least} clients and ends without weights; "
+                f"a round may have {clients_in_round}: let more take part, or lower num_malicious_nodes",
+                setting="federation.strategy",
+                given=clients_in_round,
+                allowed=least,
+            )
         if self.strategy == "QFedAvg" and recipe.privacy is not None:
             raise IncompatibleRecipeError(
                 "Flower's QFedAvg needs the training loss of every client, and private clients do not send it; choose "
@@ -95,6 +105,20 @@ class Flower(Strategy):
                 setting="federation.strategy.settings",
                 given="adam",
             )
+
+    def _check_types(self) -> None:
+        """Refuses values of another type than the signature says, which Flower would accept and fail by later."""
+        parameters = inspect.signature(flower_class(self.strategy)).parameters
+        for setting, value in self.settings.items():
+            kind = parameters[setting].annotation
+            fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+            if not fits or (isinstance(value, bool) and kind is not bool):
+                raise SpecError(
+                    f"{setting} of Flower's {self.strategy} is {value!r}; it takes a value of type {kind.__name__}",
+                    setting=f"settings.{setting}",
+                    given=value,
+                    allowed=kind.__name__,
+                )
 
     def build(self, recipe: Recipe, **of_the_runtime: Any) -> "FlowerStrategy":
         """Returns Flower's strategy.

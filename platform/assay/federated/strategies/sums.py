@@ -35,6 +35,7 @@ def next_weights(
     weights: Tensor,
     updates: Tensor,
     cohort: Cohort,
+    *,
     vectors: Sequence[Mapping[str, Tensor]] = (),
 ) -> Tensor:
     """Returns the weights after one round, in the order of calls that every runtime keeps.

@@ -19,10 +19,10 @@ class ControlVariate(RoundHook):
     """Adds c - c_i to every gradient, where c is the server's control variate and c_i that of the client.
 
     After a round, c_i becomes the mean of the gradients that the client has seen in it, before they were corrected and
-    after clipping and noise where training is private, weighted by the learning rates of their steps: Σ η_t g_t / Σ η_t.
-    With plain SGD this equals option II of the paper, c_i - c + (x - y) / Σ η_t, for any schedule of η; unlike that
-    formula it also holds with momentum, whose steps are longer than η g_t. A gradient here is that of the loss, without
-    weight decay, which the optimizer adds.
+    after clipping and noise where training is private, weighted by their steps' learning rates: Σ η_t g_t / Σ η_t. With
+    plain SGD this equals option II of the paper, c_i - c + (x - y) / Σ η_t, for any schedule of η; unlike that formula
+    it also holds with momentum, whose steps are longer than η g_t. A gradient here is that of the loss, without weight
+    decay, which the optimizer adds.
 
     Both variates start at 0, and then gradients stay as they are. The hook reads nothing but gradients that a private
     update has released, so it costs no ε. What ``end_round`` returns is the change of c_i.
