@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -147,6 +147,8 @@ class Method(Settings):
     """Settings with a name that a study file can use."""
 
     name: str
+    shorthand: ClassVar[str] = ""
+    """The setting that a name may end with after a colon: ``flower:FedAdam`` is {name: flower, strategy: FedAdam}."""
 
 
 _METHODS: dict[tuple[str, str], type[Method]] = {}
@@ -201,6 +203,7 @@ def build(kind: str, choice: Any) -> Method:
             given=choice,
             allowed=names(kind),
         )
+    settings = _without_shorthand(kind, settings)
     if (kind, str(settings["name"])) not in _METHODS:
         load_plugins()
     method = _METHODS.get((kind, str(settings["name"])))
@@ -210,6 +213,15 @@ def build(kind: str, choice: Any) -> Method:
         return method.model_validate(dict(settings))
     except ValidationError as error:
         raise SpecError(f"{kind} {settings['name']!r}: {'; '.join(explain(error))}", **first_mistake(error)) from None
+
+
+def _without_shorthand(kind: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns settings whose name is split at a colon, where the method that is named before it has a shorthand."""
+    name, colon, value = str(settings["name"]).partition(":")
+    method = _METHODS.get((kind, name))
+    if not colon or method is None or not method.shorthand:
+        return settings
+    return {method.shorthand: value, **settings, "name": name}
 
 
 def names(kind: str) -> list[str]:

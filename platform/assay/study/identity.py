@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import assay.attacks
 import assay.data
 import assay.evaluations
+import assay.federated.strategies
 import assay.models
 import assay.objectives
 import assay.tasks

@@ -15,6 +15,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 import assay.attacks
 import assay.data
 import assay.evaluations
+import assay.federated.strategies
 import assay.models
 import assay.objectives
 import assay.tasks  # noqa: F401

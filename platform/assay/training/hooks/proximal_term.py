@@ -5,21 +5,28 @@ from typing import Any
 
 from torch import Tensor
 
-from assay.training.hooks.base import Hook
+from assay.training.hooks.round_hook import RoundHook
 
 
-class ProximalTerm(Hook):
+class ProximalTerm(RoundHook):
     """Adds μ/2 times the squared distance from anchor weights to the loss, as the gradient μ (w - w_anchor).
 
     The term depends on weights alone, which are known to the server that sent them. It is added after clipping and
-    noise and costs no ε. Until ``anchor`` is called, nothing is added.
+    noise and costs no ε. In a federation each round anchors at the weights that the server sent. Until then, or until
+    ``anchor`` is called, nothing is added.
+
+    Args:
+        strength: μ of every round, at least 0; 0 adds nothing.
     """
 
     name = "proximal_term"
 
-    def __init__(self) -> None:
-        self._strength = 0.0
+    def __init__(self, strength: float = 0.0) -> None:
+        self._strength = strength
         self._anchor: list[Tensor] = []
+
+    def start_round(self, weights: Sequence[Tensor], sent: Mapping[str, Tensor]) -> None:
+        self.anchor(weights, strength=self._strength)
 
     def anchor(self, weights: Sequence[Tensor], *, strength: float) -> None:
         """Sets the weights towards which the term pulls.
@@ -32,7 +39,7 @@ class ProximalTerm(Hook):
         self._anchor = [weight.detach().clone() for weight in weights]
 
     def gradients(self, step: int, weights: Sequence[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        if not self._strength:
+        if not self._strength or not self._anchor:
             return gradients
         return [
             gradient + self._strength * (weight - anchored.to(weight))
