@@ -1,127 +1,316 @@
-"""A federated client: one trainer with records that never leave it, addressed by Flower's messages."""
+"""The local training of one client in one round, with the training loop of central training."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from assay.data.base import Lazy
+from assay.data.treatment import Treated
 from assay.federated.partition import client_seed
+from assay.federated.state import ClientState
+from assay.privacy.accounting import Mechanism
+from assay.privacy.sampling import owners_of
 from assay.recipes import Recipe
 from assay.tasks.base import Task
 from assay.threats import Bounds
-from assay.training.build import build_trainer
-from assay.training.hooks.proximal_term import ProximalTerm
+from assay.training.build import build_trainer, treated_records
+from assay.training.hooks.base import Hook
+from assay.training.loop import Trainer
+from assay.training.snapshots import under
+from assay.training.update import learning_rate_at
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClientPlan:
-    """Everything that a worker needs to create a client, including its records. It is sent once."""
+class LocalTraining:
+    """All that a worker needs to train any client; it is sent to each worker once."""
 
-    number: int
-    """From 1; also Flower's node ID."""
     network: Callable[[], nn.Module]
+    """Creates the initial network, the same for all clients."""
     recipe: Recipe
-    x: np.ndarray
+    x: np.ndarray | Lazy
+    """(n, ...) records of all clients; a client is given its own rows only."""
     y: np.ndarray
+    parts: Sequence[np.ndarray]
+    """Positions of each client's records; the first client has number 1."""
+    patients: np.ndarray | None
+    """(n,) ID of each record's patient, None where records have none."""
     bounds: Bounds
     classes: int
     task: Task
     seed: int
     threads: int
-    patients: np.ndarray | None = None
-    """(n,) ID of each record's patient, None where records have none."""
     stage: str = ""
     teacher: Mapping[str, Tensor] | None = None
     """Weights of the network that the stage before trained."""
 
-    def make(self) -> "FederatedClient":
-        """Returns a new client."""
-        return FederatedClient(self)
+    def units(self, number: int) -> int:
+        """Returns the server's own count of a client: protected units where training is private, else records.
+
+        Args:
+            number: of the client.
+
+        Returns:
+            The number of units before the recipe's treatments.
+        """
+        rows = self.parts[number - 1]
+        owners = owners_of(self.recipe, None if self.patients is None else self.patients[rows], records=len(rows))
+        return len(rows) if owners is None else int(owners.max()) + 1
 
 
-class FederatedClient:
-    """Answers Flower's train messages with the one training loop.
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a client tells the server about a round, beside its update. Times apart, it is the same on any worker."""
 
-    The optimizer, the step count (on which random numbers depend) and the privacy account persist between rounds. So a
-    single client does, bit for bit, what central training does.
+    client: int
+    steps: int
+    learning_rate_sum: float
+    first_loss: float | None
+    """Mean training loss over the first local epoch; None from private clients, whose losses no noise covers."""
+    last_loss: float | None
+    """Mean training loss over the last local epoch; None from private clients."""
+    seconds: float
+    """Time of its training steps and their hooks."""
+    overhead: float = 0.0
+    """Further seconds that the client took at its worker."""
+    bytes_up: int = 0
+    mechanism: Mechanism | None = None
+    """Mechanism of all rounds so far: the privacy account belongs to the client, not to the round."""
+    treatment: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+class Records:
+    """Records of clients as their recipe treats them, on a worker. Treated records are kept: treating may train.
 
     Args:
-        plan: records, recipe and seed of the client.
+        given: with the records of all clients.
+        device: of the tensors.
     """
 
-    def __init__(self, plan: ClientPlan) -> None:
-        federation = plan.recipe.federation
-        assert federation is not None
-        torch.set_num_threads(plan.threads)
-        self._plan = plan
-        self._local_epochs = federation.local_epochs
-        teacher = None
-        if plan.teacher is not None:
-            teacher = plan.network()
-            teacher.load_state_dict(dict(plan.teacher))
-        self._proximal_term = ProximalTerm()
-        self._trainer = build_trainer(
-            plan.network(),
-            plan.recipe,
-            torch.from_numpy(np.array(plan.x)),
-            torch.from_numpy(np.array(plan.y)),
-            bounds=plan.bounds,
-            seed=client_seed(plan.seed, plan.number),
-            stage=plan.stage,
-            classes=plan.classes,
-            task=plan.task,
-            teacher=teacher,
-            epochs=plan.recipe.passes,
-            patients=plan.patients,
-            hooks=[self._proximal_term],
-        )
-        self._context = Context(run_id=0, node_id=plan.number, node_config={}, state=RecordDict(), run_config={})
-        self._app = ClientApp()
-        self._app.train()(self._train)
+    def __init__(self, given: LocalTraining, device: torch.device) -> None:
+        self._given, self._device = given, device
+        self._treats = any(step.treats for step in given.recipe.data)
+        self._treated: dict[int, Treated] = {}
 
-    def __call__(self, request: Message) -> Message:
-        return self._app(request, self._context)
+    def of(self, number: int) -> tuple[Tensor, Tensor]:
+        """Returns the records of a client before treatment.
 
-    def _train(self, message: Message, context: Context) -> Message:
-        arrays: ArrayRecord = message.content["arrays"]
-        self._trainer.receive(arrays.to_torch_state_dict())
-        strength = float(message.content["config"].get("proximal-mu", 0.0))
-        self._proximal_term.anchor(self._trainer.parameters, strength=strength)
-        self._trainer.run(self._local_epochs)
-        mechanism = self._trainer.mechanism
-        if mechanism is not None:
-            # The mechanism of all rounds so far: the privacy account belongs to the client, not to the round.
-            context.state["privacy"] = ConfigRecord(
-                {
-                    "noise-multiplier": mechanism.noise_multiplier,
-                    "sample-rate": mechanism.sample_rate,
-                    "steps": mechanism.steps,
-                    "delta": mechanism.delta,
-                    "unit": mechanism.unit,
-                }
+        Args:
+            number: of the client.
+
+        Returns:
+            Records (n, ...) and labels (n,).
+        """
+        rows = self._given.parts[number - 1]
+        x, y = (torch.from_numpy(np.array(values[rows])) for values in (self._given.x, self._given.y))
+        return x.to(self._device), y.to(self._device)
+
+    def treated(self, number: int, x: Tensor, y: Tensor) -> Treated | None:
+        """Returns the records of a client after the recipe's treatments; None if these change no records.
+
+        Args:
+            number: of the client.
+            x: (n, ...) its records.
+            y: (n,) their labels.
+
+        Returns:
+            The treated records.
+        """
+        if not self._treats:
+            return None
+        if number not in self._treated:
+            given = self._given
+            treated = treated_records(
+                given.recipe,
+                x,
+                y,
+                model=given.network(),
+                classes=given.classes,
+                bounds=given.bounds,
+                passes=given.recipe.passes,
+                seed=client_seed(given.seed, number),
+                task=given.task,
             )
-        # The loss is computed from the client's records without noise, so a private client does not report it.
-        loss = {"train-loss": self._trainer.losses[-1]} if mechanism is None else {}
-        report = RecordDict(
-            {
-                "arrays": ArrayRecord(self._trainer.model.state_dict()),
-                "metrics": MetricRecord(
-                    {
-                        # The weight in the average: for a private client, the number of protected units.
-                        "num-examples": self._trainer.units,
-                        **loss,
-                        "train-seconds": self._trainer.seconds,
-                        **{f"treated-{name}": count for name, count in self._trainer.treatment.items()},
-                    }
-                ),
-            }
+            assert treated is not None
+            self._treated[number] = treated
+        return self._treated[number]
+
+
+class ClientRound:
+    """One client in one round: makes trainers over its records, continues its state, and reports.
+
+    The state of the optimiser is new in each round, as published, or kept (``federation.optimizer_state``). The number
+    of steps, on which random numbers and learning rates depend, and the privacy account always continue.
+
+    Args:
+        given: data, recipe and seed.
+        records: of all clients on this worker.
+        network: holds the weights that the client was sent; trained in place.
+        teacher: network of the stage before.
+        number: of the client.
+        state: that it kept; changed by ``finish``.
+    """
+
+    def __init__(
+        self,
+        given: LocalTraining,
+        records: Records,
+        network: nn.Module,
+        teacher: nn.Module | None,
+        *,
+        number: int,
+        state: ClientState,
+    ) -> None:
+        self._given, self._records, self.network, self._teacher = given, records, network, teacher
+        self.number, self.state = number, state
+        assert given.recipe.federation is not None
+        self.settings = given.recipe.federation
+        self.seconds = 0.0
+        self.notes: list[str] = []
+        self._mechanisms: dict[str, Mechanism] = {}
+
+    @cached_property
+    def _data(self) -> tuple[Tensor, Tensor]:
+        return self._records.of(self.number)
+
+    def trainer(
+        self,
+        hooks: Sequence[Hook] = (),
+        *,
+        of: str = "",
+        network: nn.Module | None = None,
+        per_round: int | None = None,
+        further_epochs: int = 0,
+    ) -> Trainer:
+        """Returns a trainer that continues this client's training; close it after use.
+
+        Args:
+            hooks: of local training.
+            of: name of the training, where a client has several in a round, such as that of a personal model; each
+                draws its own batches and noise.
+            network: to train; the client's by default.
+            per_round: passes over the records in a round; ``local_epochs`` by default. Noise is calibrated for all
+                rounds.
+            further_epochs: passes after the last round.
+
+        Returns:
+            The trainer, before the first step of the round.
+        """
+        given, (x, y) = self._given, self._data
+        patients = None if given.patients is None else given.patients[given.parts[self.number - 1]]
+        trainer = build_trainer(
+            self.network if network is None else network,
+            given.recipe,
+            x,
+            y,
+            bounds=given.bounds,
+            seed=client_seed(given.seed, self.number),
+            stage=" ".join(filter(None, (given.stage, of))),
+            classes=given.classes,
+            task=given.task,
+            teacher=self._teacher,
+            epochs=self.settings.rounds * (per_round or self.settings.local_epochs) + further_epochs,
+            patients=patients,
+            hooks=hooks,
+            treated=self._records.treated(self.number, x, y),
         )
-        if self._trainer.notes:
-            report["notes"] = ConfigRecord({"said": self._trainer.notes})
-        if mechanism is not None:
-            report["privacy"] = context.state["privacy"]
-        return Message(report, reply_to=message)
+        trainer.step = int(self.state.values.get(f"{of}step", 0))
+        trainer.rollbacks = int(self.state.values.get(f"{of}rollbacks", 0))
+        if self.settings.optimizer_state == "kept" and (moments := under(f"{of}optimizer", self.state.tensors)):
+            load_moments(trainer.optimizer, moments)
+        return trainer
+
+    def finish(self, trainer: Trainer, *, of: str = "") -> None:
+        """Stores what a trainer leaves for the next round, and closes it.
+
+        Args:
+            trainer: that has run.
+            of: name of the training; see ``trainer``.
+        """
+        self.state.values[f"{of}step"] = trainer.step
+        if trainer.rollbacks:
+            self.state.values[f"{of}rollbacks"] = trainer.rollbacks
+        if self.settings.optimizer_state == "kept":
+            self.state.tensors |= {f"{of}optimizer.{key}": t for key, t in moments_of(trainer.optimizer).items()}
+        if (mechanism := trainer.mechanism) is not None:
+            self._mechanisms[of] = mechanism
+        self.seconds += trainer.seconds
+        self.notes += trainer.notes
+        trainer.close()
+
+    @property
+    def mechanism(self) -> Mechanism | None:
+        """Mechanism of all trainings and rounds so far, lost tries included; None if training is not private.
+
+        A try whose noise was drawn from entropy and whose result was lost is charged too: its noise is not that of the
+        try that replaced it.
+        """
+        if not self._mechanisms:
+            return None
+        first, *others = self._mechanisms.values()
+        for other in others:
+            first = first.then(other)
+        privacy = self._given.recipe.privacy
+        if privacy is not None and privacy.noise == "entropy":
+            first = replace(first, steps=first.steps + int(self.state.values.get("lost_steps", 0)))
+        return first
+
+    def report(self, trainer: Trainer, *, since: int) -> Report:
+        """Returns what the client tells the server about this round.
+
+        Args:
+            trainer: of the shared model, which has finished the round.
+            since: its number of steps before the run.
+
+        Returns:
+            The report, without bytes and overhead.
+        """
+        training = self._given.recipe.training
+        private = trainer.mechanism is not None
+        rates = [learning_rate_at(training, step, trainer.total_steps) for step in range(since, trainer.step)]
+        return Report(
+            client=self.number,
+            steps=trainer.step - since,
+            learning_rate_sum=sum(rates),
+            first_loss=None if private or not trainer.losses else trainer.losses[0],
+            last_loss=None if private or not trainer.losses else trainer.losses[-1],
+            seconds=self.seconds,
+            mechanism=self.mechanism,
+            treatment=trainer.treatment,
+            notes=tuple(self.notes),
+        )
+
+
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Returns copies of the tensors of an optimizer's state.
+
+    Args:
+        optimizer: that has taken steps.
+
+    Returns:
+        Tensors as ``INDEX.NAME``.
+    """
+    return {
+        f"{index}.{key}": value.detach().clone()
+        for index, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restores the tensors of an optimizer's state.
+
+    Args:
+        optimizer: over parameters of the same shapes.
+        tensors: that ``moments_of`` returned; copied.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = tensor.clone()
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

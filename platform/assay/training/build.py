@@ -52,6 +52,7 @@ def build_trainer(
     patients: np.ndarray | None = None,
     hooks: Sequence[Hook] = (),
     task: Task = CLASSIFICATION,
+    treated: Treated | None = None,
 ) -> Trainer:
     """Returns a trainer of a recipe before its first step, with the hooks that the recipe asks for.
 
@@ -77,6 +78,7 @@ def build_trainer(
         hooks: further hooks, called after those of the recipe. They cost no ε as long as they read no records; see
             ``training.hooks.base.Hook``.
         task: what labels are, and the loss of a record.
+        treated: the records after the recipe's treatments, if they have been treated already.
 
     Returns:
         A trainer that has taken no step.
@@ -94,7 +96,9 @@ def build_trainer(
     epochs = epochs or training.epochs
     if training.records_at_once is not None:
         refuse_batch_norm(model, recipe)
-    treated = _treated(recipe, x, y, model=model, classes=classes, bounds=bounds, passes=epochs, seed=seed, task=task)
+    if treated is None:
+        about: dict[str, Any] = {"classes": classes, "bounds": bounds, "passes": epochs, "seed": seed, "task": task}
+        treated = treated_records(recipe, x, y, model=model, **about)
     if treated is not None:
         x, y = (torch.from_numpy(array).to(y.device) for array in (treated.x, treated.y))
         refuse_disagreement(x, y, collective)
@@ -292,7 +296,7 @@ def optimizer_of(model: nn.Module, training: Training) -> torch.optim.Optimizer:
     )
 
 
-def _treated(
+def treated_records(
     recipe: Recipe,
     x: Tensor | Feed,
     y: Tensor,
@@ -304,7 +308,25 @@ def _treated(
     seed: int,
     task: Task,
 ) -> Treated | None:
-    """Returns records and labels after the recipe's treatments; None if no treatment changes the record set."""
+    """Returns records and labels after the recipe's treatments; None if no treatment changes the record set.
+
+    Args:
+        recipe: lists the treatments in ``data``.
+        x: (n, ...) records, or a ``Feed`` of them.
+        y: (n,) labels.
+        model: the untrained network, of which treatments that need a trained one train a copy.
+        classes: number of classes; by default as many as the task needs for the labels.
+        bounds: valid inputs.
+        passes: epochs of a training that a treatment asks for.
+        seed: of the treatments.
+        task: what labels are.
+
+    Returns:
+        The treated records.
+
+    Raises:
+        IncompatibleRecipeError: records are streamed, and a treatment needs all of them.
+    """
     if not any(treatment.treats for treatment in recipe.data):
         return None
     if not isinstance(x, Tensor):

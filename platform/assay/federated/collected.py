@@ -1,0 +1,163 @@
+"""What a worker has collected of a round so far; it can be closed while a client is still training."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from assay.errors import UserError
+from assay.federated.client import Report
+from assay.federated.exact_sum import ExactSum
+from assay.federated.messages import Replies
+from assay.federated.state import ClientState
+from assay.federated.strategies.base import Contribution, Strategy
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """What one client has to say in a round."""
+
+    state: ClientState
+    report: Report
+    contribution: Contribution
+    values: Tensor
+    """(k,) the shared weights after training, or the decoded update."""
+    minus: Tensor | None
+    """(k,) weights that it was sent, in float64; None where ``values`` is the update."""
+    vectors: Mapping[str, Tensor]
+    """(k,) vectors of the strategy's hooks."""
+    moments: Tensor | None = None
+    counters: Sequence[int] = ()
+    bytes_up: int = 0
+
+    @property
+    def update(self) -> Tensor:
+        """(k,) float64."""
+        return self.values.double() if self.minus is None else self.values.double().sub_(self.minus)
+
+
+class Collected:
+    """Sums and reports of a worker's clients in one round.
+
+    Every method holds a lock, so that ``close`` sees whole clients only. After it, nothing is added.
+
+    Args:
+        sums: exact sums by name, empty.
+        single: whether each update is kept.
+    """
+
+    def __init__(self, sums: Mapping[str, ExactSum], *, single: bool) -> None:
+        self._sums, self._single = sums, single
+        self._replies = Replies()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._running: int | None = None
+
+    def begin(self, client: int) -> bool:
+        """Notes that a client begins.
+
+        Args:
+            client: its number.
+
+        Returns:
+            False if the round is closed, and nobody would use what it does.
+        """
+        with self._lock:
+            self._running = client
+            return not self._closed
+
+    def add(self, answer: Answer, strategy: Strategy, *, since: float) -> None:
+        """Adds a client's answer to all sums, or to none.
+
+        Args:
+            answer: of the client.
+            strategy: gives its weights.
+            since: time of ``perf_counter`` at which the client began.
+
+        Raises:
+            FederationError: a value or a weight is refused; the sums are as before.
+        """
+        contribution = answer.contribution
+        client = contribution.client
+        further = {name: (vector, strategy.vector_scale(contribution)) for name, vector in answer.vectors.items()}
+        if answer.moments is not None:
+            further["buffers"] = (answer.moments, float(contribution.records))
+        scalars = strategy.scalars(contribution, answer.update) if _asks_scalars(strategy) else {}
+        with self._lock:
+            if self._closed:
+                return
+            for name, (values, weight) in further.items():
+                self._sums[name].refuse(values, weight)
+            self._sums["update"].add(answer.values, strategy.scale(contribution), minus=answer.minus)
+            for name, (values, weight) in further.items():
+                self._sums[name].add(values, weight)
+            if self._single:
+                self._replies.singles[client] = answer.update.cpu()
+            replies = self._replies
+            replies.scalars[client] = scalars
+            replies.counters = [max(pair) for pair in zip(replies.counters or answer.counters, answer.counters)]
+            replies.states[client] = answer.state.on_cpu()
+            seconds = time.perf_counter() - since
+            replies.reports[client] = replace(
+                answer.report, bytes_up=answer.bytes_up, overhead=max(0.0, seconds - answer.report.seconds)
+            )
+
+    def add_own(self, client: int, weights: Tensor, buffers: dict[str, Tensor]) -> None:
+        """Adds a client's own model.
+
+        Args:
+            client: its number.
+            weights: (d,) of its network.
+            buffers: of its network.
+        """
+        with self._lock:
+            self._replies.singles[client] = weights
+            self._replies.buffers[client] = {name: buffer.cpu() for name, buffer in buffers.items()}
+
+    def fail(self, client: int, reason: str) -> None:
+        """Notes that a client failed.
+
+        Args:
+            client: its number.
+            reason: for the record.
+        """
+        with self._lock:
+            self._replies.failures[client] = reason
+
+    def refuse(self, error: UserError) -> None:
+        """Notes an error of the user's, which every client would raise.
+
+        Args:
+            error: to be raised at the server.
+        """
+        with self._lock:
+            self._replies.refusal = error
+
+    def close(self, clients: Sequence[int], deadline: float) -> Replies:
+        """Ends the collection.
+
+        Args:
+            clients: that were asked.
+            deadline: seconds that they had.
+
+        Returns:
+            What was collected; each client that did not finish is a failure.
+        """
+        with self._lock:
+            self._closed = True
+            replies = self._replies
+            done = replies.reports.keys() | replies.failures.keys() | replies.singles.keys()
+            for client in clients:
+                if client not in done and replies.refusal is None:
+                    replies.failures[client] = f"no reply within {deadline:g} s"
+                    if client == self._running:
+                        replies.stuck = client
+            replies.sums = {name: (each.total.cpu(), each.weight) for name, each in self._sums.items()}
+            return replies
+
+
+def _asks_scalars(strategy: Strategy) -> bool:
+    return type(strategy).scalars is not Strategy.scalars

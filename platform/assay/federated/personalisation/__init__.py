@@ -1,0 +1,1 @@
+"""Personalisation: models that fit each client."""
