@@ -9,8 +9,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
-from assay.federated.partition import client_seed
 from assay.recipes import Recipe
+from assay.seeds import client_seed
 from assay.tasks.base import Task
 from assay.threats import Bounds
 from assay.training.build import build_trainer
