@@ -14,6 +14,7 @@ from assay.data.features import Feature
 from assay.data.fingerprints import Fingerprints
 from assay.data.identifiers import GroupKind
 from assay.errors import DataError
+from assay.recipes import Federation
 from assay.registry import Method, unknown
 from assay.threats import Bounds
 
@@ -86,6 +87,17 @@ class Preparation(Protocol):
 
     def owes(self) -> str:
         """Returns what is learnt from records without a charge of ε, and how to avoid it; empty if nothing is."""
+        ...
+
+    def pools(self, federation: Federation) -> str:
+        """Returns what the clients of a federation cannot learn without pooling records, and how to avoid it.
+
+        Args:
+            federation: which says whose records a client holds.
+
+        Returns:
+            A text; empty if each client can prepare its records alone, or by sums over clients.
+        """
         ...
 
 

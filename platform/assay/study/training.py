@@ -108,10 +108,10 @@ def train_trial(
     dataset, parts = prepare_records(trial, given)
     if trial.recipe.federation is None:
         return Trained.of(*train_alone(trial, dataset, parts.train, held=parts.validation))
-    if given.preparation is not None and (owed := given.preparation.owes()):
+    if given.preparation is not None and (pooled := given.preparation.pools(trial.recipe.federation)):
         raise IncompatibleRecipeError(
             f"recipe {trial.recipe_name!r} is federated, but {dataset.name} is prepared from the pooled records of all "
-            f"clients: {owed}"
+            f"clients: {pooled}"
         )
     return Trained.of(*_train_at_clients(trial, executor, dataset, parts.train, after_round=after_round))
 
