@@ -21,9 +21,9 @@ import assay.data
 import assay.evaluations
 import assay.models
 import assay.objectives  # noqa: F401
+from assay.data.partition import partition
 from assay.data.splits import Splitting, refuse_beyond_official
 from assay.errors import UserError
-from assay.federated.partition import partition
 from assay.models.base import Form
 from assay.models.cnn import CNN
 from assay.models.lstm import LSTM

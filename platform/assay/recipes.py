@@ -105,12 +105,21 @@ class Federation(Settings):
     clients: int = Field(default=10, ge=1)
     rounds: int = Field(default=20, ge=1)
     local_epochs: int = Field(default=2, ge=1)
-    partition: Literal["iid", "dirichlet"] = "iid"
-    """``iid`` distributes records at random; ``dirichlet`` gives each client another mixture of labels."""
-    alpha: float = Field(default=0.5, gt=0)
-    """Concentration of ``dirichlet``: the smaller, the less alike the clients (Hsu et al. 2019, arXiv:1909.06335)."""
+    partition: Literal["iid", "dirichlet", "pathological", "quantity", "natural"] = "iid"
+    """How records are dealt to clients; whole patients, where the data name them. ``iid`` deals them at random;
+    ``dirichlet`` gives each client another mixture of labels; ``pathological`` gives each client records of
+    ``classes_per_client`` classes alone (McMahan et al. 2017); ``quantity`` gives clients different numbers of records;
+    ``natural`` makes each site, or patient, of the data a client, so that ``clients`` is not used."""
+    alpha: float = Field(default=0.5, gt=0, le=1e6, allow_inf_nan=False)
+    """Concentration of ``dirichlet`` and ``quantity``: the smaller, the less alike the clients (Hsu et al. 2019,
+    arXiv:1909.06335)."""
     smallest_client: int = Field(default=10, ge=1)
-    """Least number of records (of patients, where records have them) of every client of ``dirichlet``."""
+    """Least number of records (of patients, where records have them) of every client of ``dirichlet`` and ``quantity``.
+    Draws that leave a client fewer are repeated, which makes clients more alike than ``alpha`` says."""
+    classes_per_client: int = Field(default=2, ge=1)
+    """Number of classes of every client of ``pathological``."""
+    by: Literal["site", "patient"] = "site"
+    """What each client of ``natural`` is."""
     deadline_seconds: float = Field(default=600.0, gt=0)
     """Seconds after which a round fails."""
 

@@ -50,6 +50,19 @@ def stream(seed: int, *names: SeedName) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=derive(seed, *names)))
 
 
+def client_seed(seed: int, number: int) -> int:
+    """Returns the seed of one client's training. It depends on the client and not on the worker that hosts it.
+
+    Args:
+        seed: of the federated training.
+        number: of the client, from 1.
+
+    Returns:
+        The seed.
+    """
+    return derive(seed, "client", number)
+
+
 def entropy() -> int:
     """Returns a 128-bit seed from the operating system, for draws that must not be repeatable.
 

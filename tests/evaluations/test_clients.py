@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from assay.data.partition import partition
 from assay.evaluations.base import Subject
 from assay.evaluations.clients import Clients
-from assay.federated.partition import partition
 from assay.recipes import Federation, Recipe
 from assay.results import Measurement
 
@@ -19,6 +19,7 @@ Make = Callable[..., Subject]
 One = Callable[..., Measurement]
 
 NAMES = ("client_accuracy", "worst_client_accuracy", "local_only_accuracy", "centralised_accuracy")
+ALL = tuple(metric.name for metric in Clients.metrics)
 FEDERATION = Federation(clients=4)
 TRAIN, TEST = np.arange(40), np.arange(40, 100)
 LABELS = (np.arange(100) % 3 == 0).astype(int)
@@ -97,16 +98,65 @@ def test_patients_are_dealt_whole(subject: Callable[..., Subject]) -> None:
         (Recipe(), Trainings(), "the recipe is not federated"),
         (None, Trainings(), "the recipe is not federated"),
         (Recipe(federation=FEDERATION), None, "nothing can be trained here"),
-        (
-            Recipe(federation=Federation(clients=31)),
-            Trainings(),
-            "test records: 30 records cannot be shared among 31 clients; use fewer clients",
-        ),
     ],
 )
 def test_what_cannot_be_asked_says_why(
     subject: Callable[..., Subject], recipe: Recipe | None, train: Any, why: str
 ) -> None:
     found = Clients().measure(replace(subject(recipe=recipe, train=np.arange(70)), train=train))
-    assert tuple(m.name for m in found) == NAMES
+    assert tuple(m.name for m in found) == ALL
     assert {(m.status, m.warnings) for m in found} == {("not_applicable", (why,))}
+
+
+def test_too_few_test_records_leave_what_is_known_of_the_training_records(subject: Callable[..., Subject]) -> None:
+    recipe = Recipe(federation=Federation(clients=31))
+    found = Clients().measure(replace(subject(recipe=recipe, train=np.arange(70)), train=Trainings()))
+    refused, measured = found[:4], found[4:]
+    assert tuple(m.name for m in refused) == NAMES
+    why = "test records: 30 records cannot be shared among 31 clients; use fewer clients"
+    assert {(m.status, m.reason, m.warnings) for m in refused} == {("not_applicable", "too_few_records", (why,))}
+    assert {m.name for m in measured} == set(ALL[4:])
+    assert {m.status for m in measured} == {"measured"}
+
+
+def test_clients_that_are_sites_are_tested_on_their_own_records(subject: Callable[..., Subject], one: One) -> None:
+    given = subject(recipe=Recipe(federation=Federation(partition="natural")))
+    site = np.array(["south", "inner"])[np.arange(100) % 2]
+    site[:4] = "north"
+    found = Clients().measure(replace(given, dataset=replace(given.dataset, site=site), train=Trainings()))
+    for number, name in enumerate(("inner", "north", "south"), start=1):
+        rows = TEST[site[TEST] == name]
+        row = one(found, "client_accuracy", client=number)
+        assert row.conditions["site"] == name
+        if name == "north":
+            assert (row.status, row.reason) == ("not_applicable", "no_records")
+        else:
+            assert (row.value, row.n) == ((rows < 57).mean(), len(rows))
+        assert one(found, "client_records", client=number).value == (site[TRAIN] == name).sum()
+    assert "clients: 10 is not used" in one(found, "mean_label_hellinger").warnings[0]
+
+
+def test_without_a_client_that_has_test_records_none_is_the_worst(subject: Callable[..., Subject], one: One) -> None:
+    given = subject(recipe=Recipe(federation=Federation(partition="natural")))
+    site = np.where(np.isin(np.arange(100), TEST), "unseen", np.array(["a", "b"])[np.arange(100) % 2])
+    found = Clients().measure(replace(given, dataset=replace(given.dataset, site=site), train=Trainings()))
+    assert one(found, "worst_client_accuracy").reason == "no_records"
+    assert one(found, "centralised_accuracy").status == "measured"
+
+
+def test_labels_of_clients_are_counted_and_compared(subject: Callable[..., Subject], one: One) -> None:
+    federation = Federation(clients=3, partition="dirichlet", alpha=0.5, smallest_client=2)
+    given = subject(recipe=Recipe(federation=federation))
+    found = Clients().measure(replace(given, train=Trainings()))
+    parts = partition(TRAIN, LABELS[TRAIN], federation, seed=0)
+    pool = np.bincount(LABELS[TRAIN]) / len(TRAIN)
+    distances = []
+    for number, rows in enumerate(parts, start=1):
+        counts = np.bincount(LABELS[rows], minlength=2)
+        for name, count in zip(given.dataset.class_names, counts.tolist(), strict=True):
+            row = one(found, "client_class_records", client=number, **{"class": name})
+            assert (row.value, row.n) == (count, len(rows))
+        distances.append(np.sqrt(1 - np.sqrt(counts / len(rows) * pool).sum()))
+        assert one(found, "label_hellinger", client=number).value == pytest.approx(distances[-1])
+    assert one(found, "mean_label_hellinger").value == pytest.approx(np.mean(distances))
+    assert one(found, "worst_label_hellinger").value == pytest.approx(max(distances))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.data.base import Dataset
+from assay.data.partition import partition
 from assay.data.splits import Splitting
 from assay.data.treatment import held_out
 from assay.evaluations.base import Subject
@@ -17,7 +18,6 @@ from assay.evaluations.feature_collision import CollisionSuccess
 from assay.executors import LocalExecutor
 from assay.federated.client import client_seed
 from assay.federated.lead import train_federated
-from assay.federated.partition import partition
 from assay.models.mlp import MLP
 from assay.recipes import Federation, Recipe, Training
 from assay.results import Check, Measurement

@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from assay.errors import DataError, FederationError
+from assay.data.partition import partition
+from assay.errors import FederationError
 from assay.executors import Client, Host, LocalExecutor, LocalHost
 from assay.federated.client import ClientPlan
 from assay.federated.grid import ExecutorGrid
 from assay.federated.lead import Federated, train_federated
-from assay.federated.partition import client_seed, partition
 from assay.objectives.fast import FastAdversarial
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Federation, Privacy, Recipe, Training
+from assay.seeds import client_seed
 from assay.threats import Bounds
 from assay.training.build import build_trainer
 from assay.training.hooks.probe import Probe
@@ -336,60 +335,6 @@ def test_the_callback_sees_every_round(lead: Lead) -> None:
 
 def test_the_grid_names_its_clients_in_order() -> None:
     assert list(ExecutorGrid(LocalHost({}), [3, 1, 2]).get_node_ids()) == [1, 2, 3]
-
-
-@given(st.integers(1, 60), st.integers(1, 12), st.integers(0, 99))
-def test_a_partition_is_disjoint_complete_and_balanced(records: int, clients: int, seed: int) -> None:
-    rows = np.arange(100, 100 + 3 * records, 3)
-    settings = Federation(clients=clients)
-    if records < clients:
-        with pytest.raises(DataError, match=f"{records} records cannot be shared among {clients} clients; use fewer"):
-            partition(rows, rows % 2, settings, seed=seed)
-        return
-    parts = partition(rows, rows % 2, settings, seed=seed)
-    assert len(parts) == clients
-    assert np.array_equal(np.sort(np.concatenate(parts)), rows)
-    sizes = [len(part) for part in parts]
-    assert max(sizes) - min(sizes) <= 1
-    assert all(np.array_equal(a, b) for a, b in zip(parts, partition(rows, rows % 2, settings, seed=seed), strict=True))
-
-
-def test_a_partition_is_shuffled_by_its_seed() -> None:
-    rows, settings = np.arange(60), Federation(clients=3)
-    one, other = (partition(rows, rows % 2, settings, seed=seed) for seed in (1, 2))
-    assert not np.array_equal(one[0], other[0])
-    assert not np.array_equal(one[0], np.arange(20))
-
-
-SKEWED = {"clients": 5, "partition": "dirichlet", "alpha": 0.3, "smallest_client": 5}
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_dirichlet_partition_is_disjoint_complete_and_skewed(seed: int) -> None:
-    rows = np.arange(100, 700, 2)
-    labels = np.arange(300) % 3
-    parts = partition(rows, labels, Federation(**SKEWED), seed=seed)
-    assert np.array_equal(np.sort(np.concatenate(parts)), rows)
-    assert min(len(part) for part in parts) >= 5
-    held = np.array([np.bincount(labels[(part - 100) // 2], minlength=3) / len(part) for part in parts])
-    even = partition(rows, labels, Federation(clients=5), seed=seed)
-    alike = np.array([np.bincount(labels[(part - 100) // 2], minlength=3) / len(part) for part in even])
-    assert held.std(0).mean() > 3 * alike.std(0).mean()
-    again = partition(rows, labels, Federation(**SKEWED), seed=seed)
-    assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
-
-
-def test_patients_of_a_dirichlet_partition_stay_whole() -> None:
-    rows, patients = np.arange(400), np.arange(400) // 4
-    parts = partition(rows, patients % 2, Federation(**SKEWED), seed=0, groups=patients)
-    held = [set(patients[part].tolist()) for part in parts]
-    assert sum(len(own) for own in held) == len(set.union(*held)) == 100
-
-
-def test_an_impossible_mixture_says_what_to_change() -> None:
-    settings = Federation(clients=10, partition="dirichlet", alpha=0.01, smallest_client=30)
-    with pytest.raises(DataError, match="raise alpha, or lower smallest_client or clients"):
-        partition(np.arange(310), np.arange(310) % 2, settings, seed=0)
 
 
 def test_fedprox_without_a_pull_is_fedavg_and_with_one_stays_nearer(lead: Lead, network: Network) -> None:

@@ -46,6 +46,8 @@ class FileContents:
     groups: np.ndarray | None = None
     """(n,) the patient or site of each record."""
     group_kind: GroupKind = "patient"
+    site: np.ndarray | None = None
+    """(n,) the hospital of each record."""
     warnings: tuple[str, ...] = ()
     """Warnings about the patients."""
 
@@ -80,9 +82,15 @@ def read_array_file(path: Path) -> FileContents:
 
 
 def sort_out(
-    held: FileContents, *, where: str, group: str | None, drop: Sequence[str], insisted: Collection[str]
+    held: FileContents,
+    *,
+    where: str,
+    group: str | None,
+    drop: Sequence[str],
+    insisted: Collection[str],
+    site: str | None = None,
 ) -> FileContents:
-    """Separates the patients of the records from their features, and drops what is to be dropped.
+    """Separates patients and hospitals of the records from their features, and drops what is to be dropped.
 
     Args:
         held: contents of the file.
@@ -90,19 +98,21 @@ def sort_out(
         group: array or column that identifies patients; see ``identifiers.group_column``.
         drop: arrays, columns or features to leave out.
         insisted: features that are kept whatever their names are.
+        site: array or column that identifies hospitals; by default that of ``groups``, where these are hospitals.
 
     Returns:
-        The remaining contents, with ``groups``.
+        The remaining contents, with ``groups`` and ``site``.
 
     Raises:
         DataError: a name is unknown, it is unclear which column identifies patients, or an array has no known meaning.
     """
     present = [*held.columns, *held.beside]
     _refuse_split(held, where, (*drop, *insisted))
-    for setting, names in (("drop", drop), ("features", insisted)):
+    for setting, names in (("drop", drop), ("features", insisted), ("site", () if site is None else (site,))):
         for name in names:
             unused = setting == "drop" and name == "split" and name in held.known
-            if present and name not in present and not unused and not _UNNAMED.fullmatch(name):
+            absent = setting == "site" or (present and not unused and not _UNNAMED.fullmatch(name))
+            if absent and name not in present:
                 raise DataError(
                     f"{where}: {setting}: {unknown('column', name, present)}",
                     setting=setting,
@@ -110,9 +120,10 @@ def sort_out(
                     allowed=present,
                 )
     _refuse_other_names(held, where)
-    chosen = group_column(present, given=group, where=where, insisted=insisted, dropped=drop)
+    others = [name for name in present if name != site or group == site]
+    chosen = group_column(others, given=group, where=where, insisted=insisted, dropped=drop)
     both = {**held.columns, **held.beside}
-    strange = [name for name in held.beside if name != chosen and name not in drop]
+    strange = [name for name in held.beside if name not in (chosen, site, *drop)]
     if strange:
         raise DataError(
             f"{where} holds {strange[0]!r}, whose meaning is not known (known are {', '.join(_KNOWN)} and the usual "
@@ -125,12 +136,15 @@ def sort_out(
     warnings: tuple[str, ...] = ()
     if chosen is not None and groups is not None and groups.ndim == 1:
         warnings = refuse_ambiguous(chosen, groups, given=group, where=where)
+    by_site = chosen is not None and (chosen == site or names_sites(chosen))
+    sites = site or (chosen if by_site else None)
     by_meaning = {name: array for name, array in held.known.items() if name != "split" or name not in drop}
     return FileContents(
         known=by_meaning if held.columns else _without(by_meaning, drop),
-        columns={name: held.columns[name] for name in held.columns if name != chosen and name not in drop},
+        columns={name: held.columns[name] for name in held.columns if name not in (chosen, site, *drop)},
         groups=groups,
-        group_kind="site" if chosen is not None and names_sites(chosen) else "patient",
+        group_kind="site" if by_site else "patient",
+        site=None if sites is None else as_text(np.asarray(both[sites]), where=where, column=sites).astype(str),
         warnings=warnings,
     )
 

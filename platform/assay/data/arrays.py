@@ -48,6 +48,9 @@ class Arrays(Source):
     the front. By default the first, and an error if the shape suggests the last."""
     group: str | None = None
     """Array, column or feature that identifies patients; by default the one with a usual name, and none if empty."""
+    site: str | None = None
+    """Array, column or feature of hospitals, which a federation may make its clients; it is no feature. By default that
+    of ``group``, where it has a usual name of hospitals."""
     drop: tuple[str, ...] = ()
     """Arrays, columns or features to leave out."""
     features: tuple[str, ...] = ()
@@ -78,7 +81,12 @@ class Arrays(Source):
             raise DataError(f"data file {self.path!r} does not exist; {WANTED}")
         where = f"data file {self.path!r}"
         contents = sort_out(
-            read_array_file(path), where=where, group=self.group, drop=self.drop, insisted=self.features
+            read_array_file(path),
+            where=where,
+            group=self.group,
+            drop=self.drop,
+            insisted=self.features,
+            site=self.site,
         )
         raw = records_of(contents, where)
         for key, array in (("x", raw), ("y", contents.known.get("y"))):
@@ -109,6 +117,7 @@ class Arrays(Source):
             epsilons=self.epsilons or usual_radii(low, high),
             groups=contents.groups,
             group_kind=contents.group_kind,
+            site=contents.site,
             licence=self.licence,
             citation=self.citation,
             preprocessing="as in the file",

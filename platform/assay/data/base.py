@@ -14,6 +14,7 @@ from assay.data.features import Feature
 from assay.data.fingerprints import Fingerprints
 from assay.data.identifiers import GroupKind
 from assay.errors import DataError
+from assay.recipes import Federation
 from assay.registry import Method, unknown
 from assay.threats import Bounds
 
@@ -86,6 +87,17 @@ class Preparation(Protocol):
 
     def owes(self) -> str:
         """Returns what is learnt from records without a charge of ε, and how to avoid it; empty if nothing is."""
+        ...
+
+    def pools(self, federation: Federation) -> str:
+        """Returns what the clients of a federation cannot learn without pooling records, and how to avoid it.
+
+        Args:
+            federation: which says whose records a client holds.
+
+        Returns:
+            A text; empty if each client can prepare its records alone, or by sums over clients.
+        """
         ...
 
 
@@ -189,6 +201,9 @@ class Dataset:
     group_kind: GroupKind = "patient"
     """Whether ``groups`` are patients, whom privacy and membership protect, or sites, which are only kept whole by
     splits."""
+    site: np.ndarray | None = None
+    """(n,) the hospital of each record, as text, empty where it is unknown; None if no record's is known. Splits keep
+    sites whole only if they are the ``groups``. A federation may make each site a client."""
     subgroups: Mapping[str, np.ndarray] = field(default_factory=dict)
     """(n,) the subgroup of each record by the name of an attribute, such as sex or site; empty where it is unknown."""
     licence: str = "unknown"
@@ -358,6 +373,7 @@ class Dataset:
             self.normalisation,
             "" if self.preparation is None else self.preparation.describe(),
             *(() if self.group_kind == "patient" else (self.group_kind,)),
+            *self._sites,
         )
         sha = hashlib.sha256(repr((self.identity, *names, self.preprocessing, self.warnings, *preprocessing)).encode())
         _hash_arrays(sha, self.low, self.high, self.official, self.immutable)
@@ -367,10 +383,23 @@ class Dataset:
     def training_digest(self) -> str:
         """SHA-256 of all that trained weights depend on; names, units, radii, warnings and subgroups are left out."""
         preparation = "" if self.preparation is None else self.preparation.describe()
-        facts = (self.identity, self.classes, self.modality, self.normalisation, preparation, self.group_kind)
+        facts = (
+            self.identity,
+            self.classes,
+            self.modality,
+            self.normalisation,
+            preparation,
+            self.group_kind,
+            *self._sites,
+        )
         sha = hashlib.sha256(repr(facts).encode())
         _hash_arrays(sha, self.low, self.high, self.official, self.immutable)
         return sha.hexdigest()
+
+    @property
+    def _sites(self) -> tuple[str, ...]:
+        """The site of each record, for a hash; nothing where none is known, so that such data keep their names."""
+        return () if self.site is None else tuple(self.site.tolist())
 
     @cached_property
     def evaluation_digest(self) -> str:

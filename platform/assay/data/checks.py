@@ -68,6 +68,8 @@ def _check_groups(dataset: "Dataset", n: int) -> None:
         raise DataError(f"{dataset.name}: groups has shape {dataset.groups.shape}; give one a record, ({n},)")
     if dataset.groups is not None:
         refuse_missing(dataset.groups, where=dataset.name)
+    if dataset.site is not None and dataset.site.shape != (n,):
+        raise DataError(f"{dataset.name}: site has shape {dataset.site.shape}; give one a record, ({n},)")
     for name, members in dataset.subgroups.items():
         if members.shape != (n,):
             raise DataError(f"{dataset.name}: subgroup {name!r} has shape {members.shape}; give one a record, ({n},)")

@@ -190,6 +190,7 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         x=dataset.x[rows] if isinstance(dataset.x, np.ndarray) else LazyRows(dataset.x, rows),
         y=dataset.y[rows],
         groups=None if dataset.groups is None else dataset.groups[rows],
+        site=None if dataset.site is None else dataset.site[rows],
         official=None if dataset.official is None else official[rows],
         written=None if dataset.written is None else dataset.written[rows],
         subgroups={name: members[rows] for name, members in dataset.subgroups.items()},

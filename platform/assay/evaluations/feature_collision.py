@@ -6,15 +6,16 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from assay.data.partition import partition_dataset
 from assay.data.poisoning.feature_collision import FeatureCollision
 from assay.data.treatment import held_out
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.evaluations.undefended import reason_for_no_twin, scored, twins, why_no_twin
-from assay.federated.partition import client_seed, partition
 from assay.metrics import Metric, ScorecardColumn
 from assay.recipes import Recipe
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
+from assay.seeds import client_seed
 
 _NAMES = ("collision_success", "undefended_collision_success", "collision_base_rate")
 _LEAST = 0.5
@@ -128,5 +129,5 @@ def _trainings(subject: Subject, recipe: Recipe) -> list[tuple[np.ndarray, int]]
     rows = subject.split.train
     if recipe.federation is None:
         return [(rows, subject.seed)]
-    parts = partition(rows, subject.dataset.y[rows], recipe.federation, seed=subject.seed, groups=subject.groups(rows))
+    parts = partition_dataset(subject.dataset, rows, recipe.federation, seed=subject.seed)
     return [(own, client_seed(subject.seed, number)) for number, own in enumerate(parts, start=1)]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from assay.evaluations.base import Evaluation, Subject
-from assay.evaluations.clients import training_parts
+from assay.evaluations.clients import training_partition
 from assay.metrics import Metric, ScorecardColumn
 from assay.models.base import GivenWeights
 from assay.privacy.accounting import Mechanism, Spent, rdp_epsilon, spent, unsafe_delta
@@ -126,7 +126,7 @@ def _noise_and_signal(subject: Subject, mechanism: Mechanism, epsilon: float, sp
         spender: ``central``, or the number of the client whose mechanism it is.
     """
     central = subject.recipe is None or subject.recipe.federation is None
-    rows = subject.split.train if central else training_parts(subject)[int(spender) - 1]
+    rows = subject.split.train if central else training_partition(subject)[int(spender) - 1]
     units, unit = _units(subject, mechanism, rows), mechanism.unit
     if mechanism.steps == 0:
         ratio = 0.0

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from assay.data.base import Lazy
 from assay.data.treatment import Treated
-from assay.federated.partition import client_seed
 from assay.federated.state import ClientState
 from assay.privacy.accounting import Mechanism
 from assay.privacy.sampling import owners_of
 from assay.recipes import Recipe
+from assay.seeds import client_seed
 from assay.tasks.base import Task
 from assay.threats import Bounds
 from assay.training.build import build_trainer, treated_records

@@ -16,7 +16,7 @@ from assay.federated.collected import Answer, Collected
 from assay.federated.exact_sum import ExactSum
 from assay.federated.flat import FlatNetwork
 from assay.federated.messages import Assignment, Replies, Round
-from assay.federated.partition import client_seed
+from assay.seeds import client_seed
 from assay.federated.personalisation.base import Personalisation
 from assay.federated.state import ClientState
 from assay.federated.strategies.base import Contribution, Strategy

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from assay.data.base import Dataset
-from assay.federated.partition import partition
+from assay.data.partition import partition_dataset
 from assay.ledger.experiments import NoiseSource
 from assay.privacy.accounting import Mechanism
 from assay.privacy.composition import Charge
@@ -45,7 +45,7 @@ def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge
     Raises:
         UserError: no noise level reaches its ε, or there are more clients than records.
     """
-    recipe, groups = trial.recipe, None if dataset.groups is None else dataset.groups[train]
+    recipe = trial.recipe
     refuse_unlikely_patients(recipe.privacy, dataset.origin.groups)
 
     def mechanism(rows: np.ndarray) -> tuple[Mechanism]:
@@ -53,7 +53,7 @@ def forecast_charge(trial: Trial, dataset: Dataset, train: np.ndarray) -> Charge
 
     if recipe.federation is None:
         return {"central": mechanism(train)}
-    parts = partition(train, dataset.y[train], recipe.federation, seed=trial.trial_seed, groups=groups)
+    parts = partition_dataset(dataset, train, recipe.federation, seed=trial.trial_seed)
     return {str(number): mechanism(part) for number, part in enumerate(parts, start=1)}
 
 

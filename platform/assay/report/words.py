@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from assay.recipes import Federation
 from assay.report.cells import Cell, ScoreTable, runs_text
 from assay.report.evidence import Evidence
 from assay.statistics import Comparison, Design, Summary
@@ -85,14 +86,32 @@ def describe_recipe(study: Study, cohort: str, recipe: str) -> str:
     if asked.federation is not None:
         f = asked.federation
         strategy = f"{f.strategy} (μ = {f.proximal_mu:g})" if f.strategy == "fedprox" else f.strategy
-        partition = f"{f.partition}, α = {f.alpha:g}" if f.partition == "dirichlet" else f.partition
-        words.append(f"{strategy} over {f.clients} clients ({partition}), {f.rounds} rounds of {f.local_epochs} epochs")
+        words.append(f"{strategy} over {clients_text(f)}, {f.rounds} rounds of {f.local_epochs} epochs")
     else:
         words.append(f"{asked.training.epochs} epochs")
     words.append(
         f"batches of {asked.training.batch_size}, {asked.training.optimizer} at {asked.training.learning_rate:g}"
     )
     return "; ".join(words)
+
+
+def clients_text(federation: Federation) -> str:
+    """Describes the clients of a federation and how records are dealt to them.
+
+    Args:
+        federation: of a recipe.
+
+    Returns:
+        A text.
+    """
+    if federation.partition == "natural":
+        return f"a client for each {federation.by}"
+    settings = {
+        "dirichlet": f", α = {federation.alpha:g}",
+        "quantity": f", α = {federation.alpha:g}",
+        "pathological": f", {federation.classes_per_client} classes each",
+    }
+    return f"{federation.clients} clients ({federation.partition}{settings.get(federation.partition, '')})"
 
 
 def shown(value: float, unit: str) -> str:

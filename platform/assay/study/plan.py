@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from assay.data.base import Dataset
+from assay.data.base import Dataset, Preparation
 from assay.data.splits import keeps_official, split
 from assay.errors import DataError, SpecError
 from assay.evaluations.audit import Audit
@@ -256,8 +256,8 @@ class _Extent(NamedTuple):
     """Reason why no ε can be claimed on the data; empty if one can be claimed, or if that is unknown."""
     everyone: np.ndarray | None = None
     """(records,) the patient of each record of the whole data set, where they are known."""
-    pooled: str = ""
-    """What is learnt from the pooled records of all clients of a federated recipe; empty for nothing."""
+    preparation: Preparation | None = None
+    """What must still be learnt from training records, where the data are here."""
 
 
 def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) -> _Extent:
@@ -270,9 +270,8 @@ def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) ->
             rows = split(dataset, settings, fold=0, repeat=0, seed=study.seed)
             runs = 1 if keeps_official(dataset, settings) else settings.folds
             patients = None if dataset.patients is None else len(np.unique(dataset.patients[rows.train]))
-            pooled = "" if dataset.preparation is None else dataset.preparation.owes()
             everyone = dataset.origin.groups
-            return _Extent(runs, len(rows.train), len(rows.test), patients, dataset.owes, everyone, pooled)
+            return _Extent(runs, len(rows.train), len(rows.test), patients, dataset.owes, everyone, dataset.preparation)
         total, train, official = None, None, False
     if official and settings.official == "keep":
         assert train is not None
@@ -290,8 +289,9 @@ def _extent(study: Study, cohort: Cohort, loaded: Dataset | DataError | None) ->
 def _spends(recipe: Recipe, extent: _Extent) -> str:
     """Describes what a trial spends, and whether any ε can be claimed for it."""
     federation = recipe.federation
-    if federation is not None and extent.pooled:
-        return f"cannot run: its records are prepared from those of all clients together: {extent.pooled}"
+    pooled = "" if federation is None or extent.preparation is None else extent.preparation.pools(federation)
+    if pooled:
+        return f"cannot run: its records are prepared from those of all clients together: {pooled}"
     spends = _budget(recipe, extent)
     if recipe.privacy is None or not extent.owes:
         return spends
@@ -320,6 +320,8 @@ def _budget(recipe: Recipe, extent: _Extent) -> str:
     unit: Unit = "record"
     if extent.patients is not None or privacy.unit == "patient":
         unit = protected_unit(privacy, None if extent.patients is None else np.arange(extent.patients))
+    if federation and federation.partition == "natural":
+        return f"{budget} for one {unit}{everywhere}; the noise depends on how many each {federation.by} has"
     units = extent.train if unit == "record" or extent.patients is None else extent.patients
     if federation and federation.clients > units:
         raise SpecError(

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from assay import progress, seeds
 from assay.data.base import Dataset
+from assay.data.partition import partition_dataset
 from assay.data.splits import Split, split
 from assay.devices import device
 from assay.errors import CheckpointError, IncompatibleRecipeError
 from assay.executors import Executor
-from assay.federated.partition import partition
 from assay.privacy.unit import refuse_unlikely_patients
 from assay.recipes import Recipe
 from assay.training.build import build_trainer
@@ -108,10 +108,10 @@ def train_trial(
     dataset, parts = prepare_records(trial, given)
     if trial.recipe.federation is None:
         return Trained.of(*train_alone(trial, dataset, parts.train, held=parts.validation))
-    if given.preparation is not None and (owed := given.preparation.owes()):
+    if given.preparation is not None and (pooled := given.preparation.pools(trial.recipe.federation)):
         raise IncompatibleRecipeError(
             f"recipe {trial.recipe_name!r} is federated, but {dataset.name} is prepared from the pooled records of all "
-            f"clients: {owed}"
+            f"clients: {pooled}"
         )
     return Trained.of(*_train_at_clients(trial, executor, dataset, parts.train, after_round=after_round))
 
@@ -135,16 +135,18 @@ def _train_at_clients(
     from assay.federated.lead import train_federated
 
     assert trial.recipe.federation is not None
-    groups = None if dataset.groups is None else dataset.groups[rows]
-    dealt = partition(rows, dataset.y[rows], trial.recipe.federation, seed=trial.trial_seed, groups=groups)
+    dealt = partition_dataset(dataset, rows, trial.recipe.federation, seed=trial.trial_seed)
+    # The data say how many clients there are where each site, or patient, is one.
+    federation = trial.recipe.federation.model_copy(update={"clients": len(dealt)})
+    said = [f"partition: {dealt.note}"] if dealt.note else []
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         finished = train_federated(
             network_of(trial, dataset),
-            recipe,
+            recipe.model_copy(update={"federation": federation}),
             dataset.x,
             dataset.y,
-            dealt,
+            list(dealt),
             bounds=dataset.bounds,
             classes=dataset.classes,
             task=trial.task,
@@ -165,7 +167,7 @@ def _train_at_clients(
             losses=finished.losses,
             mechanisms={str(number): asdict(mechanism) for number, mechanism in finished.mechanisms.items()},
             treatment=dict(finished.treatment),
-            notes=list(finished.notes),
+            notes=[*said, *finished.notes],
         )
 
     return in_stages(trial.recipe, train)

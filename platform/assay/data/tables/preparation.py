@@ -10,6 +10,7 @@ from assay.data.features import Feature
 from assay.data.tables.kinds import Column
 from assay.data.tables.values import canonical
 from assay.errors import DataError
+from assay.recipes import Federation
 
 STATED = "quarters of each feature's stated range"
 LEARNT = "standard deviations of the feature in the training split"
@@ -80,6 +81,10 @@ class TablePreparation:
             f"scale, fill, bounds or categories of {named} are taken from the records; state them under kinds: range: "
             "[least, greatest] of a number, categories: [...] or order: [...] (and fill) of others"
         )
+
+    def pools(self, federation: Federation) -> str:
+        # A median, the range of a column and its categories are no sums over clients.
+        return self.owes()
 
     @property
     def units(self) -> str:

@@ -64,7 +64,7 @@ class TableSource(Source):
     hospitals, hospitals are kept whole: models are tested on hospitals that they were not trained on, and privacy
     protects records, since patients are unknown."""
     site: str | None = None
-    """Column of hospitals: not a feature unless ``features`` names it."""
+    """Column of hospitals, which a federation may make its clients: not a feature unless ``features`` names it."""
     subgroups: tuple[str, ...] | None = None
     """Columns that define the subgroups for which figures are reported; they need not be features. By default those
     with a usual name: age, sex, ethnicity, site, device. Ages are put into bands, other numbers into thirds."""
@@ -137,6 +137,7 @@ class TableSource(Source):
             class_names=classes.names,
             groups=groups,
             group_kind=self._kind(chosen),
+            site=self._sites(chosen, cells),
             official=None if parted is None else self._official(parted, cells),
             subgroups=subgroups_of(
                 cells.columns,
@@ -225,6 +226,11 @@ class TableSource(Source):
         codes = {canonical(code).casefold() for code in missing}
         written = cells.columns[column]
         return np.array(["" if canonical(cell).casefold() in codes else _named(cell) for cell in written])
+
+    def _sites(self, chosen: str | None, cells: Cells) -> np.ndarray | None:
+        """Returns (n,) the hospital of each record: of the column ``site``, or of one by which records are grouped."""
+        column = self._site or (chosen if self._kind(chosen) == "site" else None)
+        return None if column is None else self._patients(column, cells)
 
     def _labelled(self, cells: Cells) -> tuple[Cells, list[str]]:
         """Returns the records with a label, and a message about those without."""

@@ -12,6 +12,7 @@ from pydantic import Field
 from assay import seeds
 from assay.data.base import Dataset, Tokens
 from assay.errors import DataError
+from assay.recipes import Federation
 from assay.registry import Method, register
 
 UNKNOWN = "<unknown>"
@@ -46,6 +47,18 @@ class Embedding(Method):
     def owes(self) -> str:
         """Returns what is learnt from texts without a charge of ε; see ``data.base.Preparation``."""
         return ""
+
+    def pools(self, federation: Federation) -> str:
+        """Returns what clients cannot learn without pooling texts: all that is learnt from them, since a list of the
+        clients' words may hold names.
+
+        Args:
+            federation: which says whose texts a client holds.
+
+        Returns:
+            A text; empty if nothing is learnt.
+        """
+        return self.owes()
 
 
 UNPAID = (

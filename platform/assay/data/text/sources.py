@@ -99,6 +99,7 @@ class TextSource(Source):
             epsilons=self.embedding.epsilons,
             groups=groups if any(groups) else None,
             group_kind=table.group_kind,
+            site=groups.astype(str) if table.group_kind == "site" else None,
             licence=self.licence_text,
             citation=self.citation_text,
             preprocessing=f"lower case, words and punctuation apart; longer texts cut to their first {self.length} "

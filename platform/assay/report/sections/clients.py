@@ -1,21 +1,27 @@
-"""Accuracy of each client of a federated recipe."""
+"""Accuracy of each client of a federated recipe, and how much clients differ."""
 
 from typing import Literal
 
 from assay.registry import register
 from assay.report.figures.federation import clients
+from assay.report.figures.partition import partition
 from assay.report.sections.base import Content, Section
+from assay.report.tables.clients import partitions
 from assay.report.view import View
 
 
 @register("section")
 class ClientsSection(Section):
-    """Accuracy of each client of a federated recipe."""
+    """Accuracy of each client of a federated recipe, and how much clients differ."""
 
     name: Literal["clients"] = "clients"
     title: str = "Clients"
     order: int = 60
 
     def build(self, view: View) -> Content | None:
-        drawn = clients(view)
-        return None if drawn is None else Content(figures={"clients": drawn})
+        drawn, dealt = clients(view), partition(view)
+        if drawn is None and dealt is None:
+            return None
+        return Content(
+            figures={"clients": drawn, "partition": dealt}, tables={"partitions": partitions(view.card, view.frame)}
+        )
