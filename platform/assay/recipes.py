@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from assay.errors import IncompatibleRecipeError
+from assay.errors import IncompatibleRecipeError, SpecError
 from assay.registry import Number, Settings, choice_of
 from assay.threats import Norm
 
@@ -98,10 +98,17 @@ class Privacy(Settings):
 class Federation(Settings):
     """Clients that keep their records and train in synchronous rounds (McMahan et al. 2017)."""
 
-    strategy: Literal["fedavg", "fedprox"] = "fedavg"
-    """``fedprox`` pulls each client's weights towards those it was sent (Li et al. 2020, arXiv:1812.06127)."""
-    proximal_mu: float = Field(default=0.1, ge=0)
-    """Weight μ of the proximal term of ``fedprox``: μ/2 times the squared distance is added to a client's loss."""
+    strategy: choice_of("strategy") = Field(default="fedavg")  # type: ignore[valid-type]
+    """How the server combines the clients' updates; ``flower:NAME`` runs a strategy of Flower unmodified."""
+    personalisation: choice_of("personalisation") | None = None  # type: ignore[valid-type]
+    """How each client gets a model of its own; None gives all the same one."""
+    transforms: tuple[choice_of("transform"), ...] = ()  # type: ignore[valid-type]
+    """What makes updates smaller before they are sent, in this order."""
+    optimizer_state: Literal["fresh", "kept"] = "fresh"
+    """Whether a client's optimiser starts anew in each round, as in the papers, or keeps its momentum."""
+    buffers: Literal["pooled", "local", "refused"] = "pooled"
+    """What becomes of running statistics of batch norm: ``pooled`` joins the moments of all clients, ``local`` leaves
+    each client its own, ``refused`` refuses networks that have some."""
     clients: int = Field(default=10, ge=1)
     rounds: int = Field(default=20, ge=1)
     local_epochs: int = Field(default=2, ge=1)
@@ -120,8 +127,69 @@ class Federation(Settings):
     """Number of classes of every client of ``pathological``."""
     by: Literal["site", "patient"] = "site"
     """What each client of ``natural`` is."""
+    participation: Literal["all", "fraction", "poisson"] = "all"
+    """Who is asked in a round: all clients, a fixed number of them drawn without replacement, or each with the same
+    probability independently of the others."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the clients that are drawn by ``fraction``, at least one; probability of ``poisson``."""
+    available: float = Field(default=1.0, gt=0, le=1)
+    """Probability that a client that is asked is there: for studies of hospitals that drop out."""
+    policy: Literal["all", "at_least", "those_that_answer"] = "all"
+    """Whose answers complete a round: of all that were asked, of ``at_least`` clients, or of whoever answers before the
+    deadline. Otherwise the round, and the training, fails by its deadline."""
+    at_least: int = Field(default=1, ge=1)
+    """Answers that complete a round of the policy ``at_least``."""
     deadline_seconds: float = Field(default=600.0, gt=0)
-    """Seconds after which a round fails."""
+    """Seconds after which a client that has not answered counts as failed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_setting(cls, values: Any) -> Any:
+        """Reads ``proximal_mu`` beside ``strategy: fedprox``, where earlier study files have it."""
+        if not isinstance(values, dict) or "proximal_mu" not in values:
+            return values
+        values = dict(values)
+        strength, strategy = values.pop("proximal_mu"), values.get("strategy", "fedavg")
+        if strategy == "fedprox":
+            values["strategy"] = {"name": "fedprox", "proximal_mu": strength}
+        return values
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> "Federation":
+        if self.policy == "at_least" and self.at_least > self.asked:
+            raise SpecError(
+                f"federation.at_least is {self.at_least}, and a round asks {self.asked} of {self.clients} clients; "
+                f"set it to at most {self.asked}",
+                setting="federation.at_least",
+                given=self.at_least,
+                allowed=self.asked,
+            )
+        if self.participation == "all" and self.share != 1.0:
+            raise SpecError(
+                f"federation.share is {self.share:g}, but participation is all; set it to fraction or poisson",
+                setting="federation.share",
+                given=self.share,
+                allowed=1,
+            )
+        return self
+
+    @property
+    def asked(self) -> int:
+        """Greatest number of clients that a round asks."""
+        return max(1, round(self.share * self.clients)) if self.participation == "fraction" else self.clients
+
+    @property
+    def least_answers(self) -> int:
+        """Least number of clients that a completed round may consist of."""
+        if self.policy == "at_least":
+            return self.at_least
+        whole = self.policy == "all" and self.participation != "poisson" and self.available == 1
+        return self.asked if whole else 1
+
+    @property
+    def private_trainings(self) -> int:
+        """Trainings on a client's records that share the budget of a private recipe."""
+        return 1 if self.personalisation is None else self.personalisation.trainings
 
 
 class Recipe(Settings):

@@ -151,6 +151,12 @@ class Method(Settings):
     """The setting that a name may end with after a colon: ``flower:FedAdam`` is {name: flower, strategy: FedAdam}."""
 
 
+_PACKAGES = {
+    "strategy": "assay.federated.strategies",
+    "personalisation": "assay.federated.personalisation",
+    "transform": "assay.federated.transforms",
+}
+"""Packages that are imported when a method of their kind is named: few recipes are federated."""
 _METHODS: dict[tuple[str, str], type[Method]] = {}
 _M = TypeVar("_M", bound=type[Method])
 
@@ -206,6 +212,9 @@ def build(kind: str, choice: Any) -> Method:
     settings = _without_shorthand(kind, settings)
     if (kind, str(settings["name"])) not in _METHODS:
         load_plugins()
+        if kind in _PACKAGES:
+            importlib.import_module(_PACKAGES[kind])
+            settings = _without_shorthand(kind, settings)
     method = _METHODS.get((kind, str(settings["name"])))
     if method is None:
         raise unknown_name(kind, str(settings["name"]), names(kind), setting="name")

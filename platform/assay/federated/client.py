@@ -172,6 +172,7 @@ class ClientRound:
         self.seconds = 0.0
         self.notes: list[str] = []
         self._mechanisms: dict[str, Mechanism] = {}
+        self._steps_of_round = 0
 
     @cached_property
     def _data(self) -> tuple[Tensor, Tensor]:
@@ -238,6 +239,7 @@ class ClientRound:
             self.state.tensors |= {f"{of}optimizer.{key}": t for key, t in moments_of(trainer.optimizer).items()}
         if (mechanism := trainer.mechanism) is not None:
             self._mechanisms[of] = mechanism
+            self._steps_of_round += self.settings.local_epochs * trainer.steps_per_epoch
         self.seconds += trainer.seconds
         self.notes += trainer.notes
         trainer.close()
@@ -256,7 +258,8 @@ class ClientRound:
             first = first.then(other)
         privacy = self._given.recipe.privacy
         if privacy is not None and privacy.noise == "entropy":
-            first = replace(first, steps=first.steps + int(self.state.values.get("lost_steps", 0)))
+            lost = int(self.state.values.get("lost_rounds", 0))
+            first = replace(first, steps=first.steps + lost * self._steps_of_round)
         return first
 
     def report(self, trainer: Trainer, *, since: int) -> Report:
@@ -281,6 +284,25 @@ class ClientRound:
             seconds=self.seconds,
             mechanism=self.mechanism,
             treatment=trainer.treatment,
+            notes=tuple(self.notes),
+        )
+
+    def report_own(self) -> Report | None:
+        """Returns what the client tells about the training of its own model after the last round.
+
+        Returns:
+            The report; None if it has not trained.
+        """
+        if not self.seconds:
+            return None
+        return Report(
+            client=self.number,
+            steps=0,
+            learning_rate_sum=0.0,
+            first_loss=None,
+            last_loss=None,
+            seconds=self.seconds,
+            mechanism=self.mechanism,
             notes=tuple(self.notes),
         )
 

@@ -3,13 +3,12 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from assay.errors import UserError
-from assay.federated.client import Report
+from assay.federated.client import ClientRound, Report
 from assay.federated.exact_sum import ExactSum
 from assay.federated.messages import Replies
 from assay.federated.state import ClientState
@@ -98,24 +97,30 @@ class Collected:
                 self._replies.singles[client] = answer.update.cpu()
             replies = self._replies
             replies.scalars[client] = scalars
-            replies.counters = [max(pair) for pair in zip(replies.counters or answer.counters, answer.counters)]
+            before = replies.counters or answer.counters
+            replies.counters = [max(pair) for pair in zip(before, answer.counters, strict=True)]
             replies.states[client] = answer.state.on_cpu()
             seconds = time.perf_counter() - since
             replies.reports[client] = replace(
                 answer.report, bytes_up=answer.bytes_up, overhead=max(0.0, seconds - answer.report.seconds)
             )
 
-    def add_own(self, client: int, weights: Tensor, buffers: dict[str, Tensor]) -> None:
+    def add_own(self, session: ClientRound, weights: Tensor, buffers: Mapping[str, Tensor]) -> None:
         """Adds a client's own model.
 
         Args:
-            client: its number.
+            session: of the client, which may have trained.
             weights: (d,) of its network.
             buffers: of its network.
         """
         with self._lock:
-            self._replies.singles[client] = weights
-            self._replies.buffers[client] = {name: buffer.cpu() for name, buffer in buffers.items()}
+            if self._closed:
+                return
+            self._replies.singles[session.number] = weights.cpu()
+            self._replies.buffers[session.number] = {name: buffer.cpu() for name, buffer in buffers.items()}
+            if (report := session.report_own()) is not None:
+                self._replies.reports[session.number] = report
+                self._replies.states[session.number] = session.state.on_cpu()
 
     def fail(self, client: int, reason: str) -> None:
         """Notes that a client failed.

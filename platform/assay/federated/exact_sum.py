@@ -4,8 +4,8 @@ A value is multiplied by its weight and by a power of two, rounded to a whole nu
 Addition of integers is associative, so neither the order of arrival nor the number of workers changes a bit. The power
 of two follows from public figures alone: the weights that are possible and the greatest value that is accepted.
 
-Rounding: a number x with abs(x) < 2**51 becomes a whole number when 1.5 · 2**52 is added to it in float64, whose spacing
-is 1 there; the low bits of the sum then are that number in two's complement (Dekker 1971 rounds by the same addition).
+Rounding: a number x with abs(x) < 2**51 becomes a whole number when 1.5 · 2**52 is added to it in float64, whose
+spacing is 1 there; the low bits of the sum then are that number in two's complement (Dekker 1971 rounds by the same addition).
 So one multiplication and two additions do the work of round, convert and add.
 
 Example:
@@ -67,9 +67,7 @@ class FixedPoint:
         weights = [float(weight) for weight in weights]
         total, heaviest = math.fsum(weights), max(weights, default=0.0)
         if not (heaviest > 0 and math.isfinite(total)):
-            raise FederationError(
-                "the weights of the clients sum to nothing: each needs at least one record"
-            )
+            raise FederationError("the weights of the clients sum to nothing: each needs at least one record")
         one = _ONE_BITS - math.ceil(math.log2(largest * heaviest))
         every = _ALL_BITS - math.ceil(math.log2(largest * total))
         return cls(exponent=min(one, every) - 1, largest=largest, heaviest=heaviest)

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.devices import device
 from assay.errors import UserError
-from assay.federated.buffers import Moments
+from assay.federated.buffers import Moments, refuse_buffers
 from assay.federated.client import ClientRound, LocalTraining, Records
 from assay.federated.collected import Answer, Collected
 from assay.federated.exact_sum import ExactSum
 from assay.federated.flat import FlatNetwork
 from assay.federated.messages import Assignment, Replies, Round
-from assay.seeds import client_seed
 from assay.federated.personalisation.base import Personalisation
 from assay.federated.state import ClientState
 from assay.federated.strategies.base import Contribution, Strategy
 from assay.federated.transforms.pipeline import Pipeline
 from assay.recipes import Federation
+from assay.seeds import client_seed
 from assay.training.hooks.round_hook import RoundHook
 from assay.training.snapshots import under
 
@@ -46,6 +46,8 @@ class ClientWorker:
         self._flat = FlatNetwork(network, self._personal.is_shared(network))
         self._initial, self._initial_buffers = self._flat.vector.clone(), self._flat.buffers()
         self._moments = Moments(network)
+        if self._settings.buffers == "refused":
+            refuse_buffers(network)
         self._pipeline = pipeline_of(self._settings, self._flat)
         self._records = Records(given, place)
         self._teacher: nn.Module | None = None
@@ -73,7 +75,9 @@ class ClientWorker:
     def _sums(self, shared: Round) -> dict[str, ExactSum]:
         sizes = {"update": self._flat.shared, "buffers": self._moments.size}
         place = self._flat.vector.device
-        return {name: ExactSum(sizes.get(name, self._flat.shared), scale, place) for name, scale in shared.scales.items()}
+        return {
+            name: ExactSum(sizes.get(name, self._flat.shared), scale, place) for name, scale in shared.scales.items()
+        }
 
     def _train_all(self, request: Sequence[Assignment], shared: Round, collected: "Collected", ends: float) -> None:
         torch.set_num_threads(self._given.threads)
@@ -89,7 +93,7 @@ class ClientWorker:
                 session = self._session(assignment.client, state)
                 if shared.last:
                     own, buffers = self._personal.own(session, self._flat), self._flat.buffers()
-                    collected.add_own(assignment.client, own.cpu(), buffers)
+                    collected.add_own(session, own, buffers)
                 else:
                     collected.add(self._answer(session, shared, wide), self._strategy, since=began)
             except UserError as error:
@@ -99,9 +103,7 @@ class ClientWorker:
                 collected.fail(assignment.client, f"{type(error).__name__}: {error}")
 
     def _session(self, number: int, state: ClientState) -> ClientRound:
-        return ClientRound(
-            self._given, self._records, self._flat.network, self._teacher, number=number, state=state
-        )
+        return ClientRound(self._given, self._records, self._flat.network, self._teacher, number=number, state=state)
 
     def _load(self, state: ClientState, shared: Round, sent: Tensor) -> None:
         """Puts the weights of the round, and what is the client's own, into the network."""

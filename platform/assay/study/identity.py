@@ -35,7 +35,7 @@ _TRIAL_MODULE = "assay.study.measure"
 """Runs all evaluations of a trial and adds the checks that concern several of them."""
 _SCORE_MODULES = ("assay.tasks.class_scores", "assay.tasks.operating_point", "assay.data.heterogeneity")
 """Compute metrics of a trained model or of its records; no training calls them."""
-_FEDERATED_MODULES = ("assay.federated.lead", "assay.data.partition", "assay.data.partition_counts")
+_FEDERATED_MODULES = ("assay.federated.server", "assay.data.partition", "assay.data.partition_counts")
 """Train federated recipes alone."""
 _SPEED_ALONE = {"training": {"records_at_once"}}
 """Settings of a recipe that change how long it takes or how much memory, and no result beyond rounding."""

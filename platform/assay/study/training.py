@@ -132,7 +132,7 @@ def _train_at_clients(
         after_round: called with the number of each finished round.
     """
     # Flower takes half a second to import, which only those who need it wait for.
-    from assay.federated.lead import train_federated
+    from assay.federated.server import train_federated
 
     assert trial.recipe.federation is not None
     dealt = partition_dataset(dataset, rows, trial.recipe.federation, seed=trial.trial_seed)

@@ -185,6 +185,18 @@ class Strategy(Method):
         """
         return float(contribution.records)
 
+    def scale_limit(self, records: int, recipe: Recipe) -> float:
+        """Returns the greatest ``scale`` that a client can have; it fixes the precision of sums before training.
+
+        Args:
+            records: of the client.
+            recipe: that is trained.
+
+        Returns:
+            A positive number; by default the records.
+        """
+        return float(max(1, records))
+
     def vector_scale(self, contribution: Contribution) -> float:
         """Returns the factor by which the vectors of a client's hooks enter their sums.
 

@@ -13,6 +13,9 @@ from assay.registry import register
 _LEAST_LOSS = 1e-10
 """Added to every loss, as in the authors' code: a loss of 0 has no power q - 1."""
 
+_GREATEST_LOSS = 1000.0
+"""Greatest mean training loss of a client that is accepted."""
+
 
 @register("strategy")
 class QFedAvg(Strategy):
@@ -44,6 +47,9 @@ class QFedAvg(Strategy):
 
     def scale(self, contribution: Contribution) -> float:
         return self._loss(contribution) ** self.q
+
+    def scale_limit(self, records: int, recipe: Recipe) -> float:
+        return _GREATEST_LOSS**self.q
 
     def scalars(self, contribution: Contribution, update: Tensor) -> dict[str, float]:
         return {"curvature": self._loss(contribution) ** (self.q - 1) * float(update.double().square().sum())}

@@ -42,6 +42,11 @@ class Transform(Method):
     def biased(self) -> bool:
         """Whether the decoded update differs from the given one in expectation; error feedback then makes up for it."""
 
+    @property
+    def lossless(self) -> bool:
+        """Whether the server decodes exactly what was given; then updates are sent without it."""
+        return False
+
     @abstractmethod
     def count(self, size: int, shapes: Shapes) -> int:
         """Returns how many floating-point values are left to send.

@@ -28,6 +28,10 @@ class TopK(Transform):
     def biased(self) -> bool:
         return True
 
+    @property
+    def lossless(self) -> bool:
+        return self.share == 1.0
+
     def count(self, size: int, shapes: Shapes) -> int:
         return min(size, max(1, round(self.share * size)))
 

@@ -28,6 +28,10 @@ class ProximalTerm(RoundHook):
     def start_round(self, weights: Sequence[Tensor], sent: Mapping[str, Tensor]) -> None:
         self.anchor(weights, strength=self._strength)
 
+    def end_round(self) -> dict[str, Tensor]:
+        self._anchor = []  # the server sends others in the next round, and a client's state stays small
+        return {}
+
     def anchor(self, weights: Sequence[Tensor], *, strength: float) -> None:
         """Sets the weights towards which the term pulls.
 
