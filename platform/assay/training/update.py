@@ -107,7 +107,7 @@ class PlainUpdate:
         return list(torch.autograd.grad(losses.sum(), self._parameters))
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        return [gradient / len(batch) for gradient in total]
+        return [gradient.div_(len(batch)) for gradient in total]  # in place: the sum is not used again
 
     def mechanism(self, steps: int) -> None:
         return None
