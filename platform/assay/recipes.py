@@ -140,7 +140,8 @@ class Federation(Settings):
     at_least: int = Field(default=1, ge=1)
     """Answers that complete a round of the policy ``at_least``."""
     deadline_seconds: float = Field(default=600.0, gt=0)
-    """Seconds after which a client that has not answered counts as failed."""
+    """Seconds after which a client that has not answered counts as failed, from its own start: clients that share a
+    worker train one after the other."""
 
     @model_validator(mode="before")
     @classmethod

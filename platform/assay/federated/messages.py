@@ -25,7 +25,7 @@ class Round:
     scales: Mapping[str, FixedPoint]
     """Scale of each exact sum: ``update``, ``buffers`` and the strategy's vectors."""
     deadline: float
-    """Seconds from the arrival of the request in which clients may answer."""
+    """Seconds in which a client must answer, from its own start."""
     single: bool
     """Whether the server needs each update."""
     last: bool = False
@@ -60,5 +60,5 @@ class Replies:
     """Each client's update, or its own model's weights, where they were asked for."""
     buffers: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     """Buffers of each client's own model, where it was asked for."""
-    stuck: int | None = None
-    """The client that was still training at the deadline; the worker must be replaced."""
+    stuck: bool = False
+    """Whether a client is still training; the worker must be replaced, which ends it."""
