@@ -298,3 +298,14 @@ def test_test_records_of_a_patient_stay_together() -> None:
     held = [set(patients[own].tolist()) for own in dealt]
     assert not held[0] & held[1] and len(held[0] | held[1]) == 40
     assert np.bincount(labels[dealt[0]]).tolist() == [75, 25]
+
+
+@pytest.mark.parametrize("name", DEALT)
+def test_test_records_of_a_patient_are_at_one_client(name: str) -> None:
+    patients = np.arange(600) // 5
+    data = dataset(x=np.zeros((600, 1), np.float32), y=patients % 2, groups=patients)
+    federation = Federation(clients=3, partition=name, **DEALT[name])
+    training = partition_dataset(data, np.arange(400), federation, seed=1)
+    dealt = partition_test(data, np.arange(400, 600), training, federation, seed=1)
+    held = [set(patients[own].tolist()) for own in dealt]
+    assert sum(len(own) for own in held) == len(set.union(*held)) == 40

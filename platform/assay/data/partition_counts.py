@@ -43,10 +43,8 @@ def dirichlet_counts(
     """
     draws = int(np.clip(_NUMBERS // (len(available) * clients), _FEWEST_DRAWS, _DRAWS))
     shares = generator.dirichlet(np.full(clients, alpha), size=(draws, len(available)))
+    # Shares add up to 1 but for rounding far below half a record, so the last end is the number of records.
     ends = np.rint(np.cumsum(shares, axis=-1) * available[:, None])
-    # Rounding of the sum of shares must not lose a record, and no share is a number where all have underflowed.
-    ends = np.where(np.isfinite(ends), ends, 0.0)
-    ends[..., -1] = available
     counts = np.diff(ends, axis=-1, prepend=0).astype(np.int64)
     accepted = counts.sum(axis=1).min(axis=-1) >= smallest
     return Drawn(counts[accepted.argmax()].T, float(accepted.mean())) if accepted.any() else None
