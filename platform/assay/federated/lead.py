@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ def train_federated(
     recipe: Recipe,
     x: np.ndarray | Lazy,
     y: np.ndarray,
-    parts: Sequence[np.ndarray],
+    parts: list[np.ndarray],
     *,
     bounds: Bounds,
     classes: int,

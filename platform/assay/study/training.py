@@ -146,7 +146,7 @@ def _train_at_clients(
             recipe.model_copy(update={"federation": federation}),
             dataset.x,
             dataset.y,
-            dealt,
+            list(dealt),
             bounds=dataset.bounds,
             classes=dataset.classes,
             task=trial.task,
