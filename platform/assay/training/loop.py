@@ -69,6 +69,7 @@ class Trainer:
         hooks: Sequence[Hook] = (),
     ) -> None:
         self.model, self.optimizer, self.treated = model, optimizer, treated
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.records = len(feed)
         self.units = self.records if owners is None else int(owners.max()) + 1
         """Number of patients where privacy protects patients; of records otherwise."""
@@ -115,7 +116,7 @@ class Trainer:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters, in the order of all gradients."""
-        return [p for p in self.model.parameters() if p.requires_grad]
+        return self._parameters
 
     @property
     def treatment(self) -> dict[str, int]:
