@@ -71,6 +71,14 @@ def test_a_schedule_is_divided_by_the_sum_of_its_rates() -> None:
     assert abs(float(run.weights)) < 1e-14
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_no_scale_passes_its_bound(momentum: float) -> None:
+    recipe = Recipe(training=Training(optimizer="sgd", learning_rate=0.1))
+    for steps in (1, 2, 50):
+        (one,) = cohort([7], steps=steps, rates=0.1 / 500).contributions
+        assert 0 < FedNova(momentum=momentum).scale(one) <= FedNova().scale_limit(7, recipe)
+
+
 def test_a_client_without_steps_counts_for_nothing_but_its_records() -> None:
     found = step(FedNova(), vector(1.0, 0.0)[:, None], records=[1, 1], steps=[4, 0])
     assert float(found) == pytest.approx(0.5 * 4 * 0.5 / 4)
