@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from assay.federated.lead import Federated, train_federated
 from torch import Tensor, nn
 
 from assay.data.partition import partition
@@ -15,7 +16,6 @@ from assay.errors import FederationError
 from assay.executors import Client, Host, LocalExecutor, LocalHost
 from assay.federated.client import ClientPlan
 from assay.federated.grid import ExecutorGrid
-from assay.federated.lead import Federated, train_federated
 from assay.objectives.fast import FastAdversarial
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Federation, Privacy, Recipe, Training

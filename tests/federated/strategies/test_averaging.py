@@ -148,6 +148,8 @@ def test_fedprox_anchors_anew_in_every_round() -> None:
     for start in (0.0, 5.0):
         term.start_round([torch.full((2,), start)], {})
         assert term.gradients(0, [torch.full((2,), start + 1)], [torch.zeros(2)])[0].tolist() == [1, 1]
+        assert term.end_round() == {}
+        assert term.state()[0] == {}
 
 
 @pytest.mark.parametrize("name", OURS)

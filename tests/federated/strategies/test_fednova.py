@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import assay.objectives  # noqa: F401
+from assay import recipes
 from assay.errors import IncompatibleRecipeError
 from assay.federated.strategies.fedavg import FedAvg
 from assay.federated.strategies.fednova import FedNova
@@ -95,5 +96,8 @@ def test_a_client_without_steps_counts_for_nothing_but_its_records() -> None:
 def test_local_training_of_unknown_weight_is_refused(settings: Any, training: Training, setting: str) -> None:
     with refused(IncompatibleRecipeError, setting):
         FedNova(**settings).refuse(2, Recipe(training=training))
+    kept = recipes.Federation(optimizer_state="kept")
+    with refused(IncompatibleRecipeError, "federation.optimizer_state", "kept", "fresh"):
+        FedNova(momentum=0.9).refuse(2, Recipe(training=Training(optimizer="sgd", momentum=0.9), federation=kept))
     FedNova(momentum=0.9).refuse(2, Recipe(training=Training(optimizer="sgd", momentum=0.9)))
     FedNova().refuse(2, Recipe(training=Training(optimizer="sgd", momentum=0.0, schedule="cosine")))

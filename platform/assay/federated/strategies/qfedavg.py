@@ -48,7 +48,7 @@ class QFedAvg(Strategy):
             )
 
     def scale(self, contribution: Contribution) -> float:
-        return self._loss(contribution) ** self.q
+        return min(self._loss(contribution) ** self.q, _LARGEST_WEIGHT)  # a power of the cap may round above it
 
     def scale_limit(self, records: int, recipe: Recipe) -> float:
         return _LARGEST_WEIGHT if self.q else 1.0
