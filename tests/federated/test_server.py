@@ -33,6 +33,10 @@ EVERY_STATE: dict[str, tuple[str, dict[str, Any]]] = {
     "scaffold": ("plain", {"strategy": "scaffold"}),
     "server's adam": ("standard", {"strategy": "fedadam"}),
     "flower's adam": ("standard", {"strategy": "flower:FedAdam"}),
+    "flower's momentum": (
+        "standard",
+        {"strategy": {"name": "flower", "strategy": "FedAvgM", "settings": {"server_momentum": 0.9}}},
+    ),
     "residuals": ("standard", {"transforms": TOP_K}),
     "drawn clients": ("adam", {"participation": "fraction", "share": 0.5, "optimizer_state": "kept"}),
     "private": ("private adversarial", {}),
