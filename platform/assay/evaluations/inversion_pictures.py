@@ -15,7 +15,7 @@ _LARGEST = 64
 
 
 def may_be_shown(dataset: Dataset) -> bool:
-    """Returns whether records of a data set may stand in a report: images whose stated licence lets anyone publish them.
+    """Returns whether records of a data set may stand in a report: images that anyone may publish, by their licence.
 
     A picture of a patient in a report is a leak itself. Nothing is shown where the licence is unknown.
 

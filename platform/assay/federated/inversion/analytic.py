@@ -57,9 +57,7 @@ def first_layer(model: nn.Module) -> FirstLayer | None:
     return None
 
 
-def invert_first_layer(
-    layer: FirstLayer, update: ObservedUpdate, *, shape: tuple[int, ...], bounds: Bounds
-) -> Tensor:
+def invert_first_layer(layer: FirstLayer, update: ObservedUpdate, *, shape: tuple[int, ...], bounds: Bounds) -> Tensor:
     """Returns what the first layer's gradients tell of the records.
 
     Of one record all units give the same input; the least-squares quotient over all units is returned, which noise

@@ -34,8 +34,8 @@ class GradientMatching(Settings):
 
     ``cosine`` with ``signed_adam`` is the attack of Geiping et al. 2020: the angle between the gradients plus total
     variation, Adam on the sign of the search's own gradient, and records confined to the bounds of the data. ``l2``
-    with ``lbfgs`` is that of Zhu et al. 2019 (DLG), with the same bounds. The search begins anew ``restarts`` times, and
-    the server keeps what matches best. Records are searched in units of the range of each input.
+    with ``lbfgs`` is that of Zhu et al. 2019 (DLG), with the same bounds. The search is run ``restarts`` times, and the
+    server keeps what matches best. Records are searched in units of the range of each input.
     """
 
     distance: Literal["cosine", "l2"] = "cosine"
@@ -147,7 +147,7 @@ class GradientMatching(Settings):
                 z.grad, value = slope(z, label, target)
                 return value
 
-            search.step(closure)  # type: ignore[no-untyped-call]
+            search.step(closure)
             found.append(z.detach().nan_to_num(0.5).clamp(0, 1))
         z = torch.stack(found)
         return z, _each(slope, entries=targets.shape[1] * y.shape[1])(z, y, targets)[1]
