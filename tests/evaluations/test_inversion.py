@@ -20,6 +20,7 @@ from assay.evaluations.inversion_cases import Victims, cases_of, parts_of, recip
 from assay.evaluations.inversion_pictures import decoded, encoded, may_be_shown
 from assay.evaluations.inversion_scores import Lineup, lineup, pool_of, score
 from assay.federated.inversion.matching import GradientMatching
+from assay.federated.inversion.observed import identity
 from assay.metrics import undeclared
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
@@ -39,9 +40,7 @@ def digits() -> Dataset:
 
 def subject_of(data: Dataset, architecture: Any, recipe: Recipe | None, **about: Any) -> Subject:
     order = np.random.default_rng(0).permutation(len(data))[:900]
-    split = Split(
-        train=np.sort(order[:400]), validation=order[:0], calibration=order[:0], test=np.sort(order[400:])
-    )
+    split = Split(train=np.sort(order[:400]), validation=order[:0], calibration=order[:0], test=np.sort(order[400:]))
 
     def network() -> nn.Module:
         return architecture.build_for(data.form, seed=0)  # type: ignore[no-any-return]
@@ -106,7 +105,9 @@ def test_a_client_with_one_record_sends_it_in_its_round(of_mlp: Subject, one: On
 
 def test_a_convolutional_network_gives_its_records_away(digits: Dataset, one: One) -> None:
     subject = subject_of(digits, CNN(channels=(8, 16), hidden=32), FEDERATED)
-    asked = Inversion(victims=5, weights=("fresh",), epsilons=(), rounds=False, matching=GradientMatching(iterations=50))
+    asked = Inversion(
+        victims=5, weights=("fresh",), epsilons=(), rounds=False, matching=GradientMatching(iterations=50)
+    )
     found = list(asked.measure(subject))
     for labels in ("known", "inferred"):
         row = one(found, "inversion_identified", labels=labels)
@@ -151,12 +152,22 @@ def test_what_compression_leaves_is_what_the_server_sees(
     of_mlp: Subject, one: One, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "assay.evaluations.inversion_cases.decoders_of",
-        lambda recipe: {"none": lambda sent: sent, "nothing": torch.zeros_like},
+        "assay.evaluations.inversion.decoders_of",
+        lambda recipe, network, seed: {"none": lambda sent: sent, "nothing": torch.zeros_like},
     )
     found = list(Inversion(victims=10, weights=("fresh",), epsilons=(), rounds=False).measure(of_mlp))
     assert one(found, "inversion_identified", compression="none").value == 1
     assert one(found, "inversion_identified", compression="nothing").value < 0.5
+
+
+def test_the_transforms_of_a_recipe_are_those_of_its_updates(of_mlp: Subject, one: One) -> None:
+    federation = {"clients": 4, "transforms": [{"name": "quantise", "bits": 8}]}
+    recipe = Recipe.model_validate({"federation": federation, "training": SGD.model_dump()})
+    asked = Inversion(victims=10, weights=("fresh",), epsilons=(), rounds=False)
+    found = list(asked.measure(replace(of_mlp, recipe=recipe)))
+    plain, small = (one(found, "inversion_error", compression=how) for how in ("none", "quantise"))
+    assert (plain.conditions["actual"], small.conditions["actual"]) == (False, True)
+    assert plain.value < 1e-5 < small.value < 0.2
 
 
 def test_victims_and_candidates_are_of_one_class_and_no_candidate_is_behind_the_update(of_mlp: Subject) -> None:
@@ -203,7 +214,9 @@ def test_tables_are_compared_in_standard_deviations(digits: Dataset) -> None:
 
 
 def test_the_first_case_is_the_one_in_which_the_attack_must_work() -> None:
-    cases = cases_of(FEDERATED, weights=("fresh", "trained"), batches=(1, 4), rounds=True, epsilons=(1.0,))
+    cases = cases_of(
+        FEDERATED, {"none": identity}, weights=("fresh", "trained"), batches=(1, 4), rounds=True, epsilons=(1.0,)
+    )
     first = cases[0]
     assert (first.weights, first.update, first.batch, first.privacy, first.actual) == ("fresh", "step", 1, "none", True)
     assert [(c.weights, c.update, c.batch, c.privacy) for c in cases if c.update == "round"] == [

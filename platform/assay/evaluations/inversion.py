@@ -12,7 +12,15 @@ from assay import progress
 from assay.errors import TrainingError, UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.inversion_attack import MOST_PICTURES, CaseAttack, Labels
-from assay.evaluations.inversion_cases import Case, Victims, WeightsAre, cases_of, network_of, updates_of
+from assay.evaluations.inversion_cases import (
+    Case,
+    Victims,
+    WeightsAre,
+    cases_of,
+    decoders_of,
+    network_of,
+    updates_of,
+)
 from assay.evaluations.inversion_scores import lineup, pool_of
 from assay.federated.inversion.analytic import first_layer
 from assay.federated.inversion.matching import GradientMatching
@@ -103,7 +111,6 @@ class Inversion(Evaluation):
                         "actual": True,
                         "update": "step",
                         "weights": "fresh",
-                        "compression": "none",
                         "records": Chosen(preferred=1),
                         "labels": Chosen(preferred="inferred"),
                     },
@@ -204,6 +211,7 @@ class Inversion(Evaluation):
         assert subject.recipe is not None
         cases = cases_of(
             subject.recipe,
+            decoders_of(subject.recipe, network_of(subject, "fresh"), seed=subject.seed),
             weights=self.weights,
             batches=self.batch_sizes,
             rounds=self.rounds,
@@ -269,6 +277,12 @@ def _no_method(subject: Subject, network: nn.Module) -> str:
         return "the attack matches gradients of cross-entropy"
     if subject.recipe.objective.teachers:
         return "the loss compares with a teacher, whom the attack does not know"
+    federation = subject.recipe.federation
+    if federation is not None and federation.personalisation is not None:
+        shared = federation.personalisation.is_shared(network)
+        own = [name for name, p in network.named_parameters() if p.requires_grad and not shared(name)]
+        if own:
+            return f"{own[0]!r} and {len(own) - 1} other parameters stay at the client, so the attack lacks them"
     for name, layer in network.named_modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.RNNBase):
             return f"layer {name!r} is a {type(layer).__name__}: its gradients in training are not those of the attack"

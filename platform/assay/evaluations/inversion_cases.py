@@ -1,24 +1,27 @@
 """The updates that ``inversion`` attacks: whose records are behind them, and under which conditions they leave."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay import seeds
 from assay.evaluations.base import Subject
-from assay.evaluations.clients import training_parts
+from assay.evaluations.clients import training_partition
 from assay.federated.inversion.observed import Decode, ObservedUpdate, change_of_round, gradient_of_step, identity
-from assay.federated.partition import client_seed
+from assay.federated.transforms.pipeline import Pipeline
 from assay.recipes import Privacy, Recipe
+from assay.seeds import client_seed
 from assay.training.build import build_trainer
 from assay.training.loop import Trainer
 
 WeightsAre = Literal["fresh", "trained"]
 UpdateIs = Literal["step", "round"]
+PrivacyIs = Literal["none", "recipe", "hypothetical"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +35,9 @@ class Case:
     batch: int
     """Records of a step; 0 of a round, which uses all records of the client."""
     recipe: Recipe
-    privacy: Literal["none", "recipe", "hypothetical"]
+    privacy: PrivacyIs
     actual: bool
-    """Whether this is the privacy of the recipe itself."""
+    """Whether privacy and compression are those of the recipe itself."""
     compression: str = "none"
     decode: Decode = identity
 
@@ -107,27 +110,49 @@ def parts_of(subject: Subject) -> list[np.ndarray]:
         Positions of the records, by client.
     """
     federated = subject.recipe is not None and subject.recipe.federation is not None
-    return training_parts(subject) if federated else [np.sort(subject.split.train)]
+    return list(training_partition(subject)) if federated else [np.sort(subject.split.train)]
 
 
-def decoders_of(recipe: Recipe) -> dict[str, Decode]:
-    """Returns what the server decodes of an update under the recipe's compression, by the name of the compression.
+def decoders_of(recipe: Recipe, network: nn.Module, *, seed: int) -> dict[str, Decode]:
+    """Returns what the server decodes of an update, by the name of the compression.
 
     Args:
         recipe: of the clients.
+        network: gives the shapes of the parameters.
+        seed: of random decisions of a transform.
 
     Returns:
-        ``none`` alone, as long as no recipe compresses.
+        ``none``, and the recipe's own transforms where it has some. A client sends its first update, so nothing was
+        held back before.
     """
-    return {"none": identity}
+    decoders: dict[str, Decode] = {"none": identity}
+    transforms = () if recipe.federation is None else recipe.federation.transforms
+    if transforms:
+        pipeline = Pipeline(transforms, [tuple(p.shape) for p in network.parameters() if p.requires_grad])
+        number = itertools.count()
+
+        def decode(update: Tensor) -> Tensor:
+            generator = seeds.stream(seed, "inversion", "transforms", next(number))
+            return pipeline.encode(update, {}, generator=generator).decoded.to(update.device)
+
+        decoders["+".join(transform.name for transform in transforms)] = decode
+    return decoders
 
 
-def cases_of(recipe: Recipe, *, weights: Sequence[WeightsAre], batches: Sequence[int], rounds: bool,
-             epsilons: Sequence[float]) -> list[Case]:  # fmt: skip
-    """Returns all conditions: steps with and without privacy, rounds as they are.
+def cases_of(
+    recipe: Recipe,
+    decoders: Mapping[str, Decode],
+    *,
+    weights: Sequence[WeightsAre],
+    batches: Sequence[int],
+    rounds: bool,
+    epsilons: Sequence[float],
+) -> list[Case]:
+    """Returns all conditions: steps with and without privacy and compression, rounds as they are.
 
     Args:
         recipe: of the clients.
+        decoders: from ``decoders_of``; the last is that of the recipe itself.
         weights: before or after training.
         batches: records of a step.
         rounds: whether rounds are attacked too.
@@ -137,34 +162,27 @@ def cases_of(recipe: Recipe, *, weights: Sequence[WeightsAre], batches: Sequence
         The cases. The first is the one in which the attack must work: fresh weights, one record, no privacy.
     """
     own = recipe_of_client(recipe)
-    plain = _with_privacy(own, None)
-    variants: list[tuple[Literal["none", "recipe", "hypothetical"], Recipe]] = [("none", plain)]
+    variants: list[tuple[PrivacyIs, Recipe]] = [("none", _with_privacy(own, None))]
     if own.privacy is not None:
         variants.append(("recipe", own))
     else:
         variants += [("hypothetical", one) for epsilon in epsilons if (one := _private(own, epsilon)) is not None]
-    actual = "none" if own.privacy is None else "recipe"
-    cases = [
+    privacy, compression = "none" if own.privacy is None else "recipe", list(decoders)[-1]
+    steps = [
         Case(
-            weights=w, update="step", batch=batch, recipe=variant, privacy=name, actual=name == actual,
-            compression=compression, decode=decode,
+            weights=w,
+            update="step",
+            batch=batch,
+            recipe=variant,
+            privacy=name,
+            actual=(name, how) == (privacy, compression),
+            compression=how,
+            decode=decode,
         )
-        for w in weights
-        for batch in batches
-        for name, variant in variants
-        for compression, decode in decoders_of(recipe).items()
-    ]  # fmt: skip
-    if rounds:
-        name, variant = next(one for one in variants if one[0] == actual)
-        cases += [
-            Case(
-                weights=w, update="round", batch=0, recipe=variant, privacy=name, actual=True,
-                compression=compression, decode=decode,
-            )
-            for w in weights
-            for compression, decode in decoders_of(recipe).items()
-        ]  # fmt: skip
-    return cases
+        for w, batch, (name, variant), (how, decode) in itertools.product(weights, batches, variants, decoders.items())
+    ]
+    actual = next(case for case in steps if case.actual)
+    return [*steps, *(replace(actual, weights=w, update="round", batch=0) for w in weights if rounds)]
 
 
 def recipe_of_client(recipe: Recipe) -> Recipe:
@@ -221,7 +239,7 @@ def updates_of(subject: Subject, case: Case, victims: Victims) -> Iterator[Attac
             trainer.close()
 
 
-def network_of(subject: Subject, weights: WeightsAre) -> torch.nn.Module:
+def network_of(subject: Subject, weights: WeightsAre) -> nn.Module:
     """Returns a new network with the weights that the server sent to its clients.
 
     Args:
@@ -240,6 +258,8 @@ def network_of(subject: Subject, weights: WeightsAre) -> torch.nn.Module:
 
 def client_trainer(subject: Subject, case: Case, number: int, rows: np.ndarray) -> Trainer:
     """Returns the trainer of a client before its first step, as ``federated.client`` builds it.
+
+    Hooks of a strategy are left out: a proximal term, or control variates at 0, change nothing in the first step.
 
     Args:
         subject: the trained model with its data.

@@ -27,7 +27,9 @@ def digits() -> Dataset:
 def client(digits: Dataset) -> Callable[..., Trainer]:
     """``client(kind, recipe, records=n)``: the trainer of a client with the first n digits, at fresh weights."""
 
-    def make(kind: str = "mlp", recipe: Recipe | None = None, *, records: int = 40, normalised: bool = False) -> Trainer:
+    def make(
+        kind: str = "mlp", recipe: Recipe | None = None, *, records: int = 40, normalised: bool = False
+    ) -> Trainer:
         network = _network(kind, digits, normalised=normalised)
         x, y = torch.from_numpy(digits.x[:records]), torch.from_numpy(digits.y[:records])
         recipe = recipe or Recipe(training=SGD)
@@ -37,7 +39,6 @@ def client(digits: Dataset) -> Callable[..., Trainer]:
 
 
 def _network(kind: str, digits: Dataset, *, normalised: bool) -> nn.Module:
-
 
     form = digits.form
     if normalised:

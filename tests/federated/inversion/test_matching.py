@@ -16,7 +16,9 @@ Client = Callable[..., Trainer]
 ROWS = (0, 1, 2)
 
 
-def searched(search: GradientMatching, trainer: Trainer, updates: list[ObservedUpdate], digits: Dataset) -> torch.Tensor:
+def searched(
+    search: GradientMatching, trainer: Trainer, updates: list[ObservedUpdate], digits: Dataset
+) -> torch.Tensor:
     return search.reconstruct(
         trainer.model,
         updates,
