@@ -43,7 +43,7 @@ def subject_of(data: Dataset, architecture: Any, recipe: Recipe | None, **about:
     split = Split(train=np.sort(order[:400]), validation=order[:0], calibration=order[:0], test=np.sort(order[400:]))
 
     def network() -> nn.Module:
-        return architecture.build_for(data.form, seed=0)  # type: ignore[no-any-return]
+        return architecture.build_for(data.form, seed=0)
 
     settings = {"model": network(), "network": network, "log": None, "seed": 0, **about}
     return Subject(dataset=data, split=split, recipe=recipe, architecture=architecture, **settings)
@@ -245,7 +245,7 @@ class Normed(nn.Module):
         self.layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 10))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
+        return self.layers(x)
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,9 @@ def test_of_several_records_those_that_activate_a_unit_alone_come_out() -> None:
     x = torch.diag(torch.tensor([0.3, 0.6, 0.9]))
     loss = nn.functional.cross_entropy(network(x), torch.tensor([0, 1, 0]))
     update = ObservedUpdate(gradients=torch.autograd.grad(loss, list(network.parameters())), records=3)
-    found = invert_first_layer(
-        first_layer(network),
-        update,
-        shape=(3,),
-        bounds=Bounds(low=torch.zeros(3), high=torch.ones(3)),  # type: ignore[arg-type]
-    )
+    first, bounds = first_layer(network), Bounds(low=torch.zeros(3), high=torch.ones(3))
+    assert first is not None
+    found = invert_first_layer(first, update, shape=(3,), bounds=bounds)
     assert torch.allclose(found[found.argmax(1).argsort()], x, atol=1e-6)
 
 
