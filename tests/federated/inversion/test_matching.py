@@ -33,7 +33,7 @@ def searched(
     ("search", "limit"),
     [
         (GradientMatching(iterations=80), 1e-2),
-        (GradientMatching(optimizer="lbfgs", distance="l2", iterations=25, total_variation=0), 5e-2),
+        (GradientMatching(optimizer="lbfgs", distance="l2", iterations=60, total_variation=0, restarts=2), 5e-2),
     ],
     ids=["Geiping", "DLG"],
 )
