@@ -113,9 +113,7 @@ def main() -> None:
         crossed.clear()
         setup = time.perf_counter() - began
         weights, seconds = train(bundle, executor)
-        finish(
-            asked, weights, seconds=seconds, setup=setup, crossed=int(np.sum(crossed)) if asked.count else None
-        )
+        finish(asked, weights, seconds=seconds, setup=setup, crossed=int(np.sum(crossed)) if asked.count else None)
 
 
 if __name__ == "__main__":

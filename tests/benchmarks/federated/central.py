@@ -37,9 +37,7 @@ def main() -> None:
     trainer.run(1)
     started = time.perf_counter()
     trainer.run(bundle.rounds)
-    finish(
-        asked, trainer.model.state_dict(), seconds=time.perf_counter() - started, setup=started - began, crossed=0
-    )
+    finish(asked, trainer.model.state_dict(), seconds=time.perf_counter() - started, setup=started - began, crossed=0)
 
 
 if __name__ == "__main__":

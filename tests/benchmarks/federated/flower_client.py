@@ -1,4 +1,4 @@
-"""The client app of Flower's engine: federated averaging of a bundle, one client a node; records are read once a process."""
+"""The client app of Flower's engine: one client of a bundle a node; records are read once a process."""
 
 from functools import lru_cache
 

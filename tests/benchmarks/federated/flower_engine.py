@@ -1,4 +1,4 @@
-"""Flower's simulation engine on a bundle, in the environment of the peers: one processor a client, as many as workers."""
+"""Flower's simulation engine on a bundle, in the environment of the peers: one processor for each client."""
 
 import logging
 import os

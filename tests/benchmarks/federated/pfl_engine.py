@@ -1,8 +1,8 @@
 """pfl's federated averaging of a bundle, in the environment of the peers; with two workers under ``torchrun``.
 
-pfl takes differences of weights, and sums them over workers, in float32 whatever the network's type. So that its weights
-can be compared in float64, the buffers of the differences are made in that type beforehand and the vector that is summed
-over workers keeps it; the timed runs, in float32, leave both as they are.
+pfl takes differences of weights, and sums them over workers, in float32 whatever the network's type. So that its
+weights can be compared in float64, the buffers of the differences are made in that type beforehand, and the vector that
+is summed over workers keeps it; the timed runs, in float32, leave both as they are.
 """
 
 import time

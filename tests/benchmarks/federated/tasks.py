@@ -23,10 +23,10 @@ USERS, RECORDS_OF_A_USER = 94, 50
 
 def cross_device(path: Path, *, rounds: int = 100) -> None:
     """Writes task A, that of pfl's own benchmark at a smaller size: 94 users of 50 X-rays, 50 of them in a round."""
-    x, y, test_x, test_y = _pneumonia()
+    x, y, tests = _pneumonia()
     parts = np.arange(USERS * RECORDS_OF_A_USER).reshape(USERS, RECORDS_OF_A_USER)
     cohorts = [seeds.stream(SEED, "cohort", number).permutation(USERS)[:50] for number in range(rounds)]
-    write(path, x, y, test_x, test_y, list(parts), np.array(cohorts), network="pfl_cnn", batch_size=10,
+    write(path, x, y, tests, list(parts), cohorts=np.array(cohorts), network="pfl_cnn", batch_size=10,
           learning_rate=0.1, evaluate_every=10)  # fmt: skip
 
 
@@ -35,14 +35,24 @@ def linear(path: Path, *, rounds: int = 100) -> None:
     dataset = WisconsinBreastCancer().load()
     x, y = np.asarray(dataset.x), dataset.y
     parts = np.array_split(seeds.stream(SEED, "deal").permutation(len(x)), 10)
-    write(path, x, y, x[:1], y[:1], parts, _everybody(10, rounds), network="linear", batch_size=10, learning_rate=0.1)
+    write(
+        path,
+        x,
+        y,
+        (x[:1], y[:1]),
+        parts,
+        cohorts=_everybody(10, rounds),
+        network="linear",
+        batch_size=10,
+        learning_rate=0.1,
+    )
 
 
 def images(path: Path, *, rounds: int = 5) -> None:
     """Writes task C, where training rules: all X-rays at 10 clients, batches of 64."""
-    x, y, test_x, test_y = _pneumonia()
+    x, y, tests = _pneumonia()
     parts = np.array_split(seeds.stream(SEED, "deal").permutation(len(x)), 10)
-    write(path, x, y, test_x, test_y, parts, _everybody(10, rounds), network="cnn", batch_size=64, learning_rate=0.05)
+    write(path, x, y, tests, parts, cohorts=_everybody(10, rounds), network="cnn", batch_size=64, learning_rate=0.05)
 
 
 def many_clients(path: Path, *, clients: int, cohort: int, rounds: int = 5) -> None:
@@ -52,18 +62,19 @@ def many_clients(path: Path, *, clients: int, cohort: int, rounds: int = 5) -> N
     y = (x[:, 0] > 0).astype(np.int64)
     parts = np.array_split(np.arange(len(x)), clients)
     cohorts = [seeds.stream(SEED, "cohort", number).permutation(clients)[:cohort] for number in range(rounds)]
-    write(path, x, y, x[:1], y[:1], parts, np.array(cohorts), network="linear", batch_size=50, learning_rate=0.1)
+    write(
+        path, x, y, (x[:1], y[:1]), parts, cohorts=np.array(cohorts), network="linear", batch_size=50, learning_rate=0.1
+    )
 
 
 def write(
     path: Path,
     x: np.ndarray,
     y: np.ndarray,
-    test_x: np.ndarray,
-    test_y: np.ndarray,
+    tests: tuple[np.ndarray, np.ndarray],
     parts: Sequence[np.ndarray],
-    cohorts: np.ndarray,
     *,
+    cohorts: np.ndarray,
     network: str,
     batch_size: int,
     learning_rate: float,
@@ -75,8 +86,7 @@ def write(
         path: of the file.
         x: (n, ...) training records.
         y: (n,) labels.
-        test_x: (m, ...) records of the evaluations between rounds.
-        test_y: (m,) their labels.
+        tests: (m, ...) records of the evaluations between rounds, and their (m,) labels.
         parts: positions of each client's records.
         cohorts: (rounds, clients of a round) numbers of clients, from 0.
         network: name in ``bundle.NETWORKS``.
@@ -84,6 +94,7 @@ def write(
         learning_rate: of plain SGD.
         evaluate_every: rounds between evaluations; 0 for none.
     """
+    test_x, test_y = tests
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         weights = {f"weight/{name}": array.numpy() for name, array in NETWORKS[network]().state_dict().items()}
@@ -116,10 +127,10 @@ def _everybody(clients: int, rounds: int) -> np.ndarray:
     return np.tile(np.arange(clients), (rounds, 1))
 
 
-def _pneumonia() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns training records with labels, and test records with labels, of the official split."""
+def _pneumonia() -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Returns training records with labels, and test records with theirs, of the official split."""
     dataset: Dataset = PneumoniaMNIST().load()
     assert dataset.official is not None
     training, test = (np.flatnonzero(dataset.official == part) for part in ("train", "test"))
     x = np.asarray(dataset.x)
-    return x[training], dataset.y[training], x[test], dataset.y[test]
+    return x[training], dataset.y[training], (x[test], dataset.y[test])
