@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 def pfl_cnn() -> nn.Module:
-    """Returns the two convolutions of pfl's benchmark for images of 28 × 28, without dropout, which engines draw apart."""
+    """Returns the CNN of pfl's own benchmark for images of 28 × 28, without dropout: engines would draw it apart."""
     return nn.Sequential(
         nn.Conv2d(1, 32, 3),
         nn.ReLU(),
