@@ -10,6 +10,8 @@ from flwr.app import ArrayRecord, RecordDict
 from assay.federated.reports import Expected, capped_count, fault_in_arrays, fault_in_count
 
 Layout = Literal["sent", "free"]
+_OLDER = {"fitres.parameters": "fitins.parameters"}
+"""Under which name clients of Flower's older API were sent what they answer under another."""
 
 
 @dataclass(kw_only=True)
@@ -58,8 +60,7 @@ class ReplyCheck:
         for name, record in reply.array_records.items():
             arrays, fault = _decoded(record)
             if not fault:
-                asked = content.array_records.get(name) if self.layout == "sent" else None
-                fault = fault_in_arrays(arrays, None if asked is None else self._expected(name, asked))
+                fault = fault_in_arrays(arrays, self._expected(_OLDER.get(name, name), content))
             if fault:
                 return f"record {name!r} {fault}"
         for name, metrics in reply.metric_records.items():
@@ -74,11 +75,17 @@ class ReplyCheck:
                 self.flags.append(f"partition {partition} claimed {claimed} examples and has {count}; {count} counted")
         return ""
 
-    def _expected(self, name: str, sent: ArrayRecord) -> dict[str, Expected]:
+    def _expected(self, name: str, content: RecordDict) -> dict[str, Expected] | None:
+        """Returns the layout of the arrays that were sent under a name; None where it is not demanded."""
+        if self.layout == "free" or name not in content.array_records:
+            return None
+        sent, fault = _decoded(content.array_records[name])
+        if fault:
+            return None
         return {
             key: Expected(
-                shape=None if array.dtype == "uint8" and len(array.shape) == 1 else tuple(array.shape),
-                dtypes=frozenset({array.dtype, self._first.get((name, key), array.dtype)}),
+                shape=None if array.dtype == np.uint8 and array.ndim == 1 else array.shape,
+                dtypes=frozenset({str(array.dtype), self._first.get((name, key), "") or str(array.dtype)}),
             )
             for key, array in sent.items()
         }
@@ -92,6 +99,7 @@ def _decoded(record: ArrayRecord) -> tuple[dict[str, np.ndarray], str]:
             arrays[key] = array.numpy()
         except Exception as error:
             return {}, f"{key!r} cannot be read: {error}"
-        if (str(arrays[key].dtype), arrays[key].shape) != (array.dtype, tuple(array.shape)):
+        described = (array.dtype, tuple(array.shape))
+        if array.dtype and described != (str(arrays[key].dtype), arrays[key].shape):
             return {}, f"{key!r} is described as {array.dtype} {tuple(array.shape)}, but is another array"
     return arrays, ""

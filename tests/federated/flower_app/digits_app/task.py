@@ -1,6 +1,7 @@
 """Network, data and local training of the app; with the names that Flower's quickstart for PyTorch gives them."""
 
 from collections.abc import Iterable
+from functools import cache
 
 import torch
 from sklearn.datasets import load_digits
@@ -19,8 +20,11 @@ class Net(nn.Module):
         return self.layers(x)
 
 
+_read = cache(load_digits)
+
+
 def _digits(rows: slice) -> TensorDataset:
-    x, y = load_digits(return_X_y=True)
+    x, y = _read(return_X_y=True)
     return TensorDataset(torch.from_numpy(x[rows] / 16).float(), torch.from_numpy(y[rows]))
 
 
