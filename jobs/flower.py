@@ -37,7 +37,7 @@ def main(
         console.print("loading the app …", style="dim")
         from assay.cluster.executor import RayExecutor
         from assay.cluster.session import lasting, set_defaults
-        from assay.errors import UserError
+        from assay.errors import FederationError, UserError
         from assay.executors import LocalExecutor
 
         set_defaults()
@@ -55,18 +55,24 @@ def main(
         check = ReplyCheck(layout="free" if layout == "free" else "sent", counts=_counts(counts, number))
         joins = bool(address or os.environ.get("RAY_ADDRESS"))
         console.print(f"{flower.name}: {count_of(number, 'client')}", highlight=False, markup=False)
-        with RayExecutor(address=address, workers=workers, cpus=threads) as pool:
-            finished = run_app(
-                flower,
-                pool if joins or (workers or 1) > 1 else LocalExecutor(),
-                clients=number,
-                run_config=_changes(run_config or [], flower.config),
-                seed=seed,
-                check=check,
-                deadline=deadline,
-                threads=threads,
-                told=_tell,
-            )
+        try:
+            with RayExecutor(address=address, workers=workers, cpus=threads) as pool:
+                finished = run_app(
+                    flower,
+                    pool if joins or (workers or 1) > 1 else LocalExecutor(),
+                    clients=number,
+                    run_config=_changes(run_config or [], flower.config),
+                    seed=seed,
+                    check=check,
+                    deadline=deadline,
+                    threads=threads,
+                    told=_tell,
+                )
+        except UserError:
+            raise
+        except FederationError as error:
+            console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
         _print_results(finished)
         if target is not None:
             _save(finished, target)
@@ -78,12 +84,8 @@ def main(
 
 def _tell(exchange: "Exchange") -> None:
     answered = exchange.messages - len(exchange.failures)
-    console.print(
-        f"{exchange.kind}: {answered} of {count_of(exchange.messages, 'reply').replace('replys', 'replies')} "
-        f"in {exchange.seconds:.1f} s",
-        highlight=False,
-        markup=False,
-    )
+    answers = f"{answered} of {count_of(exchange.messages, 'message')} answered in {exchange.seconds:.1f} s"
+    console.print(f"{exchange.kind}: {answers}", highlight=False, markup=False)
     for node, reason in sorted(exchange.failures.items()):
         first = (reason.splitlines() or ["no reason given"])[0]
         console.print(f"  client {node}: {first}", style="yellow", highlight=False, markup=False, soft_wrap=True)

@@ -250,8 +250,8 @@ def too_few(who: str, wanted: Any, clients: int) -> TooFewClientsError:
         The error.
     """
     return TooFewClientsError(
-        f"{who} waits for {wanted} clients, and there are {clients}, for ever; run more clients, or lower "
-        "min_available_nodes, min_train_nodes or min_evaluate_nodes of the strategy (2 by default)",
+        f"{who} needs {wanted} clients and would wait for ever: there are {clients}. Run more clients, or lower "
+        "min_available_nodes, min_train_nodes and min_evaluate_nodes of the strategy (2 by default)",
         setting="clients",
         given=clients,
         allowed=wanted,
