@@ -367,11 +367,12 @@ def test_a_server_app_that_waits_for_more_nodes_is_told() -> None:
 
 def test_asking_for_nodes_between_messages_is_no_waiting() -> None:
     grid = grid_of(app_of(counting))
-    for _ in range(8):
+    ids = list(grid.push_messages([told(1)] * 6))
+    for identity in ids:
         for _ in range(20):
             assert grid.get_node_ids() == [1, 2, 3]
         time.sleep(0.21)
-        grid.send_and_receive([told(1)])
+        grid.pull_messages([identity])
 
 
 # Replies are checked
