@@ -367,11 +367,11 @@ def test_a_server_app_that_waits_for_more_nodes_is_told() -> None:
 
 def test_asking_for_nodes_between_messages_is_no_waiting() -> None:
     grid = grid_of(app_of(counting))
-    ids = list(grid.push_messages([told(1)] * 6))
-    for identity in ids:
-        for _ in range(20):
-            assert grid.get_node_ids() == [1, 2, 3]
+    for _ in range(20):
+        assert grid.get_node_ids() == [1, 2, 3], "many questions at once are no waiting either"
+    for identity in list(grid.push_messages([told(1)] * 6)):
         time.sleep(0.21)
+        assert grid.get_node_ids() == [1, 2, 3]
         grid.pull_messages([identity])
 
 

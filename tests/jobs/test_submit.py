@@ -31,7 +31,7 @@ def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
             "--results results/here: a submitted job",
         ),
         (("study", "quickstart", "--results=here"), "--results here: a submitted job runs in a temporary folder"),
-        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, flower, ledger, study, sweep"),
+        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, flower, ledger, study"),
         ((), "give either a job"),
         (("--follow", "raysubmit_x", "study"), "give either a job"),
         (("--follow", "raysubmit_x", "--detach"), "exclude each other"),
