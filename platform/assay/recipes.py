@@ -187,6 +187,12 @@ class Federation(Settings):
         return self.asked if whole else 1
 
     @property
+    def passes(self) -> int:
+        """Passes of one training of a client over its records, in all rounds and after them."""
+        plain = self.rounds * self.local_epochs
+        return plain if self.personalisation is None else self.personalisation.passes(self.rounds, self.local_epochs)
+
+    @property
     def private_trainings(self) -> int:
         """Trainings on a client's records that share the budget of a private recipe."""
         return 1 if self.personalisation is None else self.personalisation.trainings
@@ -264,7 +270,7 @@ class Recipe(Settings):
         """How often one training sees each training record; in a federation, over all rounds of a client."""
         if self.federation is None:
             return self.training.epochs
-        return self.federation.rounds * self.federation.local_epochs
+        return self.federation.passes
 
     def stages(self) -> list["Recipe"]:
         """Returns the trainings that this recipe needs, teachers first. All use the same records and share one budget.
@@ -295,6 +301,11 @@ class Incompatibility(NamedTuple):
     what: str
     applies: Callable[[Any], bool]
     why: str
+
+
+def _keeps_layers(recipe: Any) -> bool:
+    personal = None if recipe.federation is None else recipe.federation.personalisation
+    return personal is not None and not personal.shares_all
 
 
 INCOMPATIBLE: list[Incompatibility] = [
@@ -338,5 +349,17 @@ INCOMPATIBLE: list[Incompatibility] = [
         "averaged weights × federation",
         lambda recipe: recipe.federation is not None and recipe.training.averaging > 0,
         "a client's average would reach back over weights that the others have replaced since; leave averaging at 0",
+    ),
+    Incompatibility(
+        "layers that stay at clients (fedper, fedrep, fedbn) × a strategy that sums vectors of clients (scaffold)",
+        lambda recipe: _keeps_layers(recipe) and bool(recipe.federation.strategy.summed_vectors),
+        "its vectors correct the steps of all parameters, and those of each client's own have nothing in common; "
+        "choose another strategy, or ditto, apfl or fine_tuning",
+    ),
+    Incompatibility(
+        "layers that stay at clients (fedper, fedrep, fedbn) × an objective with teachers (distillation)",
+        lambda recipe: _keeps_layers(recipe) and bool(recipe.objective.teachers),
+        "the network of a stage teaches the next one, and the shared network is none: some of its layers were never "
+        "trained; choose another objective, or ditto, apfl or fine_tuning",
     ),
 ]

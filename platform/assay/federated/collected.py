@@ -122,6 +122,16 @@ class Collected:
                 self._replies.reports[session.number] = report
                 self._replies.states[session.number] = session.state.on_cpu()
 
+    def add_none(self, client: int, reason: str) -> None:
+        """Notes that a client has no model of its own.
+
+        Args:
+            client: its number.
+            reason: for the record.
+        """
+        with self._lock:
+            self._replies.without[client] = reason
+
     def fail(self, client: int, reason: str) -> None:
         """Notes that a client failed.
 
@@ -154,7 +164,7 @@ class Collected:
         with self._lock:
             self._closed = True
             replies = self._replies
-            done = replies.reports.keys() | replies.failures.keys() | replies.singles.keys()
+            done = replies.reports.keys() | replies.failures.keys() | replies.singles.keys() | replies.without.keys()
             for client in clients:
                 if client not in done and replies.refusal is None:
                     replies.failures[client] = f"no reply within {deadline:g} s"

@@ -17,6 +17,7 @@ from assay.federated.exact_sum import ExactSum
 from assay.federated.flat import FlatNetwork
 from assay.federated.messages import Assignment, Replies, Round
 from assay.federated.personalisation.base import Personalisation
+from assay.federated.shared_part import SharedPart
 from assay.federated.state import ClientState
 from assay.federated.strategies.base import Contribution, Strategy
 from assay.federated.transforms.pipeline import Pipeline
@@ -44,7 +45,7 @@ class ClientWorker:
         place = device()
         network = given.network().to(place)
         self._flat = FlatNetwork(network, self._personal.is_shared(network))
-        self._initial, self._initial_buffers = self._flat.vector.clone(), self._flat.buffers()
+        self._initial, self._initial_buffers = self._flat.initial, self._flat.initial_buffers
         self._moments = Moments(network)
         if self._settings.buffers == "refused":
             refuse_buffers(network)
@@ -91,9 +92,11 @@ class ClientWorker:
                 state = ClientState() if assignment.state is None else assignment.state.copy()
                 self._load(state, shared, sent)
                 session = self._session(assignment.client, state)
-                if shared.last:
-                    own, buffers = self._personal.own(session, self._flat), self._flat.buffers()
-                    collected.add_own(session, own, buffers)
+                if shared.last and (reason := self._personal.why_no_model(session, self._flat.network)):
+                    collected.add_none(assignment.client, reason)
+                elif shared.last:
+                    own = self._personal.own(session, self._flat)
+                    collected.add_own(session, own, self._flat.buffers())
                 else:
                     collected.add(self._answer(session, shared, wide), self._strategy, since=began)
             except UserError as error:
@@ -115,11 +118,12 @@ class ClientWorker:
         """Trains one client and returns what the server may use of it."""
         flat, state = self._flat, session.state
         hooks = list(self._strategy.hooks())
+        if flat.shared < len(flat.vector):
+            hooks = [SharedPart(hook, flat.shared_names) for hook in hooks]
         self._start(hooks, state, shared)
-        since = int(state.values.get("step", 0))
         trainer = self._personal.train(session, flat, hooks)
         vectors = self._end(hooks, state)
-        report = session.report(trainer, since=since)
+        report = session.report(trainer)
         answer = Answer(
             state=state,
             report=report,
@@ -141,6 +145,9 @@ class ClientWorker:
     def _start(self, hooks: Sequence[RoundHook], state: ClientState, shared: Round) -> None:
         """Restores the strategy's hooks, and tells them that a round begins."""
         weights = [p.detach() for p in self._flat.network.parameters() if p.requires_grad]
+        if self._flat.shared < len(self._flat.vector):
+            named = self._flat.network.named_parameters()
+            weights = [p.detach() for name, p in named if name in self._flat.shared_names]
         for hook in hooks:
             if (about := state.values.get(f"hooks.{hook.name}")) is not None:
                 hook.restore(under(f"hooks.{hook.name}", state.tensors), about)
