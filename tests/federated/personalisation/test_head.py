@@ -14,7 +14,7 @@ from assay.federated.client import ClientRound
 from assay.federated.flat import FlatNetwork
 from assay.federated.personalisation.fedrep import FedRep, training_alone
 from assay.federated.personalisation.head import head_parameters
-from tests.federated.personalisation.conftest import PARTS, SGD, Case, close, equal
+from tests.federated.personalisation.conftest import PARTS, Case, close, equal
 
 HEAD, BODY = ("3.weight", "3.bias"), ("1.weight", "1.bias")
 
