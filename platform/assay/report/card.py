@@ -103,7 +103,7 @@ def card_of(finished: Finished, name: str) -> Card:
         name=name,
         trial=finished.trial,
         artefact=f"{finished.recipe_name} of study {study.name}, cohort {finished.cohort}, {_where(finished, card)}; "
-        f"{_counts(finished)}",
+        f"{_counts(finished)}{f'; own model of client {finished.client}' if finished.client else ''}",
         recipe=describe_recipe(study, finished.cohort, finished.recipe_name),
         data=dataset.name,
         records=f"shape {dataset.shape}, in {dataset.units}; preprocessing: {dataset.preprocessing}",
