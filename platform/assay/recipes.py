@@ -173,6 +173,20 @@ class Federation(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _combines(self) -> "Federation":
+        partly = self.personalisation is not None and not self.personalisation.shares_all
+        if partly and self.strategy.summed_vectors:
+            raise IncompatibleRecipeError(
+                f"strategy {self.strategy.name} × personalisation {self.personalisation.name}: its vectors correct the "
+                "steps of all parameters, and those of each client's own layers have nothing in common; choose another "
+                "strategy, or ditto, apfl or fine_tuning",
+                setting="federation.personalisation",
+                given=self.personalisation.name,
+                allowed=("ditto", "apfl", "fine_tuning"),
+            )
+        return self
+
     @property
     def asked(self) -> int:
         """Greatest number of clients that a round asks."""
@@ -304,6 +318,7 @@ class Incompatibility(NamedTuple):
 
 
 def _keeps_layers(recipe: Any) -> bool:
+    """Returns whether some layers of a recipe stay at each client."""
     personal = None if recipe.federation is None else recipe.federation.personalisation
     return personal is not None and not personal.shares_all
 
@@ -349,12 +364,6 @@ INCOMPATIBLE: list[Incompatibility] = [
         "averaged weights × federation",
         lambda recipe: recipe.federation is not None and recipe.training.averaging > 0,
         "a client's average would reach back over weights that the others have replaced since; leave averaging at 0",
-    ),
-    Incompatibility(
-        "layers that stay at clients (fedper, fedrep, fedbn) × a strategy that sums vectors of clients (scaffold)",
-        lambda recipe: _keeps_layers(recipe) and bool(recipe.federation.strategy.summed_vectors),
-        "its vectors correct the steps of all parameters, and those of each client's own have nothing in common; "
-        "choose another strategy, or ditto, apfl or fine_tuning",
     ),
     Incompatibility(
         "layers that stay at clients (fedper, fedrep, fedbn) × an objective with teachers (distillation)",

@@ -309,6 +309,8 @@ def test_every_evaluation_is_asked_in_order() -> None:
         dataset=SimpleNamespace(warnings=("small",), modality="text"),
         log=None,
         recipe=None,
+        personalised=False,
+        why_no_shared_model="",
         task=CLASSIFICATION,
         split=SimpleNamespace(train=np.arange(0), test=np.arange(0)),
     )
@@ -320,7 +322,9 @@ def test_every_evaluation_is_asked_in_order() -> None:
 
 def test_a_client_is_answered_by_its_own_network() -> None:
     shared, own = nn.Linear(3, 2), nn.Linear(3, 2)
-    trained = Trained.of(shared, TrainingLog(seconds=1.0, worker_seconds=1.0, workers=1), clients={"A": own.state_dict()})
+    trained = Trained.of(
+        shared, TrainingLog(seconds=1.0, worker_seconds=1.0, workers=1), clients={"A": own.state_dict()}
+    )
     assert trained.clients == ("A",)
     for client, expected in (("", shared), ("A", own)):
         model, log = trained.open(lambda: nn.Linear(3, 2), client)
