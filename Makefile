@@ -17,7 +17,7 @@ help:
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy and interaction, and the benchmarks (about four hours)"
-	@echo "make peers     an environment of their own for peers whose pins clash with ours (3 GB); for python -m jobs.benchmark certified-claim"
+	@echo "make peers     environments of their own for peers whose pins clash with ours (8 GB); for python -m jobs.benchmark certified-claim and federated-round"
 	@echo "make clean     remove .venv and caches; results stay"
 
 study: $(STAMP)
@@ -64,6 +64,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark adversarial-training
 	$(BIN)/python -m jobs.benchmark certified-training
 	$(MAKE) peers && $(BIN)/python -m jobs.benchmark certified-claim
+	$(BIN)/python -m jobs.benchmark federated-round
 	$(BIN)/python -m jobs.study privacy
 	$(BIN)/python -m jobs.study interaction --set preset=laptop
 	$(BIN)/python -m jobs.benchmark dp-step
@@ -78,15 +79,22 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --no-deps torchattacks==3.5.1
 	touch $(STAMP)
 
-# Peers whose pins clash with ours; the benchmark certified-claim runs them.
+# Peers whose pins clash with ours, and with each other: the first environment is of the benchmark certified-claim, the
+# second of federated-round.
 PEERS := .venv-peers
-peers: $(PEERS)/.installed
+FEDERATED_PEERS := .venv-peers-federated
+peers: $(PEERS)/.installed $(FEDERATED_PEERS)/.installed
 $(PEERS)/.installed:
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install torch==1.13.1 numpy==1.26.4 packaging appdirs pyyaml tqdm
 	@# Its pins name releases of PyTorch that have no wheel for Python 3.11.
 	$(PEERS)/bin/python -m pip install --no-deps auto_LiRPA==0.3
 	touch $@
+$(FEDERATED_PEERS)/.installed:
+	test -x $(FEDERATED_PEERS)/bin/python || $(PYTHON) -m venv $(FEDERATED_PEERS)
+	@# Flower as Assay has it, but with the Ray that its own engine pins. pfl imports dill and does not say so.
+	$(FEDERATED_PEERS)/bin/python -m pip install 'torch>=2.14.1' 'numpy>=2.3.0' 'pfl==0.6.0' dill 'flwr[simulation]>=1.41.0,<1.42'
+	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(FEDERATED_PEERS) .mypy_cache .pytest_cache .ruff_cache

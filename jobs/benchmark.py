@@ -4,6 +4,7 @@ python -m jobs.benchmark study
 """
 
 import importlib
+import inspect
 import json
 from pathlib import Path
 from typing import Annotated
@@ -19,15 +20,20 @@ NAMES = sorted(path.stem.replace("_", "-") for path in FOLDER.glob("*.py"))
 
 def main(
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"One of: {', '.join(NAMES)}.")],
+    quick: Annotated[bool, typer.Option(help="Fewer rounds, each timed once; federated-round alone has it.")] = False,
 ) -> None:
     """Measure Assay and the peer alternately in one run. Timings are benchmarks, never tests."""
     with user_errors(Console(stderr=True)):
+        from assay.errors import UserError
         from assay.registry import unknown_name
 
         if name not in NAMES:
             raise unknown_name("benchmark", name, NAMES)
         module = name.replace("-", "_")
-        result = importlib.import_module(f"tests.benchmarks.{module}").measure()
+        measure = importlib.import_module(f"tests.benchmarks.{module}").measure
+        if quick and "quick" not in inspect.signature(measure).parameters:
+            raise UserError(f"{name} has no short form: leave --quick out", setting="--quick", given=name)
+        result = measure(quick=True) if quick else measure()
     print(json.dumps({"benchmark": name, **result}, indent=2))
     below = [key for key, bar in result["bar"].items() if result["ratio"][key] < bar]
     raise typer.Exit(1 if below else 0)

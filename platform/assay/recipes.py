@@ -140,7 +140,8 @@ class Federation(Settings):
     at_least: int = Field(default=1, ge=1)
     """Answers that complete a round of the policy ``at_least``."""
     deadline_seconds: float = Field(default=600.0, gt=0)
-    """Seconds after which a client that has not answered counts as failed."""
+    """Seconds after which a client that has not answered counts as failed, from its own start: clients that share a
+    worker train one after the other."""
 
     @model_validator(mode="before")
     @classmethod
@@ -175,14 +176,14 @@ class Federation(Settings):
 
     @model_validator(mode="after")
     def _combines(self) -> "Federation":
-        partly = self.personalisation is not None and not self.personalisation.shares_all
-        if partly and self.strategy.summed_vectors:
+        personal = self.personalisation
+        if personal is not None and not personal.shares_all and self.strategy.summed_vectors:
             raise IncompatibleRecipeError(
-                f"strategy {self.strategy.name} × personalisation {self.personalisation.name}: its vectors correct the "
-                "steps of all parameters, and those of each client's own layers have nothing in common; choose another "
-                "strategy, or ditto, apfl or fine_tuning",
+                f"strategy {self.strategy.name} × personalisation {personal.name}: its vectors correct the steps of all "
+                "parameters, and those of each client's own layers have nothing in common; choose another strategy, or "
+                "ditto, apfl or fine_tuning",
                 setting="federation.personalisation",
-                given=self.personalisation.name,
+                given=personal.name,
                 allowed=("ditto", "apfl", "fine_tuning"),
             )
         return self

@@ -26,7 +26,7 @@ from assay.federated.transforms.quantise import Quantise
 from assay.federated.transforms.top_k import TopK
 from assay.models.cnn import CNN
 
-CLIENTS, ROUNDS, BATCH, RATE, SEEDS = 10, 20, 16, 0.1, 3
+CLIENTS, ROUNDS, BATCH, RATE, SEEDS = 10, 12, 32, 0.03, 3
 MODEL = CNN(channels=(8, 16))
 CANDIDATES: dict[str, list[Transform]] = {
     f"top {share:.1%} in 8 bits": [TopK(share=share), Quantise(bits=8)] for share in (0.005, 0.01, 0.02, 0.035)
@@ -47,7 +47,7 @@ def measure() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, transforms in CANDIDATES.items():
         runs = [_federation(dataset, transforms, seed) for seed in range(SEEDS)]
-        found[name] = [round(_points(plain, runs, "validation"), 2), runs]
+        found[name] = [round(_points(plain, runs, "validation"), 2) + 0.0, runs]
         if found[name][0] >= -ALLOWED:
             break
     chosen, (_, runs) = list(found.items())[-1]
@@ -83,7 +83,8 @@ def _federation(dataset: Dataset, transforms: Sequence[Transform], seed: int) ->
         rate = RATE * (1 + math.cos(math.pi * number / ROUNDS)) / 2
         total = torch.zeros_like(weights)
         for client, part in enumerate(parts):
-            vector_to_parameters(weights, model.parameters())
+            # A copy, since parameters become views of the vector, and training changes them in place.
+            vector_to_parameters(weights.clone(), model.parameters())
             order = seeds.stream(seed, "order", client, number).permutation(part)
             _epoch(model, *_records(dataset, order), rate=rate)
             update = parameters_to_vector(model.parameters()).detach() - weights
@@ -102,7 +103,7 @@ def _records(dataset: Dataset, rows: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _epoch(model: nn.Module, x: Tensor, y: Tensor, *, rate: float) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
     for images, labels in zip(x.split(BATCH), y.split(BATCH), strict=True):
         optimizer.zero_grad()
         functional.cross_entropy(model(images), labels).backward()

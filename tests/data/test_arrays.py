@@ -516,3 +516,16 @@ def test_features_without_names_are_dropped_by_their_place(npz: Callable[..., st
     assert data.feature_names == ("feature 0", "feature 2") and np.array_equal(data.x, X[:, [0, 2]])
     with refused(DataError, "drop", "feature 3"):
         Arrays(path=path, drop=("feature 3",)).load()
+
+
+def test_hospitals_are_no_feature_and_become_the_sites(npz: Callable[..., str]) -> None:
+    ward = np.array(["a", "b"])[np.arange(8) % 2]
+    data = Arrays(path=npz(x=X, y=Y, ward=ward, patient=np.arange(8)), site="ward").load()
+    assert data.site is not None and data.site.tolist() == ward.tolist()
+    assert (data.shape, data.group_kind) == ((3,), "patient")
+    grouped = Arrays(path=npz(x=X, y=Y, hospital=ward), group="hospital").load()
+    assert grouped.site is not None and grouped.site.tolist() == ward.tolist()
+    assert grouped.group_kind == "site"
+    assert Arrays(path=npz(x=X, y=Y)).load().site is None
+    with refused(DataError, "site", "wards"):
+        Arrays(path=npz(x=X, y=Y, ward=ward), site="wards").load()

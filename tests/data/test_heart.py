@@ -126,7 +126,7 @@ def test_with_stated_figures_nothing_is_learnt(heart: Dataset) -> None:
     assert heart.owes and Heart().owes()
     values = np.asarray(data.x) * [feature.scale for feature in data.features] + [f.center for f in data.features]
     np.testing.assert_allclose(values, np.asarray(heart.x), atol=1e-3)
-    assert np.abs(data.x).max() < 6
+    assert np.abs(np.asarray(data.x)).max() < 6
 
 
 def test_incomplete_patients_are_left_out_and_an_unusual_number_is_told(folder: Path) -> None:

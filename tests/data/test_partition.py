@@ -18,7 +18,7 @@ from assay.recipes import Federation
 from tests.mistakes import refused
 
 SKEWED = {"clients": 5, "partition": "dirichlet", "alpha": 0.3, "smallest_client": 5}
-DEALT = {
+DEALT: dict[str, dict[str, float]] = {
     "iid": {},
     "dirichlet": {"alpha": 0.3, "smallest_client": 2},
     "pathological": {"classes_per_client": 2},
@@ -42,7 +42,7 @@ def test_every_record_is_at_one_client_and_no_client_is_empty(name: str, whole: 
     rows = np.sort(generator.permutation(5000)[:600])
     labels = generator.integers(0, 4, 600)
     patients = generator.integers(0, 150, 600) if whole else None
-    federation = Federation(clients=6, partition=name, **DEALT[name])  # type: ignore[arg-type]
+    federation = Federation(clients=6, partition=name, **DEALT[name])
     parts = partition(rows, labels, federation, seed=seed, groups=patients)
     assert len(parts) == 6
     assert np.array_equal(np.sort(np.concatenate(parts)), rows)
@@ -72,7 +72,7 @@ def test_an_iid_partition_is_disjoint_complete_and_balanced(records: int, client
 def test_clients_of_a_dirichlet_partition_differ_more_than_by_chance(seed: int) -> None:
     rows, labels = np.arange(300), np.arange(300) % 3
     spread = []
-    for federation in (Federation(**SKEWED), Federation(clients=5)):  # type: ignore[arg-type]
+    for federation in (Federation(**SKEWED), Federation(clients=5)):
         counts = counted(partition(rows, labels, federation, seed=seed), labels, 3)
         spread.append((counts / counts.sum(1, keepdims=True)).std(0).mean())
     assert spread[0] > 3 * spread[1]
@@ -98,7 +98,7 @@ def test_shares_of_a_class_over_clients_follow_the_dirichlet_distribution(alpha:
 
 def test_dealt_records_have_the_drawn_numbers() -> None:
     labels = np.repeat([0, 1, 2], [50, 30, 20])
-    federation = Federation(**SKEWED)  # type: ignore[arg-type]
+    federation = Federation(**SKEWED)
     parts = partition(np.arange(100), labels, federation, seed=3)
     drawn = dirichlet_counts(
         np.array([50, 30, 20]), clients=5, alpha=0.3, smallest=5, generator=seeds.stream(3, "dirichlet")
@@ -124,7 +124,7 @@ def test_a_partition_that_was_drawn_again_says_that_it_is_biased() -> None:
 
 @pytest.mark.parametrize("name", ["dirichlet", "quantity"])
 def test_an_alpha_that_cannot_be_dealt_ends_within_a_second(name: str) -> None:
-    federation = Federation(clients=20, partition=name, alpha=0.01, smallest_client=5)  # type: ignore[arg-type]
+    federation = Federation(clients=20, partition=name, alpha=0.01, smallest_client=5)
     started = time.perf_counter()
     with refused(DataError, "federation.alpha", 0.01):
         partition(np.arange(200), np.arange(200) % 2, federation, seed=0)
@@ -281,7 +281,7 @@ def test_test_records_of_a_site_are_those_of_that_site() -> None:
 def test_test_records_have_the_labels_of_the_training_records(name: str) -> None:
     labels = np.arange(4000) % 4
     data = dataset(x=np.zeros((4000, 1), np.float32), y=labels, class_names=("a", "b", "c", "d"))
-    federation = Federation(clients=4, partition=name, alpha=0.3, classes_per_client=2)  # type: ignore[arg-type]
+    federation = Federation(clients=4, partition=name, alpha=0.3, classes_per_client=2)
     train, test = np.arange(2000), np.arange(2000, 4000)
     training = partition_dataset(data, train, federation, seed=1)
     dealt = partition_test(data, test, training, federation, seed=1)
@@ -298,3 +298,14 @@ def test_test_records_of_a_patient_stay_together() -> None:
     held = [set(patients[own].tolist()) for own in dealt]
     assert not held[0] & held[1] and len(held[0] | held[1]) == 40
     assert np.bincount(labels[dealt[0]]).tolist() == [75, 25]
+
+
+@pytest.mark.parametrize("name", DEALT)
+def test_test_records_of_a_patient_are_at_one_client(name: str) -> None:
+    patients = np.arange(600) // 5
+    data = dataset(x=np.zeros((600, 1), np.float32), y=patients % 2, groups=patients)
+    federation = Federation(clients=3, partition=name, **DEALT[name])
+    training = partition_dataset(data, np.arange(400), federation, seed=1)
+    dealt = partition_test(data, np.arange(400, 600), training, federation, seed=1)
+    held = [set(patients[own].tolist()) for own in dealt]
+    assert sum(len(own) for own in held) == len(set.union(*held)) == 40

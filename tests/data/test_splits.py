@@ -308,6 +308,20 @@ def test_a_sample_keeps_the_shares_of_parts_and_classes_and_says_so() -> None:
     assert sampled(published(), 120, seed=0).warnings == ()
 
 
+def test_the_sites_of_a_sample_are_those_of_its_records_and_enter_its_name() -> None:
+    whole = published()
+    site = np.array(["a", "b"])[np.arange(len(whole)) % 2]
+    sited = replace(whole, site=site)
+    found = sampled(sited, 30, seed=0)
+    assert found.site is not None and found.part_of is not None
+    assert np.array_equal(found.site, site[found.part_of.places])
+    assert len({one.digest for one in (whole, sited, replace(whole, site=site[::-1]))}) == 3
+    assert len({one.training_digest for one in (whole, sited, replace(whole, site=site[::-1]))}) == 3
+    assert whole.identity == sited.identity
+    with pytest.raises(DataError, match="site has shape"):
+        replace(whole, site=site[:-1])
+
+
 def test_records_and_labels_of_a_sample_belong_together_decoded_or_not() -> None:
     whole = published()
     behind = replace(whole, x=Numbers(len(whole)))

@@ -105,7 +105,8 @@ def test_an_evaluation_is_of_training_records_unless_it_says_otherwise() -> None
 
     assert Forgotten().of_training_records
     assert set(names("evaluation")) - set(OF_OTHERS) == {
-        *("membership", "lira", "audit", "clients", "training_data", "feature_collision", "explanations"),
+        *("membership", "lira", "audit", "clients", "inversion"),
+        *("training_data", "feature_collision", "explanations"),
         *("adversarial_patch", "word_substitution", "copies"),
         # What is typical of a table, by which its corruptions go, is so of all its records.
         *("shift", "out_of_distribution"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -30,8 +31,24 @@ def flower_round(
     """New weights after one round of a strategy of Flower's; None where it gives none."""
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, 0, 0
     nodes = SimpleNamespace(get_node_ids=lambda: range(len(replies)))
-    strategy.configure_train(number, _record(weights), ConfigRecord(), nodes)
-    messages = [
+    with mock.patch("gc.collect"):  # Flower collects garbage after each array: half a second among many tests.
+        strategy.configure_train(number, _record(weights), ConfigRecord(), nodes)
+        arrays, _ = strategy.aggregate_train(number, _messages(replies, examples, losses))
+    return None if arrays is None else {key: array.numpy() for key, array in arrays.items()}
+
+
+def flower_vector(strategy: Any, weights: Any, updates: Any, **given: Any) -> np.ndarray | None:
+    """The same for one vector of weights, and updates (m, d) in place of replies."""
+    start = np.asarray(weights, dtype=np.float64)
+    replies = [{"w": start + np.asarray(update)} for update in np.asarray(updates, dtype=np.float64)]
+    found = flower_round(strategy, {"w": start}, replies, **given)
+    return None if found is None else found["w"]
+
+
+def _messages(
+    replies: Sequence[Arrays], examples: Sequence[float] | None, losses: Sequence[float] | None
+) -> list[Message]:
+    return [
         Message(
             RecordDict(
                 {
@@ -49,16 +66,6 @@ def flower_round(
         )
         for place, reply in enumerate(replies)
     ]
-    arrays, _ = strategy.aggregate_train(number, messages)
-    return None if arrays is None else {key: array.numpy() for key, array in arrays.items()}
-
-
-def flower_vector(strategy: Any, weights: Any, updates: Any, **given: Any) -> np.ndarray | None:
-    """The same for one vector of weights, and updates (m, d) in place of replies."""
-    start = np.asarray(weights, dtype=np.float64)
-    replies = [{"w": start + np.asarray(update)} for update in np.asarray(updates, dtype=np.float64)]
-    found = flower_round(strategy, {"w": start}, replies, **given)
-    return None if found is None else found["w"]
 
 
 def _record(arrays: Arrays) -> ArrayRecord:

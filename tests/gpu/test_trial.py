@@ -202,4 +202,4 @@ def test_every_evaluation_that_needs_no_text_is_asked_somewhere() -> None:
     asked = {
         one if isinstance(one, str) else one["name"] for cohort in COHORTS.values() for one in cohort["evaluations"]
     }
-    assert set(names("evaluation")) - asked <= {"clients", "word_substitution", "feature_collision"}
+    assert set(names("evaluation")) - asked <= {"clients", "inversion", "word_substitution", "feature_collision"}

@@ -15,7 +15,8 @@ from torch import nn
 
 from assay.data.base import Dataset
 from assay.data.splits import split
-from assay.errors import CheckpointError, IncompatibleRecipeError
+from assay.data.standardisation import Standardisation
+from assay.errors import CheckpointError, DataError, IncompatibleRecipeError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.cost import Cost
 from assay.executors import LocalExecutor
@@ -31,6 +32,7 @@ from assay.tasks.classification import CLASSIFICATION
 from assay.training.checkpoints import artefact_of, from_bytes
 from assay.training.log import TrainingLog
 from assay.training.loop import Trainer
+from tests.mistakes import refused
 
 Tiny = Callable[..., Study]
 PRIVATE = {"private": {"privacy": {"epsilon": 8}}}
@@ -162,6 +164,34 @@ def test_a_federated_trial_tells_every_round_and_every_account(first: Callable[.
     assert set(log.mechanisms) == {"1", "2", "3"}
     assert len(log.losses) == 2
     assert log.worker_seconds > 0
+
+
+def test_each_site_is_a_client_of_a_natural_partition(first: Callable[..., Any]) -> None:
+    trial, dataset = first({"fed": {"federation": {"partition": "natural", "rounds": 1}, "privacy": {"epsilon": 8}}})
+    sited = replace(dataset, site=np.array(["west", "east"])[np.arange(len(dataset)) % 2])
+    executor = LocalExecutor()
+    _, log = train_trial(trial, executor, sited).open(network_of(trial, sited))
+    assert set(log.mechanisms) == {"1", "2"}
+    assert "partition: 2 clients, one for each site; clients: 10 is not used" in log.notes
+    with refused(DataError, "federation.by", "site"):
+        train_trial(trial, executor, dataset)
+
+
+@pytest.mark.parametrize(
+    ("how", "partition", "possible"),
+    [("by_site", "natural", True), ("by_site", "iid", False), ("federated", "iid", True)],
+)
+def test_what_clients_learn_alone_or_by_sums_is_not_refused(
+    first: Callable[..., Any], how: Any, partition: str, possible: bool
+) -> None:
+    trial, dataset = first({"fed": {"federation": {"clients": 2, "partition": partition, "rounds": 1}}})
+    site = np.array(["west", "east"])[np.arange(len(dataset)) % 2]
+    data = replace(dataset, site=site, preparation=Standardisation(how=how))
+    if possible:
+        assert train_trial(trial, LocalExecutor(), data).checkpoint
+    else:
+        with pytest.raises(IncompatibleRecipeError, match=r"pooled records of all clients.*partition: natural"):
+            train_trial(trial, LocalExecutor(), data)
 
 
 def test_a_central_trial_has_one_account_and_a_plain_one_none(first: Callable[..., Any]) -> None:

@@ -127,7 +127,8 @@ def sort_out(
     if strange:
         raise DataError(
             f"{where} holds {strange[0]!r}, whose meaning is not known (known are {', '.join(_KNOWN)} and the usual "
-            f"names of patients); if it tells patients apart say group: {strange[0]}, if not drop: [{strange[0]}]",
+            f"names of patients); if it tells patients apart say group: {strange[0]}, if it names hospitals say "
+            f"site: {strange[0]}, if neither drop: [{strange[0]}]",
             setting="drop",
             given=strange[0],
             allowed=_KNOWN,

@@ -25,6 +25,13 @@ _TRAIN, _SPLIT_SEED = 0.66, 43
 """Share of training records, and random state, of FLamby's split of each hospital."""
 
 
+_ZEROS = (
+    "cholesterol of 0 stands for a missing value, in all patients of Switzerland and a quarter of Long Beach, as "
+    "does one blood pressure of 0; both are kept, as FLamby does, so a model may recognise the hospital"
+)
+"""Warning about published facts."""
+
+
 class _Hospital(NamedTuple):
     file: str
     complete: int
@@ -85,27 +92,10 @@ class Heart(Source):
         return "" if self.standardise == "stated" else Standardisation(how=self.standardise).owes()
 
     def load(self) -> Dataset:
-        tables, reading, warnings = [], [], []
-        for site, hospital in HOSPITALS.items():
-            table, rows = _read(_path(hospital.file))
-            tables.append(table)
-            zeros = int((table[:, 4] == 0).sum())
-            reading.append(
-                f"{site}: {len(table)} of {rows} patients are complete"
-                + (f"; cholesterol is 0 (missing) in {zeros}" if zeros else "")
-            )
-            if len(table) != hospital.complete:
-                warnings.append(
-                    f"{site} has {len(table)} complete patients; the published number is {hospital.complete}"
-                )
-        cells = np.concatenate(tables)
-        site = np.repeat(list(HOSPITALS), [len(table) for table in tables])
+        patients = _read_hospitals()
+        cells, site = patients.cells, patients.site
         preparation = None if self.standardise == "stated" else Standardisation(how=self.standardise)
         x, features, low, high = _inputs(cells, stated=preparation is None)
-        zeros_are_missing = (
-            "cholesterol of 0 stands for a missing value, in all patients of Switzerland and a quarter of Long Beach, "
-            "as does one blood pressure of 0; both are kept, as FLamby does, so a model may recognise the hospital"
-        )
         return Dataset(
             name=self.name,
             x=x,
@@ -135,13 +125,46 @@ class Heart(Source):
             preprocessing="columns slope, ca and thal, and then incomplete patients, left out; cp and restecg as one "
             "input for each value but the first"
             + ("; numbers by usual clinical ranges" if preparation is None else ""),
-            warnings=(zeros_are_missing, *warnings),
-            stated=(zeros_are_missing,),
-            reading=tuple(reading),
-            official=np.concatenate([_split(table, where) for where, table in zip(HOSPITALS, tables, strict=True)]),
+            warnings=(_ZEROS, *patients.warnings),
+            stated=(_ZEROS,),
+            reading=patients.reading,
+            official=patients.official,
             preparation=preparation,
             features=features if preparation is None else (),
         )
+
+
+class _Patients(NamedTuple):
+    """Complete patients of all hospitals."""
+
+    cells: np.ndarray
+    """(n, 14) values, NaN in the columns that are left out."""
+    site: np.ndarray
+    """(n,) the hospital."""
+    official: np.ndarray
+    """(n,) train or test."""
+    reading: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def _read_hospitals() -> _Patients:
+    """Reads the files of all hospitals."""
+    tables, reading, warnings = [], [], []
+    for name, hospital in HOSPITALS.items():
+        table, rows = _read(_path(hospital.file))
+        tables.append(table)
+        zeros = int((table[:, _NUMBERS["chol"].column] == 0).sum())
+        missing = f"; cholesterol is 0 (missing) in {zeros}" if zeros else ""
+        reading.append(f"{name}: {len(table)} of {rows} patients are complete{missing}")
+        if len(table) != hospital.complete:
+            warnings.append(f"{name} has {len(table)} complete patients; the published number is {hospital.complete}")
+    return _Patients(
+        cells=np.concatenate(tables),
+        site=np.repeat(list(HOSPITALS), [len(table) for table in tables]),
+        official=np.concatenate([_split(table, name) for name, table in zip(HOSPITALS, tables, strict=True)]),
+        reading=tuple(reading),
+        warnings=tuple(warnings),
+    )
 
 
 def _path(hospital: str) -> Path:

@@ -6,12 +6,10 @@ import numpy as np
 
 from assay.errors import DataError
 
-_DRAWS = 1000
-"""Greatest number of Dirichlet draws before a partition is refused."""
-_NUMBERS = 2_000_000
+_DRAWS, _FEWEST_DRAWS = 1000, 20
+"""Number of Dirichlet draws among which the first acceptable one is taken; fewer where there are many clients."""
+_NUMBERS = 1_000_000
 """Greatest number of shares that are drawn for one partition, so that a refusal takes less than a second."""
-_AT_ONCE = 100
-"""Number of draws from which the share of acceptable ones is estimated."""
 
 
 class Drawn(NamedTuple):
@@ -43,23 +41,13 @@ def dirichlet_counts(
     Returns:
         The first draw in which every client has enough records; None if none of many has.
     """
-    of_draw = max(len(available) * clients, 1)
-    draws = int(np.clip(_NUMBERS // of_draw, 20, _DRAWS))
-    at_once = min(_AT_ONCE, draws)
-    accepted_share = 0.0
-    for start in range(0, draws, at_once):
-        shares = generator.dirichlet(np.full(clients, alpha), size=(at_once, len(available)))
-        ends = np.rint(np.cumsum(shares, axis=-1) * available[:, None])
-        # Rounding of the sum of shares must not lose a record, and no share is a number where all have underflowed.
-        ends = np.where(np.isfinite(ends), ends, 0.0)
-        ends[..., -1] = available
-        counts = np.diff(ends, axis=-1, prepend=0).astype(np.int64)
-        accepted = counts.sum(axis=1).min(axis=-1) >= smallest
-        if start == 0:
-            accepted_share = float(accepted.mean())
-        if accepted.any():
-            return Drawn(counts[accepted.argmax()].T, max(accepted_share, 1 / (start + at_once)))
-    return None
+    draws = int(np.clip(_NUMBERS // (len(available) * clients), _FEWEST_DRAWS, _DRAWS))
+    shares = generator.dirichlet(np.full(clients, alpha), size=(draws, len(available)))
+    # Shares add up to 1 but for rounding far below half a record, so the last end is the number of records.
+    ends = np.rint(np.cumsum(shares, axis=-1) * available[:, None])
+    counts = np.diff(ends, axis=-1, prepend=0).astype(np.int64)
+    accepted = counts.sum(axis=1).min(axis=-1) >= smallest
+    return Drawn(counts[accepted.argmax()].T, float(accepted.mean())) if accepted.any() else None
 
 
 def pathological_counts(

@@ -1,4 +1,4 @@
-"""What a worker has collected of a round so far; it can be closed while a client is still training."""
+"""What a worker has collected of a round; a client for whom nobody waits any longer adds nothing to it."""
 
 import threading
 import time
@@ -41,7 +41,7 @@ class Answer:
 class Collected:
     """Sums and reports of a worker's clients in one round.
 
-    Every method holds a lock, so that ``close`` sees whole clients only. After it, nothing is added.
+    Every method holds a lock: a client that hangs has a thread of its own, and either all of its answer counts or none.
 
     Args:
         sums: exact sums by name, empty.
@@ -52,21 +52,27 @@ class Collected:
         self._sums, self._single = sums, single
         self._replies = Replies()
         self._lock = threading.Lock()
-        self._closed = False
-        self._running: int | None = None
+        self._abandoned: set[int] = set()
 
-    def begin(self, client: int) -> bool:
-        """Notes that a client begins.
+    @property
+    def refused(self) -> bool:
+        """Whether an error of the user's ends the training."""
+        with self._lock:
+            return self._replies.refusal is not None
+
+    def abandon(self, client: int, reason: str) -> None:
+        """Notes that nobody waits for a client any longer; what it still adds is dropped.
 
         Args:
             client: its number.
-
-        Returns:
-            False if the round is closed, and nobody would use what it does.
+            reason: for the record.
         """
         with self._lock:
-            self._running = client
-            return not self._closed
+            replies = self._replies
+            if client not in replies.reports and client not in replies.singles and client not in replies.without:
+                self._abandoned.add(client)
+                replies.failures[client] = reason
+                replies.stuck = True
 
     def add(self, answer: Answer, strategy: Strategy, *, since: float) -> None:
         """Adds a client's answer to all sums, or to none.
@@ -86,7 +92,7 @@ class Collected:
             further["buffers"] = (answer.moments, float(contribution.records))
         scalars = strategy.scalars(contribution, answer.update) if _asks_scalars(strategy) else {}
         with self._lock:
-            if self._closed:
+            if client in self._abandoned:
                 return
             for name, (values, weight) in further.items():
                 self._sums[name].refuse(values, weight)
@@ -114,7 +120,7 @@ class Collected:
             buffers: of its network.
         """
         with self._lock:
-            if self._closed:
+            if session.number in self._abandoned:
                 return
             self._replies.singles[session.number] = weights.cpu()
             self._replies.buffers[session.number] = {name: buffer.cpu() for name, buffer in buffers.items()}
@@ -130,7 +136,8 @@ class Collected:
             reason: for the record.
         """
         with self._lock:
-            self._replies.without[client] = reason
+            if client not in self._abandoned:
+                self._replies.without[client] = reason
 
     def fail(self, client: int, reason: str) -> None:
         """Notes that a client failed.
@@ -140,7 +147,7 @@ class Collected:
             reason: for the record.
         """
         with self._lock:
-            self._replies.failures[client] = reason
+            self._replies.failures.setdefault(client, reason)
 
     def refuse(self, error: UserError) -> None:
         """Notes an error of the user's, which every client would raise.
@@ -151,27 +158,15 @@ class Collected:
         with self._lock:
             self._replies.refusal = error
 
-    def close(self, clients: Sequence[int], deadline: float) -> Replies:
+    def close(self) -> Replies:
         """Ends the collection.
 
-        Args:
-            clients: that were asked.
-            deadline: seconds that they had.
-
         Returns:
-            What was collected; each client that did not finish is a failure.
+            What was collected.
         """
         with self._lock:
-            self._closed = True
-            replies = self._replies
-            done = replies.reports.keys() | replies.failures.keys() | replies.singles.keys() | replies.without.keys()
-            for client in clients:
-                if client not in done and replies.refusal is None:
-                    replies.failures[client] = f"no reply within {deadline:g} s"
-                    if client == self._running:
-                        replies.stuck = client
-            replies.sums = {name: (each.total.cpu(), each.weight) for name, each in self._sums.items()}
-            return replies
+            self._replies.sums = {name: (each.total.cpu(), each.weight) for name, each in self._sums.items()}
+            return self._replies
 
 
 def _asks_scalars(strategy: Strategy) -> bool:

@@ -5,8 +5,8 @@ Addition of integers is associative, so neither the order of arrival nor the num
 of two follows from public figures alone: the weights that are possible and the greatest value that is accepted.
 
 Rounding: a number x with abs(x) < 2**51 becomes a whole number when 1.5 · 2**52 is added to it in float64, whose
-spacing is 1 there; the low bits of the sum then are that number in two's complement (Dekker 1971 rounds by the same addition).
-So one multiplication and two additions do the work of round, convert and add.
+spacing is 1 there; the low bits of the sum then are that number in two's complement (Dekker 1971 rounds by the same
+addition). So one multiplication and two additions do the work of round, convert and add.
 
 Example:
     >>> import torch

@@ -31,14 +31,9 @@ class FlatNetwork:
         self.initial_buffers = self.buffers()
         self.shared = sum(size for name, size in zip(self.names, sizes, strict=True) if is_shared(name))
         """Number of elements, from the first, that all clients share."""
+        self.shared_names = frozenset(filter(is_shared, self.names))
         for name, part, shape in zip(self.names, self.vector.split(sizes), self.shapes, strict=True):
             trainable[name].data = part.view(shape)
-
-    @property
-    def shared_names(self) -> frozenset[str]:
-        """Names of the parameters that all clients share."""
-        ends = np.cumsum([int(np.prod(shape, dtype=np.int64)) for shape in self.shapes])
-        return frozenset(name for name, end in zip(self.names, ends.tolist(), strict=True) if end <= self.shared)
 
     @property
     def shared_shapes(self) -> list[tuple[int, ...]]:

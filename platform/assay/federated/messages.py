@@ -25,7 +25,7 @@ class Round:
     scales: Mapping[str, FixedPoint]
     """Scale of each exact sum: ``update``, ``buffers`` and the strategy's vectors."""
     deadline: float
-    """Seconds from the arrival of the request in which clients may answer."""
+    """Seconds in which a client must answer, from its own start."""
     single: bool
     """Whether the server needs each update."""
     last: bool = False
@@ -62,5 +62,5 @@ class Replies:
     """Buffers of each client's own model, where it was asked for."""
     without: dict[int, str] = field(default_factory=dict)
     """Reason by client that has no model of its own, where it was asked for."""
-    stuck: int | None = None
-    """The client that was still training at the deadline; the worker must be replaced."""
+    stuck: bool = False
+    """Whether a client is still training; the worker must be replaced, which ends it."""

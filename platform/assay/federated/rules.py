@@ -145,6 +145,9 @@ class FlowerRule:
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 0, 0, 0
         cohort = answers.cohort
         nodes: Any = SimpleNamespace(get_node_ids=lambda: [each.client for each in cohort.contributions])
+        if hasattr(self._flower, "current_arrays"):
+            # FedAvgM keeps its own copy, which is not rounded to the type of the network as the sent weights are.
+            self._flower.current_arrays = None
         self._flower.configure_train(cohort.number, _arrays(weights), ConfigRecord(), nodes)
         replies = []
         for each in cohort.contributions:
@@ -164,14 +167,15 @@ class FlowerRule:
         return torch.from_numpy(np.array(arrays["weights"].numpy())).double()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Returns the arrays and numbers that Flower's object holds, by attribute."""
+        """Returns the arrays and the numbers that Flower's object holds, by attribute."""
         tensors: dict[str, Tensor] = {}
         about: dict[str, Any] = {}
         for name, value in vars(self._flower).items():
-            arrays = value if isinstance(value, dict) else {"": value}
+            kind = "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else "array"
+            arrays = value if kind == "mapping" else dict(enumerate(value)) if kind == "list" else {"": value}
             if arrays and all(isinstance(each, np.ndarray) for each in arrays.values()):
                 tensors |= {f"{name}/{key}": torch.from_numpy(np.array(each)) for key, each in arrays.items()}
-                about[name] = "mapping" if isinstance(value, dict) else "array"
+                about[name] = kind
             elif isinstance(value, int | float | str | bool):
                 about[name] = {"value": value}
         return tensors, about
@@ -183,7 +187,12 @@ class FlowerRule:
                 for key, tensor in tensors.items()
                 if key.startswith(f"{name}/")
             }
-            value = kind["value"] if isinstance(kind, dict) else held if kind == "mapping" else held[""]
+            if isinstance(kind, dict):
+                value = kind["value"]
+            elif kind == "list":
+                value = [held[str(place)] for place in range(len(held))]
+            else:
+                value = held if kind == "mapping" else held[""]
             setattr(self._flower, name, value)
 
 

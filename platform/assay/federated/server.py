@@ -22,6 +22,7 @@ from assay.federated.buffers import LARGEST_MOMENT, Moments
 from assay.federated.client import LocalTraining, Report
 from assay.federated.exact_sum import ExactSum, FixedPoint
 from assay.federated.flat import FlatNetwork
+from assay.federated.local_trainer import PLAIN_HEADER
 from assay.federated.messages import Assignment, Replies, Round
 from assay.federated.participation import participants
 from assay.federated.personalisation.base import Personalisation
@@ -30,7 +31,7 @@ from assay.federated.resume import RoundFolder, split_tensors
 from assay.federated.rules import Answers, rule_of
 from assay.federated.state import ClientState, ClientStates
 from assay.federated.strategies.base import Cohort, Contribution
-from assay.federated.worker import PLAIN_HEADER, ClientWorker
+from assay.federated.worker import ClientWorker
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Recipe
 from assay.tasks.base import Task
@@ -40,7 +41,7 @@ from assay.threats import Bounds
 # Flower logs every round, and warns of settings that the runtime chooses on purpose.
 logging.getLogger("flwr").setLevel(logging.ERROR)
 
-LARGEST_CHANGE = 2.0**10
+LARGEST_CHANGE = 2.0**8
 """Greatest change of a weight, or element of a strategy's vector, that is accepted from a client in a round."""
 _GRACE = 30.0
 """Seconds beyond the deadline until a silent worker counts as dead: workers keep the deadline themselves."""
@@ -246,20 +247,19 @@ class Server:
             All replies together.
         """
         together = Replies()
-        ends = time.monotonic() + order.deadline
         left = list(clients)
         for attempt in (1, 2):
             if not left:
                 break
             asked = self._assignments(left, host.places)
-            rest = replace(order, deadline=max(0.0, ends - time.monotonic()))
-            replies = host.call(asked, rest, timeout=rest.deadline + _GRACE)
+            longest = max(len(assignments) for assignments in asked.values())
+            replies = host.call(asked, order, timeout=longest * order.deadline + _GRACE)
             left = []
             for place, assignments in asked.items():
                 reply = replies.get(place)
                 if isinstance(reply, Replies):
                     _join(together, reply, self._scales)
-                    if reply.stuck is not None:
+                    if reply.stuck:
                         host.restart(place)
                     continue
                 host.restart(place)

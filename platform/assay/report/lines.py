@@ -13,6 +13,7 @@ from assay.statistics import Design, Runs, Summary
 _TELLING = (
     *("attack", "epsilon", "method", "map", "false_positive_rate", "client", "group", "class", "evaluation"),
     *("corruption", "severity", "coverage", "risk", "score", "alpha", "against", "sigma", "quantile", "share"),
+    *("weights", "update", "privacy", "privacy_epsilon", "labels", "compression"),
 )
 
 
@@ -74,5 +75,6 @@ def everything(frame: pd.DataFrame, recipes: tuple[str, ...], design: Design) ->
 
 
 def _told(conditions: Mapping[str, Any], keys: Iterable[str]) -> str:
-    """Describes the conditions that distinguish rows."""
-    return ", ".join(f"{key.replace('_', ' ')} {conditions[key]}" for key in keys if key in conditions)
+    """Describes the conditions that distinguish rows. What is kept with a row for a figure, as a mapping, does not."""
+    told = {key: conditions[key] for key in keys if not isinstance(conditions.get(key, {}), Mapping)}
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in told.items())

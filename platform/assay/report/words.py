@@ -85,14 +85,55 @@ def describe_recipe(study: Study, cohort: str, recipe: str) -> str:
         )
     if asked.federation is not None:
         f = asked.federation
-        strategy = f"{f.strategy} (μ = {f.proximal_mu:g})" if f.strategy == "fedprox" else f.strategy
-        words.append(f"{strategy} over {clients_text(f)}, {f.rounds} rounds of {f.local_epochs} epochs")
+        words.append(f"{strategy_text(f)} over {clients_text(f)}, {f.rounds} rounds of {f.local_epochs} epochs")
+        words += federation_details(f)
     else:
         words.append(f"{asked.training.epochs} epochs")
     words.append(
         f"batches of {asked.training.batch_size}, {asked.training.optimizer} at {asked.training.learning_rate:g}"
     )
     return "; ".join(words)
+
+
+def strategy_text(federation: Federation) -> str:
+    """Describes the strategy of a federation with the settings that differ from its own defaults.
+
+    Args:
+        federation: of a recipe.
+
+    Returns:
+        A text, such as ``fedprox (proximal mu 0.01)``.
+    """
+    strategy = federation.strategy
+    chosen = strategy.model_dump(exclude_defaults=True, exclude={"name"})
+    return strategy.name + (f" ({_listed(chosen)})" if chosen else "")
+
+
+def federation_details(federation: Federation) -> list[str]:
+    """Describes what a federation does otherwise than by default: personal models, transforms, who takes part.
+
+    Args:
+        federation: of a recipe.
+
+    Returns:
+        Texts, possibly none.
+    """
+    details = []
+    if (personal := federation.personalisation) is not None:
+        chosen = personal.model_dump(exclude_defaults=True, exclude={"name"})
+        details.append(f"personal models by {personal.name}" + (f" ({_listed(chosen)})" if chosen else ""))
+    if federation.transforms:
+        details.append(
+            "updates by "
+            + ", ".join(f"{t.name} ({_listed(t.model_dump(exclude={'name'}))})" for t in federation.transforms)
+        )
+    if federation.participation != "all":
+        details.append(f"{federation.participation} participation, share {federation.share:g}")
+    if federation.available < 1:
+        details.append(f"clients available with probability {federation.available:g}")
+    if federation.optimizer_state == "kept":
+        details.append("optimiser kept between rounds")
+    return details
 
 
 def clients_text(federation: Federation) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class Store:
     - ``artefacts/TRAINING.safetensors``: a trained model, named by its key.
     - ``answers/TRAINING/ANSWER.parquet``: the findings of one evaluation of it.
     - ``trials/TRIAL.parquet``: the rows of a trial, joined from these findings. It can be made again without measuring.
+    - ``unfinished/TRAINING/``: rounds of a federated training that was stopped; removed at its end.
     - ``index/``: the rows of all trials again, so that no page opens every file; it can be deleted.
     - ``study.yaml``, ``report.html``: the study, and the page.
 
@@ -259,6 +261,17 @@ class Store:
             if self._files.exists(name := f"{folder}/{training}.safetensors"):
                 return self._files.read(name)
         return None
+
+    def unfinished(self, training: str) -> Path | None:
+        """Returns the folder for the state of a training that is not finished, so that it can go on after a crash.
+
+        Args:
+            training: its key.
+
+        Returns:
+            The folder, which may not exist; None in an object store, where nothing can be renamed.
+        """
+        return None if "://" in self.location else Path(self.location) / "unfinished" / training
 
     def delete(self, *trainings: str) -> None:
         """Deletes models, all results on them, every trial that shows one, and the pages that show these trials.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
@@ -300,7 +301,9 @@ class _Run:
         if (refusal := self._runner.refusal(work, dataset)) is not None:
             return refusal
         try:
-            trained = _train_in_rounds(trial, dataset, self._executor, self._watcher)
+            trained = _train_in_rounds(
+                trial, dataset, self._executor, self._watcher, folder=self._store.unfinished(trial.training)
+            )
         except Exception as error:
             return self._runner.end(trial, failed(trial, error, time.perf_counter() - began), dataset)
         self._store_model(trial, trained.checkpoint)
@@ -350,10 +353,19 @@ def _each_model_once(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
         waiting = [trial for trial in waiting if first[trial.training] is not trial]
 
 
-def _train_in_rounds(trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher) -> Trained:
+def _train_in_rounds(
+    trial: Trial, dataset: Dataset, executor: Executor, watcher: Watcher, *, folder: Path | None
+) -> Trained:
+    """Runs a federated training and reports its rounds; one that was stopped goes on after its last stored round."""
     assert trial.recipe.federation is not None
     rounds = trial.recipe.federation.rounds
-    return train_trial(trial, executor, dataset, after_round=lambda number: watcher.leading(trial, number, rounds))
+    return train_trial(
+        trial,
+        executor,
+        dataset,
+        after_round=lambda number: watcher.leading(trial, number, rounds),
+        folder=folder,
+    )
 
 
 def _evaluate(work: RemainingWork, datasets: Mapping[str, Dataset]) -> TrialRecord:

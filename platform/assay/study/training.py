@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,7 +109,12 @@ _SOURCE = "checkpoint of the trial"
 
 
 def train_trial(
-    trial: "Trial", executor: Executor, dataset: Dataset, *, after_round: Callable[[int], None] | None = None
+    trial: "Trial",
+    executor: Executor,
+    dataset: Dataset,
+    *,
+    after_round: Callable[[int], None] | None = None,
+    folder: Path | None = None,
 ) -> Trained:
     """Trains the recipe of a trial: in this process, or where the executor hosts the clients of a federated recipe.
 
@@ -117,6 +123,7 @@ def train_trial(
         executor: hosts the clients.
         dataset: of the trial, not yet prepared.
         after_round: called with the number of each finished round of a federated training.
+        folder: where a federated training stores its rounds, to go on after the last of them; None stores none.
 
     Returns:
         The weights and the log.
@@ -135,7 +142,7 @@ def train_trial(
             f"recipe {trial.recipe_name!r} is federated, but {dataset.name} is prepared from the pooled records of all "
             f"clients: {pooled}"
         )
-    return Trained.of(*_train_at_clients(trial, executor, dataset, parts.train, after_round=after_round))
+    return Trained.of(*_train_at_clients(trial, executor, dataset, parts.train, after_round=after_round, folder=folder))
 
 
 def _train_at_clients(
@@ -145,6 +152,7 @@ def _train_at_clients(
     rows: np.ndarray,
     *,
     after_round: Callable[[int], None] | None,
+    folder: Path | None,
 ) -> tuple[nn.Module, TrainingLog, dict[str, Mapping[str, Tensor]]]:
     """Trains all stages of a federated recipe, each over the same clients.
 
@@ -155,6 +163,7 @@ def _train_at_clients(
         dataset: prepared.
         rows: positions of the training records, which are partitioned over the clients.
         after_round: called with the number of each finished round.
+        folder: of the rounds of each stage.
     """
     # Flower takes half a second to import, which only those who need it wait for.
     from assay.federated.server import train_federated
@@ -184,6 +193,8 @@ def _train_at_clients(
             stage=stage,
             teacher=teacher,
             after_round=after_round,
+            folder=None if folder is None else folder / (stage.replace(" ", "-") or "last"),
+            key=trial.training,
         )
         model = network_of(trial, dataset)()
         model.load_state_dict(dict(finished.weights))

@@ -69,6 +69,7 @@ class Trainer:
         hooks: Sequence[Hook] = (),
     ) -> None:
         self.model, self.optimizer, self.treated = model, optimizer, treated
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.records = len(feed)
         self.units = self.records if owners is None else int(owners.max()) + 1
         """Number of patients where privacy protects patients; of records otherwise."""
@@ -115,7 +116,7 @@ class Trainer:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """Trainable parameters, in the order of all gradients."""
-        return [p for p in self.model.parameters() if p.requires_grad]
+        return self._parameters
 
     @property
     def treatment(self) -> dict[str, int]:
@@ -245,7 +246,7 @@ class Trainer:
         mean = float(torch.stack(losses).mean()) if losses else float("nan")
         # The loss is not private, so a private training does not end because of it: the end would reveal a record.
         diverged = bool(losses) and not np.isfinite(mean) and self.mechanism is None
-        if diverged or not all(bool(p.isfinite().all()) for p in self.parameters):
+        if diverged or not all(_is_finite(p.detach()) for p in self.parameters):
             raise TrainingError(f"the loss is {mean} after {self.step} steps: lower the learning rate")
         return mean
 
@@ -280,3 +281,8 @@ class Trainer:
         """Returns the sum of the gradients of this worker's share of the batch, and its mean loss."""
         moment = Moment(step=self.step, progress=self.step / self.total_steps, rollbacks=self.rollbacks)
         return self._gradients.sums(pieces, fed, total=total, update=self._update, moment=moment)
+
+
+def _is_finite(weights: Tensor) -> bool:
+    """Returns whether all weights are finite. A finite sum shows it in a fraction of the time of a look at each."""
+    return bool(weights.sum().isfinite()) or bool(weights.isfinite().all())

@@ -94,11 +94,13 @@ class PlainUpdate:
         self._records = records
         self._batch_size = batch_size
         self._seed = seed
+        self._epoch, self._order = -1, np.arange(0)
 
     def batch(self, step: int) -> np.ndarray:
         epoch, place = divmod(step, steps_per_epoch(self._records, self._batch_size))
-        order = seeds.stream(self._seed, "order", epoch).permutation(self._records)
-        return order[place * self._batch_size : (place + 1) * self._batch_size]
+        if epoch != self._epoch:  # drawn once an epoch
+            self._epoch, self._order = epoch, seeds.stream(self._seed, "order", epoch).permutation(self._records)
+        return self._order[place * self._batch_size : (place + 1) * self._batch_size]
 
     def crafting(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -107,7 +109,7 @@ class PlainUpdate:
         return list(torch.autograd.grad(losses.sum(), self._parameters))
 
     def finish(self, total: list[Tensor], batch: np.ndarray, step: int) -> list[Tensor]:
-        return [gradient / len(batch) for gradient in total]
+        return [gradient.div_(len(batch)) for gradient in total]  # in place: the sum is not used again
 
     def mechanism(self, steps: int) -> None:
         return None

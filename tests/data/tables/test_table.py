@@ -160,6 +160,12 @@ def test_a_column_of_hospitals_is_no_feature_unless_it_is_said(load: Load) -> No
     assert "clinic" not in load(columns, site="clinic").feature_names
     assert "clinic" in load(columns).feature_names
     assert load(columns, site="clinic", group="clinic").groups is not None
+    assert load(columns).site is None
+    for settings in ({"site": "clinic"}, {"group": "clinic"}):
+        sited = load(columns, **settings)
+        assert sited.site is not None and sited.site.tolist() == columns["clinic"].tolist(), settings
+    gaps = load({**columns, "clinic": np.where(np.arange(N) < 20, "x", "?")}, site="clinic")
+    assert gaps.site is not None and gaps.site.tolist() == ["x"] * 20 + [""] * 40
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,10 @@ def drawn(rounds: int, clients: int, size: int, seed: int = 0) -> list[Tensor]:
 def path(made: Strategy, server: ServerState, updates: list[Tensor], records: list[int]) -> list[Tensor]:
     """Weights after each round from 1."""
     weights, seen = torch.ones_like(updates[0][0]), []
-    for number, given in enumerate(updates, start=1):
+    for number, rows in enumerate(updates, start=1):
         about = cohort(records, number=number, losses=[0.5 + place for place in range(len(records))])
-        zeros = [dict.fromkeys(made.summed_vectors, given[place]) for place in range(len(records))]
-        weights = next_weights(made, server, weights, given, about, vectors=zeros)
+        zeros = [dict.fromkeys(made.summed_vectors, rows[place]) for place in range(len(records))]
+        weights = next_weights(made, server, weights, rows, about, vectors=zeros)
         seen.append(weights)
     return seen
 
@@ -148,6 +148,8 @@ def test_fedprox_anchors_anew_in_every_round() -> None:
     for start in (0.0, 5.0):
         term.start_round([torch.full((2,), start)], {})
         assert term.gradients(0, [torch.full((2,), start + 1)], [torch.zeros(2)])[0].tolist() == [1, 1]
+        assert term.end_round() == {}
+        assert term.state()[0] == {}
 
 
 @pytest.mark.parametrize("name", OURS)

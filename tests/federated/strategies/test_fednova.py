@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import assay.objectives  # noqa: F401
+from assay import recipes
 from assay.errors import IncompatibleRecipeError
 from assay.federated.strategies.fedavg import FedAvg
 from assay.federated.strategies.fednova import FedNova
@@ -71,6 +72,14 @@ def test_a_schedule_is_divided_by_the_sum_of_its_rates() -> None:
     assert abs(float(run.weights)) < 1e-14
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_no_scale_passes_its_bound(momentum: float) -> None:
+    recipe = Recipe(training=Training(optimizer="sgd", learning_rate=0.1))
+    for steps in (1, 2, 50):
+        (one,) = cohort([7], steps=steps, rates=0.1 / 500).contributions
+        assert 0 < FedNova(momentum=momentum).scale(one) <= FedNova().scale_limit(7, recipe)
+
+
 def test_a_client_without_steps_counts_for_nothing_but_its_records() -> None:
     found = step(FedNova(), vector(1.0, 0.0)[:, None], records=[1, 1], steps=[4, 0])
     assert float(found) == pytest.approx(0.5 * 4 * 0.5 / 4)
@@ -87,5 +96,8 @@ def test_a_client_without_steps_counts_for_nothing_but_its_records() -> None:
 def test_local_training_of_unknown_weight_is_refused(settings: Any, training: Training, setting: str) -> None:
     with refused(IncompatibleRecipeError, setting):
         FedNova(**settings).refuse(2, Recipe(training=training))
+    kept = recipes.Federation(optimizer_state="kept")
+    with refused(IncompatibleRecipeError, "federation.optimizer_state", "kept", "fresh"):
+        FedNova(momentum=0.9).refuse(2, Recipe(training=Training(optimizer="sgd", momentum=0.9), federation=kept))
     FedNova(momentum=0.9).refuse(2, Recipe(training=Training(optimizer="sgd", momentum=0.9)))
     FedNova().refuse(2, Recipe(training=Training(optimizer="sgd", momentum=0.0, schedule="cosine")))

@@ -47,6 +47,14 @@ def test_a_loss_of_zero_has_a_finite_step() -> None:
     assert bool(change([0.0, 1.0, 1.0, 1.0], q=0.5).isfinite().all())
 
 
+@pytest.mark.parametrize("q", [0.0, 0.1, 1.0, 5.0])
+@pytest.mark.parametrize("loss", [0.0, 0.5, 20.0, 1e12])
+def test_no_loss_passes_the_public_bound_of_scales(q: float, loss: float) -> None:
+    made = QFedAvg(q=q)
+    (one,) = cohort([3], losses=[loss]).contributions
+    assert made.scale(one) <= made.scale_limit(3, Recipe()) * (1 + 1e-12)
+
+
 @pytest.mark.parametrize("losses", [None, [-1.0, 1.0, 1.0, 1.0], [float("nan"), 1.0, 1.0, 1.0]])
 def test_missing_and_impossible_losses_are_an_error(losses: list[float] | None) -> None:
     with pytest.raises(FederationError, match="client 1"):

@@ -1,6 +1,8 @@
 """What the server decodes and what the client holds back are together what was learned; all bytes count."""
 
+import doctest
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 
 from assay.errors import DataError, IncompatibleRecipeError, SpecError, TrainingError
+from assay.federated import transforms as package
 from assay.federated.transforms.base import Transform
 from assay.federated.transforms.low_rank import LowRank
 from assay.federated.transforms.pipeline import Pipeline, Sent, read_shape_table, shape_table
@@ -196,3 +199,8 @@ def test_the_table_of_shapes_comes_back_in_order() -> None:
     table = {"b": (3, 4), "a": (), "c": (5,)}
     assert list(read_shape_table(shape_table(table)).items()) == list(table.items())
     assert len(shape_table(table)) == len('{"b":[3,4],"a":[],"c":[5]}')
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    readme = Path(str(package.__file__)).with_name("README.md")
+    assert doctest.testfile(str(readme), module_relative=False) == (0, 7)

@@ -50,6 +50,14 @@ class FedNova(Strategy):
                 given=self.momentum,
                 allowed=training.momentum,
             )
+        if training.momentum and recipe.federation is not None and recipe.federation.optimizer_state == "kept":
+            raise IncompatibleRecipeError(
+                "strategy fednova knows the weight of gradients for a momentum that begins at rest in each round, and "
+                "federation.optimizer_state is kept; set it to fresh, or momentum to 0",
+                setting="federation.optimizer_state",
+                given="kept",
+                allowed="fresh",
+            )
         if training.momentum and training.schedule != "constant":
             raise IncompatibleRecipeError(
                 f"strategy fednova knows the weight of gradients under momentum for a constant learning rate only, and "

@@ -1,5 +1,6 @@
 """q-FedAvg (Li et al. 2020, arXiv:1905.10497)."""
 
+import math
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -12,9 +13,9 @@ from assay.registry import register
 
 _LEAST_LOSS = 1e-10
 """Added to every loss, as in the authors' code: a loss of 0 has no power q - 1."""
-
-_GREATEST_LOSS = 1000.0
-"""Greatest mean training loss of a client that is accepted."""
+_LARGEST_WEIGHT = 1e3
+"""Greatest F^q: greater losses count as the loss that has it, so that sums have a public bound. A larger one would make
+sums of small losses coarse; at q = 5 it is that of a loss of 4."""
 
 
 @register("strategy")
@@ -23,6 +24,7 @@ class QFedAvg(Strategy):
 
     With L = 1 / (local learning rate), update u and loss F of a client, the weights change by
     L Σ F^q u / Σ (q F^(q-1) L² ‖u‖² + L F^q). At q = 0 this is the plain mean. Clients are not weighted by records.
+    Losses are means over a client's first local epoch; the paper's are those of the weights that it was sent.
     """
 
     name: Literal["qfedavg"] = "qfedavg"
@@ -46,10 +48,10 @@ class QFedAvg(Strategy):
             )
 
     def scale(self, contribution: Contribution) -> float:
-        return self._loss(contribution) ** self.q
+        return min(self._loss(contribution) ** self.q, _LARGEST_WEIGHT)  # a power of the cap may round above it
 
     def scale_limit(self, records: int, recipe: Recipe) -> float:
-        return _GREATEST_LOSS**self.q
+        return _LARGEST_WEIGHT if self.q else 1.0
 
     def scalars(self, contribution: Contribution, update: Tensor) -> dict[str, float]:
         return {"curvature": self._loss(contribution) ** (self.q - 1) * float(update.double().square().sum())}
@@ -71,4 +73,5 @@ class QFedAvg(Strategy):
                 f"client {contribution.client} sends {contribution.loss} for its training loss; qfedavg needs a number "
                 "of at least 0 from every client"
             )
-        return contribution.loss + _LEAST_LOSS
+        largest = _LARGEST_WEIGHT ** (1 / self.q) if self.q > 0.02 else math.inf  # beyond the range of floats
+        return min(contribution.loss + _LEAST_LOSS, largest)

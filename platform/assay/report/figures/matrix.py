@@ -128,5 +128,7 @@ def _beside_objective(recipe: Recipe) -> str:
     """Describes a recipe without its objective and the length of its training; empty if there is nothing else."""
     rest = [treatment.name for treatment in recipe.data]
     rest += [f"private, ε = {recipe.privacy.epsilon:g}"] if recipe.privacy is not None else []
-    rest += [f"{recipe.federation.strategy}, {recipe.federation.partition}"] if recipe.federation is not None else []
+    rest += (
+        [f"{recipe.federation.strategy.name}, {recipe.federation.partition}"] if recipe.federation is not None else []
+    )
     return "".join(f", {words}" for words in rest)

@@ -8,6 +8,8 @@ from assay.report.view import View
 
 _HEIGHT = 260
 """Pixels of one plot."""
+_NAMED = 2
+"""Greatest number of recipes that a title names."""
 
 
 def partition(view: View) -> go.Figure | None:
@@ -31,7 +33,7 @@ def partition(view: View) -> go.Figure | None:
             names.setdefault(key, []).append(recipe)
     if not drawn:
         return None
-    titles = [f"{', '.join(names[key])}: {_difference(counts)}" for key, counts in drawn.items()]
+    titles = [f"{_listed(names[key])}: {_difference(counts)}" for key, counts in drawn.items()]
     grid = panels(titles, columns=1, x="client", height=_HEIGHT, spacing=0.1)
     classes = list(dict.fromkeys(name for counts in drawn.values() for name in counts.classes))
     look = looks(classes)
@@ -53,6 +55,11 @@ def partition(view: View) -> go.Figure | None:
     grid.figure.update_xaxes(type="category")
     grid.figure.update_yaxes(title="training records")
     return grid.figure
+
+
+def _listed(recipes: list[str]) -> str:
+    """Names recipes in a title, which has room for a few."""
+    return ", ".join(recipes) if len(recipes) <= _NAMED else f"{recipes[0]} and {len(recipes) - 1} more"
 
 
 def _difference(counts: ClassCounts) -> str:
