@@ -44,6 +44,9 @@ class Serving(BaseModel):
     """Name of the cohort; by default the first that has the recipe."""
     fold: int = Field(default=1, ge=1)
     repeat: int = Field(default=1, ge=1)
+    client: str = ""
+    """Client whose own model is served, where the recipe personalises: its site, or its number; by default the shared
+    model."""
     name: PathName | None = None
     """Name of the model in the paths of all calls; by default the name of the recipe."""
     public: bool = False
@@ -143,7 +146,12 @@ def _open(serving: Serving, chosen: str = "") -> Finished:
     """
     store = Store(serving.results)
     finished = open_finished(
-        store, recipe=serving.recipe, cohort=serving.cohort, fold=serving.fold, repeat=serving.repeat
+        store,
+        recipe=serving.recipe,
+        cohort=serving.cohort,
+        fold=serving.fold,
+        repeat=serving.repeat,
+        client=serving.client,
     )
     if chosen:
         require_same_weights(finished.trial, chosen=chosen, found=finished.artefact)

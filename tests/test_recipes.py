@@ -46,6 +46,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (STOPPING, PRIVACY),
     (STOPPING, {"federation": Federation()}),
     ({"training": {"averaging": 0.9}}, {"federation": Federation()}),
+    ({"objective": "distillation"}, {"federation": Federation(personalisation="fedper")}),
 ]
 
 

@@ -268,6 +268,7 @@ def test_a_figure_that_nobody_declared_is_refused() -> None:
 
     class Told:
         model = nn.Identity()
+        personalised, why_no_shared_model = False, ""
         split: Any = type("Parts", (), {"test": np.arange(0)})
 
     with pytest.raises(AssertionError, match=r"Silent\.metrics declares no loudness: add a Metric"):

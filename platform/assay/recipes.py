@@ -174,6 +174,20 @@ class Federation(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _combines(self) -> "Federation":
+        personal = self.personalisation
+        if personal is not None and not personal.shares_all and self.strategy.summed_vectors:
+            raise IncompatibleRecipeError(
+                f"strategy {self.strategy.name} × personalisation {personal.name}: its vectors correct the steps of all "
+                "parameters, and those of each client's own layers have nothing in common; choose another strategy, or "
+                "ditto, apfl or fine_tuning",
+                setting="federation.personalisation",
+                given=personal.name,
+                allowed=("ditto", "apfl", "fine_tuning"),
+            )
+        return self
+
     @property
     def asked(self) -> int:
         """Greatest number of clients that a round asks."""
@@ -186,6 +200,12 @@ class Federation(Settings):
             return self.at_least
         whole = self.policy == "all" and self.participation != "poisson" and self.available == 1
         return self.asked if whole else 1
+
+    @property
+    def passes(self) -> int:
+        """Passes of one training of a client over its records, in all rounds and after them."""
+        plain = self.rounds * self.local_epochs
+        return plain if self.personalisation is None else self.personalisation.passes(self.rounds, self.local_epochs)
 
     @property
     def private_trainings(self) -> int:
@@ -265,7 +285,7 @@ class Recipe(Settings):
         """How often one training sees each training record; in a federation, over all rounds of a client."""
         if self.federation is None:
             return self.training.epochs
-        return self.federation.rounds * self.federation.local_epochs
+        return self.federation.passes
 
     def stages(self) -> list["Recipe"]:
         """Returns the trainings that this recipe needs, teachers first. All use the same records and share one budget.
@@ -296,6 +316,12 @@ class Incompatibility(NamedTuple):
     what: str
     applies: Callable[[Any], bool]
     why: str
+
+
+def _keeps_layers(recipe: Any) -> bool:
+    """Returns whether some layers of a recipe stay at each client."""
+    personal = None if recipe.federation is None else recipe.federation.personalisation
+    return personal is not None and not personal.shares_all
 
 
 INCOMPATIBLE: list[Incompatibility] = [
@@ -339,5 +365,11 @@ INCOMPATIBLE: list[Incompatibility] = [
         "averaged weights × federation",
         lambda recipe: recipe.federation is not None and recipe.training.averaging > 0,
         "a client's average would reach back over weights that the others have replaced since; leave averaging at 0",
+    ),
+    Incompatibility(
+        "layers that stay at clients (fedper, fedrep, fedbn) × an objective with teachers (distillation)",
+        lambda recipe: _keeps_layers(recipe) and bool(recipe.objective.teachers),
+        "the network of a stage teaches the next one, and the shared network is none: some of its layers were never "
+        "trained; choose another objective, or ditto, apfl or fine_tuning",
     ),
 ]

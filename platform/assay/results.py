@@ -30,6 +30,8 @@ ReasonCode = Literal[
     "no_threshold",
     "inconclusive",
     "no_claim",
+    "no_shared_model",
+    "never_trained",
     "error",
     "unspecified",
 ]
@@ -54,6 +56,8 @@ REASONS: Mapping[str, str] = {
     "no_threshold": "no threshold keeps what was promised",
     "inconclusive": "what was tried was too weak to conclude anything",
     "no_claim": "the claim does not hold, so no figure may stand for it",
+    "no_shared_model": "each client has layers of its own, and the shared network alone is no model",
+    "never_trained": "the client took part in no round, so it has no model of its own",
     "error": "it was tried and an error ended it",
     "unspecified": "nobody has said, as in results of earlier versions",
 }

@@ -77,10 +77,30 @@ class Subject:
     """Describes that network, and where its first weights come from."""
     executor: Executor = field(default_factory=LocalExecutor)
     """Its workers share the records of an evaluation; results do not depend on their number."""
+    personal: Mapping[str, nn.Module] = field(default_factory=dict)
+    """Networks of single clients by their names, in evaluation mode, on ``device``; empty unless the recipe
+    personalises."""
     task: Task = CLASSIFICATION
     """Defines the labels, and when an answer is wrong."""
     operating_point: OperatingPoint | None = None
     """The threshold that is already part of the model; see ``decided``."""
+
+    @property
+    def personalised(self) -> bool:
+        """Whether each client has a model of its own; ``model`` is then the shared network."""
+        federation = None if self.recipe is None else self.recipe.federation
+        return federation is not None and federation.personalisation is not None
+
+    @property
+    def why_no_shared_model(self) -> str:
+        """Why ``model`` is no model that anybody uses; empty where it is one."""
+        if not self.personalised or self.recipe.federation.personalisation.shares_all:  # type: ignore[union-attr]
+            return ""
+        name = self.recipe.federation.personalisation.name  # type: ignore[union-attr]
+        return (
+            f"with {name}, some layers are each client's own, so the shared network alone is no model; the evaluation "
+            "clients measures each client's"
+        )
 
     @cached_property
     def point(self) -> OperatingPoint | None:
@@ -347,6 +367,10 @@ class Evaluation(Method):
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
     """Every figure that ``measure`` may return, with its meaning and its columns on the scorecard."""
+
+    needs_shared_model: ClassVar[bool] = True
+    """Whether it measures ``Subject.model``. If so, it does not apply where that is no model, because each client has
+    layers of its own."""
 
     looks_at: ClassVar[Literal["decisions", "probabilities", "both"]] = "both"
     """The part of an answer that it uses, where two classes are decided at an operating point.

@@ -1,33 +1,46 @@
-"""Accuracy of a federated model at each client, compared with local and centralised training."""
+"""Each client of a federation: its accuracy by arrangement, whether joining is worth it, and how clients differ."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-import numpy as np
+from pydantic import Field
 from torch import nn
 
 from assay.data.partition import Partition, partition_dataset, partition_test
 from assay.errors import DataError
 from assay.evaluations import client_labels
 from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.client_answers import accuracies, answers_at_clients
+from assay.evaluations.client_auroc import METRICS as AUROCS
+from assay.evaluations.client_auroc import aurocs
+from assay.evaluations.client_participation import METRICS as PARTICIPATION
+from assay.evaluations.client_participation import participation
+from assay.evaluations.joining import METRICS as JOINING
+from assay.evaluations.joining import joining
 from assay.metrics import Metric
 from assay.registry import register
 from assay.results import Finding, Measurement, not_applicable
 from assay.seeds import client_seed
 
-_ACCURACIES = ("client_accuracy", "worst_client_accuracy", "local_only_accuracy", "centralised_accuracy")
-_NO_RECORDS = "no test record is like this client's training records"
+OF_TEST_RECORDS = (
+    *("client_accuracy", "worst_client_accuracy", "local_only_accuracy", "centralised_accuracy"),
+    "pooled_client_accuracy",
+    *(metric.name for metric in (*JOINING, *AUROCS)),
+)
+"""Metrics that need test records of each client."""
 
 
 @register("evaluation")
 class Clients(Evaluation):
-    """Accuracy at each client and at the worst one, with local-only and centralised training for comparison, and how
-    much clients differ.
+    """Accuracy at each client and at the worst one, in each arrangement, and whether joining is worth it to each.
 
     A client's test records are its share of the test split, dealt like the training records: where clients differ in
-    their labels, each is tested on the labels that it has, and a site on its own records. Local-only and centralised
-    models are trained with the same objective, privacy and number of passes over the data.
+    their labels, each is tested on the labels that it has, and a site on its own records. The condition ``arrangement``
+    says whose model was measured: ``federated`` (the shared network), ``personal`` (the client's own, where the recipe
+    personalises), ``local only`` (trained by this client alone) or ``centralised`` (trained on all records in one
+    place). The last two are trained with the same objective, privacy and number of passes over the data. No test record
+    chooses any of them.
     """
 
     name: Literal["clients"] = "clients"
@@ -35,7 +48,8 @@ class Clients(Evaluation):
         Metric(
             name="client_accuracy",
             title="Accuracy at a client",
-            meaning="Share of the test records of one client that the joint model classifies correctly.",
+            meaning="Share of the test records of one client that are classified correctly, by the model of the "
+            "arrangement.",
             better="higher",
         ),
         Metric(
@@ -56,8 +70,21 @@ class Clients(Evaluation):
             meaning="Share of all test records classified correctly by a model trained on all data in one place.",
             better="higher",
         ),
+        Metric(
+            name="pooled_client_accuracy",
+            title="Accuracy, all clients",
+            meaning="Share of the test records of all clients that are classified correctly, each by the model of its "
+            "client in the arrangement: the mean of the clients, weighted by records.",
+            better="higher",
+        ),
+        *JOINING,
+        *AUROCS,
+        *PARTICIPATION,
         *client_labels.METRICS,
     )
+    needs_shared_model: ClassVar[bool] = False
+    draws: int = Field(default=200, ge=10)
+    """Draws of the bootstrap of the AUROC."""
 
     def measure(self, subject: Subject) -> Sequence[Finding]:
         names = [metric.name for metric in self.metrics]
@@ -66,53 +93,32 @@ class Clients(Evaluation):
         if subject.train is None:
             return [not_applicable(name, "nothing can be trained here", reason="not_trained_here") for name in names]
         training = training_partition(subject)
-        facts = client_labels.labels_of_clients(subject, training)
+        facts = [*client_labels.labels_of_clients(subject, training), *participation(subject, training)]
         try:
             dealt = partition_test(
                 subject.dataset, subject.split.test, training, subject.recipe.federation, seed=subject.seed
             )
         except DataError as error:
             why = f"test records: {error}"
-            return [*(not_applicable(name, why, reason="too_few_records") for name in _ACCURACIES), *facts]
-        at_clients = self._at_clients(subject, training, dealt)
-        found: list[Finding] = [*at_clients, _worst(subject, at_clients)]
-        for client, rows in enumerate(training):
-            alone = subject.train(rows, f"local only/{client_seed(subject.seed, client + 1)}")
-            about = client_labels.about_client(training, client)
-            found.append(_accuracy("local_only_accuracy", subject, alone, **about))
+            return [*(not_applicable(name, why, reason="too_few_records") for name in OF_TEST_RECORDS), *facts]
+        alone = [
+            subject.train(rows, f"local only/{client_seed(subject.seed, client)}")
+            for client, rows in enumerate(training, start=1)
+        ]
         everyone = subject.train(subject.split.train, "centralised")
-        return [*found, _accuracy("centralised_accuracy", subject, everyone), *facts]
-
-    def _at_clients(self, subject: Subject, training: Partition, dealt: Sequence[np.ndarray]) -> list[Measurement]:
-        """Measures the joint model on each client's test records."""
-        test = subject.split.test
-        correct = dict(zip(test.tolist(), subject.right(test), strict=True))
-        found = []
-        for client, rows in enumerate(dealt):
-            about = {**client_labels.about_client(training, client), "arrangement": "federated"}
-            if not len(rows):
-                why = "no test record is of this site" if training.sites else _NO_RECORDS
-                found.append(not_applicable("client_accuracy", why, reason="no_records", **about))
-                continue
-            hits = np.array([correct[row] for row in rows.tolist()])
-            clusters = subject.clusters(rows)
-            found.append(share("client_accuracy", hits, clusters, **about, **subject.decided_at))
-        return found
-
-
-def _worst(subject: Subject, at_clients: Sequence[Measurement]) -> Measurement:
-    """Returns the least accuracy of the clients that have test records."""
-    measured = [measurement for measurement in at_clients if measurement.status == "measured"]
-    if not measured:
-        return not_applicable("worst_client_accuracy", "no client has test records", reason="no_records")
-    worst = min(measured, key=lambda measurement: measurement.value)
-    about = {key: value for key, value in worst.conditions.items() if key != "arrangement"}
-    return replace(
-        worst,
-        name="worst_client_accuracy",
-        conditions=about,
-        warnings=("the least of several small samples: lower than a client's true accuracy on average",),
-    )
+        clients = answers_at_clients(subject, training, dealt, alone, everyone)
+        local = [
+            _accuracy("local_only_accuracy", subject, model, **client_labels.about_client(training, client))
+            for client, model in enumerate(alone)
+        ]
+        return [
+            *accuracies(subject, clients),
+            *joining(subject, clients),
+            *aurocs(subject, clients, draws=self.draws),
+            *local,
+            _accuracy("centralised_accuracy", subject, everyone),
+            *facts,
+        ]
 
 
 def training_partition(subject: Subject) -> Partition:

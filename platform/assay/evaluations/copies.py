@@ -70,6 +70,7 @@ class RepeatedTestRecords(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["repeated_test_records"] = "repeated_test_records"
+    needs_shared_model: ClassVar[bool] = False
 
     @property
     def of_training_records(self) -> bool:

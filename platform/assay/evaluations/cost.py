@@ -20,6 +20,7 @@ class Cost(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["cost"] = "cost"
+    needs_shared_model: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             name="training_seconds",

@@ -37,6 +37,7 @@ class PrivacySpent(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["privacy"] = "privacy"
+    needs_shared_model: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             name="epsilon",

@@ -29,6 +29,7 @@ class FeatureScales(Evaluation):
 
     looks_at = "probabilities"
     name: Literal["scales"] = "scales"
+    needs_shared_model: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             name=_NAME,

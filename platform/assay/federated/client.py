@@ -172,7 +172,9 @@ class ClientRound:
         self.seconds = 0.0
         self.notes: list[str] = []
         self._mechanisms: dict[str, Mechanism] = {}
+        self._begun: dict[str, int] = {}
         self._steps_of_round = 0
+        self._least_steps = 0
 
     @cached_property
     def _data(self) -> tuple[Tensor, Tensor]:
@@ -183,9 +185,7 @@ class ClientRound:
         hooks: Sequence[Hook] = (),
         *,
         of: str = "",
-        network: nn.Module | None = None,
-        per_round: int | None = None,
-        further_epochs: int = 0,
+        part: str = "",
     ) -> Trainer:
         """Returns a trainer that continues this client's training; close it after use.
 
@@ -193,18 +193,16 @@ class ClientRound:
             hooks: of local training.
             of: name of the training, where a client has several in a round, such as that of a personal model; each
                 draws its own batches and noise.
-            network: to train; the client's by default.
-            per_round: passes over the records in a round; ``local_epochs`` by default. Noise is calibrated for all
-                rounds.
-            further_epochs: passes after the last round.
+            part: name of the parameters that require gradients, where one training changes between several sets of
+                them; each has an optimiser of its own.
 
         Returns:
-            The trainer, before the first step of the round.
+            The trainer, before the first step of the round. Noise is calibrated for all passes of the recipe.
         """
         given, (x, y) = self._given, self._data
         patients = None if given.patients is None else given.patients[given.parts[self.number - 1]]
         trainer = build_trainer(
-            self.network if network is None else network,
+            self.network,
             given.recipe,
             x,
             y,
@@ -214,35 +212,59 @@ class ClientRound:
             classes=given.classes,
             task=given.task,
             teacher=self._teacher,
-            epochs=self.settings.rounds * (per_round or self.settings.local_epochs) + further_epochs,
+            epochs=given.recipe.passes,
             patients=patients,
             hooks=hooks,
             treated=self._records.treated(self.number, x, y),
         )
         trainer.step = int(self.state.values.get(f"{of}step", 0))
         trainer.rollbacks = int(self.state.values.get(f"{of}rollbacks", 0))
-        if self.settings.optimizer_state == "kept" and (moments := under(f"{of}optimizer", self.state.tensors)):
+        self._begun[of] = trainer.step
+        if self.settings.optimizer_state == "kept" and (moments := under(f"{of}{part}optimizer", self.state.tensors)):
             load_moments(trainer.optimizer, moments)
         return trainer
 
-    def finish(self, trainer: Trainer, *, of: str = "") -> None:
+    def finish(self, trainer: Trainer, *, of: str = "", part: str = "") -> None:
         """Stores what a trainer leaves for the next round, and closes it.
 
         Args:
             trainer: that has run.
             of: name of the training; see ``trainer``.
+            part: name of the parameters; see ``trainer``.
         """
         self.state.values[f"{of}step"] = trainer.step
         if trainer.rollbacks:
             self.state.values[f"{of}rollbacks"] = trainer.rollbacks
         if self.settings.optimizer_state == "kept":
-            self.state.tensors |= {f"{of}optimizer.{key}": t for key, t in moments_of(trainer.optimizer).items()}
+            moments = moments_of(trainer.optimizer)
+            self.state.tensors |= {f"{of}{part}optimizer.{key}": tensor for key, tensor in moments.items()}
         if (mechanism := trainer.mechanism) is not None:
             self._mechanisms[of] = mechanism
-            self._steps_of_round += self.settings.local_epochs * trainer.steps_per_epoch
+            self._steps_of_round += trainer.step - self._begun[of]
+            self._least_steps = self.settings.local_epochs * trainer.steps_per_epoch
         self.seconds += trainer.seconds
         self.notes += trainer.notes
         trainer.close()
+
+    @property
+    def batch_size(self) -> int:
+        """Records of a batch of the recipe."""
+        return self._given.recipe.training.batch_size
+
+    @property
+    def took_part(self) -> bool:
+        """Whether the server has accepted a round of this client."""
+        return "step" in self.state.values
+
+    def records(self) -> Tensor:
+        """Returns the training records of this client, after the recipe's treatments.
+
+        Returns:
+            (n, ...) records.
+        """
+        x, y = self._data
+        treated = self._records.treated(self.number, x, y)
+        return x if treated is None else torch.from_numpy(treated.x).to(x.device)
 
     @property
     def mechanism(self) -> Mechanism | None:
@@ -259,21 +281,23 @@ class ClientRound:
         privacy = self._given.recipe.privacy
         if privacy is not None and privacy.noise == "entropy":
             lost = int(self.state.values.get("lost_rounds", 0))
-            first = replace(first, steps=first.steps + lost * self._steps_of_round)
+            each = max(self._steps_of_round, self._least_steps)  # after the last round, a lost try may be of a round
+            first = replace(first, steps=first.steps + lost * each)
         return first
 
-    def report(self, trainer: Trainer, *, since: int) -> Report:
+    def report(self, trainer: Trainer) -> Report:
         """Returns what the client tells the server about this round.
 
         Args:
-            trainer: of the shared model, which has finished the round.
-            since: its number of steps before the run.
+            trainer: of the shared parameters, which has finished the round: the last that ``trainer`` returned of this
+                training.
 
         Returns:
             The report, without bytes and overhead.
         """
         training = self._given.recipe.training
         private = trainer.mechanism is not None
+        since = self._begun[""]
         rates = [learning_rate_at(training, step, trainer.total_steps) for step in range(since, trainer.step)]
         return Report(
             client=self.number,
@@ -288,12 +312,12 @@ class ClientRound:
         )
 
     def report_own(self) -> Report | None:
-        """Returns what the client tells about the training of its own model after the last round.
+        """Returns what the client tells about its own model after the last round.
 
         Returns:
-            The report; None if it has not trained.
+            The report; None if it has not trained and has nothing to note.
         """
-        if not self.seconds:
+        if not self.seconds and not self.notes:
             return None
         return Report(
             client=self.number,

@@ -68,10 +68,11 @@ class Collected:
             reason: for the record.
         """
         with self._lock:
-            if client not in self._replies.reports and client not in self._replies.singles:
+            replies = self._replies
+            if client not in replies.reports and client not in replies.singles and client not in replies.without:
                 self._abandoned.add(client)
-                self._replies.failures[client] = reason
-                self._replies.stuck = True
+                replies.failures[client] = reason
+                replies.stuck = True
 
     def add(self, answer: Answer, strategy: Strategy, *, since: float) -> None:
         """Adds a client's answer to all sums, or to none.
@@ -126,6 +127,17 @@ class Collected:
             if (report := session.report_own()) is not None:
                 self._replies.reports[session.number] = report
                 self._replies.states[session.number] = session.state.on_cpu()
+
+    def add_none(self, client: int, reason: str) -> None:
+        """Notes that a client has no model of its own.
+
+        Args:
+            client: its number.
+            reason: for the record.
+        """
+        with self._lock:
+            if client not in self._abandoned:
+                self._replies.without[client] = reason
 
     def fail(self, client: int, reason: str) -> None:
         """Notes that a client failed.

@@ -26,8 +26,12 @@ class FlatNetwork:
         sizes = [trainable[name].numel() for name in self.names]
         self.vector = torch.cat([trainable[name].detach().flatten() for name in self.names])
         """(d,) all trainable parameters; a change of it is a change of the network."""
+        self.initial = self.vector.clone()
+        """(d,) the parameters before any training."""
+        self.initial_buffers = self.buffers()
         self.shared = sum(size for name, size in zip(self.names, sizes, strict=True) if is_shared(name))
         """Number of elements, from the first, that all clients share."""
+        self.shared_names = frozenset(filter(is_shared, self.names))
         for name, part, shape in zip(self.names, self.vector.split(sizes), self.shapes, strict=True):
             trainable[name].data = part.view(shape)
 
@@ -40,6 +44,14 @@ class FlatNetwork:
                 shapes.append(shape)
             seen += int(np.prod(shape, dtype=np.int64))
         return shapes
+
+    def parameters(self) -> list[Tensor]:
+        """Returns copies of the trainable parameters, in the order of the network.
+
+        Returns:
+            One tensor a parameter, of its shape.
+        """
+        return [p.detach().clone() for p in self.network.parameters() if p.requires_grad]
 
     def buffers(self) -> dict[str, Tensor]:
         """Returns copies of the network's buffers.

@@ -15,6 +15,7 @@ from assay.federated.exact_sum import ExactSum
 from assay.federated.flat import FlatNetwork
 from assay.federated.messages import Assignment, Round
 from assay.federated.personalisation.base import Personalisation
+from assay.federated.shared_part import SharedPart
 from assay.federated.state import ClientState
 from assay.federated.strategies.base import Contribution, Strategy
 from assay.federated.transforms.pipeline import Pipeline
@@ -39,7 +40,7 @@ class LocalTrainer:
         self._personal = self._settings.personalisation or Personalisation(name="none")
         network = given.network().to(device)
         self._flat = FlatNetwork(network, self._personal.is_shared(network))
-        self._initial, self._initial_buffers = self._flat.vector.clone(), self._flat.buffers()
+        self._initial, self._initial_buffers = self._flat.initial, self._flat.initial_buffers
         self._moments = Moments(network)
         if self._settings.buffers == "refused":
             refuse_buffers(network)
@@ -79,9 +80,11 @@ class LocalTrainer:
             sent = shared.weights.to(self._flat.vector.device)
             self._load(state, shared, sent)
             session = self._session(assignment.client, state)
-            if shared.last:
-                own, buffers = self._personal.own(session, self._flat), self._flat.buffers()
-                collected.add_own(session, own, buffers)
+            if shared.last and (reason := self._personal.why_no_model(session, self._flat.network)):
+                collected.add_none(assignment.client, reason)
+            elif shared.last:
+                own = self._personal.own(session, self._flat)
+                collected.add_own(session, own, self._flat.buffers())
             else:
                 collected.add(
                     self._answer(session, shared, self._in_float64(shared, sent)), self._strategy, since=began
@@ -110,11 +113,12 @@ class LocalTrainer:
         """Trains one client and returns what the server may use of it."""
         flat, state = self._flat, session.state
         hooks = list(self._strategy.hooks())
+        if flat.shared < len(flat.vector):
+            hooks = [SharedPart(hook, flat.shared_names) for hook in hooks]
         self._start(hooks, state, shared)
-        since = int(state.values.get("step", 0))
         trainer = self._personal.train(session, flat, hooks)
         vectors = self._end(hooks, state)
-        report = session.report(trainer, since=since)
+        report = session.report(trainer)
         answer = Answer(
             state=state,
             report=report,
@@ -135,7 +139,8 @@ class LocalTrainer:
 
     def _start(self, hooks: Sequence[RoundHook], state: ClientState, shared: Round) -> None:
         """Restores the strategy's hooks, and tells them that a round begins."""
-        weights = [p.detach() for p in self._flat.network.parameters() if p.requires_grad]
+        named, shared_names = self._flat.network.named_parameters(), self._flat.shared_names
+        weights = [p.detach() for name, p in named if p.requires_grad and name in shared_names]
         for hook in hooks:
             if (about := state.values.get(f"hooks.{hook.name}")) is not None:
                 hook.restore(under(f"hooks.{hook.name}", state.tensors), about)

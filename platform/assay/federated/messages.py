@@ -60,5 +60,7 @@ class Replies:
     """Each client's update, or its own model's weights, where they were asked for."""
     buffers: dict[int, dict[str, Tensor]] = field(default_factory=dict)
     """Buffers of each client's own model, where it was asked for."""
+    without: dict[int, str] = field(default_factory=dict)
+    """Reason by client that has no model of its own, where it was asked for."""
     stuck: bool = False
     """Whether a client is still training; the worker must be replaced, which ends it."""

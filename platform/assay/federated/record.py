@@ -41,6 +41,9 @@ class FederationRecord:
     participation: dict[str, int] = field(default_factory=dict)
     """Rounds in which each client's update was used, by client number."""
 
+    without_model: dict[str, str] = field(default_factory=dict)
+    """Reason by client number, of clients that have no model of their own although the recipe personalises."""
+
     def add(self, record: RoundRecord, clients: list[int]) -> None:
         """Adds a round.
 

@@ -128,6 +128,8 @@ def train_federated(
     if len(parts) != settings.clients:
         raise ValueError(f"records are dealt to {len(parts)} clients, the recipe has {settings.clients}")
     settings.strategy.refuse(settings.least_answers, recipe)
+    if settings.personalisation is not None:
+        settings.personalisation.refuse(network())
     if recipe.privacy is not None and settings.private_trainings > 1:
         privacy = recipe.privacy.model_copy(update={"trainings": recipe.privacy.trainings * settings.private_trainings})
         recipe = recipe.model_copy(update={"privacy": privacy})
@@ -183,6 +185,7 @@ class Server:
         self._record = FederationRecord(sizes=self._units, settings=_described(given.recipe))
         self._reports: dict[int, Report] = {}
         self._notes: dict[int, list[str]] = {}
+        self._own_seconds = 0.0
 
     def run(self, executor: Executor, after_round: Callable[[int], None] | None) -> Federated:
         """Runs all rounds that are left.
@@ -374,6 +377,8 @@ class Server:
     def _personal_models(self, host: Host) -> dict[int, dict[str, Tensor]]:
         """Returns the state dict of every client's own network after the last round, drawn in it or not."""
         everyone = range(1, len(self._units) + 1)
+        if self._folder is not None and self._draws_entropy:
+            self._folder.begin(self._settings.rounds + 1, list(everyone))
         order = Round(
             number=self._settings.rounds + 1,
             weights=self._weights,
@@ -392,9 +397,12 @@ class Server:
             before = self._reports.get(client)
             self._reports[client] = report if before is None else replace(report, treatment=before.treatment)
             self._notes.setdefault(client, []).extend(report.notes)
+            self._own_seconds += report.seconds
         self._states.put(replies.states)
+        self._record.without_model = {str(client): reason for client, reason in sorted(replies.without.items())}
         return {
-            client: self._state_dict(replies.singles[client], replies.buffers[client]) for client in sorted(everyone)
+            client: self._state_dict(weights, replies.buffers[client])
+            for client, weights in sorted(replies.singles.items())
         }
 
     def _state_dict(self, weights: Tensor, buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -492,10 +500,10 @@ class Server:
         whole = torch.cat([self._weights, self._initial[self._flat.shared :]])
         rounds = self._record.rounds
         return Federated(
-            weights=self._state_dict(whole, self._buffers),
+            weights=self._state_dict(whole, self._flat.initial_buffers | self._buffers),
             seconds=seconds,
             losses=[math.nan if each.loss is None else each.loss for each in rounds],
-            client_seconds=sum(each.client_seconds for each in rounds),
+            client_seconds=sum(each.client_seconds for each in rounds) + self._own_seconds,
             mechanisms={r.client: r.mechanism for r in reports if r.mechanism is not None},
             treatment=treatment,
             notes=[f"client {client}: {note}" for client, notes in sorted(self._notes.items()) for note in notes],
@@ -512,6 +520,7 @@ def _join(together: Replies, reply: Replies, scales: Mapping[str, FixedPoint]) -
     together.scalars |= reply.scalars
     together.singles |= reply.singles
     together.buffers |= reply.buffers
+    together.without |= reply.without
     together.refusal = together.refusal or reply.refusal
     if reply.counters:
         together.counters = [

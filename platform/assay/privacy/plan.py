@@ -27,14 +27,15 @@ def forecast_mechanism(recipe: Recipe, *, units: int, unit: Unit) -> Mechanism:
         unit: which of them it protects.
 
     Returns:
-        The mechanism of all steps of a stage.
+        The mechanism of all steps of a stage; of all trainings of a client, where it also trains a model of its own.
 
     Raises:
         UserError: no noise reaches its ε.
     """
     privacy, size = recipe.stages()[-1].privacy, recipe.training.batch_size
     assert privacy is not None
-    steps = recipe.passes * steps_per_epoch(units, size)
+    trainings = 1 if recipe.federation is None else recipe.federation.private_trainings
+    steps = recipe.passes * trainings * steps_per_epoch(units, size)
     return planned(privacy, units=units, batch_size=size, steps=steps, unit=unit)
 
 

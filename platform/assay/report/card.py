@@ -103,7 +103,7 @@ def card_of(finished: Finished, name: str) -> Card:
         name=name,
         trial=finished.trial,
         artefact=f"{finished.recipe_name} of study {study.name}, cohort {finished.cohort}, {_where(finished, card)}; "
-        f"{_counts(finished)}",
+        f"{_counts(finished)}{f'; own model of client {finished.client}' if finished.client else ''}",
         recipe=describe_recipe(study, finished.cohort, finished.recipe_name),
         data=dataset.name,
         records=f"shape {dataset.shape}, in {dataset.units}; preprocessing: {dataset.preprocessing}",
@@ -201,7 +201,9 @@ def _warnings(finished: Finished, card: Scorecard, flags: tuple[Flag, ...]) -> t
     # Why a figure was not measured stands in its place.
     known = [row.to_frame().T for _, row in _rows(finished, card) if row["status"] == "measured"]
     beside = [words for row in known for words in own_words(row, own_flags(row, rules))]
-    return tuple(dict.fromkeys([*(flag.text for flag in flags), *beside, *finished.dataset.warnings]))
+    whose = f"the figures are of the shared model, not of the own model of client {finished.client} that is served"
+    first = [whose] if finished.client else []
+    return tuple(dict.fromkeys([*first, *(flag.text for flag in flags), *beside, *finished.dataset.warnings]))
 
 
 def _number(value: float) -> float | None:

@@ -7,7 +7,7 @@ from assay.devices import repeatable
 from assay.evaluations.base import Evaluation, Subject, share
 from assay.metrics import undeclared
 from assay.models.recurrent import differentiable
-from assay.results import TELLS_OF, Finding, Measurement
+from assay.results import TELLS_OF, Finding, Measurement, not_applicable
 
 
 def answers_to(evaluation: Evaluation, subject: Subject) -> list[Finding]:
@@ -20,9 +20,16 @@ def answers_to(evaluation: Evaluation, subject: Subject) -> list[Finding]:
         subject: the trained model with its data.
 
     Returns:
-        The findings of the evaluation, and the accuracy on its sample if it used one.
+        The findings of the evaluation, and the accuracy on its sample if it used one. Where the recipe personalises,
+        they have a condition that says that the shared network was measured; they do not apply where that is no model.
     """
+    if evaluation.needs_shared_model and (why := subject.why_no_shared_model):
+        return [
+            not_applicable(metric.name, why, reason="no_shared_model", **metric.where) for metric in evaluation.metrics
+        ]
     conditions = {TELLS_OF: "training records"} if evaluation.of_training_records else {}
+    if evaluation.needs_shared_model and subject.personalised:
+        conditions["network"] = "shared"
     with progress.step(evaluation.name), repeatable(tf32=False), differentiable(subject.model):
         if evaluation.looks_at == "decisions":
             subject = subject.decided

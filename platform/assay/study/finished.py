@@ -40,6 +40,8 @@ class Finished:
     split: Split
     frame: pd.DataFrame
     """Every row of the study's results."""
+    client: str = ""
+    """Client whose own model this is; empty for the shared model."""
     artefact: str = ""
     """Hash of the checkpoint that was opened; empty of a model that came from none."""
 
@@ -72,7 +74,9 @@ class Finished:
         return objections_to(self.recipe, self.own)
 
 
-def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold: int = 1, repeat: int = 1) -> Finished:
+def open_finished(
+    store: Store, *, recipe: str, cohort: str | None = None, fold: int = 1, repeat: int = 1, client: str = ""
+) -> Finished:
     """Opens a finished trial of a study.
 
     Args:
@@ -81,6 +85,7 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
         cohort: may be left out where only one has the recipe, or for the first that has it.
         fold: from 1.
         repeat: from 1.
+        client: whose own model, by its site or number; the shared one by default.
 
     Returns:
         The trial with its model, data and measurements.
@@ -88,7 +93,8 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
     Raises:
         SpecError: the study has no such trial, or it has not finished.
         DataError: the data are no longer those of the trial.
-        CheckpointError: the weights are gone, do not fit, or are not those that were measured.
+        CheckpointError: the weights are gone, do not fit, or are not those that were measured; or the client has no
+            model of its own, or none is named and the shared network is no model.
     """
     text = store.read_text("study.yaml")
     if not text:
@@ -113,16 +119,18 @@ def open_finished(store: Store, *, recipe: str, cohort: str | None = None, fold:
     content = _checkpoint(store, trial)
     origin, seed = dataset.origin, seed_of(study.seed, fold=fold - 1, repeat=repeat - 1)
     dataset = replace(dataset.prepared(parts.train, seed=seed), part_of=origin)
+    trained = None if given else Recipe.model_validate(asked["recipe"])
     return Finished(
         trial=trial,
+        client=client,
         study=study,
         cohort=name,
         recipe_name=recipe,
         fold=fold - 1,
         repeat=repeat - 1,
         artefact=artefact_of(content),
-        recipe=None if given else Recipe.model_validate(asked["recipe"]),
-        model=_model(content, trial, _architecture(study.cohorts[name], asked), dataset),
+        recipe=trained,
+        model=_model(content, trial, _architecture(study.cohorts[name], asked), dataset, trained, client),
         dataset=dataset,
         split=parts,
         frame=store.frame(),
@@ -184,8 +192,23 @@ def _checkpoint(store: Store, trial: str) -> bytes:
     return content
 
 
-def _model(content: bytes, trial: str, architecture: Architecture, dataset: Dataset) -> nn.Module:
+def _model(
+    content: bytes, trial: str, architecture: Architecture, dataset: Dataset, recipe: Recipe | None, client: str
+) -> nn.Module:
     networks, _ = networks_from_bytes(content, f"checkpoint of trial {trial}")
+    federation = None if recipe is None else recipe.federation
+    personal = None if federation is None else federation.personalisation
+    known = sorted(networks.keys() - {""})
+    why = "" if client in networks else f"client {client!r} has no model of its own"
+    if not client and personal is not None and not personal.shares_all:
+        why = f"with {personal.name}, some layers are each client's own, so the shared network alone is no model"
+    if why:
+        raise CheckpointError(
+            f"trial {trial}: {why}; clients with a model of their own: {', '.join(known) or 'none'}",
+            setting="client",
+            given=client,
+            allowed=known,
+        )
     model = architecture.build_for(dataset.form, seed=0)
-    load_weights(model, networks[""], f"checkpoint of trial {trial}")
+    load_weights(model, networks[client], f"checkpoint of trial {trial}")
     return model.eval()

@@ -127,6 +127,7 @@ def evaluate(
     """
     dataset, parts = prepare_records(trial, dataset)
     model, log = trained.open(network_of(trial, dataset))
+    personal = trained.open_clients(network_of(trial, dataset))
     return ask(
         trial.evaluations,
         Subject(
@@ -134,6 +135,7 @@ def evaluate(
             dataset=dataset,
             split=parts,
             recipe=trial.recipe,
+            personal={name: own.to(device()) for name, own in personal.items()},
             log=log,
             seed=trial.trial_seed,
             device=device(),

@@ -36,18 +36,20 @@ class Trained:
     checkpoint: bytes
 
     @classmethod
-    def of(cls, model: nn.Module, log: TrainingLog, clients: Mapping[str, nn.Module] | None = None) -> "Trained":
+    def of(
+        cls, model: nn.Module, log: TrainingLog, clients: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> "Trained":
         """Returns the result of a finished training.
 
         Args:
             model: the network of all clients that have none of their own.
             log: of the training.
-            clients: networks of single clients, by their names.
+            clients: state dicts of the networks of single clients, by their names.
 
         Returns:
             The result with its checkpoint.
         """
-        networks = {"": model.state_dict()} | {name: own.state_dict() for name, own in (clients or {}).items()}
+        networks = {"": model.state_dict()} | {name: dict(own) for name, own in (clients or {}).items()}
         return cls(checkpoint=networks_to_bytes(networks, asdict(log)))
 
     @property
@@ -81,6 +83,26 @@ class Trained:
         model = network()
         load_weights(model, networks[client], _SOURCE)
         return model.eval(), TrainingLog(**about)
+
+    def open_clients(self, network: Callable[[], nn.Module]) -> dict[str, nn.Module]:
+        """Loads the networks of all clients that have one of their own.
+
+        Args:
+            network: builds the network before training.
+
+        Returns:
+            Networks in evaluation mode, by the names of the clients.
+
+        Raises:
+            CheckpointError: the weights do not fit the network.
+        """
+        networks, _ = networks_from_bytes(self.checkpoint, _SOURCE)
+        opened = {}
+        for client in sorted(networks.keys() - {""}):
+            opened[client] = network()
+            load_weights(opened[client], networks[client], _SOURCE)
+            opened[client].eval()
+        return opened
 
 
 _SOURCE = "checkpoint of the trial"
@@ -131,8 +153,11 @@ def _train_at_clients(
     *,
     after_round: Callable[[int], None] | None,
     folder: Path | None,
-) -> tuple[nn.Module, TrainingLog]:
-    """Trains all stages of a federated recipe, each over the same clients; returns the network and its log.
+) -> tuple[nn.Module, TrainingLog, dict[str, Mapping[str, Tensor]]]:
+    """Trains all stages of a federated recipe, each over the same clients.
+
+    Returns the shared network, its log, and the networks of single clients: by site where each client is one, else by
+    number.
 
     Args:
         dataset: prepared.
@@ -148,6 +173,8 @@ def _train_at_clients(
     # The data say how many clients there are where each site, or patient, is one.
     federation = trial.recipe.federation.model_copy(update={"clients": len(dealt)})
     said = [f"partition: {dealt.note}"] if dealt.note else []
+    names = dealt.sites or tuple(str(number) for number in range(1, len(dealt) + 1))
+    personal: dict[str, Mapping[str, Tensor]] = {}
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         finished = train_federated(
@@ -171,6 +198,8 @@ def _train_at_clients(
         )
         model = network_of(trial, dataset)()
         model.load_state_dict(dict(finished.weights))
+        personal.clear()  # those of an earlier stage teach nobody
+        personal.update({names[number - 1]: own for number, own in finished.personal.items()})
         return model, TrainingLog(
             seconds=finished.seconds,
             worker_seconds=finished.client_seconds,
@@ -179,9 +208,10 @@ def _train_at_clients(
             mechanisms={str(number): asdict(mechanism) for number, mechanism in finished.mechanisms.items()},
             treatment=dict(finished.treatment),
             notes=[*said, *finished.notes],
+            federation=finished.record.to_json(),
         )
 
-    return in_stages(trial.recipe, train)
+    return *in_stages(trial.recipe, train), personal
 
 
 Stage = Callable[[Recipe, str, nn.Module | None], tuple[nn.Module, TrainingLog]]

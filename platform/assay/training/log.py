@@ -27,6 +27,10 @@ class TrainingLog:
     """Robust validation accuracy, in [0, 1], at each measurement of early stopping; the weights are those of the first
     maximum."""
 
+    federation: dict[str, Any] = field(default_factory=dict)
+    """Record of all rounds of a federated training (``federated.record.FederationRecord``); empty otherwise, and in
+    logs of earlier versions. Of several stages, that of the last."""
+
     def then(self, other: "TrainingLog") -> "TrainingLog":
         """Returns the log of both trainings, one after the other on the same records: times and steps add up.
 
@@ -48,6 +52,7 @@ class TrainingLog:
             treatment=other.treatment,
             notes=self.notes + other.notes,
             validation=other.validation,
+            federation=other.federation,
         )
 
     def mechanism(self, name: str) -> Mechanism:

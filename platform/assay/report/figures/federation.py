@@ -24,13 +24,18 @@ def clients(view: View) -> go.Figure | None:
     for recipe in federated:
         colour = colours(card.recipes)[recipe]
         shown = {
-            "each client alone<br>(all test records)": ("local_only_accuracy", "client"),
-            "federated<br>(each client's records)": ("client_accuracy", "client"),
-            "federated<br>(all test records)": ("accuracy", ""),
-            "all data in one place<br>(all test records)": ("centralised_accuracy", ""),
+            "each client alone<br>(all test records)": ("local_only_accuracy", "client", ""),
+            "federated<br>(each client's records)": ("client_accuracy", "client", "federated"),
+            "personal<br>(each client's records)": ("client_accuracy", "client", "personal"),
+            "federated<br>(all test records)": ("accuracy", "", ""),
+            "all data in one place<br>(all test records)": ("centralised_accuracy", "", ""),
         }
-        for place, (name, by) in shown.items():
+        for place, (name, by, arrangement) in shown.items():
             rows = of_recipe(measured(frame, name), recipe)
+            if arrangement:
+                rows = rows[[c.get("arrangement", "federated") == arrangement for c in rows["conditions"]]]
+            if not len(rows):
+                continue
             runs = rows["repeat" if card.design.official else "fold"]
             keys = [c.get(by, "") for c in rows["conditions"]] if by else runs.tolist()
             means = rows.assign(key=keys).groupby("key")["value"].mean()
