@@ -43,7 +43,7 @@ class Trainer:
         gradients: computes the sum of the gradients of this worker's records.
         update: draws batches, clips gradients and adds noise.
         optimizer: of the model's trainable parameters.
-        epochs: total number of passes over the records.
+        steps: total number of steps.
         collective: the workers that share every batch.
         owners: (n,) number of each record's patient, from 0, where privacy protects patients; else None.
         treated: what the recipe's treatments did to the records, None without any.
@@ -62,7 +62,7 @@ class Trainer:
         gradients: BatchGradients,
         update: Update,
         optimizer: torch.optim.Optimizer,
-        epochs: int,
+        steps: int,
         collective: Collective,
         owners: np.ndarray | None = None,
         treated: Treated | None = None,
@@ -82,7 +82,7 @@ class Trainer:
         self.stopped = False
         """Whether a hook has ended training."""
         self.steps_per_epoch = steps_per_epoch(self.units, training.batch_size)
-        self.total_steps = epochs * self.steps_per_epoch
+        self.total_steps = steps
         self.hooks = list(by_name(hooks).values())
         self._training, self._feed, self._gradients, self._update = training, feed, gradients, update
         self._collective, self._owners = collective, owners
@@ -219,7 +219,7 @@ class Trainer:
                 self.model.train()
                 started = time.perf_counter()
                 self.losses.append(self._run_epoch(until))
-                if self.step % self.steps_per_epoch:
+                if self.step % self.steps_per_epoch and not self.finished:
                     self.seconds += time.perf_counter() - started
                     break
                 with self._update.crafting():  # hooks may attack the model: no per-record gradients then
