@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay import seeds
 from assay.data.base import PARTS, Dataset, Lazy
@@ -19,6 +19,9 @@ class Splitting(Settings):
 
     folds: int = Field(default=5, ge=1)
     """Number of folds; 1 trains nothing and tests a given model on every record."""
+    by: Literal["record", "site"] = "record"
+    """What a fold is: records, or patients, drawn at random; or all records of one site, such as a hospital that the
+    model has not seen. Then there are as many folds as sites, in the order of their names, and repeats vary the seed."""
     repeats: int = Field(default=1, ge=1)
     """Number of repeats of the whole cross-validation, each with other folds and seeds."""
     validation: float = Field(default=0.15, gt=0, lt=0.5)
@@ -29,6 +32,18 @@ class Splitting(Settings):
     """``keep`` uses the data set's own split where there is one, and repeats vary the seed; ``ignore`` makes folds."""
     tested: Literal["test", "validation"] = "test"
     """The records that evaluations use. A search for settings uses ``validation`` and leaves ``test`` unseen."""
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_fold(self) -> "Splitting":
+        if self.by == "site" and self.official == "keep":
+            raise SpecError(
+                "split.by is site, and split.official keeps the split of the data set, which is another; "
+                "set split.official to ignore",
+                setting="split.official",
+                given="keep",
+                allowed="ignore",
+            )
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +102,8 @@ def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed
         Positions of the records of each part.
 
     Raises:
-        DataError: too few records of a class, or too few groups, for that many folds.
+        DataError: too few records of a class, or too few groups, for that many folds; or folds are to be sites, and a
+            record has none, a patient has several, or their number is another.
     """
     everyone = np.arange(len(dataset))
     held_out: dict[str, np.ndarray] = {}
@@ -98,6 +114,9 @@ def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed
             held_out["validation"] = named["validation"]
     elif settings.folds == 1:
         return Split(train=everyone[:0], validation=everyone[:0], calibration=everyone[:0], test=everyone)
+    elif settings.by == "site":
+        test = _of_site(dataset, settings.folds, fold)
+        rest = np.setdiff1d(everyone, test)
     else:
         _check(dataset, settings.folds)
         parts = list(_parts(dataset, everyone, settings.folds, seeds.torch_seed(seed, "folds", repeat)))
@@ -198,6 +217,48 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         warnings=(*dataset.warnings, warning),
         stated=(*dataset.stated, warning),
     )
+
+
+def _of_site(dataset: Dataset, folds: int, fold: int) -> np.ndarray:
+    """Returns the positions of all records of one site."""
+    if dataset.site is None:
+        raise DataError(
+            f"{dataset.name} names no site of a record, so no fold can be one; name the column of sites in the settings "
+            "of the data set, or set split.by=record",
+            setting="split.by",
+            given="site",
+            allowed="record",
+        )
+    unknown = int((dataset.site == "").sum())
+    if unknown:
+        raise DataError(
+            f"{dataset.name}: {unknown} of {len(dataset)} records name no site, so they belong to no fold; complete the "
+            "column of sites, or leave these records out",
+            setting="split.by",
+            given=unknown,
+            allowed=0,
+        )
+    sites, of_row = np.unique(dataset.site, return_inverse=True)
+    if len(sites) != folds:
+        raise SpecError(
+            f"split.folds is {folds}, but {dataset.name} has {len(sites)} sites, each of which is a fold: "
+            f"set split.folds={len(sites)}",
+            setting="split.folds",
+            given=folds,
+            allowed=len(sites),
+        )
+    chosen = of_row == fold
+    if dataset.groups is not None:
+        torn = np.intersect1d(dataset.groups[chosen], dataset.groups[~chosen])
+        if len(torn):
+            raise DataError(
+                f"{dataset.name}: {len(torn)} patients of site {sites[fold]!r} have records at other sites too, so they "
+                "would be on both sides of the split; correct the column of sites, or set split.by=record",
+                setting="split.by",
+                given=len(torn),
+                allowed=0,
+            )
+    return np.flatnonzero(chosen)
 
 
 def _parts(dataset: Dataset, rows: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:
