@@ -76,7 +76,7 @@ def test_folds_by_site_that_cannot_be_are_refused() -> None:
         split(of_sites(["", "north", "west"] * 20), BY_SITE, fold=0, repeat=0, seed=0)
     with refused(DataError, "split.by", 20, 0):
         split(of_sites(plain, np.repeat(np.arange(20), 3)), BY_SITE, fold=0, repeat=0, seed=0)
-    with pytest.raises(ValueError, match="set split.official to ignore"):
+    with pytest.raises(ValueError, match=r"set split\.official to ignore"):
         Splitting(by="site")
 
 

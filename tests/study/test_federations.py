@@ -22,9 +22,12 @@ def of_sites(tiny: Tiny, patients: Callable[..., Path]) -> Callable[..., Study]:
     """A study of sixty patients at three sites, with one federated recipe."""
 
     def make(**federation: Any) -> Study:
-        study = tiny({"federated": {"federation": federation}})
+        about = {"name": "arrays", "low": -4, "high": 5, "public_preprocessing": True, "site": "site"}
+        study = tiny(
+            {"federated": {"federation": federation}}, {"dataset": {**about, "path": str(patients("sites.npz"))}}
+        )
         with np.load(patients()) as file:
-            np.savez(patients(), **file, site=np.repeat(["north", "south", "west"], 20))
+            np.savez(patients("sites.npz"), **file, site=np.repeat(["north", "south", "west"], 20))
         return study
 
     return make
@@ -63,15 +66,17 @@ def test_what_cannot_be_federated_is_refused_before_any_training(
     of_sites: Callable[..., Study], federation: dict[str, Any], setting: str, given: Any, allowed: Any
 ) -> None:
     for look in both(of_sites(**federation)):
-        began = time.perf_counter()
-        with refused(SpecError, setting, given, allowed):
-            look()
+        for _ in range(2):
+            began = time.perf_counter()
+            with refused(SpecError, setting, given, allowed):
+                look()
+        # The first time imports what splits the records.
         assert time.perf_counter() - began < 1
 
 
 def test_the_error_names_cohort_and_recipe(of_sites: Callable[..., Study]) -> None:
     for look in both(of_sites(clients=40)):
-        with pytest.raises(SpecError, match="^cohort 'made', recipe 'federated': "):
+        with pytest.raises(SpecError, match=r"^cohort 'made', recipe 'federated': "):
             look()
 
 

@@ -98,7 +98,10 @@ def test_the_federated_studies_have_the_whole_grid() -> None:
         }
         dealt = {("iid", 0.5), ("dirichlet", 0.5), ("dirichlet", 0.1)}
         methods = {("fedavg", False), ("fedprox", False), ("scaffold", False), ("fedavg", True)}
-        assert federations >= {(*method, *how, count) for method in methods for how in dealt for count in clients}
+        grid = {(*method, *how, count) for method in methods for how in dealt for count in clients}
+        # No draw with α = 0.1 leaves each of 10 clients one of 22 patients.
+        impossible = {point for point in grid if name == "federated_ecg" and point[3:] == (0.1, 10)}
+        assert federations >= grid - impossible and not federations & impossible
         assert len({(recipe.passes, recipe.training) for recipe in cohort.recipes.values()}) == 1
 
 
@@ -173,7 +176,7 @@ MODELS = ["cnn", "imported", "lstm", "mlp"]
             "privacy.noise", "none", ["'seeded'", "'entropy'"],
         ),
         (at(*STANDARD, "federation", value={"clients": 0}), "federation.clients", 0, {"ge": 1}),
-        (at(*STANDARD, "federation", value={"strategy": "fedsgd"}), "federation.strategy", "fedsgd", ["'fedavg'"]),
+        (at(*STANDARD, "federation", value={"strategy": "fedsgd"}), "federation.strategy.name", "fedsgd", ["fedavg"]),
         (at(*STANDARD, "federation", value={"alpha": 0}), "federation.alpha", 0, RADIUS),
         (at(*STANDARD, "data", value=["label_flip"]), "standard.data.0.name", "label_flip", ["label_flips"]),
         (at(*STANDARD, "data", value=[{"name": "label_flips", "share": 1}]), "data.0.share", 1, {"lt": 1}),

@@ -21,7 +21,7 @@ class Splitting(Settings):
     """Number of folds; 1 trains nothing and tests a given model on every record."""
     by: Literal["record", "site"] = "record"
     """What a fold is: records, or patients, drawn at random; or all records of one site, such as a hospital that the
-    model has not seen. Then there are as many folds as sites, in the order of their names, and repeats vary the seed."""
+    model has not seen. Then there are as many folds as sites, in the order of their names; repeats vary the seed."""
     repeats: int = Field(default=1, ge=1)
     """Number of repeats of the whole cross-validation, each with other folds and seeds."""
     validation: float = Field(default=0.15, gt=0, lt=0.5)
@@ -223,8 +223,8 @@ def _of_site(dataset: Dataset, folds: int, fold: int) -> np.ndarray:
     """Returns the positions of all records of one site."""
     if dataset.site is None:
         raise DataError(
-            f"{dataset.name} names no site of a record, so no fold can be one; name the column of sites in the settings "
-            "of the data set, or set split.by=record",
+            f"{dataset.name} names no site of a record, so no fold can be one; name the column of sites in the "
+            "settings of the data set, or set split.by=record",
             setting="split.by",
             given="site",
             allowed="record",
@@ -232,8 +232,8 @@ def _of_site(dataset: Dataset, folds: int, fold: int) -> np.ndarray:
     unknown = int((dataset.site == "").sum())
     if unknown:
         raise DataError(
-            f"{dataset.name}: {unknown} of {len(dataset)} records name no site, so they belong to no fold; complete the "
-            "column of sites, or leave these records out",
+            f"{dataset.name}: {unknown} of {len(dataset)} records name no site, so they belong to no fold; complete "
+            "the column of sites, or leave these records out",
             setting="split.by",
             given=unknown,
             allowed=0,
@@ -252,8 +252,8 @@ def _of_site(dataset: Dataset, folds: int, fold: int) -> np.ndarray:
         torn = np.intersect1d(dataset.groups[chosen], dataset.groups[~chosen])
         if len(torn):
             raise DataError(
-                f"{dataset.name}: {len(torn)} patients of site {sites[fold]!r} have records at other sites too, so they "
-                "would be on both sides of the split; correct the column of sites, or set split.by=record",
+                f"{dataset.name}: {len(torn)} patients of site {sites[fold]!r} have records at other sites too, so "
+                "they would be on both sides of the split; correct the column of sites, or set split.by=record",
                 setting="split.by",
                 given=len(torn),
                 allowed=0,
