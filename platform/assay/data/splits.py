@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from assay import seeds
 from assay.data.base import PARTS, Dataset, Lazy
+from assay.data.site_folds import rows_of_site
 from assay.errors import DataError, SpecError
 from assay.registry import Settings
 
@@ -115,7 +116,7 @@ def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed
     elif settings.folds == 1:
         return Split(train=everyone[:0], validation=everyone[:0], calibration=everyone[:0], test=everyone)
     elif settings.by == "site":
-        test = _of_site(dataset, settings.folds, fold)
+        test = rows_of_site(dataset, settings.folds, fold)
         rest = np.setdiff1d(everyone, test)
     else:
         _check(dataset, settings.folds)
@@ -217,48 +218,6 @@ def sampled(dataset: Dataset, most: int, *, seed: int) -> Dataset:
         warnings=(*dataset.warnings, warning),
         stated=(*dataset.stated, warning),
     )
-
-
-def _of_site(dataset: Dataset, folds: int, fold: int) -> np.ndarray:
-    """Returns the positions of all records of one site."""
-    if dataset.site is None:
-        raise DataError(
-            f"{dataset.name} names no site of a record, so no fold can be one; name the column of sites in the "
-            "settings of the data set, or set split.by=record",
-            setting="split.by",
-            given="site",
-            allowed="record",
-        )
-    unknown = int((dataset.site == "").sum())
-    if unknown:
-        raise DataError(
-            f"{dataset.name}: {unknown} of {len(dataset)} records name no site, so they belong to no fold; complete "
-            "the column of sites, or leave these records out",
-            setting="split.by",
-            given=unknown,
-            allowed=0,
-        )
-    sites, of_row = np.unique(dataset.site, return_inverse=True)
-    if len(sites) != folds:
-        raise SpecError(
-            f"split.folds is {folds}, but {dataset.name} has {len(sites)} sites, each of which is a fold: "
-            f"set split.folds={len(sites)}",
-            setting="split.folds",
-            given=folds,
-            allowed=len(sites),
-        )
-    chosen = of_row == fold
-    if dataset.groups is not None:
-        torn = np.intersect1d(dataset.groups[chosen], dataset.groups[~chosen])
-        if len(torn):
-            raise DataError(
-                f"{dataset.name}: {len(torn)} patients of site {sites[fold]!r} have records at other sites too, so "
-                "they would be on both sides of the split; correct the column of sites, or set split.by=record",
-                setting="split.by",
-                given=len(torn),
-                allowed=0,
-            )
-    return np.flatnonzero(chosen)
 
 
 def _parts(dataset: Dataset, rows: np.ndarray, parts: int, seed: int) -> Iterator[np.ndarray]:
