@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from assay.executors import LocalExecutor, Outcome, Watched, answer
+from assay.executors import LocalExecutor, Outcome, answer
 
 
 class Counter:

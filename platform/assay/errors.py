@@ -60,6 +60,10 @@ class FederationError(RuntimeError):
     """A federated round lost a client or passed its deadline."""
 
 
+class TooFewClientsError(UserError, FederationError):
+    """A strategy waits for more clients than there are, and no more will come."""
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on: the loss or the weights are no longer finite."""
 

@@ -112,6 +112,8 @@ class Federation(Settings):
     clients: int = Field(default=10, ge=1)
     rounds: int = Field(default=20, ge=1)
     local_epochs: int = Field(default=2, ge=1)
+    local_steps: int | None = Field(default=None, ge=1)
+    """Optimiser steps of each client in a round, whatever its number of records, in place of ``local_epochs``."""
     partition: Literal["iid", "dirichlet", "pathological", "quantity", "natural"] = "iid"
     """How records are dealt to clients; whole patients, where the data name them. ``iid`` deals them at random;
     ``dirichlet`` gives each client another mixture of labels; ``pathological`` gives each client records of
@@ -180,8 +182,8 @@ class Federation(Settings):
         if personal is not None and not personal.shares_all and self.strategy.summed_vectors:
             raise IncompatibleRecipeError(
                 f"strategy {self.strategy.name} × personalisation {personal.name}: its vectors correct the steps of "
-                "all parameters, and those of each client's own layers have nothing in common; choose another "
-                "strategy, or ditto, apfl or fine_tuning",
+                "all parameters, and those of each client's own layers have nothing in common; choose another strategy, or "
+                "ditto, apfl or fine_tuning",
                 setting="federation.personalisation",
                 given=personal.name,
                 allowed=("ditto", "apfl", "fine_tuning"),
@@ -206,6 +208,29 @@ class Federation(Settings):
         """Passes of one training of a client over its records, in all rounds and after them."""
         plain = self.rounds * self.local_epochs
         return plain if self.personalisation is None else self.personalisation.passes(self.rounds, self.local_epochs)
+
+    def steps_of_round(self, steps_per_epoch: int) -> int:
+        """Returns the steps of the shared training of a client in a round.
+
+        Args:
+            steps_per_epoch: of the client.
+
+        Returns:
+            The number of steps.
+        """
+        return self.local_steps or self.local_epochs * steps_per_epoch
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Returns the steps of one training of a client, in all rounds and after them.
+
+        Args:
+            steps_per_epoch: of the client.
+
+        Returns:
+            The number of steps, for which noise is calibrated.
+        """
+        further = self.passes - self.rounds * self.local_epochs
+        return self.rounds * self.steps_of_round(steps_per_epoch) + further * steps_per_epoch
 
     @property
     def private_trainings(self) -> int:

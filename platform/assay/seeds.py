@@ -9,6 +9,7 @@ noise of private training: an attacker can try all of them.
 
 import hashlib
 import json
+import random
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,6 +109,27 @@ def generators_kept() -> Iterator[None]:
     """
     with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
         yield
+
+
+@contextmanager
+def global_generators(seed: int) -> Iterator[None]:
+    """Seeds the global generators of Python, NumPy and torch for a block, and restores their states at its end.
+
+    It is for code of others that draws from them; code of Assay draws from ``stream``.
+
+    Args:
+        seed: from ``derive``.
+    """
+    python, numpy_state = random.getstate(), np.random.get_state()
+    with generators_kept():
+        random.seed(seed)
+        np.random.seed([seed >> shift & 0xFFFFFFFF for shift in range(0, 128, 32)])
+        seed_layers(seed % 2**63)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
 
 
 class Draw:

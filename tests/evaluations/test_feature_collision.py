@@ -17,7 +17,7 @@ from assay.evaluations.base import Subject
 from assay.evaluations.feature_collision import CollisionSuccess
 from assay.executors import LocalExecutor
 from assay.federated.client import client_seed
-from assay.federated.lead import train_federated
+from assay.federated.server import train_federated
 from assay.models.mlp import MLP
 from assay.recipes import Federation, Recipe, Training
 from assay.results import Check, Measurement

@@ -15,7 +15,7 @@ from jobs.submit import ADDRESS_VARIABLE, HERE, JOBS
 
 
 def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
-    assert JOBS == ["audit", "benchmark", "evaluate", "ledger", "study", "sweep", "train"]
+    assert JOBS == ["audit", "benchmark", "evaluate", "flower", "ledger", "study", "sweep", "train"]
     shared = {path.stem for path in HERE.glob("[!_]*.py")} - {*JOBS, "submit"}
     assert shared == {"console", "ledger_places", "ledger_tables", "options", "progress", "verdicts"}
     probe = "import runpy, sys\nfor name in sys.argv[1:]: runpy.run_module(f'jobs.{name}', run_name='__main__')"
@@ -31,7 +31,7 @@ def test_whatever_can_be_run_is_a_job_and_what_jobs_share_is_none() -> None:
             "--results results/here: a submitted job",
         ),
         (("study", "quickstart", "--results=here"), "--results here: a submitted job runs in a temporary folder"),
-        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, ledger, study, sweep"),
+        (("studdy", "quickstart"), "unknown job 'studdy'; allowed: audit, benchmark, evaluate, flower, ledger, study"),
         ((), "give either a job"),
         (("--follow", "raysubmit_x", "study"), "give either a job"),
         (("--follow", "raysubmit_x", "--detach"), "exclude each other"),

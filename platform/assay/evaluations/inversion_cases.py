@@ -224,7 +224,9 @@ def updates_of(subject: Subject, case: Case, victims: Victims) -> Iterator[Attac
         try:
             if case.update == "round":
                 federation = case.recipe.federation
-                update = change_of_round(trainer, case.recipe.training, federation.local_epochs if federation else 1)
+                each = trainer.steps_per_epoch
+                steps = each if federation is None else federation.steps_of_round(each)
+                update = change_of_round(trainer, case.recipe.training, steps)
                 yield Attacked(update=update.decoded(case.decode), rows=rows, victims=chosen, client=number)
                 continue
             place = {int(row): position for position, row in enumerate(rows)}

@@ -12,6 +12,7 @@ from assay.data.base import Lazy
 from assay.data.treatment import Treated
 from assay.federated.state import ClientState
 from assay.privacy.accounting import Mechanism
+from assay.privacy.plan import training_steps
 from assay.privacy.sampling import owners_of
 from assay.recipes import Recipe
 from assay.seeds import client_seed
@@ -47,15 +48,18 @@ class LocalTraining:
     teacher: Mapping[str, Tensor] | None = None
     """Weights of the network that the stage before trained."""
 
-    def units(self, number: int) -> int:
+    def units(self, number: int, treated: Treated | None = None) -> int:
         """Returns the server's own count of a client: protected units where training is private, else records.
 
         Args:
             number: of the client.
+            treated: its records after the recipe's treatments, to count those; private recipes have none.
 
         Returns:
-            The number of units before the recipe's treatments.
+            The number of units, before treatments by default.
         """
+        if treated is not None:
+            return len(treated.y)
         rows = self.parts[number - 1]
         owners = owners_of(self.recipe, None if self.patients is None else self.patients[rows], records=len(rows))
         return len(rows) if owners is None else int(owners.max()) + 1
@@ -201,6 +205,7 @@ class ClientRound:
         """
         given, (x, y) = self._given, self._data
         patients = None if given.patients is None else given.patients[given.parts[self.number - 1]]
+        treated = self._records.treated(self.number, x, y)
         trainer = build_trainer(
             self.network,
             given.recipe,
@@ -212,10 +217,10 @@ class ClientRound:
             classes=given.classes,
             task=given.task,
             teacher=self._teacher,
-            epochs=given.recipe.passes,
+            steps=training_steps(given.recipe, given.units(self.number, treated)),
             patients=patients,
             hooks=hooks,
-            treated=self._records.treated(self.number, x, y),
+            treated=treated,
         )
         trainer.step = int(self.state.values.get(f"{of}step", 0))
         trainer.rollbacks = int(self.state.values.get(f"{of}rollbacks", 0))
@@ -241,7 +246,7 @@ class ClientRound:
         if (mechanism := trainer.mechanism) is not None:
             self._mechanisms[of] = mechanism
             self._steps_of_round += trainer.step - self._begun[of]
-            self._least_steps = self.settings.local_epochs * trainer.steps_per_epoch
+            self._least_steps = self.settings.steps_of_round(trainer.steps_per_epoch)
         self.seconds += trainer.seconds
         self.notes += trainer.notes
         trainer.close()
@@ -250,6 +255,14 @@ class ClientRound:
     def batch_size(self) -> int:
         """Records of a batch of the recipe."""
         return self._given.recipe.training.batch_size
+
+    def run_round(self, trainer: Trainer) -> None:
+        """Runs the steps of a trainer in one round.
+
+        Args:
+            trainer: of this client.
+        """
+        trainer.run(steps=self.settings.steps_of_round(trainer.steps_per_epoch))
 
     @property
     def took_part(self) -> bool:

@@ -23,6 +23,8 @@ class RoundRecord:
     """Training time summed over clients."""
     slowest_seconds: float = 0.0
     """Training time of the slowest client, which a synchronous round waits for where each client has a machine."""
+    measured: float | None = None
+    """Accuracy of the shared network on validation records, where it was measured after this round."""
     bytes_up: int = 0
     """Bytes that clients would send, summed over clients."""
     bytes_down: int = 0

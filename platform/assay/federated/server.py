@@ -45,6 +45,8 @@ LARGEST_CHANGE = 2.0**8
 """Greatest change of a weight, or element of a strategy's vector, that is accepted from a client in a round."""
 _GRACE = 30.0
 """Seconds beyond the deadline until a silent worker counts as dead: workers keep the deadline themselves."""
+_MEASURED = 20
+"""About how many rounds of a training are measured."""
 _SAVE_EVERY = 5.0
 """Seconds between two rounds that are stored, unless noise cannot be drawn again."""
 
@@ -92,6 +94,7 @@ def train_federated(
     task: Task = CLASSIFICATION,
     folder: Path | None = None,
     key: str = "",
+    measured: Callable[[nn.Module], float] | None = None,
 ) -> Federated:
     """Trains a model, or one for each client, over clients that keep their records.
 
@@ -114,6 +117,8 @@ def train_federated(
         folder: where finished rounds are stored; a training whose rounds are there goes on after the last of them.
             None stores nothing that outlives the call.
         key: of the training in the folder.
+        measured: returns a figure of the shared network for the record, such as its accuracy on validation records;
+            called after about twenty of the rounds. It changes no weights.
 
     Returns:
         The weights of the last round, with times, losses, mechanisms and the record of all rounds.
@@ -151,7 +156,7 @@ def train_federated(
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory())) if folder is None else folder
         server = Server(given, scratch, key=key, keep=folder is not None)
-        return server.run(executor, after_round)
+        return server.run(executor, after_round, measured)
 
 
 class Server:
@@ -187,12 +192,18 @@ class Server:
         self._notes: dict[int, list[str]] = {}
         self._own_seconds = 0.0
 
-    def run(self, executor: Executor, after_round: Callable[[int], None] | None) -> Federated:
+    def run(
+        self,
+        executor: Executor,
+        after_round: Callable[[int], None] | None = None,
+        measured: Callable[[nn.Module], float] | None = None,
+    ) -> Federated:
         """Runs all rounds that are left.
 
         Args:
             executor: hosts the workers.
             after_round: called with the number of each finished round.
+            measured: returns a figure of the shared network for the record.
 
         Returns:
             The result.
@@ -203,6 +214,10 @@ class Server:
         try:
             for number in range(first, self._settings.rounds + 1):
                 self._round(number, host)
+                if measured is not None and self._is_measured(number):
+                    self._record.rounds[-1] = replace(
+                        self._record.rounds[-1], measured=measured(self._shared_network())
+                    )
                 self._save(number)
                 if after_round is not None:
                     after_round(number)
@@ -213,6 +228,16 @@ class Server:
         if self._folder is not None:
             self._folder.remove()
         return result
+
+    def _is_measured(self, number: int) -> bool:
+        """Returns whether the shared network is measured after a round: the last one, and about twenty before."""
+        return number == self._settings.rounds or number % max(1, self._settings.rounds // _MEASURED) == 0
+
+    def _shared_network(self) -> nn.Module:
+        """Returns the network with the global weights, in evaluation mode."""
+        whole = torch.cat([self._weights, self._initial[self._flat.shared :]])
+        self._flat.load(whole, self._flat.initial_buffers | self._buffers)
+        return self._flat.network.eval()
 
     def _round(self, number: int, host: Host) -> None:
         """Runs one round, and replaces the global weights."""
@@ -497,10 +522,9 @@ class Server:
         for report in reports:
             for name, count in report.treatment.items():
                 treatment[name] = treatment.get(name, 0) + count
-        whole = torch.cat([self._weights, self._initial[self._flat.shared :]])
         rounds = self._record.rounds
         return Federated(
-            weights=self._state_dict(whole, self._flat.initial_buffers | self._buffers),
+            weights={name: tensor.detach().clone() for name, tensor in self._shared_network().state_dict().items()},
             seconds=seconds,
             losses=[math.nan if each.loss is None else each.loss for each in rounds],
             client_seconds=sum(each.client_seconds for each in rounds) + self._own_seconds,

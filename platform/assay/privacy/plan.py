@@ -18,6 +18,20 @@ def steps_per_epoch(records: int, batch_size: int) -> int:
     return -(-records // batch_size)
 
 
+def training_steps(recipe: Recipe, units: int) -> int:
+    """Returns the number of updates of one training; at one client, where the recipe is federated.
+
+    Args:
+        recipe: sets epochs, or rounds and what a client does in one.
+        units: number of records, or patients, that it is trained on.
+
+    Returns:
+        The number of steps.
+    """
+    each = steps_per_epoch(units, recipe.training.batch_size)
+    return recipe.passes * each if recipe.federation is None else recipe.federation.steps(each)
+
+
 def forecast_mechanism(recipe: Recipe, *, units: int, unit: Unit) -> Mechanism:
     """Returns the mechanism of one stage of a private recipe; all of its stages have the same, under one budget.
 
@@ -35,7 +49,7 @@ def forecast_mechanism(recipe: Recipe, *, units: int, unit: Unit) -> Mechanism:
     privacy, size = recipe.stages()[-1].privacy, recipe.training.batch_size
     assert privacy is not None
     trainings = 1 if recipe.federation is None else recipe.federation.private_trainings
-    steps = recipe.passes * trainings * steps_per_epoch(units, size)
+    steps = training_steps(recipe, units) * trainings
     return planned(privacy, units=units, batch_size=size, steps=steps, unit=unit)
 
 

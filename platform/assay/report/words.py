@@ -85,7 +85,7 @@ def describe_recipe(study: Study, cohort: str, recipe: str) -> str:
         )
     if asked.federation is not None:
         f = asked.federation
-        words.append(f"{strategy_text(f)} over {clients_text(f)}, {f.rounds} rounds of {f.local_epochs} epochs")
+        words.append(f"{strategy_text(f)} over {clients_text(f)}, {f.rounds} rounds of {local_text(f)}")
         words += federation_details(f)
     else:
         words.append(f"{asked.training.epochs} epochs")
@@ -107,6 +107,18 @@ def strategy_text(federation: Federation) -> str:
     strategy = federation.strategy
     chosen = strategy.model_dump(exclude_defaults=True, exclude={"name"})
     return strategy.name + (f" ({_listed(chosen)})" if chosen else "")
+
+
+def local_text(federation: Federation) -> str:
+    """Describes how long a client trains in a round.
+
+    Args:
+        federation: of a recipe.
+
+    Returns:
+        A text, such as ``2 epochs``.
+    """
+    return f"{federation.local_epochs} epochs" if federation.local_steps is None else f"{federation.local_steps} steps"
 
 
 def federation_details(federation: Federation) -> list[str]:

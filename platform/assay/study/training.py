@@ -142,14 +142,14 @@ def train_trial(
             f"recipe {trial.recipe_name!r} is federated, but {dataset.name} is prepared from the pooled records of all "
             f"clients: {pooled}"
         )
-    return Trained.of(*_train_at_clients(trial, executor, dataset, parts.train, after_round=after_round, folder=folder))
+    return Trained.of(*_train_at_clients(trial, executor, dataset, parts, after_round=after_round, folder=folder))
 
 
 def _train_at_clients(
     trial: "Trial",
     executor: Executor,
     dataset: Dataset,
-    rows: np.ndarray,
+    parts: Split,
     *,
     after_round: Callable[[int], None] | None,
     folder: Path | None,
@@ -161,7 +161,8 @@ def _train_at_clients(
 
     Args:
         dataset: prepared.
-        rows: positions of the training records, which are partitioned over the clients.
+        parts: with the training records, which are dealt to the clients, and the validation records, on which the
+            accuracy of some rounds is measured for the record.
         after_round: called with the number of each finished round.
         folder: of the rounds of each stage.
     """
@@ -169,7 +170,7 @@ def _train_at_clients(
     from assay.federated.server import train_federated
 
     assert trial.recipe.federation is not None
-    dealt = partition_dataset(dataset, rows, trial.recipe.federation, seed=trial.trial_seed)
+    dealt = partition_dataset(dataset, parts.train, trial.recipe.federation, seed=trial.trial_seed)
     # The data say how many clients there are where each site, or patient, is one.
     federation = trial.recipe.federation.model_copy(update={"clients": len(dealt)})
     said = [f"partition: {dealt.note}"] if dealt.note else []
@@ -195,6 +196,7 @@ def _train_at_clients(
             after_round=after_round,
             folder=None if folder is None else folder / (stage.replace(" ", "-") or "last"),
             key=trial.training,
+            measured=_accuracy_on(trial, dataset, parts.validation),
         )
         model = network_of(trial, dataset)()
         model.load_state_dict(dict(finished.weights))
@@ -213,6 +215,26 @@ def _train_at_clients(
 
     return *in_stages(trial.recipe, train), personal
 
+
+def _accuracy_on(trial: "Trial", dataset: Dataset, rows: np.ndarray) -> Callable[[nn.Module], float] | None:
+    """Returns a function that measures the accuracy of a network on validation records, at most ``_CURVE`` of them.
+
+    None without validation records, and for a private recipe: they are patients too, and no ε pays for a look at them.
+    """
+    rows = rows[:_CURVE]
+    if not len(rows) or trial.recipe.privacy is not None:
+        return None
+    x, y = torch.from_numpy(np.array(dataset.x[rows])), torch.from_numpy(dataset.y[rows])
+
+    def accuracy(network: nn.Module) -> float:
+        with torch.no_grad():
+            return float((~trial.task.wrong(network(x), y)).double().mean())
+
+    return accuracy
+
+
+_CURVE = 500
+"""Validation records on which the accuracy of a round is measured."""
 
 Stage = Callable[[Recipe, str, nn.Module | None], tuple[nn.Module, TrainingLog]]
 """Trains one stage, given its recipe, its name (empty for the last) and the network of the stage before."""
@@ -403,7 +425,9 @@ def train_again(
         The trained network.
     """
     # Of the trial: another recipe in its place says nothing of a federation, and must learn for as long.
+    federation = trial.recipe.federation
+    steps = None if federation is None or federation.local_steps is None else federation.rounds * federation.local_steps
     passes = trial.recipe.passes
     trial = replace(trial, recipe=recipe or trial.recipe)
     seed = seeds.derive(trial.trial_seed, name) if name else trial.trial_seed
-    return train_alone(trial, dataset, rows, held=held, epochs=passes, seed=seed)[0]
+    return train_alone(trial, dataset, rows, held=held, epochs=passes, steps=steps, seed=seed)[0]

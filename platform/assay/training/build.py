@@ -46,6 +46,7 @@ def build_trainer(
     stage: str = "",
     classes: int | None = None,
     epochs: int | None = None,
+    steps: int | None = None,
     collective: Collective | None = None,
     teacher: nn.Module | None = None,
     validation: tuple[Tensor | Feed, Tensor] | None = None,
@@ -70,6 +71,7 @@ def build_trainer(
             all stages.
         classes: number of classes; by default as many as the task needs for the labels.
         epochs: total number of passes for which a private recipe's noise is calibrated; the recipe's by default.
+        steps: total number of steps, in place of passes.
         collective: the workers that share every batch; one worker by default.
         teacher: the network that the stage before trained.
         validation: records (n, ...), or a ``Feed`` of them, and labels (n,), on which early stopping measures accuracy.
@@ -105,6 +107,7 @@ def build_trainer(
     seed = _drawing_seed(recipe, seed, stage, collective)
     owners = owners_of(recipe, patients, records=len(x))
     units = len(x) if owners is None else int(owners.max()) + 1
+    steps = steps or epochs * steps_per_epoch(units, training.batch_size)
     feed = feed_of(x, y)
     bounds = bounds.on(feed.device)
     shared: dict[str, Any] = {"bounds": bounds, "seed": seed, "collective": collective, "task": task}
@@ -124,11 +127,11 @@ def build_trainer(
             recipe,
             records=len(x),
             owners=owners,
-            steps=epochs * steps_per_epoch(units, training.batch_size),
+            steps=steps,
             seed=seed,
         ),
         optimizer=optimizer_of(model, training),
-        epochs=epochs,
+        steps=steps,
         collective=collective,
         owners=owners,
         treated=treated,

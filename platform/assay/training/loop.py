@@ -43,7 +43,7 @@ class Trainer:
         gradients: computes the sum of the gradients of this worker's records.
         update: draws batches, clips gradients and adds noise.
         optimizer: of the model's trainable parameters.
-        epochs: total number of passes over the records.
+        steps: total number of steps.
         collective: the workers that share every batch.
         owners: (n,) number of each record's patient, from 0, where privacy protects patients; else None.
         treated: what the recipe's treatments did to the records, None without any.
@@ -62,7 +62,7 @@ class Trainer:
         gradients: BatchGradients,
         update: Update,
         optimizer: torch.optim.Optimizer,
-        epochs: int,
+        steps: int,
         collective: Collective,
         owners: np.ndarray | None = None,
         treated: Treated | None = None,
@@ -82,7 +82,7 @@ class Trainer:
         self.stopped = False
         """Whether a hook has ended training."""
         self.steps_per_epoch = steps_per_epoch(self.units, training.batch_size)
-        self.total_steps = epochs * self.steps_per_epoch
+        self.total_steps = steps
         self.hooks = list(by_name(hooks).values())
         self._training, self._feed, self._gradients, self._update = training, feed, gradients, update
         self._collective, self._owners = collective, owners
@@ -195,22 +195,33 @@ class Trainer:
         fed = self._feed.follow([batch[piece.rows.ravel()] for piece in pieces])
         return self._own_gradients(pieces, fed, total=len(batch))[0]
 
-    def run(self, epochs: int | None = None, *, after_epoch: Callable[["Trainer"], None] | None = None) -> None:
-        """Trains for some more epochs.
+    def run(
+        self,
+        epochs: int | None = None,
+        *,
+        steps: int | None = None,
+        after_epoch: Callable[["Trainer"], None] | None = None,
+    ) -> None:
+        """Trains for some more epochs, or steps.
 
         Args:
             epochs: number of epochs; by default to the end.
+            steps: number of steps, in place of epochs. Hooks that act after an epoch act after whole epochs alone.
             after_epoch: called after the hooks of each epoch; may report or store.
 
         Raises:
             TrainingError: a weight or, in plain training, the loss is no longer finite.
         """
-        until = self.total_steps if epochs is None else min(self.total_steps, self.step + epochs * self.steps_per_epoch)
+        ahead = self.total_steps if epochs is None else epochs * self.steps_per_epoch
+        until = min(self.total_steps, self.step + (ahead if steps is None else steps))
         with repeatable(tf32=True), seeds.generators_kept():
             while self.step < until and not self.finished:
                 self.model.train()
                 started = time.perf_counter()
-                self.losses.append(self._run_epoch())
+                self.losses.append(self._run_epoch(until))
+                if self.step % self.steps_per_epoch and not self.finished:
+                    self.seconds += time.perf_counter() - started
+                    break
                 with self._update.crafting():  # hooks may attack the model: no per-record gradients then
                     for hook in self.hooks:
                         hook.after_epoch(self, last=self.step == self.total_steps)
@@ -230,9 +241,12 @@ class Trainer:
             if hook is not asked:
                 hook.begin(self)
 
-    def _run_epoch(self) -> float:
-        """Trains one epoch; returns the mean loss of this worker's records, NaN if Poisson sampling gave it none."""
-        ahead = self.steps_per_epoch - self.step % self.steps_per_epoch
+    def _run_epoch(self, until: int) -> float:
+        """Trains to the end of an epoch, or until a step; returns the mean loss of this worker's records.
+
+        The loss is NaN if Poisson sampling gave it none.
+        """
+        ahead = min(until, self.step + self.steps_per_epoch - self.step % self.steps_per_epoch) - self.step
         batches = [self._update.batch(self.step + place) for place in range(ahead)]
         shares = [self.pieces(batch) for batch in batches]
         fed = self._feed.follow(

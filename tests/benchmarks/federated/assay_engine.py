@@ -1,7 +1,7 @@
 """Assay's federated training of a bundle. ``--workers 0`` runs it in this process, without Ray."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -9,33 +9,22 @@ from unittest import mock
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
 from ray import cloudpickle
 from torch import Tensor, nn
 
 import assay.objectives  # noqa: F401
 from assay.cluster.executor import RayExecutor, RayHost
 from assay.executors import Executor, LocalExecutor
-from assay.federated import lead
+from assay.federated import server
+from assay.federated.participation import Participants
 from assay.recipes import Federation, Recipe
 from assay.threats import Bounds
 from tests.benchmarks.federated.bundle import Bundle, arguments, finish
 
 
-class GivenCohorts(lead._Recorded):
-    """Federated averaging whose rounds have the clients of the bundle."""
-
-    def __init__(self, bundle: Bundle, settings: Federation) -> None:
-        super().__init__(fraction_evaluate=0.0, min_available_nodes=settings.clients)
-        self._bundle = bundle
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        record = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        nodes = [int(client) + 1 for client in sorted(self._bundle.cohorts[server_round - 1])]
-        return self._construct_messages(record, nodes, MessageType.TRAIN)
+def given_cohort(bundle: Bundle, settings: Federation, *, number: int, **_: Any) -> Participants:
+    """Returns the clients of the bundle in a round, in place of drawn ones."""
+    return Participants(asked=tuple(sorted(int(client) + 1 for client in bundle.cohorts[number - 1])), absent=())
 
 
 def recipe_of(bundle: Bundle, rounds: int) -> Recipe:
@@ -70,7 +59,7 @@ def train(bundle: Bundle, executor: Executor, rounds: int | None = None) -> tupl
     started = time.perf_counter()
     if bundle.is_evaluated(0):
         bundle.evaluate(tested)
-    result = lead.train_federated(
+    result = server.train_federated(
         network,
         recipe_of(bundle, bundle.rounds if rounds is None else rounds),
         x,
@@ -87,13 +76,14 @@ def train(bundle: Bundle, executor: Executor, rounds: int | None = None) -> tupl
 
 
 def counted_bytes() -> list[int]:
-    """Returns a list to which the requests to the workers' clients, and the replies, add the bytes of their pickles."""
+    """Returns a list to which the requests to the workers, and the replies, add the bytes of their pickles."""
     crossed: list[int] = []
     called = RayHost.call
 
-    def call(self: RayHost, requests: Any, timeout: float) -> dict[int, Any]:
-        replies = called(self, requests, timeout)
-        crossed.extend(len(cloudpickle.dumps(message)) for message in (*requests.values(), *replies.values()))
+    def call(self: RayHost, requests: Any, shared: Any, timeout: float) -> dict[int, Any]:
+        replies = called(self, requests, shared, timeout)
+        sent = (*requests.values(), *[shared] * len(requests), *replies.values())
+        crossed.extend(len(cloudpickle.dumps(message)) for message in sent)
         return replies
 
     RayHost.call = call  # type: ignore[method-assign]
@@ -106,7 +96,7 @@ def main() -> None:
     began = time.perf_counter()
     bundle = Bundle(asked.bundle, asked.dtype)
     crossed = counted_bytes() if asked.count else []
-    drawn = mock.patch.object(lead, "_strategy", partial(GivenCohorts, bundle))
+    drawn = mock.patch.object(server, "participants", partial(given_cohort, bundle))
     pool = RayExecutor(workers=asked.workers) if asked.workers else nullcontext(LocalExecutor())
     with drawn, pool as executor:
         train(bundle, executor, rounds=1)  # the workers import what they need

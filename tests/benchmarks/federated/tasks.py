@@ -13,7 +13,7 @@ from assay import seeds
 from assay.data.base import Dataset
 from assay.data.images.medmnist import PneumoniaMNIST
 from assay.data.tabular import WisconsinBreastCancer
-from assay.federated.partition import client_seed
+from assay.seeds import client_seed
 from assay.training.update import PlainUpdate
 from tests.benchmarks.federated.bundle import NETWORKS
 

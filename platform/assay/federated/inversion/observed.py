@@ -116,7 +116,7 @@ def gradient_of_step(trainer: Trainer, rows: Sequence[int], *, draw: int = 0) ->
     return ObservedUpdate(gradients=tuple(gradient.detach() for gradient in gradients), records=len(batch))
 
 
-def change_of_round(trainer: Trainer, training: Training, epochs: int) -> ObservedUpdate:
+def change_of_round(trainer: Trainer, training: Training, steps: int) -> ObservedUpdate:
     """Trains a client for one round and returns its weight change, divided by the sum of the learning rates.
 
     Of plain SGD that quotient is the mean of the gradients of all steps; the attacker takes it for a gradient at the
@@ -126,7 +126,7 @@ def change_of_round(trainer: Trainer, training: Training, epochs: int) -> Observ
     Args:
         trainer: of the client, with the weights that the server sent.
         training: the recipe's, with the learning rate and its schedule.
-        epochs: of the round.
+        steps: of the round.
 
     Returns:
         The update.
@@ -135,8 +135,8 @@ def change_of_round(trainer: Trainer, training: Training, epochs: int) -> Observ
         TrainingError: training diverged.
     """
     before, first = [weights.detach().clone() for weights in trainer.parameters], trainer.step
-    trainer.run(epochs)
-    steps = range(first, trainer.step)
-    total = sum(learning_rate_at(training, step, trainer.total_steps) for step in steps)
+    trainer.run(steps=steps)
+    taken = range(first, trainer.step)
+    total = sum(learning_rate_at(training, step, trainer.total_steps) for step in taken)
     changes = [(old - new.detach()) / total for old, new in zip(before, trainer.parameters, strict=True)]
-    return ObservedUpdate(gradients=tuple(changes), records=trainer.units, steps=len(steps))
+    return ObservedUpdate(gradients=tuple(changes), records=trainer.units, steps=len(taken))

@@ -46,7 +46,7 @@ class APFL(Personalisation):
         alpha = float(client.state.values.get("alpha", self.alpha))
         mixture = Mixture(flat.parameters(), shared, alpha=alpha, rate=self.alpha_learning_rate * self.adaptive)
         trainer = client.trainer([mixture], of=OF)
-        trainer.run(client.settings.local_epochs)
+        client.run_round(trainer)
         client.finish(trainer, of=OF)
         mixture.put_own(trainer)
         client.state.values["alpha"] = mixture.alpha

@@ -116,6 +116,6 @@ def train_shared(client: "ClientRound", hooks: Sequence[Hook]) -> Trainer:
         The trainer, closed.
     """
     trainer = client.trainer(hooks)
-    trainer.run(client.settings.local_epochs)
+    client.run_round(trainer)
     client.finish(trainer)
     return trainer

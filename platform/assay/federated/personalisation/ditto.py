@@ -37,7 +37,7 @@ class Ditto(Personalisation):
         pull = ProximalStep(flat.parameters(), strength=self.strength)
         load_kept(client, flat)
         trainer = client.trainer([pull], of=OF)
-        trainer.run(client.settings.local_epochs)
+        client.run_round(trainer)
         client.finish(trainer, of=OF)
         keep(client, flat, flat.vector)
         flat.load(received, buffers)

@@ -41,7 +41,7 @@ class FedRep(LocalHead):
             client.finish(trainer, part="head")
         with training_alone(flat.network, body):
             trainer = client.trainer(hooks)
-            trainer.run(client.settings.local_epochs)
+            client.run_round(trainer)
             client.finish(trainer)
         return trainer
 

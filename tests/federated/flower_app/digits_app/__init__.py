@@ -1,0 +1,1 @@
+"""Flower app that learns to read digits."""
