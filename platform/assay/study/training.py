@@ -172,7 +172,7 @@ def _train_at_clients(
     assert trial.recipe.federation is not None
     dealt = partition_dataset(dataset, parts.train, trial.recipe.federation, seed=trial.trial_seed)
     # The data say how many clients there are where each site, or patient, is one.
-    federation = trial.recipe.federation.model_copy(update={"clients": len(dealt)})
+    federation = trial.recipe.federation.dealt_to(len(dealt))
     said = [f"partition: {dealt.note}"] if dealt.note else []
     names = dealt.sites or tuple(str(number) for number in range(1, len(dealt) + 1))
     personal: dict[str, Mapping[str, Tensor]] = {}
@@ -221,7 +221,7 @@ def _accuracy_on(trial: "Trial", dataset: Dataset, rows: np.ndarray) -> Callable
 
     None without validation records, and for a private recipe: they are patients too, and no ε pays for a look at them.
     """
-    rows = rows[:_CURVE]
+    rows = seeds.stream(trial.trial_seed, "curve").permutation(rows)[:_CURVE]
     if not len(rows) or trial.recipe.privacy is not None:
         return None
     x, y = torch.from_numpy(np.array(dataset.x[rows])), torch.from_numpy(dataset.y[rows])
