@@ -24,9 +24,9 @@ from assay.federated.exact_sum import ExactSum, FixedPoint
 from assay.federated.flat import FlatNetwork
 from assay.federated.local_trainer import PLAIN_HEADER
 from assay.federated.messages import Assignment, Replies, Round
-from assay.federated.participation import participants
+from assay.federated.participation import Participants, participants
 from assay.federated.personalisation.base import Personalisation
-from assay.federated.record import FederationRecord, RoundRecord
+from assay.federated.record import Failure, FederationRecord, RoundRecord
 from assay.federated.resume import RoundFolder, split_tensors
 from assay.federated.rules import Answers, rule_of
 from assay.federated.state import ClientState, ClientStates
@@ -256,7 +256,7 @@ class Server:
             single=single,
         )
         replies = self._ask(host, order, drawn.asked)
-        failures = dict.fromkeys(drawn.absent, "not available") | replies.failures
+        failures = dict.fromkeys(drawn.absent, Failure(cause="absent", reason="not available")) | replies.failures
         self._refuse_few(number, drawn.asked, replies)
         if replies.reports:
             answers = self._answers(number, replies, single=single)
@@ -292,7 +292,8 @@ class Server:
                 self._charge_lost(lost)
                 if attempt == 1:
                     left += lost
-                together.failures |= dict.fromkeys(lost, f"its worker was lost: {reply!r}")
+                failure = Failure(cause="lost", reason=f"its worker was lost: {reply!r}")
+                together.failures |= dict.fromkeys(lost, failure)
         if together.refusal is not None:
             raise together.refusal
         for client in together.reports.keys() | together.singles.keys():
@@ -318,7 +319,7 @@ class Server:
         if answered >= needed:
             return
         failures = sorted(replies.failures.items())
-        said = "; ".join(f"client {client} did not complete its round: {reason}" for client, reason in failures[:5])
+        said = "; ".join(f"client {client} did not complete its round: {f.reason}" for client, f in failures[:5])
         more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         raise FederationError(
             f"round {number}: {answered} of {len(asked)} clients answered, and {needed} are needed (policy {policy}, "
@@ -372,7 +373,15 @@ class Server:
         exact.join(total, weight)
         self._buffers = self._buffers | self._moments.joined(exact.mean(), replies.counters, self._buffers)
 
-    def _note(self, number: int, replies: Replies, failures: Mapping[int, str], drawn: Any, *, seconds: float) -> None:
+    def _note(
+        self,
+        number: int,
+        replies: Replies,
+        failures: Mapping[int, Failure],
+        drawn: Participants,
+        *,
+        seconds: float,
+    ) -> None:
         """Adds the round to the record, and keeps each client's last report."""
         reports = [report for _, report in sorted(replies.reports.items())]
         losses = [(report.last_loss, self._units[report.client - 1]) for report in reports]
@@ -385,7 +394,8 @@ class Server:
             RoundRecord(
                 asked=asked,
                 answered=len(reports),
-                failures={str(client): reason for client, reason in sorted(failures.items())},
+                failures={str(client): failure.reason for client, failure in sorted(failures.items())},
+                causes={str(client): failure.cause for client, failure in sorted(failures.items())},
                 loss=sum(loss * units for loss, units in known) / sum(units for _, units in known) if known else None,
                 seconds=seconds,
                 client_seconds=sum(times),
@@ -416,8 +426,8 @@ class Server:
         )
         replies = self._ask(host, order, list(everyone))
         if replies.failures:
-            client, reason = min(replies.failures.items())
-            raise FederationError(f"client {client} did not complete its own model: {reason}")
+            client = min(replies.failures)
+            raise FederationError(f"client {client} did not complete its own model: {replies.failures[client].reason}")
         for client, report in replies.reports.items():
             before = self._reports.get(client)
             self._reports[client] = report if before is None else replace(report, treatment=before.treatment)
