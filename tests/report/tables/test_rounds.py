@@ -31,7 +31,6 @@ def told(fold: int) -> tuple[Measurement, ...]:
         *(row(name, 1e7 * (1 + fold), "bytes") for name in ("bytes_up", "bytes_down")),
         row("network_compute_seconds", 10, "seconds", network="hospital_wan"),
         row("network_communication_seconds", 2 + 2 * fold, "seconds", network="hospital_wan"),
-        row("network_added_share", 0.2 + 0.2 * fold, "fraction", network="hospital_wan"),
     )
 
 

@@ -1,5 +1,6 @@
 """The rounds of federated recipes: answers, failures, bytes, and time on named networks."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,15 +92,16 @@ def failures(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _times(own: pd.DataFrame) -> dict[str, NetworkTime]:
+    """Returns the durations by network; what is added is the ratio of the means, as in the figure."""
     times = {}
     for key, network in NETWORKS.items():
-        compute, communication, added = (
+        compute, communication = (
             measured(own, name, network=key)["value"]
-            for name in ("network_compute_seconds", "network_communication_seconds", "network_added_share")
+            for name in ("network_compute_seconds", "network_communication_seconds")
         )
         if len(compute):
-            seconds = float(compute.mean() + communication.mean())
-            times[network.title] = NetworkTime(seconds=seconds, added=float(added.mean()))
+            spent, added = float(compute.mean()), float(communication.mean())
+            times[network.title] = NetworkTime(seconds=spent + added, added=added / spent if spent else math.nan)
     return times
 
 
