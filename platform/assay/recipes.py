@@ -182,8 +182,8 @@ class Federation(Settings):
         if personal is not None and not personal.shares_all and self.strategy.summed_vectors:
             raise IncompatibleRecipeError(
                 f"strategy {self.strategy.name} × personalisation {personal.name}: its vectors correct the steps of "
-                "all parameters, and those of each client's own layers have nothing in common; choose another strategy, or "
-                "ditto, apfl or fine_tuning",
+                "all parameters, and those of each client's own layers have nothing in common; choose another "
+                "strategy, or ditto, apfl or fine_tuning",
                 setting="federation.personalisation",
                 given=personal.name,
                 allowed=("ditto", "apfl", "fine_tuning"),

@@ -91,8 +91,9 @@ def test_a_hospital_of_one_class_is_left_out_of_the_mean(make: Make, one: One) -
 
 @pytest.fixture
 def four(make: Make) -> Subject:
-    """At ``a`` the own model is right for 40 of 40 and that trained alone for 20; at ``b`` the other way round; at ``c``
-    they differ in one record. The shared model is right for a quarter, the centralised one always."""
+    """At ``a`` the own model is right for 40 of 40 and that trained alone for 20; at ``b`` the other way round.
+
+    At ``c`` they differ in one record. The shared model is right for a quarter, the centralised one always."""
     right = np.zeros((100, 4), bool)
     right[::4, SHARED], right[:, TOGETHER] = True, True
     right[:40, OWN], right[:20, ALONE] = True, True

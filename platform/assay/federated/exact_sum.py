@@ -123,7 +123,7 @@ class ExactSum:
             if shifted is None:
                 self._undo(values, minus, factor, before=place)
                 raise _refusal(values if minus is None else values.double() - minus, self.scale.largest)
-            self._total[start:end] += shifted
+            self._total[start:end].add_(shifted)  # += would copy the span onto itself once more
         self._added += 1
         self.weight += weight
 
@@ -203,7 +203,7 @@ class ExactSum:
         for start, end in self._spans[:before]:
             shifted = self._shifted(values[start:end], None if minus is None else minus[start:end], factor)
             assert shifted is not None
-            self._total[start:end] -= shifted
+            self._total[start:end].sub_(shifted)
 
 
 def _refusal(values: Tensor, largest: float) -> FederationError:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from assay.data.base import Dataset
 from assay.data.splits import Split, Splitting, split
@@ -120,6 +120,7 @@ def open_finished(
     origin, seed = dataset.origin, seed_of(study.seed, fold=fold - 1, repeat=repeat - 1)
     dataset = replace(dataset.prepared(parts.train, seed=seed), part_of=origin)
     trained = None if given else Recipe.model_validate(asked["recipe"])
+    tensors = _tensors(content, trial, trained, client)
     return Finished(
         trial=trial,
         client=client,
@@ -130,7 +131,7 @@ def open_finished(
         repeat=repeat - 1,
         artefact=artefact_of(content),
         recipe=trained,
-        model=_model(content, trial, _architecture(study.cohorts[name], asked), dataset, trained, client),
+        model=_model(tensors, trial, _architecture(study.cohorts[name], asked), dataset),
         dataset=dataset,
         split=parts,
         frame=store.frame(),
@@ -192,23 +193,26 @@ def _checkpoint(store: Store, trial: str) -> bytes:
     return content
 
 
-def _model(
-    content: bytes, trial: str, architecture: Architecture, dataset: Dataset, recipe: Recipe | None, client: str
-) -> nn.Module:
+def _tensors(content: bytes, trial: str, recipe: Recipe | None, client: str) -> dict[str, Tensor]:
+    """Returns the weights of the shared network, or of a client's own."""
     networks, _ = networks_from_bytes(content, f"checkpoint of trial {trial}")
     federation = None if recipe is None else recipe.federation
     personal = None if federation is None else federation.personalisation
-    known = sorted(networks.keys() - {""})
     why = "" if client in networks else f"client {client!r} has no model of its own"
     if not client and personal is not None and not personal.shares_all:
         why = f"with {personal.name}, some layers are each client's own, so the shared network alone is no model"
     if why:
+        known = sorted(networks.keys() - {""})
         raise CheckpointError(
             f"trial {trial}: {why}; clients with a model of their own: {', '.join(known) or 'none'}",
             setting="client",
             given=client,
             allowed=known,
         )
+    return networks[client]
+
+
+def _model(tensors: dict[str, Tensor], trial: str, architecture: Architecture, dataset: Dataset) -> nn.Module:
     model = architecture.build_for(dataset.form, seed=0)
-    load_weights(model, networks[client], f"checkpoint of trial {trial}")
+    load_weights(model, tensors, f"checkpoint of trial {trial}")
     return model.eval()
