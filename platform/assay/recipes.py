@@ -5,7 +5,7 @@ become an update, ``federation`` where the data lives, ``training`` how long and
 choices that cannot be combined.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
@@ -153,20 +153,22 @@ class Federation(Settings):
             return values
         values = dict(values)
         strength, strategy = values.pop("proximal_mu"), values.get("strategy", "fedavg")
-        if strategy == "fedprox":
-            values["strategy"] = {"name": "fedprox", "proximal_mu": strength}
+        settings = {"name": strategy} if isinstance(strategy, str) else strategy
+        if not isinstance(settings, Mapping) or settings.get("name") != "fedprox" or "proximal_mu" in settings:
+            raise SpecError(
+                f"federation.proximal_mu is {strength}, and the strategy is {strategy}: only fedprox has it; write "
+                "strategy: {name: fedprox, proximal_mu: 0.1}",
+                setting="federation.proximal_mu",
+                given=strength,
+                allowed="strategy: {name: fedprox, proximal_mu: ...}",
+            )
+        values["strategy"] = {**settings, "proximal_mu": strength}
         return values
 
     @model_validator(mode="after")
     def _can_be_met(self) -> "Federation":
-        if self.policy == "at_least" and self.at_least > self.asked:
-            raise SpecError(
-                f"federation.at_least is {self.at_least}, and a round asks {self.asked} of {self.clients} clients; "
-                f"set it to at most {self.asked}",
-                setting="federation.at_least",
-                given=self.at_least,
-                allowed=self.asked,
-            )
+        if self.partition != "natural":
+            self.dealt_to(self.clients)
         if self.participation == "all" and self.share != 1.0:
             raise SpecError(
                 f"federation.share is {self.share:g}, but participation is all; set it to fraction or poisson",
@@ -189,6 +191,29 @@ class Federation(Settings):
                 allowed=("ditto", "apfl", "fine_tuning"),
             )
         return self
+
+    def dealt_to(self, clients: int) -> "Federation":
+        """Returns the federation of so many clients, which the data say where each site, or patient, is one.
+
+        Args:
+            clients: to which records were dealt.
+
+        Returns:
+            The federation.
+
+        Raises:
+            SpecError: the policy asks for more answers than there are clients.
+        """
+        dealt = self.model_copy(update={"clients": clients})
+        if dealt.policy == "at_least" and dealt.at_least > dealt.asked:
+            raise SpecError(
+                f"federation.at_least is {dealt.at_least}, and a round asks {dealt.asked} of {clients} clients; "
+                f"set it to at most {dealt.asked}",
+                setting="federation.at_least",
+                given=dealt.at_least,
+                allowed=dealt.asked,
+            )
+        return dealt
 
     @property
     def asked(self) -> int:

@@ -127,7 +127,6 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert whole.losses == pytest.approx(resumed.losses, nan_ok=True, rel=0)
     assert whole.mechanisms == resumed.mechanisms
     assert whole.record.participation == resumed.record.participation
-    assert not (tmp_path / "rounds").exists()
 
 
 def test_the_first_round_of_scaffold_is_that_of_fedavg(lead: Lead) -> None:
@@ -163,7 +162,6 @@ def test_clients_train_on_their_own_rows_and_no_others(
 
 
 def test_the_rows_of_others_change_nothing_at_a_client(lead: Lead, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the median of one client's update and two copies of nothing, the weights show that client alone."""
     found: list[Any] = []
     given = LocalTrainer._answer
 
@@ -246,13 +244,55 @@ def test_a_hanging_client_ends_a_training_that_needs_all(lead: Lead, monkeypatch
         lead(federated("standard", deadline_seconds=1.0))
 
 
-def test_a_worker_that_dies_twice_loses_its_clients_by_name(lead: Lead) -> None:
+def test_a_worker_that_dies_again_loses_one_client_and_no_other(lead: Lead) -> None:
+    """The first call has all three clients, the next ones have those of the dead worker, one each."""
     recipe = federated("standard", policy="those_that_answer")
-    found = lead(recipe, executor=Workers(2, lost=((1, 1), (2, 0), (2, 1))))
-    assert found.record.rounds[0].answered < 3
-    assert all("its worker was lost" in reason for reason in found.record.rounds[0].failures.values())
-    assert set(found.record.rounds[0].causes.values()) == {"lost"}
-    assert found.record.rounds[1].answered == 3
+    executor = Workers(1, lost=((1, 0), (3, 0)))
+    found = lead(recipe, executor=executor, parts=UNEVEN)
+    first, second = found.record.rounds
+    assert (first.answered, second.answered) == (2, 3)
+    assert [len(call[0]) for call in executor.calls] == [3, 1, 1, 1, 3]
+    assert all("its worker was lost" in reason for reason in first.failures.values())
+    assert set(first.causes.values()) == {"lost"}
+
+
+def test_workers_that_cannot_be_replaced_leave_the_clients_to_the_others(lead: Lead) -> None:
+    class Gone(Workers):
+        def host(self, make: Any) -> Any:
+            host = super().host(make)
+
+            def restart(place: int) -> None:
+                raise TimeoutError("the machine is gone")
+
+            host.restart = restart
+            return host
+
+    recipe = federated("standard", clients=4)
+    whole = lead(recipe)
+    found = lead(recipe, executor=Gone(3, lost=((1, 1), (3, 0))))
+    assert same(whole.weights, found.weights)
+    with pytest.raises(FederationError, match="no worker is left"):
+        lead(recipe, executor=Gone(1, lost=((1, 0),)))
+
+
+def test_a_client_that_is_lost_in_every_round_is_charged_all_the_same(
+    lead: Lead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = federated("private", rounds=3, policy="those_that_answer")
+    assert recipe.privacy is not None
+    entropy = recipe.model_copy(update={"privacy": recipe.privacy.model_copy(update={"noise": "entropy"})})
+    given = LocalTrainer._answer
+
+    def broken(worker: LocalTrainer, session: Any, shared: Any, wide: Tensor) -> Any:
+        answer = given(worker, session, shared, wide)
+        if session.number == 3:
+            raise ZeroDivisionError("after its noise was drawn")
+        return answer
+
+    monkeypatch.setattr(LocalTrainer, "_answer", broken)
+    found = lead(entropy, parts=UNEVEN)
+    assert {number: each.steps for number, each in found.mechanisms.items()} == {1: 6, 2: 12, 3: 12}
+    assert found.record.participation == {"1": 3, "2": 3}
 
 
 def test_a_client_whose_training_diverges_fails_the_round_by_name(lead: Lead) -> None:
@@ -507,3 +547,17 @@ def test_what_a_client_sends_is_counted(lead: Lead, network: Network) -> None:
 def test_all_of_top_k_equals_no_compression_bit_for_bit(lead: Lead) -> None:
     whole = lead(federated("standard", transforms=[{"name": "top_k", "share": 1.0}]), parts=UNEVEN)
     assert same(whole.weights, lead(federated("standard"), parts=UNEVEN).weights)
+
+
+def test_fednova_sums_updates_whose_learning_rates_have_nearly_vanished(lead: Lead) -> None:
+    """A cosine schedule ends at a ten-thousandth of its rate: the updates are divided by that before they are summed."""
+    training = SGD.model_copy(update={"momentum": 0.0})
+    recipe = federated("plain", strategy="fednova", rounds=60, local_steps=1)
+    found = lead(recipe.model_copy(update={"training": training}), parts=UNEVEN)
+    assert [each.answered for each in found.record.rounds] == [3] * 60
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", {"name": "fedprox", "proximal_mu": 0.2}])
+def test_a_strength_of_fedprox_beside_another_strategy_is_no_silent_setting(strategy: Any) -> None:
+    with pytest.raises(ValueError, match="only fedprox has it"):
+        federated("standard", strategy=strategy, proximal_mu=5.0)

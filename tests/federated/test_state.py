@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from assay.errors import CheckpointError
 from assay.federated.resume import RoundFolder
 from assay.federated.state import ClientState, ClientStates
 
@@ -42,55 +43,46 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 
 def test_a_round_on_disk_is_the_last_whole_one(tmp_path: Path) -> None:
     states, folder = ClientStates(tmp_path), RoundFolder(tmp_path, "key")
-    assert folder.load(ClientStates(tmp_path)) is None
+    assert folder.load(ClientStates(tmp_path)).number == 0
     states.put({1: state(1), 2: state(2)})
-    folder.save(1, tensors={"weights": torch.ones(3)}, about={"a": 1}, states=states)
+    folder.save(1, tensors={"weights": torch.ones(3)}, values={"a": 1}, states=states)
     states.put({2: state(22)})
     states.save()  # as if the process died after the states and before the round
     other = ClientStates(tmp_path)
     loaded = folder.load(other)
-    assert loaded is not None
-    assert (loaded[0], loaded[2], loaded[3]) == (1, {"a": 1}, [])
+    assert (loaded.number, loaded.values, loaded.lost) == (1, {"a": 1}, ())
     assert same(other.get(2), state(2))
-    folder.save(2, tensors={"weights": torch.ones(3)}, about={}, states=states)
+    folder.save(2, tensors={"weights": torch.ones(3)}, values={}, states=states)
     again = ClientStates(tmp_path)
-    assert folder.load(again) is not None
+    assert folder.load(again).number == 2
     assert same(again.get(2), state(22))
     assert same(again.get(1), state(1))
 
 
 def test_a_round_of_another_training_is_not_continued(tmp_path: Path) -> None:
-    RoundFolder(tmp_path, "one").save(1, tensors={}, about={}, states=ClientStates(tmp_path))
-    assert RoundFolder(tmp_path, "other").load(ClientStates(tmp_path)) is None
+    RoundFolder(tmp_path, "one").save(1, tensors={}, values={}, states=ClientStates(tmp_path))
+    assert RoundFolder(tmp_path, "other").load(ClientStates(tmp_path)).number == 0
 
 
-def test_a_torn_file_is_not_continued(tmp_path: Path) -> None:
+def test_a_damaged_file_is_not_continued_and_ends_a_training_whose_noise_is_spent(tmp_path: Path) -> None:
     folder = RoundFolder(tmp_path, "one")
-    folder.save(1, tensors={"w": torch.ones(100)}, about={}, states=ClientStates(tmp_path))
+    folder.save(1, tensors={"w": torch.ones(100)}, values={}, states=ClientStates(tmp_path))
     (path,) = tmp_path.glob("round*")
     path.write_bytes(path.read_bytes()[:-20])
-    assert folder.load(ClientStates(tmp_path)) is None
+    assert folder.load(ClientStates(tmp_path)).number == 0
+    folder.begin(2, [1])
+    with pytest.raises(CheckpointError, match="what clients have spent is unknown"):
+        folder.load(ClientStates(tmp_path))
 
 
-def test_clients_of_a_round_that_was_begun_and_lost_are_named(tmp_path: Path) -> None:
+def test_clients_of_a_round_that_was_begun_and_lost_are_named_once_for_each_try(tmp_path: Path) -> None:
     folder = RoundFolder(tmp_path, "key")
     folder.begin(1, [1, 2])
-    assert folder.lost_first() == [1, 2]
-    folder.save(1, tensors={}, about={}, states=ClientStates(tmp_path))
+    assert folder.load(ClientStates(tmp_path)).lost == (1, 2)
+    folder.begin(1, [1, 2])
+    assert folder.load(ClientStates(tmp_path)).lost == (1, 2, 1, 2)
+    assert RoundFolder(tmp_path, "other").load(ClientStates(tmp_path)).lost == ()
+    folder.save(1, tensors={}, values={}, states=ClientStates(tmp_path))
+    assert folder.load(ClientStates(tmp_path)).lost == ()
     folder.begin(2, [2, 3])
-    loaded = folder.load(ClientStates(tmp_path))
-    assert loaded is not None
-    assert loaded[3] == [2, 3]
-    folder.save(2, tensors={}, about={}, states=ClientStates(tmp_path))
-    loaded = folder.load(ClientStates(tmp_path))
-    assert loaded is not None
-    assert loaded[3] == []
-
-
-def test_nothing_is_left_after_the_training(tmp_path: Path) -> None:
-    states, folder = ClientStates(tmp_path / "rounds"), RoundFolder(tmp_path / "rounds", "key")
-    states.put({1: state(1)})
-    folder.begin(1, [1])
-    folder.save(1, tensors={}, about={}, states=states)
-    folder.remove()
-    assert not (tmp_path / "rounds").exists()
+    assert folder.load(ClientStates(tmp_path)).lost == (2, 3)

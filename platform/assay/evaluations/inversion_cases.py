@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from assay import seeds
 from assay.evaluations.base import Subject
 from assay.evaluations.clients import training_partition
+from assay.federated.client import budgeted
 from assay.federated.inversion.observed import Decode, ObservedUpdate, change_of_round, gradient_of_step, identity
 from assay.federated.transforms.pipeline import Pipeline
+from assay.privacy.plan import training_steps
+from assay.privacy.sampling import owners_of
 from assay.recipes import Privacy, Recipe
 from assay.seeds import client_seed
 from assay.training.build import build_trainer
@@ -272,17 +275,20 @@ def client_trainer(subject: Subject, case: Case, number: int, rows: np.ndarray) 
     Returns:
         The trainer.
     """
+    patients, recipe = subject.patients(rows), case.recipe
+    owners = owners_of(recipe, patients, records=len(rows))
+    units = len(rows) if owners is None else int(owners.max()) + 1
     return build_trainer(
         network_of(subject, case.weights),
-        case.recipe,
+        recipe if recipe.federation is None else budgeted(recipe),
         torch.from_numpy(np.array(subject.dataset.x[rows])).to(subject.device),
         torch.from_numpy(subject.dataset.y[rows]).to(subject.device),
         bounds=subject.bounds,
         seed=client_seed(seeds.derive(subject.seed, "inversion"), number),
         classes=subject.dataset.classes,
         task=subject.task,
-        epochs=case.recipe.passes,
-        patients=subject.patients(rows),
+        steps=training_steps(recipe, units),
+        patients=patients,
     )
 
 

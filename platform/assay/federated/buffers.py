@@ -14,7 +14,7 @@ LARGEST_MOMENT = 2.0**20
 """Greatest absolute mean, or mean square, of a batch-norm layer that can be pooled."""
 
 
-class Moments:
+class BatchNormMoments:
     """Pools the running means and variances of batch norm over clients.
 
     The average of variances is not the variance of all records: clients whose features are -1 and +1 throughout have

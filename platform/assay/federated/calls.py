@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
+from assay.errors import FederationError
 from assay.executors import Host
 from assay.federated.exact_sum import ExactSum, FixedPoint
 from assay.federated.messages import Assignment, Replies, Round
@@ -37,11 +38,13 @@ class Calls:
     ) -> None:
         self._host, self._units, self._states, self._scales = host, units, states, scales
         self._entropy = draws_entropy(recipe)
+        self._places = list(range(host.places))
 
     def ask(self, order: Round, clients: Sequence[int]) -> Replies:
         """Sends a round to the workers.
 
-        A worker that died is replaced, and its clients are asked once again; one with a client that hangs is replaced.
+        A worker that died is replaced, and its clients are asked once again, one at a time. A worker with a client that
+        hangs is replaced too.
 
         Args:
             order: of the round.
@@ -51,31 +54,17 @@ class Calls:
             The replies of all workers together.
 
         Raises:
-            UserError: a mistake that every client reports, such as a δ that is too great.
+            UserError: a client reports a mistake of the user's, such as a δ that is too great for its records.
+            FederationError: no worker is left.
         """
         together = Replies()
-        left = list(clients)
-        for attempt in (1, 2):
-            if not left:
-                break
-            asked = self._assignments(left)
-            longest = max(len(assignments) for assignments in asked.values())
-            replies = self._host.call(asked, order, timeout=longest * order.deadline + _GRACE)
-            left = []
-            for place, assignments in asked.items():
-                reply = replies.get(place)
-                if isinstance(reply, Replies):
-                    _join(together, reply, self._scales)
-                    if reply.stuck:
-                        self._host.restart(place)
-                    continue
-                self._host.restart(place)
-                lost = [assignment.client for assignment in assignments]
-                if attempt == 1:
-                    left += lost
-                    self._charge(lost)
-                failure = Failure(cause="lost", reason=f"its worker was lost: {reply!r}")
-                together.failures |= dict.fromkeys(lost, failure)
+        lost = self._send(self._assignments(clients), order, together) if clients else []
+        self._charge(lost)
+        # One client a worker: one that ends its process takes no other with it again.
+        while lost and together.refusal is None:
+            now, lost = lost[: len(self._places)], lost[len(self._places) :]
+            pairs = zip(self._places, now, strict=False)  # the last ones may be fewer than the workers
+            self._send({place: [self._assignment(client)] for place, client in pairs}, order, together)
         if together.refusal is not None:
             raise together.refusal
         for client in together.reports.keys() | together.singles.keys() | together.without.keys():
@@ -83,14 +72,50 @@ class Calls:
         self._charge(together.failures)
         return together
 
+    def _send(self, asked: Mapping[int, list[Assignment]], order: Round, together: Replies) -> list[int]:
+        """Sends a round to some workers and adds their replies; returns the clients of those that died.
+
+        Args:
+            asked: clients by worker.
+            order: of the round.
+            together: takes the replies.
+        """
+        longest = max(len(assignments) for assignments in asked.values())
+        replies = self._host.call(asked, order, timeout=longest * order.deadline + _GRACE)
+        lost: list[int] = []
+        for place, assignments in asked.items():
+            reply = replies.get(place)
+            if isinstance(reply, Replies):
+                _join(together, reply, self._scales)
+            else:
+                clients = [assignment.client for assignment in assignments]
+                failure = Failure(cause="lost", reason=f"its worker was lost: {reply!r}")
+                together.failures |= dict.fromkeys(clients, failure)
+                lost += clients
+            if not isinstance(reply, Replies) or reply.stuck:
+                self._restart(place)
+        return lost
+
+    def _restart(self, place: int) -> None:
+        """Replaces a worker; one that cannot be replaced, as when its machine is gone, gets no more clients."""
+        try:
+            self._host.restart(place)
+        except Exception as error:
+            self._places.remove(place)
+            if not self._places:
+                raise FederationError(f"no worker is left: the last one could not be replaced ({error})") from error
+
+    def _assignment(self, client: int) -> Assignment:
+        return Assignment(client=client, state=self._states.get(client))
+
     def _assignments(self, clients: Sequence[int]) -> dict[int, list[Assignment]]:
         """Deals clients to workers such that each has about as many records: the largest first, to the least loaded."""
-        load = [0] * self._host.places
+        load = dict.fromkeys(self._places, 0)
         dealt: dict[int, list[Assignment]] = {}
         for client in sorted(clients, key=lambda number: (-self._units[number - 1], number)):
-            place = load.index(min(load))
+            place = min(load, key=lambda one: (load[one], one))
             load[place] += self._units[client - 1]
-            dealt.setdefault(place, []).append(Assignment(client=client, state=self._states.get(client)))
+            dealt.setdefault(place, []).append(self._assignment(client))
         return dealt
 
     def _charge(self, clients: Iterable[int]) -> None:

@@ -1,7 +1,7 @@
 """The local training of one client in one round, with the training loop of central training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -23,6 +23,23 @@ from assay.training.hooks.base import Hook
 from assay.training.loop import Trainer
 from assay.training.snapshots import under
 from assay.training.update import learning_rate_at
+
+
+def budgeted(recipe: Recipe) -> Recipe:
+    """Returns the recipe of one training of a client: all trainings on its records share the budget of a private one.
+
+    Args:
+        recipe: with ``federation``.
+
+    Returns:
+        The recipe; the same where a client trains once, or training is not private.
+    """
+    assert recipe.federation is not None
+    trainings = recipe.federation.private_trainings
+    if recipe.privacy is None or trainings == 1:
+        return recipe
+    privacy = recipe.privacy.model_copy(update={"trainings": recipe.privacy.trainings * trainings})
+    return recipe.model_copy(update={"privacy": privacy})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +194,6 @@ class ClientRound:
         self.notes: list[str] = []
         self._mechanisms: dict[str, Mechanism] = {}
         self._begun: dict[str, int] = {}
-        self._steps_of_round = 0
-        self._least_steps = 0
 
     @cached_property
     def _data(self) -> tuple[Tensor, Tensor]:
@@ -245,8 +260,6 @@ class ClientRound:
             self.state.tensors |= {f"{of}{part}optimizer.{key}": tensor for key, tensor in moments.items()}
         if (mechanism := trainer.mechanism) is not None:
             self._mechanisms[of] = mechanism
-            self._steps_of_round += trainer.step - self._begun[of]
-            self._least_steps = self.settings.steps_of_round(trainer.steps_per_epoch)
         self.seconds += trainer.seconds
         self.notes += trainer.notes
         trainer.close()
@@ -281,21 +294,15 @@ class ClientRound:
 
     @property
     def mechanism(self) -> Mechanism | None:
-        """Mechanism of all trainings and rounds so far, lost tries included; None if training is not private.
+        """Mechanism of all trainings and rounds so far; None if training is not private.
 
-        A try whose noise was drawn from entropy and whose result was lost is charged too: its noise is not that of the
-        try that replaced it.
+        Rounds whose noise was drawn and not used are added at the server; see ``accounts``.
         """
         if not self._mechanisms:
             return None
         first, *others = self._mechanisms.values()
         for other in others:
             first = first.then(other)
-        privacy = self._given.recipe.privacy
-        if privacy is not None and privacy.noise == "entropy":
-            lost = int(self.state.values.get("lost_rounds", 0))
-            each = max(self._steps_of_round, self._least_steps)  # after the last round, a lost try may be of a round
-            first = replace(first, steps=first.steps + lost * each)
         return first
 
     def report(self, trainer: Trainer) -> Report:

@@ -97,7 +97,11 @@ class Collected:
                 return
             for name, (values, weight) in further.items():
                 self._sums[name].refuse(values, weight)
-            self._sums["update"].add(answer.values, strategy.scale(contribution), minus=answer.minus)
+            scale, divisor = strategy.scale(contribution), strategy.divisor(contribution)
+            if divisor == 1.0:
+                self._sums["update"].add(answer.values, scale, minus=answer.minus)
+            else:
+                self._sums["update"].add(answer.update / divisor, scale)
             for name, (values, weight) in further.items():
                 self._sums[name].add(values, weight)
             if self._single:
@@ -150,14 +154,16 @@ class Collected:
         with self._lock:
             self._replies.failures.setdefault(client, failure)
 
-    def refuse(self, error: UserError) -> None:
-        """Notes an error of the user's, which every client would raise.
+    def refuse(self, client: int, error: UserError) -> None:
+        """Notes an error of the user's, such as a δ that is too great for a client; it ends the training.
 
         Args:
+            client: its number.
             error: to be raised at the server.
         """
         with self._lock:
-            self._replies.refusal = error
+            if client not in self._abandoned:
+                self._replies.refusal = error
 
     def close(self) -> Replies:
         """Ends the collection.

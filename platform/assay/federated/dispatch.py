@@ -17,7 +17,7 @@ TRIES = 2
 
 
 @dataclass(kw_only=True)
-class Sent:
+class Exchanged:
     """A message and, later, its reply."""
 
     message: Message
@@ -42,14 +42,14 @@ class Dispatch:
         self._broken: set[int] = set()
         self._lost: set[int] = set()
 
-    def run(self, waiting: list[Sent], deadline: float) -> None:
+    def run(self, waiting: list[Exchanged], deadline: float) -> None:
         """Runs messages at the workers; each has a reply in the end.
 
         Args:
             waiting: the messages; a client's own run in this order.
             deadline: time on the monotonic clock.
         """
-        by_node: dict[int, list[Sent]] = {}
+        by_node: dict[int, list[Exchanged]] = {}
         for sent in waiting:
             by_node.setdefault(sent.message.metadata.dst_node_id, []).append(sent)
         longest_first = sorted(by_node, key=lambda node: (-self._seconds.get(node, 0.0), node))
@@ -93,7 +93,7 @@ class Dispatch:
                 if place in self._lost:
                     return
 
-    def _answer(self, place: int, sent: Sent, work: "_Work") -> None:
+    def _answer(self, place: int, sent: Exchanged, work: "_Work") -> None:
         node = sent.message.metadata.dst_node_id
         request = ClientMessage(
             metadata=sent.message.metadata,
@@ -151,7 +151,7 @@ class _Work:
         deadline: time on the monotonic clock.
     """
 
-    def __init__(self, queue: deque[list[Sent]], deadline: float) -> None:
+    def __init__(self, queue: deque[list[Exchanged]], deadline: float) -> None:
         self.queue, self.deadline = queue, deadline
         self.records: list[ArrayRecord] = []
         """Array records that several messages carry."""
@@ -161,7 +161,7 @@ class _Work:
         """Raised by the threads of workers."""
         self._places: dict[int, int] = {}
 
-    def share(self, waiting: list[Sent]) -> None:
+    def share(self, waiting: list[Exchanged]) -> None:
         """Finds the array records that are the same object in several messages."""
         times: dict[int, int] = {}
         for sent in waiting:
@@ -175,7 +175,7 @@ class _Work:
         """Returns the records of a content by name, with the position of each shared one in its place."""
         return {name: self._places.get(id(record), record) for name, record in content.items()}
 
-    def next(self) -> list[Sent] | None:
+    def next(self) -> list[Exchanged] | None:
         """Returns the messages of the next client."""
         try:
             return self.queue.popleft()
@@ -187,7 +187,7 @@ class _Work:
         return self.deadline - time.monotonic()
 
 
-def fail(sent: Sent, code: int, reason: str) -> None:
+def fail(sent: Exchanged, code: int, reason: str) -> None:
     """Gives a message an Error as its reply.
 
     Args:

@@ -17,7 +17,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from assay.errors import FederationError, TooFewClientsError
 from assay.executors import Host
 from assay.federated.client_apps import RUN_ID, SERVER
-from assay.federated.dispatch import Dispatch, Sent, fail
+from assay.federated.dispatch import Dispatch, Exchanged, fail
 from assay.federated.replies import ReplyCheck
 from assay.federated.reports import dominating
 
@@ -75,7 +75,7 @@ class ExecutorGrid(Grid):
         """State of each client's context, by node."""
         self._dispatch = Dispatch(host, self.states)
         self._run = Run.create_empty(RUN_ID)
-        self._sent: dict[str, Sent] = {}
+        self._sent: dict[str, Exchanged] = {}
         self._numbers = dict.fromkeys(self._nodes, 0)
         self._ids = 0
         self._polls: list[float] = []
@@ -158,7 +158,7 @@ class ExecutorGrid(Grid):
         # Copied, because the same message may be pushed again, or be changed.
         kept = Message(content=message.content, metadata=copy.copy(message.metadata))
         node = message.metadata.dst_node_id
-        sent = Sent(message=kept, number=self._numbers.get(node, 0))
+        sent = Exchanged(message=kept, number=self._numbers.get(node, 0))
         if node in self._numbers:
             self._numbers[node] += 1
             self.check.sent(kept.content)
@@ -181,7 +181,7 @@ class ExecutorGrid(Grid):
                 (reply for reply in replies if reply is not None), key=lambda reply: int(reply.metadata.src_node_id)
             )
 
-    def _exchange(self, waiting: list[Sent], timeout: float) -> None:
+    def _exchange(self, waiting: list[Exchanged], timeout: float) -> None:
         began = time.monotonic()
         self._dispatch.run(waiting, began + timeout)
         for sent in waiting:
@@ -195,7 +195,7 @@ class ExecutorGrid(Grid):
         self._told(Exchange(kind=kinds, messages=len(waiting), failures=failed, seconds=time.monotonic() - began))
         self._refuse_hopeless(waiting)
 
-    def _checked(self, sent: Sent) -> None:
+    def _checked(self, sent: Exchanged) -> None:
         """Sets the ID of a reply, and puts an Error in the place of one that must not reach a strategy."""
         assert sent.reply is not None
         if sent.reply.has_content():
@@ -205,7 +205,7 @@ class ExecutorGrid(Grid):
                 fail(sent, ErrorCode.UNKNOWN, f"refused: {fault}")
         sent.reply.metadata.__dict__["_message_id"] = f"{sent.message.metadata.message_id}-reply"
 
-    def _refuse_hopeless(self, waiting: list[Sent]) -> None:
+    def _refuse_hopeless(self, waiting: list[Exchanged]) -> None:
         """Raises an error where going on would only look like training."""
         replies = [sent.reply for sent in waiting if sent.reply is not None]
         errors = [reply.error for reply in replies if reply.has_error()]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.errors import FederationError, UserError
-from assay.federated.buffers import Moments, refuse_buffers
+from assay.federated.buffers import BatchNormMoments, refuse_buffers
 from assay.federated.client import ClientRound, LocalTraining, Records
 from assay.federated.collected import Answer, Collected
 from assay.federated.exact_sum import ExactSum
@@ -42,7 +42,7 @@ class LocalTrainer:
         network = given.network().to(device)
         self._flat = FlatNetwork(network, self._personal.is_shared(network))
         self._initial, self._initial_buffers = self._flat.initial, self._flat.initial_buffers
-        self._moments = Moments(network)
+        self._moments = BatchNormMoments(network)
         if self._settings.buffers == "refused":
             refuse_buffers(network)
         self._pipeline = pipeline_of(self._settings, self._flat)
@@ -91,7 +91,7 @@ class LocalTrainer:
                     self._answer(session, shared, self._in_float64(shared, sent)), self._strategy, since=began
                 )
         except UserError as error:
-            collected.refuse(error)
+            collected.refuse(assignment.client, error)
         except Exception as error:
             cause: Cause = "refused" if isinstance(error, FederationError) else "raised"
             collected.fail(assignment.client, Failure(cause=cause, reason=f"{type(error).__name__}: {error}"))
@@ -160,8 +160,8 @@ class LocalTrainer:
 
     def _compress(self, answer: Answer, session: ClientRound, shared: Round) -> None:
         """Replaces the update by what the server decodes, and counts the bytes that a client would send."""
-        vectors = sum(vector.numel() for vector in answer.vectors.values())
-        answer.bytes_up = PLAIN_HEADER + self._flat.vector.element_size() * (self._flat.shared + vectors)
+        vectors = sum(vector.nbytes for vector in answer.vectors.values())
+        answer.bytes_up = PLAIN_HEADER + self._flat.vector.element_size() * self._flat.shared + vectors
         if self._pipeline is None:
             return
         update = answer.values - shared.weights.to(answer.values)
@@ -171,7 +171,7 @@ class LocalTrainer:
             generator=seeds.stream(client_seed(self._given.seed, session.number), "transforms", shared.number),
         )
         answer.values, answer.minus = sent.decoded.to(update), None
-        answer.bytes_up = len(sent.message) + self._flat.vector.element_size() * vectors
+        answer.bytes_up = len(sent.message) + vectors
         kept = {name: tensor for name, tensor in answer.state.tensors.items() if not name.startswith(f"{_TRANSFORMS}.")}
         answer.state.tensors = kept | {f"{_TRANSFORMS}.{name}": tensor for name, tensor in sent.state.items()}
 
@@ -188,6 +188,7 @@ class LocalTrainer:
         self._moments.refuse_others(self._initial_buffers | dict(shared.buffers), buffers)
         if self._moments.size:
             answer.moments, answer.counters = self._moments.vector(buffers), self._moments.counters(buffers)
+            answer.bytes_up += sum(buffer.nbytes for buffer in buffers.values())
 
 
 _OWN = "personal"

@@ -50,7 +50,7 @@ class Replies:
     failures: dict[int, Failure] = field(default_factory=dict)
     """By client whose update is not in the sums."""
     refusal: UserError | None = None
-    """An error of the user's that concerns every client, such as a δ that is too great; it ends the training."""
+    """An error of the user's, such as a δ that is too great for a client; it ends the training."""
     states: dict[int, ClientState] = field(default_factory=dict)
     sums: dict[str, tuple[Tensor, float]] = field(default_factory=dict)
     """Exact sum and sum of weights by name."""

@@ -1,6 +1,10 @@
 """A federated training on disk: after each round, all that the next one needs, client states included."""
 
+import json
+import os
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +13,23 @@ from torch import Tensor
 from assay.errors import CheckpointError
 from assay.federated.state import ClientStates
 from assay.training.checkpoints import from_bytes, to_bytes
-from assay.training.snapshots import under
 
 _ROUND = "round.safetensors"
-_BEGUN = "begun"
+_BEGUN = "begun.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What a folder holds of a training."""
+
+    number: int = 0
+    """Of the last finished round; 0 if there is none."""
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of the server."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able, of the server."""
+    lost: tuple[int, ...] = ()
+    """Clients of the next round, once for each time that it was begun and not finished."""
 
 
 class RoundFolder:
@@ -27,90 +44,94 @@ class RoundFolder:
         self._path, self._key = path, key
 
     def begin(self, number: int, clients: list[int]) -> None:
-        """Notes that a round begins, so that its noise is charged even if the round is lost.
+        """Notes that a round begins, so that its noise is charged even if the round is lost, each time anew.
 
         Args:
             number: of the round.
             clients: that take part.
         """
-        self._replace(_BEGUN, to_bytes({}, {"number": number, "clients": clients}))
+        begun = self._begun()
+        tries = begun["tries"] if begun["number"] == number else []
+        about = {"key": self._key, "number": number, "tries": [*tries, clients]}
+        self._replace(_BEGUN, json.dumps(about).encode())
 
     def save(
-        self, number: int, *, tensors: Mapping[str, Tensor], about: Mapping[str, Any], states: ClientStates
+        self, number: int, *, tensors: Mapping[str, Tensor], values: Mapping[str, Any], states: ClientStates
     ) -> None:
         """Stores a finished round.
 
         Args:
             number: of the round.
             tensors: of the server.
-            about: JSON-able.
+            values: JSON-able, of the server.
             states: of the clients; those that have changed are written.
         """
         names = states.save()
-        description = {"key": self._key, "number": number, "about": dict(about), "clients": names}
+        description = {"key": self._key, "number": number, "values": dict(values), "clients": names}
         self._replace(_ROUND, to_bytes(tensors, description))
         states.clean(names.values())
 
-    def load(self, states: ClientStates) -> tuple[int, dict[str, Tensor], dict[str, Any], list[int]] | None:
-        """Reads the last finished round.
+    def load(self, states: ClientStates) -> Stored:
+        """Reads the last finished round, and which clients have drawn noise since.
 
         Args:
             states: take up those of the clients.
 
         Returns:
-            Number of the round, tensors and description of the server, and the clients of a later round that was begun
-            and lost; None if no round was finished, or they are of another training.
+            The round; without tensors if no round was finished, or they are of another training.
+
+        Raises:
+            CheckpointError: the file of the round is damaged, and its noise cannot be drawn again, so that the rounds
+                before it would not be charged.
         """
-        path = self._path / _ROUND
-        if not path.is_file():
-            return None
-        try:
-            tensors, description = from_bytes(path.read_bytes(), str(path))
-        except CheckpointError:
-            return None  # a torn copy, as of a full disk: start again
+        path, begun = self._path / _ROUND, self._begun()
+        tensors: Mapping[str, Tensor] = {}
+        description: Mapping[str, Any] = {}
+        if path.is_file():
+            try:
+                tensors, description = from_bytes(path.read_bytes(), str(path))
+            except CheckpointError as error:
+                if begun["number"]:
+                    raise CheckpointError(
+                        f"the stored rounds of a private training cannot be read ({error}), and their noise was drawn "
+                        f"from entropy: what clients have spent is unknown. Remove {str(self._path)!r} to train again, "
+                        "and count the rounds before as spent",
+                        setting="results",
+                        given=str(path),
+                    ) from None
         if description.get("key") != self._key:
-            return None
+            return Stored(lost=_lost(begun, 1))
         states.load(description["clients"])
         number = int(description["number"])
-        begun = self._begun()
-        lost = list(begun["clients"]) if begun is not None and begun["number"] == number + 1 else []
-        return number, tensors, description["about"], lost
+        return Stored(number=number, tensors=tensors, values=description["values"], lost=_lost(begun, number + 1))
 
-    def lost_first(self) -> list[int]:
-        """Returns the clients of a first round that was begun and never finished.
-
-        Returns:
-            Their numbers.
-        """
-        begun = self._begun()
-        return list(begun["clients"]) if begun is not None and begun["number"] == 1 else []
-
-    def remove(self) -> None:
-        """Removes the folder's files after the training."""
-        for path in [*self._path.glob("*.client"), self._path / _ROUND, self._path / _BEGUN]:
-            path.unlink(missing_ok=True)
-        if self._path.is_dir() and not any(self._path.iterdir()):
-            self._path.rmdir()
-
-    def _begun(self) -> dict[str, Any] | None:
+    def _begun(self) -> dict[str, Any]:
         path = self._path / _BEGUN
-        return from_bytes(path.read_bytes(), str(path))[1] if path.is_file() else None
+        nothing: dict[str, Any] = {"number": 0, "tries": []}
+        if not path.is_file():
+            return nothing
+        begun: dict[str, Any] = json.loads(path.read_text())
+        return begun if begun["key"] == self._key else nothing
 
     def _replace(self, name: str, content: bytes) -> None:
         self._path.mkdir(parents=True, exist_ok=True)
         temporary = self._path / f"{name}.new"
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(self._path / name)
 
 
-def split_tensors(tensors: Mapping[str, Tensor], *owners: str) -> tuple[dict[str, Tensor], ...]:
-    """Returns the tensors of each owner.
+def remove_rounds(folder: Path) -> None:
+    """Removes the stored rounds of a training whose model has been stored.
 
     Args:
-        tensors: as ``OWNER.NAME``.
-        owners: names.
-
-    Returns:
-        Tensors by ``NAME``, one dictionary an owner.
+        folder: of the training, with the folders of its stages; it need not exist.
     """
-    return tuple(under(owner, tensors) for owner in owners)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lost(begun: Mapping[str, Any], number: int) -> tuple[int, ...]:
+    """Returns the clients of a round that was begun and not finished, once for each try."""
+    return tuple(client for tried in begun["tries"] for client in tried) if begun["number"] == number else ()

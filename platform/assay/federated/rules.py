@@ -16,7 +16,7 @@ from assay.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class RoundAnswers:
     """The accepted answers of a round."""
 
     cohort: Cohort
@@ -36,7 +36,7 @@ class Rule(Protocol):
         """Returns the vectors that are sent with the weights."""
         ...
 
-    def step(self, weights: Tensor, answers: Answers) -> Tensor:
+    def step(self, weights: Tensor, answers: RoundAnswers) -> Tensor:
         """Returns the new weights.
 
         Args:
@@ -88,7 +88,7 @@ class StrategyRule:
     def sent(self) -> Mapping[str, Tensor]:
         return self._server.sent()
 
-    def step(self, weights: Tensor, answers: Answers) -> Tensor:
+    def step(self, weights: Tensor, answers: RoundAnswers) -> Tensor:
         strategy, cohort = self._strategy, answers.cohort
         if strategy.needs_single_updates:
             change = strategy.combine(torch.stack([answers.singles[c.client] for c in cohort.contributions]), cohort)
@@ -97,7 +97,7 @@ class StrategyRule:
             total = answers.update
             if total is None:  # one client alone: its update is exact, not rounded to the scale of a sum
                 (only,) = cohort.contributions
-                total = answers.singles[only.client] * scales[0]
+                total = answers.singles[only.client] * (scales[0] / strategy.divisor(only))
                 if strategy.combine_sum.__func__ is Strategy.combine_sum:  # type: ignore[attr-defined]
                     change = answers.singles[only.client]
                     return self._finish(weights, change, answers)
@@ -106,7 +106,7 @@ class StrategyRule:
             )
         return self._finish(weights, change, answers)
 
-    def _finish(self, weights: Tensor, change: Tensor, answers: Answers) -> Tensor:
+    def _finish(self, weights: Tensor, change: Tensor, answers: RoundAnswers) -> Tensor:
         if answers.vectors:
             self._server.receive(answers.vectors, answers.cohort)
         return self._server.step(weights, change, answers.cohort)
@@ -137,7 +137,7 @@ class FlowerRule:
     def sent(self) -> Mapping[str, Tensor]:
         return {}
 
-    def step(self, weights: Tensor, answers: Answers) -> Tensor:
+    def step(self, weights: Tensor, answers: RoundAnswers) -> Tensor:
         from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
         from flwr.supercore.task_identity import TaskIdentity
 

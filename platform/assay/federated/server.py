@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from assay.data.base import Lazy
 from assay.errors import FederationError
 from assay.executors import Executor
+from assay.federated.accounts import account_of
 from assay.federated.bookkeeping import Bookkeeping
-from assay.federated.buffers import Moments
+from assay.federated.buffers import BatchNormMoments
 from assay.federated.calls import Calls, charge_lost, draws_entropy
-from assay.federated.client import LocalTraining
+from assay.federated.client import LocalTraining, budgeted
 from assay.federated.exact_sum import ExactSum
 from assay.federated.flat import FlatNetwork
 from assay.federated.local_trainer import PLAIN_HEADER
@@ -28,8 +29,8 @@ from assay.federated.messages import Replies, Round
 from assay.federated.participation import participants
 from assay.federated.personalisation.base import Personalisation
 from assay.federated.record import Failure, FederationRecord
-from assay.federated.resume import RoundFolder, split_tensors
-from assay.federated.rules import Answers, rule_of
+from assay.federated.resume import RoundFolder
+from assay.federated.rules import RoundAnswers, rule_of
 from assay.federated.scales import scales_of
 from assay.federated.state import ClientStates
 from assay.federated.strategies.base import Cohort, Contribution
@@ -39,6 +40,7 @@ from assay.recipes import Recipe
 from assay.tasks.base import Task
 from assay.tasks.classification import CLASSIFICATION
 from assay.threats import Bounds
+from assay.training.snapshots import under
 
 # Flower logs every round, and warns of settings that the runtime chooses on purpose.
 logging.getLogger("flwr").setLevel(logging.ERROR)
@@ -113,7 +115,8 @@ def train_federated(
         after_round: called with the number of each finished round.
         task: what labels are, and the loss of a record.
         folder: where finished rounds are stored; a training whose rounds are there goes on after the last of them.
-            None stores nothing that outlives the call.
+            The caller removes it once the model is stored (``resume.remove_rounds``). None stores nothing that
+            outlives the call.
         key: of the training in the folder.
         measured: returns a figure of the shared network for the record, such as its accuracy on validation records;
             called after about twenty of the rounds. It changes no weights.
@@ -133,12 +136,9 @@ def train_federated(
     settings.strategy.refuse(settings.least_answers, recipe)
     if settings.personalisation is not None:
         settings.personalisation.refuse(network())
-    if recipe.privacy is not None and settings.private_trainings > 1:
-        privacy = recipe.privacy.model_copy(update={"trainings": recipe.privacy.trainings * settings.private_trainings})
-        recipe = recipe.model_copy(update={"privacy": privacy})
     given = LocalTraining(
         network=network,
-        recipe=recipe,
+        recipe=budgeted(recipe),
         x=x,
         y=y,
         parts=parts,
@@ -176,7 +176,7 @@ class Server:
         self._flat = FlatNetwork(network, (personal or Personalisation(name="none")).is_shared(network))
         self._initial = self._flat.vector.clone()
         self._weights = self._initial[: self._flat.shared].clone()
-        self._moments = Moments(network)
+        self._moments = BatchNormMoments(network)
         self._pools = self._settings.buffers == "pooled" and not (personal and personal.local_buffers)
         self._buffers = self._flat.buffers() if self._pools else {}
         self._units = [given.units(number) for number in range(1, len(given.parts) + 1)]
@@ -219,10 +219,7 @@ class Server:
             personal = self._personal_models(calls) if self._settings.personalisation is not None else {}
         finally:
             host.close()
-        result = self._result(time.perf_counter() - started, personal)
-        if self._folder is not None:
-            self._folder.remove()
-        return result
+        return self._result(time.perf_counter() - started, personal)
 
     def _is_measured(self, number: int) -> bool:
         """Returns whether the shared network is measured after a round: the last one, and about twenty before."""
@@ -258,13 +255,13 @@ class Server:
             self._weights = self._new_weights(number, answers)
             self._join_buffers(replies)
         self._states.put(replies.states)
-        vectors = 1 + len(order.sent)
+        further = [*order.sent.values(), *order.buffers.values()]
         self._books.add_round(
             drawn,
             replies.reports,
             failures,
             seconds=time.perf_counter() - began,
-            bytes_down=PLAIN_HEADER + self._weights.element_size() * len(self._weights) * vectors,
+            bytes_down=PLAIN_HEADER + self._weights.nbytes + sum(tensor.nbytes for tensor in further),
         )
 
     def _refuse_few(self, number: int, asked: Sequence[int], replies: Replies) -> None:
@@ -283,7 +280,7 @@ class Server:
             f"strategy {self._strategy.name}). {said}{more}"
         )
 
-    def _answers(self, number: int, replies: Replies, *, single: bool) -> Answers:
+    def _answers(self, number: int, replies: Replies, *, single: bool) -> RoundAnswers:
         """Returns what the strategy may see of a round, in the order of the clients."""
         contributions = [
             Contribution(
@@ -298,7 +295,7 @@ class Server:
         cohort = Cohort(number=number, clients=len(self._units), records=sum(self._units), contributions=contributions)
         sums = {name: self._sum(name, *given) for name, given in replies.sums.items()}
         names = {name for scalars in replies.scalars.values() for name in scalars}
-        return Answers(
+        return RoundAnswers(
             cohort=cohort,
             update=None if single else sums["update"],
             singles=replies.singles,
@@ -313,7 +310,7 @@ class Server:
         exact.join(total, weight)
         return exact.sum()
 
-    def _new_weights(self, number: int, answers: Answers) -> Tensor:
+    def _new_weights(self, number: int, answers: RoundAnswers) -> Tensor:
         new = self._rule.step(self._weights.double(), answers).to(self._weights.dtype)
         if not bool(new.isfinite().all()):
             raise FederationError(
@@ -374,8 +371,8 @@ class Server:
         tensors |= {f"buffers.{name}": tensor for name, tensor in self._buffers.items()}
         self._folder.save(
             number,
-            tensors={**tensors, "weights.all": self._weights},
-            about={"rule": about, "books": self._books.to_json()},
+            tensors={**tensors, "weights": self._weights},
+            values={"rule": about, "books": self._books.to_json()},
             states=self._states,
         )
 
@@ -383,17 +380,22 @@ class Server:
         """Takes up the last stored round; returns its number, 0 if there is none."""
         if self._folder is None:
             return 0
-        found = self._folder.load(self._states)
-        if found is None:
-            self._charge(self._folder.lost_first())
-            return 0
-        number, tensors, about, lost = found
-        rule, buffers, weights = split_tensors(tensors, "rule", "buffers", "weights")
-        self._rule.restore(rule, about["rule"])
-        self._buffers, self._weights = buffers, weights["all"]
-        self._books.restore(about["books"])
-        self._charge(lost)
-        return number
+        stored = self._folder.load(self._states)
+        if stored.number:
+            self._rule.restore(under("rule", stored.tensors), stored.values["rule"])
+            self._buffers = under("buffers", stored.tensors)
+            self._weights = stored.tensors["weights"]
+            self._books.restore(stored.values["books"])
+        self._charge(stored.lost)
+        return stored.number
+
+    def _mechanisms(self) -> dict[int, Mechanism]:
+        """Returns the mechanism of each client; rounds that were lost are added, of clients without an answer too."""
+        spent = self._books.mechanisms
+        if self._entropy:
+            numbers = range(1, len(self._units) + 1)
+            spent |= {n: each for n in numbers if (each := account_of(self._given, n, self._states.get(n))) is not None}
+        return dict(sorted(spent.items()))
 
     def _charge(self, clients: Sequence[int]) -> None:
         """Counts a round that a crash has lost in its clients' accounts, where its noise cannot be drawn again."""
@@ -406,7 +408,7 @@ class Server:
             seconds=seconds,
             losses=[math.nan if each.loss is None else each.loss for each in self._books.record.rounds],
             client_seconds=self._books.client_seconds,
-            mechanisms=self._books.mechanisms,
+            mechanisms=self._mechanisms(),
             treatment=self._books.treatment,
             notes=self._books.notes,
             record=self._books.record,

@@ -13,6 +13,7 @@ import yaml
 from assay import progress
 from assay.data.base import Dataset
 from assay.executors import Executor, LocalExecutor, Outcome
+from assay.federated.resume import remove_rounds
 from assay.results import TrialRecord
 from assay.store.folder import Store
 from assay.study.measure import failed, run_trial
@@ -307,6 +308,8 @@ class _Run:
         except Exception as error:
             return self._runner.end(trial, failed(trial, error, time.perf_counter() - began), dataset)
         self._store_model(trial, trained.checkpoint)
+        if (folder := self._store.unfinished(trial.training)) is not None:
+            remove_rounds(folder)
         return replace(work, trained=trained)
 
     def _store_model(self, trial: Trial, weights: bytes) -> None:

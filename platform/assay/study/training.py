@@ -172,12 +172,13 @@ def _train_at_clients(
     assert trial.recipe.federation is not None
     dealt = partition_dataset(dataset, parts.train, trial.recipe.federation, seed=trial.trial_seed)
     # The data say how many clients there are where each site, or patient, is one.
-    federation = trial.recipe.federation.model_copy(update={"clients": len(dealt)})
+    federation = trial.recipe.federation.dealt_to(len(dealt))
     said = [f"partition: {dealt.note}"] if dealt.note else []
     names = dealt.sites or tuple(str(number) for number in range(1, len(dealt) + 1))
     personal: dict[str, Mapping[str, Tensor]] = {}
     # Of a private recipe none: validation records are patients too, and no ε pays for a look at them.
-    looked_at = parts.validation[: 0 if trial.recipe.privacy is not None else _CURVE]
+    at_most = 0 if trial.recipe.privacy is not None else _CURVE
+    looked_at = seeds.stream(trial.trial_seed, "curve").permutation(parts.validation)[:at_most]
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         finished = train_federated(

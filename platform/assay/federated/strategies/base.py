@@ -50,7 +50,7 @@ class Sums:
     """Sums over the clients of a round: all that a strategy sees that does not ask for single updates."""
 
     changes: Tensor
-    """(d,) float64: sum of ``Strategy.scale`` times the update."""
+    """(d,) float64: sum of ``Strategy.scale`` times the update divided by ``Strategy.divisor``."""
     scales: float
     """Sum of ``Strategy.scale``."""
     scalars: Mapping[str, float] = field(default_factory=dict)
@@ -184,6 +184,17 @@ class Strategy(Method):
             A number of at least 0; by default the client's records.
         """
         return float(contribution.records)
+
+    def divisor(self, contribution: Contribution) -> float:
+        """Returns the number by which a client's update is divided before it is summed.
+
+        Args:
+            contribution: of the client.
+
+        Returns:
+            A positive number; 1 by default.
+        """
+        return 1.0
 
     def scale_limit(self, records: int, recipe: Recipe) -> float:
         """Returns the greatest ``scale`` that a client can have; it fixes the precision of sums before training.

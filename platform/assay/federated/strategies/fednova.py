@@ -10,9 +10,6 @@ from assay.federated.strategies.base import Cohort, Contribution, PlainStep, Ser
 from assay.recipes import Recipe
 from assay.registry import register
 
-_LEAST_RATE = 1000.0
-"""Inverse of the least learning rate of a step, in units of the recipe's, at which updates still enter sums."""
-
 
 @register("strategy")
 class FedNova(Strategy):
@@ -81,13 +78,8 @@ class FedNova(Strategy):
             return contribution.learning_rate_sum
         return contribution.learning_rate_sum * (steps - rho * (1 - rho**steps) / (1 - rho)) / (steps * (1 - rho))
 
-    def scale(self, contribution: Contribution) -> float:
-        progress = self.progress(contribution)
-        return contribution.records / progress if progress else 0.0
-
-    def scale_limit(self, records: int, recipe: Recipe) -> float:
-        # One step at a thousandth of the recipe's learning rate, which a cosine schedule reaches at its end.
-        return _LEAST_RATE * max(1, records) / recipe.training.learning_rate
+    def divisor(self, contribution: Contribution) -> float:
+        return self.progress(contribution) or 1.0  # without a step there is no update
 
     def combine_sum(self, sums: Sums, cohort: Cohort) -> Tensor:
         records = sum(contribution.records for contribution in cohort.contributions)

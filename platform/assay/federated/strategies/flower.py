@@ -49,8 +49,9 @@ _LIPSCHITZ = "client_learning_rate"
 class Flower(Strategy):
     """A strategy of ``flwr.serverapp.strategy``, run unmodified: its arithmetic, its faults and its messages.
 
-    ``flower:FedAdam`` is short for ``{name: flower, strategy: FedAdam}``. It aggregates all arrays of a reply, buffers
-    too, and weighs by ``num-examples``; the strategy of the plain name does what the paper says.
+    ``flower:FedAdam`` is short for ``{name: flower, strategy: FedAdam}``. It is shown the
+    trainable parameters as one array, and the server's own counts as ``num-examples``; buffers follow
+    ``federation.buffers`` as with every strategy. The strategy of the plain name does what the paper says.
     """
 
     name: Literal["flower"] = "flower"

@@ -23,7 +23,7 @@ def sums_of(strategy: Strategy, updates: Tensor, cohort: Cohort) -> Sums:
     changes = torch.zeros_like(updates[0])
     scalars: dict[str, float] = {}
     for scale, contribution, update in zip(scales, cohort.contributions, updates, strict=True):
-        changes += scale * update
+        changes += scale * update / strategy.divisor(contribution)
         for name, value in strategy.scalars(contribution, update).items():
             scalars[name] = scalars.get(name, 0.0) + value
     return Sums(changes=changes, scales=sum(scales), scalars=scalars)
