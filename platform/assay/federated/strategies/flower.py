@@ -99,8 +99,8 @@ class Flower(Strategy):
         beta = Fraction(str(self.settings.get("beta", 0.2)))
         if self.strategy == "FedTrimmedAvg" and beta * clients_in_round < 1:
             raise IncompatibleRecipeError(
-                f"Flower's FedTrimmedAvg with beta {float(beta):g} trims nobody of {clients_in_round} clients; let more "
-                "take part, or raise beta",
+                f"Flower's FedTrimmedAvg with beta {float(beta):g} trims nobody of {clients_in_round} clients; let "
+                "more take part, or raise beta",
                 setting="federation.strategy",
                 given=clients_in_round,
                 allowed=math.ceil(1 / beta),
