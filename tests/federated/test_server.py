@@ -367,12 +367,24 @@ def test_drawn_clients_are_as_many_as_the_share_and_differ_from_round_to_round(l
     assert len(found.record.participation) > 3
 
 
-def test_a_round_that_draws_nobody_changes_nothing(lead: Lead, network: Network) -> None:
+def test_a_round_that_draws_nobody_changes_nothing(lead: Lead) -> None:
+    drawn = {"participation": "poisson", "share": 0.2, "policy": "those_that_answer"}
+    counts = [each.answered for each in lead(federated("standard", rounds=8, **drawn)).record.rounds]
+    assert 0 in counts and max(counts) > 0
+    empty = counts.index(0)
+    until, further = (lead(federated("plain", rounds=n, **drawn)) for n in (empty or 8, (empty or 8) + 1))
+    assert empty == 0 or same(until.weights, further.weights)
+
+
+def test_a_training_in_which_nobody_took_part_is_an_error(lead: Lead) -> None:
     recipe = federated("standard", rounds=2, participation="poisson", share=1e-9, policy="those_that_answer")
-    found = lead(recipe)
-    assert same(found.weights, network().state_dict())
-    assert [each.answered for each in found.record.rounds] == [0, 0]
-    assert np.isnan(found.losses).all()
+    with pytest.raises(FederationError, match="no client took part in any of 2 rounds"):
+        lead(recipe)
+
+
+def test_a_client_without_a_record_is_named(lead: Lead) -> None:
+    with pytest.raises(ValueError, match="client 2 has no record"):
+        lead(federated("standard"), parts=[np.arange(30), np.arange(0), np.arange(30, 60)])
 
 
 def test_clients_that_are_not_there_are_recorded(lead: Lead) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assay import seeds
 from assay.errors import FederationError, UserError
-from assay.federated.buffers import BatchNormMoments, refuse_buffers
+from assay.federated.buffers import BatchNormMoments
 from assay.federated.client import ClientRound, LocalTraining, Records
 from assay.federated.collected import Answer, Collected
 from assay.federated.exact_sum import ExactSum
@@ -43,8 +43,6 @@ class LocalTrainer:
         self._flat = FlatNetwork(network, self._personal.is_shared(network))
         self._initial, self._initial_buffers = self._flat.initial, self._flat.initial_buffers
         self._moments = BatchNormMoments(network)
-        if self._settings.buffers == "refused":
-            refuse_buffers(network)
         self._pipeline = pipeline_of(self._settings, self._flat)
         self._records = Records(given, device)
         self._teacher: nn.Module | None = None
@@ -185,9 +183,10 @@ class LocalTrainer:
         if self._settings.buffers == "local" or self._personal.local_buffers:
             answer.state.tensors |= {f"{_BUFFERS}.{name}": buffer for name, buffer in buffers.items()}
             return
-        self._moments.refuse_others(self._initial_buffers | dict(shared.buffers), buffers)
+        before = self._initial_buffers | dict(shared.buffers)
+        self._moments.refuse_others(before, buffers)
         if self._moments.size:
-            answer.moments, answer.counters = self._moments.vector(buffers), self._moments.counters(buffers)
+            answer.moments, answer.counters = self._moments.vector(before, buffers), self._moments.counters(buffers)
             answer.bytes_up += sum(buffer.nbytes for buffer in buffers.values())
 
 

@@ -19,7 +19,7 @@ from assay.errors import FederationError
 from assay.executors import Executor
 from assay.federated.accounts import account_of
 from assay.federated.bookkeeping import Bookkeeping
-from assay.federated.buffers import BatchNormMoments
+from assay.federated.buffers import BatchNormMoments, refuse_buffers, refuse_local_statistics, refuse_single_records
 from assay.federated.calls import Calls, charge_lost, draws_entropy
 from assay.federated.client import LocalTraining, budgeted
 from assay.federated.exact_sum import ExactSum
@@ -133,7 +133,14 @@ def train_federated(
     assert settings is not None
     if len(parts) != settings.clients:
         raise ValueError(f"records are dealt to {len(parts)} clients, the recipe has {settings.clients}")
+    if empty := [number for number, rows in enumerate(parts, start=1) if not len(rows)]:
+        raise ValueError(f"client {empty[0]} has no record: deal at least one to each")
     settings.strategy.refuse(settings.least_answers, recipe)
+    refuse_single_records(network(), parts, recipe.training.batch_size)
+    if settings.buffers == "refused":
+        refuse_buffers(network())
+    if settings.buffers == "local" and settings.personalisation is None:
+        refuse_local_statistics(network())
     if settings.personalisation is not None:
         settings.personalisation.refuse(network())
     given = LocalTraining(
@@ -219,6 +226,11 @@ class Server:
             personal = self._personal_models(calls) if self._settings.personalisation is not None else {}
         finally:
             host.close()
+        if not self._books.record.participation:
+            raise FederationError(
+                f"no client took part in any of {self._settings.rounds} rounds: the network is as it was before "
+                "training; raise federation.share or federation.available, or the number of rounds"
+            )
         return self._result(time.perf_counter() - started, personal)
 
     def _is_measured(self, number: int) -> bool:
