@@ -215,6 +215,7 @@ def test_a_round_goes_on_without_a_client_that_raises(
     assert same(found.weights, two.weights)
     assert [(each.asked, each.answered) for each in found.record.rounds] == [(3, 2)] * 2
     assert all("no such ward" in each.failures["3"] for each in found.record.rounds)
+    assert all(each.causes == {"3": "raised"} for each in found.record.rounds)
     assert found.record.participation == {"1": 2, "2": 2}
 
 
@@ -232,7 +233,7 @@ def test_a_round_ends_by_its_deadline_without_a_client_that_hangs(lead: Lead, mo
     found = lead(recipe, executor=executor, parts=UNEVEN)
     first, second = found.record.rounds
     assert (first.answered, second.answered) == (2, 3)
-    assert first.failures == {"2": "no reply within 2 s"}
+    assert (first.failures, first.causes) == ({"2": "no reply within 2 s"}, {"2": "late"})
     assert len(executor.restarted) == 1
 
 
@@ -252,6 +253,7 @@ def test_a_worker_that_dies_again_loses_one_client_and_no_other(lead: Lead) -> N
     assert (first.answered, second.answered) == (2, 3)
     assert [len(call[0]) for call in executor.calls] == [3, 1, 1, 1, 3]
     assert all("its worker was lost" in reason for reason in first.failures.values())
+    assert set(first.causes.values()) == {"lost"}
 
 
 def test_workers_that_cannot_be_replaced_leave_the_clients_to_the_others(lead: Lead) -> None:
@@ -320,6 +322,7 @@ def test_one_client_of_five_that_says_nan_changes_nothing_for_the_others(
         four = lead(federated("standard", clients=4, strategy=strategy), parts=parts[:4])
         assert same(found.weights, four.weights)
         assert "not finite" in found.record.rounds[0].failures["5"]
+        assert found.record.rounds[0].causes == {"5": "refused"}
 
 
 def test_a_users_error_is_raised_as_such(lead: Lead) -> None:
@@ -389,6 +392,7 @@ def test_clients_that_are_not_there_are_recorded(lead: Lead) -> None:
     rounds = lead(recipe).record.rounds
     assert all(each.asked == 6 and each.answered + len(each.failures) == 6 for each in rounds)
     assert {reason for each in rounds for reason in each.failures.values()} == {"not available"}
+    assert {cause for each in rounds for cause in each.causes.values()} == {"absent"}
 
 
 def test_a_lost_try_with_noise_of_entropy_is_charged(lead: Lead, given_noise: float) -> None:

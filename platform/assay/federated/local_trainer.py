@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.errors import UserError
+from assay.errors import FederationError, UserError
 from assay.federated.buffers import BatchNormMoments
 from assay.federated.client import ClientRound, LocalTraining, Records
 from assay.federated.collected import Answer, Collected
@@ -15,6 +15,7 @@ from assay.federated.exact_sum import ExactSum
 from assay.federated.flat import FlatNetwork
 from assay.federated.messages import Assignment, Round
 from assay.federated.personalisation.base import Personalisation
+from assay.federated.record import Cause, Failure
 from assay.federated.shared_part import SharedPart
 from assay.federated.state import ClientState
 from assay.federated.strategies.base import Contribution, Strategy
@@ -90,7 +91,8 @@ class LocalTrainer:
         except UserError as error:
             collected.refuse(assignment.client, error)
         except Exception as error:
-            collected.fail(assignment.client, f"{type(error).__name__}: {error}")
+            cause: Cause = "refused" if isinstance(error, FederationError) else "raised"
+            collected.fail(assignment.client, Failure(cause=cause, reason=f"{type(error).__name__}: {error}"))
 
     def _in_float64(self, shared: Round, sent: Tensor) -> Tensor:
         """Returns the weights of a round in float64, in which updates are differences; converted once a round."""

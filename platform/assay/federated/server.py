@@ -28,7 +28,7 @@ from assay.federated.local_trainer import PLAIN_HEADER
 from assay.federated.messages import Replies, Round
 from assay.federated.participation import participants
 from assay.federated.personalisation.base import Personalisation
-from assay.federated.record import FederationRecord
+from assay.federated.record import Failure, FederationRecord
 from assay.federated.resume import RoundFolder
 from assay.federated.rules import RoundAnswers, rule_of
 from assay.federated.scales import scales_of
@@ -260,7 +260,7 @@ class Server:
             single=single,
         )
         replies = calls.ask(order, drawn.asked)
-        failures = dict.fromkeys(drawn.absent, "not available") | replies.failures
+        failures = dict.fromkeys(drawn.absent, Failure(cause="absent", reason="not available")) | replies.failures
         self._refuse_few(number, drawn.asked, replies)
         if replies.reports:
             answers = self._answers(number, replies, single=single)
@@ -285,7 +285,7 @@ class Server:
         if answered >= needed:
             return
         failures = sorted(replies.failures.items())
-        said = "; ".join(f"client {client} did not complete its round: {reason}" for client, reason in failures[:5])
+        said = "; ".join(f"client {client} did not complete its round: {f.reason}" for client, f in failures[:5])
         more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         raise FederationError(
             f"round {number}: {answered} of {len(asked)} clients answered, and {needed} are needed (policy {policy}, "
@@ -356,7 +356,8 @@ class Server:
         )
         replies = calls.ask(order, everyone)
         if replies.failures:
-            client, reason = min(replies.failures.items())
+            client = min(replies.failures)
+            reason = replies.failures[client].reason
             raise FederationError(f"client {client} did not complete its own model: {reason}")
         self._states.put(replies.states)
         self._books.add_own(replies.reports, replies.without)
