@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from assay.data.base import Dataset
 from assay.data.splits import Split, Splitting, keeps_official, sampled, split, stratified
-from assay.errors import DataError
+from assay.errors import DataError, SpecError
+from tests.mistakes import refused
 
 
 def dataset(y: np.ndarray, groups: np.ndarray | None = None, official: np.ndarray | None = None) -> Dataset:
@@ -46,6 +47,37 @@ def grouped(draw: st.DrawFn) -> Dataset:
     sizes = draw(st.lists(st.integers(2, 4), min_size=patients, max_size=patients))
     groups = np.repeat(np.arange(patients), sizes)
     return dataset(groups % 2, groups)
+
+
+BY_SITE = Splitting(by="site", folds=3, official="ignore", validation=0.2)
+
+
+def of_sites(site: list[str], groups: np.ndarray | None = None) -> Dataset:
+    return replace(dataset(np.arange(len(site)) % 2, groups), site=np.array(site))
+
+
+def test_a_fold_by_site_is_all_records_of_one_site_in_every_repeat() -> None:
+    data = of_sites(["south", "north", "west"] * 20)
+    for repeat in (0, 1):
+        for fold, site in enumerate(("north", "south", "west")):
+            found = split(data, BY_SITE, fold=fold, repeat=repeat, seed=3)
+            assert set(data.site[found.test]) == {site} and len(found.test) == 20
+            assert set(data.site[found.train]) == {"north", "south", "west"} - {site}
+            assert np.array_equal(np.sort(np.concatenate(parts(found))), np.arange(60))
+
+
+def test_folds_by_site_that_cannot_be_are_refused() -> None:
+    plain = ["south", "north", "west"] * 20
+    with refused(SpecError, "split.folds", 5, 3):
+        split(of_sites(plain), BY_SITE.model_copy(update={"folds": 5}), fold=0, repeat=0, seed=0)
+    with refused(DataError, "split.by", "site", "record"):
+        split(dataset(np.arange(60) % 2), BY_SITE, fold=0, repeat=0, seed=0)
+    with refused(DataError, "split.by", 20, 0):
+        split(of_sites(["", "north", "west"] * 20), BY_SITE, fold=0, repeat=0, seed=0)
+    with refused(DataError, "split.by", 20, 0):
+        split(of_sites(plain, np.repeat(np.arange(20), 3)), BY_SITE, fold=0, repeat=0, seed=0)
+    with pytest.raises(ValueError, match=r"set split\.official to ignore"):
+        Splitting(by="site")
 
 
 @given(labels(), st.integers(2, 5), st.integers(0, 9), st.sampled_from([0.0, 0.2]))

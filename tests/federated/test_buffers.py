@@ -98,5 +98,5 @@ def test_a_record_alone_in_a_batch_is_refused_before_training(lead: Lead) -> Non
 
 
 def test_statistics_that_are_too_large_say_what_helps(lead: Lead) -> None:
-    with pytest.raises(Exception, match="batch-norm layer is .* scale the inputs"):
+    with pytest.raises(Exception, match=r"batch-norm layer is .* scale the inputs"):
         lead(federated("standard", clients=2), parts=PARTS, x=ONES * np.float32(1e5), network=Normed)

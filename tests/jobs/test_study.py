@@ -65,6 +65,23 @@ def trials(folder: Path) -> int:
     return len(list((folder / "trials").glob("*.parquet"))) if (folder / "trials").exists() else 0
 
 
+FEW = """
+name: few
+cohorts:
+  wdbc:
+    dataset: wdbc
+    recipes:
+      robust: {federation: {clients: 4, strategy: {name: krum, malicious: 1}}}
+"""
+
+
+def test_a_dry_run_refuses_a_strategy_that_needs_more_clients(job: Callable[..., Ended], tmp_path: Path) -> None:
+    (tmp_path / "few.yaml").write_text(FEW)
+    ended = job("study", str(tmp_path / "few.yaml"), "--dry-run")
+    assert ended.code == 2
+    assert "cohort 'wdbc', recipe 'robust': strategy krum needs replies of at least 5 clients" in ended.said
+
+
 class Silent:
     """A watcher that says nothing."""
 

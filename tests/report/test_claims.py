@@ -92,7 +92,7 @@ def test_what_was_not_measured_is_not_tested_and_says_why() -> None:
 
 def test_every_claim_of_the_study_is_there_and_has_a_range() -> None:
     claims = read_claims()
-    assert len({claim.id for claim in claims}) == len(claims) == 24
+    assert len({claim.id for claim in claims}) == len(claims) == 35
     for claim in claims:
         assert claim.not_tested or claimed_text(claim)
     assert claim_figure(0.1234, claims[0]) == "12.3%"
@@ -115,7 +115,7 @@ def test_a_recipe_is_found_under_the_name_that_its_study_gives_it() -> None:
 def test_a_claim_that_is_not_the_studys_names_its_source() -> None:
     for claim in read_claims():
         assert claim.source == "the reproduced study" or any(
-            year in claim.source for year in ("2017", "2018", "2019", "2020")
+            year in claim.source for year in ("2017", "2018", "2019", "2020", "2022")
         )
 
 
@@ -162,3 +162,28 @@ def test_a_ratio_of_fractions_has_the_records_in_it() -> None:
     found = judge_claim(claim, values, reference_epsilon=0.1, design=SEEDS).measured
     assert found is not None
     assert (found.mean, found.high / 2) == pytest.approx((2.0, 1.1 ** (2**0.5)))
+
+
+def test_where_the_source_tested_the_same_records_the_interval_is_over_seeds_alone() -> None:
+    about: dict[str, Any] = {"id": "x", "says": "x", "terms": ({"recipe": "pgd", "name": "accuracy"},)}
+    seeds = of_seeds(0.05, standard=STANDARD, pgd=TEN_LOWER)
+    same, other = (
+        judge_claim(
+            Claim(claimed=(0.78, 0.82), same_records=same, **about), seeds, reference_epsilon=0.1, design=SEEDS
+        ).measured
+        for same in (True, False)
+    )
+    assert same is not None and other is not None and same.mean == other.mean
+    spread = np.std(TEN_LOWER, ddof=1) / 5**0.5
+    assert same.high - same.mean == pytest.approx(2.776445 * spread)
+    assert other.high - other.mean == pytest.approx(float(np.hypot(2.776445 * spread, 0.05)))
+
+
+def test_a_claim_about_one_data_set_is_tested_on_no_other() -> None:
+    claim = Claim(id="x", says="x", quantity="difference", terms=TERMS, claimed=(0.08, 0.12), dataset="heart")
+    values = frame(standard=STANDARD, pgd=TEN_LOWER)
+    verdicts = [
+        judge_claim(claim, values.assign(dataset=name), reference_epsilon=0.1, design=FOLDS).verdict
+        for name in ("heart", "wdbc")
+    ]
+    assert verdicts == ["holds", "not tested here"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from assay.errors import DataError
 
-_DRAWS, _FEWEST_DRAWS = 1000, 20
+_DRAWS, _FEWEST_DRAWS = 20_000, 20
 """Number of Dirichlet draws among which the first acceptable one is taken; fewer where there are many clients."""
 _NUMBERS = 1_000_000
 """Greatest number of shares that are drawn for one partition, so that a refusal takes less than a second."""

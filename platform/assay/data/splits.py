@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay import seeds
 from assay.data.base import PARTS, Dataset, Lazy
+from assay.data.site_folds import rows_of_site
 from assay.errors import DataError, SpecError
 from assay.registry import Settings
 
@@ -19,6 +20,9 @@ class Splitting(Settings):
 
     folds: int = Field(default=5, ge=1)
     """Number of folds; 1 trains nothing and tests a given model on every record."""
+    by: Literal["record", "site"] = "record"
+    """What a fold is: records, or patients, drawn at random; or all records of one site, such as a hospital that the
+    model has not seen. Then there are as many folds as sites, in the order of their names; repeats vary the seed."""
     repeats: int = Field(default=1, ge=1)
     """Number of repeats of the whole cross-validation, each with other folds and seeds."""
     validation: float = Field(default=0.15, gt=0, lt=0.5)
@@ -29,6 +33,18 @@ class Splitting(Settings):
     """``keep`` uses the data set's own split where there is one, and repeats vary the seed; ``ignore`` makes folds."""
     tested: Literal["test", "validation"] = "test"
     """The records that evaluations use. A search for settings uses ``validation`` and leaves ``test`` unseen."""
+
+    @model_validator(mode="after")
+    def _has_one_kind_of_fold(self) -> "Splitting":
+        if self.by == "site" and self.official == "keep":
+            raise SpecError(
+                "split.by is site, and split.official keeps the split of the data set, which is another; "
+                "set split.official to ignore",
+                setting="split.official",
+                given="keep",
+                allowed="ignore",
+            )
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +103,8 @@ def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed
         Positions of the records of each part.
 
     Raises:
-        DataError: too few records of a class, or too few groups, for that many folds.
+        DataError: too few records of a class, or too few groups, for that many folds; or folds are to be sites, and a
+            record has none, a patient has several, or their number is another.
     """
     everyone = np.arange(len(dataset))
     held_out: dict[str, np.ndarray] = {}
@@ -98,6 +115,9 @@ def split(dataset: Dataset, settings: Splitting, *, fold: int, repeat: int, seed
             held_out["validation"] = named["validation"]
     elif settings.folds == 1:
         return Split(train=everyone[:0], validation=everyone[:0], calibration=everyone[:0], test=everyone)
+    elif settings.by == "site":
+        test = rows_of_site(dataset, settings.folds, fold)
+        rest = np.setdiff1d(everyone, test)
     else:
         _check(dataset, settings.folds)
         parts = list(_parts(dataset, everyone, settings.folds, seeds.torch_seed(seed, "folds", repeat)))

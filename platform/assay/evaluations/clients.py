@@ -10,7 +10,7 @@ from torch import nn
 from assay.data.partition import Partition, partition_dataset, partition_test
 from assay.errors import DataError
 from assay.evaluations import client_labels
-from assay.evaluations.base import Evaluation, Subject, share
+from assay.evaluations.base import Evaluation, Subject, share_by_record
 from assay.evaluations.client_answers import accuracies, answers_at_clients
 from assay.evaluations.client_auroc import METRICS as AUROCS
 from assay.evaluations.client_auroc import aurocs
@@ -134,4 +134,4 @@ def training_partition(subject: Subject) -> Partition:
 def _accuracy(name: str, subject: Subject, model: nn.Module, **conditions: Any) -> Measurement:
     """Measures the share of the test records that another model answers correctly."""
     test, other = subject.split.test, replace(subject, model=model)
-    return share(name, other.right(test), subject.clusters(test), **conditions, **other.decided_at)
+    return share_by_record(name, other.right(test), subject.clusters(test), test, **conditions, **other.decided_at)

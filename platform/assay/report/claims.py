@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
@@ -48,6 +48,13 @@ class Claim(Settings):
     """The side of the range on which the effect is stronger than claimed."""
     not_tested: str = ""
     """Why it cannot be tested here."""
+    dataset: str = ""
+    """Name of the only data set that it concerns; empty for a claim about any."""
+    same_records: bool = False
+    """Whether the source measured the test records of the data set's own split: then records are no source of
+    difference, and the interval is that over seeds alone."""
+    note: str = ""
+    """What a reader must know of the source's figure."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Claim":
@@ -102,6 +109,9 @@ def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, 
     """
     if claim.not_tested:
         return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=claim.not_tested)
+    if claim.dataset and claim.dataset not in set(frame["dataset"]):
+        why = f"it concerns the data set {claim.dataset}"
+        return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
     rows = [_rows(frame, term, reference_epsilon) for term in claim.terms]
     for term, own in zip(claim.terms, rows, strict=True):
         if not len(own):
@@ -119,7 +129,10 @@ def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, 
     if not places:
         why = f"its recipes share no finished {design.run}"
         return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
-    measured, by_record = _summary(claim, [each.at(places) for each in values], design)
+    runs = [each.at(places) for each in values]
+    if claim.same_records and design.official:
+        runs = [replace(each, low=each.values, high=each.values, outcomes=()) for each in runs]
+    measured, by_record = _summary(claim, runs, design)
     verdict, why = _verdict(claim, measured, design)
     warned = [flag.text for own in rows for flags in own["flags"] for flag in flags if flag.rule != NOT_RELEASABLE]
     about: dict[str, Any] = {"warnings": _once(warned), "by_record": by_record}

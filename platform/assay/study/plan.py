@@ -14,6 +14,7 @@ from assay.evaluations.base import Evaluation
 from assay.privacy.plan import forecast_mechanism as mechanism_of
 from assay.privacy.unit import Unit, protected_unit, refuse_unlikely_patients
 from assay.recipes import Recipe
+from assay.study.federations import refuse_impossible_federations
 from assay.study.sources import modules_behind
 from assay.study.spec import Cohort, Study
 from assay.study.trial import Trial
@@ -65,11 +66,14 @@ def plan(study: Study, datasets: Mapping[str, Dataset]) -> list[Trial]:
         The trials in the order in which they run.
 
     Raises:
-        SpecError: there is nothing to train on, or the study has more audits than the setting ``audits`` allows.
+        SpecError: there is nothing to train on, the study has more audits than the setting ``audits`` allows, or a
+            federated recipe cannot be trained with its clients.
     """
     splitting = study.split
     if not all(keeps_official(dataset, splitting) for dataset in datasets.values()):
         _needs_folds(study)
+    for name, cohort in study.cohorts.items():
+        refuse_impossible_federations(study, cohort, name, datasets[name])
     trials = [
         Trial(
             cohort=name,
@@ -156,11 +160,12 @@ def forecast_study(study: Study, loaded: Mapping[str, Dataset | DataError] | Non
         Iterator over one forecast for each cohort and recipe.
 
     Raises:
-        SpecError: there is nothing to train on, or there are more clients than records.
+        SpecError: there is nothing to train on, or a federated recipe cannot be trained with its clients.
     """
     loaded = load_unsized(study) if loaded is None else loaded
     for name, cohort in study.cohorts.items():
         extent = _extent(study, cohort, loaded.get(name))
+        refuse_impossible_federations(study, cohort, name, _records_to_deal(cohort, loaded.get(name)))
         for recipe_name, recipe in cohort.recipes.items():
             yield Forecast(
                 cohort=name,
@@ -169,6 +174,17 @@ def forecast_study(study: Study, loaded: Mapping[str, Dataset | DataError] | Non
                 records=extent.train,
                 spends=_spends(recipe, extent),
             )
+
+
+def _records_to_deal(cohort: Cohort, loaded: Dataset | DataError | None) -> Dataset | None:
+    """Returns the data of a cohort with federated recipes; None where it has none, or the data are absent."""
+    if not any(recipe.federation for recipe in cohort.recipes.values()):
+        return None
+    try:
+        data = cohort.load() if loaded is None else loaded
+    except DataError:
+        return None
+    return None if isinstance(data, DataError) else data
 
 
 def evaluation_costs(

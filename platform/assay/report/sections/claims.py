@@ -20,5 +20,6 @@ class ClaimsSection(Section):
         judged = [
             judge_claim(claim, view.frame, reference_epsilon=view.card.reference_epsilon, design=view.card.design)
             for claim in read_claims()
+            if claim.dataset in ("", view.dataset.name)
         ]
         return Content(tables={"claims": judged}) if any(one.measured is not None for one in judged) else None
