@@ -562,7 +562,7 @@ def test_all_of_top_k_equals_no_compression_bit_for_bit(lead: Lead) -> None:
 
 
 def test_fednova_sums_updates_whose_learning_rates_have_nearly_vanished(lead: Lead) -> None:
-    """A cosine schedule ends at a ten-thousandth of its rate: the updates are divided by that before they are summed."""
+    """A cosine schedule ends at a ten-thousandth of its rate, by which updates are divided before they are summed."""
     training = SGD.model_copy(update={"momentum": 0.0})
     recipe = federated("plain", strategy="fednova", rounds=60, local_steps=1)
     found = lead(recipe.model_copy(update={"training": training}), parts=UNEVEN)
