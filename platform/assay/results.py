@@ -32,6 +32,8 @@ ReasonCode = Literal[
     "no_claim",
     "no_shared_model",
     "never_trained",
+    "not_logged",
+    "unpaid",
     "error",
     "unspecified",
 ]
@@ -58,6 +60,8 @@ REASONS: Mapping[str, str] = {
     "no_claim": "the claim does not hold, so no figure may stand for it",
     "no_shared_model": "each client has layers of its own, and the shared network alone is no model",
     "never_trained": "the client took part in no round, so it has no model of its own",
+    "not_logged": "the log of the training does not tell it, as logs of earlier versions",
+    "unpaid": "the recipe is private, and no ε pays for it",
     "error": "it was tried and an error ended it",
     "unspecified": "nobody has said, as in results of earlier versions",
 }

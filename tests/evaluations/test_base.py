@@ -11,7 +11,8 @@ from torch import nn
 
 from assay import intervals
 from assay.evaluations.base import Evaluation, Subject, share
-from assay.recipes import Privacy, Recipe
+from assay.federated.record import FederationRecord, RoundRecord
+from assay.recipes import Federation, Privacy, Recipe
 from assay.registry import build, names
 from assay.results import Check, Measurement
 from assay.training.log import TrainingLog
@@ -136,6 +137,10 @@ def test_what_is_not_of_training_records_is_the_same_whatever_they_are(
     def told(x: np.ndarray, y: np.ndarray, treatment: dict[str, int]) -> list[object]:
         left = log(losses=[y[:9].mean()], mechanisms=spent, treatment=treatment)
         recipe = Recipe(privacy=Privacy(epsilon=1))
+        if name == "rounds":
+            record = FederationRecord(sizes=[20, 20], rounds=[RoundRecord(asked=2, answered=2, bytes_up=8)])
+            left, federation = log(federation=record.to_json()), Federation(clients=2, partition="dirichlet")
+            recipe = recipe.model_copy(update={"federation": federation})
         subject = make(
             model, x, y, train=train, validation=np.arange(40, 55), about=bounds, recipe=recipe, log=left
         )  # fmt: skip

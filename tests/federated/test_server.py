@@ -215,6 +215,7 @@ def test_a_round_goes_on_without_a_client_that_raises(
     assert same(found.weights, two.weights)
     assert [(each.asked, each.answered) for each in found.record.rounds] == [(3, 2)] * 2
     assert all("no such ward" in each.failures["3"] for each in found.record.rounds)
+    assert all(each.causes == {"3": "raised"} for each in found.record.rounds)
     assert found.record.participation == {"1": 2, "2": 2}
 
 
@@ -232,7 +233,7 @@ def test_a_round_ends_by_its_deadline_without_a_client_that_hangs(lead: Lead, mo
     found = lead(recipe, executor=executor, parts=UNEVEN)
     first, second = found.record.rounds
     assert (first.answered, second.answered) == (2, 3)
-    assert first.failures == {"2": "no reply within 2 s"}
+    assert (first.failures, first.causes) == ({"2": "no reply within 2 s"}, {"2": "late"})
     assert len(executor.restarted) == 1
 
 
@@ -252,6 +253,7 @@ def test_a_worker_that_dies_again_loses_one_client_and_no_other(lead: Lead) -> N
     assert (first.answered, second.answered) == (2, 3)
     assert [len(call[0]) for call in executor.calls] == [3, 1, 1, 1, 3]
     assert all("its worker was lost" in reason for reason in first.failures.values())
+    assert set(first.causes.values()) == {"lost"}
 
 
 def test_workers_that_cannot_be_replaced_leave_the_clients_to_the_others(lead: Lead) -> None:
@@ -320,6 +322,7 @@ def test_one_client_of_five_that_says_nan_changes_nothing_for_the_others(
         four = lead(federated("standard", clients=4, strategy=strategy), parts=parts[:4])
         assert same(found.weights, four.weights)
         assert "not finite" in found.record.rounds[0].failures["5"]
+        assert found.record.rounds[0].causes == {"5": "refused"}
 
 
 def test_a_users_error_is_raised_as_such(lead: Lead) -> None:
@@ -364,12 +367,24 @@ def test_drawn_clients_are_as_many_as_the_share_and_differ_from_round_to_round(l
     assert len(found.record.participation) > 3
 
 
-def test_a_round_that_draws_nobody_changes_nothing(lead: Lead, network: Network) -> None:
+def test_a_round_that_draws_nobody_changes_nothing(lead: Lead) -> None:
+    drawn = {"participation": "poisson", "share": 0.2, "policy": "those_that_answer"}
+    counts = [each.answered for each in lead(federated("standard", rounds=8, **drawn)).record.rounds]
+    assert 0 in counts and max(counts) > 0
+    empty = counts.index(0)
+    until, further = (lead(federated("plain", rounds=n, **drawn)) for n in (empty or 8, (empty or 8) + 1))
+    assert empty == 0 or same(until.weights, further.weights)
+
+
+def test_a_training_in_which_nobody_took_part_is_an_error(lead: Lead) -> None:
     recipe = federated("standard", rounds=2, participation="poisson", share=1e-9, policy="those_that_answer")
-    found = lead(recipe)
-    assert same(found.weights, network().state_dict())
-    assert [each.answered for each in found.record.rounds] == [0, 0]
-    assert np.isnan(found.losses).all()
+    with pytest.raises(FederationError, match="no client took part in any of 2 rounds"):
+        lead(recipe)
+
+
+def test_a_client_without_a_record_is_named(lead: Lead) -> None:
+    with pytest.raises(ValueError, match="client 2 has no record"):
+        lead(federated("standard"), parts=[np.arange(30), np.arange(0), np.arange(30, 60)])
 
 
 def test_clients_that_are_not_there_are_recorded(lead: Lead) -> None:
@@ -377,6 +392,7 @@ def test_clients_that_are_not_there_are_recorded(lead: Lead) -> None:
     rounds = lead(recipe).record.rounds
     assert all(each.asked == 6 and each.answered + len(each.failures) == 6 for each in rounds)
     assert {reason for each in rounds for reason in each.failures.values()} == {"not available"}
+    assert {cause for each in rounds for cause in each.causes.values()} == {"absent"}
 
 
 def test_a_lost_try_with_noise_of_entropy_is_charged(lead: Lead, given_noise: float) -> None:
@@ -546,7 +562,7 @@ def test_all_of_top_k_equals_no_compression_bit_for_bit(lead: Lead) -> None:
 
 
 def test_fednova_sums_updates_whose_learning_rates_have_nearly_vanished(lead: Lead) -> None:
-    """A cosine schedule ends at a ten-thousandth of its rate: the updates are divided by that before they are summed."""
+    """A cosine schedule ends at a ten-thousandth of its rate, by which updates are divided before they are summed."""
     training = SGD.model_copy(update={"momentum": 0.0})
     recipe = federated("plain", strategy="fednova", rounds=60, local_steps=1)
     found = lead(recipe.model_copy(update={"training": training}), parts=UNEVEN)

@@ -9,11 +9,13 @@ import pytest
 from assay.report.cells import Cell
 from assay.report.evidence import scorecard_columns
 from assay.report.words import (
+    bytes_text,
     cell_text,
     comparison_text,
     describe_recipe,
     difference_text,
     interval_text,
+    points_text,
     shown,
     summary_text,
 )
@@ -25,6 +27,26 @@ MakeStudy = Callable[..., Study]
 
 NOTHING = MEASUREMENT_SCHEMA.empty_table().to_pandas()
 COLUMNS = {column.key: column for column in scorecard_columns(NOTHING, epsilon=0.3)}
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (999_999, "1 MB"),
+        (1_250_000, "1.25 MB"),
+        (3e9, "3 GB"),
+        (5e15, "5e+03 TB"),
+    ],
+)
+def test_bytes_have_three_digits_and_a_unit(count: float, text: str) -> None:
+    assert bytes_text(count) == text
+
+
+def test_a_difference_of_shares_is_in_points_with_a_true_minus() -> None:
+    assert [points_text(share) for share in (0.0125, -0.031, 0.0)] == ["+1.2", "−3.1", "+0.0"]
 
 
 @pytest.mark.parametrize("key", [key for key, column in COLUMNS.items() if column.estimated])

@@ -73,6 +73,16 @@ def test_records_say_whose_model_was_measured(tiny: Tiny) -> None:
         assert all("network" not in m.conditions for m in own)
         rounds = [m.value for m in record.measurements if m.name == "client_rounds"]
         assert rounds == [2.0, 2.0, 2.0]
+        curves = [m.status for m in record.measurements if m.name == "round_accuracy"]
+        assert curves == (["measured"] * 2 if status == "measured" else [status])
+
+
+def test_who_took_part_is_drawn_again_from_the_trials_seed(tiny: Tiny) -> None:
+    for about in ({"participation": "fraction", "share": 0.4}, {"available": 0.5, "policy": "those_that_answer"}):
+        trial, dataset = first(tiny, "ditto", rounds=4, **about)
+        record = run_trial(trial, LocalExecutor(), dataset)
+        times = [m for m in record.measurements if m.name == "network_communication_seconds"]
+        assert [(m.status, m.value > 0) for m in times] == [("measured", True)] * 3
 
 
 def test_the_log_keeps_the_rounds_and_earlier_logs_are_read(tiny: Tiny) -> None:

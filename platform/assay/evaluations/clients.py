@@ -14,8 +14,6 @@ from assay.evaluations.base import Evaluation, Subject, share_by_record
 from assay.evaluations.client_answers import accuracies, answers_at_clients
 from assay.evaluations.client_auroc import METRICS as AUROCS
 from assay.evaluations.client_auroc import aurocs
-from assay.evaluations.client_participation import METRICS as PARTICIPATION
-from assay.evaluations.client_participation import participation
 from assay.evaluations.joining import METRICS as JOINING
 from assay.evaluations.joining import joining
 from assay.metrics import Metric
@@ -79,7 +77,6 @@ class Clients(Evaluation):
         ),
         *JOINING,
         *AUROCS,
-        *PARTICIPATION,
         *client_labels.METRICS,
     )
     needs_shared_model: ClassVar[bool] = False
@@ -93,7 +90,7 @@ class Clients(Evaluation):
         if subject.train is None:
             return [not_applicable(name, "nothing can be trained here", reason="not_trained_here") for name in names]
         training = training_partition(subject)
-        facts = [*client_labels.labels_of_clients(subject, training), *participation(subject, training)]
+        facts = client_labels.labels_of_clients(subject, training)
         try:
             dealt = partition_test(
                 subject.dataset, subject.split.test, training, subject.recipe.federation, seed=subject.seed

@@ -65,7 +65,8 @@ def joining(subject: Subject, clients: Sequence[AtClient]) -> list[Finding]:
             continue
         verdicts.append((client, _verdict(test.value, p)))
         n = len(client.rows)
-        gain = Measurement(name="joining_gain", value=test.value, low=test.low, high=test.high, n=n, conditions=about)
+        low, high = max(-1.0, test.low), min(1.0, test.high)  # no difference of two shares is beyond
+        gain = Measurement(name="joining_gain", value=test.value, low=low, high=high, n=n, conditions=about)
         if verdicts[-1][1] == "loses":
             gain = gain.flag(Flag(verdict="warn", rule="joining_is_worth_it", message="the client loses by joining"))
         found += [gain, Measurement(name="joining_p", value=p, unit="probability", n=n, conditions=about)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from assay.federated.client import Report
 from assay.federated.participation import Participants
-from assay.federated.record import FederationRecord, RoundRecord
+from assay.federated.record import Failure, FederationRecord, RoundRecord
 from assay.privacy.accounting import Mechanism
 from assay.recipes import Recipe
 
@@ -29,7 +29,7 @@ class Bookkeeping:
         self,
         drawn: Participants,
         reports: Mapping[int, Report],
-        failures: Mapping[int, str],
+        failures: Mapping[int, Failure],
         *,
         seconds: float,
         bytes_down: int,
@@ -39,7 +39,7 @@ class Bookkeeping:
         Args:
             drawn: the clients of the round.
             reports: of the clients whose updates were used.
-            failures: reason by client, of the others.
+            failures: by client, of the others.
             seconds: wall time.
             bytes_down: that the server would send to one client.
         """
@@ -51,7 +51,8 @@ class Bookkeeping:
             RoundRecord(
                 asked=len(drawn.asked) + len(drawn.absent),
                 answered=len(in_order),
-                failures={str(client): reason for client, reason in sorted(failures.items())},
+                failures={str(client): failure.reason for client, failure in sorted(failures.items())},
+                causes={str(client): failure.cause for client, failure in sorted(failures.items())},
                 loss=sum(loss * units for loss, units in known) / sum(units for _, units in known) if known else None,
                 seconds=seconds,
                 client_seconds=sum(times),

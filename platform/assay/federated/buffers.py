@@ -1,8 +1,9 @@
 """What becomes of buffers, such as the statistics of batch norm, when clients' networks are joined."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +11,7 @@ from assay.errors import IncompatibleRecipeError
 
 BufferRule = Literal["pooled", "local", "refused"]
 
-LARGEST_MOMENT = 2.0**20
+LARGEST_MOMENT = 2.0**24
 """Greatest absolute mean, or mean square, of a batch-norm layer that can be pooled."""
 
 
@@ -19,7 +20,13 @@ class BatchNormMoments:
 
     The average of variances is not the variance of all records: clients whose features are -1 and +1 throughout have
     variance 0 each and 1 together. So means and mean squares are averaged, weighted by records, and the variance is
-    the difference. Counters of batches take the greatest value of all clients: they count and are never averaged.
+    the difference.
+
+    A running statistic r after k batches is a r₀ + (1 - a) s, where r₀ is what the client was sent, s the mean
+    statistic of its batches, and a = (1 - momentum)ᵏ. Only s is the client's, so s is what is pooled; the server then
+    moves its own statistics towards the pooled ones by the clients' mean of a, as one training on all records would.
+
+    Counters of batches take the greatest value of all clients: they count and are never averaged.
 
     Args:
         network: whose layers of batch norm keep running statistics.
@@ -37,7 +44,12 @@ class BatchNormMoments:
     @property
     def size(self) -> int:
         """Length of the vector of moments; 0 for a network without such layers."""
-        return 2 * sum(self._sizes)
+        return 2 * sum(self._sizes) + len(self._sizes)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers."""
+        return tuple(self._layers)
 
     def refuse_others(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
         """Raises if a buffer of another layer has changed in training: no rule says how to join it.
@@ -59,18 +71,26 @@ class BatchNormMoments:
                     allowed="local",
                 )
 
-    def vector(self, buffers: Mapping[str, Tensor]) -> Tensor:
-        """Returns means and mean squares of all layers.
+    def vector(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Tensor:
+        """Returns means and mean squares of a client's batches, and how much of what it was sent is left.
 
         Args:
-            buffers: of a client's network.
+            before: buffers that the client was sent.
+            after: buffers after its training.
 
         Returns:
-            (size,) float64.
+            (size,) float64: means of all layers, mean squares of all layers, one share a layer.
         """
-        means = [buffers[f"{name}.running_mean"].double() for name in self._layers]
-        variances = [buffers[f"{name}.running_var"].double() for name in self._layers]
-        return torch.cat([*means, *(var + mean**2 for var, mean in zip(variances, means, strict=True))])
+        means, squares, shares = [], [], []
+        for name, layer in self._layers.items():
+            left = _left(layer, before[f"{name}.num_batches_tracked"], after[f"{name}.num_batches_tracked"])
+            mean, variance = (
+                _of_batches(before[f"{name}.{key}"].double(), after[f"{name}.{key}"].double(), left) for key in _MOMENTS
+            )
+            means.append(mean)
+            squares.append(variance + mean**2)
+            shares.append(mean.new_tensor([left]))
+        return torch.cat([*means, *squares, *shares])
 
     def counters(self, buffers: Mapping[str, Tensor]) -> list[int]:
         """Returns the number of batches that each layer has seen.
@@ -83,29 +103,46 @@ class BatchNormMoments:
         """
         return [int(buffers[f"{name}.num_batches_tracked"]) for name in self._layers]
 
-    def joined(self, mean: Tensor, counters: list[int], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def joined(self, mean: Tensor, counters: list[int], before: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns the statistics of all clients together.
 
         Args:
             mean: (size,) weighted mean of the clients' vectors.
             counters: greatest counter of each layer.
-            like: buffers whose types the result has.
+            before: buffers that the clients were sent.
 
         Returns:
             The buffers of the layers by name.
         """
-        means, squares = mean.split(self.size // 2)
+        whole = sum(self._sizes)
+        means, squares, shares = mean.split([whole, whole, len(self._sizes)])
         joined: dict[str, Tensor] = {}
-        for name, first, second, count in zip(
-            self._layers, means.split(self._sizes), squares.split(self._sizes), counters, strict=True
+        for name, first, second, left, count in zip(
+            self._layers, means.split(self._sizes), squares.split(self._sizes), shares, counters, strict=True
         ):
-            joined[f"{name}.running_mean"] = first.to(like[f"{name}.running_mean"])
-            joined[f"{name}.running_var"] = (second - first**2).clamp(min=0).to(like[f"{name}.running_var"])
-            joined[f"{name}.num_batches_tracked"] = torch.full_like(like[f"{name}.num_batches_tracked"], count)
+            pooled = {"running_mean": first, "running_var": (second - first**2).clamp(min=0)}
+            for key, values in pooled.items():
+                own = before[f"{name}.{key}"]
+                joined[f"{name}.{key}"] = (left * own.double() + (1 - left) * values).to(own)
+            joined[f"{name}.num_batches_tracked"] = torch.full_like(before[f"{name}.num_batches_tracked"], count)
         return joined
 
 
-_KEYS = ("running_mean", "running_var", "num_batches_tracked")
+def _left(layer: nn.modules.batchnorm._BatchNorm, before: Tensor, after: Tensor) -> float:
+    """Returns the share of what a client was sent in its running statistics: 1 if it has seen no batch."""
+    batches = int(after) - int(before)
+    if layer.momentum is None:  # the mean of all batches
+        return int(before) / int(after) if int(after) else 1.0
+    return float((1 - layer.momentum) ** batches)
+
+
+def _of_batches(before: Tensor, after: Tensor, left: float) -> Tensor:
+    """Returns the mean statistic of a client's own batches."""
+    return before if left == 1.0 else (after - left * before) / (1 - left)
+
+
+_MOMENTS = ("running_mean", "running_var")
+_KEYS = (*_MOMENTS, "num_batches_tracked")
 
 
 def refuse_buffers(network: nn.Module) -> None:
@@ -127,3 +164,47 @@ def refuse_buffers(network: nn.Module) -> None:
                 given="refused",
                 allowed=("pooled", "local"),
             )
+
+
+def refuse_single_records(network: nn.Module, parts: Sequence[np.ndarray], batch_size: int) -> None:
+    """Raises if a client's last batch of an epoch has one record, of which batch norm has no variance.
+
+    Args:
+        network: of the recipe.
+        parts: positions of each client's records.
+        batch_size: of the recipe.
+
+    Raises:
+        IncompatibleRecipeError: names the client.
+    """
+    if not BatchNormMoments(network).layers:
+        return
+    for number, rows in enumerate(parts, start=1):
+        if len(rows) % batch_size == 1 or len(rows) == 1:
+            raise IncompatibleRecipeError(
+                f"client {number} has {len(rows)} records, so that batches of {batch_size} leave one alone, and batch "
+                "norm has no variance of one record; choose another training.batch_size, or norm: group",
+                setting="training.batch_size",
+                given=batch_size,
+            )
+
+
+def refuse_local_statistics(network: nn.Module) -> None:
+    """Raises if each client is to keep its statistics of batch norm and no client has a model of its own.
+
+    Args:
+        network: of the recipe.
+
+    Raises:
+        IncompatibleRecipeError: names a layer.
+    """
+    layers = BatchNormMoments(network).layers
+    if layers:
+        raise IncompatibleRecipeError(
+            f"federation.buffers is local, and layer {layers[0]!r} then has statistics at the clients alone: the "
+            "shared network would be tested with those before training; choose personalisation: fedbn, or buffers: "
+            "pooled",
+            setting="federation.buffers",
+            given="local",
+            allowed="pooled",
+        )

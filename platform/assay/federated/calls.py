@@ -8,6 +8,7 @@ from assay.errors import FederationError
 from assay.executors import Host
 from assay.federated.exact_sum import ExactSum, FixedPoint
 from assay.federated.messages import Assignment, Replies, Round
+from assay.federated.record import Failure
 from assay.federated.state import ClientState, ClientStates
 from assay.recipes import Recipe
 
@@ -88,7 +89,8 @@ class Calls:
                 _join(together, reply, self._scales)
             else:
                 clients = [assignment.client for assignment in assignments]
-                together.failures |= dict.fromkeys(clients, f"its worker was lost: {reply!r}")
+                failure = Failure(cause="lost", reason=f"its worker was lost: {reply!r}")
+                together.failures |= dict.fromkeys(clients, failure)
                 lost += clients
             if not isinstance(reply, Replies) or reply.stuck:
                 self._restart(place)

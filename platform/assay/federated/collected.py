@@ -11,6 +11,7 @@ from assay.errors import UserError
 from assay.federated.client import ClientRound, Report
 from assay.federated.exact_sum import ExactSum
 from assay.federated.messages import Replies
+from assay.federated.record import Failure
 from assay.federated.state import ClientState
 from assay.federated.strategies.base import Contribution, Strategy
 
@@ -71,7 +72,7 @@ class Collected:
             replies = self._replies
             if client not in replies.reports and client not in replies.singles and client not in replies.without:
                 self._abandoned.add(client)
-                replies.failures[client] = reason
+                replies.failures[client] = Failure(cause="late", reason=reason)
                 replies.stuck = True
 
     def add(self, answer: Answer, strategy: Strategy, *, since: float) -> None:
@@ -143,15 +144,15 @@ class Collected:
             if client not in self._abandoned:
                 self._replies.without[client] = reason
 
-    def fail(self, client: int, reason: str) -> None:
+    def fail(self, client: int, failure: Failure) -> None:
         """Notes that a client failed.
 
         Args:
             client: its number.
-            reason: for the record.
+            failure: for the record.
         """
         with self._lock:
-            self._replies.failures.setdefault(client, reason)
+            self._replies.failures.setdefault(client, failure)
 
     def refuse(self, client: int, error: UserError) -> None:
         """Notes an error of the user's, such as a δ that is too great for a client; it ends the training.

@@ -48,15 +48,20 @@ class FixedPoint:
     """Greatest absolute value, before weighting, that is accepted."""
     heaviest: float
     """Greatest weight that is accepted."""
+    what: str = (
+        "an update changes a weight by {value:g}, more than the limit {limit:g}: lower the learning rate, or clip"
+    )
+    """Error message for a value that is too large."""
 
     @classmethod
-    def of(cls, *, weights: Iterable[float], largest: float) -> "FixedPoint":
+    def of(cls, *, weights: Iterable[float], largest: float, **named: str) -> "FixedPoint":
         """Returns the finest scale at which no sum can overflow.
 
         Args:
             weights: greatest possible weight of each client; positive. They must be public, as numbers of records
                 that the server holds.
             largest: greatest absolute value that is accepted, before weighting.
+            named: ``what``, the error message for a larger value.
 
         Returns:
             The scale.
@@ -66,11 +71,14 @@ class FixedPoint:
         """
         weights = [float(weight) for weight in weights]
         total, heaviest = math.fsum(weights), max(weights, default=0.0)
-        if not (heaviest > 0 and math.isfinite(total)):
-            raise FederationError("the weights of the clients sum to nothing: each needs at least one record")
+        if not (heaviest > 0 and math.isfinite(total * largest)):
+            raise FederationError(
+                f"the weights of the clients sum to {total:g}: each needs at least one record, and all together fewer "
+                "than float64 can count"
+            )
         one = _ONE_BITS - math.ceil(math.log2(largest * heaviest))
         every = _ALL_BITS - math.ceil(math.log2(largest * total))
-        return cls(exponent=min(one, every) - 1, largest=largest, heaviest=heaviest)
+        return cls(exponent=min(one, every) - 1, largest=largest, heaviest=heaviest, **named)
 
     def error_of_mean(self, weights: Iterable[float]) -> float:
         """Returns the greatest error of a weighted mean by this scale.
@@ -122,7 +130,7 @@ class ExactSum:
             shifted = self._shifted(values[start:end], None if minus is None else minus[start:end], factor)
             if shifted is None:
                 self._undo(values, minus, factor, before=place)
-                raise _refusal(values if minus is None else values.double() - minus, self.scale.largest)
+                raise _refusal(values if minus is None else values.double() - minus, self.scale)
             self._total[start:end].add_(shifted)  # += would copy the span onto itself once more
         self._added += 1
         self.weight += weight
@@ -139,7 +147,7 @@ class ExactSum:
         """
         self._refuse_weight(weight)
         if not float(values.abs().max()) <= self.scale.largest:
-            raise _refusal(values, self.scale.largest)
+            raise _refusal(values, self.scale)
 
     def _refuse_weight(self, weight: float) -> None:
         if not 0 <= weight <= self.scale.heaviest:
@@ -206,13 +214,10 @@ class ExactSum:
             self._total[start:end].sub_(shifted)
 
 
-def _refusal(values: Tensor, largest: float) -> FederationError:
+def _refusal(values: Tensor, scale: FixedPoint) -> FederationError:
     bad = ~values.isfinite()
     if bool(bad.any()):
         return FederationError(
             f"{int(bad.sum())} of {len(values)} values of an update are not finite: lower the learning rate"
         )
-    given = float(values.abs().max())
-    return FederationError(
-        f"an update changes a weight by {given:g}, more than the limit {largest:g}: lower the learning rate, or clip"
-    )
+    return FederationError(scale.what.format(value=float(values.abs().max()), limit=scale.largest))

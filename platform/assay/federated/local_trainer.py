@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.errors import UserError
-from assay.federated.buffers import BatchNormMoments, refuse_buffers
+from assay.errors import FederationError, UserError
+from assay.federated.buffers import BatchNormMoments
 from assay.federated.client import ClientRound, LocalTraining, Records
 from assay.federated.collected import Answer, Collected
 from assay.federated.exact_sum import ExactSum
 from assay.federated.flat import FlatNetwork
 from assay.federated.messages import Assignment, Round
 from assay.federated.personalisation.base import Personalisation
+from assay.federated.record import Cause, Failure
 from assay.federated.shared_part import SharedPart
 from assay.federated.state import ClientState
 from assay.federated.strategies.base import Contribution, Strategy
@@ -42,8 +43,6 @@ class LocalTrainer:
         self._flat = FlatNetwork(network, self._personal.is_shared(network))
         self._initial, self._initial_buffers = self._flat.initial, self._flat.initial_buffers
         self._moments = BatchNormMoments(network)
-        if self._settings.buffers == "refused":
-            refuse_buffers(network)
         self._pipeline = pipeline_of(self._settings, self._flat)
         self._records = Records(given, device)
         self._teacher: nn.Module | None = None
@@ -92,7 +91,8 @@ class LocalTrainer:
         except UserError as error:
             collected.refuse(assignment.client, error)
         except Exception as error:
-            collected.fail(assignment.client, f"{type(error).__name__}: {error}")
+            cause: Cause = "refused" if isinstance(error, FederationError) else "raised"
+            collected.fail(assignment.client, Failure(cause=cause, reason=f"{type(error).__name__}: {error}"))
 
     def _in_float64(self, shared: Round, sent: Tensor) -> Tensor:
         """Returns the weights of a round in float64, in which updates are differences; converted once a round."""
@@ -183,9 +183,10 @@ class LocalTrainer:
         if self._settings.buffers == "local" or self._personal.local_buffers:
             answer.state.tensors |= {f"{_BUFFERS}.{name}": buffer for name, buffer in buffers.items()}
             return
-        self._moments.refuse_others(self._initial_buffers | dict(shared.buffers), buffers)
+        before = self._initial_buffers | dict(shared.buffers)
+        self._moments.refuse_others(before, buffers)
         if self._moments.size:
-            answer.moments, answer.counters = self._moments.vector(buffers), self._moments.counters(buffers)
+            answer.moments, answer.counters = self._moments.vector(before, buffers), self._moments.counters(buffers)
             answer.bytes_up += sum(buffer.nbytes for buffer in buffers.values())
 
 

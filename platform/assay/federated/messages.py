@@ -8,6 +8,7 @@ from torch import Tensor
 from assay.errors import UserError
 from assay.federated.client import Report
 from assay.federated.exact_sum import FixedPoint
+from assay.federated.record import Failure
 from assay.federated.state import ClientState
 
 
@@ -46,8 +47,8 @@ class Replies:
     """What a worker returns: sums over its clients, and each client's report."""
 
     reports: dict[int, Report] = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)
-    """Reason by client whose update is not in the sums."""
+    failures: dict[int, Failure] = field(default_factory=dict)
+    """By client whose update is not in the sums."""
     refusal: UserError | None = None
     """An error of the user's, such as a δ that is too great for a client; it ends the training."""
     states: dict[int, ClientState] = field(default_factory=dict)

@@ -2,7 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+Cause = Literal["absent", "late", "lost", "refused", "raised"]
+CAUSES: Mapping[Cause, str] = {
+    "absent": "the client was drawn and was not there",
+    "late": "it did not answer before its deadline",
+    "lost": "its worker ended twice, or could not be replaced",
+    "refused": "its update was refused: not finite, or too large",
+    "raised": "its training ended with an error",
+}
+"""Why a client that was drawn is not in the new weights, as a code with its meaning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why one client is not in the new weights of a round."""
+
+    cause: Cause
+    reason: str
+    """In words, as the client or the server told it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +33,9 @@ class RoundRecord:
     answered: int
     """Clients whose updates are in the new weights."""
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Reason by client number, of those that were drawn and are not in the new weights."""
+    """Reason in words by client number, of those that were drawn and are not in the new weights."""
+    causes: Mapping[str, Cause] = field(default_factory=dict)
+    """Code of the reason by client number."""
     loss: float | None = None
     """Mean training loss of the last local epoch, weighted by records; None in private training."""
     seconds: float = 0.0
@@ -42,7 +63,8 @@ class FederationRecord:
     rounds: list[RoundRecord] = field(default_factory=list)
     participation: dict[str, int] = field(default_factory=dict)
     """Rounds in which each client's update was used, by client number."""
-
+    measured_records: int = 0
+    """Number of validation records behind ``RoundRecord.measured``."""
     without_model: dict[str, str] = field(default_factory=dict)
     """Reason by client number, of clients that have no model of their own although the recipe personalises."""
 

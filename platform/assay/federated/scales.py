@@ -10,6 +10,11 @@ from assay.recipes import Recipe
 LARGEST_CHANGE = 2.0**8
 """Greatest change of a weight, or element of a strategy's vector, that is accepted from a client in a round."""
 
+_TOO_LARGE = (
+    "a mean or mean square of a batch-norm layer is {value:g}, more than the limit {limit:g}: scale the inputs of the "
+    "network, or use norm: group"
+)
+
 
 def scales_of(recipe: Recipe, units: Sequence[int], *, buffers: bool) -> dict[str, FixedPoint]:
     """Returns the scale of each sum, which depends on the server's own counts and no client's values.
@@ -35,5 +40,5 @@ def scales_of(recipe: Recipe, units: Sequence[int], *, buffers: bool) -> dict[st
         vectors = FixedPoint.of(weights=[max(1.0, float(each)) for each in units], largest=LARGEST_CHANGE)
         scales |= dict.fromkeys(strategy.summed_vectors, vectors)
     if buffers:
-        scales["buffers"] = FixedPoint.of(weights=units, largest=LARGEST_MOMENT)
+        scales["buffers"] = FixedPoint.of(weights=units, largest=LARGEST_MOMENT, what=_TOO_LARGE)
     return scales

@@ -19,7 +19,7 @@ from assay.errors import FederationError
 from assay.executors import Executor
 from assay.federated.accounts import account_of
 from assay.federated.bookkeeping import Bookkeeping
-from assay.federated.buffers import BatchNormMoments
+from assay.federated.buffers import BatchNormMoments, refuse_buffers, refuse_local_statistics, refuse_single_records
 from assay.federated.calls import Calls, charge_lost, draws_entropy
 from assay.federated.client import LocalTraining, budgeted
 from assay.federated.exact_sum import ExactSum
@@ -28,7 +28,7 @@ from assay.federated.local_trainer import PLAIN_HEADER
 from assay.federated.messages import Replies, Round
 from assay.federated.participation import participants
 from assay.federated.personalisation.base import Personalisation
-from assay.federated.record import FederationRecord
+from assay.federated.record import Failure, FederationRecord
 from assay.federated.resume import RoundFolder
 from assay.federated.rules import RoundAnswers, rule_of
 from assay.federated.scales import scales_of
@@ -133,7 +133,14 @@ def train_federated(
     assert settings is not None
     if len(parts) != settings.clients:
         raise ValueError(f"records are dealt to {len(parts)} clients, the recipe has {settings.clients}")
+    if empty := [number for number, rows in enumerate(parts, start=1) if not len(rows)]:
+        raise ValueError(f"client {empty[0]} has no record: deal at least one to each")
     settings.strategy.refuse(settings.least_answers, recipe)
+    refuse_single_records(network(), parts, recipe.training.batch_size)
+    if settings.buffers == "refused":
+        refuse_buffers(network())
+    if settings.buffers == "local" and settings.personalisation is None:
+        refuse_local_statistics(network())
     if settings.personalisation is not None:
         settings.personalisation.refuse(network())
     given = LocalTraining(
@@ -219,6 +226,11 @@ class Server:
             personal = self._personal_models(calls) if self._settings.personalisation is not None else {}
         finally:
             host.close()
+        if not self._books.record.participation:
+            raise FederationError(
+                f"no client took part in any of {self._settings.rounds} rounds: the network is as it was before "
+                "training; raise federation.share or federation.available, or the number of rounds"
+            )
         return self._result(time.perf_counter() - started, personal)
 
     def _is_measured(self, number: int) -> bool:
@@ -248,7 +260,7 @@ class Server:
             single=single,
         )
         replies = calls.ask(order, drawn.asked)
-        failures = dict.fromkeys(drawn.absent, "not available") | replies.failures
+        failures = dict.fromkeys(drawn.absent, Failure(cause="absent", reason="not available")) | replies.failures
         self._refuse_few(number, drawn.asked, replies)
         if replies.reports:
             answers = self._answers(number, replies, single=single)
@@ -273,7 +285,7 @@ class Server:
         if answered >= needed:
             return
         failures = sorted(replies.failures.items())
-        said = "; ".join(f"client {client} did not complete its round: {reason}" for client, reason in failures[:5])
+        said = "; ".join(f"client {client} did not complete its round: {f.reason}" for client, f in failures[:5])
         more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         raise FederationError(
             f"round {number}: {answered} of {len(asked)} clients answered, and {needed} are needed (policy {policy}, "
@@ -344,7 +356,8 @@ class Server:
         )
         replies = calls.ask(order, everyone)
         if replies.failures:
-            client, reason = min(replies.failures.items())
+            client = min(replies.failures)
+            reason = replies.failures[client].reason
             raise FederationError(f"client {client} did not complete its own model: {reason}")
         self._states.put(replies.states)
         self._books.add_own(replies.reports, replies.without)

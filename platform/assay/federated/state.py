@@ -84,6 +84,8 @@ class ClientStates:
         self._memory: dict[int, ClientState] = {}
         self._files: dict[int, Path] = {}
         self._unsaved: set[int] = set()
+        self._named: set[str] = set()
+        """Files of the last round on disk, which must stay until the next one is there."""
         self._bytes = 0
         self._version = 0
 
@@ -139,7 +141,8 @@ class ClientStates:
         Args:
             names: that ``save`` returned last.
         """
-        kept = set(names) | {path.name for path in self._files.values()}
+        self._named = set(names)
+        kept = self._named | {path.name for path in self._files.values()}
         for path in self._folder.glob("*.client"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
@@ -151,6 +154,7 @@ class ClientStates:
             names: that ``save`` returned.
         """
         self._memory, self._unsaved, self._bytes = {}, set(), 0
+        self._named = set(names.values())
         self._files = {int(number): self._folder / name for number, name in names.items()}
         versions = [int(name.split(".")[0].split("-")[1]) for name in names.values()]
         self._version = max(versions, default=0)
@@ -166,5 +170,8 @@ class ClientStates:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{number}-{self._version}.client"
             path.write_bytes(self._memory[number].to_bytes())
+            before = self._files.get(number)
+            if before is not None and before.name not in self._named:
+                before.unlink(missing_ok=True)
             self._files[number] = path
             self._unsaved.discard(number)

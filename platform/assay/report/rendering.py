@@ -14,12 +14,14 @@ from assay.report.figures.style import colours
 from assay.report.sections.summary import summary_cell, value_text
 from assay.report.tables.attacks import caption
 from assay.report.words import (
+    bytes_text,
     cell_text,
     comparison_text,
     design_text,
     interval_meaning,
     interval_text,
     notes,
+    points_text,
     shown,
     summary_text,
 )
@@ -48,6 +50,8 @@ def template_environment(*folders: Path) -> jinja2.Environment:
     environment.filters |= {"shown": shown, "radius": radius_text}
     environment.globals |= {
         "cell_text": cell_text,
+        "bytes_text": bytes_text,
+        "points_text": points_text,
         "interval_text": interval_text,
         "notes": notes,
         "runs_text": runs_text,

@@ -186,6 +186,36 @@ def shown(value: float, unit: str) -> str:
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
 
 
+def bytes_text(count: float) -> str:
+    """Formats a number of bytes.
+
+    Args:
+        count: of bytes.
+
+    Returns:
+        A text, such as ``1.25 MB``; a megabyte is a million bytes.
+    """
+    if math.isnan(count):
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def points_text(share: float) -> str:
+    """Formats a difference of shares in points.
+
+    Args:
+        share: a fraction.
+
+    Returns:
+        A text, such as ``−1.5``.
+    """
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
 def cell_text(cell: Cell, column: Evidence) -> str:
     """Formats the value of a cell, or a mark in its place.
 

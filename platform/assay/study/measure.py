@@ -17,6 +17,7 @@ from assay.errors import UserError
 from assay.evaluations.base import Evaluation, Subject
 from assay.evaluations.constant_answers import ConstantAnswers
 from assay.evaluations.copies import CopiedRecords, RepeatedTestRecords
+from assay.evaluations.rounds import Rounds
 from assay.evaluations.scales import FeatureScales
 from assay.executors import Executor
 from assay.results import Answer, Finding, Measurement, TrialRecord, judged
@@ -215,5 +216,8 @@ def _implied(evaluations: tuple[Evaluation, ...], subject: Subject) -> list[Eval
     if subject.dataset.modality == "tabular":
         wanted.append(FeatureScales())
     wanted.append(RepeatedTestRecords())
-    with_accuracy = [evaluation for evaluation in wanted if "accuracy" in listed and evaluation.name not in listed]
-    return [*with_accuracy, ConstantAnswers()]
+    implied = wanted if "accuracy" in listed else []
+    # What clients have by joining rests on who answered.
+    if "clients" in listed and subject.recipe is not None and subject.recipe.federation is not None:
+        implied.append(Rounds())
+    return [*(evaluation for evaluation in implied if evaluation.name not in listed), ConstantAnswers()]

@@ -176,6 +176,9 @@ def _train_at_clients(
     said = [f"partition: {dealt.note}"] if dealt.note else []
     names = dealt.sites or tuple(str(number) for number in range(1, len(dealt) + 1))
     personal: dict[str, Mapping[str, Tensor]] = {}
+    # Of a private recipe none: validation records are patients too, and no ε pays for a look at them.
+    at_most = 0 if trial.recipe.privacy is not None else _CURVE
+    looked_at = seeds.stream(trial.trial_seed, "curve").permutation(parts.validation)[:at_most]
 
     def train(recipe: Recipe, stage: str, teacher: nn.Module | None) -> tuple[nn.Module, TrainingLog]:
         finished = train_federated(
@@ -196,8 +199,9 @@ def _train_at_clients(
             after_round=after_round,
             folder=None if folder is None else folder / (stage.replace(" ", "-") or "last"),
             key=trial.training,
-            measured=_accuracy_on(trial, dataset, parts.validation),
+            measured=_accuracy_on(trial, dataset, looked_at),
         )
+        finished.record.measured_records = len(looked_at)
         model = network_of(trial, dataset)()
         model.load_state_dict(dict(finished.weights))
         personal.clear()  # those of an earlier stage teach nobody
@@ -217,12 +221,8 @@ def _train_at_clients(
 
 
 def _accuracy_on(trial: "Trial", dataset: Dataset, rows: np.ndarray) -> Callable[[nn.Module], float] | None:
-    """Returns a function that measures the accuracy of a network on validation records, at most ``_CURVE`` of them.
-
-    None without validation records, and for a private recipe: they are patients too, and no ε pays for a look at them.
-    """
-    rows = seeds.stream(trial.trial_seed, "curve").permutation(rows)[:_CURVE]
-    if not len(rows) or trial.recipe.privacy is not None:
+    """Returns a function that measures the accuracy of a network on some records; None without records."""
+    if not len(rows):
         return None
     x, y = torch.from_numpy(np.array(dataset.x[rows])), torch.from_numpy(dataset.y[rows])
 

@@ -2,7 +2,9 @@
 
 import inspect
 import logging
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -83,14 +85,25 @@ class Flower(Strategy):
 
     def refuse(self, clients_in_round: int, recipe: Recipe) -> None:
         super().refuse(clients_in_round, recipe)
-        least = 4 * int(self.settings.get("num_malicious_nodes", 0)) + 3
-        if self.strategy == "Bulyan" and clients_in_round < least:
+        malicious = int(self.settings.get("num_malicious_nodes", 0))
+        least = {"Bulyan": 4 * malicious + 3, "Krum": 2 * malicious + 3, "MultiKrum": 2 * malicious + 3}
+        if clients_in_round < least.get(self.strategy, 1):
             raise IncompatibleRecipeError(
-                f"Flower's Bulyan skips every round of fewer than 4f + 3 = {least} clients and ends without weights; "
-                f"a round may have {clients_in_round}: let more take part, or lower num_malicious_nodes",
+                f"Flower's {self.strategy} with num_malicious_nodes {malicious} needs {least[self.strategy]} clients, "
+                f"and a round may have {clients_in_round}: Flower would go on all the same; let more take part, or "
+                "lower num_malicious_nodes",
                 setting="federation.strategy",
                 given=clients_in_round,
-                allowed=least,
+                allowed=least[self.strategy],
+            )
+        beta = Fraction(str(self.settings.get("beta", 0.2)))
+        if self.strategy == "FedTrimmedAvg" and beta * clients_in_round < 1:
+            raise IncompatibleRecipeError(
+                f"Flower's FedTrimmedAvg with beta {float(beta):g} trims nobody of {clients_in_round} clients; let "
+                "more take part, or raise beta",
+                setting="federation.strategy",
+                given=clients_in_round,
+                allowed=math.ceil(1 / beta),
             )
         if self.strategy == "QFedAvg" and recipe.privacy is not None:
             raise IncompatibleRecipeError(

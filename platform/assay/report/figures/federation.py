@@ -6,6 +6,15 @@ from assay.report.figures.style import QUIET, blank, colours
 from assay.report.rows import measured, of_recipe
 from assay.report.view import View
 
+_ARRANGEMENTS = {
+    "each client alone<br>(all test records)": ("local_only_accuracy", "client", ""),
+    "federated<br>(each client's records)": ("client_accuracy", "client", "federated"),
+    "personal<br>(each client's records)": ("client_accuracy", "client", "personal"),
+    "federated<br>(all test records)": ("accuracy", "", ""),
+    "all data in one place<br>(all test records)": ("centralised_accuracy", "", ""),
+}
+"""Measurement, condition that names a point, and arrangement, by the label below the box."""
+
 
 def clients(view: View) -> go.Figure | None:
     """Draws the accuracy at each client, compared with local-only and centralised training.
@@ -23,14 +32,7 @@ def clients(view: View) -> go.Figure | None:
     figure = blank("", "accuracy")
     for recipe in federated:
         colour = colours(card.recipes)[recipe]
-        shown = {
-            "each client alone<br>(all test records)": ("local_only_accuracy", "client", ""),
-            "federated<br>(each client's records)": ("client_accuracy", "client", "federated"),
-            "personal<br>(each client's records)": ("client_accuracy", "client", "personal"),
-            "federated<br>(all test records)": ("accuracy", "", ""),
-            "all data in one place<br>(all test records)": ("centralised_accuracy", "", ""),
-        }
-        for place, (name, by, arrangement) in shown.items():
+        for place, (name, by, arrangement) in _ARRANGEMENTS.items():
             rows = of_recipe(measured(frame, name), recipe)
             if arrangement:
                 rows = rows[[c.get("arrangement", "federated") == arrangement for c in rows["conditions"]]]
@@ -54,5 +56,7 @@ def clients(view: View) -> go.Figure | None:
                 text=[f"{label} {key if by else key + 1}" for key in means.index],
                 hovertemplate="%{text}<br>%{y:.1%}<extra></extra>",
             )
+    drawn = {box.x[0] for box in figure.data}
+    figure.update_xaxes(categoryorder="array", categoryarray=[place for place in _ARRANGEMENTS if place in drawn])
     figure.update_yaxes(tickformat=".0%")
     return figure
