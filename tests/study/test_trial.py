@@ -166,8 +166,17 @@ def test_a_federated_trial_tells_every_round_and_every_account(first: Callable[.
     assert log.worker_seconds > 0
 
 
+def dealt(trial: Trial, partition: str) -> Trial:
+    """The trial with another partition: a plan refuses a natural one of data without sites."""
+    federation = trial.recipe.federation
+    assert federation is not None
+    changed = federation.model_copy(update={"partition": partition})
+    return replace(trial, recipe=trial.recipe.model_copy(update={"federation": changed}))
+
+
 def test_each_site_is_a_client_of_a_natural_partition(first: Callable[..., Any]) -> None:
-    trial, dataset = first({"fed": {"federation": {"partition": "natural", "rounds": 1}, "privacy": {"epsilon": 8}}})
+    trial, dataset = first({"fed": {"federation": {"rounds": 1}, "privacy": {"epsilon": 8}}})
+    trial = dealt(trial, "natural")
     sited = replace(dataset, site=np.array(["west", "east"])[np.arange(len(dataset)) % 2])
     executor = LocalExecutor()
     _, log = train_trial(trial, executor, sited).open(network_of(trial, sited))
@@ -184,7 +193,8 @@ def test_each_site_is_a_client_of_a_natural_partition(first: Callable[..., Any])
 def test_what_clients_learn_alone_or_by_sums_is_not_refused(
     first: Callable[..., Any], how: Any, partition: str, possible: bool
 ) -> None:
-    trial, dataset = first({"fed": {"federation": {"clients": 2, "partition": partition, "rounds": 1}}})
+    trial, dataset = first({"fed": {"federation": {"clients": 2, "rounds": 1}}})
+    trial = dealt(trial, partition)
     site = np.array(["west", "east"])[np.arange(len(dataset)) % 2]
     data = replace(dataset, site=site, preparation=Standardisation(how=how))
     if possible:

@@ -121,7 +121,7 @@ class Inversion(Evaluation):
         Metric(
             name="inversion_mean_record",
             title="Identified by the mean record",
-            meaning="Share of records that the mean training record identifies in place of a reconstruction: the baseline.",
+            meaning="Share of records identified by the mean training record, without a reconstruction: the baseline.",
         ),
         Metric(
             name="inversion_by_candidates",

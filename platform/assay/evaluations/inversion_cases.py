@@ -16,7 +16,7 @@ from assay.federated.client import budgeted
 from assay.federated.inversion.observed import Decode, ObservedUpdate, change_of_round, gradient_of_step, identity
 from assay.federated.transforms.pipeline import Pipeline
 from assay.privacy.plan import training_steps
-from assay.privacy.sampling import owners_of
+from assay.privacy.unit import protected
 from assay.recipes import Privacy, Recipe
 from assay.seeds import client_seed
 from assay.training.build import build_trainer
@@ -276,8 +276,7 @@ def client_trainer(subject: Subject, case: Case, number: int, rows: np.ndarray) 
         The trainer.
     """
     patients, recipe = subject.patients(rows), case.recipe
-    owners = owners_of(recipe, patients, records=len(rows))
-    units = len(rows) if owners is None else int(owners.max()) + 1
+    units = len(rows) if recipe.privacy is None else protected(recipe.privacy, patients, len(rows))
     return build_trainer(
         network_of(subject, case.weights),
         recipe if recipe.federation is None else budgeted(recipe),

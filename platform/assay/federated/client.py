@@ -13,7 +13,7 @@ from assay.data.treatment import Treated
 from assay.federated.state import ClientState
 from assay.privacy.accounting import Mechanism
 from assay.privacy.plan import training_steps
-from assay.privacy.sampling import owners_of
+from assay.privacy.unit import protected
 from assay.recipes import Recipe
 from assay.seeds import client_seed
 from assay.tasks.base import Task
@@ -77,9 +77,10 @@ class LocalTraining:
         """
         if treated is not None:
             return len(treated.y)
-        rows = self.parts[number - 1]
-        owners = owners_of(self.recipe, None if self.patients is None else self.patients[rows], records=len(rows))
-        return len(rows) if owners is None else int(owners.max()) + 1
+        rows, privacy = self.parts[number - 1], self.recipe.privacy
+        if privacy is None:
+            return len(rows)
+        return protected(privacy, None if self.patients is None else self.patients[rows], len(rows))
 
 
 @dataclass(frozen=True, kw_only=True)
