@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from assay.federated.strategies.base import Cohort, Contribution, ServerState, Strategy
-from assay.federated.strategies.sums import next_weights
 from assay.training.hooks.round_hook import RoundHook
+from tests.federated.plain_sums import next_weights
 
 Gradient = Callable[[Tensor], Tensor]
 

@@ -204,17 +204,17 @@ class ClientRound:
         self,
         hooks: Sequence[Hook] = (),
         *,
-        of: str = "",
-        part: str = "",
+        training: str = "",
+        parameters: str = "",
     ) -> Trainer:
         """Returns a trainer that continues this client's training; close it after use.
 
         Args:
             hooks: of local training.
-            of: name of the training, where a client has several in a round, such as that of a personal model; each
-                draws its own batches and noise.
-            part: name of the parameters that require gradients, where one training changes between several sets of
-                them; each has an optimiser of its own.
+            training: name of the training, where a client has several in a round, such as that of a personal model;
+                each draws its own batches and noise.
+            parameters: name of the parameters that require gradients, where one training changes between several sets
+                of them; each has an optimiser of its own.
 
         Returns:
             The trainer, before the first step of the round. Noise is calibrated for all passes of the recipe.
@@ -229,7 +229,7 @@ class ClientRound:
             y,
             bounds=given.bounds,
             seed=client_seed(given.seed, self.number),
-            stage=" ".join(filter(None, (given.stage, of))),
+            stage=" ".join(filter(None, (given.stage, training))),
             classes=given.classes,
             task=given.task,
             teacher=self._teacher,
@@ -238,29 +238,30 @@ class ClientRound:
             hooks=hooks,
             treated=treated,
         )
-        trainer.step = int(self.state.values.get(f"{of}step", 0))
-        trainer.rollbacks = int(self.state.values.get(f"{of}rollbacks", 0))
-        self._begun[of] = trainer.step
-        if self.settings.optimizer_state == "kept" and (moments := under(f"{of}{part}optimizer", self.state.tensors)):
+        trainer.step = int(self.state.values.get(f"{training}step", 0))
+        trainer.rollbacks = int(self.state.values.get(f"{training}rollbacks", 0))
+        self._begun[training] = trainer.step
+        moments = under(f"{training}{parameters}optimizer", self.state.tensors)
+        if self.settings.optimizer_state == "kept" and moments:
             load_moments(trainer.optimizer, moments)
         return trainer
 
-    def finish(self, trainer: Trainer, *, of: str = "", part: str = "") -> None:
+    def finish(self, trainer: Trainer, *, training: str = "", parameters: str = "") -> None:
         """Stores what a trainer leaves for the next round, and closes it.
 
         Args:
             trainer: that has run.
-            of: name of the training; see ``trainer``.
-            part: name of the parameters; see ``trainer``.
+            training: name of the training; see ``trainer``.
+            parameters: name of the parameters; see ``trainer``.
         """
-        self.state.values[f"{of}step"] = trainer.step
+        self.state.values[f"{training}step"] = trainer.step
         if trainer.rollbacks:
-            self.state.values[f"{of}rollbacks"] = trainer.rollbacks
+            self.state.values[f"{training}rollbacks"] = trainer.rollbacks
         if self.settings.optimizer_state == "kept":
             moments = moments_of(trainer.optimizer)
-            self.state.tensors |= {f"{of}{part}optimizer.{key}": tensor for key, tensor in moments.items()}
+            self.state.tensors |= {f"{training}{parameters}optimizer.{key}": tensor for key, tensor in moments.items()}
         if (mechanism := trainer.mechanism) is not None:
-            self._mechanisms[of] = mechanism
+            self._mechanisms[training] = mechanism
         self.seconds += trainer.seconds
         self.notes += trainer.notes
         trainer.close()

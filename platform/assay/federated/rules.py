@@ -95,21 +95,13 @@ class StrategyRule:
         else:
             scales = [strategy.scale(contribution) for contribution in cohort.contributions]
             total = answers.update
-            if total is None:  # one client alone: its update is exact, not rounded to the scale of a sum
+            if total is None:  # of one client alone: not rounded to the scale of a sum
                 (only,) = cohort.contributions
                 total = answers.singles[only.client] * (scales[0] / strategy.divisor(only))
-                if strategy.combine_sum.__func__ is Strategy.combine_sum:  # type: ignore[attr-defined]
-                    change = answers.singles[only.client]
-                    return self._finish(weights, change, answers)
-            change = strategy.combine_sum(
-                Sums(changes=total, scales=float(sum(scales)), scalars=answers.scalars), cohort
-            )
-        return self._finish(weights, change, answers)
-
-    def _finish(self, weights: Tensor, change: Tensor, answers: RoundAnswers) -> Tensor:
+            change = strategy.combine_sum(Sums(changes=total, scales=sum(scales), scalars=answers.scalars), cohort)
         if answers.vectors:
-            self._server.receive(answers.vectors, answers.cohort)
-        return self._server.step(weights, change, answers.cohort)
+            self._server.receive(answers.vectors, cohort)
+        return self._server.step(weights, change, cohort)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self._server.state()

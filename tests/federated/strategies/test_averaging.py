@@ -13,9 +13,9 @@ from torch import Tensor
 import assay.objectives  # noqa: F401
 from assay.errors import FederationError
 from assay.federated.strategies.base import ServerState, Strategy
-from assay.federated.strategies.sums import next_weights
 from assay.registry import build, methods
 from tests.federated.flower_peer import flower, flower_vector
+from tests.federated.plain_sums import next_weights
 from tests.federated.quadratics import Federation, cohort, vector
 
 SETTINGS: dict[str, dict[str, Any]] = {

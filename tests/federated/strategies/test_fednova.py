@@ -12,8 +12,8 @@ from assay import recipes
 from assay.errors import IncompatibleRecipeError
 from assay.federated.strategies.fedavg import FedAvg
 from assay.federated.strategies.fednova import FedNova
-from assay.federated.strategies.sums import next_weights
 from assay.recipes import Recipe, Training
+from tests.federated.plain_sums import next_weights
 from tests.federated.quadratics import Federation, cohort, vector
 from tests.mistakes import refused
 

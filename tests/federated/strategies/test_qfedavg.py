@@ -9,9 +9,9 @@ import torch
 import assay.objectives  # noqa: F401
 from assay.errors import FederationError, IncompatibleRecipeError
 from assay.federated.strategies.qfedavg import QFedAvg
-from assay.federated.strategies.sums import next_weights
 from assay.recipes import Privacy, Recipe, Training
 from tests.federated.flower_peer import flower, flower_vector
+from tests.federated.plain_sums import next_weights
 from tests.federated.quadratics import cohort
 from tests.mistakes import refused
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from assay.federated.client import ClientRound
 from assay.federated.flat import FlatNetwork
 from assay.federated.personalisation.base import Personalisation, train_shared
-from assay.federated.personalisation.kept import OF, keep, kept_weights, load_kept, load_kept_buffers
+from assay.federated.personalisation.kept import OWN_TRAINING, keep, kept_weights, load_kept, load_kept_buffers
 from assay.registry import register
 from assay.training.hooks.base import Hook
 
@@ -45,9 +45,9 @@ class APFL(Personalisation):
         load_kept(client, flat)
         alpha = float(client.state.values.get("alpha", self.alpha))
         mixture = Mixture(flat.parameters(), shared, alpha=alpha, rate=self.alpha_learning_rate * self.adaptive)
-        trainer = client.trainer([mixture], of=OF)
+        trainer = client.trainer([mixture], training=OWN_TRAINING)
         client.run_round(trainer)
-        client.finish(trainer, of=OF)
+        client.finish(trainer, training=OWN_TRAINING)
         mixture.put_own(trainer)
         client.state.values["alpha"] = mixture.alpha
         keep(client, flat, flat.vector)

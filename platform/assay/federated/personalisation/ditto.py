@@ -9,7 +9,7 @@ from torch import Tensor
 from assay.federated.client import ClientRound
 from assay.federated.flat import FlatNetwork
 from assay.federated.personalisation.base import Personalisation, train_shared
-from assay.federated.personalisation.kept import OF, keep, kept_weights, load_kept
+from assay.federated.personalisation.kept import OWN_TRAINING, keep, kept_weights, load_kept
 from assay.registry import register
 from assay.training.hooks.base import Hook
 from assay.training.hooks.proximal_step import ProximalStep
@@ -36,9 +36,9 @@ class Ditto(Personalisation):
         received, buffers = flat.vector.clone(), flat.buffers()
         pull = ProximalStep(flat.parameters(), strength=self.strength)
         load_kept(client, flat)
-        trainer = client.trainer([pull], of=OF)
+        trainer = client.trainer([pull], training=OWN_TRAINING)
         client.run_round(trainer)
-        client.finish(trainer, of=OF)
+        client.finish(trainer, training=OWN_TRAINING)
         keep(client, flat, flat.vector)
         flat.load(received, buffers)
         return train_shared(client, hooks)

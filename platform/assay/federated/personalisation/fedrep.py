@@ -36,9 +36,9 @@ class FedRep(LocalHead):
     def train(self, client: ClientRound, flat: FlatNetwork, hooks: Sequence[Hook]) -> Trainer:
         body = flat.shared_names
         with training_alone(flat.network, frozenset(flat.names) - body):
-            trainer = client.trainer(part="head")
+            trainer = client.trainer(parameters="head")
             trainer.run(self.head_epochs)
-            client.finish(trainer, part="head")
+            client.finish(trainer, parameters="head")
         with training_alone(flat.network, body):
             trainer = client.trainer(hooks)
             client.run_round(trainer)

@@ -7,7 +7,7 @@ from assay.federated.flat import FlatNetwork
 from assay.training.snapshots import under
 
 _WEIGHTS, _BUFFERS = "personal.weights", "personal.buffers"
-OF = "personal"
+OWN_TRAINING = "personal"
 """Name of the training of the client's own network."""
 
 
