@@ -82,7 +82,7 @@ class Comparison:
 
 COMPARISONS = {
     "cross_device": Comparison(
-        write=tasks.cross_device, rounds=100, timed=[FLOOR, *ASSAY, *PFL], proof_rounds=5, repeats=2
+        write=tasks.cross_device, rounds=10, timed=[FLOOR, *ASSAY, *PFL], proof_rounds=2, repeats=2
     ),
     "linear": Comparison(write=tasks.linear, rounds=100, timed=[FLOOR, *ASSAY, *FLOWER], proof_rounds=100),
     "images": Comparison(write=tasks.images, rounds=5, timed=[FLOOR, *ASSAY, *FLOWER, *CENTRAL], proof_rounds=5),

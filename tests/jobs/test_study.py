@@ -43,7 +43,16 @@ cohorts:
       pgd: {training: {epochs: 10, learning_rate: 0.01}, objective: {name: pgd, epsilon: 0.3}}
       federated_iid: {training: {learning_rate: 0.01}, federation: {clients: 4, rounds: 5, local_epochs: 2}}
 """
-TIMED = ("training_seconds", "training_worker_seconds", "explanation_seconds")
+TIMED = (
+    "training_seconds",
+    "training_worker_seconds",
+    "explanation_seconds",
+    # Of federated rounds: how long they took, and what the networks add to that.
+    "round_elapsed_seconds",
+    "network_compute_seconds",
+    "network_communication_seconds",
+    "network_added_share",
+)
 
 
 @pytest.fixture

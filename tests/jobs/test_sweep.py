@@ -78,4 +78,4 @@ def test_a_space_says_what_it_varies(name: str) -> None:
 def test_an_unknown_space_lists_the_known_ones(job: Callable[..., Ended]) -> None:
     ended = job("sweep", "adversary")
     assert ended.code == 2
-    assert "unknown space 'adversary'; allowed: adversarial, optimizer, privacy" in ended.said
+    assert "unknown space 'adversary'; allowed: adversarial, federated, optimizer, privacy" in ended.said
