@@ -26,7 +26,7 @@ class Answer:
     values: Tensor
     """(k,) the shared weights after training, or the decoded update."""
     minus: Tensor | None
-    """(k,) weights that it was sent, in float64; None where ``values`` is the update."""
+    """(k,) weights that it was sent; None where ``values`` is the update."""
     vectors: Mapping[str, Tensor]
     """(k,) vectors of the strategy's hooks."""
     moments: Tensor | None = None

@@ -4,9 +4,8 @@ A value is multiplied by its weight and by a power of two, rounded to a whole nu
 Addition of integers is associative, so neither the order of arrival nor the number of workers changes a bit. The power
 of two follows from public figures alone: the weights that are possible and the greatest value that is accepted.
 
-Rounding: a number x with abs(x) < 2**51 becomes a whole number when 1.5 · 2**52 is added to it in float64, whose
-spacing is 1 there; the low bits of the sum then are that number in two's complement (Dekker 1971 rounds by the same
-addition). So one multiplication and two additions do the work of round, convert and add.
+On a CPU a loop compiled by numba reads each value once: it takes a third of the time of the same steps in PyTorch, which
+are used on a GPU. Both round halves to even, so they give the same bits.
 
 Example:
     >>> import torch
@@ -19,23 +18,24 @@ Example:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from assay.errors import FederationError
 
-_SHIFT = 1.5 * 2.0**52
-"""Float64 numbers in [2**52, 2**53) are whole; this is the middle of that range."""
-_SHIFT_BITS = int(torch.tensor(_SHIFT, dtype=torch.float64).view(torch.int64))
 _ONE_BITS = 51
 """A single weighted value stays below 2 to this power."""
 _ALL_BITS = 62
 """The sum of all weighted values stays below 2 to this power: no 64-bit integer overflows."""
-_CHUNK = 1 << 15
-"""Elements that are processed together on a CPU, so that buffers stay in its cache."""
+_CHUNK = 1 << 16
+"""Elements that are converted together, so that buffers stay in the cache of a CPU."""
+_LOOPED = {torch.float32, torch.float64}
+"""Types that the compiled loop reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +107,6 @@ class ExactSum:
         self.weight = 0.0
         """Sum of the weights."""
         self._total = torch.zeros(size, dtype=torch.int64, device=device)
-        self._added = 0
-        """How often the bits of the shift were added to every element."""
-        step = _CHUNK if self._total.device.type == "cpu" else max(1, size)
-        self._spans = [(start, min(start + step, size)) for start in range(0, size, step)]
-        self._values = torch.empty(min(step, size), dtype=torch.float64, device=device)
 
     def add(self, values: Tensor, weight: float, *, minus: Tensor | None = None) -> None:
         """Adds one client's values, or their difference from others; adds nothing if it refuses them.
@@ -119,20 +114,26 @@ class ExactSum:
         Args:
             values: (size,) of any floating-point type.
             weight: of the client; at least 0.
-            minus: (size,) subtracted from the values, in float64; of that type it is fastest.
+            minus: (size,) subtracted from the values, in float64.
 
         Raises:
             FederationError: a value is not finite or too large, or the weight is negative, not finite or too large.
         """
         self._refuse_weight(weight)
-        factor = math.ldexp(weight, self.scale.exponent)
-        for place, (start, end) in enumerate(self._spans):
-            shifted = self._shifted(values[start:end], None if minus is None else minus[start:end], factor)
-            if shifted is None:
-                self._undo(values, minus, factor, before=place)
-                raise _refusal(values if minus is None else values.double() - minus, self.scale)
-            self._total[start:end].add_(shifted)  # += would copy the span onto itself once more
-        self._added += 1
+        factor, limit = math.ldexp(weight, self.scale.exponent), self.scale.largest
+        if self._total.is_cuda:
+            difference = values.double() if minus is None else values.double() - minus
+            refused = not bool((difference.abs() <= limit).all())
+            if not refused:
+                self._total += (difference * factor).round().long()
+        else:
+            check, add = _loops()
+            given = [_array(tensor) for tensor in (values, values.new_zeros(1) if minus is None else minus)]
+            refused = bool(check(*given, limit))
+            if not refused:
+                add(*given, self._total.numpy(), factor)
+        if refused:
+            raise _refusal(values if minus is None else values.double() - minus, self.scale)
         self.weight += weight
 
     def refuse(self, values: Tensor, weight: float) -> None:
@@ -159,8 +160,7 @@ class ExactSum:
     @property
     def total(self) -> Tensor:
         """Sum of the weighted values as multiples of the scale, (size,) int64."""
-        # Modulo 2**64, as the additions were.
-        return self._total - ((self._added * _SHIFT_BITS + 2**63) % 2**64 - 2**63)
+        return self._total
 
     def join(self, total: Tensor, weight: float) -> None:
         """Adds the sum of another worker.
@@ -188,30 +188,43 @@ class ExactSum:
         Returns:
             (size,) float64.
         """
-        # Halves are converted one by one: a 64-bit integer has more digits than float64.
-        total = self.total
-        high = total >> 32
-        low = total - (high << 32)
-        return (high.double() * 2.0**32 + low.double()) * 2.0**-self.scale.exponent
+        found = torch.empty(len(self._total), dtype=torch.float64, device=self._total.device)
+        for total, part in zip(self._total.split(_CHUNK), found.split(_CHUNK), strict=True):
+            # Halves are converted one by one: a 64-bit integer has more digits than float64.
+            high = total >> 32
+            low = total - (high << 32)
+            part.copy_(high).mul_(2.0**32).add_(low.double()).mul_(2.0**-self.scale.exponent)
+        return found
 
-    def _shifted(self, values: Tensor, minus: Tensor | None, factor: float) -> Tensor | None:
-        """Returns weighted values as 64-bit integers; None if one is not finite or too large."""
-        shifted = self._values[: len(values)]
-        shifted.copy_(values)
-        if minus is not None:
-            shifted.sub_(minus)
-        limit = self.scale.largest
-        # No element is greater than the length of the vector, which takes half the time of a maximum; false for NaN.
-        if not float(torch.dot(shifted, shifted)) <= limit**2 and not float(shifted.abs().max()) <= limit:
-            return None
-        return shifted.mul_(factor).add_(_SHIFT).view(torch.int64)
 
-    def _undo(self, values: Tensor, minus: Tensor | None, factor: float, *, before: int) -> None:
-        """Subtracts the spans that were added before a refusal."""
-        for start, end in self._spans[:before]:
-            shifted = self._shifted(values[start:end], None if minus is None else minus[start:end], factor)
-            assert shifted is not None
-            self._total[start:end].sub_(shifted)
+@cache
+def _loops() -> tuple[Callable[..., int], Callable[..., None]]:
+    """Returns the loops over values (n,) minus others (n,), or minus (1,) zero; compiled at their first call."""
+    import numba  # takes half a second
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+    def beyond(values: np.ndarray, minus: np.ndarray, limit: float) -> int:
+        found, each = 0, len(minus) > 1
+        for place in range(len(values)):
+            difference = np.float64(values[place]) - np.float64(minus[place if each else 0])
+            found += not abs(difference) <= limit  # true for NaN
+        return found
+
+    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+    def add(values: np.ndarray, minus: np.ndarray, total: np.ndarray, factor: float) -> None:
+        each = len(minus) > 1
+        for place in range(len(values)):
+            difference = np.float64(values[place]) - np.float64(minus[place if each else 0])
+            total[place] += np.int64(np.rint(difference * factor))
+
+    return beyond, add
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """Returns a tensor as an array that the compiled loops read, without a copy where they can."""
+    tensor = tensor.detach()
+    array: np.ndarray = (tensor if tensor.dtype in _LOOPED else tensor.double()).contiguous().numpy()
+    return array
 
 
 def _refusal(values: Tensor, scale: FixedPoint) -> FederationError:

@@ -49,7 +49,6 @@ class LocalTrainer:
         if given.teacher is not None:
             self._teacher = given.network().to(device)
             self._teacher.load_state_dict(dict(given.teacher))
-        self._wide: tuple[Round, Tensor] | None = None
 
     def sums(self, shared: Round) -> dict[str, ExactSum]:
         """Returns the empty sums of a round.
@@ -85,20 +84,12 @@ class LocalTrainer:
                 own = self._personal.own(session, self._flat)
                 collected.add_own(session, own, self._flat.buffers())
             else:
-                collected.add(
-                    self._answer(session, shared, self._in_float64(shared, sent)), self._strategy, since=began
-                )
+                collected.add(self._answer(session, shared, sent), self._strategy, since=began)
         except UserError as error:
             collected.refuse(assignment.client, error)
         except Exception as error:
             cause: Cause = "refused" if isinstance(error, FederationError) else "raised"
             collected.fail(assignment.client, Failure(cause=cause, reason=f"{type(error).__name__}: {error}"))
-
-    def _in_float64(self, shared: Round, sent: Tensor) -> Tensor:
-        """Returns the weights of a round in float64, in which updates are differences; converted once a round."""
-        if self._wide is None or self._wide[0] is not shared:
-            self._wide = shared, sent.double()
-        return self._wide[1]
 
     def _session(self, number: int, state: ClientState) -> ClientRound:
         return ClientRound(self._given, self._records, self._flat.network, self._teacher, number=number, state=state)
@@ -109,7 +100,7 @@ class LocalTrainer:
         buffers = self._initial_buffers | dict(shared.buffers) | under(_BUFFERS, state.tensors)
         self._flat.load(torch.cat([sent, own.to(sent)]) if len(own) else sent, buffers)
 
-    def _answer(self, session: ClientRound, shared: Round, wide: Tensor) -> Answer:
+    def _answer(self, session: ClientRound, shared: Round, sent: Tensor) -> Answer:
         """Trains one client and returns what the server may use of it."""
         flat, state = self._flat, session.state
         hooks = list(self._strategy.hooks())
@@ -130,7 +121,7 @@ class LocalTrainer:
                 loss=report.first_loss,
             ),
             values=flat.vector[: flat.shared],
-            minus=wide,
+            minus=sent,
             vectors=vectors,
         )
         self._compress(answer, session, shared)

@@ -5,6 +5,8 @@ weights can be compared in float64, the buffers of the differences are made in t
 is summed over workers keeps it; the timed runs, in float32, leave both as they are.
 """
 
+import os
+import sys
 import time
 import types
 from collections.abc import Iterator
@@ -133,6 +135,11 @@ def main() -> None:
     if pytorch_ops.distributed.global_rank == 0:
         total = sum(crossed) * workers if asked.count else None
         finish(asked, weights, seconds=seconds, setup=setup, crossed=total)
+    if workers > 1:
+        # Threads of gloo, of which pfl waits for none, would abort the program at its end.
+        torch.distributed.barrier()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":
