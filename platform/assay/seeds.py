@@ -13,6 +13,7 @@ import random
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -49,6 +50,21 @@ def stream(seed: int, *names: SeedName) -> np.random.Generator:
         A new NumPy generator.
     """
     return np.random.Generator(np.random.Philox(key=derive(seed, *names)))
+
+
+def stream_when_used(seed: int, *names: SeedName) -> Callable[[], np.random.Generator]:
+    """Returns a function that returns the generator of one purpose, always the same one, made at the first call.
+
+    Most training steps draw nothing, and a generator takes as long to make as a step of a small network.
+
+    Args:
+        seed: of the trial.
+        names: that identify the purpose, as for ``stream``.
+
+    Returns:
+        The function.
+    """
+    return cache(partial(stream, seed, *names))
 
 
 def client_seed(seed: int, number: int) -> int:
@@ -136,13 +152,18 @@ class Draw:
     """The random numbers of one batch, the same however the batch is spread over workers.
 
     Args:
-        generator: where the numbers come from.
+        generator: where the numbers come from, or a function that returns it, always the same one.
         total: number of records of the whole batch.
         rows: positions of this worker's records within the whole batch; all of them by default.
     """
 
-    def __init__(self, generator: np.random.Generator, total: int, rows: np.ndarray | None = None) -> None:
-        self._generator = generator
+    def __init__(
+        self,
+        generator: np.random.Generator | Callable[[], np.random.Generator],
+        total: int,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self._source = generator
         self._total = total
         self._rows = rows
 
@@ -186,7 +207,11 @@ class Draw:
             Draws of these k records, from the same generator.
         """
         positions = np.arange(self._total) if self._rows is None else self._rows
-        return Draw(self._generator, self._total, positions[rows.cpu().numpy()])
+        return Draw(self._source, self._total, positions[rows.cpu().numpy()])
+
+    @property
+    def _generator(self) -> np.random.Generator:
+        return self._source if isinstance(self._source, np.random.Generator) else self._source()
 
     def _own(self, drawn: Callable[[tuple[int, ...]], np.ndarray], like: Tensor) -> Tensor:
         """Draws the numbers of the whole batch, a block at a time, and keeps those of this worker's records."""

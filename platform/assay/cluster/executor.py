@@ -310,8 +310,9 @@ class RayHost:
 
     def call(self, requests: Mapping[int, Any], shared: Any, timeout: float) -> dict[int, Any]:
         """Sends a request to each service and waits for the replies; see ``Host.call``."""
-        put = ray.put(shared)
-        sent = {place: self._actors[place].call.remote(request, put) for place, request in requests.items()}
+        # For several actors it is stored once; for one, that would only take time.
+        given = shared if len(requests) == 1 else ray.put(shared)
+        sent = {place: self._actors[place].call.remote(request, given) for place, request in requests.items()}
         ready, _ = ray.wait(list(sent.values()), num_returns=len(sent), timeout=timeout)
         arrived = set(ready)
         return {

@@ -4,8 +4,8 @@ A value is multiplied by its weight and by a power of two, rounded to a whole nu
 Addition of integers is associative, so neither the order of arrival nor the number of workers changes a bit. The power
 of two follows from public figures alone: the weights that are possible and the greatest value that is accepted.
 
-On a CPU a loop compiled by numba reads each value once: a third of the time of the same steps in PyTorch, which are used
-on a GPU. Both round halves to even, so they give the same bits.
+On a CPU a loop compiled by numba reads each value once, in a third of the time of the same steps in PyTorch, which are
+used on a GPU. Both round halves to even, so they give the same bits.
 
 Example:
     >>> import torch
@@ -202,7 +202,7 @@ def _loops() -> tuple[Callable[..., int], Callable[..., None]]:
     """Returns the loops over values (n,) minus others (n,), or minus (1,) zero; compiled at their first call."""
     import numba  # takes half a second
 
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+    @numba.njit(nogil=True)
     def beyond(values: np.ndarray, minus: np.ndarray, limit: float) -> int:
         found, each = 0, len(minus) > 1
         for place in range(len(values)):
@@ -210,7 +210,7 @@ def _loops() -> tuple[Callable[..., int], Callable[..., None]]:
             found += not abs(difference) <= limit  # true for NaN
         return found
 
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+    @numba.njit(nogil=True)
     def add(values: np.ndarray, minus: np.ndarray, total: np.ndarray, factor: float) -> None:
         each = len(minus) > 1
         for place in range(len(values)):

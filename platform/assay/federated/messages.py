@@ -8,12 +8,13 @@ from torch import Tensor
 from assay.errors import UserError
 from assay.federated.client import Report
 from assay.federated.exact_sum import FixedPoint
+from assay.federated.packing import Packed
 from assay.federated.record import Failure
 from assay.federated.state import ClientState
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
+class Round(Packed):
     """What the server sends to every worker in a round."""
 
     number: int
@@ -43,7 +44,7 @@ class Assignment:
 
 
 @dataclass(kw_only=True)
-class Replies:
+class Replies(Packed):
     """What a worker returns: sums over its clients, and each client's report."""
 
     reports: dict[int, Report] = field(default_factory=dict)

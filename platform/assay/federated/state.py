@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from assay.federated.packing import Packed
 from assay.training.checkpoints import from_bytes, to_bytes
 
 _IN_MEMORY = 256 << 20
@@ -14,7 +15,7 @@ _IN_MEMORY = 256 << 20
 
 
 @dataclass(kw_only=True)
-class ClientState:
+class ClientState(Packed):
     """What a client keeps: counters of its training, and tensors of its optimizer, hooks, transforms and own layers."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assay import seeds
-from assay.objectives.base import Batch
+from assay.objectives.base import Batch, Objective
 from assay.privacy.precision import wide_zeros
 from assay.recipes import Recipe
 from assay.seeds import Draw
@@ -69,6 +69,7 @@ class BatchGradients:
         task: Task = CLASSIFICATION,
     ) -> None:
         self.objective, self.bounds = recipe.objective, bounds
+        self._crafts = type(self.objective).craft is not Objective.craft
         self._weighing = [treatment for treatment in recipe.data if treatment.weighs]
         self._augmentations = [treatment for treatment in recipe.data if treatment.augments]
         self._copies = 1 if recipe.privacy is None else recipe.privacy.augmentations
@@ -155,8 +156,10 @@ class BatchGradients:
             task=self._task,
             rollbacks=moment.rollbacks,
         )
-        with update.crafting(), eval_mode_except_rnn(self._model):
-            crafted = self.objective.craft(self._model, batch)
+        crafted = batch.x
+        if self._crafts:
+            with update.crafting(), eval_mode_except_rnn(self._model):
+                crafted = self.objective.craft(self._model, batch)
         with Masked(seeds.stream(self._seed, *purpose)) if self._drawn_anew else nullcontext():
             losses = self.objective.losses(self._model, batch, crafted)
         return piece.averaged(losses, self._copies)
@@ -177,4 +180,4 @@ class BatchGradients:
 
     def _draw(self, *purpose: str | int, step: int, total: int, rows: np.ndarray) -> Draw:
         """Returns random numbers for rows of all copies of a batch of ``total`` records."""
-        return Draw(seeds.stream(self._seed, *purpose, step), total=self._copies * total, rows=rows)
+        return Draw(seeds.stream_when_used(self._seed, *purpose, step), total=self._copies * total, rows=rows)
