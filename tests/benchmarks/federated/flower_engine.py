@@ -21,7 +21,9 @@ class GivenCohorts(FedAvg):
     """FedAvg that addresses the clients of the bundle's cohorts; before they are known, all nodes."""
 
     def __init__(self, bundle: Bundle, nodes: dict[int, int] | None = None) -> None:
-        super().__init__(fraction_evaluate=0.0, min_available_nodes=len(bundle.parts))
+        everybody = len(bundle.parts)
+        # Nodes register one after the other: without the least number to train, the first round takes those that are there.
+        super().__init__(fraction_evaluate=0.0, min_train_nodes=everybody, min_available_nodes=everybody)
         self._bundle = bundle
         self._nodes = nodes
         self.seen: dict[int, int] = {}
