@@ -22,7 +22,7 @@ class GivenCohorts(FedAvg):
 
     def __init__(self, bundle: Bundle, nodes: dict[int, int] | None = None) -> None:
         everybody = len(bundle.parts)
-        # Nodes register one after the other: without the least number to train, the first round takes those that are there.
+        # Nodes register one after the other; without this number the first round takes those that are there.
         super().__init__(fraction_evaluate=0.0, min_train_nodes=everybody, min_available_nodes=everybody)
         self._bundle = bundle
         self._nodes = nodes
