@@ -191,7 +191,7 @@ def _explain(model: ServedModel, request: m.ExplainRequest) -> m.ExplainResponse
     return m.ExplainResponse(
         method=request.method,
         compared_with=model.compared_with,
-        error_is="additivity error, in logits" if shap else "completeness error, in logits",
+        error_is=f"{'additivity' if shap else 'completeness'} error, as a share of the change of the log-odds",
         explanations=[
             m.Explanation(
                 class_name=model.dataset.class_names[k],

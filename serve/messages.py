@@ -163,12 +163,14 @@ class PredictResponse(BaseModel):
 class Explanation(BaseModel):
     """Attribution of one record's prediction to its inputs."""
 
-    class_name: str = Field(description="The predicted class, whose logit is explained.")
+    class_name: str = Field(description="The predicted class, whose log-odds are explained.")
     words: list[str] | None = Field(default=None, description="For a text, the word that each attribution belongs to.")
     attributions: list[Any] = Field(
-        description="Contribution of each input to the logit, in the shape of a record; for a text, of each word."
+        description="Contribution of each input to the log-odds, in the shape of a record; for a text, of each word."
     )
-    error: float = Field(description="Difference between the sum of the attributions and the change of the logit.")
+    error: float = Field(
+        description="Difference between the sum of the attributions and the change of the log-odds, as a share of it."
+    )
 
 
 class ExplainResponse(BaseModel):

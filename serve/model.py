@@ -12,9 +12,10 @@ from assay import seeds
 from assay.bounds.interval import UnboundableError, certified_by_intervals
 from assay.data.base import Language
 from assay.data.text.words import words_of
-from assay.explain.base import Attribution
-from assay.explain.deep_shap import ExplanationError, deep_shap
-from assay.explain.integrated_gradients import blank_words, integrated_gradients
+from assay.explain.base import Attribution, Explainer, ExplanationError
+from assay.explain.methods.deep_shap import DeepShap
+from assay.explain.methods.integrated_gradients import IntegratedGradients
+from assay.explain.references import Reference
 from assay.models.front import continuous, vector_bounds, word_vectors
 from assay.study.finished import Finished
 from assay.threats import Threat
@@ -24,7 +25,8 @@ MOST_RECORDS = 256
 MOST_EXPLAINED = 32
 """Greatest number of records in one call of SHAP, whose cost grows with the size of its background."""
 _BACKGROUND = 50
-_POINTS = 64
+_EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients(tolerance=0.02), "shap": DeepShap()}
+"""Explanation methods by the name of a request."""
 
 
 class RefusedError(Exception):
@@ -49,11 +51,15 @@ class ServedModel:
         self._low, self._high = (
             np.broadcast_to(end, self.dataset.shape) for end in (self.dataset.low, self.dataset.high)
         )
-        self._background, self.compared_with = _background(finished)
-        # SHAP switches off warnings of the whole process while it runs.
+        self._reference = _reference(finished)
         self._one_at_a_time = threading.Lock()
         self.unexplained = self._try_shap()
         self.unbounded = self._try_bounds()
+
+    @property
+    def compared_with(self) -> str:
+        """What explanations compare a record with, for readers."""
+        return self._reference.source
 
     @property
     def reads_text(self) -> bool:
@@ -114,7 +120,7 @@ class ServedModel:
         return None if self._subject.point is None else self._subject.point.threshold
 
     def explain(self, x: Tensor, method: str) -> tuple[np.ndarray, Attribution]:
-        """Attributes the logit of each record's predicted class to its inputs, or to its words.
+        """Attributes the log-odds of each record's predicted class to its inputs, or to its words.
 
         Args:
             x: (n, ...) records from ``records``.
@@ -129,14 +135,11 @@ class ServedModel:
         with torch.no_grad():
             x = continuous(self._model, x)
             target = self._subject.decisions(self._model(x))
-        if method == "shap":
-            if self.unexplained:
-                raise RefusedError(self.unexplained)
-            with self._one_at_a_time:
-                attribution = deep_shap(self._model, x, target, background=self._background)
-        else:
-            baseline = blank_words(x) if self.reads_text else self._background.mean(0, keepdim=True)
-            attribution = integrated_gradients(self._model, x, target, baseline=baseline, points=_POINTS)
+        if method == "shap" and self.unexplained:
+            raise RefusedError(self.unexplained)
+        # One at a time: a method may change the modes of the network while it runs.
+        with self._one_at_a_time:
+            attribution = _EXPLAINERS[method].explain(self._model, x, target, self._reference)
         if self.dataset.language is not None:
             attribution = replace(attribution, values=attribution.values.sum(-1))
         return target.numpy(), attribution
@@ -197,7 +200,8 @@ class ServedModel:
 
     def _try_shap(self) -> str:
         try:
-            deep_shap(self._model, self._background[:1], torch.zeros(1, dtype=torch.long), background=self._background)
+            first = self._reference.background[:1]
+            DeepShap().explain(self._model, first, torch.zeros(1, dtype=torch.long), self._reference)
         except ExplanationError as error:
             return str(error)
         return ""
@@ -211,17 +215,21 @@ class ServedModel:
         return ""
 
 
-def _background(finished: Finished) -> tuple[Tensor, str]:
-    """Returns reference records for explanations, and a description of them.
+def _reference(finished: Finished) -> Reference:
+    """Returns what explanations compare a record with.
 
     A private model uses no training records: its ε does not cover what an explanation would reveal of them.
     """
     dataset = finished.dataset
+    modality = dataset.modality
     if dataset.language is not None:
-        return torch.zeros(1, *dataset.form.network_shape), "words without a meaning"
+        blank = torch.zeros(1, *dataset.form.network_shape)
+        return Reference(modality=modality, background=blank, source="words without a meaning")
     if finished.private:
-        return dataset.bounds.clip(torch.zeros(1, *dataset.shape)), "a record of zeros: training records stay private"
+        zeros = dataset.bounds.clip(torch.zeros(1, *dataset.shape))
+        return Reference(modality=modality, background=zeros, source="a record of zeros: training records stay private")
     rows = finished.split.train if len(finished.split.train) else finished.split.test
     chosen = seeds.stream(finished.study.seed, "background").permutation(rows)[:_BACKGROUND]
     whose = "training" if len(finished.split.train) else "given"
-    return torch.from_numpy(dataset.x[np.sort(chosen)]), f"{len(chosen)} {whose} records (SHAP), or their mean"
+    source = f"{len(chosen)} {whose} records (SHAP), or their mean"
+    return Reference(modality=modality, background=torch.from_numpy(dataset.x[np.sort(chosen)]), source=source)

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from assay.attacks.pgd import PGD
 from assay.bounds.interval import certified_by_intervals
-from assay.explain.integrated_gradients import integrated_gradients
 from assay.models.outputs import LogProbabilities, Output, TwoLogits, network_outputs, to_logits
 from assay.threats import Bounds, Threat
+from tests.explaining import integrated_gradients
 
 
 class Flat(nn.Module):

@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 from assay.data.base import Form
 from assay.errors import SpecError
-from assay.explain.deep_shap import ExplanationError, deep_shap
-from assay.explain.integrated_gradients import integrated_gradients
+from assay.explain.base import ExplanationError
 from assay.models.text_cnn import Sentences, TextCNN
 from assay.privacy.clipping import PerRecordGradients
 from assay.recipes import Privacy, Recipe, Training
 from assay.registry import build
 from assay.threats import Bounds
 from assay.training.build import build_trainer
+from tests.explaining import deep_shap, integrated_gradients
 from tests.mistakes import refused
 
 LENGTHS = (9, 3, 0, 5, 1)

@@ -98,7 +98,7 @@ def measurements(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
     yield measured("insertion", 0.8, map="integrated_gradients")
     yield measured("insertion", 0.6, map="random")
     yield measured("insertion_gain", 0.2, method="integrated_gradients")
-    yield measured("insertion_gain", 0.1, method="shap")
+    yield measured("insertion_gain", 0.1, method="deep_shap")
     yield measured("training_seconds", 1.0 if recipe == "standard" else 2.0 + fold / 10, "seconds")
     if recipe == "fed":
         for client in (1, 2, 3):

@@ -234,9 +234,9 @@ def test_an_interval_of_a_share_stays_within_it_everywhere(asked: Study, frame: 
     assert summary.high == 1.0  # by t it would be 1.11
     lines = everything(frame, ("standard",), card.design)
     assert {line.by_recipe["standard"].high for line in lines if line.name == "worst_case_accuracy"} == {1.0}
-    # A difference of shares may be negative, and a time beyond 1.
+    # A correlation may be negative, and a time beyond 1.
     gain = Design(folds=2, repeats=1, test_share=1.0).summarise(
-        runs_of(rows_of("insertion_gain", "probability", [-0.5, 0.9])).runs
+        runs_of(rows_of("explanation_agreement", "Spearman correlation", [-0.5, 0.9])).runs
     )
     assert (gain.low, gain.high) == (-1.0, 1.0)
     times = Design(folds=2, repeats=1, test_share=1.0).summarise(

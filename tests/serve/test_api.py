@@ -106,7 +106,7 @@ def test_attributions_add_up(client: TestClient, x: np.ndarray, method: str) -> 
     for one in answer.json()["explanations"]:
         assert np.shape(one["attributions"]) == (30,)
         assert np.abs(one["attributions"]).sum() > 0.1
-        assert one["error"] < 1e-2
+        assert one["error"] < 2e-2
 
 
 def test_certificates_are_those_of_the_bounds(client: TestClient, finished: Finished, x: np.ndarray) -> None:

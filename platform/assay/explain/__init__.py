@@ -1,1 +1,1 @@
-"""Explanations: which inputs a prediction depends on, one family of methods per file."""
+"""Explanations: which inputs a prediction depends on, and how faithful such a statement is."""

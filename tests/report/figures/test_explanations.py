@@ -31,7 +31,7 @@ def test_each_kind_of_explanation_is_drawn_by_what_it_gains_over_a_random_order(
 def test_attention_stands_beside_the_other_explanations_where_it_was_measured(
     card: Scorecard, rows: pd.DataFrame
 ) -> None:
-    gains = select(rows, "insertion_gain", method="shap")
+    gains = select(rows, "insertion_gain", method="deep_shap")
     attention = gains.assign(
         value=gains["value"] / 2, conditions=[{**c, "method": "attention"} for c in gains["conditions"]]
     )

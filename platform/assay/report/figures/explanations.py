@@ -18,10 +18,10 @@ def faithfulness(view: View) -> go.Figure:
         The figure.
     """
     card, frame = view.card, view.frame
-    figure = blank("", "insertion area above a random order")
+    figure = blank("", "insertion area above a random order, as a share of the change of the log-odds")
     for method, name, shade in (
         ("integrated_gradients", "integrated gradients", "#1f4a6e"),
-        ("shap", "SHAP", "#7d92a6"),
+        ("deep_shap", "SHAP", "#7d92a6"),
         ("attention", "attention", "#b4c2ce"),
     ):
         found = [summary(card, frame, "insertion_gain", recipe, method=method) for recipe in card.recipes]

@@ -1,12 +1,15 @@
 """Deletion and insertion curves against a loop over single features of single records."""
 
+import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.explain.fidelity import deletion, insertion
+from assay.explain.measures.curves import deletion, insertion, ranks
+from assay.explain.scalars import log_odds
 
 REPLACEMENT = torch.tensor([[0.5, -0.5, 0.0, 1.0]])
 
@@ -25,24 +28,30 @@ def x() -> Tensor:
 TARGET = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
+def odds(model: nn.Module, x: Tensor, target: int) -> float:
+    """Log-odds of a class of one record."""
+    p = float(model(x[None]).detach().double().softmax(1)[0, target])
+    return math.log(p / (1 - p))
+
+
 def by_hand(model: nn.Module, record: Tensor, target: int, scores: Tensor, *, begin: Tensor, end: Tensor) -> float:
-    """Area under the probability while one input after the other changes from ``begin`` to ``end``."""
-    current, probabilities = begin.clone(), []
+    """Mean of the log-odds while one input after the other changes from ``begin`` to ``end``."""
+    current, seen = begin.clone(), []
     for place in [None, *sorted(range(len(record)), key=lambda i: -float(scores[i]))]:
         if place is not None:
             current[place] = end[place]
-        probabilities.append(float(model(current[None]).softmax(1)[0, target].detach()))
-    return sum((one + other) / 2 for one, other in pairwise(probabilities)) / len(record)
+        seen.append(odds(model, current, target))
+    return sum((one + other) / 2 for one, other in pairwise(seen)) / len(record)
 
 
 @pytest.mark.parametrize("curve", [deletion, insertion])
 def test_curves_are_those_of_a_loop(curve: object, model: nn.Module, x: Tensor) -> None:
     scores = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
-    found = curve(model, x, TARGET, scores, replacement=REPLACEMENT)  # type: ignore[operator]
+    found = curve(model, x, TARGET, scores, replacement=REPLACEMENT, ties=scores)  # type: ignore[operator]
     for i in range(6):
         begin, end = (x[i], REPLACEMENT[0]) if curve is deletion else (REPLACEMENT[0], x[i])
         expected = by_hand(model, x[i], int(TARGET[i]), scores[i], begin=begin, end=end)
-        assert float(found[i]) == pytest.approx(expected, abs=1e-6)
+        assert float(found[i]) == pytest.approx(expected, abs=1e-5)
 
 
 def linear_in_order(inputs: int, values: list[float]) -> tuple[nn.Module, Tensor, Tensor]:
@@ -57,11 +66,11 @@ def test_the_true_order_beats_every_other_one() -> None:
     model, x, truth = linear_in_order(6, [3.0, 2.0, 1.0, -1.0, -2.0, -3.0])
     target, nothing = torch.tensor([1]), torch.zeros(1, 6)
     generator = torch.Generator().manual_seed(0)
-    best = [float(curve(model, x, target, truth, replacement=nothing)) for curve in (deletion, insertion)]
+    best = [float(curve(model, x, target, truth, replacement=nothing, ties=truth)) for curve in (deletion, insertion)]
     for _ in range(50):
         other = torch.randn(1, 6, generator=generator)
-        assert float(deletion(model, x, target, other, replacement=nothing)) >= best[0] - 1e-6
-        assert float(insertion(model, x, target, other, replacement=nothing)) <= best[1] + 1e-6
+        assert float(deletion(model, x, target, other, replacement=nothing, ties=other)) >= best[0] - 1e-6
+        assert float(insertion(model, x, target, other, replacement=nothing, ties=other)) <= best[1] + 1e-6
 
 
 def test_many_inputs_are_taken_fifty_times_at_a_stretch() -> None:
@@ -69,24 +78,45 @@ def test_many_inputs_are_taken_fifty_times_at_a_stretch() -> None:
     model, x, truth = linear_in_order(inputs, torch.linspace(0.1, -0.1, inputs).tolist())
     calls: list[Tensor] = []
     model.register_forward_hook(lambda _, given, __: calls.append(given[0]))
-    insertion(model, x, torch.tensor([1]), truth, replacement=torch.zeros(1, inputs))
+    insertion(model, x, torch.tensor([1]), truth, replacement=torch.zeros(1, inputs), ties=truth)
     assert [int(given.sum()) for given in calls] == list(range(0, 201, 4))
     assert all(bool((given[0].diff() <= 0).all()) for given in calls)
 
 
-def test_the_area_of_a_constant_model_is_its_probability() -> None:
+def test_the_curve_of_a_constant_model_is_its_log_odds() -> None:
     model, x, _ = linear_in_order(4, [0.0] * 4)
     for curve in (deletion, insertion):
-        assert float(curve(model, x, torch.tensor([1]), x, replacement=torch.zeros(1, 4))) == pytest.approx(0.5)
+        assert float(curve(model, x, torch.tensor([1]), x, replacement=torch.zeros(1, 4), ties=x)) == 0.0
+
+
+@pytest.mark.parametrize("curve", [deletion, insertion])
+@pytest.mark.parametrize("equal", [0.0, -3.0])
+def test_a_constant_map_is_worth_exactly_what_the_random_one_is(
+    curve: Any, equal: float, model: nn.Module, x: Tensor
+) -> None:
+    ties = torch.rand(x.shape, generator=torch.Generator().manual_seed(3))
+    maps = (torch.full_like(x, equal), ties)
+    areas = [curve(model, x, TARGET, scores, replacement=REPLACEMENT, ties=ties) for scores in maps]
+    assert torch.equal(*areas)
+
+
+def test_equal_scores_are_in_no_order_of_their_places() -> None:
+    scores = torch.zeros(500, 6)
+    scores[:, 4] = 1.0
+    ties = torch.rand(scores.shape, generator=torch.Generator().manual_seed(0))
+    found = ranks(scores, ties)
+    assert bool((found[:, 4] == 0).all())
+    others = found[:, [0, 1, 2, 3, 5]].double().mean(0)
+    assert float((others - 3.0).abs().max()) < 0.25
 
 
 def test_images_are_scored_pixel_by_pixel() -> None:
     model, x, truth = linear_in_order(4, [2.0, 1.0, -1.0, -2.0])
-    flat = insertion(model, x, torch.tensor([1]), truth, replacement=torch.zeros(1, 4))
+    flat = insertion(model, x, torch.tensor([1]), truth, replacement=torch.zeros(1, 4), ties=truth)
     image = nn.Sequential(nn.Flatten(), model)
     square = (tensor.view(1, 1, 2, 2) for tensor in (x, truth))
     pixels, scores = square
-    found = insertion(image, pixels, torch.tensor([1]), scores, replacement=torch.zeros(1, 1, 2, 2))
+    found = insertion(image, pixels, torch.tensor([1]), scores, replacement=torch.zeros(1, 1, 2, 2), ties=scores)
     assert torch.equal(found, flat)
 
 
@@ -101,16 +131,14 @@ def test_a_state_of_a_record_is_asked_about_once(model: nn.Module, x: Tensor) ->
     scores = torch.randn(6, 40, generator=torch.Generator().manual_seed(2))
     long, features = torch.cat([x, torch.zeros(6, 36)], 1), torch.arange(40).expand(6, 40) < 4
     replacement = torch.cat([REPLACEMENT, torch.zeros(1, 36)], 1)
-    curve = deletion(Counting(), long, TARGET, scores, replacement=replacement, features=features)
+    curve = deletion(Counting(), long, TARGET, scores, replacement=replacement, ties=scores, features=features)
     # Four features have five states, at forty-one shares.
     assert sum(asked) == 6 * 5
     states = [
-        model(torch.where(rank_below(scores[:, :4], count), REPLACEMENT, x)).softmax(1).gather(1, TARGET[:, None])
-        for count in range(5)
+        log_odds(model(torch.where(rank_below(scores[:, :4], count), REPLACEMENT, x)), TARGET) for count in range(5)
     ]
-    shares = [float((torch.tensor(place / 40, dtype=torch.float64) * 4).round()) for place in range(41)]
-    expected = torch.trapezoid(torch.stack([states[int(share)][:, 0] for share in shares]), dx=1 / 40, dim=0)
-    assert torch.allclose(curve, expected, atol=1e-6)
+    # Each state counts by the share of the features that are replaced in it, not by how often it was asked for.
+    assert torch.allclose(curve, torch.trapezoid(torch.stack(states), dx=1 / 4, dim=0), atol=1e-5)
 
 
 def rank_below(scores: Tensor, count: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""Measures of explanations, one per file: how faithful a map is to the model that it explains."""

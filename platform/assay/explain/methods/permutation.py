@@ -1,0 +1,48 @@
+"""Shapley values by random orders of the groups, each with its reverse (antithetic sampling, Mitchell et al. 2022)."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from assay.explain.base import Explained, Explainer
+from assay.explain.groups import grouped, spread
+from assay.explain.references import Reference
+from assay.registry import register
+
+
+@register("explainer")
+class PermutationShapley(Explainer):
+    """Mean change of the scalar when a group joins those before it, over random orders and their reverses."""
+
+    name: Literal["permutation_shapley"] = "permutation_shapley"
+    title: ClassVar[str] = "Shapley values by permutations"
+    needs_gradient: ClassVar[bool] = False
+    orders: int = Field(default=16, ge=2)
+    """Random orders; each is taken forwards and backwards."""
+    groups: int = Field(default=64, ge=1)
+    """Greatest number of groups."""
+
+    @torch.no_grad()
+    def attribute(
+        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    ) -> Explained:
+        groups, baseline, scalar = grouped(x, reference, self.groups), reference.baseline(x), type(self).scalar
+        count = int(groups.max()) + 1
+        halves = [x.new_zeros(len(x), count), x.new_zeros(len(x), count)]
+        for number in range(self.orders):
+            # One order for all records: a record's values must not depend on its neighbours.
+            order = draw.permutation(self.groups)
+            order = order[order < count]
+            for each in (order, order[::-1]):
+                mixed, before = baseline.clone(), scalar(model(baseline), target)
+                for group in each.tolist():
+                    mixed = torch.where(groups == group, x, mixed)
+                    after = scalar(model(mixed), target)
+                    halves[number % 2][:, group] += (after - before) / 2
+                    before = after
+        sizes = [len(range(half, self.orders, 2)) for half in (0, 1)]
+        values, second = (halves[0] + halves[1]) / self.orders, halves[0] / sizes[0]
+        return Explained(values=spread(values, groups), second=spread(second, groups))

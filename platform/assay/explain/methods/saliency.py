@@ -1,0 +1,68 @@
+"""Gradients at the record: saliency (Simonyan et al. 2014, arXiv:1312.6034), times the input, and over noise."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from assay.explain.base import Explained, Explainer, gradient_of
+from assay.explain.references import Reference
+from assay.registry import register
+
+
+@register("explainer")
+class Saliency(Explainer):
+    """Gradient at the record, with its sign: how the answer changes with a small change of an input."""
+
+    name: Literal["saliency"] = "saliency"
+    title: ClassVar[str] = "Gradient"
+    adds_up: ClassVar[bool] = False
+
+    def attribute(
+        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    ) -> Explained:
+        return Explained(values=gradient_of(model, x, target, type(self).scalar))
+
+
+@register("explainer")
+class InputTimesGradient(Explainer):
+    """Gradient at the record times its difference to the baseline: exact for linear models alone."""
+
+    name: Literal["input_times_gradient"] = "input_times_gradient"
+    title: ClassVar[str] = "Input × gradient"
+    adds_up: ClassVar[bool] = False
+
+    def attribute(
+        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    ) -> Explained:
+        values = gradient_of(model, x, target, type(self).scalar) * (x - reference.baseline(x))
+        return Explained(values=values)
+
+
+@register("explainer")
+class SmoothGradient(Explainer):
+    """Mean gradient over copies of the record with noise (SmoothGrad, Smilkov et al. 2017, arXiv:1706.03825)."""
+
+    name: Literal["smooth_gradient"] = "smooth_gradient"
+    title: ClassVar[str] = "SmoothGrad"
+    adds_up: ClassVar[bool] = False
+    copies: int = Field(default=50, ge=2)
+    noise: float = Field(default=0.15, gt=0)
+    """Standard deviation of the noise, as a share of the range of the background's values, entry by entry."""
+
+    def attribute(
+        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    ) -> Explained:
+        known = reference.background if len(reference.background) > 1 else x
+        deviation = self.noise * (known.amax(0) - known.amin(0)).to(x)
+        halves = [torch.zeros_like(x), torch.zeros_like(x)]
+        present = reference.present(x)
+        for number in range(self.copies):
+            # The same noise for every record: a record's map must not depend on its neighbours.
+            noise = torch.from_numpy(draw.standard_normal(tuple(x.shape[1:]), np.float32)).to(x) * deviation
+            moved = x + (noise if present is None else noise * present)
+            halves[number % 2] += gradient_of(model, moved, target, type(self).scalar)
+        sizes = [len(range(half, self.copies, 2)) for half in (0, 1)]
+        return Explained(values=(halves[0] + halves[1]) / self.copies, second=halves[0] / sizes[0])

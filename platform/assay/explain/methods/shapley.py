@@ -1,0 +1,135 @@
+"""Shapley values and pairwise interactions of a few groups of features, exactly, by all of their combinations."""
+
+import math
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from assay.explain.base import Explained, Explainer
+from assay.explain.groups import grouped, spread
+from assay.explain.references import Reference
+from assay.explain.scalars import Scalar
+from assay.models.batches import at_once
+from assay.registry import register
+
+MOST_GROUPS = 14
+
+
+@register("explainer")
+class ExactShapley(Explainer):
+    """Shapley values of up to 14 groups: the model answers each of their 2ᴳ combinations, so nothing is drawn.
+
+    A group that is absent has the values of the baseline. The value of a group is spread evenly over its entries.
+    """
+
+    name: Literal["exact_shapley"] = "exact_shapley"
+    title: ClassVar[str] = "Exact Shapley values"
+    needs_gradient: ClassVar[bool] = False
+    groups: int = Field(default=12, ge=1, le=MOST_GROUPS)
+    """Greatest number of groups: patches of an image, windows of a signal, words, columns of a table."""
+
+    def attribute(
+        self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
+    ) -> Explained:
+        groups = grouped(x, reference, self.groups)
+        answers = combinations(model, x, target, reference.baseline(x), groups, type(self).scalar)
+        return Explained(values=spread(shapley_values(answers).to(x), groups))
+
+
+@torch.no_grad()
+def combinations(  # noqa: PLR0917
+    model: nn.Module, x: Tensor, target: Tensor, baseline: Tensor, groups: Tensor, scalar: Scalar
+) -> Tensor:
+    """Returns the scalar of each record for every combination of its groups.
+
+    Args:
+        model: from records to logits.
+        x: (n, ...) records.
+        target: (n,) class that is explained.
+        baseline: (n, ...) values of absent groups.
+        groups: (n, ...) group numbers from 0; −1 for entries that never change.
+        scalar: that is explained.
+
+    Returns:
+        (n, 2ᴳ) float64; bit g of a column's number tells whether group g is present.
+    """
+    count = int(groups.max()) + 1
+    together = at_once(tuple(x.shape[1:]))
+    found = torch.empty(len(x), 2**count, dtype=torch.float64, device=x.device)
+    bits = (2 ** groups.clamp_min(0)).where(groups >= 0, 0)
+    for record in range(len(x)):
+        for first in range(0, 2**count, together):
+            numbers = torch.arange(first, min(first + together, 2**count), device=x.device)
+            shown = (numbers.view(-1, *[1] * (x.dim() - 1)) & bits[record]) > 0
+            mixed = torch.where(shown | (bits[record] == 0), x[record], baseline[record])
+            answers = scalar(model(mixed), target[record].expand(len(mixed)))
+            found[record, first : first + len(mixed)] = answers.double()
+    return found
+
+
+def shapley_values(answers: Tensor) -> Tensor:
+    """Returns the Shapley value of each group.
+
+    Args:
+        answers: (n, 2ᴳ) from ``combinations``.
+
+    Returns:
+        (n, G) values; they add up to the answer with all groups minus that with none.
+    """
+    count = answers.shape[1].bit_length() - 1
+    sizes = _sizes(count)
+    values = []
+    for group in range(count):
+        without = _without(count, group)
+        weights = _weights(count, 1).to(answers)[sizes[without]]
+        values.append(((answers[:, without + 2**group] - answers[:, without]) * weights).sum(1))
+    return torch.stack(values, dim=1) if values else answers[:, :0]
+
+
+def interactions(answers: Tensor) -> Tensor:
+    """Returns the Shapley interaction index of each pair of groups (Grabisch & Roubens 1999).
+
+    It is the mean, over the combinations of the other groups, of what the two do together beyond what each does alone.
+
+    Args:
+        answers: (n, 2ᴳ) from ``combinations``.
+
+    Returns:
+        (n, G, G) symmetric, with 0 on the diagonal.
+    """
+    count = answers.shape[1].bit_length() - 1
+    sizes = _sizes(count)
+    found = answers.new_zeros(len(answers), count, count)
+    for one in range(count):
+        for other in range(one):
+            without = torch.tensor([s for s in _without(count, one).tolist() if not s >> other & 1])
+            weights = _weights(count, 2).to(answers)[sizes[without]]
+            first, second = 2**one, 2**other
+            both = answers[:, without + first + second] - answers[:, without + first]
+            beyond = both - answers[:, without + second] + answers[:, without]
+            found[:, one, other] = found[:, other, one] = (beyond * weights).sum(1)
+    return found
+
+
+def _sizes(count: int) -> Tensor:
+    """Returns the number of groups in each combination, (2ᴳ,)."""
+    numbers = torch.arange(2**count)
+    return sum(((numbers >> group) & 1 for group in range(count)), torch.zeros_like(numbers))
+
+
+def _without(count: int, group: int) -> Tensor:
+    """Returns the combinations that lack a group."""
+    numbers = torch.arange(2**count)
+    return numbers[(numbers >> group) & 1 == 0]
+
+
+def _weights(count: int, together: int) -> Tensor:
+    """Returns the weight of a combination by its size: s! (G − s − k)! ÷ (G − k + 1)! for k groups that join it."""
+    most = count - together
+    return torch.tensor(
+        [math.factorial(size) * math.factorial(most - size) / math.factorial(most + 1) for size in range(most + 1)],
+        dtype=torch.float64,
+    )

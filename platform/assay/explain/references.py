@@ -1,0 +1,76 @@
+"""What an explanation compares a record with: a baseline, background records, and which features are there."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from assay.data.base import Modality
+
+_BLANK = 1e-6
+"""Share of a word's vector that is left in the baseline: not 0, which would be padding."""
+_ENTRIES_OF_A_FEATURE = {"text": -1, "image": 1}
+"""The axis whose entries make up one feature: the numbers of a word's vector, the channels of a pixel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Reference of explanations of one model: the same for evaluations and for the served model."""
+
+    modality: Modality
+    background: Tensor
+    """(m, ...) records that stand for the population; a single neutral record where none may be used."""
+    source: str
+    """Where the background comes from, for readers."""
+
+    def baseline(self, x: Tensor) -> Tensor:
+        """Returns the neutral input of each record: the mean of the background; in text, words without a meaning.
+
+        In text it is nearly 0 for words and exactly 0 for padding: at 0 a network would skip the word, and the path
+        from the baseline to the record would begin with a jump.
+
+        Args:
+            x: (n, ...) records.
+
+        Returns:
+            (n, ...) baselines.
+        """
+        if self.modality == "text":
+            return _BLANK * x
+        return self.background.to(x).mean(0, keepdim=True).expand_as(x)
+
+    def replacement(self, x: Tensor) -> tuple[Tensor, str]:
+        """Returns the records with every feature taken away, and how: what curves of faithfulness replace with.
+
+        Args:
+            x: (n, ...) records.
+
+        Returns:
+            (n, ...) replacements, and their description.
+        """
+        if self.modality == "text":
+            return torch.zeros_like(x), "padding, as if no word stood there"
+        return self.baseline(x), f"mean of the {self.source}"
+
+    def present(self, x: Tensor) -> Tensor | None:
+        """Returns which features are there, in the shape of ``by_feature``: in text, words and no padding.
+
+        Args:
+            x: (n, ...) records.
+
+        Returns:
+            (n, ...) bool; None where all are.
+        """
+        return (x != 0).any(-1, keepdim=True) if self.modality == "text" else None
+
+    def by_feature(self, values: Tensor) -> Tensor:
+        """Returns one value for each feature, the sum of its entries; it broadcasts to the records.
+
+        Args:
+            values: (n, ...) of each entry.
+
+        Returns:
+            (n, ...) of each feature.
+        """
+        axis = _ENTRIES_OF_A_FEATURE.get(self.modality)
+        return values if axis is None else values.sum(axis, keepdim=True)
