@@ -236,7 +236,7 @@ def test_a_trial_knows_the_modules_of_its_data(tiny: Tiny, monkeypatch: pytest.M
 
 def test_an_evaluation_depends_on_the_modules_that_it_uses() -> None:
     explanations, robustness = (closure([f"assay.evaluations.{name}"]) for name in ("explanations", "robustness"))
-    assert "assay.explain.fidelity" in explanations - robustness
+    assert "assay.explain.measures.curves" in explanations - robustness
     assert "assay.attacks.square" in robustness - explanations
     assert "assay.evaluations.cost" not in explanations | robustness
 

@@ -38,6 +38,18 @@ def grouped(x: Tensor, reference: Reference, most: int) -> Tensor:
     return _runs(math.prod(shape), most).view(shape).to(x.device).expand_as(x)
 
 
+def group_count(groups: Tensor) -> int:
+    """Returns the number of groups, the greatest of all records.
+
+    Args:
+        groups: (n, ...) group numbers from 0; −1 for padding.
+
+    Returns:
+        The count.
+    """
+    return int(groups.amax()) + 1
+
+
 def spread(by_group: Tensor, groups: Tensor) -> Tensor:
     """Returns the value of each group in equal parts at its entries, so that they add up to it.
 

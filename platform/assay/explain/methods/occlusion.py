@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.explain.base import Explained, Explainer
-from assay.explain.groups import grouped, spread
+from assay.explain.groups import group_count, grouped, spread
 from assay.explain.references import Reference
 from assay.registry import register
 
@@ -32,6 +32,6 @@ class Occlusion(Explainer):
         whole = scalar(model(x), target)
         lost = [
             whole - scalar(model(torch.where(groups == number, baseline, x)), target)
-            for number in range(int(groups.max()) + 1)
+            for number in range(group_count(groups))
         ]
         return Explained(values=spread(torch.stack(lost, dim=1), groups))

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.explain.base import Explained, Explainer
-from assay.explain.groups import grouped, spread
+from assay.explain.groups import group_count, grouped, spread
 from assay.explain.references import Reference
 from assay.registry import register
 
@@ -30,7 +30,7 @@ class PermutationShapley(Explainer):
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
         groups, baseline, scalar = grouped(x, reference, self.groups), reference.baseline(x), type(self).scalar
-        count = int(groups.max()) + 1
+        count = group_count(groups)
         halves = [x.new_zeros(len(x), count), x.new_zeros(len(x), count)]
         for number in range(self.orders):
             # One order for all records: a record's values must not depend on its neighbours.

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.explain.base import Explained, Explainer
-from assay.explain.groups import grouped, spread
+from assay.explain.groups import group_count, grouped, spread
 from assay.explain.references import Reference
 from assay.explain.scalars import Scalar
 from assay.models.batches import at_once
@@ -56,7 +56,7 @@ def combinations(  # noqa: PLR0917
     Returns:
         (n, 2ᴳ) float64; bit g of a column's number tells whether group g is present.
     """
-    count = int(groups.max()) + 1
+    count = group_count(groups)
     together = at_once(tuple(x.shape[1:]))
     found = torch.empty(len(x), 2**count, dtype=torch.float64, device=x.device)
     bits = (2 ** groups.clamp_min(0)).where(groups >= 0, 0)
