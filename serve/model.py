@@ -139,7 +139,10 @@ class ServedModel:
             raise RefusedError(self.unexplained)
         # One at a time: a method may change the modes of the network while it runs.
         with self._one_at_a_time:
-            attribution = _EXPLAINERS[method].explain(self._model, x, target, self._reference)
+            try:
+                attribution = _EXPLAINERS[method].explain(self._model, x, target, self._reference)
+            except ExplanationError as error:
+                raise RefusedError(str(error)) from None
         if self.dataset.language is not None:
             attribution = replace(attribution, values=attribution.values.sum(-1))
         return target.numpy(), attribution
@@ -199,9 +202,12 @@ class ServedModel:
         return f"from {low:g} to {high:g} ({self.dataset.units})"
 
     def _try_shap(self) -> str:
+        # Random records: one that equals its reference would be explained by any rule.
+        first, width = self._reference.background[:1], self._bounds.high - self._bounds.low
+        noise = torch.rand(4, *first.shape[1:], generator=torch.Generator().manual_seed(0)) - 0.5
+        x = self._bounds.clip(first + torch.where(width.isfinite(), width, 1.0) * noise)
         try:
-            first = self._reference.background[:1]
-            DeepShap().explain(self._model, first, torch.zeros(1, dtype=torch.long), self._reference)
+            DeepShap().explain(self._model, x, torch.zeros(4, dtype=torch.long), self._reference)
         except ExplanationError as error:
             return str(error)
         return ""

@@ -321,3 +321,21 @@ def test_methods_without_a_gradient_explain_a_model_that_has_none(make: Make, wd
     for method in (METHOD, "deep_shap", "saliency"):
         row = one(found, "insertion_gain", method=method)
         assert (row.status, row.reason) == ("not_applicable", "no_gradient")
+
+
+def test_a_second_network_that_diverged_costs_nothing(patients: Subject, trained: nn.Module, one: One) -> None:
+    lost = copy.deepcopy(trained).eval()
+    with torch.no_grad():
+        for parameter in lost.parameters():
+            parameter.fill_(torch.nan)
+    found = judged(QUICK.measure(replace(patients, train=Retrained(lost))))
+    assert "keeps a correlation" in one(found, "check.randomised_weights").warnings[0]
+    assert one(found, "insertion_gain", method=METHOD).low > 0
+
+
+def test_settings_of_a_method_stand_in_its_conditions_and_none_is_measured_twice(patients: Subject) -> None:
+    asked = ({"name": "exact_shapley", "groups": 2}, {"name": "exact_shapley", "groups": 5}, "integrated_gradients")
+    found = judged(Explanations(draws=50, methods=asked).measure(patients))
+    gains = [m for m in found if m.name == "insertion_gain"]
+    assert sorted(m.conditions.get("groups", 0) for m in gains) == [0, 0, 2, 5]
+    assert len([m for m in gains if m.conditions["method"] == METHOD]) == 1

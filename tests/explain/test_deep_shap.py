@@ -217,3 +217,32 @@ def test_it_works_where_gradients_are_off_and_leaves_the_filters_of_warnings(
         off = deep_shap(mlp, x, target, background=background).values
     assert torch.equal(off, deep_shap(mlp, x, target, background=background).values)
     assert warnings.filters == filters
+
+
+def test_a_record_that_equals_the_background_does_not_refuse_the_others(
+    mlp: nn.Module, x: Tensor, target: Tensor
+) -> None:
+    background = x[2:3].clone()
+    found = deep_shap(mlp, x, target, background=background)
+    assert float(found.values[2].abs().max()) < 1e-6
+    assert float(found.error.max()) < 0.01
+
+
+def test_a_layer_whose_entries_depend_on_each_other_is_refused(x: Tensor, target: Tensor, background: Tensor) -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.Softmax(1), nn.Linear(4, 3))
+    with pytest.raises(ExplanationError, match="Softmax"):
+        deep_shap(model, x, target, background=background)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3])
+def test_a_network_that_it_cannot_follow_is_refused_at_any_scale(
+    scale: float, x: Tensor, target: Tensor, background: Tensor
+) -> None:
+    torch.manual_seed(0)
+    model = Functional()
+    with torch.no_grad():
+        model.first.weight.mul_(3)
+        model.last.weight.mul_(scale)
+        model.last.bias.mul_(scale)
+    with pytest.raises(ExplanationError, match="values miss the change"):
+        deep_shap(model, x, target, background=background)

@@ -138,8 +138,8 @@ def test_points_are_added_only_where_two_rules_disagree() -> None:
     x = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], dtype=DOUBLE)
     baseline = reference(torch.zeros(1, 3, dtype=DOUBLE))
     IntegratedGradients(points=3, most=81, tolerance=0.001).explain(Mixed(), x, torch.tensor([1, 1]), baseline)
-    # Two answers for the change, two at the references, three points of both records, and the rest of the first alone.
-    assert sum(asked) == 2 + 2 + 2 * 3 + 78
+    # Four answers for the change, by the judge and by the method; three points of both, the rest of the first alone.
+    assert sum(asked) == 4 + 4 + 2 * 3 + 78
 
 
 @pytest.mark.parametrize("n", [1, 5])
@@ -167,3 +167,17 @@ def test_the_stated_error_holds_for_networks_with_kinks(seed: int, tolerance: fl
     error = (found.values - exact).abs().amax(1) / exact.abs().amax(1)
     assert float(found.value_error.max()) <= tolerance
     assert float(error.quantile(0.95)) <= tolerance
+
+
+def test_more_points_are_taken_where_the_sum_is_wrong() -> None:
+    """One narrow step, which both rules miss at first."""
+
+    class Step(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            value = torch.tanh(1000 * (x[:, 0] - 0.3)) + 0.1 * x[:, 1]
+            return torch.stack([torch.zeros_like(value), value], dim=1)
+
+    x, target = torch.rand(20, 2, dtype=DOUBLE) + 0.4, torch.ones(20, dtype=torch.long)
+    about = reference(torch.zeros(1, 2, dtype=DOUBLE))
+    found = IntegratedGradients(most=2187).explain(Step(), x, target, about)
+    assert float(found.error.max()) <= 0.05

@@ -133,3 +133,18 @@ def test_expected_gradients_are_the_mean_over_the_background() -> None:
     torch.testing.assert_close(found.values, weight * (x - background.mean(0)))
     assert float(found.error.max()) < 1e-12
     assert float(found.value_error.max()) < 1e-12
+
+
+def test_expected_gradients_state_an_error_of_the_right_size() -> None:
+    class Squares(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            value = x.square().sum(1)
+            return torch.stack([torch.zeros_like(value), value], dim=1)
+
+    x = torch.rand(4, 3, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
+    background = torch.rand(40, 3, dtype=DOUBLE, generator=torch.Generator().manual_seed(2)) - 0.5
+    found = ExpectedGradients().explain(Squares(), x, torch.ones(4, dtype=torch.long), reference(background))
+    exact = x.square() - background.square().mean(0)
+    true = (found.values - exact).abs().amax(1) / exact.abs().amax(1)
+    assert float(true.max()) < 0.05
+    assert float(found.value_error.max()) < 0.1

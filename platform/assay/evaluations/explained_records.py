@@ -73,8 +73,13 @@ def averaged(subject: Subject) -> Reference:
         return _without_words(subject)
     some = subject.chosen(held, _MOST_AVERAGED)
     source = whose if len(some) == len(held) else f"{len(some)} of the {whose}"
-    background = subject.records(some)[0].mean(0, keepdim=True)
-    return Reference(modality=subject.dataset.modality, background=background, source=source)
+    known = subject.records(some)[0]
+    return Reference(
+        modality=subject.dataset.modality,
+        background=known.mean(0, keepdim=True),
+        source=source,
+        spread=known.amax(0, keepdim=True) - known.amin(0, keepdim=True),
+    )
 
 
 def sampled(subject: Subject, size: int) -> Reference:

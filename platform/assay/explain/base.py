@@ -1,9 +1,6 @@
 """Base class of explanation methods: a method attributes, and the wrapper checks what it returns."""
 
-import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -16,6 +13,7 @@ from assay.devices import repeatable
 from assay.errors import UserError
 from assay.explain.references import Reference
 from assay.explain.scalars import Scalar, log_odds
+from assay.explain.untouched import untouched
 from assay.models.batches import places, respond
 from assay.models.recurrent import differentiable
 from assay.registry import Method
@@ -23,16 +21,8 @@ from assay.results import ReasonCode
 
 _SMALLEST = 1e-12
 """Changes below this are taken for this, so that a constant model has errors of 0 and not NaN."""
-_HELD = (
-    "_parameters",
-    "_buffers",
-    "_modules",
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-"""What PyTorch keeps of a layer in dictionaries."""
+_ROUNDING = 64
+"""Units in the last place of the greatest logit below which a change is rounding."""
 
 
 class ExplanationError(UserError):
@@ -75,10 +65,9 @@ class Attribution:
     seconds: float
     """Wall time of all records."""
 
-    @property
-    def scale(self) -> Tensor:
-        """(n,) the change explained, or the greatest value where contributions cancel: errors are relative to it."""
-        return _scale(self.values, self.change)
+    scale: Tensor
+    """(n,) what errors of sums are relative to: the change explained, or the greatest value where contributions cancel,
+    or the rounding of the logits where there is nothing to explain."""
 
 
 class Explainer(Method):
@@ -142,11 +131,11 @@ class Explainer(Method):
                 finite.
             ValueError: a target is no class of the model, or the background has another shape than the records.
         """
-        _refuse(x, reference)
+        _refuse(x, target, reference)
         started = time.perf_counter()
         parts: list[Explained] = []
         with untouched(model), repeatable(), differentiable(model):
-            change = self._change(model, x, target, reference)
+            change, rounding = self._change(model, x, target, reference)
             if not bool(change.isfinite().all()):
                 bad = int((~change.isfinite()).nonzero()[0])
                 raise NotFiniteError(
@@ -160,25 +149,33 @@ class Explainer(Method):
         if parts[0].second is not None:
             found = torch.cat([part.second for part in parts if part.second is not None])
             second = self._checked(found.detach(), x, reference)
+        greatest = values.flatten(1).abs().amax(1)
+        scale = torch.maximum(torch.maximum(change.abs(), greatest), rounding)
+        missed = (values.flatten(1).sum(1) - change).abs() / scale
         return Attribution(
             values=values,
             change=change,
-            error=self._error(values, change),
+            scale=scale,
+            error=missed if self.adds_up else torch.full_like(change, torch.nan),
             value_error=_value_error(values, second),
             seconds=time.perf_counter() - started,
         )
 
-    def _change(self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference) -> Tensor:
-        """Returns what the values should add up to, (n,)."""
+    def _change(self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference) -> tuple[Tensor, Tensor]:
+        """Returns what the values should add up to, and the part of it that may be rounding; both (n,)."""
         logits = respond(model, x)
         _refuse_targets(logits, target)
         scalar = type(self).scalar
+        start = reference.background.to(x) if self.from_background else reference.baseline(x)
+        neutral = respond(model, start)
+        largest = torch.maximum(logits.abs().amax(1), neutral.abs().max())
+        rounding = (_ROUNDING * torch.finfo(logits.dtype).eps * largest).clamp_min(torch.finfo(logits.dtype).tiny)
         if not self.from_background:
-            return scalar(logits, target) - scalar(respond(model, reference.baseline(x)), target)
-        neutral = respond(model, reference.background.to(x))
-        classes = target.unique()
-        mean = {int(one): scalar(neutral, one.expand(len(neutral))).mean() for one in classes}
-        return scalar(logits, target) - torch.stack([mean[int(one)] for one in target])
+            return scalar(logits, target) - scalar(neutral, target), rounding
+        mean = {
+            int(one): scalar(neutral, one.expand(len(neutral))).double().mean().to(neutral) for one in target.unique()
+        }
+        return scalar(logits, target) - torch.stack([mean[int(one)] for one in target]), rounding
 
     def _checked(self, values: Tensor, x: Tensor, reference: Reference) -> Tensor:
         if values.shape != x.shape:
@@ -191,48 +188,6 @@ class Explainer(Method):
             )
         present = reference.present(x)
         return values if present is None else values * present
-
-    def _error(self, values: Tensor, change: Tensor) -> Tensor:
-        if not self.adds_up:
-            return torch.full_like(change, torch.nan)
-        return (values.flatten(1).sum(1) - change).abs() / _scale(values, change)
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Leaves a model and the global random generators as they were, whatever a method does to them within the block.
-
-    The model is in evaluation mode within the block; gradients are computed for inputs and not for weights.
-
-    Args:
-        model: that is explained.
-    """
-    modes = [(layer, layer.training) for layer in model.modules()]
-    attributes = {layer: set(vars(layer)) for layer in model.modules()}
-    held = {layer: {name: dict(getattr(layer, name)) for name in _HELD} for layer in model.modules()}
-    weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
-    states = random.getstate(), np.random.get_state()
-    gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    try:
-        with torch.random.fork_rng(gpus):
-            model.eval()
-            for weight, _, _ in weights:
-                weight.requires_grad_(False)
-            yield
-    finally:
-        for layer, mode in modes:
-            for name in vars(layer).keys() - attributes[layer]:
-                delattr(layer, name)
-            layer.training = mode
-            for name, before in held[layer].items():
-                now = getattr(layer, name)
-                now.clear()
-                now.update(before)
-        for weight, wanted, gradient in weights:
-            weight.requires_grad_(wanted)
-            weight.grad = gradient
-        random.setstate(states[0])
-        np.random.set_state(states[1])
 
 
 def gradient_of(model: nn.Module, x: Tensor, target: Tensor, scalar: Scalar) -> Tensor:
@@ -253,18 +208,18 @@ def gradient_of(model: nn.Module, x: Tensor, target: Tensor, scalar: Scalar) -> 
     return gradient
 
 
-def _scale(values: Tensor, change: Tensor) -> Tensor:
-    return torch.maximum(change.abs(), values.flatten(1).abs().amax(1)).clamp_min(_SMALLEST)
-
-
 def _value_error(values: Tensor, second: Tensor | None) -> Tensor:
     greatest = values.flatten(1).abs().amax(1)
     if second is None:
         return torch.full_like(greatest, torch.nan)
-    return (values - second).flatten(1).abs().amax(1) / greatest.clamp_min(_SMALLEST)
+    return (values - second).flatten(1).abs().amax(1) / greatest.clamp_min(torch.finfo(values.dtype).tiny)
 
 
-def _refuse(x: Tensor, reference: Reference) -> None:
+def _refuse(x: Tensor, target: Tensor, reference: Reference) -> None:
+    if not len(x) or target.shape != x.shape[:1]:
+        raise ValueError(
+            f"{len(x)} records and targets of shape {tuple(target.shape)}: give one target for each record"
+        )
     if reference.background.shape[1:] != x.shape[1:] and reference.modality != "text":
         given, wanted = tuple(reference.background.shape[1:]), tuple(x.shape[1:])
         raise ValueError(f"the background has records of shape {given}; those that are explained have {wanted}")

@@ -45,7 +45,7 @@ def group_count(groups: Tensor) -> int:
         groups: (n, ...) group numbers from 0; −1 for padding.
 
     Returns:
-        The count.
+        The count; 0 where records are padding alone.
     """
     return int(groups.amax()) + 1
 

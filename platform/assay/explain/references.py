@@ -22,6 +22,8 @@ class Reference:
     """(m, ...) records that stand for the population; a single neutral record where none may be used."""
     source: str
     """Where the background comes from, for readers."""
+    spread: Tensor | None = None
+    """(1, ...) range of each entry over the population; that of the background by default."""
 
     def baseline(self, x: Tensor) -> Tensor:
         """Returns the neutral input of each record: the mean of the background; in text, words without a meaning.
@@ -38,6 +40,22 @@ class Reference:
         if self.modality == "text":
             return _BLANK * x
         return self.background.to(x).mean(0, keepdim=True).expand_as(x)
+
+    def range_of(self, x: Tensor) -> Tensor:
+        """Returns the range of each entry, or of all entries of the record where nothing else is known.
+
+        Args:
+            x: (n, ...) records.
+
+        Returns:
+            Ranges, which broadcast to the records.
+        """
+        if self.spread is not None:
+            return self.spread.to(x)
+        if len(self.background) > 1:
+            return (self.background.amax(0, keepdim=True) - self.background.amin(0, keepdim=True)).to(x)
+        flat = x.flatten(1)
+        return (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.dim() - 1))
 
     def replacement(self, x: Tensor) -> tuple[Tensor, str]:
         """Returns the records with every feature taken away, and how: what curves of faithfulness replace with.

@@ -110,6 +110,6 @@ def _curve(
             mixed = torch.where(rank[new] < replaced[new], end[new], begin[new])
             current[new] = log_odds(respond(model, mixed), target[new]).to(current)
         seen.append(current)
-        taken.append((replaced / count).flatten())
+        taken.append((replaced / count.clamp_min(1)).flatten())
         before = replaced
     return torch.trapezoid(torch.stack(seen), torch.stack(taken).to(begin), dim=0)

@@ -31,6 +31,7 @@ class Attention(Explainer):
         if getattr(network, "attention", None) is None or not hasattr(network, "attention_weights"):
             raise ExplanationError("the network has no attention")
         # One weight a word or a sample, for all entries of it.
-        weights: Tensor = network.attention_weights(x)
+        front = getattr(model, "front", None)
+        weights: Tensor = network.attention_weights(x if front is None else front(x))
         along = -1 if reference.modality == "text" else 1
         return Explained(values=(weights.unsqueeze(along) / x.shape[along]).expand_as(x))

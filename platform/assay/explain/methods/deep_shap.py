@@ -13,9 +13,13 @@ from assay.explain.references import Reference
 from assay.explain.scalars import Scalar, lead
 from assay.registry import register
 
+_ROUNDING = 1e-10
+"""Changes below this share of the greatest logit are rounding in float64."""
 _LARGEST_ERROR = 1e-4
 """Greatest difference between the sum of the values and the change, relative to the change or the greatest value.
 It separates an unsupported layer from rounding in float64, however small or large the logits are."""
+_MIXING = (nn.Softmax, nn.LogSoftmax, nn.Softmin, nn.Softmax2d)
+"""Layers whose entries depend on each other: the values would add up, and be wrong."""
 
 
 @register("explainer")
@@ -35,6 +39,8 @@ class DeepShap(Explainer):
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
         network = copy.deepcopy(model).double().eval()
+        if bad := [type(layer).__name__ for layer in network.modules() if isinstance(layer, _MIXING)]:
+            raise ExplanationError(_cannot(network, f"the library treats {bad[0]} as if it worked on each entry alone"))
         for layer in network.modules():
             if hasattr(layer, "inplace"):
                 layer.inplace = False  # type: ignore[assignment]
@@ -46,11 +52,10 @@ class DeepShap(Explainer):
         with torch.no_grad():
             logits, neutral = network(records), network(background)
         change = lead(logits, target) - torch.stack([lead(neutral, one.expand(len(neutral))).mean() for one in target])
-        scale = torch.maximum(change.abs(), values.flatten(1).abs().amax(1)).clamp_min(1e-30)
+        floor = (_ROUNDING * torch.maximum(logits.abs().amax(1), neutral.abs().max())).clamp_min(1e-300)
+        scale = torch.maximum(torch.maximum(change.abs(), values.flatten(1).abs().amax(1)), floor)
         worst = float(((values.flatten(1).sum(1) - change).abs() / scale).max())
-        # A network that ignores its input has values and a change of exactly 0, up to rounding.
-        rounding = float(scale.max()) <= 1e-12 * float(logits.abs().max())
-        if not (worst <= _LARGEST_ERROR or rounding):
+        if not worst <= _LARGEST_ERROR:
             raise ExplanationError(_cannot(network, f"the values miss the change of the answer by {worst:.1%} of it"))
         return Explained(values=values.to(x))
 

@@ -14,7 +14,7 @@ from assay.explain.references import Reference
 from assay.explain.scalars import Scalar
 from assay.registry import register
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @register("explainer")
@@ -32,7 +32,7 @@ class GradCam(Explainer):
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
-        return Explained(values=_cam(model, x, target, type(self).scalar))
+        return Explained(values=_cam(model, x, target, type(self).scalar, reference))
 
 
 @register("explainer")
@@ -40,7 +40,7 @@ class GuidedGradCam(Explainer):
     """Grad-CAM times the gradient in which every ReLU passes positive gradients only (guided backpropagation).
 
     Guided backpropagation restores edges of the input whatever the weights are, so the randomised-weights check decides
-    what this map is worth.
+    what this map is worth. A ReLU that is a function and no layer passes all gradients.
     """
 
     name: Literal["guided_grad_cam"] = "guided_grad_cam"
@@ -54,31 +54,43 @@ class GuidedGradCam(Explainer):
             raise ExplanationError("guided Grad-CAM needs ReLU layers, and this network has none")
         scalar = type(self).scalar
         with _guided(model):
-            gradient = gradient_of(model, x, target, scalar)
-        return Explained(values=_cam(model, x, target, scalar) * gradient)
+            try:
+                gradient = gradient_of(model, x, target, scalar)
+            except RuntimeError as error:
+                raise ExplanationError(f"guided Grad-CAM cannot follow this network: {error}") from None
+        return Explained(values=_cam(model, x, target, scalar, reference) * gradient)
 
 
-def _cam(model: nn.Module, x: Tensor, target: Tensor, scalar: Scalar) -> Tensor:
-    layers = [layer for layer in model.modules() if isinstance(layer, _CONVOLUTIONS)]
-    if not layers:
-        raise ExplanationError("Grad-CAM needs a convolution, and this network has none")
+def _cam(model: nn.Module, x: Tensor, target: Tensor, scalar: Scalar, reference: Reference) -> Tensor:
+    if reference.modality == "text":
+        raise ExplanationError("Grad-CAM needs an image or a signal; the places of a text's words are no space")
     seen: list[Tensor] = []
-    hook = layers[-1].register_forward_hook(lambda _, __, out: seen.append(out))
+
+    def keep(_: nn.Module, __: Any, out: Tensor) -> Tensor:
+        seen.append(out)
+        return out.clone()  # what follows may change it in place
+
+    hooks = [layer.register_forward_hook(keep) for layer in model.modules() if isinstance(layer, _CONVOLUTIONS)]
     try:
         with torch.enable_grad():
-            # The input needs a gradient so that the layer's output has one, whose weights have none.
+            # The input needs a gradient so that the layers' outputs have one, whose weights have none.
             answers = scalar(model(x.detach().requires_grad_(True)), target)
-            if len(seen) != 1:
-                raise ExplanationError(f"Grad-CAM needs a last convolution that runs once; it ran {len(seen)} times")
-            (gradient,) = torch.autograd.grad(answers.sum(), seen[0])
+            wide = [out for out in seen if out.dim() == x.dim() and out[0, 0].numel() > 1]
+            if not wide:
+                raise ExplanationError("Grad-CAM needs a convolution over the record, with an output of several places")
+            # The last that ran, in whatever order the network holds them.
+            (gradient,) = torch.autograd.grad(answers.sum(), wide[-1], allow_unused=True)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
+    if gradient is None:
+        raise ExplanationError("the answer does not depend on the last convolution")
     space = tuple(range(2, gradient.dim()))
-    coarse = (gradient.mean(space, keepdim=True) * seen[0].detach()).sum(1, keepdim=True).relu()
+    coarse = (gradient.mean(space, keepdim=True) * wide[-1].detach()).sum(1, keepdim=True).relu()
     if tuple(x.shape[2:]) == tuple(coarse.shape[2:]):
         fine = coarse
     else:
-        mode = "linear" if coarse.dim() == 3 else "bilinear"
+        mode = {3: "linear", 4: "bilinear", 5: "trilinear"}[coarse.dim()]
         fine = F.interpolate(coarse, size=tuple(x.shape[2:]), mode=mode, align_corners=False)
     return (fine / x.shape[1]).expand_as(x)
 

@@ -1,9 +1,9 @@
 """Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365), with points added until several rules agree.
 
 Points are midpoints of equal steps along the straight line from the baseline. The midpoints of n steps are among those
-of 3n, so each tripling computes new gradients only. The change of every value by the tripling, and its difference from
-the rule of every other point, tell its error: either may be 0 by chance, as where a network has one kink. A sum that is
-right (completeness) tells little: two wrong values may cancel.
+of 3n, so each tripling computes new gradients only. The change of every value by the tripling, its difference from the
+rule of every other point, and the sum of all values tell the error. Each may be 0 by chance: the first two where a
+network has one kink, the sum where two wrong values cancel.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,8 @@ class IntegratedGradients(Explainer):
     most: int = Field(default=243, ge=1)
     """Greatest number of points. The error that is left is reported."""
     tolerance: float = Field(default=0.05, gt=0, lt=1)
-    """Greatest difference of a value between two rules, relative to the record's greatest value."""
+    """Greatest difference of a value between two rules, relative to the record's greatest value, and of their sum from
+    the change that is explained."""
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
@@ -43,12 +44,13 @@ class IntegratedGradients(Explainer):
         start = reference.baseline(x)
         line = Line(start=start, difference=x - start, target=target)
         count, scalar = self.points, type(self).scalar
+        change = _change(model, x, start, target, scalar)
         sums = [gradients_along(model, line, midpoints(count)[half::2], scalar) for half in (0, 1)]
         values, second = _rules(sums, count, line.difference)
         rows = torch.arange(len(x), device=x.device)
         while len(rows) and 3 * count <= self.most:
             # A single point has no second rule.
-            left = _disagree(values[rows], second[rows], self.tolerance) | (count == 1)
+            left = _is_wrong(values[rows], second[rows], change[rows], self.tolerance) | (count == 1)
             rows, sums, count = rows[left], [each[left] for each in sums], 3 * count
             chosen = line.of(rows)
             # The points before are every third of these, and those at even places are now at odd ones.
@@ -144,7 +146,14 @@ def _rules(sums: Sequence[Tensor], count: int, difference: Tensor) -> tuple[Tens
     return (sums[0] + sums[1]) / count * difference, sums[0] / even * difference
 
 
-def _disagree(values: Tensor, second: Tensor, tolerance: float) -> Tensor:
-    """Returns which records have a value that differs between the rules by more than the tolerance, (n,) bool."""
+@torch.no_grad()
+def _change(model: nn.Module, x: Tensor, start: Tensor, target: Tensor, scalar: Scalar) -> Tensor:
+    return scalar(model(x), target) - scalar(model(start), target)
+
+
+def _is_wrong(values: Tensor, second: Tensor, change: Tensor, tolerance: float) -> Tensor:
+    """Returns for which records a value differs between the rules, or the sum from the change, by more, (n,) bool."""
     most = values.flatten(1).abs().amax(1)
-    return (values - second).flatten(1).abs().amax(1) > tolerance * most
+    apart = (values - second).flatten(1).abs().amax(1) > tolerance * most
+    missed = (values.flatten(1).sum(1) - change).abs()
+    return apart | (missed > tolerance * torch.maximum(most, change.abs()))

@@ -29,6 +29,8 @@ class Occlusion(Explainer):
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
         groups, baseline, scalar = grouped(x, reference, self.groups), reference.baseline(x), type(self).scalar
+        if not group_count(groups):
+            return Explained(values=torch.zeros_like(x))
         whole = scalar(model(x), target)
         lost = [
             whole - scalar(model(torch.where(groups == number, baseline, x)), target)

@@ -31,6 +31,8 @@ class PermutationShapley(Explainer):
     ) -> Explained:
         groups, baseline, scalar = grouped(x, reference, self.groups), reference.baseline(x), type(self).scalar
         count = group_count(groups)
+        if not count:
+            return Explained(values=torch.zeros_like(x))
         halves = [x.new_zeros(len(x), count), x.new_zeros(len(x), count)]
         for number in range(self.orders):
             # One order for all records: a record's values must not depend on its neighbours.

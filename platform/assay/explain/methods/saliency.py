@@ -50,18 +50,18 @@ class SmoothGradient(Explainer):
     adds_up: ClassVar[bool] = False
     copies: int = Field(default=50, ge=2)
     noise: float = Field(default=0.15, gt=0)
-    """Standard deviation of the noise, as a share of the range of the background's values, entry by entry."""
+    """Standard deviation of the noise, as a share of the range of an entry; see ``Reference.range_of``."""
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
-        known = reference.background if len(reference.background) > 1 else x
-        deviation = self.noise * (known.amax(0) - known.amin(0)).to(x)
+        deviation, present = self.noise * reference.range_of(x), reference.present(x)
         halves = [torch.zeros_like(x), torch.zeros_like(x)]
-        present = reference.present(x)
         for number in range(self.copies):
-            # The same noise for every record: a record's map must not depend on its neighbours.
-            noise = torch.from_numpy(draw.standard_normal(tuple(x.shape[1:]), np.float32)).to(x) * deviation
+            # The same noise for every record, and for the first words of a longer text: a record's map must not depend
+            # on its neighbours.
+            own = np.random.default_rng(draw.integers(2**63))
+            noise = torch.from_numpy(own.standard_normal(tuple(x.shape[1:]), np.float32)).to(x) * deviation
             moved = x + (noise if present is None else noise * present)
             halves[number % 2] += gradient_of(model, moved, target, type(self).scalar)
         sizes = [len(range(half, self.copies, 2)) for half in (0, 1)]

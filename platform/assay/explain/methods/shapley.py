@@ -35,6 +35,8 @@ class ExactShapley(Explainer):
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator
     ) -> Explained:
         groups = grouped(x, reference, self.groups)
+        if not group_count(groups):
+            return Explained(values=torch.zeros_like(x))
         answers = combinations(model, x, target, reference.baseline(x), groups, type(self).scalar)
         return Explained(values=spread(shapley_values(answers).to(x), groups))
 

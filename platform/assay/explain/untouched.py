@@ -1,0 +1,85 @@
+"""Leaves a model and the global random generators as they were before an explanation."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+_HELD = (
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+"""What PyTorch keeps of a layer in dictionaries."""
+_FLAG = "_is_full_backward_hook"
+"""Set by the first full backward hook, and never reset: hooks of the older kind are then refused."""
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Leaves a model and the global random generators as they were, whatever a method does to them within the block.
+
+    The model is in evaluation mode within the block; gradients are computed for inputs and not for weights. What did
+    not change is not written back, so that another thread may ask a model in evaluation mode at the same time.
+
+    Args:
+        model: that is explained.
+    """
+    layers = [_Layer(layer) for layer in model.modules()]
+    weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
+    states = random.getstate(), np.random.get_state()
+    gpus = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(gpus):
+            model.eval()
+            for weight, _, _ in weights:
+                weight.requires_grad_(False)
+            yield
+    finally:
+        for weight, wanted, gradient in weights:
+            weight.requires_grad_(wanted)
+            weight.grad = gradient
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        for layer in layers:
+            layer.restore()
+
+
+class _Layer:
+    """A layer as it was.
+
+    Args:
+        layer: of the model.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._layer, self._training = layer, layer.training
+        self._attributes = set(vars(layer))
+        self._flag = getattr(layer, _FLAG, None)
+        # A compiled layer (TorchScript) keeps them in objects of its own, which nothing here changes.
+        self._held: dict[str, dict[Any, Any]] = {
+            name: dict(held) for name in _HELD if isinstance(held := getattr(layer, name, None), dict)
+        }
+
+    def restore(self) -> None:
+        """Undoes what has changed, and touches nothing else."""
+        layer = self._layer
+        for name in vars(layer).keys() - self._attributes:
+            delattr(layer, name)
+        if layer.training != self._training:
+            layer.training = self._training
+        if getattr(layer, _FLAG, None) is not self._flag:
+            setattr(layer, _FLAG, self._flag)
+        for name, before in self._held.items():
+            now = getattr(layer, name)
+            if list(now) != list(before) or any(now[key] is not value for key, value in before.items()):
+                now.clear()
+                now.update(before)
