@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from assay.explain.base import Explained, Explainer, ExplanationError
-from assay.explain.methods.integrated_gradients import Line, gradients_along
+from assay.explain.methods.integrated_gradients import Line, sums_along
 from assay.explain.references import Reference
 from assay.registry import register
 
@@ -37,8 +37,9 @@ class ExpectedGradients(Explainer):
         for record in background:
             start = record.expand_as(x)
             line = Line(start=start, difference=x - start, target=target)
-            for number in (0, 1):
-                places = list((np.arange(steps) + draw.random(steps)) / steps)
-                sets[number] += gradients_along(model, line, places, type(self).scalar) / steps * line.difference
+            drawn = [(np.arange(steps) + draw.random(steps)) / steps for _ in sets]
+            points = [(float(place), number) for number, places in enumerate(drawn) for place in places]
+            for total, added in zip(sets, sums_along(model, line, points, type(self).scalar), strict=True):
+                total.add_(added / steps * line.difference)
         first, other = (each / len(background) for each in sets)
         return Explained(values=(first + other) / 2, second=first)

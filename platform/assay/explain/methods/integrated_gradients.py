@@ -45,7 +45,7 @@ class IntegratedGradients(Explainer):
         line = Line(start=start, difference=x - start, target=target)
         count, scalar = self.points, type(self).scalar
         change = _change(model, x, start, target, scalar)
-        sums = [gradients_along(model, line, midpoints(count)[half::2], scalar) for half in (0, 1)]
+        sums = sums_along(model, line, [(point, place % 2) for place, point in enumerate(midpoints(count))], scalar)
         values, second = _rules(sums, count, line.difference)
         rows = torch.arange(len(x), device=x.device)
         while len(rows) and 3 * count <= self.most:
@@ -54,7 +54,7 @@ class IntegratedGradients(Explainer):
             rows, sums, count = rows[left], [each[left] for each in sums], 3 * count
             chosen = line.of(rows)
             # The points before are every third of these, and those at even places are now at odd ones.
-            added = [gradients_along(model, chosen, new_midpoints(count, half), scalar) for half in (0, 1)]
+            added = sums_along(model, chosen, new_midpoints(count), scalar)
             sums = [sums[1] + added[0], sums[0] + added[1]]
             before = values[rows]
             finer, halved = _rules(sums, count, chosen.difference)
@@ -98,40 +98,44 @@ def midpoints(count: int) -> list[float]:
     return [(number + 0.5) / count for number in range(count)]
 
 
-def new_midpoints(count: int, half: int) -> list[float]:
+def new_midpoints(count: int) -> list[tuple[float, int]]:
     """Returns the midpoints of ``count`` equal steps that are not midpoints of a third as many.
 
     Args:
         count: number of steps, a multiple of three.
-        half: 0 for those at even places among all, 1 for those at odd ones.
 
     Returns:
-        The points, in rising order.
+        The points, in rising order, each with 0 if its place among all is even, and 1 if it is odd.
     """
-    return [point for number, point in enumerate(midpoints(count)) if number % 3 != 1 and number % 2 == half]
+    return [(point, place % 2) for place, point in enumerate(midpoints(count)) if place % 3 != 1]
 
 
-def gradients_along(model: nn.Module, line: Line, points: Sequence[float], scalar: Scalar) -> Tensor:
-    """Returns the sum of each record's gradients at points on its line; its memory does not depend on their number.
+def sums_along(model: nn.Module, line: Line, points: Sequence[tuple[float, int]], scalar: Scalar) -> list[Tensor]:
+    """Returns two sums of each record's gradients at points on its line; memory does not depend on their number.
 
     Args:
         model: from records to logits.
         line: of each record.
-        points: positions on the lines, from 0 to 1.
+        points: positions on the lines, from 0 to 1, each with the number of the sum that it belongs to, 0 or 1.
         scalar: that is explained.
 
     Returns:
-        (n, ...) sums of gradients.
+        Two tensors (n, ...).
     """
     start, n = line.start, len(line.start)
     together = max(1, _TOGETHER // max(1, start.numel()))
-    total = torch.zeros_like(start)
+    totals = [torch.zeros_like(start), torch.zeros_like(start)]
     for first in range(0, len(points), together):
-        some = torch.tensor(points[first : first + together], dtype=start.dtype, device=start.device)
-        between = (start + some.view(-1, *[1] * start.dim()) * line.difference).flatten(0, 1)
+        some = points[first : first + together]
+        places = torch.tensor([place for place, _ in some], dtype=start.dtype, device=start.device)
+        between = (start + places.view(-1, *[1] * start.dim()) * line.difference).flatten(0, 1)
         gradient = gradient_of(model, between, line.target.repeat(len(some)), scalar)
-        total += gradient.view(len(some), n, *start.shape[1:]).sum(0)
-    return total
+        by_point = gradient.view(len(some), n, *start.shape[1:])
+        for number, total in enumerate(totals):
+            own = [place for place, (_, which) in enumerate(some) if which == number]
+            if own:
+                total.add_(by_point[own].sum(0))
+    return totals
 
 
 def _rules(sums: Sequence[Tensor], count: int, difference: Tensor) -> tuple[Tensor, Tensor]:
