@@ -110,7 +110,7 @@ def _v1(api: FastAPI, model: ServedModel, card: Card) -> None:
 
     @api.post("/v1/models/{name}:explain", tags=["model"], response_model_exclude_none=True)
     def explain(name: str, request: m.ExplainRequest) -> m.ExplainResponse:
-        """Returns each input's contribution to the logit of the predicted class, by integrated gradients or SHAP."""
+        """Returns each input's contribution to the predicted class: to its log-odds, or by SHAP to its lead."""
         _known(card, name)
         return _explain(model, request)
 
@@ -191,7 +191,7 @@ def _explain(model: ServedModel, request: m.ExplainRequest) -> m.ExplainResponse
     return m.ExplainResponse(
         method=request.method,
         compared_with=model.compared_with,
-        error_is=f"{'additivity' if shap else 'completeness'} error, as a share of the change of the log-odds",
+        error_is=f"{'additivity' if shap else 'completeness'} error, relative to the change that is explained",
         explanations=[
             m.Explanation(
                 class_name=model.dataset.class_names[k],

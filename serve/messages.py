@@ -163,13 +163,15 @@ class PredictResponse(BaseModel):
 class Explanation(BaseModel):
     """Attribution of one record's prediction to its inputs."""
 
-    class_name: str = Field(description="The predicted class, whose log-odds are explained.")
+    class_name: str = Field(description="The predicted class, which is explained.")
     words: list[str] | None = Field(default=None, description="For a text, the word that each attribution belongs to.")
     attributions: list[Any] = Field(
-        description="Contribution of each input to the log-odds, in the shape of a record; for a text, of each word."
+        description="Contribution of each input to the log-odds of that class (SHAP: its logit minus the mean of the "
+        "others), in the shape of a record; for a text, of each word."
     )
     error: float = Field(
-        description="Difference between the sum of the attributions and the change of the log-odds, as a share of it."
+        description="Difference between the sum of the attributions and the change that is explained, relative to that "
+        "change, or to the greatest attribution where that is larger."
     )
 
 

@@ -26,7 +26,7 @@ MOST_EXPLAINED = 32
 """Greatest number of records in one call of SHAP, whose cost grows with the size of its background."""
 _BACKGROUND = 50
 _EXPLAINERS: dict[str, Explainer] = {"integrated_gradients": IntegratedGradients(tolerance=0.02), "shap": DeepShap()}
-"""Explanation methods by the name of a request."""
+"""Explanation methods by the name of a request; more accurate than by default, since an answer is read alone."""
 
 
 class RefusedError(Exception):
@@ -120,7 +120,7 @@ class ServedModel:
         return None if self._subject.point is None else self._subject.point.threshold
 
     def explain(self, x: Tensor, method: str) -> tuple[np.ndarray, Attribution]:
-        """Attributes the log-odds of each record's predicted class to its inputs, or to its words.
+        """Attributes each record's predicted class to its inputs, or to its words; see ``Explainer.scalar``.
 
         Args:
             x: (n, ...) records from ``records``.
@@ -137,7 +137,7 @@ class ServedModel:
             target = self._subject.decisions(self._model(x))
         if method == "shap" and self.unexplained:
             raise RefusedError(self.unexplained)
-        # One at a time: a method may change the modes of the network while it runs.
+        # One at a time: a method may add hooks to the network while it runs.
         with self._one_at_a_time:
             try:
                 attribution = _EXPLAINERS[method].explain(self._model, x, target, self._reference)

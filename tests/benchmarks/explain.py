@@ -81,7 +81,9 @@ def _compared(case: Case, count: int) -> dict[str, Any]:
 
     error_ours = error(ours())
     enough = [s for s in STEPS if error(captum(s, "riemann_middle", None)()) <= error_ours]
-    steps = enough[0] if enough else STEPS[-1]
+    if not enough:
+        raise RuntimeError(f"no number of points up to {STEPS[-1]} has an error of at most {error_ours:.4f}")
+    steps = enough[0]
     sizes = [size for size in PIECES if size >= count]
     piece = min(sizes, key=lambda size: _seconds({"": captum(steps, "riemann_middle", size)}, rounds=2)[""])
     default = captum(50, "gausslegendre", None)
@@ -90,6 +92,7 @@ def _compared(case: Case, count: int) -> dict[str, Any]:
     return {
         "assay_error": round(error_ours, 4),
         "captum_default_error": round(error(default()), 4),
+        "captum_tuned_error": round(error(tuned()), 4),
         "captum_tuned_points": steps,
         "captum_tuned_piece": piece,
         **{f"{name}_seconds": round(value, 5) for name, value in seconds.items()},

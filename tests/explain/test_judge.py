@@ -184,7 +184,6 @@ class Given(Explainer):
     name: str = "given"
     title = "Given"
     out: Any = None
-    kept: Any = None
 
     def attribute(
         self, model: nn.Module, x: Tensor, target: Tensor, reference: Reference, draw: np.random.Generator

@@ -108,3 +108,12 @@ def test_clients_without_a_record_are_an_error() -> None:
 def test_nothing_added_is_nothing() -> None:
     total = ExactSum(3, FixedPoint.of(weights=[1.0], largest=1.0))
     assert torch.equal(total.mean(), torch.zeros(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("size", "minus"), [(7, None), (3, None), (5, 4)])
+def test_vectors_of_another_length_are_refused(size: int, minus: int | None) -> None:
+    """The compiled loops check no bounds: they would write beyond the end of the sum."""
+    total = ExactSum(5, FixedPoint.of(weights=[1.0], largest=2.0))
+    with pytest.raises(FederationError, match=f"{size} values cannot be added to a sum of 5"):
+        total.add(torch.ones(size), 1.0, minus=None if minus is None else torch.ones(minus))
+    assert not total.total.any()

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import assay.explain.methods  # noqa: F401
 from assay.outcomes import Outcomes
+from assay.registry import methods
 from assay.report.claims import Claim, claim_figure, claimed_text, judge_claim, read_claims
 from assay.statistics import Design
 
@@ -187,3 +189,14 @@ def test_a_claim_about_one_data_set_is_tested_on_no_other() -> None:
         for name in ("heart", "wdbc")
     ]
     assert verdicts == ["holds", "not tested here"]
+
+
+def test_claims_about_explanations_name_methods_that_exist() -> None:
+    named = {
+        term.where["method"]
+        for claim in read_claims()
+        for term in claim.terms
+        if term.name.startswith(("explanation", "insertion", "deletion")) and "method" in term.where
+    }
+    assert named
+    assert named <= set(methods("explainer"))

@@ -21,12 +21,15 @@ class ExplainedRecords:
 
     subject: Subject
     rows: np.ndarray
+    """(n,) positions in the data set."""
     x: Tensor
+    """(n, ...) records."""
     target: Tensor
     """(n,) the predicted class, which is explained."""
     replacement: Tensor
     """(n, ...) the records without any feature."""
     replaced_by: str
+    """Description of the replacement."""
     features: Tensor | None
     """(n, ...) which features are real, as ``Reference.by_feature`` shapes them; None where all are."""
     ties: Tensor
@@ -66,7 +69,7 @@ def averaged(subject: Subject) -> Reference:
         subject: the model with its data.
 
     Returns:
-        The reference, with up to 2,000 records as background.
+        The reference; its background is one record, the mean of up to 2,000.
     """
     held, whose = _held(subject)
     if subject.dataset.modality == "text":

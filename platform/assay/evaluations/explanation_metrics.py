@@ -50,14 +50,16 @@ EXPLANATION_METRICS = (
     Metric(
         name="completeness_error",
         title="Completeness error",
-        meaning="Difference between the sum of the attributions and the change that they explain, as a share of it.",
+        meaning="Difference between the sum of the attributions and the change from the baseline, relative to that, or "
+        "to the greatest attribution where that is larger.",
         unit=SHARE,
         better="lower",
     ),
     Metric(
         name="additivity_error",
         title="Additivity error",
-        meaning="Difference between the sum of the SHAP values and the change that they explain, as a share of it.",
+        meaning="Difference between the sum of the values and the change from the mean of the background, relative to "
+        "that, or to the greatest value where that is larger.",
         unit=SHARE,
         better="lower",
     ),

@@ -40,7 +40,7 @@ _Explain = Callable[[nn.Module], Tensor]
 class Explanations(Evaluation):
     """Errors of explanations, deletion and insertion against a random map, agreement, and time.
 
-    What is explained is the log-odds of the predicted class, and the curves are those of the same number. A feature is
+    Explained are the log-odds of the predicted class (by Deep SHAP, its lead), whose curves are measured. A feature is
     "removed" by setting it to the mean of the training split, which is also the baseline of integrated gradients; the
     background of SHAP is a sample of that split. Without a training split the given records are used. In text a feature
     is a word, whose whole vector is replaced by padding, and the baseline of integrated gradients is a word without a
@@ -54,15 +54,16 @@ class Explanations(Evaluation):
     methods: tuple[choice_of("explainer"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
     """Further explanation methods, beside integrated gradients, Deep SHAP, and the attention of a network with one."""
     points: int = Field(default=243, ge=3)
-    """Greatest number of points of integrated gradients."""
+    """Greatest number of points of integrated gradients; taken are 9, 27, 81 …, or a third of it and three times that
+    where it is below 27. Not used where ``methods`` names integrated gradients."""
     shap_records: int = Field(default=50, ge=1)
-    """How many of the explained records are explained by methods that take a background; they cost as much as it is
-    large."""
+    """Records that are explained by methods that take a background; their cost grows with its size."""
     shap_background: int = Field(default=50, ge=2)
     """Training records of the background."""
     retrained: bool = True
     """Whether a second network is trained for the randomised-weights test."""
     draws: int = Field(default=200, ge=50)
+    """Bootstrap samples of an interval."""
     records: int | None = Field(default=None, ge=2)
     """Test records that are explained, stratified; all by default, of texts as ``Subject.examined`` says."""
 
@@ -156,7 +157,7 @@ class Explanations(Evaluation):
                     concerns="insertion_gain",
                     verdict="warn" if worst > _LARGEST_ERROR else "pass",
                     figure=worst,
-                    message=f"{told} {worst:.1%} for one record in a hundred ({limit}){advice}",
+                    message=f"{told} at most {worst:.1%} for 99 % of the records ({limit}){advice}",
                     conditions={"method": explainer.name},
                 )
             )

@@ -19,8 +19,6 @@ from assay.models.recurrent import differentiable
 from assay.registry import Method
 from assay.results import ReasonCode
 
-_SMALLEST = 1e-12
-"""Changes below this are taken for this, so that a constant model has errors of 0 and not NaN."""
 _ROUNDING = 64
 """Units in the last place of the greatest logit below which a change is rounding."""
 
@@ -53,7 +51,7 @@ class Attribution:
     """Contribution of each input to the explained number, and how far it can be trusted as a sum and one by one."""
 
     values: Tensor
-    """(n, ...) signed contributions, in the unit of the scalar (log-odds)."""
+    """(n, ...) signed contributions, in the unit of the method's scalar."""
     change: Tensor
     """(n,) the scalar at the record minus that at the reference: what the values should add up to."""
     error: Tensor

@@ -15,7 +15,10 @@ _ENTRIES_OF_A_FEATURE = {"text": -1, "image": 1}
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """Reference of explanations of one model: the same for evaluations and for the served model."""
+    """Reference of explanations. Evaluations and the served model each build their own.
+
+    The background of texts may have another shape than the records.
+    """
 
     modality: Modality
     background: Tensor

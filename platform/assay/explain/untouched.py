@@ -27,8 +27,9 @@ _FLAG = "_is_full_backward_hook"
 def untouched(model: nn.Module) -> Iterator[None]:
     """Leaves a model and the global random generators as they were, whatever a method does to them within the block.
 
-    The model is in evaluation mode within the block; gradients are computed for inputs and not for weights. What did
-    not change is not written back, so that another thread may ask a model in evaluation mode at the same time.
+    The model is in evaluation mode within the block; gradients are computed for inputs and not for weights. The
+    dictionaries of a layer are written back only where they changed, so that another thread may ask a model in
+    evaluation mode at the same time.
 
     Args:
         model: that is explained.

@@ -117,9 +117,13 @@ class ExactSum:
             minus: (size,) subtracted from the values, in float64.
 
         Raises:
-            FederationError: a value is not finite or too large, or the weight is negative, not finite or too large.
+            FederationError: a value is not finite or too large, there are more or fewer values than the sum has, or the
+                weight is negative, not finite or too large.
         """
         self._refuse_weight(weight)
+        if len(values) != len(self._total) or (minus is not None and len(minus) != len(values)):
+            # The compiled loops check no bounds.
+            raise FederationError(f"{len(values)} values cannot be added to a sum of {len(self._total)}")
         factor, limit = math.ldexp(weight, self.scale.exponent), self.scale.largest
         if self._total.is_cuda:
             difference = values.double() if minus is None else values.double() - minus
@@ -203,7 +207,7 @@ def _loops() -> tuple[Callable[..., int], Callable[..., None]]:
     import numba  # takes half a second
 
     @numba.njit(nogil=True)
-    def beyond(values: np.ndarray, minus: np.ndarray, limit: float) -> int:
+    def count_refused(values: np.ndarray, minus: np.ndarray, limit: float) -> int:
         found, each = 0, len(minus) > 1
         for place in range(len(values)):
             difference = np.float64(values[place]) - np.float64(minus[place if each else 0])
@@ -217,7 +221,7 @@ def _loops() -> tuple[Callable[..., int], Callable[..., None]]:
             difference = np.float64(values[place]) - np.float64(minus[place if each else 0])
             total[place] += np.int64(np.rint(difference * factor))
 
-    return beyond, add
+    return count_refused, add
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -17,8 +17,9 @@ from assay.registry import register
 class ExpectedGradients(Explainer):
     """Mean over background records of the gradient along the line from each, times the difference of the two.
 
-    Positions on a line are drawn one in each of equal steps, twice: the two sets are independent, so their difference
-    tells the error. Random positions on the whole line, as elsewhere, need many times as many gradients.
+    Positions on a line are drawn one in each of equal steps, twice: the two sets are independent, so half their
+    difference estimates the error of the mean. Random positions on the whole line, as elsewhere, need many times
+    as many gradients.
     """
 
     name: Literal["expected_gradients"] = "expected_gradients"

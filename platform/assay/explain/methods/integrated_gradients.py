@@ -33,7 +33,7 @@ class IntegratedGradients(Explainer):
     points: int = Field(default=9, ge=1)
     """Points to begin with; they are tripled where two rules disagree."""
     most: int = Field(default=243, ge=1)
-    """Greatest number of points. The error that is left is reported."""
+    """Greatest number of points, unless ``points`` is more. The error that is left is reported."""
     tolerance: float = Field(default=0.05, gt=0, lt=1)
     """Greatest difference of a value between two rules, relative to the record's greatest value, and of their sum from
     the change that is explained."""

@@ -49,6 +49,7 @@ class SmoothGradient(Explainer):
     title: ClassVar[str] = "SmoothGrad"
     adds_up: ClassVar[bool] = False
     copies: int = Field(default=50, ge=2)
+    """Noisy copies of a record."""
     noise: float = Field(default=0.15, gt=0)
     """Standard deviation of the noise, as a share of the range of an entry; see ``Reference.range_of``."""
 
