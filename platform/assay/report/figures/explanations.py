@@ -18,7 +18,7 @@ def faithfulness(view: View) -> go.Figure:
         The figure.
     """
     card, frame = view.card, view.frame
-    figure = blank("", "insertion area above a random order, as a share of the change of the log-odds")
+    figure = blank("", "gain over a random order")
     for method, name, shade in (
         ("integrated_gradients", "integrated gradients", "#1f4a6e"),
         ("deep_shap", "SHAP", "#7d92a6"),
