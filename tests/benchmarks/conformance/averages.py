@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.federated.buffers import Moments
+from assay.federated.buffers import BatchNormMoments
 from assay.federated.flat import FlatNetwork
 from tests.benchmarks.conformance.rounds import assay_round, strategy
 from tests.benchmarks.conformance.row import Row, near, refused
@@ -33,10 +33,22 @@ def _batch_norm() -> FlatNetwork:
     return FlatNetwork(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.BatchNorm1d(1)))
 
 
+MANY_BATCHES = 1000
+"""After so many, nothing is left of the statistics that a client was sent."""
+
+
 def _pooled_variance() -> float:
-    moments, sent = Moments(_batch_norm().network), _batch_norm().buffers()
+    moments, sent = BatchNormMoments(_batch_norm().network), _batch_norm().buffers()
     replies = [
-        moments.vector({**sent, "1.running_mean": torch.tensor([mean]), "1.running_var": torch.zeros(1)})
+        moments.vector(
+            sent,
+            {
+                **sent,
+                "1.running_mean": torch.tensor([mean]),
+                "1.running_var": torch.zeros(1),
+                "1.num_batches_tracked": torch.tensor(MANY_BATCHES),
+            },
+        )
         for mean in (-1.0, 1.0)
     ]
     return float(moments.joined(torch.stack(replies).mean(0), [1], sent)["1.running_var"])
@@ -50,8 +62,9 @@ def _pooled_variance_of_flower() -> float:
 
 
 def _counter() -> Any:
-    moments, sent = Moments(_batch_norm().network), _batch_norm().buffers()
-    joined = moments.joined(moments.vector(sent), [max(3, 4, 4)], sent)["1.num_batches_tracked"]
+    moments, sent = BatchNormMoments(_batch_norm().network), _batch_norm().buffers()
+    after = {**sent, "1.num_batches_tracked": torch.tensor(4)}
+    joined = moments.joined(moments.vector(sent, after), [max(3, 4, 4)], sent)["1.num_batches_tracked"]
     return f"{joined.item()} ({str(joined.dtype).removeprefix('torch.')})"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from assay.federated.buffers import Moments
+from assay.federated.buffers import BatchNormMoments
 from assay.federated.flat import FlatNetwork
 from assay.federated.strategies.scaffold import Scaffold
 from assay.training.hooks.control_variate import CONTROL_VARIATE, ControlVariate
@@ -84,10 +84,11 @@ def _variance() -> float:
     """Variance of batch norm after a round of FedAdam, in a network that has one."""
     flat = FlatNetwork(torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.BatchNorm1d(1)))
     flat.network[1].running_var.fill_(0.05)
-    moments = Moments(flat.network)
+    moments = BatchNormMoments(flat.network)
     assay_round(strategy("fedadam"), flat.vector.double(), [torch.ones(len(flat.vector)).double()] * 3, [5, 5, 5])
     sent = flat.buffers()
-    replies = [moments.vector({**sent, "1.running_var": torch.tensor([0.02])}) for _ in range(3)]
+    after = {**sent, "1.running_var": torch.tensor([0.02]), "1.num_batches_tracked": torch.tensor(1000)}
+    replies = [moments.vector(sent, after) for _ in range(3)]
     joined = moments.joined(torch.stack(replies).mean(0), [1], sent)
     return float(joined["1.running_var"])
 

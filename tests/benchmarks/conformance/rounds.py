@@ -11,7 +11,7 @@ from assay.errors import FederationError
 from assay.federated.client import Report
 from assay.federated.collected import Answer, Collected
 from assay.federated.exact_sum import ExactSum, FixedPoint
-from assay.federated.rules import Answers, rule_of
+from assay.federated.rules import RoundAnswers, rule_of
 from assay.federated.state import ClientState
 from assay.federated.strategies.base import Cohort, Contribution, Strategy
 from assay.recipes import Recipe
@@ -44,9 +44,9 @@ def assay_round(
         except FederationError:
             continue
         accepted.append(contribution)
-    replies = collected.close([contribution.client for contribution in accepted], deadline=1.0)
+    replies = collected.close()
     names = {name for scalars in replies.scalars.values() for name in scalars}
-    answers = Answers(
+    answers = RoundAnswers(
         cohort=Cohort(
             number=everybody.number, clients=everybody.clients, records=everybody.records, contributions=accepted
         ),
