@@ -1,10 +1,13 @@
-"""What benchmarks import from Assay exists: no test runs them."""
+"""What benchmarks import from Assay exists, and what Assay answers in the conformance table is right."""
 
 import ast
 import importlib
 from pathlib import Path
 
 import pytest
+
+from tests.benchmarks.conformance.row import Row, answer
+from tests.benchmarks.federated_conformance import ROWS
 
 FOLDER = Path(__file__).parent / "benchmarks"
 FILES = sorted(FOLDER.rglob("*.py"))
@@ -23,3 +26,10 @@ def test_what_a_benchmark_imports_from_assay_exists(file: Path) -> None:
                     except ImportError:
                         missing.append(f"{node.module}.{name.name}")
     assert not missing
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.assay is not None], ids=lambda row: row.name)
+def test_assays_answers_in_the_conformance_table_are_right(row: Row) -> None:
+    assert row.assay is not None
+    given = answer(row.assay)
+    assert row.accepts(given), f"{row.input}: {given}, right is {row.right}"
