@@ -166,7 +166,8 @@ class Explainer(Method):
         scalar = type(self).scalar
         start = reference.background.to(x) if self.from_background else reference.baseline(x)
         neutral = respond(model, start)
-        largest = torch.maximum(logits.abs().amax(1), neutral.abs().max())
+        compared = neutral.abs().max() if self.from_background else neutral.abs().amax(1)
+        largest = torch.maximum(logits.abs().amax(1), compared)
         rounding = (_ROUNDING * torch.finfo(logits.dtype).eps * largest).clamp_min(torch.finfo(logits.dtype).tiny)
         if not self.from_background:
             return scalar(logits, target) - scalar(neutral, target), rounding
