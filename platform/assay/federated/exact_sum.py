@@ -4,8 +4,8 @@ A value is multiplied by its weight and by a power of two, rounded to a whole nu
 Addition of integers is associative, so neither the order of arrival nor the number of workers changes a bit. The power
 of two follows from public figures alone: the weights that are possible and the greatest value that is accepted.
 
-On a CPU a loop compiled by numba reads each value once; PyTorch, which is used on a GPU, takes several passes. Both round
-halves to even, so they give the same bits.
+On a CPU a loop compiled by numba reads each value once; PyTorch, which is used on a GPU, takes several passes. Both
+round halves to even, so they give the same bits.
 
 Example:
     >>> import torch
