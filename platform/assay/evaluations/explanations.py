@@ -28,6 +28,7 @@ from assay.results import Finding, Measurement, ReasonCode, not_applicable
 
 _TRIED = 4
 """Records that are asked twice, to find models that answer at random."""
+_MEASURES: list[Any] = [one for one in methods("explanation_measure").values() if one.__module__.startswith("assay.")]
 
 
 @register("evaluation")
@@ -46,9 +47,7 @@ class Explanations(Evaluation):
     """
 
     name: Literal["explanations"] = "explanations"
-    metrics: ClassVar[tuple[Metric, ...]] = EXPLANATION_METRICS + metrics_of(
-        [one for one in methods("explanation_measure").values() if one.__module__.startswith("assay.")]
-    )
+    metrics: ClassVar[tuple[Metric, ...]] = EXPLANATION_METRICS + metrics_of(_MEASURES)
 
     methods: tuple[choice_of("explainer"), ...] = Field(default=(), validate_default=True)  # type: ignore[valid-type]
     """Further explanation methods, beside integrated gradients, Deep SHAP, and the attention of a network with one."""

@@ -118,9 +118,10 @@ class MeasuredMap:
 
 
 class ExplanationMeasure(Method):
-    """Base class. Register with ``@register("explanation_measure")``; write ``score``. The class variables are its card.
+    """Base class. Register with ``@register("explanation_measure")``; write ``score``.
 
-    Whether ``decides`` is right is what ``python -m jobs.benchmark explain-rulers`` tests.
+    The class variables are the card of a measure. Whether ``decides`` is right is what
+    ``python -m jobs.benchmark explain-rulers`` tests.
     """
 
     title: ClassVar[str]

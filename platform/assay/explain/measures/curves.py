@@ -1,7 +1,7 @@
 """Curves of the answer while features are removed or restored in the order of a map (Petsiuk et al. 2018).
 
-The curves (arXiv:1806.07421) are those of the scalar that explanations explain, the log-odds of the target. A feature is
-a pixel with all its channels, or a word. Curves begin with the whole record or with nothing, end with the other, and
+The curves (arXiv:1806.07421) are those of the scalar that explanations explain, the log-odds of the target. A feature
+is a pixel with all its channels, or a word. Curves begin with the whole record or with nothing, end with the other, and
 are integrated over the shares that were really removed. Features that share a score are taken in a random order: a
 constant map is worth exactly what a random one is.
 """

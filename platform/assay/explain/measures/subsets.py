@@ -1,9 +1,9 @@
 """Measures by random subsets of features: does the answer change by as much as the map says it will?
 
 Infidelity (Yeh et al. 2019, arXiv:1901.09392) and the correlation of sums (sensitivity-n, Ancona et al. 2018,
-arXiv:1711.06104). What a map says of a subset depends on what its values are: slopes are multiplied by the change of each
-entry; contributions from a single baseline are taken in the same proportion as the entry moves towards its replacement;
-contributions from many background records are summed.
+arXiv:1711.06104). What a map says of a subset depends on what its values are: slopes are multiplied by the change of
+each entry; contributions from a single baseline are taken in the proportion in which the entry moves towards its
+replacement; contributions from many background records are summed.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Base class of replacements, and the panel of a kind of records."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,8 +47,8 @@ def panel(modality: str) -> tuple[Replacement, ...]:
     Returns:
         The replacements with their usual settings.
     """
-    known = sorted(methods("replacement").items())
-    return tuple(kind() for _, kind in known if modality in kind.modalities and _is_of_assay(kind))
+    known: list[tuple[str, Any]] = sorted(methods("replacement").items())
+    return tuple(kind() for _, kind in known if modality in kind.modalities and kind.__module__.startswith("assay."))
 
 
 def donors(records: MeasuredRecords, purpose: str) -> np.ndarray:
@@ -68,7 +68,3 @@ def donors(records: MeasuredRecords, purpose: str) -> np.ndarray:
         others = [one for one in order if pool.shape[1:] != x.shape[1:] or not torch.equal(pool[one], x[row])]
         found.append(int(others[0] if others else order[0]))
     return np.array(found)
-
-
-def _is_of_assay(kind: type) -> bool:
-    return kind.__module__.startswith("assay.")
