@@ -133,4 +133,11 @@ EXPLANATION_METRICS = (
         unit="seconds",
         better="lower",
     ),
+    Metric(
+        name="explanation_examples",
+        title="Example maps",
+        meaning="Number of test records that are kept with their maps, for readers; only where the licence of the data "
+        "set lets everybody publish its records.",
+        unit="records",
+    ),
 )

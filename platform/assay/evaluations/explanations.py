@@ -12,6 +12,7 @@ from assay import intervals
 from assay.evaluations.base import Evaluation, Subject, estimated
 from assay.evaluations.explained_records import BACKGROUND, answers_differ, measured_records, reference_of
 from assay.evaluations.explanation_checks import ValuesOf, depends_on_weights, errors, second_network, sum_of
+from assay.evaluations.explanation_examples import examples_of
 from assay.evaluations.explanation_gains import ExplainedMap, Gains
 from assay.evaluations.explanation_metrics import EXPLANATION_METRICS
 from assay.evaluations.explanation_secondary import metrics_of, secondary
@@ -64,6 +65,8 @@ class Explanations(Evaluation):
     """Greatest number of steps of a curve."""
     shap_background: int = Field(default=BACKGROUND, ge=2)
     """Training records of the background."""
+    examples: int = Field(default=4, ge=0, le=12)
+    """Records that are kept with their maps for readers, where the licence lets everybody publish records."""
     retrained: bool = True
     """Whether a second network is trained for the randomised-weights test."""
     draws: int = Field(default=200, ge=50)
@@ -86,16 +89,18 @@ class Explanations(Evaluation):
             why = "the model answers the same record differently each time: a map would explain one draw"
             return [row for one in explainers for row in asked.unanswered(one, why, "random_answers")]
         found: list[Finding] = []
-        maps: list[ExplainedMap] = []
+        by_method: list[tuple[Explainer, ExplainedMap]] = []
         for explainer in explainers:
             explained, rows_of_method = asked.explained(explainer, retrained=self.retrained)
             found += rows_of_method
-            maps += [] if explained is None else [explained]
+            by_method += [] if explained is None else [(explainer, explained)]
+        maps = [one for _, one in by_method]
         if maps:
             panel = Panel(records=some, steps=self.steps, draws=self.control_draws)
             clusters = subject.clusters(few)
             gains = Gains(panel=panel, clusters=clusters, seed=subject.seed, draws=self.draws)
             found += gains.findings(maps) + secondary(self.measures, maps, some, clusters)
+            found += asked.examples(by_method, self.examples)
         return [*found, *asked.agreements(maps)]
 
     def _explainers(self, subject: Subject) -> list[Explainer]:
@@ -174,6 +179,29 @@ class _Asked:
             names.append("explanation_agreement")
         about = self._conditions(explainer)
         return [not_applicable(name, why, reason=reason, **about) for name in names]
+
+    def examples(self, by_method: Sequence[tuple[Explainer, ExplainedMap]], count: int) -> list[Measurement]:
+        """Returns a few records with the maps of each method, where everybody may publish records of the data set.
+
+        Args:
+            by_method: methods with their maps of the measured records.
+            count: of records.
+
+        Returns:
+            A row for each method.
+        """
+        shown = examples_of(self._subject, self._rows, self._some, count)
+        found: list[Measurement] = []
+        for explainer, one in () if shown is None else by_method:
+            try:
+                values = self._values(explainer, self._subject.model, shown.records, shown.records.x).values
+            except ExplanationError as error:
+                why, reason = str(error), error.reason
+                found.append(not_applicable("explanation_examples", why, reason=reason, **dict(one.about)))
+                continue
+            by_feature = shown.records.reference.by_feature(values)
+            found.append(shown.finding(explainer, one.about, by_feature, one.map.values))
+        return found
 
     def agreements(self, maps: Sequence[ExplainedMap]) -> list[Finding]:
         """Returns how alike the maps of each method and of integrated gradients are.

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from assay.data.base import Dataset
+from assay.data.licences import lets_everybody_publish
 
-_OPEN = ("cc by", "cc0", "cc-by", "odc-by", "pddl", "public domain", "none needed", "drawn by assay")
-"""How licences begin that let everybody publish records."""
-_LARGEST = 64
+LARGEST = 64
 """Pixels of a side; larger pictures are thinned."""
 
 
@@ -26,7 +25,7 @@ def may_be_shown(dataset: Dataset) -> bool:
         True for published images of one or three channels.
     """
     drawable = dataset.modality == "image" and len(dataset.shape) == 3 and dataset.shape[0] in (1, 3)
-    return drawable and dataset.licence.casefold().startswith(_OPEN)
+    return drawable and lets_everybody_publish(dataset.licence)
 
 
 def encoded(dataset: Dataset, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
@@ -41,7 +40,7 @@ def encoded(dataset: Dataset, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
     """
     x = np.stack(pictures).astype(np.float64)
     grey = (x - dataset.low) / (dataset.high - dataset.low)
-    step = -(-max(x.shape[-2:]) // _LARGEST)
+    step = -(-max(x.shape[-2:]) // LARGEST)
     whole = np.clip(np.rint(255 * grey[..., ::step, ::step]), 0, 255).astype(np.uint8)
     return {"shape": list(whole.shape), "bytes": base64.b64encode(whole.tobytes()).decode()}
 
