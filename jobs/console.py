@@ -189,7 +189,7 @@ def print_scorecards(study: "Study", store: "Store", said: Console = console) ->
     from assay.report.words import cell_text, design_text, interval_text, notes
 
     frame = store.frame()
-    shown = ("accuracy", "f1", "auroc", "robust", "epsilon", "membership", "insertion", "seconds")
+    shown = ("accuracy", "f1", "auroc", "robust", "epsilon", "membership", "faithfulness", "seconds")
     for name in study.cohorts:
         card = scorecard(study, name, frame)
         columns = [column for column in card.evidence if column.key in shown]

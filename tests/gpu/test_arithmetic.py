@@ -50,7 +50,7 @@ EVALUATIONS = (
     {"name": "smoothing", "sigma": 0.25, "samples": 20, "judging_samples": 20, "attack_steps": 1, "records": 10},
     {"name": "lira", "shadows": 4},
     {"name": "certificates", "records": 10},
-    {"name": "explanations", "records": 10, "shap_records": 2, "shap_background": 4, "points": 4, "draws": 50},
+    {"name": "explanations", "records": 10, "measured": 2, "shap_background": 4, "points": 4, "draws": 50},
     "membership",
 )
 

@@ -30,7 +30,7 @@ OF_IMAGES: list[Any] = [
     {"name": "certificates", "records": 64},
     {"name": "smoothing", "sigma": 0.25, "samples": 100, "judging_samples": 100, "attack_steps": 4, "records": 20},
     {"name": "adversarial_patch", "patch": {"steps": 20}},
-    {"name": "explanations", "records": 20, "shap_records": 5, "shap_background": 10, "points": 16, "draws": 50},
+    {"name": "explanations", "records": 20, "measured": 5, "shap_background": 10, "points": 16, "draws": 50},
     {"name": "out_of_distribution", "records": 64},
     {"name": "shift", "records": 64},
     {"name": "lira", "shadows": 4},
@@ -40,7 +40,7 @@ OF_TABLES: list[Any] = [
     {"name": "accuracy", "draws": 50},
     {**ROBUSTNESS, "carlini_wagner": {"name": "carlini_wagner", "steps": 20}, "attacks": ["spsa", "deepfool", "fab"]},
     {**ROBUSTNESS, "norm": "l2", "epsilons": [0.2, 0.5]},
-    {"name": "explanations", "records": 20, "shap_records": 5, "shap_background": 10, "points": 16, "draws": 50},
+    {"name": "explanations", "records": 20, "measured": 5, "shap_background": 10, "points": 16, "draws": 50},
     *("privacy", "membership", "selective", "conformal", "scales", "cost"),
 ]
 COHORTS: dict[str, dict[str, Any]] = {

@@ -95,10 +95,7 @@ def measurements(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
         conditions={"false_positive_rate": 0.01},
         warnings=("too few non-members",),
     )
-    yield measured("insertion", 0.8, map="integrated_gradients")
-    yield measured("insertion", 0.6, map="random")
-    yield measured("insertion_gain", 0.2, method="integrated_gradients")
-    yield measured("insertion_gain", 0.1, method="deep_shap")
+    yield from _explained(measured)
     yield measured("training_seconds", 1.0 if recipe == "standard" else 2.0 + fold / 10, "seconds")
     if recipe == "fed":
         for client in (1, 2, 3):
@@ -108,6 +105,30 @@ def measurements(recipe: str, fold: int, base: float) -> Iterator[Measurement]:
     yield check("clean_at_zero", "worst_case_accuracy", "pass", 0.0)
     yield check("stronger_attack", "worst_case_accuracy", "warn" if private and fold else "pass", 0.02 * fold)
     yield check("zero_gradients", "worst_case_accuracy", "fail" if recipe == "fed" and fold == 1 else "pass", 0.2)
+
+
+# The place of each method's maps between the strongest control and the oracle, and its area.
+MAPS = {"integrated_gradients": (0.7, 0.8), "deep_shap": (0.5, 0.6), "saliency": (-0.1, 0.1)}
+
+
+def _explained(measured: Callable[..., Measurement]) -> Iterator[Measurement]:
+    """What the evaluation of explanations would have found of three methods."""
+    for place, (method, (faithful, area)) in enumerate(MAPS.items()):
+        about = {"method": method, "reference": "the mean record"}
+        for name, shift in (("panel", 0.0), ("donor", 0.1), ("marginal", -0.1)):
+            yield measured("area_between", area + shift, "share", **about, replacement=name)
+        yield measured("insertion", area / 2, "share", **about, replacement="panel")
+        yield measured("insertion_gain", area / 4, "share", **about, replacement="panel", against="random order")
+        for control, value in (("shuffled", 0.05), ("other_record", 0.2)):
+            yield measured("control_area", value, "share", **about, control=control)
+        about |= {"endpoint": "area_between", "control": "other_record"}
+        yield measured("faithfulness", faithful, "place", **about)
+        yield Measurement(name="faithfulness_p", value=0.001 if place < 2 else 0.6, unit="p-value", conditions=about)
+    yield measured("oracle_area", 1.0, "share", replacement="panel")
+    yield measured("panel_agreement", 1.0, "Spearman correlation")
+    for value, control in ((0.9, {}), (0.1, {"control": "other_record"})):
+        yield measured("road", value, "", method="deep_shap", reference="the mean record", **control)
+    yield measured("sparseness", 0.6, "", method="deep_shap", reference="the mean record")
 
 
 def fail_safe(recipe: str, base: float) -> Iterator[Measurement]:

@@ -200,3 +200,41 @@ def test_claims_about_explanations_name_methods_that_exist() -> None:
     }
     assert named
     assert named <= set(methods("explainer"))
+
+
+def checked(verdicts: list[str]) -> pd.DataFrame:
+    """Accuracies of two recipes, and a check of one of them in each fold."""
+    values = frame(standard=STANDARD, pgd=TEN_LOWER)
+    checks = values[(values["recipe"] == "pgd").to_numpy()].assign(
+        name="check.values_agree", verdict=verdicts, conditions=[{"method": "x"} for _ in verdicts]
+    )
+    return pd.concat([values.assign(verdict=None), checks], ignore_index=True)
+
+
+def test_terms_are_compared_only_where_the_provided_checks_pass() -> None:
+    claim = Claim(
+        id="x",
+        says="x",
+        quantity="difference",
+        terms=TERMS,
+        claimed=(0.08, 0.12),
+        provided=({"recipe": "pgd", "name": "check.values_agree", "where": {"method": "x"}},),
+    )
+    good, bad = (
+        judge_claim(claim, checked(["pass"] * 4 + [last]), reference_epsilon=0.1, design=FOLDS)
+        for last in ("pass", "warn")
+    )
+    assert good.verdict == "holds"
+    assert (bad.verdict, bad.measured) == ("not tested here", None)
+    assert bad.why == "the check values agree of x did not pass in 1 of 5 runs"
+    never = judge_claim(claim, frame(standard=STANDARD, pgd=TEN_LOWER), reference_epsilon=0.1, design=FOLDS)
+    assert (never.verdict, never.why) == ("not tested here", "no check.values_agree of pgd")
+
+
+def test_the_time_of_maps_is_compared_where_both_are_accurate() -> None:
+    claim = next(one for one in read_claims() if one.id == "gradients_cost_more_than_shap")
+    assert {(term.name, term.where["method"]) for term in claim.provided} == {
+        ("check.completeness", "integrated_gradients"),
+        ("check.values_agree", "integrated_gradients"),
+        ("check.additivity", "deep_shap"),
+    }

@@ -92,8 +92,9 @@ def test_what_is_restored_is_said_of_each_kind_of_record(
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"word{i % 3},{i % 2}\n" for i in range(60)))
     texts = render(study(cohort={"dataset": {"name": "text_file", "path": str(tmp_path / "texts.csv")}}))
     for text, words in ((Tags(page).text, False), (Tags(texts).text, True)):
-        assert ("Words appear one by one in the order of their importance" in text) == words
-        assert ("from the mean record to the real one" in text) != words
+        assert ("Replaced features get values of other texts" in text) == words
+        assert ("Replaced features get values of other records" in text) != words
+        assert "ONE record" in text
 
 
 def test_every_link_leads_somewhere(page: str) -> None:
@@ -254,7 +255,7 @@ REQUIRED: dict[str, Any] = {
         "loses at most 30 points against standard",
         "worst case at epsilon 0.3 >= 0.1",
         "membership TPR at 10 % FPR <= 50 %",
-        "fidelity gain > 0",
+        "faithfulness > 0",
     ],
     "candidates": ["standard", "private", "fed"],
 }
@@ -372,9 +373,9 @@ def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str
     assert visit.errors == []
     assert visit.requests == [visit.address]
     plots = visit.page.locator(".js-plotly-plot")
-    assert plots.count() == 7
-    assert visit.page.locator(".plotly-graph-div").count() == 7
-    for number in range(7):
+    assert plots.count() == 9
+    assert visit.page.locator(".plotly-graph-div").count() == 9
+    for number in range(9):
         assert plots.nth(number).locator(".main-svg").count() >= 1
         box = plots.nth(number).bounding_box()
         assert box["width"] > 300
@@ -387,7 +388,7 @@ def test_a_browser_draws_everything_and_asks_for_nothing(browser: Any, page: str
         "Robustness against attack",
         "Privacy against utility",
         "Accuracy at each client",
-        "Faithfulness of explanations",
+        "Explanations of single records",
         "Cost",
         "Significance",
         "The claims of the reproduced study and its field",
@@ -459,7 +460,7 @@ def test_a_browser_shows_an_unfinished_study(
 ) -> None:
     visit = Visit(browser, tmp_path, render(study(), [trial("standard", 0)]))
     assert visit.errors == []
-    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 6
+    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 8
     assert visit.page.locator(".notice").is_visible()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     visit.page.close()
@@ -547,7 +548,7 @@ def test_a_study_of_two_kinds_says_which_cohort_is_which(
 def test_a_browser_draws_shift_and_fail_safe(browser: Any, page_of_seeds: str, tmp_path: Path) -> None:
     visit = Visit(browser, tmp_path, page_of_seeds)
     assert visit.errors == []
-    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 11
+    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 13
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     visit.page.close()
 
@@ -603,7 +604,7 @@ def test_every_group_of_the_scorecard_fits_1200_pixels(
 def test_a_browser_draws_the_arsenal(browser: Any, page_of_arsenal: str, tmp_path: Path) -> None:
     visit = Visit(browser, tmp_path, page_of_arsenal)
     assert visit.errors == []
-    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 11
+    assert visit.page.locator(".js-plotly-plot").count() == visit.page.locator(".plotly-graph-div").count() == 10
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= 1280
     visit.page.close()
 

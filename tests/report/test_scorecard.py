@@ -143,7 +143,7 @@ def test_what_is_missing_says_why(study: MakeStudy, frame: Frame, trial: Trial) 
 def test_a_figure_that_was_never_asked_for_is_no_unfinished_trial(study: MakeStudy, frame: Frame, trial: Trial) -> None:
     records = [trial("standard", fold, measurements=(Measurement(name="accuracy", value=0.9),)) for fold in range(3)]
     card = scorecard(study(), "made", frame(study(), records))
-    assert card.cells["standard", "insertion"].why != "no trial has finished"
+    assert card.cells["standard", "faithfulness"].why != "no trial has finished"
 
 
 def test_a_measurement_that_failed_is_marked(study: MakeStudy, frame: Frame, trial: Trial) -> None:

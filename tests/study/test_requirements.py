@@ -26,6 +26,7 @@ def read(given: Any) -> Requirement:
         ("AUROC >= 0.95", "AUROC ≥ 0.95", "auroc", "at_least", 0.95),
         ("epsilon <= 1", "ε claimed ≤ 1", "epsilon", "at_most", 1),
         ("ε < 8", "ε claimed < 8", "epsilon", "less_than", 8),
+        ("faithfulness > 0", "faithfulness > 0", "faithfulness", "more_than", 0),
         ("fidelity gain > 0", "fidelity gain > 0", "fidelity_gain", "more_than", 0),
         ("calibration error <= 0.05", "calibration error ≤ 0.05", "calibration_error", "at_most", 0.05),
     ],
@@ -44,6 +45,17 @@ def test_conditions_are_read_and_choose_the_rows_that_answer() -> None:
     assert leaks.conditions == {"false_positive_rate": pytest.approx(0.1)}
     assert (leaks.text, leaks.limit) == ("membership TPR at 10 % FPR ≤ 12 %", pytest.approx(0.12))
     assert read("certified at ε = 0.3 >= 0.5").conditions == {"epsilon": 0.3, "method": "interval bounds"}
+
+
+def test_faithfulness_is_that_of_integrated_gradients_and_a_fidelity_gain_is_over_a_random_order() -> None:
+    assert read("faithfulness > 0").conditions == {"method": "integrated_gradients"}
+    assert read("faithfulness > 0").about.measurement == "faithfulness"
+    assert read("fidelity gain > 0").about.measurement == "insertion_gain"
+    assert read("fidelity gain > 0").conditions == {
+        "method": "integrated_gradients",
+        "replacement": "panel",
+        "against": "random order",
+    }
 
 
 @pytest.mark.parametrize(
@@ -115,7 +127,7 @@ def test_one_recipe_alone_is_held_against_nothing(tiny: Callable[..., Study]) ->
 
 
 def test_a_quick_look_may_leave_out_what_a_requirement_is_about(tiny: Callable[..., Study]) -> None:
-    study = tiny(cohort={**REQUIRED, "requirements": ["accuracy >= 0.9", "fidelity gain > 0"]})
+    study = tiny(cohort={**REQUIRED, "requirements": ["accuracy >= 0.9", "faithfulness > 0"]})
     said = [one.text for one in showable(study, {})]
     assert said[1] == "nothing: the evaluation 'explanations' is not asked" != said[0]
 

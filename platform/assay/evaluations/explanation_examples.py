@@ -20,25 +20,22 @@ from assay.explain.measures.base import MeasuredRecords
 from assay.results import Measurement
 
 _GREAT = 0.99
-"""Share of the values of a method that are smaller in size than its great value."""
+"""Share of the values of a method that are smaller in size than its great value, where that is not 0."""
 _OTHERS_IN_LOG_ODDS = frozenset({"occlusion", "input_times_gradient"})
 """Methods whose values need not add up, yet are parts of the log-odds."""
 LOG_ODDS, OWN_UNIT = "log-odds", "unit of the method"
 
 
-def examples_may_be_shown(dataset: Dataset) -> bool:
-    """Returns whether records of a data set may be shown with their maps, and can be.
+def may_stand_in_a_report(dataset: Dataset) -> bool:
+    """Returns whether records of a data set may be shown with their maps.
 
     Args:
         dataset: the data.
 
     Returns:
-        True for images of one or three channels, signals, texts and tables of which everybody may publish records.
+        True where everybody may publish records; of images, those of one or three channels.
     """
-    if dataset.modality == "image":
-        return may_be_shown(dataset)
-    readable = dataset.modality != "text" or (dataset.language is not None and dataset.written is not None)
-    return readable and lets_everybody_publish(dataset.licence)
+    return may_be_shown(dataset) if dataset.modality == "image" else lets_everybody_publish(dataset.licence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +65,7 @@ class Examples:
         """
         in_log_odds = explainer.adds_up or explainer.name in _OTHERS_IN_LOG_ODDS
         sizes = measured.abs().flatten().double().cpu().numpy()
+        great = float(np.quantile(sizes, _GREAT)) or float(sizes.max())
         names = self.dataset.class_names
         shown: dict[str, Any] = {
             "rows": self.rows.tolist(),
@@ -75,7 +73,7 @@ class Examples:
             "true": [names[int(one)] for one in self.dataset.y[self.rows]],
             "right": self.right.tolist(),
             "unit": LOG_ODDS if in_log_odds else OWN_UNIT,
-            "great": float(np.quantile(sizes, _GREAT)),
+            "great": great,
             "great_of": len(measured),
             "title": explainer.title,
             "records": _shown_records(self.dataset, self.rows),
@@ -103,7 +101,9 @@ def examples_of(subject: Subject, rows: np.ndarray, records: MeasuredRecords, co
     Returns:
         The examples; None where there are none, or where not everybody may publish these records.
     """
-    if not count or not len(rows) or not examples_may_be_shown(subject.dataset):
+    dataset = subject.dataset
+    readable = dataset.modality != "text" or (dataset.language is not None and dataset.written is not None)
+    if not count or not len(rows) or not readable or not may_stand_in_a_report(dataset):
         return None
     order = seeds.stream(subject.seed, "explanation examples").permutation(rows)
     right = subject.right(order)
@@ -112,7 +112,7 @@ def examples_of(subject: Subject, rows: np.ndarray, records: MeasuredRecords, co
     with torch.no_grad():
         target = subject.decisions(torch.from_numpy(subject.logits(chosen)))
     return Examples(
-        dataset=subject.dataset,
+        dataset=dataset,
         rows=chosen,
         right=subject.right(chosen),
         records=replace(records, x=subject.records(chosen)[0], target=target.to(records.target)),

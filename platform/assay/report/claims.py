@@ -46,6 +46,8 @@ class Claim(Settings):
     """The range that the source gives; None for an open end."""
     stronger: Literal["higher", "lower"] = "higher"
     """The side of the range on which the effect is stronger than claimed."""
+    provided: tuple[Term, ...] = ()
+    """Checks, by the names of their rows, that must not warn of these recipes; else the terms cannot be compared."""
     not_tested: str = ""
     """Why it cannot be tested here."""
     dataset: str = ""
@@ -107,18 +109,9 @@ def judge_claim(claim: Claim, frame: pd.DataFrame, *, reference_epsilon: float, 
     Returns:
         The claim with its verdict.
     """
-    if claim.not_tested:
-        return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=claim.not_tested)
-    if claim.dataset and claim.dataset not in set(frame["dataset"]):
-        why = f"it concerns the data set {claim.dataset}"
+    if why := _why_not_tested(claim, frame, reference_epsilon):
         return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
     rows = [_rows(frame, term, reference_epsilon) for term in claim.terms]
-    for term, own in zip(claim.terms, rows, strict=True):
-        if not len(own):
-            recipe = _recipe(frame, term)
-            known = recipe in set(frame["recipe"])
-            why = f"no {term.name} of {recipe}" if known else f"no recipe {recipe} in this cohort"
-            return JudgedClaim(claim=claim, measured=None, verdict="not tested here", why=why)
     values = [runs_of(own) for own in rows]
     sampled = all(rests_on_a_sample(term.name) for term in claim.terms)
     places = shared(values, same_records=sampled)
@@ -177,6 +170,28 @@ def _rows(frame: pd.DataFrame, term: Term, reference_epsilon: float) -> pd.DataF
     where = {key: reference_epsilon if wanted == "reference" else wanted for key, wanted in term.where.items()}
     rows = of_recipe(measured(frame, term.name, **where), _recipe(frame, term))
     return largest_sample(rows) if rests_on_a_sample(term.name) else rows
+
+
+def _why_not_tested(claim: Claim, frame: pd.DataFrame, reference_epsilon: float) -> str:
+    """Returns why a cohort does not test a claim; empty where it does."""
+    if claim.not_tested:
+        return claim.not_tested
+    if claim.dataset and claim.dataset not in set(frame["dataset"]):
+        return f"it concerns the data set {claim.dataset}"
+    for term in (*claim.terms, *claim.provided):
+        rows = _rows(frame, term, reference_epsilon)
+        recipe, name = _recipe(frame, term), term.name.removeprefix("check.").replace("_", " ")
+        if not len(rows):
+            return (
+                f"no {term.name} of {recipe}"
+                if recipe in set(frame["recipe"])
+                else f"no recipe {recipe} in this cohort"
+            )
+        bad = int((rows["verdict"] != "pass").sum()) if term in claim.provided else 0
+        if bad:
+            about = str(term.where.get("method", "")).replace("_", " ")
+            return f"the check {name} of {about or recipe} did not pass in {bad} of {len(rows)} runs"
+    return ""
 
 
 def _recipe(frame: pd.DataFrame, term: Term) -> str:

@@ -1,20 +1,54 @@
-"""Faithfulness of explanations."""
+"""Explanations of single records: are they faithful, and what do they look like?"""
 
 from typing import Literal
 
+from assay.evaluations.explanation_examples import may_stand_in_a_report
 from assay.registry import register
-from assay.report.figures.explanations import faithfulness
+from assay.report.explained import recipe_to_show, unmeasured
+from assay.report.figures.explanation_examples import by_recipes, in_log_odds, in_other_units
+from assay.report.figures.explanations import areas, faithfulness, replacements
+from assay.report.rows import measured, of_recipe, settings
 from assay.report.sections.base import Content, Section
+from assay.report.tables.explained_texts import text_galleries
+from assay.report.tables.explanations import measure_table
 from assay.report.view import View
 
 
 @register("section")
 class ExplanationsSection(Section):
-    """Faithfulness of explanations."""
+    """Faithfulness of explanations of single records, and examples."""
 
     name: Literal["explanations"] = "explanations"
-    title: str = "Explanations"
+    title: str = "Explanations of single records"
     order: int = 70
 
     def build(self, view: View) -> Content | None:
-        return Content(figures={"faithfulness": faithfulness(view)})
+        drawn = faithfulness(view)
+        missing = unmeasured(view)
+        if drawn is None and not missing:
+            return None
+        recipe = recipe_to_show(view)
+        rows = measured(view.frame, "faithfulness")
+        agreement = of_recipe(measured(view.frame, "panel_agreement"), recipe or "")
+        return Content(
+            figures={
+                "faithfulness": drawn,
+                "areas": areas(view),
+                "replacements": replacements(view),
+                "in_log_odds": in_log_odds(view),
+                "in_other_units": in_other_units(view),
+                "by_recipes": by_recipes(view),
+            },
+            tables={
+                "recipe": recipe,
+                "fewest": int(rows["n"].min()) if len(rows) else 0,
+                "most": int(rows["n"].max()) if len(rows) else 0,
+                "references": settings(rows, "reference"),
+                "agreement": None if not len(agreement) else float(agreement["value"].min()),
+                "measures": measure_table(view),
+                "missing": missing,
+                "texts": text_galleries(view),
+                "public": may_stand_in_a_report(view.dataset),
+                "kept": bool(len(measured(view.frame, "explanation_examples"))),
+            },
+        )

@@ -13,7 +13,7 @@ COLUMNS = 7
 """Greatest number of columns of a table; the first has the titles of the rows."""
 _ROWS = 6
 """Recipes over all cohorts, where no requirements name candidates."""
-_KEYS = ("accuracy", "robust", "epsilon", "membership", "insertion")
+_KEYS = ("accuracy", "robust", "epsilon", "membership", "faithfulness")
 _REASONS = 2
 """Losses, and checks, that are named for a recipe; the others are counted."""
 

@@ -72,7 +72,7 @@ def _columns(card: Scorecard, frame: pd.DataFrame) -> tuple[Evidence, ...]:
 
     The true-positive rate at a low false-positive rate is what matters; the area can be measured more precisely.
     """
-    kept = [c for c in card.evidence if c.key in ("accuracy", "robust", "membership", "lira", "insertion")]
+    kept = [c for c in card.evidence if c.key in ("accuracy", "robust", "membership", "lira", "faithfulness")]
     areas = {"membership": "Membership AUC", "lira": "LiRA AUC"}
     modes = sorted(settings(measured(frame, "lira_auc"), "mode"), reverse=True)  # online first, as in the scorecard
     leaks = [
