@@ -16,7 +16,7 @@ help:
 	@echo "make serve     serve a model of that study on 127.0.0.1:8000; MODEL='results=... recipe=...' names another"
 	@echo "make test      lint, types and the fast tests (five minutes on 2 quiet cores)"
 	@echo "make test-all  the same with the slow tests"
-	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy and interaction, and the benchmarks (about four hours)"
+	@echo "make evidence  the longer evidence: the whole study, those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks (about four hours)"
 	@echo "make peers     environments of their own for peers whose pins clash with ours (8 GB); for python -m jobs.benchmark certified-claim and federated-round"
 	@echo "make clean     remove .venv and caches; results stay"
 
@@ -51,7 +51,7 @@ all-tests: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 2
 
 evidence: $(STAMP)
-	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets), those of robustness, poisoning, privacy and interaction, and the benchmarks: about four hours on 2 cores"
+	@echo "the whole study (700 trials: 5 folds x 5 repeats of every recipe on both data sets), those of robustness, poisoning, privacy, interaction and explanations, and the benchmarks: about four hours on 2 cores"
 	$(BIN)/python -m jobs.study paper
 	$(BIN)/python -m jobs.benchmark study
 	$(BIN)/python -m jobs.benchmark streaming
@@ -67,6 +67,7 @@ evidence: $(STAMP)
 	$(BIN)/python -m jobs.benchmark federated-round
 	$(BIN)/python -m jobs.study privacy
 	$(BIN)/python -m jobs.study interaction --set preset=laptop
+	$(BIN)/python -m jobs.study explanations --set preset=laptop
 	$(BIN)/python -m jobs.benchmark dp-step
 	$(BIN)/python -m jobs.benchmark lira
 

@@ -2,8 +2,8 @@
 
 _OPEN = ("cc by", "cc0", "cc-by", "odc-by", "pddl", "public domain", "none needed", "drawn by assay")
 """How licences begin that let everybody publish records."""
-_RESTRICTED = ("-nd", " nd", "noderiv", "no deriv")
-"""What licences contain that forbid a changed record, such as a picture with an overlay."""
+_RESTRICTED = ("-nd", " nd", "noderiv", "no deriv", "-nc", " nc", "noncommercial", "non-commercial")
+"""What licences contain that forbid a changed record, such as a picture with an overlay, or let only some publish."""
 
 
 def lets_everybody_publish(licence: str) -> bool:

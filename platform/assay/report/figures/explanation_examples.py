@@ -22,8 +22,8 @@ from assay.report.view import View
 
 _DARKEST = 0.45
 """Grey that black becomes below an overlay, so that colours can be seen on it."""
-_SIDE = 118
-"""Pixels of a picture on the page."""
+_SIDE, _MARGINS, _BESIDE = 118, 80, 190
+"""Pixels: a picture on the page, what is above and below all pictures, and left and right of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,10 @@ def _kept(view: View, recipe: str) -> dict[str, Mapping[str, Any]]:
     first = rows.sort_values(["repeat", "fold"], kind="stable")
     place = first[["repeat", "fold"]].iloc[0]
     own = first[((first["repeat"] == place["repeat"]) & (first["fold"] == place["fold"])).to_numpy()]
-    return {str(conditions["method"]): conditions["examples"] for conditions in reversed(list(own["conditions"]))}
+    found: dict[str, Mapping[str, Any]] = {}
+    for conditions in own["conditions"]:
+        found.setdefault(str(conditions["method"]), conditions["examples"])
+    return found
 
 
 def _shown(label: str, kept: Mapping[str, Any], *, share: bool = False) -> ShownMaps:
@@ -122,7 +125,7 @@ def _shown(label: str, kept: Mapping[str, Any], *, share: bool = False) -> Shown
 
 
 def _unit(view: View) -> str:
-    each = {"image": "a pixel", "signal": "a sample"}.get(view.dataset.modality, "a feature")
+    each = {"image": "a pixel", "signal": "a sample", "text": "a word"}.get(view.dataset.modality, "a feature")
     return f"log-odds {each}"
 
 
@@ -142,36 +145,54 @@ def _grid(gallery: Gallery, draw: Any, *, image: bool) -> go.Figure:
     alike = alike and all(one.answers == gallery.shown[0].answers for one in gallery.shown)
     titles: list[str] = []
     for place, one in enumerate(gallery.shown):
-        titles += [escaped(text) for text in one.answers] if place == 0 or not alike else [""] * len(one.maps)
+        titles += (
+            [escaped(text).replace(" / ", "<br>") for text in one.answers]
+            if place == 0 or not alike
+            else [""] * len(one.maps)
+        )
         titles += [""] * (most - len(one.maps))
-    lines, side = len(gallery.shown), _SIDE + (0 if alike else 24)
-    whole = 110 + side * lines
+    lines, side = len(gallery.shown), _SIDE + (0 if alike else 34)
+    whole = _MARGINS + side * lines
     figure = make_subplots(
         rows=lines,
         cols=most,
         subplot_titles=titles,
         horizontal_spacing=0.015 if image else 0.03,
-        vertical_spacing=(6 if alike else 26) / (whole - 110),
+        vertical_spacing=(6 if alike else 38) / (whole - _MARGINS),
     )
     figure.update_annotations(font_size=11)
     for row, one in enumerate(gallery.shown, 1):
         for column, values in enumerate(one.maps, 1):
             draw(figure, one, column - 1, values, {"row": row, "col": column})
         figure.update_yaxes(title={"text": _wrapped(one.label), "font": {"size": 11}}, row=row, col=1)
-    limit = gallery.limit or 1.0
     figure.update_layout(
         template=TEMPLATE,
         height=whole,
-        margin={"t": 60, "b": 30, "l": 110},
+        width=_BESIDE + most * (_SIDE + 26) if image else None,
+        margin={"t": _MARGINS - 20, "b": 20, "l": 70},
         showlegend=False,
-        coloraxis={
-            "colorscale": scale(),
-            "cmin": -limit,
-            "cmax": limit,
-            "colorbar": {"title": {"text": gallery.unit, "side": "right"}, "thickness": 14, "len": min(1, 320 / whole)},
-        },
+        coloraxis=_colours(gallery, whole),
     )
     return figure
+
+
+def _colours(gallery: Gallery, height: int) -> dict[str, Any]:
+    """Returns the common axis of colours, whose ends say that greater values have the same colour."""
+    limit = gallery.limit or 1.0
+    ticks = [-limit, -limit / 2, 0.0, limit / 2, limit]
+    texts = [f"{tick:+.2g}".replace("-", "−") if tick else "0" for tick in ticks]
+    return {
+        "colorscale": scale(),
+        "cmin": -limit,
+        "cmax": limit,
+        "colorbar": {
+            "title": {"text": gallery.unit, "side": "right", "font": {"size": 12}},
+            "thickness": 14,
+            "len": min(1, 320 / height),
+            "tickvals": ticks,
+            "ticktext": [f"≤ {texts[0]}", *texts[1:-1], f"≥ {texts[-1]}"],
+        },
+    }
 
 
 def _picture(figure: go.Figure, one: ShownMaps, place: int, values: np.ndarray, at: Mapping[str, int]) -> None:

@@ -51,7 +51,7 @@ def bars(view: View, shown: Sequence[ShownMaps], unit: str) -> go.Figure:
         )
         figure.update_yaxes(tickfont={"size": 10}, **at)
     height = 130 + (90 + 19 * _FEATURES) * -(-count // columns)
-    figure.update_layout(template=TEMPLATE, height=height, margin={"t": 100}, legend={"y": 1 + 60 / height})
+    figure.update_layout(template=TEMPLATE, height=height, margin={"t": 90}, legend={"y": 1 + 40 / height})
     figure.update_annotations(font_size=12)
     return figure
 

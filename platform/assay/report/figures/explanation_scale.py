@@ -26,7 +26,7 @@ class ShownMaps:
     def answers(self) -> list[str]:
         """The answer to each record, with the true class."""
         return [
-            f"{'right' if right else 'WRONG'}: {predicted}" + ("" if right else f", true {true}")
+            f"predicted {predicted} / true {true}: {'right' if right else 'WRONG'}"
             for predicted, true, right in zip(
                 self.kept["predicted"], self.kept["true"], self.kept["right"], strict=True
             )

@@ -81,19 +81,18 @@ def areas(view: View) -> go.Figure | None:
         The figure; None where nothing was measured.
     """
     recipe = recipe_to_show(view)
-    if recipe is None:
+    known = [] if recipe is None else _known(view, map_methods(view.frame), _ENDPOINT, recipe, replacement=PANEL)
+    if recipe is None or not known:
         return None
     figure = blank("insertion minus deletion, share of the change of the log-odds", "")
-    methods = [
-        one for one in map_methods(view.frame) if one.summary(view, _ENDPOINT, recipe, replacement=PANEL) is not None
-    ]
+    methods = [one for one, _ in known]
     titles = titles_of_controls()
     names = sorted(settings(of_recipe(measured(view.frame, "control_area"), recipe), "control"))
     for place, name in enumerate(names):
-        known = _known(view, methods, "control_area", recipe, control=name)
+        of_control = _known(view, methods, "control_area", recipe, control=name)
         figure.add_scatter(
-            x=[summary.mean for _, summary in known],
-            y=[one.title for one, _ in known],
+            x=[summary.mean for _, summary in of_control],
+            y=[one.title for one, _ in of_control],
             mode="markers",
             name=titles.get(name, name),
             marker={
@@ -104,7 +103,6 @@ def areas(view: View) -> go.Figure | None:
             },
             hovertemplate="%{y}<br>%{x:.3f}<extra>" + titles.get(name, name) + "</extra>",
         )
-    known = _known(view, methods, _ENDPOINT, recipe, replacement=PANEL)
     figure.add_scatter(
         x=[summary.mean for _, summary in known],
         y=[one.title for one, _ in known],
@@ -117,10 +115,11 @@ def areas(view: View) -> go.Figure | None:
     best = runs_of(of_recipe(measured(view.frame, "oracle_area"), recipe))
     if len(best):
         at = view.card.design.summarise(best.runs).mean
-        about: dict[str, Any] = {"annotation_text": "best known order", "annotation_position": "top left"}
+        about: dict[str, Any] = {"annotation_text": "best known order", "annotation_position": "top"}
         figure.add_vline(x=at, line={"color": STRONG, "dash": "dot"}, **about)
     figure.update_yaxes(categoryorder="array", categoryarray=[one.title for one in methods][::-1])
-    figure.update_layout(height=200 + 30 * len(methods), margin={"t": 100})
+    above, height = 50 + 20 * -(-len(figure.data) // 3), 30 * len(methods)
+    figure.update_layout(height=height + above + 60, margin={"t": above}, legend={"y": 1 + 26 / height})
     return figure
 
 
